@@ -1,0 +1,1 @@
+//! Tables of runs -> fronts, hypervolume, intervals.

@@ -1,0 +1,53 @@
+//! What was run, with which versions: `manifest.json` beside the data. Clock readings live here and nowhere else.
+
+use serde::{Deserialize, Serialize};
+
+use super::objectives::Objectives;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    pub name: String,
+    pub scalefront_version: String,
+    /// See [`crate::RESULTS_VERSION`].
+    pub results_version: u32,
+    /// The command line that produced the results.
+    pub command: String,
+    /// The grid as given, axes and all.
+    pub grid: serde_json::Value,
+    pub objectives: Objectives,
+    /// The axes found in the grid: path and values.
+    pub axes: Vec<AxisSummary>,
+    pub workloads: Vec<WorkloadSummary>,
+    /// Where step times, memory and prices came from, a line each.
+    pub hardware: Vec<String>,
+    pub runs_planned: usize,
+    pub runs_ok: usize,
+    pub runs_failed: usize,
+    pub timings: Timings,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AxisSummary {
+    pub path: String,
+    pub values: Vec<serde_json::Value>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkloadSummary {
+    pub name: String,
+    pub seed: u64,
+    pub requests: usize,
+    pub prefill_tokens: u64,
+    pub decode_tokens: u64,
+    pub duration_s: f64,
+    pub fingerprint: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Timings {
+    pub threads: usize,
+    pub wall_s: f64,
+    pub runs_per_s: f64,
+    pub requests_per_s: f64,
+    pub finished_at: String,
+}

@@ -1,0 +1,5 @@
+//! Grid file -> plan -> runs -> stored table.
+
+pub mod manifest;
+pub mod objectives;
+pub mod row;

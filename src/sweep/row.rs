@@ -1,0 +1,43 @@
+//! One row a run: what identifies it, every setting, every metric.
+
+use serde::{Deserialize, Serialize};
+
+/// A value of a row. Columns are typed by their values; a column without any value is text.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Scalar {
+    Null,
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    Text(String),
+}
+
+/// A run as it is stored: named values in a fixed order.
+///
+/// First `run_id` (text), `workload` (text), `seed` (int), `family` (text), `status` (`ok` or `failed`), `error` (text or null);
+/// then settings; then metrics (null when failed).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunRow {
+    pub columns: Vec<(String, Scalar)>,
+}
+
+impl RunRow {
+    pub fn get(&self, name: &str) -> Option<&Scalar> {
+        self.columns.iter().find(|(column, _)| column == name).map(|(_, value)| value)
+    }
+}
+
+/// A named curve of one run, for plots: `num_replicas`, `num_draining` (steps over `x` = time in s), `queue_length` and
+/// `arrival_rate_per_s` (means over equal bins of time, at bin starts), `e2e_cdf` (x = latency in s, y = fraction of requests).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Series {
+    pub name: &'static str,
+    pub points: Vec<(f64, f64)>,
+}
+
+/// The curves of one run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunSeries {
+    pub run_id: String,
+    pub series: Vec<Series>,
+}
