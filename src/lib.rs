@@ -8,8 +8,13 @@ pub const RESULTS_VERSION: u32 = 1;
 
 #[cfg(feature = "report")]
 pub mod analysis;
+pub mod autoscaler;
+pub mod global_scheduler;
+pub mod hardware;
+pub mod replica_scheduler;
 #[cfg(feature = "report")]
 pub mod report;
 pub mod settings;
+pub mod simulation;
 pub mod sweep;
 pub mod workload;

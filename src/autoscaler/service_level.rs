@@ -1,0 +1,52 @@
+//! One knob from cheap to fast: InferLine with a target utilisation per level.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::InferlineSettings;
+use crate::settings::{Faults, PerDirection};
+
+/// InferLine's settings, and a level.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServiceLevelSettings {
+    /// 1 (cheapest) to 3 (fastest); levels between are interpolated.
+    pub level: f64,
+    pub look_back_s: PerDirection,
+    pub min_window_s: PerDirection,
+    pub stabilization_delay_s: f64,
+    pub initial_replica_token_throughput: f64,
+    pub throughput_alpha: f64,
+}
+
+impl Default for ServiceLevelSettings {
+    fn default() -> Self {
+        let inferline = InferlineSettings::default();
+        Self {
+            level: 2.0,
+            look_back_s: inferline.look_back_s,
+            min_window_s: inferline.min_window_s,
+            stabilization_delay_s: inferline.stabilization_delay_s,
+            initial_replica_token_throughput: inferline.initial_replica_token_throughput,
+            throughput_alpha: inferline.throughput_alpha,
+        }
+    }
+}
+
+impl ServiceLevelSettings {
+    pub fn check(&self, faults: &mut Faults) {
+        faults
+            .require((1.0..=3.0).contains(&self.level), "level", || format!("{} found, expected 1 (cheapest) to 3 (fastest)", self.level));
+        self.inferline().check(faults);
+    }
+
+    pub fn inferline(&self) -> InferlineSettings {
+        InferlineSettings {
+            look_back_s: self.look_back_s,
+            min_window_s: self.min_window_s,
+            stabilization_delay_s: self.stabilization_delay_s,
+            initial_replica_token_throughput: self.initial_replica_token_throughput,
+            throughput_alpha: self.throughput_alpha,
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! Step times from measured operator tables, composed as in the reference.
+//!
+//! Source of the tables: microsoft/vidur (MIT), `data/profiling/{compute/a100,network/a100_pairwise_nvlink}`, condensed to means over equal
+//! token counts. Attention was never published with them: `physical` is a model from flops and bytes, anchored at the lab's published
+//! time of one 256-token request (0.110788 s); `lab_fit` is one exponent fitted to the lab's published runs.
+
+use std::path::{Path, PathBuf};
+
+use super::catalog::Model;
+use super::execution_time::{Attention, BatchShape, DenseRow, ExecutionTime, HardwareError, TOKEN_GRANULARITY};
+
+/// Who asks for tables.
+pub(super) struct Deployment<'a> {
+    pub model: &'a Model,
+    pub node: &'a str,
+    pub tensor_parallel: u32,
+    pub pipeline_parallel: u32,
+}
+
+const PROFILED_MODEL: &str = "meta-llama/Meta-Llama-3-70B";
+const PROFILED_NODE: &str = "a100_pairwise_nvlink";
+
+/// CPU time to launch one all-reduce, ms (microsoft/vidur `nccl_cpu_launch_overhead_ms`).
+const ALL_REDUCE_LAUNCH_MS: f64 = 0.02;
+/// Decode attention reads the cache in steps of this many tokens.
+const KV_GRANULARITY: u64 = 64;
+/// Time of attention over several requests against the sum of its parts (grouped-query models, microsoft/vidur).
+const BATCHING_OVERHEAD: f64 = 1.1;
+
+/// Attention and KV-cache writes, milliseconds per layer.
+#[derive(Debug, Clone)]
+pub(super) enum ProfileAttention {
+    Physical(PhysicalAttention),
+    /// Attention of k whole 256-token prefills, at index k; before the batching overhead.
+    LabFit {
+        prefill_ms: Vec<f64>,
+        physical: PhysicalAttention,
+    },
+}
+
+/// `prefill = c0 + c1 chunk^2 + c2 chunk cached`, `decode = d0 + d1 requests cached`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PhysicalAttention {
+    c0: f64,
+    c1: f64,
+    c2: f64,
+    d0: f64,
+    d1: f64,
+}
+
+impl PhysicalAttention {
+    /// Flops at 150 Tflop/s, half for the causal square; cache bytes at 1.6e12 B/s; 64 query and 8 KV heads of 128 shared `tp` ways.
+    fn new(tensor_parallel: u32) -> Self {
+        let share = 4.0 / f64::from(tensor_parallel);
+        Self { c0: 0.0675491378764, c1: 2.73e-8 * share, c2: 5.46e-8 * share, d0: 0.012, d1: 6.4e-7 * share }
+    }
+
+    #[inline]
+    fn decode_ms(&self, num_decodes: u32, cached_tokens: u64) -> f64 {
+        if num_decodes == 0 {
+            return 0.0;
+        }
+        let cached = (cached_tokens / u64::from(num_decodes)).next_multiple_of(KV_GRANULARITY);
+        let factor = if num_decodes > 1 { BATCHING_OVERHEAD } else { 1.0 };
+        (self.d0 + self.d1 * f64::from(num_decodes) * cached as f64) * factor
+    }
+
+    #[inline]
+    fn prefill_ms(&self, shape: &BatchShape) -> f64 {
+        if shape.num_prefills == 0 {
+            return 0.0;
+        }
+        let chunk = (shape.prefill_tokens_squared as f64).sqrt().round();
+        let factor = if shape.num_prefills > 1 { BATCHING_OVERHEAD } else { 1.0 };
+        (self.c0 + self.c1 * (chunk * chunk) + self.c2 * chunk * shape.prefill_cached_tokens_64 as f64) * factor
+    }
+}
+
+impl ProfileAttention {
+    #[inline]
+    pub fn cache_save_ms(&self, shape: &BatchShape) -> f64 {
+        0.004 + 2.0e-6 * shape.total_tokens as f64
+    }
+
+    #[inline]
+    pub fn decode_ms(&self, num_decodes: u32, cached_tokens: u64) -> f64 {
+        let (Self::Physical(physical) | Self::LabFit { physical, .. }) = self;
+        physical.decode_ms(num_decodes, cached_tokens)
+    }
+
+    #[inline]
+    pub fn prefill_ms(&self, shape: &BatchShape) -> f64 {
+        match self {
+            Self::Physical(physical) => physical.prefill_ms(shape),
+            Self::LabFit { prefill_ms, .. } => {
+                let factor = if shape.num_prefills > 1 { BATCHING_OVERHEAD } else { 1.0 };
+                prefill_ms[shape.num_prefills as usize] * factor
+            }
+        }
+    }
+
+    /// The mean cache length grows by one a step; the time changes when it passes a multiple of 64.
+    #[inline]
+    pub fn decode_steps_alike(&self, num_decodes: u32, cached_tokens: u64) -> u64 {
+        let mean = cached_tokens / u64::from(num_decodes.max(1));
+        mean.next_multiple_of(KV_GRANULARITY) - mean
+    }
+}
+
+pub(super) fn embedded(deployment: &Deployment, attention: Attention) -> Result<ExecutionTime, HardwareError> {
+    let (ops, all_reduce) = match deployment.tensor_parallel {
+        2 => (include_str!("tables/ops_tp2.csv"), include_str!("tables/all_reduce_tp2.csv")),
+        4 => (include_str!("tables/ops_tp4.csv"), include_str!("tables/all_reduce_tp4.csv")),
+        other => {
+            return Err(HardwareError::Unsupported(format!(
+                "the embedded profile was measured with `tensor_parallel` 2 and 4, not {other}; use one of these or your own tables with {{\"table\": {{\"dir\": ..}}}}"
+            )));
+        }
+    };
+    let (model, node) = (deployment.model.name, deployment.node);
+    if model != PROFILED_MODEL || node != PROFILED_NODE {
+        return Err(HardwareError::Unsupported(format!(
+            "the embedded profile was measured with {PROFILED_MODEL} on {PROFILED_NODE}, not {model} on {node}; use these or your own tables with {{\"table\": {{\"dir\": ..}}}}"
+        )));
+    }
+    let named = |name: &str, text: &'static str| (PathBuf::from("embedded").join(name), text.to_string());
+    let tables = Tables {
+        ops: named("ops.csv", ops),
+        all_reduce: named("all_reduce.csv", all_reduce),
+        send_recv: Some(named("send_recv.csv", include_str!("tables/send_recv_devices_per_node2.csv"))),
+        lab_fit: Some(named("attn_prefill_labfit.csv", include_str!("tables/attn_prefill_labfit.csv"))),
+    };
+    tables.condense(deployment, attention, "embedded tables measured by microsoft/vidur")
+}
+
+pub(super) fn from_dir(deployment: &Deployment, dir: &Path, attention: Attention) -> Result<ExecutionTime, HardwareError> {
+    let read = |name: String| {
+        let file = dir.join(name);
+        match std::fs::read_to_string(&file) {
+            Ok(text) => Ok((file, text)),
+            Err(source) => Err(HardwareError::Unreadable { file, source }),
+        }
+    };
+    let tp = deployment.tensor_parallel;
+    let tables = Tables {
+        ops: read(format!("ops_tp{tp}.csv"))?,
+        all_reduce: if tp == 1 { (PathBuf::new(), String::new()) } else { read(format!("all_reduce_tp{tp}.csv"))? },
+        send_recv: (deployment.pipeline_parallel > 1).then(|| read("send_recv_devices_per_node2.csv".into())).transpose()?,
+        lab_fit: (attention == Attention::LabFit).then(|| read("attn_prefill_labfit.csv".into())).transpose()?,
+    };
+    tables.condense(deployment, attention, &format!("operator tables in {}", dir.display()))
+}
+
+type Named = (PathBuf, String);
+
+struct Tables {
+    ops: Named,
+    all_reduce: Named,
+    send_recv: Option<Named>,
+    lab_fit: Option<Named>,
+}
+
+const OPS: [&str; 9] = [
+    "attn_pre_proj",
+    "attn_post_proj",
+    "mlp_up_proj",
+    "mlp_down_proj",
+    "mlp_act",
+    "input_layernorm",
+    "post_attention_layernorm",
+    "attn_rope",
+    "add",
+];
+
+impl Tables {
+    fn condense(&self, deployment: &Deployment, attention: Attention, source: &str) -> Result<ExecutionTime, HardwareError> {
+        let ops = Curves::parse(&self.ops, "num_tokens", &OPS)?;
+        let all_reduce =
+            if deployment.tensor_parallel == 1 { None } else { Some(Curves::parse(&self.all_reduce, "num_tokens", &["all_reduce"])?) };
+        let send_recv = match &self.send_recv {
+            Some(table) if deployment.pipeline_parallel > 1 => Some(Curves::parse(table, "num_tokens", &["send_recv"])?),
+            _ => None,
+        };
+        let largest = *ops.x.last().expect("a parsed table has rows");
+        let rows = (largest / TOKEN_GRANULARITY as f64).ceil() as u64 + 1;
+        let dense = (0..rows)
+            .map(|row| {
+                let tokens = (row * TOKEN_GRANULARITY) as f64;
+                let [pre, post, up, down, act, input_norm, post_norm, rope, add] = std::array::from_fn(|op| ops.at(op, tokens));
+                let all_reduce = all_reduce.as_ref().map_or(0.0, |curve| curve.at(0, tokens) + ALL_REDUCE_LAUNCH_MS);
+                DenseRow {
+                    projections_ms: pre + post + rope,
+                    all_reduce_ms: all_reduce,
+                    input_norm_ms: input_norm,
+                    mlp_ms: up + down + act + all_reduce + post_norm,
+                    add_ms: add,
+                    send_recv_ms: send_recv.as_ref().map_or(0.0, |curve| curve.at(0, tokens)),
+                }
+            })
+            .collect();
+        let physical = PhysicalAttention::new(deployment.tensor_parallel);
+        let attention_model = match attention {
+            Attention::Physical => ProfileAttention::Physical(physical),
+            Attention::LabFit => {
+                if deployment.tensor_parallel != 4 || deployment.pipeline_parallel != 1 {
+                    return Err(HardwareError::Unsupported(
+                        "`lab_fit` attention was fitted with `tensor_parallel` 4 and `pipeline_parallel` 1".into(),
+                    ));
+                }
+                let table = Curves::parse(self.lab_fit.as_ref().expect("read with lab_fit"), "num_requests_of_256", &["attn_prefill"])?;
+                ProfileAttention::LabFit { prefill_ms: (0..=16).map(|k| table.at(0, f64::from(k))).collect(), physical }
+            }
+        };
+        let name = match attention {
+            Attention::Physical => "physical",
+            Attention::LabFit => "lab_fit",
+        };
+        Ok(ExecutionTime {
+            dense,
+            layers_per_stage: f64::from(deployment.model.num_layers) / f64::from(deployment.pipeline_parallel),
+            num_stages: deployment.pipeline_parallel,
+            attention: attention_model,
+            provenance: format!("step times: {source}, {name} attention, tensor parallel {}", deployment.tensor_parallel),
+        })
+    }
+}
+
+/// Several measured curves over one axis: linear between points, constant beyond them.
+struct Curves {
+    x: Vec<f64>,
+    y: Vec<Vec<f64>>,
+}
+
+impl Curves {
+    fn parse((file, text): &Named, x_column: &str, y_columns: &[&str]) -> Result<Self, HardwareError> {
+        let bad = |line: u64, message: String| HardwareError::BadTable { file: file.clone(), line, message };
+        let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
+        let header = reader.headers().map_err(|error| bad(1, error.to_string()))?.clone();
+        let index = |name: &str| {
+            header
+                .iter()
+                .position(|column| column == name)
+                .ok_or_else(|| bad(1, format!("no column `{name}`, found {}", crate::settings::quoted(&header.iter().collect::<Vec<_>>()))))
+        };
+        let (x_index, y_index) = (index(x_column)?, y_columns.iter().map(|name| index(name)).collect::<Result<Vec<_>, _>>()?);
+        let mut curves = Self { x: Vec::new(), y: vec![Vec::new(); y_columns.len()] };
+        for record in reader.records() {
+            let record = record.map_err(|error| bad(error.position().map_or(0, csv::Position::line), error.to_string()))?;
+            let line = record.position().map_or(0, csv::Position::line);
+            let number = |column: usize| match record[column].parse::<f64>() {
+                Ok(value) if value.is_finite() && value >= 0.0 => Ok(value),
+                _ => Err(bad(line, format!("column `{}` is `{}`, expected a number of at least 0", &header[column], &record[column]))),
+            };
+            let x = number(x_index)?;
+            if curves.x.last().is_some_and(|&last| last >= x) {
+                return Err(bad(line, format!("column `{x_column}` is {x}, expected more than in the row before")));
+            }
+            curves.x.push(x);
+            for (curve, &column) in curves.y.iter_mut().zip(&y_index) {
+                curve.push(number(column)?);
+            }
+        }
+        if curves.x.is_empty() { Err(bad(1, "no rows below the header".into())) } else { Ok(curves) }
+    }
+
+    fn at(&self, curve: usize, x: f64) -> f64 {
+        let (xs, ys) = (&self.x, &self.y[curve]);
+        match xs.partition_point(|&known| known < x) {
+            0 => ys[0],
+            i if i == xs.len() => ys[i - 1],
+            i if xs[i] == x => ys[i],
+            i => ys[i - 1] + (x - xs[i - 1]) / (xs[i] - xs[i - 1]) * (ys[i] - ys[i - 1]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ExecutionTimeSettings;
+    use super::super::catalog::MODELS;
+    use super::*;
+
+    fn load(attention: Attention, tp: u32, pp: u32) -> ExecutionTime {
+        let settings = ExecutionTimeSettings::Profile(super::super::ProfileSettings { attention });
+        ExecutionTime::load(&settings, &MODELS[0], PROFILED_NODE, tp, pp, &[]).unwrap()
+    }
+
+    fn prefills(count: u32) -> BatchShape {
+        let mut shape = BatchShape::default();
+        (0..count).for_each(|_| shape.add_prefill(256, 0));
+        shape
+    }
+
+    /// The published anchor: one 256-token request, and the two attentions for 16 of them.
+    #[test]
+    fn published_batch_times() {
+        assert_eq!(load(Attention::Physical, 4, 1).stage_time_s(&prefills(1), 0), 0.11078802165411201);
+        assert_eq!(load(Attention::Physical, 4, 1).stage_time_s(&prefills(16), 0), 1.348658783115523);
+        assert_eq!(load(Attention::LabFit, 4, 1).stage_time_s(&prefills(16), 0), 1.5084304800004986);
+    }
+
+    /// A decode run may only be advanced at one time per step while the time stays the same.
+    #[test]
+    fn decode_steps_alike_are_alike() {
+        let times = load(Attention::Physical, 4, 1);
+        for (count, cached) in [(1_u32, 1_u64), (1, 64), (3, 200), (7, 448), (7, 449), (16, 16_000)] {
+            let shape = |cached| BatchShape {
+                total_tokens: count.into(),
+                num_decodes: count,
+                decode_cached_tokens: cached,
+                ..BatchShape::default()
+            };
+            let alike = times.decode_steps_alike(&shape(cached));
+            let time = |step: u64| times.stage_time_s(&shape(cached + step * u64::from(count)), 0);
+            assert!((0..=alike).all(|step| time(step) == time(0)), "{count} {cached}");
+            assert!(time(alike + 1) > time(0), "{count} {cached}");
+        }
+    }
+
+    #[test]
+    fn tables_name_file_line_and_column() {
+        let table = (PathBuf::from("ops.csv"), "num_tokens,all_reduce\n1,0.5\n2,x\n".to_string());
+        let error = Curves::parse(&table, "num_tokens", &["all_reduce"]).err().unwrap().to_string();
+        assert_eq!(error, "ops.csv, line 3: column `all_reduce` is `x`, expected a number of at least 0");
+        let error = Curves::parse(&table, "num_tokens", &["send_recv"]).err().unwrap().to_string();
+        assert_eq!(error, "ops.csv, line 1: no column `send_recv`, found `num_tokens`, `all_reduce`");
+    }
+}

@@ -1,0 +1,108 @@
+//! The settings of a simulated cluster: everything but traffic and autoscaler.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::global_scheduler::GlobalSchedulerSettings;
+use crate::hardware::{ExecutionTimeSettings, catalog};
+use crate::replica_scheduler::ReplicaSchedulerSettings;
+use crate::settings::{Faults, quoted};
+
+/// Defaults are the lab's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClusterSettings {
+    pub model: String,
+    /// The machine, which names its device and its price.
+    pub node: String,
+    /// Dollars per node and hour; the catalogue's price of the node if absent.
+    pub node_price_usd_per_hour: Option<f64>,
+    pub tensor_parallel: u32,
+    pub pipeline_parallel: u32,
+    /// Longest request (prefill and decode tokens) the memory planner provides for.
+    pub max_request_tokens: u32,
+    /// Share of device memory left unused.
+    pub memory_margin_fraction: f64,
+    pub execution_time: ExecutionTimeSettings,
+    pub global_scheduler: GlobalSchedulerSettings,
+    pub replica_scheduler: ReplicaSchedulerSettings,
+    pub initial_replicas: u32,
+    pub min_replicas: u32,
+    pub max_replicas: u32,
+    /// How often the autoscaler decides.
+    pub tune_interval_s: f64,
+    /// From the decision to a replica that serves.
+    pub scale_up_delay_s: f64,
+    /// From the decision to the choice of a replica to drain.
+    pub scale_down_delay_s: f64,
+}
+
+impl Default for ClusterSettings {
+    fn default() -> Self {
+        Self {
+            model: "meta-llama/Meta-Llama-3-70B".into(),
+            node: "a100_pairwise_nvlink".into(),
+            node_price_usd_per_hour: None,
+            tensor_parallel: 4,
+            pipeline_parallel: 1,
+            max_request_tokens: 4096,
+            memory_margin_fraction: 0.1,
+            execution_time: ExecutionTimeSettings::default(),
+            global_scheduler: GlobalSchedulerSettings::default(),
+            replica_scheduler: ReplicaSchedulerSettings::default(),
+            initial_replicas: 1,
+            min_replicas: 1,
+            max_replicas: 64,
+            tune_interval_s: 5.0,
+            scale_up_delay_s: 10.0,
+            scale_down_delay_s: 0.0,
+        }
+    }
+}
+
+impl ClusterSettings {
+    pub fn check(&self, faults: &mut Faults) {
+        let model = catalog::model(&self.model);
+        faults.require(model.is_some(), "model", || {
+            format!(
+                "unknown model `{}`, expected one of {}",
+                self.model,
+                quoted(&catalog::MODELS.iter().map(|m| m.name).collect::<Vec<_>>())
+            )
+        });
+        faults.require(catalog::node(&self.node).is_some(), "node", || {
+            format!("unknown node `{}`, expected one of {}", self.node, quoted(&catalog::NODES.iter().map(|n| n.name).collect::<Vec<_>>()))
+        });
+        if let Some(price) = self.node_price_usd_per_hour {
+            faults.not_negative("node_price_usd_per_hour", price);
+        }
+        faults.at_least("tensor_parallel", self.tensor_parallel.into(), 1);
+        faults.at_least("pipeline_parallel", self.pipeline_parallel.into(), 1);
+        if let Some(model) = model {
+            let (tp, pp) = (self.tensor_parallel.max(1), self.pipeline_parallel.max(1));
+            faults.require(model.num_query_heads % tp == 0, "tensor_parallel", || {
+                format!("{tp} found, expected a divisor of the model's {} query heads", model.num_query_heads)
+            });
+            faults.require(model.num_layers % pp == 0, "pipeline_parallel", || {
+                format!("{pp} found, expected a divisor of the model's {} layers", model.num_layers)
+            });
+        }
+        faults.at_least("max_request_tokens", self.max_request_tokens.into(), 2);
+        faults.fraction("memory_margin_fraction", self.memory_margin_fraction);
+        faults.within("replica_scheduler", |faults| self.replica_scheduler.check(faults));
+        faults.at_least("initial_replicas", self.initial_replicas.into(), 1);
+        faults.at_least("max_replicas", self.max_replicas.into(), 1);
+        faults.require(self.min_replicas <= self.max_replicas, "min_replicas", || {
+            format!("{} found, expected at most `max_replicas` ({})", self.min_replicas, self.max_replicas)
+        });
+        faults.require((self.min_replicas..=self.max_replicas).contains(&self.initial_replicas), "initial_replicas", || {
+            format!(
+                "{} found, expected `min_replicas` to `max_replicas` ({} to {})",
+                self.initial_replicas, self.min_replicas, self.max_replicas
+            )
+        });
+        faults.positive("tune_interval_s", self.tune_interval_s);
+        faults.not_negative("scale_up_delay_s", self.scale_up_delay_s);
+        faults.not_negative("scale_down_delay_s", self.scale_down_delay_s);
+    }
+}

@@ -1,0 +1,5 @@
+//! The event loop: clock, events, requests, what a run records.
+
+mod cluster;
+
+pub use cluster::ClusterSettings;
