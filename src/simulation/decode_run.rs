@@ -123,4 +123,9 @@ impl DecodeRun {
     pub fn requests(&self) -> u32 {
         self.settled.shape.num_decodes
     }
+
+    /// Blocks free during the iteration under way.
+    pub fn free_blocks(&self) -> u32 {
+        self.settled.free_blocks
+    }
 }

@@ -11,7 +11,7 @@ use super::event::{Due, EventQueue};
 use super::metrics::{Distribution, RunMetrics};
 use super::record::{BatchRecord, Detail, ReplicaRecord, RequestRecord, TuneRecord};
 use super::{RunInputs, SimulationError};
-use crate::autoscaler::{Arrivals, Autoscaler, BatchEnd, Decision, Observes, Snapshot};
+use crate::autoscaler::{Arrivals, Autoscaler, BatchEnd, Completion, Decision, FirstToken, Observes, ReplicaSignals, Snapshot};
 use crate::global_scheduler::{GlobalScheduler, Target};
 use crate::replica_scheduler::{Batch, ReplicaScheduler, ReplicaState, Request, Requests, Slot};
 
@@ -67,6 +67,21 @@ impl Replica {
         Target { lane, id: self.id }
     }
 
+    /// What a policy may see of it, settled up to now.
+    fn signals(&self, requests: &Requests) -> ReplicaSignals {
+        let (state, kv) = (&self.state, &self.state.kv);
+        let free_blocks = if self.running { self.run.free_blocks() } else { kv.free };
+        ReplicaSignals {
+            id: self.id,
+            draining: self.draining,
+            queued_requests: state.queue.len() as u32,
+            queued_prefill_tokens: state.queue.iter().map(|&slot| u64::from(requests[slot].prefill_tokens)).sum(),
+            running_requests: state.allocated,
+            kv_used_blocks: kv.total - free_blocks,
+            kv_total_blocks: kv.total,
+        }
+    }
+
     /// Nothing queued, nothing in memory, nothing waiting for a stage.
     fn is_empty(&self) -> bool {
         self.state.queue.is_empty() && self.state.allocated == 0 && self.stages.iter().all(|stage| stage.waiting.is_empty())
@@ -85,7 +100,11 @@ pub struct Workspace {
     free_in_flight: Vec<u32>,
     unrouted: VecDeque<Slot>,
     touched: Vec<u32>,
+    /// What the autoscaler has not been told yet.
     ended_batches: Vec<BatchEnd>,
+    first_tokens: Vec<FirstToken>,
+    completions: Vec<Completion>,
+    signals: Vec<ReplicaSignals>,
     samples: Samples,
 }
 
@@ -110,6 +129,8 @@ impl Workspace {
         self.free_in_flight.extend((0..self.in_flight.len() as u32).rev());
         self.unrouted.clear();
         self.ended_batches.clear();
+        self.first_tokens.clear();
+        self.completions.clear();
         let Samples { e2e_s, ttft_s, tpot_s, scheduling_delay_s, normalized_latency_s } = &mut self.samples;
         for sample in [e2e_s, ttft_s, tpot_s, scheduling_delay_s, normalized_latency_s] {
             sample.clear();
@@ -164,6 +185,7 @@ pub(super) struct Engine<'a> {
     existing: Vec<u32>,
     counts: Counts,
     totals: Totals,
+    tick_interval_s: f64,
     idle_ticks: u64,
     work: &'a mut Workspace,
     detail: Option<&'a mut Detail>,
@@ -192,13 +214,14 @@ impl<'a> Engine<'a> {
                 .collect();
         }
         let cluster = inputs.cluster;
-        let autoscaler = inputs.autoscaler.build();
+        let autoscaler = inputs.autoscaler.settings().build(&inputs.policy_context());
         let router = cluster.global_scheduler.build();
         Self {
             scheduler: cluster.replica_scheduler.build(cluster.pipeline_parallel),
             router_observes_load: router.observes_load(),
             router,
             observes: autoscaler.as_ref().map_or(Observes::default(), |policy| policy.observes()),
+            tick_interval_s: autoscaler.as_ref().and_then(|policy| policy.tick_interval_s()).unwrap_or(cluster.tune_interval_s),
             autoscaler,
             pipelined: cluster.pipeline_parallel > 1,
             stepping: inputs.stepping || detail.is_some(),
@@ -448,8 +471,21 @@ impl<'a> Engine<'a> {
             if request.is_completed() {
                 continue;
             }
+            let waited_for_first = request.first_token_at_s.is_nan();
             request.advance(tokens, self.now_s);
+            if self.observes.latencies && waited_for_first && !request.first_token_at_s.is_nan() {
+                work.first_tokens.push(FirstToken { arrived_at_s: request.arrived_at_s, at_s: self.now_s });
+            }
             if request.is_completed() {
+                if self.observes.latencies {
+                    work.completions.push(Completion {
+                        arrived_at_s: request.arrived_at_s,
+                        first_token_at_s: request.first_token_at_s,
+                        completed_at_s: self.now_s,
+                        prefill_tokens: request.original_prefill_tokens,
+                        decode_tokens: request.total_tokens() - request.original_prefill_tokens,
+                    });
+                }
                 self.totals.completed += 1;
                 self.totals.restarts += u64::from(request.restarts);
                 work.samples.add(request, self.now_s);
@@ -472,6 +508,8 @@ impl<'a> Engine<'a> {
                 scheduled_at_s: in_flight.scheduled_at_s,
                 completed_at_s: self.now_s,
                 tokens: batch.shape.total_tokens,
+                prefill_tokens: batch.shape.prefill_tokens,
+                num_requests: batch.len(),
             });
         }
         if let Some(detail) = &mut self.detail {
@@ -504,12 +542,12 @@ impl<'a> Engine<'a> {
         let work = &mut *self.work;
         let run = &mut work.replicas[lane as usize].run;
         let before = run.settled;
-        let tokens = u64::from(run.requests());
+        let num_requests = run.requests();
         let observed = self.observes.batches;
         let ended = &mut work.ended_batches;
         run.settle(self.inputs.execution_time, until_s, keep, |scheduled_at_s, completed_at_s| {
             if observed {
-                ended.push(BatchEnd { scheduled_at_s, completed_at_s, tokens });
+                ended.push(BatchEnd { scheduled_at_s, completed_at_s, tokens: num_requests.into(), prefill_tokens: 0, num_requests });
             }
         });
         let iterations = u64::from(run.settled.iterations - before.iterations);
@@ -564,22 +602,33 @@ impl<'a> Engine<'a> {
                 decode_tokens: &workload.decode_tokens[range],
             });
         }
-        if self.observes.batches {
-            let now_s = self.now_s;
-            let mut sorted = true;
+        if self.observes.batches || self.observes.replicas {
             for i in 0..self.existing.len() {
                 let lane = self.existing[i];
                 if self.work.replicas[lane as usize].running {
-                    self.settle_run(lane, now_s, 0);
-                    sorted = false;
+                    self.settle_run(lane, self.now_s, 0);
                 }
             }
-            let ended = &mut self.work.ended_batches;
-            if !sorted || !ended.is_sorted_by(|a, b| a.completed_at_s <= b.completed_at_s) {
+        }
+        let work = &mut *self.work;
+        if self.observes.batches {
+            let ended = &mut work.ended_batches;
+            // Runs were settled replica by replica.
+            if !ended.is_sorted_by(|a, b| a.completed_at_s <= b.completed_at_s) {
                 ended.sort_by(|a, b| a.completed_at_s.total_cmp(&b.completed_at_s).then(a.scheduled_at_s.total_cmp(&b.scheduled_at_s)));
             }
             policy.observe_batches(ended);
             ended.clear();
+        }
+        if self.observes.latencies {
+            policy.observe_latencies(&work.first_tokens, &work.completions);
+            work.first_tokens.clear();
+            work.completions.clear();
+        }
+        work.signals.clear();
+        if self.observes.replicas {
+            let (replicas, requests) = (&work.replicas, &work.requests);
+            work.signals.extend(self.existing.iter().map(|&lane| replicas[lane as usize].signals(requests)));
         }
         let counts = &self.counts;
         let snapshot = Snapshot {
@@ -587,7 +636,9 @@ impl<'a> Engine<'a> {
             draining: counts.draining,
             starting: counts.starting,
             stopping: counts.stopping,
-            outstanding_requests: self.work.requests.len() as u32,
+            outstanding_requests: work.requests.len() as u32,
+            unrouted_requests: work.unrouted.len() as u32,
+            replicas: &work.signals,
         };
         let decision = policy.decide(self.now_s, &snapshot);
         if let Some(detail) = &mut self.detail {
@@ -610,7 +661,7 @@ impl<'a> Engine<'a> {
         self.autoscaler = Some(policy);
         self.notice_idleness(ups + downs)?;
         let events = &mut self.work.events;
-        events.push(self.now_s + cluster.tune_interval_s, self.now_s, Due::Tune);
+        events.push(self.now_s + self.tick_interval_s, self.now_s, Due::Tune);
         self.counts.starting += ups;
         for _ in 0..ups {
             if cluster.scale_up_delay_s == 0.0 {

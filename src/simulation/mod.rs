@@ -12,7 +12,7 @@ pub use engine::Workspace;
 pub use metrics::{Distribution, MetricValue, RunMetrics};
 pub use record::{BatchRecord, Detail, ReplicaRecord, RequestRecord, TuneRecord};
 
-use crate::autoscaler::AutoscalerSettings;
+use crate::autoscaler::{AutoscalerSettings, PolicyContext};
 use crate::hardware::{ExecutionTime, HardwareError, catalog, memory};
 use crate::replica_scheduler::KvBlocks;
 use crate::workload::Workload;
@@ -27,6 +27,8 @@ pub struct RunInputs<'a> {
     pub num_blocks: u32,
     pub node_price_usd_per_hour: f64,
     pub devices_per_node: u32,
+    /// Seed of whatever is random in the cluster; the traffic has been drawn already.
+    pub seed: u64,
     /// Advance decodes one iteration at a time: slower, for those who doubt the other way.
     pub stepping: bool,
 }
@@ -73,14 +75,28 @@ impl<'a> RunInputs<'a> {
             num_blocks: common.num_blocks.unwrap_or(planned.num_blocks),
             node_price_usd_per_hour: cluster.node_price_usd_per_hour.unwrap_or(node.price_usd_per_hour),
             devices_per_node: node.devices_per_node,
+            seed: 0,
             stepping: false,
         })
     }
 
     fn initial_replicas(&self) -> u32 {
-        match self.autoscaler {
-            AutoscalerSettings::Static(settings) => settings.replicas,
-            _ => self.cluster.initial_replicas,
+        self.autoscaler.settings().initial_replicas().unwrap_or(self.cluster.initial_replicas)
+    }
+
+    fn policy_context(&self) -> PolicyContext<'_> {
+        let cluster = self.cluster;
+        PolicyContext {
+            execution_time: self.execution_time,
+            kv: self.kv_blocks(),
+            batch_size_cap: cluster.replica_scheduler.common().batch_size_cap,
+            pipeline_parallel: cluster.pipeline_parallel,
+            tune_interval_s: cluster.tune_interval_s,
+            scale_up_delay_s: cluster.scale_up_delay_s,
+            scale_down_delay_s: cluster.scale_down_delay_s,
+            min_replicas: cluster.min_replicas,
+            max_replicas: cluster.max_replicas,
+            seed: self.seed,
         }
     }
 
