@@ -8,6 +8,7 @@ pub const RESULTS_VERSION: u32 = 1;
 
 #[cfg(feature = "report")]
 pub mod analysis;
+pub mod random;
 #[cfg(feature = "report")]
 pub mod report;
 pub mod settings;
