@@ -6,10 +6,13 @@
 
 pub mod arrivals;
 mod csv;
+pub mod describe;
 mod error;
 pub mod formats;
 pub mod generate;
 pub mod lengths;
+mod prefix;
+pub mod servegen;
 pub mod source;
 pub mod trace;
 
@@ -20,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::error::WorkloadError;
 pub use self::generate::GenerateSpec;
+pub use self::prefix::PrefixBlocks;
 pub use self::trace::{TraceNotes, TraceSpec};
 use crate::settings::Faults;
 
@@ -105,6 +109,8 @@ pub struct Workload {
     pub prefill_tokens: Vec<u32>,
     /// Tokens each request generates, counting the one its prefill yields.
     pub decode_tokens: Vec<u32>,
+    /// Which prompts begin alike, where that is known.
+    pub prefix: Option<PrefixBlocks>,
 }
 
 impl Workload {
@@ -116,6 +122,7 @@ impl Workload {
         self.arrived_at_s.is_empty()
     }
 
+    /// Adds a request without prompt blocks to a workload without them.
     pub fn push(&mut self, arrived_at_s: f64, prefill_tokens: u32, decode_tokens: u32) {
         self.arrived_at_s.push(arrived_at_s);
         self.prefill_tokens.push(prefill_tokens);
@@ -127,6 +134,9 @@ impl Workload {
         self.arrived_at_s.truncate(len);
         self.prefill_tokens.truncate(len);
         self.decode_tokens.truncate(len);
+        if let Some(prefix) = &mut self.prefix {
+            prefix.truncate(len);
+        }
     }
 
     /// Puts requests in order of arrival; those of the same instant stay in the order they have.
@@ -139,9 +149,10 @@ impl Workload {
         self.arrived_at_s = order.iter().map(|&i| self.arrived_at_s[i as usize]).collect();
         self.prefill_tokens = order.iter().map(|&i| self.prefill_tokens[i as usize]).collect();
         self.decode_tokens = order.iter().map(|&i| self.decode_tokens[i as usize]).collect();
+        self.prefix = self.prefix.as_ref().map(|prefix| prefix.reordered(&order));
     }
 
-    /// BLAKE3 of the columns' little-endian bytes, in hexadecimal.
+    /// BLAKE3 of the columns' little-endian bytes, in hexadecimal; prompt blocks count only where there are any.
     pub fn fingerprint(&self) -> String {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&(self.len() as u64).to_le_bytes());
@@ -152,6 +163,9 @@ impl Workload {
             for tokens in column {
                 hasher.update(&tokens.to_le_bytes());
             }
+        }
+        if let Some(prefix) = &self.prefix {
+            prefix.hash(&mut hasher);
         }
         hasher.finalize().to_hex().to_string()
     }
