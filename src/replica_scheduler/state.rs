@@ -13,11 +13,20 @@ pub struct KvBlocks {
     pub free: u32,
     /// Blocks that admission of a new request leaves free.
     pub watermark: u32,
+    /// Longest prompt that could be admitted with the whole cache free.
+    longest_prompt_tokens: u32,
 }
 
 impl KvBlocks {
     pub fn new(total: u32, block_size_tokens: u32, watermark_fraction: f64) -> Self {
-        Self { block_size_tokens, total, free: total, watermark: (watermark_fraction * f64::from(total)) as u32 }
+        let watermark = (watermark_fraction * f64::from(total)) as u32;
+        Self {
+            block_size_tokens,
+            total,
+            free: total,
+            watermark,
+            longest_prompt_tokens: (total - watermark).saturating_mul(block_size_tokens),
+        }
     }
 
     #[inline]
@@ -28,7 +37,7 @@ impl KvBlocks {
     /// Whether a prompt could ever be admitted, with the whole cache free.
     #[inline]
     pub fn fits_empty(&self, prefill_tokens: u32) -> bool {
-        self.blocks_for(prefill_tokens) + self.watermark <= self.total
+        prefill_tokens <= self.longest_prompt_tokens
     }
 }
 

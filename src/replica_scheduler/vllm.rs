@@ -4,7 +4,7 @@
 //! decode step wants one free block even when it needs none.
 
 use super::state::{Batch, ReplicaState};
-use super::{ReplicaScheduler, Request, Requests, VllmSettings};
+use super::{ReplicaScheduler, Requests, VllmSettings};
 
 #[derive(Debug, Clone)]
 pub struct Vllm {
@@ -23,11 +23,10 @@ impl Vllm {
         }
     }
 
-    /// Whether memory and the cap let the head of the queue in now.
+    /// Whether memory and the cap let a request in now that needs `blocks` for its prompt.
     #[inline]
-    fn admits(&self, replica: &ReplicaState, request: &Request) -> bool {
-        let kv = &replica.kv;
-        replica.allocated < self.batch_size_cap && kv.blocks_for(request.prefill_tokens) + kv.watermark <= kv.free
+    fn admits(&self, replica: &ReplicaState, blocks: u32) -> bool {
+        replica.allocated < self.batch_size_cap && blocks + replica.kv.watermark <= replica.kv.free
     }
 
     fn form_prefill_batch(&self, replica: &mut ReplicaState, requests: &mut Requests, batch: &mut Batch) {
@@ -41,13 +40,13 @@ impl Vllm {
                 continue;
             }
             longest = longest.max(tokens);
+            let blocks = replica.kv.blocks_for(tokens);
             if batch.len() == self.micro_batch_size
                 || (batch.len() + 1) * longest > self.max_tokens_in_batch
-                || !self.admits(replica, request)
+                || !self.admits(replica, blocks)
             {
                 break;
             }
-            let blocks = replica.kv.blocks_for(tokens);
             replica.allocate(request, blocks);
             replica.queue.pop_front();
             batch.add_prefill(slot, request, tokens);
@@ -103,7 +102,7 @@ impl ReplicaScheduler for Vllm {
     fn would_admit(&self, replica: &ReplicaState, requests: &Requests) -> bool {
         replica.queue.front().is_some_and(|&head| {
             let request = &requests[head];
-            self.admits(replica, request) || !self.fits_empty(&replica.kv, request.prefill_tokens)
+            self.admits(replica, replica.kv.blocks_for(request.prefill_tokens)) || !self.fits_empty(&replica.kv, request.prefill_tokens)
         })
     }
 }

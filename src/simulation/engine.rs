@@ -8,12 +8,12 @@ use std::collections::VecDeque;
 
 use super::decode_run::DecodeRun;
 use super::event::{Due, EventQueue};
-use super::metrics::{Distribution, RunMetrics};
+use super::metrics::{Buckets, Distribution, RunMetrics};
 use super::record::{BatchRecord, Detail, ReplicaRecord, RequestRecord, TuneRecord};
 use super::{RunInputs, SimulationError};
 use crate::autoscaler::{Arrivals, Autoscaler, BatchEnd, Completion, Decision, FirstToken, Observes, ReplicaSignals, Snapshot};
 use crate::global_scheduler::{GlobalScheduler, Target};
-use crate::replica_scheduler::{Batch, ReplicaScheduler, ReplicaState, Request, Requests, Slot};
+use crate::replica_scheduler::{Batch, KvBlocks, ReplicaScheduler, ReplicaState, Request, Requests, Slot};
 
 /// What is to be done at this instant.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +28,43 @@ enum Step {
     Tune,
     ScaleUp,
     ScaleDown,
+}
+
+/// The steps of this instant, first in, first out. Mostly there is one at a time, which then never touches the buffer.
+#[derive(Debug, Default)]
+struct Steps {
+    next: Option<Step>,
+    later: VecDeque<Step>,
+}
+
+impl Steps {
+    #[inline]
+    fn push(&mut self, step: Step) {
+        if self.next.is_none() {
+            self.next = Some(step);
+        } else {
+            self.later.push_back(step);
+        }
+    }
+
+    #[inline]
+    fn pop(&mut self) -> Option<Step> {
+        let step = self.next.take()?;
+        if !self.later.is_empty() {
+            self.next = self.later.pop_front();
+        }
+        Some(step)
+    }
+
+    #[inline]
+    fn is_empty(&self) -> bool {
+        self.next.is_none()
+    }
+
+    fn clear(&mut self) {
+        self.next = None;
+        self.later.clear();
+    }
 }
 
 /// A batch on its way through the stages of a replica.
@@ -92,7 +129,7 @@ impl Replica {
 #[derive(Debug, Default)]
 pub struct Workspace {
     events: EventQueue,
-    steps: VecDeque<Step>,
+    steps: Steps,
     requests: Requests,
     replicas: Vec<Replica>,
     free_lanes: Vec<u32>,
@@ -108,14 +145,23 @@ pub struct Workspace {
     samples: Samples,
 }
 
-/// Latencies of completed requests, in order of completion.
+/// What is kept of a completed request until percentiles are taken.
+#[derive(Debug, Clone, Copy)]
+struct Sample {
+    e2e_s: f64,
+    ttft_s: f64,
+    scheduling_delay_s: f64,
+    output_tokens: u32,
+}
+
+/// Completed requests, in order of completion.
 #[derive(Debug, Default)]
 struct Samples {
-    e2e_s: Vec<f64>,
-    ttft_s: Vec<f64>,
-    tpot_s: Vec<f64>,
-    scheduling_delay_s: Vec<f64>,
-    normalized_latency_s: Vec<f64>,
+    completed: Vec<Sample>,
+    /// Requests with more than one output token.
+    num_decoding: usize,
+    scratch: Vec<f64>,
+    buckets: Buckets,
 }
 
 impl Workspace {
@@ -131,10 +177,8 @@ impl Workspace {
         self.ended_batches.clear();
         self.first_tokens.clear();
         self.completions.clear();
-        let Samples { e2e_s, ttft_s, tpot_s, scheduling_delay_s, normalized_latency_s } = &mut self.samples;
-        for sample in [e2e_s, ttft_s, tpot_s, scheduling_delay_s, normalized_latency_s] {
-            sample.clear();
-        }
+        self.samples.completed.clear();
+        self.samples.num_decoding = 0;
     }
 }
 
@@ -185,6 +229,8 @@ pub(super) struct Engine<'a> {
     existing: Vec<u32>,
     counts: Counts,
     totals: Totals,
+    /// An empty replica's cache.
+    kv: KvBlocks,
     tick_interval_s: f64,
     idle_ticks: u64,
     work: &'a mut Workspace,
@@ -222,6 +268,7 @@ impl<'a> Engine<'a> {
             router,
             observes: autoscaler.as_ref().map_or(Observes::default(), |policy| policy.observes()),
             tick_interval_s: autoscaler.as_ref().and_then(|policy| policy.tick_interval_s()).unwrap_or(cluster.tune_interval_s),
+            kv: inputs.kv_blocks(),
             autoscaler,
             pipelined: cluster.pipeline_parallel > 1,
             stepping: inputs.stepping || detail.is_some(),
@@ -269,30 +316,30 @@ impl<'a> Engine<'a> {
         let mut upcoming = self.next_arrival;
         while arrivals.get(upcoming).is_some_and(|&at| at == now_s) {
             upcoming += 1;
-            self.work.steps.push_back(Step::Arrival);
+            self.work.steps.push(Step::Arrival);
         }
         while self.work.events.next_at_s() == now_s {
             let event = self.work.events.pop().expect("an event is due");
             match event.due {
                 Due::StageEnd { lane, stage, epoch } => {
                     if self.work.replicas[lane as usize].epoch == epoch {
-                        self.work.steps.push_back(Step::EndStage { lane, stage });
+                        self.work.steps.push(Step::EndStage { lane, stage });
                     }
                 }
-                Due::Tune => self.work.steps.push_back(Step::Tune),
-                Due::ScaleUp => self.work.steps.push_back(Step::ScaleUp),
-                Due::ScaleDown => self.work.steps.push_back(Step::ScaleDown),
+                Due::Tune => self.work.steps.push(Step::Tune),
+                Due::ScaleUp => self.work.steps.push(Step::ScaleUp),
+                Due::ScaleDown => self.work.steps.push(Step::ScaleDown),
             }
         }
         let total = self.inputs.workload.len() as u64;
-        while let Some(step) = self.work.steps.pop_front() {
+        while let Some(step) = self.work.steps.pop() {
             match step {
                 Step::Arrival => self.arrive(),
                 Step::Route => self.route(),
                 Step::FormBatches { lane } => self.form_batches(lane),
                 Step::EnterStage { lane, stage, batch } => {
                     self.work.replicas[lane as usize].stages[stage as usize].waiting.push_back(batch);
-                    self.work.steps.push_back(Step::StartStage { lane, stage });
+                    self.work.steps.push(Step::StartStage { lane, stage });
                 }
                 Step::StartStage { lane, stage } => self.start_stage(lane, stage),
                 Step::EndStage { lane, stage } => self.end_stage(lane, stage),
@@ -317,15 +364,15 @@ impl<'a> Engine<'a> {
         let (i, workload) = (self.next_arrival, self.inputs.workload);
         self.next_arrival += 1;
         let (prefill_tokens, decode_tokens) = (workload.prefill_tokens[i], workload.decode_tokens[i]);
-        let kv = self.inputs.kv_blocks();
+        let kv = &self.kv;
         let last_cached = u64::from(prefill_tokens) + u64::from(decode_tokens) - 1;
-        if !self.scheduler.fits_empty(&kv, prefill_tokens) || last_cached > u64::from(kv.total) * u64::from(kv.block_size_tokens) {
+        if !self.scheduler.fits_empty(kv, prefill_tokens) || last_cached > u64::from(kv.total) * u64::from(kv.block_size_tokens) {
             self.totals.rejected += 1;
             return;
         }
         let slot = self.work.requests.insert(Request::new(i as u32, workload.arrived_at_s[i], prefill_tokens, decode_tokens));
         self.work.unrouted.push_back(slot);
-        self.work.steps.push_back(Step::Route);
+        self.work.steps.push(Step::Route);
     }
 
     /// Hands the requests that wait for a replica to the global scheduler, as long as there is a replica.
@@ -344,12 +391,14 @@ impl<'a> Engine<'a> {
         }
         match work.touched[..] {
             [] => {}
-            [lane] => work.steps.push_back(Step::FormBatches { lane }),
+            [lane] => work.steps.push(Step::FormBatches { lane }),
             _ => {
                 // Several requests at one instant: each replica once, in order of ids.
                 work.touched.sort_unstable_by_key(|&lane| work.replicas[lane as usize].id);
                 work.touched.dedup();
-                work.steps.extend(work.touched.iter().map(|&lane| Step::FormBatches { lane }));
+                for &lane in &work.touched {
+                    work.steps.push(Step::FormBatches { lane });
+                }
             }
         }
         work.touched.clear();
@@ -389,7 +438,7 @@ impl<'a> Engine<'a> {
                 }
             }
             if self.pipelined {
-                work.steps.push_back(Step::EnterStage { lane, stage: 0, batch: index });
+                work.steps.push(Step::EnterStage { lane, stage: 0, batch: index });
             } else {
                 self.start_alone(lane, index);
                 return;
@@ -452,13 +501,13 @@ impl<'a> Engine<'a> {
         let replica = &mut work.replicas[lane as usize];
         let batch = replica.stages[stage as usize].working_on.take().expect("the stage that ends worked on a batch");
         if self.pipelined {
-            work.steps.push_back(Step::StartStage { lane, stage });
+            work.steps.push(Step::StartStage { lane, stage });
             if stage + 1 < self.inputs.cluster.pipeline_parallel {
-                work.steps.push_back(Step::EnterStage { lane, stage: stage + 1, batch });
+                work.steps.push(Step::EnterStage { lane, stage: stage + 1, batch });
                 return;
             }
         }
-        work.steps.push_back(Step::EndBatch { lane, batch });
+        work.steps.push(Step::EndBatch { lane, batch });
     }
 
     fn end_batch(&mut self, lane: u32, index: u32) {
@@ -530,7 +579,7 @@ impl<'a> Engine<'a> {
             self.router.set_outstanding(replica.target(lane), replica.state.outstanding());
         }
         if !replica.is_empty() {
-            work.steps.push_back(Step::FormBatches { lane });
+            work.steps.push(Step::FormBatches { lane });
         } else if replica.draining {
             self.free_replica(lane);
             self.record_replicas();
@@ -665,7 +714,7 @@ impl<'a> Engine<'a> {
         self.counts.starting += ups;
         for _ in 0..ups {
             if cluster.scale_up_delay_s == 0.0 {
-                self.work.steps.push_back(Step::ScaleUp);
+                self.work.steps.push(Step::ScaleUp);
             } else {
                 events.push(self.now_s + cluster.scale_up_delay_s, self.now_s, Due::ScaleUp);
             }
@@ -673,7 +722,7 @@ impl<'a> Engine<'a> {
         self.counts.stopping += downs;
         for _ in 0..downs {
             if cluster.scale_down_delay_s == 0.0 {
-                self.work.steps.push_back(Step::ScaleDown);
+                self.work.steps.push(Step::ScaleDown);
             } else {
                 events.push(self.now_s + cluster.scale_down_delay_s, self.now_s, Due::ScaleDown);
             }
@@ -700,7 +749,7 @@ impl<'a> Engine<'a> {
         self.record_replicas();
         if !self.work.unrouted.is_empty() {
             // The reference leaves these stranded until the next arrival.
-            self.work.steps.push_back(Step::Route);
+            self.work.steps.push(Step::Route);
         }
     }
 
@@ -748,7 +797,7 @@ impl<'a> Engine<'a> {
                     epoch: 0,
                     running: false,
                     run: DecodeRun::default(),
-                    state: ReplicaState::new(self.inputs.kv_blocks()),
+                    state: ReplicaState::new(self.kv),
                     stages: (0..self.inputs.cluster.pipeline_parallel).map(|_| Stage::default()).collect(),
                 });
                 work.replicas.len() as u32 - 1
@@ -799,17 +848,23 @@ impl<'a> Engine<'a> {
         }
         let totals = &self.totals;
         let samples = &mut self.work.samples;
+        let e2e_s = samples.all(|s| s.e2e_s);
+        // With one output token each, the first token is the last and the latency per token is that of the request.
+        let (ttft_s, normalized_latency_s) = match samples.num_decoding {
+            0 => (e2e_s, e2e_s),
+            _ => (samples.all(|s| s.ttft_s), samples.all(|s| s.e2e_s / f64::from(s.output_tokens))),
+        };
         let per_time = |sum: f64| if self.now_s > 0.0 { sum / self.now_s } else { 0.0 };
         Ok(RunMetrics {
             num_requests: self.inputs.workload.len() as u64,
             num_completed: totals.completed,
             num_rejected: totals.rejected,
             num_restarts: totals.restarts,
-            e2e_s: Distribution::of(&mut samples.e2e_s),
-            ttft_s: Distribution::of(&mut samples.ttft_s),
-            tpot_s: Distribution::of(&mut samples.tpot_s),
-            scheduling_delay_s: Distribution::of(&mut samples.scheduling_delay_s),
-            normalized_latency_s: Distribution::of(&mut samples.normalized_latency_s),
+            e2e_s,
+            ttft_s,
+            tpot_s: samples.decoding(|s| (s.e2e_s - s.ttft_s) / f64::from(s.output_tokens - 1)),
+            scheduling_delay_s: samples.all(|s| s.scheduling_delay_s),
+            normalized_latency_s,
             total_cost_usd: totals.cost_usd_s_per_h * (1.0 / 3600.0),
             mean_cost_usd_per_hour: per_time(totals.cost_usd_s_per_h),
             simulated_s: self.now_s,
@@ -829,14 +884,25 @@ impl<'a> Engine<'a> {
 impl Samples {
     #[inline]
     fn add(&mut self, request: &Request, completed_at_s: f64) {
-        let e2e_s = completed_at_s - request.arrived_at_s;
         let output_tokens = request.total_tokens() - request.original_prefill_tokens;
-        self.e2e_s.push(e2e_s);
-        self.ttft_s.push(request.first_token_at_s - request.arrived_at_s);
-        self.scheduling_delay_s.push(request.scheduled_at_s - request.arrived_at_s);
-        self.normalized_latency_s.push(e2e_s / f64::from(output_tokens));
-        if output_tokens > 1 {
-            self.tpot_s.push((completed_at_s - request.first_token_at_s) / f64::from(output_tokens - 1));
-        }
+        self.num_decoding += usize::from(output_tokens > 1);
+        self.completed.push(Sample {
+            e2e_s: completed_at_s - request.arrived_at_s,
+            ttft_s: request.first_token_at_s - request.arrived_at_s,
+            scheduling_delay_s: request.scheduled_at_s - request.arrived_at_s,
+            output_tokens,
+        });
+    }
+
+    fn all(&mut self, value: impl Fn(&Sample) -> f64) -> Option<Distribution> {
+        self.scratch.clear();
+        self.scratch.extend(self.completed.iter().map(value));
+        Distribution::of(&mut self.scratch, &mut self.buckets)
+    }
+
+    fn decoding(&mut self, value: impl Fn(&Sample) -> f64) -> Option<Distribution> {
+        self.scratch.clear();
+        self.scratch.extend(self.completed.iter().filter(|sample| sample.output_tokens > 1).map(value));
+        Distribution::of(&mut self.scratch, &mut self.buckets)
     }
 }
