@@ -89,7 +89,7 @@ impl ClusterSettings {
         }
         faults.at_least("max_request_tokens", self.max_request_tokens.into(), 2);
         faults.fraction("memory_margin_fraction", self.memory_margin_fraction);
-        faults.within("replica_scheduler", |faults| self.replica_scheduler.check(faults));
+        faults.within("replica_scheduler", |faults| self.replica_scheduler.check(self.pipeline_parallel, faults));
         faults.at_least("initial_replicas", self.initial_replicas.into(), 1);
         faults.at_least("max_replicas", self.max_replicas.into(), 1);
         faults.require(self.min_replicas <= self.max_replicas, "min_replicas", || {

@@ -44,21 +44,24 @@ const FIRST_STRETCH: u32 = 8;
 const LONGEST_STRETCH: u32 = 4096;
 
 impl DecodeRun {
-    /// Starts a run with a batch just formed at `now_s`.
-    pub fn start(&mut self, now_s: f64, batch: &Batch, replica: &ReplicaState, requests: &Requests) {
-        let block_size = replica.kv.block_size_tokens;
+    /// Starts a run with a batch just formed at `now_s`, which `repeats` at least that often unless something intervenes. It needs no
+    /// blocks if all of them are `reserved` already.
+    pub fn start(&mut self, now_s: f64, batch: &Batch, replica: &ReplicaState, requests: &Requests, repeats: u32, reserved: bool) {
+        let block_size = if reserved { 1 } else { replica.kv.block_size_tokens };
+        let free_blocks = if reserved { u32::MAX } else { replica.kv.free };
         self.new_blocks.clear();
         self.new_blocks.resize(block_size as usize, 0);
-        self.most_iterations = u32::MAX;
+        self.most_iterations = repeats.saturating_add(1);
         for &(slot, _) in &batch.entries {
             let request = &requests[slot];
             self.most_iterations = self.most_iterations.min(request.total_tokens() - request.processed_tokens);
-            let first = request.blocks * block_size + 1 - request.processed_tokens;
-            self.new_blocks[(first % block_size) as usize] += 1;
+            if !reserved {
+                let first = request.blocks * block_size + 1 - request.processed_tokens;
+                self.new_blocks[(first % block_size) as usize] += 1;
+            }
         }
         self.stretch = FIRST_STRETCH;
-        self.settled =
-            Progress { iterations: 0, at_s: now_s, previous_at_s: now_s, shape: batch.shape, free_blocks: replica.kv.free, starved: false };
+        self.settled = Progress { iterations: 0, at_s: now_s, previous_at_s: now_s, shape: batch.shape, free_blocks, starved: false };
         self.ahead = self.settled;
     }
 

@@ -107,7 +107,8 @@ impl Replica {
     /// What a policy may see of it, settled up to now.
     fn signals(&self, requests: &Requests) -> ReplicaSignals {
         let (state, kv) = (&self.state, &self.state.kv);
-        let free_blocks = if self.running { self.run.free_blocks() } else { kv.free };
+        // A run whose blocks are all reserved counts none.
+        let free_blocks = if self.running { kv.free.min(self.run.free_blocks()) } else { kv.free };
         ReplicaSignals {
             id: self.id,
             draining: self.draining,
@@ -263,7 +264,7 @@ impl<'a> Engine<'a> {
         let autoscaler = inputs.autoscaler.settings().build(&inputs.policy_context());
         let router = cluster.global_scheduler.build();
         Self {
-            scheduler: cluster.replica_scheduler.build(cluster.pipeline_parallel),
+            scheduler: inputs.replica_scheduler(),
             router_observes_load: router.observes_load(),
             router,
             observes: autoscaler.as_ref().map_or(Observes::default(), |policy| policy.observes()),
@@ -364,9 +365,7 @@ impl<'a> Engine<'a> {
         let (i, workload) = (self.next_arrival, self.inputs.workload);
         self.next_arrival += 1;
         let (prefill_tokens, decode_tokens) = (workload.prefill_tokens[i], workload.decode_tokens[i]);
-        let kv = &self.kv;
-        let last_cached = u64::from(prefill_tokens) + u64::from(decode_tokens) - 1;
-        if !self.scheduler.fits_empty(kv, prefill_tokens) || last_cached > u64::from(kv.total) * u64::from(kv.block_size_tokens) {
+        if !self.scheduler.fits_empty(&self.kv, prefill_tokens, decode_tokens) {
             self.totals.rejected += 1;
             return;
         }
@@ -453,14 +452,10 @@ impl<'a> Engine<'a> {
         let batch = &work.in_flight[index as usize].batch;
         replica.stages[0].working_on = Some(index);
         let only_decodes = batch.shape.num_decodes == batch.len();
-        // A preemption while forming may have made room for the head of the queue.
-        let repeats = only_decodes
-            && !self.stepping
-            && self.scheduler.repeats_decodes(&replica.state)
-            && !self.scheduler.would_admit(&replica.state, &work.requests);
-        let (end_s, created_s) = if repeats {
+        let repeats = if only_decodes && !self.stepping { self.scheduler.repeats_decodes(&replica.state, &work.requests) } else { 0 };
+        let (end_s, created_s) = if repeats > 0 {
             replica.running = true;
-            replica.run.start(self.now_s, batch, &replica.state, &work.requests);
+            replica.run.start(self.now_s, batch, &replica.state, &work.requests, repeats, self.scheduler.reserves_ahead());
             replica.run.look_ahead(self.inputs.execution_time)
         } else {
             (self.now_s + self.inputs.execution_time.stage_time_s(&batch.shape, 0), self.now_s)
@@ -630,12 +625,16 @@ impl<'a> Engine<'a> {
         let in_flight = &mut work.in_flight[index as usize];
         in_flight.scheduled_at_s = replica.run.settled.at_s;
         let iterations = replica.run.settled.iterations;
+        self.scheduler.skipped_decodes(&mut replica.state, iterations);
+        let grows = !self.scheduler.reserves_ahead();
         for &(slot, _) in &in_flight.batch.entries {
             let request = &mut work.requests[slot];
             request.processed_tokens += iterations;
-            let blocks = replica.state.kv.blocks_for(request.processed_tokens).max(request.blocks);
-            replica.state.kv.free -= blocks - request.blocks;
-            request.blocks = blocks;
+            if grows {
+                let blocks = replica.state.kv.blocks_for(request.processed_tokens).max(request.blocks);
+                replica.state.kv.free -= blocks - request.blocks;
+                request.blocks = blocks;
+            }
         }
     }
 

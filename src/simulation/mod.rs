@@ -14,7 +14,7 @@ pub use record::{BatchRecord, Detail, ReplicaRecord, RequestRecord, TuneRecord};
 
 use crate::autoscaler::{AutoscalerSettings, PolicyContext};
 use crate::hardware::{ExecutionTime, HardwareError, catalog, memory};
-use crate::replica_scheduler::KvBlocks;
+use crate::replica_scheduler::{KvBlocks, ReplicaScheduler, ReplicaShape};
 use crate::workload::Workload;
 
 /// Everything one run depends on. Equal inputs give equal results, to the last bit.
@@ -25,6 +25,8 @@ pub struct RunInputs<'a> {
     pub autoscaler: &'a AutoscalerSettings,
     pub execution_time: &'a ExecutionTime,
     pub num_blocks: u32,
+    /// Requests of the maximum length that fit on a replica at once.
+    pub max_requests: u32,
     pub node_price_usd_per_hour: f64,
     pub devices_per_node: u32,
     /// Seed of whatever is random in the cluster; the traffic has been drawn already.
@@ -66,13 +68,19 @@ impl<'a> RunInputs<'a> {
                 memory_margin_fraction: cluster.memory_margin_fraction,
             },
         )?;
-        execution_time.check_workload(&workload.prefill_tokens, &workload.decode_tokens, common.batch_size_cap, false)?;
+        execution_time.check_workload(
+            &workload.prefill_tokens,
+            &workload.decode_tokens,
+            common.batch_size_cap,
+            cluster.replica_scheduler.chunks_prefills(),
+        )?;
         Ok(Self {
             workload,
             cluster,
             autoscaler,
             execution_time,
             num_blocks: common.num_blocks.unwrap_or(planned.num_blocks),
+            max_requests: planned.max_requests,
             node_price_usd_per_hour: cluster.node_price_usd_per_hour.unwrap_or(node.price_usd_per_hour),
             devices_per_node: node.devices_per_node,
             seed: 0,
@@ -103,6 +111,14 @@ impl<'a> RunInputs<'a> {
     fn kv_blocks(&self) -> KvBlocks {
         let common = self.cluster.replica_scheduler.common();
         KvBlocks::new(self.num_blocks, common.block_size_tokens, common.watermark_blocks_fraction)
+    }
+
+    fn replica_scheduler(&self) -> Box<dyn ReplicaScheduler> {
+        self.cluster.replica_scheduler.build(&ReplicaShape {
+            pipeline_parallel: self.cluster.pipeline_parallel,
+            max_request_tokens: self.cluster.max_request_tokens,
+            max_requests: self.max_requests,
+        })
     }
 
     /// Nodes are paid whole.

@@ -275,6 +275,26 @@ fn vllm() {
 }
 
 #[test]
+fn sarathi() {
+    check_shared(&["d_sarathi_rr_static2", "h2_sarathi_tp2_pp2"]);
+}
+
+#[test]
+fn orca() {
+    check_shared(&["e_orca_rr_static2", "e2_orca_few_blocks"]);
+}
+
+#[test]
+fn lightllm() {
+    check_shared(&["f_lightllm_rr_static2", "f2_lightllm_few_blocks"]);
+}
+
+#[test]
+fn faster_transformer() {
+    check_shared(&["g2_faster_transformer_fixed"]);
+}
+
+#[test]
 fn whole_lab_trace() {
     check_shared(&["lab_full_rr", "lab_full_lor_labfit"]);
 }
