@@ -6,11 +6,17 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{GlobalScheduler, Target};
+use super::{GlobalScheduler, RouterSettings, Target};
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RoundRobinSettings {}
+
+impl RouterSettings for RoundRobinSettings {
+    fn build(&self, _seed: u64, _block_size_tokens: u32) -> Box<dyn GlobalScheduler> {
+        Box::new(RoundRobin::default())
+    }
+}
 
 #[derive(Debug, Default)]
 pub struct RoundRobin {
@@ -38,7 +44,7 @@ impl GlobalScheduler for RoundRobin {
         self.retake_turn();
     }
 
-    fn route(&mut self) -> Option<Target> {
+    fn route(&mut self, _prefill_tokens: u32) -> Option<Target> {
         let target = *self.targets.get(self.turn)?;
         self.routed += 1;
         self.turn = if self.turn + 1 == self.targets.len() { 0 } else { self.turn + 1 };

@@ -1,4 +1,4 @@
-//! How one replica forms batches: one file a scheduler; adding one is that file and a line in each of the three lists below.
+//! How one replica forms batches: one file a scheduler; adding one is that file and a line in each of the lists below.
 //!
 //! A scheduler owns no requests: it moves their [`Slot`]s between a replica's queue, its waiting list and the batch being formed, and
 //! accounts for KV blocks. The rules are those of the reference implementation (microsoft/vidur), odd as some look.
@@ -27,7 +27,7 @@ use crate::settings::Faults;
 
 choice! {
     /// How a replica forms batches.
-    pub enum ReplicaSchedulerSettings {
+    pub enum ReplicaSchedulerSettings: SchedulerSettings {
         "vllm" => Vllm(VllmSettings),
         "sarathi" => Sarathi(SarathiSettings),
         "orca" => Orca(OrcaSettings),
@@ -43,23 +43,13 @@ impl Default for ReplicaSchedulerSettings {
 }
 
 impl ReplicaSchedulerSettings {
-    fn chosen(&self) -> &dyn SchedulerSettings {
-        match self {
-            Self::Vllm(settings) => settings,
-            Self::Sarathi(settings) => settings,
-            Self::Orca(settings) => settings,
-            Self::Lightllm(settings) => settings,
-            Self::FasterTransformer(settings) => settings,
-        }
-    }
-
     pub fn common(&self) -> Common {
-        self.chosen().common()
+        self.settings().common()
     }
 
     /// Whether a prompt may be prefilled in parts.
     pub fn chunks_prefills(&self) -> bool {
-        self.chosen().chunks_prefills()
+        self.settings().chunks_prefills()
     }
 
     /// Checks the settings for replicas of `pipeline_parallel` stages.
@@ -72,13 +62,13 @@ impl ReplicaSchedulerSettings {
             if let Some(num_blocks) = common.num_blocks {
                 faults.at_least("num_blocks", num_blocks.into(), 1);
             }
-            self.chosen().check(pipeline_parallel, faults);
+            self.settings().check(pipeline_parallel, faults);
         });
     }
 
     /// The rule itself.
     pub fn build(&self, replica: &ReplicaShape) -> Box<dyn ReplicaScheduler> {
-        self.chosen().build(replica)
+        self.settings().build(replica)
     }
 }
 

@@ -103,21 +103,42 @@ pub struct RunMetrics {
     pub scheduling_delay_s: Option<Distribution>,
     /// End-to-end latency per output token.
     pub normalized_latency_s: Option<Distribution>,
+    /// Share of all requests that kept the stated latency limits; absent without limits.
+    pub attainment: Option<f64>,
+    /// Requests that kept them, per second.
+    pub goodput_per_s: Option<f64>,
     pub total_cost_usd: f64,
     pub mean_cost_usd_per_hour: f64,
+    /// Per million prompt and output tokens of completed requests.
+    pub cost_usd_per_million_tokens: Option<f64>,
     pub simulated_s: f64,
     pub num_batches: u64,
     /// Seconds that stages worked on batches, summed.
     pub busy_s: f64,
-    /// Seconds that replicas were billed, summed.
-    pub replica_s: f64,
-    /// Busy share of billed time.
+    /// Hours that replicas existed, summed.
+    pub replica_hours: f64,
+    /// Hours that nodes were billed, summed.
+    pub node_hours: f64,
+    /// Busy share of the time replicas existed.
     pub utilization: f64,
     pub mean_replicas: f64,
     pub max_replicas: u32,
     pub min_replicas: u32,
     pub scale_ups: u64,
     pub scale_downs: u64,
+    /// How often scaling turned from up to down or back.
+    pub reversals: u64,
+    /// Replicas that crashed or were reclaimed.
+    pub replicas_lost: u64,
+    /// Requests not in a replica's memory, over time.
+    pub mean_queued_requests: f64,
+    pub max_queued_requests: u64,
+    /// Time in which there were more unfinished requests than the serving replicas could hold in full batches.
+    pub below_demand_s: f64,
+    /// Share of KV blocks in use, over time and replicas.
+    pub mean_kv_use: f64,
+    /// Largest share in use on one replica.
+    pub max_kv_use: f64,
 }
 
 /// A metric's value: counts stay whole.
@@ -157,18 +178,29 @@ impl RunMetrics {
             add("max", |d| d.max);
         }
         columns.extend([
+            ("attainment".into(), self.attainment.map_or(Absent, Number)),
+            ("goodput_per_s".into(), self.goodput_per_s.map_or(Absent, Number)),
             ("total_cost_usd".into(), Number(self.total_cost_usd)),
             ("mean_cost_usd_per_hour".into(), Number(self.mean_cost_usd_per_hour)),
+            ("cost_usd_per_million_tokens".into(), self.cost_usd_per_million_tokens.map_or(Absent, Number)),
             ("simulated_s".into(), Number(self.simulated_s)),
             ("num_batches".into(), Count(self.num_batches)),
             ("busy_s".into(), Number(self.busy_s)),
-            ("replica_s".into(), Number(self.replica_s)),
+            ("replica_hours".into(), Number(self.replica_hours)),
+            ("node_hours".into(), Number(self.node_hours)),
             ("utilization".into(), Number(self.utilization)),
             ("mean_replicas".into(), Number(self.mean_replicas)),
             ("max_replicas".into(), Count(self.max_replicas.into())),
             ("min_replicas".into(), Count(self.min_replicas.into())),
             ("scale_ups".into(), Count(self.scale_ups)),
             ("scale_downs".into(), Count(self.scale_downs)),
+            ("reversals".into(), Count(self.reversals)),
+            ("replicas_lost".into(), Count(self.replicas_lost)),
+            ("mean_queued_requests".into(), Number(self.mean_queued_requests)),
+            ("max_queued_requests".into(), Count(self.max_queued_requests)),
+            ("below_demand_s".into(), Number(self.below_demand_s)),
+            ("mean_kv_use".into(), Number(self.mean_kv_use)),
+            ("max_kv_use".into(), Number(self.max_kv_use)),
         ]);
         columns
     }

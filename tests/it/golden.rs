@@ -70,7 +70,7 @@ impl Case {
     }
 
     fn inputs<'a>(&'a self, times: &'a ExecutionTime) -> RunInputs<'a> {
-        RunInputs::new(&self.workload, &self.cluster, &self.autoscaler, times).unwrap()
+        RunInputs::new(&self.workload, &self.cluster, &self.autoscaler, times, 1).unwrap()
     }
 
     fn execution_time(&self) -> ExecutionTime {
