@@ -79,7 +79,11 @@ impl Template {
                     Kind::List(templates)
                 } else {
                     if templates.is_empty() {
-                        problems.push(source.problem(node.at, path, "an empty list found, expected a value, or an axis of at least one value"));
+                        problems.push(source.problem(
+                            node.at,
+                            path,
+                            "an empty list found, expected a value, or an axis of at least one value",
+                        ));
                     }
                     Kind::Axis(templates)
                 }
@@ -92,7 +96,11 @@ impl Template {
                             .collect(),
                     ),
                     Ok(range) if LISTS.contains(&name) => {
-                        problems.push(source.problem(node.at, path, format!("{} values found, expected at most {MAX_LISTED}", range.count)));
+                        problems.push(source.problem(
+                            node.at,
+                            path,
+                            format!("{} values found, expected at most {MAX_LISTED}", range.count),
+                        ));
                         Kind::Scalar(Value::Null)
                     }
                     Ok(range) => Kind::Range(range),
@@ -227,11 +235,22 @@ impl Template {
             Kind::Scalar(_) => {}
             Kind::List(templates) => templates.iter().for_each(|template| template.collect_axes(axes)),
             Kind::Object(members) => members.iter().for_each(|(_, template)| template.collect_axes(axes)),
-            Kind::Range(range) => axes.push(AxisSummary { path: self.path.clone(), values: (0..range.count).map(|i| range.nth(i)).collect() }),
+            Kind::Range(range) => {
+                axes.push(AxisSummary { path: self.path.clone(), values: (0..range.count).map(|i| range.nth(i)).collect() })
+            }
             Kind::Axis(templates) => {
                 axes.push(AxisSummary { path: self.path.clone(), values: templates.iter().map(Self::as_written).collect() });
                 templates.iter().for_each(|template| template.collect_axes(axes));
             }
+        }
+    }
+
+    pub fn first_axis(&self) -> Option<&Self> {
+        match &self.kind {
+            Kind::Scalar(_) => None,
+            Kind::List(templates) => templates.iter().find_map(Self::first_axis),
+            Kind::Object(members) => members.iter().find_map(|(_, template)| template.first_axis()),
+            Kind::Axis(_) | Kind::Range(_) => Some(self),
         }
     }
 
@@ -284,7 +303,9 @@ impl Template {
         match &self.kind {
             Kind::Scalar(value) => value.clone(),
             Kind::List(templates) | Kind::Axis(templates) => Value::Array(templates.iter().map(Self::as_written).collect()),
-            Kind::Object(members) => Value::Object(members.iter().map(|(key, template)| (key.name.clone(), template.as_written())).collect()),
+            Kind::Object(members) => {
+                Value::Object(members.iter().map(|(key, template)| (key.name.clone(), template.as_written())).collect())
+            }
             Kind::Range(range) => Value::Array((0..range.count).map(|i| range.nth(i)).collect()),
         }
     }
@@ -333,7 +354,9 @@ impl Range {
         let number = |name: &str| match member(name).map(Node::to_value) {
             Some(Value::Number(number)) if number.as_f64().is_some_and(f64::is_finite) => Ok(number),
             Some(other) => Err(fault(name, format!("{other} found, expected a number"))),
-            None => Err(source.problem(node.at, path, format!("a range without `{name}` found, expected `from`, `to`, and `step` or `points`"))),
+            None => {
+                Err(source.problem(node.at, path, format!("a range without `{name}` found, expected `from`, `to`, and `step` or `points`")))
+            }
         };
         let (from, to) = (number("from")?, number("to")?);
         let (from_f64, to_f64) = (float(&from), float(&to));
@@ -363,12 +386,17 @@ impl Range {
                     return Err(fault("points", format!("{points} found, expected a whole number of at least {least}")));
                 };
                 if scale == "log" && (from_f64 <= 0.0 || to_f64 <= 0.0) {
-                    return Err(fault(if from_f64 <= 0.0 { "from" } else { "to" }, "a number above 0 expected on a logarithmic scale".into()));
+                    return Err(fault(
+                        if from_f64 <= 0.0 { "from" } else { "to" },
+                        "a number above 0 expected on a logarithmic scale".into(),
+                    ));
                 }
                 (points, if scale == "log" { Spacing::Log } else { Spacing::Linear })
             }
             (None, None) => return Err(source.problem(node.at, path, "a range without `step` and `points` found, expected one of them")),
-            (Some(_), Some(_)) => return Err(source.problem(node.at, path, "a range with both `step` and `points` found, expected one of them")),
+            (Some(_), Some(_)) => {
+                return Err(source.problem(node.at, path, "a range with both `step` and `points` found, expected one of them"));
+            }
         };
         Ok(Self { from: Value::Number(from), to: Value::Number(to), count, spacing })
     }
@@ -382,7 +410,9 @@ impl Range {
         let share = || i as f64 / (self.count - 1) as f64;
         match &self.spacing {
             Spacing::Step(step) => match (self.from.as_i64(), step.as_i64()) {
-                (Some(from), Some(step)) => i64::try_from(i128::from(from) + i128::from(step) * i128::from(i)).map_or(Value::Null, Value::from),
+                (Some(from), Some(step)) => {
+                    i64::try_from(i128::from(from) + i128::from(step) * i128::from(i)).map_or(Value::Null, Value::from)
+                }
                 _ => rounded(from + number(step) * i as f64),
             },
             _ if i == self.count - 1 => self.to.clone(),
@@ -493,7 +523,8 @@ mod tests {
             Value::Array(values) if !is_list => values.iter().flat_map(|value| expand(value, false)).collect(),
             Value::Array(values) => values.iter().fold(vec![json!([])], |done, value| {
                 let next = expand(value, false);
-                let join = |list: &Value, value: &Value| Value::Array(list.as_array().into_iter().flatten().chain([value]).cloned().collect());
+                let join =
+                    |list: &Value, value: &Value| Value::Array(list.as_array().into_iter().flatten().chain([value]).cloned().collect());
                 done.iter().flat_map(|list| next.iter().map(move |value| join(list, value))).collect()
             }),
             Value::Object(members) => members.iter().fold(vec![json!({})], |done, (key, value)| {

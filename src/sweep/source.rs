@@ -90,7 +90,12 @@ impl Source {
             } else {
                 ""
             };
-            let problem = Problem { line: error.line(), column: error.column(), path: String::new(), message: format!("not valid JSON: {reason}{hint}") };
+            let problem = Problem {
+                line: error.line(),
+                column: error.column(),
+                path: String::new(),
+                message: format!("not valid JSON: {reason}{hint}"),
+            };
             return Err(GridError { file: self.file.clone(), problems: vec![problem], more: 0 });
         }
         let strict = ParseOptions {
