@@ -1,8 +1,16 @@
 //! InferLine's reactive tuner as the lab has it.
+//!
+//! Rule: replicas = ceil(traffic envelope / replica throughput), looked up in the envelope of scaling up first; scaling down waits for
+//! `stabilization_delay_s` since the last scale-up. Throughput is a moving average over ended batches of tokens per second of batch time.
+//! With decode tokens that average is misled: a decode batch yields tens of tokens per second while the envelope counts prompts too. The
+//! rule is meant for one decode token.
+//!
+//! Source: the lab text, part 2 (after Crankshaw et al., SoCC 2020), its reference outputs.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{Arrivals, Autoscaler, BatchEnd, Decision, Observes, Snapshot, TrafficEnvelope};
 use crate::settings::{Faults, PerDirection};
 
 /// Defaults are the lab's, but for the initial throughput, whose default of 1 token/s asks for thousands of replicas at the first tick.
@@ -43,5 +51,83 @@ impl InferlineSettings {
         faults.not_negative("stabilization_delay_s", self.stabilization_delay_s);
         faults.positive("initial_replica_token_throughput", self.initial_replica_token_throughput);
         faults.fraction("throughput_alpha", self.throughput_alpha);
+    }
+}
+
+#[derive(Debug)]
+pub struct Inferline {
+    up: TrafficEnvelope,
+    down: TrafficEnvelope,
+    stabilization_delay_s: f64,
+    throughput_alpha: f64,
+    /// Share of a replica's throughput that may be used.
+    target_utilization: f64,
+    token_throughput_per_s: f64,
+    last_up_s: f64,
+    rate_up_per_s: f64,
+    rate_down_per_s: f64,
+}
+
+impl Inferline {
+    pub fn new(settings: &InferlineSettings, target_utilization: f64) -> Self {
+        Self {
+            up: TrafficEnvelope::new(settings.look_back_s.up, settings.min_window_s.up),
+            down: TrafficEnvelope::new(settings.look_back_s.down, settings.min_window_s.down),
+            stabilization_delay_s: settings.stabilization_delay_s,
+            throughput_alpha: settings.throughput_alpha,
+            target_utilization,
+            token_throughput_per_s: settings.initial_replica_token_throughput,
+            last_up_s: f64::NEG_INFINITY,
+            rate_up_per_s: 0.0,
+            rate_down_per_s: f64::NAN,
+        }
+    }
+}
+
+impl Autoscaler for Inferline {
+    fn observes(&self) -> Observes {
+        Observes { arrivals: true, batches: self.throughput_alpha > 0.0 }
+    }
+
+    fn observe_arrivals(&mut self, arrivals: Arrivals) {
+        for ((&at, &prefill), &decode) in arrivals.arrived_at_s.iter().zip(arrivals.prefill_tokens).zip(arrivals.decode_tokens) {
+            let tokens = u64::from(prefill) + u64::from(decode);
+            self.up.observe(at, tokens);
+            self.down.observe(at, tokens);
+        }
+    }
+
+    fn observe_batches(&mut self, batches: &[BatchEnd]) {
+        let alpha = self.throughput_alpha;
+        for batch in batches {
+            let throughput = batch.tokens as f64 / (batch.completed_at_s - batch.scheduled_at_s);
+            self.token_throughput_per_s = alpha * throughput + (1.0 - alpha) * self.token_throughput_per_s;
+        }
+    }
+
+    fn decide(&mut self, now_s: f64, snapshot: &Snapshot) -> Decision {
+        let committed = snapshot.committed();
+        let usable = self.token_throughput_per_s * self.target_utilization;
+        self.rate_up_per_s = self.up.rate_per_s(now_s);
+        self.rate_down_per_s = f64::NAN;
+        let up = (self.rate_up_per_s / usable).ceil() as u32;
+        if up > committed {
+            self.last_up_s = now_s;
+            return Decision::Up(up - committed);
+        }
+        if now_s - self.last_up_s < self.stabilization_delay_s {
+            return Decision::Hold;
+        }
+        self.rate_down_per_s = self.down.rate_per_s(now_s);
+        let down = ((self.rate_down_per_s / usable).ceil() as u32).max(1);
+        Decision::towards(committed, down.min(committed))
+    }
+
+    fn evidence(&self) -> Vec<(&'static str, f64)> {
+        vec![
+            ("token_throughput_per_s", self.token_throughput_per_s),
+            ("rate_up_tokens_per_s", self.rate_up_per_s),
+            ("rate_down_tokens_per_s", self.rate_down_per_s),
+        ]
     }
 }

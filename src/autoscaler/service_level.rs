@@ -1,9 +1,13 @@
 //! One knob from cheap to fast: InferLine with a target utilisation per level.
+//!
+//! Level 1 fills replicas to 95 % of their throughput, level 2 to 80 %, level 3 to 65 %; a level between two is interpolated. The figures
+//! are ours: queueing delay grows with utilisation / (1 - utilisation), so these three space latencies widely.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::InferlineSettings;
+use super::inferline::Inferline;
 use crate::settings::{Faults, PerDirection};
 
 /// InferLine's settings, and a level.
@@ -49,4 +53,12 @@ impl ServiceLevelSettings {
             throughput_alpha: self.throughput_alpha,
         }
     }
+}
+
+fn target_utilization(level: f64) -> f64 {
+    0.95 - 0.15 * (level - 1.0)
+}
+
+pub fn build(settings: &ServiceLevelSettings) -> Inferline {
+    Inferline::new(&settings.inferline(), target_utilization(settings.level))
 }

@@ -3,16 +3,16 @@
 //! A scheduler owns no requests: it moves their [`Slot`]s between a replica's queue, its waiting list and the batch being formed, and
 //! accounts for KV blocks. The rules are those of the reference implementation (microsoft/vidur), odd as some look.
 
-//mod request;
-//mod state;
-//mod vllm;
+mod request;
+mod state;
+mod vllm;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-//pub use request::{Request, Requests, Slot};
-//pub use state::{Batch, KvBlocks, ReplicaState};
-//pub use vllm::Vllm;
+pub use request::{Request, Requests, Slot};
+pub use state::{Batch, KvBlocks, ReplicaState};
+pub use vllm::Vllm;
 
 use crate::choice;
 use crate::settings::Faults;
@@ -85,5 +85,35 @@ impl ReplicaSchedulerSettings {
                 Self::Vllm(s) => faults.at_least("max_tokens_in_batch", s.max_tokens_in_batch.into(), 1),
             }
         });
+    }
+}
+
+/// The rule by which a replica forms batches.
+pub trait ReplicaScheduler: Send + Sync {
+    /// Moves requests from queue and waiting list into an empty `batch`; leaves it empty if there is nothing to do.
+    fn form_batch(&self, replica: &mut ReplicaState, requests: &mut Requests, batch: &mut Batch);
+
+    /// Takes back the requests of an ended batch, after they were advanced.
+    fn end_batch(&self, replica: &mut ReplicaState, requests: &mut Requests, batch: &Batch) {
+        replica.end_batch(requests, batch);
+    }
+
+    /// Whether a prompt of this length could be admitted by a replica that is otherwise empty.
+    fn fits_empty(&self, kv: &KvBlocks, prefill_tokens: u32) -> bool;
+
+    /// Asked right after a batch of decodes was formed: whether the next one will hold the same requests, as long as none of them
+    /// finishes, blocks suffice, and [`Self::would_admit`] is and stays false.
+    fn repeats_decodes(&self, replica: &ReplicaState) -> bool;
+
+    /// Whether the head of the queue would be taken (or rejected) if a batch were formed now. May err towards true.
+    fn would_admit(&self, replica: &ReplicaState, requests: &Requests) -> bool;
+}
+
+impl ReplicaSchedulerSettings {
+    /// The rule itself, for a replica of `pipeline_parallel` stages.
+    pub fn build(&self, pipeline_parallel: u32) -> Box<dyn ReplicaScheduler> {
+        match self {
+            Self::Vllm(settings) => Box::new(Vllm::new(settings, pipeline_parallel)),
+        }
     }
 }

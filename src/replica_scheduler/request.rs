@@ -1,0 +1,145 @@
+//! Requests in flight, in a slab: the live set is small and stays in cache, however long the trace.
+
+use std::ops::{Index, IndexMut};
+
+/// Where a live request sits in [`Requests`]. Slots are reused once a request has left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Slot(pub u32);
+
+/// A request between arrival and completion.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    pub arrived_at_s: f64,
+    /// First time in a batch; NaN before. A restart does not change it.
+    pub scheduled_at_s: f64,
+    /// When its first prefill completed; NaN before. A restart does not change it.
+    pub first_token_at_s: f64,
+    /// Position in the workload.
+    pub id: u32,
+    /// Tokens to prefill before the next decode; grows by what is lost in a restart.
+    pub prefill_tokens: u32,
+    /// Tokens to decode after that prefill.
+    pub decode_tokens: u32,
+    pub processed_tokens: u32,
+    /// KV blocks held; a request is in memory exactly while it holds some.
+    pub blocks: u32,
+    pub original_prefill_tokens: u32,
+    pub restarts: u32,
+    /// Identity of the replica it was routed to.
+    pub replica_id: u32,
+    pub prefill_complete: bool,
+}
+
+impl Request {
+    pub fn new(id: u32, arrived_at_s: f64, prefill_tokens: u32, decode_tokens: u32) -> Self {
+        Self {
+            arrived_at_s,
+            scheduled_at_s: f64::NAN,
+            first_token_at_s: f64::NAN,
+            id,
+            prefill_tokens,
+            decode_tokens,
+            processed_tokens: 0,
+            blocks: 0,
+            original_prefill_tokens: prefill_tokens,
+            restarts: 0,
+            replica_id: u32::MAX,
+            prefill_complete: false,
+        }
+    }
+
+    /// Prefill and decode tokens together; a restart shifts between the two but keeps their sum.
+    #[inline]
+    pub fn total_tokens(&self) -> u32 {
+        self.prefill_tokens + self.decode_tokens
+    }
+
+    #[inline]
+    pub fn is_completed(&self) -> bool {
+        self.prefill_complete && self.processed_tokens == self.total_tokens()
+    }
+
+    /// Counts `tokens` of an ended batch. The token that completes the prefill yields the first output token at once.
+    #[inline]
+    pub fn advance(&mut self, tokens: u32, now_s: f64) {
+        self.processed_tokens += tokens;
+        if !self.prefill_complete && self.processed_tokens == self.prefill_tokens {
+            self.prefill_complete = true;
+            self.processed_tokens += 1;
+            if self.first_token_at_s.is_nan() {
+                self.first_token_at_s = now_s;
+            }
+        }
+    }
+
+    /// Forgets the cache: everything processed so far becomes prefill again (recomputation).
+    ///
+    /// A prefill cut short keeps its length: the reference turns the rest of such a prompt into decode tokens, which is a defect.
+    pub fn restart(&mut self) {
+        if self.prefill_complete {
+            let total = self.total_tokens();
+            self.prefill_tokens = self.processed_tokens;
+            self.decode_tokens = total - self.prefill_tokens;
+        }
+        self.processed_tokens = 0;
+        self.prefill_complete = false;
+        self.restarts += 1;
+    }
+}
+
+/// All live requests.
+#[derive(Debug, Default)]
+pub struct Requests {
+    live: Vec<Request>,
+    free: Vec<Slot>,
+}
+
+impl Requests {
+    pub fn insert(&mut self, request: Request) -> Slot {
+        match self.free.pop() {
+            Some(slot) => {
+                self[slot] = request;
+                slot
+            }
+            None => {
+                self.live.push(request);
+                Slot(self.live.len() as u32 - 1)
+            }
+        }
+    }
+
+    /// Gives the slot back.
+    pub fn release(&mut self, slot: Slot) {
+        self.free.push(slot);
+    }
+
+    pub fn clear(&mut self) {
+        self.live.clear();
+        self.free.clear();
+    }
+
+    /// Requests now in flight.
+    pub fn len(&self) -> usize {
+        self.live.len() - self.free.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Index<Slot> for Requests {
+    type Output = Request;
+
+    #[inline]
+    fn index(&self, slot: Slot) -> &Request {
+        &self.live[slot.0 as usize]
+    }
+}
+
+impl IndexMut<Slot> for Requests {
+    #[inline]
+    fn index_mut(&mut self, slot: Slot) -> &mut Request {
+        &mut self.live[slot.0 as usize]
+    }
+}

@@ -1,0 +1,155 @@
+//! What a replica scheduler works on: queue, waiting list, KV blocks, the batch being formed.
+
+use std::collections::VecDeque;
+
+use super::{Request, Requests, Slot};
+use crate::hardware::BatchShape;
+
+/// The KV cache of one replica, counted in blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KvBlocks {
+    pub block_size_tokens: u32,
+    pub total: u32,
+    pub free: u32,
+    /// Blocks that admission of a new request leaves free.
+    pub watermark: u32,
+}
+
+impl KvBlocks {
+    pub fn new(total: u32, block_size_tokens: u32, watermark_fraction: f64) -> Self {
+        Self { block_size_tokens, total, free: total, watermark: (watermark_fraction * f64::from(total)) as u32 }
+    }
+
+    #[inline]
+    pub fn blocks_for(&self, tokens: u32) -> u32 {
+        tokens.div_ceil(self.block_size_tokens)
+    }
+
+    /// Whether a prompt could ever be admitted, with the whole cache free.
+    #[inline]
+    pub fn fits_empty(&self, prefill_tokens: u32) -> bool {
+        self.blocks_for(prefill_tokens) + self.watermark <= self.total
+    }
+}
+
+/// One replica as its scheduler sees it.
+#[derive(Debug, Clone)]
+pub struct ReplicaState {
+    /// Requests not yet in memory, in the order they are admitted.
+    pub queue: VecDeque<Slot>,
+    /// Requests in memory that are in no batch at the moment.
+    pub waiting: Vec<Slot>,
+    /// Number of requests in memory.
+    pub allocated: u32,
+    pub kv: KvBlocks,
+    /// Requests that turned out never to fit; the engine takes them away.
+    pub rejected: Vec<Slot>,
+}
+
+impl ReplicaState {
+    pub fn new(kv: KvBlocks) -> Self {
+        Self { queue: VecDeque::new(), waiting: Vec::new(), allocated: 0, kv, rejected: Vec::new() }
+    }
+
+    /// Makes a used state as good as new, keeping its buffers.
+    pub fn reset(&mut self) {
+        self.queue.clear();
+        self.waiting.clear();
+        self.allocated = 0;
+        self.kv.free = self.kv.total;
+        self.rejected.clear();
+    }
+
+    /// Requests routed here and not finished.
+    #[inline]
+    pub fn outstanding(&self) -> u32 {
+        self.queue.len() as u32 + self.allocated
+    }
+
+    /// Brings a request into memory with blocks for `tokens`.
+    #[inline]
+    pub fn allocate(&mut self, request: &mut Request, blocks: u32) {
+        request.blocks = blocks;
+        self.kv.free -= blocks;
+        self.allocated += 1;
+    }
+
+    /// Takes a request out of memory.
+    #[inline]
+    pub fn free(&mut self, request: &mut Request) {
+        self.kv.free += request.blocks;
+        request.blocks = 0;
+        self.allocated -= 1;
+    }
+
+    /// Preempts a request: its cache is lost and it goes back to the front of the queue.
+    pub fn preempt(&mut self, requests: &mut Requests, slot: Slot) {
+        let request = &mut requests[slot];
+        request.restart();
+        self.free(request);
+        self.queue.push_front(slot);
+    }
+
+    /// Gives one more block to a decoding request whose tokens outgrew its blocks.
+    #[inline]
+    pub fn grow(&mut self, request: &mut Request) {
+        if request.processed_tokens > request.blocks * self.kv.block_size_tokens {
+            request.blocks += 1;
+            self.kv.free -= 1;
+        }
+    }
+
+    /// Frees the finished requests of a batch and lets the others wait, in batch order.
+    pub fn end_batch(&mut self, requests: &mut Requests, batch: &Batch) {
+        for &(slot, _) in &batch.entries {
+            let request = &mut requests[slot];
+            if request.is_completed() {
+                self.free(request);
+                requests.release(slot);
+            } else {
+                self.waiting.push(slot);
+            }
+        }
+    }
+
+    /// Sorts the waiting list by arrival; equal arrivals keep their order.
+    pub fn sort_waiting(&mut self, requests: &Requests) {
+        self.waiting.sort_by(|&a, &b| requests[a].arrived_at_s.total_cmp(&requests[b].arrived_at_s));
+    }
+}
+
+/// Requests worked on together, with the tokens each contributes.
+#[derive(Debug, Clone, Default)]
+pub struct Batch {
+    pub entries: Vec<(Slot, u32)>,
+    pub shape: BatchShape,
+}
+
+impl Batch {
+    #[inline]
+    pub fn add_prefill(&mut self, slot: Slot, request: &Request, tokens: u32) {
+        self.shape.add_prefill(tokens, request.processed_tokens);
+        self.entries.push((slot, tokens));
+    }
+
+    #[inline]
+    pub fn add_decode(&mut self, slot: Slot, request: &Request) {
+        self.shape.add_decode(request.processed_tokens);
+        self.entries.push((slot, 1));
+    }
+
+    #[inline]
+    pub fn len(&self) -> u32 {
+        self.entries.len() as u32
+    }
+
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub fn clear(&mut self) {
+        self.entries.clear();
+        self.shape = BatchShape::default();
+    }
+}

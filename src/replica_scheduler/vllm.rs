@@ -1,0 +1,109 @@
+//! vLLM before its rewrite: prefills first and apart from decodes, paged KV cache, preemption of the latest by recomputation.
+//!
+//! Source: microsoft/vidur `vidur/scheduler/replica_scheduler/vllm_replica_scheduler.py`, after Kwon et al., SOSP 2023. As there, a
+//! decode step wants one free block even when it needs none.
+
+use super::state::{Batch, ReplicaState};
+use super::{ReplicaScheduler, Request, Requests, VllmSettings};
+
+#[derive(Debug, Clone)]
+pub struct Vllm {
+    batch_size_cap: u32,
+    max_tokens_in_batch: u32,
+    /// Requests in one batch: the cap shared by the pipeline's stages.
+    micro_batch_size: u32,
+}
+
+impl Vllm {
+    pub fn new(settings: &VllmSettings, pipeline_parallel: u32) -> Self {
+        Self {
+            batch_size_cap: settings.batch_size_cap,
+            max_tokens_in_batch: settings.max_tokens_in_batch,
+            micro_batch_size: settings.batch_size_cap / pipeline_parallel,
+        }
+    }
+
+    /// Whether memory and the cap let the head of the queue in now.
+    #[inline]
+    fn admits(&self, replica: &ReplicaState, request: &Request) -> bool {
+        let kv = &replica.kv;
+        replica.allocated < self.batch_size_cap && kv.blocks_for(request.prefill_tokens) + kv.watermark <= kv.free
+    }
+
+    fn form_prefill_batch(&self, replica: &mut ReplicaState, requests: &mut Requests, batch: &mut Batch) {
+        let mut longest = 0;
+        while let Some(&slot) = replica.queue.front() {
+            let request = &mut requests[slot];
+            let tokens = request.prefill_tokens;
+            if !self.fits_empty(&replica.kv, tokens) {
+                replica.queue.pop_front();
+                replica.rejected.push(slot);
+                continue;
+            }
+            longest = longest.max(tokens);
+            if batch.len() == self.micro_batch_size
+                || (batch.len() + 1) * longest > self.max_tokens_in_batch
+                || !self.admits(replica, request)
+            {
+                break;
+            }
+            let blocks = replica.kv.blocks_for(tokens);
+            replica.allocate(request, blocks);
+            replica.queue.pop_front();
+            batch.add_prefill(slot, request, tokens);
+        }
+    }
+
+    fn form_decode_batch(&self, replica: &mut ReplicaState, requests: &mut Requests, batch: &mut Batch) {
+        replica.sort_waiting(requests);
+        let mut next = 0;
+        while next < replica.waiting.len() && batch.len() < self.micro_batch_size {
+            let slot = replica.waiting[next];
+            next += 1;
+            if ensure_block(replica, requests, slot, next) {
+                let request = &mut requests[slot];
+                replica.grow(request);
+                batch.add_decode(slot, request);
+            }
+        }
+        replica.waiting.drain(..next.min(replica.waiting.len()));
+    }
+}
+
+/// Preempts the last of `waiting[from..]` until a block is free; if none is left to preempt, `slot` itself. False if it had to go.
+pub(super) fn ensure_block(replica: &mut ReplicaState, requests: &mut Requests, slot: super::Slot, from: usize) -> bool {
+    while replica.kv.free < 1 {
+        if replica.waiting.len() > from {
+            let victim = replica.waiting.pop().expect("more than `from` wait");
+            replica.preempt(requests, victim);
+        } else {
+            replica.preempt(requests, slot);
+            return false;
+        }
+    }
+    true
+}
+
+impl ReplicaScheduler for Vllm {
+    fn form_batch(&self, replica: &mut ReplicaState, requests: &mut Requests, batch: &mut Batch) {
+        self.form_prefill_batch(replica, requests, batch);
+        if batch.is_empty() {
+            self.form_decode_batch(replica, requests, batch);
+        }
+    }
+
+    fn fits_empty(&self, kv: &super::KvBlocks, prefill_tokens: u32) -> bool {
+        prefill_tokens <= self.max_tokens_in_batch && kv.fits_empty(prefill_tokens)
+    }
+
+    fn repeats_decodes(&self, replica: &ReplicaState) -> bool {
+        replica.waiting.is_empty()
+    }
+
+    fn would_admit(&self, replica: &ReplicaState, requests: &Requests) -> bool {
+        replica.queue.front().is_some_and(|&head| {
+            let request = &requests[head];
+            self.admits(replica, request) || !self.fits_empty(&replica.kv, request.prefill_tokens)
+        })
+    }
+}

@@ -1,0 +1,61 @@
+//! What a run can record beyond its metrics, for those who want to look inside.
+
+/// One request, with its original lengths.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RequestRecord {
+    pub request_id: u32,
+    pub arrived_at_s: f64,
+    pub prefill_tokens: u32,
+    pub decode_tokens: u32,
+    /// `None` for a request that was rejected before it was routed; likewise the times of what never happened.
+    pub replica_id: Option<u32>,
+    pub scheduled_at_s: Option<f64>,
+    pub first_token_at_s: Option<f64>,
+    pub completed_at_s: Option<f64>,
+    pub restarts: u32,
+}
+
+/// One batch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BatchRecord {
+    pub batch_id: u64,
+    pub replica_id: u32,
+    pub scheduled_at_s: f64,
+    pub completed_at_s: f64,
+    pub num_requests: u32,
+    pub prefill_tokens: u64,
+    pub decode_tokens: u64,
+}
+
+/// The cluster after a change of its replicas.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReplicaRecord {
+    pub time_s: f64,
+    /// Replicas that exist, draining ones included.
+    pub num_replicas: u32,
+    pub num_draining: u32,
+    pub cost_per_hour_usd: f64,
+}
+
+/// A decision of the autoscaler, with what it saw.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TuneRecord {
+    pub time_s: f64,
+    /// Replicas that exist, draining ones included.
+    pub num_replicas: u32,
+    pub pending_scale_ups: u32,
+    /// Scale-downs decided whose replica has not left yet.
+    pub pending_scale_downs: u32,
+    /// As the policy decided, before limits.
+    pub decision: i64,
+    pub evidence: Vec<(&'static str, f64)>,
+}
+
+/// Everything one run did. Batches are in order of their end; requests in order of arrival.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Detail {
+    pub requests: Vec<RequestRecord>,
+    pub batches: Vec<BatchRecord>,
+    pub replicas: Vec<ReplicaRecord>,
+    pub tunes: Vec<TuneRecord>,
+}
