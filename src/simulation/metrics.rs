@@ -127,8 +127,8 @@ impl RunMetrics {
             ("replica_s".into(), Number(self.replica_s)),
             ("utilization".into(), Number(self.utilization)),
             ("mean_replicas".into(), Number(self.mean_replicas)),
-            ("max_replicas".into(), Count(self.max_replicas.into())),
-            ("min_replicas".into(), Count(self.min_replicas.into())),
+            ("most_replicas".into(), Count(self.max_replicas.into())),
+            ("fewest_replicas".into(), Count(self.min_replicas.into())),
             ("scale_ups".into(), Count(self.scale_ups)),
             ("scale_downs".into(), Count(self.scale_downs)),
         ]);

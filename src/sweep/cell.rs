@@ -33,13 +33,9 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// The workload as rows name it: traffic that differs bears names that differ, such as `steps (rate_per_s=20)`.
+    /// The workload as rows name it.
     pub fn workload_name(&self) -> String {
-        if self.workload_varies.is_empty() {
-            return self.workload.name.clone();
-        }
-        let varies: Vec<_> = self.workload_varies.iter().map(|(path, value)| format!("{}={}", last_field(path), plain(value))).collect();
-        format!("{} ({})", self.workload.name, varies.join(", "))
+        workload_name(&self.workload.name, &self.workload_varies)
     }
 
     /// Whether another seed can give other results. No policy draws random numbers; one that does has to be named here.
@@ -89,6 +85,15 @@ impl Cell {
         }
         columns
     }
+}
+
+/// Traffic that differs bears names that differ, such as `steps (rate_per_s=20)`: what `varies` is part of the name.
+pub fn workload_name(name: &str, varies: &[(String, Value)]) -> String {
+    if varies.is_empty() {
+        return name.into();
+    }
+    let varies: Vec<_> = varies.iter().map(|(path, value)| format!("{}={}", last_field(path), plain(value))).collect();
+    format!("{name} ({})", varies.join(", "))
 }
 
 fn flatten(name: &str, value: &Value, columns: &mut Vec<(String, Scalar)>) {

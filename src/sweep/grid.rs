@@ -34,6 +34,9 @@ pub const MAX_SEED: u64 = i64::MAX as u64;
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields, title = "Scalefront grid")]
 pub struct GridFile {
+    /// Where editors find this schema; without effect.
+    #[schemars(rename = "$schema")]
+    pub schema: Option<String>,
     /// Names the results' directory; the file's name without `.json` if absent.
     pub name: Option<String>,
     /// What the sweep is to find out; shown in reports.
@@ -48,7 +51,7 @@ pub struct GridFile {
 }
 
 /// The keys of [`GridFile`].
-const KEYS: &[&str] = &["name", "question", "workloads", "seeds", "cluster", "autoscalers", "objectives"];
+const KEYS: &[&str] = &["name", "question", "workloads", "seeds", "cluster", "autoscalers", "objectives", "$schema"];
 
 /// A checked grid. Every combination of every section parses and makes sense.
 #[derive(Debug, Clone)]
@@ -305,11 +308,21 @@ impl Grid {
         workloads.chain(self.cluster.axes()).chain(autoscalers).collect()
     }
 
+    /// What makes more than one run of this grid, in words.
+    pub fn multiples(&self) -> Vec<String> {
+        let lists = [("workloads", self.workloads.len()), ("seeds", self.seeds.len()), ("autoscalers", self.autoscalers.len())];
+        let lists = lists.into_iter().filter(|(_, len)| *len > 1).map(|(key, _)| key.to_string());
+        lists.chain(self.axes().into_iter().map(|axis| axis.path)).map(|path| format!("`{path}`")).collect()
+    }
+
     /// Adds `offset` to every seed.
     pub fn offset_seeds(&mut self, offset: u64) -> Result<(), String> {
         for seed in &mut self.seeds {
             let moved = seed.checked_add(offset).filter(|seed| *seed <= MAX_SEED);
             *seed = moved.ok_or_else(|| format!("seed {seed} plus the offset {offset} is more than {MAX_SEED}"))?;
+        }
+        if offset > 0 {
+            self.as_given["seeds"] = serde_json::json!(self.seeds);
         }
         Ok(())
     }

@@ -7,4 +7,8 @@ pub mod manifest;
 pub mod objectives;
 pub mod plan;
 pub mod row;
+pub mod run;
+pub mod schema;
+pub mod series;
 pub mod source;
+pub mod store;

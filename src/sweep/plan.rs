@@ -10,12 +10,13 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use serde_json::json;
 
-use super::cell::Cell;
+use super::cell::{Cell, workload_name};
 use super::grid::{Coordinates, Grid, Section};
 use super::manifest::WorkloadSummary;
 use super::source::{GridError, MAX_PROBLEMS, Problem};
-use crate::hardware::{ExecutionTime, catalog, memory};
-use crate::simulation::ClusterSettings;
+use crate::hardware::catalog::Model;
+use crate::hardware::{ExecutionTime, HardwareError, catalog, memory};
+use crate::simulation::{ClusterSettings, RunInputs};
 use crate::workload::{self, Workload, WorkloadSpec};
 
 /// Time of one simulated request on one thread, for the plan's estimate only: an order of magnitude, the true figure varies with
@@ -30,19 +31,12 @@ pub struct LoadedWorkload {
     pub summary: WorkloadSummary,
 }
 
-/// What a deployment can do, as runs share it.
-#[derive(Debug, Clone)]
-pub struct LoadedHardware {
-    pub execution_time: Arc<ExecutionTime>,
-    /// KV blocks of a replica: the setting, or the memory planner's figure.
-    pub num_blocks: u32,
-}
-
 /// Everything that runs read and none of them changes.
 #[derive(Debug, Clone, Default)]
 pub struct SharedInputs {
     pub workloads: Vec<LoadedWorkload>,
-    pub hardware: Vec<LoadedHardware>,
+    /// Step times of each deployment.
+    pub hardware: Vec<Arc<ExecutionTime>>,
 }
 
 #[derive(Debug)]
@@ -69,7 +63,7 @@ impl Plan {
         let workload_inputs = load_workloads(&grid, &mut inputs, &mut problems);
         let hardware_inputs = load_hardware(&grid, &mut inputs, &mut problems);
         if problems.is_empty() {
-            check_workloads_on_hardware(&grid, &inputs, &hardware_inputs, &mut problems);
+            check_pairs(&grid, &inputs, &hardware_inputs, &mut problems);
         }
         if !problems.is_empty() {
             return Err(grid.source.errors(problems));
@@ -132,6 +126,23 @@ impl Plan {
         cell.id(&self.inputs.workloads[cell.workload_input].fingerprint)
     }
 
+    /// Names of the columns that any run's settings have: a column new to a run stands behind its neighbour in that run.
+    pub fn setting_columns(&self) -> Vec<String> {
+        let mut names: Vec<String> = Vec::new();
+        let mut known = BTreeSet::new();
+        for &index in &self.unique {
+            let mut place = 0;
+            for (name, _) in self.cell(index).setting_columns() {
+                match known.insert(name.clone()) {
+                    true => names.insert(place, name),
+                    false => place = names.iter().position(|known| *known == name).unwrap_or(place),
+                }
+                place += 1;
+            }
+        }
+        names
+    }
+
     fn workload_slot(&self, at: &Coordinates) -> usize {
         let before: u64 = self.grid.workloads[..at.workload].iter().map(Section::count).sum();
         (before + at.workload_combination) as usize * self.grid.seeds.len() + at.seed
@@ -171,7 +182,7 @@ fn load_workloads(grid: &Grid, inputs: &mut SharedInputs, problems: &mut Vec<Pro
                 if content.is_empty() {
                     return Err(section.problem(&grid.source, *index, "", "a workload without requests found, expected at least one"));
                 }
-                Ok(LoadedWorkload::new(&spec.name, seed, content))
+                Ok(LoadedWorkload::new(workload_name(&spec.name, &section.varying(*index)), seed, content))
             };
             seeds.iter().map(load).collect()
         })
@@ -192,11 +203,11 @@ fn load_workloads(grid: &Grid, inputs: &mut SharedInputs, problems: &mut Vec<Pro
 }
 
 impl LoadedWorkload {
-    fn new(name: &str, seed: u64, content: Workload) -> Self {
+    fn new(name: String, seed: u64, content: Workload) -> Self {
         let fingerprint = content.fingerprint();
         let sum = |tokens: &[u32]| tokens.iter().map(|&tokens| u64::from(tokens)).sum();
         let summary = WorkloadSummary {
-            name: name.into(),
+            name,
             seed,
             requests: content.len(),
             prefill_tokens: sum(&content.prefill_tokens),
@@ -210,29 +221,29 @@ impl LoadedWorkload {
 
 /// Loads the step times of each deployment once. Returns the input of each combination of the cluster.
 fn load_hardware(grid: &Grid, inputs: &mut SharedInputs, problems: &mut Vec<Problem>) -> Vec<usize> {
-    let mut tables: BTreeMap<String, Arc<ExecutionTime>> = BTreeMap::new();
-    let mut known: BTreeMap<String, usize> = BTreeMap::new();
+    let mut known = BTreeMap::new();
     let mut of_combination = Vec::new();
     for index in 0..grid.cluster.count() {
         let cluster = grid.cluster.get(index);
-        let scheduler = cluster.replica_scheduler.common();
-        let table_key =
-            json!([cluster.execution_time, cluster.model, cluster.node, cluster.tensor_parallel, cluster.pipeline_parallel]).to_string();
-        let memory = (cluster.max_request_tokens, cluster.memory_margin_fraction, scheduler.block_size_tokens, scheduler.num_blocks);
-        let key = format!("{table_key} {memory:?}");
-        if let Some(&input) = known.get(&key) {
-            of_combination.push(input);
-            continue;
-        }
-        match load_deployment(grid, index, &cluster, tables.get(&table_key)) {
-            Ok(hardware) => {
-                tables.insert(table_key, hardware.execution_time.clone());
-                known.insert(key, inputs.hardware.len());
-                of_combination.push(inputs.hardware.len());
-                inputs.hardware.push(hardware);
+        let (tensor_parallel, pipeline_parallel) = (cluster.tensor_parallel, cluster.pipeline_parallel);
+        let key = json!([cluster.execution_time, cluster.model, cluster.node, tensor_parallel, pipeline_parallel]).to_string();
+        let input = *known.entry(key).or_insert_with(|| {
+            let problem = |setting: &str, message: String| grid.cluster.problem(&grid.source, index, setting, message);
+            let loaded = check_memory(&cluster).and_then(|model| {
+                let ClusterSettings { execution_time, node, .. } = &cluster;
+                ExecutionTime::load(execution_time, model, node, tensor_parallel, pipeline_parallel, &grid.base_dirs)
+            });
+            let loaded = loaded.map_err(|error| match error {
+                HardwareError::DoesNotFit(_) => problem("tensor_parallel", error.to_string()),
+                _ => problem("execution_time", error.to_string()),
+            });
+            match loaded {
+                Ok(execution_time) => inputs.hardware.push(Arc::new(execution_time)),
+                Err(problem) => problems.push(problem),
             }
-            Err(problem) => problems.push(problem),
-        }
+            inputs.hardware.len().saturating_sub(1)
+        });
+        of_combination.push(input);
         if problems.len() > MAX_PROBLEMS {
             break;
         }
@@ -240,57 +251,42 @@ fn load_hardware(grid: &Grid, inputs: &mut SharedInputs, problems: &mut Vec<Prob
     of_combination
 }
 
-fn load_deployment(
-    grid: &Grid,
-    index: u64,
-    cluster: &ClusterSettings,
-    table: Option<&Arc<ExecutionTime>>,
-) -> Result<LoadedHardware, Problem> {
-    let problem = |setting: &str, message: String| grid.cluster.problem(&grid.source, index, setting, message);
-    let model = catalog::model(&cluster.model).ok_or_else(|| problem("model", format!("unknown model `{}`", cluster.model)))?;
-    let node = catalog::node(&cluster.node).ok_or_else(|| problem("node", format!("unknown node `{}`", cluster.node)))?;
-    let device = catalog::device(node.device).ok_or_else(|| problem("node", format!("unknown device `{}`", node.device)))?;
-    let scheduler = cluster.replica_scheduler.common();
+/// The cluster's model, if it fits the device. Before tables are asked for: what fits nowhere was measured nowhere.
+fn check_memory(cluster: &ClusterSettings) -> Result<&'static Model, HardwareError> {
+    let unknown = |what: &str, name: &str| HardwareError::Unsupported(format!("unknown {what} `{name}`"));
+    let model = catalog::model(&cluster.model).ok_or_else(|| unknown("model", &cluster.model))?;
+    let node = catalog::node(&cluster.node).ok_or_else(|| unknown("node", &cluster.node))?;
+    let device = catalog::device(node.device).ok_or_else(|| unknown("device", node.device))?;
     let deployment = memory::Deployment {
         tensor_parallel: cluster.tensor_parallel,
         pipeline_parallel: cluster.pipeline_parallel,
         max_request_tokens: cluster.max_request_tokens,
-        block_size_tokens: scheduler.block_size_tokens,
+        block_size_tokens: cluster.replica_scheduler.common().block_size_tokens,
         memory_margin_fraction: cluster.memory_margin_fraction,
     };
-    let num_blocks = match scheduler.num_blocks {
-        Some(num_blocks) => num_blocks,
-        None => memory::plan(model, device, &deployment).map_err(|error| problem("tensor_parallel", error.to_string()))?.num_blocks,
-    };
-    let execution_time = match table {
-        Some(table) => table.clone(),
-        None => {
-            let (tensor_parallel, pipeline_parallel) = (cluster.tensor_parallel, cluster.pipeline_parallel);
-            let loaded =
-                ExecutionTime::load(&cluster.execution_time, model, &cluster.node, tensor_parallel, pipeline_parallel, &grid.base_dirs);
-            Arc::new(loaded.map_err(|error| problem("execution_time", error.to_string()))?)
-        }
-    };
-    Ok(LoadedHardware { execution_time, num_blocks })
+    memory::plan(model, device, &deployment)?;
+    Ok(model)
 }
 
-/// Every workload meets every cluster, so each pair has to agree.
-fn check_workloads_on_hardware(grid: &Grid, inputs: &SharedInputs, hardware_inputs: &[usize], problems: &mut Vec<Problem>) {
+/// Every workload meets every cluster, so each pair has to agree: a replica has room, its tables know the workload's batches.
+fn check_pairs(grid: &Grid, inputs: &SharedInputs, hardware_inputs: &[usize], problems: &mut Vec<Problem>) {
+    let autoscaler = grid.autoscalers[0].get(0).settings;
     let mut checked = BTreeSet::new();
     for (index, &hardware) in (0..).zip(hardware_inputs) {
-        let cap = grid.cluster.get(index).replica_scheduler.common().batch_size_cap;
-        if !checked.insert((hardware, cap)) {
+        let cluster = grid.cluster.get(index);
+        let memory = json!([cluster.replica_scheduler, cluster.max_request_tokens, cluster.memory_margin_fraction]).to_string();
+        if !checked.insert((hardware, memory)) {
             continue;
         }
         for workload in &inputs.workloads {
-            let Workload { prefill_tokens, decode_tokens, .. } = &*workload.content;
-            let covered = inputs.hardware[hardware].execution_time.check_workload(prefill_tokens, decode_tokens, cap, false);
-            if let Err(error) = covered {
-                let message = format!("{error} (workload `{}`)", workload.summary.name);
-                problems.push(grid.cluster.problem(&grid.source, index, "execution_time", message));
-                if problems.len() > MAX_PROBLEMS {
-                    return;
-                }
+            let (setting, message) = match RunInputs::new(&workload.content, &cluster, &autoscaler, &inputs.hardware[hardware]) {
+                Ok(_) => continue,
+                Err(error @ HardwareError::DoesNotFit(_)) => ("tensor_parallel", error.to_string()),
+                Err(error) => ("execution_time", format!("{error} (workload `{}`)", workload.summary.name)),
+            };
+            problems.push(grid.cluster.problem(&grid.source, index, setting, message));
+            if problems.len() > MAX_PROBLEMS {
+                return;
             }
         }
     }

@@ -58,7 +58,7 @@ fn misspelt_fields_and_names() {
     );
     assert_eq!(
         grid(&with(r#""autoscaler": [], "autoscalers": [{"inferlin": {}}]"#)).unwrap_err(),
-        "sweeps/x.json:2:1: autoscaler: unknown field `autoscaler`, expected one of `name`, `question`, `workloads`, `seeds`, `cluster`, `autoscalers`, `objectives`; did you mean `autoscalers`?"
+        "sweeps/x.json:2:1: autoscaler: unknown field `autoscaler`, expected one of `name`, `question`, `workloads`, `seeds`, `cluster`, `autoscalers`, `objectives`, `$schema`; did you mean `autoscalers`?"
     );
     assert_eq!(
         grid(&with(r#""autoscalers": [{"inferlin": {}}]"#)).unwrap_err(),
