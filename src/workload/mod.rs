@@ -3,13 +3,41 @@
 //! A [`WorkloadSpec`] says where requests come from, [`load`] makes them, a [`Workload`] is columns in arrival order. Its
 //! content alone decides its identity: two workloads with equal columns have the same [`Workload::fingerprint`],
 //! wherever they came from.
+//!
+//! ```
+//! use scalefront::workload::{WorkloadSpec, describe::describe, load};
+//!
+//! let spec: WorkloadSpec = serde_json::from_str(r#"{
+//!     "name": "bursty",
+//!     "generate": {
+//!         "arrivals": {"gamma": {"rate_per_s": 20, "duration_s": 600, "cv": 3}},
+//!         "lengths": {"lognormal": {
+//!             "prefill": {"median_tokens": 800, "sigma": 1.1, "max_tokens": 8000},
+//!             "decode": {"mean_tokens": 200, "cv": 0.8}}},
+//!         "max_tokens": 4096
+//!     }
+//! }"#)?;
+//! let workload = load(&spec, 1, &[])?;
+//! println!("{}", describe(&workload).expect("requests"));
+//! # assert!(workload.len() > 10_000);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! `arrivals` is one of [`poisson`](arrivals::Poisson), [`gamma`](arrivals::Gamma), [`weibull`](arrivals::Weibull),
+//! [`static`](arrivals::Static) (these four at one rate or in `phases`), [`diurnal`](arrivals::Diurnal),
+//! [`bursts`](arrivals::Bursts), [`trace`](TraceSpec); `lengths` one of [`fixed`](lengths::Fixed),
+//! [`uniform`](lengths::Uniform), [`zipf`](lengths::Zipf), [`lognormal`](lengths::LogNormal),
+//! [`empirical`](lengths::Empirical), [`trace`](TraceSpec). [`servegen`](servegen::ServeGen) gives both at once.
 
 pub mod arrivals;
 mod csv;
+pub mod describe;
 mod error;
 pub mod formats;
 pub mod generate;
 pub mod lengths;
+mod prefix;
+pub mod servegen;
 pub mod source;
 pub mod trace;
 
@@ -20,14 +48,15 @@ use serde::{Deserialize, Serialize};
 
 pub use self::error::WorkloadError;
 pub use self::generate::GenerateSpec;
+pub use self::prefix::PrefixBlocks;
 pub use self::trace::{TraceNotes, TraceSpec};
 use crate::settings::Faults;
 
 /// The most tokens a prefill or a decode may have: twice as many still fit 32 bits.
 pub const MAX_TOKENS: u32 = 1_000_000_000;
 
-/// The most requests of a workload.
-pub const MAX_REQUESTS: usize = 1_000_000_000;
+/// The most requests of a workload: 3.2 GB of columns.
+pub const MAX_REQUESTS: usize = 200_000_000;
 
 /// One entry of a grid's `workloads`: a name, and either `generate` or `trace`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -105,6 +134,8 @@ pub struct Workload {
     pub prefill_tokens: Vec<u32>,
     /// Tokens each request generates, counting the one its prefill yields.
     pub decode_tokens: Vec<u32>,
+    /// Which prompts begin alike, where that is known.
+    pub prefix: Option<PrefixBlocks>,
 }
 
 impl Workload {
@@ -116,6 +147,7 @@ impl Workload {
         self.arrived_at_s.is_empty()
     }
 
+    /// Adds a request without prompt blocks to a workload without them.
     pub fn push(&mut self, arrived_at_s: f64, prefill_tokens: u32, decode_tokens: u32) {
         self.arrived_at_s.push(arrived_at_s);
         self.prefill_tokens.push(prefill_tokens);
@@ -127,6 +159,9 @@ impl Workload {
         self.arrived_at_s.truncate(len);
         self.prefill_tokens.truncate(len);
         self.decode_tokens.truncate(len);
+        if let Some(prefix) = &mut self.prefix {
+            prefix.truncate(len);
+        }
     }
 
     /// Puts requests in order of arrival; those of the same instant stay in the order they have.
@@ -139,9 +174,10 @@ impl Workload {
         self.arrived_at_s = order.iter().map(|&i| self.arrived_at_s[i as usize]).collect();
         self.prefill_tokens = order.iter().map(|&i| self.prefill_tokens[i as usize]).collect();
         self.decode_tokens = order.iter().map(|&i| self.decode_tokens[i as usize]).collect();
+        self.prefix = self.prefix.as_ref().map(|prefix| prefix.reordered(&order));
     }
 
-    /// BLAKE3 of the columns' little-endian bytes, in hexadecimal.
+    /// BLAKE3 of the columns' little-endian bytes, in hexadecimal; prompt blocks count only where there are any.
     pub fn fingerprint(&self) -> String {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&(self.len() as u64).to_le_bytes());
@@ -152,6 +188,9 @@ impl Workload {
             for tokens in column {
                 hasher.update(&tokens.to_le_bytes());
             }
+        }
+        if let Some(prefix) = &self.prefix {
+            prefix.hash(&mut hasher);
         }
         hasher.finalize().to_hex().to_string()
     }

@@ -46,26 +46,7 @@ pub struct Line<'a> {
 impl Lines {
     /// Opens a file, plain or compressed; a compressed one may not hold more than `decompressed_limit_bytes`.
     pub fn open(file: &Path, decompressed_limit_bytes: u64) -> Result<Self, WorkloadError> {
-        let io_error = |source| WorkloadError::Io { file: file.into(), source };
-        if file.is_dir() {
-            return Err(WorkloadError::File { file: file.into(), message: "a directory found, expected a file".into() });
-        }
-        let mut raw = BufReader::with_capacity(1 << 16, File::open(file).map_err(io_error)?);
-        let magic = raw.fill_buf().map_err(io_error)?;
-        let limited = |decoder: Box<dyn Read>| {
-            Box::new(BufReader::with_capacity(
-                1 << 16,
-                Limited { inner: decoder, left: decompressed_limit_bytes, limit: decompressed_limit_bytes },
-            ))
-        };
-        let reader: Box<dyn BufRead> = if magic.starts_with(&[0x1f, 0x8b]) {
-            limited(Box::new(flate2::bufread::MultiGzDecoder::new(raw)))
-        } else if magic.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-            limited(Box::new(zstd::stream::read::Decoder::with_buffer(raw).map_err(io_error)?))
-        } else {
-            Box::new(raw)
-        };
-        Ok(Self { file: file.into(), reader, buffer: Vec::new(), number: 0 })
+        Ok(Self { file: file.into(), reader: open(file, decompressed_limit_bytes)?, buffer: Vec::new(), number: 0 })
     }
 
     pub fn file(&self) -> &Path {
@@ -127,21 +108,48 @@ impl Line<'_> {
     }
 }
 
+/// All of a file that is no longer than 1 GiB, plain or compressed.
+pub fn read_text(file: &Path) -> Result<String, WorkloadError> {
+    const LIMIT_BYTES: u64 = 1 << 30;
+    let mut text = String::new();
+    let mut limited = Limited { inner: open(file, LIMIT_BYTES)?, left: LIMIT_BYTES, limit: LIMIT_BYTES };
+    limited.read_to_string(&mut text).map_err(|source| WorkloadError::Io { file: file.into(), source })?;
+    Ok(text)
+}
+
+fn open(file: &Path, decompressed_limit_bytes: u64) -> Result<Box<dyn BufRead>, WorkloadError> {
+    let io_error = |source| WorkloadError::Io { file: file.into(), source };
+    if file.is_dir() {
+        return Err(WorkloadError::File { file: file.into(), message: "a directory found, expected a file".into() });
+    }
+    let mut raw = BufReader::with_capacity(1 << 16, File::open(file).map_err(io_error)?);
+    let magic = raw.fill_buf().map_err(io_error)?;
+    let decoder: Box<dyn Read> = if magic.starts_with(&[0x1f, 0x8b]) {
+        Box::new(flate2::bufread::MultiGzDecoder::new(raw))
+    } else if magic.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+        Box::new(zstd::stream::read::Decoder::with_buffer(raw).map_err(io_error)?)
+    } else {
+        return Ok(Box::new(raw));
+    };
+    let limited = Limited { inner: decoder, left: decompressed_limit_bytes, limit: decompressed_limit_bytes };
+    Ok(Box::new(BufReader::with_capacity(1 << 16, limited)))
+}
+
 /// Passes on at most `limit` bytes, then fails.
-struct Limited {
-    inner: Box<dyn Read>,
+struct Limited<R> {
+    inner: R,
     left: u64,
     limit: u64,
 }
 
-impl Read for Limited {
+impl<R: Read> Read for Limited<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
         match self.left.checked_sub(read as u64) {
             Some(left) => self.left = left,
             None => {
                 return Err(io::Error::other(format!(
-                    "holds more than {} bytes when decompressed; if that is meant, raise `decompressed_limit_bytes`",
+                    "holds more than {} bytes when read and decompressed; if a trace is meant to, raise its `decompressed_limit_bytes`",
                     self.limit
                 )));
             }

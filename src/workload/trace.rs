@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::error::WorkloadError;
 use super::formats::{Row, TraceFormat};
 use super::source::{self, DECOMPRESSED_LIMIT_BYTES, Line, Lines};
-use super::{MAX_REQUESTS, MAX_TOKENS, Workload, cut};
+use super::{MAX_REQUESTS, MAX_TOKENS, PrefixBlocks, Workload, cut};
 use crate::settings::Faults;
 
 /// Which trace, and how it is changed on the way in.
@@ -36,6 +36,9 @@ pub struct TraceSpec {
     /// Factor on decode tokens; the product is truncated and at least 1.
     #[serde(default = "one")]
     pub decode_scale: f64,
+    /// Keep BurstGPT's failed requests, which have no response, as requests of 1 decode token.
+    #[serde(default)]
+    pub keep_failures: bool,
     /// Put requests in order of arrival; otherwise a trace out of order is an error.
     #[serde(default)]
     pub sort: bool,
@@ -63,6 +66,7 @@ impl TraceSpec {
             max_tokens: None,
             prefill_scale: 1.0,
             decode_scale: 1.0,
+            keep_failures: false,
             sort: false,
             decompressed_limit_bytes: DECOMPRESSED_LIMIT_BYTES,
         }
@@ -105,7 +109,7 @@ pub fn read(spec: &TraceSpec, base_dirs: &[PathBuf]) -> Result<(Workload, TraceN
 
     let first = lines.next()?.ok_or_else(|| file_error("an empty file found, expected a trace"))?;
     let format = spec.format.map_or_else(|| TraceFormat::detect(&first), Ok)?;
-    let (mut reader, is_header) = format.reader(&first)?;
+    let (mut reader, is_header) = format.reader(&first, spec.keep_failures)?;
     let mut requests = Requests::new(spec, format);
     if !is_header {
         requests.take(reader.read(&first)?, &first)?;
@@ -133,7 +137,8 @@ struct Requests<'s> {
 
 impl<'s> Requests<'s> {
     fn new(spec: &'s TraceSpec, format: TraceFormat) -> Self {
-        Self { spec, format, workload: Workload::default(), cut: 0, skipped: 0 }
+        let workload = Workload { prefix: format.block_tokens().map(PrefixBlocks::new), ..Workload::default() };
+        Self { spec, format, workload, cut: 0, skipped: 0 }
     }
 
     /// Whether no further line can matter.
@@ -166,10 +171,14 @@ impl<'s> Requests<'s> {
         let (prefill_cut, decode_cut) = cut(prefill, decode, self.spec.max_tokens);
         self.cut += u64::from((prefill_cut, decode_cut) != (prefill, decode));
         self.workload.push(row.ticks, prefill_cut, decode_cut);
+        if let Some(prefix) = &mut self.workload.prefix {
+            prefix.push(&row.hash_ids, prefill_cut);
+        }
         Ok(())
     }
 
     fn finish(mut self) -> Workload {
+        self.workload.prefix = self.workload.prefix.take().filter(|prefix| !prefix.ids.is_empty());
         if self.spec.sort {
             self.workload.sort();
         }

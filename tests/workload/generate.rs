@@ -1,20 +1,10 @@
 //! Generated workloads: the settings as the grid file has them, rates as asked, complaints.
 
 use proptest::prelude::*;
-use scalefront::workload::{Workload, WorkloadSpec, depends_on_seed};
+use scalefront::workload::{WorkloadSpec, depends_on_seed};
 use serde_json::{Value, json};
 
-fn generate(arrivals: Value, lengths: Value, seed: u64) -> Workload {
-    super::load_json(json!({"name": "g", "generate": {"arrivals": arrivals, "lengths": lengths}}), seed, &[]).unwrap()
-}
-
-fn complaint(generate: Value) -> String {
-    super::load_json(json!({"name": "g", "generate": generate}), 1, &[]).unwrap_err().to_string()
-}
-
-fn fixed() -> Value {
-    json!({"fixed": {"prefill_tokens": 256, "decode_tokens": 1}})
-}
+use super::{arrivals_between, assert_count, complaint, fixed, generate};
 
 fn steps() -> Value {
     json!({"poisson": {"phases": [
@@ -22,21 +12,11 @@ fn steps() -> Value {
         {"duration_s": 1200, "rate_per_s": 50}, {"duration_s": 600, "rate_per_s": 40}]}})
 }
 
-/// Requests that arrive in `[from_s, to_s)`.
-fn arrivals_between(workload: &Workload, from_s: f64, to_s: f64) -> usize {
-    workload.arrived_at_s.iter().filter(|&&at| (from_s..to_s).contains(&at)).count()
-}
-
-/// A Poisson count of this mean falls outside five standard deviations less than once in a million.
-fn assert_poisson_count(count: usize, mean: f64) {
-    assert!((count as f64 - mean).abs() < 5.0 * mean.sqrt() + 1.0, "{count} arrivals, expected about {mean}");
-}
-
 #[test]
 fn the_lab_load_has_its_rates() {
     let workload = generate(steps(), fixed(), 1);
     for (from_s, to_s, rate_per_s) in [(0.0, 1200.0, 20.0), (1200.0, 1800.0, 30.0), (1800.0, 3000.0, 50.0), (3000.0, 3600.0, 40.0)] {
-        assert_poisson_count(arrivals_between(&workload, from_s, to_s), (to_s - from_s) * rate_per_s);
+        assert_count(arrivals_between(&workload, from_s, to_s), (to_s - from_s) * rate_per_s, 1.0);
     }
     assert_eq!(arrivals_between(&workload, 0.0, 3600.0), workload.len());
     assert!(workload.prefill_tokens.iter().all(|&tokens| tokens == 256));
@@ -97,7 +77,7 @@ fn complaints_about_settings() {
     );
     assert_eq!(
         poisson(json!({"rate_per_s": 1e6, "duration_s": 1e6})),
-        format!("{at}: about 1000000000000 requests, expected at most 1000000000; lower rates or durations")
+        format!("{at}: about 1000000000000 requests, expected at most 200000000; lower rates or durations")
     );
     assert_eq!(poisson(json!({"rate_per_s": 0, "duration_s": 10})), format!("{at}: rates add up to no request, expected at least one"));
     assert_eq!(
@@ -108,6 +88,14 @@ fn complaints_about_settings() {
         complaint(json!({"arrivals": steps(), "lengths": {"fixed": {"prefill_tokens": 0, "decode_tokens": 2000000000}}})),
         "workload `g`: generate.lengths.fixed.prefill_tokens: 0 found, expected 1 to 1000000000 tokens; \
          generate.lengths.fixed.decode_tokens: 2000000000 found, expected 1 to 1000000000 tokens"
+    );
+    let missing = "missing, expected `arrivals` and `lengths`, or `servegen`";
+    assert_eq!(complaint(json!({})), format!("workload `g`: generate.arrivals: {missing}; generate.lengths: {missing}"));
+    assert_eq!(complaint(json!({"arrivals": steps()})), format!("workload `g`: generate.lengths: {missing}"));
+    assert_eq!(
+        complaint(json!({"arrivals": steps(), "servegen": {"dir": "a"}, "max_tokens": 1})),
+        "workload `g`: generate.servegen: found beside `arrivals` or `lengths`, expected either it or both of them; \
+         generate.max_tokens: 1 found, expected at least 2"
     );
     let both = json!({"name": "", "trace": {"path": "a"}, "generate": {"arrivals": steps(), "lengths": fixed()}});
     assert_eq!(
@@ -130,7 +118,7 @@ proptest! {
         prop_assert_ne!(workload.fingerprint(), generate(json!({"poisson": {"phases": json}}), fixed(), seed ^ 1).fingerprint());
         let mut start_s = 0.0;
         for (duration_s, rate_per_s) in phases {
-            assert_poisson_count(arrivals_between(&workload, start_s, start_s + duration_s), duration_s * rate_per_s);
+            assert_count(arrivals_between(&workload, start_s, start_s + duration_s), duration_s * rate_per_s, 1.0);
             start_s += duration_s;
         }
     }
