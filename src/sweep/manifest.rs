@@ -18,6 +18,8 @@ pub struct Manifest {
     /// The axes found in the grid: path and values.
     pub axes: Vec<AxisSummary>,
     pub workloads: Vec<WorkloadSummary>,
+    /// Names of the columns of `runs.parquet` that are settings, in their order; other numeric columns are metrics.
+    pub setting_columns: Vec<String>,
     /// Where step times, memory and prices came from, a line each.
     pub hardware: Vec<String>,
     pub runs_planned: usize,
