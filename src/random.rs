@@ -4,6 +4,8 @@
 //! seed and its own name alone, so drawing more in one place never shifts the draws of another: two policies, or two
 //! length distributions, meet the very same arrivals (common random numbers).
 //!
+//! What is computed from draws uses the `libm` crate where it can: the platform's own functions differ in last bits.
+//!
 //! The generator is xoshiro256++ in a pinned version; see the reference by Blackman and Vigna, <https://prng.di.unimi.it>.
 
 use rand_xoshiro::Xoshiro256PlusPlus;

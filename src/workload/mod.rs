@@ -3,6 +3,31 @@
 //! A [`WorkloadSpec`] says where requests come from, [`load`] makes them, a [`Workload`] is columns in arrival order. Its
 //! content alone decides its identity: two workloads with equal columns have the same [`Workload::fingerprint`],
 //! wherever they came from.
+//!
+//! ```
+//! use scalefront::workload::{WorkloadSpec, describe::describe, load};
+//!
+//! let spec: WorkloadSpec = serde_json::from_str(r#"{
+//!     "name": "bursty",
+//!     "generate": {
+//!         "arrivals": {"gamma": {"rate_per_s": 20, "duration_s": 600, "cv": 3}},
+//!         "lengths": {"lognormal": {
+//!             "prefill": {"median_tokens": 800, "sigma": 1.1, "max_tokens": 8000},
+//!             "decode": {"mean_tokens": 200, "cv": 0.8}}},
+//!         "max_tokens": 4096
+//!     }
+//! }"#)?;
+//! let workload = load(&spec, 1, &[])?;
+//! println!("{}", describe(&workload).expect("requests"));
+//! # assert!(workload.len() > 10_000);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! `arrivals` is one of [`poisson`](arrivals::Poisson), [`gamma`](arrivals::Gamma), [`weibull`](arrivals::Weibull),
+//! [`static`](arrivals::Static) (these four at one rate or in `phases`), [`diurnal`](arrivals::Diurnal),
+//! [`bursts`](arrivals::Bursts), [`trace`](TraceSpec); `lengths` one of [`fixed`](lengths::Fixed),
+//! [`uniform`](lengths::Uniform), [`zipf`](lengths::Zipf), [`lognormal`](lengths::LogNormal),
+//! [`empirical`](lengths::Empirical), [`trace`](TraceSpec). [`servegen`](servegen::ServeGen) gives both at once.
 
 pub mod arrivals;
 mod csv;
@@ -30,8 +55,8 @@ use crate::settings::Faults;
 /// The most tokens a prefill or a decode may have: twice as many still fit 32 bits.
 pub const MAX_TOKENS: u32 = 1_000_000_000;
 
-/// The most requests of a workload.
-pub const MAX_REQUESTS: usize = 1_000_000_000;
+/// The most requests of a workload: 3.2 GB of columns.
+pub const MAX_REQUESTS: usize = 200_000_000;
 
 /// One entry of a grid's `workloads`: a name, and either `generate` or `trace`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

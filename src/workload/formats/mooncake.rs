@@ -1,7 +1,7 @@
 //! Mooncake's traces (FAST '25): JSON lines `{"timestamp": ms, "input_length": .., "output_length": .., "hash_ids": [..]}`,
 //! as published at <https://github.com/kvcache-ai/Mooncake>. Each id stands for a block of 512 prompt tokens.
 //!
-//! Further fields are ignored. A timestamp's decimals are shifted, not divided: what [`write`] writes is read back bit for bit.
+//! Further fields are ignored. A timestamp's decimals are shifted, not divided: what [`write()`] writes is read back bit for bit.
 
 use std::io::{self, Write};
 
