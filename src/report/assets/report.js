@@ -19,7 +19,7 @@ const clamp = (x, low, high) => Math.min(Math.max(x, low), high);
 // ---------------------------------------------------------------- columns
 const columns = new Map(data.columns.map(column => [column.name, column]));
 const cell = (column, row) =>
-  column.dict ? (column.codes[row] < 0 ? null : column.dict[column.codes[row]]) : column.values ? column.values[row] : column.const;
+  column.dict ? column.dict[column.codes[row]] : column.values ? column.values[row] : column.const;
 const at = (name, row) => cell(columns.get(name), row);
 const workloadOf = columns.get("workload").codes, familyOf = columns.get("family").codes;
 const latency = row => at(data.latency.column, row), cost = row => at(data.cost.column, row);
@@ -83,7 +83,7 @@ function buildFilters() {
   }));
   if (seeds.length > 1) filters.append(select("Seed", [["", "all"], ...seeds.map(seed => [seed, seed])], "", value => { state.seed = value; refresh(); }));
   for (const name of data.filters) {
-    const values = [...new Set(columns.get(name).dict ?? columns.get(name).values)];
+    const values = [...new Set(columns.get(name).dict ?? columns.get(name).values)].sort();
     filters.append(select(short(name), [["", "all"], ...values.map(value => [value, value])], "", value => { state.filters[name] = value; refresh(); }));
   }
   filters.hidden = filters.children.length === 0;
@@ -116,7 +116,7 @@ function ranges(all) {
     costs.push(reference[0]);
     // A reference taken from the worst run may lie far beyond the front.
     const median = [...latencies].sort((a, b) => a - b)[latencies.length >> 1] ?? reference[1];
-    const top = data.reference_given ? reference[1] : Math.min(reference[1], 6 * median);
+    const top = data.reference_given ? reference[1] : Math.min(reference[1], 4 * median);
     latencies = latencies.filter(value => value <= top).concat(top);
   }
   if (!costs.length) return { x: [0, 1], y: [0, 1] };
@@ -134,7 +134,7 @@ function resetLog() {
 }
 function buildChart() {
   chart?.destroy();
-  const axis = { stroke: css("--soft"), grid: { stroke: css("--grid"), width: 1 }, ticks: { stroke: css("--line"), width: 1 }, font: "12px system-ui, sans-serif", labelFont: "13px system-ui, sans-serif" };
+  const axis = { filter: (u, splits) => splits, stroke: css("--soft"), grid: { stroke: css("--grid"), width: 1 }, ticks: { stroke: css("--line"), width: 1 }, font: "12px system-ui, sans-serif", labelFont: "13px system-ui, sans-serif" };
   const box = $("chart");
   range = ranges(false);
   const decimals = (u, splits) => splits.map(value => value == null ? null : +value.toPrecision(4) + "");
@@ -146,11 +146,11 @@ function buildChart() {
       y: { distr: state.log ? 3 : 1, log: 10, range: (u, low, high) => low == null ? range.y : [low, high] },
     },
     axes: [
-      { ...axis, label: data.cost.label, labelSize: 24, size: 40, values: decimals },
-      { ...axis, label: data.latency.label, labelSize: 24, size: 58, values: state.log ? (u, splits) => splits.map(v => v == null ? null : logLabel(u, v)) : decimals },
+      { ...axis, space: 70, label: data.cost.label, labelSize: 24, size: 40, values: decimals },
+      { ...axis, space: 44, label: data.latency.label, labelSize: 24, size: 58, values: state.log ? (u, splits) => splits.map(v => v == null ? null : logLabel(u, v)) : decimals },
     ],
     series: [{}, { show: false, points: { show: false } }],
-    hooks: { draw: [drawFront], setSelect: [], drawClear: [drawBox] },
+    hooks: { drawClear: [u => drawBox(u, true)], draw: [u => drawBox(u, false), drawFront] },
   }, [[range.x[0], range.x[1]], [range.y[0], range.y[1]]], box);
   applyRange();
   chart.over.addEventListener("mousemove", event => hover(nearest(event)));
@@ -171,14 +171,17 @@ function clipped(u, paint) {
   u.ctx.restore();
 }
 const place = (u, row) => [u.valToPos(cost(row), "x", true), u.valToPos(latency(row), "y", true)];
-function drawBox(u) {
+function drawBox(u, filled) {
   const reference = data.workloads[state.workload].reference;
   if (!reference) return;
   clipped(u, (context, ratio) => {
     const { left, top, width, height } = u.bbox;
     const x = clamp(u.valToPos(reference[0], "x", true), left - 9, left + width + 9), y = clamp(u.valToPos(reference[1], "y", true), top - 9, top + height + 9);
-    context.fillStyle = css("--box");
-    context.fillRect(left, y, x - left, top + height - y);
+    if (filled) {
+      context.fillStyle = css("--box");
+      context.fillRect(left, y, x - left, top + height - y);
+      return;
+    }
     context.strokeStyle = css("--soft"); context.lineWidth = ratio; context.setLineDash([4 * ratio, 3 * ratio]);
     context.beginPath(); context.moveTo(left, y); context.lineTo(x, y); context.lineTo(x, top + height); context.stroke();
     context.setLineDash([]); context.lineWidth = 2 * ratio; context.strokeStyle = css("--ink");
@@ -261,7 +264,7 @@ function hover(row) {
   tip.style.top = clamp(top - tip.offsetHeight / 2, scrollY + 6, scrollY + innerHeight - tip.offsetHeight - 6) + "px";
 }
 function walk(event) {
-  const rows = frontRows();
+  const rows = shown.map(([row]) => row).filter(row => onFront.has(row)).sort((a, b) => cost(a) - cost(b));
   if (!rows.length) return;
   const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
   if (step) { hover(rows[(rows.indexOf(highlighted) + step + rows.length) % rows.length]); event.preventDefault(); }
@@ -327,7 +330,7 @@ function buildCurves() {
   for (const curve of curves) {
     const lines = [];
     for (const row of curve.rows) {
-      const dash = DASHES[chosen.indexOf(row)], colour = curve.plain ? css("--ink") : data.families[familyOf[row]].colour;
+      const dash = curve.plain ? [] : DASHES[chosen.indexOf(row)], colour = curve.plain ? css("--ink") : data.families[familyOf[row]].colour;
       const main = points(row, curve.name);
       if (main) lines.push({ row, label: data.families[familyOf[row]].label, xy: main, colour, dash, width: 2 });
       const draining = curve.also && chosen.length === 1 ? points(row, curve.also) : null;
@@ -342,13 +345,13 @@ function buildCurves() {
       [...x, ...(last > x.at(-1) ? [last] : [])].map(value => curve.cdf ? value : value / divisor), [...y, ...(last > x.at(-1) ? [y.at(-1)] : [])]]);
     const lowest = Math.min(...lines.map(line => line.xy[0].find(value => value > 0) ?? Infinity));
     const log = curve.cdf && last > 10 * lowest;
-    const axis = { stroke: css("--soft"), grid: { stroke: css("--grid"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif" };
+    const axis = { filter: (u, splits) => splits, stroke: css("--soft"), grid: { stroke: css("--grid"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif" };
     const top = Math.max(...lines.flatMap(line => line.xy[1]));
     curveCharts.push(new uPlot({
       width: figure.clientWidth, height: 210, legend: { show: false },
       cursor: { drag: { x: true, y: false }, points: { size: 6 }, sync: curve.cdf ? undefined : { key: "time" } },
       scales: { x: { time: false, distr: log ? 3 : 1, range: (u, low, high) => [low, high] }, y: { range: () => [0, top * 1.07 || 1] } },
-      axes: [{ ...axis, label: curve.cdf ? "End-to-end latency (s)" : `Time (${unit})`, labelSize: 20, size: 32, labelFont: "12px system-ui, sans-serif", values: (u, splits) => splits.map(v => v == null || (log && ![1, 2, 5].includes(Math.round(v / 10 ** Math.floor(Math.log10(v) + 1e-9)))) ? null : +v.toPrecision(4) + "") }, { ...axis, size: 48 }],
+      axes: [{ ...axis, space: 60, label: curve.cdf ? "End-to-end latency (s)" : `Time (${unit})`, labelSize: 20, size: 32, labelFont: "12px system-ui, sans-serif", values: (u, splits) => splits.map(v => v == null || (log && ![1, 2, 5].includes(Math.round(v / 10 ** Math.floor(Math.log10(v) + 1e-9)))) ? null : +v.toPrecision(4) + "") }, { ...axis, size: 48, ...(curve.cdf ? {} : { incrs: [1, 2, 5].flatMap(k => [k, 10 * k, 100 * k, 1e3 * k, 1e4 * k, 1e5 * k]).sort((a, b) => a - b) }) }],
       series: [{}, ...lines.map(line => ({ label: line.label, stroke: line.colour, width: line.width, dash: line.dash, points: { show: false }, paths: uPlot.paths.stepped({ align: 1 }) }))],
     }, uPlot.join(tables), figure));
   }
@@ -358,9 +361,11 @@ function buildCurves() {
 const PAGE = 100;
 function buildTable() {
   const all = $("all-columns").checked, onlyFront = $("only-front").checked;
-  const main = new Set(["workload", "family", "seed", "status", ...data.varied, data.latency.column, data.cost.column,
+  const main = new Set(["family", "seed", "status", ...data.varied, data.latency.column, data.cost.column,
     "mean_e2e_s", "p50_e2e_s", "p99_e2e_s", "p90_ttft_s", "mean_replicas", "restarts"]);
-  const list = data.columns.filter(column => !("const" in column) && (all || main.has(column.name)));
+  const objective = column => column.name === data.cost.column || column.name === data.latency.column;
+  const rank = column => column.kind === "metric" ? (objective(column) ? 2 : 3) : column.kind === "setting" ? 1 : column.name === "run_id" || column.name === "error" ? 4 : 0;
+  const list = data.columns.filter(column => !("const" in column) && (all || main.has(column.name))).sort((a, b) => rank(a) - rank(b));
   const rows = Array.from({ length: data.rows }, (_, row) => row).filter(row => visible(row) && (!onlyFront || onFront.has(row)));
   const sort = state.sort ?? { name: data.latency.column, down: false };
   const column = columns.get(sort.name);
@@ -372,7 +377,7 @@ function buildTable() {
   });
   const pages = Math.max(1, Math.ceil(rows.length / PAGE));
   state.page = clamp(state.page, 0, pages - 1);
-  const numeric = column => column.kind === "metric" || (column.values ?? []).some(value => typeof value === "number");
+  const numeric = column => column.kind === "metric" || (column.dict ?? column.values ?? []).some(value => typeof value === "number");
   const head = element("tr", {}, ...list.map(column => {
     const sorted = column.name === sort.name;
     return element("th", { scope: "col", class: numeric(column) ? "num" : null, "aria-sort": sorted ? (sort.down ? "descending" : "ascending") : null },

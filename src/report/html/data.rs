@@ -1,5 +1,5 @@
 //! The runs as the page's script reads them: a column is `{"name", "kind"}` with `const` (the same everywhere), `dict` and `codes`
-//! (few distinct texts), or `values`. Rows of fronts and curves are numbered as the embedded columns.
+//! (few distinct values), or `values`. Rows of fronts and curves are numbered as the embedded columns.
 
 use std::collections::BTreeMap;
 
@@ -7,6 +7,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::curves;
+use crate::analysis::scores::Run;
 use crate::analysis::table::Cells;
 use crate::report::names::{counted, label};
 use crate::report::palette::look;
@@ -14,6 +15,8 @@ use crate::report::study::Study;
 
 /// Bytes of JSON that the data may take: the page stays below 5 MB.
 const BUDGET: usize = 4_600_000;
+/// Bytes of that for columns; the rest is for curves.
+const COLUMNS_BUDGET: usize = 3_200_000;
 /// Runs embedded. Beyond, all of the fronts and an even choice of the others.
 const MAX_RUNS: usize = 20_000;
 /// Texts with at most this many values become a filter.
@@ -32,11 +35,9 @@ pub fn of(study: &Study) -> Result<Data> {
         let (some, all) = (counted(rows.len(), "run"), counted(study.run_ids.len(), "run"));
         notes.push(format!("The charts and the table of this page hold {some} of {all}: every front, and an even choice of the others."));
     }
-    let mut columns = columns(study, &rows, 5, |_| true)?;
-    if size(&columns) > BUDGET {
-        let (latency, cost) = study.objectives();
-        columns = self::columns(study, &rows, 4, |name| name == latency || name == cost)?;
-        notes.push("To keep this page small it holds only the two objectives of the metrics; runs.parquet holds all.".to_owned());
+    let (columns, dropped) = columns(study, &rows)?;
+    if !dropped.is_empty() {
+        notes.push(format!("To keep this page small it leaves out {}; runs.parquet holds all metrics.", dropped.join(", ")));
     }
     let number = rows.iter().enumerate().map(|(k, &row)| (row, k)).collect::<BTreeMap<_, _>>();
     let fronts = study.analysis.fronts.iter().map(|front| {
@@ -95,53 +96,73 @@ fn embedded_rows(study: &Study) -> Vec<usize> {
     rows
 }
 
-fn columns(study: &Study, rows: &[usize], digits: usize, keep_metric: impl Fn(&str) -> bool) -> Result<Value> {
-    let mut columns = vec![
+/// The columns, and the names of metrics for which there was no room.
+fn columns(study: &Study, rows: &[usize]) -> Result<(Value, Vec<String>)> {
+    let runs = &study.analysis.runs;
+    let numbered = |name: &str, names: Vec<&str>, code: fn(&Run) -> usize| {
         // By number, so that scripts and fronts name workloads and families alike.
-        json!({ "name": "workload", "kind": "id", "dict": study.analysis.workloads.iter().map(|w| &w.name).collect::<Vec<_>>(),
-            "codes": rows.iter().map(|&row| study.analysis.runs[row].workload).collect::<Vec<_>>() }),
-        json!({ "name": "family", "kind": "id", "dict": study.analysis.families.iter().map(|f| &f.label).collect::<Vec<_>>(),
-            "codes": rows.iter().map(|&row| study.analysis.runs[row].family).collect::<Vec<_>>() }),
-    ];
+        json!({ "name": name, "kind": "id", "dict": names, "codes": rows.iter().map(|&row| code(&runs[row])).collect::<Vec<_>>() })
+    };
+    let workloads = study.analysis.workloads.iter().map(|workload| workload.name.as_str()).collect();
+    let families = study.analysis.families.iter().map(|family| family.label.as_str()).collect();
+    let mut columns = vec![numbered("workload", workloads, |run| run.workload), numbered("family", families, |run| run.family)];
+    let (latency, cost) = study.objectives();
+    let mut metrics = Vec::new();
     for column in study.runs.columns() {
         let name = column.name().as_str();
         let cells = Cells::of(column)?;
-        let setting = study.manifest.setting_columns.iter().any(|setting| setting == name);
-        let kind = match name {
-            "workload" | "family" => continue,
-            "run_id" | "seed" | "status" | "error" => "id",
-            _ if setting => "setting",
-            _ if cells.is_numeric() && keep_metric(name) => "metric",
-            _ => continue,
-        };
-        columns.push(encoded(name, kind, &cells, rows, digits));
-    }
-    Ok(Value::Array(columns))
-}
-
-fn encoded(name: &str, kind: &str, cells: &Cells, rows: &[usize], digits: usize) -> Value {
-    let values = rows.iter().map(|&row| value(cells, row, if kind == "metric" { Some(digits) } else { None })).collect::<Vec<_>>();
-    if let Some(first) = values.first()
-        && values.iter().all(|value| value == first)
-    {
-        return json!({ "name": name, "kind": kind, "const": first });
-    }
-    if matches!(cells, Cells::Text(_)) {
-        let mut dict = values.iter().filter_map(Value::as_str).collect::<Vec<_>>();
-        dict.sort_unstable();
-        dict.dedup();
-        if dict.len() * 2 < values.len() {
-            let codes =
-                values.iter().map(|value| value.as_str().map_or(-1, |text| dict.binary_search(&text).map_or(-1, |code| code as i64)));
-            return json!({ "name": name, "kind": kind, "dict": dict, "codes": codes.collect::<Vec<_>>() });
+        match name {
+            "workload" | "family" => {}
+            "run_id" | "seed" | "status" | "error" => columns.push(encoded(name, "id", &cells, rows)),
+            _ if study.manifest.setting_columns.iter().any(|setting| setting == name) => {
+                columns.push(encoded(name, "setting", &cells, rows))
+            }
+            _ if name == latency || name == cost => columns.push(encoded(name, "metric", &cells, rows)),
+            _ if cells.is_numeric() => metrics.push((name, cells)),
+            _ => {}
         }
     }
-    json!({ "name": name, "kind": kind, "values": values })
+    let mut used = columns.iter().map(size).sum::<usize>();
+    let mut dropped = Vec::new();
+    for (name, cells) in metrics {
+        let column = encoded(name, "metric", &cells, rows);
+        let size = size(&column);
+        if used + size > COLUMNS_BUDGET {
+            dropped.push(name.to_owned());
+        } else {
+            used += size;
+            columns.push(column);
+        }
+    }
+    Ok((Value::Array(columns), dropped))
 }
 
-fn value(cells: &Cells, row: usize, digits: Option<usize>) -> Value {
+fn encoded(name: &str, kind: &str, cells: &Cells, rows: &[usize]) -> Value {
+    let values = rows.iter().map(|&row| value(cells, row, kind == "metric")).collect::<Vec<_>>();
+    let texts = values.iter().map(Value::to_string).collect::<Vec<_>>();
+    let mut counts: BTreeMap<&str, (usize, &Value)> = BTreeMap::new();
+    for (text, value) in texts.iter().zip(&values) {
+        counts.entry(text).or_insert((0, value)).0 += 1;
+    }
+    if counts.len() == 1 {
+        return json!({ "name": name, "kind": kind, "const": values[0] });
+    }
+    if counts.len() * 4 > values.len() {
+        return json!({ "name": name, "kind": kind, "values": values });
+    }
+    // The commonest value gets the shortest code: that is often null, a setting of other families.
+    let mut dict = counts.into_iter().collect::<Vec<_>>();
+    dict.sort_by_key(|(_, (count, _))| std::cmp::Reverse(*count));
+    let codes = dict.iter().enumerate().map(|(code, (text, _))| (*text, code)).collect::<BTreeMap<_, _>>();
+    json!({
+        "name": name, "kind": kind, "dict": dict.iter().map(|(_, (_, value))| value).collect::<Vec<_>>(),
+        "codes": texts.iter().map(|text| codes[text.as_str()]).collect::<Vec<_>>(),
+    })
+}
+
+fn value(cells: &Cells, row: usize, round: bool) -> Value {
     match cells {
-        Cells::Float(values) => values.get(row).map_or(Value::Null, |value| digits.map_or(json!(value), |digits| rounded(value, digits))),
+        Cells::Float(values) => values.get(row).map_or(Value::Null, |value| if round { rounded(value, 5) } else { json!(value) }),
         Cells::Int(values) => json!(values.get(row)),
         Cells::Text(values) => json!(values.get(row)),
         Cells::Bool(values) => json!(values.get(row)),

@@ -100,6 +100,7 @@ fn embeddable(json: &Value) -> String {
 
 fn scores(study: &Study) -> Vec<Value> {
     let (latency, cost) = study.objectives();
+    let highest = |workload| study.analysis.scores_of(workload).filter_map(|score| score.hv_exact).map(|hv| hv.mean).fold(0.0, f64::max);
     let row = |score: &crate::analysis::scores::Score| {
         let best = study.first_front(score).map(|(_, highlights)| {
             let point = study.analysis.point(highlights.balanced);
@@ -109,7 +110,7 @@ fn scores(study: &Study) -> Vec<Value> {
         json!({
             "family": study.analysis.label(score.family), "colour": look.hex(), "marker": look.marker_name,
             "hv_exact": plus_minus(score.hv_exact), "hv_lab": plus_minus(score.hv_lab), "agree": score.agree,
-            "share": score.hv_exact.map_or(0.0, |hv| (hv.mean * 1000.0).round() / 10.0),
+            "bar_percent": score.hv_exact.map_or(0.0, |hv| (hv.mean / highest(score.workload).max(f64::MIN_POSITIVE) * 1000.0).round() / 10.0),
             "points": score.front_points, "runs": score.runs, "failed": score.failed, "best": best,
         })
     };

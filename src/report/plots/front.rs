@@ -13,8 +13,10 @@ use crate::report::study::Study;
 
 /// A latency axis that spans more than this factor is logarithmic.
 const LOG_BEYOND: f64 = 15.0;
+/// Fronts with more points than this get smaller markers.
+const CROWDED: usize = 12;
 /// Without a reference point given, the latency axis ends at this multiple of the front's median.
-const BEYOND_MEDIAN: f64 = 6.0;
+const BEYOND_MEDIAN: f64 = 4.0;
 
 pub fn plot(study: &Study, workload: usize) -> Result<String> {
     let (x, y) = axes(study, workload);
@@ -122,11 +124,12 @@ fn draw_fronts(figure: &Figure, panel: &Panel, study: &Study, score: &Score) -> 
     for (k, front) in fronts.iter().enumerate().rev() {
         let stairs = staircase(study, front, panel);
         let (width, opacity) = if k == 0 { (2.0, 1.0) } else { (1.0, 0.55) };
+        let radius = if front.rows.len() > CROWDED { 3.6 } else { 5.2 };
         panel.line(&stairs, Line { colour: colour(look), opacity, width, dash: None })?;
         for &row in &front.rows {
             let point = study.analysis.point(row);
             if let Some(at) = panel.at(point.cost, point.latency) {
-                figure.marker(at, look, if k == 0 { 5.2 } else { 3.0 }, opacity, k == 0)?;
+                figure.marker(at, look, if k == 0 { radius } else { 0.6 * radius }, opacity, k == 0)?;
             }
         }
     }
