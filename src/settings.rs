@@ -36,6 +36,7 @@ macro_rules! choice {
             pub const NAMES: &'static [&'static str] = &[$($name),+];
 
             /// The name of this choice as a settings file spells it.
+            #[allow(dead_code, reason = "not every family asks")]
             pub fn name(&self) -> &'static str {
                 match self { $(Self::$Variant(_) => $name),+ }
             }

@@ -120,4 +120,9 @@ impl ClusterSettings {
         faults.within("failures", |faults| self.failures.check(faults));
         faults.within("latency_limits", |faults| self.latency_limits.check(faults));
     }
+
+    /// Whether the same traffic may go differently under another seed.
+    pub fn draws(&self) -> bool {
+        self.global_scheduler.settings().draws() || self.failures.any() || self.cold_start.spread_s > 0.0
+    }
 }
