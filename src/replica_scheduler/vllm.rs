@@ -100,6 +100,10 @@ impl ReplicaScheduler for Vllm {
         if batch.is_empty() {
             self.form_decode_batch(replica, requests, batch);
         }
+        if batch.is_empty() && replica.allocated == 0 {
+            // Whoever was alone and preempted itself starts over; the reference leaves it until another request arrives.
+            self.form_prefill_batch(replica, requests, batch);
+        }
     }
 
     fn fits_empty(&self, kv: &KvBlocks, prefill_tokens: u32, decode_tokens: u32) -> bool {

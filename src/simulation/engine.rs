@@ -117,6 +117,27 @@ impl Workspace {
     }
 }
 
+impl Workspace {
+    /// What a finished run should not have left behind: requests anywhere, KV blocks in use.
+    pub(super) fn leftovers(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        if self.requests.len() + self.unrouted.len() > 0 {
+            found.push(format!("{} requests left, {} of them not routed", self.requests.len(), self.unrouted.len()));
+        }
+        for replica in &self.replicas {
+            let state = &replica.state;
+            let held = (state.queue.len(), state.waiting.len(), state.allocated, replica.batches_in_flight);
+            if held != (0, 0, 0, 0) {
+                found.push(format!("replica {}: queued, waiting, in memory, in flight at the end: {held:?}", replica.id));
+            }
+            if state.kv.free != state.kv.total {
+                found.push(format!("replica {}: {} of {} KV blocks free at the end", replica.id, state.kv.free, state.kv.total));
+            }
+        }
+        found
+    }
+}
+
 /// Sums that grow as the run goes.
 #[derive(Debug, Default)]
 struct Totals {
@@ -173,7 +194,12 @@ pub(super) struct Engine<'a> {
 const MOST_IDLE_TICKS: u64 = 100_000;
 
 impl<'a> Engine<'a> {
-    pub fn new(inputs: &'a RunInputs<'a>, work: &'a mut Workspace, mut detail: Option<&'a mut Detail>) -> Self {
+    pub fn new(
+        inputs: &'a RunInputs<'a>,
+        scheduler: Box<dyn ReplicaScheduler>,
+        work: &'a mut Workspace,
+        mut detail: Option<&'a mut Detail>,
+    ) -> Self {
         work.clear();
         if let Some(detail) = &mut detail {
             **detail = Detail::default();
@@ -195,13 +221,13 @@ impl<'a> Engine<'a> {
         let autoscaler = inputs.autoscaler.build();
         let router = cluster.global_scheduler.build();
         Self {
-            scheduler: inputs.replica_scheduler(),
+            scheduler,
             router_observes_load: router.observes_load(),
             router,
             observes: autoscaler.as_ref().map_or(Observes::default(), |policy| policy.observes()),
             autoscaler,
             pipelined: cluster.pipeline_parallel > 1,
-            stepping: inputs.stepping || detail.is_some(),
+            stepping: inputs.stepping,
             now_s: 0.0,
             next_arrival: 0,
             observed_arrivals: 0,
@@ -346,12 +372,23 @@ impl<'a> Engine<'a> {
             let in_flight = &mut work.in_flight[index as usize];
             in_flight.batch.clear();
             self.scheduler.form_batch(&mut replica.state, &mut work.requests, &mut in_flight.batch);
+            let rejected = !replica.state.rejected.is_empty();
             while let Some(slot) = replica.state.rejected.pop() {
+                if let Some(detail) = &mut self.detail {
+                    detail.requests[work.requests[slot].id as usize].leave(&work.requests[slot]);
+                }
                 work.requests.release(slot);
                 self.totals.rejected += 1;
             }
+            if rejected && self.router_observes_load && !replica.draining {
+                self.router.set_outstanding(replica.target(lane), replica.state.outstanding());
+            }
             if in_flight.batch.is_empty() {
                 work.free_in_flight.push(index);
+                if rejected && replica.draining && replica.is_empty() {
+                    self.free_replica(lane);
+                    self.record_replicas();
+                }
                 return;
             }
             replica.batches_in_flight += 1;
@@ -450,11 +487,8 @@ impl<'a> Engine<'a> {
                 work.samples.add(request, self.now_s);
                 if let Some(detail) = &mut self.detail {
                     let record = &mut detail.requests[request.id as usize];
-                    record.replica_id = Some(request.replica_id);
-                    record.scheduled_at_s = Some(request.scheduled_at_s);
-                    record.first_token_at_s = Some(request.first_token_at_s);
+                    record.leave(request);
                     record.completed_at_s = Some(self.now_s);
-                    record.restarts = request.restarts;
                 }
             }
         }

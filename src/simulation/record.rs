@@ -1,5 +1,7 @@
 //! What a run can record beyond its metrics, for those who want to look inside.
 
+use crate::replica_scheduler::Request;
+
 /// One request, with its original lengths.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RequestRecord {
@@ -13,6 +15,17 @@ pub struct RequestRecord {
     pub first_token_at_s: Option<f64>,
     pub completed_at_s: Option<f64>,
     pub restarts: u32,
+}
+
+impl RequestRecord {
+    /// Takes down how far a request has come that leaves its replica, finished or not.
+    pub(super) fn leave(&mut self, request: &Request) {
+        let happened = |at_s: f64| (!at_s.is_nan()).then_some(at_s);
+        self.replica_id = Some(request.replica_id);
+        self.scheduled_at_s = happened(request.scheduled_at_s);
+        self.first_token_at_s = happened(request.first_token_at_s);
+        self.restarts = request.restarts;
+    }
 }
 
 /// One batch.
