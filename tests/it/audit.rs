@@ -86,8 +86,6 @@ impl Audit {
                 assert!((1..=left).contains(&tokens), "{tokens} of {left} prefill tokens of a request in a batch");
                 shape.add_prefill(tokens, request.processed_tokens);
             }
-            let cached = if request.prefill_complete { request.processed_tokens } else { request.prefill_tokens };
-            assert!(request.blocks >= replica.kv.blocks_for(cached), "request {id} caches {cached} tokens in {} blocks", request.blocks);
             let now =
                 Progress { processed_tokens: request.processed_tokens, total_tokens: request.total_tokens(), restarts: request.restarts };
             if let Some(before) = seen.progress.insert(id, now) {
@@ -98,6 +96,8 @@ impl Audit {
             } else {
                 assert_eq!(now.processed_tokens, 0, "request {id} progressed outside batches");
             }
+            let cached = if request.prefill_complete { request.processed_tokens } else { request.prefill_tokens };
+            assert!(request.blocks >= replica.kv.blocks_for(cached), "request {id} caches {cached} tokens in {} blocks", request.blocks);
         }
         assert_eq!(shape, batch.shape, "shape of the batch");
     }
