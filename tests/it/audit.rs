@@ -53,6 +53,10 @@ impl Audit {
     /// Blocks held by the requests in memory and free blocks make up the cache.
     fn check_memory(&self, replica: &ReplicaState, requests: &Requests, in_flight: &[Vec<Slot>]) {
         let in_memory: Vec<Slot> = replica.waiting.iter().chain(in_flight.iter().flatten()).copied().collect();
+        for &slot in &in_memory {
+            assert!(!requests[slot].is_completed(), "request {} is done and still in memory", requests[slot].id);
+            assert!(requests[slot].blocks > 0, "request {} is in memory without blocks", requests[slot].id);
+        }
         let held: u32 = in_memory.iter().map(|&slot| requests[slot].blocks).sum();
         assert!(replica.kv.free <= replica.kv.total, "over-committed: {:?}", replica.kv);
         assert_eq!(held + replica.kv.free, replica.kv.total, "blocks held by {} requests and free blocks", in_memory.len());
@@ -60,11 +64,6 @@ impl Audit {
             assert!(replica.allocated as usize >= in_memory.len(), "requests in memory");
         } else {
             assert_eq!(replica.allocated as usize, in_memory.len(), "requests in memory");
-        }
-        for &slot in &in_memory {
-            let request = &requests[slot];
-            assert!(!request.is_completed(), "request {} is done and still in memory", request.id);
-            assert!(request.blocks > 0, "request {} is in memory without blocks", request.id);
         }
         for &slot in &replica.queue {
             assert_eq!(requests[slot].blocks, 0, "request {} is queued and holds blocks", requests[slot].id);

@@ -191,7 +191,7 @@ const FAULTS: [(Fault, &str); 11] = [
     (Fault::LoseUnfinished, "is lost"),
     (Fault::EnterTwice, "in two places at once"),
     (Fault::ReleaseEarly, "requests that left with the batch"),
-    (Fault::KeepFinished, "requests in memory"),
+    (Fault::KeepFinished, "is done and still in memory"),
     (Fault::Stall, "an idle replica lets its requests wait"),
     (Fault::TooManyTokens, "of a request in a batch"),
     (Fault::FreeProgress, "progressed outside batches"),
