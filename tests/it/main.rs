@@ -3,5 +3,7 @@
 mod audit;
 mod golden;
 mod properties;
+mod queueing;
+mod quirks;
 mod scenario;
 mod shared;

@@ -19,14 +19,16 @@ impl Scenario {
     /// Requests are (arrival, prefill tokens, decode tokens) in order of arrival.
     pub fn new(cluster: Value, autoscaler: Value, requests: impl IntoIterator<Item = (f64, u32, u32)>) -> Self {
         let cluster: ClusterSettings = serde_json::from_value(cluster).unwrap();
+        let autoscaler: AutoscalerSettings = serde_json::from_value(autoscaler).unwrap();
         let mut faults = Faults::default();
         cluster.check(&mut faults);
+        autoscaler.check(&mut faults);
         assert_eq!(faults.found, []);
         let mut workload = Workload::default();
         for (arrived_at_s, prefill_tokens, decode_tokens) in requests {
             workload.push(arrived_at_s, prefill_tokens, decode_tokens);
         }
-        Self { workload, cluster, autoscaler: serde_json::from_value(autoscaler).unwrap() }
+        Self { workload, cluster, autoscaler }
     }
 
     pub fn inputs(&self) -> RunInputs<'_> {
