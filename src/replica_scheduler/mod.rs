@@ -1,4 +1,4 @@
-//! How one replica forms batches: one file a scheduler; adding one is that file and a line in each of the three lists below.
+//! How one replica forms batches: one file a scheduler; adding one is that file and a line in each list below (modules, uses, names, `chosen`).
 //!
 //! A scheduler owns no requests: it moves their [`Slot`]s between a replica's queue, its waiting list and the batch being formed, and
 //! accounts for KV blocks. The rules are those of the reference implementation (microsoft/vidur), odd as some look.

@@ -140,6 +140,25 @@ proptest! {
     fn faster_transformer_keeps_its_invariants(scenario in scenario("faster_transformer")) { check(&scenario) }
 }
 
+/// Speed is no accident: with nobody to admit, long decodes are formed a few times and not a thousand, and the same in number.
+#[test]
+fn long_decodes_are_skipped() {
+    for name in SCHEDULERS {
+        let block_size = if name == "lightllm" { 1 } else { 16 };
+        let cluster = json!({"replica_scheduler": {name: {"batch_size_cap": 3, "block_size_tokens": block_size}}});
+        let alone = Scenario::new(cluster.clone(), json!({"static": {"replicas": 1}}), (0..3).map(|i| (0.0, 100, 1000 + i)));
+        // Three more wait for a place.
+        let queued = Scenario::new(cluster, json!({"static": {"replicas": 1}}), (0..6).map(|i| (0.0, 100, 1000 + i)));
+        for (scenario, most_formed) in [(alone, 60), (queued, 120)] {
+            let (metrics, detail) =
+                simulate_with(&scenario.inputs(), scenario.inputs().replica_scheduler(), &mut Workspace::default()).unwrap();
+            let formed = detail.batches.len();
+            assert!(metrics.num_batches > 1000 && formed < most_formed, "{name}: {formed} of {} batches formed", metrics.num_batches);
+            check(&scenario);
+        }
+    }
+}
+
 /// The random scenarios do reach what the properties are about.
 #[test]
 fn scenarios_are_not_trivial() {

@@ -134,9 +134,7 @@ fn recorded_leaked_counter_and_stranded_requests() {
     assert_eq!(ours.tunes.last().unwrap().pending_scale_downs, 0);
     // Requests 33 to 55 arrive at 19 s, when there is no replica; two join at 22 s; the next request arrives at 37 s.
     let rows = table(&case.dir.join("requests.csv"));
-    for request in 33..56 {
-        assert!(number(&rows[request], "arrived_at") < 20.0 && number(&rows[request], "scheduled_at") == 37.0);
-    }
+    assert!(rows[33..56].iter().all(|row| number(row, "arrived_at") < 20.0 && number(row, "scheduled_at") == 37.0));
     assert!((33..49).all(|request| ours.requests[request].scheduled_at_s == Some(22.0)), "one batch of sixteen starts at once");
     assert!((49..56).all(|request| ours.requests[request].scheduled_at_s.unwrap() < 25.0));
     assert_agree_until(&case, &ours, 22.0);
