@@ -66,7 +66,12 @@ pub(super) struct Engine<'a> {
 const MOST_IDLE_TICKS: u64 = 100_000;
 
 impl<'a> Engine<'a> {
-    pub fn new(inputs: &'a RunInputs<'a>, work: &'a mut Workspace, mut detail: Option<&'a mut Detail>) -> Self {
+    pub fn new(
+        inputs: &'a RunInputs<'a>,
+        scheduler: Box<dyn ReplicaScheduler>,
+        work: &'a mut Workspace,
+        mut detail: Option<&'a mut Detail>,
+    ) -> Self {
         work.clear();
         if let Some(detail) = &mut detail {
             **detail = Detail::default();
@@ -80,14 +85,14 @@ impl<'a> Engine<'a> {
         let kv = inputs.kv_blocks();
         let router = cluster.global_scheduler.settings().build(inputs.seed, kv.block_size_tokens);
         Self {
-            scheduler: inputs.replica_scheduler(),
+            scheduler,
             router_observes_load: router.observes_load(),
             router,
             observes: autoscaler.as_ref().map_or(Observes::default(), |policy| policy.observes()),
             tick_interval_s: autoscaler.as_ref().and_then(|policy| policy.tick_interval_s()).unwrap_or(cluster.tune_interval_s),
             autoscaler,
             pipelined: cluster.pipeline_parallel > 1,
-            stepping: inputs.stepping || detail.is_some(),
+            stepping: inputs.stepping,
             batch_size_cap: cluster.replica_scheduler.common().batch_size_cap,
             kv,
             cold_start_stream: random::stream(inputs.seed, "cluster.cold_start"),
@@ -307,8 +312,12 @@ impl<'a> Engine<'a> {
         let queued = replica.state.queue.len() as u64;
         self.scheduler.form_batch(&mut replica.state, &mut work.requests, &mut in_flight.batch);
         self.totals.queued = self.totals.queued + replica.state.queue.len() as u64 - queued;
+        let rejected = !replica.state.rejected.is_empty();
         while let Some(slot) = replica.state.rejected.pop() {
             self.totals.rejected += 1;
+            if let Some(detail) = &mut self.detail {
+                detail.requests[work.requests[slot].id as usize].leave(&work.requests[slot]);
+            }
             if self.router_observes_load {
                 replica.load.prefill_tokens -= u64::from(work.requests[slot].original_prefill_tokens);
                 replica.load.requests = replica.state.outstanding();
@@ -320,6 +329,10 @@ impl<'a> Engine<'a> {
         }
         if in_flight.batch.is_empty() {
             work.free_in_flight.push(index);
+            if rejected && replica.draining && replica.is_empty() {
+                self.free_replica(lane);
+                self.record_replicas();
+            }
             return false;
         }
         replica.batches_in_flight += 1;
@@ -449,11 +462,8 @@ impl<'a> Engine<'a> {
                 work.samples.add(request, self.now_s);
                 if let Some(detail) = &mut self.detail {
                     let record = &mut detail.requests[request.id as usize];
-                    record.replica_id = Some(request.replica_id);
-                    record.scheduled_at_s = Some(request.scheduled_at_s);
-                    record.first_token_at_s = Some(request.first_token_at_s);
+                    record.leave(request);
                     record.completed_at_s = Some(self.now_s);
-                    record.restarts = request.restarts;
                 }
             }
         }

@@ -54,7 +54,7 @@ fn misspelt_fields_and_names() {
     );
     assert_eq!(
         grid(&with(r#""cluster": {"global_scheduler": ["round_robin", "least_outstandin"]}, "autoscalers": ["inferline"]"#)).unwrap_err(),
-        "sweeps/x.json:2:49: cluster.global_scheduler[1]: unknown variant `least_outstandin`, expected `round_robin` or `least_outstanding`; did you mean `least_outstanding`?"
+        "sweeps/x.json:2:49: cluster.global_scheduler[1]: unknown variant `least_outstandin`, expected one of `round_robin`, `random`, `least_outstanding`, `least_tokens`, `power_of_two`, `least_kv`; did you mean `least_outstanding`?"
     );
     assert_eq!(
         grid(&with(r#""autoscaler": [], "autoscalers": [{"inferlin": {}}]"#)).unwrap_err(),
