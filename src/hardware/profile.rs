@@ -6,16 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::catalog::Model;
-use super::execution_time::{Attention, BatchShape, DenseRow, ExecutionTime, HardwareError, TOKEN_GRANULARITY};
-
-/// Who asks for tables.
-pub(super) struct Deployment<'a> {
-    pub model: &'a Model,
-    pub node: &'a str,
-    pub tensor_parallel: u32,
-    pub pipeline_parallel: u32,
-}
+use super::{Attention, BatchShape, Deployment, HardwareError};
 
 const PROFILED_MODEL: &str = "meta-llama/Meta-Llama-3-70B";
 const PROFILED_NODE: &str = "a100_pairwise_nvlink";
@@ -27,9 +18,67 @@ const KV_GRANULARITY: u64 = 64;
 /// Time of attention over several requests against the sum of its parts (grouped-query models, microsoft/vidur).
 const BATCHING_OVERHEAD: f64 = 1.1;
 
+/// Tokens are rounded up to a multiple of this before the dense tables are read (microsoft/vidur pads batches alike).
+const TOKEN_GRANULARITY: u64 = 8;
+
+/// One pipeline stage's time without attention for one (rounded) number of tokens, milliseconds per layer.
+///
+/// The parts are kept apart only as far as the reference's order of additions asks for.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct DenseRow {
+    /// QKV and output projections and rotary embedding.
+    projections_ms: f64,
+    all_reduce_ms: f64,
+    input_norm_ms: f64,
+    /// MLP matrices, activation, all-reduce, norm.
+    mlp_ms: f64,
+    /// Residual addition.
+    add_ms: f64,
+    /// Hand-over to the next stage, per stage.
+    send_recv_ms: f64,
+}
+
+/// Step times from operator tables.
+#[derive(Debug, Clone)]
+pub(super) struct ProfileTimes {
+    /// Row `i` holds for `i * TOKEN_GRANULARITY` tokens; larger batches take the last row.
+    dense: Vec<DenseRow>,
+    layers_per_stage: f64,
+    num_stages: u32,
+    attention: ProfileAttention,
+}
+
+impl ProfileTimes {
+    #[inline]
+    pub fn stage_time_s(&self, shape: &BatchShape, stage: u32) -> f64 {
+        let index = shape.total_tokens.div_ceil(TOKEN_GRANULARITY) as usize;
+        let dense = &self.dense[index.min(self.dense.len() - 1)];
+        let attention = &self.attention;
+        // Additions run left to right in the reference's order: its outputs are matched to the last bit.
+        let attention_ms = dense.projections_ms
+            + attention.cache_save_ms(shape)
+            + attention.decode_ms(shape.num_decodes, shape.decode_cached_tokens)
+            + attention.prefill_ms(shape)
+            + dense.all_reduce_ms
+            + dense.input_norm_ms;
+        let block_ms = attention_ms + dense.mlp_ms + dense.add_ms;
+        let hand_over_ms = if stage + 1 < self.num_stages { dense.send_recv_ms } else { 0.0 };
+        (block_ms * self.layers_per_stage + hand_over_ms) * 1e-3
+    }
+
+    #[inline]
+    pub fn decode_steps_alike(&self, shape: &BatchShape) -> u64 {
+        self.attention.decode_steps_alike(shape.num_decodes, shape.decode_cached_tokens)
+    }
+
+    pub fn is_lab_fit(&self) -> bool {
+        matches!(self.attention, ProfileAttention::LabFit { .. })
+    }
+}
+
 /// Attention and KV-cache writes, milliseconds per layer.
 #[derive(Debug, Clone)]
-pub(super) enum ProfileAttention {
+enum ProfileAttention {
     Physical(PhysicalAttention),
     /// Attention of k whole 256-token prefills, at index k; before the batching overhead.
     LabFit {
@@ -40,7 +89,7 @@ pub(super) enum ProfileAttention {
 
 /// `prefill = c0 + c1 chunk^2 + c2 chunk cached`, `decode = d0 + d1 requests cached`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct PhysicalAttention {
+struct PhysicalAttention {
     c0: f64,
     c1: f64,
     c2: f64,
@@ -107,7 +156,7 @@ impl ProfileAttention {
     }
 }
 
-pub(super) fn embedded(deployment: &Deployment, attention: Attention) -> Result<ExecutionTime, HardwareError> {
+pub(super) fn embedded(deployment: &Deployment, attention: Attention) -> Result<(ProfileTimes, String), HardwareError> {
     let (ops, all_reduce) = match deployment.tensor_parallel {
         2 => (include_str!("tables/ops_tp2.csv"), include_str!("tables/all_reduce_tp2.csv")),
         4 => (include_str!("tables/ops_tp4.csv"), include_str!("tables/all_reduce_tp4.csv")),
@@ -117,7 +166,7 @@ pub(super) fn embedded(deployment: &Deployment, attention: Attention) -> Result<
             )));
         }
     };
-    let (model, node) = (deployment.model.name, deployment.node);
+    let (model, node) = (deployment.model.name.as_ref(), deployment.node.name);
     if model != PROFILED_MODEL || node != PROFILED_NODE {
         return Err(HardwareError::Unsupported(format!(
             "the embedded profile was measured with {PROFILED_MODEL} on {PROFILED_NODE}, not {model} on {node}; use these or your own tables with {{\"table\": {{\"dir\": ..}}}}"
@@ -133,7 +182,7 @@ pub(super) fn embedded(deployment: &Deployment, attention: Attention) -> Result<
     tables.condense(deployment, attention, "embedded tables measured by microsoft/vidur")
 }
 
-pub(super) fn from_dir(deployment: &Deployment, dir: &Path, attention: Attention) -> Result<ExecutionTime, HardwareError> {
+pub(super) fn from_dir(deployment: &Deployment, dir: &Path, attention: Attention) -> Result<(ProfileTimes, String), HardwareError> {
     let read = |name: String| {
         let file = dir.join(name);
         match std::fs::read_to_string(&file) {
@@ -173,7 +222,7 @@ const OPS: [&str; 9] = [
 ];
 
 impl Tables {
-    fn condense(&self, deployment: &Deployment, attention: Attention, source: &str) -> Result<ExecutionTime, HardwareError> {
+    fn condense(&self, deployment: &Deployment, attention: Attention, source: &str) -> Result<(ProfileTimes, String), HardwareError> {
         let ops = Curves::parse(&self.ops, "num_tokens", &OPS)?;
         let all_reduce =
             if deployment.tensor_parallel == 1 { None } else { Some(Curves::parse(&self.all_reduce, "num_tokens", &["all_reduce"])?) };
@@ -215,13 +264,13 @@ impl Tables {
             Attention::Physical => "physical",
             Attention::LabFit => "lab_fit",
         };
-        Ok(ExecutionTime {
+        let times = ProfileTimes {
             dense,
-            layers_per_stage: f64::from(deployment.model.num_layers) / f64::from(deployment.pipeline_parallel),
+            layers_per_stage: deployment.layers_per_stage(),
             num_stages: deployment.pipeline_parallel,
             attention: attention_model,
-            provenance: format!("step times: {source}, {name} attention, tensor parallel {}", deployment.tensor_parallel),
-        })
+        };
+        Ok((times, format!("{source}, {name} attention, tensor parallel {}", deployment.tensor_parallel)))
     }
 }
 
@@ -276,13 +325,12 @@ impl Curves {
 
 #[cfg(test)]
 mod tests {
-    use super::super::ExecutionTimeSettings;
-    use super::super::catalog::MODELS;
+    use super::super::Files;
     use super::*;
 
-    fn load(attention: Attention, tp: u32, pp: u32) -> ExecutionTime {
-        let settings = ExecutionTimeSettings::Profile(super::super::ProfileSettings { attention });
-        ExecutionTime::load(&settings, &MODELS[0], PROFILED_NODE, tp, pp, &[]).unwrap()
+    fn load(attention: Attention, tp: u32, pp: u32) -> ProfileTimes {
+        let deployment = Deployment::resolve(PROFILED_MODEL, PROFILED_NODE, tp, pp, &Files::default()).unwrap();
+        embedded(&deployment, attention).unwrap().0
     }
 
     fn prefills(count: u32) -> BatchShape {

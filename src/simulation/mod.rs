@@ -13,7 +13,7 @@ pub use metrics::{Distribution, MetricValue, RunMetrics};
 pub use record::{BatchRecord, Detail, ReplicaRecord, RequestRecord, TuneRecord};
 
 use crate::autoscaler::AutoscalerSettings;
-use crate::hardware::{ExecutionTime, HardwareError, catalog, memory};
+use crate::hardware::{ExecutionTime, HardwareError, memory};
 use crate::replica_scheduler::KvBlocks;
 use crate::workload::Workload;
 
@@ -48,22 +48,22 @@ impl<'a> RunInputs<'a> {
         autoscaler: &'a AutoscalerSettings,
         execution_time: &'a ExecutionTime,
     ) -> Result<Self, HardwareError> {
-        let unknown = |what: &str, name: &str| HardwareError::Unsupported(format!("unknown {what} `{name}`"));
-        let model = catalog::model(&cluster.model).ok_or_else(|| unknown("model", &cluster.model))?;
-        let node = catalog::node(&cluster.node).ok_or_else(|| unknown("node", &cluster.node))?;
-        let device = catalog::device(node.device).ok_or_else(|| unknown("device", node.device))?;
         let common = cluster.replica_scheduler.common();
+        let node = execution_time.deployment.node;
         let planned = memory::plan(
-            model,
-            device,
-            &memory::Deployment {
-                tensor_parallel: cluster.tensor_parallel,
-                pipeline_parallel: cluster.pipeline_parallel,
+            &execution_time.deployment,
+            &memory::Needs {
+                planner: &cluster.memory_planner,
                 max_request_tokens: cluster.max_request_tokens,
                 block_size_tokens: common.block_size_tokens,
                 memory_margin_fraction: cluster.memory_margin_fraction,
+                weights: execution_time.weights,
+                kv_cache: execution_time.kv_cache,
             },
         )?;
+        let node_price_usd_per_hour = cluster.node_price_usd_per_hour.or(node.price_usd_per_hour).ok_or_else(|| {
+            HardwareError::Unsupported(format!("no price known for node `{}`: give `node_price_usd_per_hour`", node.name))
+        })?;
         execution_time.check_workload(&workload.prefill_tokens, &workload.decode_tokens, common.batch_size_cap, false)?;
         Ok(Self {
             workload,
@@ -71,7 +71,7 @@ impl<'a> RunInputs<'a> {
             autoscaler,
             execution_time,
             num_blocks: common.num_blocks.unwrap_or(planned.num_blocks),
-            node_price_usd_per_hour: cluster.node_price_usd_per_hour.unwrap_or(node.price_usd_per_hour),
+            node_price_usd_per_hour,
             devices_per_node: node.devices_per_node,
             stepping: false,
         })
