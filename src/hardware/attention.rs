@@ -40,6 +40,12 @@ impl AnalyticAttention {
             + ms_per_cached_token * shape.prefill_cached_tokens as f64
     }
 
+    /// Milliseconds per layer of one prefill of `tokens` behind `cached` tokens.
+    pub fn one_prefill_ms(&self, tokens: f64, cached: f64) -> f64 {
+        let PrefillTerms { fixed_ms, ms_per_pair, ms_per_token, ms_per_cached_token } = self.prefill;
+        fixed_ms + ms_per_pair * (tokens * cached + 0.5 * tokens * (tokens + 1.0)) + ms_per_token * tokens + ms_per_cached_token * cached
+    }
+
     /// Milliseconds per layer.
     #[inline]
     pub fn decode_ms(&self, shape: &BatchShape) -> f64 {

@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::aiconfigurator::AiconfiguratorSettings;
 use super::analytical::{self, AnalyticalSettings, DenseTables};
 use super::attention::{AnalyticAttention, MeasuredAttention};
 use super::condensed::Table;
 use super::memory::DoesNotFit;
 use super::profile::{self, ProfileTimes};
-use super::{BatchShape, Deployment, Files, Precision};
+use super::vidur::VidurSettings;
+use super::{BatchShape, Deployment, Files, Precision, cache};
 use crate::choice;
 use crate::settings::Faults;
 
@@ -20,6 +22,8 @@ choice! {
         "profile" => Profile(ProfileSettings),
         "table" => Table(TableSettings),
         "analytical" => Analytical(AnalyticalSettings),
+        "vidur" => Vidur(VidurSettings),
+        "aiconfigurator" => Aiconfigurator(AiconfiguratorSettings),
     }
 }
 
@@ -34,6 +38,8 @@ impl ExecutionTimeSettings {
         match self {
             Self::Profile(_) | Self::Table(_) => {}
             Self::Analytical(settings) => faults.within("analytical", |faults| settings.check(faults)),
+            Self::Vidur(settings) => faults.within("vidur", |faults| settings.check(faults)),
+            Self::Aiconfigurator(settings) => faults.within("aiconfigurator", |faults| settings.check(faults)),
         }
     }
 }
@@ -100,7 +106,7 @@ enum Times {
 }
 
 /// Whole steps: milliseconds of a stage by tokens, of the LM head by requests, of attention by the sums of a batch.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct StepTimes {
     /// First (middle, last) stage, or the only one.
     pub stages: Vec<Table>,
@@ -110,7 +116,7 @@ pub(super) struct StepTimes {
     pub num_stages: u32,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) enum StepAttention {
     Analytic(AnalyticAttention),
     Measured(MeasuredAttention),
@@ -157,6 +163,16 @@ impl ExecutionTime {
                 let (dense, attention, provenance) = analytical::condense(deployment, settings)?;
                 let steps = StepTimes::new(deployment, dense, StepAttention::Analytic(attention));
                 Ok(Self { weights: settings.weights, kv_cache: settings.kv_cache, ..built(Times::Steps(steps), provenance) })
+            }
+            ExecutionTimeSettings::Vidur(settings) => {
+                let sources = settings.sources(deployment, files)?;
+                let times = cache::cached(files, sources.paths(), &"vidur", deployment, || sources.import(deployment))?;
+                Ok(built(Times::Profile(times), sources.provenance(deployment)))
+            }
+            ExecutionTimeSettings::Aiconfigurator(settings) => {
+                let sources = settings.sources(deployment, files)?;
+                let times = cache::cached(files, sources.paths(), settings, deployment, || sources.import(deployment))?;
+                Ok(Self { weights: settings.weights, kv_cache: settings.kv_cache, ..built(Times::Steps(times), sources.provenance()) })
             }
         }
     }
