@@ -9,6 +9,7 @@ mod attention;
 mod batch_shape;
 mod cache;
 pub mod catalog;
+pub mod check;
 mod condensed;
 mod deployment;
 mod execution_time;
