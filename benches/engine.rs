@@ -6,7 +6,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use scalefront::autoscaler::AutoscalerSettings;
-use scalefront::hardware::{ExecutionTime, catalog};
+use scalefront::hardware::{Deployment, ExecutionTime, Files};
 use scalefront::simulation::{ClusterSettings, RunInputs, Workspace, simulate};
 use scalefront::workload::{self, Workload, WorkloadSpec};
 use serde_json::json;
@@ -20,8 +20,9 @@ fn workload(arrivals: serde_json::Value, lengths: serde_json::Value) -> Workload
 fn bench(criterion: &mut Criterion, name: &str, workload: &Workload, cluster: serde_json::Value, autoscaler: serde_json::Value) {
     let cluster: ClusterSettings = serde_json::from_value(cluster).expect("valid settings");
     let autoscaler: AutoscalerSettings = serde_json::from_value(autoscaler).expect("valid settings");
-    let model = catalog::model(&cluster.model).expect("a known model");
-    let times = ExecutionTime::load(&cluster.execution_time, model, &cluster.node, 4, 1, &[]).expect("embedded tables");
+    let files = Files::default();
+    let deployment = Deployment::resolve(&cluster.model, &cluster.node, 4, 1, &files).expect("a known model and node");
+    let times = ExecutionTime::load(&cluster.execution_time, &deployment, &files).expect("embedded tables");
     let inputs = RunInputs::new(workload, &cluster, &autoscaler, &times, 1).expect("a run that fits");
     let mut workspace = Workspace::default();
     let metrics = simulate(&inputs, &mut workspace).expect("a run that ends");

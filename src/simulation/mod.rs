@@ -17,7 +17,7 @@ pub use metrics::{Distribution, MetricValue, RunMetrics};
 pub use record::{BatchRecord, Detail, ReplicaRecord, RequestRecord, TuneRecord};
 
 use crate::autoscaler::{AutoscalerSettings, PolicyContext};
-use crate::hardware::{ExecutionTime, HardwareError, catalog, memory};
+use crate::hardware::{ExecutionTime, HardwareError, memory};
 use crate::replica_scheduler::{KvBlocks, ReplicaScheduler, ReplicaShape};
 use crate::workload::Workload;
 
@@ -59,21 +59,22 @@ impl<'a> RunInputs<'a> {
         execution_time: &'a ExecutionTime,
         seed: u64,
     ) -> Result<Self, HardwareError> {
-        let unknown = |what: &str, name: &str| HardwareError::Unsupported(format!("unknown {what} `{name}`"));
-        let model = catalog::model(&cluster.model).ok_or_else(|| unknown("model", &cluster.model))?;
-        let node = catalog::node(&cluster.node).ok_or_else(|| unknown("node", &cluster.node))?;
-        let device = catalog::device(node.device).ok_or_else(|| unknown("device", node.device))?;
         let common = cluster.replica_scheduler.common();
-        let deployment = memory::Deployment {
-            tensor_parallel: cluster.tensor_parallel,
-            pipeline_parallel: cluster.pipeline_parallel,
+        let (deployment, node) = (&execution_time.deployment, execution_time.deployment.node);
+        let needs = memory::Needs {
+            planner: &cluster.memory_planner,
             max_request_tokens: cluster.max_request_tokens,
             block_size_tokens: common.block_size_tokens,
             memory_margin_fraction: cluster.memory_margin_fraction,
+            weights: execution_time.weights,
+            kv_cache: execution_time.kv_cache,
         };
-        let planned = memory::plan(model, device, &deployment)?;
+        let planned = memory::plan(deployment, &needs)?;
         let load_s =
-            cluster.cold_start.load_bandwidth_gb_per_s.map_or(0.0, |gb_per_s| memory::weight_bytes(model, &deployment) * 1e-9 / gb_per_s);
+            cluster.cold_start.load_bandwidth_gb_per_s.map_or(0.0, |gb_per_s| memory::weight_bytes(deployment, &needs) * 1e-9 / gb_per_s);
+        let node_price_usd_per_hour = cluster.node_price_usd_per_hour.or(node.price_usd_per_hour).ok_or_else(|| {
+            HardwareError::Unsupported(format!("no price known for node `{}`: give `node_price_usd_per_hour`", node.name))
+        })?;
         execution_time.check_workload(
             &workload.prefill_tokens,
             &workload.decode_tokens,
@@ -87,7 +88,7 @@ impl<'a> RunInputs<'a> {
             execution_time,
             num_blocks: common.num_blocks.unwrap_or(planned.num_blocks),
             max_requests: planned.max_requests,
-            node_price_usd_per_hour: cluster.node_price_usd_per_hour.unwrap_or(node.price_usd_per_hour),
+            node_price_usd_per_hour,
             devices_per_node: node.devices_per_node,
             scale_up_delay_s: cluster.scale_up_delay_s + load_s,
             seed,

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use scalefront::autoscaler::AutoscalerSettings;
-use scalefront::hardware::{ExecutionTime, catalog};
+use scalefront::hardware::{Deployment, ExecutionTime, Files};
 use scalefront::simulation::{ClusterSettings, Detail, RunInputs, RunMetrics, Workspace, simulate, simulate_in_detail};
 use scalefront::workload::Workload;
 use serde_json::{Value, json};
@@ -75,8 +75,10 @@ impl Case {
 
     pub fn execution_time(&self) -> ExecutionTime {
         let cluster = &self.cluster;
-        let model = catalog::model(&cluster.model).unwrap();
-        ExecutionTime::load(&cluster.execution_time, model, &cluster.node, cluster.tensor_parallel, cluster.pipeline_parallel, &[]).unwrap()
+        let files = Files::default();
+        let deployment =
+            Deployment::resolve(&cluster.model, &cluster.node, cluster.tensor_parallel, cluster.pipeline_parallel, &files).unwrap();
+        ExecutionTime::load(&cluster.execution_time, &deployment, &files).unwrap()
     }
 
     fn check(&self) -> Deviation {

@@ -2,6 +2,7 @@
 
 mod audit;
 mod golden;
+mod hardware;
 mod properties;
 mod queueing;
 mod quirks;

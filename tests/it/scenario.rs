@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use scalefront::autoscaler::AutoscalerSettings;
-use scalefront::hardware::{ExecutionTime, catalog};
+use scalefront::hardware::{Deployment, ExecutionTime, Files};
 use scalefront::settings::Faults;
 use scalefront::simulation::{ClusterSettings, RunInputs};
 use scalefront::workload::Workload;
@@ -48,7 +48,8 @@ pub fn execution_time(tensor_parallel: u32, pipeline_parallel: u32) -> &'static 
     };
     cache.get_or_init(|| {
         let cluster = ClusterSettings::default();
-        let model = catalog::model(&cluster.model).unwrap();
-        ExecutionTime::load(&cluster.execution_time, model, &cluster.node, tensor_parallel, pipeline_parallel, &[]).unwrap()
+        let files = Files::default();
+        let deployment = Deployment::resolve(&cluster.model, &cluster.node, tensor_parallel, pipeline_parallel, &files).unwrap();
+        ExecutionTime::load(&cluster.execution_time, &deployment, &files).unwrap()
     })
 }
