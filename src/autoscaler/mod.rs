@@ -1,12 +1,27 @@
 //! When to add and drain replicas: one file a policy, one line here.
 
+pub mod behavior;
+mod cadence;
 mod envelope;
+mod hpa;
 mod inferline;
+mod keda;
+mod knative_kpa;
+mod proportional;
+mod ray_serve;
+mod schedule;
 mod service_level;
+pub mod signals;
 mod static_replicas;
+mod window;
 
 pub use envelope::TrafficEnvelope;
+pub use hpa::HpaSettings;
 pub use inferline::InferlineSettings;
+pub use keda::KedaSettings;
+pub use knative_kpa::KnativeKpaSettings;
+pub use ray_serve::RayServeSettings;
+pub use schedule::ScheduleSettings;
 pub use service_level::ServiceLevelSettings;
 pub use static_replicas::StaticSettings;
 
@@ -21,6 +36,11 @@ choice! {
         "static" => Static(StaticSettings),
         "inferline" => Inferline(InferlineSettings),
         "service_level" => ServiceLevel(ServiceLevelSettings),
+        "schedule" => Schedule(ScheduleSettings),
+        "hpa" => Hpa(HpaSettings),
+        "keda" => Keda(KedaSettings),
+        "knative_kpa" => KnativeKpa(KnativeKpaSettings),
+        "ray_serve" => RayServe(RayServeSettings),
     }
 }
 
