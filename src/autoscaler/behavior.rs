@@ -104,14 +104,41 @@ impl Direction {
 pub struct Behavior {
     up: Direction,
     down: Direction,
-    recommendations: VecDeque<(f64, u32)>,
+    recommendations: Recommendations,
+}
+
+/// What was recommended in the recent past.
+#[derive(Debug, Clone)]
+pub struct Recommendations {
+    longest_s: f64,
+    recent: VecDeque<(f64, u32)>,
+}
+
+impl Recommendations {
+    /// Remembers for `longest_s`.
+    pub fn new(longest_s: f64) -> Self {
+        Self { longest_s, recent: VecDeque::new() }
+    }
+
+    pub fn push(&mut self, now_s: f64, replicas: u32) {
+        while self.recent.front().is_some_and(|&(at, _)| at < now_s - self.longest_s) {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((now_s, replicas));
+    }
+
+    /// Recommendations later than the window's start.
+    pub fn within(&self, now_s: f64, window_s: f64) -> impl Iterator<Item = u32> {
+        self.recent.iter().filter(move |&&(at, _)| at > now_s - window_s).map(|&(_, replicas)| replicas)
+    }
 }
 
 impl Behavior {
     pub fn new(up: &ScalingRules, down: &ScalingRules) -> Self {
         let percent = RatePolicy { unit: RateUnit::Percent, value: 100, period_s: 15.0 };
         let pods = RatePolicy { unit: RateUnit::Pods, value: 4, period_s: 15.0 };
-        Self { up: up.resolve(0.0, &[pods, percent]), down: down.resolve(300.0, &[percent]), recommendations: VecDeque::new() }
+        let (up, down) = (up.resolve(0.0, &[pods, percent]), down.resolve(300.0, &[percent]));
+        Self { recommendations: Recommendations::new(up.window_s.max(down.window_s)), up, down }
     }
 
     /// What may be done about a recommendation now; remembers both. The result is to be carried out.
@@ -127,15 +154,12 @@ impl Behavior {
     }
 
     fn stabilize(&mut self, now_s: f64, current: u32, recommended: u32) -> u32 {
-        let upwards = recommended >= current;
-        let window_s = if upwards { self.up.window_s } else { self.down.window_s };
-        let within = self.recommendations.iter().filter(|&&(at, _)| at > now_s - window_s).map(|&(_, replicas)| replicas);
-        let stabilized = if upwards { within.fold(recommended, u32::min) } else { within.fold(recommended, u32::max) };
-        let longest_s = self.up.window_s.max(self.down.window_s);
-        while self.recommendations.front().is_some_and(|&(at, _)| at < now_s - longest_s) {
-            self.recommendations.pop_front();
-        }
-        self.recommendations.push_back((now_s, recommended));
+        let stabilized = if recommended >= current {
+            self.recommendations.within(now_s, self.up.window_s).fold(recommended, u32::min)
+        } else {
+            self.recommendations.within(now_s, self.down.window_s).fold(recommended, u32::max)
+        };
+        self.recommendations.push(now_s, recommended);
         stabilized
     }
 

@@ -1,10 +1,7 @@
 //! Knative's pod autoscaler (KPA): a stable and a panic window over concurrency or requests per second.
 //!
-//! Rule, every tick: stable = ceil(mean over the stable window / target), panic = ceil(mean over the panic window / target), each
-//! within [floor(ready / `max_scale_down_rate`), ceil(ready x `max_scale_up_rate`)]. Panic begins when the unclamped panic count is at
-//! least `panic_threshold_percent` of the ready replicas, and ends a stable window after that was last so. In panic the larger of the
-//! two counts, and never less than the most in this panic; otherwise the stable one. A scale-down delay takes the most of its window.
-//! An autoscaler that starts with more than one replica starts in panic.
+//! Rule: the stable and panic windows of [`stable_panic`](super::stable_panic), every tick, over means of the observed values. A
+//! scale-down delay takes the most of its window.
 //!
 //! | parameter | default | source |
 //! |---|---|---|
@@ -23,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cadence::{Cadence, check_intervals};
 use super::signals::{LoadMetric, Signals};
+use super::stable_panic::StablePanic;
 use super::window::Window;
 use super::{Arrivals, Autoscaler, Decision, Observes, PolicyContext, PolicySettings, Snapshot};
 use crate::settings::Faults;
@@ -109,14 +107,11 @@ impl PolicySettings for KnativeKpaSettings {
 #[derive(Debug)]
 struct KnativeKpa {
     settings: KnativeKpaSettings,
-    target: f64,
+    rule: StablePanic,
     cadence: Cadence<2>,
     signals: Signals,
     observed: Window,
     delayed: Window,
-    started: bool,
-    panic_since_s: Option<f64>,
-    most_in_panic: u32,
     zero_since_s: Option<f64>,
     stable_value: f64,
     panic_value: f64,
@@ -128,15 +123,20 @@ impl KnativeKpa {
             KpaMetric::Concurrency => 100.0,
             KpaMetric::RequestsPerS => 200.0,
         });
+        let mut rule = StablePanic::new(
+            total * settings.target_utilization_percent / 100.0,
+            settings.stable_window_s,
+            settings.panic_threshold_percent / 100.0,
+            settings.max_scale_up_rate,
+            settings.max_scale_down_rate,
+        );
+        rule.activation_scale = settings.activation_scale;
         Self {
-            target: total * settings.target_utilization_percent / 100.0,
+            rule,
             cadence: Cadence::new([settings.scrape_interval_s, settings.tick_interval_s]),
             signals: Signals::new(settings.scrape_interval_s),
             observed: Window::new(settings.stable_window_s),
             delayed: Window::new(settings.scale_down_delay_s),
-            started: false,
-            panic_since_s: None,
-            most_in_panic: 0,
             zero_since_s: None,
             stable_value: 0.0,
             panic_value: 0.0,
@@ -153,36 +153,13 @@ impl KnativeKpa {
         self.observed.push(now_s, value);
     }
 
-    /// The rule, from observed values and ready replicas to the desired count.
-    fn desired(&mut self, now_s: f64, stable_value: f64, panic_value: f64, ready: u32) -> u32 {
-        let settings = &self.settings;
-        let at_least_one = f64::from(ready.max(1));
-        let most = (settings.max_scale_up_rate * at_least_one).ceil();
-        let least = (at_least_one / settings.max_scale_down_rate).floor();
-        let for_value = |value: f64| {
-            let unclamped = (value / self.target).ceil();
-            let clamped = unclamped.max(least).min(most) as u32;
-            (unclamped, if unclamped > 0.0 { clamped.max(settings.activation_scale) } else { clamped })
-        };
-        let (_, stable) = for_value(stable_value);
-        let (panic_unclamped, panic) = for_value(panic_value);
-        let over = panic_unclamped / at_least_one >= settings.panic_threshold_percent / 100.0;
-        if over {
-            self.panic_since_s = Some(now_s);
-        } else if self.panic_since_s.is_some_and(|since| since + settings.stable_window_s < now_s) {
-            self.panic_since_s = None;
-            self.most_in_panic = 0;
+    /// The most of the delay window.
+    fn delay(&mut self, now_s: f64, desired: u32) -> u32 {
+        if self.settings.scale_down_delay_s == 0.0 {
+            return desired;
         }
-        let mut desired = stable;
-        if self.panic_since_s.is_some() {
-            self.most_in_panic = self.most_in_panic.max(stable.max(panic));
-            desired = self.most_in_panic;
-        }
-        if settings.scale_down_delay_s > 0.0 {
-            self.delayed.push(now_s, f64::from(desired));
-            desired = self.delayed.max() as u32;
-        }
-        desired
+        self.delayed.push(now_s, f64::from(desired));
+        self.delayed.max() as u32
     }
 
     /// Zero has to be wanted for the grace period.
@@ -218,24 +195,18 @@ impl Autoscaler for KnativeKpa {
         if !tick {
             return Decision::Hold;
         }
-        if !self.started {
-            self.started = true;
-            if snapshot.serving > 1 {
-                self.panic_since_s = Some(now_s);
-                self.most_in_panic = snapshot.serving;
-            }
-        }
         self.stable_value = self.observed.mean();
         let panic_window_s = self.settings.stable_window_s * self.settings.panic_window_percent / 100.0;
         self.panic_value = self.observed.mean_since(now_s - panic_window_s);
-        let desired = self.desired(now_s, self.stable_value, self.panic_value, snapshot.serving);
+        let desired = self.rule.desired(now_s, self.stable_value, self.panic_value, snapshot.serving);
+        let desired = self.delay(now_s, desired);
         let current = snapshot.committed();
         let desired = if current == 0 { desired } else { self.grace(now_s, desired) };
         Decision::towards(current, desired)
     }
 
     fn evidence(&self) -> Vec<(&'static str, f64)> {
-        let panicking = f64::from(u8::from(self.panic_since_s.is_some()));
+        let panicking = f64::from(u8::from(self.rule.panicking()));
         vec![("stable_value", self.stable_value), ("panic_value", self.panic_value), ("panicking", panicking)]
     }
 }
@@ -244,49 +215,22 @@ impl Autoscaler for KnativeKpa {
 mod tests {
     use super::*;
 
-    fn kpa(target: f64, change: impl FnOnce(&mut KnativeKpaSettings)) -> KnativeKpa {
-        let mut settings = KnativeKpaSettings { target: Some(target), target_utilization_percent: 100.0, ..KnativeKpaSettings::default() };
-        change(&mut settings);
-        KnativeKpa::new(&settings)
-    }
-
-    /// After knative/serving `autoscaler_test.go`: 10 for 10 ready at target 1 stays stable; 100 in the panic window is ten times ready.
     #[test]
-    fn panics_at_twice_the_ready_replicas() {
-        let mut calm = kpa(1.0, |_| ());
-        assert_eq!(calm.desired(0.0, 10.0, 19.0, 10), 10);
-        assert_eq!(calm.panic_since_s, None);
-        let mut panicking = kpa(1.0, |_| ());
-        assert_eq!(panicking.desired(0.0, 10.0, 100.0, 10), 100);
-        assert_eq!(panicking.desired(2.0, 10.0, 50.0, 100), 100, "no scaling down in panic");
-        assert_eq!(panicking.desired(60.0, 10.0, 10.0, 100), 100, "a stable window has not passed");
-        assert_eq!(panicking.desired(60.5, 10.0, 10.0, 100), 50, "out of panic, at most halved");
-    }
-
-    /// The source's own comment: up rate 1.1, 3 wanted, 2 ready: ceil(2.2) lets the third in.
-    #[test]
-    fn slow_growth_adds_at_least_one() {
-        let mut kpa = kpa(1.0, |settings| settings.max_scale_up_rate = 1.1);
-        assert_eq!(kpa.desired(0.0, 3.0, 3.0, 2), 3);
-    }
-
-    #[test]
-    fn activation_scale_and_delay() {
-        let mut kpa = kpa(10.0, |settings| {
-            settings.activation_scale = 3;
-            settings.scale_down_delay_s = 10.0;
-        });
-        assert_eq!(kpa.desired(0.0, 5.0, 5.0, 3), 3);
-        assert_eq!(kpa.desired(2.0, 50.0, 50.0, 3), 5);
-        assert_eq!(kpa.desired(4.0, 5.0, 5.0, 5), 5);
-        assert_eq!(kpa.desired(12.0, 5.0, 5.0, 5), 3, "the five of 2 s have left (2, 12]");
+    fn scaling_down_is_delayed() {
+        let mut kpa = KnativeKpa::new(&KnativeKpaSettings { scale_down_delay_s: 10.0, ..KnativeKpaSettings::default() });
+        assert_eq!([(0.0, 3), (2.0, 5), (4.0, 3), (12.0, 3)].map(|(at_s, desired)| kpa.delay(at_s, desired)), [3, 5, 5, 3]);
     }
 
     #[test]
     fn zero_waits_for_the_grace_period() {
-        let mut kpa = kpa(10.0, |_| ());
-        assert_eq!(kpa.desired(0.0, 0.0, 0.0, 1), 0);
+        let mut kpa = KnativeKpa::new(&KnativeKpaSettings::default());
         assert_eq!((kpa.grace(0.0, 0), kpa.grace(29.0, 0), kpa.grace(30.0, 0)), (1, 1, 0));
         assert_eq!((kpa.grace(32.0, 2), kpa.grace(34.0, 0)), (2, 1));
+    }
+
+    #[test]
+    fn targets_are_the_published_ones() {
+        let target = |metric| KnativeKpa::new(&KnativeKpaSettings { metric, ..KnativeKpaSettings::default() }).rule.target;
+        assert_eq!((target(KpaMetric::Concurrency), target(KpaMetric::RequestsPerS)), (70.0, 140.0));
     }
 }

@@ -21,6 +21,7 @@ use std::collections::VecDeque;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::replica_model::Lengths;
 use super::{Arrivals, BatchEnd, Completion, FirstToken, ReplicaSignals, Snapshot};
 
 /// Sums that only grow, as servers export them.
@@ -30,6 +31,8 @@ pub struct Counters {
     pub arrived_prefill_tokens: f64,
     /// Prefill and decode tokens of ended batches.
     pub processed_tokens: f64,
+    pub processed_prefill_tokens: f64,
+    pub ended_batches: f64,
     pub first_tokens: f64,
     pub ttft_sum_s: f64,
     pub completed_requests: f64,
@@ -62,6 +65,8 @@ impl Signals {
 
     pub fn count_batches(&mut self, batches: &[BatchEnd]) {
         self.live.processed_tokens += batches.iter().map(|batch| batch.tokens).sum::<u64>() as f64;
+        self.live.processed_prefill_tokens += batches.iter().map(|batch| batch.prefill_tokens).sum::<u64>() as f64;
+        self.live.ended_batches += batches.len() as f64;
     }
 
     pub fn count_latencies(&mut self, first_tokens: &[FirstToken], completions: &[Completion]) {
@@ -111,6 +116,31 @@ impl Signals {
     pub fn ratio(&self, window_s: f64, of: impl Fn(&Counters) -> f64, per: impl Fn(&Counters) -> f64) -> Option<f64> {
         let ((of, _), (per, _)) = (self.growth(window_s, of), self.growth(window_s, per));
         (per > 0.0).then(|| of / per)
+    }
+}
+
+impl Signals {
+    /// Mean tokens of requests finished within the window that ends with the latest scrape; of all before it if there were none; `None`
+    /// if no request had finished by then.
+    pub fn mean_lengths(&self, window_s: f64) -> Option<Lengths> {
+        let mean = |of: fn(&Counters) -> f64| self.ratio(window_s, of, |counters| counters.completed_requests);
+        let recent = mean(|counters| counters.completed_prefill_tokens).zip(mean(|counters| counters.completed_decode_tokens));
+        let recent = recent.map(|(prefill_tokens, decode_tokens)| Lengths { prefill_tokens, decode_tokens });
+        recent.or_else(|| self.scrapes.back().and_then(|(_, counters)| counters.mean_lengths()))
+    }
+
+    /// Mean tokens of all requests finished so far, without waiting for a scrape; `None` before the first.
+    pub fn lengths_so_far(&self) -> Option<Lengths> {
+        self.live.mean_lengths()
+    }
+}
+
+impl Counters {
+    fn mean_lengths(&self) -> Option<Lengths> {
+        (self.completed_requests > 0.0).then(|| Lengths {
+            prefill_tokens: self.completed_prefill_tokens / self.completed_requests,
+            decode_tokens: self.completed_decode_tokens / self.completed_requests,
+        })
     }
 }
 
