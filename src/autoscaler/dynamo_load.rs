@@ -1,13 +1,13 @@
 //! NVIDIA Dynamo's planner, load-based scaling of aggregated engines: +1 or -1 from what every engine is about to feel.
 //!
-//! Rule with `optimization_target` `sla`, every interval, while no change is under way. TTFT of an engine = time to prefill its queued prompts
-//! and a mean one more, in chunks of the batch limit, beside its decodes. ITL = time of an iteration with its decodes, one more of mean
-//! length, and a mean amount of prompts. One more replica if all engines exceed the TTFT target, or all the ITL target. One less only if on every
-//! engine, with its load scaled by N / (N - 1): the queue's part of the TTFT stays below (target - own part) x sensitivity, the ITL below
-//! target x sensitivity, and tokens in use and queued fit into the KV cache.
+//! Rule with `optimization_target` `sla`, every interval, while no change is under way. TTFT of an engine = time to prefill its queued
+//! prompts and a mean one more, in chunks of the batch limit, beside its decodes. ITL = time of an iteration with its decodes, one more of
+//! mean length, and a mean amount of prompts. One more replica if all engines exceed the TTFT target, or all the ITL target. One less only
+//! if on every engine, with its load scaled by N / (N - 1): the queue's part of the TTFT stays below (target - own part) x sensitivity, the
+//! ITL below target x sensitivity, and tokens in use and queued fit into the KV cache.
 //!
-//! With `throughput` or `latency` (easy modes): one more if any engine's (tokens in use + queued prompts) / KV tokens exceeds 1.0 or 0.4; one less if
-//! all are below 0.6 or 0.1.
+//! With `throughput` or `latency` (easy modes): one more if any engine's (tokens in use + queued prompts) / KV tokens exceeds 1.0 or 0.4;
+//! one less if all are below 0.6 or 0.1.
 //!
 //! | parameter | default | source |
 //! |---|---|---|

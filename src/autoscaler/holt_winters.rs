@@ -1,19 +1,19 @@
 //! Forecast of the token rate by exponential smoothing (Holt-Winters), planned for the moment new replicas would serve.
 //!
-//! Rule: every `interval_s` the rate of work that arrived, prompt tokens plus requests x mean output, updates a level, a damped trend and, with `season_s`,
-//! an additive season. The forecast looks ahead from now over the cluster's `scale_up_delay_s` and one interval; the plan is for its
-//! highest point, no less than the level now: replicas = ceil(rate / (`target_utilization` x tokens per second of a full replica)). Scaling down takes the highest plan of
-//! the last `down_window_s`.
+//! Rule: every `interval_s` the rate of work that arrived, prompt tokens plus requests x mean output, updates a level, a damped trend and,
+//! with `season_s`, an additive season. The forecast looks ahead from now over the cluster's `scale_up_delay_s` and one interval; the plan
+//! is for its highest point, no less than the level now: replicas = ceil(rate / (`target_utilization` x tokens per second of a full
+//! replica)). Scaling down takes the highest plan of the last `down_window_s`.
 //!
 //! | parameter | default | source |
 //! |---|---|---|
-//! | `alpha`, `beta`, `gamma`, `phi` | 0.5, 0.1, 0.1, 0.9 | the method's usual ranges (from memory); `phi` 0.8 to 0.98 in Hyndman and Athanasopoulos |
+//! | `alpha`, `beta`, `gamma`, `phi` | 0.5, 0.1, 0.1, 0.9 | usual ranges; `phi` 0.8 to 0.98 in the textbook (from memory) |
 //! | `interval_s`, `season_s` | 10, none | ours |
 //! | `target_utilization`, `down_window_s` | 0.8, 60 | ours |
 //!
-//! Source: Winters (1960), Gardner and McKenzie (1985) for the damped trend, in the additive form of Hyndman and Athanasopoulos, *Forecasting: Principles and
-//! Practice*, §8.3 (from memory). A replica's throughput comes from the hardware model and the mean lengths of finished requests; nothing is decided before
-//! the first has finished.
+//! Source: Winters (1960), Gardner and McKenzie (1985) for the damped trend, in the additive form of Hyndman and Athanasopoulos,
+//! *Forecasting: Principles and Practice*, §8.3 (from memory). A replica's throughput comes from the hardware model and the mean lengths of
+//! finished requests; nothing is decided before the first has finished.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,13 +1,15 @@
 //! InferLine's tuner as its paper has it, for one model: envelopes over many windows at once against what was planned for.
 //!
-//! Rule, up: windows of length T_s (a request's service time), 2 T_s, 4 T_s, .. up to 60 s; r_i = the most requests in any window of length i within the last
-//! 60 s, over its length. Where any r_i exceeds the planned envelope's, k = ceil(r_max / (mu rho)), r_max the largest of those that exceed; never fewer than there
-//! are. Down: `down_delay_s` after any change, lambda = the highest rate of 5 s windows within the last 30 s, k = ceil(lambda / (mu rho)).
-//! mu = requests per second of a full replica; rho = the share of it the planner uses.
+//! Rule, up: windows of length T_s (a request's service time), 2 T_s, 4 T_s, .. up to 60 s; r_i = the most requests in any window of length
+//! i within the last 60 s, over its length. Where any r_i exceeds the planned envelope's, k = ceil(r_max / (mu rho)), r_max the largest of
+//! those that exceed; never fewer than there are. Down: `down_delay_s` after any change, lambda = the highest rate of 5 s windows within
+//! the last 30 s, k = ceil(lambda / (mu rho)), or as many more as keep all windows within their plan (ours: else the longer windows would
+//! add again at once). mu = requests per second of a full replica; rho = the share of it the planner uses.
 //!
 //! The planner's headroom is settings: `planned_utilization` is rho, and the planned envelope is that of Poisson arrivals at the rate the
-//! present replicas were planned for, lambda = k mu rho: (lambda w + `burst_sigmas` sqrt(lambda w)) / w requests per second over a window w. mu comes from
-//! the hardware model and the mean lengths of requests finished so far, so nothing is decided before the first has finished.
+//! present replicas were planned for, lambda = k mu rho: (lambda w + `burst_sigmas` sqrt(lambda w)) / w requests per second over a window
+//! w. mu comes from the hardware model and the mean lengths of requests finished so far, so nothing is decided before the first has
+//! finished.
 //!
 //! | parameter | default | source |
 //! |---|---|---|
@@ -189,7 +191,9 @@ impl Autoscaler for InferlinePaper {
             }
         } else if now_s - self.last_change_s >= self.settings.down_delay_s {
             self.rate_per_s = self.down.rate_per_s(now_s);
-            let wanted = self.replicas_for(self.rate_per_s);
+            // Never to where the windows that look further back would add again at once.
+            let fewest = self.replicas_for(self.rate_per_s);
+            let wanted = (fewest..current).find(|&fewer| self.exceeding_rate_per_s(now_s, fewer).is_none()).unwrap_or(current);
             if wanted < current {
                 self.last_change_s = now_s;
                 return Decision::Down(current - wanted);

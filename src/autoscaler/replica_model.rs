@@ -106,3 +106,48 @@ impl ReplicaModel {
         f64::from(requests) / (prefill_s + (lengths.decode_tokens - 1.0).max(0.0) * decode_s)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::with_context;
+    use super::*;
+
+    fn lengths(prefill_tokens: f64, decode_tokens: f64) -> Lengths {
+        Lengths { prefill_tokens, decode_tokens }
+    }
+
+    /// The measured anchors: one prompt of 256 tokens takes 0.1108 s, sixteen together 1.3487 s.
+    #[test]
+    fn prompts_alone_are_the_measured_times() {
+        with_context(|context| {
+            let model = ReplicaModel::new(context, 4096);
+            assert_eq!(model.service_time_s(lengths(256.0, 1.0)), 0.11078802165411201);
+            assert_eq!(model.requests_per_s(lengths(256.0, 1.0)), 16.0 / 1.348658783115523);
+        });
+    }
+
+    /// 4000 blocks of 16 tokens hold 31 requests of 2,064 tokens, but no more than 16 are let in, and only seven of 8,200.
+    #[test]
+    fn memory_and_cap_bound_concurrency() {
+        with_context(|context| {
+            let model = ReplicaModel::new(context, 4096);
+            assert_eq!(model.concurrency(lengths(2000.0, 64.0)), 16);
+            assert_eq!(model.concurrency(lengths(8000.0, 200.0)), 7);
+            assert_eq!(model.concurrency(lengths(1e6, 1.0)), 1);
+        });
+    }
+
+    /// Every prompt token is counted, in whole prompts first; the last of a full batch takes what is left.
+    #[test]
+    fn shapes_hold_all_tokens() {
+        with_context(|context| {
+            let model = ReplicaModel::new(context, 4096);
+            let shape = model.shape(700.0, 3, lengths(256.0, 100.0));
+            assert_eq!((shape.num_prefills, shape.prefill_tokens, shape.num_decodes), (3, 700, 3));
+            assert_eq!(shape.prefill_tokens_squared, 2 * 256 * 256 + 188 * 188);
+            assert_eq!(shape.decode_cached_tokens, 3 * 306);
+            let full = model.shape(5000.0, 0, lengths(256.0, 100.0));
+            assert_eq!((full.num_prefills, full.prefill_tokens), (16, 5000));
+        });
+    }
+}

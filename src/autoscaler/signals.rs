@@ -6,12 +6,14 @@
 //!
 //! | signal | derived from | age when read |
 //! |---|---|---|
-//! | queued, running, KV use of a replica | gauge at the scrape (`vllm:num_requests_waiting`, `.._running`, `.._cache_usage`) | up to one scrape interval |
-//! | outstanding requests | gauge of the gateway: arrived and not finished, those waiting for a replica to exist included | the same |
-//! | unrouted requests | gauge of the gateway: waiting for a replica to exist | the same |
-//! | arrivals, prompt tokens, processed tokens per second | difference of two scraped counters over the time between them (`rate()`): the oldest scrape inside the window and the latest | up to one scrape interval, plus half the window as a mean |
-//! | mean output length | decode tokens over requests, both counted at completion: unfinished requests do not count | as long as requests take, plus one scrape interval |
-//! | TTFT, time per output token | means over requests that got their first token, or finished, within the window | the latency itself, plus one scrape interval |
+//! | queued, running, KV use of a replica | gauges at the scrape (vLLM's waiting, running, cache usage) | up to one scrape |
+//! | outstanding requests | gauge: arrived and not finished, wherever they are | up to one scrape |
+//! | unrouted requests | gauge: waiting for a replica to exist | up to one scrape |
+//! | arrivals, prompt tokens, processed tokens per second | `rate()` of scraped counters over a window | one scrape, half a window |
+//! | mean lengths of requests | tokens over requests, both counted at completion | latency, one scrape, half a window |
+//! | TTFT | sum and count of first tokens | latency, one scrape, half a window |
+//! | peaks of a replica ([`peaks`](super::peaks)) | `max_over_time` of scraped gauges | up to the window |
+//! | means ([`window`](super::window)) | mean of samples taken at scrapes | half the window |
 //!
 //! A replica that appeared since the latest scrape has no gauges yet; one that drains is no longer scraped (it has left the endpoints).
 //! Nothing here reads the output length of an unfinished request: no server knows it.
