@@ -7,4 +7,6 @@ mod properties;
 mod queueing;
 mod quirks;
 mod scenario;
+mod decisions;
+mod policies;
 mod shared;
