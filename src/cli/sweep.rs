@@ -40,9 +40,9 @@ impl Args {
             println!("{}", plan.describe(self.common.threads()));
             return Ok(Exit::Done);
         }
-        tables::check_available()?;
         catch_interrupts()?;
         let dir = ResultsDir::open(&self.common.out(&plan.grid.name), &plan.grid.as_given)?;
+        tables::check_available()?;
 
         let started = Instant::now();
         let Ok((rows, series)) = pool.install(|| self.run_all(&plan)) else {
