@@ -31,7 +31,8 @@ pub fn hypervolume_columns(analysis: &Analysis, group_by: &[String]) -> Vec<(Str
     for (k, name) in group_by.iter().enumerate() {
         columns.push((name.clone(), text(&|score| analysis.families[score.family].groups[k].clone())));
     }
-    let estimates: [(&str, fn(&Score) -> Option<Estimate>); 3] =
+    type Pick = fn(&Score) -> Option<Estimate>;
+    let estimates: [(&str, Pick); 3] =
         [("hv_exact", |score| score.hv_exact), ("hv_lab", |score| score.hv_lab), ("hv_lab_all_runs", |score| score.hv_lab_all_runs)];
     for (name, of) in estimates {
         let interval = |score: &Score| of(score)?.interval;

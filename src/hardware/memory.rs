@@ -47,7 +47,7 @@ const GIB: f64 = 1024.0 * 1024.0 * 1024.0;
 const BYTES_PER_VALUE: f64 = 2.0;
 
 /// Weights of one device, bytes: attention and MLP matrices of its share of layers and heads.
-fn weight_bytes(model: &Model, deployment: &Deployment) -> f64 {
+pub fn weight_bytes(model: &Model, deployment: &Deployment) -> f64 {
     let tp = f64::from(deployment.tensor_parallel);
     let query_heads = f64::from(model.num_query_heads) / tp;
     let kv_heads = f64::from(model.num_kv_heads.div_ceil(deployment.tensor_parallel));

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::names::{counted, grouped, label, markdown as escape, quantity, significant};
+use super::names::{counted, grouped, label, label_within, markdown as escape, quantity, significant};
 use super::plots::Plots;
 use super::study::Study;
 use super::terminal::plus_minus;
@@ -26,8 +26,8 @@ fn write_summary(study: &Study, plots: &Plots, out: &mut String) -> std::fmt::Re
     writeln!(
         out,
         "Which policy, at which setting, buys the lowest {} for the lowest {}? {}, {} failed, {}.\n",
-        escape(&label(latency)),
-        escape(&label(cost)),
+        escape(&label_within(latency)),
+        escape(&label_within(cost)),
         counted(analysis.runs.len(), "run"),
         failed,
         counted(study.seeds().len(), "seed"),

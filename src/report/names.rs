@@ -37,6 +37,17 @@ pub fn label(column: &str) -> String {
     if unit.is_empty() { capital } else { format!("{capital} ({unit})") }
 }
 
+/// A label within a sentence: `total cost (US$)`, `P90 end-to-end latency (s)`.
+pub fn label_within(column: &str) -> String {
+    let label = label(column);
+    let acronym = label.chars().nth(1).is_some_and(|second| !second.is_lowercase());
+    let mut letters = label.chars();
+    match letters.next() {
+        Some(first) if !acronym => first.to_lowercase().chain(letters).collect(),
+        _ => label,
+    }
+}
+
 /// A setting's column without the part that its family implies: `autoscaler.level` is `level`.
 pub fn short_setting(column: &str) -> &str {
     column.strip_prefix("autoscaler.").unwrap_or(column)
@@ -125,6 +136,7 @@ mod tests {
         assert_eq!(label("num_completed"), "Number of completed");
         assert_eq!(label("p50_ttft_s"), "P50 time to first token (s)");
         assert_eq!(label("restarts"), "Restarts");
+        assert_eq!((label_within("total_cost_usd"), label_within("p90_e2e_s")), ("total cost (US$)".into(), label("p90_e2e_s")));
     }
 
     #[test]

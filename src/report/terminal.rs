@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::names::{counted, quantity, significant};
+use super::names::{counted, quantity};
 use super::study::Study;
 use crate::analysis::statistics::Estimate;
 
@@ -58,8 +58,8 @@ pub fn summary(study: &Study, directory: &Path) -> ReportSummary {
 pub fn plus_minus(estimate: Option<Estimate>) -> String {
     match estimate {
         None => "-".to_owned(),
-        Some(Estimate { mean, interval: None, .. }) => significant(mean, 4),
-        Some(Estimate { mean, interval: Some((_, high)), .. }) => format!("{} ± {}", significant(mean, 4), significant(high - mean, 2)),
+        Some(Estimate { mean, interval: None, .. }) => format!("{mean:.4}"),
+        Some(Estimate { mean, interval: Some((_, high)), .. }) => format!("{mean:.4} ± {:.4}", high - mean),
     }
 }
 

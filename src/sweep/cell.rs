@@ -40,13 +40,15 @@ impl Cell {
 
     /// Whether another seed can give other results. No policy draws random numbers; one that does has to be named here.
     pub fn depends_on_seed(&self) -> bool {
-        workload::depends_on_seed(&self.workload)
+        workload::depends_on_seed(&self.workload) || self.cluster.draws()
     }
 
     /// Cluster and autoscaler as the file would have to spell them, defaults included, settings without effect left out.
     fn resolved(&self) -> (Value, Value) {
         let mut cluster = json!(self.cluster);
-        if let (AutoscalerSettings::Static(_), Value::Object(members)) = (&self.autoscaler, &mut cluster) {
+        if let (AutoscalerSettings::Static(_), false, Value::Object(members)) =
+            (&self.autoscaler, self.cluster.failures.any(), &mut cluster)
+        {
             members.retain(|name, _| !SCALING.contains(&name.as_str()));
         }
         (cluster, json!(self.autoscaler))

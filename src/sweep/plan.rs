@@ -279,7 +279,7 @@ fn check_pairs(grid: &Grid, inputs: &SharedInputs, hardware_inputs: &[usize], pr
             continue;
         }
         for workload in &inputs.workloads {
-            let (setting, message) = match RunInputs::new(&workload.content, &cluster, &autoscaler, &inputs.hardware[hardware]) {
+            let (setting, message) = match RunInputs::new(&workload.content, &cluster, &autoscaler, &inputs.hardware[hardware], 0) {
                 Ok(_) => continue,
                 Err(error @ HardwareError::DoesNotFit(_)) => ("tensor_parallel", error.to_string()),
                 Err(error) => ("execution_time", format!("{error} (workload `{}`)", workload.summary.name)),

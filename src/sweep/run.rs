@@ -43,7 +43,8 @@ pub fn run_cell_in_detail(cell: &Cell, inputs: &SharedInputs, workspace: &mut Wo
 
 fn run_inputs<'a>(cell: &'a Cell, inputs: &'a SharedInputs) -> Result<RunInputs<'a>, String> {
     let workload = &inputs.workloads[cell.workload_input].content;
-    RunInputs::new(workload, &cell.cluster, &cell.autoscaler, &inputs.hardware[cell.hardware_input]).map_err(|error| error.to_string())
+    RunInputs::new(workload, &cell.cluster, &cell.autoscaler, &inputs.hardware[cell.hardware_input], cell.seed)
+        .map_err(|error| error.to_string())
 }
 
 /// Runs every cell of the plan on the current rayon pool; a row each, in the plan's order.

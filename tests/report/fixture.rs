@@ -122,7 +122,7 @@ fn row(shape: &Shape, number: usize, (w, workload): (usize, &str), seed: i64, (f
     let skill = 1.0 + 0.13 * ((f * 7 + w * 3) % 5) as f64;
     let noise = 1.0 + 0.06 * random.random::<f64>();
     let unstable = if cell == 0 && f != 1 { 900.0 } else { 1.0 };
-    let latency = 0.09 * skill * noise * (1.0 + 1.3 * (1.0 - effort).powi(2)) * if cell % 2 == 0 { 1.25 } else { 1.0 } * unstable;
+    let latency = 0.09 * skill * noise * (1.0 + 1.3 * (1.0 - effort).powi(2)) * if cell.is_multiple_of(2) { 1.25 } else { 1.0 } * unstable;
     let cost = (26.0 + 22.0 * effort) * skill.sqrt() * (1.0 + 0.04 * random.random::<f64>());
     for metric in ["e2e_s", "ttft_s"] {
         let scale = if metric == "ttft_s" { 0.6 } else { 1.0 };

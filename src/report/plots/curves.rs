@@ -15,6 +15,8 @@ use crate::report::study::Study;
 const MAX_PANELS: usize = 5;
 /// Points of a curve in a figure; more are thinned, keeping extremes.
 const MAX_POINTS: usize = 1_500;
+/// Left end of panels and titles.
+const LEFT: f64 = 84.0;
 
 /// The replicas of the cheapest, the most balanced and the fastest run on each family's front, one panel a family.
 pub fn replicas(study: &Study, workload: usize) -> Result<Option<String>> {
@@ -30,12 +32,12 @@ pub fn replicas(study: &Study, workload: usize) -> Result<Option<String>> {
     let height = 150.0;
     let size = (SIZE.0, 104 + (height as i32 + 14) * shown.len() as i32);
     let svg = draw(size, |figure| {
-        title(figure, study, workload, "Replicas over time")?;
+        title(figure, study, workload, "replicas over time")?;
         for (k, score) in shown.iter().enumerate() {
             let top = 40.0 + (height + 14.0) * k as f64;
             let last = k + 1 == shown.len();
             let x = Axis::linear(format!("Time ({unit})"), 0.0, end_s / divisor);
-            let panel = Panel::new(figure, [70.0, top, 560.0, top + height], x, Axis::linear("Replicas", 0.0, most * 1.08), last)?;
+            let panel = Panel::new(figure, [LEFT, top, 560.0, top + height], x, Axis::linear("Replicas", 0.0, most * 1.08), last)?;
             family_name(figure, study, score, 576.0, top + 10.0, 216.0)?;
             for (n, chosen) in chosen(study, score).iter().enumerate() {
                 let line = Line { colour: colour(look(score.family)), ..chosen.line };
@@ -52,7 +54,7 @@ pub fn replicas(study: &Study, workload: usize) -> Result<Option<String>> {
         }
         if scores.len() > shown.len() {
             let note = format!("and {} more families, in report.html", scores.len() - shown.len());
-            figure.text(&note, (70.0, f64::from(size.1) - 14.0), SMALL_TEXT, FAINT_INK, Anchor::Left)?;
+            figure.text(&note, (LEFT, f64::from(size.1) - 14.0), SMALL_TEXT, FAINT_INK, Anchor::Left)?;
         }
         Ok(())
     })?;
@@ -74,8 +76,8 @@ pub fn latency_cdf(study: &Study, workload: usize) -> Result<Option<String>> {
     let text = "End-to-end latency of a request (s)";
     let x = if high > low * 10.0 { Axis::log_beyond(1.0, text, low / 1.1, high * 1.05) } else { Axis::linear(text, 0.0, high * 1.05) };
     let svg = draw(SIZE, |figure| {
-        title(figure, study, workload, "Latency distribution, best compromise of each family")?;
-        let panel = Panel::new(figure, [84.0, 40.0, 590.0, 410.0], x.clone(), Axis::linear("Fraction of requests", 0.0, 1.02), true)?;
+        title(figure, study, workload, "latency distribution, best compromise of each family")?;
+        let panel = Panel::new(figure, [LEFT, 40.0, 590.0, 410.0], x.clone(), Axis::linear("Fraction of requests", 0.0, 1.02), true)?;
         panel.line(&[(x.low, 0.9), (x.high, 0.9)], Line { colour: FAINT_INK, opacity: 1.0, width: 1.0, dash: Some((4.0, 3.0)) })?;
         figure.text("P90", (586.0, 410.0 - 370.0 * 0.9 / 1.02 + 10.0), SMALL_TEXT, FAINT_INK, Anchor::Right)?;
         for (k, score) in scores.iter().enumerate() {
@@ -90,13 +92,13 @@ pub fn latency_cdf(study: &Study, workload: usize) -> Result<Option<String>> {
             }
             let y = 48.0 + 52.0 * k as f64;
             figure.line(&[(612.0, y), (640.0, y)], line)?;
-            family_name(figure, study, score, 619.0, y, 169.0)?;
+            family_name(figure, study, score, 619.0, y, 172.0)?;
             let settings = study.describe(row);
             let point = study.analysis.point(row);
             let (latency, cost) = study.objectives();
             let at = format!("{}, {}", quantity(point.cost, cost), quantity(point.latency, latency));
-            figure.text(&figure.fit(&at, 11.5, 148.0)?, (641.0, y + 15.0), 11.5, FAINT_INK, Anchor::Left)?;
-            figure.text(&figure.fit(&settings, 11.5, 148.0)?, (641.0, y + 29.0), 11.5, FAINT_INK, Anchor::Left)?;
+            figure.text(&figure.fit(&at, 11.5, 145.0)?, (649.0, y + 15.0), 11.5, FAINT_INK, Anchor::Left)?;
+            figure.text(&figure.fit(&settings, 11.5, 145.0)?, (649.0, y + 29.0), 11.5, FAINT_INK, Anchor::Left)?;
         }
         panel.finish()
     })?;
@@ -123,10 +125,10 @@ pub fn arrival_rate(study: &Study, workload: usize) -> Result<Option<String>> {
     }
     let (divisor, unit) = time_unit(end_s);
     let svg = draw((SIZE.0, 320), |figure| {
-        title(figure, study, workload, "Arrival rate")?;
+        title(figure, study, workload, "arrival rate")?;
         let x = Axis::linear(format!("Time ({unit})"), 0.0, end_s / divisor);
         let y = Axis::linear("Arrivals (requests/s)", 0.0, most * 1.08);
-        let panel = Panel::new(figure, [84.0, 40.0, 770.0, 250.0], x, y, true)?;
+        let panel = Panel::new(figure, [LEFT, 40.0, 770.0, 250.0], x, y, true)?;
         for (k, (_, points)) in by_seed.iter().enumerate().rev() {
             let line = if k == 0 { Line::solid(INK, 1.6) } else { Line { opacity: 0.35, ..Line::solid(INK, 0.9) } };
             panel.line(&steps(points, divisor, end_s), line)?;
@@ -134,7 +136,7 @@ pub fn arrival_rate(study: &Study, workload: usize) -> Result<Option<String>> {
         panel.finish()?;
         if by_seed.len() > 1 {
             let note = format!("bold: seed {} · thin: {} further seeds", by_seed[0].0, by_seed.len() - 1);
-            figure.text(&note, (84.0, 306.0), SMALL_TEXT, FAINT_INK, Anchor::Left)?;
+            figure.text(&note, (LEFT, 306.0), SMALL_TEXT, FAINT_INK, Anchor::Left)?;
         }
         Ok(())
     })?;
@@ -168,13 +170,13 @@ fn chosen<'a>(study: &'a Study, score: &Score) -> Vec<Chosen<'a>> {
 
 fn title(figure: &Figure, study: &Study, workload: usize, what: &str) -> Result<()> {
     let text = format!("{}: {what}", study.analysis.workloads[workload].name);
-    figure.text(&figure.fit(&text, 16.0, 700.0)?, (70.0, 20.0), 16.0, INK, Anchor::Left)
+    figure.text(&figure.fit(&text, 16.0, 700.0)?, (LEFT, 20.0), 16.0, INK, Anchor::Left)
 }
 
 fn family_name(figure: &Figure, study: &Study, score: &Score, x: f64, y: f64, width: f64) -> Result<()> {
     figure.marker((x + 7.0, y), look(score.family), 5.2, 1.0, true)?;
-    let name = figure.fit(study.analysis.label(score.family), TEXT, width - 22.0)?;
-    figure.text(&name, (x + 22.0, y - 1.0), TEXT, INK, Anchor::Left)
+    let name = figure.fit(study.analysis.label(score.family), TEXT, width - 30.0)?;
+    figure.text(&name, (x + 30.0, y - 1.0), TEXT, INK, Anchor::Left)
 }
 
 /// A curve that keeps each value until the next, up to `end_s`, with time in units of `divisor` seconds.

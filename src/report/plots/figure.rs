@@ -173,7 +173,7 @@ impl Figure<'_> {
 
     pub fn text_width(&self, text: &str, size: f64) -> Result<f64> {
         let (width, _) = self.area.estimate_text_size(text, &font(size).into_text_style(&self.area))?;
-        Ok(f64::from(width) / f64::from(SCALE) / SVG_TEXT)
+        Ok(f64::from(width) / f64::from(SCALE))
     }
 
     /// `text`, cut with an ellipsis where it is wider than `width`.

@@ -7,12 +7,16 @@ use super::figure::{Anchor, FAINT_INK, Figure, INK, Line, Panel, SMALL_TEXT, TEX
 use super::{MAX_FAMILIES, SIZE};
 use crate::analysis::front::{Point, compromise};
 use crate::analysis::scores::{Front, Score};
-use crate::report::names::{counted, label, significant};
+use crate::report::names::{counted, label, quantity};
 use crate::report::palette::look;
 use crate::report::study::Study;
 
 /// A latency axis that spans more than this factor is logarithmic.
 const LOG_BEYOND: f64 = 15.0;
+/// Fronts with more points than this get smaller markers.
+const CROWDED: usize = 12;
+/// Without a reference point given, the latency axis ends at this multiple of the front's median.
+const BEYOND_MEDIAN: f64 = 4.0;
 
 pub fn plot(study: &Study, workload: usize) -> Result<String> {
     let (x, y) = axes(study, workload);
@@ -38,7 +42,14 @@ pub fn plot(study: &Study, workload: usize) -> Result<String> {
         if outside > 0 {
             notes.push(format!("{outside} outside the axes"));
         }
-        notes.push("shaded: hypervolume box".to_owned());
+        match study.analysis.reference(workload) {
+            Some(reference) if !panel.contains(reference.cost, reference.latency) => {
+                let (latency, cost) = study.objectives();
+                notes.push(format!("reference {}, {}", quantity(reference.cost, cost), quantity(reference.latency, latency)));
+            }
+            Some(_) => notes.push("shaded: hypervolume box".to_owned()),
+            None => {}
+        }
         if shown.iter().any(|score| score.seeds > 1) {
             notes.push("thin: further seeds".to_owned());
         }
@@ -57,8 +68,16 @@ fn axes(study: &Study, workload: usize) -> (Axis, Axis) {
     let all = all.collect::<Vec<_>>();
     let inside = |point: &Point| reference.is_some_and(|reference| compromise(*point, reference) > 0.0);
     // Where some front points lie in the box, those outside matter to no score and may be cut off.
-    let points = if all.iter().any(inside) { all.iter().copied().filter(inside).collect() } else { all };
-    let corner = reference.map(|reference| Point { latency: reference.latency, cost: reference.cost });
+    let mut points: Vec<Point> = if all.iter().any(inside) { all.iter().copied().filter(inside).collect() } else { all };
+    let mut corner = reference.map(|reference| Point { latency: reference.latency, cost: reference.cost });
+    if let Some(corner) = corner.as_mut().filter(|_| !analysis.reference_given) {
+        // The worst run may be thousands of times slower than the front: the reference point then lies beyond the axes.
+        let mut latencies = points.iter().map(|point| point.latency).collect::<Vec<_>>();
+        latencies.sort_by(f64::total_cmp);
+        let usual = latencies.get(latencies.len() / 2).map_or(corner.latency, |median| median * BEYOND_MEDIAN);
+        corner.latency = corner.latency.min(usual);
+        points.retain(|point| point.latency <= corner.latency);
+    }
     let range = |of: fn(&Point) -> f64| {
         let values = points.iter().chain(&corner).map(of);
         values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)))
@@ -105,11 +124,12 @@ fn draw_fronts(figure: &Figure, panel: &Panel, study: &Study, score: &Score) -> 
     for (k, front) in fronts.iter().enumerate().rev() {
         let stairs = staircase(study, front, panel);
         let (width, opacity) = if k == 0 { (2.0, 1.0) } else { (1.0, 0.55) };
+        let radius = if front.rows.len() > CROWDED { 3.6 } else { 5.2 };
         panel.line(&stairs, Line { colour: colour(look), opacity, width, dash: None })?;
         for &row in &front.rows {
             let point = study.analysis.point(row);
             if let Some(at) = panel.at(point.cost, point.latency) {
-                figure.marker(at, look, if k == 0 { 5.2 } else { 3.0 }, opacity, k == 0)?;
+                figure.marker(at, look, if k == 0 { radius } else { 0.6 * radius }, opacity, k == 0)?;
             }
         }
     }
@@ -155,8 +175,8 @@ fn draw_legend(figure: &Figure, study: &Study, shown: &[&Score], families: usize
         let name = figure.fit(study.analysis.label(score.family), TEXT, width - 36.0)?;
         figure.text(&name, (left + 36.0, y - 1.0), TEXT, INK, Anchor::Left)?;
         let hv = score.hv_exact.map_or("no usable run".to_owned(), |hv| match hv.interval {
-            None => significant(hv.mean, 3),
-            Some((_, high)) => format!("{} ± {}", significant(hv.mean, 3), significant(high - hv.mean, 2)),
+            None => format!("{:.3}", hv.mean),
+            Some((_, high)) => format!("{:.3} ± {:.3}", hv.mean, high - hv.mean),
         });
         figure.text(&hv, (left + 36.0, y + 15.0), SMALL_TEXT, FAINT_INK, Anchor::Left)?;
     }
