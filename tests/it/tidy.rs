@@ -5,12 +5,6 @@ use std::path::{Path, PathBuf};
 
 const MOST_LINES: usize = 600;
 
-/// Files that may be longer, and up to how many lines: each with its reason.
-const LONGER: &[(&str, usize)] = &[
-    // The event loop reads best in one piece.
-    ("src/simulation/engine.rs", 800),
-];
-
 /// Rooms below the sweep: what they may not know, and as what it shows in a source file.
 const ROOMS_BELOW_SWEEP: &[&str] = &["simulation", "autoscaler", "global_scheduler", "replica_scheduler", "hardware", "workload"];
 const UNKNOWN_BELOW_SWEEP: &[&str] =
@@ -90,7 +84,6 @@ fn hash_maps_reach_no_result() {
 fn files_are_short_enough_to_read() {
     for path in sources(&root().join("src")).into_iter().chain(sources(&root().join("tests"))) {
         let lines = fs::read_to_string(&path).unwrap().lines().count();
-        let most = LONGER.iter().find(|(file, _)| path.ends_with(file)).map_or(MOST_LINES, |(_, most)| *most);
-        assert!(lines <= most, "{}: {lines} lines, expected at most {most}", path.display());
+        assert!(lines <= MOST_LINES, "{}: {lines} lines, expected at most {MOST_LINES}", path.display());
     }
 }
