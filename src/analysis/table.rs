@@ -13,8 +13,8 @@ use polars::prelude::{
     ParquetWriter, SerReader, StringChunked,
 };
 
-use super::files::write_atomically;
 use crate::sweep::row::{RunRow, Scalar};
+use crate::sweep::store::write_atomically;
 
 /// Rows of a Parquet row group: small enough to read one column of a part, large enough to compress.
 const ROWS_PER_GROUP: usize = 65_536;

@@ -40,9 +40,9 @@ impl Args {
             );
         }
         let plan = self.common.pool()?.install(|| Plan::new(grid))?;
-        tables::check_available()?;
         catch_interrupts()?;
         let dir = ResultsDir::open(&self.common.out(&plan.grid.name), &plan.grid.as_given)?;
+        tables::check_available()?;
         let cell = plan.cell(0);
         let (metrics, detail) = run::run_cell_in_detail(&cell, &plan.inputs, &mut Workspace::default()).map_err(|error| anyhow!(error))?;
         if is_interrupted() {

@@ -17,7 +17,8 @@ use anyhow::{Context, Result};
 
 use crate::analysis::outputs::{fronts_frame, hypervolume_columns};
 use crate::analysis::table::{write_csv, write_parquet};
-use crate::analysis::{TableFormat, write_atomically, write_table};
+use crate::analysis::{TableFormat, write_table};
+use crate::sweep::store::write_atomically;
 use study::Study;
 pub use terminal::ReportSummary;
 

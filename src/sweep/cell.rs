@@ -8,9 +8,9 @@ use crate::autoscaler::AutoscalerSettings;
 use crate::simulation::ClusterSettings;
 use crate::workload::{self, WorkloadSpec};
 
-/// Cluster settings that only matter to an autoscaler that scales.
+/// Cluster settings that only matter where replicas are started or drained.
 const SCALING: &[&str] =
-    &["initial_replicas", "min_replicas", "max_replicas", "tune_interval_s", "scale_up_delay_s", "scale_down_delay_s", "cold_start"];
+    &["initial_replicas", "min_replicas", "max_replicas", "tune_interval_s", "scale_up_delay_s", "cold_start", "scale_down_delay_s"];
 
 /// Hexadecimal digits of a [`Cell::id`].
 const ID_DIGITS: usize = 16;
@@ -39,7 +39,7 @@ impl Cell {
         workload_name(&self.workload.name, &self.workload_varies)
     }
 
-    /// Whether another seed can give other results. No policy draws random numbers; one that does has to be named here.
+    /// Whether another seed can give other results: other traffic, or other draws within the cluster.
     pub fn depends_on_seed(&self) -> bool {
         workload::depends_on_seed(&self.workload) || self.cluster.draws()
     }

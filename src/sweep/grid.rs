@@ -237,6 +237,9 @@ impl Grid {
     pub fn read(path: &Path) -> Result<Self, GridError> {
         let under_sweeps = Path::new("sweeps").join(path);
         let path = if !path.exists() && under_sweeps.exists() { &under_sweeps } else { path };
+        if !path.exists() {
+            return Err(GridError::of_file(path, format!("no such file, nor {}", under_sweeps.display())));
+        }
         let beside = path.parent().map(Path::to_path_buf).unwrap_or_default();
         Self::parse(Source::read(path)?, path, vec![beside, PathBuf::new()])
     }

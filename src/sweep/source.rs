@@ -64,7 +64,7 @@ impl Source {
     /// Errors: the file is missing, unreadable, longer than [`MAX_FILE_BYTES`] or no UTF-8.
     pub fn read(path: &Path) -> Result<Self, GridError> {
         let file = path.display().to_string();
-        let failed = |message: String| GridError { file: file.clone(), problems: vec![Problem::of_file(message)], more: 0 };
+        let failed = |message: String| GridError::of_file(path, message);
         let mut bytes = Vec::new();
         let opened = File::open(path).map_err(|error| failed(error.to_string()))?;
         opened.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|error| failed(error.to_string()))?;
@@ -191,12 +191,6 @@ pub struct Problem {
     pub message: String,
 }
 
-impl Problem {
-    fn of_file(message: String) -> Self {
-        Self { line: 0, column: 0, path: String::new(), message }
-    }
-}
-
 /// Everything found wrong with a grid file, a line each: `file:line:column: path: message`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GridError {
@@ -204,6 +198,14 @@ pub struct GridError {
     pub problems: Vec<Problem>,
     /// Problems beyond those shown.
     pub more: usize,
+}
+
+impl GridError {
+    /// A problem with the file as a whole.
+    pub fn of_file(path: &Path, message: String) -> Self {
+        let problem = Problem { line: 0, column: 0, path: String::new(), message };
+        Self { file: path.display().to_string(), problems: vec![problem], more: 0 }
+    }
 }
 
 impl fmt::Display for GridError {

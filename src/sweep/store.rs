@@ -196,4 +196,10 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
+
+    #[test]
+    fn a_missing_directory_is_named() {
+        let error = write_atomically(Path::new("no/such/place/a.txt"), |_| Ok(())).unwrap_err();
+        assert!(format!("{error:#}").contains("no/such/place"), "{error:#}");
+    }
 }

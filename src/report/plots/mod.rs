@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use super::names::slug;
 use super::study::Study;
-use crate::analysis::write_atomically;
+use crate::sweep::store::write_atomically;
 
 /// Size of most figures in points; text in it stays legible at half of that.
 const SIZE: (i32, i32) = (800, 480);

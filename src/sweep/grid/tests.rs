@@ -52,18 +52,20 @@ fn misspelt_fields_and_names() {
         "sweeps/x.json:3:18: autoscalers[1].inferline.look_back: unknown field `look_back`, expected one of `look_back_s`, `min_window_s`, \
          `stabilization_delay_s`, `initial_replica_token_throughput`, `throughput_alpha`; did you mean `look_back_s`?"
     );
-    assert_eq!(
-        grid(&with(r#""cluster": {"global_scheduler": ["round_robin", "least_outstandin"]}, "autoscalers": ["inferline"]"#)).unwrap_err(),
-        "sweeps/x.json:2:49: cluster.global_scheduler[1]: unknown variant `least_outstandin`, expected one of `round_robin`, `random`, `least_outstanding`, `least_tokens`, `power_of_two`, `least_kv`; did you mean `least_outstanding`?"
+    let routed =
+        grid(&with(r#""cluster": {"global_scheduler": ["round_robin", "least_outstandin"]}, "autoscalers": ["inferline"]"#)).unwrap_err();
+    assert!(
+        routed.starts_with("sweeps/x.json:2:49: cluster.global_scheduler[1]: unknown variant `least_outstandin`, expected one of "),
+        "{routed}"
     );
+    assert!(routed.ends_with("; did you mean `least_outstanding`?"), "{routed}");
     assert_eq!(
         grid(&with(r#""autoscaler": [], "autoscalers": [{"inferlin": {}}]"#)).unwrap_err(),
         "sweeps/x.json:2:1: autoscaler: unknown field `autoscaler`, expected one of `name`, `question`, `workloads`, `seeds`, `cluster`, `autoscalers`, `objectives`, `$schema`; did you mean `autoscalers`?"
     );
-    assert_eq!(
-        grid(&with(r#""autoscalers": [{"inferlin": {}}]"#)).unwrap_err(),
-        "sweeps/x.json:2:17: autoscalers[0]: unknown variant `inferlin`, expected one of `static`, `inferline`, `service_level`; did you mean `inferline`?"
-    );
+    let scaled = grid(&with(r#""autoscalers": [{"inferlin": {}}]"#)).unwrap_err();
+    assert!(scaled.starts_with("sweeps/x.json:2:17: autoscalers[0]: unknown variant `inferlin`, expected one of `static`, "), "{scaled}");
+    assert!(scaled.ends_with("; did you mean `inferline`?"), "{scaled}");
 }
 
 #[test]
