@@ -1,20 +1,25 @@
 //! Which autoscaling policy, at which setting, buys the most latency for the least money on your traffic?
 //!
-//! Rooms, from the ground up; each knows only those above it in this list:
+//! Requests arrive, a global scheduler routes them to replicas, each replica's scheduler forms batches, a hardware model says how long
+//! each batch takes, an autoscaler adds and drains replicas, a meter counts dollars. A sweep runs one such simulation for each cell of
+//! a grid and turns the runs into Pareto fronts of latency against cost.
+//!
+//! The rooms, from the ground up. Each knows only rooms above it in this list.
 #![forbid(unsafe_code)]
 
 /// Raise it when the same cell gives other numbers.
 pub const RESULTS_VERSION: u32 = 1;
 
-#[cfg(feature = "report")]
-pub mod analysis;
-pub mod autoscaler;
-pub mod global_scheduler;
+pub mod settings;
+pub mod random;
+pub mod workload;
 pub mod hardware;
 pub mod replica_scheduler;
-#[cfg(feature = "report")]
-pub mod report;
-pub mod settings;
+pub mod global_scheduler;
+pub mod autoscaler;
 pub mod simulation;
 pub mod sweep;
-pub mod workload;
+#[cfg(feature = "report")]
+pub mod analysis;
+#[cfg(feature = "report")]
+pub mod report;

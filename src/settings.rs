@@ -12,8 +12,20 @@ use serde::{Serialize, Serializer};
 /// Declares an enum of named choices, each with a settings struct: the one table of a family's names.
 ///
 /// The settings struct must be `Deserialize` (with `deny_unknown_fields`), `Serialize`, `JsonSchema`, `Debug`, `Clone`, `PartialEq`.
+///
+/// With `enum Name: Trait`, every settings struct implements `Trait` and `Name::settings` gives the chosen one as `&dyn Trait`.
 #[macro_export]
 macro_rules! choice {
+    ($(#[$meta:meta])* $vis:vis enum $Name:ident: $Trait:path { $($(#[$vmeta:meta])* $name:literal => $Variant:ident($Settings:ty)),+ $(,)? }) => {
+        $crate::choice! { $(#[$meta])* $vis enum $Name { $($(#[$vmeta])* $name => $Variant($Settings)),+ } }
+
+        impl $Name {
+            /// The settings of the choice.
+            pub fn settings(&self) -> &dyn $Trait {
+                match self { $(Self::$Variant(settings) => settings),+ }
+            }
+        }
+    };
     ($(#[$meta:meta])* $vis:vis enum $Name:ident { $($(#[$vmeta:meta])* $name:literal => $Variant:ident($Settings:ty)),+ $(,)? }) => {
         $(#[$meta])*
         #[derive(Debug, Clone, PartialEq, serde::Serialize)]
@@ -24,6 +36,7 @@ macro_rules! choice {
             pub const NAMES: &'static [&'static str] = &[$($name),+];
 
             /// The name of this choice as a settings file spells it.
+            #[allow(dead_code, reason = "not every family asks")]
             pub fn name(&self) -> &'static str {
                 match self { $(Self::$Variant(_) => $name),+ }
             }

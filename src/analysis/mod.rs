@@ -1,1 +1,16 @@
-//! Tables of runs -> fronts, hypervolume, intervals.
+//! Tables of runs -> fronts, hypervolumes, intervals, effects of settings.
+//!
+//! [`table`] stores and reads tables; [`front`] and [`statistics`] are the mathematics, free of tables;
+//! [`scores`] and [`effects`] apply them to a table of runs; [`outputs`] gives the results the shape in which they are stored.
+
+pub mod effects;
+pub mod front;
+pub mod outputs;
+pub mod scores;
+pub mod series;
+pub mod statistics;
+pub mod table;
+
+pub use scores::{Analysis, analyse, front_run_ids};
+pub use series::{read_series, write_series};
+pub use table::{Column, TableFormat, read_runs, write_runs, write_table};

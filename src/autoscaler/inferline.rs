@@ -10,7 +10,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Arrivals, Autoscaler, BatchEnd, Decision, Observes, Snapshot, TrafficEnvelope};
+use super::{Arrivals, Autoscaler, BatchEnd, Decision, Observes, PolicyContext, PolicySettings, Snapshot, TrafficEnvelope};
 use crate::settings::{Faults, PerDirection};
 
 /// Defaults are the lab's, but for the initial throughput, whose default of 1 token/s asks for thousands of replicas at the first tick.
@@ -41,8 +41,12 @@ impl Default for InferlineSettings {
     }
 }
 
-impl InferlineSettings {
-    pub fn check(&self, faults: &mut Faults) {
+impl PolicySettings for InferlineSettings {
+    fn build(&self, _: &PolicyContext) -> Option<Box<dyn Autoscaler>> {
+        Some(Box::new(Inferline::new(self, 1.0)))
+    }
+
+    fn check(&self, faults: &mut Faults) {
         faults.both_positive("look_back_s", self.look_back_s);
         faults.both_positive("min_window_s", self.min_window_s);
         for (window, look_back) in [(self.min_window_s.up, self.look_back_s.up), (self.min_window_s.down, self.look_back_s.down)] {
@@ -57,7 +61,8 @@ impl InferlineSettings {
 #[derive(Debug)]
 pub struct Inferline {
     up: TrafficEnvelope,
-    down: TrafficEnvelope,
+    /// `None` if the two directions look back alike: then one envelope answers for both.
+    down: Option<TrafficEnvelope>,
     stabilization_delay_s: f64,
     throughput_alpha: f64,
     /// Share of a replica's throughput that may be used.
@@ -70,9 +75,11 @@ pub struct Inferline {
 
 impl Inferline {
     pub fn new(settings: &InferlineSettings, target_utilization: f64) -> Self {
+        let (look_back_s, window_s) = (settings.look_back_s, settings.min_window_s);
+        let alike = look_back_s.up == look_back_s.down && window_s.up == window_s.down;
         Self {
-            up: TrafficEnvelope::new(settings.look_back_s.up, settings.min_window_s.up),
-            down: TrafficEnvelope::new(settings.look_back_s.down, settings.min_window_s.down),
+            up: TrafficEnvelope::new(look_back_s.up, window_s.up),
+            down: (!alike).then(|| TrafficEnvelope::new(look_back_s.down, window_s.down)),
             stabilization_delay_s: settings.stabilization_delay_s,
             throughput_alpha: settings.throughput_alpha,
             target_utilization,
@@ -86,14 +93,16 @@ impl Inferline {
 
 impl Autoscaler for Inferline {
     fn observes(&self) -> Observes {
-        Observes { arrivals: true, batches: self.throughput_alpha > 0.0 }
+        Observes { arrivals: true, batches: self.throughput_alpha > 0.0, ..Observes::default() }
     }
 
     fn observe_arrivals(&mut self, arrivals: Arrivals) {
         for ((&at, &prefill), &decode) in arrivals.arrived_at_s.iter().zip(arrivals.prefill_tokens).zip(arrivals.decode_tokens) {
             let tokens = u64::from(prefill) + u64::from(decode);
             self.up.observe(at, tokens);
-            self.down.observe(at, tokens);
+            if let Some(down) = &mut self.down {
+                down.observe(at, tokens);
+            }
         }
     }
 
@@ -118,7 +127,7 @@ impl Autoscaler for Inferline {
         if now_s - self.last_up_s < self.stabilization_delay_s {
             return Decision::Hold;
         }
-        self.rate_down_per_s = self.down.rate_per_s(now_s);
+        self.rate_down_per_s = self.down.as_mut().map_or(self.rate_up_per_s, |down| down.rate_per_s(now_s));
         let down = ((self.rate_down_per_s / usable).ceil() as u32).max(1);
         Decision::towards(committed, down.min(committed))
     }

@@ -11,24 +11,52 @@ pub use service_level::ServiceLevelSettings;
 pub use static_replicas::StaticSettings;
 
 use crate::choice;
+use crate::hardware::ExecutionTime;
+use crate::replica_scheduler::KvBlocks;
 use crate::settings::Faults;
 
 choice! {
     /// When replicas are added and drained.
-    pub enum AutoscalerSettings {
+    pub enum AutoscalerSettings: PolicySettings {
         "static" => Static(StaticSettings),
         "inferline" => Inferline(InferlineSettings),
         "service_level" => ServiceLevel(ServiceLevelSettings),
     }
 }
 
+/// What every policy's settings can do.
+pub trait PolicySettings {
+    /// Reports values that make no sense.
+    fn check(&self, faults: &mut Faults);
+
+    /// The policy, ready for one run; `None` if nothing is ever decided.
+    fn build(&self, context: &PolicyContext) -> Option<Box<dyn Autoscaler>>;
+
+    /// Replicas a run starts with, if not the cluster's `initial_replicas`.
+    fn initial_replicas(&self) -> Option<u32> {
+        None
+    }
+}
+
+/// What a policy may know of the cluster before the run starts.
+#[derive(Debug, Clone, Copy)]
+pub struct PolicyContext<'a> {
+    pub execution_time: &'a ExecutionTime,
+    pub kv: KvBlocks,
+    pub batch_size_cap: u32,
+    pub pipeline_parallel: u32,
+    pub tune_interval_s: f64,
+    pub scale_up_delay_s: f64,
+    pub scale_down_delay_s: f64,
+    pub min_replicas: u32,
+    pub max_replicas: u32,
+    /// Seed of the policy's own random stream.
+    pub seed: u64,
+}
+
 impl AutoscalerSettings {
     pub fn check(&self, faults: &mut Faults) {
-        faults.within(self.name(), |faults| match self {
-            Self::Static(settings) => settings.check(faults),
-            Self::Inferline(settings) => settings.check(faults),
-            Self::ServiceLevel(settings) => settings.check(faults),
-        });
+        faults.within(self.name(), |faults| self.settings().check(faults));
     }
 }
 
@@ -46,12 +74,54 @@ pub struct Arrivals<'a> {
 pub struct BatchEnd {
     pub scheduled_at_s: f64,
     pub completed_at_s: f64,
+    /// Prefill and decode tokens processed.
     pub tokens: u64,
+    pub prefill_tokens: u64,
+    pub num_requests: u32,
 }
 
-/// The cluster at the moment of a decision, settled: everything before this instant has happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Snapshot {
+/// A request that got its first token since the last decision.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FirstToken {
+    pub arrived_at_s: f64,
+    pub at_s: f64,
+}
+
+/// A request that finished since the last decision: now its output length is known.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Completion {
+    pub arrived_at_s: f64,
+    pub first_token_at_s: f64,
+    pub completed_at_s: f64,
+    pub prefill_tokens: u32,
+    pub decode_tokens: u32,
+}
+
+/// One replica at the moment of a decision.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ReplicaSignals {
+    pub id: u32,
+    pub draining: bool,
+    /// Requests not yet in memory, and their prompts.
+    pub queued_requests: u32,
+    pub queued_prefill_tokens: u64,
+    /// Requests in memory.
+    pub running_requests: u32,
+    pub kv_used_blocks: u32,
+    pub kv_total_blocks: u32,
+}
+
+impl ReplicaSignals {
+    /// Share of the KV cache in use.
+    pub fn kv_use(&self) -> f64 {
+        f64::from(self.kv_used_blocks) / f64::from(self.kv_total_blocks)
+    }
+}
+
+/// The cluster at the moment of a decision, settled: everything before this instant has happened, nothing is stale. Policies whose real
+/// counterparts see stale signals hold them back themselves.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Snapshot<'a> {
     /// Replicas that take requests.
     pub serving: u32,
     /// Replicas that finish what they have and then leave.
@@ -62,9 +132,13 @@ pub struct Snapshot {
     pub stopping: u32,
     /// Requests that have arrived and not finished.
     pub outstanding_requests: u32,
+    /// Requests that wait for a replica to exist.
+    pub unrouted_requests: u32,
+    /// Replicas that exist, in order of ids; empty unless the policy observes replicas.
+    pub replicas: &'a [ReplicaSignals],
 }
 
-impl Snapshot {
+impl Snapshot<'_> {
     /// Replicas that will serve once all pending decisions have taken effect. Decisions are relative to this.
     pub fn committed(&self) -> u32 {
         (self.serving + self.starting).saturating_sub(self.stopping)
@@ -99,16 +173,23 @@ impl Decision {
     }
 }
 
-/// A policy. At each tick it is told what arrived and what ended since the last, in order of time, and then decides.
+/// A policy. At each tick it is told what has happened since the last, in order of time, and then decides.
 pub trait Autoscaler: Send {
-    /// Whether [`Self::observe_arrivals`] and [`Self::observe_batches`] are of interest.
+    /// What the policy wants to be told.
     fn observes(&self) -> Observes {
         Observes::default()
+    }
+
+    /// Seconds between ticks, if not the cluster's `tune_interval_s`.
+    fn tick_interval_s(&self) -> Option<f64> {
+        None
     }
 
     fn observe_arrivals(&mut self, _arrivals: Arrivals) {}
 
     fn observe_batches(&mut self, _batches: &[BatchEnd]) {}
+
+    fn observe_latencies(&mut self, _first_tokens: &[FirstToken], _completions: &[Completion]) {}
 
     fn decide(&mut self, now_s: f64, snapshot: &Snapshot) -> Decision;
 
@@ -123,15 +204,7 @@ pub trait Autoscaler: Send {
 pub struct Observes {
     pub arrivals: bool,
     pub batches: bool,
-}
-
-impl AutoscalerSettings {
-    /// The policy, or `None` where nothing is ever decided.
-    pub fn build(&self) -> Option<Box<dyn Autoscaler>> {
-        match self {
-            Self::Static(_) => None,
-            Self::Inferline(settings) => Some(Box::new(inferline::Inferline::new(settings, 1.0))),
-            Self::ServiceLevel(settings) => Some(Box::new(service_level::build(settings))),
-        }
-    }
+    pub latencies: bool,
+    /// Fill [`Snapshot::replicas`].
+    pub replicas: bool,
 }

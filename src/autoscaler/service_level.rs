@@ -6,8 +6,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::InferlineSettings;
 use super::inferline::Inferline;
+use super::{Autoscaler, InferlineSettings, PolicyContext, PolicySettings};
 use crate::settings::{Faults, PerDirection};
 
 /// InferLine's settings, and a level.
@@ -37,14 +37,21 @@ impl Default for ServiceLevelSettings {
     }
 }
 
-impl ServiceLevelSettings {
-    pub fn check(&self, faults: &mut Faults) {
+impl PolicySettings for ServiceLevelSettings {
+    fn check(&self, faults: &mut Faults) {
         faults
             .require((1.0..=3.0).contains(&self.level), "level", || format!("{} found, expected 1 (cheapest) to 3 (fastest)", self.level));
         self.inferline().check(faults);
     }
 
-    pub fn inferline(&self) -> InferlineSettings {
+    fn build(&self, _: &PolicyContext) -> Option<Box<dyn Autoscaler>> {
+        let target_utilization = 0.95 - 0.15 * (self.level - 1.0);
+        Some(Box::new(Inferline::new(&self.inferline(), target_utilization)))
+    }
+}
+
+impl ServiceLevelSettings {
+    fn inferline(&self) -> InferlineSettings {
         InferlineSettings {
             look_back_s: self.look_back_s,
             min_window_s: self.min_window_s,
@@ -53,12 +60,4 @@ impl ServiceLevelSettings {
             throughput_alpha: self.throughput_alpha,
         }
     }
-}
-
-fn target_utilization(level: f64) -> f64 {
-    0.95 - 0.15 * (level - 1.0)
-}
-
-pub fn build(settings: &ServiceLevelSettings) -> Inferline {
-    Inferline::new(&settings.inferline(), target_utilization(settings.level))
 }

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{Autoscaler, PolicyContext, PolicySettings};
 use crate::settings::Faults;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -12,8 +13,16 @@ pub struct StaticSettings {
     pub replicas: u32,
 }
 
-impl StaticSettings {
-    pub fn check(&self, faults: &mut Faults) {
+impl PolicySettings for StaticSettings {
+    fn check(&self, faults: &mut Faults) {
         faults.at_least("replicas", self.replicas.into(), 1);
+    }
+
+    fn build(&self, _: &PolicyContext) -> Option<Box<dyn Autoscaler>> {
+        None
+    }
+
+    fn initial_replicas(&self) -> Option<u32> {
+        Some(self.replicas)
     }
 }

@@ -6,11 +6,17 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::min_tree::MinTree;
-use super::{GlobalScheduler, Target};
+use super::{GlobalScheduler, Load, RouterSettings, Target};
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LeastOutstandingSettings {}
+
+impl RouterSettings for LeastOutstandingSettings {
+    fn build(&self, _seed: u64, _block_size_tokens: u32) -> Box<dyn GlobalScheduler> {
+        Box::new(LeastOutstanding::default())
+    }
+}
 
 #[derive(Debug, Default)]
 pub struct LeastOutstanding {
@@ -26,8 +32,8 @@ impl GlobalScheduler for LeastOutstanding {
         self.tree.set(target.lane, None);
     }
 
-    fn route(&mut self) -> Option<Target> {
-        self.tree.min().map(|(lane, _, id)| Target { lane, id })
+    fn route(&mut self, _prefill_tokens: u32) -> Option<Target> {
+        self.choose_drain()
     }
 
     fn choose_drain(&self) -> Option<Target> {
@@ -38,7 +44,7 @@ impl GlobalScheduler for LeastOutstanding {
         true
     }
 
-    fn set_outstanding(&mut self, target: Target, outstanding: u32) {
-        self.tree.set(target.lane, Some((outstanding, target.id)));
+    fn set_load(&mut self, target: Target, load: Load) {
+        self.tree.set(target.lane, Some((load.requests, target.id)));
     }
 }

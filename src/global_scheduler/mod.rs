@@ -1,25 +1,58 @@
 //! Which replica a request goes to, and which replica is drained first: one file a policy, one line here.
 
+mod least_kv;
 mod least_outstanding;
+mod least_tokens;
 mod min_tree;
+mod power_of_two;
+mod random;
 mod round_robin;
 
+pub use least_kv::LeastKvSettings;
 pub use least_outstanding::LeastOutstandingSettings;
+pub use least_tokens::LeastTokensSettings;
+pub use power_of_two::PowerOfTwoSettings;
+pub use random::RandomSettings;
 pub use round_robin::RoundRobinSettings;
 
 use crate::choice;
+use crate::settings::Faults;
 
 choice! {
     /// How requests are routed to replicas.
-    pub enum GlobalSchedulerSettings {
+    pub enum GlobalSchedulerSettings: RouterSettings {
         "round_robin" => RoundRobin(RoundRobinSettings),
+        "random" => Random(RandomSettings),
         "least_outstanding" => LeastOutstanding(LeastOutstandingSettings),
+        "least_tokens" => LeastTokens(LeastTokensSettings),
+        "power_of_two" => PowerOfTwo(PowerOfTwoSettings),
+        "least_kv" => LeastKv(LeastKvSettings),
     }
 }
 
 impl Default for GlobalSchedulerSettings {
     fn default() -> Self {
         Self::RoundRobin(RoundRobinSettings {})
+    }
+}
+
+impl GlobalSchedulerSettings {
+    pub fn check(&self, faults: &mut Faults) {
+        faults.within(self.name(), |faults| self.settings().check(faults));
+    }
+}
+
+/// What the settings of every global scheduler can do.
+pub trait RouterSettings {
+    /// Reports values that make no sense.
+    fn check(&self, _faults: &mut Faults) {}
+
+    /// The rule itself, with random draws of its own under `seed`, for replicas with KV blocks of `block_size_tokens`.
+    fn build(&self, seed: u64, block_size_tokens: u32) -> Box<dyn GlobalScheduler>;
+
+    /// Whether the same requests may be routed differently under another seed.
+    fn draws(&self) -> bool {
+        false
     }
 }
 
@@ -30,32 +63,39 @@ pub struct Target {
     pub id: u32,
 }
 
+/// What was routed to a replica and is not finished.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Load {
+    pub requests: u32,
+    /// Prompts of these requests. A router cannot know how much they will generate.
+    pub prefill_tokens: u64,
+}
+
 /// The rule by which requests are spread over the replicas that serve. Draining replicas are removed and never come back.
 pub trait GlobalScheduler: Send {
     fn add(&mut self, target: Target);
 
     fn remove(&mut self, target: Target);
 
-    /// Where the next request goes; `None` without replicas.
-    fn route(&mut self) -> Option<Target>;
+    /// Where the next request goes, whose prompt has `prefill_tokens`; `None` without replicas.
+    fn route(&mut self, prefill_tokens: u32) -> Option<Target>;
 
     /// Which replica is drained if none is idle; `None` without replicas.
     fn choose_drain(&self) -> Option<Target>;
 
-    /// Whether [`Self::set_outstanding`] is of interest.
+    /// Whether [`Self::set_load`] is of interest.
     fn observes_load(&self) -> bool {
         false
     }
 
-    /// The number of unfinished requests of a replica has changed.
-    fn set_outstanding(&mut self, _target: Target, _outstanding: u32) {}
-}
+    /// The load of a replica has changed, because of a route or an end.
+    fn set_load(&mut self, _target: Target, _load: Load) {}
 
-impl GlobalSchedulerSettings {
-    pub fn build(&self) -> Box<dyn GlobalScheduler> {
-        match self {
-            Self::RoundRobin(_) => Box::new(round_robin::RoundRobin::default()),
-            Self::LeastOutstanding(_) => Box::new(least_outstanding::LeastOutstanding::default()),
-        }
+    /// How often [`Self::report_kv`] is wanted, if at all.
+    fn scrape_interval_s(&self) -> Option<f64> {
+        None
     }
+
+    /// A replica reports the KV blocks it has in use.
+    fn report_kv(&mut self, _target: Target, _used_blocks: u32) {}
 }

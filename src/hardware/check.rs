@@ -17,7 +17,9 @@ pub enum Phase {
     Prefill,
     Decode,
     /// Time per output token of a closed loop, with outputs of so many tokens.
-    Serving { output_tokens: u32 },
+    Serving {
+        output_tokens: u32,
+    },
 }
 
 impl Phase {

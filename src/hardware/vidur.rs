@@ -69,7 +69,10 @@ pub(super) struct Sources {
 
 impl Sources {
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
-        [Some(&self.mlp), self.attention.as_ref(), self.all_reduce.as_ref(), self.send_recv.as_ref()].into_iter().flatten().map(PathBuf::as_path)
+        [Some(&self.mlp), self.attention.as_ref(), self.all_reduce.as_ref(), self.send_recv.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(PathBuf::as_path)
     }
 
     pub fn provenance(&self, deployment: &Deployment) -> String {
@@ -280,7 +283,8 @@ mod tests {
     /// A profile of three token counts, one of them measured twice.
     fn write_profile(dir: &Path) {
         let ops: Vec<String> = OPS.iter().map(|op| format!("time_stats.{op}.median")).collect();
-        let mut mlp = format!("{},n_head,n_kv_head,n_embd,n_expanded_embd,use_gated_mlp,num_tokens,num_tensor_parallel_workers\n", ops.join(","));
+        let mut mlp =
+            format!("{},n_head,n_kv_head,n_embd,n_expanded_embd,use_gated_mlp,num_tokens,num_tensor_parallel_workers\n", ops.join(","));
         for (ms, tokens) in [(0.1, 8), (0.2, 16), (0.3, 32), (0.5, 32)] {
             mlp += &format!("{}64,8,8192,28672,True,{tokens},4\n", format!("{ms},").repeat(9));
         }
@@ -301,7 +305,9 @@ mod tests {
         let times = sources.import(&deployment(4, 1)).unwrap();
         // Nine operators, two all-reduces with 0.02 ms of launch each.
         let layer = |op: f64, all_reduce: f64| 9.0 * op + 2.0 * (all_reduce + 0.02);
-        for (tokens, expected) in [(8, layer(0.1, 0.3)), (9, layer(0.2, 0.3 + 0.2 / 3.0)), (32, layer(0.4, 0.5)), (64, 2.0 * layer(0.4, 0.5))] {
+        for (tokens, expected) in
+            [(8, layer(0.1, 0.3)), (9, layer(0.2, 0.3 + 0.2 / 3.0)), (32, layer(0.4, 0.5)), (64, 2.0 * layer(0.4, 0.5))]
+        {
             let found = times.dense_ms(tokens);
             assert!((found / expected - 1.0).abs() < 1e-12, "{tokens}: {found}, expected {expected}");
         }
@@ -317,7 +323,10 @@ mod tests {
             ExecutionTime::load(&settings, &deployment(tp, pp), &Files::default()).unwrap_err().to_string()
         };
         let error = load(2, 1);
-        assert!(error.contains("mlp.csv, line 1: no rows with n_head 64") && error.contains("the file has (64, 8, 8192, 28672, True, 4)"), "{error}");
+        assert!(
+            error.contains("mlp.csv, line 1: no rows with n_head 64") && error.contains("the file has (64, 8, 8192, 28672, True, 4)"),
+            "{error}"
+        );
         assert!(load(4, 2).contains("send_recv.csv is not there"));
         let mut faults = Faults::default();
         VidurSettings::default().check(&mut faults);

@@ -30,6 +30,9 @@ pub struct Request {
     pub prefill_complete: bool,
 }
 
+/// The replica of a request that has none.
+const NOWHERE: u32 = u32::MAX;
+
 impl Request {
     pub fn new(id: u32, arrived_at_s: f64, prefill_tokens: u32, decode_tokens: u32) -> Self {
         Self {
@@ -43,7 +46,7 @@ impl Request {
             blocks: 0,
             original_prefill_tokens: prefill_tokens,
             restarts: 0,
-            replica_id: u32::MAX,
+            replica_id: NOWHERE,
             prefill_complete: false,
         }
     }
@@ -52,6 +55,12 @@ impl Request {
     #[inline]
     pub fn total_tokens(&self) -> u32 {
         self.prefill_tokens + self.decode_tokens
+    }
+
+    /// Tokens it was asked to generate.
+    #[inline]
+    pub fn output_tokens(&self) -> u32 {
+        self.total_tokens() - self.original_prefill_tokens
     }
 
     #[inline]
@@ -110,7 +119,29 @@ impl Requests {
 
     /// Gives the slot back.
     pub fn release(&mut self, slot: Slot) {
+        self[slot].replica_id = NOWHERE;
         self.free.push(slot);
+    }
+
+    /// Takes a lost replica's requests from it: what was begun starts over, and `abandoned` is told of each that is not finished.
+    pub fn abandon(&mut self, replica_id: u32, mut abandoned: impl FnMut(Slot)) {
+        for slot in (0..self.live.len() as u32).map(Slot) {
+            let request = &mut self[slot];
+            if request.replica_id != replica_id {
+                continue;
+            }
+            if request.is_completed() {
+                // Kept in memory by a scheduler that frees whole groups.
+                self.release(slot);
+                continue;
+            }
+            if request.blocks > 0 {
+                request.restart();
+                request.blocks = 0;
+            }
+            request.replica_id = NOWHERE;
+            abandoned(slot);
+        }
     }
 
     pub fn clear(&mut self) {

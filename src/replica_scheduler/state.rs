@@ -13,11 +13,22 @@ pub struct KvBlocks {
     pub free: u32,
     /// Blocks that admission of a new request leaves free.
     pub watermark: u32,
+    /// Longest prompt that could be admitted with the whole cache free.
+    longest_prompt_tokens: u32,
+    total_tokens: u64,
 }
 
 impl KvBlocks {
     pub fn new(total: u32, block_size_tokens: u32, watermark_fraction: f64) -> Self {
-        Self { block_size_tokens, total, free: total, watermark: (watermark_fraction * f64::from(total)) as u32 }
+        let watermark = (watermark_fraction * f64::from(total)) as u32;
+        Self {
+            block_size_tokens,
+            total,
+            free: total,
+            watermark,
+            longest_prompt_tokens: (total - watermark).saturating_mul(block_size_tokens),
+            total_tokens: u64::from(total) * u64::from(block_size_tokens),
+        }
     }
 
     #[inline]
@@ -25,10 +36,11 @@ impl KvBlocks {
         tokens.div_ceil(self.block_size_tokens)
     }
 
-    /// Whether a prompt could ever be admitted, with the whole cache free.
+    /// Whether a prompt could ever be admitted above the watermark, with the whole cache free, and its last decode find room.
     #[inline]
-    pub fn fits_empty(&self, prefill_tokens: u32) -> bool {
-        self.blocks_for(prefill_tokens) + self.watermark <= self.total
+    pub fn fits_empty(&self, prefill_tokens: u32, decode_tokens: u32) -> bool {
+        let last_cached = u64::from(prefill_tokens) + u64::from(decode_tokens) - 1;
+        prefill_tokens <= self.longest_prompt_tokens && last_cached <= self.total_tokens
     }
 }
 
@@ -42,13 +54,15 @@ pub struct ReplicaState {
     /// Number of requests in memory.
     pub allocated: u32,
     pub kv: KvBlocks,
+    /// Decode batches since a prefill was last considered, for schedulers that ration prefills.
+    pub decodes_in_a_row: u32,
     /// Requests that turned out never to fit; the engine takes them away.
     pub rejected: Vec<Slot>,
 }
 
 impl ReplicaState {
     pub fn new(kv: KvBlocks) -> Self {
-        Self { queue: VecDeque::new(), waiting: Vec::new(), allocated: 0, kv, rejected: Vec::new() }
+        Self { queue: VecDeque::new(), waiting: Vec::new(), allocated: 0, kv, decodes_in_a_row: 0, rejected: Vec::new() }
     }
 
     /// Makes a used state as good as new, keeping its buffers.
@@ -57,6 +71,7 @@ impl ReplicaState {
         self.waiting.clear();
         self.allocated = 0;
         self.kv.free = self.kv.total;
+        self.decodes_in_a_row = 0;
         self.rejected.clear();
     }
 
@@ -66,7 +81,7 @@ impl ReplicaState {
         self.queue.len() as u32 + self.allocated
     }
 
-    /// Brings a request into memory with blocks for `tokens`.
+    /// Brings a request into memory.
     #[inline]
     pub fn allocate(&mut self, request: &mut Request, blocks: u32) {
         request.blocks = blocks;
@@ -88,6 +103,20 @@ impl ReplicaState {
         request.restart();
         self.free(request);
         self.queue.push_front(slot);
+    }
+
+    /// Preempts the last of `waiting[from..]` until a block is free; if none is left to preempt, `slot` itself. False if it had to go.
+    pub fn ensure_block(&mut self, requests: &mut Requests, slot: Slot, from: usize) -> bool {
+        while self.kv.free < 1 {
+            if self.waiting.len() > from {
+                let victim = self.waiting.pop().expect("more than `from` wait");
+                self.preempt(requests, victim);
+            } else {
+                self.preempt(requests, slot);
+                return false;
+            }
+        }
+        true
     }
 
     /// Gives one more block to a decoding request whose tokens outgrew its blocks.

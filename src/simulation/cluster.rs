@@ -3,9 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::billing::{BillingSettings, ColdStartSettings, FailureSettings, LatencyLimits};
 use crate::global_scheduler::GlobalSchedulerSettings;
-use crate::hardware::memory::MemoryPlanner;
-use crate::hardware::{ExecutionTimeSettings, catalog};
+use crate::hardware::memory::{MemoryPlanner, Needs};
+use crate::hardware::{ExecutionTimeSettings, Precision, catalog};
 use crate::replica_scheduler::ReplicaSchedulerSettings;
 use crate::settings::Faults;
 
@@ -35,10 +36,15 @@ pub struct ClusterSettings {
     pub max_replicas: u32,
     /// How often the autoscaler decides.
     pub tune_interval_s: f64,
-    /// From the decision to a replica that serves.
+    /// From the decision to a replica that serves, not counting what `cold_start` adds.
     pub scale_up_delay_s: f64,
+    pub cold_start: ColdStartSettings,
     /// From the decision to the choice of a replica to drain.
     pub scale_down_delay_s: f64,
+    pub billing: BillingSettings,
+    pub failures: FailureSettings,
+    /// What attainment and goodput are measured against.
+    pub latency_limits: LatencyLimits,
 }
 
 impl Default for ClusterSettings {
@@ -60,7 +66,11 @@ impl Default for ClusterSettings {
             max_replicas: 64,
             tune_interval_s: 5.0,
             scale_up_delay_s: 10.0,
+            cold_start: ColdStartSettings::default(),
             scale_down_delay_s: 0.0,
+            billing: BillingSettings::default(),
+            failures: FailureSettings::default(),
+            latency_limits: LatencyLimits::default(),
         }
     }
 }
@@ -93,7 +103,7 @@ impl ClusterSettings {
         faults.within("execution_time", |faults| self.execution_time.check(faults));
         faults.at_least("max_request_tokens", self.max_request_tokens.into(), 2);
         faults.fraction("memory_margin_fraction", self.memory_margin_fraction);
-        faults.within("replica_scheduler", |faults| self.replica_scheduler.check(faults));
+        faults.within("replica_scheduler", |faults| self.replica_scheduler.check(self.pipeline_parallel, faults));
         faults.at_least("initial_replicas", self.initial_replicas.into(), 1);
         faults.at_least("max_replicas", self.max_replicas.into(), 1);
         faults.require(self.min_replicas <= self.max_replicas, "min_replicas", || {
@@ -108,5 +118,27 @@ impl ClusterSettings {
         faults.positive("tune_interval_s", self.tune_interval_s);
         faults.not_negative("scale_up_delay_s", self.scale_up_delay_s);
         faults.not_negative("scale_down_delay_s", self.scale_down_delay_s);
+        faults.within("global_scheduler", |faults| self.global_scheduler.check(faults));
+        faults.within("cold_start", |faults| self.cold_start.check(faults));
+        faults.within("billing", |faults| self.billing.check(faults));
+        faults.within("failures", |faults| self.failures.check(faults));
+        faults.within("latency_limits", |faults| self.latency_limits.check(faults));
+    }
+
+    /// What the memory planner is asked for, with the number formats of the model of step times.
+    pub fn memory_needs(&self, weights: Precision, kv_cache: Precision) -> Needs<'_> {
+        Needs {
+            planner: &self.memory_planner,
+            max_request_tokens: self.max_request_tokens,
+            block_size_tokens: self.replica_scheduler.common().block_size_tokens,
+            memory_margin_fraction: self.memory_margin_fraction,
+            weights,
+            kv_cache,
+        }
+    }
+
+    /// Whether the same traffic may go differently under another seed.
+    pub fn draws(&self) -> bool {
+        self.global_scheduler.settings().draws() || self.failures.any() || self.cold_start.spread_s > 0.0
     }
 }

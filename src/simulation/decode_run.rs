@@ -20,6 +20,8 @@ pub struct Progress {
     shape: BatchShape,
     /// Blocks free once the next iteration has got its own.
     free_blocks: u32,
+    /// Blocks in use times seconds, over the iterations ended.
+    pub kv_block_s: f64,
     /// Blocks might not suffice for the next iteration; whoever forms it finds out exactly.
     starved: bool,
 }
@@ -37,6 +39,9 @@ pub struct DecodeRun {
     stretch: u32,
     /// At index i: requests that need a new block in iterations i, i + block size, ...; iteration 0 has its blocks.
     new_blocks: Vec<u32>,
+    /// Whether all blocks were there before the run began.
+    reserved: bool,
+    total_blocks: u32,
 }
 
 /// The first stretch is short: under load an arrival soon cuts it.
@@ -44,21 +49,33 @@ const FIRST_STRETCH: u32 = 8;
 const LONGEST_STRETCH: u32 = 4096;
 
 impl DecodeRun {
-    /// Starts a run with a batch just formed at `now_s`.
-    pub fn start(&mut self, now_s: f64, batch: &Batch, replica: &ReplicaState, requests: &Requests) {
-        let block_size = replica.kv.block_size_tokens;
+    /// Starts a run with a batch just formed at `now_s`, which `repeats` at least that often unless something intervenes. It needs no
+    /// blocks if all of them are `reserved` already.
+    pub fn start(&mut self, now_s: f64, batch: &Batch, replica: &ReplicaState, requests: &Requests, repeats: u32, reserved: bool) {
+        let block_size = if reserved { 1 } else { replica.kv.block_size_tokens };
+        self.reserved = reserved;
+        self.total_blocks = replica.kv.total;
         self.new_blocks.clear();
         self.new_blocks.resize(block_size as usize, 0);
-        self.most_iterations = u32::MAX;
+        self.most_iterations = repeats.saturating_add(1);
         for &(slot, _) in &batch.entries {
             let request = &requests[slot];
             self.most_iterations = self.most_iterations.min(request.total_tokens() - request.processed_tokens);
-            let first = request.blocks * block_size + 1 - request.processed_tokens;
-            self.new_blocks[(first % block_size) as usize] += 1;
+            if !reserved {
+                let first = request.blocks * block_size + 1 - request.processed_tokens;
+                self.new_blocks[(first % block_size) as usize] += 1;
+            }
         }
         self.stretch = FIRST_STRETCH;
-        self.settled =
-            Progress { iterations: 0, at_s: now_s, previous_at_s: now_s, shape: batch.shape, free_blocks: replica.kv.free, starved: false };
+        self.settled = Progress {
+            iterations: 0,
+            at_s: now_s,
+            previous_at_s: now_s,
+            shape: batch.shape,
+            free_blocks: replica.kv.free,
+            kv_block_s: 0.0,
+            starved: false,
+        };
         self.ahead = self.settled;
     }
 
@@ -82,13 +99,14 @@ impl DecodeRun {
                     return progress;
                 }
                 ended(progress.at_s, end_s);
+                progress.kv_block_s += f64::from(self.total_blocks - progress.free_blocks) * duration_s;
                 progress.previous_at_s = progress.at_s;
                 progress.at_s = end_s;
                 progress.iterations += 1;
                 progress.shape.decode_cached_tokens += requests;
                 phase = if phase + 1 == block_size { 0 } else { phase + 1 };
                 let needed = self.new_blocks[phase as usize];
-                if progress.free_blocks <= needed {
+                if progress.free_blocks <= needed && !self.reserved {
                     progress.starved = true;
                     return progress;
                 }
@@ -122,5 +140,10 @@ impl DecodeRun {
     /// Requests in the batch: tokens of each iteration.
     pub fn requests(&self) -> u32 {
         self.settled.shape.num_decodes
+    }
+
+    /// Blocks free during the iteration under way.
+    pub fn free_blocks(&self) -> u32 {
+        self.settled.free_blocks
     }
 }

@@ -17,6 +17,12 @@ pub enum Due {
     ScaleUp,
     /// A replica is freed or marked to drain.
     ScaleDown,
+    /// Replicas report to the global scheduler.
+    Scrape,
+    /// The replica that has this id, if it is still in this lane, will be taken away.
+    Notice { lane: u32, id: u32 },
+    /// It is gone.
+    Loss { lane: u32, id: u32 },
 }
 
 /// An entry of the queue. Times are kept as bits: for numbers of at least 0 these order alike.

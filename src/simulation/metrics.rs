@@ -12,25 +12,63 @@ pub struct Distribution {
     pub max: f64,
 }
 
+/// Counts of a sample's values by their leading bits: finds which few values can hold a percentile, so that the rest need not be sorted.
+#[derive(Debug, Default)]
+pub struct Buckets {
+    counts: Vec<u32>,
+    candidates: Vec<f64>,
+}
+
+const PERCENTILES: [f64; 5] = [50.0, 75.0, 90.0, 95.0, 99.0];
+/// Enough that a bucket holds few values, few enough to stay in cache.
+const MOST_BUCKETS: u64 = 4096;
+
 impl Distribution {
-    /// Sums up a sample, reordering it; `None` if it is empty. The mean adds in the order given.
-    pub fn of(sample: &mut [f64]) -> Option<Self> {
+    /// Sums up a sample of numbers of at least 0; `None` if it is empty. The mean adds in the order given.
+    ///
+    /// Percentiles are exact: the bits of such numbers order as the numbers do, so their leading bits split the sample into ordered
+    /// buckets, and only the buckets that hold a wanted rank are looked into. Two passes over the sample.
+    pub fn of(sample: &[f64], buckets: &mut Buckets) -> Option<Self> {
         let count = sample.len();
         if count == 0 {
             return None;
         }
-        let mean = sample.iter().sum::<f64>() / count as f64;
-        let max = sample.iter().fold(f64::NEG_INFINITY, |max, &value| max.max(value));
-        // From the highest rank down, each selection narrows what the next has to look at.
-        let mut end = count;
-        let mut select = |p: f64| {
+        let (mut sum, mut min, mut max) = (0.0, f64::INFINITY, 0.0_f64);
+        for &value in sample {
+            debug_assert!(value >= 0.0, "{value}");
+            sum += value;
+            min = min.min(value);
+            max = max.max(value);
+        }
+        let base = min.to_bits();
+        let spread = max.to_bits() - base;
+        let shift = (u64::BITS - (spread / MOST_BUCKETS).leading_zeros()).min(63);
+        let bucket = |value: f64| ((value.to_bits() - base) >> shift) as usize;
+        buckets.counts.clear();
+        buckets.counts.resize((spread >> shift) as usize + 1, 0);
+        for &value in sample {
+            buckets.counts[bucket(value)] += 1;
+        }
+        // Where each rank lies: its bucket, and its rank among that bucket's values.
+        let mut found = [0.0; PERCENTILES.len()];
+        let (mut current, mut before) = (0, 0);
+        let mut collected = None;
+        for (found, p) in found.iter_mut().zip(PERCENTILES) {
             let rank = nearest_rank(p, count);
-            let (_, &mut value, _) = sample[..end].select_nth_unstable_by(rank - 1, f64::total_cmp);
-            end = rank;
-            value
-        };
-        let (p99, p95, p90, p75, p50) = (select(99.0), select(95.0), select(90.0), select(75.0), select(50.0));
-        Some(Self { mean, p50, p75, p90, p95, p99, max })
+            while before + (buckets.counts[current] as usize) < rank {
+                before += buckets.counts[current] as usize;
+                current += 1;
+            }
+            if collected != Some(current) {
+                collected = Some(current);
+                buckets.candidates.clear();
+                buckets.candidates.extend(sample.iter().filter(|&&value| bucket(value) == current));
+            }
+            let (_, &mut value, _) = buckets.candidates.select_nth_unstable_by(rank - before - 1, f64::total_cmp);
+            *found = value;
+        }
+        let [p50, p75, p90, p95, p99] = found;
+        Some(Self { mean: sum / count as f64, p50, p75, p90, p95, p99, max })
     }
 }
 
@@ -65,21 +103,42 @@ pub struct RunMetrics {
     pub scheduling_delay_s: Option<Distribution>,
     /// End-to-end latency per output token.
     pub normalized_latency_s: Option<Distribution>,
+    /// Share of all requests that kept the stated latency limits; absent without limits.
+    pub attainment: Option<f64>,
+    /// Requests that kept them, per second.
+    pub goodput_per_s: Option<f64>,
     pub total_cost_usd: f64,
     pub mean_cost_usd_per_hour: f64,
+    /// Per million prompt and output tokens of completed requests.
+    pub cost_usd_per_million_tokens: Option<f64>,
     pub simulated_s: f64,
     pub num_batches: u64,
     /// Seconds that stages worked on batches, summed.
     pub busy_s: f64,
-    /// Seconds that replicas were billed, summed.
-    pub replica_s: f64,
-    /// Busy share of billed time.
+    /// Hours that replicas existed, summed.
+    pub replica_hours: f64,
+    /// Hours that nodes were billed, summed.
+    pub node_hours: f64,
+    /// Busy share of the time replicas existed.
     pub utilization: f64,
     pub mean_replicas: f64,
     pub max_replicas: u32,
     pub min_replicas: u32,
     pub scale_ups: u64,
     pub scale_downs: u64,
+    /// How often scaling turned from up to down or back.
+    pub reversals: u64,
+    /// Replicas that crashed or were reclaimed.
+    pub replicas_lost: u64,
+    /// Requests not in a replica's memory, over time.
+    pub mean_queued_requests: f64,
+    pub max_queued_requests: u64,
+    /// Time in which there were more unfinished requests than the serving replicas could hold in full batches.
+    pub below_demand_s: f64,
+    /// Share of KV blocks in use, over time and replicas.
+    pub mean_kv_use: f64,
+    /// Largest share in use on one replica.
+    pub max_kv_use: f64,
 }
 
 /// A metric's value: counts stay whole.
@@ -119,18 +178,29 @@ impl RunMetrics {
             add("max", |d| d.max);
         }
         columns.extend([
+            ("attainment".into(), self.attainment.map_or(Absent, Number)),
+            ("goodput_per_s".into(), self.goodput_per_s.map_or(Absent, Number)),
             ("total_cost_usd".into(), Number(self.total_cost_usd)),
             ("mean_cost_usd_per_hour".into(), Number(self.mean_cost_usd_per_hour)),
+            ("cost_usd_per_million_tokens".into(), self.cost_usd_per_million_tokens.map_or(Absent, Number)),
             ("simulated_s".into(), Number(self.simulated_s)),
             ("num_batches".into(), Count(self.num_batches)),
             ("busy_s".into(), Number(self.busy_s)),
-            ("replica_s".into(), Number(self.replica_s)),
+            ("replica_hours".into(), Number(self.replica_hours)),
+            ("node_hours".into(), Number(self.node_hours)),
             ("utilization".into(), Number(self.utilization)),
             ("mean_replicas".into(), Number(self.mean_replicas)),
-            ("max_replicas".into(), Count(self.max_replicas.into())),
-            ("min_replicas".into(), Count(self.min_replicas.into())),
+            ("most_replicas".into(), Count(self.max_replicas.into())),
+            ("fewest_replicas".into(), Count(self.min_replicas.into())),
             ("scale_ups".into(), Count(self.scale_ups)),
             ("scale_downs".into(), Count(self.scale_downs)),
+            ("reversals".into(), Count(self.reversals)),
+            ("replicas_lost".into(), Count(self.replicas_lost)),
+            ("mean_queued_requests".into(), Number(self.mean_queued_requests)),
+            ("max_queued_requests".into(), Count(self.max_queued_requests)),
+            ("below_demand_s".into(), Number(self.below_demand_s)),
+            ("mean_kv_use".into(), Number(self.mean_kv_use)),
+            ("max_kv_use".into(), Number(self.max_kv_use)),
         ]);
         columns
     }
@@ -145,9 +215,9 @@ mod tests {
     proptest! {
         /// The twin sorts and walks up to the rank.
         #[test]
-        fn percentiles_equal_a_sort(sample in prop::collection::vec(0_u32..50, 1..300)) {
-            let mut values: Vec<f64> = sample.iter().map(|&v| f64::from(v)).collect();
-            let found = Distribution::of(&mut values).unwrap();
+        fn percentiles_equal_a_sort(sample in prop::collection::vec(0_u32..50, 1..300), scale in 0.0..3.0) {
+            let mut values: Vec<f64> = sample.iter().map(|&v| scale * f64::from(v)).collect();
+            let found = Distribution::of(&values, &mut Buckets::default()).unwrap();
             values.sort_by(f64::total_cmp);
             let count = values.len() as f64;
             for (p, found) in [(50.0, found.p50), (75.0, found.p75), (90.0, found.p90), (95.0, found.p95), (99.0, found.p99), (100.0, found.max)] {
@@ -159,6 +229,6 @@ mod tests {
 
     #[test]
     fn nothing_has_no_distribution() {
-        assert_eq!(Distribution::of(&mut []), None);
+        assert_eq!(Distribution::of(&[], &mut Buckets::default()), None);
     }
 }

@@ -1,5 +1,6 @@
 //! The event loop: clock, events, requests, what a run records.
 
+mod billing;
 mod cluster;
 mod decode_run;
 mod engine;
@@ -7,14 +8,15 @@ mod event;
 mod metrics;
 mod record;
 
+pub use billing::{BillingSettings, BillingUnit, ColdStartSettings, FailureSettings, LatencyLimits};
 pub use cluster::ClusterSettings;
 pub use engine::Workspace;
 pub use metrics::{Distribution, MetricValue, RunMetrics};
 pub use record::{BatchRecord, Detail, ReplicaRecord, RequestRecord, TuneRecord};
 
-use crate::autoscaler::AutoscalerSettings;
+use crate::autoscaler::{AutoscalerSettings, PolicyContext};
 use crate::hardware::{ExecutionTime, HardwareError, memory};
-use crate::replica_scheduler::KvBlocks;
+use crate::replica_scheduler::{KvBlocks, ReplicaScheduler, ReplicaShape};
 use crate::workload::Workload;
 
 /// Everything one run depends on. Equal inputs give equal results, to the last bit.
@@ -25,8 +27,14 @@ pub struct RunInputs<'a> {
     pub autoscaler: &'a AutoscalerSettings,
     pub execution_time: &'a ExecutionTime,
     pub num_blocks: u32,
+    /// Requests of the maximum length that fit on a replica at once.
+    pub max_requests: u32,
     pub node_price_usd_per_hour: f64,
     pub devices_per_node: u32,
+    /// From the decision to a replica that serves, but for a random spread.
+    pub scale_up_delay_s: f64,
+    /// Seed of whatever is random in the cluster; the traffic has been drawn already.
+    pub seed: u64,
     /// Advance decodes one iteration at a time: slower, for those who doubt the other way.
     pub stepping: bool,
 }
@@ -47,40 +55,55 @@ impl<'a> RunInputs<'a> {
         cluster: &'a ClusterSettings,
         autoscaler: &'a AutoscalerSettings,
         execution_time: &'a ExecutionTime,
+        seed: u64,
     ) -> Result<Self, HardwareError> {
         let common = cluster.replica_scheduler.common();
-        let node = execution_time.deployment.node;
-        let planned = memory::plan(
-            &execution_time.deployment,
-            &memory::Needs {
-                planner: &cluster.memory_planner,
-                max_request_tokens: cluster.max_request_tokens,
-                block_size_tokens: common.block_size_tokens,
-                memory_margin_fraction: cluster.memory_margin_fraction,
-                weights: execution_time.weights,
-                kv_cache: execution_time.kv_cache,
-            },
-        )?;
+        let deployment = &execution_time.deployment;
+        let planned = memory::plan(deployment, &cluster.memory_needs(execution_time.weights, execution_time.kv_cache))?;
+        let weight_bytes = memory::weight_bytes(deployment, execution_time.weights);
+        let load_s = cluster.cold_start.load_bandwidth_gb_per_s.map_or(0.0, |gb_per_s| weight_bytes * 1e-9 / gb_per_s);
+        let node = deployment.node;
         let node_price_usd_per_hour = cluster.node_price_usd_per_hour.or(node.price_usd_per_hour).ok_or_else(|| {
             HardwareError::Unsupported(format!("no price known for node `{}`: give `node_price_usd_per_hour`", node.name))
         })?;
-        execution_time.check_workload(&workload.prefill_tokens, &workload.decode_tokens, common.batch_size_cap, false)?;
+        execution_time.check_workload(
+            &workload.prefill_tokens,
+            &workload.decode_tokens,
+            common.batch_size_cap,
+            cluster.replica_scheduler.chunks_prefills(),
+        )?;
         Ok(Self {
             workload,
             cluster,
             autoscaler,
             execution_time,
             num_blocks: common.num_blocks.unwrap_or(planned.num_blocks),
+            max_requests: planned.max_requests,
             node_price_usd_per_hour,
             devices_per_node: node.devices_per_node,
+            scale_up_delay_s: cluster.scale_up_delay_s + load_s,
+            seed,
             stepping: false,
         })
     }
 
     fn initial_replicas(&self) -> u32 {
-        match self.autoscaler {
-            AutoscalerSettings::Static(settings) => settings.replicas,
-            _ => self.cluster.initial_replicas,
+        self.autoscaler.settings().initial_replicas().unwrap_or(self.cluster.initial_replicas)
+    }
+
+    fn policy_context(&self) -> PolicyContext<'_> {
+        let cluster = self.cluster;
+        PolicyContext {
+            execution_time: self.execution_time,
+            kv: self.kv_blocks(),
+            batch_size_cap: cluster.replica_scheduler.common().batch_size_cap,
+            pipeline_parallel: cluster.pipeline_parallel,
+            tune_interval_s: cluster.tune_interval_s,
+            scale_up_delay_s: self.scale_up_delay_s,
+            scale_down_delay_s: cluster.scale_down_delay_s,
+            min_replicas: cluster.min_replicas,
+            max_replicas: cluster.max_replicas,
+            seed: self.seed,
         }
     }
 
@@ -89,10 +112,41 @@ impl<'a> RunInputs<'a> {
         KvBlocks::new(self.num_blocks, common.block_size_tokens, common.watermark_blocks_fraction)
     }
 
-    /// Nodes are paid whole.
+    fn replica_scheduler(&self) -> Box<dyn ReplicaScheduler> {
+        self.cluster.replica_scheduler.build(&ReplicaShape {
+            pipeline_parallel: self.cluster.pipeline_parallel,
+            max_request_tokens: self.cluster.max_request_tokens,
+            max_requests: self.max_requests,
+        })
+    }
+
+    /// Replicas that are paid for.
+    fn billed_replicas(&self, existing: u32, draining: u32, starting: u32) -> u32 {
+        let billing = &self.cluster.billing;
+        let unpaid = if billing.drain { 0 } else { draining };
+        let starting = if billing.cold_start { starting } else { 0 };
+        existing - unpaid + starting
+    }
+
+    fn devices(&self, replicas: u32) -> u64 {
+        u64::from(replicas) * u64::from(self.cluster.tensor_parallel) * u64::from(self.cluster.pipeline_parallel)
+    }
+
+    /// Nodes that hold these replicas.
+    fn nodes(&self, replicas: u32) -> u64 {
+        self.devices(replicas).div_ceil(self.devices_per_node.into())
+    }
+
     fn cost_per_hour(&self, replicas: u32) -> f64 {
-        let devices = u64::from(replicas) * u64::from(self.cluster.tensor_parallel) * u64::from(self.cluster.pipeline_parallel);
-        self.node_price_usd_per_hour * devices.div_ceil(self.devices_per_node.into()) as f64
+        match self.cluster.billing.unit {
+            BillingUnit::Node => self.node_price_usd_per_hour * self.nodes(replicas) as f64,
+            BillingUnit::Device => f64::from(replicas) * self.replica_cost_per_hour(),
+        }
+    }
+
+    /// One replica's share of the node price.
+    fn replica_cost_per_hour(&self) -> f64 {
+        self.node_price_usd_per_hour * self.devices(1) as f64 / f64::from(self.devices_per_node)
     }
 }
 

@@ -15,6 +15,23 @@ pub struct RequestRecord {
     pub restarts: u32,
 }
 
+impl RequestRecord {
+    /// A request to which nothing has happened yet.
+    pub fn new(request_id: u32, arrived_at_s: f64, prefill_tokens: u32, decode_tokens: u32) -> Self {
+        Self {
+            request_id,
+            arrived_at_s,
+            prefill_tokens,
+            decode_tokens,
+            replica_id: None,
+            scheduled_at_s: None,
+            first_token_at_s: None,
+            completed_at_s: None,
+            restarts: 0,
+        }
+    }
+}
+
 /// One batch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BatchRecord {

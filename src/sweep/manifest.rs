@@ -3,10 +3,16 @@
 use serde::{Deserialize, Serialize};
 
 use super::objectives::Objectives;
+use super::plan::Plan;
+use super::row::{RunRow, Scalar};
+use crate::RESULTS_VERSION;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     pub name: String,
+    /// What the sweep is to find out, if its grid says.
+    #[serde(default)]
+    pub question: Option<String>,
     pub scalefront_version: String,
     /// See [`crate::RESULTS_VERSION`].
     pub results_version: u32,
@@ -18,12 +24,41 @@ pub struct Manifest {
     /// The axes found in the grid: path and values.
     pub axes: Vec<AxisSummary>,
     pub workloads: Vec<WorkloadSummary>,
+    /// Names of the columns of `runs.parquet` that are settings, in their order; other numeric columns are metrics.
+    pub setting_columns: Vec<String>,
     /// Where step times, memory and prices came from, a line each.
     pub hardware: Vec<String>,
     pub runs_planned: usize,
     pub runs_ok: usize,
     pub runs_failed: usize,
     pub timings: Timings,
+}
+
+impl Manifest {
+    /// The account of a finished sweep.
+    pub fn new(plan: &Plan, rows: &[RunRow], command: String, timings: Timings) -> Self {
+        let runs_ok = rows.iter().filter(|row| row.get("status") == Some(&Scalar::Text("ok".into()))).count();
+        let mut hardware: Vec<String> = plan.inputs.hardware.iter().map(|times| times.provenance.clone()).collect();
+        hardware.sort();
+        hardware.dedup();
+        Self {
+            name: plan.grid.name.clone(),
+            question: plan.grid.question.clone(),
+            scalefront_version: env!("CARGO_PKG_VERSION").into(),
+            results_version: RESULTS_VERSION,
+            command,
+            grid: plan.grid.as_given.clone(),
+            objectives: plan.grid.objectives.clone(),
+            axes: plan.grid.axes(),
+            workloads: plan.inputs.workloads.iter().map(|workload| workload.summary.clone()).collect(),
+            setting_columns: plan.setting_columns(),
+            hardware,
+            runs_planned: rows.len(),
+            runs_ok,
+            runs_failed: rows.len() - runs_ok,
+            timings,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -1,5 +1,15 @@
 //! Grid file -> plan -> runs -> stored table.
 
+pub mod axes;
+pub mod cell;
+pub mod grid;
+pub mod hardware_files;
 pub mod manifest;
 pub mod objectives;
+pub mod plan;
 pub mod row;
+pub mod run;
+pub mod schema;
+pub mod series;
+pub mod source;
+pub mod store;

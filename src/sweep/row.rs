@@ -25,6 +25,18 @@ impl RunRow {
     pub fn get(&self, name: &str) -> Option<&Scalar> {
         self.columns.iter().find(|(column, _)| column == name).map(|(_, value)| value)
     }
+
+    /// As a flat object. Numbers that JSON does not have are null.
+    pub fn to_json(&self) -> serde_json::Value {
+        let value = |scalar: &Scalar| match scalar {
+            Scalar::Null => serde_json::Value::Null,
+            Scalar::Bool(boolean) => (*boolean).into(),
+            Scalar::Int(integer) => (*integer).into(),
+            Scalar::Float(number) => (*number).into(),
+            Scalar::Text(text) => text.as_str().into(),
+        };
+        serde_json::Value::Object(self.columns.iter().map(|(name, scalar)| (name.clone(), value(scalar))).collect())
+    }
 }
 
 /// A named curve of one run, for plots: `num_replicas`, `num_draining` (steps over `x` = time in s), `queue_length` and

@@ -1,7 +1,127 @@
 //! Request traces: read, generated, described.
 //!
-//! A [`Workload`] is columns in arrival order. Its content alone decides its identity: two workloads with equal
-//! columns have the same [`Workload::fingerprint`], wherever they came from.
+//! A [`WorkloadSpec`] says where requests come from, [`load`] makes them, a [`Workload`] is columns in arrival order. Its
+//! content alone decides its identity: two workloads with equal columns have the same [`Workload::fingerprint`],
+//! wherever they came from.
+//!
+//! ```
+//! use scalefront::workload::{WorkloadSpec, describe::describe, load};
+//!
+//! let spec: WorkloadSpec = serde_json::from_str(r#"{
+//!     "name": "bursty",
+//!     "generate": {
+//!         "arrivals": {"gamma": {"rate_per_s": 20, "duration_s": 600, "cv": 3}},
+//!         "lengths": {"lognormal": {
+//!             "prefill": {"median_tokens": 800, "sigma": 1.1, "max_tokens": 8000},
+//!             "decode": {"mean_tokens": 200, "cv": 0.8}}},
+//!         "max_tokens": 4096
+//!     }
+//! }"#)?;
+//! let workload = load(&spec, 1, &[])?;
+//! println!("{}", describe(&workload).expect("requests"));
+//! # assert!(workload.len() > 10_000);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! `arrivals` is one of [`poisson`](arrivals::Poisson), [`gamma`](arrivals::Gamma), [`weibull`](arrivals::Weibull),
+//! [`static`](arrivals::Static) (these four at one rate or in `phases`), [`diurnal`](arrivals::Diurnal),
+//! [`bursts`](arrivals::Bursts), [`trace`](TraceSpec); `lengths` one of [`fixed`](lengths::Fixed),
+//! [`uniform`](lengths::Uniform), [`zipf`](lengths::Zipf), [`lognormal`](lengths::LogNormal),
+//! [`empirical`](lengths::Empirical), [`trace`](TraceSpec). [`servegen`](servegen::ServeGen) gives both at once.
+
+pub mod arrivals;
+mod csv;
+pub mod describe;
+mod error;
+pub mod formats;
+pub mod generate;
+pub mod lengths;
+mod prefix;
+pub mod servegen;
+pub mod source;
+pub mod trace;
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use self::error::WorkloadError;
+pub use self::generate::GenerateSpec;
+pub use self::prefix::PrefixBlocks;
+pub use self::trace::{TraceNotes, TraceSpec};
+use crate::settings::Faults;
+
+/// The most tokens a prefill or a decode may have: twice as many still fit 32 bits.
+pub const MAX_TOKENS: u32 = 1_000_000_000;
+
+/// The most requests of a workload: 3.2 GB of columns.
+pub const MAX_REQUESTS: usize = 200_000_000;
+
+/// One entry of a grid's `workloads`: a name, and either `generate` or `trace`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WorkloadSpec {
+    pub name: String,
+    /// Requests drawn from distributions, under the run's seed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generate: Option<GenerateSpec>,
+    /// Requests read from a file, whatever the seed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceSpec>,
+}
+
+impl WorkloadSpec {
+    pub fn check(&self, faults: &mut Faults) {
+        faults.require(!self.name.trim().is_empty(), "name", || "an empty name found".into());
+        match (&self.generate, &self.trace) {
+            (None, None) => faults.add("generate", "neither `generate` nor `trace` found, expected one of them"),
+            (Some(_), Some(_)) => faults.add("trace", "both `generate` and `trace` found, expected one of them"),
+            _ => {}
+        }
+        if let Some(generate) = &self.generate {
+            faults.within("generate", |faults| generate.check(faults));
+        }
+        if let Some(trace) = &self.trace {
+            faults.within("trace", |faults| trace.check(faults));
+        }
+    }
+}
+
+/// Reads or generates a workload. Files are looked for relative to each of `base_dirs` in turn.
+///
+/// The same settings, files and seed give the same workload, bit for bit.
+///
+/// Errors: settings that [`WorkloadSpec::check`] finds fault with; a file that is missing or broken.
+pub fn load(spec: &WorkloadSpec, seed: u64, base_dirs: &[PathBuf]) -> Result<Workload, WorkloadError> {
+    let mut faults = Faults::default();
+    spec.check(&mut faults);
+    match spec {
+        _ if !faults.found.is_empty() => {}
+        WorkloadSpec { generate: Some(generate), .. } => {
+            let workload = generate::generate(generate, seed, base_dirs)?;
+            if !workload.is_empty() {
+                return Ok(workload);
+            }
+            faults.add("generate", format!("no request drawn under seed {seed}, expected at least one; raise rates or durations"));
+        }
+        WorkloadSpec { trace: Some(trace), .. } => return trace::read(trace, base_dirs).map(|(workload, _)| workload),
+        _ => {} // neither: a fault
+    }
+    Err(WorkloadError::Settings { workload: spec.name.clone(), faults: faults.found })
+}
+
+/// Whether another seed gives other requests. A trace is the same under every seed.
+pub fn depends_on_seed(spec: &WorkloadSpec) -> bool {
+    spec.generate.as_ref().is_some_and(GenerateSpec::depends_on_seed)
+}
+
+/// Cuts a request to at most `max_tokens` in all: first the prefill down to 1, then the decode.
+fn cut(prefill_tokens: u32, decode_tokens: u32, max_tokens: Option<u32>) -> (u32, u32) {
+    let Some(most) = max_tokens else { return (prefill_tokens, decode_tokens) };
+    let decode = decode_tokens.min(most - 1);
+    (prefill_tokens.min(most - decode), decode)
+}
 
 /// Requests in arrival order, as columns of equal length.
 ///
@@ -14,6 +134,8 @@ pub struct Workload {
     pub prefill_tokens: Vec<u32>,
     /// Tokens each request generates, counting the one its prefill yields.
     pub decode_tokens: Vec<u32>,
+    /// Which prompts begin alike, where that is known.
+    pub prefix: Option<PrefixBlocks>,
 }
 
 impl Workload {
@@ -25,13 +147,37 @@ impl Workload {
         self.arrived_at_s.is_empty()
     }
 
+    /// Adds a request without prompt blocks to a workload without them.
     pub fn push(&mut self, arrived_at_s: f64, prefill_tokens: u32, decode_tokens: u32) {
         self.arrived_at_s.push(arrived_at_s);
         self.prefill_tokens.push(prefill_tokens);
         self.decode_tokens.push(decode_tokens);
     }
 
-    /// BLAKE3 of the columns' little-endian bytes, in hexadecimal.
+    /// Keeps the first `len` requests.
+    pub fn truncate(&mut self, len: usize) {
+        self.arrived_at_s.truncate(len);
+        self.prefill_tokens.truncate(len);
+        self.decode_tokens.truncate(len);
+        if let Some(prefix) = &mut self.prefix {
+            prefix.truncate(len);
+        }
+    }
+
+    /// Puts requests in order of arrival; those of the same instant stay in the order they have.
+    pub fn sort(&mut self) {
+        if self.arrived_at_s.is_sorted() {
+            return;
+        }
+        let mut order: Vec<u32> = (0..self.len() as u32).collect();
+        order.sort_by(|&a, &b| self.arrived_at_s[a as usize].total_cmp(&self.arrived_at_s[b as usize]));
+        self.arrived_at_s = order.iter().map(|&i| self.arrived_at_s[i as usize]).collect();
+        self.prefill_tokens = order.iter().map(|&i| self.prefill_tokens[i as usize]).collect();
+        self.decode_tokens = order.iter().map(|&i| self.decode_tokens[i as usize]).collect();
+        self.prefix = self.prefix.as_ref().map(|prefix| prefix.reordered(&order));
+    }
+
+    /// BLAKE3 of the columns' little-endian bytes, in hexadecimal; prompt blocks count only where there are any.
     pub fn fingerprint(&self) -> String {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&(self.len() as u64).to_le_bytes());
@@ -42,6 +188,9 @@ impl Workload {
             for tokens in column {
                 hasher.update(&tokens.to_le_bytes());
             }
+        }
+        if let Some(prefix) = &self.prefix {
+            prefix.hash(&mut hasher);
         }
         hasher.finalize().to_hex().to_string()
     }

@@ -70,7 +70,7 @@ impl Case {
     }
 
     fn inputs<'a>(&'a self, times: &'a ExecutionTime) -> RunInputs<'a> {
-        RunInputs::new(&self.workload, &self.cluster, &self.autoscaler, times).unwrap()
+        RunInputs::new(&self.workload, &self.cluster, &self.autoscaler, times, 1).unwrap()
     }
 
     fn execution_time(&self) -> ExecutionTime {
@@ -274,6 +274,26 @@ fn scale_down_with_least_outstanding() {
 #[test]
 fn vllm() {
     check_shared(&["a_vllm_rr_inferline", "c_vllm_rr_static2", "i_vllm_few_blocks", "h_vllm_rr_static2_tp2_pp2"]);
+}
+
+#[test]
+fn sarathi() {
+    check_shared(&["d_sarathi_rr_static2", "h2_sarathi_tp2_pp2"]);
+}
+
+#[test]
+fn orca() {
+    check_shared(&["e_orca_rr_static2", "e2_orca_few_blocks"]);
+}
+
+#[test]
+fn lightllm() {
+    check_shared(&["f_lightllm_rr_static2", "f2_lightllm_few_blocks"]);
+}
+
+#[test]
+fn faster_transformer() {
+    check_shared(&["g2_faster_transformer_fixed"]);
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! Models of step times against measurements that may not be committed.
 
 use scalefront::hardware::check::{self, Compared, Measured, Phase};
-use scalefront::hardware::{AnalyticalSettings, BatchShape, Deployment, ExecutionTime, ExecutionTimeSettings, Files, Precision, VidurSettings};
+use scalefront::hardware::{
+    AnalyticalSettings, BatchShape, Deployment, ExecutionTime, ExecutionTimeSettings, Files, Precision, VidurSettings,
+};
 
 use super::shared;
 
@@ -9,7 +11,14 @@ const DEVICES: [&str; 5] = ["a100_sxm", "h100_sxm", "h200_sxm", "b200_sxm", "l40
 
 fn mape<'a>(rows: &'a [Compared], wanted: impl Fn(&Measured) -> bool) -> f64 {
     let errors = check::errors(rows.iter().filter(|row| wanted(&row.measured))).expect("rows to compare with");
-    println!("{} rows: MAPE {:.3} %, P95 {:.1} %, worst {:+.1} % ({})", errors.rows, 100.0 * errors.mape, 100.0 * errors.p95, 100.0 * errors.worst.error(), errors.worst.measured);
+    println!(
+        "{} rows: MAPE {:.3} %, P95 {:.1} %, worst {:+.1} % ({})",
+        errors.rows,
+        100.0 * errors.mape,
+        100.0 * errors.p95,
+        100.0 * errors.worst.error(),
+        errors.worst.measured
+    );
     errors.mape
 }
 
@@ -34,7 +43,8 @@ fn analytical_time_per_token() {
     let Some(file) = shared::path("data/hardware/silicon_sample.csv") else { return };
     let settings = AnalyticalSettings { weights: Precision::Fp8, ..AnalyticalSettings::default() };
     let wanted = |row: &Measured| row.model == "meta-llama/Llama-3.1-70B" && row.engine == "vllm fp8";
-    let (rows, _) = check::compare(&check::read(&file).unwrap(), &ExecutionTimeSettings::Analytical(settings), &Files::default(), wanted).unwrap();
+    let (rows, _) =
+        check::compare(&check::read(&file).unwrap(), &ExecutionTimeSettings::Analytical(settings), &Files::default(), wanted).unwrap();
     for (device, count, limit) in [("h100_sxm", 45, 0.10), ("h200_sxm", 60, 0.10), ("b200_sxm", 60, 0.12)] {
         assert_eq!(rows.iter().filter(|row| row.measured.device == device).count(), count);
         let mape = mape(&rows, |row| row.device == device);
@@ -77,7 +87,10 @@ fn vidur_profile_of_the_lab() {
             // What the embedded tables' attention adds even to no requests: moving keys and values.
             let cache_save_s = (0.004 + 2e-6 * tokens as f64) * 80.0 / f64::from(pp) * 1e-3;
             for stage in 0..pp {
-                let (ours, theirs) = (imported.stage_time_s(&no_attention(tokens), stage), embedded.stage_time_s(&no_attention(tokens), stage) - cache_save_s);
+                let (ours, theirs) = (
+                    imported.stage_time_s(&no_attention(tokens), stage),
+                    embedded.stage_time_s(&no_attention(tokens), stage) - cache_save_s,
+                );
                 assert!((ours / theirs - 1.0).abs() < 1e-9, "{tokens} tokens, tensor parallel {tp}, stage {stage}: {ours} s, {theirs} s");
             }
         }
@@ -91,7 +104,8 @@ fn vidur_attention_profile() {
     let Some(attention) = shared::path("data/hardware/vidur/compute/a100_2023/attention.csv") else { return };
     settings.attention = Some(attention);
     let times = load(&ExecutionTimeSettings::Vidur(settings), "meta-llama/Llama-2-70b-hf", "a100_dgx", 2, 1);
-    let attention_ms = |shape: &BatchShape| (times.stage_time_s(shape, 0) - times.stage_time_s(&no_attention(shape.total_tokens), 0)) * 1e3 / 80.0;
+    let attention_ms =
+        |shape: &BatchShape| (times.stage_time_s(shape, 0) - times.stage_time_s(&no_attention(shape.total_tokens), 0)) * 1e3 / 80.0;
     let prefill = |tokens, cached| {
         let mut shape = BatchShape::default();
         shape.add_prefill(tokens, cached);
@@ -114,5 +128,29 @@ fn vidur_attention_profile() {
         assert!((found / file - 1.0).abs() < 1e-6, "{found} ms, the file says {file} ms");
     }
     // Beyond the profile times grow.
-    assert!(prefill(4096, 4096) > prefill(4096, 0) && prefill(8192, 0) > 3.0 * prefill(4096, 0) && decode(256, 4032) > 1.5 * decode(128, 4032));
+    assert!(
+        prefill(4096, 4096) > prefill(4096, 0) && prefill(8192, 0) > 3.0 * prefill(4096, 0) && decode(256, 4032) > 1.5 * decode(128, 4032)
+    );
+}
+
+/// The vendor's tables against the vendor's own answers, and an import that is kept.
+#[cfg(feature = "report")]
+#[test]
+fn aiconfigurator_import() {
+    let Some(file) = shared::path("data/hardware/aic_ground_truth.csv") else { return };
+    let systems_dir = shared::path("data/hardware/aiconfigurator").expect("lies beside the answers");
+    let settings = serde_json::from_value(serde_json::json!({ "aiconfigurator": { "systems_dir": systems_dir } })).unwrap();
+    let cache = tempfile::tempdir().unwrap();
+    let files = Files { cache_dir: Some(cache.path()), ..scalefront::sweep::hardware_files::hardware_files(&[]) };
+    let rows = check::read(&file).unwrap();
+    let (compared, left_out) = check::compare(&rows, &settings, &files, |_| true).unwrap();
+    assert_eq!((compared.len(), left_out), (3200, 0));
+    for device in DEVICES {
+        for phase in [Phase::Prefill, Phase::Decode] {
+            let mape = mape(&compared, |row| row.device == device && row.phase == phase);
+            assert!(mape <= 0.005, "{device} {}: {mape}", phase.name());
+        }
+    }
+    assert_eq!(std::fs::read_dir(cache.path()).unwrap().count(), 40);
+    assert_eq!(check::compare(&rows, &settings, &files, |_| true).unwrap().0, compared, "the cache answers alike");
 }

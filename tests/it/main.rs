@@ -1,5 +1,8 @@
 //! One binary for all integration tests.
 
+mod cli;
 mod golden;
 mod hardware;
+mod schema;
 mod shared;
+mod tidy;

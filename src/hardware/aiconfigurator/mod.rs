@@ -133,7 +133,9 @@ fn numbers(version: &str) -> Vec<u64> {
 fn newest(dir: &Path, up_to: Option<&str>) -> Result<String, HardwareError> {
     let names = listed(dir)?;
     let fitting = names.iter().rev().find(|name| up_to.is_none_or(|limit| numbers(name) <= numbers(limit)));
-    fitting.cloned().ok_or_else(|| HardwareError::Unsupported(format!("no usable version in {}, found {}", dir.display(), names.join(", "))))
+    fitting
+        .cloned()
+        .ok_or_else(|| HardwareError::Unsupported(format!("no usable version in {}, found {}", dir.display(), names.join(", "))))
 }
 
 pub(super) struct Sources {
@@ -210,7 +212,8 @@ impl Sources {
         });
         let dense = DenseTables { stages: stages.collect(), head: Table::new(ROWS, |rows| head.ms(rows.max(1) as f64)) };
 
-        let read = |file: &Path, phase| Attention::read(self.parquet, file, phase, spec, head_dim, [query_heads, kv_heads], settings.kv_cache);
+        let read =
+            |file: &Path, phase| Attention::read(self.parquet, file, phase, spec, head_dim, [query_heads, kv_heads], settings.kv_cache);
         let (context, generation) = (read(&self.context, tables::Phase::Context)?, read(&self.generation, tables::Phase::Generation)?);
         // Rotary embedding and cache write, and the norms of queries and keys where there are any.
         let around_ms = 0.0132 + if model.qk_norm { 0.0264 } else { 0.0 };

@@ -42,7 +42,12 @@ impl<R: Fn([f64; 3]) -> f64> Nested<R> {
         if axis == AXES {
             return Node::Leaf(leaves[0].ms);
         }
-        Node::Branch(leaves.chunk_by(|a, b| a.point[axis] == b.point[axis]).map(|part| (part[0].point[axis], Self::branch(part, axis + 1))).collect())
+        Node::Branch(
+            leaves
+                .chunk_by(|a, b| a.point[axis] == b.point[axis])
+                .map(|part| (part[0].point[axis], Self::branch(part, axis + 1)))
+                .collect(),
+        )
     }
 
     pub fn ms(&self, at: [f64; 3]) -> f64 {
@@ -135,7 +140,8 @@ impl Site {
         let mut utilisations: Vec<f64> = tail.iter().map(|(m, ms)| roofline(*m, self.n, self.k) / ms).collect();
         utilisations.sort_by(f64::total_cmp);
         let middle = utilisations.len() / 2;
-        let median = if utilisations.len() % 2 == 1 { utilisations[middle] } else { 0.5 * (utilisations[middle - 1] + utilisations[middle]) };
+        let median =
+            if utilisations.len() % 2 == 1 { utilisations[middle] } else { 0.5 * (utilisations[middle - 1] + utilisations[middle]) };
         roofline(m, self.n, self.k) / median
     }
 

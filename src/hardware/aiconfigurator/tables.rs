@@ -78,7 +78,9 @@ impl Gemm {
         let rows = Rows::read(parquet, file, &["gemm_dtype", "m", "n", "k", "latency"])?;
         let flops_per_ms = match weights {
             Precision::Bf16 => spec.bf16_flops_per_ms,
-            Precision::Fp8 => spec.fp8_flops_per_ms.ok_or_else(|| rows.bad("the system has no FP8 units; use \"weights\": \"bf16\"".into()))?,
+            Precision::Fp8 => {
+                spec.fp8_flops_per_ms.ok_or_else(|| rows.bad("the system has no FP8 units; use \"weights\": \"bf16\"".into()))?
+            }
         };
         let roofline = GemmRoofline { flops_per_ms, bytes_per_ms: spec.bytes_per_ms, weight_bytes: weights.bytes() };
         let (dtypes, latency) = (rows.texts("gemm_dtype")?, rows.numbers("latency")?);
@@ -152,18 +154,8 @@ pub(super) struct Attention {
     heads: f64,
 }
 
-const ATTENTION_COLUMNS: [&str; 10] = [
-    "batch_size",
-    "isl",
-    "step",
-    "num_heads",
-    "num_key_value_heads",
-    "head_dim",
-    "attn_dtype",
-    "kv_cache_dtype",
-    "window_size",
-    "latency",
-];
+const ATTENTION_COLUMNS: [&str; 10] =
+    ["batch_size", "isl", "step", "num_heads", "num_key_value_heads", "head_dim", "attn_dtype", "kv_cache_dtype", "window_size", "latency"];
 
 impl Attention {
     pub fn read(

@@ -131,7 +131,8 @@ mod tests {
 
     #[test]
     fn impossible_values_are_faults() {
-        let overrides: ConstantOverrides = serde_json::from_str(r#"{"gemm_overhead_us": 0, "gemm_smooth_p": 0, "gemm_eff_memory": -1}"#).unwrap();
+        let overrides: ConstantOverrides =
+            serde_json::from_str(r#"{"gemm_overhead_us": 0, "gemm_smooth_p": 0, "gemm_eff_memory": -1}"#).unwrap();
         let mut faults = Faults::default();
         overrides.check(&mut faults);
         assert_eq!(faults.found.iter().map(|fault| fault.path.as_str()).collect::<Vec<_>>(), ["gemm_eff_memory", "gemm_smooth_p"]);

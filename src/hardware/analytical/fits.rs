@@ -63,8 +63,7 @@ const GENERIC: DeviceFit = DeviceFit {
 };
 
 /// PCIe without peer-to-peer access does not follow its data sheet: devices on it take what the L40S reaches.
-const PCIE_ALL_REDUCE: &[AllReduceFit] =
-    &[(2, [5.36, 19.1, 5.74, 19.0]), (4, [11.1, 3.81, 5.5, 3.71]), (8, [21.2, 2.22, 7.2, 1.95])];
+const PCIE_ALL_REDUCE: &[AllReduceFit] = &[(2, [5.36, 19.1, 5.74, 19.0]), (4, [11.1, 3.81, 5.5, 3.71]), (8, [21.2, 2.22, 7.2, 1.95])];
 
 const FITS: &[DeviceFit] = &[
     DeviceFit {
@@ -117,7 +116,9 @@ const FITS: &[DeviceFit] = &[
     },
     DeviceFit {
         device: "a40",
-        fit: Fit::Partly("matrix products and elementwise operators fitted to microsoft/vidur's profiles; attention UNFITTED, medians of other devices"),
+        fit: Fit::Partly(
+            "matrix products and elementwise operators fitted to microsoft/vidur's profiles; attention UNFITTED, medians of other devices",
+        ),
         gemm: [0.775, 0.789, 4.07, 1.7],
         // Vidur counts two norms of 2 passes, an addition of 3, and the rotary embedding.
         elementwise: [7.0, 2.0, 0.72, 7.89],

@@ -124,7 +124,11 @@ impl Formulas {
     pub fn decode_us(&self, cached_tokens: f64) -> f64 {
         let c = &self.constants;
         let bytes = 2.0 * self.kv_bytes * self.kv_heads * self.head_dim * cached_tokens;
-        soft_maximum(bytes / (c.memory_gb_per_s * 1e3 * c.decode_attention_eff_memory), c.decode_attention_overhead_us, c.decode_attention_smooth_p)
+        soft_maximum(
+            bytes / (c.memory_gb_per_s * 1e3 * c.decode_attention_eff_memory),
+            c.decode_attention_overhead_us,
+            c.decode_attention_smooth_p,
+        )
     }
 
     /// Prefill attention of one layer, as coefficients of a batch's sums.

@@ -122,7 +122,10 @@ pub(super) struct DenseTables {
 }
 
 /// Condenses the formulas for one deployment.
-pub(super) fn condense(deployment: &Deployment, settings: &AnalyticalSettings) -> Result<(DenseTables, AnalyticAttention, String), HardwareError> {
+pub(super) fn condense(
+    deployment: &Deployment,
+    settings: &AnalyticalSettings,
+) -> Result<(DenseTables, AnalyticAttention, String), HardwareError> {
     let Parameters { constants, provenance } = parameters(deployment, settings)?;
     let formulas = Formulas::new(&deployment.model, deployment.tensor_parallel, constants, settings);
     let layers = deployment.layers_per_stage();
@@ -147,7 +150,10 @@ pub(super) fn attention(deployment: &Deployment) -> Result<AnalyticAttention, Ha
 }
 
 fn attention_of(formulas: &Formulas) -> AnalyticAttention {
-    AnalyticAttention { prefill: formulas.prefill(), decode_ms: Table::new(CACHED_TOKENS, |cached| formulas.decode_us(cached as f64) * 1e-3) }
+    AnalyticAttention {
+        prefill: formulas.prefill(),
+        decode_ms: Table::new(CACHED_TOKENS, |cached| formulas.decode_us(cached as f64) * 1e-3),
+    }
 }
 
 /// Query and KV heads of one device. A KV head that cannot be shared out is held by several.

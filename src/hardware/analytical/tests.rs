@@ -49,13 +49,8 @@ fn by_formula(deployment: &Deployment, prefills: &[(u32, u32)], decodes: &[u32])
 /// Steps of the 70B model with tensor parallel 4, ms, from the program the constants were fitted with.
 #[test]
 fn published_vectors() {
-    let expected = [
-        [343.15, 33.94, 114.83],
-        [136.66, 18.35, 45.36],
-        [133.93, 14.53, 43.61],
-        [72.50, 10.69, 26.79],
-        [2558.12, 96.10, 698.02],
-    ];
+    let expected =
+        [[343.15, 33.94, 114.83], [136.66, 18.35, 45.36], [133.93, 14.53, 43.61], [72.50, 10.69, 26.79], [2558.12, 96.10, 698.02]];
     for (node, expected) in NODES.iter().zip(expected) {
         let times = load(LLAMA_70B, node, 4, 1);
         let batches = [batch(&[(2048, 0)], &[]), batch(&[], &[2048; 32]), batch(&[(512, 1024)], &[2048; 32])];
@@ -96,7 +91,8 @@ fn settings_change_what_they_say() {
 
 #[test]
 fn what_cannot_be_modelled_is_an_error() {
-    let error = |settings: &str, node, tp| load_with(serde_json::from_str(settings).unwrap(), LLAMA_70B, node, tp, 1).unwrap_err().to_string();
+    let error =
+        |settings: &str, node, tp| load_with(serde_json::from_str(settings).unwrap(), LLAMA_70B, node, tp, 1).unwrap_err().to_string();
     assert!(error(r#"{"weights": "fp8"}"#, "a100_dgx", 4).contains("device a100 has no FP8 units"));
     assert!(error("{}", "a100_pairwise_nvlink", 8).contains("more devices than the 4 of node"));
     assert!(error("{}", "a100_dgx", 3).contains("expected a divisor of the model's 64 query heads"));

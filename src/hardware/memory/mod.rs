@@ -112,6 +112,11 @@ pub fn kv_tokens(deployment: &Deployment, needs: &Needs) -> u64 {
     Budget::of(deployment, needs).kv_tokens() as u64
 }
 
+/// Weights that one device holds, as the reference counts them: transformer layers only.
+pub fn weight_bytes(deployment: &Deployment, weights: Precision) -> f64 {
+    vidur::weight_bytes(deployment, weights)
+}
+
 /// Plans the KV cache of one replica.
 pub fn plan(deployment: &Deployment, needs: &Needs) -> Result<KvCapacity, DoesNotFit> {
     let budget = Budget::of(deployment, needs);

@@ -43,7 +43,11 @@ fn reference_capacities() {
         ("microsoft/phi-2", 1, 117_350, 220_569),
     ] {
         for (node, expected) in [("a40_pairwise_nvlink", a40), ("a100_dgx", a100), ("h100_dgx", a100)] {
-            assert_eq!(kv_tokens(&deployment(model, node, tp, 1), &needs(&planner, 4096)), expected, "{model} on {node}, tensor parallel {tp}");
+            assert_eq!(
+                kv_tokens(&deployment(model, node, tp, 1), &needs(&planner, 4096)),
+                expected,
+                "{model} on {node}, tensor parallel {tp}"
+            );
         }
     }
 }
@@ -63,7 +67,10 @@ fn vllm_capacities() {
     ] {
         for (node, expected) in nodes.iter().zip(expected) {
             let found = kv_tokens(&deployment(model, node, tp, 1), &needs(&planner, 4096));
-            assert!(found.abs_diff(expected) as f64 <= 1e-3 * expected as f64, "{model} on {node}, tensor parallel {tp}: {found}, expected {expected}");
+            assert!(
+                found.abs_diff(expected) as f64 <= 1e-3 * expected as f64,
+                "{model} on {node}, tensor parallel {tp}: {found}, expected {expected}"
+            );
         }
     }
 }

@@ -1,0 +1,370 @@
+//! Fronts and hypervolumes of a table of runs, per workload and policy family and seed.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use polars::prelude::DataFrame;
+
+use super::front::{Point, compromise, hv_exact, hv_lab, non_dominated};
+use super::statistics::{Estimate, estimate};
+use super::table::Cells;
+use crate::sweep::objectives::{Objectives, Reference};
+
+/// Hypervolumes closer than this count as equal.
+const AGREEMENT: f64 = 1e-9;
+
+/// What a table of runs says about its policies. Runs are numbered as the table's rows, workloads and families as the lists here.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Analysis {
+    /// Names in order of first appearance.
+    pub workloads: Vec<Workload>,
+    /// In alphabetical order, so that a family keeps its number (and its colour) while the runs are the same.
+    pub families: Vec<Family>,
+    /// One per row of the table.
+    pub runs: Vec<Run>,
+    /// One per workload, family and seed with a usable run, in this order.
+    pub fronts: Vec<Front>,
+    /// One per workload and family, by workload, then by falling `hv_exact`.
+    pub scores: Vec<Score>,
+    /// Whether the reference point was given; otherwise each workload's depends on its data.
+    pub reference_given: bool,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Workload {
+    pub name: String,
+    /// None when no positive reference is known: no run succeeded, or the objectives are all zero.
+    pub reference: Option<Reference>,
+}
+
+/// A policy family: the `family` column, and the values of the columns named by `objectives.group_by`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Family {
+    /// `family`, or `family / value / ..` when grouped further.
+    pub label: String,
+    pub name: String,
+    /// Values of the `group_by` columns, empty where a run has none.
+    pub groups: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Run {
+    pub workload: usize,
+    pub family: usize,
+    pub seed: i64,
+    pub ok: bool,
+    /// None when the run failed, or its latency or cost is missing or not finite.
+    pub point: Option<Point>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Front {
+    pub workload: usize,
+    pub family: usize,
+    pub seed: i64,
+    /// Rows of the table, by rising cost.
+    pub rows: Vec<usize>,
+}
+
+/// How well a family did on a workload. Hypervolumes are fractions of the reference box, averaged over the seeds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Score {
+    pub workload: usize,
+    pub family: usize,
+    pub runs: usize,
+    pub failed: usize,
+    /// Runs that succeeded without a finite latency and cost.
+    pub without_objectives: usize,
+    /// Points on the fronts, over all seeds.
+    pub front_points: usize,
+    /// Seeds with a usable run.
+    pub seeds: usize,
+    pub hv_exact: Option<Estimate>,
+    /// The lab's formula on the front.
+    pub hv_lab: Option<Estimate>,
+    /// The lab's formula on every run, dominated ones too.
+    pub hv_lab_all_runs: Option<Estimate>,
+    /// Whether `hv_lab` equals `hv_exact` on the front of every seed.
+    pub agree: bool,
+}
+
+/// Rows worth naming of a front; they coincide on short fronts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Highlights {
+    pub cheapest: usize,
+    /// Dominates the largest share of the reference box alone; the middle of the front when none lies in the box.
+    pub balanced: usize,
+    pub fastest: usize,
+    /// Whether these lie inside the reference box; the front's ends are named when no point does.
+    pub in_box: bool,
+}
+
+impl Analysis {
+    pub fn reference(&self, workload: usize) -> Option<Reference> {
+        self.workloads[workload].reference
+    }
+
+    pub fn label(&self, family: usize) -> &str {
+        &self.families[family].label
+    }
+
+    /// Fronts of a workload and family, one a seed.
+    pub fn fronts_of(&self, workload: usize, family: usize) -> impl Iterator<Item = &Front> {
+        self.fronts.iter().filter(move |front| front.workload == workload && front.family == family)
+    }
+
+    /// Scores of a workload, best first.
+    pub fn scores_of(&self, workload: usize) -> impl Iterator<Item = &Score> {
+        self.scores.iter().filter(move |score| score.workload == workload)
+    }
+
+    /// The point of a run on a front.
+    pub fn point(&self, row: usize) -> Point {
+        self.runs[row].point.expect("a run on a front has a point")
+    }
+
+    pub fn highlights(&self, front: &Front) -> Highlights {
+        let reference = self.reference(front.workload);
+        let share = |row: &usize| reference.map_or(0.0, |reference| compromise(self.point(*row), reference));
+        let inside = front.rows.iter().copied().filter(|row| share(row) > 0.0).collect::<Vec<_>>();
+        let rows = if inside.is_empty() { &front.rows } else { &inside };
+        let balanced = inside.iter().copied().max_by(|a, b| share(a).total_cmp(&share(b))).unwrap_or(rows[rows.len() / 2]);
+        Highlights { cheapest: rows[0], balanced, fastest: rows[rows.len() - 1], in_box: !inside.is_empty() }
+    }
+}
+
+/// Finds fronts and scores. Fails when a fixed column, an objective or a `group_by` column is missing or of the wrong type.
+pub fn analyse(runs: &DataFrame, objectives: &Objectives) -> Result<Analysis> {
+    let columns = Columns::of(runs, objectives)?;
+    let rows = runs.height();
+    let family_of = (0..rows).map(|i| columns.family(i)).collect::<Vec<_>>();
+    let mut families = family_of.clone();
+    families.sort();
+    families.dedup();
+    let mut workloads: Vec<Workload> = Vec::new();
+    let mut numbers = BTreeMap::new();
+    let mut table = Vec::with_capacity(rows);
+    for (i, family) in family_of.iter().enumerate() {
+        let name = columns.workload.text(i).unwrap_or_default();
+        let workload = *numbers.entry(name.clone()).or_insert_with(|| {
+            workloads.push(Workload { name, reference: None });
+            workloads.len() - 1
+        });
+        let ok = columns.status.text(i).as_deref() == Some("ok");
+        let finite = |cells: &Cells| cells.number(i).filter(|value| value.is_finite());
+        let point = || Some(Point { latency: finite(&columns.latency)?, cost: finite(&columns.cost)? });
+        let family = families.binary_search(family).expect("every family is listed");
+        let seed = columns.seed.number(i).unwrap_or_default() as i64;
+        table.push(Run { workload, family, seed, ok, point: if ok { point() } else { None } });
+    }
+    for (number, workload) in workloads.iter_mut().enumerate() {
+        workload.reference = objectives.reference.or_else(|| worst(table.iter().filter(|run| run.workload == number)));
+    }
+    let mut analysis = Analysis {
+        workloads,
+        families,
+        runs: table,
+        fronts: Vec::new(),
+        scores: Vec::new(),
+        reference_given: objectives.reference.is_some(),
+    };
+    analysis.score();
+    Ok(analysis)
+}
+
+/// Ids of the runs on any front, in the table's order.
+pub fn front_run_ids(runs: &DataFrame, objectives: &Objectives) -> Result<Vec<String>> {
+    let analysis = analyse(runs, objectives)?;
+    let ids = Cells::named(runs, "run_id")?;
+    let mut rows = analysis.fronts.iter().flat_map(|front| front.rows.iter().copied()).collect::<Vec<_>>();
+    rows.sort_unstable();
+    Ok(rows.into_iter().filter_map(|row| ids.text(row)).collect())
+}
+
+/// The largest latency and cost of usable runs, if both are positive.
+fn worst<'a>(runs: impl Iterator<Item = &'a Run>) -> Option<Reference> {
+    let (latency, cost) =
+        runs.filter_map(|run| run.point).fold((0.0f64, 0.0f64), |(l, c), point| (l.max(point.latency), c.max(point.cost)));
+    (latency > 0.0 && cost > 0.0).then_some(Reference { latency, cost })
+}
+
+impl Analysis {
+    fn score(&mut self) {
+        // Rows of a workload and family, by seed; the map's order makes the order of fronts.
+        let mut groups: BTreeMap<(usize, usize), BTreeMap<i64, Vec<usize>>> = BTreeMap::new();
+        for (row, run) in self.runs.iter().enumerate() {
+            groups.entry((run.workload, run.family)).or_default().entry(run.seed).or_default().push(row);
+        }
+        for ((workload, family), seeds) in groups {
+            let reference = self.reference(workload);
+            let (mut exact, mut lab, mut lab_all, mut front_points, mut used_seeds) = (vec![], vec![], vec![], 0, 0);
+            for (&seed, rows) in &seeds {
+                let usable = rows.iter().copied().filter(|&row| self.runs[row].point.is_some()).collect::<Vec<_>>();
+                if usable.is_empty() {
+                    continue;
+                }
+                let points = usable.iter().map(|&row| self.point(row)).collect::<Vec<_>>();
+                let front = non_dominated(&points);
+                if let Some(reference) = reference {
+                    let front = front.iter().map(|&i| points[i]).collect::<Vec<_>>();
+                    exact.push(hv_exact(&front, reference));
+                    lab.push(hv_lab(&front, reference));
+                    lab_all.push(hv_lab(&points, reference));
+                }
+                used_seeds += 1;
+                front_points += front.len();
+                self.fronts.push(Front { workload, family, seed, rows: front.into_iter().map(|i| usable[i]).collect() });
+            }
+            let rows = seeds.values().flatten().map(|&row| self.runs[row]).collect::<Vec<_>>();
+            self.scores.push(Score {
+                workload,
+                family,
+                runs: rows.len(),
+                failed: rows.iter().filter(|run| !run.ok).count(),
+                without_objectives: rows.iter().filter(|run| run.ok && run.point.is_none()).count(),
+                front_points,
+                seeds: used_seeds,
+                agree: exact.iter().zip(&lab).all(|(exact, lab)| (exact - lab).abs() <= AGREEMENT),
+                hv_exact: estimate(&exact),
+                hv_lab: estimate(&lab),
+                hv_lab_all_runs: estimate(&lab_all),
+            });
+        }
+        let mean = |score: &Score| score.hv_exact.map_or(-1.0, |hv| hv.mean);
+        self.scores.sort_by(|a, b| a.workload.cmp(&b.workload).then(mean(b).total_cmp(&mean(a))).then(a.family.cmp(&b.family)));
+    }
+}
+
+/// The columns an analysis reads.
+struct Columns<'a> {
+    workload: Cells<'a>,
+    seed: Cells<'a>,
+    family: Cells<'a>,
+    status: Cells<'a>,
+    latency: Cells<'a>,
+    cost: Cells<'a>,
+    groups: Vec<Cells<'a>>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(runs: &'a DataFrame, objectives: &Objectives) -> Result<Self> {
+        let objective = |field: &str, name: &str| {
+            let cells = Cells::named(runs, name).with_context(|| format!("objectives.{field}"))?;
+            let all_null = (0..runs.height()).all(|i| cells.text(i).is_none());
+            anyhow::ensure!(cells.is_numeric() || all_null, "objectives.{field}: column `{name}` holds no numbers, expected a metric");
+            Ok(cells)
+        };
+        let group = |name: &String| Cells::named(runs, name).context("objectives.group_by");
+        Ok(Self {
+            workload: Cells::named(runs, "workload")?,
+            seed: Cells::named(runs, "seed")?,
+            family: Cells::named(runs, "family")?,
+            status: Cells::named(runs, "status")?,
+            latency: objective("latency", &objectives.latency)?,
+            cost: objective("cost", &objectives.cost)?,
+            groups: objectives.group_by.iter().map(group).collect::<Result<_>>()?,
+        })
+    }
+
+    fn family(&self, i: usize) -> Family {
+        let name = self.family.text(i).unwrap_or_default();
+        let groups = self.groups.iter().map(|cells| cells.text(i).unwrap_or_default()).collect::<Vec<_>>();
+        let label = std::iter::once(&name).chain(&groups).filter(|part| !part.is_empty()).cloned().collect::<Vec<_>>().join(" / ");
+        Family { label, name, groups }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::table::{Column, to_frame};
+    use super::*;
+
+    /// (family, router, seed, status, latency, cost)
+    type Sample = (&'static str, &'static str, i64, &'static str, Option<f64>, Option<f64>);
+
+    fn runs(samples: &[Sample]) -> DataFrame {
+        let text = |of: fn(&Sample) -> &str| Column::Text(samples.iter().map(|sample| of(sample).to_owned()).collect());
+        to_frame(vec![
+            ("run_id", Column::Text((0..samples.len()).map(|i| format!("r{i}")).collect())),
+            ("workload", text(|_| "steps")),
+            ("seed", Column::Int(samples.iter().map(|sample| sample.2).collect())),
+            ("family", text(|sample| sample.0)),
+            ("global_scheduler", text(|sample| sample.1)),
+            ("status", text(|sample| sample.3)),
+            ("p90_e2e_s", Column::OptionalFloat(samples.iter().map(|sample| sample.4).collect())),
+            ("total_cost_usd", Column::OptionalFloat(samples.iter().map(|sample| sample.5).collect())),
+        ])
+        .unwrap()
+    }
+
+    fn lab() -> Objectives {
+        Objectives { reference: Some(Reference { latency: 0.5, cost: 50.0 }), ..Objectives::default() }
+    }
+
+    const SAMPLES: [Sample; 7] = [
+        ("static", "rr", 1, "ok", Some(0.10), Some(20.0)),
+        ("static", "rr", 1, "ok", Some(0.40), Some(40.0)),
+        ("static", "lor", 2, "ok", Some(0.20), Some(25.0)),
+        ("inferline", "rr", 1, "failed", None, None),
+        ("inferline", "rr", 1, "ok", Some(f64::NAN), Some(10.0)),
+        ("inferline", "lor", 1, "ok", Some(0.60), Some(10.0)),
+        ("dead", "rr", 1, "failed", None, None),
+    ];
+
+    #[test]
+    fn scores_are_means_over_seeds_of_each_front() {
+        let analysis = analyse(&runs(&SAMPLES), &lab()).unwrap();
+        let labels = analysis.families.iter().map(|family| family.label.as_str()).collect::<Vec<_>>();
+        assert_eq!(labels, ["dead", "inferline", "static"]);
+        let best = &analysis.scores[0];
+        assert_eq!((best.family, best.runs, best.front_points, best.seeds, best.agree), (2, 3, 2, 2, true));
+        // Seed 1: (1 - 0.4)(1 - 0.2) = 0.48; seed 2: (1 - 0.5)(1 - 0.4) = 0.30.
+        assert!((best.hv_exact.unwrap().mean - 0.39).abs() < 1e-12);
+        assert!((best.hv_lab_all_runs.unwrap().mean - (0.36 + 0.30) / 2.0).abs() < 1e-12);
+        let inferline = &analysis.scores[1];
+        assert_eq!((inferline.failed, inferline.without_objectives, inferline.hv_exact.unwrap().mean), (1, 1, 0.0));
+        let dead = &analysis.scores[2];
+        assert_eq!((dead.hv_exact, dead.front_points, dead.seeds), (None, 0, 0));
+        assert_eq!(front_run_ids(&runs(&SAMPLES), &lab()).unwrap(), ["r0", "r2", "r5"]);
+    }
+
+    #[test]
+    fn further_columns_split_families() {
+        let objectives = Objectives { group_by: vec!["global_scheduler".into()], ..lab() };
+        let analysis = analyse(&runs(&SAMPLES), &objectives).unwrap();
+        let labels = analysis.families.iter().map(|family| family.label.as_str()).collect::<Vec<_>>();
+        assert_eq!(labels, ["dead / rr", "inferline / lor", "inferline / rr", "static / lor", "static / rr"]);
+    }
+
+    #[test]
+    fn without_a_reference_the_worst_values_are_taken() {
+        let analysis = analyse(&runs(&SAMPLES), &Objectives::default()).unwrap();
+        assert!(!analysis.reference_given);
+        assert_eq!(analysis.reference(0), Some(Reference { latency: 0.60, cost: 40.0 }));
+        let nothing = analyse(&runs(&SAMPLES[3..4]), &Objectives::default()).unwrap();
+        assert_eq!((nothing.reference(0), nothing.scores[0].hv_exact), (None, None));
+    }
+
+    #[test]
+    fn highlights_prefer_the_box() {
+        let samples: [Sample; 4] = [
+            ("a", "rr", 1, "ok", Some(9.0), Some(5.0)),
+            ("a", "rr", 1, "ok", Some(0.45), Some(15.0)),
+            ("a", "rr", 1, "ok", Some(0.2), Some(20.0)),
+            ("a", "rr", 1, "ok", Some(0.1), Some(45.0)),
+        ];
+        let analysis = analyse(&runs(&samples), &lab()).unwrap();
+        assert_eq!(analysis.highlights(&analysis.fronts[0]), Highlights { cheapest: 1, balanced: 2, fastest: 3, in_box: true });
+        let outside = analyse(&runs(&samples[..1]), &lab()).unwrap();
+        assert_eq!(outside.highlights(&outside.fronts[0]), Highlights { cheapest: 0, balanced: 0, fastest: 0, in_box: false });
+    }
+
+    #[test]
+    fn wrong_objectives_are_named() {
+        let objectives = Objectives { latency: "p91_e2e_s".into(), ..lab() };
+        let error = format!("{:#}", analyse(&runs(&SAMPLES), &objectives).unwrap_err());
+        assert!(error.contains("objectives.latency") && error.contains("`p91_e2e_s`") && error.contains("`p90_e2e_s`"), "{error}");
+        let objectives = Objectives { cost: "global_scheduler".into(), ..lab() };
+        assert!(format!("{:#}", analyse(&runs(&SAMPLES), &objectives).unwrap_err()).contains("no numbers"));
+    }
+}

@@ -1,0 +1,368 @@
+//! Tables: from rows and columns to polars, to Parquet and CSV, and back.
+//!
+//! Equal tables give equal bytes: order, compression, row groups and the polars version are fixed.
+
+use std::collections::BTreeMap;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+use std::str::FromStr;
+
+use anyhow::{Context, Result, bail};
+use polars::prelude::{
+    BooleanChunked, Column as PolarsColumn, DataFrame, DataType, Float64Chunked, IdxCa, Int64Chunked, ParquetCompression, ParquetReader,
+    ParquetWriter, SerReader, StringChunked,
+};
+
+use crate::sweep::row::{RunRow, Scalar};
+use crate::sweep::store::write_atomically;
+
+/// Rows of a Parquet row group: small enough to read one column of a part, large enough to compress.
+const ROWS_PER_GROUP: usize = 65_536;
+
+/// How [`write_table`] stores a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TableFormat {
+    Csv,
+    Parquet,
+}
+
+impl TableFormat {
+    /// The file name's extension, without the dot.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Csv => "csv",
+            Self::Parquet => "parquet",
+        }
+    }
+}
+
+impl FromStr for TableFormat {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "csv" => Ok(Self::Csv),
+            "parquet" => Ok(Self::Parquet),
+            other => Err(format!("`{other}` found, expected `csv` or `parquet`")),
+        }
+    }
+}
+
+/// The values of a column; None is an empty CSV field and a Parquet null.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Column {
+    Float(Vec<f64>),
+    OptionalFloat(Vec<Option<f64>>),
+    Int(Vec<i64>),
+    OptionalInt(Vec<Option<i64>>),
+    Text(Vec<String>),
+    OptionalText(Vec<Option<String>>),
+    Bool(Vec<bool>),
+    OptionalBool(Vec<Option<bool>>),
+}
+
+impl Column {
+    fn into_polars(self, name: &str) -> PolarsColumn {
+        let name = name.into();
+        match self {
+            Self::Float(values) => PolarsColumn::new(name, values),
+            Self::OptionalFloat(values) => PolarsColumn::new(name, values),
+            Self::Int(values) => PolarsColumn::new(name, values),
+            Self::OptionalInt(values) => PolarsColumn::new(name, values),
+            Self::Text(values) => PolarsColumn::new(name, values),
+            Self::OptionalText(values) => PolarsColumn::new(name, values),
+            Self::Bool(values) => PolarsColumn::new(name, values),
+            Self::OptionalBool(values) => PolarsColumn::new(name, values),
+        }
+    }
+}
+
+/// Named columns as a table. Fails on unequal lengths and repeated names.
+pub fn to_frame<N: AsRef<str>>(columns: Vec<(N, Column)>) -> Result<DataFrame> {
+    let columns = columns.into_iter().map(|(name, column)| column.into_polars(name.as_ref())).collect();
+    DataFrame::new_infer_height(columns).context("the columns make no table")
+}
+
+/// Stores named columns of equal length at `path`, which appears complete or not at all.
+///
+/// CSV: a header line, RFC 4180 quoting, the shortest decimal that reads back as the same float, and a leading apostrophe before
+/// text that a spreadsheet would run as a formula.
+pub fn write_table<N: AsRef<str>>(columns: Vec<(N, Column)>, path: &Path, format: TableFormat) -> Result<()> {
+    let frame = to_frame(columns).with_context(|| format!("{}: cannot write", path.display()))?;
+    match format {
+        TableFormat::Csv => write_csv(&frame, path),
+        TableFormat::Parquet => write_parquet(&frame, path),
+    }
+}
+
+/// Stores `rows`, in their order, as `runs.parquet`: every column of any row, nulls where a row lacks it.
+///
+/// A column's type is what its values need: integers and floats make floats, a mix with text makes text, no value at all text.
+pub fn write_runs(rows: &[RunRow], path: &Path) -> Result<()> {
+    let frame = runs_frame(rows).with_context(|| format!("{}: cannot write", path.display()))?;
+    write_parquet(&frame, path)
+}
+
+/// Reads what [`write_runs`] wrote.
+pub fn read_runs(path: &Path) -> Result<DataFrame> {
+    read_parquet(path).with_context(|| format!("{}: cannot read the table of runs; `scalefront sweep` writes it", path.display()))
+}
+
+/// The table of `rows`. A column new to a row is placed behind its neighbour in that row, so settings stay beside settings.
+pub fn runs_frame(rows: &[RunRow]) -> Result<DataFrame> {
+    let names = column_order(rows);
+    let places = names.iter().enumerate().map(|(place, &name)| (name, place)).collect::<BTreeMap<_, _>>();
+    let mut cells = vec![vec![&Scalar::Null; rows.len()]; names.len()];
+    for (i, row) in rows.iter().enumerate() {
+        let mut filled = vec![false; names.len()];
+        for (name, value) in &row.columns {
+            let place = places[name.as_str()];
+            if std::mem::replace(&mut filled[place], true) {
+                bail!("row {i} has two columns `{name}`");
+            }
+            cells[place][i] = value;
+        }
+    }
+    to_frame(names.into_iter().zip(cells.iter().map(|values| typed(values))).collect())
+}
+
+fn column_order(rows: &[RunRow]) -> Vec<&str> {
+    let mut names: Vec<&str> = Vec::new();
+    let mut known = std::collections::BTreeSet::new();
+    for row in rows {
+        let mut previous = None;
+        for (name, _) in &row.columns {
+            if known.insert(name.as_str()) {
+                let place = previous.map_or(0, |previous| names.iter().position(|&name| name == previous).map_or(0, |at| at + 1));
+                names.insert(place, name);
+            }
+            previous = Some(name.as_str());
+        }
+    }
+    names
+}
+
+fn typed(values: &[&Scalar]) -> Column {
+    let has = |kind: fn(&Scalar) -> bool| values.iter().any(|value| kind(value));
+    let text = has(|value| matches!(value, Scalar::Text(_)));
+    let float = has(|value| matches!(value, Scalar::Float(_)));
+    let int = has(|value| matches!(value, Scalar::Int(_)));
+    let bool = has(|value| matches!(value, Scalar::Bool(_)));
+    let number = float || int;
+    if text || (bool && number) || !(bool || number) {
+        return Column::OptionalText(values.iter().map(|value| to_text(value)).collect());
+    }
+    if bool {
+        return Column::OptionalBool(
+            values.iter().map(|value| if let Scalar::Bool(value) = value { Some(*value) } else { None }).collect(),
+        );
+    }
+    if !float {
+        return Column::OptionalInt(values.iter().map(|value| if let Scalar::Int(value) = value { Some(*value) } else { None }).collect());
+    }
+    let float = |value: &&Scalar| match value {
+        Scalar::Int(value) => Some(*value as f64),
+        Scalar::Float(value) => Some(*value),
+        _ => None,
+    };
+    Column::OptionalFloat(values.iter().map(float).collect())
+}
+
+fn to_text(value: &Scalar) -> Option<String> {
+    match value {
+        Scalar::Null => None,
+        Scalar::Bool(value) => Some(value.to_string()),
+        Scalar::Int(value) => Some(value.to_string()),
+        Scalar::Float(value) => Some(value.to_string()),
+        Scalar::Text(value) => Some(value.clone()),
+    }
+}
+
+/// Stores a table as Parquet: zstd at polars' default level, fixed row groups.
+pub fn write_parquet(frame: &DataFrame, path: &Path) -> Result<()> {
+    let mut frame = frame.clone();
+    frame.rechunk_mut(); // chunk borders would show in the file
+    write_atomically(path, |out| {
+        ParquetWriter::new(out)
+            .with_compression(ParquetCompression::Zstd(None))
+            .with_row_group_size(Some(ROWS_PER_GROUP))
+            .finish(&mut frame)?;
+        Ok(())
+    })
+}
+
+pub(super) fn read_parquet(path: &Path) -> Result<DataFrame> {
+    let file = std::fs::File::open(path)?;
+    let mut frame = ParquetReader::new(file).finish()?;
+    frame.rechunk_mut();
+    Ok(frame)
+}
+
+/// Stores a table as CSV; see [`write_table`] for the format.
+pub fn write_csv(frame: &DataFrame, path: &Path) -> Result<()> {
+    write_atomically(path, |out| write_csv_to(frame, out))
+}
+
+fn write_csv_to<W: Write>(frame: &DataFrame, out: &mut BufWriter<W>) -> Result<()> {
+    let columns = frame.columns().iter().map(Cells::of).collect::<Result<Vec<_>>>()?;
+    let mut csv = csv::Writer::from_writer(out);
+    csv.write_record(frame.columns().iter().map(|column| unformulated(column.name().as_str())))?;
+    for i in 0..frame.height() {
+        csv.write_record(columns.iter().map(|cells| match cells {
+            Cells::Text(values) => unformulated(values.get(i).unwrap_or_default()),
+            cells => cells.text(i).unwrap_or_default(),
+        }))?;
+    }
+    csv.flush()?;
+    Ok(())
+}
+
+/// Text as a spreadsheet may safely open it (OWASP, "CSV injection").
+fn unformulated(text: &str) -> String {
+    let apostrophe = if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { "'" } else { "" };
+    format!("{apostrophe}{text}")
+}
+
+/// Typed access to the cells of a column.
+pub enum Cells<'a> {
+    Float(&'a Float64Chunked),
+    Int(&'a Int64Chunked),
+    Text(&'a StringChunked),
+    Bool(&'a BooleanChunked),
+}
+
+impl<'a> Cells<'a> {
+    /// Fails on a type that no table of ours has.
+    pub fn of(column: &'a PolarsColumn) -> Result<Self> {
+        let series = column.as_materialized_series();
+        Ok(match series.dtype() {
+            DataType::Float64 => Self::Float(series.f64()?),
+            DataType::Int64 => Self::Int(series.i64()?),
+            DataType::String => Self::Text(series.str()?),
+            DataType::Boolean => Self::Bool(series.bool()?),
+            other => bail!("column `{}` has type {other}, expected Float64, Int64, String or Boolean", column.name()),
+        })
+    }
+
+    /// The column called `name`; the error lists the columns there are.
+    pub fn named(frame: &'a DataFrame, name: &str) -> Result<Self> {
+        let column = frame.column(name).ok().with_context(|| {
+            let known = frame.columns().iter().map(|column| column.name().as_str()).collect::<Vec<_>>();
+            format!("no column `{name}`, the table has {}", crate::settings::quoted(&known))
+        })?;
+        Self::of(column)
+    }
+
+    pub fn is_numeric(&self) -> bool {
+        matches!(self, Self::Float(_) | Self::Int(_))
+    }
+
+    /// The number in row `i`; None for nulls and for what is no number.
+    pub fn number(&self, i: usize) -> Option<f64> {
+        match self {
+            Self::Float(values) => values.get(i),
+            Self::Int(values) => values.get(i).map(|value| value as f64),
+            Self::Text(_) | Self::Bool(_) => None,
+        }
+    }
+
+    /// The value in row `i` as text, floats in the shortest form that reads back the same; None for nulls.
+    pub fn text(&self, i: usize) -> Option<String> {
+        match self {
+            Self::Float(values) => values.get(i).map(|value| value.to_string()),
+            Self::Int(values) => values.get(i).map(|value| value.to_string()),
+            Self::Text(values) => values.get(i).map(str::to_owned),
+            Self::Bool(values) => values.get(i).map(|value| value.to_string()),
+        }
+    }
+}
+
+/// The rows of `frame` at `indices`, in their order.
+pub fn take_rows(frame: &DataFrame, indices: &[usize]) -> Result<DataFrame> {
+    let indices = indices.iter().map(|&i| i as polars::prelude::IdxSize).collect::<Vec<_>>();
+    Ok(frame.take(&IdxCa::from_vec("rows".into(), indices))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn row(columns: &[(&str, Scalar)]) -> RunRow {
+        RunRow { columns: columns.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect() }
+    }
+
+    fn names(frame: &DataFrame) -> Vec<&str> {
+        frame.columns().iter().map(|column| column.name().as_str()).collect()
+    }
+
+    #[test]
+    fn columns_are_united_and_typed_by_their_values() {
+        let rows = [
+            row(&[("id", Scalar::Text("a".into())), ("level", Scalar::Int(1)), ("p90", Scalar::Float(0.5)), ("note", Scalar::Null)]),
+            row(&[("id", Scalar::Text("b".into())), ("level", Scalar::Float(1.5)), ("on", Scalar::Bool(true)), ("p90", Scalar::Null)]),
+            row(&[("id", Scalar::Int(3)), ("p90", Scalar::Int(2))]),
+        ];
+        let frame = runs_frame(&rows).unwrap();
+        assert_eq!(names(&frame), ["id", "level", "on", "p90", "note"]);
+        let types = frame.columns().iter().map(|column| column.dtype().clone()).collect::<Vec<_>>();
+        assert_eq!(types, [DataType::String, DataType::Float64, DataType::Boolean, DataType::Float64, DataType::String]);
+        assert_eq!(Cells::named(&frame, "id").unwrap().text(2).unwrap(), "3");
+        assert_eq!(Cells::named(&frame, "level").unwrap().number(2), None);
+        let error = Cells::named(&frame, "p99").err().unwrap().to_string();
+        assert!(error.contains("`p99`") && error.contains("`p90`"), "{error}");
+    }
+
+    #[test]
+    fn repeated_columns_are_refused() {
+        let error = runs_frame(&[row(&[("a", Scalar::Null), ("a", Scalar::Null)])]).unwrap_err().to_string();
+        assert!(error.contains("two columns `a`"), "{error}");
+    }
+
+    #[test]
+    fn equal_rows_give_equal_bytes_and_read_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let rows = (0..500i64)
+            .map(|i| row(&[("id", Scalar::Text(format!("{i:x}"))), ("n", Scalar::Int(i)), ("x", Scalar::Float(1.0 / i as f64))]))
+            .collect::<Vec<_>>();
+        let paths = ["a", "b"].map(|name| directory.path().join(name));
+        for path in &paths {
+            write_runs(&rows, path).unwrap();
+        }
+        assert_eq!(std::fs::read(&paths[0]).unwrap(), std::fs::read(&paths[1]).unwrap());
+        assert!(read_runs(&paths[0]).unwrap().equals_missing(&runs_frame(&rows).unwrap()));
+    }
+
+    #[test]
+    fn a_missing_or_broken_table_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("runs.parquet");
+        assert!(format!("{:#}", read_runs(&path).unwrap_err()).contains("runs.parquet"));
+        std::fs::write(&path, b"PAR1 cut off").unwrap();
+        assert!(format!("{:#}", read_runs(&path).unwrap_err()).contains("runs.parquet"));
+    }
+
+    fn csv_text(columns: Vec<(&str, Column)>) -> String {
+        let mut out = BufWriter::new(Vec::new());
+        write_csv_to(&to_frame(columns).unwrap(), &mut out).unwrap();
+        String::from_utf8(out.into_inner().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn csv_quotes_and_disarms() {
+        let names = Column::Text(["=1+1", "plain", "a,\"b\"", "-x"].map(String::from).to_vec());
+        let numbers = Column::OptionalFloat(vec![Some(-1.0), None, Some(0.1), Some(1e-7)]);
+        let text = csv_text(vec![("name", names), ("value", numbers)]);
+        assert_eq!(text, "name,value\n'=1+1,-1\nplain,\n\"a,\"\"b\"\"\",0.1\n'-x,0.0000001\n");
+    }
+
+    proptest! {
+        #[test]
+        fn csv_floats_read_back_exactly(values in prop::collection::vec(prop::num::f64::ANY.prop_filter("finite", |x| x.is_finite()), 1..20)) {
+            let text = csv_text(vec![("x", Column::Float(values.clone()))]);
+            let read = text.lines().skip(1).map(|line| line.parse::<f64>().unwrap().to_bits()).collect::<Vec<_>>();
+            prop_assert_eq!(read, values.iter().map(|value| value.to_bits()).collect::<Vec<_>>());
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! The command line: one file a subcommand, each of which parses, calls the library and prints.
+
+mod common;
+mod report;
+mod schema;
+mod simulate;
+mod sweep;
+mod tables;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Which autoscaling policy, at which setting, buys the most latency for the least money on your traffic?
+#[derive(Debug, Parser)]
+#[command(name = "scalefront", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Sweep(sweep::Args),
+    Simulate(simulate::Args),
+    Report(report::Args),
+    Schema(schema::Args),
+}
+
+/// How a command ended, as the shell sees it. Wrong input is also any other reason for which a command could not do its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    Done = 0,
+    SomeRunsFailed = 1,
+    WrongInput = 2,
+    /// 128 and the number of the interrupt signal.
+    Interrupted = 130,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+impl Cli {
+    pub fn run(self) -> Result<Exit> {
+        match self.command {
+            Command::Sweep(args) => args.run(),
+            Command::Simulate(args) => args.run(),
+            Command::Report(args) => args.run(),
+            Command::Schema(args) => args.run(),
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! `scalefront report`: from stored runs to tables, plots and HTML.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use super::{Exit, tables};
+
+/// Rebuild tables, plots and HTML of stored results, running nothing
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A results directory, such as results/lab3
+    dir: PathBuf,
+
+    /// Print errors only
+    #[arg(long)]
+    quiet: bool,
+}
+
+impl Args {
+    pub fn run(&self) -> Result<Exit> {
+        tables::check_available()?;
+        let summary = tables::build_report(&self.dir)?;
+        if !self.quiet {
+            println!("{}", summary.trim_end());
+        }
+        Ok(Exit::Done)
+    }
+}

@@ -1,0 +1,60 @@
+//! `scalefront simulate`: one run, with everything that happened in it.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, anyhow, bail};
+use scalefront::simulation::Workspace;
+use scalefront::sweep::grid::Grid;
+use scalefront::sweep::plan::Plan;
+use scalefront::sweep::run;
+use scalefront::sweep::store::{ResultsDir, write_json};
+
+use super::common::{CommonArgs, catch_interrupts, is_interrupted};
+use super::tables::Format;
+use super::{Exit, tables};
+
+/// Simulate one run (a grid without axes), with per-request and per-batch detail
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A grid file without axes and with one seed; looked for under sweeps/ too
+    run: PathBuf,
+
+    /// Format of requests, batches and replicas
+    #[arg(long, value_enum, default_value_t = Format::Csv)]
+    format: Format,
+
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+impl Args {
+    pub fn run(&self) -> Result<Exit> {
+        let mut grid = Grid::read(&self.run)?;
+        grid.offset_seeds(self.common.seed_offset).map_err(|error| anyhow!(error))?;
+        if grid.count() != 1 {
+            bail!(
+                "{}: {} runs found, `simulate` takes one; give one value to {}, or use `scalefront sweep`",
+                grid.source.file,
+                grid.count(),
+                grid.multiples().join(", ")
+            );
+        }
+        let plan = self.common.pool()?.install(|| Plan::new(grid))?;
+        catch_interrupts()?;
+        let dir = ResultsDir::open(&self.common.out(&plan.grid.name), &plan.grid.as_given)?;
+        tables::check_available()?;
+        let cell = plan.cell(0);
+        let (metrics, detail) = run::run_cell_in_detail(&cell, &plan.inputs, &mut Workspace::default()).map_err(|error| anyhow!(error))?;
+        if is_interrupted() {
+            eprintln!("interrupted: nothing was stored");
+            return Ok(Exit::Interrupted);
+        }
+        tables::store_detail(dir.path(), &detail, self.format)?;
+        let summary = run::row(&plan, &cell, Ok(metrics)).to_json();
+        write_json(&dir.file("summary.json"), &summary)?;
+        if !self.common.quiet {
+            println!("{summary:#}");
+        }
+        Ok(Exit::Done)
+    }
+}

@@ -1,0 +1,30 @@
+//! What a build without tables says instead.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use scalefront::simulation::Detail;
+use scalefront::sweep::objectives::Objectives;
+use scalefront::sweep::row::{RunRow, RunSeries};
+
+use super::Format;
+
+pub fn check_available() -> Result<()> {
+    bail!("this scalefront was built without tables and plots; build it with its default feature `report` (without --no-default-features)")
+}
+
+pub fn front_run_ids(_rows: &[RunRow], _objectives: &Objectives) -> Result<Vec<String>> {
+    check_available().map(|()| Vec::new())
+}
+
+pub fn store_runs(_dir: &Path, _rows: &[RunRow], _series: &[RunSeries]) -> Result<()> {
+    check_available()
+}
+
+pub fn store_detail(_dir: &Path, _detail: &Detail, _format: Format) -> Result<()> {
+    check_available()
+}
+
+pub fn build_report(_dir: &Path) -> Result<String> {
+    check_available().map(|()| String::new())
+}

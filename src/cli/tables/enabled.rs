@@ -1,0 +1,73 @@
+//! Tables through the library's analysis and report.
+
+use std::path::Path;
+
+use anyhow::Result;
+use scalefront::analysis::{self, Column, TableFormat, table};
+use scalefront::report;
+use scalefront::simulation::Detail;
+use scalefront::sweep::objectives::Objectives;
+use scalefront::sweep::row::{RunRow, RunSeries};
+
+use super::Format;
+
+pub fn check_available() -> Result<()> {
+    Ok(())
+}
+
+/// Ids of the runs on any front.
+pub fn front_run_ids(rows: &[RunRow], objectives: &Objectives) -> Result<Vec<String>> {
+    analysis::front_run_ids(&table::runs_frame(rows)?, objectives)
+}
+
+/// Stores `runs.parquet` and `series.parquet`.
+pub fn store_runs(dir: &Path, rows: &[RunRow], series: &[RunSeries]) -> Result<()> {
+    analysis::write_runs(rows, &dir.join("runs.parquet"))?;
+    analysis::write_series(series, &dir.join("series.parquet"))
+}
+
+/// Stores `requests`, `batches` and `replicas` of one run.
+pub fn store_detail(dir: &Path, detail: &Detail, format: Format) -> Result<()> {
+    let format = match format {
+        Format::Csv => TableFormat::Csv,
+        Format::Parquet => TableFormat::Parquet,
+    };
+    let Detail { requests, batches, replicas, .. } = detail;
+    let write = |name: &str, columns: Vec<(&str, Column)>| {
+        analysis::write_table(columns, &dir.join(format!("{name}.{}", format.extension())), format)
+    };
+    let columns = vec![
+        ("request_id", Column::Int(requests.iter().map(|r| r.request_id.into()).collect())),
+        ("arrived_at_s", Column::Float(requests.iter().map(|r| r.arrived_at_s).collect())),
+        ("prefill_tokens", Column::Int(requests.iter().map(|r| r.prefill_tokens.into()).collect())),
+        ("decode_tokens", Column::Int(requests.iter().map(|r| r.decode_tokens.into()).collect())),
+        ("replica_id", Column::OptionalInt(requests.iter().map(|r| r.replica_id.map(Into::into)).collect())),
+        ("scheduled_at_s", Column::OptionalFloat(requests.iter().map(|r| r.scheduled_at_s).collect())),
+        ("first_token_at_s", Column::OptionalFloat(requests.iter().map(|r| r.first_token_at_s).collect())),
+        ("completed_at_s", Column::OptionalFloat(requests.iter().map(|r| r.completed_at_s).collect())),
+        ("restarts", Column::Int(requests.iter().map(|r| r.restarts.into()).collect())),
+    ];
+    write("requests", columns)?;
+    let columns = vec![
+        ("batch_id", Column::Int(batches.iter().map(|b| b.batch_id as i64).collect())),
+        ("replica_id", Column::Int(batches.iter().map(|b| b.replica_id.into()).collect())),
+        ("scheduled_at_s", Column::Float(batches.iter().map(|b| b.scheduled_at_s).collect())),
+        ("completed_at_s", Column::Float(batches.iter().map(|b| b.completed_at_s).collect())),
+        ("num_requests", Column::Int(batches.iter().map(|b| b.num_requests.into()).collect())),
+        ("prefill_tokens", Column::Int(batches.iter().map(|b| b.prefill_tokens as i64).collect())),
+        ("decode_tokens", Column::Int(batches.iter().map(|b| b.decode_tokens as i64).collect())),
+    ];
+    write("batches", columns)?;
+    let columns = vec![
+        ("time_s", Column::Float(replicas.iter().map(|r| r.time_s).collect())),
+        ("num_replicas", Column::Int(replicas.iter().map(|r| r.num_replicas.into()).collect())),
+        ("num_draining", Column::Int(replicas.iter().map(|r| r.num_draining.into()).collect())),
+        ("cost_per_hour_usd", Column::Float(replicas.iter().map(|r| r.cost_per_hour_usd).collect())),
+    ];
+    write("replicas", columns)
+}
+
+/// Rebuilds everything derived in a results directory; what to tell on the terminal.
+pub fn build_report(dir: &Path) -> Result<String> {
+    Ok(report::build(dir)?.to_string())
+}

@@ -1,0 +1,18 @@
+//! Tables, fronts and reports: the feature `report`, or one clear error without it. The only place that asks which.
+
+#[cfg(not(feature = "report"))]
+mod disabled;
+#[cfg(feature = "report")]
+mod enabled;
+
+#[cfg(not(feature = "report"))]
+pub use disabled::*;
+#[cfg(feature = "report")]
+pub use enabled::*;
+
+/// File format of a run's detail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    Csv,
+    Parquet,
+}

@@ -1,0 +1,69 @@
+//! Least KV use: each request to the replica with the fewest KV blocks in use, as far as the router knows.
+//!
+//! Replicas report at every scrape, as in llm-d's endpoint picker; until the next report the router adds the prompts it has sent since.
+//! The signal is at most one scrape interval old. Ties go to the lowest id.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::min_tree::MinTree;
+use super::{GlobalScheduler, RouterSettings, Target};
+use crate::settings::Faults;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LeastKvSettings {
+    /// How often replicas report their KV use.
+    pub scrape_interval_s: f64,
+}
+
+impl Default for LeastKvSettings {
+    fn default() -> Self {
+        Self { scrape_interval_s: 1.0 }
+    }
+}
+
+impl RouterSettings for LeastKvSettings {
+    fn check(&self, faults: &mut Faults) {
+        faults.positive("scrape_interval_s", self.scrape_interval_s);
+    }
+
+    fn build(&self, _seed: u64, block_size_tokens: u32) -> Box<dyn GlobalScheduler> {
+        Box::new(LeastKv { tree: MinTree::default(), block_size_tokens, scrape_interval_s: self.scrape_interval_s })
+    }
+}
+
+#[derive(Debug)]
+struct LeastKv {
+    tree: MinTree,
+    block_size_tokens: u32,
+    scrape_interval_s: f64,
+}
+
+impl GlobalScheduler for LeastKv {
+    fn add(&mut self, target: Target) {
+        self.tree.set(target.lane, Some((0, target.id)));
+    }
+
+    fn remove(&mut self, target: Target) {
+        self.tree.set(target.lane, None);
+    }
+
+    fn route(&mut self, prefill_tokens: u32) -> Option<Target> {
+        let (lane, blocks, id) = self.tree.min()?;
+        self.tree.set(lane, Some((blocks.saturating_add(prefill_tokens.div_ceil(self.block_size_tokens)), id)));
+        Some(Target { lane, id })
+    }
+
+    fn choose_drain(&self) -> Option<Target> {
+        self.tree.min().map(|(lane, _, id)| Target { lane, id })
+    }
+
+    fn scrape_interval_s(&self) -> Option<f64> {
+        Some(self.scrape_interval_s)
+    }
+
+    fn report_kv(&mut self, target: Target, used_blocks: u32) {
+        self.tree.set(target.lane, Some((used_blocks, target.id)));
+    }
+}

@@ -1,0 +1,52 @@
+//! Join the shortest queue, measured in tokens: each request to the replica whose unfinished requests have the shortest prompts in all,
+//! ties to the lowest id.
+//!
+//! Source: "token JSQ" of splitwise-sim (Patel et al., ISCA 2024), which counts outputs as well; their lengths cannot be known.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::min_tree::MinTree;
+use super::{GlobalScheduler, Load, RouterSettings, Target};
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LeastTokensSettings {}
+
+impl RouterSettings for LeastTokensSettings {
+    fn build(&self, _seed: u64, _block_size_tokens: u32) -> Box<dyn GlobalScheduler> {
+        Box::new(LeastTokens::default())
+    }
+}
+
+#[derive(Debug, Default)]
+struct LeastTokens {
+    tree: MinTree,
+}
+
+impl GlobalScheduler for LeastTokens {
+    fn add(&mut self, target: Target) {
+        self.tree.set(target.lane, Some((0, target.id)));
+    }
+
+    fn remove(&mut self, target: Target) {
+        self.tree.set(target.lane, None);
+    }
+
+    fn route(&mut self, _prefill_tokens: u32) -> Option<Target> {
+        self.choose_drain()
+    }
+
+    fn choose_drain(&self) -> Option<Target> {
+        self.tree.min().map(|(lane, _, id)| Target { lane, id })
+    }
+
+    fn observes_load(&self) -> bool {
+        true
+    }
+
+    fn set_load(&mut self, target: Target, load: Load) {
+        let tokens = u32::try_from(load.prefill_tokens).unwrap_or(u32::MAX);
+        self.tree.set(target.lane, Some((tokens, target.id)));
+    }
+}

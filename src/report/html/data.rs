@@ -1,0 +1,203 @@
+//! The runs as the page's script reads them: a column is `{"name", "kind"}` with `const` (the same everywhere), `dict` and `codes`
+//! (few distinct values), or `values`. Rows of fronts and curves are numbered as the embedded columns.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use super::curves;
+use crate::analysis::scores::Run;
+use crate::analysis::table::Cells;
+use crate::report::names::{counted, label};
+use crate::report::palette::look;
+use crate::report::study::Study;
+
+/// Bytes of JSON that the data may take: the page stays below 5 MB.
+const BUDGET: usize = 4_600_000;
+/// Bytes of that for columns; the rest is for curves.
+const COLUMNS_BUDGET: usize = 3_200_000;
+/// Runs embedded. Beyond, all of the fronts and an even choice of the others.
+const MAX_RUNS: usize = 20_000;
+/// Texts with at most this many values become a filter.
+const MAX_FILTER_VALUES: usize = 12;
+
+pub struct Data {
+    pub json: Value,
+    /// What was left out or rounded, in sentences.
+    pub notes: Vec<String>,
+}
+
+pub fn of(study: &Study) -> Result<Data> {
+    let mut notes = vec!["Metrics on this page are rounded to 5 significant digits; runs.parquet holds them in full.".to_owned()];
+    let rows = embedded_rows(study);
+    if rows.len() < study.run_ids.len() {
+        let (some, all) = (counted(rows.len(), "run"), counted(study.run_ids.len(), "run"));
+        notes.push(format!("The charts and the table of this page hold {some} of {all}: every front, and an even choice of the others."));
+    }
+    let (columns, dropped) = columns(study, &rows)?;
+    if !dropped.is_empty() {
+        notes.push(format!("To keep this page small it leaves out {}; runs.parquet holds all metrics.", dropped.join(", ")));
+    }
+    let number = rows.iter().enumerate().map(|(k, &row)| (row, k)).collect::<BTreeMap<_, _>>();
+    let fronts = study.analysis.fronts.iter().map(|front| {
+        let rows = front.rows.iter().map(|row| number[row]).collect::<Vec<_>>();
+        json!({ "w": front.workload, "f": front.family, "seed": front.seed, "rows": rows })
+    });
+    let fronts = Value::Array(fronts.collect());
+    let curves = curves::of(study, &number, BUDGET.saturating_sub(size(&columns) + size(&fronts)));
+    if curves.left_out > 0 {
+        notes.push(format!(
+            "To keep this page small the curves of {} on fronts were left out; series.parquet holds them.",
+            counted(curves.left_out, "run")
+        ));
+    }
+    let families = study.analysis.families.iter().enumerate().map(|(k, family)| {
+        let look = look(k);
+        json!({ "label": family.label, "colour": look.hex(), "marker": look.marker_name })
+    });
+    let workloads = study.analysis.workloads.iter().enumerate().map(|(w, workload)| {
+        let reference = workload.reference.map(|reference| [reference.cost, reference.latency]);
+        let ranked = study.analysis.scores_of(w).map(|score| score.family).collect::<Vec<_>>();
+        json!({ "name": workload.name, "reference": reference, "ranked": ranked })
+    });
+    let (latency, cost) = study.objectives();
+    let json = json!({
+        "latency": { "column": latency, "label": label(latency) },
+        "cost": { "column": cost, "label": label(cost) },
+        "reference_given": study.analysis.reference_given,
+        "families": families.collect::<Vec<_>>(),
+        "workloads": workloads.collect::<Vec<_>>(),
+        "rows": rows.len(),
+        "columns": columns,
+        "varied": study.varied,
+        "filters": filters(study)?,
+        "fronts": fronts,
+        "pool": curves.pool,
+        "curves": curves.runs,
+    });
+    Ok(Data { json, notes })
+}
+
+fn size(json: &Value) -> usize {
+    json.to_string().len()
+}
+
+fn embedded_rows(study: &Study) -> Vec<usize> {
+    let all = study.run_ids.len();
+    if all <= MAX_RUNS {
+        return (0..all).collect();
+    }
+    let every = all.div_ceil(MAX_RUNS);
+    let mut rows =
+        study.analysis.fronts.iter().flat_map(|front| front.rows.iter().copied()).chain((0..all).step_by(every)).collect::<Vec<_>>();
+    rows.sort_unstable();
+    rows.dedup();
+    rows
+}
+
+/// The columns, and the names of metrics for which there was no room.
+fn columns(study: &Study, rows: &[usize]) -> Result<(Value, Vec<String>)> {
+    let runs = &study.analysis.runs;
+    let numbered = |name: &str, names: Vec<&str>, code: fn(&Run) -> usize| {
+        // By number, so that scripts and fronts name workloads and families alike.
+        json!({ "name": name, "kind": "id", "dict": names, "codes": rows.iter().map(|&row| code(&runs[row])).collect::<Vec<_>>() })
+    };
+    let workloads = study.analysis.workloads.iter().map(|workload| workload.name.as_str()).collect();
+    let families = study.analysis.families.iter().map(|family| family.label.as_str()).collect();
+    let mut columns = vec![numbered("workload", workloads, |run| run.workload), numbered("family", families, |run| run.family)];
+    let (latency, cost) = study.objectives();
+    let mut metrics = Vec::new();
+    for column in study.runs.columns() {
+        let name = column.name().as_str();
+        let cells = Cells::of(column)?;
+        match name {
+            "workload" | "family" => {}
+            "run_id" | "seed" | "status" | "error" => columns.push(encoded(name, "id", &cells, rows)),
+            _ if study.manifest.setting_columns.iter().any(|setting| setting == name) => {
+                columns.push(encoded(name, "setting", &cells, rows))
+            }
+            _ if name == latency || name == cost => columns.push(encoded(name, "metric", &cells, rows)),
+            _ if cells.is_numeric() => metrics.push((name, cells)),
+            _ => {}
+        }
+    }
+    let mut used = columns.iter().map(size).sum::<usize>();
+    let mut dropped = Vec::new();
+    for (name, cells) in metrics {
+        let column = encoded(name, "metric", &cells, rows);
+        let size = size(&column);
+        if used + size > COLUMNS_BUDGET {
+            dropped.push(name.to_owned());
+        } else {
+            used += size;
+            columns.push(column);
+        }
+    }
+    Ok((Value::Array(columns), dropped))
+}
+
+fn encoded(name: &str, kind: &str, cells: &Cells, rows: &[usize]) -> Value {
+    let values = rows.iter().map(|&row| value(cells, row, kind == "metric")).collect::<Vec<_>>();
+    let texts = values.iter().map(Value::to_string).collect::<Vec<_>>();
+    let mut counts: BTreeMap<&str, (usize, &Value)> = BTreeMap::new();
+    for (text, value) in texts.iter().zip(&values) {
+        counts.entry(text).or_insert((0, value)).0 += 1;
+    }
+    if counts.len() == 1 {
+        return json!({ "name": name, "kind": kind, "const": values[0] });
+    }
+    if counts.len() * 4 > values.len() {
+        return json!({ "name": name, "kind": kind, "values": values });
+    }
+    // The commonest value gets the shortest code: that is often null, a setting of other families.
+    let mut dict = counts.into_iter().collect::<Vec<_>>();
+    dict.sort_by_key(|(_, (count, _))| std::cmp::Reverse(*count));
+    let codes = dict.iter().enumerate().map(|(code, (text, _))| (*text, code)).collect::<BTreeMap<_, _>>();
+    json!({
+        "name": name, "kind": kind, "dict": dict.iter().map(|(_, (_, value))| value).collect::<Vec<_>>(),
+        "codes": texts.iter().map(|text| codes[text.as_str()]).collect::<Vec<_>>(),
+    })
+}
+
+fn value(cells: &Cells, row: usize, round: bool) -> Value {
+    match cells {
+        Cells::Float(values) => values.get(row).map_or(Value::Null, |value| if round { rounded(value, 5) } else { json!(value) }),
+        Cells::Int(values) => json!(values.get(row)),
+        Cells::Text(values) => json!(values.get(row)),
+        Cells::Bool(values) => json!(values.get(row)),
+    }
+}
+
+/// `value` to a number of significant digits, in the fewest characters; null when not finite.
+pub fn rounded(value: f64, digits: usize) -> Value {
+    let short = format!("{value:.*e}", digits - 1).parse::<f64>().unwrap_or(value);
+    if short.is_finite() && short.fract() == 0.0 && short.abs() < 1e15 { json!(short as i64) } else { json!(short) }
+}
+
+/// Settings worth a filter: a few texts, the same question for every family.
+fn filters(study: &Study) -> Result<Vec<&str>> {
+    let mut filters = Vec::new();
+    for name in &study.varied {
+        let cells = Cells::named(&study.runs, name)?;
+        let Cells::Text(texts) = cells else { continue };
+        let mut values = texts.iter().collect::<Vec<_>>();
+        values.sort_unstable();
+        values.dedup();
+        if (2..=MAX_FILTER_VALUES).contains(&values.len()) && values.iter().all(Option::is_some) {
+            filters.push(name.as_str());
+        }
+    }
+    Ok(filters)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_short() {
+        let shown = [0.123_456_7, 126_000.0, 35.841_23, 1.5e-7, f64::NAN, 0.0].map(|value| rounded(value, 5).to_string());
+        assert_eq!(shown, ["0.12346", "126000", "35.841", "1.5e-7", "null", "0"]);
+    }
+}

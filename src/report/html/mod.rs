@@ -1,0 +1,162 @@
+//! `report.html`: one file that needs no network, interactive, the tables readable without scripts too.
+//!
+//! The page is a template filled here; its charts draw [`data`], embedded as JSON, with the vendored uPlot (MIT, see `assets/`).
+
+mod curves;
+mod data;
+
+use anyhow::{Context, Result};
+use minijinja::Environment;
+use serde_json::{Value, json};
+
+use super::names::{counted, grouped, label, label_within, quantity, short_setting, significant};
+use super::palette::look;
+use super::study::Study;
+use super::terminal::plus_minus;
+use crate::analysis::effects::Strength;
+
+const TEMPLATE: &str = include_str!("../assets/report.html");
+const STYLE: &str = include_str!("../assets/report.css");
+const SCRIPT: &str = include_str!("../assets/report.js");
+const UPLOT_STYLE: &str = include_str!("../assets/uPlot.min.css");
+const UPLOT_SCRIPT: &str = include_str!("../assets/uPlot.iife.min.js");
+
+/// Failed runs listed one by one.
+const MAX_FAILURES: usize = 200;
+/// Effects listed per workload.
+const MAX_EFFECTS: usize = 12;
+
+/// The whole page.
+pub fn page(study: &Study) -> Result<String> {
+    let (latency, cost) = study.objectives();
+    let data = data::of(study)?;
+    let failures = study.failures()?;
+    let mut environment = Environment::new();
+    environment.add_template("report.html", TEMPLATE)?; // by this ending minijinja escapes what it fills in
+    let manifest = &study.manifest;
+    let axes = manifest.axes.iter().map(|axis| {
+        let values = axis.values.iter().map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned)).collect::<Vec<_>>();
+        json!({ "path": axis.path, "count": values.len(), "values": values.join(", ") })
+    });
+    let workloads = manifest.workloads.iter().map(|workload| {
+        json!({
+            "name": workload.name, "seed": workload.seed, "requests": grouped(workload.requests as u64),
+            "prefill_tokens": grouped(workload.prefill_tokens), "decode_tokens": grouped(workload.decode_tokens),
+            "duration": significant(workload.duration_s, 6), "fingerprint": workload.fingerprint.chars().take(12).collect::<String>(),
+        })
+    });
+    let listed = failures.iter().take(MAX_FAILURES).map(|(row, reason)| {
+        let run = study.analysis.runs[*row];
+        json!({
+            "run_id": study.run_ids[*row], "workload": study.analysis.workloads[run.workload].name,
+            "family": study.analysis.label(run.family), "seed": run.seed, "settings": study.describe(*row), "reason": reason,
+        })
+    });
+    let page = environment.get_template("report.html")?.render(minijinja::value::Serde(json!({
+        "style": STYLE,
+        "script": SCRIPT,
+        "uplot_style": UPLOT_STYLE,
+        "uplot_script": UPLOT_SCRIPT,
+        "data": embeddable(&data.json),
+        "name": manifest.name,
+        "question": format!("Which policy, at which setting, buys the lowest {} for the lowest {}?", label_within(latency), label_within(cost)),
+        "runs": counted(study.analysis.runs.len(), "run"),
+        "failed": failures.len(),
+        "seeds": counted(study.seeds().len(), "seed"),
+        "scores": scores(study),
+        "reference_given": study.analysis.reference_given,
+        "agree": study.analysis.scores.iter().all(|score| score.agree),
+        "several_seeds": study.seeds().len() > 1,
+        "latency": label(latency),
+        "cost": label(cost),
+        "effects": effects(study),
+        "axes": axes.collect::<Vec<_>>(),
+        "workloads": workloads.collect::<Vec<_>>(),
+        "hardware": manifest.hardware,
+        "version": manifest.scalefront_version,
+        "results_version": manifest.results_version,
+        "command": manifest.command,
+        "grid": serde_json::to_string_pretty(&manifest.grid)?,
+        "timings": format!(
+            "{} in {} s on {} ({} runs/s, {} requests/s), finished {}",
+            counted(manifest.runs_planned, "run"),
+            significant(manifest.timings.wall_s, 4),
+            counted(manifest.timings.threads, "thread"),
+            significant(manifest.timings.runs_per_s, 4),
+            significant(manifest.timings.requests_per_s, 4),
+            manifest.timings.finished_at,
+        ),
+        "failures": listed.collect::<Vec<_>>(),
+        "failures_left_out": failures.len().saturating_sub(MAX_FAILURES),
+        "notes": data.notes,
+    })));
+    page.context("the page's template does not render")
+}
+
+/// JSON that can stand inside a script element: it cannot end the element, nor open a comment.
+fn embeddable(json: &Value) -> String {
+    json.to_string().replace('<', "\\u003c").replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029")
+}
+
+fn scores(study: &Study) -> Vec<Value> {
+    let (latency, cost) = study.objectives();
+    let highest = |workload| study.analysis.scores_of(workload).filter_map(|score| score.hv_exact).map(|hv| hv.mean).fold(0.0, f64::max);
+    let row = |score: &crate::analysis::scores::Score| {
+        let best = study.first_front(score).map(|(_, highlights)| {
+            let point = study.analysis.point(highlights.balanced);
+            json!({ "cost": quantity(point.cost, cost), "latency": quantity(point.latency, latency), "settings": study.describe(highlights.balanced) })
+        });
+        let look = look(score.family);
+        json!({
+            "family": study.analysis.label(score.family), "colour": look.hex(), "marker": look.marker_name,
+            "hv_exact": plus_minus(score.hv_exact), "hv_lab": plus_minus(score.hv_lab), "agree": score.agree,
+            "bar_percent": score.hv_exact.map_or(0.0, |hv| (hv.mean / highest(score.workload).max(f64::MIN_POSITIVE) * 1000.0).round() / 10.0),
+            "points": score.front_points, "runs": score.runs, "failed": score.failed, "best": best,
+        })
+    };
+    let workload = |(number, workload): (usize, &crate::analysis::scores::Workload)| {
+        let reference = workload.reference.map(|r| format!("{}, {}", quantity(r.cost, cost), quantity(r.latency, latency)));
+        let families = study.analysis.scores_of(number).map(row).collect::<Vec<_>>();
+        json!({ "name": workload.name, "reference": reference, "families": families })
+    };
+    study.analysis.workloads.iter().enumerate().map(workload).collect()
+}
+
+fn effects(study: &Study) -> Vec<Value> {
+    let strength = |strength: &Strength| {
+        json!({
+            "ratio": significant(strength.ratio, 3), "best": strength.best,
+            "explained": strength.explained.map(|share| (share * 100.0).round()),
+        })
+    };
+    let of = |workload: usize| {
+        let effects = study.effects.iter().filter(move |effect| effect.workload == workload).take(MAX_EFFECTS);
+        let rows = effects.map(|effect| {
+            let shown = effect.values.iter().take(6).map(String::as_str).collect::<Vec<_>>().join(", ");
+            let more = if effect.values.len() > 6 { format!(", … ({} values)", effect.values.len()) } else { String::new() };
+            json!({
+                "setting": short_setting(&effect.setting), "within": effect.family.map(|family| study.analysis.label(family)),
+                "values": shown + &more, "runs": effect.runs, "latency": strength(&effect.latency), "cost": strength(&effect.cost),
+            })
+        });
+        json!({ "name": study.analysis.workloads[workload].name, "rows": rows.collect::<Vec<_>>() })
+    };
+    (0..study.analysis.workloads.len()).map(of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_cannot_leave_its_element() {
+        let text = embeddable(&json!({ "name": "</script><!--\u{2028}" }));
+        assert!(!text.contains('<') && !text.contains('\u{2028}'));
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["name"], "</script><!--\u{2028}");
+    }
+
+    #[test]
+    fn the_vendored_script_cannot_end_its_element() {
+        assert!(!UPLOT_SCRIPT.contains("</script") && !SCRIPT.contains("</script"));
+    }
+}

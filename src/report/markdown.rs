@@ -1,0 +1,160 @@
+//! `summary.md`: the result in a form that pastes into an issue or a paper.
+
+use std::fmt::Write;
+
+use super::names::{counted, grouped, label, label_within, markdown as escape, quantity, significant};
+use super::plots::Plots;
+use super::study::Study;
+use super::terminal::plus_minus;
+
+/// Effects listed per workload.
+const MAX_EFFECTS: usize = 6;
+/// Reasons of failure listed.
+const MAX_FAILURES: usize = 10;
+
+pub fn summary(study: &Study, plots: &Plots) -> String {
+    let mut out = String::new();
+    write_summary(study, plots, &mut out).expect("writing to a string does not fail");
+    out
+}
+
+fn write_summary(study: &Study, plots: &Plots, out: &mut String) -> std::fmt::Result {
+    let (manifest, analysis) = (&study.manifest, &study.analysis);
+    let (latency, cost) = study.objectives();
+    let failed = analysis.runs.iter().filter(|run| !run.ok).count();
+    writeln!(out, "# {}\n", escape(&manifest.name))?;
+    writeln!(
+        out,
+        "Which policy, at which setting, buys the lowest {} for the lowest {}? {}, {} failed, {}.\n",
+        escape(&label_within(latency)),
+        escape(&label_within(cost)),
+        counted(analysis.runs.len(), "run"),
+        failed,
+        counted(study.seeds().len(), "seed"),
+    )?;
+    for (number, workload) in analysis.workloads.iter().enumerate() {
+        writeln!(out, "## Workload {}\n", escape(&workload.name))?;
+        if let Some(summary) = manifest.workloads.iter().find(|summary| summary.name == workload.name) {
+            writeln!(
+                out,
+                "{}, {} prefill and {} decode tokens, {} s (seed {}).\n",
+                counted(summary.requests, "request"),
+                grouped(summary.prefill_tokens),
+                grouped(summary.decode_tokens),
+                significant(summary.duration_s, 5),
+                summary.seed
+            )?;
+        }
+        write_scores(study, number, out)?;
+        if let Some(stem) = plots.front.get(number).and_then(Option::as_ref) {
+            writeln!(out, "![Front of {}](plots/{stem}.png)\n", escape(&workload.name))?;
+        }
+        write_best(study, number, out)?;
+        write_effects(study, number, out)?;
+    }
+    if analysis.scores.iter().any(|score| !score.agree) {
+        writeln!(out, "**`hv_lab` and `hv_exact` disagree on a front above: see `hypervolume.csv`.**\n")?;
+    }
+    write_failures(study, out)?;
+    writeln!(out, "## How this was made\n")?;
+    writeln!(out, "Scalefront {} (results version {}).\n", escape(&manifest.scalefront_version), manifest.results_version)?;
+    for line in &manifest.hardware {
+        writeln!(out, "- {}", escape(line))?;
+    }
+    // A fence longer than any run of backticks inside cannot be closed by the command.
+    writeln!(out, "\n~~~~~~sh\n{}\n~~~~~~", manifest.command.replace("~~~~~~", ""))
+}
+
+fn write_scores(study: &Study, workload: usize, out: &mut String) -> std::fmt::Result {
+    let analysis = &study.analysis;
+    let (latency, cost) = study.objectives();
+    match analysis.reference(workload) {
+        Some(reference) => writeln!(
+            out,
+            "Hypervolume: share of the box up to {} and {} ({}) that the front dominates; mean ± 95 % interval over seeds where there \
+             are several. `hv_lab` is the lab's formula on the same front.\n",
+            escape(&quantity(reference.latency, latency)),
+            escape(&quantity(reference.cost, cost)),
+            if analysis.reference_given {
+                "the grid's reference point"
+            } else {
+                "the worst values of this workload: compare within this sweep only"
+            },
+        )?,
+        None => writeln!(out, "No hypervolume: no run succeeded with a positive latency and cost.\n")?,
+    }
+    writeln!(out, "| family | hv_exact | hv_lab | front points | runs | failed |\n|---|---|---|---|---|---|")?;
+    for score in analysis.scores_of(workload) {
+        let family = escape(analysis.label(score.family));
+        let (exact, lab) = (plus_minus(score.hv_exact), plus_minus(score.hv_lab));
+        writeln!(out, "| {family} | {exact} | {lab} | {} | {} | {} |", score.front_points, score.runs, score.failed)?;
+    }
+    writeln!(out)
+}
+
+fn write_best(study: &Study, workload: usize, out: &mut String) -> std::fmt::Result {
+    let (latency, cost) = study.objectives();
+    writeln!(out, "Best points of each front (lowest seed; inside the reference box where any is):\n")?;
+    writeln!(out, "| family | point | {} | {} | settings |\n|---|---|---|---|---|", escape(&label(cost)), escape(&label(latency)))?;
+    for score in study.analysis.scores_of(workload) {
+        let Some((_, highlights)) = study.first_front(score) else { continue };
+        let family = escape(study.analysis.label(score.family));
+        let mut named = Vec::new();
+        for (what, row) in [("best compromise", highlights.balanced), ("cheapest", highlights.cheapest), ("fastest", highlights.fastest)] {
+            if named.contains(&row) {
+                continue;
+            }
+            named.push(row);
+            let point = study.analysis.point(row);
+            let (cost, latency) = (significant(point.cost, 4), significant(point.latency, 4));
+            writeln!(out, "| {family} | {what} | {cost} | {latency} | {} |", escape(&study.describe(row)))?;
+        }
+    }
+    writeln!(out)
+}
+
+fn write_effects(study: &Study, workload: usize, out: &mut String) -> std::fmt::Result {
+    let effects = study.effects.iter().filter(|effect| effect.workload == workload).take(MAX_EFFECTS).collect::<Vec<_>>();
+    if effects.is_empty() {
+        return Ok(());
+    }
+    let (latency, cost) = study.objectives();
+    writeln!(
+        out,
+        "Settings that matter most (largest over smallest geometric mean of the runs with one value; in brackets the share of the \
+         variance of the logarithm that lies between the values):\n"
+    )?;
+    writeln!(out, "| setting | within | values | {} | {} |\n|---|---|---|---|---|", escape(latency), escape(cost))?;
+    for effect in effects {
+        let strength = |strength: &crate::analysis::effects::Strength| {
+            let explained = strength.explained.map_or(String::new(), |share| format!(" ({:.0} %)", share * 100.0));
+            format!("× {}{explained}", significant(strength.ratio, 3))
+        };
+        let within = effect.family.map_or("all runs".to_owned(), |family| escape(study.analysis.label(family)));
+        let (latency, cost) = (strength(&effect.latency), strength(&effect.cost));
+        writeln!(out, "| {} | {within} | {} | {latency} | {cost} |", escape(&effect.setting), effect.values.len())?;
+    }
+    writeln!(out)
+}
+
+fn write_failures(study: &Study, out: &mut String) -> std::fmt::Result {
+    let Ok(failures) = study.failures() else { return Ok(()) };
+    if failures.is_empty() {
+        return Ok(());
+    }
+    let mut reasons: Vec<(&str, usize)> = Vec::new();
+    for (_, reason) in &failures {
+        match reasons.iter_mut().find(|(known, _)| known == reason) {
+            Some((_, count)) => *count += 1,
+            None => reasons.push((reason, 1)),
+        }
+    }
+    writeln!(out, "## Failed runs\n")?;
+    for (reason, count) in reasons.iter().take(MAX_FAILURES) {
+        writeln!(out, "- {count} × {}", escape(reason))?;
+    }
+    if reasons.len() > MAX_FAILURES {
+        writeln!(out, "- and {} in `runs.parquet`", counted(reasons.len() - MAX_FAILURES, "more reason"))?;
+    }
+    writeln!(out)
+}

@@ -1,0 +1,203 @@
+//! Curves of single runs on the front: replicas over time, latency distribution, and the arrivals they answer.
+
+use anyhow::Result;
+
+use super::axis::{Axis, time_unit};
+use super::figure::{Anchor, FAINT_INK, Figure, INK, Line, Panel, SMALL_TEXT, TEXT, colour, draw};
+use super::{MAX_FAMILIES, SIZE};
+use crate::analysis::scores::Score;
+use crate::analysis::series::Points;
+use crate::report::names::quantity;
+use crate::report::palette::look;
+use crate::report::study::Study;
+
+/// Panels of the replicas' figure.
+const MAX_PANELS: usize = 5;
+/// Points of a curve in a figure; more are thinned, keeping extremes.
+const MAX_POINTS: usize = 1_500;
+/// Left end of panels and titles.
+const LEFT: f64 = 84.0;
+
+/// The replicas of the cheapest, the most balanced and the fastest run on each family's front, one panel a family.
+pub fn replicas(study: &Study, workload: usize) -> Result<Option<String>> {
+    let scores = study.analysis.scores_of(workload).filter(|score| !chosen(study, score).is_empty()).collect::<Vec<_>>();
+    let shown = &scores[..scores.len().min(MAX_PANELS)];
+    let curves = || shown.iter().flat_map(|score| chosen(study, score)).map(|chosen| chosen.curve);
+    let end_s = curves().flat_map(|points| points.last()).map(|point| point.0).fold(0.0, f64::max);
+    let most = curves().flatten().map(|point| point.1).fold(1.0, f64::max);
+    if shown.is_empty() {
+        return Ok(None);
+    }
+    let (divisor, unit) = time_unit(end_s);
+    let height = 150.0;
+    let size = (SIZE.0, 104 + (height as i32 + 14) * shown.len() as i32);
+    let svg = draw(size, |figure| {
+        title(figure, study, workload, "replicas over time")?;
+        for (k, score) in shown.iter().enumerate() {
+            let top = 40.0 + (height + 14.0) * k as f64;
+            let last = k + 1 == shown.len();
+            let x = Axis::linear(format!("Time ({unit})"), 0.0, end_s / divisor);
+            let panel = Panel::new(figure, [LEFT, top, 560.0, top + height], x, Axis::linear("Replicas", 0.0, most * 1.08), last)?;
+            family_name(figure, study, score, 576.0, top + 10.0, 216.0)?;
+            for (n, chosen) in chosen(study, score).iter().enumerate() {
+                let line = Line { colour: colour(look(score.family)), ..chosen.line };
+                panel.line(&steps(chosen.curve, divisor, end_s), line)?;
+                let y = top + 34.0 + 36.0 * n as f64;
+                figure.line(&[(576.0, y), (604.0, y)], line)?;
+                let (latency, cost) = study.objectives();
+                let point = study.analysis.point(chosen.row);
+                figure.text(chosen.what, (612.0, y), SMALL_TEXT, INK, Anchor::Left)?;
+                let point = format!("{}, {}", quantity(point.cost, cost), quantity(point.latency, latency));
+                figure.text(&figure.fit(&point, 11.5, 180.0)?, (612.0, y + 15.0), 11.5, FAINT_INK, Anchor::Left)?;
+            }
+            panel.finish()?;
+        }
+        if scores.len() > shown.len() {
+            let note = format!("and {} more families, in report.html", scores.len() - shown.len());
+            figure.text(&note, (LEFT, f64::from(size.1) - 14.0), SMALL_TEXT, FAINT_INK, Anchor::Left)?;
+        }
+        Ok(())
+    })?;
+    Ok(Some(svg))
+}
+
+/// The latency distribution of the most balanced run on each family's front.
+pub fn latency_cdf(study: &Study, workload: usize) -> Result<Option<String>> {
+    let curve = |score: &&Score| {
+        let row = study.first_front(score)?.1.balanced;
+        Some((row, study.curve(row, "e2e_cdf")?))
+    };
+    let scores = study.analysis.scores_of(workload).filter(|score| curve(score).is_some()).take(MAX_FAMILIES).collect::<Vec<_>>();
+    let values = scores.iter().filter_map(curve).flat_map(|(_, points)| points.iter().map(|point| point.0));
+    let (low, high) = values.filter(|&x| x > 0.0).fold((f64::INFINITY, 0.0), |(low, high): (f64, f64), x| (low.min(x), high.max(x)));
+    if scores.is_empty() || low > high {
+        return Ok(None);
+    }
+    let text = "End-to-end latency of a request (s)";
+    let x = if high > low * 10.0 { Axis::log_beyond(1.0, text, low / 1.1, high * 1.05) } else { Axis::linear(text, 0.0, high * 1.05) };
+    let svg = draw(SIZE, |figure| {
+        title(figure, study, workload, "latency distribution, best compromise of each family")?;
+        let panel = Panel::new(figure, [LEFT, 40.0, 590.0, 410.0], x.clone(), Axis::linear("Fraction of requests", 0.0, 1.02), true)?;
+        panel.line(&[(x.low, 0.9), (x.high, 0.9)], Line { colour: FAINT_INK, opacity: 1.0, width: 1.0, dash: Some((4.0, 3.0)) })?;
+        figure.text("P90", (586.0, 410.0 - 370.0 * 0.9 / 1.02 + 10.0), SMALL_TEXT, FAINT_INK, Anchor::Right)?;
+        for (k, score) in scores.iter().enumerate() {
+            let Some((row, points)) = curve(score) else { continue };
+            let line = Line::solid(colour(look(score.family)), 2.0);
+            let stairs = stairs(&thinned(points), x.high);
+            panel.line(&stairs, line)?;
+            // The marker, at a height of its own, tells lines apart without their colour.
+            let height = 0.25 + 0.5 * k as f64 / scores.len() as f64;
+            if let Some(at) = points.iter().find(|point| point.1 >= height).and_then(|point| panel.at(point.0, height)) {
+                figure.marker(at, look(score.family), 5.2, 1.0, true)?;
+            }
+            let y = 48.0 + 52.0 * k as f64;
+            figure.line(&[(612.0, y), (640.0, y)], line)?;
+            family_name(figure, study, score, 619.0, y, 172.0)?;
+            let settings = study.describe(row);
+            let point = study.analysis.point(row);
+            let (latency, cost) = study.objectives();
+            let at = format!("{}, {}", quantity(point.cost, cost), quantity(point.latency, latency));
+            figure.text(&figure.fit(&at, 11.5, 145.0)?, (649.0, y + 15.0), 11.5, FAINT_INK, Anchor::Left)?;
+            figure.text(&figure.fit(&settings, 11.5, 145.0)?, (649.0, y + 29.0), 11.5, FAINT_INK, Anchor::Left)?;
+        }
+        panel.finish()
+    })?;
+    Ok(Some(svg))
+}
+
+/// The arrivals of a workload, one line a seed.
+pub fn arrival_rate(study: &Study, workload: usize) -> Result<Option<String>> {
+    let mut by_seed: Vec<(i64, &Points)> = Vec::new();
+    for front in study.analysis.fronts.iter().filter(|front| front.workload == workload) {
+        if by_seed.iter().all(|(seed, _)| *seed != front.seed)
+            && let Some(points) = front.rows.iter().find_map(|&row| study.curve(row, "arrival_rate_per_s"))
+        {
+            by_seed.push((front.seed, points));
+        }
+    }
+    by_seed.sort_by_key(|(seed, _)| *seed);
+    // A bin's rate holds until the next bin starts.
+    let width_s = |points: &Points| points.windows(2).last().map_or(1.0, |pair| pair[1].0 - pair[0].0);
+    let end_s = by_seed.iter().filter_map(|(_, points)| Some(points.last()?.0 + width_s(points))).fold(0.0, f64::max);
+    let most = by_seed.iter().flat_map(|(_, points)| points.iter()).map(|point| point.1).fold(0.0, f64::max);
+    if by_seed.is_empty() {
+        return Ok(None);
+    }
+    let (divisor, unit) = time_unit(end_s);
+    let svg = draw((SIZE.0, 320), |figure| {
+        title(figure, study, workload, "arrival rate")?;
+        let x = Axis::linear(format!("Time ({unit})"), 0.0, end_s / divisor);
+        let y = Axis::linear("Arrivals (requests/s)", 0.0, most * 1.08);
+        let panel = Panel::new(figure, [LEFT, 40.0, 770.0, 250.0], x, y, true)?;
+        for (k, (_, points)) in by_seed.iter().enumerate().rev() {
+            let line = if k == 0 { Line::solid(INK, 1.6) } else { Line { opacity: 0.35, ..Line::solid(INK, 0.9) } };
+            panel.line(&steps(points, divisor, end_s), line)?;
+        }
+        panel.finish()?;
+        if by_seed.len() > 1 {
+            let note = format!("bold: seed {} · thin: {} further seeds", by_seed[0].0, by_seed.len() - 1);
+            figure.text(&note, (LEFT, 306.0), SMALL_TEXT, FAINT_INK, Anchor::Left)?;
+        }
+        Ok(())
+    })?;
+    Ok(Some(svg))
+}
+
+struct Chosen<'a> {
+    row: usize,
+    what: &'static str,
+    line: Line,
+    curve: &'a Points,
+}
+
+fn chosen<'a>(study: &'a Study, score: &Score) -> Vec<Chosen<'a>> {
+    let Some((_, highlights)) = study.first_front(score) else { return Vec::new() };
+    let candidates = [
+        (highlights.balanced, "best compromise", Line::solid(INK, 2.2)),
+        (highlights.cheapest, "cheapest", Line { dash: Some((6.0, 3.5)), ..Line::solid(INK, 1.4) }),
+        (highlights.fastest, "fastest", Line { dash: Some((1.6, 2.2)), ..Line::solid(INK, 1.6) }),
+    ];
+    let mut chosen: Vec<Chosen> = Vec::new();
+    for (row, what, line) in candidates {
+        if let Some(curve) = study.curve(row, "num_replicas")
+            && chosen.iter().all(|chosen| chosen.row != row)
+        {
+            chosen.push(Chosen { row, what, line, curve });
+        }
+    }
+    chosen
+}
+
+fn title(figure: &Figure, study: &Study, workload: usize, what: &str) -> Result<()> {
+    let text = format!("{}: {what}", study.analysis.workloads[workload].name);
+    figure.text(&figure.fit(&text, 16.0, 700.0)?, (LEFT, 20.0), 16.0, INK, Anchor::Left)
+}
+
+fn family_name(figure: &Figure, study: &Study, score: &Score, x: f64, y: f64, width: f64) -> Result<()> {
+    figure.marker((x + 7.0, y), look(score.family), 5.2, 1.0, true)?;
+    let name = figure.fit(study.analysis.label(score.family), TEXT, width - 30.0)?;
+    figure.text(&name, (x + 30.0, y - 1.0), TEXT, INK, Anchor::Left)
+}
+
+/// A curve that keeps each value until the next, up to `end_s`, with time in units of `divisor` seconds.
+fn steps(points: &Points, divisor: f64, end_s: f64) -> Vec<(f64, f64)> {
+    stairs(&thinned(points), end_s).into_iter().map(|(x, y)| (x / divisor, y)).collect()
+}
+
+fn stairs(points: &[(f64, f64)], end: f64) -> Vec<(f64, f64)> {
+    let mut stairs: Vec<(f64, f64)> = Vec::new();
+    for &(x, y) in points {
+        if let Some(&(_, before)) = stairs.last() {
+            stairs.push((x, before));
+        }
+        stairs.push((x, y));
+    }
+    if let Some(&(x, y)) = stairs.last() {
+        stairs.push((end.max(x), y));
+    }
+    stairs
+}
+
+fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    crate::report::thin::thin(points, MAX_POINTS)
+}

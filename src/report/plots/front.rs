@@ -1,0 +1,190 @@
+//! The front of a workload: every run faint, each family's non-dominated runs as a staircase, the reference box shaded.
+
+use anyhow::Result;
+
+use super::axis::Axis;
+use super::figure::{Anchor, FAINT_INK, Figure, INK, Line, Panel, SMALL_TEXT, TEXT, colour, draw};
+use super::{MAX_FAMILIES, SIZE};
+use crate::analysis::front::{Point, compromise};
+use crate::analysis::scores::{Front, Score};
+use crate::report::names::{counted, label, quantity};
+use crate::report::palette::look;
+use crate::report::study::Study;
+
+/// A latency axis that spans more than this factor is logarithmic.
+const LOG_BEYOND: f64 = 15.0;
+/// Fronts with more points than this get smaller markers.
+const CROWDED: usize = 12;
+/// Without a reference point given, the latency axis ends at this multiple of the front's median.
+const BEYOND_MEDIAN: f64 = 4.0;
+
+pub fn plot(study: &Study, workload: usize) -> Result<String> {
+    let (x, y) = axes(study, workload);
+    draw(SIZE, |figure| {
+        let scores = study.analysis.scores_of(workload).collect::<Vec<_>>();
+        let shown = &scores[..scores.len().min(MAX_FAMILIES)];
+        let panel = Panel::new(figure, [84.0, 40.0, 590.0, 410.0], x.clone(), y.clone(), true)?;
+        if let Some(reference) = study.analysis.reference(workload) {
+            panel.fill_to(reference.cost, reference.latency, FAINT_INK, 0.09)?;
+        }
+        let outside = draw_runs(figure, &panel, study, workload, shown)?;
+        for score in shown.iter().rev() {
+            draw_fronts(figure, &panel, study, score)?;
+        }
+        if let Some(reference) = study.analysis.reference(workload) {
+            draw_reference(figure, &panel, Point { latency: reference.latency, cost: reference.cost })?;
+        }
+        panel.finish()?;
+        figure.text(&figure.fit(&study.analysis.workloads[workload].name, 16.0, 500.0)?, (84.0, 20.0), 16.0, INK, Anchor::Left)?;
+        draw_legend(figure, study, shown, scores.len())?;
+        let usable = study.analysis.runs.iter().filter(|run| run.workload == workload && run.point.is_some()).count();
+        let mut notes = vec![format!("faint: all {}", counted(usable, "run"))];
+        if outside > 0 {
+            notes.push(format!("{outside} outside the axes"));
+        }
+        match study.analysis.reference(workload) {
+            Some(reference) if !panel.contains(reference.cost, reference.latency) => {
+                let (latency, cost) = study.objectives();
+                notes.push(format!("reference {}, {}", quantity(reference.cost, cost), quantity(reference.latency, latency)));
+            }
+            Some(_) => notes.push("shaded: hypervolume box".to_owned()),
+            None => {}
+        }
+        if shown.iter().any(|score| score.seeds > 1) {
+            notes.push("thin: further seeds".to_owned());
+        }
+        let note = notes.join(" · ");
+        figure.text(&note, (84.0, 466.0), SMALL_TEXT, FAINT_INK, Anchor::Left)
+    })
+}
+
+/// Ranges that show the front and the reference point, not every unstable run.
+fn axes(study: &Study, workload: usize) -> (Axis, Axis) {
+    let analysis = &study.analysis;
+    let (latency, cost) = study.objectives();
+    let reference = analysis.reference(workload);
+    let all =
+        analysis.fronts.iter().filter(|front| front.workload == workload).flat_map(|front| &front.rows).map(|&row| analysis.point(row));
+    let all = all.collect::<Vec<_>>();
+    let inside = |point: &Point| reference.is_some_and(|reference| compromise(*point, reference) > 0.0);
+    // Where some front points lie in the box, those outside matter to no score and may be cut off.
+    let mut points: Vec<Point> = if all.iter().any(inside) { all.iter().copied().filter(inside).collect() } else { all };
+    let mut corner = reference.map(|reference| Point { latency: reference.latency, cost: reference.cost });
+    if let Some(corner) = corner.as_mut().filter(|_| !analysis.reference_given) {
+        // The worst run may be thousands of times slower than the front: the reference point then lies beyond the axes.
+        let mut latencies = points.iter().map(|point| point.latency).collect::<Vec<_>>();
+        latencies.sort_by(f64::total_cmp);
+        let usual = latencies.get(latencies.len() / 2).map_or(corner.latency, |median| median * BEYOND_MEDIAN);
+        corner.latency = corner.latency.min(usual);
+        points.retain(|point| point.latency <= corner.latency);
+    }
+    let range = |of: fn(&Point) -> f64| {
+        let values = points.iter().chain(&corner).map(of);
+        values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)))
+    };
+    let (cheapest, dearest) = range(|point| point.cost);
+    let (fastest, slowest) = range(|point| point.latency);
+    if points.is_empty() && corner.is_none() {
+        return (Axis::linear(label(cost), 0.0, 1.0), Axis::linear(label(latency), 0.0, 1.0));
+    }
+    let padding = (dearest - cheapest) * 0.08;
+    let low_cost = if cheapest > 0.4 * dearest { cheapest - padding } else { cheapest.min(0.0) };
+    let x = Axis::linear(label(cost), low_cost, dearest + padding.max(dearest.abs() * 0.02));
+    let y = if fastest > 0.0 && slowest > fastest * LOG_BEYOND {
+        Axis::log_beyond(1.0, label(latency), fastest / 1.4, slowest * 1.4)
+    } else {
+        Axis::linear(label(latency), fastest.min(0.0), slowest * 1.1)
+    };
+    (x, y)
+}
+
+/// Draws the runs and returns how many lie outside the axes.
+fn draw_runs(figure: &Figure, panel: &Panel, study: &Study, workload: usize, shown: &[&Score]) -> Result<usize> {
+    let mut outside = 0;
+    let mut drawn = std::collections::BTreeSet::new();
+    for run in study.analysis.runs.iter().filter(|run| run.workload == workload) {
+        let Some(point) = run.point else { continue };
+        let Some(at) = panel.at(point.cost, point.latency) else {
+            outside += 1;
+            continue;
+        };
+        // One marker for all runs of a family that would cover each other: a file of ten thousand runs stays small.
+        if drawn.insert((run.family, at.0.round() as i32, at.1.round() as i32)) {
+            let known = shown.iter().any(|score| score.family == run.family);
+            figure.marker(at, look(run.family), if known { 2.6 } else { 1.6 }, 0.28, false)?;
+        }
+    }
+    Ok(outside)
+}
+
+fn draw_fronts(figure: &Figure, panel: &Panel, study: &Study, score: &Score) -> Result<()> {
+    let look = look(score.family);
+    // The lowest seed last, so that it lies on top.
+    let fronts = study.analysis.fronts_of(score.workload, score.family).collect::<Vec<_>>();
+    for (k, front) in fronts.iter().enumerate().rev() {
+        let stairs = staircase(study, front, panel);
+        let (width, opacity) = if k == 0 { (2.0, 1.0) } else { (1.0, 0.55) };
+        let radius = if front.rows.len() > CROWDED { 3.6 } else { 5.2 };
+        panel.line(&stairs, Line { colour: colour(look), opacity, width, dash: None })?;
+        for &row in &front.rows {
+            let point = study.analysis.point(row);
+            if let Some(at) = panel.at(point.cost, point.latency) {
+                figure.marker(at, look, if k == 0 { radius } else { 0.6 * radius }, opacity, k == 0)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The border of what a front dominates, within its axes.
+fn staircase(study: &Study, front: &Front, panel: &Panel) -> Vec<(f64, f64)> {
+    let mut stairs: Vec<(f64, f64)> = Vec::new();
+    for &row in &front.rows {
+        let point = study.analysis.point(row);
+        let before = stairs.last().map_or(panel.y.high.max(point.latency), |last| last.1);
+        stairs.push((point.cost, before));
+        stairs.push((point.cost, point.latency));
+    }
+    if let Some(&(cost, latency)) = stairs.last() {
+        stairs.push((panel.x.high.max(cost), latency));
+    }
+    stairs
+}
+
+fn draw_reference(figure: &Figure, panel: &Panel, reference: Point) -> Result<()> {
+    let dashed = Line { colour: FAINT_INK, opacity: 1.0, width: 1.0, dash: Some((4.0, 3.0)) };
+    panel.line(&[(panel.x.low, reference.latency), (reference.cost, reference.latency), (reference.cost, panel.y.low)], dashed)?;
+    if let Some((x, y)) = panel.at(reference.cost, reference.latency) {
+        let ink = Line::solid(INK, 1.6);
+        figure.line(&[(x - 4.5, y - 4.5), (x + 4.5, y + 4.5)], ink)?;
+        figure.line(&[(x - 4.5, y + 4.5), (x + 4.5, y - 4.5)], ink)?;
+        figure.text("reference", (x - 8.0, y - 11.0), SMALL_TEXT, INK, Anchor::Right)?;
+    }
+    Ok(())
+}
+
+/// Beside the panel, best family first.
+fn draw_legend(figure: &Figure, study: &Study, shown: &[&Score], families: usize) -> Result<()> {
+    let (left, width) = (612.0, 176.0);
+    figure.text("Family, hypervolume", (left, 48.0), SMALL_TEXT, FAINT_INK, Anchor::Left)?;
+    for (k, score) in shown.iter().enumerate() {
+        let y = 74.0 + 38.0 * k as f64;
+        let look = look(score.family);
+        figure.line(&[(left, y), (left + 28.0, y)], Line::solid(colour(look), 2.0))?;
+        figure.marker((left + 14.0, y), look, 5.2, 1.0, true)?;
+        let name = figure.fit(study.analysis.label(score.family), TEXT, width - 36.0)?;
+        figure.text(&name, (left + 36.0, y - 1.0), TEXT, INK, Anchor::Left)?;
+        let hv = score.hv_exact.map_or("no usable run".to_owned(), |hv| match hv.interval {
+            None => format!("{:.3}", hv.mean),
+            Some((_, high)) => format!("{:.3} ± {:.3}", hv.mean, high - hv.mean),
+        });
+        figure.text(&hv, (left + 36.0, y + 15.0), SMALL_TEXT, FAINT_INK, Anchor::Left)?;
+    }
+    if families > shown.len() {
+        let text = format!("and {} more,", families - shown.len());
+        let y = 74.0 + 38.0 * shown.len() as f64;
+        figure.text(&text, (left, y), SMALL_TEXT, FAINT_INK, Anchor::Left)?;
+        figure.text("runs only", (left, y + 15.0), SMALL_TEXT, FAINT_INK, Anchor::Left)?;
+    }
+    Ok(())
+}

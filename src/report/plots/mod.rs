@@ -1,0 +1,75 @@
+//! The figures of a sweep: `plots/<kind>_<workload>.svg` and `.png`.
+
+mod axis;
+mod curves;
+mod figure;
+mod front;
+
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use rayon::prelude::*;
+
+use super::names::slug;
+use super::study::Study;
+use crate::sweep::store::write_atomically;
+
+/// Size of most figures in points; text in it stays legible at half of that.
+const SIZE: (i32, i32) = (800, 480);
+/// Workloads drawn; `report.html` shows all of them.
+pub const MAX_WORKLOADS: usize = 12;
+/// Families with a staircase and a legend, the best by hypervolume.
+const MAX_FAMILIES: usize = 8;
+
+const KINDS: [&str; 4] = ["front", "replicas", "arrival_rate", "latency_cdf"];
+
+/// What was drawn.
+pub struct Plots {
+    /// Per workload the file name of its front without extension, None where it was not drawn.
+    pub front: Vec<Option<String>>,
+}
+
+/// Draws every figure into `directory`, and removes those of an earlier report that are no longer drawn.
+pub fn draw_all(study: &Study, directory: &Path) -> Result<Plots> {
+    std::fs::create_dir_all(directory).with_context(|| format!("{}: cannot create", directory.display()))?;
+    let mut slugs: Vec<String> = Vec::new();
+    for workload in study.analysis.workloads.iter().take(MAX_WORKLOADS) {
+        let slug = slug(&workload.name, &slugs);
+        slugs.push(slug);
+    }
+    let jobs = (0..slugs.len()).flat_map(|workload| KINDS.map(|kind| (workload, kind))).collect::<Vec<_>>();
+    let draw = |&(workload, kind): &(usize, &str)| -> Result<Option<String>> {
+        let svg = match kind {
+            "front" => Some(front::plot(study, workload)?),
+            "replicas" => curves::replicas(study, workload)?,
+            "arrival_rate" => curves::arrival_rate(study, workload)?,
+            _ => curves::latency_cdf(study, workload)?,
+        };
+        let Some(svg) = svg else { return Ok(None) };
+        let stem = format!("{kind}_{}", slugs[workload]);
+        let png = figure::to_png(&svg)?;
+        write_atomically(&directory.join(format!("{stem}.svg")), |out| Ok(out.write_all(svg.as_bytes())?))?;
+        write_atomically(&directory.join(format!("{stem}.png")), |out| Ok(out.write_all(&png)?))?;
+        Ok(Some(stem))
+    };
+    let stems = jobs.par_iter().map(draw).collect::<Result<Vec<_>>>()?;
+    remove_stale(directory, &stems)?;
+    let mut front = stems.iter().step_by(KINDS.len()).cloned().collect::<Vec<_>>();
+    front.resize(study.analysis.workloads.len(), None);
+    Ok(Plots { front })
+}
+
+fn remove_stale(directory: &Path, stems: &[Option<String>]) -> Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        let path = entry?.path();
+        let (Some(stem), Some(extension)) = (path.file_stem().and_then(|s| s.to_str()), path.extension().and_then(|e| e.to_str())) else {
+            continue;
+        };
+        let ours = KINDS.iter().any(|kind| stem.strip_prefix(kind).is_some_and(|rest| rest.starts_with('_')));
+        if ours && ["svg", "png"].contains(&extension) && !stems.iter().flatten().any(|drawn| drawn == stem) {
+            std::fs::remove_file(&path).with_context(|| format!("{}: cannot remove", path.display()))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,105 @@
+//! Everything a report is made from, read once.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use polars::prelude::DataFrame;
+
+use super::names::short_setting;
+use crate::analysis::effects::{Effect, effects};
+use crate::analysis::scores::{Analysis, Front, Highlights, Score, analyse};
+use crate::analysis::series::{Points, SeriesTable, read_series};
+use crate::analysis::table::{Cells, read_runs};
+use crate::sweep::manifest::Manifest;
+
+pub struct Study {
+    pub manifest: Manifest,
+    pub runs: DataFrame,
+    pub analysis: Analysis,
+    pub effects: Vec<Effect>,
+    pub series: SeriesTable,
+    pub run_ids: Vec<String>,
+    /// Settings with more than one value within some family, in the manifest's order.
+    pub varied: Vec<String>,
+}
+
+impl Study {
+    pub fn load(directory: &Path) -> Result<Self> {
+        let path = directory.join("manifest.json");
+        let text = std::fs::read_to_string(&path)
+            .with_context(|| format!("{}: cannot read; is this a sweep's results directory?", path.display()))?;
+        let manifest: Manifest =
+            serde_json::from_str(&text).with_context(|| format!("{}: not a manifest of this version", path.display()))?;
+        let runs = read_runs(&directory.join("runs.parquet"))?;
+        let path = directory.join("series.parquet");
+        let series = if path.exists() { read_series(&path)? } else { SeriesTable::new() };
+        Self::new(manifest, runs, series).with_context(|| format!("{}: cannot analyse", directory.join("runs.parquet").display()))
+    }
+
+    fn new(manifest: Manifest, runs: DataFrame, series: SeriesTable) -> Result<Self> {
+        let analysis = analyse(&runs, &manifest.objectives)?;
+        let effects = effects(&runs, &manifest.setting_columns, &analysis)?;
+        let ids = Cells::named(&runs, "run_id")?;
+        let run_ids = (0..runs.height()).map(|row| ids.text(row).unwrap_or_default()).collect();
+        let mut study = Self { manifest, runs, analysis, effects, series, run_ids, varied: Vec::new() };
+        study.varied = study.find_varied()?;
+        Ok(study)
+    }
+
+    fn find_varied(&self) -> Result<Vec<String>> {
+        let mut varied = Vec::new();
+        for name in &self.manifest.setting_columns {
+            if self.runs.get_column_index(name).is_none() {
+                continue;
+            }
+            let cells = Cells::named(&self.runs, name)?;
+            let mut first: Vec<Option<String>> = vec![None; self.analysis.families.len()];
+            let differs = |(row, run): (usize, &crate::analysis::scores::Run)| {
+                let Some(value) = cells.text(row) else { return false };
+                first[run.family].get_or_insert_with(|| value.clone()) != &value
+            };
+            if self.analysis.runs.iter().enumerate().any(differs) {
+                varied.push(name.clone());
+            }
+        }
+        Ok(varied)
+    }
+
+    /// The settings that tell a run from others of its family: `level=2, look_back_s=80`; empty when there are none.
+    pub fn describe(&self, row: usize) -> String {
+        let text = |name: &String| {
+            let value = Cells::named(&self.runs, name).ok()?.text(row)?;
+            Some(format!("{}={value}", short_setting(name)))
+        };
+        self.varied.iter().filter_map(text).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The front of a score's lowest seed, with its notable rows.
+    pub fn first_front(&self, score: &Score) -> Option<(&Front, Highlights)> {
+        let front = self.analysis.fronts_of(score.workload, score.family).next()?;
+        Some((front, self.analysis.highlights(front)))
+    }
+
+    pub fn curve(&self, row: usize, name: &str) -> Option<&Points> {
+        self.series.get(&self.run_ids[row])?.get(name).filter(|points| !points.is_empty())
+    }
+
+    /// Column names of latency and cost.
+    pub fn objectives(&self) -> (&str, &str) {
+        (&self.manifest.objectives.latency, &self.manifest.objectives.cost)
+    }
+
+    pub fn seeds(&self) -> Vec<i64> {
+        let mut seeds = self.analysis.runs.iter().map(|run| run.seed).collect::<Vec<_>>();
+        seeds.sort_unstable();
+        seeds.dedup();
+        seeds
+    }
+
+    /// Failed runs as (row, reason), in the table's order.
+    pub fn failures(&self) -> Result<Vec<(usize, String)>> {
+        let errors = Cells::named(&self.runs, "error")?;
+        let failed = self.analysis.runs.iter().enumerate().filter(|(_, run)| !run.ok);
+        Ok(failed.map(|(row, _)| (row, errors.text(row).unwrap_or_else(|| "no reason stored".to_owned()))).collect())
+    }
+}

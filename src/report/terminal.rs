@@ -1,0 +1,100 @@
+//! What the terminal shows when a report is done.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::names::{counted, quantity};
+use super::study::Study;
+use crate::analysis::statistics::Estimate;
+
+/// Lines of a terminal before the rest is left to the files.
+const MAX_LINES: usize = 24;
+
+/// A short account of a report: families by hypervolume, their best compromises, failures, where to look next.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReportSummary {
+    pub name: String,
+    pub directory: PathBuf,
+    pub runs: usize,
+    pub failed: usize,
+    /// By workload, best family first.
+    pub families: Vec<FamilySummary>,
+    pub reference_given: bool,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct FamilySummary {
+    pub workload: String,
+    pub family: String,
+    pub hv_exact: Option<Estimate>,
+    pub failed: usize,
+    /// Cost, latency and settings of the front's best compromise (lowest seed), with units.
+    pub best: Option<(String, String, String)>,
+}
+
+pub fn summary(study: &Study, directory: &Path) -> ReportSummary {
+    let (latency, cost) = study.objectives();
+    let families = study.analysis.scores.iter().map(|score| FamilySummary {
+        workload: study.analysis.workloads[score.workload].name.clone(),
+        family: study.analysis.label(score.family).to_owned(),
+        hv_exact: score.hv_exact,
+        failed: score.failed,
+        best: study.first_front(score).map(|(_, highlights)| {
+            let point = study.analysis.point(highlights.balanced);
+            (quantity(point.cost, cost), quantity(point.latency, latency), study.describe(highlights.balanced))
+        }),
+    });
+    ReportSummary {
+        name: study.manifest.name.clone(),
+        directory: directory.to_owned(),
+        runs: study.analysis.runs.len(),
+        failed: study.analysis.runs.iter().filter(|run| !run.ok).count(),
+        families: families.collect(),
+        reference_given: study.analysis.reference_given,
+    }
+}
+
+/// `0.164 ± 0.012`, the interval being symmetric; `-` when unknown.
+pub fn plus_minus(estimate: Option<Estimate>) -> String {
+    match estimate {
+        None => "-".to_owned(),
+        Some(Estimate { mean, interval: None, .. }) => format!("{mean:.4}"),
+        Some(Estimate { mean, interval: Some((_, high)), .. }) => format!("{mean:.4} ± {:.4}", high - mean),
+    }
+}
+
+impl fmt::Display for ReportSummary {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        writeln!(f, "{}: {}, {} failed", self.name, counted(self.runs, "run"), self.failed)?;
+        let mut table = vec![["workload", "family", "hypervolume", "best compromise", "", "settings", "failed"].map(str::to_owned)];
+        for family in self.families.iter().take(MAX_LINES) {
+            let (cost, latency, settings) = family.best.clone().unwrap_or_else(|| ("no usable run".into(), String::new(), String::new()));
+            let failed = if family.failed == 0 { String::new() } else { family.failed.to_string() };
+            table.push([family.workload.clone(), family.family.clone(), plus_minus(family.hv_exact), cost, latency, settings, failed]);
+        }
+        let widths = (0..7).map(|k| table.iter().map(|row| row[k].chars().count()).max().unwrap_or(0)).collect::<Vec<_>>();
+        for row in &table {
+            let line = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect::<Vec<_>>().join("  ");
+            writeln!(f, "  {}", line.trim_end())?;
+        }
+        if self.families.len() > MAX_LINES {
+            writeln!(f, "  and {} more in summary.md", self.families.len() - MAX_LINES)?;
+        }
+        if !self.reference_given {
+            writeln!(
+                f,
+                "  No reference point in the grid: each workload's worst values are taken, so scores compare within this sweep only."
+            )?;
+        }
+        write!(
+            f,
+            "Look at {} (interactive), {}",
+            self.directory.join("report.html").display(),
+            self.directory.join("summary.md").display()
+        )?;
+        if self.failed > 0 {
+            write!(f, ", and column `error` of {}", self.directory.join("runs.parquet").display())?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,120 @@
+//! What replicas cost, and how long they take to start.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::settings::Faults;
+
+/// What is paid for. Defaults are the lab's: whole nodes, from joining to leaving, drain included, start-up free.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct BillingSettings {
+    pub unit: BillingUnit,
+    /// Whether a replica is paid from the decision to start it.
+    pub cold_start: bool,
+    /// Whether a replica is paid while it drains.
+    pub drain: bool,
+    /// Least time a replica is paid for, at its devices' share of the node price.
+    pub minimum_s: f64,
+}
+
+/// What the price is multiplied by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BillingUnit {
+    /// Nodes, rounded up.
+    #[default]
+    Node,
+    /// Devices, each at its share of the node price.
+    Device,
+}
+
+impl Default for BillingSettings {
+    fn default() -> Self {
+        Self { unit: BillingUnit::Node, cold_start: false, drain: true, minimum_s: 0.0 }
+    }
+}
+
+impl BillingSettings {
+    pub fn check(&self, faults: &mut Faults) {
+        faults.not_negative("minimum_s", self.minimum_s);
+    }
+}
+
+/// What delays a start beyond `scale_up_delay_s`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ColdStartSettings {
+    /// Bandwidth at which each device loads its share of the weights, gigabytes (1e9 bytes) per second; no time for it if absent.
+    pub load_bandwidth_gb_per_s: Option<f64>,
+    /// Standard deviation of the delay: normal, seeded, never below zero in all.
+    pub spread_s: f64,
+}
+
+impl ColdStartSettings {
+    pub fn check(&self, faults: &mut Faults) {
+        if let Some(bandwidth) = self.load_bandwidth_gb_per_s {
+            faults.positive("load_bandwidth_gb_per_s", bandwidth);
+        }
+        faults.not_negative("spread_s", self.spread_s);
+    }
+}
+
+/// How replicas are lost. Each replica draws its fate when it joins; what it was working on is queued again and starts over.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct FailureSettings {
+    /// Mean time to a crash, exponential; none if absent.
+    pub mean_time_to_crash_s: Option<f64>,
+    /// Mean time to a spot reclaim, exponential; none if absent.
+    pub mean_time_to_reclaim_s: Option<f64>,
+    /// Time from the notice of a reclaim, when the replica starts to drain, to its end.
+    pub reclaim_notice_s: f64,
+}
+
+impl FailureSettings {
+    pub fn check(&self, faults: &mut Faults) {
+        for (name, time) in [("mean_time_to_crash_s", self.mean_time_to_crash_s), ("mean_time_to_reclaim_s", self.mean_time_to_reclaim_s)] {
+            if let Some(time) = time {
+                faults.positive(name, time);
+            }
+        }
+        faults.not_negative("reclaim_notice_s", self.reclaim_notice_s);
+    }
+
+    /// Whether replicas are lost at all.
+    pub fn any(&self) -> bool {
+        self.mean_time_to_crash_s.is_some() || self.mean_time_to_reclaim_s.is_some()
+    }
+}
+
+/// Limits a request should keep; one that is absent is kept by all.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LatencyLimits {
+    pub ttft_s: Option<f64>,
+    pub tpot_s: Option<f64>,
+    pub e2e_s: Option<f64>,
+}
+
+impl LatencyLimits {
+    pub fn check(&self, faults: &mut Faults) {
+        for (name, limit) in [("ttft_s", self.ttft_s), ("tpot_s", self.tpot_s), ("e2e_s", self.e2e_s)] {
+            if let Some(limit) = limit {
+                faults.positive(name, limit);
+            }
+        }
+    }
+
+    /// Whether any limit is stated.
+    pub fn any(&self) -> bool {
+        self.ttft_s.or(self.tpot_s).or(self.e2e_s).is_some()
+    }
+
+    /// Whether a finished request kept all of them.
+    pub fn keeps(&self, ttft_s: f64, tpot_s: Option<f64>, e2e_s: f64) -> bool {
+        self.ttft_s.is_none_or(|limit| ttft_s <= limit)
+            && self.e2e_s.is_none_or(|limit| e2e_s <= limit)
+            && self.tpot_s.is_none_or(|limit| tpot_s.is_none_or(|tpot_s| tpot_s <= limit))
+    }
+}

@@ -1,0 +1,223 @@
+//! What is counted while a run goes, and how it is summed up at the end.
+
+use super::Engine;
+use crate::replica_scheduler::Request;
+use crate::simulation::metrics::{Buckets, Distribution, RunMetrics};
+use crate::simulation::record::ReplicaRecord;
+
+/// What is kept of a completed request until percentiles are taken.
+#[derive(Debug, Clone, Copy)]
+struct Sample {
+    e2e_s: f64,
+    ttft_s: f64,
+    scheduling_delay_s: f64,
+    output_tokens: u32,
+}
+
+impl Sample {
+    fn tpot_s(&self) -> Option<f64> {
+        (self.output_tokens > 1).then(|| (self.e2e_s - self.ttft_s) / f64::from(self.output_tokens - 1))
+    }
+}
+
+/// Completed requests, in order of completion.
+#[derive(Debug, Default)]
+pub(super) struct Samples {
+    completed: Vec<Sample>,
+    /// Requests with more than one output token.
+    num_decoding: usize,
+    scratch: Vec<f64>,
+    buckets: Buckets,
+}
+
+impl Samples {
+    pub fn clear(&mut self) {
+        self.completed.clear();
+        self.num_decoding = 0;
+    }
+
+    #[inline]
+    pub fn add(&mut self, request: &Request, completed_at_s: f64) {
+        let output_tokens = request.output_tokens();
+        self.num_decoding += usize::from(output_tokens > 1);
+        self.completed.push(Sample {
+            e2e_s: completed_at_s - request.arrived_at_s,
+            ttft_s: request.first_token_at_s - request.arrived_at_s,
+            scheduling_delay_s: request.scheduled_at_s - request.arrived_at_s,
+            output_tokens,
+        });
+    }
+
+    fn distribution(&mut self, value: impl Fn(&Sample) -> Option<f64>) -> Option<Distribution> {
+        self.scratch.clear();
+        self.scratch.extend(self.completed.iter().filter_map(value));
+        Distribution::of(&self.scratch, &mut self.buckets)
+    }
+}
+
+/// Sums that grow as the run goes.
+#[derive(Debug, Default)]
+pub(super) struct Totals {
+    pub completed: u64,
+    pub rejected: u64,
+    pub restarts: u64,
+    pub batches: u64,
+    /// Prompt and output tokens of completed requests.
+    pub tokens: u64,
+    pub busy_s: f64,
+    pub replica_s: f64,
+    pub node_s: f64,
+    /// Dollars per hour times seconds.
+    pub cost: f64,
+    pub cost_per_hour: f64,
+    pub nodes: u64,
+    pub booked_until_s: f64,
+    pub scale_ups: u64,
+    pub scale_downs: u64,
+    pub replicas_lost: u64,
+    /// Direction of the latest scaling, and how often it turned round.
+    pub direction: i8,
+    pub reversals: u64,
+    pub max_replicas: u32,
+    pub min_replicas: u32,
+    /// Requests not in memory: now, times seconds, at most.
+    pub queued: u64,
+    pub queued_s: f64,
+    pub max_queued: u64,
+    pub below_demand_s: f64,
+    /// KV blocks in use times seconds; most in use on one replica.
+    pub kv_block_s: f64,
+    pub max_kv_used_blocks: u32,
+}
+
+impl Totals {
+    /// Counts a scaling action in direction +1 or -1.
+    pub fn turn(&mut self, direction: i8) {
+        self.reversals += u64::from(self.direction == -direction);
+        self.direction = direction;
+    }
+}
+
+impl Engine<'_> {
+    /// Accounts for the time until `now_s`, in which nothing has changed.
+    #[inline]
+    pub(super) fn pass_time(&mut self, now_s: f64) {
+        let elapsed_s = now_s - self.now_s;
+        let totals = &mut self.totals;
+        if elapsed_s > 0.0 {
+            totals.queued_s += totals.queued as f64 * elapsed_s;
+            totals.max_queued = totals.max_queued.max(totals.queued);
+            let room = u64::from(self.counts.existing - self.counts.draining) * u64::from(self.batch_size_cap);
+            if self.work.requests.len() as u64 > room {
+                totals.below_demand_s += elapsed_s;
+            }
+        }
+        self.now_s = now_s;
+    }
+
+    /// Accounts for the KV blocks a replica has held since its last change.
+    #[inline]
+    pub(super) fn account_kv(&mut self, lane: u32) {
+        let replica = &mut self.work.replicas[lane as usize];
+        let used = replica.state.kv.total - replica.state.kv.free;
+        self.totals.kv_block_s += f64::from(used) * (self.now_s - replica.kv_since_s);
+        replica.kv_since_s = self.now_s;
+    }
+
+    /// Notes the KV blocks a replica holds after a change.
+    #[inline]
+    pub(super) fn note_kv(&mut self, lane: u32) {
+        let kv = &self.work.replicas[lane as usize].state.kv;
+        self.totals.max_kv_used_blocks = self.totals.max_kv_used_blocks.max(kv.total - kv.free);
+    }
+
+    /// Books the cost so far and goes on at the rate of the replicas there are now.
+    pub(super) fn record_replicas(&mut self) {
+        self.book_cost();
+        let counts = &self.counts;
+        let billed = self.inputs.billed_replicas(counts.existing, counts.draining, counts.starting);
+        self.totals.cost_per_hour = self.inputs.cost_per_hour(billed);
+        self.totals.nodes = self.inputs.nodes(billed);
+        self.totals.max_replicas = self.totals.max_replicas.max(counts.existing);
+        self.totals.min_replicas = self.totals.min_replicas.min(counts.existing);
+        if let Some(detail) = &mut self.detail {
+            detail.replicas.push(ReplicaRecord {
+                time_s: self.now_s,
+                num_replicas: counts.existing,
+                num_draining: counts.draining,
+                cost_per_hour_usd: self.totals.cost_per_hour,
+            });
+        }
+    }
+
+    fn book_cost(&mut self) {
+        let totals = &mut self.totals;
+        let elapsed_s = self.now_s - totals.booked_until_s;
+        totals.cost += totals.cost_per_hour * elapsed_s;
+        totals.node_s += totals.nodes as f64 * elapsed_s;
+        totals.booked_until_s = self.now_s;
+    }
+
+    /// Books the time a replica existed, and what a minimum billing time adds.
+    pub(super) fn book_replica(&mut self, lane: u32) {
+        let lifetime_s = self.now_s - self.work.replicas[lane as usize].joined_at_s;
+        self.totals.replica_s += lifetime_s;
+        let short_s = (self.inputs.cluster.billing.minimum_s - lifetime_s).max(0.0);
+        self.totals.cost += self.inputs.replica_cost_per_hour() * short_s;
+    }
+
+    pub(super) fn finish(mut self) -> RunMetrics {
+        self.book_cost();
+        for i in 0..self.existing.len() {
+            self.book_replica(self.existing[i]);
+        }
+        let totals = &self.totals;
+        let samples = &mut self.work.samples;
+        let limits = &self.inputs.cluster.latency_limits;
+        let kept = limits.any().then(|| samples.completed.iter().filter(|s| limits.keeps(s.ttft_s, s.tpot_s(), s.e2e_s)).count());
+        let num_requests = self.inputs.workload.len() as u64;
+        let e2e_s = samples.distribution(|s| Some(s.e2e_s));
+        // With one output token each, the first token is the last and the latency per token is that of the request.
+        let (ttft_s, normalized_latency_s) = match samples.num_decoding {
+            0 => (e2e_s, e2e_s),
+            _ => (samples.distribution(|s| Some(s.ttft_s)), samples.distribution(|s| Some(s.e2e_s / f64::from(s.output_tokens)))),
+        };
+        let tpot_s = if samples.num_decoding == 0 { None } else { samples.distribution(Sample::tpot_s) };
+        let ratio = |sum: f64, over: f64| if over > 0.0 { sum / over } else { 0.0 };
+        let total_cost_usd = totals.cost * (1.0 / 3600.0);
+        RunMetrics {
+            num_requests,
+            num_completed: totals.completed,
+            num_rejected: totals.rejected,
+            num_restarts: totals.restarts,
+            e2e_s,
+            ttft_s,
+            tpot_s,
+            scheduling_delay_s: samples.distribution(|s| Some(s.scheduling_delay_s)),
+            normalized_latency_s,
+            attainment: kept.map(|kept| ratio(kept as f64, num_requests as f64)),
+            goodput_per_s: kept.map(|kept| ratio(kept as f64, self.now_s)),
+            total_cost_usd,
+            mean_cost_usd_per_hour: ratio(totals.cost, self.now_s),
+            cost_usd_per_million_tokens: (totals.tokens > 0).then(|| total_cost_usd / (totals.tokens as f64 * 1e-6)),
+            simulated_s: self.now_s,
+            num_batches: totals.batches,
+            busy_s: totals.busy_s,
+            replica_hours: totals.replica_s / 3600.0,
+            node_hours: totals.node_s / 3600.0,
+            utilization: ratio(totals.busy_s, totals.replica_s),
+            mean_replicas: ratio(totals.replica_s, self.now_s),
+            max_replicas: totals.max_replicas,
+            min_replicas: totals.min_replicas,
+            scale_ups: totals.scale_ups,
+            scale_downs: totals.scale_downs,
+            reversals: totals.reversals,
+            replicas_lost: totals.replicas_lost,
+            mean_queued_requests: ratio(totals.queued_s, self.now_s),
+            max_queued_requests: totals.max_queued,
+            below_demand_s: totals.below_demand_s,
+            mean_kv_use: ratio(totals.kv_block_s, totals.replica_s * f64::from(self.kv.total)),
+            max_kv_use: ratio(totals.max_kv_used_blocks.into(), self.kv.total.into()),
+        }
+    }
+}

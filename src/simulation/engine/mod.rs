@@ -1,0 +1,500 @@
+//! The event loop.
+//!
+//! At one instant, things happen in the order in which the reference would have created them: arrivals, then events that were due, then
+//! what these cause, first caused first. Causes and effects of one instant are [`Step`]s in a FIFO; only what is due later enters the
+//! queue of events. The reference's chain of events is kept where its order can matter and skipped where it cannot.
+
+mod accounts;
+mod scaling;
+mod state;
+
+use rand_xoshiro::Xoshiro256PlusPlus;
+
+use self::accounts::Totals;
+pub use self::state::Workspace;
+use self::state::{InFlight, Step};
+use super::event::Due;
+use super::metrics::RunMetrics;
+use super::record::{BatchRecord, Detail, RequestRecord};
+use super::{RunInputs, SimulationError};
+use crate::autoscaler::{Autoscaler, BatchEnd, Completion, FirstToken, Observes};
+use crate::global_scheduler::GlobalScheduler;
+use crate::random;
+use crate::replica_scheduler::{KvBlocks, ReplicaScheduler, Request};
+
+/// Replicas by what they are about to do.
+#[derive(Debug, Default)]
+struct Counts {
+    /// Existing, draining ones included.
+    existing: u32,
+    draining: u32,
+    /// Starts and stops whose event has not come yet.
+    starting: u32,
+    stopping: u32,
+}
+
+pub(super) struct Engine<'a> {
+    inputs: &'a RunInputs<'a>,
+    scheduler: Box<dyn ReplicaScheduler>,
+    router: Box<dyn GlobalScheduler>,
+    autoscaler: Option<Box<dyn Autoscaler>>,
+    observes: Observes,
+    router_observes_load: bool,
+    pipelined: bool,
+    stepping: bool,
+    batch_size_cap: u32,
+    /// An empty replica's cache.
+    kv: KvBlocks,
+    tick_interval_s: f64,
+    cold_start_stream: Xoshiro256PlusPlus,
+    failure_stream: Xoshiro256PlusPlus,
+    now_s: f64,
+    next_arrival: usize,
+    observed_arrivals: usize,
+    next_replica_id: u32,
+    next_batch_id: u64,
+    /// Lanes of existing replicas in order of their ids.
+    existing: Vec<u32>,
+    counts: Counts,
+    totals: Totals,
+    idle_ticks: u64,
+    work: &'a mut Workspace,
+    detail: Option<&'a mut Detail>,
+}
+
+/// Ticks in a row at which nothing happened and nothing was pending, after which a run is given up.
+const MOST_IDLE_TICKS: u64 = 100_000;
+
+impl<'a> Engine<'a> {
+    pub fn new(inputs: &'a RunInputs<'a>, work: &'a mut Workspace, mut detail: Option<&'a mut Detail>) -> Self {
+        work.clear();
+        if let Some(detail) = &mut detail {
+            **detail = Detail::default();
+            let workload = inputs.workload;
+            detail.requests = (0..workload.len())
+                .map(|i| RequestRecord::new(i as u32, workload.arrived_at_s[i], workload.prefill_tokens[i], workload.decode_tokens[i]))
+                .collect();
+        }
+        let cluster = inputs.cluster;
+        let autoscaler = inputs.autoscaler.settings().build(&inputs.policy_context());
+        let kv = inputs.kv_blocks();
+        let router = cluster.global_scheduler.settings().build(inputs.seed, kv.block_size_tokens);
+        Self {
+            scheduler: inputs.replica_scheduler(),
+            router_observes_load: router.observes_load(),
+            router,
+            observes: autoscaler.as_ref().map_or(Observes::default(), |policy| policy.observes()),
+            tick_interval_s: autoscaler.as_ref().and_then(|policy| policy.tick_interval_s()).unwrap_or(cluster.tune_interval_s),
+            autoscaler,
+            pipelined: cluster.pipeline_parallel > 1,
+            stepping: inputs.stepping || detail.is_some(),
+            batch_size_cap: cluster.replica_scheduler.common().batch_size_cap,
+            kv,
+            cold_start_stream: random::stream(inputs.seed, "cluster.cold_start"),
+            failure_stream: random::stream(inputs.seed, "cluster.failures"),
+            now_s: 0.0,
+            next_arrival: 0,
+            observed_arrivals: 0,
+            next_replica_id: 0,
+            next_batch_id: 0,
+            existing: Vec::new(),
+            counts: Counts::default(),
+            totals: Totals { min_replicas: u32::MAX, ..Totals::default() },
+            idle_ticks: 0,
+            inputs,
+            work,
+            detail,
+        }
+    }
+
+    pub fn run(mut self) -> Result<RunMetrics, SimulationError> {
+        for _ in 0..self.inputs.initial_replicas() {
+            self.add_replica();
+        }
+        self.record_replicas();
+        if self.autoscaler.is_some() {
+            self.work.events.push(0.0, 0.0, Due::Tune);
+        }
+        if self.router.scrape_interval_s().is_some() {
+            self.work.events.push(0.0, 0.0, Due::Scrape);
+        }
+        let total = self.inputs.workload.len() as u64;
+        while self.totals.completed + self.totals.rejected < total {
+            self.next_instant()?;
+        }
+        Ok(self.finish())
+    }
+
+    /// Moves the clock to the next instant and does everything there is to do then.
+    fn next_instant(&mut self) -> Result<(), SimulationError> {
+        let arrivals = &self.inputs.workload.arrived_at_s;
+        let arrival_s = arrivals.get(self.next_arrival).copied().unwrap_or(f64::INFINITY);
+        let event_s = self.work.events.next_at_s();
+        let now_s = arrival_s.min(event_s);
+        if now_s == f64::INFINITY {
+            return Err(self.stuck());
+        }
+        debug_assert!(now_s >= self.now_s, "time goes back from {} to {now_s}", self.now_s);
+        self.pass_time(now_s);
+        let mut upcoming = self.next_arrival;
+        while arrivals.get(upcoming).is_some_and(|&at| at == now_s) {
+            upcoming += 1;
+            self.work.steps.push(Step::Arrival);
+        }
+        while self.work.events.next_at_s() == now_s {
+            let event = self.work.events.pop().expect("an event is due");
+            match event.due {
+                Due::StageEnd { lane, stage, epoch } => {
+                    if self.work.replicas[lane as usize].epoch == epoch {
+                        self.work.steps.push(Step::EndStage { lane, stage });
+                    }
+                }
+                Due::Tune => self.work.steps.push(Step::Tune),
+                Due::ScaleUp => self.work.steps.push(Step::ScaleUp),
+                Due::ScaleDown => self.work.steps.push(Step::ScaleDown),
+                Due::Scrape => self.work.steps.push(Step::Scrape),
+                Due::Notice { lane, id } => self.work.steps.push(Step::Notice { lane, id }),
+                Due::Loss { lane, id } => self.work.steps.push(Step::Loss { lane, id }),
+            }
+        }
+        let total = self.inputs.workload.len() as u64;
+        while let Some(step) = self.work.steps.pop() {
+            match step {
+                Step::Arrival => self.arrive(),
+                Step::Route => self.route(),
+                Step::FormBatches { lane } => self.form_batches(lane),
+                Step::EnterStage { lane, stage, batch } => {
+                    self.work.replicas[lane as usize].stages[stage as usize].waiting.push_back(batch);
+                    self.work.steps.push(Step::StartStage { lane, stage });
+                }
+                Step::StartStage { lane, stage } => self.start_stage(lane, stage),
+                Step::EndStage { lane, stage } => self.end_stage(lane, stage),
+                Step::EndBatch { lane, batch } => self.end_batch(lane, batch),
+                Step::Tune => self.tune()?,
+                Step::ScaleUp => self.scale_up(),
+                Step::ScaleDown => self.scale_down(),
+                Step::Scrape => self.scrape(self.router.scrape_interval_s().expect("only a router that wants reports is scraped for"))?,
+                Step::Notice { lane, id } => self.notice(lane, id),
+                Step::Loss { lane, id } => self.lose(lane, id),
+            }
+            if self.totals.completed + self.totals.rejected == total {
+                // Like the reference: nothing runs after the last completion, not even what is due at the same instant.
+                self.work.steps.clear();
+            }
+        }
+        Ok(())
+    }
+
+    fn stuck(&self) -> SimulationError {
+        let unfinished = self.inputs.workload.len() as u64 - self.totals.completed - self.totals.rejected;
+        SimulationError::Stuck { at_s: self.now_s, unfinished }
+    }
+
+    fn arrive(&mut self) {
+        let (i, workload) = (self.next_arrival, self.inputs.workload);
+        self.next_arrival += 1;
+        let (prefill_tokens, decode_tokens) = (workload.prefill_tokens[i], workload.decode_tokens[i]);
+        if !self.scheduler.fits_empty(&self.kv, prefill_tokens, decode_tokens) {
+            self.totals.rejected += 1;
+            return;
+        }
+        let slot = self.work.requests.insert(Request::new(i as u32, workload.arrived_at_s[i], prefill_tokens, decode_tokens));
+        self.totals.queued += 1;
+        self.work.unrouted.push_back(slot);
+        self.work.steps.push(Step::Route);
+    }
+
+    /// Hands the requests that wait for a replica to the global scheduler, as long as there is a replica.
+    fn route(&mut self) {
+        let work = &mut *self.work;
+        while let Some(&slot) = work.unrouted.front() {
+            let request = &mut work.requests[slot];
+            let Some(target) = self.router.route(request.original_prefill_tokens) else { break };
+            work.unrouted.pop_front();
+            let replica = &mut work.replicas[target.lane as usize];
+            request.replica_id = replica.id;
+            replica.state.queue.push_back(slot);
+            if self.router_observes_load {
+                replica.load.prefill_tokens += u64::from(request.original_prefill_tokens);
+                replica.load.requests = replica.state.outstanding();
+                self.router.set_load(target, replica.load);
+            }
+            work.touched.push(target.lane);
+        }
+        match work.touched[..] {
+            [] => {}
+            [lane] => work.steps.push(Step::FormBatches { lane }),
+            _ => {
+                // Several requests at one instant: each replica once, in order of ids.
+                work.touched.sort_unstable_by_key(|&lane| work.replicas[lane as usize].id);
+                work.touched.dedup();
+                for &lane in &work.touched {
+                    work.steps.push(Step::FormBatches { lane });
+                }
+            }
+        }
+        work.touched.clear();
+    }
+
+    fn form_batches(&mut self, lane: u32) {
+        if self.work.replicas[lane as usize].batches_in_flight >= self.inputs.cluster.pipeline_parallel {
+            self.cut_run(lane);
+            return;
+        }
+        self.account_kv(lane);
+        while self.work.replicas[lane as usize].batches_in_flight < self.inputs.cluster.pipeline_parallel && self.form_batch(lane) {}
+        self.note_kv(lane);
+    }
+
+    /// Forms a batch and starts it, if there is anything to do.
+    fn form_batch(&mut self, lane: u32) -> bool {
+        let work = &mut *self.work;
+        let replica = &mut work.replicas[lane as usize];
+        let index = work.free_in_flight.pop().unwrap_or_else(|| {
+            work.in_flight.push(InFlight::default());
+            work.in_flight.len() as u32 - 1
+        });
+        let in_flight = &mut work.in_flight[index as usize];
+        in_flight.batch.clear();
+        let queued = replica.state.queue.len() as u64;
+        self.scheduler.form_batch(&mut replica.state, &mut work.requests, &mut in_flight.batch);
+        self.totals.queued = self.totals.queued + replica.state.queue.len() as u64 - queued;
+        while let Some(slot) = replica.state.rejected.pop() {
+            self.totals.rejected += 1;
+            if self.router_observes_load {
+                replica.load.prefill_tokens -= u64::from(work.requests[slot].original_prefill_tokens);
+                replica.load.requests = replica.state.outstanding();
+                if !replica.draining {
+                    self.router.set_load(replica.target(lane), replica.load);
+                }
+            }
+            work.requests.release(slot);
+        }
+        if in_flight.batch.is_empty() {
+            work.free_in_flight.push(index);
+            return false;
+        }
+        replica.batches_in_flight += 1;
+        in_flight.id = self.next_batch_id;
+        self.next_batch_id += 1;
+        in_flight.scheduled_at_s = self.now_s;
+        for &(slot, _) in &in_flight.batch.entries {
+            let request = &mut work.requests[slot];
+            if request.scheduled_at_s.is_nan() {
+                request.scheduled_at_s = self.now_s;
+            }
+        }
+        if self.pipelined {
+            work.steps.push(Step::EnterStage { lane, stage: 0, batch: index });
+        } else {
+            self.start_alone(lane, index);
+        }
+        true
+    }
+
+    /// Starts a batch on a replica of one stage: nothing can come between forming and starting it.
+    fn start_alone(&mut self, lane: u32, index: u32) {
+        let work = &mut *self.work;
+        let replica = &mut work.replicas[lane as usize];
+        let batch = &work.in_flight[index as usize].batch;
+        replica.stages[0].working_on = Some(index);
+        let only_decodes = batch.shape.num_decodes == batch.len();
+        let repeats = if only_decodes && !self.stepping { self.scheduler.repeats_decodes(&replica.state, &work.requests) } else { 0 };
+        let (end_s, created_s) = if repeats > 0 {
+            replica.running = true;
+            replica.run.start(self.now_s, batch, &replica.state, &work.requests, repeats, self.scheduler.reserves_ahead());
+            replica.run.look_ahead(self.inputs.execution_time)
+        } else {
+            (self.now_s + self.inputs.execution_time.stage_time_s(&batch.shape, 0), self.now_s)
+        };
+        work.events.push(end_s, created_s, Due::StageEnd { lane, stage: 0, epoch: replica.epoch });
+    }
+
+    fn start_stage(&mut self, lane: u32, stage: u32) {
+        let work = &mut *self.work;
+        let replica = &mut work.replicas[lane as usize];
+        let state = &mut replica.stages[stage as usize];
+        if state.working_on.is_some() {
+            return;
+        }
+        if let Some(index) = state.waiting.pop_front() {
+            state.working_on = Some(index);
+            let duration_s = self.inputs.execution_time.stage_time_s(&work.in_flight[index as usize].batch.shape, stage);
+            self.totals.busy_s += duration_s / f64::from(self.inputs.cluster.pipeline_parallel);
+            work.events.push(self.now_s + duration_s, self.now_s, Due::StageEnd { lane, stage, epoch: replica.epoch });
+        }
+    }
+
+    fn end_stage(&mut self, lane: u32, stage: u32) {
+        let work = &mut *self.work;
+        let replica = &mut work.replicas[lane as usize];
+        if replica.running {
+            // Whatever else happens at this very instant may concern the next batch: then the run ends here.
+            if !replica.run.ends_ahead() && work.steps.is_empty() {
+                self.settle_run(lane, f64::INFINITY, 0);
+                let replica = &mut self.work.replicas[lane as usize];
+                let (end_s, created_s) = replica.run.look_ahead(self.inputs.execution_time);
+                self.work.events.push(end_s, created_s, Due::StageEnd { lane, stage, epoch: replica.epoch });
+                return;
+            }
+            self.end_run(lane);
+        }
+        let work = &mut *self.work;
+        let replica = &mut work.replicas[lane as usize];
+        let batch = replica.stages[stage as usize].working_on.take().expect("the stage that ends worked on a batch");
+        if self.pipelined {
+            work.steps.push(Step::StartStage { lane, stage });
+            if stage + 1 < self.inputs.cluster.pipeline_parallel {
+                work.steps.push(Step::EnterStage { lane, stage: stage + 1, batch });
+                return;
+            }
+        }
+        work.steps.push(Step::EndBatch { lane, batch });
+    }
+
+    fn end_batch(&mut self, lane: u32, index: u32) {
+        self.account_kv(lane);
+        let work = &mut *self.work;
+        let replica = &mut work.replicas[lane as usize];
+        let in_flight = &work.in_flight[index as usize];
+        let batch = &in_flight.batch;
+        for &(slot, tokens) in &batch.entries {
+            let request = &mut work.requests[slot];
+            if request.is_completed() {
+                continue;
+            }
+            let waited_for_first = request.first_token_at_s.is_nan();
+            request.advance(tokens, self.now_s);
+            if self.observes.latencies && waited_for_first && !request.first_token_at_s.is_nan() {
+                work.first_tokens.push(FirstToken { arrived_at_s: request.arrived_at_s, at_s: self.now_s });
+            }
+            if request.is_completed() {
+                if self.observes.latencies {
+                    work.completions.push(Completion {
+                        arrived_at_s: request.arrived_at_s,
+                        first_token_at_s: request.first_token_at_s,
+                        completed_at_s: self.now_s,
+                        prefill_tokens: request.original_prefill_tokens,
+                        decode_tokens: request.output_tokens(),
+                    });
+                }
+                self.totals.completed += 1;
+                self.totals.restarts += u64::from(request.restarts);
+                self.totals.tokens += u64::from(request.total_tokens());
+                replica.load.prefill_tokens -= u64::from(request.original_prefill_tokens) * u64::from(self.router_observes_load);
+                work.samples.add(request, self.now_s);
+                if let Some(detail) = &mut self.detail {
+                    let record = &mut detail.requests[request.id as usize];
+                    record.replica_id = Some(request.replica_id);
+                    record.scheduled_at_s = Some(request.scheduled_at_s);
+                    record.first_token_at_s = Some(request.first_token_at_s);
+                    record.completed_at_s = Some(self.now_s);
+                    record.restarts = request.restarts;
+                }
+            }
+        }
+        self.totals.batches += 1;
+        if !self.pipelined {
+            self.totals.busy_s += self.now_s - in_flight.scheduled_at_s;
+        }
+        if self.observes.batches {
+            work.ended_batches.push(BatchEnd {
+                scheduled_at_s: in_flight.scheduled_at_s,
+                completed_at_s: self.now_s,
+                tokens: batch.shape.total_tokens,
+                prefill_tokens: batch.shape.prefill_tokens,
+                num_requests: batch.len(),
+            });
+        }
+        if let Some(detail) = &mut self.detail {
+            detail.batches.push(BatchRecord {
+                batch_id: in_flight.id,
+                replica_id: replica.id,
+                scheduled_at_s: in_flight.scheduled_at_s,
+                completed_at_s: self.now_s,
+                num_requests: batch.len(),
+                prefill_tokens: batch.shape.prefill_tokens,
+                decode_tokens: batch.shape.total_tokens - batch.shape.prefill_tokens,
+            });
+        }
+        self.scheduler.end_batch(&mut replica.state, &mut work.requests, batch);
+        replica.batches_in_flight -= 1;
+        work.free_in_flight.push(index);
+        if self.router_observes_load && !replica.draining {
+            replica.load.requests = replica.state.outstanding();
+            self.router.set_load(replica.target(lane), replica.load);
+        }
+        if !replica.is_empty() {
+            work.steps.push(Step::FormBatches { lane });
+        } else if replica.draining {
+            self.free_replica(lane);
+            self.record_replicas();
+        }
+    }
+
+    /// Accounts for the iterations of a run that end before `until_s`, but for the last `keep` of its stretch.
+    fn settle_run(&mut self, lane: u32, until_s: f64, keep: u32) {
+        let work = &mut *self.work;
+        let run = &mut work.replicas[lane as usize].run;
+        let before = run.settled;
+        let num_requests = run.requests();
+        let observed = self.observes.batches;
+        let ended = &mut work.ended_batches;
+        run.settle(self.inputs.execution_time, until_s, keep, |scheduled_at_s, completed_at_s| {
+            if observed {
+                ended.push(BatchEnd { scheduled_at_s, completed_at_s, tokens: num_requests.into(), prefill_tokens: 0, num_requests });
+            }
+        });
+        let run_settled_s = run.settled.at_s;
+        let iterations = u64::from(run.settled.iterations - before.iterations);
+        self.totals.batches += iterations;
+        self.next_batch_id += iterations;
+        self.totals.busy_s += run.settled.at_s - before.at_s;
+        self.totals.kv_block_s += run.settled.kv_block_s - before.kv_block_s;
+        work.replicas[lane as usize].kv_since_s = run_settled_s;
+    }
+
+    /// Lets a run end with the iteration under way, if a request may be admitted then.
+    fn cut_run(&mut self, lane: u32) {
+        let work = &mut *self.work;
+        let replica = &mut work.replicas[lane as usize];
+        if !replica.running || !self.scheduler.would_admit(&replica.state, &work.requests) {
+            return;
+        }
+        let now_s = self.now_s;
+        self.settle_run(lane, now_s, 0);
+        let replica = &mut self.work.replicas[lane as usize];
+        let (end_s, created_s) = replica.run.cut(self.inputs.execution_time);
+        replica.epoch += 1;
+        self.work.events.push(end_s, created_s, Due::StageEnd { lane, stage: 0, epoch: replica.epoch });
+    }
+
+    /// Leaves a run's requests as they are during its last iteration, which then ends like any other batch.
+    fn end_run(&mut self, lane: u32) {
+        self.settle_run(lane, f64::INFINITY, 1);
+        self.materialize_run(lane);
+        self.note_kv(lane);
+    }
+
+    /// Writes what the settled iterations of a run did into its requests.
+    fn materialize_run(&mut self, lane: u32) {
+        let work = &mut *self.work;
+        let replica = &mut work.replicas[lane as usize];
+        replica.running = false;
+        let index = replica.stages[0].working_on.expect("a run is a batch in flight");
+        let in_flight = &mut work.in_flight[index as usize];
+        in_flight.scheduled_at_s = replica.run.settled.at_s;
+        let iterations = replica.run.settled.iterations;
+        self.scheduler.skipped_decodes(&mut replica.state, iterations);
+        let grows = !self.scheduler.reserves_ahead();
+        for &(slot, _) in &in_flight.batch.entries {
+            let request = &mut work.requests[slot];
+            request.processed_tokens += iterations;
+            if grows {
+                let blocks = replica.state.kv.blocks_for(request.processed_tokens).max(request.blocks);
+                replica.state.kv.free -= blocks - request.blocks;
+                request.blocks = blocks;
+            }
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! Replicas come and go: decisions, starts, drains, losses.
+
+use rand_distr::{Distribution as _, Exp1, StandardNormal};
+
+use super::state::{Replica, Stage, Step};
+use super::{Engine, MOST_IDLE_TICKS};
+use crate::autoscaler::{Arrivals, Decision, Snapshot};
+use crate::global_scheduler::{Load, Target};
+use crate::replica_scheduler::ReplicaState;
+use crate::simulation::SimulationError;
+use crate::simulation::decode_run::DecodeRun;
+use crate::simulation::event::Due;
+use crate::simulation::record::TuneRecord;
+
+impl Engine<'_> {
+    /// Tells the policy what has happened and carries out what it decides.
+    pub(super) fn tune(&mut self) -> Result<(), SimulationError> {
+        let mut policy = self.autoscaler.take().expect("only an autoscaler tunes");
+        if self.observes.arrivals {
+            let (workload, from) = (self.inputs.workload, self.observed_arrivals);
+            let range = from..self.next_arrival;
+            self.observed_arrivals = self.next_arrival;
+            policy.observe_arrivals(Arrivals {
+                arrived_at_s: &workload.arrived_at_s[range.clone()],
+                prefill_tokens: &workload.prefill_tokens[range.clone()],
+                decode_tokens: &workload.decode_tokens[range],
+            });
+        }
+        if self.observes.batches || self.observes.replicas {
+            self.settle_runs();
+        }
+        let work = &mut *self.work;
+        if self.observes.batches {
+            let ended = &mut work.ended_batches;
+            // Runs were settled replica by replica.
+            if !ended.is_sorted_by(|a, b| a.completed_at_s <= b.completed_at_s) {
+                ended.sort_by(|a, b| a.completed_at_s.total_cmp(&b.completed_at_s).then(a.scheduled_at_s.total_cmp(&b.scheduled_at_s)));
+            }
+            policy.observe_batches(ended);
+            ended.clear();
+        }
+        if self.observes.latencies {
+            policy.observe_latencies(&work.first_tokens, &work.completions);
+            work.first_tokens.clear();
+            work.completions.clear();
+        }
+        work.signals.clear();
+        if self.observes.replicas {
+            let (replicas, requests) = (&work.replicas, &work.requests);
+            work.signals.extend(self.existing.iter().map(|&lane| replicas[lane as usize].signals(requests)));
+        }
+        let counts = &self.counts;
+        let snapshot = Snapshot {
+            serving: counts.existing - counts.draining,
+            draining: counts.draining,
+            starting: counts.starting,
+            stopping: counts.stopping,
+            outstanding_requests: work.requests.len() as u32,
+            unrouted_requests: work.unrouted.len() as u32,
+            replicas: &work.signals,
+        };
+        let (decision, committed) = (policy.decide(self.now_s, &snapshot), snapshot.committed());
+        if let Some(detail) = &mut self.detail {
+            detail.tunes.push(TuneRecord {
+                time_s: self.now_s,
+                num_replicas: counts.existing,
+                pending_scale_ups: counts.starting,
+                pending_scale_downs: counts.stopping + counts.draining,
+                decision: decision.signed(),
+                evidence: policy.evidence(),
+            });
+        }
+        self.autoscaler = Some(policy);
+        let cluster = self.inputs.cluster;
+        let (ups, downs) = match decision {
+            Decision::Hold => (0, 0),
+            Decision::Up(n) => (n.min(cluster.max_replicas.saturating_sub(committed)), 0),
+            Decision::Down(n) => (0, n.min(committed.saturating_sub(cluster.min_replicas))),
+        };
+        self.notice_idleness(ups + downs)?;
+        self.work.events.push(self.now_s + self.tick_interval_s, self.now_s, Due::Tune);
+        for _ in 0..ups {
+            self.start_replica();
+        }
+        self.counts.stopping += downs;
+        for _ in 0..downs {
+            if cluster.scale_down_delay_s == 0.0 {
+                self.work.steps.push(Step::ScaleDown);
+            } else {
+                self.work.events.push(self.now_s + cluster.scale_down_delay_s, self.now_s, Due::ScaleDown);
+            }
+        }
+        if ups > 0 && cluster.billing.cold_start {
+            self.record_replicas();
+        }
+        Ok(())
+    }
+
+    /// Gives up a run in which nothing happens, nothing is pending, and yet requests wait.
+    fn notice_idleness(&mut self, changes: u32) -> Result<(), SimulationError> {
+        let nothing_to_come = self.next_arrival == self.inputs.workload.len()
+            && self.counts.starting + self.counts.stopping + changes == 0
+            && self.existing.iter().all(|&lane| self.work.replicas[lane as usize].batches_in_flight == 0);
+        self.idle_ticks = if nothing_to_come { self.idle_ticks + 1 } else { 0 };
+        if self.idle_ticks > MOST_IDLE_TICKS {
+            return Err(self.stuck());
+        }
+        Ok(())
+    }
+
+    /// Accounts for all iterations of all runs that end before now.
+    fn settle_runs(&mut self) {
+        for i in 0..self.existing.len() {
+            let lane = self.existing[i];
+            if self.work.replicas[lane as usize].running {
+                self.settle_run(lane, self.now_s, 0);
+            }
+        }
+    }
+
+    /// Reports the KV use of every replica that serves to the global scheduler.
+    pub(super) fn scrape(&mut self, interval_s: f64) -> Result<(), SimulationError> {
+        self.settle_runs();
+        for &lane in &self.existing {
+            let replica = &self.work.replicas[lane as usize];
+            if !replica.draining {
+                self.router.report_kv(replica.target(lane), replica.kv_used_blocks());
+            }
+        }
+        self.work.events.push(self.now_s + interval_s, self.now_s, Due::Scrape);
+        if self.autoscaler.is_none() { self.notice_idleness(0) } else { Ok(()) }
+    }
+
+    /// Begins a cold start.
+    fn start_replica(&mut self) {
+        self.counts.starting += 1;
+        let spread_s = self.inputs.cluster.cold_start.spread_s;
+        let mut delay_s = self.inputs.scale_up_delay_s;
+        if spread_s > 0.0 {
+            let deviation: f64 = StandardNormal.sample(&mut self.cold_start_stream);
+            delay_s = (delay_s + spread_s * deviation).max(0.0);
+        }
+        if delay_s == 0.0 {
+            self.work.steps.push(Step::ScaleUp);
+        } else {
+            self.work.events.push(self.now_s + delay_s, self.now_s, Due::ScaleUp);
+        }
+    }
+
+    pub(super) fn scale_up(&mut self) {
+        self.counts.starting -= 1;
+        self.totals.scale_ups += 1;
+        self.totals.turn(1);
+        self.add_replica();
+        self.record_replicas();
+        if !self.work.unrouted.is_empty() {
+            // The reference leaves these stranded until the next arrival.
+            self.work.steps.push(Step::Route);
+        }
+    }
+
+    /// Frees the first idle replica; if all are busy, marks the global scheduler's choice to drain.
+    pub(super) fn scale_down(&mut self) {
+        self.counts.stopping -= 1;
+        let idle = self.existing.iter().copied().find(|&lane| {
+            let replica = &self.work.replicas[lane as usize];
+            !replica.draining && replica.is_empty()
+        });
+        if let Some(lane) = idle {
+            self.router.remove(self.work.replicas[lane as usize].target(lane));
+            self.free_replica(lane);
+        } else if let Some(target) = self.router.choose_drain() {
+            self.drain(target);
+        }
+        self.totals.scale_downs += 1;
+        self.totals.turn(-1);
+        self.record_replicas();
+    }
+
+    /// Takes a busy replica out of service; it leaves once it is empty.
+    fn drain(&mut self, target: Target) {
+        self.router.remove(target);
+        self.work.replicas[target.lane as usize].draining = true;
+        self.counts.draining += 1;
+    }
+
+    pub(super) fn add_replica(&mut self) {
+        let id = self.next_replica_id;
+        self.next_replica_id += 1;
+        let work = &mut *self.work;
+        let lane = work.free_lanes.pop().unwrap_or_else(|| {
+            work.replicas.push(Replica {
+                id,
+                alive: false,
+                draining: false,
+                joined_at_s: 0.0,
+                load: Load::default(),
+                kv_since_s: 0.0,
+                batches_in_flight: 0,
+                epoch: 0,
+                running: false,
+                run: DecodeRun::default(),
+                state: ReplicaState::new(self.kv),
+                stages: (0..self.inputs.cluster.pipeline_parallel).map(|_| Stage::default()).collect(),
+            });
+            work.replicas.len() as u32 - 1
+        });
+        let replica = &mut work.replicas[lane as usize];
+        replica.id = id;
+        replica.alive = true;
+        replica.draining = false;
+        replica.joined_at_s = self.now_s;
+        replica.load = Load::default();
+        replica.kv_since_s = self.now_s;
+        replica.state.reset();
+        self.existing.push(lane);
+        self.counts.existing += 1;
+        self.router.add(Target { lane, id });
+        self.draw_fate(lane, id);
+    }
+
+    pub(super) fn free_replica(&mut self, lane: u32) {
+        self.account_kv(lane);
+        self.book_replica(lane);
+        let replica = &mut self.work.replicas[lane as usize];
+        debug_assert!(replica.alive);
+        replica.alive = false;
+        self.counts.existing -= 1;
+        self.counts.draining -= u32::from(replica.draining);
+        self.existing.retain(|&other| other != lane);
+        self.work.free_lanes.push(lane);
+    }
+
+    /// Draws when a new replica will be lost, if at all.
+    fn draw_fate(&mut self, lane: u32, id: u32) {
+        let failures = &self.inputs.cluster.failures;
+        if !failures.any() {
+            return;
+        }
+        let mut draw = |mean_s: Option<f64>| {
+            let lifetime: f64 = Exp1.sample(&mut self.failure_stream);
+            mean_s.map_or(f64::INFINITY, |mean_s| mean_s * lifetime)
+        };
+        let (crash_s, reclaim_s) = (draw(failures.mean_time_to_crash_s), draw(failures.mean_time_to_reclaim_s));
+        let due = if crash_s <= reclaim_s { Due::Loss { lane, id } } else { Due::Notice { lane, id } };
+        self.work.events.push(self.now_s + crash_s.min(reclaim_s), self.now_s, due);
+    }
+
+    /// A replica will be taken away: it drains and its successor starts.
+    pub(super) fn notice(&mut self, lane: u32, id: u32) {
+        let replica = &self.work.replicas[lane as usize];
+        if !replica.alive || replica.id != id {
+            return;
+        }
+        self.work.events.push(self.now_s + self.inputs.cluster.failures.reclaim_notice_s, self.now_s, Due::Loss { lane, id });
+        if !replica.draining {
+            let (target, idle) = (replica.target(lane), replica.is_empty());
+            if idle {
+                self.router.remove(target);
+                self.free_replica(lane);
+                self.totals.replicas_lost += 1;
+            } else {
+                self.drain(target);
+            }
+            self.start_replica();
+            self.record_replicas();
+        }
+    }
+
+    /// A replica is gone, with all it had in memory; its requests are routed anew.
+    pub(super) fn lose(&mut self, lane: u32, id: u32) {
+        let replica = &self.work.replicas[lane as usize];
+        if !replica.alive || replica.id != id {
+            return;
+        }
+        if !self.work.steps.is_empty() {
+            // Not amid what else happens at this instant.
+            self.work.events.push(self.now_s.next_up(), self.now_s, Due::Loss { lane, id });
+            return;
+        }
+        if self.work.replicas[lane as usize].running {
+            self.settle_run(lane, self.now_s, 0);
+            self.materialize_run(lane);
+        }
+        self.account_kv(lane);
+        let work = &mut *self.work;
+        let replica = &mut work.replicas[lane as usize];
+        replica.epoch += 1;
+        replica.batches_in_flight = 0;
+        for stage in &mut replica.stages {
+            work.free_in_flight.extend(stage.working_on.take().into_iter().chain(stage.waiting.drain(..)));
+        }
+        self.totals.queued -= replica.state.queue.len() as u64;
+        replica.state.reset();
+        let before = work.unrouted.len();
+        work.requests.abandon(id, |slot| work.unrouted.push_back(slot));
+        self.totals.queued += (work.unrouted.len() - before) as u64;
+        let requests = &work.requests;
+        work.unrouted.make_contiguous().sort_by_key(|&slot| requests[slot].id);
+        self.totals.replicas_lost += 1;
+        let draining = work.replicas[lane as usize].draining;
+        if !draining {
+            self.router.remove(Target { lane, id });
+            self.start_replica();
+        }
+        self.free_replica(lane);
+        self.record_replicas();
+        self.work.steps.push(Step::Route);
+    }
+}

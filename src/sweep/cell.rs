@@ -1,0 +1,207 @@
+//! One cell of a grid: everything a run is told, its id, and its settings as columns.
+
+use serde_json::{Map, Value, json};
+
+use super::row::Scalar;
+use crate::RESULTS_VERSION;
+use crate::autoscaler::AutoscalerSettings;
+use crate::simulation::ClusterSettings;
+use crate::workload::{self, WorkloadSpec};
+
+/// Cluster settings that only matter where replicas are started or drained.
+const SCALING: &[&str] =
+    &["initial_replicas", "min_replicas", "max_replicas", "tune_interval_s", "scale_up_delay_s", "cold_start", "scale_down_delay_s"];
+
+/// Hexadecimal digits of a [`Cell::id`].
+const ID_DIGITS: usize = 16;
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cell {
+    /// Place in the expanded grid: the order of rows.
+    pub index: u64,
+    pub workload: WorkloadSpec,
+    /// The workload's settings that are axes of the grid: path such as `generate.arrivals.poisson.rate_per_s`, and value.
+    pub workload_varies: Vec<(String, Value)>,
+    /// Which of [`super::plan::SharedInputs::workloads`] it runs.
+    pub workload_input: usize,
+    /// Which of [`super::plan::SharedInputs::hardware`] it runs on.
+    pub hardware_input: usize,
+    pub seed: u64,
+    pub cluster: ClusterSettings,
+    pub autoscaler: AutoscalerSettings,
+    /// The autoscaler's label or kind.
+    pub family: String,
+}
+
+impl Cell {
+    /// The workload as rows name it.
+    pub fn workload_name(&self) -> String {
+        workload_name(&self.workload.name, &self.workload_varies)
+    }
+
+    /// Whether another seed can give other results: other traffic, or other draws within the cluster.
+    pub fn depends_on_seed(&self) -> bool {
+        workload::depends_on_seed(&self.workload) || self.cluster.draws()
+    }
+
+    /// Cluster and autoscaler as the file would have to spell them, defaults included, settings without effect left out.
+    fn resolved(&self) -> (Value, Value) {
+        let mut cluster = json!(self.cluster);
+        if let (AutoscalerSettings::Static(_), false, Value::Object(members)) =
+            (&self.autoscaler, self.cluster.failures.any(), &mut cluster)
+        {
+            members.retain(|name, _| !SCALING.contains(&name.as_str()));
+        }
+        (cluster, json!(self.autoscaler))
+    }
+
+    /// What tells this run from all others: the first digits of the BLAKE3 of its canonical JSON (keys sorted, no spaces), which holds
+    /// resolved settings, the workload's content (not where it came from), the seed (if anything depends on it), the names its row is
+    /// grouped by, and the results version.
+    pub fn id(&self, workload_fingerprint: &str) -> String {
+        let (cluster, autoscaler) = self.resolved();
+        let mut identity = json!({
+            "autoscaler": autoscaler,
+            "cluster": cluster,
+            "family": self.family,
+            "results_version": RESULTS_VERSION,
+            "seed": self.depends_on_seed().then_some(self.seed),
+            "workload": workload_fingerprint,
+            "workload_name": self.workload_name(),
+        });
+        identity.sort_all_objects();
+        let hash = blake3::hash(identity.to_string().as_bytes());
+        hash.to_hex()[..ID_DIGITS].into()
+    }
+
+    /// Every setting, as columns of a row: a cluster's bear their own names, a choice is a column with the choice's name and one for each
+    /// of its settings (`autoscaler` = `inferline`, `autoscaler.look_back_s` = 80), a workload's are there if they are axes.
+    pub fn setting_columns(&self) -> Vec<(String, Scalar)> {
+        let (cluster, autoscaler) = self.resolved();
+        let mut columns = Vec::new();
+        if let Value::Object(members) = cluster {
+            members.iter().for_each(|(name, value)| flatten(name, value, &mut columns));
+        }
+        flatten("autoscaler", &autoscaler, &mut columns);
+        for (path, value) in &self.workload_varies {
+            flatten(&format!("workload.{path}"), value, &mut columns);
+        }
+        columns
+    }
+}
+
+/// Traffic that differs bears names that differ, such as `steps (rate_per_s=20)`: what `varies` is part of the name.
+pub fn workload_name(name: &str, varies: &[(String, Value)]) -> String {
+    if varies.is_empty() {
+        return name.into();
+    }
+    let varies: Vec<_> = varies.iter().map(|(path, value)| format!("{}={}", last_field(path), plain(value))).collect();
+    format!("{name} ({})", varies.join(", "))
+}
+
+fn flatten(name: &str, value: &Value, columns: &mut Vec<(String, Scalar)>) {
+    match value {
+        Value::Object(members) => match choice(members) {
+            Some((choice, settings)) => {
+                columns.push((name.into(), Scalar::Text(choice.clone())));
+                settings.iter().for_each(|(field, value)| flatten(&format!("{name}.{field}"), value, columns));
+            }
+            None => members.iter().for_each(|(field, value)| flatten(&format!("{name}.{field}"), value, columns)),
+        },
+        scalar => columns.push((name.into(), to_scalar(scalar))),
+    }
+}
+
+/// A choice serialises as an object of one name and its settings.
+fn choice(members: &Map<String, Value>) -> Option<(&String, &Map<String, Value>)> {
+    let (name, settings) = members.iter().next()?;
+    (members.len() == 1).then_some((name, settings.as_object()?))
+}
+
+fn to_scalar(value: &Value) -> Scalar {
+    match value {
+        Value::Null => Scalar::Null,
+        Value::Bool(boolean) => Scalar::Bool(*boolean),
+        Value::Number(number) => match number.as_i64() {
+            Some(integer) => Scalar::Int(integer),
+            None => Scalar::Float(number.as_f64().unwrap_or(f64::NAN)),
+        },
+        Value::String(text) => Scalar::Text(text.clone()),
+        other => Scalar::Text(other.to_string()),
+    }
+}
+
+fn last_field(path: &str) -> &str {
+    path.rsplit_once('.').map_or(path, |(_, field)| field)
+}
+
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cell(cluster: Value, autoscaler: Value) -> Cell {
+        Cell {
+            index: 0,
+            workload: WorkloadSpec { name: "w".into(), generate: None, trace: None },
+            workload_varies: Vec::new(),
+            workload_input: 0,
+            hardware_input: 0,
+            seed: 1,
+            cluster: serde_json::from_value(cluster).unwrap(),
+            autoscaler: serde_json::from_value(autoscaler).unwrap(),
+            family: "f".into(),
+        }
+    }
+
+    #[test]
+    fn settings_become_columns() {
+        let cell = cell(
+            json!({"replica_scheduler": {"vllm": {"batch_size_cap": 16}}, "execution_time": {"profile": {"attention": "lab_fit"}}}),
+            json!({"inferline": {"look_back_s": {"up": 40, "down": 80}}}),
+        );
+        let columns = cell.setting_columns();
+        let get = |name: &str| columns.iter().find(|(column, _)| column == name).map(|(_, value)| value.clone());
+        assert_eq!(get("model"), Some(Scalar::Text("meta-llama/Meta-Llama-3-70B".into())));
+        assert_eq!(get("node_price_usd_per_hour"), Some(Scalar::Null));
+        assert_eq!(get("tensor_parallel"), Some(Scalar::Int(4)));
+        assert_eq!(get("tune_interval_s"), Some(Scalar::Float(5.0)));
+        assert_eq!(get("execution_time"), Some(Scalar::Text("profile".into())));
+        assert_eq!(get("execution_time.attention"), Some(Scalar::Text("lab_fit".into())));
+        assert_eq!(get("global_scheduler"), Some(Scalar::Text("round_robin".into())));
+        assert_eq!(get("replica_scheduler.batch_size_cap"), Some(Scalar::Int(16)));
+        assert_eq!(get("autoscaler"), Some(Scalar::Text("inferline".into())));
+        assert_eq!(get("autoscaler.look_back_s.up"), Some(Scalar::Float(40.0)));
+        assert_eq!(get("autoscaler.min_window_s"), Some(Scalar::Float(20.0)));
+        assert_eq!(get("autoscaler.look_back_s"), None);
+    }
+
+    #[test]
+    fn ids_tell_what_matters_and_nothing_else() {
+        let inferline = |cluster| cell(cluster, json!("inferline")).id("content");
+        let fixed = |cluster| cell(cluster, json!({"static": {"replicas": 4}})).id("content");
+        assert_eq!(inferline(json!({})), inferline(json!({"tune_interval_s": 5, "max_replicas": 64})));
+        assert_ne!(inferline(json!({})), inferline(json!({"tune_interval_s": 6})));
+        assert_eq!(fixed(json!({})), fixed(json!({"tune_interval_s": 6, "initial_replicas": 3, "scale_up_delay_s": 99})));
+        assert_ne!(fixed(json!({})), fixed(json!({"global_scheduler": "least_outstanding"})));
+        let one = cell(json!({}), json!("inferline"));
+        assert_ne!(one.id("content"), one.id("other content"));
+        assert_eq!(one.id("content").len(), ID_DIGITS);
+        // No part of it depends on the seed here, so a run is the same under every seed.
+        assert_eq!(one.id("content"), Cell { seed: 2, ..one.clone() }.id("content"));
+        assert_ne!(one.id("content"), Cell { family: "g".into(), ..one.clone() }.id("content"));
+    }
+
+    #[test]
+    fn traffic_that_varies_is_named_apart() {
+        let mut cell = cell(json!({}), json!("inferline"));
+        assert_eq!(cell.workload_name(), "w");
+        cell.workload_varies = vec![("generate.arrivals.poisson.rate_per_s".into(), json!(20)), ("trace.format".into(), json!("azure"))];
+        assert_eq!(cell.workload_name(), "w (rate_per_s=20, format=azure)");
+        let columns = cell.setting_columns();
+        assert_eq!(columns[columns.len() - 2], ("workload.generate.arrivals.poisson.rate_per_s".into(), Scalar::Int(20)));
+    }
+}

@@ -1,0 +1,151 @@
+use super::*;
+
+fn grid(text: &str) -> Result<Grid, String> {
+    let source = Source { file: "sweeps/x.json".into(), text: text.into() };
+    Grid::parse(source, Path::new("sweeps/x.json"), Vec::new()).map_err(|error| error.to_string())
+}
+
+const WORKLOAD: &str = r#"{"name": "w", "generate": {"arrivals": {"poisson": {"phases": [{"duration_s": 9, "rate_per_s": 2}]}}, "lengths": {"fixed": {"prefill_tokens": 256, "decode_tokens": 1}}}}"#;
+
+fn with(sections: &str) -> String {
+    format!("{{\"workloads\": [{WORKLOAD}],\n{sections}}}")
+}
+
+#[test]
+fn defaults() {
+    let grid = grid(&with(r#""autoscalers": ["inferline"]"#)).unwrap();
+    assert_eq!((grid.name.as_str(), grid.seeds.as_slice(), grid.count()), ("x", [1].as_slice(), 1));
+    assert_eq!(grid.cluster.get(0), ClusterSettings::default());
+    assert_eq!(grid.autoscalers[0].get(0).family(), "inferline");
+    assert_eq!(grid.objectives, Objectives::default());
+}
+
+#[test]
+fn cells_run_through_every_combination_once() {
+    let grid = grid(&with(
+        r#""seeds": {"from": 5, "to": 7, "step": 1}, "cluster": {"global_scheduler": ["round_robin", "least_outstanding"], "max_replicas": [8, 9]},
+           "autoscalers": [{"static": {"replicas": [4, 6, 8]}}, {"label": "lazy", "inferline": {"look_back_s": [40, {"up": 20, "down": 80}]}}]"#,
+    ))
+    .unwrap();
+    assert_eq!(grid.seeds, [5, 6, 7]);
+    assert_eq!(grid.count(), 3 * 4 * 5);
+    let seen: Vec<_> = (0..grid.count())
+        .map(|i| grid.coordinates(i))
+        .map(|c| (c.seed, c.cluster_combination, c.autoscaler, c.autoscaler_combination))
+        .collect();
+    assert!(seen.is_sorted());
+    assert_eq!(seen.iter().collect::<BTreeSet<_>>().len(), 60);
+    assert_eq!(grid.autoscalers[1].get(1).family(), "lazy");
+    let AutoscalerSettings::Inferline(settings) = grid.autoscalers[1].get(1).settings else { panic!("inferline expected") };
+    assert_eq!((settings.look_back_s.up, settings.look_back_s.down), (20.0, 80.0));
+    let axes: Vec<_> = grid.axes().into_iter().map(|axis| axis.path).collect();
+    assert_eq!(
+        axes,
+        ["cluster.global_scheduler", "cluster.max_replicas", "autoscalers[0].static.replicas", "autoscalers[1].inferline.look_back_s"]
+    );
+}
+
+#[test]
+fn misspelt_fields_and_names() {
+    assert_eq!(
+        grid(&with("\"autoscalers\": [\"inferline\",\n  {\"inferline\": {\"look_back\": 80}}]")).unwrap_err(),
+        "sweeps/x.json:3:18: autoscalers[1].inferline.look_back: unknown field `look_back`, expected one of `look_back_s`, `min_window_s`, \
+         `stabilization_delay_s`, `initial_replica_token_throughput`, `throughput_alpha`; did you mean `look_back_s`?"
+    );
+    let routed =
+        grid(&with(r#""cluster": {"global_scheduler": ["round_robin", "least_outstandin"]}, "autoscalers": ["inferline"]"#)).unwrap_err();
+    assert!(
+        routed.starts_with("sweeps/x.json:2:49: cluster.global_scheduler[1]: unknown variant `least_outstandin`, expected one of "),
+        "{routed}"
+    );
+    assert!(routed.ends_with("; did you mean `least_outstanding`?"), "{routed}");
+    assert_eq!(
+        grid(&with(r#""autoscaler": [], "autoscalers": [{"inferlin": {}}]"#)).unwrap_err(),
+        "sweeps/x.json:2:1: autoscaler: unknown field `autoscaler`, expected one of `name`, `question`, `workloads`, `seeds`, `cluster`, `autoscalers`, `objectives`, `$schema`; did you mean `autoscalers`?"
+    );
+    let scaled = grid(&with(r#""autoscalers": [{"inferlin": {}}]"#)).unwrap_err();
+    assert!(scaled.starts_with("sweeps/x.json:2:17: autoscalers[0]: unknown variant `inferlin`, expected one of `static`, "), "{scaled}");
+    assert!(scaled.ends_with("; did you mean `inferline`?"), "{scaled}");
+}
+
+#[test]
+fn every_faulty_value_is_told_where_it_stands() {
+    let error = grid(&with(
+        r#""cluster": {"tune_interval_s": [5, 0, -1], "memory_margin_fraction": 2}, "autoscalers": [{"inferline": {"look_back_s": [80, 10]}}]"#,
+    ))
+    .unwrap_err();
+    assert_eq!(
+        error.lines().collect::<Vec<_>>(),
+        [
+            "sweeps/x.json:2:36: cluster.tune_interval_s[1]: 0 found, expected a finite number above 0",
+            "sweeps/x.json:2:39: cluster.tune_interval_s[2]: -1 found, expected a finite number above 0",
+            "sweeps/x.json:2:70: cluster.memory_margin_fraction: 2 found, expected a number from 0 to 1",
+            "sweeps/x.json:2:104: autoscalers[0].inferline.min_window_s: 20 found, expected at most `look_back_s` (10)",
+        ]
+    );
+}
+
+#[test]
+fn broken_files() {
+    let cases = [
+        ("{\"a\": 1,\n}", "sweeps/x.json:2:1: not valid JSON: trailing comma (comments and trailing commas are no part of JSON)"),
+        ("[1]", "sweeps/x.json:1:1: a grid file is an object, {\"workloads\": [..], \"autoscalers\": [..], ..}"),
+        ("{\"name\": \"a\",\n \"name\": \"b\"}", "sweeps/x.json:2:2: name: `name` found twice, first in line 1, expected once"),
+        (r#"{"name": "../up"}"#, "sweeps/x.json:1:1: autoscalers: no `autoscalers` found, expected a list of at least one"),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(grid(text).unwrap_err().lines().next(), Some(expected), "{text}");
+    }
+    let error = grid(&with(r#""name": "../up", "seeds": [1, -2], "autoscalers": [], "objectives": {"latency": ["a", "b"]}"#)).unwrap_err();
+    assert_eq!(
+        error.lines().collect::<Vec<_>>(),
+        [
+            "sweeps/x.json:2:9: name: `../up` found, expected a name fit for a directory: letters, digits, `-`, `_` and `.`, the first a letter or digit, at most 100",
+            "sweeps/x.json:2:31: seeds[1]: -2 found, expected a whole number from 0 to 9223372036854775807",
+            "sweeps/x.json:2:51: autoscalers: an empty list found, expected at least one entry",
+            "sweeps/x.json:2:81: objectives.latency: several values found, expected one: all runs of a sweep are judged alike",
+        ]
+    );
+    let deep = format!("{}1{}", "[".repeat(200), "]".repeat(200));
+    assert!(grid(&deep).unwrap_err().contains("not valid JSON: recursion limit exceeded"));
+}
+
+#[test]
+fn too_many_cells_are_refused_at_once() {
+    let axis = r#"{"from": 1, "to": 4000, "step": 1}"#;
+    let text = with(&format!(r#""cluster": {{"tune_interval_s": {axis}, "scale_up_delay_s": {axis}}}, "autoscalers": ["inferline"]"#));
+    assert_eq!(
+        grid(&text).unwrap_err(),
+        "sweeps/x.json:1:1: 16000000 runs found, expected at most 1000000; the largest axes are `cluster.tune_interval_s` (4000 values), \
+         `cluster.scale_up_delay_s` (4000 values), `seeds` (1 values): give them fewer values"
+    );
+}
+
+#[test]
+fn unique_workload_names() {
+    let text = format!(r#"{{"workloads": [{WORKLOAD}, {WORKLOAD}], "autoscalers": ["inferline"]}}"#);
+    assert!(grid(&text).unwrap_err().ends_with("workloads[1].name: `w` found twice, expected a name of its own for each workload"));
+}
+
+/// Every field whose schema is a list is in the table of lists, and the table has no other entry.
+#[test]
+fn lists_by_nature_are_those_of_the_schema() {
+    fn collect(schema: &Value, found: &mut BTreeSet<String>) {
+        match schema {
+            Value::Object(members) => {
+                if let Some(Value::Object(properties)) = members.get("properties") {
+                    let is_list = |schema: &Value| {
+                        schema["type"] == "array" || schema["type"].as_array().is_some_and(|types| types.contains(&"array".into()))
+                    };
+                    found.extend(properties.iter().filter(|(_, schema)| is_list(schema)).map(|(name, _)| name.clone()));
+                }
+                members.values().for_each(|schema| collect(schema, found));
+            }
+            Value::Array(schemas) => schemas.iter().for_each(|schema| collect(schema, found)),
+            _ => {}
+        }
+    }
+    let mut found = BTreeSet::new();
+    collect(schemars::schema_for!(GridFile).as_value(), &mut found);
+    assert_eq!(found, super::super::axes::LISTS.iter().map(|name| name.to_string()).collect());
+}

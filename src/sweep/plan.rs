@@ -1,0 +1,361 @@
+//! The plan of a sweep: which runs a grid comes to, with everything they share loaded once.
+//!
+//! Cells are made from their index when they are needed; the plan holds the indices of those that differ. Here it also shows whether
+//! the world is as the grid says: traces can be read, the model fits the device, the tables know the workload's batches.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+use serde_json::json;
+
+use super::cell::{Cell, workload_name};
+use super::grid::{Coordinates, Grid, Section};
+use super::hardware_files::hardware_files;
+use super::manifest::WorkloadSummary;
+use super::source::{GridError, MAX_PROBLEMS, Problem};
+use crate::hardware::{Deployment, ExecutionTime, HardwareError, memory};
+use crate::simulation::{ClusterSettings, RunInputs};
+use crate::workload::{self, Workload, WorkloadSpec};
+
+/// Time of one simulated request on one thread, for the plan's estimate only: an order of magnitude, the true figure varies with
+/// policy and lengths.
+pub const ESTIMATED_NS_PER_REQUEST: f64 = 100.0;
+
+/// A workload as runs share it.
+#[derive(Debug, Clone)]
+pub struct LoadedWorkload {
+    pub content: Arc<Workload>,
+    pub fingerprint: String,
+    pub summary: WorkloadSummary,
+}
+
+/// Everything that runs read and none of them changes.
+#[derive(Debug, Clone, Default)]
+pub struct SharedInputs {
+    pub workloads: Vec<LoadedWorkload>,
+    /// Step times of each deployment.
+    pub hardware: Vec<Arc<ExecutionTime>>,
+}
+
+#[derive(Debug)]
+pub struct Plan {
+    pub grid: Grid,
+    pub inputs: SharedInputs,
+    /// The input of each (workload entry and combination, seed).
+    workload_inputs: Vec<usize>,
+    /// The input of each combination of the cluster.
+    hardware_inputs: Vec<usize>,
+    /// Indices of the cells to run, ascending.
+    unique: Vec<u64>,
+    /// Cells left out because no seed matters to them.
+    pub same_under_every_seed: u64,
+}
+
+impl Plan {
+    /// Loads workloads and hardware tables and finds the cells that differ.
+    ///
+    /// Errors: a trace is missing or broken, a model does not fit its device, tables do not cover a workload.
+    pub fn new(grid: Grid) -> Result<Self, GridError> {
+        let mut inputs = SharedInputs::default();
+        let mut problems = Vec::new();
+        let workload_inputs = load_workloads(&grid, &mut inputs, &mut problems);
+        let hardware_inputs = load_hardware(&grid, &mut inputs, &mut problems);
+        if problems.is_empty() {
+            check_pairs(&grid, &inputs, &hardware_inputs, &mut problems);
+        }
+        if !problems.is_empty() {
+            return Err(grid.source.errors(problems));
+        }
+        let mut plan = Self { grid, inputs, workload_inputs, hardware_inputs, unique: Vec::new(), same_under_every_seed: 0 };
+        let ids: Vec<(String, bool)> = (0..plan.planned())
+            .into_par_iter()
+            .map(|index| {
+                let cell = plan.cell(index);
+                let is_first_seed = cell.seed == plan.grid.seeds[0];
+                (plan.id(&cell), is_first_seed || cell.depends_on_seed())
+            })
+            .collect();
+        let mut seen = BTreeSet::new();
+        for (index, (id, seed_matters)) in (0..).zip(&ids) {
+            if seen.insert(id) {
+                plan.unique.push(index);
+            } else if !seed_matters {
+                plan.same_under_every_seed += 1;
+            }
+        }
+        Ok(plan)
+    }
+
+    /// Number of cells of the grid, equal ones counted as often as they occur.
+    pub fn planned(&self) -> u64 {
+        self.grid.count()
+    }
+
+    /// Indices of the cells to run, in the order of their rows.
+    pub fn unique(&self) -> &[u64] {
+        &self.unique
+    }
+
+    /// Cells that ask for a run another cell asks for already.
+    pub fn duplicates(&self) -> u64 {
+        self.planned() - self.unique.len() as u64 - self.same_under_every_seed
+    }
+
+    /// Cell `index`, below [`planned`](Self::planned).
+    pub fn cell(&self, index: u64) -> Cell {
+        let at = self.grid.coordinates(index);
+        let workload = &self.grid.workloads[at.workload];
+        let entry = self.grid.autoscalers[at.autoscaler].get(at.autoscaler_combination);
+        Cell {
+            index,
+            workload: workload.get(at.workload_combination),
+            workload_varies: workload.varying(at.workload_combination),
+            workload_input: self.workload_inputs[self.workload_slot(&at)],
+            hardware_input: self.hardware_inputs[at.cluster_combination as usize],
+            seed: self.grid.seeds[at.seed],
+            cluster: self.grid.cluster.get(at.cluster_combination),
+            family: entry.family().into(),
+            autoscaler: entry.settings,
+        }
+    }
+
+    /// The cell's [id](Cell::id).
+    pub fn id(&self, cell: &Cell) -> String {
+        cell.id(&self.inputs.workloads[cell.workload_input].fingerprint)
+    }
+
+    /// Names of the columns that any run's settings have: a column new to a run stands behind its neighbour in that run.
+    pub fn setting_columns(&self) -> Vec<String> {
+        let mut names: Vec<String> = Vec::new();
+        let mut known = BTreeSet::new();
+        for &index in &self.unique {
+            let mut place = 0;
+            for (name, _) in self.cell(index).setting_columns() {
+                match known.insert(name.clone()) {
+                    true => names.insert(place, name),
+                    false => place = names.iter().position(|known| *known == name).unwrap_or(place),
+                }
+                place += 1;
+            }
+        }
+        names
+    }
+
+    fn workload_slot(&self, at: &Coordinates) -> usize {
+        let before: u64 = self.grid.workloads[..at.workload].iter().map(Section::count).sum();
+        (before + at.workload_combination) as usize * self.grid.seeds.len() + at.seed
+    }
+
+    /// Requests of cell `index`.
+    pub fn requests(&self, index: u64) -> u64 {
+        let slot = self.workload_slot(&self.grid.coordinates(index));
+        self.inputs.workloads[self.workload_inputs[slot]].content.len() as u64
+    }
+
+    /// Requests of all runs together.
+    pub fn total_requests(&self) -> u64 {
+        self.unique.iter().map(|&index| self.requests(index)).sum()
+    }
+
+    /// The plan as text, for people.
+    pub fn describe(&self, threads: usize) -> impl fmt::Display {
+        Description { plan: self, threads }
+    }
+}
+
+/// Loads each workload once for each seed, or once for all seeds. Returns the input of each (entry and combination, seed).
+fn load_workloads(grid: &Grid, inputs: &mut SharedInputs, problems: &mut Vec<Problem>) -> Vec<usize> {
+    let combinations: Vec<(&Section<WorkloadSpec>, u64)> =
+        grid.workloads.iter().flat_map(|section| (0..section.count()).map(move |index| (section, index))).collect();
+    let loaded: Vec<Vec<Result<LoadedWorkload, Problem>>> = combinations
+        .par_iter()
+        .map(|(section, index)| {
+            let spec = section.get(*index);
+            let seeds = if workload::depends_on_seed(&spec) { &grid.seeds[..] } else { &grid.seeds[..1] };
+            let load = |&seed: &u64| {
+                let content = workload::load(&spec, seed, &grid.base_dirs).map_err(|error| {
+                    let setting = if spec.trace.is_some() { "trace.path" } else { "generate" };
+                    section.problem(&grid.source, *index, setting, error.to_string())
+                })?;
+                if content.is_empty() {
+                    return Err(section.problem(&grid.source, *index, "", "a workload without requests found, expected at least one"));
+                }
+                Ok(LoadedWorkload::new(workload_name(&spec.name, &section.varying(*index)), seed, content))
+            };
+            seeds.iter().map(load).collect()
+        })
+        .collect();
+    let mut of_slot = Vec::new();
+    for of_seeds in loaded {
+        let first = inputs.workloads.len();
+        for loaded in of_seeds {
+            match loaded {
+                Ok(workload) => inputs.workloads.push(workload),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        let last = inputs.workloads.len().saturating_sub(1);
+        of_slot.extend((0..grid.seeds.len()).map(|seed| (first + seed).min(last)));
+    }
+    of_slot
+}
+
+impl LoadedWorkload {
+    fn new(name: String, seed: u64, content: Workload) -> Self {
+        let fingerprint = content.fingerprint();
+        let sum = |tokens: &[u32]| tokens.iter().map(|&tokens| u64::from(tokens)).sum();
+        let summary = WorkloadSummary {
+            name,
+            seed,
+            requests: content.len(),
+            prefill_tokens: sum(&content.prefill_tokens),
+            decode_tokens: sum(&content.decode_tokens),
+            duration_s: content.arrived_at_s.last().copied().unwrap_or_default(),
+            fingerprint: fingerprint.clone(),
+        };
+        Self { content: Arc::new(content), fingerprint, summary }
+    }
+}
+
+/// Loads the step times of each deployment once. Returns the input of each combination of the cluster.
+fn load_hardware(grid: &Grid, inputs: &mut SharedInputs, problems: &mut Vec<Problem>) -> Vec<usize> {
+    let files = hardware_files(&grid.base_dirs);
+    let mut known = BTreeMap::new();
+    let mut of_combination = Vec::new();
+    for index in 0..grid.cluster.count() {
+        let cluster = grid.cluster.get(index);
+        let ClusterSettings { execution_time, model, node, tensor_parallel, pipeline_parallel, .. } = &cluster;
+        let key = json!([execution_time, model, node, tensor_parallel, pipeline_parallel]).to_string();
+        let input = *known.entry(key).or_insert_with(|| {
+            let problem = |setting: &str, message: String| grid.cluster.problem(&grid.source, index, setting, message);
+            let split = (cluster.tensor_parallel, cluster.pipeline_parallel);
+            let loaded = Deployment::resolve(&cluster.model, &cluster.node, split.0, split.1, &files)
+                .map_err(|error| problem("model", error.to_string()))
+                .and_then(|deployment| {
+                    // Before tables are asked for: what fits nowhere was measured nowhere.
+                    let (weights, kv_cache) = cluster.execution_time.precision();
+                    memory::plan(&deployment, &cluster.memory_needs(weights, kv_cache))
+                        .map_err(|error| problem("tensor_parallel", error.to_string()))?;
+                    ExecutionTime::load(&cluster.execution_time, &deployment, &files)
+                        .map_err(|error| problem("execution_time", error.to_string()))
+                });
+            match loaded {
+                Ok(execution_time) => inputs.hardware.push(Arc::new(execution_time)),
+                Err(problem) => problems.push(problem),
+            }
+            inputs.hardware.len().saturating_sub(1)
+        });
+        of_combination.push(input);
+        if problems.len() > MAX_PROBLEMS {
+            break;
+        }
+    }
+    of_combination
+}
+
+/// Every workload meets every cluster, so each pair has to agree: a replica has room, its tables know the workload's batches.
+fn check_pairs(grid: &Grid, inputs: &SharedInputs, hardware_inputs: &[usize], problems: &mut Vec<Problem>) {
+    let autoscaler = grid.autoscalers[0].get(0).settings;
+    let mut checked = BTreeSet::new();
+    for (index, &hardware) in (0..).zip(hardware_inputs) {
+        let cluster = grid.cluster.get(index);
+        let memory = json!([cluster.replica_scheduler, cluster.memory_planner, cluster.max_request_tokens, cluster.memory_margin_fraction])
+            .to_string();
+        if !checked.insert((hardware, memory)) {
+            continue;
+        }
+        for workload in &inputs.workloads {
+            let (setting, message) = match RunInputs::new(&workload.content, &cluster, &autoscaler, &inputs.hardware[hardware], 0) {
+                Ok(_) => continue,
+                Err(error @ HardwareError::DoesNotFit(_)) => ("tensor_parallel", error.to_string()),
+                Err(error) => ("execution_time", format!("{error} (workload `{}`)", workload.summary.name)),
+            };
+            problems.push(grid.cluster.problem(&grid.source, index, setting, message));
+            if problems.len() > MAX_PROBLEMS {
+                return;
+            }
+        }
+    }
+}
+
+struct Description<'a> {
+    plan: &'a Plan,
+    threads: usize,
+}
+
+/// Values of an axis that are shown; of longer ones the ends are.
+const SHOWN_VALUES: usize = 12;
+
+impl fmt::Display for Description<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let (plan, grid) = (self.plan, &self.plan.grid);
+        writeln!(f, "Plan of `{}` ({})", grid.name, grid.source.file)?;
+        if let Some(question) = &grid.question {
+            writeln!(f, "Question: {question}")?;
+        }
+        let axes = grid.axes();
+        writeln!(f, "\nAxes{}", if axes.is_empty() { ": none" } else { "" })?;
+        let width = axes.iter().map(|axis| axis.path.chars().count()).max().unwrap_or_default();
+        for axis in &axes {
+            let values: Vec<_> = axis.values.iter().map(ToString::to_string).collect();
+            let shown = match values.len() > SHOWN_VALUES {
+                true => format!("{}, .., {} ({} values)", values[..SHOWN_VALUES / 2].join(", "), values[values.len() - 1], values.len()),
+                false => values.join(", "),
+            };
+            writeln!(f, "  {:width$}  {shown}", axis.path)?;
+        }
+        writeln!(f, "\nFamilies")?;
+        let mut families: BTreeMap<String, u64> = BTreeMap::new();
+        for section in &grid.autoscalers {
+            for index in 0..section.count() {
+                *families.entry(section.get(index).family().into()).or_default() += 1;
+            }
+        }
+        for (family, settings) in &families {
+            writeln!(f, "  {family}: {}", counted(*settings, "setting"))?;
+        }
+        writeln!(f, "\nWorkloads")?;
+        for workload in &plan.inputs.workloads {
+            let WorkloadSummary { name, seed, requests, prefill_tokens, decode_tokens, duration_s, .. } = &workload.summary;
+            let (requests, prefill, decode) = (grouped(*requests as u64), grouped(*prefill_tokens), grouped(*decode_tokens));
+            writeln!(f, "  {name}, seed {seed}: {requests} requests, {prefill} prefill + {decode} decode tokens in {duration_s:.1} s")?;
+        }
+        writeln!(f, "\nRuns: {} to run of {} planned", grouped(plan.unique.len() as u64), grouped(plan.planned()))?;
+        if plan.duplicates() > 0 {
+            writeln!(f, "  {} equal to another and left out", grouped(plan.duplicates()))?;
+        }
+        if plan.same_under_every_seed > 0 {
+            writeln!(f, "  {} left out because their workload is the same under every seed", grouped(plan.same_under_every_seed))?;
+        }
+        let requests = plan.total_requests();
+        let seconds = requests as f64 * ESTIMATED_NS_PER_REQUEST * 1e-9 / self.threads as f64;
+        writeln!(f, "Requests: {} in all", grouped(requests))?;
+        let threads = counted(self.threads as u64, "thread");
+        write!(f, "Estimated time: {} on {threads} (at {ESTIMATED_NS_PER_REQUEST} ns a request)", duration(seconds))
+    }
+}
+
+fn counted(count: u64, what: &str) -> String {
+    format!("{} {what}{}", grouped(count), if count == 1 { "" } else { "s" })
+}
+
+/// `1,234,567`.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
+    groups.join(",")
+}
+
+fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s < 1.0 => "under a second".into(),
+        s if s < 120.0 => format!("{s:.0} s"),
+        s if s < 7200.0 => format!("{:.0} min", s / 60.0),
+        s => format!("{:.1} h", s / 3600.0),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,232 @@
+//! Runs the cells of a plan on all cores.
+//!
+//! Rows come in the order of the cells, whatever thread ran them when. A run that fails or panics is a row that says so; the others
+//! go on.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::{Mutex, Once, PoisonError};
+
+use rayon::prelude::*;
+
+use super::cell::Cell;
+use super::plan::{Plan, SharedInputs};
+use super::row::{RunRow, Scalar};
+use crate::simulation::{Detail, MetricValue, RunInputs, RunMetrics, Workspace, simulate, simulate_in_detail};
+
+/// Watches runs from any thread, and may call them off.
+pub trait Progress: Sync {
+    /// A run ended, in whatever way.
+    fn run_ended(&self, requests: u64);
+
+    /// Whether to start no further run.
+    fn is_interrupted(&self) -> bool;
+}
+
+/// Called off before every run had ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("interrupted")]
+pub struct Interrupted;
+
+/// Simulates one cell.
+pub fn run_cell(cell: &Cell, inputs: &SharedInputs, workspace: &mut Workspace) -> Result<RunMetrics, String> {
+    let inputs = run_inputs(cell, inputs)?;
+    simulate(&inputs, workspace).map_err(|error| error.to_string())
+}
+
+/// The same, with a record of everything that happened.
+pub fn run_cell_in_detail(cell: &Cell, inputs: &SharedInputs, workspace: &mut Workspace) -> Result<(RunMetrics, Detail), String> {
+    let inputs = run_inputs(cell, inputs)?;
+    simulate_in_detail(&inputs, workspace).map_err(|error| error.to_string())
+}
+
+fn run_inputs<'a>(cell: &'a Cell, inputs: &'a SharedInputs) -> Result<RunInputs<'a>, String> {
+    let workload = &inputs.workloads[cell.workload_input].content;
+    RunInputs::new(workload, &cell.cluster, &cell.autoscaler, &inputs.hardware[cell.hardware_input], cell.seed)
+        .map_err(|error| error.to_string())
+}
+
+/// Runs every cell of the plan on the current rayon pool; a row each, in the plan's order.
+pub fn run_all(plan: &Plan, progress: &dyn Progress) -> Result<Vec<RunRow>, Interrupted> {
+    let outcomes = for_each_cell(plan, plan.unique(), progress, run_cell)?;
+    Ok(outcomes.into_par_iter().zip(plan.unique()).map(|(outcome, &index)| row(plan, &plan.cell(index), outcome)).collect())
+}
+
+/// What `run` makes of each of `cells`, in their order. A panic is an error like any other.
+pub fn for_each_cell<T: Send, W: Default + Send>(
+    plan: &Plan,
+    cells: &[u64],
+    progress: &dyn Progress,
+    run: impl Fn(&Cell, &SharedInputs, &mut W) -> Result<T, String> + Sync,
+) -> Result<Vec<Result<T, String>>, Interrupted> {
+    // One workspace for each thread, and one for a caller outside of the pool.
+    let workspaces: Vec<Mutex<W>> = (0..=rayon::current_num_threads()).map(|_| Mutex::default()).collect();
+    let outcomes: Option<Vec<_>> = cells
+        .par_iter()
+        .with_max_len(1)
+        .map(|&index| {
+            if progress.is_interrupted() {
+                return None;
+            }
+            let cell = plan.cell(index);
+            let slot = rayon::current_thread_index().unwrap_or(workspaces.len() - 1);
+            let mut workspace = workspaces[slot].lock().unwrap_or_else(PoisonError::into_inner);
+            let outcome = caught(|| run(&cell, &plan.inputs, &mut workspace)).unwrap_or_else(|panic| {
+                // Whatever the panic left half-done goes.
+                *workspace = W::default();
+                Err(format!("internal error: {panic}; please report it with the grid file"))
+            });
+            progress.run_ended(plan.requests(index));
+            Some(outcome)
+        })
+        .collect();
+    outcomes.ok_or(Interrupted)
+}
+
+/// The row of a run: identity, settings, metrics.
+pub fn row(plan: &Plan, cell: &Cell, outcome: Result<RunMetrics, String>) -> RunRow {
+    let (status, error) = match &outcome {
+        Ok(_) => ("ok", Scalar::Null),
+        Err(message) => ("failed", Scalar::Text(message.clone())),
+    };
+    let text = |text: &str| Scalar::Text(text.into());
+    let mut columns = vec![
+        ("run_id".into(), Scalar::Text(plan.id(cell))),
+        ("workload".into(), Scalar::Text(cell.workload_name())),
+        ("seed".into(), Scalar::Int(cell.seed as i64)),
+        ("family".into(), text(&cell.family)),
+        ("status".into(), text(status)),
+        ("error".into(), error),
+    ];
+    columns.extend(cell.setting_columns());
+    if let Ok(metrics) = outcome {
+        columns.extend(metrics.columns().into_iter().map(|(name, value)| (name, scalar(value))));
+    }
+    RunRow { columns }
+}
+
+fn scalar(value: MetricValue) -> Scalar {
+    match value {
+        MetricValue::Count(count) => Scalar::Int(count as i64),
+        MetricValue::Number(number) => Scalar::Float(number),
+        MetricValue::Absent => Scalar::Null,
+    }
+}
+
+thread_local! {
+    /// `Some` while this thread runs a cell: where a panic was, once there is one.
+    static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Runs `work`; a panic is returned as text, with its place, and printed nowhere.
+fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let previous = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            let is_run = PANIC.with_borrow_mut(|place| {
+                let is_run = place.is_some();
+                if let (Some(place), Some(location)) = (place, info.location()) {
+                    *place = format!(" at {location}");
+                }
+                is_run
+            });
+            if !is_run {
+                previous(info);
+            }
+        }));
+    });
+    PANIC.set(Some(String::new()));
+    let result = panic::catch_unwind(AssertUnwindSafe(work));
+    let place = PANIC.take().unwrap_or_default();
+    result.map_err(|payload| format!("{}{place}", message(&*payload)))
+}
+
+fn message(payload: &(dyn Any + Send)) -> &str {
+    payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic without a message")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+    use crate::sweep::grid::Grid;
+    use crate::sweep::source::Source;
+
+    #[derive(Default)]
+    struct Counted {
+        ended: AtomicU64,
+        most: Option<u64>,
+    }
+
+    impl Progress for Counted {
+        fn run_ended(&self, _requests: u64) {
+            self.ended.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn is_interrupted(&self) -> bool {
+            self.most.is_some_and(|most| self.ended.load(Ordering::Relaxed) >= most)
+        }
+    }
+
+    fn plan() -> Plan {
+        let text = r#"{"workloads": [{"name": "w", "generate": {"arrivals": {"poisson": {"phases": [{"duration_s": 20, "rate_per_s": 20}]}},
+            "lengths": {"fixed": {"prefill_tokens": 256, "decode_tokens": 1}}}}], "seeds": [1, 2],
+            "cluster": {"global_scheduler": ["round_robin", "least_outstanding"]},
+            "autoscalers": [{"static": {"replicas": [1, 2, 4]}}, "inferline"]}"#;
+        let source = Source { file: "x.json".into(), text: text.into() };
+        Plan::new(Grid::parse(source, Path::new("x.json"), Vec::new()).unwrap()).unwrap()
+    }
+
+    fn on_threads<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> T {
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(work)
+    }
+
+    #[test]
+    fn rows_are_the_same_on_any_number_of_threads() {
+        let plan = plan();
+        let one = on_threads(1, || run_all(&plan, &Counted::default()).unwrap());
+        let four = on_threads(4, || run_all(&plan, &Counted::default()).unwrap());
+        assert_eq!(one, four);
+        assert_eq!(one.len(), 16);
+        for row in &one {
+            assert_eq!(row.get("status"), Some(&Scalar::Text("ok".into())));
+            assert_eq!(row.get("num_completed"), row.get("num_requests"));
+            let mut names: Vec<_> = row.columns.iter().map(|(name, _)| name).collect();
+            names.sort();
+            assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "a column twice: {names:?}");
+        }
+    }
+
+    #[test]
+    fn failures_and_panics_become_rows() {
+        let plan = plan();
+        let outcomes = on_threads(2, || {
+            for_each_cell(&plan, plan.unique(), &Counted::default(), |cell, inputs, workspace: &mut Workspace| match cell.index {
+                1 => panic!("out of {}", "paper"),
+                2 => Err("no ink".into()),
+                _ => run_cell(cell, inputs, workspace),
+            })
+        })
+        .unwrap();
+        let panicked = outcomes[1].clone().unwrap_err();
+        assert!(panicked.starts_with("internal error: out of paper at src/sweep/run.rs:"), "{panicked}");
+        assert_eq!(outcomes[2], Err("no ink".into()));
+        assert!(outcomes[3..].iter().all(Result::is_ok));
+        let row = row(&plan, &plan.cell(plan.unique()[2]), outcomes[2].clone());
+        assert_eq!(row.get("status"), Some(&Scalar::Text("failed".into())));
+        assert_eq!(row.get("error"), Some(&Scalar::Text("no ink".into())));
+        assert_eq!(row.get("global_scheduler"), Some(&Scalar::Text("round_robin".into())));
+        assert_eq!(row.get("num_requests"), None);
+    }
+
+    #[test]
+    fn interrupted_sweeps_start_nothing_further() {
+        let progress = Counted { most: Some(3), ..Counted::default() };
+        assert_eq!(on_threads(1, || run_all(&plan(), &progress)), Err(Interrupted));
+        assert_eq!(progress.ended.into_inner(), 3);
+    }
+}

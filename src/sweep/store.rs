@@ -1,0 +1,205 @@
+//! Results directories: made, locked, and never left with half a file.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::manifest::Manifest;
+use crate::RESULTS_VERSION;
+
+pub const MANIFEST: &str = "manifest.json";
+
+const LOCK: &str = ".lock";
+
+/// A results directory held by this process; nobody else writes to it until it is dropped.
+#[derive(Debug)]
+pub struct ResultsDir {
+    path: PathBuf,
+    /// The lock goes with the file handle.
+    _lock: File,
+}
+
+impl ResultsDir {
+    /// Makes and locks a directory for the results of `grid`, and shows that files can be written there.
+    ///
+    /// Errors: it cannot be made or written, another process holds it, or it holds results of another grid or results version.
+    pub fn open(path: &Path, grid: &serde_json::Value) -> Result<Self> {
+        let shown = path.display();
+        fs::create_dir_all(path).with_context(|| format!("{shown}: cannot make the results directory"))?;
+        let lock_path = path.join(LOCK);
+        let lock = File::create(&lock_path)
+            .with_context(|| format!("{shown}: cannot write to the results directory; choose another with --out"))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                bail!("{shown}: another scalefront is writing its results there; wait for it, or choose another directory with --out")
+            }
+            // A file system without locks is no reason not to sweep.
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
+            Err(TryLockError::Error(error)) => return Err(error).with_context(|| format!("{}: cannot lock", lock_path.display())),
+        }
+        let dir = Self { path: path.into(), _lock: lock };
+        dir.check_owner(grid)?;
+        Ok(dir)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    fn check_owner(&self, grid: &serde_json::Value) -> Result<()> {
+        let path = self.file(MANIFEST);
+        if !path.exists() {
+            return Ok(());
+        }
+        const REMEDY: &str = "choose another directory with --out, or remove this one";
+        let shown = self.path.display();
+        let Ok(manifest) = read_manifest(&path) else {
+            bail!("{}: not a manifest of this version of scalefront; {REMEDY}", path.display());
+        };
+        ensure!(
+            manifest.results_version == RESULTS_VERSION,
+            "{shown}: holds results of results version {}, this is version {RESULTS_VERSION}; {REMEDY}",
+            manifest.results_version
+        );
+        ensure!(manifest.grid == *grid, "{shown}: holds results of another grid of the name `{}`; {REMEDY}", manifest.name);
+        Ok(())
+    }
+}
+
+impl Drop for ResultsDir {
+    fn drop(&mut self) {
+        // Left behind it would do no harm: the lock is on the open file, not on its existence. Nothing else is removed; a directory
+        // in which nothing was stored goes as well.
+        let _ = fs::remove_file(self.file(LOCK));
+        let _ = fs::remove_dir(&self.path);
+    }
+}
+
+pub fn read_manifest(path: &Path) -> Result<Manifest> {
+    let text = fs::read_to_string(path).with_context(|| format!("{}: cannot read the manifest", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("{}: not a manifest of this version of scalefront", path.display()))
+}
+
+/// Stores `value` as indented JSON.
+pub fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
+    write_atomically(path, |out| {
+        serde_json::to_writer_pretty(&mut *out, value)?;
+        Ok(out.write_all(b"\n")?)
+    })
+}
+
+/// Writes `path` through a temporary file in the same directory, which is synced and then renamed.
+///
+/// Fails, leaving whatever `path` held before, when the directory cannot be written or `write` fails.
+pub fn write_atomically(path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -> Result<()>) -> Result<()> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".").suffix(".partial");
+    #[cfg(unix)]
+    {
+        // Temporary files are private by default; results are meant to be shared, as far as the umask allows.
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(fs::Permissions::from_mode(0o666));
+    }
+    let temporary =
+        builder.tempfile_in(directory).with_context(|| format!("{}: cannot create a file in this directory", directory.display()))?;
+    let mut writer = BufWriter::new(temporary.as_file());
+    write(&mut writer).and_then(|()| Ok(writer.flush()?)).with_context(|| format!("{}: cannot write", path.display()))?;
+    drop(writer);
+    temporary.as_file().sync_all().with_context(|| format!("{}: cannot write to disk", path.display()))?;
+    temporary.persist(path).with_context(|| format!("{}: cannot replace", path.display()))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::sweep::manifest::Timings;
+    use crate::sweep::objectives::Objectives;
+
+    fn manifest(grid: serde_json::Value) -> Manifest {
+        Manifest {
+            name: "a".into(),
+            question: None,
+            scalefront_version: "0".into(),
+            results_version: RESULTS_VERSION,
+            command: String::new(),
+            grid,
+            objectives: Objectives::default(),
+            axes: Vec::new(),
+            workloads: Vec::new(),
+            setting_columns: Vec::new(),
+            hardware: Vec::new(),
+            runs_planned: 0,
+            runs_ok: 0,
+            runs_failed: 0,
+            timings: Timings { threads: 1, wall_s: 0.0, runs_per_s: 0.0, requests_per_s: 0.0, finished_at: String::new() },
+        }
+    }
+
+    #[test]
+    fn one_process_at_a_time() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("results/a");
+        let held = ResultsDir::open(&path, &json!({})).unwrap();
+        let error = format!("{:#}", ResultsDir::open(&path, &json!({})).unwrap_err());
+        assert!(
+            error.ends_with("another scalefront is writing its results there; wait for it, or choose another directory with --out"),
+            "{error}"
+        );
+        drop(held);
+        assert!(!path.exists(), "a directory without results is left");
+        ResultsDir::open(&path, &json!({})).unwrap();
+    }
+
+    #[test]
+    fn results_of_another_grid_are_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = |manifest: &Manifest| write_json(&dir.path().join(MANIFEST), manifest).unwrap();
+        let open = || ResultsDir::open(dir.path(), &json!({"seeds": [1]})).map(|_| ()).map_err(|error| format!("{error:#}"));
+        store(&manifest(json!({"seeds": [1]})));
+        assert_eq!(open(), Ok(()));
+        store(&manifest(json!({"seeds": [2]})));
+        assert!(
+            open()
+                .unwrap_err()
+                .ends_with("holds results of another grid of the name `a`; choose another directory with --out, or remove this one")
+        );
+        store(&Manifest { results_version: RESULTS_VERSION + 1, ..manifest(json!({"seeds": [1]})) });
+        assert!(open().unwrap_err().contains(&format!("holds results of results version {}", RESULTS_VERSION + 1)));
+        fs::write(dir.path().join(MANIFEST), "{}").unwrap();
+        assert!(open().unwrap_err().contains("not a manifest of this version"));
+    }
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file_and_no_litter() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.txt");
+        write_atomically(&path, |out| Ok(out.write_all(b"old")?)).unwrap();
+        let error = write_atomically(&path, |out| {
+            out.write_all(b"half")?;
+            bail!("no more paper")
+        });
+        assert!(format!("{:#}", error.unwrap_err()).contains("no more paper"));
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_missing_directory_is_named() {
+        let error = write_atomically(Path::new("no/such/place/a.txt"), |_| Ok(())).unwrap_err();
+        assert!(format!("{error:#}").contains("no/such/place"), "{error:#}");
+    }
+}

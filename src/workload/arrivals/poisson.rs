@@ -1,0 +1,37 @@
+//! Poisson arrivals: spacing is exponential, requests know nothing of each other.
+
+use rand::RngExt;
+use rand_distr::Exp1;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::phases::{self, Phase};
+use crate::random;
+use crate::settings::Faults;
+
+/// Either `phases`, or one `rate_per_s` and `duration_s`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Poisson {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub phases: Vec<Phase>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_per_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duration_s: Option<f64>,
+}
+
+impl Poisson {
+    pub(super) fn check(&self, faults: &mut Faults) {
+        phases::check(&self.phases, self.rate_per_s, self.duration_s, faults);
+    }
+
+    pub(super) fn generate(&self, seed: u64) -> Vec<f64> {
+        arrivals(&phases::resolved(&self.phases, self.rate_per_s, self.duration_s), seed)
+    }
+}
+
+pub(super) fn arrivals(phases: &[Phase], seed: u64) -> Vec<f64> {
+    let mut random = random::stream(seed, super::STREAM);
+    phases::arrivals(phases, |_| random.sample(Exp1))
+}

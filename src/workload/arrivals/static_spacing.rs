@@ -1,0 +1,30 @@
+//! Static arrivals: evenly spaced, the first at time 0.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::phases::{self, Phase};
+use crate::settings::Faults;
+
+/// Either `phases`, or one `rate_per_s` and `duration_s`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Static {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub phases: Vec<Phase>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_per_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duration_s: Option<f64>,
+}
+
+impl Static {
+    pub(super) fn check(&self, faults: &mut Faults) {
+        phases::check(&self.phases, self.rate_per_s, self.duration_s, faults);
+    }
+
+    pub(super) fn generate(&self) -> Vec<f64> {
+        let mut spacing = 0.0;
+        phases::arrivals(&phases::resolved(&self.phases, self.rate_per_s, self.duration_s), |_| std::mem::replace(&mut spacing, 1.0))
+    }
+}

@@ -1,0 +1,25 @@
+//! Every request alike.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Columns, check_tokens};
+use crate::settings::Faults;
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Fixed {
+    pub prefill_tokens: u32,
+    pub decode_tokens: u32,
+}
+
+impl Fixed {
+    pub(super) fn check(&self, faults: &mut Faults) {
+        check_tokens("prefill_tokens", self.prefill_tokens, faults);
+        check_tokens("decode_tokens", self.decode_tokens, faults);
+    }
+
+    pub(super) fn generate(&self, requests: usize) -> Columns {
+        (vec![self.prefill_tokens; requests], vec![self.decode_tokens; requests])
+    }
+}

@@ -1,0 +1,50 @@
+//! Every length of a range alike, prefill and decode each for themselves.
+
+use rand::RngExt;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Columns, DECODE_STREAM, PREFILL_STREAM, check_tokens};
+use crate::random;
+use crate::settings::Faults;
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Uniform {
+    pub prefill: TokenRange,
+    pub decode: TokenRange,
+}
+
+/// Both ends belong to the range.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TokenRange {
+    pub min_tokens: u32,
+    pub max_tokens: u32,
+}
+
+impl TokenRange {
+    pub(super) fn check(&self, faults: &mut Faults) {
+        check_tokens("min_tokens", self.min_tokens, faults);
+        check_tokens("max_tokens", self.max_tokens, faults);
+        faults.require(self.min_tokens <= self.max_tokens, "max_tokens", || {
+            format!("{} found, expected at least the `min_tokens` {}", self.max_tokens, self.min_tokens)
+        });
+    }
+
+    fn draw(&self, requests: usize, seed: u64, purpose: &str) -> Vec<u32> {
+        let mut random = random::stream(seed, purpose);
+        (0..requests).map(|_| random.random_range(self.min_tokens..=self.max_tokens)).collect()
+    }
+}
+
+impl Uniform {
+    pub(super) fn check(&self, faults: &mut Faults) {
+        faults.within("prefill", |faults| self.prefill.check(faults));
+        faults.within("decode", |faults| self.decode.check(faults));
+    }
+
+    pub(super) fn generate(&self, requests: usize, seed: u64) -> Columns {
+        (self.prefill.draw(requests, seed, PREFILL_STREAM), self.decode.draw(requests, seed, DECODE_STREAM))
+    }
+}

@@ -1,0 +1,60 @@
+//! Which prompts begin alike: ids of blocks of prompt tokens, as Mooncake's traces publish them.
+//!
+//! Equal ids are equal blocks after equal beginnings, so two requests share as many cached blocks as their lists have ids
+//! in common from the start.
+
+/// The prompt blocks of each request, one after another.
+///
+/// Invariants: `offsets` has one entry more than there are requests, starts at 0 and never decreases; its last entry is
+/// the number of `ids`. A request has at most `prefill_tokens / block_tokens`, rounded up, ids.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PrefixBlocks {
+    /// Prompt tokens a block holds; a prompt's last block may hold fewer.
+    pub block_tokens: u32,
+    /// Where the ids of each request start.
+    pub offsets: Vec<usize>,
+    pub ids: Vec<u64>,
+}
+
+impl PrefixBlocks {
+    pub fn new(block_tokens: u32) -> Self {
+        Self { block_tokens, offsets: vec![0], ids: Vec::new() }
+    }
+
+    /// The block ids of a request.
+    pub fn of(&self, request: usize) -> &[u64] {
+        &self.ids[self.offsets[request]..self.offsets[request + 1]]
+    }
+
+    /// Adds the next request; ids beyond its prompt are left out, as when a prompt is cut.
+    pub fn push(&mut self, ids: &[u64], prefill_tokens: u32) {
+        let blocks = prefill_tokens.div_ceil(self.block_tokens) as usize;
+        self.ids.extend_from_slice(&ids[..ids.len().min(blocks)]);
+        self.offsets.push(self.ids.len());
+    }
+
+    pub(super) fn truncate(&mut self, requests: usize) {
+        self.offsets.truncate(requests + 1);
+        self.ids.truncate(self.offsets[self.offsets.len() - 1]);
+    }
+
+    pub(super) fn reordered(&self, order: &[u32]) -> Self {
+        let mut reordered = Self { block_tokens: self.block_tokens, offsets: vec![0], ids: Vec::with_capacity(self.ids.len()) };
+        for &request in order {
+            reordered.ids.extend_from_slice(self.of(request as usize));
+            reordered.offsets.push(reordered.ids.len());
+        }
+        reordered
+    }
+
+    pub(super) fn hash(&self, hasher: &mut blake3::Hasher) {
+        hasher.update(b"prefix blocks");
+        hasher.update(&self.block_tokens.to_le_bytes());
+        for &offset in &self.offsets {
+            hasher.update(&(offset as u64).to_le_bytes());
+        }
+        for id in &self.ids {
+            hasher.update(&id.to_le_bytes());
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! A made-up sweep, shaped like a real one: latency falls and cost rises with capacity, some cells fail, some are unstable.
+
+use std::path::Path;
+
+use rand::{RngExt, SeedableRng};
+use rand_xoshiro::Xoshiro256PlusPlus;
+use scalefront::analysis::{self, front_run_ids};
+use scalefront::sweep::manifest::{AxisSummary, Manifest, Timings, WorkloadSummary};
+use scalefront::sweep::objectives::{Objectives, Reference};
+use scalefront::sweep::row::{RunRow, RunSeries, Scalar, Series};
+use serde_json::json;
+
+pub struct Shape {
+    pub workloads: Vec<&'static str>,
+    pub seeds: i64,
+    pub families: Vec<&'static str>,
+    /// Cells per workload, seed and family.
+    pub cells: usize,
+    pub reference: Option<Reference>,
+    pub failures: bool,
+}
+
+impl Shape {
+    pub fn small() -> Self {
+        Self {
+            workloads: vec!["steps"],
+            seeds: 3,
+            families: vec!["static", "inferline", "service_level", "chiron"],
+            cells: 5,
+            reference: Some(Reference { latency: 0.5, cost: 50.0 }),
+            failures: true,
+        }
+    }
+
+    pub fn large() -> Self {
+        Self {
+            workloads: vec!["steps", "conv", "code <b>&"],
+            seeds: 3,
+            families: vec![
+                "static",
+                "inferline",
+                "service_level",
+                "chiron",
+                "queue_depth",
+                "utilization",
+                "sageserve",
+                "k8s_hpa",
+                "oracle",
+                "pid",
+            ],
+            cells: 112,
+            reference: None,
+            failures: true,
+        }
+    }
+}
+
+/// Writes `manifest.json`, `runs.parquet` and, with `curves`, `series.parquet` into `directory`.
+pub fn write(directory: &Path, shape: &Shape, curves: bool) {
+    std::fs::create_dir_all(directory).unwrap();
+    let rows = rows(shape);
+    let manifest = manifest(shape, &rows);
+    let path = directory.join("runs.parquet");
+    analysis::write_runs(&rows, &path).unwrap();
+    if curves {
+        let ids = front_run_ids(&analysis::read_runs(&path).unwrap(), &manifest.objectives).unwrap();
+        let series = ids.iter().map(|id| series(id, &rows)).collect::<Vec<_>>();
+        analysis::write_series(&series, &directory.join("series.parquet")).unwrap();
+    }
+    std::fs::write(directory.join("manifest.json"), serde_json::to_vec_pretty(&manifest).unwrap()).unwrap();
+}
+
+fn text(value: &str) -> Scalar {
+    Scalar::Text(value.to_owned())
+}
+
+pub fn rows(shape: &Shape) -> Vec<RunRow> {
+    let mut rows = Vec::new();
+    for (w, workload) in shape.workloads.iter().enumerate() {
+        for seed in 1..=shape.seeds {
+            for (f, family) in shape.families.iter().enumerate() {
+                for cell in 0..shape.cells {
+                    rows.push(row(shape, rows.len(), (w, workload), seed, (f, family), cell));
+                }
+            }
+        }
+    }
+    rows
+}
+
+fn row(shape: &Shape, number: usize, (w, workload): (usize, &str), seed: i64, (f, family): (usize, &str), cell: usize) -> RunRow {
+    let mut random = Xoshiro256PlusPlus::seed_from_u64(number as u64);
+    let router = ["round_robin", "least_outstanding"][cell % 2];
+    let effort = (cell / 2 + 1) as f64 / (shape.cells as f64 / 2.0);
+    let failed = shape.failures && cell == 3 && f == 1;
+    let mut columns = vec![
+        ("run_id".to_owned(), Scalar::Text(blake3::hash(&number.to_le_bytes()).to_hex()[..32].to_owned())),
+        ("workload".to_owned(), text(workload)),
+        ("seed".to_owned(), Scalar::Int(seed)),
+        ("family".to_owned(), text(family)),
+        ("status".to_owned(), text(if failed { "failed" } else { "ok" })),
+        (
+            "error".to_owned(),
+            if failed { text("request 17 needs 5000 tokens, the cluster admits 4096; raise `max_request_tokens`") } else { Scalar::Null },
+        ),
+        ("model".to_owned(), text("meta-llama/Meta-Llama-3-70B")),
+        ("node".to_owned(), text("a100_pairwise_nvlink")),
+        ("tensor_parallel".to_owned(), Scalar::Int(4)),
+        ("global_scheduler".to_owned(), text(router)),
+        ("replica_scheduler".to_owned(), text("vllm")),
+        ("replica_scheduler.batch_size_cap".to_owned(), Scalar::Int(16)),
+        ("autoscaler".to_owned(), text(family)),
+    ];
+    match f {
+        0 => columns.push(("autoscaler.replicas".to_owned(), Scalar::Int(3 + cell as i64 / 2))),
+        1 => {
+            columns.push(("autoscaler.look_back_s".to_owned(), Scalar::Int([40, 80][cell % 2])));
+            columns.push(("autoscaler.min_window_s".to_owned(), Scalar::Float(2.5 * (1 + cell / 2) as f64)));
+        }
+        _ => columns.push(("autoscaler.level".to_owned(), Scalar::Float(1.0 + cell as f64 / 2.0))),
+    }
+    let skill = 1.0 + 0.13 * ((f * 7 + w * 3) % 5) as f64;
+    let noise = 1.0 + 0.06 * random.random::<f64>();
+    let unstable = if cell == 0 && f != 1 { 900.0 } else { 1.0 };
+    let latency = 0.09 * skill * noise * (1.0 + 1.3 * (1.0 - effort).powi(2)) * if cell.is_multiple_of(2) { 1.25 } else { 1.0 } * unstable;
+    let cost = (26.0 + 22.0 * effort) * skill.sqrt() * (1.0 + 0.04 * random.random::<f64>());
+    for metric in ["e2e_s", "ttft_s"] {
+        let scale = if metric == "ttft_s" { 0.6 } else { 1.0 };
+        for (rank, factor) in [("mean", 0.6), ("p50", 0.55), ("p75", 0.8), ("p90", 1.0), ("p95", 1.2), ("p99", 1.9), ("max", 3.1)] {
+            let value = if failed { Scalar::Null } else { Scalar::Float(latency * factor * scale) };
+            columns.push((format!("{rank}_{metric}"), value));
+        }
+    }
+    for (name, value) in [("total_cost_usd", cost), ("mean_cost_usd_per_hour", cost / 1.02), ("mean_replicas", cost / 8.0)] {
+        columns.push((name.to_owned(), if failed { Scalar::Null } else { Scalar::Float(value) }));
+    }
+    for (name, value) in [("num_requests", 126_000), ("num_completed", 126_000), ("restarts", cell as i64 % 3)] {
+        columns.push((name.to_owned(), if failed { Scalar::Null } else { Scalar::Int(value) }));
+    }
+    RunRow { columns }
+}
+
+fn number(row: &RunRow, name: &str) -> f64 {
+    match row.get(name) {
+        Some(Scalar::Float(value)) => *value,
+        Some(Scalar::Int(value)) => *value as f64,
+        other => panic!("{name}: {other:?}"),
+    }
+}
+
+fn series(id: &str, rows: &[RunRow]) -> RunSeries {
+    let (k, row) = rows.iter().enumerate().find(|(_, row)| row.get("run_id") == Some(&text(id))).unwrap();
+    let mut random = Xoshiro256PlusPlus::seed_from_u64(k as u64);
+    let rate = |t: f64| {
+        if t < 1200.0 {
+            20.0
+        } else if t < 1800.0 {
+            30.0
+        } else if t < 3000.0 {
+            50.0
+        } else {
+            40.0
+        }
+    };
+    let (latency, cost) = (number(row, "p90_e2e_s"), number(row, "total_cost_usd"));
+    let mut shared = Xoshiro256PlusPlus::seed_from_u64(number(row, "seed") as u64);
+    let bins = (0..120).map(|i| f64::from(i) * 30.0);
+    let arrivals = bins.clone().map(|t| (t, rate(t) + 4.0 * (shared.random::<f64>() - 0.5))).collect();
+    let queue = bins.map(|t| (t, latency * rate(t) * random.random::<f64>())).collect();
+    let mut replicas: Vec<(f64, f64)> = vec![(0.0, 1.0)];
+    for t in (0..3600).step_by(40) {
+        let target = (rate(f64::from(t)) * cost / 260.0 + random.random::<f64>()).round();
+        if replicas.last().unwrap().1 != target {
+            replicas.push((f64::from(t) + 10.0, target));
+        }
+    }
+    let draining = replicas.iter().step_by(3).flat_map(|&(t, _)| [(t, 1.0), (t + 8.0, 0.0)]).collect();
+    let cdf = (1..=200).map(|i| f64::from(i) / 200.0).map(|q| (latency * (0.25 + 0.75 * (-(1.0 - q + 0.004).ln() / 2.3)), q)).collect();
+    RunSeries {
+        run_id: id.to_owned(),
+        series: vec![
+            Series { name: "num_replicas", points: replicas },
+            Series { name: "num_draining", points: draining },
+            Series { name: "queue_length", points: queue },
+            Series { name: "arrival_rate_per_s", points: arrivals },
+            Series { name: "e2e_cdf", points: cdf },
+        ],
+    }
+}
+
+fn manifest(shape: &Shape, rows: &[RunRow]) -> Manifest {
+    let fixed = ["run_id", "workload", "seed", "family", "status", "error"];
+    let mut setting_columns: Vec<String> = Vec::new();
+    for (name, _) in rows.iter().flat_map(|row| &row.columns) {
+        let metric = ["_e2e_s", "_ttft_s", "_usd", "_per_hour", "mean_replicas", "restarts", "num_"].iter().any(|part| name.contains(part));
+        if !metric && !fixed.contains(&name.as_str()) && !setting_columns.contains(name) {
+            setting_columns.push(name.clone());
+        }
+    }
+    let failed = rows.iter().filter(|row| row.get("status") == Some(&text("failed"))).count();
+    let workload = |name: &&str, seed: i64| WorkloadSummary {
+        name: (*name).to_owned(),
+        seed: seed as u64,
+        requests: 126_000,
+        prefill_tokens: 32_256_000,
+        decode_tokens: 126_000,
+        duration_s: 3600.0,
+        fingerprint: blake3::hash(name.as_bytes()).to_hex().to_string(),
+    };
+    Manifest {
+        name: "made-up".to_owned(),
+        scalefront_version: env!("CARGO_PKG_VERSION").to_owned(),
+        results_version: scalefront::RESULTS_VERSION,
+        command: "scalefront sweep sweeps/made-up.json".to_owned(),
+        grid: json!({"name": "made-up", "autoscalers": [{"static": {"replicas": [3, 4, 5]}}, {"service_level": {"level": [1, 2]}}]}),
+        objectives: Objectives { reference: shape.reference, ..Objectives::default() },
+        axes: vec![
+            AxisSummary { path: "cluster.global_scheduler".to_owned(), values: vec![json!("round_robin"), json!("least_outstanding")] },
+            AxisSummary { path: "autoscalers[0].static.replicas".to_owned(), values: vec![json!(3), json!(4), json!(5)] },
+        ],
+        workloads: shape.workloads.iter().flat_map(|name| (1..=shape.seeds).map(move |seed| workload(name, seed))).collect(),
+        setting_columns,
+        hardware: vec!["step times: embedded table of Meta-Llama-3-70B on A100 (measured), attention physical".to_owned()],
+        runs_planned: rows.len(),
+        runs_ok: rows.len() - failed,
+        runs_failed: failed,
+        timings: Timings {
+            threads: 2,
+            wall_s: 12.5,
+            runs_per_s: rows.len() as f64 / 12.5,
+            requests_per_s: 1e6,
+            finished_at: "2026-11-23T14:00:00Z".to_owned(),
+        },
+    }
+}
