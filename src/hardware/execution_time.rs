@@ -34,6 +34,15 @@ impl Default for ExecutionTimeSettings {
 }
 
 impl ExecutionTimeSettings {
+    /// Number formats of weights and KV cache.
+    pub fn precision(&self) -> (Precision, Precision) {
+        match self {
+            Self::Profile(_) | Self::Table(_) | Self::Vidur(_) => (Precision::Bf16, Precision::Bf16),
+            Self::Analytical(settings) => (settings.weights, settings.kv_cache),
+            Self::Aiconfigurator(settings) => (settings.weights, settings.kv_cache),
+        }
+    }
+
     pub fn check(&self, faults: &mut Faults) {
         match self {
             Self::Profile(_) | Self::Table(_) => {}
@@ -144,37 +153,32 @@ impl StepTimes {
 impl ExecutionTime {
     /// Loads the model of step times that `settings` name for a deployment.
     pub fn load(settings: &ExecutionTimeSettings, deployment: &Deployment, files: &Files) -> Result<Self, HardwareError> {
-        let built = |times: Times, provenance: String| Self {
-            deployment: deployment.clone(),
-            weights: Precision::Bf16,
-            kv_cache: Precision::Bf16,
-            provenance: format!("step times: {provenance}"),
-            times,
-        };
-        match settings {
+        let (times, provenance) = match settings {
             ExecutionTimeSettings::Profile(settings) => {
-                profile::embedded(deployment, settings.attention).map(|(times, provenance)| built(Times::Profile(times), provenance))
+                let (times, provenance) = profile::embedded(deployment, settings.attention)?;
+                (Times::Profile(times), provenance)
             }
             ExecutionTimeSettings::Table(settings) => {
-                let dir = files.find(&settings.dir)?;
-                profile::from_dir(deployment, &dir, settings.attention).map(|(times, provenance)| built(Times::Profile(times), provenance))
+                let (times, provenance) = profile::from_dir(deployment, &files.find(&settings.dir)?, settings.attention)?;
+                (Times::Profile(times), provenance)
             }
             ExecutionTimeSettings::Analytical(settings) => {
                 let (dense, attention, provenance) = analytical::condense(deployment, settings)?;
-                let steps = StepTimes::new(deployment, dense, StepAttention::Analytic(attention));
-                Ok(Self { weights: settings.weights, kv_cache: settings.kv_cache, ..built(Times::Steps(steps), provenance) })
+                (Times::Steps(StepTimes::new(deployment, dense, StepAttention::Analytic(attention))), provenance)
             }
             ExecutionTimeSettings::Vidur(settings) => {
                 let sources = settings.sources(deployment, files)?;
                 let times = cache::cached(files, sources.paths(), &"vidur", deployment, || sources.import(deployment))?;
-                Ok(built(Times::Profile(times), sources.provenance(deployment)))
+                (Times::Profile(times), sources.provenance(deployment))
             }
             ExecutionTimeSettings::Aiconfigurator(settings) => {
                 let sources = settings.sources(deployment, files)?;
                 let times = cache::cached(files, sources.paths(), settings, deployment, || sources.import(deployment))?;
-                Ok(Self { weights: settings.weights, kv_cache: settings.kv_cache, ..built(Times::Steps(times), sources.provenance()) })
+                (Times::Steps(times), sources.provenance())
             }
-        }
+        };
+        let (weights, kv_cache) = settings.precision();
+        Ok(Self { deployment: deployment.clone(), weights, kv_cache, provenance: format!("step times: {provenance}"), times })
     }
 
     /// Seconds that `stage` works on a batch.

@@ -45,18 +45,24 @@ impl<F: Fn(f64, f64) -> f64> Scatter<F> {
         if edge == y { value } else { value * (self.reference)(*x, y) / (self.reference)(*x, edge) }
     }
 
+    /// Between the nearest rows that reach as far as `y`, or from the nearest one.
     pub fn at(&self, x: f64, y: f64) -> f64 {
-        let index = self.rows.partition_point(|(known, _)| *known < x);
+        let farthest = self.rows.iter().map(|(_, curve)| curve.last_x()).fold(f64::NEG_INFINITY, f64::max);
+        if y > farthest {
+            return self.at(x, farthest) * (self.reference)(x, y) / (self.reference)(x, farthest);
+        }
+        let mut reaching = (0..self.rows.len()).filter(|&row| y <= self.rows[row].1.last_x());
+        let below = reaching.clone().take_while(|&row| self.rows[row].0 <= x).last();
+        let above = reaching.find(|&row| self.rows[row].0 > x);
         let scaled = |row: usize| self.along(row, y) * (self.reference)(x, y) / (self.reference)(self.rows[row].0, y);
-        match index {
-            i if i == self.rows.len() => scaled(i - 1),
-            i if self.rows[i].0 == x => self.along(i, y),
-            0 => scaled(0),
-            i => {
-                let (from, to) = (self.rows[i - 1].0, self.rows[i].0);
-                let (low, high) = (self.along(i - 1, y), self.along(i, y));
-                low + (x - from) / (to - from) * (high - low)
+        match (below, above) {
+            (Some(row), _) if self.rows[row].0 == x => self.along(row, y),
+            (Some(low), Some(high)) => {
+                let (from, to) = (self.along(low, y), self.along(high, y));
+                from + (x - self.rows[low].0) / (self.rows[high].0 - self.rows[low].0) * (to - from)
             }
+            (Some(row), None) | (None, Some(row)) => scaled(row),
+            (None, None) => unreachable!("the farthest row reaches"),
         }
     }
 }

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::billing::{BillingSettings, ColdStartSettings, FailureSettings, LatencyLimits};
 use crate::global_scheduler::GlobalSchedulerSettings;
-use crate::hardware::memory::MemoryPlanner;
-use crate::hardware::{ExecutionTimeSettings, catalog};
+use crate::hardware::memory::{MemoryPlanner, Needs};
+use crate::hardware::{ExecutionTimeSettings, Precision, catalog};
 use crate::replica_scheduler::ReplicaSchedulerSettings;
 use crate::settings::Faults;
 
@@ -123,6 +123,18 @@ impl ClusterSettings {
         faults.within("billing", |faults| self.billing.check(faults));
         faults.within("failures", |faults| self.failures.check(faults));
         faults.within("latency_limits", |faults| self.latency_limits.check(faults));
+    }
+
+    /// What the memory planner is asked for, with the number formats of the model of step times.
+    pub fn memory_needs(&self, weights: Precision, kv_cache: Precision) -> Needs<'_> {
+        Needs {
+            planner: &self.memory_planner,
+            max_request_tokens: self.max_request_tokens,
+            block_size_tokens: self.replica_scheduler.common().block_size_tokens,
+            memory_margin_fraction: self.memory_margin_fraction,
+            weights,
+            kv_cache,
+        }
     }
 
     /// Whether the same traffic may go differently under another seed.

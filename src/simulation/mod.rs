@@ -60,18 +60,11 @@ impl<'a> RunInputs<'a> {
         seed: u64,
     ) -> Result<Self, HardwareError> {
         let common = cluster.replica_scheduler.common();
-        let (deployment, node) = (&execution_time.deployment, execution_time.deployment.node);
-        let needs = memory::Needs {
-            planner: &cluster.memory_planner,
-            max_request_tokens: cluster.max_request_tokens,
-            block_size_tokens: common.block_size_tokens,
-            memory_margin_fraction: cluster.memory_margin_fraction,
-            weights: execution_time.weights,
-            kv_cache: execution_time.kv_cache,
-        };
-        let planned = memory::plan(deployment, &needs)?;
-        let load_s =
-            cluster.cold_start.load_bandwidth_gb_per_s.map_or(0.0, |gb_per_s| memory::weight_bytes(deployment, &needs) * 1e-9 / gb_per_s);
+        let deployment = &execution_time.deployment;
+        let planned = memory::plan(deployment, &cluster.memory_needs(execution_time.weights, execution_time.kv_cache))?;
+        let weight_bytes = memory::weight_bytes(deployment, execution_time.weights);
+        let load_s = cluster.cold_start.load_bandwidth_gb_per_s.map_or(0.0, |gb_per_s| weight_bytes * 1e-9 / gb_per_s);
+        let node = deployment.node;
         let node_price_usd_per_hour = cluster.node_price_usd_per_hour.or(node.price_usd_per_hour).ok_or_else(|| {
             HardwareError::Unsupported(format!("no price known for node `{}`: give `node_price_usd_per_hour`", node.name))
         })?;

@@ -3,6 +3,7 @@
 pub mod axes;
 pub mod cell;
 pub mod grid;
+pub mod hardware_files;
 pub mod manifest;
 pub mod objectives;
 pub mod plan;

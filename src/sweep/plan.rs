@@ -12,9 +12,10 @@ use serde_json::json;
 
 use super::cell::{Cell, workload_name};
 use super::grid::{Coordinates, Grid, Section};
+use super::hardware_files::hardware_files;
 use super::manifest::WorkloadSummary;
 use super::source::{GridError, MAX_PROBLEMS, Problem};
-use crate::hardware::{Deployment, ExecutionTime, ExecutionTimeSettings, Files, HardwareError, Precision, memory};
+use crate::hardware::{Deployment, ExecutionTime, HardwareError, memory};
 use crate::simulation::{ClusterSettings, RunInputs};
 use crate::workload::{self, Workload, WorkloadSpec};
 
@@ -220,24 +221,26 @@ impl LoadedWorkload {
 
 /// Loads the step times of each deployment once. Returns the input of each combination of the cluster.
 fn load_hardware(grid: &Grid, inputs: &mut SharedInputs, problems: &mut Vec<Problem>) -> Vec<usize> {
+    let files = hardware_files(&grid.base_dirs);
     let mut known = BTreeMap::new();
     let mut of_combination = Vec::new();
     for index in 0..grid.cluster.count() {
         let cluster = grid.cluster.get(index);
-        let (tensor_parallel, pipeline_parallel) = (cluster.tensor_parallel, cluster.pipeline_parallel);
-        let key = json!([cluster.execution_time, cluster.model, cluster.node, tensor_parallel, pipeline_parallel]).to_string();
+        let ClusterSettings { execution_time, model, node, tensor_parallel, pipeline_parallel, .. } = &cluster;
+        let key = json!([execution_time, model, node, tensor_parallel, pipeline_parallel]).to_string();
         let input = *known.entry(key).or_insert_with(|| {
             let problem = |setting: &str, message: String| grid.cluster.problem(&grid.source, index, setting, message);
-            let files = Files { base_dirs: &grid.base_dirs, ..Files::default() };
-            let loaded =
-                Deployment::resolve(&cluster.model, &cluster.node, tensor_parallel, pipeline_parallel, &files).and_then(|deployment| {
-                    check_memory(&cluster, &deployment)?;
+            let split = (cluster.tensor_parallel, cluster.pipeline_parallel);
+            let loaded = Deployment::resolve(&cluster.model, &cluster.node, split.0, split.1, &files)
+                .map_err(|error| problem("model", error.to_string()))
+                .and_then(|deployment| {
+                    // Before tables are asked for: what fits nowhere was measured nowhere.
+                    let (weights, kv_cache) = cluster.execution_time.precision();
+                    memory::plan(&deployment, &cluster.memory_needs(weights, kv_cache))
+                        .map_err(|error| problem("tensor_parallel", error.to_string()))?;
                     ExecutionTime::load(&cluster.execution_time, &deployment, &files)
+                        .map_err(|error| problem("execution_time", error.to_string()))
                 });
-            let loaded = loaded.map_err(|error| match error {
-                HardwareError::DoesNotFit(_) => problem("tensor_parallel", error.to_string()),
-                _ => problem("execution_time", error.to_string()),
-            });
             match loaded {
                 Ok(execution_time) => inputs.hardware.push(Arc::new(execution_time)),
                 Err(problem) => problems.push(problem),
@@ -252,30 +255,14 @@ fn load_hardware(grid: &Grid, inputs: &mut SharedInputs, problems: &mut Vec<Prob
     of_combination
 }
 
-/// Whether the model fits the device. Measured tables are only asked for after that: what fits nowhere was measured nowhere.
-fn check_memory(cluster: &ClusterSettings, deployment: &Deployment) -> Result<(), HardwareError> {
-    if !matches!(cluster.execution_time, ExecutionTimeSettings::Profile(_) | ExecutionTimeSettings::Table(_)) {
-        return Ok(());
-    }
-    let needs = memory::Needs {
-        planner: &cluster.memory_planner,
-        max_request_tokens: cluster.max_request_tokens,
-        block_size_tokens: cluster.replica_scheduler.common().block_size_tokens,
-        memory_margin_fraction: cluster.memory_margin_fraction,
-        weights: Precision::Bf16,
-        kv_cache: Precision::Bf16,
-    };
-    memory::plan(deployment, &needs)?;
-    Ok(())
-}
-
 /// Every workload meets every cluster, so each pair has to agree: a replica has room, its tables know the workload's batches.
 fn check_pairs(grid: &Grid, inputs: &SharedInputs, hardware_inputs: &[usize], problems: &mut Vec<Problem>) {
     let autoscaler = grid.autoscalers[0].get(0).settings;
     let mut checked = BTreeSet::new();
     for (index, &hardware) in (0..).zip(hardware_inputs) {
         let cluster = grid.cluster.get(index);
-        let memory = json!([cluster.replica_scheduler, cluster.max_request_tokens, cluster.memory_margin_fraction]).to_string();
+        let memory = json!([cluster.replica_scheduler, cluster.memory_planner, cluster.max_request_tokens, cluster.memory_margin_fraction])
+            .to_string();
         if !checked.insert((hardware, memory)) {
             continue;
         }

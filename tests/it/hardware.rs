@@ -72,7 +72,7 @@ fn no_attention(tokens: u64) -> BatchShape {
 /// tables say, which were condensed elsewhere from the same files.
 #[test]
 fn vidur_profile_of_the_lab() {
-    let Some(settings) = vidur("a100/meta-llama/Meta-Llama-3-70B", "a100_pairwise_nvlink") else { return };
+    let Some(settings) = vidur("compute/a100/meta-llama/Meta-Llama-3-70B", "network/a100_pairwise_nvlink") else { return };
     let imported = ExecutionTimeSettings::Vidur(settings);
     for (tp, pp) in [(4, 1), (2, 2)] {
         let (imported, embedded) = (
@@ -100,7 +100,7 @@ fn vidur_profile_of_the_lab() {
 /// The one published attention profile: imported answers are its measured points.
 #[test]
 fn vidur_attention_profile() {
-    let Some(mut settings) = vidur("a100/meta-llama/Llama-2-70b-hf", "a100_dgx") else { return };
+    let Some(mut settings) = vidur("compute/a100/meta-llama/Llama-2-70b-hf", "network/a100_dgx") else { return };
     let Some(attention) = shared::path("data/hardware/vidur/compute/a100_2023/attention.csv") else { return };
     settings.attention = Some(attention);
     let times = load(&ExecutionTimeSettings::Vidur(settings), "meta-llama/Llama-2-70b-hf", "a100_dgx", 2, 1);
@@ -128,7 +128,33 @@ fn vidur_attention_profile() {
         assert!((found / file - 1.0).abs() < 1e-6, "{found} ms, the file says {file} ms");
     }
     // Beyond the profile times grow.
-    assert!(
-        prefill(4096, 4096) > prefill(4096, 0) && prefill(8192, 0) > 3.0 * prefill(4096, 0) && decode(256, 4032) > 1.5 * decode(128, 4032)
-    );
+    for (more, less, least) in [
+        (prefill(4096, 4096), prefill(4096, 0), 2.0),
+        (prefill(8192, 0), prefill(4096, 0), 3.0),
+        (decode(256, 4032), decode(128, 4032), 1.9),
+    ] {
+        assert!(more > least * less, "{more} ms, {less} ms");
+    }
+}
+
+/// The vendor's tables against the vendor's own answers, and an import that is kept.
+#[cfg(feature = "report")]
+#[test]
+fn aiconfigurator_import() {
+    let Some(file) = shared::path("data/hardware/aic_ground_truth.csv") else { return };
+    let systems_dir = shared::path("data/hardware/aiconfigurator").expect("lies beside the answers");
+    let settings = serde_json::from_value(serde_json::json!({ "aiconfigurator": { "systems_dir": systems_dir } })).unwrap();
+    let cache = tempfile::tempdir().unwrap();
+    let files = Files { cache_dir: Some(cache.path()), ..scalefront::sweep::hardware_files::hardware_files(&[]) };
+    let rows = check::read(&file).unwrap();
+    let (compared, left_out) = check::compare(&rows, &settings, &files, |_| true).unwrap();
+    assert_eq!((compared.len(), left_out), (3200, 0));
+    for device in DEVICES {
+        for phase in [Phase::Prefill, Phase::Decode] {
+            let mape = mape(&compared, |row| row.device == device && row.phase == phase);
+            assert!(mape <= 0.005, "{device} {}: {mape}", phase.name());
+        }
+    }
+    assert_eq!(std::fs::read_dir(cache.path()).unwrap().count(), 40);
+    assert_eq!(check::compare(&rows, &settings, &files, |_| true).unwrap().0, compared, "the cache answers alike");
 }

@@ -112,9 +112,9 @@ pub fn kv_tokens(deployment: &Deployment, needs: &Needs) -> u64 {
     Budget::of(deployment, needs).kv_tokens() as u64
 }
 
-/// Weights of one device, bytes: what it loads when a replica starts.
-pub fn weight_bytes(deployment: &Deployment, needs: &Needs) -> f64 {
-    vidur::budget(deployment, needs).taken
+/// Weights that one device holds, as the reference counts them: transformer layers only.
+pub fn weight_bytes(deployment: &Deployment, weights: Precision) -> f64 {
+    vidur::weight_bytes(deployment, weights)
 }
 
 /// Plans the KV cache of one replica.

@@ -8,14 +8,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Budget, GIB, Needs};
-use crate::hardware::Deployment;
+use crate::hardware::{Deployment, Precision};
 
 /// The reference's formula: device memory less `memory_margin_fraction` less the weights of transformer layers.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct VidurPlanner {}
 
-pub(super) fn budget(deployment: &Deployment, needs: &Needs) -> Budget {
+/// Attention and MLP matrices of one device's share of layers and heads.
+pub(super) fn weight_bytes(deployment: &Deployment, weights: Precision) -> f64 {
     let model = &deployment.model;
     let tp = f64::from(deployment.tensor_parallel);
     let query_heads = f64::from(model.num_query_heads) / tp;
@@ -24,11 +25,17 @@ pub(super) fn budget(deployment: &Deployment, needs: &Needs) -> Budget {
     let mlp_matrices = if model.gated_mlp { 3.0 } else { 2.0 };
     let mlp = mlp_matrices * embedding * f64::from(model.mlp_hidden_dim / deployment.tensor_parallel);
     let per_layer = embedding * head * (query_heads + 2.0 * kv_heads) + embedding * head * query_heads + mlp;
+    weights.bytes() * per_layer * f64::from(model.num_layers / deployment.pipeline_parallel)
+}
+
+pub(super) fn budget(deployment: &Deployment, needs: &Needs) -> Budget {
+    let model = &deployment.model;
+    let kv_heads = f64::from(model.num_kv_heads.div_ceil(deployment.tensor_parallel));
     Budget {
         available: deployment.device.memory_gib * GIB * (1.0 - needs.memory_margin_fraction),
-        taken: needs.weights.bytes() * per_layer * f64::from(model.num_layers / deployment.pipeline_parallel),
+        taken: weight_bytes(deployment, needs.weights),
         taken_for: "weights",
-        per_token: needs.kv_cache.bytes() * 2.0 * head * kv_heads * f64::from(model.num_layers),
+        per_token: needs.kv_cache.bytes() * 2.0 * f64::from(model.head_dim) * kv_heads * f64::from(model.num_layers),
     }
 }
 
