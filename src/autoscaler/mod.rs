@@ -1,11 +1,13 @@
 //! When to add and drain replicas: one file a policy, one line here.
 
 mod envelope;
+mod frontier;
 mod inferline;
 mod service_level;
 mod static_replicas;
 
 pub use envelope::TrafficEnvelope;
+pub use frontier::FrontierSettings;
 pub use inferline::InferlineSettings;
 pub use service_level::ServiceLevelSettings;
 pub use static_replicas::StaticSettings;
@@ -21,6 +23,7 @@ choice! {
         "static" => Static(StaticSettings),
         "inferline" => Inferline(InferlineSettings),
         "service_level" => ServiceLevel(ServiceLevelSettings),
+        "frontier" => Frontier(FrontierSettings),
     }
 }
 

@@ -1,0 +1,175 @@
+//! x
+mod congestion;
+mod throughput;
+mod traffic;
+
+use std::collections::VecDeque;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use self::congestion::{SteadyState, drain};
+use self::throughput::{MeanLengths, ReplicaLimits, ThroughputCurve};
+use self::traffic::ArrivalCounts;
+use super::{Arrivals, Autoscaler, BatchEnd, Completion, Decision, FirstToken, Observes, PolicyContext, PolicySettings, Snapshot};
+use crate::hardware::ExecutionTime;
+use crate::settings::Faults;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct FrontierSettings {
+    pub service_level: Option<f64>,
+    pub level: Option<f64>,
+    pub theta: Option<f64>,
+    pub tick_s: Option<f64>,
+    pub horizon: Option<f64>,
+    pub z: Option<f64>,
+    pub scale: Option<f64>,
+    pub bias: Option<f64>,
+}
+
+impl PolicySettings for FrontierSettings {
+    fn check(&self, _faults: &mut Faults) {}
+
+    fn build(&self, context: &PolicyContext) -> Option<Box<dyn Autoscaler>> {
+        Some(Box::new(Frontier {
+            theta: self.theta.unwrap_or_else(|| 16f64.powf(2.0 * self.service_level.unwrap_or(0.5) - 1.0)),
+            tick_s: self.tick_s.unwrap_or(1.0),
+            horizon_s: self.horizon.unwrap_or(2.0),
+            z: self.z.unwrap_or(1.0),
+            scale: self.scale.unwrap_or(1.0),
+            bias: self.bias.unwrap_or(0.5),
+            base: 1,
+            delay_s: context.scale_up_delay_s,
+            execution_time: context.execution_time.clone(),
+            limits: ReplicaLimits { kv: context.kv, batch_size_cap: context.batch_size_cap, pipeline_parallel: context.pipeline_parallel },
+            max_replicas: context.max_replicas,
+            min_replicas: context.min_replicas.max(1),
+            counts: ArrivalCounts::default(),
+            arrivals: 0.0,
+            prompts: 0.0,
+            decodes: 0.0,
+            completions: 0.0,
+            curve: None,
+            steady: SteadyState::default(),
+            ordered: VecDeque::new(),
+        }))
+    }
+}
+
+struct Frontier {
+    theta: f64,
+    tick_s: f64,
+    horizon_s: f64,
+    z: f64,
+    scale: f64,
+    delay_s: f64,
+    bias: f64,
+    base: u32,
+    execution_time: ExecutionTime,
+    limits: ReplicaLimits,
+    max_replicas: u32,
+    min_replicas: u32,
+    counts: ArrivalCounts,
+    arrivals: f64,
+    prompts: f64,
+    decodes: f64,
+    completions: f64,
+    curve: Option<(MeanLengths, ThroughputCurve)>,
+    steady: SteadyState,
+    ordered: VecDeque<(f64, u32)>,
+}
+
+impl Frontier {
+    fn lengths(&self) -> MeanLengths {
+        MeanLengths { prompt: self.prompts / self.arrivals.max(1.0), output: 1.0 + self.decodes / self.completions.max(1.0) }
+    }
+}
+
+impl Autoscaler for Frontier {
+    fn observes(&self) -> Observes {
+        Observes { arrivals: true, batches: true, latencies: true, replicas: false }
+    }
+
+    fn tick_interval_s(&self) -> Option<f64> {
+        Some(self.tick_s)
+    }
+
+    fn observe_arrivals(&mut self, arrivals: Arrivals) {
+        self.counts.observe(arrivals.arrived_at_s.len());
+        let keep = (-self.tick_s / 300.0).exp();
+        self.arrivals = self.arrivals * keep + arrivals.arrived_at_s.len() as f64;
+        self.prompts = self.prompts * keep + arrivals.prefill_tokens.iter().map(|&t| f64::from(t)).sum::<f64>();
+    }
+
+    fn observe_batches(&mut self, batches: &[BatchEnd]) {
+        let keep = (-self.tick_s / 300.0).exp();
+        self.decodes = self.decodes * keep + batches.iter().map(|b| (b.tokens - b.prefill_tokens) as f64).sum::<f64>();
+    }
+
+    fn observe_latencies(&mut self, _: &[FirstToken], completions: &[Completion]) {
+        let keep = (-self.tick_s / 300.0).exp();
+        self.completions = self.completions * keep + completions.len() as f64;
+    }
+
+    fn decide(&mut self, now_s: f64, snapshot: &Snapshot) -> Decision {
+        self.counts.tick(now_s);
+        while self.ordered.front().is_some_and(|&(at, _)| at <= now_s) {
+            self.ordered.pop_front();
+        }
+        let Some(rate) = self.counts.estimate() else { return Decision::Hold };
+        if self.arrivals == 0.0 {
+            return Decision::Hold;
+        }
+        let lengths = self.lengths();
+        let fresh = self.curve.as_ref().is_some_and(|(at, _)| {
+            (at.prompt / lengths.prompt - 1.0).abs() < 0.02 && (at.output / lengths.output - 1.0).abs() < 0.02
+        });
+        if !fresh {
+            self.curve = Some((lengths, ThroughputCurve::new(&self.execution_time, &self.limits, lengths)));
+            self.steady.clear();
+        }
+        let curve = &self.curve.as_ref().unwrap().1;
+        let steady = &mut self.steady;
+        let value = self.theta / (curve.saturation_per_s() * curve.unloaded_s());
+        let variability = rate.dispersion.max(1.0) * self.scale;
+        let spread = 3f64.sqrt() * rate.deviation_per_s * self.z;
+        let rates = [(1.0 / 6.0, (rate.per_s - spread).max(0.0)), (2.0 / 3.0, rate.per_s), (1.0 / 6.0, rate.per_s + spread)];
+        let drain_s = self.horizon_s;
+        let mut cost = |n: u32| {
+            f64::from(n) + value * rates.iter().map(|&(weight, r)| weight * steady.requests(curve, n, r, variability)).sum::<f64>()
+        };
+        // The cost is convex in replicas.
+        let mut base = self.base.clamp(self.min_replicas, self.max_replicas);
+        while base < self.max_replicas && cost(base + 1) < cost(base) {
+            base += 1;
+        }
+        while base > self.min_replicas && cost(base - 1) < cost(base) {
+            base -= 1;
+        }
+        self.base = base;
+        let usual = steady.requests(curve, base, rate.per_s, variability);
+        let extra = |requests: f64| ((requests - usual).max(0.0) / (curve.saturation_per_s() * drain_s) + self.bias) as u32;
+        let now_requests = f64::from(snapshot.outstanding_requests);
+        let committed = snapshot.committed();
+        let serving = snapshot.serving;
+        let ordered = &self.ordered;
+        let later = |r: f64| {
+            let (mut at, mut n, mut q) = (now_s, f64::from(serving), now_requests);
+            for &(t, k) in ordered {
+                q = drain(curve, n, r, q, t - at);
+                at = t;
+                n += f64::from(k);
+            }
+            drain(curve, n, r, q, now_s + self.delay_s - at)
+        };
+        let wanted = (base + extra(later(rate.per_s))).min(self.max_replicas);
+        if wanted > committed {
+            self.ordered.push_back((now_s + self.delay_s, wanted - committed));
+            return Decision::Up(wanted - committed);
+        }
+        let keep = base + extra(now_requests);
+        let down = serving.saturating_sub(keep).min(committed - wanted.min(committed));
+        if down > 0 { Decision::Down(down) } else { Decision::Hold }
+    }
+}

@@ -1,0 +1,87 @@
+//! How many requests per second arrive, how sure that is, and how bursty they are.
+//!
+//! Counts are kept over windows of 1, 2, 4, .. ticks that end now. The estimate is the longest window that agrees with every shorter one
+//! (Lepski's rule): steady traffic is averaged over minutes, a jump is followed within a few ticks, and nothing is tuned.
+
+use std::collections::VecDeque;
+
+/// Two estimates disagree if their intervals of this many standard deviations do not meet.
+const AGREEMENT: f64 = 2.0;
+/// Windows grow up to this number of ticks.
+const MOST_TICKS: usize = 512;
+
+/// A rate with its standard deviation.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RateEstimate {
+    pub per_s: f64,
+    pub deviation_per_s: f64,
+    /// Variance of counts over their mean; 1 for a Poisson stream.
+    pub dispersion: f64,
+    pub window_s: f64,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct ArrivalCounts {
+    /// Arrivals up to each of the last ticks, and when the tick was; the latest last.
+    totals: VecDeque<(f64, u64)>,
+    total: u64,
+}
+
+impl ArrivalCounts {
+    pub fn observe(&mut self, arrivals: usize) {
+        self.total += arrivals as u64;
+    }
+
+    /// Ends a tick.
+    pub fn tick(&mut self, now_s: f64) {
+        self.totals.push_back((now_s, self.total));
+        if self.totals.len() > MOST_TICKS + 1 {
+            self.totals.pop_front();
+        }
+    }
+
+    /// `None` before the second tick.
+    pub fn estimate(&self) -> Option<RateEstimate> {
+        let last = self.totals.len().checked_sub(1).filter(|&last| last > 0)?;
+        let (now_s, total) = self.totals[last];
+        let dispersion = self.dispersion(last);
+        let window = |ticks: usize| {
+            let (from_s, before) = self.totals[last - ticks];
+            let (window_s, count) = (now_s - from_s, (total - before) as f64);
+            // Half an arrival more than seen: with no arrivals at all, a rate of 0 is not certain.
+            RateEstimate {
+                per_s: count / window_s,
+                deviation_per_s: (dispersion * (count + 0.5)).sqrt() / window_s,
+                dispersion,
+                window_s,
+            }
+        };
+        let mut ticks = 1;
+        let mut accepted = window(ticks);
+        let (mut low, mut high) = (f64::NEG_INFINITY, f64::INFINITY);
+        loop {
+            let candidate = window(ticks);
+            low = low.max(candidate.per_s - AGREEMENT * candidate.deviation_per_s);
+            high = high.min(candidate.per_s + AGREEMENT * candidate.deviation_per_s);
+            if low > high {
+                return Some(accepted);
+            }
+            accepted = candidate;
+            if ticks == last {
+                return Some(accepted);
+            }
+            ticks = (2 * ticks).min(last);
+        }
+    }
+
+    /// From differences of neighbouring ticks, which a slow trend leaves alone. Starts from the belief that the stream is Poisson, held
+    /// with the weight of ten ticks.
+    fn dispersion(&self, last: usize) -> f64 {
+        let counts = |i: usize| (self.totals[i + 1].1 - self.totals[i].1) as f64;
+        let recent = last.saturating_sub(64)..last;
+        let mean = recent.clone().map(counts).sum::<f64>() / recent.len() as f64;
+        let squares: f64 = recent.clone().skip(1).map(|i| (counts(i) - counts(i - 1)).powi(2) / 2.0).sum();
+        let pairs = (recent.len() - 1) as f64;
+        if mean == 0.0 { 1.0 } else { ((squares / mean + 10.0) / (pairs + 10.0)).max(1.0) }
+    }
+}
