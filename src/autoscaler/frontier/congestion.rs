@@ -38,6 +38,10 @@ impl SteadyState {
 }
 
 fn steady_mean(curve: &ThroughputCurve, replicas: f64, rate_per_s: f64, variability: f64) -> f64 {
+    let overload_per_s = rate_per_s - replicas * curve.saturation_per_s();
+    if overload_per_s >= 0.0 {
+        return 4.0 * rate_per_s / curve.saturation_per_s() * curve.most_held() + overload_per_s * 600.0;
+    }
     let drift = |held: f64| rate_per_s - replicas * curve.rate_per_s(held);
     let spread = rate_per_s * variability;
     let end = 4.0 * curve.most_held();

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 /// Two estimates disagree if their intervals of this many standard deviations do not meet.
-const AGREEMENT: f64 = 2.0;
+fn env(n:&str,d:f64)->f64{std::env::var(n).ok().and_then(|v|v.parse().ok()).unwrap_or(d)}
 /// Windows grow up to this number of ticks.
 const MOST_TICKS: usize = 512;
 
@@ -56,22 +56,14 @@ impl ArrivalCounts {
                 window_s,
             }
         };
-        let mut ticks = 1;
-        let mut accepted = window(ticks);
-        let (mut low, mut high) = (f64::NEG_INFINITY, f64::INFINITY);
-        loop {
-            let candidate = window(ticks);
-            low = low.max(candidate.per_s - AGREEMENT * candidate.deviation_per_s);
-            high = high.min(candidate.per_s + AGREEMENT * candidate.deviation_per_s);
-            if low > high {
-                return Some(accepted);
-            }
-            accepted = candidate;
-            if ticks == last {
-                return Some(accepted);
-            }
-            ticks = (2 * ticks).min(last);
-        }
+        let agreement = env("AG", 3.0);
+        let ladder: Vec<RateEstimate> = std::iter::successors(Some(1), |&ticks| (ticks < last).then(|| (2 * ticks).min(last))).map(window).collect();
+        let agrees = |long: &RateEstimate, short: &RateEstimate| {
+            let expected = long.per_s * short.window_s;
+            (short.per_s * short.window_s - expected).abs() <= agreement * (dispersion * (expected + 0.5) * (1.0 - short.window_s / long.window_s)).sqrt()
+        };
+        let longest = (0..ladder.len()).rev().find(|&i| ladder[..i].iter().all(|short| agrees(&ladder[i], short)));
+        longest.map(|i| ladder[i])
     }
 
     /// From differences of neighbouring ticks, which a slow trend leaves alone. Starts from the belief that the stream is Poisson, held
