@@ -26,6 +26,7 @@ pub struct FrontierSettings {
     pub z: Option<f64>,
     pub scale: Option<f64>,
     pub bias: Option<f64>,
+    pub hold: Option<f64>,
 }
 
 impl PolicySettings for FrontierSettings {
@@ -40,6 +41,9 @@ impl PolicySettings for FrontierSettings {
             scale: self.scale.unwrap_or(1.0),
             bias: self.bias.unwrap_or(0.5),
             base: 1,
+            seen: Vec::new(),
+            bases: VecDeque::new(),
+            hold: self.hold.unwrap_or(1.0),
             delay_s: context.scale_up_delay_s,
             execution_time: context.execution_time.clone(),
             limits: ReplicaLimits { kv: context.kv, batch_size_cap: context.batch_size_cap, pipeline_parallel: context.pipeline_parallel },
@@ -66,6 +70,9 @@ struct Frontier {
     delay_s: f64,
     bias: f64,
     base: u32,
+    bases: VecDeque<(f64, u32)>,
+    hold: f64,
+    seen: Vec<(&'static str, f64)>,
     execution_time: ExecutionTime,
     limits: ReplicaLimits,
     max_replicas: u32,
@@ -112,6 +119,10 @@ impl Autoscaler for Frontier {
         self.completions = self.completions * keep + completions.len() as f64;
     }
 
+    fn evidence(&self) -> Vec<(&'static str, f64)> {
+        self.seen.clone()
+    }
+
     fn decide(&mut self, now_s: f64, snapshot: &Snapshot) -> Decision {
         self.counts.tick(now_s);
         while self.ordered.front().is_some_and(|&(at, _)| at <= now_s) {
@@ -148,6 +159,11 @@ impl Autoscaler for Frontier {
             base -= 1;
         }
         self.base = base;
+        while self.bases.back().is_some_and(|&(_, b)| b <= base) { self.bases.pop_back(); }
+        self.bases.push_back((now_s, base));
+        while self.bases.front().is_some_and(|&(t, _)| t <= now_s - self.delay_s * self.hold) { self.bases.pop_front(); }
+        let held = self.bases.front().map_or(base, |b| b.1);
+        self.seen = vec![("rate", rate.per_s), ("dev", rate.deviation_per_s), ("window", rate.window_s), ("disp", rate.dispersion), ("base", f64::from(base)), ("n", f64::from(snapshot.outstanding_requests)), ("prompt", lengths.prompt), ("output", lengths.output), ("sat", curve.saturation_per_s()), ("unl", curve.unloaded_s())];
         let usual = steady.requests(curve, base, rate.per_s, variability);
         let extra = |requests: f64| ((requests - usual).max(0.0) / (curve.saturation_per_s() * drain_s) + self.bias) as u32;
         let now_requests = f64::from(snapshot.outstanding_requests);
@@ -168,7 +184,7 @@ impl Autoscaler for Frontier {
             self.ordered.push_back((now_s + self.delay_s, wanted - committed));
             return Decision::Up(wanted - committed);
         }
-        let keep = base + extra(now_requests);
+        let keep = held.max(base + extra(now_requests));
         let down = serving.saturating_sub(keep).min(committed - wanted.min(committed));
         if down > 0 { Decision::Down(down) } else { Decision::Hold }
     }
