@@ -25,6 +25,8 @@ pub struct FrontierSettings {
     pub horizon: Option<f64>,
     pub z: Option<f64>,
     pub scale: Option<f64>,
+    pub width: Option<f64>,
+    pub period: Option<f64>,
     pub bias: Option<f64>,
     pub hold: Option<f64>,
 }
@@ -40,7 +42,8 @@ impl PolicySettings for FrontierSettings {
             z: self.z.unwrap_or(1.0),
             scale: self.scale.unwrap_or(1.0),
             bias: self.bias.unwrap_or(0.5),
-            base: 1,
+            width: self.width.unwrap_or(0.7),
+            period: self.period.unwrap_or(8.0),
             seen: Vec::new(),
             bases: VecDeque::new(),
             hold: self.hold.unwrap_or(1.0),
@@ -69,8 +72,9 @@ struct Frontier {
     scale: f64,
     delay_s: f64,
     bias: f64,
-    base: u32,
-    bases: VecDeque<(f64, u32)>,
+    width: f64,
+    period: f64,
+    bases: VecDeque<(f64, f64)>,
     hold: f64,
     seen: Vec<(&'static str, f64)>,
     execution_time: ExecutionTime,
@@ -150,22 +154,34 @@ impl Autoscaler for Frontier {
         let mut cost = |n: u32| {
             f64::from(n) + value * rates.iter().map(|&(weight, r)| weight * steady.requests(curve, n, r, variability)).sum::<f64>()
         };
-        // The cost is convex in replicas.
-        let mut base = self.base.clamp(self.min_replicas, self.max_replicas);
-        while base < self.max_replicas && cost(base + 1) < cost(base) {
-            base += 1;
+        let mut n = ((rates[0].1 / curve.saturation_per_s()).floor() as u32).clamp(self.min_replicas, self.max_replicas);
+        let mut need = f64::from(n);
+        let mut here = cost(n) - f64::from(n);
+        while n < self.max_replicas {
+            let next = cost(n + 1) - f64::from(n + 1);
+            let worth = here - next;
+            let share = if self.width > 0.0 { (0.5 + worth.max(1e-9).ln() / (2.0 * self.width)).clamp(0.0, 1.0) } else if worth > 1.0 { 1.0 } else { 0.0 };
+            if share == 0.0 {
+                break;
+            }
+            need += share;
+            here = next;
+            n += 1;
         }
-        while base > self.min_replicas && cost(base - 1) < cost(base) {
-            base -= 1;
+        while self.bases.back().is_some_and(|&(_, b)| b <= need) {
+            self.bases.pop_back();
         }
-        self.base = base;
-        while self.bases.back().is_some_and(|&(_, b)| b <= base) { self.bases.pop_back(); }
-        self.bases.push_back((now_s, base));
-        while self.bases.front().is_some_and(|&(t, _)| t <= now_s - self.delay_s * self.hold) { self.bases.pop_front(); }
-        let held = self.bases.front().map_or(base, |b| b.1);
-        self.seen = vec![("rate", rate.per_s), ("dev", rate.deviation_per_s), ("window", rate.window_s), ("disp", rate.dispersion), ("base", f64::from(base)), ("n", f64::from(snapshot.outstanding_requests)), ("prompt", lengths.prompt), ("output", lengths.output), ("sat", curve.saturation_per_s()), ("unl", curve.unloaded_s())];
-        let usual = steady.requests(curve, base, rate.per_s, variability);
+        self.bases.push_back((now_s, need));
+        while self.bases.front().is_some_and(|&(t, _)| t <= now_s - self.delay_s * self.hold) {
+            self.bases.pop_front();
+        }
+        let held = self.bases.front().map_or(need, |b| b.1);
+        let period_s = self.period * self.delay_s;
+        let share = |need: f64, at_s: f64| need as u32 + u32::from(need.fract() > (at_s / period_s).fract() + 1e-9);
+        let usual = steady.requests(curve, (need.round() as u32).max(1), rate.per_s, variability);
         let extra = |requests: f64| ((requests - usual).max(0.0) / (curve.saturation_per_s() * drain_s) + self.bias) as u32;
+        let base = need;
+        self.seen = vec![("rate", rate.per_s), ("dev", rate.deviation_per_s), ("window", rate.window_s), ("disp", rate.dispersion), ("need", base), ("n", f64::from(snapshot.outstanding_requests)), ("prompt", lengths.prompt), ("output", lengths.output), ("sat", curve.saturation_per_s()), ("unl", curve.unloaded_s())];
         let now_requests = f64::from(snapshot.outstanding_requests);
         let committed = snapshot.committed();
         let serving = snapshot.serving;
@@ -179,13 +195,13 @@ impl Autoscaler for Frontier {
             }
             drain(curve, n, r, q, now_s + self.delay_s - at)
         };
-        let wanted = (base + extra(later(rate.per_s))).min(self.max_replicas);
+        let wanted = (share(need, now_s + self.delay_s) + extra(later(rate.per_s))).min(self.max_replicas);
         if wanted > committed {
             self.ordered.push_back((now_s + self.delay_s, wanted - committed));
             return Decision::Up(wanted - committed);
         }
-        let keep = held.max(base + extra(now_requests));
-        let down = serving.saturating_sub(keep).min(committed - wanted.min(committed));
+        let keep = share(held, now_s).max(share(need, now_s) + extra(now_requests));
+        let down = serving.saturating_sub(keep).min((committed - wanted.min(committed)).max(0));
         if down > 0 { Decision::Down(down) } else { Decision::Hold }
     }
 }
