@@ -11,6 +11,7 @@ pub mod analysis;
 pub mod autoscaler;
 pub mod global_scheduler;
 pub mod hardware;
+pub mod oracle;
 pub mod replica_scheduler;
 #[cfg(feature = "report")]
 pub mod report;

@@ -187,6 +187,7 @@ pub(super) struct Engine<'a> {
     totals: Totals,
     tick_interval_s: f64,
     idle_ticks: u64,
+    initial_replicas: u32,
     work: &'a mut Workspace,
     detail: Option<&'a mut Detail>,
 }
@@ -195,7 +196,13 @@ pub(super) struct Engine<'a> {
 const MOST_IDLE_TICKS: u64 = 100_000;
 
 impl<'a> Engine<'a> {
-    pub fn new(inputs: &'a RunInputs<'a>, work: &'a mut Workspace, mut detail: Option<&'a mut Detail>) -> Self {
+    pub fn new(
+        inputs: &'a RunInputs<'a>,
+        autoscaler: Option<Box<dyn Autoscaler>>,
+        initial_replicas: u32,
+        work: &'a mut Workspace,
+        mut detail: Option<&'a mut Detail>,
+    ) -> Self {
         work.clear();
         if let Some(detail) = &mut detail {
             **detail = Detail::default();
@@ -214,7 +221,6 @@ impl<'a> Engine<'a> {
                 .collect();
         }
         let cluster = inputs.cluster;
-        let autoscaler = inputs.autoscaler.settings().build(&inputs.policy_context());
         let router = cluster.global_scheduler.build();
         Self {
             scheduler: cluster.replica_scheduler.build(cluster.pipeline_parallel),
@@ -234,6 +240,7 @@ impl<'a> Engine<'a> {
             counts: Counts::default(),
             totals: Totals { min_replicas: u32::MAX, ..Totals::default() },
             idle_ticks: 0,
+            initial_replicas,
             inputs,
             work,
             detail,
@@ -241,7 +248,7 @@ impl<'a> Engine<'a> {
     }
 
     pub fn run(mut self) -> Result<RunMetrics, SimulationError> {
-        for _ in 0..self.inputs.initial_replicas() {
+        for _ in 0..self.initial_replicas {
             self.add_replica();
         }
         self.record_replicas();

@@ -12,7 +12,7 @@ pub use engine::Workspace;
 pub use metrics::{Distribution, MetricValue, RunMetrics};
 pub use record::{BatchRecord, Detail, ReplicaRecord, RequestRecord, TuneRecord};
 
-use crate::autoscaler::{AutoscalerSettings, PolicyContext};
+use crate::autoscaler::{Autoscaler, AutoscalerSettings, PolicyContext};
 use crate::hardware::{ExecutionTime, HardwareError, catalog, memory};
 use crate::replica_scheduler::KvBlocks;
 use crate::workload::Workload;
@@ -84,6 +84,10 @@ impl<'a> RunInputs<'a> {
         self.autoscaler.settings().initial_replicas().unwrap_or(self.cluster.initial_replicas)
     }
 
+    fn policy(&self) -> Option<Box<dyn Autoscaler>> {
+        self.autoscaler.settings().build(&self.policy_context())
+    }
+
     fn policy_context(&self) -> PolicyContext<'_> {
         let cluster = self.cluster;
         PolicyContext {
@@ -114,12 +118,17 @@ impl<'a> RunInputs<'a> {
 
 /// Runs to the end of the workload.
 pub fn simulate(inputs: &RunInputs, workspace: &mut Workspace) -> Result<RunMetrics, SimulationError> {
-    engine::Engine::new(inputs, workspace, None).run()
+    engine::Engine::new(inputs, inputs.policy(), inputs.initial_replicas(), workspace, None).run()
+}
+
+/// Runs a policy of the caller's instead of the inputs' autoscaler, from the cluster's initial replicas.
+pub fn simulate_policy(inputs: &RunInputs, policy: Box<dyn Autoscaler>, workspace: &mut Workspace) -> Result<RunMetrics, SimulationError> {
+    engine::Engine::new(inputs, Some(policy), inputs.cluster.initial_replicas, workspace, None).run()
 }
 
 /// The same, recording every request, batch, change of replicas and decision.
 pub fn simulate_in_detail(inputs: &RunInputs, workspace: &mut Workspace) -> Result<(RunMetrics, Detail), SimulationError> {
     let mut detail = Detail::default();
-    let metrics = engine::Engine::new(inputs, workspace, Some(&mut detail)).run()?;
+    let metrics = engine::Engine::new(inputs, inputs.policy(), inputs.initial_replicas(), workspace, Some(&mut detail)).run()?;
     Ok((metrics, detail))
 }
