@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use self::congestion::{SteadyState, drain};
 use self::throughput::{MeanLengths, ReplicaLimits, ThroughputCurve};
-use self::traffic::ArrivalCounts;
+use self::traffic::{Aftermath, ArrivalCounts};
 use super::{Arrivals, Autoscaler, BatchEnd, Completion, Decision, FirstToken, Observes, PolicyContext, PolicySettings, Snapshot};
 use crate::hardware::ExecutionTime;
 use crate::settings::Faults;
@@ -25,6 +25,7 @@ pub struct FrontierSettings {
     pub horizon: Option<f64>,
     pub z: Option<f64>,
     pub scale: Option<f64>,
+    pub jump: Option<f64>,
     pub width: Option<f64>,
     pub period: Option<f64>,
     pub bias: Option<f64>,
@@ -53,6 +54,8 @@ impl PolicySettings for FrontierSettings {
             max_replicas: context.max_replicas,
             min_replicas: context.min_replicas.max(1),
             counts: ArrivalCounts::default(),
+            aftermath: Aftermath::default(),
+            jump: self.jump.unwrap_or(1.0),
             arrivals: 0.0,
             prompts: 0.0,
             decodes: 0.0,
@@ -82,6 +85,8 @@ struct Frontier {
     max_replicas: u32,
     min_replicas: u32,
     counts: ArrivalCounts,
+    aftermath: Aftermath,
+    jump: f64,
     arrivals: f64,
     prompts: f64,
     decodes: f64,
@@ -151,8 +156,13 @@ impl Autoscaler for Frontier {
         let spread = 3f64.sqrt() * rate.deviation_per_s * self.z;
         let rates = [(1.0 / 6.0, (rate.per_s - spread).max(0.0)), (2.0 / 3.0, rate.per_s), (1.0 / 6.0, rate.per_s + spread)];
         let drain_s = self.horizon_s;
+        let span_s = self.delay_s + self.tick_s;
+        let jump = self.jump;
+        self.aftermath.tick(now_s, rate.per_s, &self.counts, span_s);
+        let aftermath = &self.aftermath;
         let mut cost = |n: u32| {
-            f64::from(n) + value * rates.iter().map(|&(weight, r)| weight * steady.requests(curve, n, r, variability)).sum::<f64>()
+            let surge = aftermath.excess_per_s(rate.per_s, f64::from(n) * curve.saturation_per_s()) * span_s * jump;
+            f64::from(n) + value * surge + value * rates.iter().map(|&(weight, r)| weight * steady.requests(curve, n, r, variability)).sum::<f64>()
         };
         let mut n = ((rates[0].1 / curve.saturation_per_s()).floor() as u32).clamp(self.min_replicas, self.max_replicas);
         let mut need = f64::from(n);

@@ -3,7 +3,7 @@
 //! Counts are kept over windows of 1, 2, 4, .. ticks that end now. The estimate is the longest window that agrees with every shorter one
 //! (Lepski's rule): steady traffic is averaged over minutes, a jump is followed within a few ticks, and nothing is tuned.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 /// Two estimates disagree if their intervals of this many standard deviations do not meet.
 fn env(n:&str,d:f64)->f64{std::env::var(n).ok().and_then(|v|v.parse().ok()).unwrap_or(d)}
@@ -66,6 +66,14 @@ impl ArrivalCounts {
         longest.map(|i| ladder[i])
     }
 
+    /// Mean rate over the last `span_s`, and when that span began; `None` with less history.
+    pub fn recent(&self, span_s: f64) -> Option<(f64, f64)> {
+        let &(now_s, total) = self.totals.back()?;
+        let from = self.totals.partition_point(|&(at_s, _)| at_s <= now_s - span_s).checked_sub(1)?;
+        let (from_s, before) = self.totals[from];
+        Some(((total - before) as f64 / (now_s - from_s), from_s))
+    }
+
     /// From differences of neighbouring ticks, which a slow trend leaves alone. Starts from the belief that the stream is Poisson, held
     /// with the weight of ten ticks.
     fn dispersion(&self, last: usize) -> f64 {
@@ -75,5 +83,46 @@ impl ArrivalCounts {
         let squares: f64 = recent.clone().skip(1).map(|i| (counts(i) - counts(i - 1)).powi(2) / 2.0).sum();
         let pairs = (recent.len() - 1) as f64;
         if mean == 0.0 { 1.0 } else { ((squares / mean + 10.0) / (pairs + 10.0)).max(1.0) }
+    }
+}
+
+/// What followed when traffic was like now: for estimates of each size, the rates that were then seen over the next cold start.
+#[derive(Debug, Clone, Default)]
+pub struct Aftermath {
+    /// Estimates whose aftermath is still to come.
+    open: VecDeque<(f64, i32)>,
+    seen: BTreeMap<i32, VecDeque<f64>>,
+}
+
+/// Most observations remembered for each size of estimate.
+const MOST_SEEN: usize = 512;
+
+impl Aftermath {
+    fn size(rate_per_s: f64) -> i32 {
+        // Half octaves.
+        (2.0 * rate_per_s.max(1e-9).log2()).round() as i32
+    }
+
+    /// Notes the estimate of now, and closes those whose time has come.
+    pub fn tick(&mut self, now_s: f64, estimate_per_s: f64, counts: &ArrivalCounts, span_s: f64) {
+        if let Some((rate_per_s, from_s)) = counts.recent(span_s) {
+            while let Some(&(at_s, size)) = self.open.front().filter(|open| open.0 <= from_s) {
+                self.open.pop_front();
+                if at_s == from_s {
+                    let seen = self.seen.entry(size).or_default();
+                    seen.push_back(rate_per_s);
+                    if seen.len() > MOST_SEEN {
+                        seen.pop_front();
+                    }
+                }
+            }
+        }
+        self.open.push_back((now_s, Self::size(estimate_per_s)));
+    }
+
+    /// Mean excess of the rates that followed over `capacity_per_s`.
+    pub fn excess_per_s(&self, estimate_per_s: f64, capacity_per_s: f64) -> f64 {
+        let Some(seen) = self.seen.get(&Self::size(estimate_per_s)) else { return 0.0 };
+        seen.iter().map(|rate| (rate - capacity_per_s).max(0.0)).sum::<f64>() / seen.len() as f64
     }
 }
