@@ -48,6 +48,9 @@ pub struct PolicyContext<'a> {
     pub kv: KvBlocks,
     pub batch_size_cap: u32,
     pub pipeline_parallel: u32,
+    /// Nodes are paid whole.
+    pub devices_per_replica: u32,
+    pub devices_per_node: u32,
     pub tune_interval_s: f64,
     pub scale_up_delay_s: f64,
     pub scale_down_delay_s: f64,

@@ -95,6 +95,8 @@ impl<'a> RunInputs<'a> {
             kv: self.kv_blocks(),
             batch_size_cap: cluster.replica_scheduler.common().batch_size_cap,
             pipeline_parallel: cluster.pipeline_parallel,
+            devices_per_replica: cluster.tensor_parallel * cluster.pipeline_parallel,
+            devices_per_node: self.devices_per_node,
             tune_interval_s: cluster.tune_interval_s,
             scale_up_delay_s: cluster.scale_up_delay_s,
             scale_down_delay_s: cluster.scale_down_delay_s,

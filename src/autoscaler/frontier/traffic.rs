@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-/// Two estimates disagree if their intervals of this many standard deviations do not meet.
-fn env(n:&str,d:f64)->f64{std::env::var(n).ok().and_then(|v|v.parse().ok()).unwrap_or(d)}
+/// A window disagrees with a longer one if its count is this many standard deviations off: rare by chance over many windows and ticks.
+const AGREEMENT: f64 = 3.0;
 /// Windows grow up to this number of ticks.
 const MOST_TICKS: usize = 512;
 
@@ -56,11 +56,10 @@ impl ArrivalCounts {
                 window_s,
             }
         };
-        let agreement = env("AG", 3.0);
         let ladder: Vec<RateEstimate> = std::iter::successors(Some(1), |&ticks| (ticks < last).then(|| (2 * ticks).min(last))).map(window).collect();
         let agrees = |long: &RateEstimate, short: &RateEstimate| {
             let expected = long.per_s * short.window_s;
-            (short.per_s * short.window_s - expected).abs() <= agreement * (dispersion * (expected + 0.5) * (1.0 - short.window_s / long.window_s)).sqrt()
+            (short.per_s * short.window_s - expected).abs() <= AGREEMENT * (dispersion * (expected + 0.5) * (1.0 - short.window_s / long.window_s)).sqrt()
         };
         let longest = (0..ladder.len()).rev().find(|&i| ladder[..i].iter().all(|short| agrees(&ladder[i], short)));
         longest.map(|i| ladder[i])
