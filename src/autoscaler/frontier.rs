@@ -84,11 +84,11 @@ impl FrontierSettings {
 }
 
 /// What a doubling of latency costs at service level 0 and 1, as a multiple of the request's least share of a replica.
-const THETA: (f64, f64) = (0.25, 8.0);
+const THETA: (f64, f64) = (0.125, 8.0);
 /// Lengths of requests are averaged over about this time.
 const LENGTHS_MEMORY_S: f64 = 300.0;
 /// A replica worth this much more or less than its price is there all or none of the time.
-const WORTH_RATIO: f64 = 2.0;
+const WORTH_RATIO: f64 = 1.5;
 /// Periods of time-shared replicas, in cold starts.
 const SHARE_PERIOD: f64 = 8.0;
 
