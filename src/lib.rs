@@ -18,6 +18,7 @@ pub mod replica_scheduler;
 pub mod global_scheduler;
 pub mod autoscaler;
 pub mod simulation;
+pub mod oracle;
 pub mod sweep;
 #[cfg(feature = "report")]
 pub mod analysis;

@@ -8,6 +8,7 @@ mod chiron;
 mod dynamo_load;
 mod dynamo_throughput;
 mod envelope;
+mod frontier;
 mod holt_winters;
 mod hpa;
 mod inferline;
@@ -34,6 +35,7 @@ pub use chiron::ChironSettings;
 pub use dynamo_load::{DynamoLoadSettings, DynamoTarget};
 pub use dynamo_throughput::{DynamoThroughputSettings, LoadPredictor};
 pub use envelope::TrafficEnvelope;
+pub use frontier::FrontierSettings;
 pub use holt_winters::HoltWintersSettings;
 pub use hpa::HpaSettings;
 pub use inferline::InferlineSettings;
@@ -60,6 +62,7 @@ choice! {
         "inferline" => Inferline(InferlineSettings),
         "inferline_paper" => InferlinePaper(InferlinePaperSettings),
         "service_level" => ServiceLevel(ServiceLevelSettings),
+        "frontier" => Frontier(FrontierSettings),
         "schedule" => Schedule(ScheduleSettings),
         "hpa" => Hpa(HpaSettings),
         "keda" => Keda(KedaSettings),
@@ -98,6 +101,9 @@ pub struct PolicyContext<'a> {
     pub kv: KvBlocks,
     pub batch_size_cap: u32,
     pub pipeline_parallel: u32,
+    /// Nodes are paid whole.
+    pub devices_per_replica: u32,
+    pub devices_per_node: u32,
     pub tune_interval_s: f64,
     pub scale_up_delay_s: f64,
     pub scale_down_delay_s: f64,
@@ -277,6 +283,8 @@ mod tests {
             kv: KvBlocks::new(4000, 16, 0.01),
             batch_size_cap: 16,
             pipeline_parallel: 1,
+            devices_per_replica: 4,
+            devices_per_node: 4,
             tune_interval_s: 5.0,
             scale_up_delay_s: 10.0,
             scale_down_delay_s: 0.0,

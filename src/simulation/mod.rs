@@ -16,7 +16,7 @@ pub use invariants::violations;
 pub use metrics::{Distribution, MetricValue, RunMetrics};
 pub use record::{BatchRecord, Detail, ReplicaRecord, RequestRecord, TuneRecord};
 
-use crate::autoscaler::{AutoscalerSettings, PolicyContext};
+use crate::autoscaler::{Autoscaler, AutoscalerSettings, PolicyContext};
 use crate::hardware::{ExecutionTime, HardwareError, memory};
 use crate::replica_scheduler::{KvBlocks, ReplicaScheduler, ReplicaShape};
 use crate::workload::Workload;
@@ -89,10 +89,6 @@ impl<'a> RunInputs<'a> {
         })
     }
 
-    fn initial_replicas(&self) -> u32 {
-        self.autoscaler.settings().initial_replicas().unwrap_or(self.cluster.initial_replicas)
-    }
-
     fn policy_context(&self) -> PolicyContext<'_> {
         let cluster = self.cluster;
         PolicyContext {
@@ -100,6 +96,8 @@ impl<'a> RunInputs<'a> {
             kv: self.kv_blocks(),
             batch_size_cap: cluster.replica_scheduler.common().batch_size_cap,
             pipeline_parallel: cluster.pipeline_parallel,
+            devices_per_replica: cluster.tensor_parallel * cluster.pipeline_parallel,
+            devices_per_node: self.devices_per_node,
             tune_interval_s: cluster.tune_interval_s,
             scale_up_delay_s: self.scale_up_delay_s,
             scale_down_delay_s: cluster.scale_down_delay_s,
@@ -153,24 +151,48 @@ impl<'a> RunInputs<'a> {
     }
 }
 
+/// What a run is made of beyond its inputs: mostly what these name, in tests and searches something else.
+pub struct Parts {
+    pub scheduler: Box<dyn ReplicaScheduler>,
+    /// `None` if nothing is ever decided.
+    pub autoscaler: Option<Box<dyn Autoscaler>>,
+    pub initial_replicas: u32,
+}
+
+impl Parts {
+    /// What the inputs name.
+    pub fn of(inputs: &RunInputs) -> Self {
+        let settings = inputs.autoscaler.settings();
+        Self {
+            scheduler: inputs.replica_scheduler(),
+            autoscaler: settings.build(&inputs.policy_context()),
+            initial_replicas: settings.initial_replicas().unwrap_or(inputs.cluster.initial_replicas),
+        }
+    }
+}
+
 /// Runs to the end of the workload.
 pub fn simulate(inputs: &RunInputs, workspace: &mut Workspace) -> Result<RunMetrics, SimulationError> {
-    engine::Engine::new(inputs, inputs.replica_scheduler(), workspace, None).run()
+    simulate_parts(inputs, Parts::of(inputs), workspace)
 }
 
-/// The same, recording every request, batch, change of replicas and decision.
+/// Runs what is not in the registries.
+pub fn simulate_parts(inputs: &RunInputs, parts: Parts, workspace: &mut Workspace) -> Result<RunMetrics, SimulationError> {
+    engine::Engine::new(inputs, parts, workspace, None).run()
+}
+
+/// Runs one iteration at a time, recording every request, batch, change of replicas and decision.
 pub fn simulate_in_detail(inputs: &RunInputs, workspace: &mut Workspace) -> Result<(RunMetrics, Detail), SimulationError> {
-    simulate_with(&RunInputs { stepping: true, ..*inputs }, inputs.replica_scheduler(), workspace)
+    simulate_parts_in_detail(&RunInputs { stepping: true, ..*inputs }, Parts::of(inputs), workspace)
 }
 
-/// A run with a replica scheduler that is not in the registry, recorded. Unless `stepping`, only the last of many like decode batches is
-/// recorded.
-pub fn simulate_with(
+/// Records what is not in the registries. Unless `stepping`, only the last of many like decode batches is recorded.
+pub fn simulate_parts_in_detail(
     inputs: &RunInputs,
-    scheduler: Box<dyn ReplicaScheduler>,
+    parts: Parts,
     workspace: &mut Workspace,
 ) -> Result<(RunMetrics, Detail), SimulationError> {
     let mut detail = Detail::default();
-    let metrics = engine::Engine::new(inputs, scheduler, workspace, Some(&mut detail)).run()?;
+    let metrics = engine::Engine::new(inputs, parts, workspace, Some(&mut detail)).run()?;
     Ok((metrics, detail))
 }

@@ -305,6 +305,8 @@ fn trace(settings: &AutoscalerSettings, times: &ExecutionTime, decode_tokens: fn
             kv: KvBlocks::new(KV_BLOCKS, BLOCK_TOKENS, 0.01),
             batch_size_cap: SLOTS as u32,
             pipeline_parallel: 1,
+            devices_per_replica: 4,
+            devices_per_node: 4,
             tune_interval_s: 5.0,
             scale_up_delay_s: COLD_START_S,
             scale_down_delay_s: 0.0,

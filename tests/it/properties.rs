@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use proptest::prelude::*;
 use scalefront::replica_scheduler::{Batch, KvBlocks, ReplicaScheduler, ReplicaState, Requests};
-use scalefront::simulation::{RunInputs, RunMetrics, Workspace, simulate_with, violations};
+use scalefront::simulation::{Parts, RunInputs, RunMetrics, Workspace, simulate_parts_in_detail, violations};
 use serde_json::{Value, json};
 
 use super::audit::Audit;
@@ -88,7 +88,8 @@ fn run(inputs: &RunInputs, fault: Option<Fault>) -> Result<(RunMetrics, Vec<scal
     }
     let audit = Audit::new(watched, settings.common().batch_size_cap, inputs.stepping, settings.name() == "faster_transformer");
     let mut workspace = Workspace::default();
-    let (metrics, detail) = simulate_with(inputs, Box::new(audit), &mut workspace).map_err(|error| error.to_string())?;
+    let (metrics, detail) = simulate_parts_in_detail(inputs, Parts { scheduler: Box::new(audit), ..Parts::of(inputs) }, &mut workspace)
+        .map_err(|error| error.to_string())?;
     let found = violations(inputs, &metrics, &detail, &workspace);
     Ok((metrics, detail.requests, found))
 }
@@ -151,7 +152,7 @@ fn long_decodes_are_skipped() {
         let queued = Scenario::new(cluster, json!({"static": {"replicas": 1}}), (0..6).map(|i| (0.0, 100, 1000 + i)));
         for (scenario, most_formed) in [(alone, 60), (queued, 120)] {
             let (metrics, detail) =
-                simulate_with(&scenario.inputs(), scenario.inputs().replica_scheduler(), &mut Workspace::default()).unwrap();
+                simulate_parts_in_detail(&scenario.inputs(), Parts::of(&scenario.inputs()), &mut Workspace::default()).unwrap();
             let formed = detail.batches.len();
             assert!(metrics.num_batches > 1000 && formed < most_formed, "{name}: {formed} of {} batches formed", metrics.num_batches);
             check(&scenario);
@@ -330,7 +331,8 @@ fn the_end_of_a_run_shows_faults() {
         {
             let faulty = Faulty { right: inputs.replica_scheduler(), fault, calls: AtomicU32::new(0) };
             let mut workspace = Workspace::default();
-            let said = match simulate_with(&inputs, Box::new(faulty), &mut workspace) {
+            let said = match simulate_parts_in_detail(&inputs, Parts { scheduler: Box::new(faulty), ..Parts::of(&inputs) }, &mut workspace)
+            {
                 Ok((metrics, detail)) => violations(&inputs, &metrics, &detail, &workspace).join("; "),
                 Err(error) => error.to_string(),
             };
@@ -346,7 +348,7 @@ fn violations_are_found() {
     let scenario = ordinary("vllm");
     let inputs = RunInputs { stepping: true, ..scenario.inputs() };
     let mut workspace = Workspace::default();
-    let (metrics, detail) = simulate_with(&inputs, inputs.replica_scheduler(), &mut workspace).unwrap();
+    let (metrics, detail) = simulate_parts_in_detail(&inputs, Parts::of(&inputs), &mut workspace).unwrap();
     assert_eq!(violations(&inputs, &metrics, &detail, &workspace), [""; 0]);
     type Tamper = fn(&mut RunMetrics, &mut Detail);
     let tampered: [(&str, Tamper); 12] = [

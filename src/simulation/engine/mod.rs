@@ -16,7 +16,7 @@ use self::state::{InFlight, Step};
 use super::event::Due;
 use super::metrics::RunMetrics;
 use super::record::{BatchRecord, Detail, RequestRecord};
-use super::{RunInputs, SimulationError};
+use super::{Parts, RunInputs, SimulationError};
 use crate::autoscaler::{Autoscaler, BatchEnd, Completion, FirstToken, Observes};
 use crate::global_scheduler::GlobalScheduler;
 use crate::random;
@@ -58,6 +58,7 @@ pub(super) struct Engine<'a> {
     counts: Counts,
     totals: Totals,
     idle_ticks: u64,
+    initial_replicas: u32,
     work: &'a mut Workspace,
     detail: Option<&'a mut Detail>,
 }
@@ -66,12 +67,7 @@ pub(super) struct Engine<'a> {
 const MOST_IDLE_TICKS: u64 = 100_000;
 
 impl<'a> Engine<'a> {
-    pub fn new(
-        inputs: &'a RunInputs<'a>,
-        scheduler: Box<dyn ReplicaScheduler>,
-        work: &'a mut Workspace,
-        mut detail: Option<&'a mut Detail>,
-    ) -> Self {
+    pub fn new(inputs: &'a RunInputs<'a>, parts: Parts, work: &'a mut Workspace, mut detail: Option<&'a mut Detail>) -> Self {
         work.clear();
         if let Some(detail) = &mut detail {
             **detail = Detail::default();
@@ -81,7 +77,7 @@ impl<'a> Engine<'a> {
                 .collect();
         }
         let cluster = inputs.cluster;
-        let autoscaler = inputs.autoscaler.settings().build(&inputs.policy_context());
+        let Parts { scheduler, autoscaler, initial_replicas } = parts;
         let kv = inputs.kv_blocks();
         let router = cluster.global_scheduler.settings().build(inputs.seed, kv.block_size_tokens);
         Self {
@@ -106,6 +102,7 @@ impl<'a> Engine<'a> {
             counts: Counts::default(),
             totals: Totals { min_replicas: u32::MAX, ..Totals::default() },
             idle_ticks: 0,
+            initial_replicas,
             inputs,
             work,
             detail,
@@ -113,7 +110,7 @@ impl<'a> Engine<'a> {
     }
 
     pub fn run(mut self) -> Result<RunMetrics, SimulationError> {
-        for _ in 0..self.inputs.initial_replicas() {
+        for _ in 0..self.initial_replicas {
             self.add_replica();
         }
         self.record_replicas();

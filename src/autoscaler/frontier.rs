@@ -1,0 +1,301 @@
+//! Our own policy: one knob from cheapest to fastest, nothing tuned to a trace.
+//!
+//! At each tick it weighs replicas against requests in the system, which by Little's law is rate times latency. A replica has price 1. A
+//! request that takes twice as long as in an empty replica costs `theta` times the share of a replica's time its work takes at best; so
+//! requests in the system cost `theta / (c s)` each, with c a replica's best throughput and s the latency in an empty one. The service
+//! level sets `theta` on a logarithmic scale: 1/4 at level 0, 8 at level 1.
+//!
+//! Rule, at each tick:
+//!
+//! 1. *Capacity* (`throughput.rs`): the hardware model gives completions per second against requests held, for the mean prompt length of
+//!    arrivals and the mean output length of what was served: decode tokens made over requests completed, which unlike the mean of the
+//!    completed is not misled by long requests under way. Nobody's true output length is looked up.
+//! 2. *Traffic* (`traffic.rs`): the rate over the longest window that agrees with all shorter ones, its deviation, its burstiness.
+//! 3. *Congestion* (`congestion.rs`): requests in the system with n replicas, averaged over what the rate may be; plus the backlog that
+//!    would gather if what followed such traffic before followed now: new replicas take `scale_up_delay_s` and cannot help in time.
+//! 4. *Need*: replicas are added, by whole nodes, as long as one takes more cost of requests away than it costs. One worth between half
+//!    and twice its price is there for part of the time: so the knob moves cost smoothly though replicas are whole.
+//! 5. *Look ahead*: replicas are ordered for the backlog there will be when they arrive, given those already ordered. Backlog is to be
+//!    gone within a cold start. Routed requests stay where they are, so more than twice the need helps nobody.
+//! 6. *Drain*: not before output lengths are known, and nothing that was needed within the last cold start.
+//!
+//! Source: ours; the steady state is the diffusion approximation of a queue, the windows are Lepski's rule.
+
+mod congestion;
+mod nodes;
+mod throughput;
+mod traffic;
+
+use std::collections::VecDeque;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use self::congestion::{SteadyState, drain};
+use self::nodes::Nodes;
+use self::throughput::{MeanLengths, ReplicaLimits, ThroughputCurve};
+use self::traffic::{Aftermath, ArrivalCounts, RateEstimate};
+use super::{Arrivals, Autoscaler, BatchEnd, Completion, Decision, FirstToken, Observes, PolicyContext, PolicySettings, Snapshot};
+use crate::hardware::ExecutionTime;
+use crate::settings::Faults;
+
+/// The knob, on one of two scales, and how often the policy decides.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct FrontierSettings {
+    /// 0 (cheapest) to 1 (fastest); 0.5 if neither scale is given.
+    pub service_level: Option<f64>,
+    /// The same knob as levels 1 (cheapest) to 3 (fastest), the middles of the lower, middle and upper third of `service_level`.
+    pub level: Option<f64>,
+    /// How often the policy decides; the cluster's `tune_interval_s` does not apply.
+    pub tick_interval_s: f64,
+}
+
+impl Default for FrontierSettings {
+    fn default() -> Self {
+        Self { service_level: None, level: None, tick_interval_s: 1.0 }
+    }
+}
+
+impl PolicySettings for FrontierSettings {
+    fn check(&self, faults: &mut Faults) {
+        if let Some(service_level) = self.service_level {
+            faults.fraction("service_level", service_level);
+        }
+        if let Some(level) = self.level {
+            faults.require((1.0..=3.0).contains(&level), "level", || format!("{level} found, expected 1 (cheapest) to 3 (fastest)"));
+        }
+        faults.require(self.service_level.is_none() || self.level.is_none(), "level", || {
+            "found beside `service_level`, expected one of them: they are two scales of one knob".into()
+        });
+        faults.positive("tick_interval_s", self.tick_interval_s);
+    }
+
+    fn build(&self, context: &PolicyContext) -> Option<Box<dyn Autoscaler>> {
+        Some(Box::new(Frontier::new(self.service_level(), self.tick_interval_s, context)))
+    }
+}
+
+impl FrontierSettings {
+    /// The knob on the scale from 0 to 1.
+    fn service_level(&self) -> f64 {
+        self.service_level.or(self.level.map(|level| (2.0 * level - 1.0) / 6.0)).unwrap_or(0.5)
+    }
+}
+
+/// What a doubling of latency costs at service level 0 and 1, as a multiple of the request's least share of a replica.
+const THETA: (f64, f64) = (0.125, 8.0);
+/// Lengths of requests are averaged over about this time.
+const LENGTHS_MEMORY_S: f64 = 300.0;
+/// A replica worth this much more or less than its price is there all or none of the time.
+const WORTH_RATIO: f64 = 1.5;
+/// Periods of time-shared replicas, in cold starts.
+const SHARE_PERIOD: f64 = 8.0;
+
+struct Frontier {
+    theta: f64,
+    tick_s: f64,
+    cold_start_s: f64,
+    execution_time: ExecutionTime,
+    limits: ReplicaLimits,
+    nodes: Nodes,
+    min_replicas: u32,
+    max_replicas: u32,
+    lengths: Lengths,
+    counts: ArrivalCounts,
+    aftermath: Aftermath,
+    curve: Option<(MeanLengths, ThroughputCurve)>,
+    steady: SteadyState,
+    /// Orders under way: when the replicas join, how many.
+    ordered: VecDeque<(f64, u32)>,
+    /// Needs of the last cold start that no later one exceeds, falling.
+    needs: VecDeque<(f64, f64)>,
+    evidence: Vec<(&'static str, f64)>,
+}
+
+impl Frontier {
+    fn new(service_level: f64, tick_s: f64, context: &PolicyContext) -> Self {
+        Self {
+            theta: THETA.0 * (THETA.1 / THETA.0).powf(service_level),
+            tick_s,
+            cold_start_s: context.scale_up_delay_s + tick_s,
+            execution_time: context.execution_time.clone(),
+            limits: ReplicaLimits { kv: context.kv, batch_size_cap: context.batch_size_cap, pipeline_parallel: context.pipeline_parallel },
+            nodes: Nodes { devices_per_replica: context.devices_per_replica, devices_per_node: context.devices_per_node },
+            min_replicas: context.min_replicas.max(1),
+            max_replicas: context.max_replicas,
+            lengths: Lengths::default(),
+            counts: ArrivalCounts::default(),
+            aftermath: Aftermath::default(),
+            curve: None,
+            steady: SteadyState::default(),
+            ordered: VecDeque::new(),
+            needs: VecDeque::new(),
+            evidence: Vec::new(),
+        }
+    }
+
+    /// Follows the mean lengths, once they have changed enough to matter.
+    fn refresh_curve(&mut self) {
+        let lengths = self.lengths.means();
+        let near = |a: f64, b: f64| (a / b - 1.0).abs() < 0.02;
+        let fresh = self.curve.as_ref().is_some_and(|(at, _)| near(at.prompt, lengths.prompt) && near(at.output, lengths.output));
+        if !fresh {
+            self.curve = Some((lengths, ThroughputCurve::new(&self.execution_time, &self.limits, lengths)));
+            self.steady.clear();
+        }
+    }
+
+    /// Replicas worth their price; a part of the last step is a part of the time.
+    fn need(&mut self, rate: &RateEstimate) -> f64 {
+        let (_, curve) = self.curve.as_ref().expect("refreshed before");
+        let request_price = self.theta / (curve.saturation_per_s() * curve.unloaded_s());
+        // Gauss-Hermite: three points with the mean and variance of the estimate.
+        let spread = 3.0_f64.sqrt() * rate.deviation_per_s;
+        let rates = [(1.0 / 6.0, (rate.per_s - spread).max(0.0)), (2.0 / 3.0, rate.per_s), (1.0 / 6.0, rate.per_s + spread)];
+        let mut requests_cost = |replicas: u32| {
+            let steady: f64 = rates.iter().map(|&(weight, at)| weight * self.steady.requests(curve, replicas, at, rate.dispersion)).sum();
+            let surge = self.aftermath.excess_per_s(rate.per_s, f64::from(replicas) * curve.saturation_per_s()) * self.cold_start_s;
+            request_price * (steady + surge)
+        };
+        // Fewer could not even keep up with the least of the rates.
+        let least = ((rates[0].1 / curve.saturation_per_s()) as u32).clamp(self.min_replicas, self.max_replicas);
+        let mut replicas = self.nodes.filled(least).min(self.max_replicas);
+        let (mut need, mut cost) = (f64::from(replicas), requests_cost(replicas));
+        while replicas < self.max_replicas {
+            let more = self.nodes.filled(replicas + 1).min(self.max_replicas);
+            let cost_then = requests_cost(more);
+            let worth = (cost - cost_then) / self.nodes.price(replicas, more);
+            let share = (0.5 + worth.max(f64::MIN_POSITIVE).ln() / (2.0 * WORTH_RATIO.ln())).clamp(0.0, 1.0);
+            if share == 0.0 {
+                break;
+            }
+            need += share * f64::from(more - replicas);
+            (replicas, cost) = (more, cost_then);
+        }
+        need
+    }
+
+    /// The highest need within the last cold start.
+    fn lasting_need(&mut self, now_s: f64, need: f64) -> f64 {
+        while self.needs.back().is_some_and(|&(_, earlier)| earlier <= need) {
+            self.needs.pop_back();
+        }
+        self.needs.push_back((now_s, need));
+        while self.needs.front().is_some_and(|&(at_s, _)| at_s <= now_s - self.cold_start_s) {
+            self.needs.pop_front();
+        }
+        self.needs[0].1
+    }
+
+    /// Whole replicas at a time, for a need that may have a fraction.
+    fn present(&self, need: f64, at_s: f64) -> u32 {
+        let phase = (at_s / (SHARE_PERIOD * self.cold_start_s)).fract();
+        self.nodes.round(need, phase).min(self.max_replicas)
+    }
+}
+
+impl Autoscaler for Frontier {
+    fn observes(&self) -> Observes {
+        Observes { arrivals: true, batches: true, latencies: true, replicas: false }
+    }
+
+    fn tick_interval_s(&self) -> Option<f64> {
+        Some(self.tick_s)
+    }
+
+    fn observe_arrivals(&mut self, arrivals: Arrivals) {
+        self.counts.observe(arrivals.arrived_at_s.len());
+        // Called once a tick, before the others.
+        self.lengths.fade((-self.tick_s / LENGTHS_MEMORY_S).exp());
+        self.lengths.arrived += arrivals.arrived_at_s.len() as f64;
+        self.lengths.prompt_tokens += arrivals.prefill_tokens.iter().map(|&tokens| f64::from(tokens)).sum::<f64>();
+    }
+
+    fn observe_batches(&mut self, batches: &[BatchEnd]) {
+        self.lengths.decode_tokens += batches.iter().map(|batch| (batch.tokens - batch.prefill_tokens) as f64).sum::<f64>();
+    }
+
+    fn observe_latencies(&mut self, _: &[FirstToken], completions: &[Completion]) {
+        self.lengths.completed += completions.len() as f64;
+    }
+
+    fn decide(&mut self, now_s: f64, snapshot: &Snapshot) -> Decision {
+        self.counts.tick(now_s);
+        while self.ordered.front().is_some_and(|&(joins_s, _)| joins_s <= now_s) {
+            self.ordered.pop_front();
+        }
+        let Some(rate) = self.counts.estimate().filter(|_| self.lengths.arrived > 0.0) else { return Decision::Hold };
+        self.refresh_curve();
+        self.aftermath.tick(now_s, rate.per_s, &self.counts, self.cold_start_s);
+        let need = self.need(&rate);
+        let lasting = self.lasting_need(now_s, need);
+        let (_, curve) = self.curve.as_ref().expect("just refreshed");
+        let usual = self.steady.requests(curve, need.round() as u32, rate.per_s, rate.dispersion);
+        let backlog_replicas = |requests: f64| {
+            let wanted = (requests - usual) / (curve.saturation_per_s() * self.cold_start_s);
+            wanted.clamp(0.0, need).round() as u32
+        };
+
+        let outstanding = f64::from(snapshot.outstanding_requests);
+        let joins_s = now_s + self.cold_start_s - self.tick_s;
+        let mut then = (now_s, f64::from(snapshot.serving), outstanding);
+        for &(at_s, more) in self.ordered.iter().chain([&(joins_s, 0)]) {
+            let (from_s, serving, requests) = then;
+            then = (at_s, serving + f64::from(more), drain(curve, serving, rate.per_s, requests, at_s - from_s));
+        }
+        let committed = snapshot.committed();
+        let wanted = (self.present(need, joins_s) + backlog_replicas(then.2)).min(self.max_replicas);
+        self.evidence = vec![
+            ("rate_per_s", rate.per_s),
+            ("rate_deviation_per_s", rate.deviation_per_s),
+            ("rate_window_s", rate.window_s),
+            ("rate_dispersion", rate.dispersion),
+            ("replica_throughput_per_s", curve.saturation_per_s()),
+            ("unloaded_latency_s", curve.unloaded_s()),
+            ("need_replicas", need),
+            ("outstanding_requests", outstanding),
+            ("outstanding_requests_later", then.2),
+        ];
+        if wanted > committed {
+            self.ordered.push_back((joins_s, wanted - committed));
+            return Decision::Up(wanted - committed);
+        }
+        if self.lengths.completed == 0.0 {
+            return Decision::Hold;
+        }
+        let kept = self.present(lasting, now_s).max(self.present(need, now_s) + backlog_replicas(outstanding));
+        // What is still to join is no reason to let go of what serves.
+        match snapshot.serving.saturating_sub(kept).min(committed - wanted) {
+            0 => Decision::Hold,
+            surplus => Decision::Down(surplus),
+        }
+    }
+
+    fn evidence(&self) -> Vec<(&'static str, f64)> {
+        self.evidence.clone()
+    }
+}
+
+/// Sums over requests that fade with time.
+#[derive(Debug, Default)]
+struct Lengths {
+    arrived: f64,
+    prompt_tokens: f64,
+    decode_tokens: f64,
+    completed: f64,
+}
+
+impl Lengths {
+    fn fade(&mut self, keep: f64) {
+        for sum in [&mut self.arrived, &mut self.prompt_tokens, &mut self.decode_tokens, &mut self.completed] {
+            *sum *= keep;
+        }
+    }
+
+    fn means(&self) -> MeanLengths {
+        // The first output token comes with the prefill.
+        let decoded = if self.completed > 0.0 { self.decode_tokens / self.completed } else { 0.0 };
+        MeanLengths { prompt: self.prompt_tokens / self.arrived, output: 1.0 + decoded }
+    }
+}

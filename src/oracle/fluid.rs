@@ -1,0 +1,101 @@
+//! A bound from below: what the work alone costs.
+//!
+//! Each request is served in a batch of equals at the size that is best for it, no replica is ever idle, nodes are paid by the replica and
+//! none starts or drains. For a latency to hold at a percentile, requests that meet it only share batches that let them, and the rest are
+//! those for which that saves most. What is left out only makes real schedules dearer, so no schedule can be cheaper than this, but for
+//! what batches of unequal requests may save over batches of equals.
+
+use std::collections::BTreeMap;
+
+use crate::hardware::BatchShape;
+use crate::simulation::RunInputs;
+
+/// The work of every kind of request at every batch size.
+#[derive(Debug, Clone)]
+pub struct FluidBound {
+    /// How many requests of one length there are, and for batch sizes 1, 2, ..: seconds of a replica a request takes, seconds it lasts.
+    kinds: Vec<(u64, Vec<(f64, f64)>)>,
+    requests: u64,
+    usd_per_replica_s: f64,
+    /// What the fewest allowed replicas cost from first to last arrival.
+    least_usd: f64,
+}
+
+impl FluidBound {
+    pub fn new(inputs: &RunInputs) -> Self {
+        let (workload, cluster) = (inputs.workload, inputs.cluster);
+        let mut counts: BTreeMap<(u32, u32), u64> = BTreeMap::new();
+        for (&prefill, &decode) in workload.prefill_tokens.iter().zip(&workload.decode_tokens) {
+            *counts.entry((prefill, decode)).or_default() += 1;
+        }
+        let stages = cluster.pipeline_parallel;
+        let times = |shape: &BatchShape| {
+            let each = (0..stages).map(|stage| inputs.execution_time.stage_time_s(shape, stage));
+            // A stage's share of the replica while it works; all stages in turn make up the latency.
+            each.fold((0.0, 0.0), |(work, latency), s| (work + s / f64::from(stages), latency + s))
+        };
+        let cap = cluster.replica_scheduler.common().batch_size_cap;
+        // Batch sizes beyond 16 grow by a quarter: the times are smooth there.
+        let sizes: Vec<u32> = std::iter::successors(Some(1), |&size| (size < cap).then(|| (size + 1).max(size * 5 / 4).min(cap))).collect();
+        let kinds = counts
+            .into_iter()
+            .map(|((prefill, decode), count)| {
+                let options = sizes.iter().map(|&size| {
+                    let mut prefills = BatchShape::default();
+                    (0..size).for_each(|_| prefills.add_prefill(prefill, 0));
+                    let (mut work, mut latency) = times(&prefills);
+                    let mut done = 1;
+                    while done < decode {
+                        // The cache grows by a token a step; steps of 64 tokens are taken at their beginning.
+                        let steps = (decode - done).min(64);
+                        let mut decodes = BatchShape::default();
+                        (0..size).for_each(|_| decodes.add_decode(prefill + done - 1));
+                        let (step_work, step_latency) = times(&decodes);
+                        work += step_work * f64::from(steps);
+                        latency += step_latency * f64::from(steps);
+                        done += steps;
+                    }
+                    (work / f64::from(size), latency)
+                });
+                (count, options.collect())
+            })
+            .collect();
+        let per_hour = inputs.node_price_usd_per_hour * f64::from(cluster.tensor_parallel * cluster.pipeline_parallel)
+            / f64::from(inputs.devices_per_node);
+        let usd_per_replica_s = per_hour / 3600.0;
+        let duration_s = workload.arrived_at_s.last().copied().unwrap_or(0.0);
+        Self {
+            kinds,
+            requests: workload.len() as u64,
+            usd_per_replica_s,
+            least_usd: f64::from(cluster.min_replicas) * duration_s * usd_per_replica_s,
+        }
+    }
+
+    /// Least dollars with whatever latency.
+    pub fn cost_usd(&self) -> f64 {
+        self.cost_for_latency_usd(f64::INFINITY, 1.0)
+    }
+
+    /// Least dollars if a `share` of the requests (0.9 for P90) take at most `latency_s`; infinite if that cannot be.
+    pub fn cost_for_latency_usd(&self, latency_s: f64, share: f64) -> f64 {
+        let mut work_s = 0.0;
+        let mut surcharges: Vec<(f64, u64)> = Vec::with_capacity(self.kinds.len());
+        for (count, options) in &self.kinds {
+            let least = |most_s: f64| options.iter().filter(|o| o.1 <= most_s).map(|o| o.0).fold(f64::INFINITY, f64::min);
+            let free = least(f64::INFINITY);
+            work_s += free * *count as f64;
+            surcharges.push((least(latency_s) - free, *count));
+        }
+        surcharges.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let mut must = (share * self.requests as f64).ceil() as u64;
+        for (surcharge, count) in surcharges {
+            let here = must.min(count);
+            must -= here;
+            if here > 0 {
+                work_s += surcharge * here as f64;
+            }
+        }
+        (work_s * self.usd_per_replica_s).max(self.least_usd)
+    }
+}

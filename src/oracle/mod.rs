@@ -1,0 +1,226 @@
+//! The best a policy with perfect foresight was found to do: clairvoyant schedules of replicas for one workload, cluster and seed.
+//!
+//! A schedule obeys the delays and limits of online policies, and is judged by simulation. The search keeps the non-dominated schedules
+//! (cost against latency) and changes them: one more or one fewer replica for a while (which lengthens, shortens, shifts, splits, merges
+//! and removes steps, since its ends snap to steps that are there), or the beginning of one with the end of another (the two halves of a
+//! run hardly know of each other). It starts from what online policies did and from constant schedules, so it is never worse than these.
+//! It is a search and no proof: [`FluidBound`] says how far away the impossible begins.
+
+mod fluid;
+mod schedule;
+
+pub use fluid::FluidBound;
+pub use schedule::{ReplicaSchedule, ScheduleLimits};
+
+use rand::{RngExt, SeedableRng};
+use rand_xoshiro::Xoshiro256PlusPlus;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::settings::Faults;
+use crate::simulation::{Parts, RunInputs, RunMetrics, SimulationError, Workspace, simulate_parts};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct OracleSettings {
+    /// Simulations the search may spend.
+    pub budget: u32,
+    /// Decisions are taken at multiples of this.
+    pub step_s: f64,
+    /// Simulations between two looks at the front; they may run side by side. Changes the result, not its quality.
+    pub batch: u32,
+    /// Most schedules kept.
+    pub archive: u32,
+    /// Seed of the search.
+    pub search_seed: u64,
+}
+
+impl Default for OracleSettings {
+    fn default() -> Self {
+        Self { budget: 2000, step_s: 0.5, batch: 16, archive: 100, search_seed: 1 }
+    }
+}
+
+impl OracleSettings {
+    pub fn check(&self, faults: &mut Faults) {
+        faults.at_least("budget", self.budget.into(), 1);
+        faults.positive("step_s", self.step_s);
+        faults.at_least("batch", self.batch.into(), 1);
+        faults.at_least("archive", self.archive.into(), 2);
+    }
+}
+
+/// A schedule that no other found one beats on both cost and latency.
+#[derive(Debug, Clone)]
+pub struct OraclePoint {
+    pub schedule: ReplicaSchedule,
+    pub metrics: RunMetrics,
+}
+
+#[derive(Debug, Clone)]
+pub struct OracleResult {
+    /// In order of rising cost and falling latency.
+    pub points: Vec<OraclePoint>,
+    pub fluid_bound: FluidBound,
+    pub simulations: u32,
+}
+
+/// What a schedule may be in these runs.
+pub fn limits(inputs: &RunInputs, settings: &OracleSettings) -> ScheduleLimits {
+    let cluster = inputs.cluster;
+    ScheduleLimits {
+        initial_replicas: cluster.initial_replicas,
+        min_replicas: cluster.min_replicas,
+        max_replicas: cluster.max_replicas,
+        scale_up_delay_s: cluster.scale_up_delay_s,
+        scale_down_delay_s: cluster.scale_down_delay_s,
+        step_s: settings.step_s,
+    }
+}
+
+/// One run of a schedule. The autoscaler of `inputs` is not asked.
+pub fn evaluate(
+    inputs: &RunInputs,
+    limits: &ScheduleLimits,
+    schedule: &ReplicaSchedule,
+    workspace: &mut Workspace,
+) -> Result<RunMetrics, SimulationError> {
+    simulate_parts(
+        inputs,
+        Parts { autoscaler: Some(schedule.replay(limits)), initial_replicas: inputs.cluster.initial_replicas, ..Parts::of(inputs) },
+        workspace,
+    )
+}
+
+/// What a schedule is judged by beside its cost.
+#[derive(Clone, Copy)]
+pub struct Objective<'a> {
+    /// What is to be small; `None` if the run does not count.
+    pub latency: &'a dyn Fn(&RunMetrics) -> Option<f64>,
+    /// Cost (USD) and latency of the reference point: what lies beyond adds nothing to a hypervolume and is not looked for.
+    pub reference: Option<(f64, f64)>,
+}
+
+/// Searches on one thread; `progress` is told of simulations done.
+pub fn search(
+    inputs: &RunInputs,
+    starts: &[ReplicaSchedule],
+    settings: &OracleSettings,
+    objective: Objective,
+    progress: impl FnMut(u32),
+) -> OracleResult {
+    let limits = limits(inputs, settings);
+    let mut workspace = Workspace::default();
+    let evaluate =
+        |schedules: &[ReplicaSchedule]| schedules.iter().map(|schedule| evaluate(inputs, &limits, schedule, &mut workspace)).collect();
+    search_with(inputs, starts, settings, objective, progress, evaluate)
+}
+
+/// The same with the caller's way to run schedules (see [`evaluate`]), side by side if it likes: results in the order asked.
+pub fn search_with(
+    inputs: &RunInputs,
+    starts: &[ReplicaSchedule],
+    settings: &OracleSettings,
+    objective: Objective,
+    mut progress: impl FnMut(u32),
+    mut evaluate: impl FnMut(&[ReplicaSchedule]) -> Vec<Result<RunMetrics, SimulationError>>,
+) -> OracleResult {
+    let limits = limits(inputs, settings);
+    let duration_s = inputs.workload.arrived_at_s.last().copied().unwrap_or(0.0);
+    let mut random = Xoshiro256PlusPlus::seed_from_u64(settings.search_seed ^ inputs.seed.rotate_left(32));
+    let mut front = Front { points: Vec::new(), most: settings.archive as usize, reference: objective.reference };
+    let constants = (limits.min_replicas.max(1)..=limits.max_replicas).map(ReplicaSchedule::constant);
+    let mut pending: Vec<ReplicaSchedule> = starts.iter().cloned().chain(constants).map(|start| start.within(&limits)).collect();
+    pending.reverse();
+    let mut done = 0;
+    while done < settings.budget {
+        let count = settings.batch.min(settings.budget - done) as usize;
+        let candidates: Vec<ReplicaSchedule> =
+            (0..count).map(|_| pending.pop().unwrap_or_else(|| front.variant(&limits, duration_s, &mut random))).collect();
+        for (schedule, result) in candidates.iter().zip(evaluate(&candidates)) {
+            // A schedule that leaves requests unserved is no candidate.
+            if let Ok(metrics) = result
+                && let Some(latency) = (objective.latency)(&metrics)
+            {
+                front.offer(Entry { schedule: schedule.clone(), latency, metrics });
+            }
+        }
+        done += count as u32;
+        progress(done);
+    }
+    let points = front.points.into_iter().map(|entry| OraclePoint { schedule: entry.schedule, metrics: entry.metrics }).collect();
+    OracleResult { points, fluid_bound: FluidBound::new(inputs), simulations: done }
+}
+
+struct Entry {
+    schedule: ReplicaSchedule,
+    latency: f64,
+    metrics: RunMetrics,
+}
+
+/// Non-dominated schedules in order of rising cost, hence falling latency.
+struct Front {
+    points: Vec<Entry>,
+    most: usize,
+    reference: Option<(f64, f64)>,
+}
+
+impl Front {
+    fn offer(&mut self, entry: Entry) {
+        let cost = entry.metrics.total_cost_usd;
+        let beaten = |by: &Entry| by.metrics.total_cost_usd <= cost && by.latency <= entry.latency;
+        if self.points.iter().any(beaten) {
+            return;
+        }
+        let within = |cost: f64, latency: f64| self.reference.is_none_or(|(most_cost, most)| cost < most_cost && latency < most);
+        if !within(cost, entry.latency) && self.points.iter().any(|point| within(point.metrics.total_cost_usd, point.latency)) {
+            return;
+        }
+        self.points.retain(|point| point.metrics.total_cost_usd < cost || point.latency < entry.latency);
+        let place = self.points.partition_point(|point| point.metrics.total_cost_usd < cost);
+        self.points.insert(place, entry);
+        if self.points.len() > self.most {
+            // The one whose rectangle beyond its neighbours is smallest is missed least; the ends stay.
+            let area = |i: usize| {
+                (self.points[i + 1].metrics.total_cost_usd / self.points[i].metrics.total_cost_usd - 1.0)
+                    * (self.points[i - 1].latency / self.points[i].latency - 1.0)
+            };
+            let least = (1..self.points.len() - 1).min_by(|&a, &b| area(a).total_cmp(&area(b))).expect("more than two points");
+            self.points.remove(least);
+        }
+    }
+
+    /// A random change of a random point.
+    fn variant(&self, limits: &ScheduleLimits, duration_s: f64, random: &mut Xoshiro256PlusPlus) -> ReplicaSchedule {
+        let Some(last) = self.points.len().checked_sub(1) else { return ReplicaSchedule::constant(limits.initial_replicas) };
+        let index = random.random_range(0..=last);
+        let mut schedule = self.points[index].schedule.clone();
+        if random.random_bool(0.3) {
+            // Neighbours on the front are alike, so their parts fit.
+            let other = (index + random.random_range(1..=8)).saturating_sub(4).min(last);
+            schedule = schedule.spliced(random.random_range(0.0..1.0) * duration_s, &self.points[other].schedule);
+        } else {
+            for _ in 0..random.random_range(1..=2) {
+                schedule = bump(&schedule, duration_s, limits.step_s, random);
+            }
+        }
+        schedule.within(limits)
+    }
+}
+
+/// One more or one fewer replica for a while: its length is anything from a step to the run, its ends often lie where steps are.
+fn bump(schedule: &ReplicaSchedule, duration_s: f64, step_s: f64, random: &mut Xoshiro256PlusPlus) -> ReplicaSchedule {
+    let length_s = step_s * (duration_s / step_s).max(1.0).powf(random.random_range(0.0..1.0));
+    let steps = schedule.steps();
+    let snapped = steps[random.random_range(0..steps.len())].0;
+    let from_s = match random.random_range(0..4) {
+        0 => snapped,
+        1 => snapped - length_s,
+        _ => random.random_range(0.0..1.0) * duration_s,
+    };
+    let to_s = match steps.iter().find(|step| step.0 > from_s) {
+        Some(next) if random.random_bool(0.25) => next.0,
+        _ => from_s + length_s,
+    };
+    schedule.bumped(from_s.max(0.0), to_s, if random.random_bool(0.5) { 1 } else { -1 })
+}

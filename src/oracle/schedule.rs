@@ -1,0 +1,136 @@
+//! A plan of replicas over time, and the policy that carries it out.
+
+use crate::autoscaler::{Autoscaler, Decision, Snapshot};
+use crate::simulation::ReplicaRecord;
+
+/// Replicas that take requests, as a step function of time.
+///
+/// Times rise strictly from 0; neighbouring steps differ; the last step lasts for ever.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReplicaSchedule {
+    steps: Vec<(f64, u32)>,
+}
+
+/// What a schedule may be on a given cluster.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ScheduleLimits {
+    pub initial_replicas: u32,
+    pub min_replicas: u32,
+    pub max_replicas: u32,
+    /// No replica joins before it could have been ordered at time 0.
+    pub scale_up_delay_s: f64,
+    /// No replica leaves before it could have been told to at time 0.
+    pub scale_down_delay_s: f64,
+    /// Changes happen at multiples of this.
+    pub step_s: f64,
+}
+
+impl ReplicaSchedule {
+    /// The same number all the time.
+    pub fn constant(replicas: u32) -> Self {
+        Self { steps: vec![(0.0, replicas)] }
+    }
+
+    /// What an online policy did, from the records of its run.
+    pub fn realised(records: &[ReplicaRecord]) -> Self {
+        let steps = records.iter().map(|record| (record.time_s, record.num_replicas - record.num_draining)).collect();
+        Self { steps }.tidy()
+    }
+
+    /// Times and replicas from then on.
+    pub fn steps(&self) -> &[(f64, u32)] {
+        &self.steps
+    }
+
+    /// Replicas at a time.
+    pub fn at(&self, time_s: f64) -> u32 {
+        self.steps[self.steps.partition_point(|&(from_s, _)| from_s <= time_s).max(1) - 1].1
+    }
+
+    /// With `change` replicas more (or fewer) from `from_s` to `to_s`.
+    pub fn bumped(&self, from_s: f64, to_s: f64, change: i64) -> Self {
+        let mut times: Vec<f64> = self.steps.iter().map(|step| step.0).chain([from_s, to_s]).filter(|&at| at >= 0.0).collect();
+        times.sort_by(f64::total_cmp);
+        let replicas = |at: f64| if from_s <= at && at < to_s { (i64::from(self.at(at)) + change).max(0) as u32 } else { self.at(at) };
+        Self { steps: times.into_iter().map(|at| (at, replicas(at))).collect() }.tidy()
+    }
+
+    /// This one up to a time and another one after it.
+    pub fn spliced(&self, at_s: f64, after: &Self) -> Self {
+        let before = self.steps.iter().copied().filter(|step| step.0 < at_s);
+        let rest = after.steps.iter().copied().filter(|step| step.0 > at_s);
+        Self { steps: before.chain([(at_s, after.at(at_s))]).chain(rest).collect() }.tidy()
+    }
+
+    /// The nearest schedule within the limits.
+    pub fn within(&self, limits: &ScheduleLimits) -> Self {
+        let mut steps = vec![(0.0, limits.initial_replicas)];
+        let mut replicas = limits.initial_replicas;
+        let on_grid = |at_s: f64| (at_s / limits.step_s).round() * limits.step_s;
+        for &(at_s, wanted) in &self.steps {
+            let wanted = wanted.clamp(limits.min_replicas.max(1), limits.max_replicas);
+            let lead_s = if wanted > replicas { limits.scale_up_delay_s } else { limits.scale_down_delay_s };
+            // The decision lies on the grid.
+            let at_s = on_grid(at_s - lead_s).max(0.0) + lead_s;
+            // A step that cannot come in time takes those behind it along.
+            while steps.last().is_some_and(|last| last.0 >= at_s) && steps.len() > 1 {
+                steps.pop();
+            }
+            steps.push((at_s, wanted));
+            replicas = wanted;
+        }
+        Self { steps }.tidy()
+    }
+
+    fn tidy(mut self) -> Self {
+        // Of steps at one time the last counts.
+        let mut tidy: Vec<(f64, u32)> = Vec::with_capacity(self.steps.len());
+        for step in self.steps.drain(..) {
+            if tidy.last().is_some_and(|last| last.0 == step.0) {
+                tidy.pop();
+            }
+            if tidy.last().is_none_or(|last| last.1 != step.1) {
+                tidy.push(step);
+            }
+        }
+        Self { steps: tidy }
+    }
+
+    /// The policy that decides so that replicas join and leave on time.
+    pub fn replay(&self, limits: &ScheduleLimits) -> Box<dyn Autoscaler> {
+        let mut orders: Vec<(f64, i64)> = self
+            .steps
+            .windows(2)
+            .map(|pair| {
+                let change = i64::from(pair[1].1) - i64::from(pair[0].1);
+                let lead_s = if change > 0 { limits.scale_up_delay_s } else { limits.scale_down_delay_s };
+                (pair[1].0 - lead_s, change)
+            })
+            .collect();
+        orders.sort_by(|a, b| a.0.total_cmp(&b.0));
+        Box::new(Replay { orders, next: 0, step_s: limits.step_s })
+    }
+}
+
+/// Changes in order of the time at which they are decided.
+struct Replay {
+    orders: Vec<(f64, i64)>,
+    next: usize,
+    step_s: f64,
+}
+
+impl Autoscaler for Replay {
+    fn tick_interval_s(&self) -> Option<f64> {
+        Some(self.step_s)
+    }
+
+    fn decide(&mut self, now_s: f64, _: &Snapshot) -> Decision {
+        // Ticks and orders lie on one grid, up to rounding. A tick decides in one direction; what goes the other way waits for the next.
+        let due = |order: &&(f64, i64)| order.0 <= now_s + self.step_s / 2.0;
+        let Some(first) = self.orders.get(self.next).filter(due) else { return Decision::Hold };
+        let alike = self.orders[self.next..].iter().take_while(due).take_while(|order| order.1.signum() == first.1.signum());
+        let (count, change) = alike.fold((0, 0), |(count, sum), order| (count + 1, sum + order.1));
+        self.next += count;
+        if change > 0 { Decision::Up(change as u32) } else { Decision::Down(change.unsigned_abs() as u32) }
+    }
+}
