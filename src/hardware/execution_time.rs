@@ -1,69 +1,46 @@
 //! How long one pipeline stage works on one batch.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::catalog::Model;
+use super::aiconfigurator::AiconfiguratorSettings;
+use super::analytical::{self, AnalyticalSettings, DenseTables};
+use super::attention::{AnalyticAttention, MeasuredAttention};
+use super::condensed::Table;
 use super::memory::DoesNotFit;
-use super::profile::{self, ProfileAttention};
+use super::profile::{self, ProfileTimes};
+use super::vidur::VidurSettings;
+use super::{BatchShape, Deployment, Files, Precision, cache};
 use crate::choice;
-
-/// What the time of a batch depends on, as sums over its requests: forming a batch adds to them, predicting its time is O(1).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct BatchShape {
-    /// Tokens of all requests: chunk lengths of prefills, one per decode.
-    pub total_tokens: u64,
-    pub num_prefills: u32,
-    pub num_decodes: u32,
-    pub prefill_tokens: u64,
-    /// Sum of squared chunk lengths.
-    pub prefill_tokens_squared: u64,
-    /// Sum of chunk length times tokens already in the cache.
-    pub prefill_tokens_times_cached: u64,
-    /// Sum of tokens already in the cache over prefills.
-    pub prefill_cached_tokens: u64,
-    /// The same, each rounded up to a multiple of 64 (the granularity of the reference's tables).
-    pub prefill_cached_tokens_64: u64,
-    /// Sum of tokens in the cache over decodes.
-    pub decode_cached_tokens: u64,
-}
-
-impl BatchShape {
-    /// Adds a prefill chunk of `tokens` behind `cached` tokens.
-    #[inline]
-    pub fn add_prefill(&mut self, tokens: u32, cached: u32) {
-        let (tokens, cached) = (u64::from(tokens), u64::from(cached));
-        self.total_tokens += tokens;
-        self.num_prefills += 1;
-        self.prefill_tokens += tokens;
-        self.prefill_tokens_squared += tokens * tokens;
-        self.prefill_tokens_times_cached += tokens * cached;
-        self.prefill_cached_tokens += cached;
-        self.prefill_cached_tokens_64 += cached.next_multiple_of(64);
-    }
-
-    /// Adds a decode step of a request with `cached` tokens.
-    #[inline]
-    pub fn add_decode(&mut self, cached: u32) {
-        self.total_tokens += 1;
-        self.num_decodes += 1;
-        self.decode_cached_tokens += u64::from(cached);
-    }
-}
+use crate::settings::Faults;
 
 choice! {
     /// Where step times come from.
     pub enum ExecutionTimeSettings {
         "profile" => Profile(ProfileSettings),
         "table" => Table(TableSettings),
+        "analytical" => Analytical(AnalyticalSettings),
+        "vidur" => Vidur(VidurSettings),
+        "aiconfigurator" => Aiconfigurator(AiconfiguratorSettings),
     }
 }
 
 impl Default for ExecutionTimeSettings {
     fn default() -> Self {
         Self::Profile(ProfileSettings::default())
+    }
+}
+
+impl ExecutionTimeSettings {
+    pub fn check(&self, faults: &mut Faults) {
+        match self {
+            Self::Profile(_) | Self::Table(_) => {}
+            Self::Analytical(settings) => faults.within("analytical", |faults| settings.check(faults)),
+            Self::Vidur(settings) => faults.within("vidur", |faults| settings.check(faults)),
+            Self::Aiconfigurator(settings) => faults.within("aiconfigurator", |faults| settings.check(faults)),
+        }
     }
 }
 
@@ -100,61 +77,102 @@ pub enum HardwareError {
     Unreadable { file: PathBuf, source: std::io::Error },
     #[error("{file}, line {line}: {message}")]
     BadTable { file: PathBuf, line: u64, message: String },
+    #[error("{file}: {message}")]
+    BadModel { file: PathBuf, message: String },
+    #[error("{path} is not there, looked for at {}", places.iter().map(|place| place.display().to_string()).collect::<Vec<_>>().join(", "))]
+    NotFound { path: PathBuf, places: Vec<PathBuf> },
     #[error("{0}")]
     Unsupported(String),
     #[error(transparent)]
     DoesNotFit(#[from] DoesNotFit),
 }
 
-/// One pipeline stage's time without attention for one (rounded) number of tokens, milliseconds per layer.
-///
-/// The parts are kept apart only as far as the reference's order of additions asks for.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(super) struct DenseRow {
-    /// QKV and output projections and rotary embedding.
-    pub projections_ms: f64,
-    pub all_reduce_ms: f64,
-    pub input_norm_ms: f64,
-    /// MLP matrices, activation, all-reduce, norm.
-    pub mlp_ms: f64,
-    /// Residual addition.
-    pub add_ms: f64,
-    /// Hand-over to the next stage, per stage.
-    pub send_recv_ms: f64,
-}
-
 /// Step times of one model on one deployment, condensed.
 #[derive(Debug, Clone)]
 pub struct ExecutionTime {
-    /// Row `i` holds for `i * granularity` tokens; larger batches take the last row.
-    pub(super) dense: Vec<DenseRow>,
-    pub(super) layers_per_stage: f64,
-    pub(super) num_stages: u32,
-    pub(super) attention: ProfileAttention,
+    pub deployment: Deployment,
+    pub weights: Precision,
+    pub kv_cache: Precision,
     /// Where the numbers come from, one line for reports.
     pub provenance: String,
+    times: Times,
 }
 
-/// Tokens are rounded up to a multiple of this before the dense tables are read (microsoft/vidur pads batches alike).
-pub(super) const TOKEN_GRANULARITY: u64 = 8;
+/// Operator tables composed as in the reference, or whole steps.
+#[derive(Debug, Clone)]
+enum Times {
+    Profile(ProfileTimes),
+    Steps(StepTimes),
+}
+
+/// Whole steps: milliseconds of a stage by tokens, of the LM head by requests, of attention by the sums of a batch.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct StepTimes {
+    /// First (middle, last) stage, or the only one.
+    pub stages: Vec<Table>,
+    pub head: Table,
+    pub attention: StepAttention,
+    pub layers_per_stage: f64,
+    pub num_stages: u32,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) enum StepAttention {
+    Analytic(AnalyticAttention),
+    Measured(MeasuredAttention),
+}
+
+impl StepTimes {
+    pub fn new(deployment: &Deployment, dense: DenseTables, attention: StepAttention) -> Self {
+        let (layers_per_stage, num_stages) = (deployment.layers_per_stage(), deployment.pipeline_parallel);
+        Self { stages: dense.stages, head: dense.head, attention, layers_per_stage, num_stages }
+    }
+
+    #[inline]
+    fn stage_time_s(&self, shape: &BatchShape, stage: u32) -> f64 {
+        let attention_ms = match &self.attention {
+            StepAttention::Analytic(attention) => attention.prefill_ms(shape) + attention.decode_ms(shape),
+            StepAttention::Measured(attention) => attention.prefill_ms(shape) + attention.decode_ms(shape),
+        };
+        let last = stage + 1 == self.num_stages;
+        let kind = if last { self.stages.len() - 1 } else { usize::from(stage > 0) };
+        let head_ms = if last { self.head.at(u64::from(shape.num_prefills + shape.num_decodes)) } else { 0.0 };
+        (self.stages[kind].at(shape.total_tokens) + self.layers_per_stage * attention_ms + head_ms) * 1e-3
+    }
+}
 
 impl ExecutionTime {
-    /// Loads the tables of `settings` for a model split `tensor_parallel` and `pipeline_parallel` ways. Relative directories are looked
-    /// for under each of `base_dirs`.
-    pub fn load(
-        settings: &ExecutionTimeSettings,
-        model: &Model,
-        node: &str,
-        tensor_parallel: u32,
-        pipeline_parallel: u32,
-        base_dirs: &[PathBuf],
-    ) -> Result<Self, HardwareError> {
-        let profiled = profile::Deployment { model, node, tensor_parallel, pipeline_parallel };
+    /// Loads the model of step times that `settings` name for a deployment.
+    pub fn load(settings: &ExecutionTimeSettings, deployment: &Deployment, files: &Files) -> Result<Self, HardwareError> {
+        let built = |times: Times, provenance: String| Self {
+            deployment: deployment.clone(),
+            weights: Precision::Bf16,
+            kv_cache: Precision::Bf16,
+            provenance: format!("step times: {provenance}"),
+            times,
+        };
         match settings {
-            ExecutionTimeSettings::Profile(settings) => profile::embedded(&profiled, settings.attention),
+            ExecutionTimeSettings::Profile(settings) => {
+                profile::embedded(deployment, settings.attention).map(|(times, provenance)| built(Times::Profile(times), provenance))
+            }
             ExecutionTimeSettings::Table(settings) => {
-                let dir = base_dirs.iter().map(|base| base.join(&settings.dir)).find(|dir| dir.is_dir());
-                profile::from_dir(&profiled, &dir.unwrap_or_else(|| Path::new(&settings.dir).to_path_buf()), settings.attention)
+                let dir = files.find(&settings.dir)?;
+                profile::from_dir(deployment, &dir, settings.attention).map(|(times, provenance)| built(Times::Profile(times), provenance))
+            }
+            ExecutionTimeSettings::Analytical(settings) => {
+                let (dense, attention, provenance) = analytical::condense(deployment, settings)?;
+                let steps = StepTimes::new(deployment, dense, StepAttention::Analytic(attention));
+                Ok(Self { weights: settings.weights, kv_cache: settings.kv_cache, ..built(Times::Steps(steps), provenance) })
+            }
+            ExecutionTimeSettings::Vidur(settings) => {
+                let sources = settings.sources(deployment, files)?;
+                let times = cache::cached(files, sources.paths(), &"vidur", deployment, || sources.import(deployment))?;
+                Ok(built(Times::Profile(times), sources.provenance(deployment)))
+            }
+            ExecutionTimeSettings::Aiconfigurator(settings) => {
+                let sources = settings.sources(deployment, files)?;
+                let times = cache::cached(files, sources.paths(), settings, deployment, || sources.import(deployment))?;
+                Ok(Self { weights: settings.weights, kv_cache: settings.kv_cache, ..built(Times::Steps(times), sources.provenance()) })
             }
         }
     }
@@ -162,25 +180,24 @@ impl ExecutionTime {
     /// Seconds that `stage` works on a batch.
     #[inline]
     pub fn stage_time_s(&self, shape: &BatchShape, stage: u32) -> f64 {
-        let index = shape.total_tokens.div_ceil(TOKEN_GRANULARITY) as usize;
-        let dense = &self.dense[index.min(self.dense.len() - 1)];
-        let attention = &self.attention;
-        // Additions run left to right in the reference's order: its outputs are matched to the last bit.
-        let attention_ms = dense.projections_ms
-            + attention.cache_save_ms(shape)
-            + attention.decode_ms(shape.num_decodes, shape.decode_cached_tokens)
-            + attention.prefill_ms(shape)
-            + dense.all_reduce_ms
-            + dense.input_norm_ms;
-        let block_ms = attention_ms + dense.mlp_ms + dense.add_ms;
-        let hand_over_ms = if stage + 1 < self.num_stages { dense.send_recv_ms } else { 0.0 };
-        (block_ms * self.layers_per_stage + hand_over_ms) * 1e-3
+        match &self.times {
+            Times::Profile(times) => times.stage_time_s(shape, stage),
+            Times::Steps(times) => times.stage_time_s(shape, stage),
+        }
+    }
+
+    /// Seconds of all stages, hand-overs between them included.
+    pub fn step_time_s(&self, shape: &BatchShape) -> f64 {
+        (0..self.deployment.pipeline_parallel).map(|stage| self.stage_time_s(shape, stage)).sum()
     }
 
     /// For how many further iterations (each adding one token per request) a batch of decodes keeps its time.
     #[inline]
     pub fn decode_steps_alike(&self, shape: &BatchShape) -> u64 {
-        self.attention.decode_steps_alike(shape.num_decodes, shape.decode_cached_tokens)
+        match &self.times {
+            Times::Profile(times) => times.decode_steps_alike(shape),
+            Times::Steps(_) => 0,
+        }
     }
 
     /// Whether these tables can answer for every batch of a workload; the reason if not.
@@ -191,7 +208,7 @@ impl ExecutionTime {
         batch_size_cap: u32,
         chunked: bool,
     ) -> Result<(), HardwareError> {
-        if !matches!(self.attention, ProfileAttention::LabFit { .. }) {
+        if !matches!(&self.times, Times::Profile(times) if times.is_lab_fit()) {
             return Ok(());
         }
         let unsupported = |found: String| {

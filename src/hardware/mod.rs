@@ -3,9 +3,26 @@
 //! Everything a run asks while it runs is [`ExecutionTime::stage_time_s`]: the shape of a batch in, seconds out. Whatever the source
 //! (measured tables, an analytical model, imported profiles), it is condensed once, before the run, into dense tables shared by all runs.
 
+mod aiconfigurator;
+pub mod analytical;
+mod attention;
+mod batch_shape;
+mod cache;
 pub mod catalog;
+pub mod check;
+mod condensed;
+mod deployment;
 mod execution_time;
+mod files;
+mod interpolate;
 pub mod memory;
 mod profile;
+mod vidur;
 
-pub use execution_time::{Attention, BatchShape, ExecutionTime, ExecutionTimeSettings, HardwareError, ProfileSettings, TableSettings};
+pub use aiconfigurator::AiconfiguratorSettings;
+pub use analytical::AnalyticalSettings;
+pub use batch_shape::BatchShape;
+pub use deployment::{Deployment, Precision};
+pub use execution_time::{Attention, ExecutionTime, ExecutionTimeSettings, HardwareError, ProfileSettings, TableSettings};
+pub use files::{Columns, Files, ReadParquet};
+pub use vidur::VidurSettings;

@@ -5,24 +5,28 @@ use serde::{Deserialize, Serialize};
 
 use super::billing::{BillingSettings, ColdStartSettings, FailureSettings, LatencyLimits};
 use crate::global_scheduler::GlobalSchedulerSettings;
+use crate::hardware::memory::MemoryPlanner;
 use crate::hardware::{ExecutionTimeSettings, catalog};
 use crate::replica_scheduler::ReplicaSchedulerSettings;
-use crate::settings::{Faults, quoted};
+use crate::settings::Faults;
 
 /// Defaults are the lab's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClusterSettings {
+    /// A model of the catalogue, or the path of a dense model's Hugging Face `config.json`.
     pub model: String,
     /// The machine, which names its device and its price.
     pub node: String,
-    /// Dollars per node and hour; the catalogue's price of the node if absent.
+    /// Dollars per node and hour. The catalogue's price of the node if absent; required where it has none.
     pub node_price_usd_per_hour: Option<f64>,
     pub tensor_parallel: u32,
     pub pipeline_parallel: u32,
+    /// How device memory is divided between weights and KV cache.
+    pub memory_planner: MemoryPlanner,
     /// Longest request (prefill and decode tokens) the memory planner provides for.
     pub max_request_tokens: u32,
-    /// Share of device memory left unused.
+    /// Share of device memory left unused by the `vidur` planner.
     pub memory_margin_fraction: f64,
     pub execution_time: ExecutionTimeSettings,
     pub global_scheduler: GlobalSchedulerSettings,
@@ -51,6 +55,7 @@ impl Default for ClusterSettings {
             node_price_usd_per_hour: None,
             tensor_parallel: 4,
             pipeline_parallel: 1,
+            memory_planner: MemoryPlanner::default(),
             max_request_tokens: 4096,
             memory_margin_fraction: 0.1,
             execution_time: ExecutionTimeSettings::default(),
@@ -72,17 +77,14 @@ impl Default for ClusterSettings {
 
 impl ClusterSettings {
     pub fn check(&self, faults: &mut Faults) {
-        let model = catalog::model(&self.model);
-        faults.require(model.is_some(), "model", || {
-            format!(
-                "unknown model `{}`, expected one of {}",
-                self.model,
-                quoted(&catalog::MODELS.iter().map(|m| m.name).collect::<Vec<_>>())
-            )
-        });
-        faults.require(catalog::node(&self.node).is_some(), "node", || {
-            format!("unknown node `{}`, expected one of {}", self.node, quoted(&catalog::NODES.iter().map(|n| n.name).collect::<Vec<_>>()))
-        });
+        let (model, node) = (catalog::model(&self.model), catalog::node(&self.node));
+        faults.require(model.is_some() || catalog::is_config_path(&self.model), "model", || catalog::unknown_model(&self.model));
+        faults.require(node.is_some(), "node", || catalog::unknown_node(&self.node));
+        if node.is_some_and(|node| node.price_usd_per_hour.is_none()) {
+            faults.require(self.node_price_usd_per_hour.is_some(), "node_price_usd_per_hour", || {
+                format!("no price known for node `{}`: give what an hour of it costs you", self.node)
+            });
+        }
         if let Some(price) = self.node_price_usd_per_hour {
             faults.not_negative("node_price_usd_per_hour", price);
         }
@@ -97,6 +99,8 @@ impl ClusterSettings {
                 format!("{pp} found, expected a divisor of the model's {} layers", model.num_layers)
             });
         }
+        faults.within("memory_planner", |faults| self.memory_planner.check(faults));
+        faults.within("execution_time", |faults| self.execution_time.check(faults));
         faults.at_least("max_request_tokens", self.max_request_tokens.into(), 2);
         faults.fraction("memory_margin_fraction", self.memory_margin_fraction);
         faults.within("replica_scheduler", |faults| self.replica_scheduler.check(self.pipeline_parallel, faults));

@@ -5,17 +5,19 @@ mod cluster;
 mod decode_run;
 mod engine;
 mod event;
+mod invariants;
 mod metrics;
 mod record;
 
 pub use billing::{BillingSettings, BillingUnit, ColdStartSettings, FailureSettings, LatencyLimits};
 pub use cluster::ClusterSettings;
 pub use engine::Workspace;
+pub use invariants::violations;
 pub use metrics::{Distribution, MetricValue, RunMetrics};
 pub use record::{BatchRecord, Detail, ReplicaRecord, RequestRecord, TuneRecord};
 
 use crate::autoscaler::{AutoscalerSettings, PolicyContext};
-use crate::hardware::{ExecutionTime, HardwareError, catalog, memory};
+use crate::hardware::{ExecutionTime, HardwareError, memory};
 use crate::replica_scheduler::{KvBlocks, ReplicaScheduler, ReplicaShape};
 use crate::workload::Workload;
 
@@ -57,21 +59,22 @@ impl<'a> RunInputs<'a> {
         execution_time: &'a ExecutionTime,
         seed: u64,
     ) -> Result<Self, HardwareError> {
-        let unknown = |what: &str, name: &str| HardwareError::Unsupported(format!("unknown {what} `{name}`"));
-        let model = catalog::model(&cluster.model).ok_or_else(|| unknown("model", &cluster.model))?;
-        let node = catalog::node(&cluster.node).ok_or_else(|| unknown("node", &cluster.node))?;
-        let device = catalog::device(node.device).ok_or_else(|| unknown("device", node.device))?;
         let common = cluster.replica_scheduler.common();
-        let deployment = memory::Deployment {
-            tensor_parallel: cluster.tensor_parallel,
-            pipeline_parallel: cluster.pipeline_parallel,
+        let (deployment, node) = (&execution_time.deployment, execution_time.deployment.node);
+        let needs = memory::Needs {
+            planner: &cluster.memory_planner,
             max_request_tokens: cluster.max_request_tokens,
             block_size_tokens: common.block_size_tokens,
             memory_margin_fraction: cluster.memory_margin_fraction,
+            weights: execution_time.weights,
+            kv_cache: execution_time.kv_cache,
         };
-        let planned = memory::plan(model, device, &deployment)?;
+        let planned = memory::plan(deployment, &needs)?;
         let load_s =
-            cluster.cold_start.load_bandwidth_gb_per_s.map_or(0.0, |gb_per_s| memory::weight_bytes(model, &deployment) * 1e-9 / gb_per_s);
+            cluster.cold_start.load_bandwidth_gb_per_s.map_or(0.0, |gb_per_s| memory::weight_bytes(deployment, &needs) * 1e-9 / gb_per_s);
+        let node_price_usd_per_hour = cluster.node_price_usd_per_hour.or(node.price_usd_per_hour).ok_or_else(|| {
+            HardwareError::Unsupported(format!("no price known for node `{}`: give `node_price_usd_per_hour`", node.name))
+        })?;
         execution_time.check_workload(
             &workload.prefill_tokens,
             &workload.decode_tokens,
@@ -85,7 +88,7 @@ impl<'a> RunInputs<'a> {
             execution_time,
             num_blocks: common.num_blocks.unwrap_or(planned.num_blocks),
             max_requests: planned.max_requests,
-            node_price_usd_per_hour: cluster.node_price_usd_per_hour.unwrap_or(node.price_usd_per_hour),
+            node_price_usd_per_hour,
             devices_per_node: node.devices_per_node,
             scale_up_delay_s: cluster.scale_up_delay_s + load_s,
             seed,
@@ -118,7 +121,8 @@ impl<'a> RunInputs<'a> {
         KvBlocks::new(self.num_blocks, common.block_size_tokens, common.watermark_blocks_fraction)
     }
 
-    fn replica_scheduler(&self) -> Box<dyn ReplicaScheduler> {
+    /// The replica scheduler the settings name.
+    pub fn replica_scheduler(&self) -> Box<dyn ReplicaScheduler> {
         self.cluster.replica_scheduler.build(&ReplicaShape {
             pipeline_parallel: self.cluster.pipeline_parallel,
             max_request_tokens: self.cluster.max_request_tokens,
@@ -158,12 +162,22 @@ impl<'a> RunInputs<'a> {
 
 /// Runs to the end of the workload.
 pub fn simulate(inputs: &RunInputs, workspace: &mut Workspace) -> Result<RunMetrics, SimulationError> {
-    engine::Engine::new(inputs, workspace, None).run()
+    engine::Engine::new(inputs, inputs.replica_scheduler(), workspace, None).run()
 }
 
 /// The same, recording every request, batch, change of replicas and decision.
 pub fn simulate_in_detail(inputs: &RunInputs, workspace: &mut Workspace) -> Result<(RunMetrics, Detail), SimulationError> {
+    simulate_with(&RunInputs { stepping: true, ..*inputs }, inputs.replica_scheduler(), workspace)
+}
+
+/// A run with a replica scheduler that is not in the registry, recorded. Unless `stepping`, only the last of many like decode batches is
+/// recorded.
+pub fn simulate_with(
+    inputs: &RunInputs,
+    scheduler: Box<dyn ReplicaScheduler>,
+    workspace: &mut Workspace,
+) -> Result<(RunMetrics, Detail), SimulationError> {
     let mut detail = Detail::default();
-    let metrics = engine::Engine::new(inputs, workspace, Some(&mut detail)).run()?;
+    let metrics = engine::Engine::new(inputs, scheduler, workspace, Some(&mut detail)).run()?;
     Ok((metrics, detail))
 }

@@ -14,8 +14,7 @@ use super::cell::{Cell, workload_name};
 use super::grid::{Coordinates, Grid, Section};
 use super::manifest::WorkloadSummary;
 use super::source::{GridError, MAX_PROBLEMS, Problem};
-use crate::hardware::catalog::Model;
-use crate::hardware::{ExecutionTime, HardwareError, catalog, memory};
+use crate::hardware::{Deployment, ExecutionTime, ExecutionTimeSettings, Files, HardwareError, Precision, memory};
 use crate::simulation::{ClusterSettings, RunInputs};
 use crate::workload::{self, Workload, WorkloadSpec};
 
@@ -229,10 +228,12 @@ fn load_hardware(grid: &Grid, inputs: &mut SharedInputs, problems: &mut Vec<Prob
         let key = json!([cluster.execution_time, cluster.model, cluster.node, tensor_parallel, pipeline_parallel]).to_string();
         let input = *known.entry(key).or_insert_with(|| {
             let problem = |setting: &str, message: String| grid.cluster.problem(&grid.source, index, setting, message);
-            let loaded = check_memory(&cluster).and_then(|model| {
-                let ClusterSettings { execution_time, node, .. } = &cluster;
-                ExecutionTime::load(execution_time, model, node, tensor_parallel, pipeline_parallel, &grid.base_dirs)
-            });
+            let files = Files { base_dirs: &grid.base_dirs, ..Files::default() };
+            let loaded =
+                Deployment::resolve(&cluster.model, &cluster.node, tensor_parallel, pipeline_parallel, &files).and_then(|deployment| {
+                    check_memory(&cluster, &deployment)?;
+                    ExecutionTime::load(&cluster.execution_time, &deployment, &files)
+                });
             let loaded = loaded.map_err(|error| match error {
                 HardwareError::DoesNotFit(_) => problem("tensor_parallel", error.to_string()),
                 _ => problem("execution_time", error.to_string()),
@@ -251,21 +252,21 @@ fn load_hardware(grid: &Grid, inputs: &mut SharedInputs, problems: &mut Vec<Prob
     of_combination
 }
 
-/// The cluster's model, if it fits the device. Before tables are asked for: what fits nowhere was measured nowhere.
-fn check_memory(cluster: &ClusterSettings) -> Result<&'static Model, HardwareError> {
-    let unknown = |what: &str, name: &str| HardwareError::Unsupported(format!("unknown {what} `{name}`"));
-    let model = catalog::model(&cluster.model).ok_or_else(|| unknown("model", &cluster.model))?;
-    let node = catalog::node(&cluster.node).ok_or_else(|| unknown("node", &cluster.node))?;
-    let device = catalog::device(node.device).ok_or_else(|| unknown("device", node.device))?;
-    let deployment = memory::Deployment {
-        tensor_parallel: cluster.tensor_parallel,
-        pipeline_parallel: cluster.pipeline_parallel,
+/// Whether the model fits the device. Measured tables are only asked for after that: what fits nowhere was measured nowhere.
+fn check_memory(cluster: &ClusterSettings, deployment: &Deployment) -> Result<(), HardwareError> {
+    if !matches!(cluster.execution_time, ExecutionTimeSettings::Profile(_) | ExecutionTimeSettings::Table(_)) {
+        return Ok(());
+    }
+    let needs = memory::Needs {
+        planner: &cluster.memory_planner,
         max_request_tokens: cluster.max_request_tokens,
         block_size_tokens: cluster.replica_scheduler.common().block_size_tokens,
         memory_margin_fraction: cluster.memory_margin_fraction,
+        weights: Precision::Bf16,
+        kv_cache: Precision::Bf16,
     };
-    memory::plan(model, device, &deployment)?;
-    Ok(model)
+    memory::plan(deployment, &needs)?;
+    Ok(())
 }
 
 /// Every workload meets every cluster, so each pair has to agree: a replica has room, its tables know the workload's batches.

@@ -1,0 +1,231 @@
+//! Fitted values of the constants, by device, tensor parallel degree and node.
+//!
+//! `AICONFIGURATOR` fits: bf16 constants on half of the Llama-3.1-8B and 70B shapes of aiconfigurator-core 0.12.0 (Apache-2.0), vLLM lane
+//! (0.14.0 on the A100, 0.24.0 on the others); FP8 constants on its FP8 matrix products, all-reduce on its CUDA-graph all-reduce table.
+//! `VIDUR` fits: matrix products and elementwise operators of the A40 on `mlp.csv`, all-reduce on `all_reduce.csv` of microsoft/vidur (MIT).
+//! Devices without a fit of their own take the medians of the five that have one.
+
+use super::constants::Constants;
+use crate::hardware::catalog::{Device, Link};
+
+/// How far constants rest on measurements of the device itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fit {
+    Fitted(&'static str),
+    Partly(&'static str),
+    /// Data-sheet peaks with the efficiencies of other devices: expect errors of 5 to 15 %.
+    Unfitted,
+}
+
+impl Fit {
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Fitted(source) | Self::Partly(source) => source,
+            Self::Unfitted => "UNFITTED: data sheet and median efficiencies of other devices",
+        }
+    }
+}
+
+struct DeviceFit {
+    device: &'static str,
+    fit: Fit,
+    /// Efficiency of compute and of memory, overhead us, exponent.
+    gemm: [f64; 4],
+    gemm_fp8: [f64; 4],
+    /// Efficiency of compute and of memory, overhead us.
+    prefill_attention: [f64; 3],
+    /// Efficiency of memory, overhead us, exponent.
+    decode_attention: [f64; 3],
+    elementwise: Elementwise,
+    all_reduce: &'static [AllReduceFit],
+}
+
+/// Passes over hidden state and over queries and keys, efficiency of memory, overhead us.
+type Elementwise = [f64; 4];
+/// Tensor parallel degree; overhead us and bus GB/s below the switch, and from it on.
+type AllReduceFit = (u32, [f64; 4]);
+
+const AICONFIGURATOR: Fit = Fit::Fitted("fitted to aiconfigurator-core 0.12.0, vLLM 0.24.0");
+/// Analytic terms of that package: two norms with residuals and the gate, 3 us each, at 80 % of the bandwidth.
+const AICONFIGURATOR_ELEMENTWISE: Elementwise = [8.0, 0.0, 0.8, 9.0];
+/// Medians of the three devices with FP8 fits.
+const GENERIC_FP8: [f64; 4] = [0.475, 0.862, 7.15, 1.27];
+
+const GENERIC: DeviceFit = DeviceFit {
+    device: "",
+    fit: Fit::Unfitted,
+    gemm: [0.767, 0.833, 3.82, 3.74],
+    gemm_fp8: GENERIC_FP8,
+    prefill_attention: [0.569, 0.394, 25.8],
+    decode_attention: [0.867, 12.2, 0.902],
+    elementwise: AICONFIGURATOR_ELEMENTWISE,
+    all_reduce: &[],
+};
+
+/// PCIe without peer-to-peer access does not follow its data sheet: devices on it take what the L40S reaches.
+const PCIE_ALL_REDUCE: &[AllReduceFit] = &[(2, [5.36, 19.1, 5.74, 19.0]), (4, [11.1, 3.81, 5.5, 3.71]), (8, [21.2, 2.22, 7.2, 1.95])];
+
+const FITS: &[DeviceFit] = &[
+    DeviceFit {
+        device: "a100",
+        fit: Fit::Fitted("fitted to aiconfigurator-core 0.12.0, vLLM 0.14.0"),
+        gemm: [0.875, 0.76, 6.44, 1.58],
+        prefill_attention: [0.569, 0.394, 26.6],
+        decode_attention: [0.755, 19.1, 0.902],
+        all_reduce: &[(2, [5.19, 209.0, 46.5, 194.0]), (4, [5.78, 125.0, 59.8, 216.0]), (8, [7.8, 182.0, 68.8, 224.0])],
+        ..GENERIC
+    },
+    DeviceFit {
+        device: "h100",
+        fit: AICONFIGURATOR,
+        gemm: [0.778, 0.856, 3.26, 5.7],
+        gemm_fp8: [0.475, 0.871, 6.79, 1.31],
+        prefill_attention: [0.683, 0.473, 26.4],
+        decode_attention: [0.925, 11.5, 0.892],
+        all_reduce: &[(2, [4.29, 259.0, 26.1, 303.0]), (4, [4.76, 227.0, 24.5, 339.0]), (8, [5.53, 265.0, 23.0, 424.0])],
+        ..GENERIC
+    },
+    DeviceFit {
+        device: "h200",
+        fit: AICONFIGURATOR,
+        gemm: [0.767, 0.833, 3.82, 4.73],
+        gemm_fp8: [0.541, 0.862, 7.15, 0.999],
+        prefill_attention: [0.677, 0.331, 25.7],
+        decode_attention: [0.902, 12.2, 0.892],
+        all_reduce: &[(2, [4.49, 264.0, 21.4, 304.0]), (4, [4.72, 240.0, 20.2, 342.0]), (8, [5.47, 290.0, 19.3, 432.0])],
+        ..GENERIC
+    },
+    DeviceFit {
+        device: "b200",
+        fit: AICONFIGURATOR,
+        gemm: [0.693, 0.853, 4.09, 3.74],
+        gemm_fp8: [0.453, 0.799, 7.36, 1.27],
+        prefill_attention: [0.492, 0.375, 25.8],
+        decode_attention: [0.867, 9.89, 1.19],
+        all_reduce: &[(2, [6.8, 156.0, 30.6, 539.0]), (4, [7.11, 189.0, 23.0, 612.0]), (8, [8.02, 289.0, 15.2, 611.0])],
+        ..GENERIC
+    },
+    DeviceFit {
+        device: "l40s",
+        fit: AICONFIGURATOR,
+        gemm: [0.608, 0.782, 0.406, 3.12],
+        prefill_attention: [0.512, 1.55, 20.6],
+        decode_attention: [0.808, 15.0, 4.24],
+        all_reduce: PCIE_ALL_REDUCE,
+        ..GENERIC
+    },
+    DeviceFit {
+        device: "a40",
+        fit: Fit::Partly(
+            "matrix products and elementwise operators fitted to microsoft/vidur's profiles; attention UNFITTED, medians of other devices",
+        ),
+        gemm: [0.775, 0.789, 4.07, 1.7],
+        // Vidur counts two norms of 2 passes, an addition of 3, and the rotary embedding.
+        elementwise: [7.0, 2.0, 0.72, 7.89],
+        ..GENERIC
+    },
+];
+
+/// Launch of one all-reduce from the CPU, us (microsoft/vidur `nccl_cpu_launch_overhead_ms`): its tables do not contain it.
+const VIDUR_LAUNCH_US: f64 = 20.0;
+
+/// Node, tensor parallel degree, overhead us, bus GB/s: one regime, from microsoft/vidur. The A40's are of an earlier profile in that
+/// project's history (commit 6d98aa8).
+const VIDUR_ALL_REDUCE: &[(&str, u32, f64, f64)] = &[
+    ("a40_pairwise_nvlink", 2, 21.7, 4.9),
+    ("a40_pairwise_nvlink", 4, 23.4, 5.4),
+    ("a40_pairwise_nvlink", 8, 17.9, 1.7),
+    ("a100_pairwise_nvlink", 2, 40.1, 199.0),
+    ("a100_pairwise_nvlink", 4, 57.8, 23.7),
+    ("h100_pairwise_nvlink", 2, 16.6, 198.0),
+    ("h100_pairwise_nvlink", 4, 48.3, 49.5),
+];
+
+/// Where all-reduce constants come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AllReduceSource {
+    /// Tensor parallel 1 needs none.
+    None,
+    Node,
+    Device,
+    /// What an L40S reaches over PCIe.
+    Pcie,
+    /// A rule from the link's data sheet, true within 5 to 16 % for NVLink devices that were left out of fitting it.
+    Rule,
+}
+
+impl AllReduceSource {
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::None => "no all-reduce",
+            Self::Node => "all-reduce fitted to microsoft/vidur's profile of this node",
+            Self::Device => "all-reduce fitted with the device",
+            Self::Pcie => "all-reduce UNFITTED, as an L40S over PCIe",
+            Self::Rule => "all-reduce UNFITTED, a rule from the link's data sheet",
+        }
+    }
+}
+
+/// Constants of a device, without all-reduce.
+pub fn device_constants(device: &Device) -> (Constants, Fit) {
+    let fit = FITS.iter().find(|fit| fit.device == device.name).unwrap_or(&GENERIC);
+    let [gemm_eff_compute, gemm_eff_memory, gemm_overhead_us, gemm_smooth_p] = fit.gemm;
+    let [gemm_fp8_eff_compute, gemm_fp8_eff_memory, gemm_fp8_overhead_us, gemm_fp8_smooth_p] = fit.gemm_fp8;
+    let [prefill_attention_eff_compute, prefill_attention_eff_memory, prefill_attention_overhead_us] = fit.prefill_attention;
+    let [decode_attention_eff_memory, decode_attention_overhead_us, decode_attention_smooth_p] = fit.decode_attention;
+    let [elementwise_hidden_passes, elementwise_rope_passes, elementwise_eff_memory, elementwise_overhead_us] = fit.elementwise;
+    let constants = Constants {
+        peak_bf16_tflops: device.peak_bf16_tflops,
+        peak_fp8_tflops: device.peak_fp8_tflops.unwrap_or_default(),
+        memory_gb_per_s: device.memory_gb_per_s,
+        link_gb_per_s: device.link_gb_per_s,
+        inter_node_gb_per_s: device.inter_node_gb_per_s,
+        // The following four: analytic terms of aiconfigurator-core.
+        p2p_overhead_us: 10.0,
+        qk_norm_overhead_us: 26.4,
+        embedding_overhead_us: 3.0,
+        all_reduce_switch_bytes: 8.0 * 1024.0 * 1024.0,
+        gemm_eff_compute,
+        gemm_eff_memory,
+        gemm_overhead_us,
+        gemm_smooth_p,
+        gemm_fp8_eff_compute,
+        gemm_fp8_eff_memory,
+        gemm_fp8_overhead_us,
+        gemm_fp8_smooth_p,
+        prefill_attention_eff_compute,
+        prefill_attention_eff_memory,
+        prefill_attention_overhead_us,
+        decode_attention_eff_memory,
+        decode_attention_overhead_us,
+        decode_attention_smooth_p,
+        elementwise_hidden_passes,
+        elementwise_rope_passes,
+        elementwise_eff_memory,
+        elementwise_overhead_us,
+        ..Constants::default()
+    };
+    (constants, fit.fit)
+}
+
+/// Overhead us and bus GB/s below the switch and from it on; `None` for a tensor parallel degree nothing is known about.
+pub fn all_reduce(device: &Device, node: &str, tensor_parallel: u32) -> Option<([f64; 4], AllReduceSource)> {
+    if tensor_parallel == 1 {
+        return Some(([0.0, 1.0, 0.0, 1.0], AllReduceSource::None));
+    }
+    if let Some(&(.., overhead_us, bus)) = VIDUR_ALL_REDUCE.iter().find(|(name, tp, ..)| *name == node && *tp == tensor_parallel) {
+        let overhead_us = overhead_us + VIDUR_LAUNCH_US;
+        return Some(([overhead_us, bus, overhead_us, bus], AllReduceSource::Node));
+    }
+    let of = |table: &[AllReduceFit]| table.iter().find(|(tp, _)| *tp == tensor_parallel).map(|(_, figures)| *figures);
+    let fitted = FITS.iter().find(|fit| fit.device == device.name).and_then(|fit| of(fit.all_reduce));
+    if let Some(figures) = fitted {
+        return Some((figures, AllReduceSource::Device));
+    }
+    if device.link == Link::Pcie {
+        return of(PCIE_ALL_REDUCE).map(|figures| (figures, AllReduceSource::Pcie));
+    }
+    let link = device.link_gb_per_s;
+    let rule = [5.0 + 0.5 * f64::from(tensor_parallel), 0.5 * link, 25.0, 0.72 * link];
+    [2, 4, 8].contains(&tensor_parallel).then_some((rule, AllReduceSource::Rule))
+}

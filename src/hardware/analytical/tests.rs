@@ -1,0 +1,146 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::hardware::{BatchShape, ExecutionTime, ExecutionTimeSettings, Files};
+
+const LLAMA_70B: &str = "meta-llama/Meta-Llama-3-70B";
+const NODES: [&str; 5] = ["a100_dgx", "h100_dgx", "h200_dgx", "b200_dgx", "l40s_server"];
+
+fn load_with(settings: AnalyticalSettings, model: &str, node: &str, tp: u32, pp: u32) -> Result<ExecutionTime, HardwareError> {
+    let deployment = Deployment::resolve(model, node, tp, pp, &Files::default())?;
+    ExecutionTime::load(&ExecutionTimeSettings::Analytical(settings), &deployment, &Files::default())
+}
+
+fn load(model: &str, node: &str, tp: u32, pp: u32) -> ExecutionTime {
+    load_with(AnalyticalSettings::default(), model, node, tp, pp).unwrap()
+}
+
+fn batch(prefills: &[(u32, u32)], decodes: &[u32]) -> BatchShape {
+    let mut shape = BatchShape::default();
+    prefills.iter().for_each(|&(tokens, cached)| shape.add_prefill(tokens, cached));
+    decodes.iter().for_each(|&cached| shape.add_decode(cached));
+    shape
+}
+
+/// The slow obvious twin: the formulas summed over requests, straight.
+fn by_formula(deployment: &Deployment, prefills: &[(u32, u32)], decodes: &[u32]) -> f64 {
+    let settings = AnalyticalSettings::default();
+    let constants = parameters(deployment, &settings).unwrap().constants;
+    let formulas = Formulas::new(&deployment.model, deployment.tensor_parallel, constants, &settings);
+    let tokens = prefills.iter().map(|&(tokens, _)| f64::from(tokens)).sum::<f64>() + decodes.len() as f64;
+    let terms = formulas.prefill();
+    let prefill_ms: f64 = prefills
+        .iter()
+        .map(|&(tokens, cached)| (f64::from(tokens), f64::from(cached)))
+        .map(|(new, cached)| {
+            let pairs = new * cached + new * (new + 1.0) / 2.0;
+            terms.ms_per_pair * pairs + terms.ms_per_token * new + terms.ms_per_cached_token * cached
+        })
+        .sum();
+    let prefill_us = if prefills.is_empty() { 0.0 } else { 1e3 * (terms.fixed_ms + prefill_ms) };
+    let decode_us = if decodes.is_empty() { 0.0 } else { formulas.decode_us(decodes.iter().map(|&cached| f64::from(cached)).sum()) };
+    let layers = f64::from(deployment.model.num_layers);
+    let us = layers * (formulas.layer_us(tokens) + prefill_us + decode_us)
+        + formulas.embedding_us(tokens)
+        + formulas.head_us((prefills.len() + decodes.len()) as f64);
+    us * 1e-6
+}
+
+/// Steps of the 70B model with tensor parallel 4, ms, from the program the constants were fitted with.
+#[test]
+fn published_vectors() {
+    let expected =
+        [[343.15, 33.94, 114.83], [136.66, 18.35, 45.36], [133.93, 14.53, 43.61], [72.50, 10.69, 26.79], [2558.12, 96.10, 698.02]];
+    for (node, expected) in NODES.iter().zip(expected) {
+        let times = load(LLAMA_70B, node, 4, 1);
+        let batches = [batch(&[(2048, 0)], &[]), batch(&[], &[2048; 32]), batch(&[(512, 1024)], &[2048; 32])];
+        for (shape, expected) in batches.iter().zip(expected) {
+            let found = times.stage_time_s(shape, 0) * 1e3;
+            assert!((found / expected - 1.0).abs() < 1e-3, "{node}: {found} ms, expected {expected} ms");
+        }
+    }
+}
+
+/// Stages add up to the whole, plus the hand-overs, which are slower across nodes.
+#[test]
+fn pipeline_stages_share_the_layers() {
+    let shape = batch(&[(512, 1024)], &[2048; 32]);
+    for (tp, stages, link_gb_per_s) in [(2, 2, 450.0), (2, 4, 450.0), (4, 4, 50.0)] {
+        let whole = load(LLAMA_70B, "h100_dgx", tp, 1).step_time_s(&shape);
+        let times = load(LLAMA_70B, "h100_dgx", tp, stages);
+        let hand_over_s = (10.0 + 2.0 * 544.0 * 8192.0 / (link_gb_per_s * 1e3)) * 1e-6;
+        let expected = whole + f64::from(stages - 1) * hand_over_s;
+        assert!((times.step_time_s(&shape) / expected - 1.0).abs() < 1e-9);
+        assert!((0..stages).all(|stage| times.stage_time_s(&shape, stage) < 1.5 * whole / f64::from(stages)));
+    }
+}
+
+#[test]
+fn settings_change_what_they_say() {
+    let shape = batch(&[], &[2048; 32]);
+    let with = |json: &str| load_with(serde_json::from_str(json).unwrap(), LLAMA_70B, "h100_dgx", 4, 1).unwrap();
+    let plain = with("{}");
+    let overhead = with(r#"{"step_overhead_ms": 1.5}"#);
+    assert!((overhead.stage_time_s(&shape, 0) - plain.stage_time_s(&shape, 0) - 1.5e-3).abs() < 1e-12);
+    assert!(with(r#"{"weights": "fp8"}"#).stage_time_s(&shape, 0) < plain.stage_time_s(&shape, 0));
+    assert!(with(r#"{"kv_cache": "fp8"}"#).stage_time_s(&shape, 0) < plain.stage_time_s(&shape, 0));
+    let slow = with(r#"{"constants": {"memory_gb_per_s": 1675}}"#);
+    assert!(slow.stage_time_s(&shape, 0) > 1.5 * plain.stage_time_s(&shape, 0));
+    assert!(slow.provenance.contains("given: memory_gb_per_s"), "{}", slow.provenance);
+}
+
+#[test]
+fn what_cannot_be_modelled_is_an_error() {
+    let error =
+        |settings: &str, node, tp| load_with(serde_json::from_str(settings).unwrap(), LLAMA_70B, node, tp, 1).unwrap_err().to_string();
+    assert!(error(r#"{"weights": "fp8"}"#, "a100_dgx", 4).contains("device a100 has no FP8 units"));
+    assert!(error("{}", "a100_pairwise_nvlink", 8).contains("more devices than the 4 of node"));
+    assert!(error("{}", "a100_dgx", 3).contains("expected a divisor of the model's 64 query heads"));
+}
+
+/// Nodes differ by their links only where these were measured; unfitted devices say so.
+#[test]
+fn provenance_names_sources() {
+    assert!(load(LLAMA_70B, "a100_pairwise_nvlink", 4, 1).provenance.contains("microsoft/vidur's profile of this node"));
+    assert!(load(LLAMA_70B, "a100_dgx", 4, 1).provenance.contains("aiconfigurator-core 0.12.0, vLLM 0.14.0"));
+    assert!(load(LLAMA_70B, "a100_pcie_server", 4, 1).provenance.contains("UNFITTED"));
+    assert!(load("meta-llama/Llama-2-7b-hf", "a40_pairwise_nvlink", 1, 1).provenance.contains("attention UNFITTED"));
+}
+
+fn a_batch() -> impl Strategy<Value = (Vec<(u32, u32)>, Vec<u32>)> {
+    (prop::collection::vec((1_u32..8192, 0_u32..16384), 0..6), prop::collection::vec(1_u32..32768, 0..300))
+        .prop_filter("an empty batch", |(prefills, decodes)| prefills.len() + decodes.len() > 0)
+}
+
+proptest! {
+    /// Condensing costs less than a thousandth, anywhere.
+    #[test]
+    fn condensed_tables_are_the_formulas((prefills, decodes) in a_batch(), device in 0..5_usize, tp_bits in 0..4_u32) {
+        let times = load(LLAMA_70B, NODES[device], 1 << tp_bits, 1);
+        let (found, expected) = (times.stage_time_s(&batch(&prefills, &decodes), 0), by_formula(&times.deployment, &prefills, &decodes));
+        prop_assert!((found / expected - 1.0).abs() < 1e-3, "{found} s, formulas {expected} s");
+    }
+
+    /// More of anything takes longer. Tokens only without tensor parallelism: where the collectives library changes its algorithm, a
+    /// larger message may be the faster one.
+    #[test]
+    fn more_work_takes_longer((prefills, decodes) in a_batch(), device in 0..5_usize) {
+        let times = load("Qwen/Qwen3-8B", NODES[device], 1, 1);
+        let time = |prefills: &[(u32, u32)], decodes: &[u32]| times.stage_time_s(&batch(prefills, decodes), 0);
+        let base = time(&prefills, &decodes);
+        let more = |prefills: &[(u32, u32)], decodes: &[u32]| time(prefills, decodes) > base * (1.0 - 1e-12);
+        let longer: Vec<_> = prefills.iter().map(|&(tokens, cached)| (tokens + 1, cached)).collect();
+        let behind: Vec<_> = prefills.iter().map(|&(tokens, cached)| (tokens, cached + 64)).collect();
+        let grown: Vec<_> = decodes.iter().map(|cached| cached + 64).collect();
+        prop_assert!(more(&longer, &decodes) && more(&behind, &decodes) && more(&prefills, &grown));
+        prop_assert!(more(&[&prefills[..], &[(16, 0)]].concat(), &decodes) && more(&prefills, &[&decodes[..], &[16]].concat()));
+    }
+
+    /// Over NVLink twice the devices finish a large prefill earlier, but not more than twice as fast.
+    #[test]
+    fn tensor_parallelism_helps_within_reason(tokens in 1024_u32..8192, device in 0..4_usize, tp_bits in 0..3_u32) {
+        let time = |tp| load(LLAMA_70B, NODES[device], tp, 1).stage_time_s(&batch(&[(tokens, 0)], &[]), 0);
+        let ratio = time(1 << tp_bits) / time(2 << tp_bits);
+        prop_assert!((1.0..2.0).contains(&ratio), "{ratio}");
+    }
+}

@@ -1,0 +1,88 @@
+//! Attention in closed form: what the sums of a [`BatchShape`] say.
+
+use serde::{Deserialize, Serialize};
+
+use super::BatchShape;
+use super::condensed::{Grid, Table};
+
+/// Prefill attention of one layer, linear in the sums of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(super) struct PrefillTerms {
+    pub fixed_ms: f64,
+    /// Per pair of a new token and one it attends to.
+    pub ms_per_pair: f64,
+    /// Per new token.
+    pub ms_per_token: f64,
+    /// Per token already cached.
+    pub ms_per_cached_token: f64,
+}
+
+/// Attention after the roofline: prefills by formula, decodes by the sum of their cached tokens.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct AnalyticAttention {
+    pub prefill: PrefillTerms,
+    /// One layer's decode attention by cached tokens of all decodes.
+    pub decode_ms: Table,
+}
+
+impl AnalyticAttention {
+    /// Milliseconds per layer.
+    #[inline]
+    pub fn prefill_ms(&self, shape: &BatchShape) -> f64 {
+        if shape.num_prefills == 0 {
+            return 0.0;
+        }
+        let PrefillTerms { fixed_ms, ms_per_pair, ms_per_token, ms_per_cached_token } = self.prefill;
+        let pairs = shape.prefill_tokens_times_cached as f64 + 0.5 * (shape.prefill_tokens_squared + shape.prefill_tokens) as f64;
+        fixed_ms
+            + ms_per_pair * pairs
+            + ms_per_token * shape.prefill_tokens as f64
+            + ms_per_cached_token * shape.prefill_cached_tokens as f64
+    }
+
+    /// Milliseconds per layer of one prefill of `tokens` behind `cached` tokens.
+    pub fn one_prefill_ms(&self, tokens: f64, cached: f64) -> f64 {
+        let PrefillTerms { fixed_ms, ms_per_pair, ms_per_token, ms_per_cached_token } = self.prefill;
+        fixed_ms + ms_per_pair * (tokens * cached + 0.5 * tokens * (tokens + 1.0)) + ms_per_token * tokens + ms_per_cached_token * cached
+    }
+
+    /// Milliseconds per layer.
+    #[inline]
+    pub fn decode_ms(&self, shape: &BatchShape) -> f64 {
+        if shape.num_decodes == 0 { 0.0 } else { self.decode_ms.at(shape.decode_cached_tokens) }
+    }
+}
+
+/// Attention of uniform batches, measured; other batches are answered by the uniform batch most like them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct MeasuredAttention {
+    /// One layer, ms, by number of prefills and their length.
+    pub prefill_ms: Grid,
+    /// One layer, ms, by number of decodes and their cached tokens.
+    pub decode_ms: Grid,
+}
+
+impl MeasuredAttention {
+    /// Milliseconds per layer: that of as many whole prompts of the root mean square length, times the share of their pairs of tokens that
+    /// is not in the cache already.
+    #[inline]
+    pub fn prefill_ms(&self, shape: &BatchShape) -> f64 {
+        if shape.num_prefills == 0 {
+            return 0.0;
+        }
+        let new_pairs = (shape.prefill_tokens_squared + 2 * shape.prefill_tokens_times_cached) as f64;
+        let all_pairs = new_pairs + shape.prefill_cached_tokens_squared as f64;
+        let length = (all_pairs / f64::from(shape.num_prefills)).sqrt();
+        self.prefill_ms.at(shape.num_prefills.into(), length.round() as u64) * (new_pairs / all_pairs)
+    }
+
+    /// Milliseconds per layer: that of as many decodes with the mean number of cached tokens.
+    #[inline]
+    pub fn decode_ms(&self, shape: &BatchShape) -> f64 {
+        if shape.num_decodes == 0 {
+            return 0.0;
+        }
+        let requests = u64::from(shape.num_decodes);
+        self.decode_ms.at(requests, (shape.decode_cached_tokens + requests / 2) / requests)
+    }
+}

@@ -1,0 +1,47 @@
+//! What the time of a batch depends on.
+
+/// Sums over the requests of a batch: forming a batch adds to them, predicting its time is O(1).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BatchShape {
+    /// Tokens of all requests: chunk lengths of prefills, one per decode.
+    pub total_tokens: u64,
+    pub num_prefills: u32,
+    pub num_decodes: u32,
+    pub prefill_tokens: u64,
+    /// Sum of squared chunk lengths.
+    pub prefill_tokens_squared: u64,
+    /// Sum of chunk length times tokens already in the cache.
+    pub prefill_tokens_times_cached: u64,
+    /// Sum of tokens already in the cache over prefills.
+    pub prefill_cached_tokens: u64,
+    /// Sum of their squares.
+    pub prefill_cached_tokens_squared: u64,
+    /// Sum of tokens already in the cache, each rounded up to a multiple of 64 (the granularity of the reference's tables).
+    pub prefill_cached_tokens_64: u64,
+    /// Sum of tokens in the cache over decodes.
+    pub decode_cached_tokens: u64,
+}
+
+impl BatchShape {
+    /// Adds a prefill chunk of `tokens` behind `cached` tokens.
+    #[inline]
+    pub fn add_prefill(&mut self, tokens: u32, cached: u32) {
+        let (tokens, cached) = (u64::from(tokens), u64::from(cached));
+        self.total_tokens += tokens;
+        self.num_prefills += 1;
+        self.prefill_tokens += tokens;
+        self.prefill_tokens_squared += tokens * tokens;
+        self.prefill_tokens_times_cached += tokens * cached;
+        self.prefill_cached_tokens += cached;
+        self.prefill_cached_tokens_squared += cached * cached;
+        self.prefill_cached_tokens_64 += cached.next_multiple_of(64);
+    }
+
+    /// Adds a decode step of a request with `cached` tokens.
+    #[inline]
+    pub fn add_decode(&mut self, cached: u32) {
+        self.total_tokens += 1;
+        self.num_decodes += 1;
+        self.decode_cached_tokens += u64::from(cached);
+    }
+}

@@ -1,0 +1,66 @@
+//! Models by name. Source: their `config.json` on Hugging Face.
+
+use std::borrow::Cow;
+
+use super::Model;
+
+/// Gated MLP, head size 128, no norm of queries and keys, separate LM head: what most models have in common.
+const fn dense(name: &'static str, [layers, embedding, heads, kv_heads, mlp, vocabulary]: [u32; 6]) -> Model {
+    Model {
+        name: Cow::Borrowed(name),
+        num_layers: layers,
+        embedding_dim: embedding,
+        num_query_heads: heads,
+        num_kv_heads: kv_heads,
+        head_dim: 128,
+        mlp_hidden_dim: mlp,
+        vocabulary,
+        gated_mlp: true,
+        qk_norm: false,
+        tied_embeddings: false,
+    }
+}
+
+const fn with_qk_norm(mut model: Model) -> Model {
+    model.qk_norm = true;
+    model
+}
+
+const fn plain(mut model: Model, head_dim: u32) -> Model {
+    model.gated_mlp = false;
+    model.head_dim = head_dim;
+    model
+}
+
+/// The first is the lab's.
+pub const MODELS: &[Model] = &[
+    // Layers, embedding, query heads, KV heads, MLP, vocabulary.
+    dense("meta-llama/Meta-Llama-3-70B", [80, 8192, 64, 8, 28672, 128_256]),
+    dense("meta-llama/Meta-Llama-3-8B", [32, 4096, 32, 8, 14336, 128_256]),
+    dense("meta-llama/Llama-3.1-405B", [126, 16384, 128, 8, 53248, 128_256]),
+    dense("meta-llama/Llama-2-7b-hf", [32, 4096, 32, 32, 11008, 32_000]),
+    dense("meta-llama/Llama-2-70b-hf", [80, 8192, 64, 8, 28672, 32_000]),
+    dense("codellama/CodeLlama-34b-Instruct-hf", [48, 8192, 64, 8, 22016, 32_000]),
+    dense("internlm/internlm-20b", [60, 5120, 40, 40, 13824, 103_168]),
+    // Its `intermediate_size`, 49152, counts both halves of the gated layer.
+    dense("Qwen/Qwen-72B", [80, 8192, 64, 64, 24576, 152_064]),
+    plain(dense("microsoft/phi-2", [32, 2560, 32, 32, 10240, 51_200]), 80),
+    dense("Qwen/Qwen2.5-7B", [28, 3584, 28, 4, 18944, 152_064]),
+    with_qk_norm(dense("Qwen/Qwen3-8B", [36, 4096, 32, 8, 12288, 151_936])),
+    with_qk_norm(dense("Qwen/Qwen3-14B", [40, 5120, 40, 8, 17408, 151_936])),
+    with_qk_norm(dense("Qwen/Qwen3-32B", [64, 5120, 64, 8, 25600, 151_936])),
+    dense("mistralai/Mistral-Nemo-Base-2407", [40, 5120, 32, 8, 14336, 131_072]),
+];
+
+/// Models of the same shape, and shorter names.
+pub const ALIASES: &[(&str, &str)] = &[
+    ("meta-llama/Meta-Llama-3.1-70B", "meta-llama/Meta-Llama-3-70B"),
+    ("meta-llama/Llama-3.1-70B", "meta-llama/Meta-Llama-3-70B"),
+    ("meta-llama/Llama-3.3-70B-Instruct", "meta-llama/Meta-Llama-3-70B"),
+    ("meta-llama/Meta-Llama-3.1-8B", "meta-llama/Meta-Llama-3-8B"),
+    ("meta-llama/Llama-3.1-8B", "meta-llama/Meta-Llama-3-8B"),
+    ("meta-llama/Meta-Llama-3.1-405B", "meta-llama/Llama-3.1-405B"),
+    ("codellama/CodeLlama-34b-hf", "codellama/CodeLlama-34b-Instruct-hf"),
+    ("Qwen/Qwen2.5-7B-Instruct", "Qwen/Qwen2.5-7B"),
+    ("mistralai/Mistral-Nemo-Instruct-2407", "mistralai/Mistral-Nemo-Base-2407"),
+];

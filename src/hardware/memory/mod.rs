@@ -1,0 +1,153 @@
+//! How many KV blocks fit beside the weights: the reference's planner, and vLLM's accounting.
+
+mod vidur;
+mod vllm;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Deployment, Precision};
+use crate::choice;
+use crate::settings::Faults;
+
+pub use vidur::VidurPlanner;
+pub use vllm::VllmPlanner;
+
+choice! {
+    /// How device memory is divided between weights and KV cache.
+    pub enum MemoryPlanner {
+        "vidur" => Vidur(VidurPlanner),
+        "vllm" => Vllm(VllmPlanner),
+    }
+}
+
+impl Default for MemoryPlanner {
+    fn default() -> Self {
+        Self::Vidur(VidurPlanner::default())
+    }
+}
+
+impl MemoryPlanner {
+    pub fn check(&self, faults: &mut Faults) {
+        match self {
+            Self::Vidur(_) => {}
+            Self::Vllm(planner) => faults.within("vllm", |faults| planner.check(faults)),
+        }
+    }
+}
+
+/// What one replica can hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KvCapacity {
+    pub num_blocks: u32,
+    /// Requests of the maximum length that fit at once.
+    pub max_requests: u32,
+}
+
+/// A model that leaves no room for one request of the maximum length.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error(
+    "{model} does not fit: with tensor parallel {tensor_parallel} and pipeline parallel {pipeline_parallel} each {device} needs {taken_gib:.1} GiB for {taken_for} \
+     and {request_gib:.2} GiB for one request of {max_request_tokens} tokens, but has {available_gib:.1} GiB; {remedy}"
+)]
+pub struct DoesNotFit {
+    model: String,
+    device: String,
+    tensor_parallel: u32,
+    pipeline_parallel: u32,
+    taken_gib: f64,
+    taken_for: &'static str,
+    request_gib: f64,
+    available_gib: f64,
+    max_request_tokens: u32,
+    remedy: String,
+}
+
+/// What the planner is asked for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Needs<'a> {
+    pub planner: &'a MemoryPlanner,
+    pub max_request_tokens: u32,
+    pub block_size_tokens: u32,
+    /// Share of device memory left unused (`vidur`; `vllm` has `gpu_memory_utilization`).
+    pub memory_margin_fraction: f64,
+    pub weights: Precision,
+    pub kv_cache: Precision,
+}
+
+/// One device's memory, bytes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Budget {
+    available: f64,
+    /// Weights, and whatever else is not KV cache.
+    taken: f64,
+    taken_for: &'static str,
+    /// KV cache of one token.
+    per_token: f64,
+}
+
+impl Budget {
+    fn of(deployment: &Deployment, needs: &Needs) -> Self {
+        match needs.planner {
+            MemoryPlanner::Vidur(_) => vidur::budget(deployment, needs),
+            MemoryPlanner::Vllm(planner) => vllm::budget(planner, deployment, needs),
+        }
+    }
+
+    fn kv_tokens(&self) -> f64 {
+        ((self.available - self.taken) / self.per_token).max(0.0)
+    }
+
+    fn requests(&self, needs: &Needs) -> u32 {
+        ((self.available - self.taken) / (self.per_token * f64::from(needs.max_request_tokens))).floor() as u32
+    }
+}
+
+const GIB: f64 = 1024.0 * 1024.0 * 1024.0;
+
+/// Tensor parallel degrees worth trying when a model does not fit.
+const TENSOR_PARALLEL: [u32; 5] = [1, 2, 4, 8, 16];
+
+/// Tokens of KV cache one replica has room for, before they are cut into blocks and requests.
+pub fn kv_tokens(deployment: &Deployment, needs: &Needs) -> u64 {
+    Budget::of(deployment, needs).kv_tokens() as u64
+}
+
+/// Weights of one device, bytes: what it loads when a replica starts.
+pub fn weight_bytes(deployment: &Deployment, needs: &Needs) -> f64 {
+    vidur::budget(deployment, needs).taken
+}
+
+/// Plans the KV cache of one replica.
+pub fn plan(deployment: &Deployment, needs: &Needs) -> Result<KvCapacity, DoesNotFit> {
+    let budget = Budget::of(deployment, needs);
+    let max_requests = budget.requests(needs);
+    if max_requests == 0 {
+        let fits = |&&tensor_parallel: &&u32| {
+            deployment.model.num_query_heads % tensor_parallel == 0
+                && Budget::of(&Deployment { tensor_parallel, ..deployment.clone() }, needs).requests(needs) > 0
+        };
+        return Err(DoesNotFit {
+            model: deployment.model.name.to_string(),
+            device: deployment.device.name.into(),
+            tensor_parallel: deployment.tensor_parallel,
+            pipeline_parallel: deployment.pipeline_parallel,
+            taken_gib: budget.taken / GIB,
+            taken_for: budget.taken_for,
+            request_gib: budget.per_token * f64::from(needs.max_request_tokens) / GIB,
+            available_gib: budget.available / GIB,
+            max_request_tokens: needs.max_request_tokens,
+            remedy: match TENSOR_PARALLEL.iter().find(fits) {
+                Some(tp) => format!("the smallest `tensor_parallel` that fits is {tp}"),
+                None => "no `tensor_parallel` up to 16 fits: take a larger device or a smaller `max_request_tokens`".into(),
+            },
+        });
+    }
+    let num_blocks = match needs.planner {
+        MemoryPlanner::Vidur(_) => vidur::num_blocks(deployment, needs, max_requests),
+        MemoryPlanner::Vllm(_) => (budget.kv_tokens() / f64::from(needs.block_size_tokens)) as u32,
+    };
+    Ok(KvCapacity { num_blocks, max_requests })
+}
+
+#[cfg(test)]
+mod tests;

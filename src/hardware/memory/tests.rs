@@ -1,0 +1,101 @@
+use super::*;
+use crate::hardware::Files;
+
+fn deployment(model: &str, node: &str, tp: u32, pp: u32) -> Deployment {
+    Deployment::resolve(model, node, tp, pp, &Files::default()).unwrap()
+}
+
+fn needs(planner: &MemoryPlanner, max_request_tokens: u32) -> Needs<'_> {
+    Needs {
+        planner,
+        max_request_tokens,
+        block_size_tokens: 16,
+        memory_margin_fraction: 0.1,
+        weights: Precision::Bf16,
+        kv_cache: Precision::Bf16,
+    }
+}
+
+const LLAMA_8B: &str = "meta-llama/Meta-Llama-3-8B";
+const LLAMA_70B: &str = "meta-llama/Meta-Llama-3-70B";
+
+/// The figures of the reference implementation.
+#[test]
+fn reference_figures() {
+    let planner = MemoryPlanner::default();
+    let plan = |tp, pp, tokens| plan(&deployment(LLAMA_70B, "a100_pairwise_nvlink", tp, pp), &needs(&planner, tokens));
+    assert_eq!(plan(4, 1, 4096), Ok(KvCapacity { num_blocks: 32768, max_requests: 128 }));
+    assert_eq!(plan(2, 2, 4096), Ok(KvCapacity { num_blocks: 32768, max_requests: 64 }));
+    assert_eq!(plan(4, 1, 1024), Ok(KvCapacity { num_blocks: 32832, max_requests: 513 }));
+}
+
+#[test]
+fn reference_capacities() {
+    let planner = MemoryPlanner::default();
+    for (model, tp, a40, a100) in [
+        (LLAMA_8B, 1, 225_280, 483_328),
+        (LLAMA_70B, 2, 0, 54_067),
+        (LLAMA_70B, 4, 113_049, 525_926),
+        (LLAMA_70B, 8, 643_891, 1_469_644),
+        ("Qwen/Qwen-72B", 4, 13_107, 64_716),
+        ("codellama/CodeLlama-34b-Instruct-hf", 1, 0, 55_296),
+        ("internlm/internlm-20b", 1, 4_413, 31_938),
+        ("microsoft/phi-2", 1, 117_350, 220_569),
+    ] {
+        for (node, expected) in [("a40_pairwise_nvlink", a40), ("a100_dgx", a100), ("h100_dgx", a100)] {
+            assert_eq!(
+                kv_tokens(&deployment(model, node, tp, 1), &needs(&planner, 4096)),
+                expected,
+                "{model} on {node}, tensor parallel {tp}"
+            );
+        }
+    }
+}
+
+/// What aiconfigurator-core answers for vLLM; 0 where it finds no room. Within a thousandth: its weights include norms.
+#[test]
+fn vllm_capacities() {
+    let planner = MemoryPlanner::Vllm(VllmPlanner::default());
+    let nodes = ["a100_dgx", "h200_dgx", "b200_dgx", "l40s_server"];
+    for (model, tp, expected) in [
+        (LLAMA_8B, 1, [446_099, 905_834, 1_199_763, 182_228]),
+        (LLAMA_70B, 2, [21_276, 389_064, 624_207, 0]),
+        (LLAMA_70B, 4, [474_987, 1_210_563, 1_680_849, 52_794]),
+        (LLAMA_70B, 8, [1_380_592, 2_851_744, 3_792_317, 536_206]),
+        ("Qwen/Qwen3-32B", 1, [31_547, 261_415, 408_379, 0]),
+        ("Qwen/Qwen3-32B", 2, [314_917, 774_652, 1_068_581, 51_046]),
+    ] {
+        for (node, expected) in nodes.iter().zip(expected) {
+            let found = kv_tokens(&deployment(model, node, tp, 1), &needs(&planner, 4096));
+            assert!(
+                found.abs_diff(expected) as f64 <= 1e-3 * expected as f64,
+                "{model} on {node}, tensor parallel {tp}: {found}, expected {expected}"
+            );
+        }
+    }
+}
+
+#[test]
+fn says_what_would_fit() {
+    let planner = MemoryPlanner::default();
+    let error = plan(&deployment(LLAMA_70B, "a100_dgx", 1, 1), &needs(&planner, 4096)).unwrap_err().to_string();
+    assert!(error.contains("the smallest `tensor_parallel` that fits is 2"), "{error}");
+    let planner = MemoryPlanner::Vllm(VllmPlanner::default());
+    let error = plan(&deployment(LLAMA_70B, "l40s_server", 2, 1), &needs(&planner, 4096)).unwrap_err().to_string();
+    assert!(error.contains("the smallest `tensor_parallel` that fits is 4"), "{error}");
+}
+
+/// Numbers of half the width leave room for more, and a pipeline holds what its stages share.
+#[test]
+fn precision_and_pipelining() {
+    for planner in [MemoryPlanner::default(), MemoryPlanner::Vllm(VllmPlanner::default())] {
+        let node = deployment(LLAMA_70B, "h100_dgx", 4, 1);
+        let bf16 = needs(&planner, 4096);
+        let (plain, weights) = (kv_tokens(&node, &bf16), kv_tokens(&node, &Needs { weights: Precision::Fp8, ..bf16 }));
+        assert!(weights > plain);
+        assert!(kv_tokens(&node, &Needs { kv_cache: Precision::Fp8, ..bf16 }).abs_diff(2 * plain) <= 1);
+    }
+    let planner = MemoryPlanner::Vllm(VllmPlanner::default());
+    let tokens = |tp, pp| kv_tokens(&deployment(LLAMA_70B, "h100_dgx", tp, pp), &needs(&planner, 4096)) as f64;
+    assert!((tokens(4, 2) / tokens(8, 1) - 1.0).abs() < 0.1);
+}

@@ -1,0 +1,77 @@
+//! vLLM's accounting of device memory.
+//!
+//! A share of the device is used; weights with embeddings, activations of the largest batch, the collectives' buffers and a reserve are
+//! taken off; the rest is KV cache. Source of the figures: aiconfigurator-core 0.12.0 (system descriptions and memory estimate for vLLM).
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Budget, GIB, Needs};
+use crate::hardware::{Deployment, Precision};
+use crate::settings::Faults;
+
+/// vLLM's accounting; `memory_margin_fraction` is not used.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct VllmPlanner {
+    /// Share of device memory the server may use.
+    pub gpu_memory_utilization: f64,
+    /// Tokens of the largest batch, for which activations are set aside.
+    pub max_batched_tokens: u32,
+    /// Set aside for everything not accounted for.
+    pub reserve_gib: f64,
+}
+
+impl Default for VllmPlanner {
+    fn default() -> Self {
+        Self { gpu_memory_utilization: 0.92, max_batched_tokens: 8192, reserve_gib: 3.5 }
+    }
+}
+
+impl VllmPlanner {
+    pub fn check(&self, faults: &mut Faults) {
+        faults.positive("gpu_memory_utilization", self.gpu_memory_utilization);
+        faults.fraction("gpu_memory_utilization", self.gpu_memory_utilization);
+        faults.at_least("max_batched_tokens", self.max_batched_tokens.into(), 1);
+        faults.not_negative("reserve_gib", self.reserve_gib);
+    }
+}
+
+const MIB: f64 = 1024.0 * 1024.0;
+const LEAST_ACTIVATIONS: f64 = 70.0 * MIB;
+
+/// Bytes of activations per byte of attention output, by tensor parallel degree.
+fn activation_factor(tensor_parallel: u32) -> f64 {
+    match tensor_parallel {
+        1 => 11.0,
+        2 | 3 => 6.5,
+        _ => 5.0,
+    }
+}
+
+/// Buffers of the collectives library.
+fn collectives_bytes(tensor_parallel: u32) -> f64 {
+    match tensor_parallel {
+        1 => 0.0,
+        2 | 3 => 342.0 * MIB,
+        _ => 392.0 * MIB,
+    }
+}
+
+pub(super) fn budget(planner: &VllmPlanner, deployment: &Deployment, needs: &Needs) -> Budget {
+    let (model, tp, pp) = (&deployment.model, deployment.tensor_parallel, f64::from(deployment.pipeline_parallel));
+    let share = f64::from(tp);
+    // The fullest stage: with pipelining first and last hold one embedding each.
+    let embeddings = if pp == 1.0 && !model.tied_embeddings { 2.0 } else { 1.0 };
+    let weights = needs.weights.bytes() * model.layer_parameters() / (share * pp)
+        + Precision::Bf16.bytes() * embeddings * model.embedding_parameters() / share;
+    let attention_width = f64::from(model.num_query_heads) * f64::from(model.head_dim);
+    let activations = Precision::Bf16.bytes() * f64::from(planner.max_batched_tokens) * attention_width * activation_factor(tp);
+    let kv_heads = f64::from(model.num_kv_heads.div_ceil(tp));
+    Budget {
+        available: deployment.device.memory_gib * GIB * planner.gpu_memory_utilization,
+        taken: weights + activations.max(LEAST_ACTIVATIONS) + collectives_bytes(tp) + planner.reserve_gib * GIB,
+        taken_for: "weights, activations and buffers",
+        per_token: needs.kv_cache.bytes() * 2.0 * f64::from(model.head_dim) * kv_heads * f64::from(model.num_layers) / pp,
+    }
+}
