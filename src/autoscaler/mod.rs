@@ -265,12 +265,13 @@ pub struct Observes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hardware::{ExecutionTimeSettings, catalog};
+    use crate::hardware::{Deployment, ExecutionTimeSettings, Files};
 
     /// Llama 3 70B on four A100s with room for 16 requests at once: what unit tests of policies plan with.
     pub(super) fn with_context<T>(run: impl FnOnce(&PolicyContext) -> T) -> T {
-        let model = catalog::model("meta-llama/Meta-Llama-3-70B").unwrap();
-        let times = ExecutionTime::load(&ExecutionTimeSettings::default(), model, "a100_pairwise_nvlink", 4, 1, &[]).unwrap();
+        let files = Files::default();
+        let deployment = Deployment::resolve("meta-llama/Meta-Llama-3-70B", "a100_pairwise_nvlink", 4, 1, &files).unwrap();
+        let times = ExecutionTime::load(&ExecutionTimeSettings::default(), &deployment, &files).unwrap();
         run(&PolicyContext {
             execution_time: &times,
             kv: KvBlocks::new(4000, 16, 0.01),

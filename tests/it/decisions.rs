@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use scalefront::autoscaler::{
     Arrivals, Autoscaler, AutoscalerSettings, BatchEnd, Completion, Decision, FirstToken, PolicyContext, ReplicaSignals, Snapshot,
 };
-use scalefront::hardware::{ExecutionTime, ExecutionTimeSettings, catalog};
+use scalefront::hardware::ExecutionTime;
 use scalefront::replica_scheduler::KvBlocks;
 use serde_json::{Value, json};
 
@@ -343,11 +343,6 @@ fn cases() -> Vec<(&'static str, AutoscalerSettings)> {
     cases.into_iter().map(|(name, settings)| (name, serde_json::from_value(settings).unwrap())).collect()
 }
 
-fn execution_time() -> ExecutionTime {
-    let model = catalog::model("meta-llama/Meta-Llama-3-70B").unwrap();
-    ExecutionTime::load(&ExecutionTimeSettings::default(), model, "a100_pairwise_nvlink", 4, 1, &[]).unwrap()
-}
-
 fn true_decode_tokens(request: usize) -> u32 {
     lengths(request).1
 }
@@ -355,11 +350,11 @@ fn true_decode_tokens(request: usize) -> u32 {
 #[test]
 fn decisions_are_as_recorded() {
     let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/decisions");
-    let times = execution_time();
+    let times = super::scenario::execution_time(4, 1);
     let update = std::env::var_os("UPDATE_DECISIONS").is_some();
     let mut drifted = Vec::new();
     for (name, settings) in cases() {
-        let (file, found) = (dir.join(format!("{name}.csv")), trace(&settings, &times, true_decode_tokens));
+        let (file, found) = (dir.join(format!("{name}.csv")), trace(&settings, times, true_decode_tokens));
         if update {
             std::fs::write(&file, &found).unwrap();
         }
@@ -377,8 +372,8 @@ fn decisions_are_as_recorded() {
 /// No server knows how long an answer will be: told nonsense about it on arrival, every policy decides the same.
 #[test]
 fn output_lengths_are_not_seen_on_arrival() {
-    let times = execution_time();
+    let times = super::scenario::execution_time(4, 1);
     for (name, settings) in cases() {
-        assert!(trace(&settings, &times, true_decode_tokens) == trace(&settings, &times, |request| 7919 * (request as u32 % 5)), "{name}");
+        assert!(trace(&settings, times, true_decode_tokens) == trace(&settings, times, |request| 7919 * (request as u32 % 5)), "{name}");
     }
 }

@@ -1,7 +1,6 @@
 //! Every policy of the registry through a small simulated spike, and those that can through an idle hour.
 
 use scalefront::autoscaler::AutoscalerSettings;
-use scalefront::hardware::{ExecutionTime, catalog};
 use scalefront::simulation::{ClusterSettings, Detail, RunInputs, RunMetrics, Workspace, simulate, simulate_in_detail};
 use scalefront::workload::Workload;
 use serde_json::json;
@@ -30,9 +29,8 @@ fn steady(workload: &mut Workload, from_s: f64, until_s: f64, per_s: f64) {
 
 fn with_inputs<T>(settings: &AutoscalerSettings, workload: &Workload, min_replicas: u32, run: impl FnOnce(RunInputs) -> T) -> T {
     let cluster = ClusterSettings { min_replicas, max_replicas: 8, ..ClusterSettings::default() };
-    let model = catalog::model(&cluster.model).unwrap();
-    let times = ExecutionTime::load(&cluster.execution_time, model, &cluster.node, cluster.tensor_parallel, 1, &[]).unwrap();
-    run(RunInputs::new(workload, &cluster, settings, &times, 1).unwrap())
+    let times = super::scenario::execution_time(4, 1);
+    run(RunInputs::new(workload, &cluster, settings, times, 1).unwrap())
 }
 
 fn run(settings: &AutoscalerSettings, workload: &Workload, min_replicas: u32, stepping: bool) -> RunMetrics {
