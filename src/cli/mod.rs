@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand, each of which parses, calls the library and prints.
 
 mod common;
+mod hardware;
 mod report;
 mod schema;
 mod simulate;
@@ -25,6 +26,7 @@ enum Command {
     Sweep(sweep::Args),
     Simulate(simulate::Args),
     Report(report::Args),
+    Hardware(hardware::Args),
     Schema(schema::Args),
 }
 
@@ -50,6 +52,7 @@ impl Cli {
             Command::Sweep(args) => args.run(),
             Command::Simulate(args) => args.run(),
             Command::Report(args) => args.run(),
+            Command::Hardware(args) => args.run(),
             Command::Schema(args) => args.run(),
         }
     }

@@ -57,7 +57,7 @@ impl Deployment {
         let node = catalog::node(node).ok_or_else(|| HardwareError::Unsupported(catalog::unknown_node(node)))?;
         let device = catalog::device(node.device).expect("a test sees to it that every node's device is known");
         let divides = |setting: &str, parts: u32, what: &str, whole: u32| match parts {
-            1.. if whole % parts == 0 => Ok(()),
+            1.. if whole.is_multiple_of(parts) => Ok(()),
             _ => Err(HardwareError::Unsupported(format!("`{setting}` is {parts}, expected a divisor of the model's {whole} {what}"))),
         };
         divides("tensor_parallel", tensor_parallel, "query heads", model.num_query_heads)?;

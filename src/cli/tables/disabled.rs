@@ -1,8 +1,9 @@
 //! What a build without tables says instead.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
+use scalefront::hardware::check::Compared;
 use scalefront::simulation::Detail;
 use scalefront::sweep::objectives::Objectives;
 use scalefront::sweep::row::{RunRow, RunSeries};
@@ -27,4 +28,9 @@ pub fn store_detail(_dir: &Path, _detail: &Detail, _format: Format) -> Result<()
 
 pub fn build_report(_dir: &Path) -> Result<String> {
     check_available().map(|()| String::new())
+}
+
+/// No picture.
+pub fn draw_check(_rows: &[Compared], _dir: &Path) -> Result<Option<PathBuf>> {
+    Ok(None)
 }

@@ -1,9 +1,10 @@
 //! Tables through the library's analysis and report.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use scalefront::analysis::{self, Column, TableFormat, table};
+use scalefront::hardware::check::Compared;
 use scalefront::report;
 use scalefront::simulation::Detail;
 use scalefront::sweep::objectives::Objectives;
@@ -70,4 +71,10 @@ pub fn store_detail(dir: &Path, detail: &Detail, format: Format) -> Result<()> {
 /// Rebuilds everything derived in a results directory; what to tell on the terminal.
 pub fn build_report(dir: &Path) -> Result<String> {
     Ok(report::build(dir)?.to_string())
+}
+
+/// Draws predicted against measured times; where the picture is.
+pub fn draw_check(rows: &[Compared], dir: &Path) -> Result<Option<PathBuf>> {
+    report::draw_check(rows, dir, "check")?;
+    Ok(Some(dir.join("check.svg")))
 }

@@ -210,6 +210,11 @@ pub fn device_constants(device: &Device) -> (Constants, Fit) {
     (constants, fit.fit)
 }
 
+/// Whether FP8 matrix products were measured on the device itself.
+pub fn fp8_is_fitted(device: &Device) -> bool {
+    FITS.iter().any(|fit| fit.device == device.name && fit.gemm_fp8 != GENERIC_FP8)
+}
+
 /// Overhead us and bus GB/s below the switch and from it on; `None` for a tensor parallel degree nothing is known about.
 pub fn all_reduce(device: &Device, node: &str, tensor_parallel: u32) -> Option<([f64; 4], AllReduceSource)> {
     if tensor_parallel == 1 {

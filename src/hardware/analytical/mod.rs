@@ -27,7 +27,7 @@ use formulas::Formulas;
 #[serde(deny_unknown_fields, default)]
 pub struct AnalyticalSettings {
     /// Constants to use instead of the device's own.
-    pub constants: ConstantOverrides,
+    pub constants: Box<ConstantOverrides>,
     /// Number format of the weights of transformer layers. The LM head stays bf16, as in published FP8 checkpoints.
     pub weights: Precision,
     /// Number format of the KV cache.
@@ -106,6 +106,9 @@ pub fn parameters(deployment: &Deployment, settings: &AnalyticalSettings) -> Res
         settings.weights.name(),
         settings.kv_cache.name()
     );
+    if settings.weights == Precision::Fp8 && !fits::fp8_is_fitted(device) {
+        provenance += ", FP8 UNFITTED, medians of other devices";
+    }
     if !overrides.given().is_empty() {
         provenance += &format!(", given: {}", overrides.given().join(", "));
     }

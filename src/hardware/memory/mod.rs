@@ -44,23 +44,9 @@ pub struct KvCapacity {
 }
 
 /// A model that leaves no room for one request of the maximum length.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[error(
-    "{model} does not fit: with tensor parallel {tensor_parallel} and pipeline parallel {pipeline_parallel} each {device} needs {taken_gib:.1} GiB for {taken_for} \
-     and {request_gib:.2} GiB for one request of {max_request_tokens} tokens, but has {available_gib:.1} GiB; {remedy}"
-)]
-pub struct DoesNotFit {
-    model: String,
-    device: String,
-    tensor_parallel: u32,
-    pipeline_parallel: u32,
-    taken_gib: f64,
-    taken_for: &'static str,
-    request_gib: f64,
-    available_gib: f64,
-    max_request_tokens: u32,
-    remedy: String,
-}
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct DoesNotFit(String);
 
 /// What the planner is asked for.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -123,24 +109,25 @@ pub fn plan(deployment: &Deployment, needs: &Needs) -> Result<KvCapacity, DoesNo
     let max_requests = budget.requests(needs);
     if max_requests == 0 {
         let fits = |&&tensor_parallel: &&u32| {
-            deployment.model.num_query_heads % tensor_parallel == 0
+            deployment.model.num_query_heads.is_multiple_of(tensor_parallel)
                 && Budget::of(&Deployment { tensor_parallel, ..deployment.clone() }, needs).requests(needs) > 0
         };
-        return Err(DoesNotFit {
-            model: deployment.model.name.to_string(),
-            device: deployment.device.name.into(),
-            tensor_parallel: deployment.tensor_parallel,
-            pipeline_parallel: deployment.pipeline_parallel,
-            taken_gib: budget.taken / GIB,
-            taken_for: budget.taken_for,
-            request_gib: budget.per_token * f64::from(needs.max_request_tokens) / GIB,
-            available_gib: budget.available / GIB,
-            max_request_tokens: needs.max_request_tokens,
-            remedy: match TENSOR_PARALLEL.iter().find(fits) {
-                Some(tp) => format!("the smallest `tensor_parallel` that fits is {tp}"),
-                None => "no `tensor_parallel` up to 16 fits: take a larger device or a smaller `max_request_tokens`".into(),
-            },
-        });
+        let remedy = match TENSOR_PARALLEL.iter().find(fits) {
+            Some(tp) => format!("the smallest `tensor_parallel` that fits is {tp}"),
+            None => "no `tensor_parallel` up to 16 fits: take a larger device or a smaller `max_request_tokens`".into(),
+        };
+        let Deployment { model, device, tensor_parallel, pipeline_parallel, .. } = deployment;
+        return Err(DoesNotFit(format!(
+            "{} does not fit: with tensor parallel {tensor_parallel} and pipeline parallel {pipeline_parallel} each {} needs {:.1} GiB for {} and {:.2} GiB for \
+             one request of {} tokens, but has {:.1} GiB; {remedy}",
+            model.name,
+            device.name,
+            budget.taken / GIB,
+            budget.taken_for,
+            budget.per_token * f64::from(needs.max_request_tokens) / GIB,
+            needs.max_request_tokens,
+            budget.available / GIB
+        )));
     }
     let num_blocks = match needs.planner {
         MemoryPlanner::Vidur(_) => vidur::num_blocks(deployment, needs, max_requests),

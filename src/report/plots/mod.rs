@@ -1,6 +1,7 @@
 //! The figures of a sweep: `plots/<kind>_<workload>.svg` and `.png`.
 
 mod axis;
+mod check;
 mod curves;
 mod figure;
 mod front;
@@ -13,6 +14,7 @@ use rayon::prelude::*;
 
 use super::names::slug;
 use super::study::Study;
+use crate::hardware::check::Compared;
 use crate::sweep::store::write_atomically;
 
 /// Size of most figures in points; text in it stays legible at half of that.
@@ -58,6 +60,15 @@ pub fn draw_all(study: &Study, directory: &Path) -> Result<Plots> {
     let mut front = stems.iter().step_by(KINDS.len()).cloned().collect::<Vec<_>>();
     front.resize(study.analysis.workloads.len(), None);
     Ok(Plots { front })
+}
+
+/// Draws predicted against measured times into `<stem>.svg` and `<stem>.png` of a directory.
+pub fn draw_check(rows: &[Compared], directory: &Path, stem: &str) -> Result<()> {
+    std::fs::create_dir_all(directory).with_context(|| format!("{}: cannot create", directory.display()))?;
+    let svg = check::plot(rows)?;
+    let png = figure::to_png(&svg)?;
+    write_atomically(&directory.join(format!("{stem}.svg")), |out| Ok(out.write_all(svg.as_bytes())?))?;
+    write_atomically(&directory.join(format!("{stem}.png")), |out| Ok(out.write_all(&png)?))
 }
 
 fn remove_stale(directory: &Path, stems: &[Option<String>]) -> Result<()> {

@@ -1,0 +1,50 @@
+//! Predicted against measured step times.
+
+use anyhow::Result;
+
+use super::SIZE;
+use super::axis::Axis;
+use super::figure::{Anchor, FAINT_INK, INK, Line, Panel, SMALL_TEXT, TEXT, colour, draw};
+use crate::hardware::check::{Compared, errors};
+use crate::report::palette::look;
+
+/// One marker a row, by device and phase; rows on the line are predicted exactly, those between the dashed ones within a tenth.
+pub fn plot(rows: &[Compared]) -> Result<String> {
+    let times = rows.iter().flat_map(|row| [row.measured.latency_ms, row.predicted_ms]);
+    let (low, high) = times.fold((f64::INFINITY, 0.0), |(low, high): (f64, f64), ms| (low.min(ms), high.max(ms)));
+    let axis = |label: &str| Axis::log_beyond(3.0, label, low / 1.2, high * 1.2);
+    let mut groups: Vec<(String, Vec<&Compared>)> = Vec::new();
+    for row in rows {
+        let name = format!("{} {}", row.measured.device, row.measured.phase.name());
+        match groups.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, group)) => group.push(row),
+            None => groups.push((name, vec![row])),
+        }
+    }
+    groups.sort_by(|a, b| a.0.cmp(&b.0));
+    draw(SIZE, |figure| {
+        figure.text("Predicted against measured time", (80.0, 20.0), TEXT, INK, Anchor::Left)?;
+        let panel = Panel::new(figure, [80.0, 40.0, 530.0, 410.0], axis("Measured (ms)"), axis("Predicted (ms)"), true)?;
+        let dashed = Line { colour: FAINT_INK, opacity: 1.0, width: 1.0, dash: Some((4.0, 3.0)) };
+        for (factor, line) in [(0.9, dashed), (1.0, Line::solid(INK, 1.2)), (1.1, dashed)] {
+            let (from, to) = (panel.x.low, panel.x.high);
+            panel.line(&[(from, from * factor), (to, to * factor)], line)?;
+        }
+        for (number, (_, group)) in groups.iter().enumerate() {
+            for row in group {
+                if let Some(at) = panel.at(row.measured.latency_ms, row.predicted_ms) {
+                    figure.marker(at, look(number), 2.6, 0.7, false)?;
+                }
+            }
+        }
+        for (number, (name, group)) in groups.iter().enumerate() {
+            let y = 48.0 + 22.0 * number as f64;
+            figure.marker((556.0, y), look(number), 4.5, 1.0, true)?;
+            let mape = errors(group.iter().copied()).map_or(0.0, |errors| errors.mape);
+            let text = figure.fit(&format!("{name}: {:.1} %", 100.0 * mape), SMALL_TEXT, 215.0)?;
+            figure.text(&text, (568.0, y), SMALL_TEXT, colour(look(number)), Anchor::Left)?;
+        }
+        figure.text("percent: mean absolute error; dashed: 10 % off", (80.0, 464.0), SMALL_TEXT, FAINT_INK, Anchor::Left)?;
+        panel.finish()
+    })
+}
