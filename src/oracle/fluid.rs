@@ -36,8 +36,7 @@ impl FluidBound {
         };
         let cap = cluster.replica_scheduler.common().batch_size_cap;
         // Batch sizes beyond 16 grow by a quarter: the times are smooth there.
-        let sizes: Vec<u32> =
-            std::iter::successors(Some(1), |&size| (size < cap).then(|| (size + 1).max(size * 5 / 4).min(cap))).collect();
+        let sizes: Vec<u32> = std::iter::successors(Some(1), |&size| (size < cap).then(|| (size + 1).max(size * 5 / 4).min(cap))).collect();
         let kinds = counts
             .into_iter()
             .map(|((prefill, decode), count)| {
@@ -61,8 +60,7 @@ impl FluidBound {
                 (count, options.collect())
             })
             .collect();
-        let per_hour = inputs.node_price_usd_per_hour
-            * f64::from(cluster.tensor_parallel * cluster.pipeline_parallel)
+        let per_hour = inputs.node_price_usd_per_hour * f64::from(cluster.tensor_parallel * cluster.pipeline_parallel)
             / f64::from(inputs.devices_per_node);
         let usd_per_replica_s = per_hour / 3600.0;
         let duration_s = workload.arrived_at_s.last().copied().unwrap_or(0.0);

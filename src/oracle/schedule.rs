@@ -134,3 +134,50 @@ impl Autoscaler for Replay {
         if change > 0 { Decision::Up(change as u32) } else { Decision::Down(change.unsigned_abs() as u32) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LIMITS: ScheduleLimits = ScheduleLimits {
+        initial_replicas: 2,
+        min_replicas: 1,
+        max_replicas: 5,
+        scale_up_delay_s: 10.0,
+        scale_down_delay_s: 1.0,
+        step_s: 0.5,
+    };
+
+    proptest! {
+        /// Whatever was changed, the limits hold, and what is within them stays as it is.
+        #[test]
+        fn within_limits(bumps in prop::collection::vec((0.0_f64..100.0, 0.0_f64..60.0, -3_i64..4), 0..12)) {
+            let schedule = bumps.iter().fold(ReplicaSchedule::constant(3), |s, &(from, length, by)| s.bumped(from, from + length, by));
+            let within = schedule.within(&LIMITS);
+            prop_assert_eq!(&within.within(&LIMITS), &within);
+            prop_assert_eq!(within.steps()[0], (0.0, 2));
+            for pair in within.steps().windows(2) {
+                let ((before_s, before), (at_s, after)) = (pair[0], pair[1]);
+                prop_assert!(at_s > before_s && after != before && (1..=5).contains(&after));
+                let lead_s = if after > before { 10.0 } else { 1.0 };
+                prop_assert!(at_s >= lead_s);
+            }
+        }
+
+        /// The twin looks at every half second.
+        #[test]
+        fn bumps_and_splices_by_definition(from in 0_u32..40, length in 1_u32..40, by in -1_i64..2, cut in 0_u32..80) {
+            let half = |n: u32| f64::from(n) * 0.5;
+            let plain = ReplicaSchedule::constant(3).bumped(5.0, 12.0, 2);
+            let bumped = plain.bumped(half(from), half(from + length), by);
+            let spliced = plain.spliced(half(cut), &bumped);
+            for at in 0..100 {
+                let change = if (from..from + length).contains(&at) { by } else { 0 };
+                prop_assert_eq!(i64::from(bumped.at(half(at))), i64::from(plain.at(half(at))) + change);
+                prop_assert_eq!(spliced.at(half(at)), if at < cut { plain.at(half(at)) } else { bumped.at(half(at)) });
+            }
+        }
+    }
+}
