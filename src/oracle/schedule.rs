@@ -65,19 +65,24 @@ impl ReplicaSchedule {
     /// The nearest schedule within the limits.
     pub fn within(&self, limits: &ScheduleLimits) -> Self {
         let mut steps = vec![(0.0, limits.initial_replicas)];
-        let mut replicas = limits.initial_replicas;
         let on_grid = |at_s: f64| (at_s / limits.step_s).round() * limits.step_s;
         for &(at_s, wanted) in &self.steps {
             let wanted = wanted.clamp(limits.min_replicas.max(1), limits.max_replicas);
-            let lead_s = if wanted > replicas { limits.scale_up_delay_s } else { limits.scale_down_delay_s };
-            // The decision lies on the grid.
-            let at_s = on_grid(at_s - lead_s).max(0.0) + lead_s;
-            // A step that cannot come in time takes those behind it along.
-            while steps.last().is_some_and(|last| last.0 >= at_s) && steps.len() > 1 {
+            loop {
+                let (last_s, replicas) = steps[steps.len() - 1];
+                if wanted == replicas {
+                    break;
+                }
+                let lead_s = if wanted > replicas { limits.scale_up_delay_s } else { limits.scale_down_delay_s };
+                // The decision lies on the grid; none changes how a run starts.
+                let in_time_s = (on_grid(at_s - lead_s).max(0.0) + lead_s).max(limits.step_s);
+                if in_time_s > last_s {
+                    steps.push((in_time_s, wanted));
+                    break;
+                }
+                // A step that cannot come in time for this one does not come.
                 steps.pop();
             }
-            steps.push((at_s, wanted));
-            replicas = wanted;
         }
         Self { steps }.tidy()
     }
