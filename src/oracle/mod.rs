@@ -224,3 +224,115 @@ fn bump(schedule: &ReplicaSchedule, duration_s: f64, step_s: f64, random: &mut X
     };
     schedule.bumped(from_s.max(0.0), to_s, if random.random_bool(0.5) { 1 } else { -1 })
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::hardware::{ExecutionTime, catalog};
+    use crate::simulation::{ClusterSettings, simulate_in_detail};
+    use crate::workload::Workload;
+
+    fn on(cluster: serde_json::Value, workload: &Workload, test: impl Fn(&RunInputs)) {
+        let cluster: ClusterSettings = serde_json::from_value(cluster).unwrap();
+        let autoscaler = serde_json::from_value(json!({"inferline": {}})).unwrap();
+        let model = catalog::model(&cluster.model).unwrap();
+        let times = ExecutionTime::load(&cluster.execution_time, model, &cluster.node, 4, 1, &[]).unwrap();
+        test(&RunInputs::new(workload, &cluster, &autoscaler, &times).unwrap());
+    }
+
+    fn tiny() -> Workload {
+        let mut workload = Workload::default();
+        // 4/s for 15 s, 22/s for 10 s, 8/s for 15 s.
+        for i in 0..60 {
+            workload.push(f64::from(i) * 0.25, 256, 1);
+        }
+        for i in 0..220 {
+            workload.push(15.0 + f64::from(i) / 22.0, 256, 1);
+        }
+        for i in 0..120 {
+            workload.push(25.0 + f64::from(i) / 8.0, 256, 1);
+        }
+        workload
+    }
+
+    const P90: Objective = Objective { latency: &|metrics| metrics.e2e_s.map(|e2e| e2e.p90), reference: None };
+
+    /// With three replicas at most and a change every 10 s, all 27 schedules can be tried.
+    #[test]
+    fn finds_the_front_of_a_tiny_instance() {
+        let cluster = json!({"max_replicas": 3, "scale_up_delay_s": 10, "replica_scheduler": {"vllm": {"batch_size_cap": 16}}});
+        on(cluster, &tiny(), |inputs| {
+            let settings = OracleSettings { budget: 400, step_s: 10.0, ..OracleSettings::default() };
+            let limits = limits(inputs, &settings);
+            let mut workspace = Workspace::default();
+            let found = search(inputs, &[], &settings, P90, |_| ());
+            let found: Vec<(f64, f64)> = found.points.iter().map(|p| (p.metrics.total_cost_usd, p.metrics.e2e_s.unwrap().p90)).collect();
+            assert!(found.is_sorted_by(|a, b| a.0 < b.0 && a.1 > b.1), "{found:?}");
+            let mut all = Vec::new();
+            for plan in 0..27_u32 {
+                let slots = [plan % 3, plan / 3 % 3, plan / 9].map(|n| n + 1);
+                let mut schedule = ReplicaSchedule::constant(1);
+                for (slot, &replicas) in slots.iter().enumerate() {
+                    schedule = schedule.spliced(10.0 * (slot + 1) as f64, &ReplicaSchedule::constant(replicas));
+                }
+                let metrics = evaluate(inputs, &limits, &schedule.within(&limits), &mut workspace).unwrap();
+                all.push((metrics.total_cost_usd, metrics.e2e_s.unwrap().p90));
+            }
+            for point in &all {
+                assert!(found.iter().any(|f| f.0 <= point.0 && f.1 <= point.1), "{point:?} is better than {found:?}");
+            }
+            assert!(all.iter().all(|a| a.0 >= FluidBound::new(inputs).cost_for_latency_usd(a.1, 0.9)));
+        });
+    }
+
+    /// A run of a policy and the replay of what it did are the same run, so a search that starts there is never worse.
+    #[test]
+    fn replays_what_a_policy_did() {
+        on(json!({"replica_scheduler": {"vllm": {"batch_size_cap": 16}}}), &tiny(), |inputs| {
+            let mut workspace = Workspace::default();
+            let (online, detail) = simulate_in_detail(inputs, &mut workspace).unwrap();
+            assert!(online.scale_ups > 0);
+            let settings = OracleSettings { budget: 120, ..OracleSettings::default() };
+            let limits = limits(inputs, &settings);
+            let realised = ReplicaSchedule::realised(&detail.replicas);
+            assert_eq!(realised.within(&limits), realised);
+            assert_eq!(evaluate(inputs, &limits, &realised, &mut workspace).unwrap(), online);
+            let found = search(inputs, &[realised], &settings, P90, |_| ());
+            let p90 = online.e2e_s.unwrap().p90;
+            assert!(found.points.iter().any(|p| p.metrics.total_cost_usd <= online.total_cost_usd && p.metrics.e2e_s.unwrap().p90 <= p90));
+        });
+    }
+
+    /// However the caller runs a batch of schedules, the same seed finds the same.
+    #[test]
+    fn depends_on_nothing_but_its_inputs() {
+        on(json!({"max_replicas": 4, "replica_scheduler": {"vllm": {"batch_size_cap": 16}}}), &tiny(), |inputs| {
+            let settings = OracleSettings { budget: 100, ..OracleSettings::default() };
+            let limits = limits(inputs, &settings);
+            let points = |result: OracleResult| -> Vec<(ReplicaSchedule, RunMetrics)> {
+                result.points.into_iter().map(|p| (p.schedule, p.metrics)).collect()
+            };
+            let backwards = |schedules: &[ReplicaSchedule]| {
+                let mut results: Vec<_> = schedules.iter().rev().map(|s| evaluate(inputs, &limits, s, &mut Workspace::default())).collect();
+                results.reverse();
+                results
+            };
+            let one = points(search(inputs, &[], &settings, P90, |_| ()));
+            assert_eq!(one, points(search_with(inputs, &[], &settings, P90, |_| (), backwards)));
+            let other = OracleSettings { search_seed: 2, ..settings };
+            assert_ne!(one, points(search(inputs, &[], &other, P90, |_| ())));
+        });
+    }
+
+    #[test]
+    fn the_bound_rises_as_latency_falls() {
+        on(json!({}), &tiny(), |inputs| {
+            let bound = FluidBound::new(inputs);
+            let costs: Vec<f64> = [10.0, 1.0, 0.5, 0.3, 0.15, 0.05].iter().map(|&l| bound.cost_for_latency_usd(l, 0.9)).collect();
+            assert!(costs.is_sorted(), "{costs:?}");
+            assert!(bound.cost_usd() <= costs[0] && costs[5].is_infinite());
+        });
+    }
+}

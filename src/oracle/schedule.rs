@@ -65,19 +65,24 @@ impl ReplicaSchedule {
     /// The nearest schedule within the limits.
     pub fn within(&self, limits: &ScheduleLimits) -> Self {
         let mut steps = vec![(0.0, limits.initial_replicas)];
-        let mut replicas = limits.initial_replicas;
         let on_grid = |at_s: f64| (at_s / limits.step_s).round() * limits.step_s;
         for &(at_s, wanted) in &self.steps {
             let wanted = wanted.clamp(limits.min_replicas.max(1), limits.max_replicas);
-            let lead_s = if wanted > replicas { limits.scale_up_delay_s } else { limits.scale_down_delay_s };
-            // The decision lies on the grid.
-            let at_s = on_grid(at_s - lead_s).max(0.0) + lead_s;
-            // A step that cannot come in time takes those behind it along.
-            while steps.last().is_some_and(|last| last.0 >= at_s) && steps.len() > 1 {
+            loop {
+                let (last_s, replicas) = steps[steps.len() - 1];
+                if wanted == replicas {
+                    break;
+                }
+                let lead_s = if wanted > replicas { limits.scale_up_delay_s } else { limits.scale_down_delay_s };
+                // The decision lies on the grid; none changes how a run starts.
+                let in_time_s = (on_grid(at_s - lead_s).max(0.0) + lead_s).max(limits.step_s);
+                if in_time_s > last_s {
+                    steps.push((in_time_s, wanted));
+                    break;
+                }
+                // A step that cannot come in time for this one does not come.
                 steps.pop();
             }
-            steps.push((at_s, wanted));
-            replicas = wanted;
         }
         Self { steps }.tidy()
     }
@@ -132,5 +137,52 @@ impl Autoscaler for Replay {
         let (count, change) = alike.fold((0, 0), |(count, sum), order| (count + 1, sum + order.1));
         self.next += count;
         if change > 0 { Decision::Up(change as u32) } else { Decision::Down(change.unsigned_abs() as u32) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LIMITS: ScheduleLimits = ScheduleLimits {
+        initial_replicas: 2,
+        min_replicas: 1,
+        max_replicas: 5,
+        scale_up_delay_s: 10.0,
+        scale_down_delay_s: 1.0,
+        step_s: 0.5,
+    };
+
+    proptest! {
+        /// Whatever was changed, the limits hold, and what is within them stays as it is.
+        #[test]
+        fn within_limits(bumps in prop::collection::vec((0.0_f64..100.0, 0.0_f64..60.0, -3_i64..4), 0..12)) {
+            let schedule = bumps.iter().fold(ReplicaSchedule::constant(3), |s, &(from, length, by)| s.bumped(from, from + length, by));
+            let within = schedule.within(&LIMITS);
+            prop_assert_eq!(&within.within(&LIMITS), &within);
+            prop_assert_eq!(within.steps()[0], (0.0, 2));
+            for pair in within.steps().windows(2) {
+                let ((before_s, before), (at_s, after)) = (pair[0], pair[1]);
+                prop_assert!(at_s > before_s && after != before && (1..=5).contains(&after));
+                let lead_s = if after > before { 10.0 } else { 1.0 };
+                prop_assert!(at_s >= lead_s);
+            }
+        }
+
+        /// The twin looks at every half second.
+        #[test]
+        fn bumps_and_splices_by_definition(from in 0_u32..40, length in 1_u32..40, by in -1_i64..2, cut in 0_u32..80) {
+            let half = |n: u32| f64::from(n) * 0.5;
+            let plain = ReplicaSchedule::constant(3).bumped(5.0, 12.0, 2);
+            let bumped = plain.bumped(half(from), half(from + length), by);
+            let spliced = plain.spliced(half(cut), &bumped);
+            for at in 0..100 {
+                let change = if (from..from + length).contains(&at) { by } else { 0 };
+                prop_assert_eq!(i64::from(bumped.at(half(at))), i64::from(plain.at(half(at))) + change);
+                prop_assert_eq!(spliced.at(half(at)), if at < cut { plain.at(half(at)) } else { bumped.at(half(at)) });
+            }
+        }
     }
 }

@@ -40,6 +40,7 @@ impl SteadyState {
 fn steady_mean(curve: &ThroughputCurve, replicas: f64, rate_per_s: f64, variability: f64) -> f64 {
     let overload_per_s = rate_per_s - replicas * curve.saturation_per_s();
     if overload_per_s >= 0.0 {
+        // There is no steady state: more than any steady one, and the more the less they keep up (what gathers in ten minutes).
         return 4.0 * rate_per_s / curve.saturation_per_s() * curve.most_held() + overload_per_s * 600.0;
     }
     let drift = |held: f64| rate_per_s - replicas * curve.rate_per_s(held);
@@ -54,9 +55,9 @@ fn steady_mean(curve: &ThroughputCurve, replicas: f64, rate_per_s: f64, variabil
     }
     let highest = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let (mut mass, mut moment) = (0.0, 0.0);
-    for i in 0..=POINTS {
+    for (i, log) in logs.iter().enumerate() {
         let width = at((i + 1).min(POINTS)) - at(i.saturating_sub(1));
-        let weight = (logs[i] - highest).exp() * width;
+        let weight = (log - highest).exp() * width;
         mass += weight;
         moment += weight * at(i);
     }

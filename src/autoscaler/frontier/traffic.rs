@@ -9,6 +9,8 @@ use std::collections::{BTreeMap, VecDeque};
 const AGREEMENT: f64 = 3.0;
 /// Windows grow up to this number of ticks.
 const MOST_TICKS: usize = 512;
+/// Ticks from which the burstiness is estimated.
+const DISPERSION_TICKS: usize = 64;
 
 /// A rate with its standard deviation.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -32,10 +34,10 @@ impl ArrivalCounts {
         self.total += arrivals as u64;
     }
 
-    /// Ends a tick.
-    pub fn tick(&mut self, now_s: f64) {
+    /// Ends a tick. At least `span_s` is remembered.
+    pub fn tick(&mut self, now_s: f64, span_s: f64) {
         self.totals.push_back((now_s, self.total));
-        if self.totals.len() > MOST_TICKS + 1 {
+        while self.totals.len() > MOST_TICKS + 1 && self.totals[1].0 <= now_s - span_s {
             self.totals.pop_front();
         }
     }
@@ -44,6 +46,7 @@ impl ArrivalCounts {
     pub fn estimate(&self) -> Option<RateEstimate> {
         let last = self.totals.len().checked_sub(1).filter(|&last| last > 0)?;
         let (now_s, total) = self.totals[last];
+        let longest = last.min(MOST_TICKS);
         let dispersion = self.dispersion(last);
         let window = |ticks: usize| {
             let (from_s, before) = self.totals[last - ticks];
@@ -52,14 +55,14 @@ impl ArrivalCounts {
             RateEstimate { per_s: count / window_s, deviation_per_s: (dispersion * (count + 0.5)).sqrt() / window_s, dispersion, window_s }
         };
         let ladder: Vec<RateEstimate> =
-            std::iter::successors(Some(1), |&ticks| (ticks < last).then(|| (2 * ticks).min(last))).map(window).collect();
+            std::iter::successors(Some(1), |&ticks| (ticks < longest).then(|| (2 * ticks).min(longest))).map(window).collect();
         let agrees = |long: &RateEstimate, short: &RateEstimate| {
             let expected = long.per_s * short.window_s;
             (short.per_s * short.window_s - expected).abs()
                 <= AGREEMENT * (dispersion * (expected + 0.5) * (1.0 - short.window_s / long.window_s)).sqrt()
         };
-        let longest = (0..ladder.len()).rev().find(|&i| ladder[..i].iter().all(|short| agrees(&ladder[i], short)));
-        longest.map(|i| ladder[i])
+        let agreeing = (0..ladder.len()).rev().find(|&i| ladder[..i].iter().all(|short| agrees(&ladder[i], short)));
+        agreeing.map(|i| ladder[i])
     }
 
     /// Mean rate over the last `span_s`, and when that span began; `None` with less history.
@@ -74,7 +77,7 @@ impl ArrivalCounts {
     /// with the weight of ten ticks.
     fn dispersion(&self, last: usize) -> f64 {
         let counts = |i: usize| (self.totals[i + 1].1 - self.totals[i].1) as f64;
-        let recent = last.saturating_sub(64)..last;
+        let recent = last.saturating_sub(DISPERSION_TICKS)..last;
         let mean = recent.clone().map(counts).sum::<f64>() / recent.len() as f64;
         let squares: f64 = recent.clone().skip(1).map(|i| (counts(i) - counts(i - 1)).powi(2) / 2.0).sum();
         let pairs = (recent.len() - 1) as f64;
@@ -120,5 +123,76 @@ impl Aftermath {
     pub fn excess_per_s(&self, estimate_per_s: f64, capacity_per_s: f64) -> f64 {
         let Some(seen) = self.seen.get(&Self::size(estimate_per_s)) else { return 0.0 };
         seen.iter().map(|rate| (rate - capacity_per_s).max(0.0)).sum::<f64>() / seen.len() as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{RngExt, SeedableRng};
+    use rand_xoshiro::Xoshiro256PlusPlus;
+
+    use super::*;
+
+    /// Arrivals in one second of a Poisson stream.
+    fn poisson(rate: f64, random: &mut Xoshiro256PlusPlus) -> usize {
+        let (mut count, mut at) = (0, 0.0);
+        loop {
+            at -= (1.0 - random.random::<f64>()).ln() / rate;
+            if at >= 1.0 {
+                return count;
+            }
+            count += 1;
+        }
+    }
+
+    #[test]
+    fn steady_traffic_is_averaged_and_jumps_are_followed() {
+        let mut random = Xoshiro256PlusPlus::seed_from_u64(3);
+        let mut counts = ArrivalCounts::default();
+        for second in 0..600 {
+            counts.observe(poisson(20.0, &mut random));
+            counts.tick(f64::from(second), 10.0);
+        }
+        let steady = counts.estimate().unwrap();
+        assert!((steady.per_s - 20.0).abs() < 3.0 * 20.0_f64.sqrt() / 512.0_f64.sqrt(), "{steady:?}");
+        assert!(steady.dispersion < 1.5, "{steady:?}");
+        for second in 600..603 {
+            counts.observe(poisson(50.0, &mut random));
+            counts.tick(f64::from(second), 10.0);
+        }
+        let jumped = counts.estimate().unwrap();
+        assert!(jumped.per_s > 40.0 && jumped.window_s <= 4.0, "{jumped:?}");
+        for second in 603..606 {
+            counts.tick(f64::from(second), 10.0);
+        }
+        assert!(counts.estimate().unwrap().per_s < 1.0, "silence is followed too");
+    }
+
+    #[test]
+    fn bunches_are_noticed() {
+        let mut counts = ArrivalCounts::default();
+        for second in 0..200 {
+            counts.observe(if second % 4 == 0 { 40 } else { 0 });
+            counts.tick(f64::from(second), 10.0);
+        }
+        assert!(counts.estimate().unwrap().dispersion > 5.0);
+    }
+
+    /// After every spell of 10/s of which one in ten is followed by 60/s, that is expected at 10/s and nowhere else.
+    #[test]
+    fn what_followed_is_remembered_by_size() {
+        let (mut counts, mut aftermath) = (ArrivalCounts::default(), Aftermath::default());
+        for second in 0..1000 {
+            let surge = second % 50 >= 45;
+            counts.observe(if surge { 60 } else { 10 });
+            counts.tick(f64::from(second), 5.0);
+            aftermath.tick(f64::from(second), if surge { 60.0 } else { 10.0 }, &counts, 5.0);
+        }
+        // Of 45 quiet ticks, four see a part of the surge within 5 s and one all of it: 50 * (1 + 2 + 3 + 4 + 5) / 5 above 10/s. What is
+        // remembered is no whole number of periods.
+        let excess = aftermath.excess_per_s(10.0, 10.0);
+        assert!((excess - 150.0 / 45.0).abs() < 0.3, "{excess}");
+        assert_eq!(aftermath.excess_per_s(10.0, 60.0), 0.0);
+        assert_eq!(aftermath.excess_per_s(200.0, 0.0), 0.0);
     }
 }
