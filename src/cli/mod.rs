@@ -7,6 +7,7 @@ mod schema;
 mod simulate;
 mod sweep;
 mod tables;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -26,6 +27,7 @@ enum Command {
     Sweep(sweep::Args),
     Simulate(simulate::Args),
     Report(report::Args),
+    Trace(trace::Args),
     Hardware(hardware::Args),
     Schema(schema::Args),
 }
@@ -52,6 +54,7 @@ impl Cli {
             Command::Sweep(args) => args.run(),
             Command::Simulate(args) => args.run(),
             Command::Report(args) => args.run(),
+            Command::Trace(args) => args.run(),
             Command::Hardware(args) => args.run(),
             Command::Schema(args) => args.run(),
         }

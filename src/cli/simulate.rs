@@ -6,8 +6,8 @@ use anyhow::{Result, anyhow, bail};
 use scalefront::simulation::Workspace;
 use scalefront::sweep::grid::Grid;
 use scalefront::sweep::plan::Plan;
-use scalefront::sweep::run;
-use scalefront::sweep::store::{ResultsDir, write_json};
+use scalefront::sweep::store::{ResultsDir, write_atomically, write_json};
+use scalefront::sweep::{chrome_trace, run, series};
 
 use super::common::{CommonArgs, catch_interrupts, is_interrupted};
 use super::tables::Format;
@@ -22,6 +22,14 @@ pub struct Args {
     /// Format of requests, batches and replicas
     #[arg(long, value_enum, default_value_t = Format::Csv)]
     format: Format,
+
+    /// Also write the run as a timeline for Perfetto: chrome_trace.json
+    #[arg(long)]
+    chrome_trace: bool,
+
+    /// Also write replicas, queue, arrival rate and the latency distribution as curves: series.csv or .parquet
+    #[arg(long)]
+    time_series: bool,
 
     #[command(flatten)]
     common: CommonArgs,
@@ -50,6 +58,12 @@ impl Args {
             return Ok(Exit::Interrupted);
         }
         tables::store_detail(dir.path(), &detail, self.format)?;
+        if self.time_series {
+            tables::store_series(dir.path(), &series::of_detail(&detail), self.format)?;
+        }
+        if self.chrome_trace {
+            write_atomically(&dir.file("chrome_trace.json"), |out| Ok(chrome_trace::write(&detail, out)?))?;
+        }
         let summary = run::row(&plan, &cell, Ok(metrics)).to_json();
         write_json(&dir.file("summary.json"), &summary)?;
         if !self.common.quiet {

@@ -19,7 +19,7 @@ use crate::analysis::outputs::{fronts_frame, hypervolume_columns};
 use crate::analysis::table::{write_csv, write_parquet};
 use crate::analysis::{TableFormat, write_table};
 use crate::sweep::store::write_atomically;
-pub use plots::draw_check;
+pub use plots::{draw_check, draw_workload};
 use study::Study;
 pub use terminal::ReportSummary;
 

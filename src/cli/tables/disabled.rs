@@ -6,7 +6,8 @@ use anyhow::{Result, bail};
 use scalefront::hardware::check::Compared;
 use scalefront::simulation::Detail;
 use scalefront::sweep::objectives::Objectives;
-use scalefront::sweep::row::{RunRow, RunSeries};
+use scalefront::sweep::row::{RunRow, RunSeries, Series};
+use scalefront::workload::Workload;
 
 use super::Format;
 
@@ -28,6 +29,15 @@ pub fn store_detail(_dir: &Path, _detail: &Detail, _format: Format) -> Result<()
 
 pub fn build_report(_dir: &Path) -> Result<String> {
     check_available().map(|()| String::new())
+}
+
+/// No picture.
+pub fn draw_workload(_workload: &Workload, _name: &str, _dir: &Path) -> Result<Option<PathBuf>> {
+    Ok(None)
+}
+
+pub fn store_series(_dir: &Path, _series: &[Series], _format: Format) -> Result<()> {
+    check_available()
 }
 
 /// No picture.

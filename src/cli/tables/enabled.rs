@@ -8,7 +8,8 @@ use scalefront::hardware::check::Compared;
 use scalefront::report;
 use scalefront::simulation::Detail;
 use scalefront::sweep::objectives::Objectives;
-use scalefront::sweep::row::{RunRow, RunSeries};
+use scalefront::sweep::row::{RunRow, RunSeries, Series};
+use scalefront::workload::Workload;
 
 use super::Format;
 
@@ -29,10 +30,7 @@ pub fn store_runs(dir: &Path, rows: &[RunRow], series: &[RunSeries]) -> Result<(
 
 /// Stores `requests`, `batches` and `replicas` of one run.
 pub fn store_detail(dir: &Path, detail: &Detail, format: Format) -> Result<()> {
-    let format = match format {
-        Format::Csv => TableFormat::Csv,
-        Format::Parquet => TableFormat::Parquet,
-    };
+    let format = TableFormat::from(format);
     let Detail { requests, batches, replicas, .. } = detail;
     let write = |name: &str, columns: Vec<(&str, Column)>| {
         analysis::write_table(columns, &dir.join(format!("{name}.{}", format.extension())), format)
@@ -66,6 +64,33 @@ pub fn store_detail(dir: &Path, detail: &Detail, format: Format) -> Result<()> {
         ("cost_per_hour_usd", Column::Float(replicas.iter().map(|r| r.cost_per_hour_usd).collect())),
     ];
     write("replicas", columns)
+}
+
+/// Stores a run's curves as `series`, a row a point.
+pub fn store_series(dir: &Path, series: &[Series], format: Format) -> Result<()> {
+    let format = TableFormat::from(format);
+    let points = || series.iter().flat_map(|series| series.points.iter().map(|&point| (series.name, point)));
+    let columns = vec![
+        ("series", Column::Text(points().map(|(name, _)| name.into()).collect())),
+        ("x", Column::Float(points().map(|(_, (x, _))| x).collect())),
+        ("y", Column::Float(points().map(|(_, (_, y))| y).collect())),
+    ];
+    analysis::write_table(columns, &dir.join(format!("series.{}", format.extension())), format)
+}
+
+impl From<Format> for TableFormat {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Csv => Self::Csv,
+            Format::Parquet => Self::Parquet,
+        }
+    }
+}
+
+/// Draws a workload; where the picture is.
+pub fn draw_workload(workload: &Workload, name: &str, dir: &Path) -> Result<Option<PathBuf>> {
+    report::draw_workload(workload, name, dir, "trace")?;
+    Ok(Some(dir.join("trace.svg")))
 }
 
 /// Rebuilds everything derived in a results directory; what to tell on the terminal.

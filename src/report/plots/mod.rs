@@ -5,6 +5,7 @@ mod check;
 mod curves;
 mod figure;
 mod front;
+mod trace;
 
 use std::io::Write;
 use std::path::Path;
@@ -16,6 +17,7 @@ use super::names::slug;
 use super::study::Study;
 use crate::hardware::check::Compared;
 use crate::sweep::store::write_atomically;
+use crate::workload::Workload;
 
 /// Size of most figures in points; text in it stays legible at half of that.
 const SIZE: (i32, i32) = (800, 480);
@@ -50,9 +52,7 @@ pub fn draw_all(study: &Study, directory: &Path) -> Result<Plots> {
         };
         let Some(svg) = svg else { return Ok(None) };
         let stem = format!("{kind}_{}", slugs[workload]);
-        let png = figure::to_png(&svg)?;
-        write_atomically(&directory.join(format!("{stem}.svg")), |out| Ok(out.write_all(svg.as_bytes())?))?;
-        write_atomically(&directory.join(format!("{stem}.png")), |out| Ok(out.write_all(&png)?))?;
+        write_figure(&svg, directory, &stem)?;
         Ok(Some(stem))
     };
     let stems = jobs.par_iter().map(draw).collect::<Result<Vec<_>>>()?;
@@ -64,9 +64,17 @@ pub fn draw_all(study: &Study, directory: &Path) -> Result<Plots> {
 
 /// Draws predicted against measured times into `<stem>.svg` and `<stem>.png` of a directory.
 pub fn draw_check(rows: &[Compared], directory: &Path, stem: &str) -> Result<()> {
+    write_figure(&check::plot(rows)?, directory, stem)
+}
+
+/// Draws a workload into `<stem>.svg` and `<stem>.png` of a directory.
+pub fn draw_workload(workload: &Workload, name: &str, directory: &Path, stem: &str) -> Result<()> {
+    write_figure(&trace::plot(workload, name)?, directory, stem)
+}
+
+fn write_figure(svg: &str, directory: &Path, stem: &str) -> Result<()> {
     std::fs::create_dir_all(directory).with_context(|| format!("{}: cannot create", directory.display()))?;
-    let svg = check::plot(rows)?;
-    let png = figure::to_png(&svg)?;
+    let png = figure::to_png(svg)?;
     write_atomically(&directory.join(format!("{stem}.svg")), |out| Ok(out.write_all(svg.as_bytes())?))?;
     write_atomically(&directory.join(format!("{stem}.png")), |out| Ok(out.write_all(&png)?))
 }
