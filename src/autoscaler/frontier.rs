@@ -308,7 +308,7 @@ mod tests {
 
     use super::*;
     use crate::autoscaler::AutoscalerSettings;
-    use crate::hardware::catalog;
+    use crate::hardware::{Deployment, Files};
     use crate::simulation::{ClusterSettings, RunInputs, RunMetrics, Workspace, simulate};
     use crate::workload::Workload;
 
@@ -326,13 +326,15 @@ mod tests {
         let cluster: ClusterSettings = serde_json::from_value(cluster).unwrap();
         let autoscaler: AutoscalerSettings = serde_json::from_value(autoscaler).unwrap();
         let times = execution_time(&cluster);
-        let inputs = RunInputs::new(workload, &cluster, &autoscaler, &times).unwrap();
+        let inputs = RunInputs::new(workload, &cluster, &autoscaler, &times, 1).unwrap();
         simulate(&inputs, &mut Workspace::default()).unwrap()
     }
 
     fn execution_time(cluster: &ClusterSettings) -> ExecutionTime {
-        let model = catalog::model(&cluster.model).unwrap();
-        ExecutionTime::load(&cluster.execution_time, model, &cluster.node, cluster.tensor_parallel, cluster.pipeline_parallel, &[]).unwrap()
+        let files = Files::default();
+        let deployment =
+            Deployment::resolve(&cluster.model, &cluster.node, cluster.tensor_parallel, cluster.pipeline_parallel, &files).unwrap();
+        ExecutionTime::load(&cluster.execution_time, &deployment, &files).unwrap()
     }
 
     fn curve(prompt: f64, output: f64, cap: u32) -> ThroughputCurve {

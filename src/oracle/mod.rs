@@ -230,16 +230,17 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::hardware::{ExecutionTime, catalog};
+    use crate::hardware::{Deployment, ExecutionTime, Files};
     use crate::simulation::{ClusterSettings, simulate_in_detail};
     use crate::workload::Workload;
 
     fn on(cluster: serde_json::Value, workload: &Workload, test: impl Fn(&RunInputs)) {
         let cluster: ClusterSettings = serde_json::from_value(cluster).unwrap();
         let autoscaler = serde_json::from_value(json!({"inferline": {}})).unwrap();
-        let model = catalog::model(&cluster.model).unwrap();
-        let times = ExecutionTime::load(&cluster.execution_time, model, &cluster.node, 4, 1, &[]).unwrap();
-        test(&RunInputs::new(workload, &cluster, &autoscaler, &times).unwrap());
+        let files = Files::default();
+        let deployment = Deployment::resolve(&cluster.model, &cluster.node, 4, 1, &files).unwrap();
+        let times = ExecutionTime::load(&cluster.execution_time, &deployment, &files).unwrap();
+        test(&RunInputs::new(workload, &cluster, &autoscaler, &times, 1).unwrap());
     }
 
     fn tiny() -> Workload {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::names::{counted, grouped, label, label_within, markdown as escape, quantity, significant};
+use super::names::{counted, grouped, label, markdown as escape, quantity, significant};
 use super::plots::Plots;
 use super::study::Study;
 use super::terminal::plus_minus;
@@ -20,14 +20,12 @@ pub fn summary(study: &Study, plots: &Plots) -> String {
 
 fn write_summary(study: &Study, plots: &Plots, out: &mut String) -> std::fmt::Result {
     let (manifest, analysis) = (&study.manifest, &study.analysis);
-    let (latency, cost) = study.objectives();
     let failed = analysis.runs.iter().filter(|run| !run.ok).count();
     writeln!(out, "# {}\n", escape(&manifest.name))?;
     writeln!(
         out,
-        "Which policy, at which setting, buys the lowest {} for the lowest {}? {}, {} failed, {}.\n",
-        escape(&label_within(latency)),
-        escape(&label_within(cost)),
+        "{} {}, {} failed, {}.\n",
+        escape(&study.question()),
         counted(analysis.runs.len(), "run"),
         failed,
         counted(study.seeds().len(), "seed"),

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use polars::prelude::DataFrame;
 
-use super::names::short_setting;
+use super::names::{label_within, short_setting};
 use crate::analysis::effects::{Effect, effects};
 use crate::analysis::scores::{Analysis, Front, Highlights, Score, analyse};
 use crate::analysis::series::{Points, SeriesTable, read_series};
@@ -85,6 +85,14 @@ impl Study {
     }
 
     /// Column names of latency and cost.
+    /// What the sweep asks: in its author's words, or in general.
+    pub fn question(&self) -> String {
+        let (latency, cost) = self.objectives();
+        let general =
+            || format!("Which policy, at which setting, buys the lowest {} for the lowest {}?", label_within(latency), label_within(cost));
+        self.manifest.question.clone().unwrap_or_else(general)
+    }
+
     pub fn objectives(&self) -> (&str, &str) {
         (&self.manifest.objectives.latency, &self.manifest.objectives.cost)
     }

@@ -41,7 +41,7 @@ const SERIES: [(&str, Rate); 4] = [
             6.0
         }
     }),
-    ("flapping", |t| if (t / 45.0) as u32 % 2 == 0 { 6.0 } else { 18.0 }),
+    ("flapping", |t| if ((t / 45.0) as u32).is_multiple_of(2) { 6.0 } else { 18.0 }),
 ];
 
 /// Policies that are not of the zoo, and therefore without golden decisions here.

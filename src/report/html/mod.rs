@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use minijinja::Environment;
 use serde_json::{Value, json};
 
-use super::names::{counted, grouped, label, label_within, quantity, short_setting, significant};
+use super::names::{counted, grouped, label, quantity, short_setting, significant};
 use super::palette::look;
 use super::study::Study;
 use super::terminal::plus_minus;
@@ -59,7 +59,7 @@ pub fn page(study: &Study) -> Result<String> {
         "uplot_script": UPLOT_SCRIPT,
         "data": embeddable(&data.json),
         "name": manifest.name,
-        "question": format!("Which policy, at which setting, buys the lowest {} for the lowest {}?", label_within(latency), label_within(cost)),
+        "question": study.question(),
         "runs": counted(study.analysis.runs.len(), "run"),
         "failed": failures.len(),
         "seeds": counted(study.seeds().len(), "seed"),
