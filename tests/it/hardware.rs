@@ -9,7 +9,7 @@ use super::shared;
 
 const DEVICES: [&str; 5] = ["a100_sxm", "h100_sxm", "h200_sxm", "b200_sxm", "l40s"];
 
-fn mape<'a>(rows: &'a [Compared], wanted: impl Fn(&Measured) -> bool) -> f64 {
+fn mape(rows: &[Compared], wanted: impl Fn(&Measured) -> bool) -> f64 {
     let errors = check::errors(rows.iter().filter(|row| wanted(&row.measured))).expect("rows to compare with");
     println!(
         "{} rows: MAPE {:.3} %, P95 {:.1} %, worst {:+.1} % ({})",
