@@ -47,6 +47,7 @@ impl TrafficEnvelope {
     }
 
     /// Counts the tokens of a request. Arrivals come in order of time.
+    #[inline]
     pub fn observe(&mut self, at_s: f64, tokens: u64) {
         let sequence = self.left + self.arrivals.len() as u64;
         let total = self.total() + tokens;
@@ -89,6 +90,7 @@ impl TrafficEnvelope {
         whole.max(cut) as f64 / self.window_s
     }
 
+    #[inline]
     fn at(&self, sequence: u64) -> (f64, u64) {
         self.arrivals[(sequence - self.left) as usize]
     }

@@ -1,14 +1,52 @@
 //! When to add and drain replicas: one file a policy, one line here.
 
+mod aibrix_apa;
+mod aibrix_kpa;
+pub mod behavior;
+mod cadence;
+mod chiron;
+mod dynamo_load;
+mod dynamo_throughput;
 mod envelope;
+mod holt_winters;
+mod hpa;
 mod inferline;
+mod inferline_paper;
+mod keda;
+mod knative_kpa;
+mod peaks;
+mod proportional;
+mod ray_serve;
+mod replica_model;
+mod sageserve;
+mod schedule;
 mod service_level;
+pub mod signals;
+mod stable_panic;
 mod static_replicas;
+mod window;
+mod wva_v1;
+mod wva_v2;
 
+pub use aibrix_apa::{AibrixApaSettings, AibrixCooldown};
+pub use aibrix_kpa::AibrixKpaSettings;
+pub use chiron::ChironSettings;
+pub use dynamo_load::{DynamoLoadSettings, DynamoTarget};
+pub use dynamo_throughput::{DynamoThroughputSettings, LoadPredictor};
 pub use envelope::TrafficEnvelope;
+pub use holt_winters::HoltWintersSettings;
+pub use hpa::HpaSettings;
 pub use inferline::InferlineSettings;
+pub use inferline_paper::InferlinePaperSettings;
+pub use keda::KedaSettings;
+pub use knative_kpa::{KnativeKpaSettings, KpaMetric};
+pub use ray_serve::RayServeSettings;
+pub use sageserve::SageserveSettings;
+pub use schedule::{ScheduleSettings, ScheduleStep};
 pub use service_level::ServiceLevelSettings;
 pub use static_replicas::StaticSettings;
+pub use wva_v1::WvaV1Settings;
+pub use wva_v2::WvaV2Settings;
 
 use crate::choice;
 use crate::hardware::ExecutionTime;
@@ -20,7 +58,22 @@ choice! {
     pub enum AutoscalerSettings: PolicySettings {
         "static" => Static(StaticSettings),
         "inferline" => Inferline(InferlineSettings),
+        "inferline_paper" => InferlinePaper(InferlinePaperSettings),
         "service_level" => ServiceLevel(ServiceLevelSettings),
+        "schedule" => Schedule(ScheduleSettings),
+        "hpa" => Hpa(HpaSettings),
+        "keda" => Keda(KedaSettings),
+        "knative_kpa" => KnativeKpa(KnativeKpaSettings),
+        "ray_serve" => RayServe(RayServeSettings),
+        "aibrix_apa" => AibrixApa(AibrixApaSettings),
+        "aibrix_kpa" => AibrixKpa(AibrixKpaSettings),
+        "wva_v1" => WvaV1(WvaV1Settings),
+        "wva_v2" => WvaV2(WvaV2Settings),
+        "dynamo_throughput" => DynamoThroughput(DynamoThroughputSettings),
+        "dynamo_load" => DynamoLoad(DynamoLoadSettings),
+        "sageserve" => Sageserve(SageserveSettings),
+        "chiron" => Chiron(ChironSettings),
+        "holt_winters" => HoltWinters(HoltWintersSettings),
     }
 }
 
@@ -207,4 +260,40 @@ pub struct Observes {
     pub latencies: bool,
     /// Fill [`Snapshot::replicas`].
     pub replicas: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hardware::{Deployment, ExecutionTimeSettings, Files};
+
+    /// Llama 3 70B on four A100s with room for 16 requests at once: what unit tests of policies plan with.
+    pub(super) fn with_context<T>(run: impl FnOnce(&PolicyContext) -> T) -> T {
+        let files = Files::default();
+        let deployment = Deployment::resolve("meta-llama/Meta-Llama-3-70B", "a100_pairwise_nvlink", 4, 1, &files).unwrap();
+        let times = ExecutionTime::load(&ExecutionTimeSettings::default(), &deployment, &files).unwrap();
+        run(&PolicyContext {
+            execution_time: &times,
+            kv: KvBlocks::new(4000, 16, 0.01),
+            batch_size_cap: 16,
+            pipeline_parallel: 1,
+            tune_interval_s: 5.0,
+            scale_up_delay_s: 10.0,
+            scale_down_delay_s: 0.0,
+            min_replicas: 1,
+            max_replicas: 64,
+            seed: 0,
+        })
+    }
+
+    /// Every policy that has defaults passes its own checks with them.
+    #[test]
+    fn defaults_are_sound() {
+        for name in AutoscalerSettings::NAMES.iter().filter(|name| !["static", "schedule"].contains(name)) {
+            let settings: AutoscalerSettings = serde_json::from_str(&format!("\"{name}\"")).unwrap();
+            let mut faults = Faults::default();
+            settings.check(&mut faults);
+            assert_eq!(faults.found, [], "{name}");
+        }
+    }
 }

@@ -8,7 +8,7 @@ use anyhow::{Result, anyhow};
 use scalefront::sweep::grid::Grid;
 use scalefront::sweep::manifest::{Manifest, Timings};
 use scalefront::sweep::plan::Plan;
-use scalefront::sweep::row::{RunRow, RunSeries, Scalar};
+use scalefront::sweep::row::{RunRow, Scalar};
 use scalefront::sweep::run::{self, Interrupted};
 use scalefront::sweep::series;
 use scalefront::sweep::store::{MANIFEST, ResultsDir, write_json};
@@ -45,12 +45,22 @@ impl Args {
         tables::check_available()?;
 
         let started = Instant::now();
-        let Ok((rows, series)) = pool.install(|| self.run_all(&plan)) else {
+        let interrupted = |Interrupted| {
             eprintln!("interrupted: no runs were stored in {}", dir.path().display());
-            return Ok(Exit::Interrupted);
+            Ok(Exit::Interrupted)
         };
-        let series = series?;
+        let rows = match pool.install(|| self.watched("Running", plan.unique(), |bar| run::run_all(&plan, bar))) {
+            Ok(rows) => rows,
+            Err(error) => return interrupted(error),
+        };
         let timings = timings(&plan, self.common.threads(), started);
+
+        // Runs on a front are run once more to be looked at.
+        let on_fronts = self.cells_on_fronts(&plan, &rows)?;
+        let series = match pool.install(|| self.watched("Drawing", &on_fronts, |bar| series::of_cells(&plan, &on_fronts, bar))) {
+            Ok(series) => series,
+            Err(error) => return interrupted(error),
+        };
 
         tables::store_runs(dir.path(), &rows, &series)?;
         let manifest = Manifest::new(&plan, &rows, command_line(), timings);
@@ -67,22 +77,18 @@ impl Args {
         Ok(self.exit(&manifest, &rows))
     }
 
-    /// Every run, and the curves of those on a front, which are run once more to be looked at.
-    fn run_all(&self, plan: &Plan) -> Result<(Vec<RunRow>, Result<Vec<RunSeries>>), Interrupted> {
-        let bar = Bar::new("Running", plan.unique().len(), self.common.quiet);
-        let rows = run::run_all(plan, &bar);
+    /// Does `work` on `cells` with a progress bar.
+    fn watched<T>(&self, what: &'static str, cells: &[u64], work: impl FnOnce(&Bar) -> T) -> T {
+        let bar = Bar::new(what, cells.len(), self.common.quiet);
+        let done = work(&bar);
         bar.finish();
-        let rows = rows?;
-        let ids: BTreeSet<String> = match tables::front_run_ids(&rows, &plan.grid.objectives) {
-            Ok(ids) => ids.into_iter().collect(),
-            Err(error) => return Ok((rows, Err(error))),
-        };
+        done
+    }
+
+    fn cells_on_fronts(&self, plan: &Plan, rows: &[RunRow]) -> Result<Vec<u64>> {
+        let ids: BTreeSet<String> = tables::front_run_ids(rows, &plan.grid.objectives)?.into_iter().collect();
         let is_on_front = |row: &RunRow| matches!(row.get("run_id"), Some(Scalar::Text(id)) if ids.contains(id));
-        let cells: Vec<u64> = rows.iter().zip(plan.unique()).filter(|(row, _)| is_on_front(row)).map(|(_, &index)| index).collect();
-        let bar = Bar::new("Drawing", cells.len(), self.common.quiet);
-        let series = series::of_cells(plan, &cells, &bar);
-        bar.finish();
-        Ok((rows, Ok(series?)))
+        Ok(rows.iter().zip(plan.unique()).filter(|(row, _)| is_on_front(row)).map(|(_, &index)| index).collect())
     }
 
     fn exit(&self, manifest: &Manifest, rows: &[RunRow]) -> Exit {

@@ -72,3 +72,37 @@ impl ReplicaScheduler for FasterTransformer {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::bench::Bench;
+
+    /// In the reference the first request would stay in memory for ever (case `quirks/g_faster_transformer_rr_static2`).
+    #[test]
+    fn a_group_runs_to_its_end_and_frees_everything() {
+        // Two requests of the maximum of 32 tokens fit.
+        let mut bench = Bench::new(r#"{"faster_transformer": {"num_blocks": 17, "block_size_tokens": 4}}"#);
+        bench.arrive(10, 1);
+        bench.arrive(5, 3);
+        bench.arrive(7, 2);
+        assert_eq!(bench.step(), [(0, 10), (1, 5)]);
+        assert_eq!((bench.replica.allocated, bench.replica.kv.free), (2, 1), "the finished request keeps its memory");
+        assert_eq!(bench.step(), [(1, 1)]);
+        assert_eq!((bench.replica.allocated, bench.replica.kv.free), (2, 1));
+        assert_eq!(bench.step(), [(1, 1)], "nobody joins a running group");
+        assert_eq!((bench.replica.allocated, bench.replica.kv.free), (0, 17));
+        assert_eq!(bench.drain(), [[(2, 7)], [(2, 1)]]);
+        assert!(bench.is_empty());
+    }
+
+    #[test]
+    fn capacity_does_not_shrink() {
+        let mut bench = Bench::new(r#"{"faster_transformer": {"num_blocks": 32, "block_size_tokens": 4}}"#);
+        for i in 0..40 {
+            bench.arrive(1 + i % 7, 1 + i % 5);
+        }
+        let prefills = bench.drain().into_iter().filter(|batch| batch.len() == 4 && batch.iter().any(|&(_, tokens)| tokens > 1));
+        assert_eq!(prefills.count(), 10, "ten groups of four");
+        assert!(bench.is_empty());
+    }
+}

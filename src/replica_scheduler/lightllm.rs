@@ -145,3 +145,81 @@ impl ReplicaScheduler for Lightllm {
         replica.decodes_in_a_row = ((u64::from(replica.decodes_in_a_row) - 1 + u64::from(repeats)) % cycle + 1) as u32;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::bench::Bench;
+    use super::*;
+
+    #[test]
+    fn prefills_wait_for_their_turn() {
+        let mut bench = Bench::new(r#"{"lightllm": {"num_blocks": 1000, "max_waiting_iters": 3}}"#);
+        bench.arrive(10, 9);
+        assert_eq!(bench.step(), [(0, 10)]);
+        bench.arrive(5, 3);
+        for _ in 0..3 {
+            assert_eq!(bench.step(), [(0, 1)]);
+        }
+        assert_eq!(bench.step(), [(1, 5)], "after three decodes prefills have their turn");
+        assert_eq!(bench.step(), [(0, 1), (1, 1)]);
+        bench.drain();
+        assert!(bench.is_empty());
+    }
+
+    #[test]
+    fn admission_looks_ahead_to_the_peak() {
+        // Together they would reach 11 + 6 tokens when the second finishes, and 14 when the first does.
+        let mut bench = Bench::new(r#"{"lightllm": {"num_blocks": 17, "max_waiting_iters": 0}}"#);
+        bench.arrive(10, 5);
+        bench.arrive(5, 2);
+        assert_eq!(bench.step(), [(0, 10)]);
+        assert_eq!(bench.step(), [(0, 1)], "a peak of 17 is not below 17");
+        assert!(bench.fits_empty(10, 7) && !bench.fits_empty(10, 8), "alone, at most 16 tokens are held");
+        let mut bench = Bench::new(r#"{"lightllm": {"num_blocks": 18, "max_waiting_iters": 0}}"#);
+        bench.arrive(10, 5);
+        bench.arrive(5, 2);
+        assert_eq!(bench.step(), [(0, 10), (1, 5)]);
+        bench.drain();
+        assert!(bench.is_empty());
+    }
+
+    proptest! {
+        /// The twin decodes step by step: whoever has steps left takes a token, whoever has none leaves.
+        #[test]
+        fn peak_equals_decoding_in_step(mut futures in prop::collection::vec((1..50_u32, 0..20_u32), 1..12)) {
+            futures.sort_by_key(|&(_, remaining)| std::cmp::Reverse(remaining));
+            let futures: Vec<Future> = futures.into_iter().map(|(tokens, remaining)| Future { tokens, remaining }).collect();
+            let mut held = futures.clone();
+            let mut peak = 0;
+            while !held.is_empty() {
+                peak = peak.max(held.iter().map(|future| u64::from(future.tokens)).sum());
+                held.retain(|future| future.remaining > 0);
+                for future in &mut held {
+                    future.tokens += 1;
+                    future.remaining -= 1;
+                }
+            }
+            prop_assert_eq!(peak_tokens(&futures), peak);
+        }
+
+        /// Skipping decodes counts as forming them does.
+        #[test]
+        fn skipped_decodes_count(max_waiting_iters in 0..6_u32, first in 1..4_u32, repeats in 0..40_u32) {
+            let settings = format!(r#"{{"lightllm": {{"num_blocks": 1000, "max_waiting_iters": {max_waiting_iters}}}}}"#);
+            let mut bench = Bench::new(&settings);
+            bench.arrive(1, 100);
+            for _ in 0..=first {
+                bench.step();
+            }
+            let mut skipping = bench.replica.clone();
+            for _ in 0..repeats {
+                bench.step();
+            }
+            let rule = Lightllm::new(&LightllmSettings { max_waiting_iters, ..LightllmSettings::default() });
+            rule.skipped_decodes(&mut skipping, repeats);
+            prop_assert_eq!(skipping.decodes_in_a_row, bench.replica.decodes_in_a_row);
+        }
+    }
+}

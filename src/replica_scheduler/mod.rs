@@ -5,6 +5,8 @@
 
 #[macro_use]
 mod settings;
+#[cfg(test)]
+mod bench;
 mod faster_transformer;
 mod lightllm;
 mod orca;
@@ -104,5 +106,38 @@ pub trait ReplicaScheduler: Send + Sync {
     /// Whether admission reserves all blocks a request will ever need, so that decodes need none.
     fn reserves_ahead(&self) -> bool {
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults(settings: &str, pipeline_parallel: u32) -> Vec<String> {
+        let mut faults = Faults::default();
+        serde_json::from_str::<ReplicaSchedulerSettings>(settings).unwrap().check(pipeline_parallel, &mut faults);
+        faults.found.into_iter().map(|fault| format!("{}: {}", fault.path, fault.message)).collect()
+    }
+
+    #[test]
+    fn bare_names_work() {
+        for name in ReplicaSchedulerSettings::NAMES {
+            assert_eq!(faults(&format!("\"{name}\""), 1), [""; 0]);
+        }
+    }
+
+    #[test]
+    fn faults_say_what_to_do() {
+        let found = faults(r#"{"lightllm": {"block_size_tokens": 16, "num_blocks": 0}}"#, 2);
+        assert_eq!(found.len(), 3, "{found:?}");
+        assert!(found[0].starts_with("lightllm.num_blocks: 0 found, expected at least 1"), "{found:?}");
+        assert!(found[1].starts_with("lightllm.block_size_tokens: 16 found, expected 1"), "{found:?}");
+        assert!(found[2].starts_with("lightllm: ") && found[2].contains("`pipeline_parallel` is 2; set it to 1"), "{found:?}");
+        for name in ["vllm", "sarathi"] {
+            let found = faults(&format!(r#"{{"{name}": {{"batch_size_cap": 3}}}}"#), 4);
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert!(found[0].contains("expected at least `pipeline_parallel` (4)"), "{found:?}");
+        }
+        assert_eq!(faults(r#"{"sarathi": {"chunk_size_tokens": 0}}"#, 1).len(), 1);
     }
 }

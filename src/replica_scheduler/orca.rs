@@ -79,3 +79,34 @@ impl ReplicaScheduler for Orca {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::bench::Bench;
+
+    #[test]
+    fn prefills_join_decodes_as_soon_as_the_maximum_is_free() {
+        // Two requests of the maximum of 32 tokens fit.
+        let mut bench = Bench::new(r#"{"orca": {"num_blocks": 17, "block_size_tokens": 4}}"#);
+        bench.arrive(10, 2);
+        bench.arrive(5, 4);
+        bench.arrive(7, 1);
+        bench.arrive(3, 3);
+        assert_eq!(bench.step(), [(0, 10), (1, 5)]);
+        assert_eq!(bench.replica.kv.free, 1);
+        assert_eq!(bench.step(), [(0, 1), (1, 1)]);
+        assert_eq!(bench.step(), [(1, 1), (2, 7)]);
+        assert_eq!(bench.step(), [(1, 1), (3, 3)]);
+        assert_eq!(bench.step(), [(3, 1)]);
+        assert_eq!(bench.step(), [(3, 1)]);
+        assert!(bench.is_empty());
+    }
+
+    #[test]
+    fn nobody_is_longer_than_the_reservation() {
+        let bench = Bench::new(r#"{"orca": {"num_blocks": 8, "block_size_tokens": 4}}"#);
+        assert!(bench.fits_empty(31, 1) && !bench.fits_empty(31, 2));
+        let bench = Bench::new(r#"{"orca": {"num_blocks": 7, "block_size_tokens": 4}}"#);
+        assert!(!bench.fits_empty(1, 1), "the maximum cannot be reserved");
+    }
+}

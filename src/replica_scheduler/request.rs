@@ -174,3 +174,33 @@ impl IndexMut<Slot> for Requests {
         &mut self.live[slot.0 as usize]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefill_yields_the_first_token() {
+        let mut request = Request::new(0, 0.0, 10, 2);
+        request.advance(4, 1.0);
+        assert!(request.first_token_at_s.is_nan());
+        request.advance(6, 2.0);
+        assert_eq!((request.processed_tokens, request.first_token_at_s, request.is_completed()), (11, 2.0, false));
+        request.advance(1, 3.0);
+        assert!(request.is_completed());
+    }
+
+    #[test]
+    fn a_restart_recomputes_what_was_cached_and_keeps_prompts_whole() {
+        let mut request = Request::new(0, 0.0, 10, 5);
+        request.advance(4, 1.0);
+        request.restart();
+        assert_eq!((request.prefill_tokens, request.decode_tokens, request.processed_tokens), (10, 5, 0));
+        request.advance(10, 2.0);
+        request.advance(1, 3.0);
+        request.restart();
+        assert_eq!((request.prefill_tokens, request.decode_tokens, request.processed_tokens), (12, 3, 0));
+        request.advance(12, 4.0);
+        assert_eq!((request.processed_tokens, request.first_token_at_s, request.restarts), (13, 2.0, 2));
+    }
+}

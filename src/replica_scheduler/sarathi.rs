@@ -142,3 +142,52 @@ impl ReplicaScheduler for Sarathi {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::bench::Bench;
+
+    #[test]
+    fn chunks_fill_what_decodes_leave() {
+        let mut bench = Bench::new(r#"{"sarathi": {"num_blocks": 100, "chunk_size_tokens": 10}}"#);
+        bench.arrive(4, 3);
+        bench.arrive(20, 2);
+        bench.arrive(3, 1);
+        assert_eq!(bench.step(), [(0, 4), (1, 6)]);
+        assert_eq!(bench.step(), [(0, 1), (1, 9)]);
+        assert_eq!(bench.step(), [(0, 1), (1, 5), (2, 3)]);
+        assert_eq!(bench.step(), [(1, 1)]);
+        assert!(bench.is_empty());
+    }
+
+    #[test]
+    fn decodes_come_first_and_may_use_up_the_budget() {
+        let mut bench = Bench::new(r#"{"sarathi": {"num_blocks": 100, "chunk_size_tokens": 2}}"#);
+        for _ in 0..3 {
+            bench.arrive(1, 3);
+        }
+        assert_eq!(bench.step(), [(0, 1), (1, 1)]);
+        assert_eq!(bench.step(), [(0, 1), (1, 1)], "no token is left for the third");
+        assert_eq!(bench.step(), [(0, 1), (1, 1)]);
+        assert_eq!(bench.step(), [(2, 1)]);
+    }
+
+    /// The reference turns what is left of such a prompt into decode tokens (case `quirks/i2_sarathi_few_blocks`).
+    #[test]
+    fn a_prompt_preempted_half_way_stays_a_prompt() {
+        let mut bench =
+            Bench::new(r#"{"sarathi": {"num_blocks": 6, "block_size_tokens": 4, "chunk_size_tokens": 4, "watermark_blocks_fraction": 0}}"#);
+        bench.arrive(4, 12);
+        assert_eq!(bench.step(), [(0, 4)]);
+        let prompt = bench.arrive(16, 2);
+        assert_eq!(bench.step(), [(0, 1), (1, 3)]);
+        // All blocks are taken: for its next token the first request wants one free and takes those of the second.
+        assert_eq!(bench.requests[prompt].processed_tokens, 3);
+        assert_eq!(bench.step(), [(0, 1), (1, 3)], "it starts over in the same batch");
+        let request = &bench.requests[prompt];
+        assert_eq!((request.restarts, request.prefill_tokens, request.decode_tokens), (1, 16, 2));
+        let prefilled: u32 = bench.drain().concat().iter().filter(|&&(id, tokens)| id == 1 && tokens > 1).map(|&(_, tokens)| tokens).sum();
+        assert!(prefilled >= 16, "{prefilled} tokens of a prompt of 16");
+        assert!(bench.is_empty());
+    }
+}

@@ -99,6 +99,10 @@ impl ReplicaScheduler for Vllm {
         if batch.is_empty() {
             self.form_decode_batch(replica, requests, batch);
         }
+        if batch.is_empty() && replica.allocated == 0 {
+            // Whoever was alone and preempted itself starts over; the reference leaves it until another request arrives.
+            self.form_prefill_batch(replica, requests, batch);
+        }
     }
 
     fn fits_empty(&self, kv: &KvBlocks, prefill_tokens: u32, decode_tokens: u32) -> bool {
@@ -111,5 +115,59 @@ impl ReplicaScheduler for Vllm {
             self.admits(replica, replica.kv.blocks_for(request.prefill_tokens))
                 || !self.fits_empty(&replica.kv, request.prefill_tokens, request.decode_tokens)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::bench::Bench;
+
+    #[test]
+    fn prefills_come_first_and_apart() {
+        let mut bench = Bench::new(r#"{"vllm": {"num_blocks": 100, "max_tokens_in_batch": 30}}"#);
+        bench.arrive(10, 3);
+        bench.arrive(4, 2);
+        bench.arrive(12, 1);
+        // Two times 10 tokens, the longest, make 20; three times 12 would make 36.
+        assert_eq!(bench.step(), [(0, 10), (1, 4)]);
+        assert_eq!(bench.step(), [(2, 12)]);
+        assert_eq!(bench.step(), [(0, 1), (1, 1)]);
+        assert_eq!(bench.step(), [(0, 1)]);
+        assert!(bench.is_empty());
+    }
+
+    #[test]
+    fn the_latest_is_preempted_and_recomputed() {
+        let mut bench = Bench::new(r#"{"vllm": {"num_blocks": 4, "block_size_tokens": 4, "watermark_blocks_fraction": 0}}"#);
+        bench.arrive(4, 8);
+        let later = bench.arrive(8, 6);
+        assert_eq!(bench.step(), [(0, 4), (1, 8)]);
+        // The first one's fifth token takes the last block.
+        assert_eq!(bench.step(), [(0, 1)]);
+        let request = &bench.requests[later];
+        assert_eq!((request.restarts, request.prefill_tokens, request.decode_tokens), (1, 9, 5));
+        assert_eq!(bench.drain().concat().iter().filter(|&&entry| entry == (1, 9)).count(), 1);
+        assert!(bench.is_empty());
+    }
+
+    #[test]
+    fn who_is_alone_and_preempts_itself_starts_over_at_once() {
+        let mut bench = Bench::new(r#"{"vllm": {"num_blocks": 3, "block_size_tokens": 4, "watermark_blocks_fraction": 0}}"#);
+        bench.arrive(8, 5);
+        // A decode wants a free block even if it needs none: from the tenth token on there is none.
+        assert_eq!(bench.drain(), [[(0, 8)], [(0, 1)], [(0, 10)], [(0, 11)], [(0, 12)]]);
+        assert!(bench.is_empty());
+    }
+
+    #[test]
+    fn what_outgrew_a_prefill_batch_is_rejected() {
+        let mut bench =
+            Bench::new(r#"{"vllm": {"num_blocks": 3, "block_size_tokens": 4, "watermark_blocks_fraction": 0, "max_tokens_in_batch": 9}}"#);
+        assert!(bench.fits_empty(9, 1) && !bench.fits_empty(10, 1), "no prefill batch takes more than 9 tokens");
+        assert!(bench.fits_empty(8, 5) && !bench.fits_empty(8, 6), "12 tokens are cached at most");
+        let slot = bench.arrive(8, 5);
+        assert_eq!(bench.drain(), [[(0, 8)], [(0, 1)]]);
+        assert_eq!(bench.replica.rejected, [slot]);
+        assert!(bench.is_empty());
     }
 }

@@ -87,4 +87,18 @@ impl EventQueue {
     pub fn pop(&mut self) -> Option<Event> {
         self.heap.pop()
     }
+
+    /// Takes the next event if it ends a stage and no other is due at the same time; returns its lane and epoch.
+    #[inline]
+    pub fn pop_lone_stage_end(&mut self) -> Option<(u32, u32)> {
+        // A heap's second is a child of its first.
+        let events = self.heap.as_slice();
+        let first = events.first()?;
+        let Due::StageEnd { lane, epoch, .. } = first.due else { return None };
+        if events.iter().skip(1).take(2).any(|event| event.at == first.at) {
+            return None;
+        }
+        self.heap.pop();
+        Some((lane, epoch))
+    }
 }

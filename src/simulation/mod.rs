@@ -5,12 +5,14 @@ mod cluster;
 mod decode_run;
 mod engine;
 mod event;
+mod invariants;
 mod metrics;
 mod record;
 
 pub use billing::{BillingSettings, BillingUnit, ColdStartSettings, FailureSettings, LatencyLimits};
 pub use cluster::ClusterSettings;
 pub use engine::Workspace;
+pub use invariants::violations;
 pub use metrics::{Distribution, MetricValue, RunMetrics};
 pub use record::{BatchRecord, Detail, ReplicaRecord, RequestRecord, TuneRecord};
 
@@ -112,7 +114,8 @@ impl<'a> RunInputs<'a> {
         KvBlocks::new(self.num_blocks, common.block_size_tokens, common.watermark_blocks_fraction)
     }
 
-    fn replica_scheduler(&self) -> Box<dyn ReplicaScheduler> {
+    /// The replica scheduler the settings name.
+    pub fn replica_scheduler(&self) -> Box<dyn ReplicaScheduler> {
         self.cluster.replica_scheduler.build(&ReplicaShape {
             pipeline_parallel: self.cluster.pipeline_parallel,
             max_request_tokens: self.cluster.max_request_tokens,
@@ -152,12 +155,22 @@ impl<'a> RunInputs<'a> {
 
 /// Runs to the end of the workload.
 pub fn simulate(inputs: &RunInputs, workspace: &mut Workspace) -> Result<RunMetrics, SimulationError> {
-    engine::Engine::new(inputs, workspace, None).run()
+    engine::Engine::new(inputs, inputs.replica_scheduler(), workspace, None).run()
 }
 
 /// The same, recording every request, batch, change of replicas and decision.
 pub fn simulate_in_detail(inputs: &RunInputs, workspace: &mut Workspace) -> Result<(RunMetrics, Detail), SimulationError> {
+    simulate_with(&RunInputs { stepping: true, ..*inputs }, inputs.replica_scheduler(), workspace)
+}
+
+/// A run with a replica scheduler that is not in the registry, recorded. Unless `stepping`, only the last of many like decode batches is
+/// recorded.
+pub fn simulate_with(
+    inputs: &RunInputs,
+    scheduler: Box<dyn ReplicaScheduler>,
+    workspace: &mut Workspace,
+) -> Result<(RunMetrics, Detail), SimulationError> {
     let mut detail = Detail::default();
-    let metrics = engine::Engine::new(inputs, workspace, Some(&mut detail)).run()?;
+    let metrics = engine::Engine::new(inputs, scheduler, workspace, Some(&mut detail)).run()?;
     Ok((metrics, detail))
 }

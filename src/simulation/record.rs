@@ -1,5 +1,7 @@
 //! What a run can record beyond its metrics, for those who want to look inside.
 
+use crate::replica_scheduler::Request;
+
 /// One request, with its original lengths.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RequestRecord {
@@ -29,6 +31,15 @@ impl RequestRecord {
             completed_at_s: None,
             restarts: 0,
         }
+    }
+
+    /// Takes down how far a request has come that leaves its replica, finished or not.
+    pub(super) fn leave(&mut self, request: &Request) {
+        let happened = |at_s: f64| (!at_s.is_nan()).then_some(at_s);
+        self.replica_id = Some(request.replica_id);
+        self.scheduled_at_s = happened(request.scheduled_at_s);
+        self.first_token_at_s = happened(request.first_token_at_s);
+        self.restarts = request.restarts;
     }
 }
 

@@ -19,9 +19,9 @@ use crate::hardware::{Deployment, ExecutionTime, HardwareError, memory};
 use crate::simulation::{ClusterSettings, RunInputs};
 use crate::workload::{self, Workload, WorkloadSpec};
 
-/// Time of one simulated request on one thread, for the plan's estimate only: an order of magnitude, the true figure varies with
-/// policy and lengths.
-pub const ESTIMATED_NS_PER_REQUEST: f64 = 100.0;
+/// Time of one simulated request on one thread, for the plan's estimate only: what `sweeps/grid.json` takes on a busy server core.
+/// The true figure varies with policy and lengths.
+pub const ESTIMATED_NS_PER_REQUEST: f64 = 150.0;
 
 /// A workload as runs share it.
 #[derive(Debug, Clone)]

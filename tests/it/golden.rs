@@ -14,12 +14,12 @@ use serde_json::{Value, json};
 const TIME_TOLERANCE_S: f64 = 1e-6;
 const COST_TOLERANCE: f64 = 1e-9;
 
-struct Case {
-    dir: PathBuf,
-    summary: Value,
-    workload: Workload,
-    cluster: ClusterSettings,
-    autoscaler: AutoscalerSettings,
+pub struct Case {
+    pub dir: PathBuf,
+    pub summary: Value,
+    pub workload: Workload,
+    pub cluster: ClusterSettings,
+    pub autoscaler: AutoscalerSettings,
 }
 
 /// Largest deviations found.
@@ -29,12 +29,12 @@ struct Deviation {
     cost: f64,
 }
 
-fn table(path: &Path) -> Vec<BTreeMap<String, String>> {
+pub fn table(path: &Path) -> Vec<BTreeMap<String, String>> {
     let mut reader = csv::Reader::from_path(path).unwrap();
     reader.deserialize().map(|row| row.unwrap()).collect()
 }
 
-fn number(row: &BTreeMap<String, String>, column: &str) -> f64 {
+pub fn number(row: &BTreeMap<String, String>, column: &str) -> f64 {
     row[column].parse().unwrap_or_else(|_| panic!("{column} is {:?}", row[column]))
 }
 
@@ -43,7 +43,7 @@ fn read_json(path: &Path) -> Value {
 }
 
 impl Case {
-    fn load(dir: &Path) -> Option<Self> {
+    pub fn load(dir: &Path) -> Option<Self> {
         let config = read_json(&dir.join("config.json"));
         let mut workload = Workload::default();
         if config["requests_rows"] == "all" {
@@ -69,11 +69,11 @@ impl Case {
         })
     }
 
-    fn inputs<'a>(&'a self, times: &'a ExecutionTime) -> RunInputs<'a> {
+    pub fn inputs<'a>(&'a self, times: &'a ExecutionTime) -> RunInputs<'a> {
         RunInputs::new(&self.workload, &self.cluster, &self.autoscaler, times, 1).unwrap()
     }
 
-    fn execution_time(&self) -> ExecutionTime {
+    pub fn execution_time(&self) -> ExecutionTime {
         let cluster = &self.cluster;
         let files = Files::default();
         let deployment =

@@ -1,8 +1,15 @@
 //! One binary for all integration tests.
 
+mod audit;
 mod cli;
+mod decisions;
 mod golden;
 mod hardware;
+mod policies;
+mod properties;
+mod queueing;
+mod quirks;
+mod scenario;
 mod schema;
 mod shared;
 mod tidy;

@@ -20,7 +20,7 @@ use super::{RunInputs, SimulationError};
 use crate::autoscaler::{Autoscaler, BatchEnd, Completion, FirstToken, Observes};
 use crate::global_scheduler::GlobalScheduler;
 use crate::random;
-use crate::replica_scheduler::{KvBlocks, ReplicaScheduler, Request};
+use crate::replica_scheduler::{KvBlocks, ReplicaScheduler, Request, Slot};
 
 /// Replicas by what they are about to do.
 #[derive(Debug, Default)]
@@ -66,7 +66,12 @@ pub(super) struct Engine<'a> {
 const MOST_IDLE_TICKS: u64 = 100_000;
 
 impl<'a> Engine<'a> {
-    pub fn new(inputs: &'a RunInputs<'a>, work: &'a mut Workspace, mut detail: Option<&'a mut Detail>) -> Self {
+    pub fn new(
+        inputs: &'a RunInputs<'a>,
+        scheduler: Box<dyn ReplicaScheduler>,
+        work: &'a mut Workspace,
+        mut detail: Option<&'a mut Detail>,
+    ) -> Self {
         work.clear();
         if let Some(detail) = &mut detail {
             **detail = Detail::default();
@@ -80,14 +85,14 @@ impl<'a> Engine<'a> {
         let kv = inputs.kv_blocks();
         let router = cluster.global_scheduler.settings().build(inputs.seed, kv.block_size_tokens);
         Self {
-            scheduler: inputs.replica_scheduler(),
+            scheduler,
             router_observes_load: router.observes_load(),
             router,
             observes: autoscaler.as_ref().map_or(Observes::default(), |policy| policy.observes()),
             tick_interval_s: autoscaler.as_ref().and_then(|policy| policy.tick_interval_s()).unwrap_or(cluster.tune_interval_s),
             autoscaler,
             pipelined: cluster.pipeline_parallel > 1,
-            stepping: inputs.stepping || detail.is_some(),
+            stepping: inputs.stepping,
             batch_size_cap: cluster.replica_scheduler.common().batch_size_cap,
             kv,
             cold_start_stream: random::stream(inputs.seed, "cluster.cold_start"),
@@ -118,8 +123,7 @@ impl<'a> Engine<'a> {
         if self.router.scrape_interval_s().is_some() {
             self.work.events.push(0.0, 0.0, Due::Scrape);
         }
-        let total = self.inputs.workload.len() as u64;
-        while self.totals.completed + self.totals.rejected < total {
+        while !self.is_over() {
             self.next_instant()?;
         }
         Ok(self.finish())
@@ -136,6 +140,20 @@ impl<'a> Engine<'a> {
         }
         debug_assert!(now_s >= self.now_s, "time goes back from {} to {now_s}", self.now_s);
         self.pass_time(now_s);
+        // Mostly one thing happens at an instant; then its effects follow one from the other, and no order among them is in question.
+        if arrival_s < event_s && arrivals.get(self.next_arrival + 1).is_none_or(|&next_s| next_s > now_s) {
+            self.arrive_alone();
+            return self.take_steps();
+        }
+        if event_s < arrival_s
+            && !self.pipelined
+            && let Some((lane, epoch)) = self.work.events.pop_lone_stage_end()
+        {
+            if self.work.replicas[lane as usize].epoch == epoch {
+                self.end_stage_alone(lane);
+            }
+            return self.take_steps();
+        }
         let mut upcoming = self.next_arrival;
         while arrivals.get(upcoming).is_some_and(|&at| at == now_s) {
             upcoming += 1;
@@ -157,7 +175,12 @@ impl<'a> Engine<'a> {
                 Due::Loss { lane, id } => self.work.steps.push(Step::Loss { lane, id }),
             }
         }
-        let total = self.inputs.workload.len() as u64;
+        self.take_steps()
+    }
+
+    /// Takes the steps of this instant, those they cause included.
+    #[inline]
+    fn take_steps(&mut self) -> Result<(), SimulationError> {
         while let Some(step) = self.work.steps.pop() {
             match step {
                 Step::Arrival => self.arrive(),
@@ -169,7 +192,11 @@ impl<'a> Engine<'a> {
                 }
                 Step::StartStage { lane, stage } => self.start_stage(lane, stage),
                 Step::EndStage { lane, stage } => self.end_stage(lane, stage),
-                Step::EndBatch { lane, batch } => self.end_batch(lane, batch),
+                Step::EndBatch { lane, batch } => {
+                    if self.end_batch(lane, batch) {
+                        self.work.steps.push(Step::FormBatches { lane });
+                    }
+                }
                 Step::Tune => self.tune()?,
                 Step::ScaleUp => self.scale_up(),
                 Step::ScaleDown => self.scale_down(),
@@ -177,7 +204,7 @@ impl<'a> Engine<'a> {
                 Step::Notice { lane, id } => self.notice(lane, id),
                 Step::Loss { lane, id } => self.lose(lane, id),
             }
-            if self.totals.completed + self.totals.rejected == total {
+            if self.is_over() {
                 // Like the reference: nothing runs after the last completion, not even what is due at the same instant.
                 self.work.steps.clear();
             }
@@ -185,55 +212,81 @@ impl<'a> Engine<'a> {
         Ok(())
     }
 
+    /// Whether every request has left.
+    #[inline]
+    fn is_over(&self) -> bool {
+        self.totals.completed + self.totals.rejected == self.inputs.workload.len() as u64
+    }
+
     fn stuck(&self) -> SimulationError {
         let unfinished = self.inputs.workload.len() as u64 - self.totals.completed - self.totals.rejected;
         SimulationError::Stuck { at_s: self.now_s, unfinished }
     }
 
-    fn arrive(&mut self) {
+    /// Takes the next request of the workload in, unless no replica could ever serve it.
+    #[inline]
+    fn admit(&mut self) -> Option<Slot> {
         let (i, workload) = (self.next_arrival, self.inputs.workload);
         self.next_arrival += 1;
         let (prefill_tokens, decode_tokens) = (workload.prefill_tokens[i], workload.decode_tokens[i]);
         if !self.scheduler.fits_empty(&self.kv, prefill_tokens, decode_tokens) {
             self.totals.rejected += 1;
-            return;
+            return None;
         }
-        let slot = self.work.requests.insert(Request::new(i as u32, workload.arrived_at_s[i], prefill_tokens, decode_tokens));
         self.totals.queued += 1;
-        self.work.unrouted.push_back(slot);
-        self.work.steps.push(Step::Route);
+        Some(self.work.requests.insert(Request::new(i as u32, workload.arrived_at_s[i], prefill_tokens, decode_tokens)))
+    }
+
+    fn arrive(&mut self) {
+        if let Some(slot) = self.admit() {
+            self.work.unrouted.push_back(slot);
+            self.work.steps.push(Step::Route);
+        }
+    }
+
+    /// A request arrives at an instant at which nothing else is due.
+    fn arrive_alone(&mut self) {
+        let Some(slot) = self.admit() else { return };
+        if self.work.unrouted.is_empty()
+            && let Some(lane) = self.assign(slot)
+        {
+            self.form_batches(lane);
+        } else {
+            self.work.unrouted.push_back(slot);
+        }
+    }
+
+    /// Gives a request to the replica the global scheduler chooses; returns its lane.
+    #[inline]
+    fn assign(&mut self, slot: Slot) -> Option<u32> {
+        let work = &mut *self.work;
+        let request = &mut work.requests[slot];
+        let target = self.router.route(request.original_prefill_tokens)?;
+        let replica = &mut work.replicas[target.lane as usize];
+        request.replica_id = replica.id;
+        replica.state.queue.push_back(slot);
+        if self.router_observes_load {
+            replica.load.prefill_tokens += u64::from(request.original_prefill_tokens);
+            replica.load.requests = replica.state.outstanding();
+            self.router.set_load(target, replica.load);
+        }
+        Some(target.lane)
     }
 
     /// Hands the requests that wait for a replica to the global scheduler, as long as there is a replica.
     fn route(&mut self) {
+        while let Some(&slot) = self.work.unrouted.front() {
+            let Some(lane) = self.assign(slot) else { break };
+            self.work.unrouted.pop_front();
+            self.work.touched.push(lane);
+        }
+        // Several requests at one instant: each replica once, in order of ids.
         let work = &mut *self.work;
-        while let Some(&slot) = work.unrouted.front() {
-            let request = &mut work.requests[slot];
-            let Some(target) = self.router.route(request.original_prefill_tokens) else { break };
-            work.unrouted.pop_front();
-            let replica = &mut work.replicas[target.lane as usize];
-            request.replica_id = replica.id;
-            replica.state.queue.push_back(slot);
-            if self.router_observes_load {
-                replica.load.prefill_tokens += u64::from(request.original_prefill_tokens);
-                replica.load.requests = replica.state.outstanding();
-                self.router.set_load(target, replica.load);
-            }
-            work.touched.push(target.lane);
+        work.touched.sort_unstable_by_key(|&lane| work.replicas[lane as usize].id);
+        work.touched.dedup();
+        for lane in work.touched.drain(..) {
+            work.steps.push(Step::FormBatches { lane });
         }
-        match work.touched[..] {
-            [] => {}
-            [lane] => work.steps.push(Step::FormBatches { lane }),
-            _ => {
-                // Several requests at one instant: each replica once, in order of ids.
-                work.touched.sort_unstable_by_key(|&lane| work.replicas[lane as usize].id);
-                work.touched.dedup();
-                for &lane in &work.touched {
-                    work.steps.push(Step::FormBatches { lane });
-                }
-            }
-        }
-        work.touched.clear();
     }
 
     fn form_batches(&mut self, lane: u32) {
@@ -259,8 +312,12 @@ impl<'a> Engine<'a> {
         let queued = replica.state.queue.len() as u64;
         self.scheduler.form_batch(&mut replica.state, &mut work.requests, &mut in_flight.batch);
         self.totals.queued = self.totals.queued + replica.state.queue.len() as u64 - queued;
+        let rejected = !replica.state.rejected.is_empty();
         while let Some(slot) = replica.state.rejected.pop() {
             self.totals.rejected += 1;
+            if let Some(detail) = &mut self.detail {
+                detail.requests[work.requests[slot].id as usize].leave(&work.requests[slot]);
+            }
             if self.router_observes_load {
                 replica.load.prefill_tokens -= u64::from(work.requests[slot].original_prefill_tokens);
                 replica.load.requests = replica.state.outstanding();
@@ -272,6 +329,10 @@ impl<'a> Engine<'a> {
         }
         if in_flight.batch.is_empty() {
             work.free_in_flight.push(index);
+            if rejected && replica.draining && replica.is_empty() {
+                self.free_replica(lane);
+                self.record_replicas();
+            }
             return false;
         }
         replica.batches_in_flight += 1;
@@ -325,19 +386,34 @@ impl<'a> Engine<'a> {
         }
     }
 
-    fn end_stage(&mut self, lane: u32, stage: u32) {
-        let work = &mut *self.work;
-        let replica = &mut work.replicas[lane as usize];
-        if replica.running {
-            // Whatever else happens at this very instant may concern the next batch: then the run ends here.
-            if !replica.run.ends_ahead() && work.steps.is_empty() {
-                self.settle_run(lane, f64::INFINITY, 0);
-                let replica = &mut self.work.replicas[lane as usize];
-                let (end_s, created_s) = replica.run.look_ahead(self.inputs.execution_time);
-                self.work.events.push(end_s, created_s, Due::StageEnd { lane, stage, epoch: replica.epoch });
-                return;
-            }
+    /// The batch of a replica of one stage ends at an instant at which nothing else is due.
+    fn end_stage_alone(&mut self, lane: u32) {
+        if self.work.replicas[lane as usize].running && self.go_on(lane) {
+            return;
+        }
+        let batch = self.work.replicas[lane as usize].stages[0].working_on.take().expect("the stage that ends worked on a batch");
+        if self.end_batch(lane, batch) && !self.is_over() {
+            self.form_batches(lane);
+        }
+    }
+
+    /// Lets a run go on where its stretch ends, or ends it; whether it goes on.
+    fn go_on(&mut self, lane: u32) -> bool {
+        // Whatever else happens at this very instant may concern the next batch: then the run ends here.
+        if self.work.replicas[lane as usize].run.ends_ahead() || !self.work.steps.is_empty() {
             self.end_run(lane);
+            return false;
+        }
+        self.settle_run(lane, f64::INFINITY, 0);
+        let replica = &mut self.work.replicas[lane as usize];
+        let (end_s, created_s) = replica.run.look_ahead(self.inputs.execution_time);
+        self.work.events.push(end_s, created_s, Due::StageEnd { lane, stage: 0, epoch: replica.epoch });
+        true
+    }
+
+    fn end_stage(&mut self, lane: u32, stage: u32) {
+        if self.work.replicas[lane as usize].running && self.go_on(lane) {
+            return;
         }
         let work = &mut *self.work;
         let replica = &mut work.replicas[lane as usize];
@@ -352,7 +428,8 @@ impl<'a> Engine<'a> {
         work.steps.push(Step::EndBatch { lane, batch });
     }
 
-    fn end_batch(&mut self, lane: u32, index: u32) {
+    /// Takes the results of a batch; whether the replica has more to do.
+    fn end_batch(&mut self, lane: u32, index: u32) -> bool {
         self.account_kv(lane);
         let work = &mut *self.work;
         let replica = &mut work.replicas[lane as usize];
@@ -385,11 +462,8 @@ impl<'a> Engine<'a> {
                 work.samples.add(request, self.now_s);
                 if let Some(detail) = &mut self.detail {
                     let record = &mut detail.requests[request.id as usize];
-                    record.replica_id = Some(request.replica_id);
-                    record.scheduled_at_s = Some(request.scheduled_at_s);
-                    record.first_token_at_s = Some(request.first_token_at_s);
+                    record.leave(request);
                     record.completed_at_s = Some(self.now_s);
-                    record.restarts = request.restarts;
                 }
             }
         }
@@ -424,12 +498,12 @@ impl<'a> Engine<'a> {
             replica.load.requests = replica.state.outstanding();
             self.router.set_load(replica.target(lane), replica.load);
         }
-        if !replica.is_empty() {
-            work.steps.push(Step::FormBatches { lane });
-        } else if replica.draining {
+        let (has_work, draining) = (!replica.is_empty(), replica.draining);
+        if !has_work && draining {
             self.free_replica(lane);
             self.record_replicas();
         }
+        has_work
     }
 
     /// Accounts for the iterations of a run that end before `until_s`, but for the last `keep` of its stretch.

@@ -168,3 +168,24 @@ impl Workspace {
         self.samples.clear();
     }
 }
+
+impl Workspace {
+    /// What a finished run should not have left behind: requests anywhere, KV blocks in use.
+    pub(in crate::simulation) fn leftovers(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        if self.requests.len() + self.unrouted.len() > 0 {
+            found.push(format!("{} requests left, {} of them not routed", self.requests.len(), self.unrouted.len()));
+        }
+        for replica in &self.replicas {
+            let state = &replica.state;
+            let held = (state.queue.len(), state.waiting.len(), state.allocated, replica.batches_in_flight);
+            if held != (0, 0, 0, 0) {
+                found.push(format!("replica {}: queued, waiting, in memory, in flight at the end: {held:?}", replica.id));
+            }
+            if state.kv.free != state.kv.total {
+                found.push(format!("replica {}: {} of {} KV blocks free at the end", replica.id, state.kv.free, state.kv.total));
+            }
+        }
+        found
+    }
+}

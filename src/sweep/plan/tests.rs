@@ -95,7 +95,7 @@ fn described() {
             "",
             "Runs: 40 to run of 40 planned",
             &format!("Requests: {} in all", grouped(40 * requests)),
-            "Estimated time: under a second on 2 threads (at 100 ns a request)",
+            "Estimated time: under a second on 2 threads (at 150 ns a request)",
         ]
     );
 }

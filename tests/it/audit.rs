@@ -1,0 +1,183 @@
+//! A replica scheduler that watches another one at work and panics at the first thing that cannot be.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+
+use scalefront::hardware::BatchShape;
+use scalefront::replica_scheduler::{Batch, KvBlocks, ReplicaScheduler, ReplicaState, Requests, Slot};
+
+pub struct Audit {
+    watched: Box<dyn ReplicaScheduler>,
+    batch_size_cap: u32,
+    /// Every batch is formed by asking: progress can be followed token by token.
+    stepping: bool,
+    /// Finished requests may stay in memory.
+    groups: bool,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    /// Batches in flight, by replica.
+    in_flight: BTreeMap<u32, Vec<Vec<Slot>>>,
+    /// Last known state of each request that was in a batch, by request.
+    progress: BTreeMap<u32, Progress>,
+}
+
+#[derive(Clone, Copy)]
+struct Progress {
+    processed_tokens: u32,
+    total_tokens: u32,
+    restarts: u32,
+}
+
+impl Audit {
+    pub fn new(watched: Box<dyn ReplicaScheduler>, batch_size_cap: u32, stepping: bool, groups: bool) -> Self {
+        Self { watched, batch_size_cap, stepping, groups, seen: Mutex::default() }
+    }
+}
+
+fn slots(batch: &Batch) -> Vec<Slot> {
+    batch.entries.iter().map(|&(slot, _)| slot).collect()
+}
+
+/// All requests of a replica, each exactly once: queue, waiting list, batches in flight.
+fn census(replica: &ReplicaState, more: &[Slot], in_flight: &[Vec<Slot>]) -> BTreeSet<Slot> {
+    let all: Vec<Slot> = replica.queue.iter().chain(&replica.waiting).chain(more).chain(in_flight.iter().flatten()).copied().collect();
+    let distinct: BTreeSet<Slot> = all.iter().copied().collect();
+    assert_eq!(all.len(), distinct.len(), "a request is in two places at once");
+    distinct
+}
+
+impl Audit {
+    /// Blocks held by the requests in memory and free blocks make up the cache.
+    fn check_memory(&self, replica: &ReplicaState, requests: &Requests, in_flight: &[Vec<Slot>]) {
+        let in_memory: Vec<Slot> = replica.waiting.iter().chain(in_flight.iter().flatten()).copied().collect();
+        for &slot in &in_memory {
+            assert!(!requests[slot].is_completed(), "request {} is done and still in memory", requests[slot].id);
+            assert!(requests[slot].blocks > 0, "request {} is in memory without blocks", requests[slot].id);
+        }
+        let held: u32 = in_memory.iter().map(|&slot| requests[slot].blocks).sum();
+        assert!(replica.kv.free <= replica.kv.total, "over-committed: {:?}", replica.kv);
+        assert_eq!(held + replica.kv.free, replica.kv.total, "blocks held by {} requests and free blocks", in_memory.len());
+        if self.groups {
+            assert!(replica.allocated as usize >= in_memory.len(), "requests in memory");
+        } else {
+            assert_eq!(replica.allocated as usize, in_memory.len(), "requests in memory");
+        }
+        for &slot in &replica.queue {
+            assert_eq!(requests[slot].blocks, 0, "request {} is queued and holds blocks", requests[slot].id);
+        }
+    }
+
+    fn check_batch(&self, replica: &ReplicaState, requests: &Requests, batch: &Batch, seen: &mut Seen) {
+        assert!(batch.len() <= self.batch_size_cap, "{} requests in a batch", batch.len());
+        let mut shape = BatchShape::default();
+        for &(slot, tokens) in &batch.entries {
+            let request = &requests[slot];
+            let id = request.id;
+            assert!(request.prefill_tokens >= request.original_prefill_tokens, "a part of the prompt of request {id} became decode tokens");
+            if request.prefill_complete {
+                assert_eq!(tokens, 1, "decode tokens of a request in a batch");
+                shape.add_decode(request.processed_tokens);
+            } else {
+                let left = request.prefill_tokens - request.processed_tokens;
+                assert!((1..=left).contains(&tokens), "{tokens} of {left} prefill tokens of a request in a batch");
+                shape.add_prefill(tokens, request.processed_tokens);
+            }
+            let now =
+                Progress { processed_tokens: request.processed_tokens, total_tokens: request.total_tokens(), restarts: request.restarts };
+            if let Some(before) = seen.progress.insert(id, now) {
+                assert_eq!(before.total_tokens, now.total_tokens, "length of request {id}");
+                let expected = if now.restarts > before.restarts { 0 } else { before.processed_tokens };
+                assert!(now.processed_tokens == expected || !self.stepping, "request {id} progressed outside batches");
+                assert!(now.processed_tokens >= expected, "request {id} lost progress");
+            } else {
+                assert_eq!(now.processed_tokens, 0, "request {id} progressed outside batches");
+            }
+            let cached = if request.prefill_complete { request.processed_tokens } else { request.prefill_tokens };
+            assert!(request.blocks >= replica.kv.blocks_for(cached), "request {id} caches {cached} tokens in {} blocks", request.blocks);
+        }
+        assert_eq!(shape, batch.shape, "shape of the batch");
+    }
+}
+
+impl ReplicaScheduler for Audit {
+    fn form_batch(&self, replica: &mut ReplicaState, requests: &mut Requests, batch: &mut Batch) {
+        let Some(&any) = replica.queue.front().or(replica.waiting.first()) else {
+            self.watched.form_batch(replica, requests, batch);
+            assert!(batch.is_empty(), "a batch of nothing");
+            return;
+        };
+        let replica_id = requests[any].replica_id;
+        let seen = &mut *self.seen.lock().unwrap();
+        let in_flight = seen.in_flight.entry(replica_id).or_default();
+        let before = census(replica, &[], in_flight);
+
+        self.watched.form_batch(replica, requests, batch);
+
+        let mut formed = slots(batch);
+        formed.extend(&replica.rejected);
+        assert_eq!(before, census(replica, &formed, in_flight), "requests before and after forming a batch");
+        if !batch.is_empty() {
+            in_flight.push(slots(batch));
+        }
+        let idle = in_flight.is_empty();
+        assert!(!idle || replica.queue.is_empty() && replica.waiting.is_empty(), "an idle replica lets its requests wait");
+        let in_flight = in_flight.clone();
+        self.check_batch(replica, requests, batch, seen);
+        self.check_memory(replica, requests, &in_flight);
+    }
+
+    fn end_batch(&self, replica: &mut ReplicaState, requests: &mut Requests, batch: &Batch) {
+        let replica_id = requests[batch.entries[0].0].replica_id;
+        let seen = &mut *self.seen.lock().unwrap();
+        let in_flight = seen.in_flight.get_mut(&replica_id).expect("a batch ends that was formed");
+        assert_eq!(in_flight.remove(0), slots(batch), "the batch that ends is the first that was formed");
+        let live = requests.len();
+        let mut completed = 0;
+        let mut unfinished = Vec::new();
+        for &(slot, tokens) in &batch.entries {
+            let request = &requests[slot];
+            let progress = seen.progress.get_mut(&request.id).expect("a request in a batch was seen");
+            let ends_prefill = progress.processed_tokens + tokens == request.prefill_tokens;
+            let expected = progress.processed_tokens + tokens + u32::from(ends_prefill);
+            assert!(request.processed_tokens == expected || !self.stepping, "progress of request {}", request.id);
+            progress.processed_tokens = request.processed_tokens;
+            if request.is_completed() {
+                completed += 1;
+            } else {
+                unfinished.push(slot);
+            }
+        }
+
+        self.watched.end_batch(replica, requests, batch);
+
+        assert_eq!(live - requests.len(), completed, "requests that left with the batch");
+        for slot in unfinished {
+            assert!(replica.waiting.contains(&slot) || replica.queue.contains(&slot), "request {} is lost", requests[slot].id);
+        }
+        census(replica, &[], in_flight);
+        self.check_memory(replica, requests, in_flight);
+    }
+
+    fn fits_empty(&self, kv: &KvBlocks, prefill_tokens: u32, decode_tokens: u32) -> bool {
+        self.watched.fits_empty(kv, prefill_tokens, decode_tokens)
+    }
+
+    fn would_admit(&self, replica: &ReplicaState, requests: &Requests) -> bool {
+        self.watched.would_admit(replica, requests)
+    }
+
+    fn repeats_decodes(&self, replica: &ReplicaState, requests: &Requests) -> u32 {
+        self.watched.repeats_decodes(replica, requests)
+    }
+
+    fn skipped_decodes(&self, replica: &mut ReplicaState, repeats: u32) {
+        self.watched.skipped_decodes(replica, repeats);
+    }
+
+    fn reserves_ahead(&self) -> bool {
+        self.watched.reserves_ahead()
+    }
+}

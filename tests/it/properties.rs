@@ -1,0 +1,372 @@
+//! Properties of every replica scheduler on random small clusters, and proof that the checks which guard them can fail.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use proptest::prelude::*;
+use scalefront::replica_scheduler::{Batch, KvBlocks, ReplicaScheduler, ReplicaState, Requests};
+use scalefront::simulation::{RunInputs, RunMetrics, Workspace, simulate_with, violations};
+use serde_json::{Value, json};
+
+use super::audit::Audit;
+use super::golden::assert_runs_agree;
+use super::scenario::Scenario;
+
+const SCHEDULERS: [&str; 5] = ["vllm", "sarathi", "orca", "lightllm", "faster_transformer"];
+const MAX_REQUEST_TOKENS: u32 = 128;
+
+/// Settings of one scheduler on caches so small that requests are preempted, rejected, held back.
+fn scheduler(name: &'static str) -> impl Strategy<Value = Value> {
+    let block_size = if name == "lightllm" { Just(1_u32).boxed() } else { prop::sample::select(vec![1_u32, 4, 16]).boxed() };
+    let cache_tokens = 40..600_u32;
+    (block_size, cache_tokens, 2..9_u32, prop::sample::select(vec![0.0, 0.01, 0.1]), 20..200_u32, 1..80_u32, 0..6_u32).prop_map(
+        move |(block_size, cache_tokens, cap, watermark, max_tokens_in_batch, chunk_size, max_waiting_iters)| {
+            let mut settings = json!({
+                "batch_size_cap": cap, "block_size_tokens": block_size, "watermark_blocks_fraction": watermark,
+                "num_blocks": (cache_tokens / block_size).max(1),
+            });
+            match name {
+                "vllm" => settings["max_tokens_in_batch"] = json!(max_tokens_in_batch),
+                "sarathi" => settings["chunk_size_tokens"] = json!(chunk_size),
+                "lightllm" => {
+                    settings["max_tokens_in_batch"] = json!(max_tokens_in_batch);
+                    settings["max_waiting_iters"] = json!(max_waiting_iters);
+                }
+                _ => {}
+            }
+            json!({ name: settings })
+        },
+    )
+}
+
+/// Bursts, lulls and idle times; lengths up to a little more than what fits.
+fn requests() -> impl Strategy<Value = Vec<(f64, u32, u32)>> {
+    let gap_s = prop_oneof![2 => Just(0.0), 4 => 0.0..0.1_f64, 2 => 0.0..2.0_f64, 1 => 5.0..30.0_f64];
+    let prefill_tokens = prop_oneof![6 => 1..60_u32, 1 => 1..160_u32];
+    let decode_tokens = prop_oneof![2 => Just(1_u32), 6 => 1..40_u32, 2 => 1..120_u32];
+    prop::collection::vec((gap_s, prefill_tokens, decode_tokens), 1..40).prop_map(|requests| {
+        let mut now_s = 0.0;
+        let arrive = |(gap_s, prefill_tokens, decode_tokens)| {
+            now_s += gap_s;
+            (now_s, prefill_tokens, decode_tokens)
+        };
+        requests.into_iter().map(arrive).collect()
+    })
+}
+
+fn autoscaler() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        (1..4_u32).prop_map(|replicas| json!({"static": {"replicas": replicas}})),
+        (10.0..200.0_f64, prop::sample::select(vec![0.0, 0.5])).prop_map(|(throughput, alpha)| json!({"inferline": {
+            "look_back_s": 10, "min_window_s": 3, "stabilization_delay_s": 2,
+            "initial_replica_token_throughput": throughput, "throughput_alpha": alpha,
+        }})),
+    ]
+}
+
+fn scenario(name: &'static str) -> impl Strategy<Value = Scenario> {
+    let routers = prop::sample::select(vec!["round_robin", "least_outstanding"]);
+    (scheduler(name), requests(), autoscaler(), routers, prop::bool::ANY, 0..2_u32, 0.0..3.0_f64).prop_map(
+        move |(scheduler, requests, autoscaler, router, pipelined, min_replicas, scale_up_delay_s)| {
+            let stages = if pipelined && name != "lightllm" { 2 } else { 1 };
+            let cluster = json!({
+                "replica_scheduler": scheduler, "global_scheduler": router, "max_request_tokens": MAX_REQUEST_TOKENS,
+                "tensor_parallel": 4 / stages, "pipeline_parallel": stages,
+                "min_replicas": min_replicas, "max_replicas": 6, "tune_interval_s": 1, "scale_up_delay_s": scale_up_delay_s,
+            });
+            Scenario::new(cluster, autoscaler, requests)
+        },
+    )
+}
+
+/// Runs under audit, with a fault put between audit and scheduler; returns what the run's end shows to be wrong.
+fn run(inputs: &RunInputs, fault: Option<Fault>) -> Result<(RunMetrics, Vec<scalefront::simulation::RequestRecord>, Vec<String>), String> {
+    let settings = &inputs.cluster.replica_scheduler;
+    let mut watched = inputs.replica_scheduler();
+    if let Some(fault) = fault {
+        watched = Box::new(Faulty { right: watched, fault, calls: AtomicU32::new(0) });
+    }
+    let audit = Audit::new(watched, settings.common().batch_size_cap, inputs.stepping, settings.name() == "faster_transformer");
+    let mut workspace = Workspace::default();
+    let (metrics, detail) = simulate_with(inputs, Box::new(audit), &mut workspace).map_err(|error| error.to_string())?;
+    let found = violations(inputs, &metrics, &detail, &workspace);
+    Ok((metrics, detail.requests, found))
+}
+
+/// Both ways of advancing decodes keep every invariant and tell the same story of every request.
+fn check(scenario: &Scenario) {
+    let fast = scenario.inputs();
+    let stepping = RunInputs { stepping: true, ..fast.clone() };
+    let (slow_metrics, slow_requests, found) = run(&stepping, None).unwrap();
+    assert_eq!(found, [""; 0], "stepping");
+    let (fast_metrics, fast_requests, found) = run(&fast, None).unwrap();
+    assert_eq!(found, [""; 0], "fast");
+    assert_runs_agree(&slow_metrics, &fast_metrics);
+    for (one, other) in slow_requests.iter().zip(&fast_requests) {
+        assert_eq!((one.replica_id, one.restarts), (other.replica_id, other.restarts), "{one:?} and {other:?}");
+        for (one_s, other_s) in [
+            (one.scheduled_at_s, other.scheduled_at_s),
+            (one.first_token_at_s, other.first_token_at_s),
+            (one.completed_at_s, other.completed_at_s),
+        ] {
+            assert_eq!(one_s.is_some(), other_s.is_some(), "{one:?} and {other:?}");
+            assert!((one_s.unwrap_or(0.0) - other_s.unwrap_or(0.0)).abs() <= 1e-6, "{one:?} and {other:?}");
+        }
+    }
+}
+
+impl std::fmt::Debug for Scenario {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(f, "{} {} {:?}", json!(self.cluster), json!(self.autoscaler), self.workload)
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn vllm_keeps_its_invariants(scenario in scenario("vllm")) { check(&scenario) }
+
+    #[test]
+    fn sarathi_keeps_its_invariants(scenario in scenario("sarathi")) { check(&scenario) }
+
+    #[test]
+    fn orca_keeps_its_invariants(scenario in scenario("orca")) { check(&scenario) }
+
+    #[test]
+    fn lightllm_keeps_its_invariants(scenario in scenario("lightllm")) { check(&scenario) }
+
+    #[test]
+    fn faster_transformer_keeps_its_invariants(scenario in scenario("faster_transformer")) { check(&scenario) }
+}
+
+/// Speed is no accident: with nobody to admit, long decodes are formed a few times and not a thousand, and the same in number.
+#[test]
+fn long_decodes_are_skipped() {
+    for name in SCHEDULERS {
+        let block_size = if name == "lightllm" { 1 } else { 16 };
+        let cluster = json!({"replica_scheduler": {name: {"batch_size_cap": 3, "block_size_tokens": block_size}}});
+        let alone = Scenario::new(cluster.clone(), json!({"static": {"replicas": 1}}), (0..3).map(|i| (0.0, 100, 1000 + i)));
+        // Three more wait for a place.
+        let queued = Scenario::new(cluster, json!({"static": {"replicas": 1}}), (0..6).map(|i| (0.0, 100, 1000 + i)));
+        for (scenario, most_formed) in [(alone, 60), (queued, 120)] {
+            let (metrics, detail) =
+                simulate_with(&scenario.inputs(), scenario.inputs().replica_scheduler(), &mut Workspace::default()).unwrap();
+            let formed = detail.batches.len();
+            assert!(metrics.num_batches > 1000 && formed < most_formed, "{name}: {formed} of {} batches formed", metrics.num_batches);
+            check(&scenario);
+        }
+    }
+}
+
+/// The random scenarios do reach what the properties are about.
+#[test]
+fn scenarios_are_not_trivial() {
+    use proptest::strategy::ValueTree;
+    use proptest::test_runner::TestRunner;
+    for name in SCHEDULERS {
+        let mut runner = TestRunner::deterministic();
+        let (mut restarts, mut rejections_under_way, mut rejections, mut completions, mut scale_downs) = (0, 0, 0, 0, 0);
+        for _ in 0..300 {
+            let scenario = scenario(name).new_tree(&mut runner).unwrap().current();
+            let (metrics, requests, _) = run(&scenario.inputs(), None).unwrap();
+            restarts += metrics.num_restarts;
+            rejections += metrics.num_rejected;
+            rejections_under_way += requests.iter().filter(|r| r.replica_id.is_some() && r.completed_at_s.is_none()).count();
+            completions += metrics.num_completed;
+            scale_downs += metrics.scale_downs;
+        }
+        println!(
+            "{name}: {completions} completions, {restarts} restarts, {rejections} rejections, {rejections_under_way} of them under way"
+        );
+        let preempts = ["vllm", "sarathi"].contains(&name);
+        assert!(completions > 2000 && rejections > 50 && scale_downs > 100, "{name}");
+        assert_eq!(preempts, restarts > 50, "{name}: {restarts} restarts");
+        assert_eq!(preempts, rejections_under_way > 0, "{name}: {rejections_under_way} rejections under way");
+    }
+}
+
+/// What a careless author of a scheduler could get wrong, once.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Fault {
+    LeakBlock,
+    MintBlock,
+    DropQueued,
+    LoseUnfinished,
+    EnterTwice,
+    ReleaseEarly,
+    KeepFinished,
+    Stall,
+    TooManyTokens,
+    FreeProgress,
+    PromptBecomesDecode,
+}
+
+/// Faults, and what the audit says to them.
+const FAULTS: [(Fault, &str); 11] = [
+    (Fault::LeakBlock, "blocks held by"),
+    (Fault::MintBlock, "blocks held by"),
+    (Fault::DropQueued, "requests before and after"),
+    (Fault::LoseUnfinished, "is lost"),
+    (Fault::EnterTwice, "in two places at once"),
+    (Fault::ReleaseEarly, "requests that left with the batch"),
+    (Fault::KeepFinished, "is done and still in memory"),
+    (Fault::Stall, "an idle replica lets its requests wait"),
+    (Fault::TooManyTokens, "of a request in a batch"),
+    (Fault::FreeProgress, "progressed outside batches"),
+    (Fault::PromptBecomesDecode, "became decode tokens"),
+];
+
+/// A right scheduler with a fault: at its third opportunity, or always if it stalls.
+struct Faulty {
+    right: Box<dyn ReplicaScheduler>,
+    fault: Fault,
+    calls: AtomicU32,
+}
+
+impl Faulty {
+    fn strikes(&self, fault: Fault, opportunity: bool) -> bool {
+        self.fault == fault && opportunity && self.calls.fetch_add(1, Ordering::Relaxed) == 2
+    }
+}
+
+impl ReplicaScheduler for Faulty {
+    fn form_batch(&self, replica: &mut ReplicaState, requests: &mut Requests, batch: &mut Batch) {
+        if self.fault == Fault::Stall {
+            return;
+        }
+        if self.strikes(Fault::DropQueued, !replica.queue.is_empty()) {
+            replica.queue.pop_back();
+        }
+        self.right.form_batch(replica, requests, batch);
+        if self.strikes(Fault::MintBlock, true) {
+            replica.kv.free += 1;
+        }
+        let Some(&(first, tokens)) = batch.entries.first() else { return };
+        if self.strikes(Fault::EnterTwice, true) {
+            batch.entries.push((first, tokens));
+        }
+        if self.strikes(Fault::TooManyTokens, true) {
+            batch.entries[0].1 += requests[first].total_tokens();
+        }
+        if self.strikes(Fault::FreeProgress, true) {
+            requests[first].processed_tokens += 1;
+        }
+        let prefill = batch.entries.iter().map(|&(slot, _)| slot).find(|&slot| !requests[slot].prefill_complete);
+        if self.strikes(Fault::PromptBecomesDecode, prefill.is_some()) {
+            let request = &mut requests[prefill.expect("there is one")];
+            request.prefill_tokens -= 1;
+            request.decode_tokens += 1;
+        }
+    }
+
+    fn end_batch(&self, replica: &mut ReplicaState, requests: &mut Requests, batch: &Batch) {
+        let finished = batch.entries.iter().map(|&(slot, _)| slot).find(|&slot| requests[slot].is_completed());
+        self.right.end_batch(replica, requests, batch);
+        if self.strikes(Fault::LeakBlock, replica.kv.free > 0) {
+            replica.kv.free -= 1;
+        }
+        if self.strikes(Fault::LoseUnfinished, !replica.waiting.is_empty()) {
+            replica.waiting.pop();
+        }
+        if self.strikes(Fault::ReleaseEarly, !replica.waiting.is_empty()) {
+            requests.release(replica.waiting[0]);
+        }
+        if self.strikes(Fault::KeepFinished, finished.is_some()) {
+            replica.waiting.extend(finished);
+        }
+    }
+
+    fn fits_empty(&self, kv: &KvBlocks, prefill_tokens: u32, decode_tokens: u32) -> bool {
+        self.right.fits_empty(kv, prefill_tokens, decode_tokens)
+    }
+
+    fn would_admit(&self, replica: &ReplicaState, requests: &Requests) -> bool {
+        self.right.would_admit(replica, requests)
+    }
+
+    fn reserves_ahead(&self) -> bool {
+        self.right.reserves_ahead()
+    }
+}
+
+/// A run of some preemption and some queueing for each scheduler.
+fn ordinary(name: &str) -> Scenario {
+    let mut settings = json!({"batch_size_cap": 4, "block_size_tokens": if name == "lightllm" { 1 } else { 4 }});
+    settings["num_blocks"] = json!(if name == "lightllm" { 260 } else { 80 });
+    if name == "sarathi" {
+        settings["chunk_size_tokens"] = json!(16);
+    }
+    let cluster = json!({"replica_scheduler": {name: settings}, "max_request_tokens": MAX_REQUEST_TOKENS});
+    let requests = (0..14).map(|i| (0.11 * f64::from(i), 20 + 7 * (i % 5), 3 + 5 * (i % 7)));
+    Scenario::new(cluster, json!({"static": {"replicas": 1}}), requests)
+}
+
+#[test]
+fn faults_are_caught() {
+    for name in SCHEDULERS {
+        let scenario = ordinary(name);
+        let inputs = RunInputs { stepping: true, ..scenario.inputs() };
+        assert_eq!(run(&inputs, None).unwrap().2, [""; 0], "{name} without fault");
+        for (fault, expected) in FAULTS {
+            let panic = catch_unwind(AssertUnwindSafe(|| run(&inputs, Some(fault))));
+            let said = match panic {
+                Ok(outcome) => panic!("{name} with {fault:?} was not stopped: {:?}", outcome.map(|(_, _, found)| found)),
+                Err(panic) => panic.downcast::<String>().map_or_else(|other| other.downcast::<&str>().unwrap().to_string(), |said| *said),
+            };
+            assert!(said.contains(expected), "{name} with {fault:?}: {said}");
+        }
+    }
+}
+
+/// Without the audit, too: what is left at the end of a run gives a leak away, and a lost request keeps it from ending.
+#[test]
+fn the_end_of_a_run_shows_faults() {
+    for name in SCHEDULERS {
+        let scenario = ordinary(name);
+        let inputs = RunInputs { stepping: true, ..scenario.inputs() };
+        for (fault, expected) in
+            [(Fault::LeakBlock, "KV blocks free at the end"), (Fault::DropQueued, "stuck at"), (Fault::LoseUnfinished, "stuck at")]
+        {
+            let faulty = Faulty { right: inputs.replica_scheduler(), fault, calls: AtomicU32::new(0) };
+            let mut workspace = Workspace::default();
+            let said = match simulate_with(&inputs, Box::new(faulty), &mut workspace) {
+                Ok((metrics, detail)) => violations(&inputs, &metrics, &detail, &workspace).join("; "),
+                Err(error) => error.to_string(),
+            };
+            assert!(said.contains(expected), "{name} with {fault:?}: {said:?}");
+        }
+    }
+}
+
+/// Each kind of violation is found in the record of a right run once that is tampered with.
+#[test]
+fn violations_are_found() {
+    use scalefront::simulation::Detail;
+    let scenario = ordinary("vllm");
+    let inputs = RunInputs { stepping: true, ..scenario.inputs() };
+    let mut workspace = Workspace::default();
+    let (metrics, detail) = simulate_with(&inputs, inputs.replica_scheduler(), &mut workspace).unwrap();
+    assert_eq!(violations(&inputs, &metrics, &detail, &workspace), [""; 0]);
+    type Tamper = fn(&mut RunMetrics, &mut Detail);
+    let tampered: [(&str, Tamper); 12] = [
+        ("completions of", |metrics, _| metrics.num_completed += 1),
+        ("rejected of", |metrics, _| metrics.num_rejected += 1),
+        ("restarts counted", |metrics, _| metrics.num_restarts += 1),
+        ("stations", |_, detail| detail.requests[3].first_token_at_s = detail.requests[3].scheduled_at_s),
+        ("sum of e2e", |_, detail| detail.requests[3].completed_at_s = detail.requests[3].completed_at_s.map(|at_s| at_s + 1e-3)),
+        ("wrong price", |_, detail| detail.replicas[0].cost_per_hour_usd += 1.0),
+        ("cost", |metrics, _| metrics.total_cost_usd *= 1.001),
+        ("busy for", |metrics, _| metrics.busy_s = metrics.replica_hours * 3600.0 * 1.001),
+        ("batch ids", |_, detail| detail.batches[5].batch_id = 4),
+        ("overlaps", |_, detail| detail.batches[5].scheduled_at_s -= 1e-3),
+        ("end out of order", |_, detail| detail.batches.swap(5, 6)),
+        ("tokens prefilled of", |_, detail| detail.batches[0].prefill_tokens += 1),
+    ];
+    for (expected, tamper) in tampered {
+        let (mut metrics, mut detail) = (metrics.clone(), detail.clone());
+        tamper(&mut metrics, &mut detail);
+        let found = violations(&inputs, &metrics, &detail, &workspace).join("; ");
+        assert!(found.contains(expected), "{expected}: {found:?}");
+    }
+}
