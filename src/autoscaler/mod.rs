@@ -38,7 +38,7 @@ pub use envelope::TrafficEnvelope;
 pub use frontier::FrontierSettings;
 pub use holt_winters::HoltWintersSettings;
 pub use hpa::HpaSettings;
-pub use inferline::InferlineSettings;
+pub use inferline::{InferlineSettings, ThroughputMeasure};
 pub use inferline_paper::InferlinePaperSettings;
 pub use keda::KedaSettings;
 pub use knative_kpa::{KnativeKpaSettings, KpaMetric};

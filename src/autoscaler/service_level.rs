@@ -6,7 +6,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::inferline::Inferline;
+use super::inferline::{Inferline, ThroughputMeasure};
 use super::{Autoscaler, InferlineSettings, PolicyContext, PolicySettings};
 use crate::settings::{Faults, PerDirection};
 
@@ -21,6 +21,7 @@ pub struct ServiceLevelSettings {
     pub stabilization_delay_s: f64,
     pub initial_replica_token_throughput: f64,
     pub throughput_alpha: f64,
+    pub throughput_measure: ThroughputMeasure,
 }
 
 impl Default for ServiceLevelSettings {
@@ -33,6 +34,7 @@ impl Default for ServiceLevelSettings {
             stabilization_delay_s: inferline.stabilization_delay_s,
             initial_replica_token_throughput: inferline.initial_replica_token_throughput,
             throughput_alpha: inferline.throughput_alpha,
+            throughput_measure: inferline.throughput_measure,
         }
     }
 }
@@ -58,6 +60,7 @@ impl ServiceLevelSettings {
             stabilization_delay_s: self.stabilization_delay_s,
             initial_replica_token_throughput: self.initial_replica_token_throughput,
             throughput_alpha: self.throughput_alpha,
+            throughput_measure: self.throughput_measure,
         }
     }
 }

@@ -108,7 +108,7 @@ pub struct ExecutionTime {
 }
 
 /// Operator tables composed as in the reference, or whole steps.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 enum Times {
     Profile(ProfileTimes),
     Steps(StepTimes),
@@ -188,6 +188,12 @@ impl ExecutionTime {
             Times::Profile(times) => times.stage_time_s(shape, stage),
             Times::Steps(times) => times.stage_time_s(shape, stage),
         }
+    }
+
+    /// A hash of every number an answer rests on: two models of equal fingerprint give equal results, whatever files they came from.
+    pub fn fingerprint(&self) -> String {
+        let content = serde_json::to_vec(&(&self.deployment.model, &self.times)).expect("tables are plain data");
+        blake3::hash(&content).to_hex().to_string()
     }
 
     /// Seconds of all stages, hand-overs between them included.

@@ -190,8 +190,11 @@ impl Sources {
             gemm.shape(mlp_in, hidden)?,
             gemm.shape(hidden, mlp)?,
         ];
-        let head_gemm = Gemm::read(self.parquet, &self.gemm, spec, Precision::Bf16)?;
-        let head = head_gemm.shape(f64::from(model.vocabulary / tp), hidden)?;
+        let bf16_gemm = match settings.weights {
+            Precision::Bf16 => None,
+            Precision::Fp8 => Some(Gemm::read(self.parquet, &self.gemm, spec, Precision::Bf16)?),
+        };
+        let head = bf16_gemm.as_ref().unwrap_or(&gemm).shape(f64::from(model.vocabulary / tp), hidden)?;
         let all_reduce = self.all_reduce.as_ref().map(|file| AllReduce::read(self.parquet, file, tp)).transpose()?;
         let all_reduce_ms = |tokens: f64| all_reduce.as_ref().map_or(0.0, |table| table.ms(tokens * hidden));
         // Two norms with residuals and the gate; each a memory operation.

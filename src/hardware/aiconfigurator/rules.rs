@@ -19,6 +19,7 @@ enum Node {
 
 struct Leaf {
     point: [f64; 3],
+    octaves: [f64; 3],
     ms: f64,
 }
 
@@ -33,7 +34,7 @@ impl<R: Fn([f64; 3]) -> f64> Nested<R> {
         let mut leaves: Vec<Leaf> = Vec::with_capacity(points.len());
         for (point, ms) in points {
             leaves.pop_if(|leaf| leaf.point == point);
-            leaves.push(Leaf { point, ms });
+            leaves.push(Leaf { point, octaves: point.map(f64::log2), ms });
         }
         (leaves.len() > NEAREST).then(|| Self { root: Self::branch(&leaves, 0), leaves, roofline, sqrt_axis })
     }
@@ -84,16 +85,17 @@ impl<R: Fn([f64; 3]) -> f64> Nested<R> {
 
     /// Utilisation of the nearest points in octaves, weighted so that the fifth nearest just counts nothing.
     fn beyond(&self, at: [f64; 3]) -> f64 {
-        let distance = |point: &[f64; 3]| -> f64 { point.iter().zip(&at).map(|(a, b)| (a / b).log2().powi(2)).sum::<f64>().sqrt() };
+        let octaves = at.map(f64::log2);
         let mut nearest: Vec<(f64, &Leaf)> = Vec::with_capacity(NEAREST + 2);
         for leaf in &self.leaves {
-            let distance = distance(&leaf.point);
+            let distance: f64 = leaf.octaves.iter().zip(&octaves).map(|(a, b)| (a - b) * (a - b)).sum();
             if nearest.len() <= NEAREST || distance < nearest[NEAREST].0 {
                 let place = nearest.partition_point(|(known, _)| *known <= distance);
                 nearest.insert(place, (distance, leaf));
                 nearest.truncate(NEAREST + 1);
             }
         }
+        nearest.iter_mut().for_each(|(distance, _)| *distance = distance.sqrt());
         let radius = nearest[NEAREST].0;
         let weight = |distance: f64| ((radius - distance) / (radius * distance + 1e-12)).powi(2);
         let utilisation = |leaf: &Leaf| (self.roofline)(leaf.point) / leaf.ms;

@@ -108,8 +108,9 @@ const FITS: &[DeviceFit] = &[
     DeviceFit {
         device: "l40s",
         fit: AICONFIGURATOR,
-        // Efficiency of compute and exponent fitted anew, to every other one of the 640 whole steps that `hardware check` is shown with
-        // (mean error of the other half 3.9 % prefill, 4.4 % decode); on single matrix products alone they were 0.608 and 3.12.
+        // Efficiency of compute and exponent, 0.608 and 3.12 in the first fit, were fitted anew to every other one of 640 whole steps of
+        // four models (mean error of the other half 3.9 % prefill, 4.4 % decode; before 3.9 and 4.2, but 5.2 and 4.0 on
+        // the half fitted to).
         gemm: [0.643, 0.782, 0.406, 4.38],
         prefill_attention: [0.512, 1.55, 20.6],
         decode_attention: [0.808, 15.0, 4.24],

@@ -94,6 +94,14 @@ fn settings_change_what_they_say() {
 }
 
 #[test]
+fn fingerprints_tell_models_apart() {
+    let with = |json: &str, node| load_with(serde_json::from_str(json).unwrap(), LLAMA_70B, node, 4, 1).unwrap().fingerprint();
+    assert_eq!(with("{}", "h100_dgx"), with(r#"{"constants": {"memory_gb_per_s": 3350}}"#, "h100_dgx"));
+    assert_ne!(with("{}", "h100_dgx"), with(r#"{"constants": {"memory_gb_per_s": 3351}}"#, "h100_dgx"));
+    assert_ne!(with("{}", "h100_dgx"), with("{}", "h200_dgx"));
+}
+
+#[test]
 fn what_cannot_be_modelled_is_an_error() {
     let error =
         |settings: &str, node, tp| load_with(serde_json::from_str(settings).unwrap(), LLAMA_70B, node, tp, 1).unwrap_err().to_string();

@@ -193,6 +193,7 @@ impl Engine<'_> {
                 id,
                 alive: false,
                 draining: false,
+                reclaimed: false,
                 joined_at_s: 0.0,
                 load: Load::default(),
                 kv_since_s: 0.0,
@@ -209,6 +210,7 @@ impl Engine<'_> {
         replica.id = id;
         replica.alive = true;
         replica.draining = false;
+        replica.reclaimed = false;
         replica.joined_at_s = self.now_s;
         replica.load = Load::default();
         replica.kv_since_s = self.now_s;
@@ -255,12 +257,13 @@ impl Engine<'_> {
         self.work.events.push(self.now_s + self.inputs.cluster.failures.reclaim_notice_s, self.now_s, Due::Loss { lane, id });
         if !replica.draining {
             let (target, idle) = (replica.target(lane), replica.is_empty());
+            self.totals.replicas_lost += 1;
             if idle {
                 self.router.remove(target);
                 self.free_replica(lane);
-                self.totals.replicas_lost += 1;
             } else {
                 self.drain(target);
+                self.work.replicas[lane as usize].reclaimed = true;
             }
             self.start_replica();
             self.record_replicas();
@@ -297,8 +300,8 @@ impl Engine<'_> {
         self.totals.queued += (work.unrouted.len() - before) as u64;
         let requests = &work.requests;
         work.unrouted.make_contiguous().sort_by_key(|&slot| requests[slot].id);
-        self.totals.replicas_lost += 1;
-        let draining = work.replicas[lane as usize].draining;
+        let Replica { draining, reclaimed, .. } = work.replicas[lane as usize];
+        self.totals.replicas_lost += u64::from(!reclaimed);
         if !draining {
             self.router.remove(Target { lane, id });
             self.start_replica();

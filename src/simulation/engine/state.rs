@@ -85,6 +85,8 @@ pub(super) struct Replica {
     pub(super) id: u32,
     pub(super) alive: bool,
     pub(super) draining: bool,
+    /// Drains because it will be taken away, and is counted as lost already.
+    pub(super) reclaimed: bool,
     pub(super) joined_at_s: f64,
     /// What was routed here and is not finished.
     pub(super) load: Load,
