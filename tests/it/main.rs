@@ -3,13 +3,17 @@
 mod audit;
 mod cli;
 mod decisions;
+mod determinism;
 mod golden;
 mod hardware;
 mod policies;
 mod properties;
 mod queueing;
 mod quirks;
+mod reliability;
+mod rows;
 mod scenario;
 mod schema;
+mod shards;
 mod shared;
 mod tidy;
