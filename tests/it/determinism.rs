@@ -70,7 +70,7 @@ impl Progress for After {
 fn rows_do_not_depend_on_threads_order_shards_or_interruptions() {
     let plan = plan(&varied_grid());
     let all: Vec<usize> = (0..plan.unique().len()).collect();
-    assert_eq!(all.len(), 44, "the grid is not what this test is about");
+    assert_eq!(all.len(), 48, "the grid is not what this test is about");
     let expected = rows(&plan, &all, 1);
     for threads in [2, 8] {
         assert_same(&expected, &rows(&plan, &all, threads));

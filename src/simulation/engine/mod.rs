@@ -6,6 +6,7 @@
 
 mod accounts;
 mod balance;
+mod bounds;
 mod scaling;
 mod state;
 
@@ -134,28 +135,6 @@ impl<'a> Engine<'a> {
             }
         }
         self.finish()
-    }
-
-    /// Sees whether the run may go on.
-    #[cold]
-    fn look_up(&mut self) -> Result<(), SimulationError> {
-        let (limits, totals) = (&self.inputs.limits, &self.totals);
-        let (at_s, unfinished) = (self.now_s, self.unfinished());
-        if self.events >= limits.most_events {
-            return Err(SimulationError::TooManyEvents {
-                events: self.events,
-                at_s,
-                unfinished,
-                scale_ups: totals.scale_ups,
-                scale_downs: totals.scale_downs,
-                replicas_lost: totals.replicas_lost,
-            });
-        }
-        if limits.give_up.is_some_and(|give_up| give_up()) {
-            return Err(SimulationError::CalledOff { at_s, unfinished });
-        }
-        self.look_up_at = limits.most_events.min(self.events + EVENTS_BETWEEN_QUESTIONS);
-        Ok(())
     }
 
     /// Moves the clock to the next instant and does everything there is to do then.
