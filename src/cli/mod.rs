@@ -1,7 +1,9 @@
 //! The command line: one file a subcommand, each of which parses, calls the library and prints.
 
 mod common;
+mod finish;
 mod hardware;
+mod merge;
 mod report;
 mod schema;
 mod simulate;
@@ -25,6 +27,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Sweep(sweep::Args),
+    Merge(merge::Args),
     Simulate(simulate::Args),
     Report(report::Args),
     Trace(trace::Args),
@@ -52,6 +55,7 @@ impl Cli {
     pub fn run(self) -> Result<Exit> {
         match self.command {
             Command::Sweep(args) => args.run(),
+            Command::Merge(args) => args.run(),
             Command::Simulate(args) => args.run(),
             Command::Report(args) => args.run(),
             Command::Trace(args) => args.run(),

@@ -1,20 +1,19 @@
 //! `scalefront sweep`: from a grid file to stored runs, fronts and a report.
 
-use std::collections::BTreeSet;
-use std::path::PathBuf;
-use std::time::{Instant, SystemTime};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
+use scalefront::simulation::MOST_EVENTS;
 use scalefront::sweep::grid::Grid;
-use scalefront::sweep::manifest::{Manifest, Timings};
+use scalefront::sweep::journal::{self, Header, Journal, Recorded};
 use scalefront::sweep::plan::Plan;
-use scalefront::sweep::row::{RunRow, Scalar};
-use scalefront::sweep::run::{self, Interrupted};
-use scalefront::sweep::series;
-use scalefront::sweep::store::{MANIFEST, ResultsDir, write_json};
+use scalefront::sweep::run::{self, CellLimits, Stop};
+use scalefront::sweep::shard::Shard;
+use scalefront::sweep::store::ResultsDir;
 
-use super::common::{Bar, CommonArgs, catch_interrupts, is_interrupted};
-use super::{Exit, tables};
+use super::common::{CommonArgs, catch_interrupts};
+use super::{Exit, finish, tables};
 
 /// Plan, run, aggregate, plot and report a grid of runs
 #[derive(Debug, clap::Args)]
@@ -26,97 +25,135 @@ pub struct Args {
     #[arg(long)]
     dry_run: bool,
 
+    /// Go on with a sweep that was interrupted, running only what is not stored yet
+    #[arg(long)]
+    resume: bool,
+
+    /// Run a fixed share of the cells: K/N from 1/N to N/N, or `auto` within a Slurm array or a Kubernetes Indexed Job
+    #[arg(long, value_name = "K/N")]
+    shard: Option<String>,
+
+    /// Fail a run that takes longer
+    #[arg(long, value_name = "SECONDS", value_parser = positive_seconds)]
+    cell_timeout: Option<Duration>,
+
+    /// Fail a run in which more happens, such as scaling up and down for ever
+    #[arg(long, value_name = "N", default_value_t = MOST_EVENTS)]
+    max_events: u64,
+
+    /// Start no further run once one has failed
+    #[arg(long)]
+    fail_fast: bool,
+
+    /// Fail a run whose requests, tokens, KV blocks, time or money do not add up at its end
+    #[arg(long, value_name = "BOOL", default_value_t = true, default_missing_value = "true", num_args = 0..=1, action = clap::ArgAction::Set)]
+    check: bool,
+
     #[command(flatten)]
     common: CommonArgs,
+}
+
+fn positive_seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok().filter(|seconds| *seconds > 0.0);
+    seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).ok_or_else(|| "expected a number of seconds above 0".into())
 }
 
 impl Args {
     pub fn run(&self) -> Result<Exit> {
         let mut grid = Grid::read(&self.grid)?;
         grid.offset_seeds(self.common.seed_offset).map_err(|error| anyhow!(error))?;
+        let shard = self.shard()?;
         let pool = self.common.pool()?;
         let plan = pool.install(|| Plan::new(grid))?;
         if self.dry_run {
             println!("{}", plan.describe(self.common.threads()));
+            if let Some(shard) = shard {
+                println!("Shard {shard}: {} of these runs", shard.share(&plan).len());
+            }
             return Ok(Exit::Done);
         }
         catch_interrupts()?;
-        let dir = ResultsDir::open(&self.common.out(&plan.grid.name), &plan.grid.as_given)?;
-        tables::check_available()?;
-
         let started = Instant::now();
-        let interrupted = |Interrupted| {
-            eprintln!("interrupted: no runs were stored in {}", dir.path().display());
-            Ok(Exit::Interrupted)
-        };
-        let rows = match pool.install(|| self.watched("Running", plan.unique(), |bar| run::run_all(&plan, bar))) {
-            Ok(rows) => rows,
-            Err(error) => return interrupted(error),
-        };
-        let timings = timings(&plan, self.common.threads(), started);
-
-        // Runs on a front are run once more to be looked at.
-        let on_fronts = self.cells_on_fronts(&plan, &rows)?;
-        let series = match pool.install(|| self.watched("Drawing", &on_fronts, |bar| series::of_cells(&plan, &on_fronts, bar))) {
-            Ok(series) => series,
-            Err(error) => return interrupted(error),
-        };
-
-        tables::store_runs(dir.path(), &rows, &series)?;
-        let manifest = Manifest::new(&plan, &rows, command_line(), timings);
-        write_json(&dir.file(MANIFEST), &manifest)?;
-        if is_interrupted() {
-            let dir = dir.path().display();
-            eprintln!("interrupted: the runs are stored in {dir}, `scalefront report {dir}` makes the report");
-            return Ok(Exit::Interrupted);
+        let mut out = self.common.out(&plan.grid.name);
+        out.extend(shard.map(|shard| shard.directory()));
+        let dir = ResultsDir::open(&out, &plan.grid.as_given)?;
+        if shard.is_none() {
+            // Before hours of running, not after.
+            tables::check_available()?;
+            if self.resume && !journal::is_in(dir.path()) && dir.holds_finished(&plan) {
+                return finish::report_again(&dir, &self.common);
+            }
         }
-        let summary = tables::build_report(dir.path())?;
-        if !self.common.quiet {
-            println!("{}", summary.trim_end());
-        }
-        Ok(self.exit(&manifest, &rows))
-    }
+        let places = shard.map_or_else(|| (0..plan.unique().len()).collect(), |shard| shard.share(&plan));
+        let header = Header::new(&plan, shard, places.len());
+        let (journal, left) = self.journal(dir.path(), &header, places)?;
+        let share = header.share;
 
-    /// Does `work` on `cells` with a progress bar.
-    fn watched<T>(&self, what: &'static str, cells: &[u64], work: impl FnOnce(&Bar) -> T) -> T {
-        let bar = Bar::new(what, cells.len(), self.common.quiet);
-        let done = work(&bar);
-        bar.finish();
-        done
-    }
-
-    fn cells_on_fronts(&self, plan: &Plan, rows: &[RunRow]) -> Result<Vec<u64>> {
-        let ids: BTreeSet<String> = tables::front_run_ids(rows, &plan.grid.objectives)?.into_iter().collect();
-        let is_on_front = |row: &RunRow| matches!(row.get("run_id"), Some(Scalar::Text(id)) if ids.contains(id));
-        Ok(rows.iter().zip(plan.unique()).filter(|(row, _)| is_on_front(row)).map(|(_, &index)| index).collect())
-    }
-
-    fn exit(&self, manifest: &Manifest, rows: &[RunRow]) -> Exit {
-        if manifest.runs_failed == 0 {
-            return Exit::Done;
-        }
-        let first = rows.iter().find_map(|row| match (row.get("run_id"), row.get("error")) {
-            (Some(Scalar::Text(id)), Some(Scalar::Text(error))) => Some(format!("run {id}: {error}")),
-            _ => None,
+        let ended = pool.install(|| {
+            let limits = self.limits();
+            finish::watched(&self.common, "Running", left.len(), |bar| run::run_journaled(&plan, &left, &limits, &journal, bar))
         });
-        eprintln!("error: {} of {} runs failed; the first: {}", manifest.runs_failed, rows.len(), first.unwrap_or_default());
-        Exit::SomeRunsFailed
+        let mut recorded = Recorded::read(&[dir.path()])?;
+        let stored = format!("{} of {share} runs are stored in {}", recorded.len(), dir.path().display());
+        let go_on = format!("`{}` goes on", self.resuming_command());
+        match ended {
+            Err(Stop::Journal(error)) => return Err(error),
+            Err(Stop::Interrupted) => {
+                eprintln!("interrupted: {stored}; {go_on}");
+                return Ok(Exit::Interrupted);
+            }
+            Err(Stop::Failed) => {
+                let (run_id, error) = finish::first_failure(&plan, &mut recorded)?.context("no run failed")?;
+                eprintln!("error: run {run_id}: {error}\nstopped, as --fail-fast asks: {stored}; without it {go_on}");
+                return Ok(Exit::SomeRunsFailed);
+            }
+            Ok(()) => {}
+        }
+        if shard.is_some() {
+            if !self.common.quiet {
+                println!("{stored}; `scalefront merge` joins the shards");
+            }
+            return finish::exit(&plan, &mut recorded);
+        }
+        pool.install(|| finish::finish(&plan, &mut recorded, &dir, &self.common, started))
     }
-}
 
-fn timings(plan: &Plan, threads: usize, started: Instant) -> Timings {
-    let wall_s = started.elapsed().as_secs_f64();
-    let finished_at = chrono::DateTime::<chrono::Utc>::from(SystemTime::now());
-    Timings {
-        threads,
-        wall_s,
-        runs_per_s: plan.unique().len() as f64 / wall_s,
-        requests_per_s: plan.total_requests() as f64 / wall_s,
-        finished_at: finished_at.format("%Y-%m-%dT%H:%M:%SZ").to_string(),
+    fn shard(&self) -> Result<Option<Shard>> {
+        let shard = self.shard.as_deref().map(|text| match text {
+            "auto" => Shard::from_environment(|name| std::env::var(name).ok()),
+            text => text.parse(),
+        });
+        shard.transpose().map_err(|error| anyhow!("--shard: {error}"))
     }
-}
 
-fn command_line() -> String {
-    let arguments = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
-    ["scalefront".to_string()].into_iter().chain(arguments).collect::<Vec<_>>().join(" ")
+    fn limits(&self) -> CellLimits {
+        CellLimits { timeout: self.cell_timeout, most_events: self.max_events, check: self.check, fail_fast: self.fail_fast }
+    }
+
+    /// The journal in `dir`, new or to be gone on with, and those of `places` that it does not hold yet.
+    fn journal(&self, dir: &Path, header: &Header, places: Vec<usize>) -> Result<(Journal, Vec<usize>)> {
+        if !journal::is_in(dir) {
+            return Ok((Journal::create(dir, header)?, places));
+        }
+        if !self.resume {
+            let recorded = Recorded::read(&[dir])?;
+            bail!(
+                "{}: holds {} of {} runs of a sweep that has not been finished; go on with it by --resume, choose another directory \
+                 with --out, or remove this one",
+                dir.display(),
+                recorded.len(),
+                recorded.header().share
+            );
+        }
+        let (journal, recorded) = Journal::resume(dir, header)?;
+        if self.fail_fast && recorded.failed > 0 {
+            bail!("{}: {} runs have failed already; without --fail-fast --resume goes on", dir.display(), recorded.failed);
+        }
+        Ok((journal, places.into_iter().filter(|&place| !recorded.holds(place)).collect()))
+    }
+
+    fn resuming_command(&self) -> String {
+        let resume = if self.resume { "" } else { " --resume" };
+        format!("{}{resume}", finish::command_line())
+    }
 }

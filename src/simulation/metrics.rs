@@ -86,7 +86,7 @@ fn nearest_rank(p: f64, count: usize) -> usize {
 }
 
 /// Everything a run is judged by. A distribution is absent where no request has the quantity.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct RunMetrics {
     pub num_requests: u64,
     pub num_completed: u64,
@@ -150,6 +150,11 @@ pub enum MetricValue {
 }
 
 impl RunMetrics {
+    /// Names of the columns, in their order.
+    pub fn names() -> Vec<String> {
+        Self::default().columns().into_iter().map(|(name, _)| name).collect()
+    }
+
     /// Names and values in the order they are stored.
     pub fn columns(&self) -> Vec<(String, MetricValue)> {
         use MetricValue::{Absent, Count, Number};

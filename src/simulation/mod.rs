@@ -6,6 +6,7 @@ mod decode_run;
 mod engine;
 mod event;
 mod invariants;
+mod limits;
 mod metrics;
 mod record;
 
@@ -13,6 +14,7 @@ pub use billing::{BillingSettings, BillingUnit, ColdStartSettings, FailureSettin
 pub use cluster::ClusterSettings;
 pub use engine::Workspace;
 pub use invariants::violations;
+pub use limits::{EVENTS_BETWEEN_QUESTIONS, Limits, MOST_EVENTS};
 pub use metrics::{Distribution, MetricValue, RunMetrics};
 pub use record::{BatchRecord, Detail, ReplicaRecord, RequestRecord, TuneRecord};
 
@@ -39,6 +41,8 @@ pub struct RunInputs<'a> {
     pub seed: u64,
     /// Advance decodes one iteration at a time: slower, for those who doubt the other way.
     pub stepping: bool,
+    /// When to give up, and whether to check.
+    pub limits: Limits<'a>,
 }
 
 /// Why a run could not be finished.
@@ -48,6 +52,18 @@ pub enum SimulationError {
         "stuck at {at_s} s of simulated time with {unfinished} unfinished requests: no replica will ever serve them (is `min_replicas` 0?)"
     )]
     Stuck { at_s: f64, unfinished: u64 },
+    #[error(
+        "given up after {events} events, at {at_s} s of simulated time with {unfinished} unfinished requests, {scale_ups} scale-ups, \
+         {scale_downs} scale-downs and {replicas_lost} replicas lost (does it scale up and down for ever? `--max-events` lets it go on)"
+    )]
+    TooManyEvents { events: u64, at_s: f64, unfinished: u64, scale_ups: u64, scale_downs: u64, replicas_lost: u64 },
+    /// The caller asked to, see [`Limits::give_up`].
+    #[error("called off at {at_s} s of simulated time with {unfinished} unfinished requests")]
+    CalledOff { at_s: f64, unfinished: u64 },
+    #[error(
+        "the accounts of the run do not balance: {0}; please report it with the grid file, or leave the check out with `--check false`"
+    )]
+    Unbalanced(String),
 }
 
 impl<'a> RunInputs<'a> {
@@ -86,6 +102,7 @@ impl<'a> RunInputs<'a> {
             scale_up_delay_s: cluster.scale_up_delay_s + load_s,
             seed,
             stepping: false,
+            limits: Limits::default(),
         })
     }
 

@@ -38,9 +38,6 @@ impl Manifest {
     /// The account of a finished sweep.
     pub fn new(plan: &Plan, rows: &[RunRow], command: String, timings: Timings) -> Self {
         let runs_ok = rows.iter().filter(|row| row.get("status") == Some(&Scalar::Text("ok".into()))).count();
-        let mut hardware: Vec<String> = plan.inputs.hardware.iter().map(|times| times.provenance.clone()).collect();
-        hardware.sort();
-        hardware.dedup();
         Self {
             name: plan.grid.name.clone(),
             question: plan.grid.question.clone(),
@@ -52,7 +49,7 @@ impl Manifest {
             axes: plan.grid.axes(),
             workloads: plan.inputs.workloads.iter().map(|workload| workload.summary.clone()).collect(),
             setting_columns: plan.setting_columns(),
-            hardware,
+            hardware: plan.provenance(),
             runs_planned: rows.len(),
             runs_ok,
             runs_failed: rows.len() - runs_ok,

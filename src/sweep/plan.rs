@@ -49,6 +49,8 @@ pub struct Plan {
     hardware_inputs: Vec<usize>,
     /// Indices of the cells to run, ascending.
     unique: Vec<u64>,
+    /// BLAKE3 of the ids of all runs in order and of what their step times come from: equal for equal sweeps only.
+    pub runs_hash: String,
     /// Cells left out because no seed matters to them.
     pub same_under_every_seed: u64,
 }
@@ -68,7 +70,8 @@ impl Plan {
         if !problems.is_empty() {
             return Err(grid.source.errors(problems));
         }
-        let mut plan = Self { grid, inputs, workload_inputs, hardware_inputs, unique: Vec::new(), same_under_every_seed: 0 };
+        let mut plan =
+            Self { grid, inputs, workload_inputs, hardware_inputs, unique: Vec::new(), runs_hash: String::new(), same_under_every_seed: 0 };
         let ids: Vec<(String, bool)> = (0..plan.planned())
             .into_par_iter()
             .map(|index| {
@@ -78,13 +81,19 @@ impl Plan {
             })
             .collect();
         let mut seen = BTreeSet::new();
+        let mut hasher = blake3::Hasher::new();
         for (index, (id, seed_matters)) in (0..).zip(&ids) {
             if seen.insert(id) {
+                hasher.update(id.as_bytes());
                 plan.unique.push(index);
             } else if !seed_matters {
                 plan.same_under_every_seed += 1;
             }
         }
+        for line in plan.provenance() {
+            hasher.update(line.as_bytes());
+        }
+        plan.runs_hash = hasher.finalize().to_hex().to_string();
         Ok(plan)
     }
 
@@ -157,6 +166,14 @@ impl Plan {
     /// Requests of all runs together.
     pub fn total_requests(&self) -> u64 {
         self.unique.iter().map(|&index| self.requests(index)).sum()
+    }
+
+    /// Where step times, memory and prices come from, a line each.
+    pub fn provenance(&self) -> Vec<String> {
+        let mut lines: Vec<String> = self.inputs.hardware.iter().map(|times| times.provenance.clone()).collect();
+        lines.sort();
+        lines.dedup();
+        lines
     }
 
     /// The plan as text, for people.

@@ -7,13 +7,17 @@ use std::any::Any;
 use std::cell::RefCell;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Mutex, Once, PoisonError};
+use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 
 use super::cell::Cell;
+use super::journal::Journal;
 use super::plan::{Plan, SharedInputs};
 use super::row::{RunRow, Scalar};
-use crate::simulation::{Detail, MetricValue, RunInputs, RunMetrics, Workspace, simulate, simulate_in_detail};
+use crate::simulation::{
+    Detail, Limits, MOST_EVENTS, MetricValue, RunInputs, RunMetrics, SimulationError, Workspace, simulate, simulate_in_detail,
+};
 
 /// Watches runs from any thread, and may call them off.
 pub trait Progress: Sync {
@@ -28,6 +32,37 @@ pub trait Progress: Sync {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("interrupted")]
 pub struct Interrupted;
+
+/// How a run ended: a value for each of [`RunMetrics::names`], or why it failed.
+pub type Outcome = Result<Vec<MetricValue>, String>;
+
+/// When to give a run up.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CellLimits {
+    /// Time a run may take. A run that ends because of it depends on the machine, as no other does.
+    pub timeout: Option<Duration>,
+    pub most_events: u64,
+    /// See [`Limits::check`].
+    pub check: bool,
+    /// Start nothing further once a run has failed.
+    pub fail_fast: bool,
+}
+
+impl Default for CellLimits {
+    fn default() -> Self {
+        Self { timeout: None, most_events: MOST_EVENTS, check: true, fail_fast: false }
+    }
+}
+
+/// Why not all runs of a sweep have ended.
+#[derive(Debug)]
+pub enum Stop {
+    Interrupted,
+    /// One failed, and that was to end all.
+    Failed,
+    /// What was done could not be written down.
+    Journal(anyhow::Error),
+}
 
 /// Simulates one cell.
 pub fn run_cell(cell: &Cell, inputs: &SharedInputs, workspace: &mut Workspace) -> Result<RunMetrics, String> {
@@ -47,6 +82,57 @@ fn run_inputs<'a>(cell: &'a Cell, inputs: &'a SharedInputs) -> Result<RunInputs<
         .map_err(|error| error.to_string())
 }
 
+/// Simulates one cell within limits.
+fn run_cell_within(
+    cell: &Cell,
+    inputs: &SharedInputs,
+    limits: &CellLimits,
+    progress: &dyn Progress,
+    workspace: &mut Workspace,
+) -> Result<Outcome, Interrupted> {
+    let started = Instant::now();
+    let is_late = || limits.timeout.is_some_and(|timeout| started.elapsed() >= timeout);
+    let give_up = || progress.is_interrupted() || is_late();
+    let inputs = match run_inputs(cell, inputs) {
+        Ok(inputs) => inputs,
+        Err(error) => return Ok(Err(error)),
+    };
+    let stop = Limits { most_events: limits.most_events, give_up: Some(&give_up), check: limits.check };
+    match simulate(&RunInputs { limits: stop, ..inputs }, workspace) {
+        Ok(metrics) => Ok(Ok(metrics.columns().into_iter().map(|(_, value)| value).collect())),
+        Err(SimulationError::CalledOff { .. }) if !is_late() => Err(Interrupted),
+        Err(SimulationError::CalledOff { at_s, unfinished }) => Ok(Err(format!(
+            "took longer than `--cell-timeout {}`: at {at_s} s of simulated time {unfinished} requests were unfinished",
+            limits.timeout.unwrap_or_default().as_secs_f64()
+        ))),
+        Err(error) => Ok(Err(error.to_string())),
+    }
+}
+
+/// Runs the cells at `places` of the plan on the current rayon pool, and writes down how each ended as soon as it has.
+///
+/// Memory does not grow with the number of cells.
+pub fn run_journaled(plan: &Plan, places: &[usize], limits: &CellLimits, journal: &Journal, progress: &dyn Progress) -> Result<(), Stop> {
+    let workspaces = Workspaces::<Workspace>::default();
+    let ended = places.par_iter().with_max_len(1).try_for_each(|&place| {
+        if progress.is_interrupted() {
+            return Err(Stop::Interrupted);
+        }
+        let index = plan.unique()[place];
+        let cell = plan.cell(index);
+        let ended = workspaces.run(|workspace| run_cell_within(&cell, &plan.inputs, limits, progress, workspace));
+        let outcome = match ended {
+            Ok(outcome) => outcome.map_err(|Interrupted| Stop::Interrupted)?,
+            Err(panic) => Err(panic),
+        };
+        journal.append(place, &outcome).map_err(Stop::Journal)?;
+        progress.run_ended(plan.requests(index));
+        if limits.fail_fast && outcome.is_err() { Err(Stop::Failed) } else { Ok(()) }
+    });
+    // What is stored is to stay stored, however it ended.
+    journal.sync().map_err(Stop::Journal).and(ended)
+}
+
 /// Runs every cell of the plan on the current rayon pool; a row each, in the plan's order.
 pub fn run_all(plan: &Plan, progress: &dyn Progress) -> Result<Vec<RunRow>, Interrupted> {
     let outcomes = for_each_cell(plan, plan.unique(), progress, run_cell)?;
@@ -60,8 +146,7 @@ pub fn for_each_cell<T: Send, W: Default + Send>(
     progress: &dyn Progress,
     run: impl Fn(&Cell, &SharedInputs, &mut W) -> Result<T, String> + Sync,
 ) -> Result<Vec<Result<T, String>>, Interrupted> {
-    // One workspace for each thread, and one for a caller outside of the pool.
-    let workspaces: Vec<Mutex<W>> = (0..=rayon::current_num_threads()).map(|_| Mutex::default()).collect();
+    let workspaces = Workspaces::default();
     let outcomes: Option<Vec<_>> = cells
         .par_iter()
         .with_max_len(1)
@@ -70,13 +155,7 @@ pub fn for_each_cell<T: Send, W: Default + Send>(
                 return None;
             }
             let cell = plan.cell(index);
-            let slot = rayon::current_thread_index().unwrap_or(workspaces.len() - 1);
-            let mut workspace = workspaces[slot].lock().unwrap_or_else(PoisonError::into_inner);
-            let outcome = caught(|| run(&cell, &plan.inputs, &mut workspace)).unwrap_or_else(|panic| {
-                // Whatever the panic left half-done goes.
-                *workspace = W::default();
-                Err(format!("internal error: {panic}; please report it with the grid file"))
-            });
+            let outcome = workspaces.run(|workspace| run(&cell, &plan.inputs, workspace)).flatten();
             progress.run_ended(plan.requests(index));
             Some(outcome)
         })
@@ -84,8 +163,40 @@ pub fn for_each_cell<T: Send, W: Default + Send>(
     outcomes.ok_or(Interrupted)
 }
 
+/// What threads work in: a workspace for each, and one for a caller outside of the pool.
+struct Workspaces<W>(Vec<Mutex<W>>);
+
+impl<W: Default> Default for Workspaces<W> {
+    fn default() -> Self {
+        Self((0..=rayon::current_num_threads()).map(|_| Mutex::default()).collect())
+    }
+}
+
+impl<W: Default> Workspaces<W> {
+    /// Does `work` in this thread's workspace. A panic is an error like any other.
+    fn run<T>(&self, work: impl FnOnce(&mut W) -> T) -> Result<T, String> {
+        let slot = rayon::current_thread_index().unwrap_or(self.0.len() - 1);
+        let mut workspace = self.0[slot].lock().unwrap_or_else(PoisonError::into_inner);
+        caught(|| work(&mut workspace)).map_err(|panic| {
+            // Whatever the panic left half-done goes.
+            *workspace = W::default();
+            format!("internal error: {panic}; please report it with the grid file")
+        })
+    }
+}
+
+/// The row of the run at `place`, whose metrics bear `names`.
+pub fn row_of(plan: &Plan, place: usize, names: &[String], outcome: Outcome) -> RunRow {
+    let columns = outcome.map(|values| names.iter().cloned().zip(values).collect());
+    row_with(plan, &plan.cell(plan.unique()[place]), columns)
+}
+
 /// The row of a run: identity, settings, metrics.
 pub fn row(plan: &Plan, cell: &Cell, outcome: Result<RunMetrics, String>) -> RunRow {
+    row_with(plan, cell, outcome.map(|metrics| metrics.columns()))
+}
+
+fn row_with(plan: &Plan, cell: &Cell, outcome: Result<Vec<(String, MetricValue)>, String>) -> RunRow {
     let (status, error) = match &outcome {
         Ok(_) => ("ok", Scalar::Null),
         Err(message) => ("failed", Scalar::Text(message.clone())),
@@ -101,7 +212,7 @@ pub fn row(plan: &Plan, cell: &Cell, outcome: Result<RunMetrics, String>) -> Run
     ];
     columns.extend(cell.setting_columns());
     if let Ok(metrics) = outcome {
-        columns.extend(metrics.columns().into_iter().map(|(name, value)| (name, scalar(value))));
+        columns.extend(metrics.into_iter().map(|(name, value)| (name, scalar(value))));
     }
     RunRow { columns }
 }

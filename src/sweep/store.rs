@@ -7,9 +7,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::manifest::Manifest;
+use super::plan::Plan;
 use crate::RESULTS_VERSION;
 
 pub const MANIFEST: &str = "manifest.json";
+
+/// The table of runs.
+pub const RUNS: &str = "runs.parquet";
 
 const LOCK: &str = ".lock";
 
@@ -29,17 +33,23 @@ impl ResultsDir {
         let shown = path.display();
         fs::create_dir_all(path).with_context(|| format!("{shown}: cannot make the results directory"))?;
         let lock_path = path.join(LOCK);
-        let lock = File::create(&lock_path)
-            .with_context(|| format!("{shown}: cannot write to the results directory; choose another with --out"))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                bail!("{shown}: another scalefront is writing its results there; wait for it, or choose another directory with --out")
+        let lock = loop {
+            let lock = File::create(&lock_path)
+                .with_context(|| format!("{shown}: cannot write to the results directory; choose another with --out"))?;
+            match lock.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    bail!("{shown}: another scalefront is writing its results there; wait for it, or choose another directory with --out")
+                }
+                // A file system without locks is no reason not to sweep.
+                Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => break lock,
+                Err(TryLockError::Error(error)) => return Err(error).with_context(|| format!("{}: cannot lock", lock_path.display())),
             }
-            // A file system without locks is no reason not to sweep.
-            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
-            Err(TryLockError::Error(error)) => return Err(error).with_context(|| format!("{}: cannot lock", lock_path.display())),
-        }
+            if is_same_file(&lock, &lock_path) {
+                break lock;
+            }
+            // Who held it removed it between our opening and our locking: it locks nothing any more.
+        };
         let dir = Self { path: path.into(), _lock: lock };
         dir.check_owner(grid)?;
         Ok(dir)
@@ -51,6 +61,18 @@ impl ResultsDir {
 
     pub fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
+    }
+
+    /// Whether the stored results are all there is to this plan.
+    pub fn holds_finished(&self, plan: &Plan) -> bool {
+        let workloads = plan.inputs.workloads.iter().map(|workload| &workload.summary);
+        self.file(RUNS).exists()
+            && read_manifest(&self.file(MANIFEST)).is_ok_and(|manifest| {
+                manifest.runs_planned == plan.unique().len()
+                    && manifest.workloads.iter().eq(workloads)
+                    && manifest.hardware == plan.provenance()
+                    && manifest.objectives == plan.grid.objectives
+            })
     }
 
     fn check_owner(&self, grid: &serde_json::Value) -> Result<()> {
@@ -80,6 +102,19 @@ impl Drop for ResultsDir {
         let _ = fs::remove_file(self.file(LOCK));
         let _ = fs::remove_dir(&self.path);
     }
+}
+
+#[cfg(unix)]
+fn is_same_file(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    file.metadata().map(identity).ok() == fs::metadata(path).map(identity).ok()
+}
+
+/// Elsewhere a file that is open cannot be removed.
+#[cfg(not(unix))]
+fn is_same_file(_file: &File, _path: &Path) -> bool {
+    true
 }
 
 pub fn read_manifest(path: &Path) -> Result<Manifest> {

@@ -2,6 +2,7 @@
 
 use super::Engine;
 use crate::replica_scheduler::Request;
+use crate::simulation::SimulationError;
 use crate::simulation::metrics::{Buckets, Distribution, RunMetrics};
 use crate::simulation::record::ReplicaRecord;
 
@@ -166,10 +167,17 @@ impl Engine<'_> {
         self.totals.cost += self.inputs.replica_cost_per_hour() * short_s;
     }
 
-    pub(super) fn finish(mut self) -> RunMetrics {
+    /// Errors: the accounts do not balance, if that is checked.
+    pub(super) fn finish(mut self) -> Result<RunMetrics, SimulationError> {
         self.book_cost();
         for i in 0..self.existing.len() {
             self.book_replica(self.existing[i]);
+        }
+        if self.inputs.limits.check {
+            let imbalances = self.imbalances();
+            if !imbalances.is_empty() {
+                return Err(SimulationError::Unbalanced(imbalances.join("; ")));
+            }
         }
         let totals = &self.totals;
         let samples = &mut self.work.samples;
@@ -185,7 +193,7 @@ impl Engine<'_> {
         let tpot_s = if samples.num_decoding == 0 { None } else { samples.distribution(Sample::tpot_s) };
         let ratio = |sum: f64, over: f64| if over > 0.0 { sum / over } else { 0.0 };
         let total_cost_usd = totals.cost * (1.0 / 3600.0);
-        RunMetrics {
+        Ok(RunMetrics {
             num_requests,
             num_completed: totals.completed,
             num_rejected: totals.rejected,
@@ -218,6 +226,6 @@ impl Engine<'_> {
             below_demand_s: totals.below_demand_s,
             mean_kv_use: ratio(totals.kv_block_s, totals.replica_s * f64::from(self.kv.total)),
             max_kv_use: ratio(totals.max_kv_used_blocks.into(), self.kv.total.into()),
-        }
+        })
     }
 }

@@ -5,6 +5,8 @@
 //! queue of events. The reference's chain of events is kept where its order can matter and skipped where it cannot.
 
 mod accounts;
+mod balance;
+mod bounds;
 mod scaling;
 mod state;
 
@@ -16,7 +18,7 @@ use self::state::{InFlight, Step};
 use super::event::Due;
 use super::metrics::RunMetrics;
 use super::record::{BatchRecord, Detail, RequestRecord};
-use super::{Parts, RunInputs, SimulationError};
+use super::{EVENTS_BETWEEN_QUESTIONS, Parts, RunInputs, SimulationError};
 use crate::autoscaler::{Autoscaler, BatchEnd, Completion, FirstToken, Observes};
 use crate::global_scheduler::GlobalScheduler;
 use crate::random;
@@ -58,6 +60,9 @@ pub(super) struct Engine<'a> {
     counts: Counts,
     totals: Totals,
     idle_ticks: u64,
+    /// Instants so far, and the one at which to look whether to go on.
+    events: u64,
+    look_up_at: u64,
     initial_replicas: u32,
     work: &'a mut Workspace,
     detail: Option<&'a mut Detail>,
@@ -102,6 +107,8 @@ impl<'a> Engine<'a> {
             counts: Counts::default(),
             totals: Totals { min_replicas: u32::MAX, ..Totals::default() },
             idle_ticks: 0,
+            events: 0,
+            look_up_at: inputs.limits.most_events.min(EVENTS_BETWEEN_QUESTIONS),
             initial_replicas,
             inputs,
             work,
@@ -122,8 +129,12 @@ impl<'a> Engine<'a> {
         }
         while !self.is_over() {
             self.next_instant()?;
+            self.events += 1;
+            if self.events >= self.look_up_at {
+                self.look_up()?;
+            }
         }
-        Ok(self.finish())
+        self.finish()
     }
 
     /// Moves the clock to the next instant and does everything there is to do then.
@@ -216,8 +227,11 @@ impl<'a> Engine<'a> {
     }
 
     fn stuck(&self) -> SimulationError {
-        let unfinished = self.inputs.workload.len() as u64 - self.totals.completed - self.totals.rejected;
-        SimulationError::Stuck { at_s: self.now_s, unfinished }
+        SimulationError::Stuck { at_s: self.now_s, unfinished: self.unfinished() }
+    }
+
+    fn unfinished(&self) -> u64 {
+        self.inputs.workload.len() as u64 - self.totals.completed - self.totals.rejected
     }
 
     /// Takes the next request of the workload in, unless no replica could ever serve it.

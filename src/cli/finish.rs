@@ -1,0 +1,118 @@
+//! From runs that have ended to a results directory: fronts, curves, tables, report. Sweeps end so, and merged shards.
+
+use std::collections::BTreeSet;
+use std::time::{Instant, SystemTime};
+
+use anyhow::Result;
+use scalefront::sweep::journal::{self, Recorded};
+use scalefront::sweep::manifest::{Manifest, Timings};
+use scalefront::sweep::plan::Plan;
+use scalefront::sweep::row::{RunRow, Scalar};
+use scalefront::sweep::run::Interrupted;
+use scalefront::sweep::series;
+use scalefront::sweep::store::{MANIFEST, ResultsDir, read_manifest, write_json};
+
+use super::common::{Bar, CommonArgs, is_interrupted};
+use super::{Exit, tables};
+
+/// Stores everything about a sweep all of whose runs have ended. The journal in `dir`, if there is one, has then done its work and goes.
+pub fn finish(plan: &Plan, recorded: &mut Recorded, dir: &ResultsDir, common: &CommonArgs, started: Instant) -> Result<Exit> {
+    let shown = dir.path().display();
+    let timings = timings(plan, common.threads(), started);
+    let rows = recorded.rows(plan)?;
+    // Runs on a front are run once more to be looked at.
+    let on_fronts = cells_on_fronts(plan, &rows)?;
+    let series = match watched(common, "Drawing", on_fronts.len(), |bar| series::of_cells(plan, &on_fronts, bar)) {
+        Ok(series) => series,
+        Err(Interrupted) => {
+            eprintln!("interrupted: all runs are stored, but no tables; the same command goes on, a sweep with --resume");
+            return Ok(Exit::Interrupted);
+        }
+    };
+    tables::store_runs(dir.path(), &rows, &series)?;
+    let manifest = Manifest::new(plan, &rows, command_line(), timings);
+    write_json(&dir.file(MANIFEST), &manifest)?;
+    if journal::is_in(dir.path()) {
+        journal::remove(dir.path())?;
+    }
+    if is_interrupted() {
+        eprintln!("interrupted: the runs are stored in {shown}, `scalefront report {shown}` makes the report");
+        return Ok(Exit::Interrupted);
+    }
+    report(dir, common)?;
+    exit(plan, recorded)
+}
+
+/// For a sweep that had been finished: the report alone.
+pub fn report_again(dir: &ResultsDir, common: &CommonArgs) -> Result<Exit> {
+    report(dir, common)?;
+    let manifest = read_manifest(&dir.file(MANIFEST))?;
+    if manifest.runs_failed == 0 {
+        return Ok(Exit::Done);
+    }
+    eprintln!("error: {} of {} runs failed", manifest.runs_failed, manifest.runs_planned);
+    Ok(Exit::SomeRunsFailed)
+}
+
+fn report(dir: &ResultsDir, common: &CommonArgs) -> Result<()> {
+    let summary = tables::build_report(dir.path())?;
+    if !common.quiet {
+        println!("{}", summary.trim_end());
+    }
+    Ok(())
+}
+
+/// Does `work` on `runs` runs with a progress bar.
+pub fn watched<T>(common: &CommonArgs, what: &'static str, runs: usize, work: impl FnOnce(&Bar) -> T) -> T {
+    let bar = Bar::new(what, runs, common.quiet);
+    let done = work(&bar);
+    bar.finish();
+    done
+}
+
+fn cells_on_fronts(plan: &Plan, rows: &[RunRow]) -> Result<Vec<u64>> {
+    let ids: BTreeSet<String> = tables::front_run_ids(rows, &plan.grid.objectives)?.into_iter().collect();
+    let is_on_front = |row: &RunRow| matches!(row.get("run_id"), Some(Scalar::Text(id)) if ids.contains(id));
+    Ok(rows.iter().zip(plan.unique()).filter(|(row, _)| is_on_front(row)).map(|(_, &index)| index).collect())
+}
+
+/// Says how many runs failed, if any did.
+pub fn exit(plan: &Plan, recorded: &mut Recorded) -> Result<Exit> {
+    let Some((run_id, error)) = first_failure(plan, recorded)? else {
+        return Ok(Exit::Done);
+    };
+    eprintln!("error: {} of {} runs failed; the first: run {run_id}: {error}", recorded.failed, recorded.len());
+    Ok(Exit::SomeRunsFailed)
+}
+
+/// Id and message of the first run that failed, in the plan's order.
+pub fn first_failure(plan: &Plan, recorded: &mut Recorded) -> Result<Option<(String, String)>> {
+    if recorded.failed == 0 {
+        return Ok(None);
+    }
+    for (place, &index) in plan.unique().iter().enumerate() {
+        if recorded.holds(place)
+            && let Err(error) = recorded.outcome(place)?
+        {
+            return Ok(Some((plan.id(&plan.cell(index)), error)));
+        }
+    }
+    Ok(None)
+}
+
+fn timings(plan: &Plan, threads: usize, started: Instant) -> Timings {
+    let wall_s = started.elapsed().as_secs_f64();
+    let finished_at = chrono::DateTime::<chrono::Utc>::from(SystemTime::now());
+    Timings {
+        threads,
+        wall_s,
+        runs_per_s: plan.unique().len() as f64 / wall_s,
+        requests_per_s: plan.total_requests() as f64 / wall_s,
+        finished_at: finished_at.format("%Y-%m-%dT%H:%M:%SZ").to_string(),
+    }
+}
+
+pub fn command_line() -> String {
+    let arguments = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
+    ["scalefront".to_string()].into_iter().chain(arguments).collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,45 @@
+//! `scalefront merge`: the shards of one sweep become its results.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::Result;
+use scalefront::sweep::merge;
+use scalefront::sweep::store::ResultsDir;
+
+use super::common::{CommonArgs, catch_interrupts};
+use super::{Exit, finish, tables};
+
+/// Join the shards of one sweep, naming what is missing, doubled or foreign
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Directories of shards, or of all shards such as results/lab3
+    #[arg(required = true)]
+    dirs: Vec<PathBuf>,
+
+    /// Where results go [default: results/<name of the grid>]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+
+    /// Threads to run on [default: all cores]
+    #[arg(long, value_name = "N")]
+    threads: Option<std::num::NonZeroUsize>,
+
+    /// Print errors only
+    #[arg(long)]
+    quiet: bool,
+}
+
+impl Args {
+    pub fn run(&self) -> Result<Exit> {
+        let common = CommonArgs { out: self.out.clone(), threads: self.threads, quiet: self.quiet, seed_offset: 0 };
+        let started = Instant::now();
+        let mut recorded = merge::join(&self.dirs)?;
+        let pool = common.pool()?;
+        let plan = pool.install(|| merge::plan(recorded.header()))?;
+        catch_interrupts()?;
+        let dir = ResultsDir::open(&common.out(&plan.grid.name), &plan.grid.as_given)?;
+        tables::check_available()?;
+        pool.install(|| finish::finish(&plan, &mut recorded, &dir, &common, started))
+    }
+}

@@ -1,0 +1,114 @@
+//! The same rows to the bit: on any number of threads, in any order, in shards, after any interruption.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use scalefront::sweep::journal::{Header, Journal, Recorded};
+use scalefront::sweep::plan::Plan;
+use scalefront::sweep::row::RunRow;
+use scalefront::sweep::run::{CellLimits, Progress, Stop, run_journaled};
+use scalefront::sweep::shard::Shard;
+use serde_json::{Value, json};
+
+use crate::rows::{Quiet, first_difference, plan};
+
+/// Everything that draws or could depend on an order: failures, spread cold starts, random routing, several workloads and seeds.
+pub fn varied_grid() -> Value {
+    let lengths = json!({"fixed": {"prefill_tokens": 256, "decode_tokens": 8}});
+    json!({
+        "name": "varied",
+        "workloads": [
+            {"name": "steady", "generate": {"arrivals": {"poisson": {"phases": [{"duration_s": 120, "rate_per_s": [10, 30]}]}}, "lengths": lengths}},
+            {"name": "step", "generate": {"arrivals": {"poisson": {"phases": [
+                {"duration_s": 60, "rate_per_s": 5}, {"duration_s": 60, "rate_per_s": 50}]}}, "lengths": lengths}}],
+        "seeds": [1, 2],
+        "cluster": {
+            "global_scheduler": ["random", "least_outstanding"],
+            "cold_start": {"spread_s": 2},
+            "failures": {"mean_time_to_crash_s": [null, 300]}},
+        "autoscalers": [{"static": {"replicas": 2}}, "inferline"]
+    })
+}
+
+fn on_threads<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> T {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(work)
+}
+
+fn rows_of(plan: &Plan, dirs: &[&Path]) -> Vec<RunRow> {
+    Recorded::read(dirs).unwrap().rows(plan).unwrap()
+}
+
+/// Runs `places` in their order into a directory of their own.
+fn rows(plan: &Plan, places: &[usize], threads: usize) -> Vec<RunRow> {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::create(dir.path(), &Header::new(plan, None, places.len())).unwrap();
+    on_threads(threads, || run_journaled(plan, places, &CellLimits::default(), &journal, &Quiet)).unwrap();
+    rows_of(plan, &[dir.path()])
+}
+
+#[track_caller]
+fn assert_same(one: &[RunRow], other: &[RunRow]) {
+    if let Some(difference) = first_difference(one, other) {
+        panic!("first difference: {difference}");
+    }
+}
+
+/// Interrupts after so many runs.
+struct After(usize, AtomicUsize);
+
+impl Progress for After {
+    fn run_ended(&self, _requests: u64) {
+        self.1.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.1.load(Ordering::Relaxed) >= self.0
+    }
+}
+
+#[test]
+fn rows_do_not_depend_on_threads_order_shards_or_interruptions() {
+    let plan = plan(&varied_grid());
+    let all: Vec<usize> = (0..plan.unique().len()).collect();
+    assert_eq!(all.len(), 48, "the grid is not what this test is about");
+    let expected = rows(&plan, &all, 1);
+    for threads in [2, 8] {
+        assert_same(&expected, &rows(&plan, &all, threads));
+    }
+    // Backwards, and in strides that visit all.
+    let backwards: Vec<usize> = all.iter().rev().copied().collect();
+    assert_same(&expected, &rows(&plan, &backwards, 1));
+    let strides: Vec<usize> = all.iter().map(|i| i * 17 % all.len()).collect();
+    assert_same(&expected, &rows(&plan, &strides, 2));
+
+    let dirs: Vec<_> = (0..5).map(|_| tempfile::tempdir().unwrap()).collect();
+    for (number, dir) in (1..).zip(&dirs) {
+        let shard = Shard::new(number, 5).unwrap();
+        let places = shard.share(&plan);
+        let journal = Journal::create(dir.path(), &Header::new(&plan, Some(shard), places.len())).unwrap();
+        on_threads(2, || run_journaled(&plan, &places, &CellLimits::default(), &journal, &Quiet)).unwrap();
+    }
+    // In whatever order they are given.
+    let paths: Vec<&Path> = dirs.iter().rev().map(|dir| dir.path()).collect();
+    assert_same(&expected, &rows_of(&plan, &paths));
+
+    let dir = tempfile::tempdir().unwrap();
+    let header = Header::new(&plan, None, all.len());
+    Journal::create(dir.path(), &header).unwrap();
+    let mut rounds = 0;
+    loop {
+        let (journal, recorded) = Journal::resume(dir.path(), &header).unwrap();
+        let left: Vec<usize> = all.iter().copied().filter(|&place| !recorded.holds(place)).collect();
+        let progress = After(7, AtomicUsize::new(0));
+        match on_threads(2, || run_journaled(&plan, &left, &CellLimits::default(), &journal, &progress)) {
+            Ok(()) => break,
+            Err(Stop::Interrupted) => rounds += 1,
+            Err(other) => panic!("{other:?}"),
+        }
+        assert!(progress.1.into_inner() <= 8, "a thread more than those that were asked to stop");
+    }
+    assert!(rounds >= 4, "{rounds} interruptions");
+    let recorded = Recorded::read(&[dir.path()]).unwrap();
+    assert_eq!((recorded.broken, recorded.doubled.len()), (0, 0));
+    assert_same(&expected, &rows_of(&plan, &[dir.path()]));
+}
