@@ -13,8 +13,9 @@ use scalefront::sweep::run::{self, Interrupted};
 use scalefront::sweep::series;
 use scalefront::sweep::store::{MANIFEST, ResultsDir, write_json};
 
+use super::Exit;
 use super::common::{Bar, CommonArgs, catch_interrupts, is_interrupted};
-use super::{Exit, tables};
+use super::tables::{self, Style};
 
 /// Plan, run, aggregate, plot and report a grid of runs
 #[derive(Debug, clap::Args)]
@@ -25,6 +26,10 @@ pub struct Args {
     /// Print the plan and run nothing
     #[arg(long)]
     dry_run: bool,
+
+    /// Figures for print, or with larger type and thicker lines
+    #[arg(long, value_enum, default_value_t = Style::Paper)]
+    style: Style,
 
     #[command(flatten)]
     common: CommonArgs,
@@ -70,7 +75,7 @@ impl Args {
             eprintln!("interrupted: the runs are stored in {dir}, `scalefront report {dir}` makes the report");
             return Ok(Exit::Interrupted);
         }
-        let summary = tables::build_report(dir.path())?;
+        let summary = tables::build_report(dir.path(), self.style)?;
         if !self.common.quiet {
             println!("{}", summary.trim_end());
         }

@@ -3,6 +3,8 @@
 mod audit;
 mod cli;
 mod decisions;
+#[cfg(feature = "report")]
+mod docs;
 mod golden;
 mod hardware;
 mod policies;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use scalefront::analysis::compare::Choice;
 use scalefront::analysis::{self, Column, TableFormat, table};
 use scalefront::hardware::check::Compared;
 use scalefront::report;
@@ -10,7 +11,8 @@ use scalefront::simulation::Detail;
 use scalefront::sweep::objectives::Objectives;
 use scalefront::sweep::row::{RunRow, RunSeries};
 
-use super::Format;
+use super::{Compared as Comparison, Format, Style};
+use crate::cli::compare;
 
 pub fn check_available() -> Result<()> {
     Ok(())
@@ -69,8 +71,25 @@ pub fn store_detail(dir: &Path, detail: &Detail, format: Format) -> Result<()> {
 }
 
 /// Rebuilds everything derived in a results directory; what to tell on the terminal.
-pub fn build_report(dir: &Path) -> Result<String> {
-    Ok(report::build(dir)?.to_string())
+pub fn build_report(dir: &Path, style: Style) -> Result<String> {
+    Ok(report::build(dir, style.into())?.to_string())
+}
+
+/// Compares stored sweeps.
+pub fn compare(args: &compare::Args) -> Result<Comparison> {
+    let choice = Choice { families: args.families.clone(), baseline: args.baseline.clone() };
+    let summary = report::build_comparison(&args.dirs, &choice, &args.out, args.style.into())?;
+    let too_much_worse = args.fail_above.map(|percent| summary.worse_than(percent)).unwrap_or_default();
+    Ok(Comparison { text: summary.to_string(), too_much_worse })
+}
+
+impl From<Style> for report::Style {
+    fn from(style: Style) -> Self {
+        match style {
+            Style::Paper => Self::Paper,
+            Style::Slides => Self::Slides,
+        }
+    }
 }
 
 /// Draws predicted against measured times; where the picture is.

@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 
-use super::SIZE;
 use super::axis::Axis;
 use super::figure::{Anchor, FAINT_INK, INK, Line, Panel, SMALL_TEXT, TEXT, colour, draw};
+use super::style::Style;
 use crate::hardware::check::{Compared, errors};
 use crate::report::palette::look;
 
@@ -22,7 +22,7 @@ pub fn plot(rows: &[Compared]) -> Result<String> {
         }
     }
     groups.sort_by(|a, b| a.0.cmp(&b.0));
-    draw(SIZE, |figure| {
+    draw((800, 480), Style::Paper, |figure| {
         figure.text("Predicted against measured time", (80.0, 20.0), TEXT, INK, Anchor::Left)?;
         let panel = Panel::new(figure, [80.0, 40.0, 530.0, 410.0], axis("Measured (ms)"), axis("Predicted (ms)"), true)?;
         let dashed = Line { colour: FAINT_INK, opacity: 1.0, width: 1.0, dash: Some((4.0, 3.0)) };
