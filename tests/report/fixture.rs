@@ -209,6 +209,7 @@ fn manifest(shape: &Shape, rows: &[RunRow]) -> Manifest {
     };
     Manifest {
         name: "made-up".to_owned(),
+        question: None,
         scalefront_version: env!("CARGO_PKG_VERSION").to_owned(),
         results_version: scalefront::RESULTS_VERSION,
         command: "scalefront sweep sweeps/made-up.json".to_owned(),
