@@ -2,7 +2,7 @@
 //!
 //! Each page has a directory of its own with copies of `sweeps/` and `traces/`. Its commands (lines of `sh` blocks that begin with
 //! `cargo run --release` or `scalefront`) are run there, in order, by the built binary. To be quick, grids are made small first: phases of
-//! at most 20 s, two seeds, at most 100 requests of a trace. Blocks marked `<!-- file: NAME -->` are written as files before.
+//! at most 20 s, two seeds, at most 100 requests of a trace, a reference point that short runs reach. Blocks marked `<!-- file: NAME -->` are written as files before.
 
 use std::fs;
 use std::path::Path;
@@ -116,6 +116,7 @@ fn small(grid: &mut Value) {
                     "duration_s" => *value = json!(value.as_f64().unwrap_or(20.0).min(20.0)),
                     "max_requests" => *value = json!(100),
                     "seeds" => *value = json!([1, 2]),
+                    "reference" => *value = json!({ "latency": 1000, "cost": 1000 }),
                     _ => small(value),
                 }
             }

@@ -74,11 +74,13 @@ pub fn choose(sweeps: &[Sweep], analyses: &[Analysis], choice: &Choice) -> Resul
     }
 
     let families = if choice.families.is_empty() { known } else { choice.families.iter().map(String::as_str).collect() };
-    let mut contestants = Vec::new();
-    for family in &families {
-        contestants.extend((0..sweeps.len()).filter(|&sweep| has(sweep, family)).map(|sweep| contestant(sweep, Some(family))));
+    let mut contestants: Vec<Contestant> = Vec::new();
+    for (family, sweep) in families.iter().flat_map(|family| (0..sweeps.len()).map(move |sweep| (family, sweep))) {
+        let contestant = contestant(sweep, Some(family));
+        if has(sweep, family) && !contestants.contains(&contestant) {
+            contestants.push(contestant);
+        }
     }
-    contestants.dedup();
     if contestants.len() < 2 {
         bail!("{}: one family found, {}; name a second sweep to compare it with", sweeps[0].label, quoted(&families));
     }

@@ -131,9 +131,12 @@ impl Outcome {
     }
 
     /// By how many percent the candidate is worse, in the worse of hypervolume and cost at equal latency; not positive if in neither.
+    /// None when neither has a run inside the reference box.
     pub fn worse_by_percent(&self) -> Option<f64> {
+        let gains = self.hv_difference.is_some_and(|difference| difference.mean > 0.0);
+        let volume = self.hv_percent().map(|percent| -percent).or(gains.then_some(f64::NEG_INFINITY));
         let cost = self.cost_at_equal_latency.map(|change| change.percent);
-        [self.hv_percent().map(|percent| -percent), cost].into_iter().flatten().max_by(f64::total_cmp)
+        [volume, cost].into_iter().flatten().max_by(f64::total_cmp)
     }
 }
 

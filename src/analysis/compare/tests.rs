@@ -134,6 +134,10 @@ fn failures_lose_and_are_told() {
     let outcome = &comparison.outcomes[0];
     assert_eq!((outcome.losses, outcome.worse_by_percent(), outcome.cost_at_equal_latency), (1, Some(100.0), None));
     assert!(comparison.warnings[0].contains("b: 1 runs on `w` failed"), "{:?}", comparison.warnings);
+    // From nothing to something is no loss, however one divides by nothing.
+    let choice = Choice { families: Vec::new(), baseline: Some("b".into()) };
+    let back = compare(&[sweep("x", &samples)], &choice).unwrap();
+    assert!(back.outcomes[0].worse_by_percent().unwrap() < 0.0);
 }
 
 #[test]

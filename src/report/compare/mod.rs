@@ -220,7 +220,10 @@ impl ComparisonSummary {
             for (outcome, row) in outcomes.zip(&section.rows) {
                 let Row { candidate, baseline, .. } = row;
                 match outcome.worse_by_percent() {
-                    None => found.push(format!("{}: {candidate} cannot be judged against {baseline}", section.name)),
+                    None => found.push(format!(
+                        "{}: {candidate} cannot be judged against {baseline}: neither has a run inside the reference box ({})",
+                        section.name, section.reference
+                    )),
                     Some(worse) if worse > percent => {
                         let worse = significant(worse, 3);
                         found.push(format!("{}: {candidate} is {worse} % worse than {baseline}", section.name));
