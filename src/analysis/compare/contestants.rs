@@ -1,8 +1,10 @@
 //! Who is compared with whom, and in which cells.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result, bail, ensure};
 
-use super::Sweep;
+use super::{Cluster, Sweep};
 use crate::analysis::scores::Analysis;
 use crate::analysis::table::Cells;
 use crate::settings::quoted;
@@ -26,11 +28,14 @@ pub struct Contestant {
     pub label: String,
 }
 
+/// Numbers of baseline and candidate.
+pub type Pair = (usize, usize);
+
 /// The contestants, and pairs of baseline and candidate among them.
 ///
 /// Named families compete with each other, from every sweep that has them. Otherwise the families of a single sweep compete, and of
 /// several sweeps each family with its namesake in the baseline sweep, and all families together.
-pub fn choose(sweeps: &[Sweep], analyses: &[Analysis], choice: &Choice) -> Result<(Vec<Contestant>, Vec<(usize, usize)>)> {
+pub fn choose(sweeps: &[Sweep], analyses: &[Analysis], choice: &Choice) -> Result<(Vec<Contestant>, Vec<Pair>)> {
     let several = sweeps.len() > 1;
     let has = |sweep: usize, family: &str| analyses[sweep].families.iter().any(|known| known.label == family);
     let contestant = |sweep: usize, family: Option<&str>| {
@@ -97,9 +102,10 @@ pub fn choose(sweeps: &[Sweep], analyses: &[Analysis], choice: &Choice) -> Resul
 
 /// For each sweep and run, the settings that make its cluster.
 ///
-/// These are the settings outside the autoscaler that vary within some sweep, except those by which families are told apart. A setting
+/// None where a setting does not apply, as delays of scaling do not to a fixed number of replicas: such a run is the same in all clusters
+/// that differ in it only. Cluster settings are those outside the autoscaler that vary within some sweep, except those by which families are told apart. A setting
 /// that is constant in each sweep but not the same in all is no reason against pairing, but one for a warning.
-pub fn cluster_keys(sweeps: &[Sweep], objectives: &Objectives) -> Result<Vec<Vec<Vec<String>>>> {
+pub fn cluster_keys(sweeps: &[Sweep], objectives: &Objectives) -> Result<Vec<Vec<Cluster>>> {
     let mut names = Vec::new();
     for name in cluster_settings(sweeps).into_iter().filter(|name| !objectives.group_by.contains(name)) {
         for sweep in sweeps {
@@ -108,9 +114,9 @@ pub fn cluster_keys(sweeps: &[Sweep], objectives: &Objectives) -> Result<Vec<Vec
             }
         }
     }
-    let keys = |sweep: &Sweep| -> Result<Vec<Vec<String>>> {
+    let keys = |sweep: &Sweep| -> Result<Vec<Cluster>> {
         let cells = names.iter().map(|name| column(sweep, name)).collect::<Result<Vec<_>>>()?;
-        let value = |cells: &Option<Cells>, row: usize| cells.as_ref().and_then(|cells| cells.text(row)).unwrap_or_default();
+        let value = |cells: &Option<Cells>, row: usize| cells.as_ref().and_then(|cells| cells.text(row));
         Ok((0..sweep.runs.height()).map(|row| cells.iter().map(|cells| value(cells, row)).collect()).collect())
     };
     sweeps.iter().map(keys).collect()
@@ -127,12 +133,10 @@ pub fn cluster_settings(sweeps: &[Sweep]) -> Vec<String> {
     names
 }
 
-/// Distinct values of a setting, in order; a run without it counts as one.
-pub fn values(sweep: &Sweep, name: &str) -> Result<std::collections::BTreeSet<Option<String>>> {
-    Ok(match column(sweep, name)? {
-        None => [None].into(),
-        Some(cells) => (0..sweep.runs.height()).map(|row| cells.text(row)).collect(),
-    })
+/// Distinct values of a setting, in order.
+pub fn values(sweep: &Sweep, name: &str) -> Result<BTreeSet<String>> {
+    let cells = column(sweep, name)?;
+    Ok(cells.iter().flat_map(|cells| (0..sweep.runs.height()).filter_map(|row| cells.text(row))).collect())
 }
 
 fn column<'a>(sweep: &'a Sweep, name: &str) -> Result<Option<Cells<'a>>> {

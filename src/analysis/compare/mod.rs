@@ -32,8 +32,11 @@ pub struct Sweep {
     pub runs: DataFrame,
 }
 
+/// Values of the settings by which clusters are told apart; None where one does not apply.
+pub type Cluster = Vec<Option<String>>;
+
 /// Cells are told apart by workload, cluster settings and seed.
-pub type CellKey = (String, Vec<String>, i64);
+pub type CellKey = (String, Cluster, i64);
 
 /// The runs of a contestant in one cell.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -72,6 +75,8 @@ pub struct Outcome {
     pub candidate: usize,
     /// Cells that both have.
     pub cells: usize,
+    /// Cells of baseline and candidate without a partner.
+    pub unpaired: [usize; 2],
     /// Seeds of these cells.
     pub seeds: usize,
     /// Runs of baseline and candidate in these cells.
@@ -162,18 +167,27 @@ pub fn compare(sweeps: &[Sweep], choice: &Choice) -> Result<Comparison> {
     let same_arrivals = warnings::workloads_without_chance(sweeps);
     for (baseline, candidate) in pairs {
         for workload in 0..comparison.workloads.len() {
-            let independent = !same_arrivals.contains(&comparison.workloads[workload].name);
-            comparison.outcomes.extend(comparison.outcome(baseline, candidate, workload, independent));
+            let name = &comparison.workloads[workload].name;
+            match comparison.outcome(baseline, candidate, workload, !same_arrivals.contains(name)) {
+                Some(outcome) => comparison.outcomes.push(outcome),
+                None => {
+                    let [baseline, candidate] = [baseline, candidate].map(|number| &comparison.contestants[number].label);
+                    let warning =
+                        format!("{candidate} and {baseline} have no cluster and seed in common on `{name}` and are not compared there.");
+                    comparison.warnings.push(warning);
+                }
+            }
         }
     }
     if comparison.outcomes.is_empty() {
         bail!("nothing to compare: no two runs have workload, cluster settings and seed in common");
     }
-    comparison.warnings = warnings::find(sweeps, &comparison, &same_arrivals);
+    let found = warnings::find(sweeps, &comparison, &same_arrivals);
+    comparison.warnings.extend(found);
     Ok(comparison)
 }
 
-fn runs_by_cell(contestant: &Contestant, analyses: &[Analysis], keys: &[Vec<Vec<String>>]) -> BTreeMap<CellKey, CellRuns> {
+fn runs_by_cell(contestant: &Contestant, analyses: &[Analysis], keys: &[Vec<Cluster>]) -> BTreeMap<CellKey, CellRuns> {
     let mut cells: BTreeMap<CellKey, CellRuns> = BTreeMap::new();
     let analysis = &analyses[contestant.sweep];
     for (row, run) in analysis.runs.iter().enumerate() {
@@ -207,22 +221,36 @@ impl Comparison {
         points.into_iter().map(|(seed, points)| (seed, front(points))).collect()
     }
 
+    fn by_seed(&self, contestant: usize, workload: &str) -> BTreeMap<i64, Vec<ClusterRuns<'_>>> {
+        let mut seeds: BTreeMap<i64, Vec<ClusterRuns>> = BTreeMap::new();
+        for ((_, cluster, seed), runs) in self.cells[contestant].iter().filter(|((name, ..), _)| name == workload) {
+            seeds.entry(*seed).or_default().push((cluster, runs));
+        }
+        seeds
+    }
+
     fn outcome(&self, baseline: usize, candidate: usize, workload: usize, independent: bool) -> Option<Outcome> {
         let ComparedWorkload { name, reference } = &self.workloads[workload];
-        let paired = self.cells[baseline]
-            .iter()
-            .filter(|(key, _)| key.0 == *name)
-            .filter_map(|(key, cell)| Some((key.2, [cell, self.cells[candidate].get(key)?])))
-            .collect::<Vec<(i64, [&CellRuns; 2])>>();
+        let sides = [baseline, candidate].map(|contestant| self.by_seed(contestant, name));
+        let mut paired: Vec<(i64, [CellRuns; 2])> = Vec::new();
+        let mut unpaired = [0, 0];
+        let seeds = sides.iter().flat_map(BTreeMap::keys).copied().collect::<BTreeSet<_>>();
+        for seed in seeds {
+            let cells = [0, 1].map(|side| sides[side].get(&seed).map_or(&[][..], Vec::as_slice));
+            let (pairs, left_out) = pair(cells);
+            paired.extend(pairs.into_iter().map(|pair| (seed, pair)));
+            (0..2).for_each(|side| unpaired[side] += left_out[side]);
+        }
         if paired.is_empty() {
             return None;
         }
         let mut hv: [BySeed; 2] = Default::default();
         let (mut difference, mut cost, mut latency) = (BySeed::default(), BySeed::default(), BySeed::default());
         let (mut wins, mut losses, mut ties) = (0, 0, 0);
-        for &(seed, cells) in &paired {
+        for (seed, cells) in &paired {
             let Some(reference) = *reference else { continue };
-            let volumes = cells.map(|cell| hv_exact(&cell.points, reference));
+            let seed = *seed;
+            let volumes = cells.each_ref().map(|cell| hv_exact(&cell.points, reference));
             hv[0].add(seed, Some(volumes[0]));
             hv[1].add(seed, Some(volumes[1]));
             difference.add(seed, Some(volumes[1] - volumes[0]));
@@ -232,7 +260,7 @@ impl Comparison {
                 _ => losses += 1,
             }
             let inside = |point: &&Point| point.latency < reference.latency && point.cost < reference.cost;
-            let boxed = cells.map(|cell| cell.points.iter().filter(inside).copied().collect::<Vec<_>>());
+            let boxed = cells.each_ref().map(|cell| cell.points.iter().filter(inside).copied().collect::<Vec<_>>());
             cost.add(seed, mean_log_ratio(&boxed[0], &boxed[1], At::EqualLatency));
             latency.add(seed, mean_log_ratio(&boxed[0], &boxed[1], At::EqualCost));
         }
@@ -242,6 +270,7 @@ impl Comparison {
             baseline,
             candidate,
             cells: paired.len(),
+            unpaired,
             seeds: paired.iter().map(|(seed, _)| seed).collect::<BTreeSet<_>>().len(),
             runs: [total(0), total(1)],
             hv_baseline: hv[0].estimate(independent),
@@ -254,6 +283,30 @@ impl Comparison {
             ties,
         })
     }
+}
+
+type ClusterRuns<'a> = (&'a Cluster, &'a CellRuns);
+
+/// Pairs the clusters of two sides, and counts those of either that find no partner.
+///
+/// A cluster in which a setting does not apply takes part in each that has a value for it.
+fn pair(sides: [&[ClusterRuns]; 2]) -> (Vec<[CellRuns; 2]>, [usize; 2]) {
+    let covers = |general: &Cluster, cluster: &Cluster| general.iter().zip(cluster).all(|(a, b)| a.is_none() || a == b);
+    let clusters = sides.iter().flat_map(|side| side.iter().map(|(cluster, _)| *cluster)).collect::<BTreeSet<_>>();
+    let specific = |cluster: &&&Cluster| !clusters.iter().any(|other| other != *cluster && covers(cluster, other));
+    let (mut pairs, mut used) = (Vec::new(), [BTreeSet::new(), BTreeSet::new()]);
+    for cluster in clusters.iter().filter(specific) {
+        let taking_part = sides.map(|side| side.iter().filter(|(general, _)| covers(general, cluster)).collect::<Vec<_>>());
+        if taking_part.iter().any(Vec::is_empty) {
+            continue;
+        }
+        (0..2).for_each(|side| used[side].extend(taking_part[side].iter().map(|(general, _)| *general)));
+        pairs.push(taking_part.map(|side| CellRuns {
+            points: side.iter().flat_map(|(_, cell)| cell.points.iter().copied()).collect(),
+            runs: side.iter().map(|(_, cell)| cell.runs).sum(),
+        }));
+    }
+    (pairs, [0, 1].map(|side| sides[side].len() - used[side].len()))
 }
 
 /// Values of cells, by seed.

@@ -83,6 +83,19 @@ fn cells_are_paired_by_cluster_and_seed() {
 }
 
 #[test]
+fn settings_that_do_not_apply_keep_no_one_apart() {
+    let setting = |value: Option<&str>| vec![value.map(String::from)];
+    let runs = |cost: f64| CellRuns { points: vec![Point { latency: 1.0, cost }], runs: 1 };
+    let (fixed, slow, fast, other) = (setting(None), setting(Some("60")), setting(Some("10")), setting(Some("5")));
+    let costs = [1.0, 2.0, 3.0, 4.0].map(runs);
+    let (pairs, left_out) = pair([&[(&fixed, &costs[0])], &[(&slow, &costs[1]), (&fast, &costs[2])]]);
+    assert_eq!(pairs.len(), 2, "a fixed fleet stands against each delay");
+    assert!(pairs.iter().all(|pair| pair[0] == costs[0]) && left_out == [0, 0]);
+    let (pairs, left_out) = pair([&[(&slow, &costs[0]), (&other, &costs[3])], &[(&slow, &costs[1]), (&fast, &costs[2])]]);
+    assert_eq!((pairs, left_out), (vec![[costs[0].clone(), costs[1].clone()]], [1, 1]));
+}
+
+#[test]
 fn the_other_way_round_it_is_worse() {
     let choice = Choice { families: Vec::new(), baseline: Some("b".into()) };
     let comparison = compare(&[two_families()], &choice).unwrap();

@@ -57,16 +57,16 @@ pub fn find(sweeps: &[Sweep], comparison: &Comparison, same_arrivals: &BTreeSet<
         for name in cluster_settings(sweeps) {
             let (Ok(in_a), Ok(in_b)) = (values(first, &name), values(sweep, &name)) else { continue };
             if in_a.len() == 1 && in_b.len() == 1 && in_a != in_b {
-                let text = |values: &BTreeSet<Option<String>>| values.iter().flatten().next().cloned().unwrap_or_else(|| "unset".into());
-                found.push(format!("Setting `{name}` differs: {} in {a}, {} in {b}.", text(&in_a), text(&in_b)));
+                let text = |values: BTreeSet<String>| values.into_iter().next().unwrap_or_default();
+                found.push(format!("Setting `{name}` differs: {} in {a}, {} in {b}.", text(in_a), text(in_b)));
             }
         }
     }
     for outcome in &comparison.outcomes {
         let names = [outcome.baseline, outcome.candidate].map(|contestant| comparison.contestants[contestant].label.as_str());
         let workload = &comparison.workloads[outcome.workload].name;
-        for (contestant, name) in [outcome.baseline, outcome.candidate].into_iter().zip(names) {
-            let unpaired = comparison.cells[contestant].keys().filter(|key| key.0 == *workload).count() - outcome.cells;
+        for (side, contestant) in [outcome.baseline, outcome.candidate].into_iter().enumerate() {
+            let (name, unpaired) = (names[side], outcome.unpaired[side]);
             if unpaired > 0 {
                 found.push(format!("{name}: {unpaired} cells of `{workload}` have no partner and are left out."));
             }

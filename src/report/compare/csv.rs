@@ -29,7 +29,8 @@ pub fn columns(comparison: &Comparison) -> Vec<(String, Column)> {
     for (name, estimates) in estimates {
         columns.extend(estimate_columns(name, &estimates));
     }
-    let counts: [(&str, fn(&Outcome) -> usize); 7] = [
+    type Count = fn(&Outcome) -> usize;
+    let counts: [(&str, Count); 7] = [
         ("wins", |outcome| outcome.wins),
         ("losses", |outcome| outcome.losses),
         ("ties", |outcome| outcome.ties),
