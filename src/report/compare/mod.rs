@@ -86,22 +86,22 @@ struct SweepLine {
 const HEADINGS: [&str; 9] = [
     "candidate",
     "baseline",
+    "verdict on the hypervolume",
     "cost at equal latency",
     "latency at equal cost",
     "hypervolume",
     "of the baseline",
     "difference",
     "won-lost-tied",
-    "verdict on the hypervolume",
 ];
 
 /// Columns that the terminal has room for.
-const IN_TERMINAL: [usize; 7] = [0, 1, 2, 3, 6, 7, 8];
+const IN_TERMINAL: [usize; 7] = [0, 1, 2, 3, 4, 7, 8];
 
 impl Row {
     fn cells(&self) -> [&str; 9] {
         let Self { candidate, baseline, cost, latency, hv_baseline, hv_candidate, hv_difference, record, verdict, .. } = self;
-        [candidate, baseline, cost, latency, hv_candidate, hv_baseline, hv_difference, record, verdict].map(String::as_str)
+        [candidate, baseline, verdict, cost, latency, hv_candidate, hv_baseline, hv_difference, record].map(String::as_str)
     }
 }
 
