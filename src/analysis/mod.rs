@@ -1,11 +1,14 @@
 //! Tables of runs -> fronts, hypervolumes, intervals, effects of settings.
 //!
 //! [`table`] stores and reads tables; [`front`] and [`statistics`] are the mathematics, free of tables;
-//! [`scores`] and [`effects`] apply them to a table of runs; [`outputs`] gives the results the shape in which they are stored.
+//! [`indicators`] likewise; [`scores`], [`quality`] and [`effects`] apply them to a table of runs; [`compare`] sets several against each other; [`outputs`] gives the results the shape in which they are stored.
 
+pub mod compare;
 pub mod effects;
 pub mod front;
+pub mod indicators;
 pub mod outputs;
+pub mod quality;
 pub mod scores;
 pub mod series;
 pub mod statistics;

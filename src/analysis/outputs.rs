@@ -3,20 +3,52 @@
 use anyhow::Result;
 use polars::prelude::DataFrame;
 
+use super::quality::{Attained, Distance};
 use super::scores::{Analysis, Score};
 use super::statistics::Estimate;
-use super::table::{Column, take_rows};
+use super::table::{Column, take_rows, to_frame};
+use crate::sweep::objectives::Objectives;
 
-/// Rows of `runs` on a front, all columns: by workload, family, seed, rising cost.
+/// Rows of `runs` on a front, all columns: by workload, family, seed, rising cost. Behind them `hv_contribution` and
+/// `hv_contribution_joint`: what the hypervolume of the own front, and of the joint front of all families, would lose without the run.
 pub fn fronts_frame(runs: &DataFrame, analysis: &Analysis) -> Result<DataFrame> {
-    let rows = analysis.fronts.iter().flat_map(|front| front.rows.iter().copied()).collect::<Vec<_>>();
-    take_rows(runs, &rows)
+    let contributions = analysis.contributions();
+    let rows = contributions.iter().map(|share| share.row).collect::<Vec<_>>();
+    let shares = to_frame(vec![
+        ("hv_contribution", Column::OptionalFloat(contributions.iter().map(|share| share.own).collect())),
+        ("hv_contribution_joint", Column::OptionalFloat(contributions.iter().map(|share| share.joint).collect())),
+    ])?;
+    Ok(take_rows(runs, &rows)?.hstack(shares.columns())?)
+}
+
+/// `attainment.csv`: the border of what 10, 50 and 90 % of a family's seeds attain, a row a corner, by rising cost.
+///
+/// Columns: `workload`, `family`, the `group_by` columns, `percent`, `num_seeds`, and the objectives under their own names.
+pub fn attainment_columns(analysis: &Analysis, objectives: &Objectives) -> Vec<(String, Column)> {
+    let attained = analysis.attained();
+    let corners = attained.iter().flat_map(|level| level.border.iter().map(move |point| (level, point))).collect::<Vec<_>>();
+    let text = |of: &dyn Fn(&Attained) -> String| Column::Text(corners.iter().map(|(level, _)| of(level)).collect());
+    let mut columns = vec![
+        ("workload".to_owned(), text(&|level| analysis.workloads[level.workload].name.clone())),
+        ("family".to_owned(), text(&|level| analysis.families[level.family].name.clone())),
+    ];
+    for (k, name) in objectives.group_by.iter().enumerate() {
+        columns.push((name.clone(), text(&|level| analysis.families[level.family].groups[k].clone())));
+    }
+    columns.extend([
+        ("percent".to_owned(), Column::Int(corners.iter().map(|(level, _)| level.percent.into()).collect())),
+        ("num_seeds".to_owned(), Column::Int(corners.iter().map(|(level, _)| level.seeds as i64).collect())),
+        (objectives.cost.clone(), Column::Float(corners.iter().map(|(_, point)| point.cost).collect())),
+        (objectives.latency.clone(), Column::Float(corners.iter().map(|(_, point)| point.latency).collect())),
+    ]);
+    columns
 }
 
 /// `hypervolume.csv`: a row per workload and family, by workload, then by falling `hv_exact`.
 ///
 /// Columns: `workload`, `family`, the `group_by` columns; `hv_exact`, `hv_lab` (the lab's formula on the front) and
 /// `hv_lab_all_runs` (on every run), each a mean over the seeds, with `_ci95_low` and `_ci95_high` (empty for one seed);
+/// `igd_plus` and `additive_epsilon`, likewise, against `indicators_against` (`oracle` or `joint_front`);
 /// `hv_lab_equals_hv_exact`; `reference_latency`, `reference_cost`, `reference_from` (`grid` or `worst_run`);
 /// `num_points` (on the fronts of all seeds), `num_seeds`, `num_runs`, `num_failed`.
 pub fn hypervolume_columns(analysis: &Analysis, group_by: &[String]) -> Vec<(String, Column)> {
@@ -31,15 +63,21 @@ pub fn hypervolume_columns(analysis: &Analysis, group_by: &[String]) -> Vec<(Str
     for (k, name) in group_by.iter().enumerate() {
         columns.push((name.clone(), text(&|score| analysis.families[score.family].groups[k].clone())));
     }
-    type Pick = fn(&Score) -> Option<Estimate>;
-    let estimates: [(&str, Pick); 3] =
-        [("hv_exact", |score| score.hv_exact), ("hv_lab", |score| score.hv_lab), ("hv_lab_all_runs", |score| score.hv_lab_all_runs)];
-    for (name, of) in estimates {
-        let interval = |score: &Score| of(score)?.interval;
-        columns.push((name.to_owned(), number(&|score| Some(of(score)?.mean))));
-        columns.push((format!("{name}_ci95_low"), number(&|score| Some(interval(score)?.0))));
-        columns.push((format!("{name}_ci95_high"), number(&|score| Some(interval(score)?.1))));
+    let distances = scores.iter().map(|score| analysis.distance(score)).collect::<Vec<_>>();
+    let of_scores = |of: fn(&Score) -> Option<Estimate>| scores.iter().map(of).collect::<Vec<_>>();
+    let of_distances = |of: fn(&Distance) -> Option<Estimate>| distances.iter().map(|distance| of(distance.as_ref()?)).collect::<Vec<_>>();
+    let estimates = [
+        ("hv_exact", of_scores(|score| score.hv_exact)),
+        ("hv_lab", of_scores(|score| score.hv_lab)),
+        ("hv_lab_all_runs", of_scores(|score| score.hv_lab_all_runs)),
+        ("igd_plus", of_distances(|distance| distance.igd_plus)),
+        ("additive_epsilon", of_distances(|distance| distance.additive_epsilon)),
+    ];
+    for (name, estimates) in estimates {
+        columns.extend(estimate_columns(name, &estimates));
     }
+    let against = |distance: &Option<Distance>| distance.map_or("", |distance| if distance.to_oracle { "oracle" } else { "joint_front" });
+    columns.push(("indicators_against".to_owned(), Column::Text(distances.iter().map(|distance| against(distance).to_owned()).collect())));
     let from = if analysis.reference_given { "grid" } else { "worst_run" };
     columns.extend([
         (
@@ -55,4 +93,15 @@ pub fn hypervolume_columns(analysis: &Analysis, group_by: &[String]) -> Vec<(Str
         ("num_failed".to_owned(), count(&|score| score.failed)),
     ]);
     columns
+}
+
+/// A mean and the ends of its interval.
+pub fn estimate_columns(name: &str, estimates: &[Option<Estimate>]) -> [(String, Column); 3] {
+    let column =
+        |of: fn(&Estimate) -> Option<f64>| Column::OptionalFloat(estimates.iter().map(|estimate| of(estimate.as_ref()?)).collect());
+    [
+        (name.to_owned(), column(|estimate| Some(estimate.mean))),
+        (format!("{name}_ci95_low"), column(|estimate| Some(estimate.interval?.0))),
+        (format!("{name}_ci95_high"), column(|estimate| Some(estimate.interval?.1))),
+    ]
 }

@@ -12,11 +12,12 @@ use scalefront::sweep::run::Interrupted;
 use scalefront::sweep::series;
 use scalefront::sweep::store::{MANIFEST, ResultsDir, read_manifest, write_json};
 
+use super::Exit;
 use super::common::{Bar, CommonArgs, is_interrupted};
-use super::{Exit, tables};
+use super::tables::{self, Style};
 
 /// Stores everything about a sweep all of whose runs have ended. The journal in `dir`, if there is one, has then done its work and goes.
-pub fn finish(plan: &Plan, recorded: &mut Recorded, dir: &ResultsDir, common: &CommonArgs, started: Instant) -> Result<Exit> {
+pub fn finish(plan: &Plan, recorded: &mut Recorded, dir: &ResultsDir, common: &CommonArgs, style: Style, started: Instant) -> Result<Exit> {
     let shown = dir.path().display();
     let timings = timings(plan, common.threads(), started);
     let rows = recorded.rows(plan)?;
@@ -39,13 +40,13 @@ pub fn finish(plan: &Plan, recorded: &mut Recorded, dir: &ResultsDir, common: &C
         eprintln!("interrupted: the runs are stored in {shown}, `scalefront report {shown}` makes the report");
         return Ok(Exit::Interrupted);
     }
-    report(dir, common)?;
+    report(dir, common, style)?;
     exit(plan, recorded)
 }
 
 /// For a sweep that had been finished: the report alone.
-pub fn report_again(dir: &ResultsDir, common: &CommonArgs) -> Result<Exit> {
-    report(dir, common)?;
+pub fn report_again(dir: &ResultsDir, common: &CommonArgs, style: Style) -> Result<Exit> {
+    report(dir, common, style)?;
     let manifest = read_manifest(&dir.file(MANIFEST))?;
     if manifest.runs_failed == 0 {
         return Ok(Exit::Done);
@@ -54,8 +55,8 @@ pub fn report_again(dir: &ResultsDir, common: &CommonArgs) -> Result<Exit> {
     Ok(Exit::SomeRunsFailed)
 }
 
-fn report(dir: &ResultsDir, common: &CommonArgs) -> Result<()> {
-    let summary = tables::build_report(dir.path())?;
+fn report(dir: &ResultsDir, common: &CommonArgs, style: Style) -> Result<()> {
+    let summary = tables::build_report(dir.path(), style)?;
     if !common.quiet {
         println!("{}", summary.trim_end());
     }

@@ -8,7 +8,8 @@ use scalefront::sweep::merge;
 use scalefront::sweep::store::ResultsDir;
 
 use super::common::{CommonArgs, catch_interrupts};
-use super::{Exit, finish, tables};
+use super::tables::{self, Style};
+use super::{Exit, finish};
 
 /// Join the shards of one sweep, naming what is missing, doubled or foreign
 #[derive(Debug, clap::Args)]
@@ -28,6 +29,10 @@ pub struct Args {
     /// Print errors only
     #[arg(long)]
     quiet: bool,
+
+    /// Figures for print, or with larger type and thicker lines
+    #[arg(long, value_enum, default_value_t = Style::Paper)]
+    style: Style,
 }
 
 impl Args {
@@ -40,6 +45,6 @@ impl Args {
         catch_interrupts()?;
         let dir = ResultsDir::open(&common.out(&plan.grid.name), &plan.grid.as_given)?;
         tables::check_available()?;
-        pool.install(|| finish::finish(&plan, &mut recorded, &dir, &common, started))
+        pool.install(|| finish::finish(&plan, &mut recorded, &dir, &common, self.style, started))
     }
 }

@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand, each of which parses, calls the library and prints.
 
 mod common;
+mod compare;
 mod finish;
 mod hardware;
 mod merge;
@@ -29,6 +30,7 @@ enum Command {
     Sweep(sweep::Args),
     Merge(merge::Args),
     Simulate(simulate::Args),
+    Compare(compare::Args),
     Report(report::Args),
     Trace(trace::Args),
     Hardware(hardware::Args),
@@ -38,16 +40,22 @@ enum Command {
 /// How a command ended, as the shell sees it. Wrong input is also any other reason for which a command could not do its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    Done = 0,
-    SomeRunsFailed = 1,
-    WrongInput = 2,
-    /// 128 and the number of the interrupt signal.
-    Interrupted = 130,
+    Done,
+    SomeRunsFailed,
+    /// A comparison crossed the limit that it was given.
+    TooMuchWorse,
+    WrongInput,
+    Interrupted,
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
+        Self::from(match exit {
+            Exit::Done => 0,
+            Exit::SomeRunsFailed | Exit::TooMuchWorse => 1,
+            Exit::WrongInput => 2,
+            Exit::Interrupted => 130, // 128 and the number of the interrupt signal
+        })
     }
 }
 
@@ -57,6 +65,7 @@ impl Cli {
             Command::Sweep(args) => args.run(),
             Command::Merge(args) => args.run(),
             Command::Simulate(args) => args.run(),
+            Command::Compare(args) => args.run(),
             Command::Report(args) => args.run(),
             Command::Trace(args) => args.run(),
             Command::Hardware(args) => args.run(),

@@ -1,7 +1,7 @@
 //! `scalefront schema`: what editors complete and check files with.
 
 use anyhow::Result;
-use scalefront::sweep::schema;
+use scalefront::sweep::{reference, schema};
 
 use super::Exit;
 
@@ -9,6 +9,10 @@ use super::Exit;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     file: File,
+
+    /// A reference to read instead: one section a definition, one row a field
+    #[arg(long)]
+    markdown: bool,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -20,6 +24,7 @@ enum File {
 impl Args {
     pub fn run(&self) -> Result<Exit> {
         match self.file {
+            File::Grid if self.markdown => print!("{}", reference::grid()),
             File::Grid => println!("{:#}", schema::grid()),
         }
         Ok(Exit::Done)

@@ -13,7 +13,8 @@ use scalefront::sweep::shard::Shard;
 use scalefront::sweep::store::ResultsDir;
 
 use super::common::{CommonArgs, catch_interrupts};
-use super::{Exit, finish, tables};
+use super::tables::{self, Style};
+use super::{Exit, finish};
 
 /// Plan, run, aggregate, plot and report a grid of runs
 #[derive(Debug, clap::Args)]
@@ -49,6 +50,10 @@ pub struct Args {
     #[arg(long, value_name = "BOOL", default_value_t = true, default_missing_value = "true", num_args = 0..=1, action = clap::ArgAction::Set)]
     check: bool,
 
+    /// Figures for print, or with larger type and thicker lines
+    #[arg(long, value_enum, default_value_t = Style::Paper)]
+    style: Style,
+
     #[command(flatten)]
     common: CommonArgs,
 }
@@ -81,7 +86,7 @@ impl Args {
             // Before hours of running, not after.
             tables::check_available()?;
             if self.resume && !journal::is_in(dir.path()) && dir.holds_finished(&plan) {
-                return finish::report_again(&dir, &self.common);
+                return finish::report_again(&dir, &self.common, self.style);
             }
         }
         let places = shard.map_or_else(|| (0..plan.unique().len()).collect(), |shard| shard.share(&plan));
@@ -115,7 +120,7 @@ impl Args {
             }
             return finish::exit(&plan, &mut recorded);
         }
-        pool.install(|| finish::finish(&plan, &mut recorded, &dir, &self.common, started))
+        pool.install(|| finish::finish(&plan, &mut recorded, &dir, &self.common, self.style, started))
     }
 
     fn shard(&self) -> Result<Option<Shard>> {

@@ -1,6 +1,7 @@
 //! Plots, HTML, markdown: what a sweep's stored tables look like to a reader. Runs nothing, reads no clock: equal inputs in a
 //! results directory give equal outputs.
 
+mod compare;
 mod html;
 mod markdown;
 mod names;
@@ -15,27 +16,30 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::analysis::outputs::{fronts_frame, hypervolume_columns};
+use crate::analysis::outputs::{attainment_columns, fronts_frame, hypervolume_columns};
 use crate::analysis::table::{write_csv, write_parquet};
 use crate::analysis::{TableFormat, write_table};
 use crate::sweep::store::write_atomically;
-pub use plots::{draw_check, draw_workload};
+pub use compare::{ComparisonSummary, build_comparison};
+pub use plots::{Style, draw_check, draw_workload};
 use study::Study;
 pub use terminal::ReportSummary;
 
-/// Rebuilds everything derived in a results directory: `fronts.parquet`, `fronts.csv`, `hypervolume.csv`, `plots/`, `summary.md`
-/// and `report.html`, each written whole or not at all.
+/// Rebuilds everything derived in a results directory: `fronts.parquet`, `fronts.csv`, `hypervolume.csv`,
+/// `attainment.csv`, `plots/`, `summary.md` and `report.html`, each written whole or not at all.
 ///
 /// Reads `manifest.json`, `runs.parquet` and, when there, `series.parquet` (without it there are no curves of single runs).
 /// Fails when one of them cannot be read, or names an objective that the runs do not have.
-pub fn build(directory: &Path) -> Result<ReportSummary> {
+pub fn build(directory: &Path, style: Style) -> Result<ReportSummary> {
     let study = Study::load(directory)?;
     let fronts = fronts_frame(&study.runs, &study.analysis)?;
     write_parquet(&fronts, &directory.join("fronts.parquet"))?;
     write_csv(&fronts, &directory.join("fronts.csv"))?;
     let hypervolume = hypervolume_columns(&study.analysis, &study.manifest.objectives.group_by);
     write_table(hypervolume, &directory.join("hypervolume.csv"), TableFormat::Csv)?;
-    let plots = plots::draw_all(&study, &directory.join("plots")).context("cannot draw the plots")?;
+    let attainment = attainment_columns(&study.analysis, &study.manifest.objectives);
+    write_table(attainment, &directory.join("attainment.csv"), TableFormat::Csv)?;
+    let plots = plots::draw_all(&study, &directory.join("plots"), style).context("cannot draw the plots")?;
     write_text(&directory.join("summary.md"), &markdown::summary(&study, &plots))?;
     write_text(&directory.join("report.html"), &html::page(&study)?)?;
     Ok(terminal::summary(&study, directory))

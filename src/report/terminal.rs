@@ -63,6 +63,16 @@ pub fn plus_minus(estimate: Option<Estimate>) -> String {
     }
 }
 
+/// Rows as indented lines with aligned columns.
+pub fn aligned<const N: usize>(table: &[[String; N]]) -> String {
+    let widths: [usize; N] = std::array::from_fn(|k| table.iter().map(|row| row[k].chars().count()).max().unwrap_or(0));
+    let line = |row: &[String; N]| {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect::<Vec<_>>();
+        format!("  {}\n", cells.join("  ").trim_end())
+    };
+    table.iter().map(line).collect()
+}
+
 impl fmt::Display for ReportSummary {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         writeln!(f, "{}: {}, {} failed", self.name, counted(self.runs, "run"), self.failed)?;
@@ -72,11 +82,7 @@ impl fmt::Display for ReportSummary {
             let failed = if family.failed == 0 { String::new() } else { family.failed.to_string() };
             table.push([family.workload.clone(), family.family.clone(), plus_minus(family.hv_exact), cost, latency, settings, failed]);
         }
-        let widths = (0..7).map(|k| table.iter().map(|row| row[k].chars().count()).max().unwrap_or(0)).collect::<Vec<_>>();
-        for row in &table {
-            let line = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect::<Vec<_>>().join("  ");
-            writeln!(f, "  {}", line.trim_end())?;
-        }
+        write!(f, "{}", aligned(&table))?;
         if self.families.len() > MAX_LINES {
             writeln!(f, "  and {} more in summary.md", self.families.len() - MAX_LINES)?;
         }

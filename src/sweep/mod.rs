@@ -12,6 +12,7 @@ pub mod objectives;
 pub mod plan;
 pub mod row;
 pub mod run;
+pub mod reference;
 pub mod schema;
 pub mod series;
 pub mod shard;

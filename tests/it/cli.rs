@@ -235,6 +235,7 @@ mod results {
         }
         assert!(runs[0] == runs[1], "results depend on the number of threads");
         let expected = [
+            "attainment.csv",
             "fronts.csv",
             "fronts.parquet",
             "hypervolume.csv",

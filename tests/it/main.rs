@@ -5,6 +5,8 @@ mod cli;
 mod cluster;
 mod decisions;
 mod determinism;
+#[cfg(feature = "report")]
+mod docs;
 mod golden;
 mod hardware;
 mod policies;

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use scalefront::sweep::grid::Grid;
-use scalefront::sweep::schema;
 use scalefront::sweep::source::Source;
+use scalefront::sweep::{reference, schema};
 use serde_json::{Value, json};
 
 fn sweeps() -> PathBuf {
@@ -16,6 +16,12 @@ fn sweeps() -> PathBuf {
 fn the_committed_schema_is_up_to_date() {
     let committed = fs::read_to_string(sweeps().join("grid.schema.json")).unwrap();
     assert!(committed == format!("{:#}\n", schema::grid()), "run: cargo run --no-default-features schema grid > sweeps/grid.schema.json");
+}
+
+#[test]
+fn the_committed_reference_is_up_to_date() {
+    let committed = fs::read_to_string(sweeps().join("../docs/grid.md")).unwrap();
+    assert!(committed == reference::grid(), "run: cargo run --no-default-features schema grid --markdown > docs/grid.md");
 }
 
 #[test]

@@ -205,10 +205,11 @@ fn manifest(shape: &Shape, rows: &[RunRow]) -> Manifest {
         prefill_tokens: 32_256_000,
         decode_tokens: 126_000,
         duration_s: 3600.0,
-        fingerprint: blake3::hash(name.as_bytes()).to_hex().to_string(),
+        fingerprint: blake3::hash(format!("{name}{seed}").as_bytes()).to_hex().to_string(),
     };
     Manifest {
         name: "made-up".to_owned(),
+        question: None,
         scalefront_version: env!("CARGO_PKG_VERSION").to_owned(),
         results_version: scalefront::RESULTS_VERSION,
         question: None,

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use fixture::Shape;
-use scalefront::report;
+use scalefront::analysis::compare::Choice;
+use scalefront::report::{self, Style};
 
 fn directory(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
@@ -33,11 +34,11 @@ fn contents(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 fn sixty_cells() {
     let directory = directory("report-60");
     fixture::write(&directory, &Shape::small(), true);
-    let summary = report::build(&directory).unwrap();
+    let summary = report::build(&directory, Style::Paper).unwrap();
     println!("{summary}");
     assert_eq!((summary.runs, summary.failed, summary.families.len()), (60, 3, 4));
     let first = contents(&directory);
-    for name in ["fronts.parquet", "fronts.csv", "hypervolume.csv", "summary.md", "report.html"] {
+    for name in ["fronts.parquet", "fronts.csv", "hypervolume.csv", "attainment.csv", "summary.md", "report.html"] {
         assert!(first.contains_key(&directory.join(name)), "{name}");
     }
     for kind in ["front", "replicas", "arrival_rate", "latency_cdf"] {
@@ -45,9 +46,13 @@ fn sixty_cells() {
             assert!(first.contains_key(&directory.join(format!("plots/{kind}_steps.{extension}"))), "{kind}.{extension}");
         }
     }
+    let header = |name: &str| String::from_utf8_lossy(&first[&directory.join(name)]).lines().next().unwrap().to_owned();
+    assert!(header("fronts.csv").ends_with(",hv_contribution,hv_contribution_joint"));
+    assert!(header("hypervolume.csv").contains(",igd_plus,igd_plus_ci95_low,igd_plus_ci95_high,additive_epsilon,"));
+    assert_eq!(header("attainment.csv"), "workload,family,percent,num_seeds,total_cost_usd,p90_e2e_s");
     std::fs::write(directory.join("plots/front_gone.svg"), "of an earlier sweep").unwrap();
     std::fs::write(directory.join("plots/mine.svg"), "somebody's own").unwrap();
-    report::build(&directory).unwrap();
+    report::build(&directory, Style::Paper).unwrap();
     let mut second = contents(&directory);
     assert!(second.remove(&directory.join("plots/mine.svg")).is_some(), "files that are not ours stay");
     assert!(first == second, "the same runs give the same bytes");
@@ -57,7 +62,7 @@ fn sixty_cells() {
 fn ten_thousand_cells() {
     let directory = directory("report-10000");
     fixture::write(&directory, &Shape::large(), true);
-    let summary = report::build(&directory).unwrap();
+    let summary = report::build(&directory, Style::Paper).unwrap();
     println!("{summary}");
     assert_eq!(summary.runs, 10_080);
     let page = std::fs::read(directory.join("report.html")).unwrap();
@@ -71,7 +76,7 @@ fn ten_thousand_cells() {
 fn without_curves_or_with_nothing_but_failures() {
     let bare = directory("report-bare");
     fixture::write(&bare, &Shape { reference: None, ..Shape::small() }, false);
-    report::build(&bare).unwrap();
+    report::build(&bare, Style::Paper).unwrap();
     assert!(!bare.join("plots/replicas_steps.svg").exists());
     assert!(std::fs::read_to_string(bare.join("summary.md")).unwrap().contains("compare within this sweep only"));
 
@@ -80,7 +85,7 @@ fn without_curves_or_with_nothing_but_failures() {
     let rows = fixture::rows(&Shape::small());
     let only_failed = rows.into_iter().filter(|row| row.get("status") == Some(&scalefront::sweep::row::Scalar::Text("failed".into())));
     scalefront::analysis::write_runs(&only_failed.collect::<Vec<_>>(), &failed.join("runs.parquet")).unwrap();
-    let summary = report::build(&failed).unwrap();
+    let summary = report::build(&failed, Style::Paper).unwrap();
     assert_eq!((summary.runs, summary.failed), (3, 3));
     assert!(std::fs::read_to_string(failed.join("summary.md")).unwrap().contains("## Failed runs"));
 }
@@ -89,7 +94,7 @@ fn without_curves_or_with_nothing_but_failures() {
 fn a_directory_without_results_is_explained() {
     let empty = directory("report-empty");
     std::fs::create_dir_all(&empty).unwrap();
-    let error = format!("{:#}", report::build(&empty).unwrap_err());
+    let error = format!("{:#}", report::build(&empty, Style::Paper).unwrap_err());
     assert!(error.contains("manifest.json") && error.contains("results directory"), "{error}");
 }
 
@@ -98,11 +103,57 @@ fn names_cannot_inject() {
     let directory = directory("report-hostile");
     let shape = Shape { workloads: vec!["=cmd|' /C calc'!A0", "</script><script>alert(1)</script>"], ..Shape::small() };
     fixture::write(&directory, &shape, true);
-    report::build(&directory).unwrap();
+    report::build(&directory, Style::Paper).unwrap();
     let text = |name: &str| std::fs::read_to_string(directory.join(name)).unwrap();
     assert!(text("hypervolume.csv").lines().skip(1).all(|line| !line.starts_with('=')));
     assert!(text("hypervolume.csv").contains("'=cmd"));
     for name in ["report.html", "summary.md"] {
         assert!(!text(name).contains("<script>alert"), "{name}");
     }
+}
+
+#[test]
+fn slides_have_larger_type() {
+    let directory = directory("report-slides");
+    let families = vec!["inferline / round_robin / least_kv", "static / least_outstanding_requests", "c", "d", "e", "f", "g", "h"];
+    fixture::write(&directory, &Shape { families, ..Shape::small() }, true);
+    report::build(&directory, Style::Slides).unwrap();
+    let front = |name: &str| std::fs::read_to_string(directory.join("plots").join(name)).unwrap();
+    let slides = front("front_steps.svg");
+    report::build(&directory, Style::Paper).unwrap();
+    let paper = front("front_steps.svg");
+    let largest = |svg: &str| {
+        let sizes = svg.split("font-size=\"").skip(1).map(|rest| rest.split('"').next().unwrap().parse::<f64>().unwrap());
+        sizes.fold(0.0, f64::max)
+    };
+    assert!((largest(&slides) / largest(&paper) - 1.25).abs() < 0.01, "{} {}", largest(&slides), largest(&paper));
+    assert!(!paper.contains('…'), "a family's name is cut");
+}
+
+#[test]
+fn a_comparison_of_sweeps_and_of_families() {
+    let (older, newer, out) = (directory("compare-older"), directory("compare-newer"), directory("compare-out"));
+    fixture::write(&older, &Shape::small(), false);
+    fixture::write(&newer, &Shape { workloads: vec!["steps", "</script><b>"], ..Shape::small() }, false);
+    let both = [older.clone(), newer];
+    let choice = Choice::default();
+    let summary = report::build_comparison(&both, &choice, &out, Style::Paper).unwrap();
+    println!("{summary}");
+    assert_eq!(summary.worse_than(0.0), Vec::<String>::new(), "the same runs");
+    let first = contents(&out);
+    let names = first.keys().map(|path| path.strip_prefix(&out).unwrap().to_string_lossy().into_owned()).collect::<Vec<_>>();
+    assert_eq!(names, ["compare.csv", "compare.html", "compare.md", "plots/compare_steps.png", "plots/compare_steps.svg"]);
+    let within = Choice { families: vec!["static".into(), "inferline".into(), "chiron".into()], baseline: Some("chiron".into()) };
+    let summary = report::build_comparison(&[both[1].clone()], &within, &out, Style::Slides).unwrap();
+    println!("{summary}");
+    let worse = summary.worse_than(0.0);
+    assert!(!worse.is_empty() && summary.worse_than(1e6).is_empty(), "{worse:?}");
+    let text = |name: &str| std::fs::read_to_string(out.join(name)).unwrap();
+    assert_eq!(text("compare.csv").lines().count(), 5, "two pairs on two workloads");
+    assert!(!text("compare.html").contains("<b>") && !text("compare.md").contains("<b>"));
+    assert!(text("compare.html").contains("<svg") && !text("compare.html").contains("http-equiv"));
+    report::build_comparison(&both, &choice, &out, Style::Paper).unwrap();
+    assert!(contents(&out) == first, "the same sweeps give the same bytes");
+    let error = report::build_comparison(&[directory("compare-nothing")], &choice, &out, Style::Paper).unwrap_err();
+    assert!(format!("{error:#}").contains("results directory"), "{error:#}");
 }

@@ -9,7 +9,8 @@ use scalefront::sweep::objectives::Objectives;
 use scalefront::sweep::row::{RunRow, RunSeries, Series};
 use scalefront::workload::Workload;
 
-use super::Format;
+use super::{Compared as Comparison, Format, Style};
+use crate::cli::compare;
 
 pub fn check_available() -> Result<()> {
     bail!("this scalefront was built without tables and plots; build it with its default feature `report` (without --no-default-features)")
@@ -27,8 +28,12 @@ pub fn store_detail(_dir: &Path, _detail: &Detail, _format: Format) -> Result<()
     check_available()
 }
 
-pub fn build_report(_dir: &Path) -> Result<String> {
+pub fn build_report(_dir: &Path, _style: Style) -> Result<String> {
     check_available().map(|()| String::new())
+}
+
+pub fn compare(_args: &compare::Args) -> Result<Comparison> {
+    check_available().map(|()| Comparison { text: String::new(), too_much_worse: Vec::new() })
 }
 
 /// No picture.

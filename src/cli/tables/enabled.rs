@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use scalefront::analysis::compare::Choice;
 use scalefront::analysis::{self, Column, TableFormat, table};
 use scalefront::hardware::check::Compared;
 use scalefront::report;
@@ -11,7 +12,8 @@ use scalefront::sweep::objectives::Objectives;
 use scalefront::sweep::row::{RunRow, RunSeries, Series};
 use scalefront::workload::Workload;
 
-use super::Format;
+use super::{Compared as Comparison, Format, Style};
+use crate::cli::compare;
 
 pub fn check_available() -> Result<()> {
     Ok(())
@@ -94,8 +96,25 @@ pub fn draw_workload(workload: &Workload, name: &str, dir: &Path) -> Result<Opti
 }
 
 /// Rebuilds everything derived in a results directory; what to tell on the terminal.
-pub fn build_report(dir: &Path) -> Result<String> {
-    Ok(report::build(dir)?.to_string())
+pub fn build_report(dir: &Path, style: Style) -> Result<String> {
+    Ok(report::build(dir, style.into())?.to_string())
+}
+
+/// Compares stored sweeps.
+pub fn compare(args: &compare::Args) -> Result<Comparison> {
+    let choice = Choice { families: args.families.clone(), baseline: args.baseline.clone() };
+    let summary = report::build_comparison(&args.dirs, &choice, &args.out, args.style.into())?;
+    let too_much_worse = args.fail_above.map(|percent| summary.worse_than(percent)).unwrap_or_default();
+    Ok(Comparison { text: summary.to_string(), too_much_worse })
+}
+
+impl From<Style> for report::Style {
+    fn from(style: Style) -> Self {
+        match style {
+            Style::Paper => Self::Paper,
+            Style::Slides => Self::Slides,
+        }
+    }
 }
 
 /// Draws predicted against measured times; where the picture is.

@@ -10,6 +10,21 @@ pub use disabled::*;
 #[cfg(feature = "report")]
 pub use enabled::*;
 
+/// For whom figures are drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Style {
+    Paper,
+    Slides,
+}
+
+/// A comparison for the terminal.
+#[derive(Debug)]
+pub struct Compared {
+    pub text: String,
+    /// What crossed the limit of `--fail-above`, a sentence each.
+    pub too_much_worse: Vec<String>,
+}
+
 /// File format of a run's detail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {

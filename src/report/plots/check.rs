@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 
-use super::SIZE;
 use super::axis::Axis;
 use super::figure::{Anchor, FAINT_INK, INK, Line, Panel, SMALL_TEXT, TEXT, colour, draw};
+use super::style::Style;
 use crate::hardware::check::{Compared, errors};
 use crate::report::palette::look;
 
@@ -22,7 +22,7 @@ pub fn plot(rows: &[Compared]) -> Result<String> {
         }
     }
     groups.sort_by(|a, b| a.0.cmp(&b.0));
-    draw(SIZE, |figure| {
+    draw((800, 480), Style::Paper, |figure| {
         figure.text("Predicted against measured time", (80.0, 20.0), TEXT, INK, Anchor::Left)?;
         let x = Axis::log_beyond(3.0, "Measured (ms)", low / 1.2, high * 1.2);
         let panel =

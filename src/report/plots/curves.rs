@@ -2,9 +2,10 @@
 
 use anyhow::Result;
 
+use super::SIZE;
 use super::axis::{Axis, time_unit};
 use super::figure::{Anchor, FAINT_INK, Figure, INK, Line, Panel, SMALL_TEXT, TEXT, colour, draw};
-use super::{MAX_FAMILIES, SIZE};
+use super::style::Style;
 use crate::analysis::scores::Score;
 use crate::analysis::series::Points;
 use crate::report::names::quantity;
@@ -15,11 +16,13 @@ use crate::report::study::Study;
 const MAX_PANELS: usize = 5;
 /// Points of a curve in a figure; more are thinned, keeping extremes.
 const MAX_POINTS: usize = 1_500;
+/// Long names shrink to this before they are cut.
+const LEAST_TEXT: f64 = 10.0;
 /// Left end of panels and titles.
 const LEFT: f64 = 84.0;
 
 /// The replicas of the cheapest, the most balanced and the fastest run on each family's front, one panel a family.
-pub fn replicas(study: &Study, workload: usize) -> Result<Option<String>> {
+pub fn replicas(study: &Study, workload: usize, style: Style) -> Result<Option<String>> {
     let scores = study.analysis.scores_of(workload).filter(|score| !chosen(study, score).is_empty()).collect::<Vec<_>>();
     let shown = &scores[..scores.len().min(MAX_PANELS)];
     let curves = || shown.iter().flat_map(|score| chosen(study, score)).map(|chosen| chosen.curve);
@@ -31,14 +34,14 @@ pub fn replicas(study: &Study, workload: usize) -> Result<Option<String>> {
     let (divisor, unit) = time_unit(end_s);
     let height = 150.0;
     let size = (SIZE.0, 104 + (height as i32 + 14) * shown.len() as i32);
-    let svg = draw(size, |figure| {
+    let svg = draw(size, style, |figure| {
         title(figure, study, workload, "replicas over time")?;
         for (k, score) in shown.iter().enumerate() {
             let top = 40.0 + (height + 14.0) * k as f64;
             let last = k + 1 == shown.len();
             let x = Axis::linear(format!("Time ({unit})"), 0.0, end_s / divisor);
             let panel = Panel::new(figure, [LEFT, top, 560.0, top + height], x, Axis::linear("Replicas", 0.0, most * 1.08), last)?;
-            family_name(figure, study, score, 576.0, top + 10.0, 216.0)?;
+            family_name(figure, study, score, 576.0, top + 10.0, 316.0)?;
             for (n, chosen) in chosen(study, score).iter().enumerate() {
                 let line = Line { colour: colour(look(score.family)), ..chosen.line };
                 panel.line(&steps(chosen.curve, divisor, end_s), line)?;
@@ -48,7 +51,7 @@ pub fn replicas(study: &Study, workload: usize) -> Result<Option<String>> {
                 let point = study.analysis.point(chosen.row);
                 figure.text(chosen.what, (612.0, y), SMALL_TEXT, INK, Anchor::Left)?;
                 let point = format!("{}, {}", quantity(point.cost, cost), quantity(point.latency, latency));
-                figure.text(&figure.fit(&point, 11.5, 180.0)?, (612.0, y + 15.0), 11.5, FAINT_INK, Anchor::Left)?;
+                figure.text(&figure.fit(&point, 11.5, 280.0)?, (612.0, y + 15.0 * style.text()), 11.5, FAINT_INK, Anchor::Left)?;
             }
             panel.finish()?;
         }
@@ -62,12 +65,12 @@ pub fn replicas(study: &Study, workload: usize) -> Result<Option<String>> {
 }
 
 /// The latency distribution of the most balanced run on each family's front.
-pub fn latency_cdf(study: &Study, workload: usize) -> Result<Option<String>> {
+pub fn latency_cdf(study: &Study, workload: usize, style: Style) -> Result<Option<String>> {
     let curve = |score: &&Score| {
         let row = study.first_front(score)?.1.balanced;
         Some((row, study.curve(row, "e2e_cdf")?))
     };
-    let scores = study.analysis.scores_of(workload).filter(|score| curve(score).is_some()).take(MAX_FAMILIES).collect::<Vec<_>>();
+    let scores = study.analysis.scores_of(workload).filter(|score| curve(score).is_some()).take(style.max_families()).collect::<Vec<_>>();
     let values = scores.iter().filter_map(curve).flat_map(|(_, points)| points.iter().map(|point| point.0));
     let (low, high) = values.filter(|&x| x > 0.0).fold((f64::INFINITY, 0.0), |(low, high): (f64, f64), x| (low.min(x), high.max(x)));
     if scores.is_empty() || low > high {
@@ -75,11 +78,11 @@ pub fn latency_cdf(study: &Study, workload: usize) -> Result<Option<String>> {
     }
     let text = "End-to-end latency of a request (s)";
     let x = if high > low * 10.0 { Axis::log_beyond(1.0, text, low / 1.1, high * 1.05) } else { Axis::linear(text, 0.0, high * 1.05) };
-    let svg = draw(SIZE, |figure| {
+    let svg = draw(SIZE, style, |figure| {
         title(figure, study, workload, "latency distribution, best compromise of each family")?;
         let panel = Panel::new(figure, [LEFT, 40.0, 590.0, 410.0], x.clone(), Axis::linear("Fraction of requests", 0.0, 1.02), true)?;
         panel.line(&[(x.low, 0.9), (x.high, 0.9)], Line { colour: FAINT_INK, opacity: 1.0, width: 1.0, dash: Some((4.0, 3.0)) })?;
-        figure.text("P90", (586.0, 410.0 - 370.0 * 0.9 / 1.02 + 10.0), SMALL_TEXT, FAINT_INK, Anchor::Right)?;
+        figure.text("P90", (586.0, 410.0 - 370.0 * 0.9 / 1.02 + 10.0 * style.text()), SMALL_TEXT, FAINT_INK, Anchor::Right)?;
         for (k, score) in scores.iter().enumerate() {
             let Some((row, points)) = curve(score) else { continue };
             let line = Line::solid(colour(look(score.family)), 2.0);
@@ -90,15 +93,15 @@ pub fn latency_cdf(study: &Study, workload: usize) -> Result<Option<String>> {
             if let Some(at) = points.iter().find(|point| point.1 >= height).and_then(|point| panel.at(point.0, height)) {
                 figure.marker(at, look(score.family), 5.2, 1.0, true)?;
             }
-            let y = 48.0 + 52.0 * k as f64;
+            let y = 48.0 + 52.0 * style.text() * k as f64;
             figure.line(&[(612.0, y), (640.0, y)], line)?;
-            family_name(figure, study, score, 619.0, y, 172.0)?;
+            family_name(figure, study, score, 619.0, y, 272.0)?;
             let settings = study.describe(row);
             let point = study.analysis.point(row);
             let (latency, cost) = study.objectives();
             let at = format!("{}, {}", quantity(point.cost, cost), quantity(point.latency, latency));
-            figure.text(&figure.fit(&at, 11.5, 145.0)?, (649.0, y + 15.0), 11.5, FAINT_INK, Anchor::Left)?;
-            figure.text(&figure.fit(&settings, 11.5, 145.0)?, (649.0, y + 29.0), 11.5, FAINT_INK, Anchor::Left)?;
+            figure.text(&figure.fit(&at, 11.5, 245.0)?, (649.0, y + 15.0 * style.text()), 11.5, FAINT_INK, Anchor::Left)?;
+            figure.text(&figure.fit(&settings, 11.5, 245.0)?, (649.0, y + 29.0 * style.text()), 11.5, FAINT_INK, Anchor::Left)?;
         }
         panel.finish()
     })?;
@@ -106,7 +109,7 @@ pub fn latency_cdf(study: &Study, workload: usize) -> Result<Option<String>> {
 }
 
 /// The arrivals of a workload, one line a seed.
-pub fn arrival_rate(study: &Study, workload: usize) -> Result<Option<String>> {
+pub fn arrival_rate(study: &Study, workload: usize, style: Style) -> Result<Option<String>> {
     let mut by_seed: Vec<(i64, &Points)> = Vec::new();
     for front in study.analysis.fronts.iter().filter(|front| front.workload == workload) {
         if by_seed.iter().all(|(seed, _)| *seed != front.seed)
@@ -124,11 +127,11 @@ pub fn arrival_rate(study: &Study, workload: usize) -> Result<Option<String>> {
         return Ok(None);
     }
     let (divisor, unit) = time_unit(end_s);
-    let svg = draw((SIZE.0, 320), |figure| {
+    let svg = draw((SIZE.0, 320), style, |figure| {
         title(figure, study, workload, "arrival rate")?;
         let x = Axis::linear(format!("Time ({unit})"), 0.0, end_s / divisor);
         let y = Axis::linear("Arrivals (requests/s)", 0.0, most * 1.08);
-        let panel = Panel::new(figure, [LEFT, 40.0, 770.0, 250.0], x, y, true)?;
+        let panel = Panel::new(figure, [LEFT, 40.0, 870.0, 250.0 - style.lift()], x, y, true)?;
         for (k, (_, points)) in by_seed.iter().enumerate().rev() {
             let line = if k == 0 { Line::solid(INK, 1.6) } else { Line { opacity: 0.35, ..Line::solid(INK, 0.9) } };
             panel.line(&steps(points, divisor, end_s), line)?;
@@ -175,8 +178,10 @@ fn title(figure: &Figure, study: &Study, workload: usize, what: &str) -> Result<
 
 fn family_name(figure: &Figure, study: &Study, score: &Score, x: f64, y: f64, width: f64) -> Result<()> {
     figure.marker((x + 7.0, y), look(score.family), 5.2, 1.0, true)?;
-    let name = figure.fit(study.analysis.label(score.family), TEXT, width - 30.0)?;
-    figure.text(&name, (x + 30.0, y - 1.0), TEXT, INK, Anchor::Left)
+    let name = study.analysis.label(score.family);
+    let size = figure.size_for(name, TEXT, LEAST_TEXT, width - 30.0)?;
+    let name = figure.fit(name, size, width - 30.0)?;
+    figure.text(&name, (x + 30.0, y - 1.0), size, INK, Anchor::Left)
 }
 
 /// A curve that keeps each value until the next, up to `end_s`, with time in units of `divisor` seconds.

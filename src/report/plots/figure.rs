@@ -12,6 +12,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::axis::Axis;
+use super::style::Style;
 use crate::report::palette::Look;
 
 static FONT: &[u8] = include_bytes!("../assets/DejaVuSans.ttf");
@@ -30,6 +31,7 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 /// A sheet to draw on, white.
 pub struct Figure<'a> {
     area: Area<'a>,
+    pub style: Style,
 }
 
 /// How a line is drawn.
@@ -62,7 +64,7 @@ pub fn colour(look: Look) -> RGBColor {
 }
 
 /// Draws a figure of `size` points and returns it as SVG.
-pub fn draw(size: (i32, i32), paint: impl FnOnce(&Figure) -> Result<()>) -> Result<String> {
+pub fn draw(size: (i32, i32), style: Style, paint: impl FnOnce(&Figure) -> Result<()>) -> Result<String> {
     static REGISTER: Once = Once::new();
     REGISTER.call_once(|| {
         for style in [FontStyle::Normal, FontStyle::Bold] {
@@ -75,7 +77,7 @@ pub fn draw(size: (i32, i32), paint: impl FnOnce(&Figure) -> Result<()>) -> Resu
     {
         let area = SVGBackend::with_string(&mut svg, (large.0 as u32, large.1 as u32)).into_drawing_area();
         area.fill(&WHITE)?;
-        let figure = Figure { area };
+        let figure = Figure { area, style };
         paint(&figure)?;
         figure.area.present()?;
     }
@@ -106,7 +108,7 @@ fn large(length: f64) -> i32 {
 
 impl Figure<'_> {
     pub fn line(&self, points: &[(f64, f64)], line: Line) -> Result<()> {
-        let style = line.colour.mix(line.opacity).stroke_width(large(line.width).max(1) as u32);
+        let style = line.colour.mix(line.opacity).stroke_width(large(line.width * self.style.line()).max(1) as u32);
         let points = points.iter().map(|&(x, y)| (large(x), large(y)));
         match line.dash {
             None => self.area.draw(&PathElement::new(points.collect::<Vec<_>>(), style))?,
@@ -125,6 +127,7 @@ impl Figure<'_> {
 
     /// A family's marker of `radius` around `at`.
     pub fn marker(&self, at: (f64, f64), look: Look, radius: f64, opacity: f64, edged: bool) -> Result<()> {
+        let radius = radius * self.style.marker();
         let fill = colour(look).mix(opacity);
         let edge = WHITE.stroke_width(large(0.9) as u32);
         let place = |(dx, dy): (f64, f64), radius: f64| (large(at.0 + dx * radius), large(at.1 + dy * radius));
@@ -166,14 +169,45 @@ impl Figure<'_> {
         };
         // XML knows no control characters.
         let text = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>();
-        let style = font(size).transform(turn).into_text_style(&self.area).color(&colour).pos(Pos::new(horizontal, VPos::Center));
+        let style = self.font(size).transform(turn).into_text_style(&self.area).color(&colour).pos(Pos::new(horizontal, VPos::Center));
         self.area.draw(&Text::new(text, (large(at.0), large(at.1)), style))?;
         Ok(())
     }
 
     pub fn text_width(&self, text: &str, size: f64) -> Result<f64> {
-        let (width, _) = self.area.estimate_text_size(text, &font(size).into_text_style(&self.area))?;
+        let (width, _) = self.area.estimate_text_size(text, &self.font(size).into_text_style(&self.area))?;
         Ok(f64::from(width) / f64::from(SCALE))
+    }
+
+    fn font(&self, size: f64) -> FontDesc<'static> {
+        ("sans-serif", size * self.style.text() * f64::from(SCALE) * SVG_TEXT).into_font()
+    }
+
+    /// `text` in at most two lines no wider than `width`, broken where its words part; the second is cut if it must.
+    pub fn two_lines(&self, text: &str, size: f64, width: f64) -> Result<Vec<String>> {
+        if self.text_width(text, size)? <= width {
+            return Ok(vec![text.to_owned()]);
+        }
+        let letters = text.chars().collect::<Vec<_>>();
+        let (mut fitting, mut parting) = (0, None);
+        for end in 1..letters.len() {
+            if self.text_width(&letters[..end].iter().collect::<String>(), size)? > width {
+                break;
+            }
+            fitting = end;
+            if [' ', '/', '_', '-', ','].contains(&letters[end - 1]) {
+                parting = Some(end);
+            }
+        }
+        let at = parting.unwrap_or(fitting.max(1));
+        let [first, second] = [&letters[..at], &letters[at..]].map(|part| part.iter().collect::<String>());
+        Ok(vec![first.trim_end().to_owned(), self.fit(second.trim_start(), size, width)?])
+    }
+
+    /// A size from `size` down to `least` at which `text` is no wider than `width`, if there is one.
+    pub fn size_for(&self, text: &str, size: f64, least: f64, width: f64) -> Result<f64> {
+        let wanted = self.text_width(text, size)?;
+        Ok(if wanted > width { (size * width / wanted).clamp(least, size) } else { size })
     }
 
     /// `text`, cut with an ellipsis where it is wider than `width`.
@@ -190,10 +224,6 @@ impl Figure<'_> {
         }
         Ok(String::new())
     }
-}
-
-fn font(size: f64) -> FontDesc<'static> {
-    ("sans-serif", size * f64::from(SCALE) * SVG_TEXT).into_font()
 }
 
 /// A rectangle of a figure with two axes. Data outside the axes is cut off, never moved onto the border.
@@ -221,7 +251,7 @@ impl<'f, 'a> Panel<'f, 'a> {
             figure.line(&[(x, top), (x, bottom)], grid)?;
             figure.line(&[(x, bottom), (x, bottom + 4.0)], Line::solid(INK, 1.0))?;
             if label_x {
-                figure.text(&text, (x, bottom + 13.0), SMALL_TEXT, INK, Anchor::Middle)?;
+                figure.text(&text, (x, bottom + 13.0 * figure.style.text()), SMALL_TEXT, INK, Anchor::Middle)?;
             }
         }
         let mut widest = 0.0f64;
@@ -233,7 +263,7 @@ impl<'f, 'a> Panel<'f, 'a> {
             widest = widest.max(figure.text_width(&text, SMALL_TEXT)?);
         }
         if label_x {
-            figure.text(&panel.x.label, ((left + right) / 2.0, bottom + 34.0), TEXT, INK, Anchor::Middle)?;
+            figure.text(&panel.x.label, ((left + right) / 2.0, bottom + 34.0 * figure.style.text()), TEXT, INK, Anchor::Middle)?;
         }
         if !panel.y.label.is_empty() {
             panel.turned_label(&panel.y.label, left - widest - 24.0, (top + bottom) / 2.0)?;
@@ -345,8 +375,26 @@ mod tests {
     }
 
     #[test]
+    fn long_names_take_two_lines() {
+        let name = "inferline / round_robin / least_kv";
+        for style in [Style::Paper, Style::Slides] {
+            draw((200, 100), style, |figure| {
+                let lines = figure.two_lines(name, TEXT, 236.0)?;
+                assert_eq!(lines.concat().replace(' ', ""), name.replace(' ', ""), "{style:?}: {lines:?}");
+                assert_eq!(figure.two_lines("short", TEXT, 236.0)?, ["short"]);
+                let cut = figure.two_lines(&"endless".repeat(20), TEXT, 236.0)?;
+                assert!(cut.len() == 2 && cut[1].ends_with('…'), "{cut:?}");
+                let size = figure.size_for(name, TEXT, 5.0, 150.0)?;
+                assert!(size < TEXT && figure.text_width(name, size)? <= 151.0, "{size}");
+                Ok(())
+            })
+            .unwrap();
+        }
+    }
+
+    #[test]
     fn a_figure_becomes_svg_and_png() {
-        let svg = draw((200, 100), |figure| figure.text("<&>", (100.0, 50.0), TEXT, INK, Anchor::Middle)).unwrap();
+        let svg = draw((200, 100), Style::Paper, |figure| figure.text("<&>", (100.0, 50.0), TEXT, INK, Anchor::Middle)).unwrap();
         assert!(svg.contains("width=\"200\" height=\"100\"") && svg.contains("&lt;&amp;&gt;"), "{svg}");
         let png = to_png(&svg).unwrap();
         assert_eq!(&png[1..4], b"PNG");

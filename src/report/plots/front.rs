@@ -2,14 +2,16 @@
 
 use anyhow::Result;
 
+use super::SIZE;
 use super::axis::Axis;
 use super::figure::{Anchor, FAINT_INK, Figure, INK, Line, Panel, SMALL_TEXT, TEXT, colour, draw};
-use super::{MAX_FAMILIES, SIZE};
+use super::style::Style;
 use crate::analysis::front::{Point, compromise};
-use crate::analysis::scores::{Front, Score};
+use crate::analysis::scores::Score;
 use crate::report::names::{counted, label, quantity};
-use crate::report::palette::look;
+use crate::report::palette::{Look, look};
 use crate::report::study::Study;
+use crate::sweep::objectives::{Objectives, Reference};
 
 /// A latency axis that spans more than this factor is logarithmic.
 const LOG_BEYOND: f64 = 15.0;
@@ -18,12 +20,18 @@ const CROWDED: usize = 12;
 /// Without a reference point given, the latency axis ends at this multiple of the front's median.
 const BEYOND_MEDIAN: f64 = 4.0;
 
-pub fn plot(study: &Study, workload: usize) -> Result<String> {
-    let (x, y) = axes(study, workload);
-    draw(SIZE, |figure| {
+/// Left end of the legend, beside the panel, and its width.
+const LEGEND: (f64, f64) = (612.0, 276.0);
+
+pub fn plot(study: &Study, workload: usize, style: Style) -> Result<String> {
+    let (analysis, objectives) = (&study.analysis, &study.manifest.objectives);
+    let fronts = analysis.fronts.iter().filter(|front| front.workload == workload);
+    let points = fronts.flat_map(|front| &front.rows).map(|&row| analysis.point(row)).collect();
+    let (x, y) = axes(points, analysis.reference(workload), objectives);
+    draw(SIZE, style, |figure| {
         let scores = study.analysis.scores_of(workload).collect::<Vec<_>>();
-        let shown = &scores[..scores.len().min(MAX_FAMILIES)];
-        let panel = Panel::new(figure, [84.0, 40.0, 590.0, 410.0], x.clone(), y.clone(), true)?;
+        let shown = &scores[..scores.len().min(style.max_families())];
+        let panel = Panel::new(figure, [84.0, 40.0, 590.0, 410.0 - style.lift()], x.clone(), y.clone(), true)?;
         if let Some(reference) = study.analysis.reference(workload) {
             panel.fill_to(reference.cost, reference.latency, FAINT_INK, 0.09)?;
         }
@@ -32,7 +40,7 @@ pub fn plot(study: &Study, workload: usize) -> Result<String> {
             draw_fronts(figure, &panel, study, score)?;
         }
         if let Some(reference) = study.analysis.reference(workload) {
-            draw_reference(figure, &panel, Point { latency: reference.latency, cost: reference.cost })?;
+            draw_reference(figure, &panel, reference)?;
         }
         panel.finish()?;
         figure.text(&figure.fit(&study.analysis.workloads[workload].name, 16.0, 500.0)?, (84.0, 20.0), 16.0, INK, Anchor::Left)?;
@@ -58,19 +66,14 @@ pub fn plot(study: &Study, workload: usize) -> Result<String> {
     })
 }
 
-/// Ranges that show the front and the reference point, not every unstable run.
-fn axes(study: &Study, workload: usize) -> (Axis, Axis) {
-    let analysis = &study.analysis;
-    let (latency, cost) = study.objectives();
-    let reference = analysis.reference(workload);
-    let all =
-        analysis.fronts.iter().filter(|front| front.workload == workload).flat_map(|front| &front.rows).map(|&row| analysis.point(row));
-    let all = all.collect::<Vec<_>>();
+/// Ranges that show the points of fronts and the reference point, not every unstable run.
+pub fn axes(all: Vec<Point>, reference: Option<Reference>, objectives: &Objectives) -> (Axis, Axis) {
+    let (latency, cost) = (&objectives.latency, &objectives.cost);
     let inside = |point: &Point| reference.is_some_and(|reference| compromise(*point, reference) > 0.0);
     // Where some front points lie in the box, those outside matter to no score and may be cut off.
-    let mut points: Vec<Point> = if all.iter().any(inside) { all.iter().copied().filter(inside).collect() } else { all };
+    let mut points: Vec<Point> = if all.iter().any(inside) { all.into_iter().filter(inside).collect() } else { all };
     let mut corner = reference.map(|reference| Point { latency: reference.latency, cost: reference.cost });
-    if let Some(corner) = corner.as_mut().filter(|_| !analysis.reference_given) {
+    if let Some(corner) = corner.as_mut().filter(|_| objectives.reference.is_none()) {
         // The worst run may be thousands of times slower than the front: the reference point then lies beyond the axes.
         let mut latencies = points.iter().map(|point| point.latency).collect::<Vec<_>>();
         latencies.sort_by(f64::total_cmp);
@@ -122,12 +125,12 @@ fn draw_fronts(figure: &Figure, panel: &Panel, study: &Study, score: &Score) -> 
     // The lowest seed last, so that it lies on top.
     let fronts = study.analysis.fronts_of(score.workload, score.family).collect::<Vec<_>>();
     for (k, front) in fronts.iter().enumerate().rev() {
-        let stairs = staircase(study, front, panel);
+        let points = front.rows.iter().map(|&row| study.analysis.point(row)).collect::<Vec<_>>();
+        let stairs = staircase(&points, panel);
         let (width, opacity) = if k == 0 { (2.0, 1.0) } else { (1.0, 0.55) };
         let radius = if front.rows.len() > CROWDED { 3.6 } else { 5.2 };
         panel.line(&stairs, Line { colour: colour(look), opacity, width, dash: None })?;
-        for &row in &front.rows {
-            let point = study.analysis.point(row);
+        for point in points {
             if let Some(at) = panel.at(point.cost, point.latency) {
                 figure.marker(at, look, if k == 0 { radius } else { 0.6 * radius }, opacity, k == 0)?;
             }
@@ -136,11 +139,10 @@ fn draw_fronts(figure: &Figure, panel: &Panel, study: &Study, score: &Score) -> 
     Ok(())
 }
 
-/// The border of what a front dominates, within its axes.
-fn staircase(study: &Study, front: &Front, panel: &Panel) -> Vec<(f64, f64)> {
+/// The border of what a front dominates, within its axes; points by rising cost.
+pub fn staircase(front: &[Point], panel: &Panel) -> Vec<(f64, f64)> {
     let mut stairs: Vec<(f64, f64)> = Vec::new();
-    for &row in &front.rows {
-        let point = study.analysis.point(row);
+    for point in front {
         let before = stairs.last().map_or(panel.y.high.max(point.latency), |last| last.1);
         stairs.push((point.cost, before));
         stairs.push((point.cost, point.latency));
@@ -151,7 +153,7 @@ fn staircase(study: &Study, front: &Front, panel: &Panel) -> Vec<(f64, f64)> {
     stairs
 }
 
-fn draw_reference(figure: &Figure, panel: &Panel, reference: Point) -> Result<()> {
+pub fn draw_reference(figure: &Figure, panel: &Panel, reference: Reference) -> Result<()> {
     let dashed = Line { colour: FAINT_INK, opacity: 1.0, width: 1.0, dash: Some((4.0, 3.0)) };
     panel.line(&[(panel.x.low, reference.latency), (reference.cost, reference.latency), (reference.cost, panel.y.low)], dashed)?;
     if let Some((x, y)) = panel.at(reference.cost, reference.latency) {
@@ -163,28 +165,40 @@ fn draw_reference(figure: &Figure, panel: &Panel, reference: Point) -> Result<()
     Ok(())
 }
 
-/// Beside the panel, best family first.
+/// Best family first.
 fn draw_legend(figure: &Figure, study: &Study, shown: &[&Score], families: usize) -> Result<()> {
-    let (left, width) = (612.0, 176.0);
-    figure.text("Family, hypervolume", (left, 48.0), SMALL_TEXT, FAINT_INK, Anchor::Left)?;
-    for (k, score) in shown.iter().enumerate() {
-        let y = 74.0 + 38.0 * k as f64;
-        let look = look(score.family);
-        figure.line(&[(left, y), (left + 28.0, y)], Line::solid(colour(look), 2.0))?;
-        figure.marker((left + 14.0, y), look, 5.2, 1.0, true)?;
-        let name = figure.fit(study.analysis.label(score.family), TEXT, width - 36.0)?;
-        figure.text(&name, (left + 36.0, y - 1.0), TEXT, INK, Anchor::Left)?;
+    let mut y = legend_title(figure, "Family, hypervolume")?;
+    for score in shown {
         let hv = score.hv_exact.map_or("no usable run".to_owned(), |hv| match hv.interval {
             None => format!("{:.3}", hv.mean),
             Some((_, high)) => format!("{:.3} ± {:.3}", hv.mean, high - hv.mean),
         });
-        figure.text(&hv, (left + 36.0, y + 15.0), SMALL_TEXT, FAINT_INK, Anchor::Left)?;
+        y = legend_entry(figure, y, look(score.family), study.analysis.label(score.family), &hv)?;
     }
     if families > shown.len() {
-        let text = format!("and {} more,", families - shown.len());
-        let y = 74.0 + 38.0 * shown.len() as f64;
-        figure.text(&text, (left, y), SMALL_TEXT, FAINT_INK, Anchor::Left)?;
-        figure.text("runs only", (left, y + 15.0), SMALL_TEXT, FAINT_INK, Anchor::Left)?;
+        let text = format!("and {} more, runs only", families - shown.len());
+        figure.text(&text, (LEGEND.0, y), SMALL_TEXT, FAINT_INK, Anchor::Left)?;
     }
     Ok(())
+}
+
+/// Returns where the first entry goes.
+pub fn legend_title(figure: &Figure, text: &str) -> Result<f64> {
+    figure.text(text, (LEGEND.0, 48.0), SMALL_TEXT, FAINT_INK, Anchor::Left)?;
+    Ok(48.0 + 24.0 * figure.style.text())
+}
+
+/// A name, in two lines if it needs them, above a detail; returns where the next entry goes.
+pub fn legend_entry(figure: &Figure, y: f64, look: Look, name: &str, detail: &str) -> Result<f64> {
+    let (left, width) = LEGEND;
+    let line_height = 15.5 * figure.style.text();
+    figure.line(&[(left, y), (left + 28.0, y)], Line::solid(colour(look), 2.0))?;
+    figure.marker((left + 14.0, y), look, 5.2, 1.0, true)?;
+    let mut below = y - 1.0;
+    for line in figure.two_lines(name, TEXT, width - 36.0)? {
+        figure.text(&line, (left + 36.0, below), TEXT, INK, Anchor::Left)?;
+        below += line_height;
+    }
+    figure.text(&figure.fit(detail, SMALL_TEXT, width - 36.0)?, (left + 36.0, below), SMALL_TEXT, FAINT_INK, Anchor::Left)?;
+    Ok(below + 1.25 * line_height)
 }

@@ -2,9 +2,11 @@
 
 mod axis;
 mod check;
+mod compare;
 mod curves;
 mod figure;
 mod front;
+mod style;
 mod trace;
 
 use std::io::Write;
@@ -15,16 +17,16 @@ use rayon::prelude::*;
 
 use super::names::slug;
 use super::study::Study;
+use crate::analysis::compare::Comparison;
 use crate::hardware::check::Compared;
 use crate::sweep::store::write_atomically;
 use crate::workload::Workload;
+pub use style::Style;
 
 /// Size of most figures in points; text in it stays legible at half of that.
-const SIZE: (i32, i32) = (800, 480);
+const SIZE: (i32, i32) = (900, 480);
 /// Workloads drawn; `report.html` shows all of them.
 pub const MAX_WORKLOADS: usize = 12;
-/// Families with a staircase and a legend, the best by hypervolume.
-const MAX_FAMILIES: usize = 8;
 
 const KINDS: [&str; 4] = ["front", "replicas", "arrival_rate", "latency_cdf"];
 
@@ -35,7 +37,7 @@ pub struct Plots {
 }
 
 /// Draws every figure into `directory`, and removes those of an earlier report that are no longer drawn.
-pub fn draw_all(study: &Study, directory: &Path) -> Result<Plots> {
+pub fn draw_all(study: &Study, directory: &Path, style: Style) -> Result<Plots> {
     std::fs::create_dir_all(directory).with_context(|| format!("{}: cannot create", directory.display()))?;
     let mut slugs: Vec<String> = Vec::new();
     for workload in study.analysis.workloads.iter().take(MAX_WORKLOADS) {
@@ -45,18 +47,18 @@ pub fn draw_all(study: &Study, directory: &Path) -> Result<Plots> {
     let jobs = (0..slugs.len()).flat_map(|workload| KINDS.map(|kind| (workload, kind))).collect::<Vec<_>>();
     let draw = |&(workload, kind): &(usize, &str)| -> Result<Option<String>> {
         let svg = match kind {
-            "front" => Some(front::plot(study, workload)?),
-            "replicas" => curves::replicas(study, workload)?,
-            "arrival_rate" => curves::arrival_rate(study, workload)?,
-            _ => curves::latency_cdf(study, workload)?,
+            "front" => Some(front::plot(study, workload, style)?),
+            "replicas" => curves::replicas(study, workload, style)?,
+            "arrival_rate" => curves::arrival_rate(study, workload, style)?,
+            _ => curves::latency_cdf(study, workload, style)?,
         };
         let Some(svg) = svg else { return Ok(None) };
         let stem = format!("{kind}_{}", slugs[workload]);
-        write_figure(&svg, directory, &stem)?;
+        store(&svg, directory, &stem)?;
         Ok(Some(stem))
     };
     let stems = jobs.par_iter().map(draw).collect::<Result<Vec<_>>>()?;
-    remove_stale(directory, &stems)?;
+    remove_stale(directory, &KINDS, &stems)?;
     let mut front = stems.iter().step_by(KINDS.len()).cloned().collect::<Vec<_>>();
     front.resize(study.analysis.workloads.len(), None);
     Ok(Plots { front })
@@ -64,28 +66,52 @@ pub fn draw_all(study: &Study, directory: &Path) -> Result<Plots> {
 
 /// Draws predicted against measured times into `<stem>.svg` and `<stem>.png` of a directory.
 pub fn draw_check(rows: &[Compared], directory: &Path, stem: &str) -> Result<()> {
-    write_figure(&check::plot(rows)?, directory, stem)
+    std::fs::create_dir_all(directory).with_context(|| format!("{}: cannot create", directory.display()))?;
+    store(&check::plot(rows)?, directory, stem)
 }
 
 /// Draws a workload into `<stem>.svg` and `<stem>.png` of a directory.
 pub fn draw_workload(workload: &Workload, name: &str, directory: &Path, stem: &str) -> Result<()> {
-    write_figure(&trace::plot(workload, name)?, directory, stem)
+    std::fs::create_dir_all(directory).with_context(|| format!("{}: cannot create", directory.display()))?;
+    store(&trace::plot(workload, name)?, directory, stem)
 }
 
-fn write_figure(svg: &str, directory: &Path, stem: &str) -> Result<()> {
+/// A figure of a comparison: file name without extension, and the SVG.
+pub struct ComparisonPlot {
+    pub workload: usize,
+    pub stem: String,
+    pub svg: String,
+}
+
+/// Draws the fronts of a comparison into `directory`, one figure a workload, and removes those of an earlier one.
+pub fn draw_comparison(comparison: &Comparison, directory: &Path, style: Style) -> Result<Vec<ComparisonPlot>> {
     std::fs::create_dir_all(directory).with_context(|| format!("{}: cannot create", directory.display()))?;
+    let (mut plots, mut slugs) = (Vec::new(), Vec::new());
+    for (workload, compared) in comparison.workloads.iter().enumerate().take(MAX_WORKLOADS) {
+        let Some(svg) = compare::plot(comparison, workload, style)? else { continue };
+        slugs.push(slug(&compared.name, &slugs));
+        let stem = format!("compare_{}", slugs[slugs.len() - 1]);
+        store(&svg, directory, &stem)?;
+        plots.push(ComparisonPlot { workload, stem, svg });
+    }
+    let stems = plots.iter().map(|plot| Some(plot.stem.clone())).collect::<Vec<_>>();
+    remove_stale(directory, &["compare"], &stems)?;
+    Ok(plots)
+}
+
+fn store(svg: &str, directory: &Path, stem: &str) -> Result<()> {
     let png = figure::to_png(svg)?;
     write_atomically(&directory.join(format!("{stem}.svg")), |out| Ok(out.write_all(svg.as_bytes())?))?;
     write_atomically(&directory.join(format!("{stem}.png")), |out| Ok(out.write_all(&png)?))
 }
 
-fn remove_stale(directory: &Path, stems: &[Option<String>]) -> Result<()> {
+fn remove_stale(directory: &Path, kinds: &[&str], stems: &[Option<String>]) -> Result<()> {
     for entry in std::fs::read_dir(directory)? {
         let path = entry?.path();
         let (Some(stem), Some(extension)) = (path.file_stem().and_then(|s| s.to_str()), path.extension().and_then(|e| e.to_str())) else {
             continue;
         };
-        let ours = KINDS.iter().any(|kind| stem.strip_prefix(kind).is_some_and(|rest| rest.starts_with('_')));
+        let ours = kinds.iter().any(|kind| stem.strip_prefix(kind).is_some_and(|rest| rest.starts_with('_')));
         if ours && ["svg", "png"].contains(&extension) && !stems.iter().flatten().any(|drawn| drawn == stem) {
             std::fs::remove_file(&path).with_context(|| format!("{}: cannot remove", path.display()))?;
         }

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use super::Style;
 use super::axis::{Axis, time_unit};
 use super::figure::{Anchor, FAINT_INK, INK, Line, Panel, SMALL_TEXT, TEXT, colour, draw};
 use crate::report::palette::look;
@@ -26,7 +27,7 @@ pub fn plot(workload: &Workload, name: &str) -> Result<String> {
     let highest = steps.iter().fold(0.0, |most: f64, step| most.max(step.1));
     let lengths = [("prefill tokens", &workload.prefill_tokens), ("decode tokens", &workload.decode_tokens)];
     let longest = lengths.iter().flat_map(|(_, tokens)| tokens.iter()).max().copied().unwrap_or(1);
-    draw(SIZE, |figure| {
+    draw(SIZE, Style::Paper, |figure| {
         figure.text(&figure.fit(name, TEXT, 640.0)?, (80.0, 20.0), TEXT, INK, Anchor::Left)?;
         let time = Axis::linear(format!("Time ({unit})"), first / scale, (last / scale).max(first / scale + 1e-9));
         let panel =

@@ -1,0 +1,172 @@
+//! Beyond the hypervolume: what each point of a front is worth, how far a family is from the best known, what its seeds attain.
+
+use std::collections::BTreeMap;
+
+use super::front::{Point, compromise, non_dominated};
+use super::indicators::{additive_epsilon, attainment, contributions, igd_plus};
+use super::scores::{Analysis, Front, Score};
+use super::statistics::{Estimate, estimate};
+
+/// A family of this name is the yardstick where it has runs.
+pub const ORACLE: &str = "oracle";
+
+/// Percentages of seeds whose attainment is drawn and stored.
+pub const ATTAINMENT_PERCENT: [u32; 3] = [10, 50, 90];
+
+/// What a point on a front adds to hypervolumes, as fractions of the reference box.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Contribution {
+    pub row: usize,
+    /// To the front of its own family. None without a reference point.
+    pub own: Option<f64>,
+    /// To the joint front of all families of the workload and seed; 0 where another family's run does as well.
+    pub joint: Option<f64>,
+}
+
+/// How far a family is from the yardstick, over seeds: the front of the family `oracle` of the same workload and seed or, without
+/// one, the joint front of all families. Only its points inside the reference box count, if there are any: no score knows the others.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Distance {
+    pub igd_plus: Option<Estimate>,
+    pub additive_epsilon: Option<Estimate>,
+    pub to_oracle: bool,
+}
+
+/// One level of a family's attainment over seeds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Attained {
+    pub workload: usize,
+    pub family: usize,
+    pub percent: u32,
+    pub seeds: usize,
+    /// By rising cost.
+    pub border: Vec<Point>,
+}
+
+impl Analysis {
+    fn points(&self, front: &Front) -> Vec<Point> {
+        front.rows.iter().map(|&row| self.point(row)).collect()
+    }
+
+    /// Contributions of the rows on fronts, in the fronts' order.
+    pub fn contributions(&self) -> Vec<Contribution> {
+        let mut joint: BTreeMap<(usize, i64), Vec<usize>> = BTreeMap::new();
+        for front in &self.fronts {
+            joint.entry((front.workload, front.seed)).or_default().extend(&front.rows);
+        }
+        let mut shares = BTreeMap::new();
+        for ((workload, _), rows) in joint {
+            let Some(reference) = self.reference(workload) else { continue };
+            let points = rows.iter().map(|&row| self.point(row)).collect::<Vec<_>>();
+            // Dominated points would hide what a front point is worth to the front.
+            let front = non_dominated(&points);
+            let on_front = front.iter().map(|&i| points[i]).collect::<Vec<_>>();
+            shares.extend(rows.iter().map(|&row| (row, 0.0)));
+            shares.extend(front.iter().zip(contributions(&on_front, reference)).map(|(&i, share)| (rows[i], share)));
+            // Of equal points none is worth anything alone, whichever the front names.
+            let equal = |i: usize| points.iter().filter(|point| **point == points[i]).count() > 1;
+            shares.extend(front.iter().filter(|&&i| equal(i)).map(|&i| (rows[i], 0.0)));
+        }
+        let of_front = |front: &Front| {
+            let own = self.reference(front.workload).map(|reference| contributions(&self.points(front), reference));
+            let own = (0..front.rows.len()).map(move |i| own.as_ref().map(|own| own[i]));
+            front.rows.iter().zip(own).map(|(&row, own)| Contribution { row, own, joint: shares.get(&row).copied() }).collect::<Vec<_>>()
+        };
+        self.fronts.iter().flat_map(of_front).collect()
+    }
+
+    /// None without a reference point or a usable run.
+    pub fn distance(&self, score: &Score) -> Option<Distance> {
+        let reference = self.reference(score.workload)?;
+        let (mut igd, mut epsilon, mut to_oracle) = (Vec::new(), Vec::new(), true);
+        for front in self.fronts_of(score.workload, score.family) {
+            let same = self.fronts.iter().filter(|other| other.workload == front.workload && other.seed == front.seed);
+            let (oracle, all): (Vec<_>, Vec<_>) = same.partition(|other| self.families[other.family].name == ORACLE);
+            to_oracle &= !oracle.is_empty();
+            let yardstick = if oracle.is_empty() { all } else { oracle };
+            let points = yardstick.into_iter().flat_map(|other| self.points(other)).collect::<Vec<_>>();
+            let mut target = non_dominated(&points).into_iter().map(|i| points[i]).collect::<Vec<_>>();
+            let inside = |point: &Point| compromise(*point, reference) > 0.0;
+            if target.iter().any(inside) {
+                target.retain(inside);
+            }
+            igd.extend(igd_plus(&self.points(front), &target, reference));
+            epsilon.extend(additive_epsilon(&self.points(front), &target, reference));
+        }
+        (!igd.is_empty()).then(|| Distance { igd_plus: estimate(&igd), additive_epsilon: estimate(&epsilon), to_oracle })
+    }
+
+    /// Attainment of every family on every workload over its seeds, by workload, family and percentage.
+    pub fn attained(&self) -> Vec<Attained> {
+        let mut fronts: BTreeMap<(usize, usize), Vec<Vec<Point>>> = BTreeMap::new();
+        for front in &self.fronts {
+            fronts.entry((front.workload, front.family)).or_default().push(self.points(front));
+        }
+        let levels = |((workload, family), sets): (&(usize, usize), &Vec<Vec<Point>>)| {
+            ATTAINMENT_PERCENT.map(|percent| {
+                let border = attainment(sets, percent);
+                Attained { workload: *workload, family: *family, percent, seeds: sets.len(), border }
+            })
+        };
+        fronts.iter().flat_map(levels).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::scores::analyse;
+    use super::super::table::{Column, to_frame};
+    use super::*;
+    use crate::sweep::objectives::{Objectives, Reference};
+
+    /// (family, seed, latency, cost)
+    fn analysis(runs: &[(&str, i64, f64, f64)]) -> Analysis {
+        let frame = to_frame(vec![
+            ("workload", Column::Text(vec!["w".into(); runs.len()])),
+            ("seed", Column::Int(runs.iter().map(|run| run.1).collect())),
+            ("family", Column::Text(runs.iter().map(|run| run.0.into()).collect())),
+            ("status", Column::Text(vec!["ok".into(); runs.len()])),
+            ("p90_e2e_s", Column::Float(runs.iter().map(|run| run.2).collect())),
+            ("total_cost_usd", Column::Float(runs.iter().map(|run| run.3).collect())),
+        ]);
+        let reference = Some(Reference { latency: 10.0, cost: 10.0 });
+        analyse(&frame.unwrap(), &Objectives { reference, ..Objectives::default() }).unwrap()
+    }
+
+    #[test]
+    fn contributions_to_the_own_and_the_joint_front() {
+        let analysis = analysis(&[("a", 1, 2.0, 5.0), ("a", 1, 5.0, 2.0), ("b", 1, 5.0, 2.0), ("b", 1, 4.0, 4.0), ("c", 1, 9.0, 9.0)]);
+        let of = |row: usize| analysis.contributions().into_iter().find(|share| share.row == row).unwrap();
+        let near = |share: Option<f64>, expected: f64| assert!((share.unwrap() - expected).abs() < 1e-12, "{share:?} {expected}");
+        near(of(0).own, 0.15); // 3 by 5 of 100
+        near(of(0).joint, 0.10); // b reaches 4, 4: 2 by 5
+        near(of(1).own, 0.15); // 5 by 3
+        near(of(1).joint, 0.0); // b has the same
+        near(of(2).joint, 0.0);
+        near(of(3).joint, 0.01); // 1 by 1
+        near(of(4).joint, 0.0);
+    }
+
+    #[test]
+    fn the_oracle_is_the_yardstick_where_it_has_runs() {
+        let runs = [("a", 1, 4.0, 4.0), ("b", 1, 2.0, 6.0), ("oracle", 1, 3.0, 2.0), ("oracle", 1, 90.0, 1.0)];
+        let distance = |runs: &[_]| {
+            let analysis = analysis(runs);
+            let a = analysis.scores.iter().find(|score| analysis.label(score.family) == "a").unwrap();
+            let distance = analysis.distance(a).unwrap();
+            (distance.igd_plus.unwrap().mean, distance.additive_epsilon.unwrap().mean, distance.to_oracle)
+        };
+        let (igd, epsilon, to_oracle) = distance(&runs);
+        assert!((igd - 0.1f64.hypot(0.2)).abs() < 1e-12 && (epsilon - 0.2).abs() < 1e-12 && to_oracle);
+        let (igd, epsilon, to_oracle) = distance(&runs[..2]);
+        assert!((igd - 0.1).abs() < 1e-12 && (epsilon - 0.2).abs() < 1e-12 && !to_oracle);
+    }
+
+    #[test]
+    fn attainment_lies_between_the_best_and_the_worst_seed() {
+        let analysis = analysis(&[("a", 1, 2.0, 5.0), ("a", 2, 3.0, 6.0), ("a", 3, 4.0, 7.0)]);
+        let borders = analysis.attained().into_iter().map(|attained| (attained.percent, attained.border[0])).collect::<Vec<_>>();
+        let point = |latency, cost| Point { latency, cost };
+        assert_eq!(borders, [(10, point(2.0, 5.0)), (50, point(3.0, 6.0)), (90, point(4.0, 7.0))]);
+    }
+}
