@@ -212,7 +212,6 @@ fn manifest(shape: &Shape, rows: &[RunRow]) -> Manifest {
         question: None,
         scalefront_version: env!("CARGO_PKG_VERSION").to_owned(),
         results_version: scalefront::RESULTS_VERSION,
-        question: None,
         command: "scalefront sweep sweeps/made-up.json".to_owned(),
         grid: json!({"name": "made-up", "autoscalers": [{"static": {"replicas": [3, 4, 5]}}, {"service_level": {"level": [1, 2]}}]}),
         objectives: Objectives { reference: shape.reference, ..Objectives::default() },
