@@ -33,8 +33,8 @@ fn missing_doubled_and_foreign_shards_are_named_among_a_hundred() {
         let journal = scalefront::sweep::journal::Journal::create(&at, &header).unwrap();
         scalefront::sweep::run::run_journaled(&own, &places, &Default::default(), &journal, &crate::rows::Quiet).unwrap();
     }
-    assert_eq!(merge::join(&[shards.clone()]).unwrap().len(), 100);
-    assert_eq!(merge::plan(merge::join(&[shards.clone()]).unwrap().header()).unwrap().runs_hash, own.runs_hash);
+    assert_eq!(merge::join(std::slice::from_ref(&shards)).unwrap().len(), 100);
+    assert_eq!(merge::plan(merge::join(std::slice::from_ref(&shards)).unwrap().header()).unwrap().runs_hash, own.runs_hash);
 
     // One is not there, one is there twice, one is of another grid, one has lost its end.
     fs::remove_dir_all(shards.join("shard-17-of-100")).unwrap();
