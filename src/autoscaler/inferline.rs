@@ -3,15 +3,17 @@
 //! Rule: replicas = ceil(traffic envelope / replica throughput), looked up in the envelope of scaling up first; scaling down waits for
 //! `stabilization_delay_s` since the last scale-up. Throughput is a moving average over ended batches of tokens per second of batch time.
 //! With decode tokens that average is misled: a decode batch yields tens of tokens per second while the envelope counts prompts too, and
-//! the target explodes. The lab's measure is meant for one decode token; `"throughput_measure": "completions"` is ours for anything else:
-//! prompt and output tokens of the requests completed since the last tick, per second of batch time since then, which counts in the
-//! envelope's currency.
+//! the target explodes. Whatever is measured while replicas are half empty shares that fault: the fewer requests a batch holds, the less
+//! it yields a second, and the more replicas seem to be needed. The lab's measure is meant for one decode token;
+//! `"throughput_measure": "planned"` is ours for anything else: prompt and output tokens per second of a full replica, by the hardware
+//! model, for requests of the mean lengths completed so far, as InferLine's planner would have profiled it.
 //!
 //! Source: the lab text, part 2 (after Crankshaw et al., SoCC 2020), its reference outputs.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::replica_model::{Lengths, ReplicaModel};
 use super::{
     Arrivals, Autoscaler, BatchEnd, Completion, Decision, FirstToken, Observes, PolicyContext, PolicySettings, Snapshot, TrafficEnvelope,
 };
@@ -29,7 +31,7 @@ pub struct InferlineSettings {
     pub stabilization_delay_s: f64,
     /// Tokens per second one replica is believed to process before the first batch ends.
     pub initial_replica_token_throughput: f64,
-    /// Weight of the latest batch (or tick) in the throughput's moving average; 0 keeps the initial value.
+    /// Weight of the latest batch in the measured throughput's moving average; 0 keeps the initial value.
     pub throughput_alpha: f64,
     pub throughput_measure: ThroughputMeasure,
 }
@@ -41,8 +43,8 @@ pub enum ThroughputMeasure {
     /// Tokens of each ended batch over its duration, as in the lab.
     #[default]
     Batches,
-    /// Tokens of completed requests over the time replicas were busy.
-    Completions,
+    /// What a full replica yields by the hardware model, for the lengths seen.
+    Planned,
 }
 
 impl Default for InferlineSettings {
@@ -59,8 +61,8 @@ impl Default for InferlineSettings {
 }
 
 impl PolicySettings for InferlineSettings {
-    fn build(&self, _: &PolicyContext) -> Option<Box<dyn Autoscaler>> {
-        Some(Box::new(Inferline::new(self, 1.0)))
+    fn build(&self, context: &PolicyContext) -> Option<Box<dyn Autoscaler>> {
+        Some(Box::new(Inferline::new(self, 1.0, context)))
     }
 
     fn check(&self, faults: &mut Faults) {
@@ -75,6 +77,9 @@ impl PolicySettings for InferlineSettings {
     }
 }
 
+/// Tokens of the largest prefill batch planned with: the reference's `max_tokens_in_batch`.
+const MAX_BATCHED_TOKENS: u32 = 4096;
+
 #[derive(Debug)]
 pub struct Inferline {
     up: TrafficEnvelope,
@@ -82,10 +87,11 @@ pub struct Inferline {
     down: Option<TrafficEnvelope>,
     stabilization_delay_s: f64,
     throughput_alpha: f64,
-    throughput_measure: ThroughputMeasure,
-    /// Tokens completed and seconds of batches since the last tick.
-    completed_tokens: u64,
-    busy_s: f64,
+    /// The replica as planned with, unless throughput is measured.
+    plan: Option<ReplicaModel>,
+    completed: u64,
+    completed_prefill_tokens: u64,
+    completed_decode_tokens: u64,
     /// Share of a replica's throughput that may be used.
     target_utilization: f64,
     token_throughput_per_s: f64,
@@ -95,7 +101,8 @@ pub struct Inferline {
 }
 
 impl Inferline {
-    pub fn new(settings: &InferlineSettings, target_utilization: f64) -> Self {
+    pub fn new(settings: &InferlineSettings, target_utilization: f64, context: &PolicyContext) -> Self {
+        let plan = (settings.throughput_measure == ThroughputMeasure::Planned).then(|| ReplicaModel::new(context, MAX_BATCHED_TOKENS));
         let (look_back_s, window_s) = (settings.look_back_s, settings.min_window_s);
         let alike = look_back_s.up == look_back_s.down && window_s.up == window_s.down;
         Self {
@@ -103,9 +110,10 @@ impl Inferline {
             down: (!alike).then(|| TrafficEnvelope::new(look_back_s.down, window_s.down)),
             stabilization_delay_s: settings.stabilization_delay_s,
             throughput_alpha: settings.throughput_alpha,
-            throughput_measure: settings.throughput_measure,
-            completed_tokens: 0,
-            busy_s: 0.0,
+            plan,
+            completed: 0,
+            completed_prefill_tokens: 0,
+            completed_decode_tokens: 0,
             target_utilization,
             token_throughput_per_s: settings.initial_replica_token_throughput,
             last_up_s: f64::NEG_INFINITY,
@@ -117,9 +125,8 @@ impl Inferline {
 
 impl Autoscaler for Inferline {
     fn observes(&self) -> Observes {
-        let measures = self.throughput_alpha > 0.0;
-        let latencies = measures && self.throughput_measure == ThroughputMeasure::Completions;
-        Observes { arrivals: true, batches: measures, latencies, ..Observes::default() }
+        let planned = self.plan.is_some();
+        Observes { arrivals: true, batches: self.throughput_alpha > 0.0 && !planned, latencies: planned, ..Observes::default() }
     }
 
     fn observe_arrivals(&mut self, arrivals: Arrivals) {
@@ -133,10 +140,6 @@ impl Autoscaler for Inferline {
     }
 
     fn observe_batches(&mut self, batches: &[BatchEnd]) {
-        if self.throughput_measure == ThroughputMeasure::Completions {
-            self.busy_s += batches.iter().map(|batch| batch.completed_at_s - batch.scheduled_at_s).sum::<f64>();
-            return;
-        }
         let alpha = self.throughput_alpha;
         for batch in batches {
             let throughput = batch.tokens as f64 / (batch.completed_at_s - batch.scheduled_at_s);
@@ -145,13 +148,17 @@ impl Autoscaler for Inferline {
     }
 
     fn observe_latencies(&mut self, _first_tokens: &[FirstToken], completions: &[Completion]) {
-        let tokens = |completion: &Completion| u64::from(completion.prefill_tokens) + u64::from(completion.decode_tokens);
-        self.completed_tokens += completions.iter().map(tokens).sum::<u64>();
-        // Without a completion the time goes on to count for the next.
-        if self.completed_tokens > 0 && self.busy_s > 0.0 {
-            let throughput = self.completed_tokens as f64 / self.busy_s;
-            self.token_throughput_per_s = self.throughput_alpha * throughput + (1.0 - self.throughput_alpha) * self.token_throughput_per_s;
-            (self.completed_tokens, self.busy_s) = (0, 0.0);
+        let Some(plan) = &self.plan else { return };
+        for completion in completions {
+            self.completed += 1;
+            self.completed_prefill_tokens += u64::from(completion.prefill_tokens);
+            self.completed_decode_tokens += u64::from(completion.decode_tokens);
+        }
+        if self.completed > 0 {
+            let mean = |tokens: u64| tokens as f64 / self.completed as f64;
+            let lengths =
+                Lengths { prefill_tokens: mean(self.completed_prefill_tokens), decode_tokens: mean(self.completed_decode_tokens) };
+            self.token_throughput_per_s = plan.requests_per_s(lengths) * (lengths.prefill_tokens + lengths.decode_tokens);
         }
     }
 

@@ -46,9 +46,9 @@ impl PolicySettings for ServiceLevelSettings {
         self.inferline().check(faults);
     }
 
-    fn build(&self, _: &PolicyContext) -> Option<Box<dyn Autoscaler>> {
+    fn build(&self, context: &PolicyContext) -> Option<Box<dyn Autoscaler>> {
         let target_utilization = 0.95 - 0.15 * (self.level - 1.0);
-        Some(Box::new(Inferline::new(&self.inferline(), target_utilization)))
+        Some(Box::new(Inferline::new(&self.inferline(), target_utilization, context)))
     }
 }
 

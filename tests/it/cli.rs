@@ -68,7 +68,7 @@ fn a_misspelt_field_is_named_with_its_place() {
     assert_eq!(
         refusal(&with(r#""autoscalers": ["inferline", {"inferline": {"look_back": [40, 80]}}]"#)),
         "error: x.json:5:47: autoscalers[1].inferline.look_back: unknown field `look_back`, expected one of `look_back_s`, `min_window_s`, \
-         `stabilization_delay_s`, `initial_replica_token_throughput`, `throughput_alpha`; did you mean `look_back_s`?\n"
+         `stabilization_delay_s`, `initial_replica_token_throughput`, `throughput_alpha`, `throughput_measure`; did you mean `look_back_s`?\n"
     );
 }
 
@@ -288,4 +288,24 @@ mod results {
         assert_eq!(lines("batches.csv")[0], "batch_id,replica_id,scheduled_at_s,completed_at_s,num_requests,prefill_tokens,decode_tokens");
         assert_eq!(lines("replicas.csv")[0], "time_s,num_replicas,num_draining,cost_per_hour_usd");
     }
+}
+
+/// What `generate` writes, `convert` translates and `describe` describes.
+#[test]
+fn traces_are_made_translated_and_described() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("g.json"), small_grid().to_string()).unwrap();
+    let run = |arguments: &[&str]| stdout(&scalefront(dir.path(), &[&["trace"], arguments].concat()));
+    let generated = run(&["generate", "g.json", "--out", "made.csv", "--seed", "3"]);
+    assert!(generated.starts_with("made.csv: "), "{generated}");
+    run(&["convert", "made.csv", "--out", "made.jsonl", "--to", "mooncake"]);
+    run(&["convert", "made.jsonl", "--out", "again.csv"]);
+    let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
+    assert_eq!(read("made.csv").lines().count(), read("made.jsonl").lines().count() + 1);
+    assert_eq!(read("made.csv"), read("again.csv"));
+    let described = run(&["describe", "made.csv"]);
+    assert!(described.contains("interarrival CV") && described.contains("dispersion"), "{described}");
+    let missing = scalefront(dir.path(), &["trace", "describe", "none.csv"]);
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(stderr(&missing).contains("none.csv"), "{}", stderr(&missing));
 }

@@ -137,11 +137,11 @@ fn limits_are_kept_or_not() {
 
 /// What decode batches do to the lab's measure of throughput (thousands of replicas wanted), they do not do to ours.
 #[test]
-fn throughput_by_completions_is_not_misled_by_decodes() {
+fn planned_throughput_is_not_misled_by_decodes() {
     let most = |measure: &str| {
         let cluster = json!({"max_replicas": 200, "replica_scheduler": {"vllm": {"batch_size_cap": 32}}});
         run(cluster, json!({"inferline": {"throughput_measure": measure}}), steady(600, 0.5, 300, 100)).max_replicas
     };
-    let (batches, completions) = (most("batches"), most("completions"));
-    assert!(batches >= 20 && completions <= 5, "by batches {batches}, by completions {completions}");
+    let (batches, planned) = (most("batches"), most("planned"));
+    assert!(batches >= 20 && planned <= 5, "by batches {batches}, planned {planned}");
 }

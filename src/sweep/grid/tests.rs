@@ -50,7 +50,7 @@ fn misspelt_fields_and_names() {
     assert_eq!(
         grid(&with("\"autoscalers\": [\"inferline\",\n  {\"inferline\": {\"look_back\": 80}}]")).unwrap_err(),
         "sweeps/x.json:3:18: autoscalers[1].inferline.look_back: unknown field `look_back`, expected one of `look_back_s`, `min_window_s`, \
-         `stabilization_delay_s`, `initial_replica_token_throughput`, `throughput_alpha`; did you mean `look_back_s`?"
+         `stabilization_delay_s`, `initial_replica_token_throughput`, `throughput_alpha`, `throughput_measure`; did you mean `look_back_s`?"
     );
     let routed =
         grid(&with(r#""cluster": {"global_scheduler": ["round_robin", "least_outstandin"]}, "autoscalers": ["inferline"]"#)).unwrap_err();
