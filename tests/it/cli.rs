@@ -294,13 +294,13 @@ mod results {
 #[test]
 fn traces_are_made_translated_and_described() {
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("g.json"), small_grid().to_string()).unwrap();
+    fs::write(dir.path().join("g.json"), small_grid().to_string()).unwrap();
     let run = |arguments: &[&str]| stdout(&scalefront(dir.path(), &[&["trace"], arguments].concat()));
     let generated = run(&["generate", "g.json", "--out", "made.csv", "--seed", "3"]);
     assert!(generated.starts_with("made.csv: "), "{generated}");
     run(&["convert", "made.csv", "--out", "made.jsonl", "--to", "mooncake"]);
     run(&["convert", "made.jsonl", "--out", "again.csv"]);
-    let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
+    let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
     assert_eq!(read("made.csv").lines().count(), read("made.jsonl").lines().count() + 1);
     assert_eq!(read("made.csv"), read("again.csv"));
     let described = run(&["describe", "made.csv"]);
