@@ -1,6 +1,7 @@
 //! What subcommands share: flags, threads, interrupts, progress.
 
-use std::io::{IsTerminal, stderr};
+use std::fmt::Display;
+use std::io::{ErrorKind, IsTerminal, Write, stderr, stdout};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -40,6 +41,14 @@ impl CommonArgs {
     pub fn pool(&self) -> Result<rayon::ThreadPool> {
         let threads = self.threads();
         rayon::ThreadPoolBuilder::new().num_threads(threads).build().with_context(|| format!("cannot start {threads} threads"))
+    }
+}
+
+/// Prints a line to stdout. A listener that has heard enough, such as `head`, is no error.
+pub fn say(line: impl Display) -> Result<()> {
+    match writeln!(stdout(), "{line}") {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("cannot write to standard output"),
     }
 }
 

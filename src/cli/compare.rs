@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 
 use super::Exit;
+use super::common::say;
 use super::tables::{self, Style};
 
 /// Compare the families of a sweep, or several sweeps, on the same arrivals
@@ -47,7 +48,7 @@ impl Args {
         tables::check_available()?;
         let compared = tables::compare(self)?;
         if !self.quiet {
-            println!("{}", compared.text.trim_end());
+            say(compared.text.trim_end())?;
         }
         if compared.too_much_worse.is_empty() {
             return Ok(Exit::Done);

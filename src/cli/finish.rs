@@ -13,7 +13,7 @@ use scalefront::sweep::series;
 use scalefront::sweep::store::{MANIFEST, ResultsDir, read_manifest, write_json};
 
 use super::Exit;
-use super::common::{Bar, CommonArgs, is_interrupted};
+use super::common::{Bar, CommonArgs, is_interrupted, say};
 use super::tables::{self, Style};
 
 /// Stores everything about a sweep all of whose runs have ended. The journal in `dir`, if there is one, has then done its work and goes.
@@ -58,7 +58,7 @@ pub fn report_again(dir: &ResultsDir, common: &CommonArgs, style: Style) -> Resu
 fn report(dir: &ResultsDir, common: &CommonArgs, style: Style) -> Result<()> {
     let summary = tables::build_report(dir.path(), style)?;
     if !common.quiet {
-        println!("{}", summary.trim_end());
+        say(summary.trim_end())?;
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use super::Exit;
+use super::common::say;
 use super::tables::{self, Style};
 
 /// Rebuild tables, plots and HTML of stored results, running nothing
@@ -27,7 +28,7 @@ impl Args {
         tables::check_available()?;
         let summary = tables::build_report(&self.dir, self.style)?;
         if !self.quiet {
-            println!("{}", summary.trim_end());
+            say(summary.trim_end())?;
         }
         Ok(Exit::Done)
     }

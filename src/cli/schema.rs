@@ -4,6 +4,7 @@ use anyhow::Result;
 use scalefront::sweep::{reference, schema};
 
 use super::Exit;
+use super::common::say;
 
 /// Print the JSON Schema of a file format
 #[derive(Debug, clap::Args)]
@@ -24,8 +25,8 @@ enum File {
 impl Args {
     pub fn run(&self) -> Result<Exit> {
         match self.file {
-            File::Grid if self.markdown => print!("{}", reference::grid()),
-            File::Grid => println!("{:#}", schema::grid()),
+            File::Grid if self.markdown => say(reference::grid().trim_end())?,
+            File::Grid => say(format!("{:#}", schema::grid()))?,
         }
         Ok(Exit::Done)
     }

@@ -9,7 +9,7 @@ use scalefront::sweep::plan::Plan;
 use scalefront::sweep::store::{ResultsDir, write_atomically, write_json};
 use scalefront::sweep::{chrome_trace, run, series};
 
-use super::common::{CommonArgs, catch_interrupts, is_interrupted};
+use super::common::{CommonArgs, catch_interrupts, is_interrupted, say};
 use super::tables::Format;
 use super::{Exit, tables};
 
@@ -67,7 +67,7 @@ impl Args {
         let summary = run::row(&plan, &cell, Ok(metrics)).to_json();
         write_json(&dir.file("summary.json"), &summary)?;
         if !self.common.quiet {
-            println!("{summary:#}");
+            say(format!("{summary:#}"))?;
         }
         Ok(Exit::Done)
     }

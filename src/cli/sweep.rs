@@ -12,7 +12,7 @@ use scalefront::sweep::run::{self, CellLimits, Stop};
 use scalefront::sweep::shard::Shard;
 use scalefront::sweep::store::ResultsDir;
 
-use super::common::{CommonArgs, catch_interrupts};
+use super::common::{CommonArgs, catch_interrupts, say};
 use super::tables::{self, Style};
 use super::{Exit, finish};
 
@@ -71,9 +71,9 @@ impl Args {
         let pool = self.common.pool()?;
         let plan = pool.install(|| Plan::new(grid))?;
         if self.dry_run {
-            println!("{}", plan.describe(self.common.threads()));
+            say(plan.describe(self.common.threads()))?;
             if let Some(shard) = shard {
-                println!("Shard {shard}: {} of these runs", shard.share(&plan).len());
+                say(format!("Shard {shard}: {} of these runs", shard.share(&plan).len()))?;
             }
             return Ok(Exit::Done);
         }
@@ -116,7 +116,7 @@ impl Args {
         }
         if shard.is_some() {
             if !self.common.quiet {
-                println!("{stored}; `scalefront merge` joins the shards");
+                say(format!("{stored}; `scalefront merge` joins the shards"))?;
             }
             return finish::exit(&plan, &mut recorded);
         }

@@ -8,6 +8,7 @@ use scalefront::workload::describe::describe;
 use scalefront::workload::formats::TraceFormat;
 use scalefront::workload::{self, TraceSpec, Workload, trace};
 
+use super::common::say;
 use super::{Exit, tables};
 
 /// Look at, make and translate request traces
@@ -157,11 +158,11 @@ impl DescribeArgs {
     fn run(&self) -> Result<()> {
         let workload = self.reading.read()?;
         let description = describe(&workload).ok_or_else(|| anyhow!("{}: no requests found", self.reading.trace.display()))?;
-        println!("{description}");
+        say(&description)?;
         if let Some(dir) = &self.picture {
             let name = self.reading.trace.file_name().unwrap_or_default().to_string_lossy().into_owned();
             match tables::draw_workload(&workload, &name, dir)? {
-                Some(picture) => println!("Look at {}", picture.display()),
+                Some(picture) => say(format!("Look at {}", picture.display()))?,
                 None => tables::check_available()?,
             }
         }
@@ -203,6 +204,6 @@ impl ConvertArgs {
 
 fn write(workload: &Workload, format: Format, path: &Path) -> Result<()> {
     TraceFormat::from(format).write(workload, path)?;
-    println!("{}: {} requests", path.display(), workload.len());
+    say(format!("{}: {} requests", path.display(), workload.len()))?;
     Ok(())
 }
