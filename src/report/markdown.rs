@@ -2,13 +2,15 @@
 
 use std::fmt::Write;
 
-use super::names::{counted, grouped, label, markdown as escape, quantity, significant};
+use super::names::{counted, grouped, label, markdown as escape, quantity, short_setting, significant};
 use super::plots::Plots;
 use super::study::Study;
 use super::terminal::plus_minus;
 
 /// Effects listed per workload.
 const MAX_EFFECTS: usize = 6;
+/// Values of settings listed per workload.
+const MAX_CONTRIBUTIONS: usize = 8;
 /// Reasons of failure listed.
 const MAX_FAILURES: usize = 10;
 
@@ -48,6 +50,7 @@ fn write_summary(study: &Study, plots: &Plots, out: &mut String) -> std::fmt::Re
             writeln!(out, "![Front of {}](plots/{stem}.png)\n", escape(&workload.name))?;
         }
         write_best(study, number, out)?;
+        write_contributions(study, number, out)?;
         write_effects(study, number, out)?;
     }
     if analysis.scores.iter().any(|score| !score.agree) {
@@ -107,6 +110,25 @@ fn write_best(study: &Study, workload: usize, out: &mut String) -> std::fmt::Res
             let (cost, latency) = (significant(point.cost, 4), significant(point.latency, 4));
             writeln!(out, "| {family} | {what} | {cost} | {latency} | {} |", escape(&study.describe(row)))?;
         }
+    }
+    writeln!(out)
+}
+
+fn write_contributions(study: &Study, workload: usize, out: &mut String) -> std::fmt::Result {
+    let values = study.worthwhile(workload);
+    if values.is_empty() {
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "What the hypervolume owes to each value of a setting (what would be lost without its runs; all: `contributions.csv`):\n"
+    )?;
+    writeln!(out, "| family | setting | on its front | of the family's front | of the joint front |\n|---|---|---|---|---|")?;
+    for value in values.into_iter().take(MAX_CONTRIBUTIONS) {
+        let (family, setting) = (escape(study.analysis.label(value.family)), escape(short_setting(&value.setting)));
+        let (runs, on_front) = (counted(value.runs, "run"), value.on_front);
+        let (value, own, joint) = (escape(&value.value), plus_minus(value.own), plus_minus(value.joint));
+        writeln!(out, "| {family} | {setting}={value} | {on_front} of {runs} | {own} | {joint} |")?;
     }
     writeln!(out)
 }

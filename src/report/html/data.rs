@@ -1,5 +1,6 @@
 //! The runs as the page's script reads them: a column is `{"name", "kind"}` with `const` (the same everywhere), `dict` and `codes`
-//! (few distinct values), or `values`. Rows of fronts and curves are numbered as the embedded columns.
+//! (few distinct values), or `values`. The page finds the fronts of what is filtered itself, so objectives are rounded less than other
+//! metrics. Rows of fronts and curves are numbered as the embedded columns.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +30,8 @@ pub struct Data {
 }
 
 pub fn of(study: &Study) -> Result<Data> {
-    let mut notes = vec!["Metrics on this page are rounded to 5 significant digits; runs.parquet holds them in full.".to_owned()];
+    let mut notes =
+        vec!["Metrics on this page are rounded to 5 significant digits, the objectives to 10; runs.parquet holds them in full.".to_owned()];
     let rows = embedded_rows(study);
     if rows.len() < study.run_ids.len() {
         let (some, all) = (counted(rows.len(), "run"), counted(study.run_ids.len(), "run"));
@@ -117,7 +119,7 @@ fn columns(study: &Study, rows: &[usize]) -> Result<(Value, Vec<String>)> {
             _ if study.manifest.setting_columns.iter().any(|setting| setting == name) => {
                 columns.push(encoded(name, "setting", &cells, rows))
             }
-            _ if name == latency || name == cost => columns.push(encoded(name, "metric", &cells, rows)),
+            _ if name == latency || name == cost => columns.push(encoded(name, "objective", &cells, rows)),
             _ if cells.is_numeric() => metrics.push((name, cells)),
             _ => {}
         }
@@ -138,7 +140,12 @@ fn columns(study: &Study, rows: &[usize]) -> Result<(Value, Vec<String>)> {
 }
 
 fn encoded(name: &str, kind: &str, cells: &Cells, rows: &[usize]) -> Value {
-    let values = rows.iter().map(|&row| value(cells, row, kind == "metric")).collect::<Vec<_>>();
+    let digits = match kind {
+        "metric" => Some(5),
+        "objective" => Some(10),
+        _ => None,
+    };
+    let values = rows.iter().map(|&row| value(cells, row, digits)).collect::<Vec<_>>();
     let texts = values.iter().map(Value::to_string).collect::<Vec<_>>();
     let mut counts: BTreeMap<&str, (usize, &Value)> = BTreeMap::new();
     for (text, value) in texts.iter().zip(&values) {
@@ -160,9 +167,9 @@ fn encoded(name: &str, kind: &str, cells: &Cells, rows: &[usize]) -> Value {
     })
 }
 
-fn value(cells: &Cells, row: usize, round: bool) -> Value {
+fn value(cells: &Cells, row: usize, digits: Option<usize>) -> Value {
     match cells {
-        Cells::Float(values) => values.get(row).map_or(Value::Null, |value| if round { rounded(value, 5) } else { json!(value) }),
+        Cells::Float(values) => values.get(row).map_or(Value::Null, |value| digits.map_or(json!(value), |digits| rounded(value, digits))),
         Cells::Int(values) => json!(values.get(row)),
         Cells::Text(values) => json!(values.get(row)),
         Cells::Bool(values) => json!(values.get(row)),
@@ -178,9 +185,12 @@ pub fn rounded(value: f64, digits: usize) -> Value {
 /// Settings worth a filter: a few texts, the same question for every family.
 fn filters(study: &Study) -> Result<Vec<&str>> {
     let mut filters = Vec::new();
-    for name in &study.varied {
-        let cells = Cells::named(&study.runs, name)?;
-        let Cells::Text(texts) = cells else { continue };
+    for name in &study.manifest.setting_columns {
+        // The legend tells families apart, and with them the autoscalers.
+        if name == "autoscaler" || study.runs.get_column_index(name).is_none() {
+            continue;
+        }
+        let Cells::Text(texts) = Cells::named(&study.runs, name)? else { continue };
         let mut values = texts.iter().collect::<Vec<_>>();
         values.sort_unstable();
         values.dedup();

@@ -1,14 +1,12 @@
-//! Contestants on one workload: every run faint, the front of a single seed, or what half of the seeds attain between 10 and 90 %.
+//! Contestants on one workload: every run faint, the front of each with the band of its seeds.
 
 use anyhow::Result;
 
-use super::SIZE;
-use super::figure::{Anchor, FAINT_INK, Figure, INK, Line, Panel, SMALL_TEXT, colour, draw};
-use super::front::{axes, draw_reference, legend_entry, legend_title, staircase};
+use super::attained;
+use super::figure::{Anchor, FAINT_INK, Figure, INK, Panel, SMALL_TEXT, draw};
+use super::front::{SIZE, axes, draw_notes, draw_reference, legend_entry, legend_title};
 use super::style::Style;
 use crate::analysis::compare::Comparison;
-use crate::analysis::front::Point;
-use crate::analysis::indicators::attainment;
 use crate::report::names::counted;
 use crate::report::palette::look;
 
@@ -32,11 +30,11 @@ pub fn plot(comparison: &Comparison, workload: usize, style: Style) -> Result<Op
             panel.fill_to(reference.cost, reference.latency, FAINT_INK, 0.09)?;
         }
         draw_runs(figure, &panel, comparison, workload, shown)?;
-        let mut several = false;
+        let mut seeds = 0;
         for &contestant in shown.iter().rev() {
             let sets = sets(contestant);
-            several |= sets.len() > 1;
-            draw_attained(figure, &panel, contestant, &sets)?;
+            seeds = seeds.max(sets.len());
+            attained::draw(figure, &panel, look(contestant), &sets)?;
         }
         if let Some(reference) = reference {
             draw_reference(figure, &panel, reference)?;
@@ -53,9 +51,8 @@ pub fn plot(comparison: &Comparison, workload: usize, style: Style) -> Result<Op
             let text = format!("and {} more, in compare.csv", contestants.len() - shown.len());
             figure.text(&text, (612.0, below), SMALL_TEXT, FAINT_INK, Anchor::Left)?;
         }
-        let lines =
-            if several { "bold: attained by half of the seeds · thin: by 10 and 90 % · faint: all runs" } else { "faint: all runs" };
-        figure.text(lines, (84.0, 466.0), SMALL_TEXT, FAINT_INK, Anchor::Left)
+        let box_note = if reference.is_some() { "faint: all runs · shaded: hypervolume box" } else { "faint: all runs" };
+        draw_notes(figure, seeds, &[box_note.to_owned()])
     })?;
     Ok(Some(svg))
 }
@@ -73,22 +70,6 @@ fn draw_runs(figure: &Figure, panel: &Panel, comparison: &Comparison, workload: 
                 figure.marker(at, look(contestant), 2.4, 0.25, false)?;
             }
         }
-    }
-    Ok(())
-}
-
-fn draw_attained(figure: &Figure, panel: &Panel, contestant: usize, sets: &[Vec<Point>]) -> Result<()> {
-    let look = look(contestant);
-    let line = Line::solid(colour(look), 2.0);
-    if sets.len() > 1 {
-        for percent in [10, 90] {
-            panel.line(&staircase(&attainment(sets, percent), panel), Line { width: 0.9, opacity: 0.7, ..line })?;
-        }
-    }
-    let median = attainment(sets, 50);
-    panel.line(&staircase(&median, panel), line)?;
-    for at in median.iter().filter_map(|point| panel.at(point.cost, point.latency)) {
-        figure.marker(at, look, if median.len() > 12 { 3.6 } else { 5.2 }, 1.0, true)?;
     }
     Ok(())
 }

@@ -125,6 +125,12 @@ impl Figure<'_> {
         Ok(())
     }
 
+    fn polygon(&self, points: &[(f64, f64)], fill: RGBColor, opacity: f64) -> Result<()> {
+        let points = points.iter().map(|&(x, y)| (large(x), large(y))).collect::<Vec<_>>();
+        self.area.draw(&Polygon::new(points, fill.mix(opacity).filled()))?;
+        Ok(())
+    }
+
     /// A family's marker of `radius` around `at`.
     pub fn marker(&self, at: (f64, f64), look: Look, radius: f64, opacity: f64, edged: bool) -> Result<()> {
         let radius = radius * self.style.marker();
@@ -310,6 +316,14 @@ impl<'f, 'a> Panel<'f, 'a> {
 
     fn draw_piece(&self, piece: &[(f64, f64)], line: Line) -> Result<()> {
         if piece.len() > 1 { self.figure.line(piece, line) } else { Ok(()) }
+    }
+
+    /// Fills between two lines of horizontal and vertical pieces, which end at the same side, cut at the axes.
+    pub fn fill_between(&self, lower: &[(f64, f64)], upper: &[(f64, f64)], fill: RGBColor, opacity: f64) -> Result<()> {
+        // Such an outline stays true when its corners are moved to the border.
+        let place = |&(x, y): &(f64, f64)| self.place(x.clamp(self.x.low, self.x.high), y.clamp(self.y.low, self.y.high));
+        let outline = lower.iter().chain(upper.iter().rev()).map(place).collect::<Vec<_>>();
+        self.figure.polygon(&outline, fill, opacity)
     }
 
     /// Fills from the low ends of both axes to a corner, cut at the axes.

@@ -1,8 +1,8 @@
-//! The front of a workload: every run faint, each family's non-dominated runs as a staircase, the reference box shaded.
+//! The front of a workload: every run faint, each family's front as a staircase with the band of its seeds, the reference box shaded.
 
 use anyhow::Result;
 
-use super::SIZE;
+use super::attained;
 use super::axis::Axis;
 use super::figure::{Anchor, FAINT_INK, Figure, INK, Line, Panel, SMALL_TEXT, TEXT, colour, draw};
 use super::style::Style;
@@ -15,8 +15,10 @@ use crate::sweep::objectives::{Objectives, Reference};
 
 /// A latency axis that spans more than this factor is logarithmic.
 const LOG_BEYOND: f64 = 15.0;
-/// Fronts with more points than this get smaller markers.
-const CROWDED: usize = 12;
+/// Size of the figure: room for two lines below the axis.
+pub const SIZE: (i32, i32) = (900, 500);
+/// Height of the lines below the axis.
+const NOTES: [f64; 2] = [464.0, 484.0];
 /// Without a reference point given, the latency axis ends at this multiple of the front's median.
 const BEYOND_MEDIAN: f64 = 4.0;
 
@@ -37,7 +39,9 @@ pub fn plot(study: &Study, workload: usize, style: Style) -> Result<String> {
         }
         let outside = draw_runs(figure, &panel, study, workload, shown)?;
         for score in shown.iter().rev() {
-            draw_fronts(figure, &panel, study, score)?;
+            let fronts = study.analysis.fronts_of(workload, score.family);
+            let sets = fronts.map(|front| front.rows.iter().map(|&row| analysis.point(row)).collect()).collect::<Vec<_>>();
+            attained::draw(figure, &panel, look(score.family), &sets)?;
         }
         if let Some(reference) = study.analysis.reference(workload) {
             draw_reference(figure, &panel, reference)?;
@@ -58,12 +62,18 @@ pub fn plot(study: &Study, workload: usize, style: Style) -> Result<String> {
             Some(_) => notes.push("shaded: hypervolume box".to_owned()),
             None => {}
         }
-        if shown.iter().any(|score| score.seeds > 1) {
-            notes.push("thin: further seeds".to_owned());
-        }
-        let note = notes.join(" · ");
-        figure.text(&note, (84.0, 466.0), SMALL_TEXT, FAINT_INK, Anchor::Left)
+        let seeds = shown.iter().map(|score| score.seeds).max().unwrap_or(0);
+        draw_notes(figure, seeds, &notes)
     })
+}
+
+/// What the lines mean with several seeds, and `notes`, below the axis.
+pub fn draw_notes(figure: &Figure, seeds: usize, notes: &[String]) -> Result<()> {
+    let lines = attained::explanation(seeds).into_iter().chain([notes.join(" · ")]);
+    for (line, y) in lines.zip(NOTES) {
+        figure.text(&figure.fit(&line, SMALL_TEXT, 800.0)?, (84.0, y), SMALL_TEXT, FAINT_INK, Anchor::Left)?;
+    }
+    Ok(())
 }
 
 /// Ranges that show the points of fronts and the reference point, not every unstable run.
@@ -118,39 +128,6 @@ fn draw_runs(figure: &Figure, panel: &Panel, study: &Study, workload: usize, sho
         }
     }
     Ok(outside)
-}
-
-fn draw_fronts(figure: &Figure, panel: &Panel, study: &Study, score: &Score) -> Result<()> {
-    let look = look(score.family);
-    // The lowest seed last, so that it lies on top.
-    let fronts = study.analysis.fronts_of(score.workload, score.family).collect::<Vec<_>>();
-    for (k, front) in fronts.iter().enumerate().rev() {
-        let points = front.rows.iter().map(|&row| study.analysis.point(row)).collect::<Vec<_>>();
-        let stairs = staircase(&points, panel);
-        let (width, opacity) = if k == 0 { (2.0, 1.0) } else { (1.0, 0.55) };
-        let radius = if front.rows.len() > CROWDED { 3.6 } else { 5.2 };
-        panel.line(&stairs, Line { colour: colour(look), opacity, width, dash: None })?;
-        for point in points {
-            if let Some(at) = panel.at(point.cost, point.latency) {
-                figure.marker(at, look, if k == 0 { radius } else { 0.6 * radius }, opacity, k == 0)?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The border of what a front dominates, within its axes; points by rising cost.
-pub fn staircase(front: &[Point], panel: &Panel) -> Vec<(f64, f64)> {
-    let mut stairs: Vec<(f64, f64)> = Vec::new();
-    for point in front {
-        let before = stairs.last().map_or(panel.y.high.max(point.latency), |last| last.1);
-        stairs.push((point.cost, before));
-        stairs.push((point.cost, point.latency));
-    }
-    if let Some(&(cost, latency)) = stairs.last() {
-        stairs.push((panel.x.high.max(cost), latency));
-    }
-    stairs
 }
 
 pub fn draw_reference(figure: &Figure, panel: &Panel, reference: Reference) -> Result<()> {
