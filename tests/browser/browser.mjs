@@ -67,6 +67,10 @@ export async function visit(file, screenshots, use) {
       const { data } = await send("Page.captureScreenshot", { format: "png", captureBeyondViewport: whole });
       writeFileSync(join(screenshots, `${name}.png`), Buffer.from(data, "base64"));
     },
+    /** A page is open within a second; a busy machine may allow more in OPEN_WITHIN_MS. */
+    checkSpeed() {
+      this.check(this.loaded_ms < Number(process.env.OPEN_WITHIN_MS ?? 1000), `it is open after ${this.loaded_ms} ms`);
+    },
     /** Nothing is wider than the screen, and what can be pressed is large enough for a thumb (WCAG 2.2, 2.5.8: 24 pixels). */
     async checkPhone() {
       this.check(await this.ask(`return document.documentElement.scrollWidth <= innerWidth + 1`), "nothing sticks out on a phone");

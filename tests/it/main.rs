@@ -1,8 +1,12 @@
 //! One binary for all integration tests.
 
 mod audit;
+#[cfg(feature = "report")]
+mod browser;
 mod cli;
 mod cluster;
+#[cfg(feature = "report")]
+mod compare;
 mod decisions;
 mod determinism;
 #[cfg(feature = "report")]

@@ -232,7 +232,7 @@ function drawFront(u) {
   clipped(u, (context, ratio) => {
     const { left, top, width, height } = u.bbox;
     shown = [];
-    context.globalAlpha = .32;
+    context.globalAlpha = .4;
     for (let row = 0; row < data.rows; row++) {
       if (!visible(row) || !usable(row)) continue;
       const [x, y] = place(u, row);
@@ -252,15 +252,16 @@ function drawFront(u) {
     };
     // The best family on top; its runs above all lines.
     const worstFirst = [...view.bands].reverse();
+    context.globalAlpha = .2;
+    for (const band of worstFirst.filter(band => band.seeds > 1)) {
+      context.fillStyle = data.families[band.f].colour;
+      context.beginPath();
+      [...stairs(band[10]), ...stairs(band[90]).reverse()].forEach(([x, y]) => context.lineTo(x, y));
+      context.fill();
+    }
+    context.globalAlpha = 1;
     for (const band of worstFirst) {
-      context.strokeStyle = context.fillStyle = data.families[band.f].colour;
-      if (band.seeds > 1) {
-        context.globalAlpha = .2;
-        context.beginPath();
-        [...stairs(band[10]), ...stairs(band[90]).reverse()].forEach(([x, y]) => context.lineTo(x, y));
-        context.fill();
-      }
-      context.globalAlpha = 1;
+      context.strokeStyle = data.families[band.f].colour;
       context.lineWidth = 2 * ratio;
       context.beginPath();
       stairs(band[50]).forEach(([x, y]) => context.lineTo(x, y));
@@ -393,7 +394,7 @@ function buildCurves() {
     const figure = element("figure", { role: "img", "aria-label": `${curve.title}: ${lines.map(line => `${line.label}, at most ${number(Math.max(...line.xy[1]))}`).join("; ")}` },
       element("figcaption", {}, curve.title + (curve.also && chosen.length === 1 && lines.length > 1 ? " (thin: draining)" : "")));
     box.append(figure);
-    const last = Math.max(...lines.map(line => line.xy[0].at(-1)));
+    const last = curve.cdf ? Math.max(...lines.map(line => line.xy[0].at(-1))) : end;
     const tables = lines.map(({ xy: [x, y] }) => [
       [...x, ...(last > x.at(-1) ? [last] : [])].map(value => curve.cdf ? value : value / divisor), [...y, ...(last > x.at(-1) ? [y.at(-1)] : [])]]);
     const lowest = Math.min(...lines.map(line => line.xy[0].find(value => value > 0) ?? Infinity));
@@ -439,7 +440,7 @@ function buildTable() {
   const body = rows.slice(state.page * PAGE, (state.page + 1) * PAGE).map(row => element("tr", { "data-row": row, class: view.onFront.has(row) ? "on-front" : null },
     ...list.map((column, k) => {
       const value = cell(column, row), text = number(value);
-      const named = column.name === "family" && [markerIcon(familyOf[row]), " ", text];
+      const named = column.name === "family" && [markerIcon(familyOf[row]), " ", element("span", {}, text)];
       const content = !named ? [text] : view.onFront.has(row) ? [element("button", { type: "button", "aria-label": `${text}: show or hide its curves` }, ...named)] : named;
       return element("td", { class: numeric(column) ? "num" : null, title: typeof value === "string" && value.length > 40 ? value : null }, ...content);
     })));

@@ -1,6 +1,6 @@
 //! The runs as the page's script reads them: a column is `{"name", "kind"}` with `const` (the same everywhere), `dict` and `codes`
-//! (few distinct values), or `values`. The page finds the fronts of what is filtered itself, so objectives are rounded less than other
-//! metrics. Rows of fronts and curves are numbered as the embedded columns.
+//! (few distinct values), or `values`. The page finds the fronts of what is filtered itself, so objectives are not rounded. Rows of
+//! fronts and curves are numbered as the embedded columns.
 
 use std::collections::BTreeMap;
 
@@ -30,8 +30,10 @@ pub struct Data {
 }
 
 pub fn of(study: &Study) -> Result<Data> {
-    let mut notes =
-        vec!["Metrics on this page are rounded to 5 significant digits, the objectives to 10; runs.parquet holds them in full.".to_owned()];
+    let mut notes = vec![
+        "Metrics on this page are rounded to 5 significant digits, but for latency and cost of the front; runs.parquet holds them in full."
+            .to_owned(),
+    ];
     let rows = embedded_rows(study);
     if rows.len() < study.run_ids.len() {
         let (some, all) = (counted(rows.len(), "run"), counted(study.run_ids.len(), "run"));
@@ -140,12 +142,7 @@ fn columns(study: &Study, rows: &[usize]) -> Result<(Value, Vec<String>)> {
 }
 
 fn encoded(name: &str, kind: &str, cells: &Cells, rows: &[usize]) -> Value {
-    let digits = match kind {
-        "metric" => Some(5),
-        "objective" => Some(10),
-        _ => None,
-    };
-    let values = rows.iter().map(|&row| value(cells, row, digits)).collect::<Vec<_>>();
+    let values = rows.iter().map(|&row| value(cells, row, kind == "metric")).collect::<Vec<_>>();
     let texts = values.iter().map(Value::to_string).collect::<Vec<_>>();
     let mut counts: BTreeMap<&str, (usize, &Value)> = BTreeMap::new();
     for (text, value) in texts.iter().zip(&values) {
@@ -167,9 +164,9 @@ fn encoded(name: &str, kind: &str, cells: &Cells, rows: &[usize]) -> Value {
     })
 }
 
-fn value(cells: &Cells, row: usize, digits: Option<usize>) -> Value {
+fn value(cells: &Cells, row: usize, round: bool) -> Value {
     match cells {
-        Cells::Float(values) => values.get(row).map_or(Value::Null, |value| digits.map_or(json!(value), |digits| rounded(value, digits))),
+        Cells::Float(values) => values.get(row).map_or(Value::Null, |value| if round { rounded(value, 5) } else { json!(value) }),
         Cells::Int(values) => json!(values.get(row)),
         Cells::Text(values) => json!(values.get(row)),
         Cells::Bool(values) => json!(values.get(row)),

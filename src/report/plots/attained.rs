@@ -8,23 +8,38 @@ use crate::analysis::indicators::attainment;
 use crate::analysis::quality::ATTAINMENT_PERCENT;
 use crate::report::palette::Look;
 
-/// Fronts with more corners than this get smaller markers.
+const LOW: u32 = ATTAINMENT_PERCENT[0];
+const HALF: u32 = ATTAINMENT_PERCENT[1];
+const HIGH: u32 = ATTAINMENT_PERCENT[2];
+
+/// Corners of the median closer than this to the last marker have none of their own.
+const APART: f64 = 13.0;
+/// Fronts of one seed with more points than this get smaller markers.
 const CROWDED: usize = 12;
 
-/// Draws `sets`, the front of each seed. Markers stand at the corners of the line, and are runs only with one seed.
-pub fn draw(figure: &Figure, panel: &Panel, look: Look, sets: &[Vec<Point>]) -> Result<()> {
-    let [low, half, high] = ATTAINMENT_PERCENT.map(|percent| attainment(sets, percent));
-    if sets.len() > 1 {
-        let [lower, upper] = [&low, &high].map(|border| staircase(border, panel));
-        panel.fill_between(&lower, &upper, colour(look), 0.22)?;
-        let edge = Line { opacity: 0.45, ..Line::solid(colour(look), 0.6) };
-        panel.line(&lower, edge)?;
-        panel.line(&upper, edge)?;
+/// The band of `sets`, the front of each seed; nothing for one seed. Drawn before all lines.
+pub fn draw_band(panel: &Panel, look: Look, sets: &[Vec<Point>]) -> Result<()> {
+    if sets.len() < 2 {
+        return Ok(());
     }
-    panel.line(&staircase(&half, panel), Line::solid(colour(look), 2.0))?;
-    let radius = if half.len() > CROWDED { 3.6 } else { 5.2 };
-    for at in half.iter().filter_map(|point| panel.at(point.cost, point.latency)) {
-        figure.marker(at, look, radius, 1.0, true)?;
+    let [lower, upper] = [LOW, HIGH].map(|percent| staircase(&attainment(sets, percent), panel));
+    panel.fill_between(&lower, &upper, colour(look), 0.22)?;
+    let edge = Line { opacity: 0.45, ..Line::solid(colour(look), 0.6) };
+    panel.line(&lower, edge)?;
+    panel.line(&upper, edge)
+}
+
+/// The median of `sets`, the front itself with one. Markers stand at its corners; these are runs only with one seed.
+pub fn draw_line(figure: &Figure, panel: &Panel, look: Look, sets: &[Vec<Point>]) -> Result<()> {
+    let median = attainment(sets, HALF);
+    panel.line(&staircase(&median, panel), Line::solid(colour(look), 2.0))?;
+    let radius = if sets.len() < 2 && median.len() > CROWDED { 3.6 } else { 5.2 };
+    let mut last: Option<(f64, f64)> = None;
+    for at in median.iter().filter_map(|point| panel.at(point.cost, point.latency)) {
+        if sets.len() < 2 || last.is_none_or(|last| (last.0 - at.0).hypot(last.1 - at.1) > APART) {
+            figure.marker(at, look, radius, 1.0, true)?;
+            last = Some(at);
+        }
     }
     Ok(())
 }

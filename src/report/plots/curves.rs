@@ -26,7 +26,10 @@ pub fn replicas(study: &Study, workload: usize, style: Style) -> Result<Option<S
     let scores = study.analysis.scores_of(workload).filter(|score| !chosen(study, score).is_empty()).collect::<Vec<_>>();
     let shown = &scores[..scores.len().min(MAX_PANELS)];
     let curves = || shown.iter().flat_map(|score| chosen(study, score)).map(|chosen| chosen.curve);
-    let end_s = curves().flat_map(|points| points.last()).map(|point| point.0).fold(0.0, f64::max);
+    // To the end of the run, not of its last change of replicas.
+    let rows = shown.iter().flat_map(|score| chosen(study, score)).map(|chosen| chosen.row);
+    let ends = rows.flat_map(|row| ["num_replicas", "queue_length", "arrival_rate_per_s"].map(|name| study.curve(row, name)?.last()));
+    let end_s = ends.flatten().map(|point| point.0).fold(0.0, f64::max);
     let most = curves().flatten().map(|point| point.1).fold(1.0, f64::max);
     if shown.is_empty() {
         return Ok(None);
@@ -83,9 +86,9 @@ pub fn latency_cdf(study: &Study, workload: usize, style: Style) -> Result<Optio
         let panel = Panel::new(figure, [LEFT, 40.0, 590.0, 410.0], x.clone(), Axis::linear("Fraction of requests", 0.0, 1.02), true)?;
         panel.line(&[(x.low, 0.9), (x.high, 0.9)], Line { colour: FAINT_INK, opacity: 1.0, width: 1.0, dash: Some((4.0, 3.0)) })?;
         figure.text("P90", (586.0, 410.0 - 370.0 * 0.9 / 1.02 + 10.0 * style.text()), SMALL_TEXT, FAINT_INK, Anchor::Right)?;
-        // Settings in two lines where there is room.
-        let wrapped = scores.len() <= 5;
-        let pitch = if wrapped { 66.0 } else { 52.0 } * style.text();
+        // Settings in several lines where there is room.
+        let lines = if scores.len() > 4 { 1 } else { 3 };
+        let pitch = (38.0 + 14.0 * lines as f64) * style.text();
         for (k, score) in scores.iter().enumerate() {
             let Some((row, points)) = curve(score) else { continue };
             let line = Line::solid(colour(look(score.family)), 2.0);
@@ -104,9 +107,9 @@ pub fn latency_cdf(study: &Study, workload: usize, style: Style) -> Result<Optio
             let (latency, cost) = study.objectives();
             let at = format!("{}, {}", quantity(point.cost, cost), quantity(point.latency, latency));
             figure.text(&figure.fit(&at, 11.5, 245.0)?, (649.0, y + 15.0 * style.text()), 11.5, FAINT_INK, Anchor::Left)?;
-            let lines = if wrapped { figure.two_lines(&settings, 11.5, 245.0)? } else { vec![figure.fit(&settings, 11.5, 245.0)?] };
-            for (line, below) in lines.iter().zip([29.0, 43.0]) {
-                figure.text(line, (649.0, y + below * style.text()), 11.5, FAINT_INK, Anchor::Left)?;
+            for (n, line) in figure.wrapped(&settings, 11.5, 245.0, lines)?.iter().enumerate() {
+                let below = (29.0 + 14.0 * n as f64) * style.text();
+                figure.text(line, (649.0, y + below), 11.5, FAINT_INK, Anchor::Left)?;
             }
         }
         panel.finish()

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::attained;
+use super::attained::{draw_band, draw_line, explanation};
 use super::axis::Axis;
 use super::figure::{Anchor, FAINT_INK, Figure, INK, Line, Panel, SMALL_TEXT, TEXT, colour, draw};
 use super::style::Style;
@@ -17,8 +17,6 @@ use crate::sweep::objectives::{Objectives, Reference};
 const LOG_BEYOND: f64 = 15.0;
 /// Size of the figure: room for two lines below the axis.
 pub const SIZE: (i32, i32) = (900, 500);
-/// Height of the lines below the axis.
-const NOTES: [f64; 2] = [464.0, 484.0];
 /// Without a reference point given, the latency axis ends at this multiple of the front's median.
 const BEYOND_MEDIAN: f64 = 4.0;
 
@@ -37,11 +35,17 @@ pub fn plot(study: &Study, workload: usize, style: Style) -> Result<String> {
         if let Some(reference) = study.analysis.reference(workload) {
             panel.fill_to(reference.cost, reference.latency, FAINT_INK, 0.09)?;
         }
-        let outside = draw_runs(figure, &panel, study, workload, shown)?;
-        for score in shown.iter().rev() {
+        let fronts = shown.iter().rev().map(|score| {
             let fronts = study.analysis.fronts_of(workload, score.family);
-            let sets = fronts.map(|front| front.rows.iter().map(|&row| analysis.point(row)).collect()).collect::<Vec<_>>();
-            attained::draw(figure, &panel, look(score.family), &sets)?;
+            (look(score.family), fronts.map(|front| front.rows.iter().map(|&row| analysis.point(row)).collect()).collect::<Vec<_>>())
+        });
+        let fronts = fronts.collect::<Vec<_>>();
+        for (look, sets) in &fronts {
+            draw_band(&panel, *look, sets)?;
+        }
+        let outside = draw_runs(figure, &panel, study, workload, shown)?;
+        for (look, sets) in &fronts {
+            draw_line(figure, &panel, *look, sets)?;
         }
         if let Some(reference) = study.analysis.reference(workload) {
             draw_reference(figure, &panel, reference)?;
@@ -63,14 +67,14 @@ pub fn plot(study: &Study, workload: usize, style: Style) -> Result<String> {
             None => {}
         }
         let seeds = shown.iter().map(|score| score.seeds).max().unwrap_or(0);
-        draw_notes(figure, seeds, &notes)
+        draw_notes(figure, f64::from(SIZE.1), seeds, &notes)
     })
 }
 
-/// What the lines mean with several seeds, and `notes`, below the axis.
-pub fn draw_notes(figure: &Figure, seeds: usize, notes: &[String]) -> Result<()> {
-    let lines = attained::explanation(seeds).into_iter().chain([notes.join(" · ")]);
-    for (line, y) in lines.zip(NOTES) {
+/// What the lines mean with several seeds, and `notes`, at the figure's lower end.
+pub fn draw_notes(figure: &Figure, bottom: f64, seeds: usize, notes: &[String]) -> Result<()> {
+    let lines = explanation(seeds).into_iter().chain([notes.join(" · ")]);
+    for (line, y) in lines.zip([bottom - 36.0, bottom - 16.0]) {
         figure.text(&figure.fit(&line, SMALL_TEXT, 800.0)?, (84.0, y), SMALL_TEXT, FAINT_INK, Anchor::Left)?;
     }
     Ok(())
@@ -172,7 +176,7 @@ pub fn legend_entry(figure: &Figure, y: f64, look: Look, name: &str, detail: &st
     figure.line(&[(left, y), (left + 28.0, y)], Line::solid(colour(look), 2.0))?;
     figure.marker((left + 14.0, y), look, 5.2, 1.0, true)?;
     let mut below = y - 1.0;
-    for line in figure.two_lines(name, TEXT, width - 36.0)? {
+    for line in figure.wrapped(name, TEXT, width - 36.0, 2)? {
         figure.text(&line, (left + 36.0, below), TEXT, INK, Anchor::Left)?;
         below += line_height;
     }
