@@ -6,6 +6,7 @@ use super::names::{counted, grouped, label, markdown as escape, quantity, short_
 use super::plots::Plots;
 use super::study::Study;
 use super::terminal::plus_minus;
+use crate::analysis::scores::Score;
 
 /// Effects listed per workload.
 const MAX_EFFECTS: usize = 6;
@@ -73,7 +74,8 @@ fn write_scores(study: &Study, workload: usize, out: &mut String) -> std::fmt::R
         Some(reference) => writeln!(
             out,
             "Hypervolume: share of the box up to {} and {} ({}) that the front dominates; mean ± 95 % interval over seeds where there \
-             are several. `hv_lab` is the lab's formula on the same front.\n",
+             are several. `hv_lab` is the lab's formula on the same front; IGD+ and additive epsilon are distances to the oracle's or else the \
+             joint front, smaller is better.\n",
             escape(&quantity(reference.latency, latency)),
             escape(&quantity(reference.cost, cost)),
             if analysis.reference_given {
@@ -84,11 +86,14 @@ fn write_scores(study: &Study, workload: usize, out: &mut String) -> std::fmt::R
         )?,
         None => writeln!(out, "No hypervolume: no run succeeded with a positive latency and cost.\n")?,
     }
-    writeln!(out, "| family | hv_exact | hv_lab | front points | runs | failed |\n|---|---|---|---|---|---|")?;
+    writeln!(out, "| family | hv_exact | hv_lab | IGD+ | epsilon | front points | runs | failed |\n|---|---|---|---|---|---|---|---|")?;
     for score in analysis.scores_of(workload) {
         let family = escape(analysis.label(score.family));
         let (exact, lab) = (plus_minus(score.hv_exact), plus_minus(score.hv_lab));
-        writeln!(out, "| {family} | {exact} | {lab} | {} | {} | {} |", score.front_points, score.runs, score.failed)?;
+        let distance = analysis.distance(score);
+        let [igd, epsilon] = [distance.and_then(|d| d.igd_plus), distance.and_then(|d| d.additive_epsilon)].map(plus_minus);
+        let Score { front_points, runs, failed, .. } = score;
+        writeln!(out, "| {family} | {exact} | {lab} | {igd} | {epsilon} | {front_points} | {runs} | {failed} |")?;
     }
     writeln!(out)
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use polars::prelude::DataFrame;
 
-use super::names::{label_within, short_setting};
+use super::names::{counted, label_within, short_setting, significant};
 use crate::analysis::effects::{Effect, effects};
 use crate::analysis::quality::ValueContribution;
 use crate::analysis::scores::{Analysis, Front, Highlights, Score, analyse};
@@ -116,6 +116,12 @@ impl Study {
         seeds.sort_unstable();
         seeds.dedup();
         seeds
+    }
+
+    /// How long the runs took, on how many threads: `12.5 s on 2 threads`.
+    pub fn time(&self) -> String {
+        let timings = &self.manifest.timings;
+        format!("{} s on {}", significant(timings.wall_s, 4), counted(timings.threads, "thread"))
     }
 
     /// Failed runs as (row, reason), in the table's order.

@@ -22,6 +22,8 @@ const SCRIPT: &str = include_str!("../assets/report.js");
 const UPLOT_STYLE: &str = include_str!("../assets/uPlot.min.css");
 const UPLOT_SCRIPT: &str = include_str!("../assets/uPlot.iife.min.js");
 
+/// Values of an axis listed.
+const MAX_VALUES: usize = 16;
 /// Failed runs listed one by one.
 const MAX_FAILURES: usize = 200;
 /// Values of settings listed per workload by what they are worth.
@@ -39,7 +41,11 @@ pub fn page(study: &Study) -> Result<String> {
     let manifest = &study.manifest;
     let axes = manifest.axes.iter().map(|axis| {
         let values = axis.values.iter().map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned)).collect::<Vec<_>>();
-        json!({ "path": axis.path, "count": values.len(), "values": values.join(", ") })
+        let shown = match &values[..] {
+            [first @ .., last] if first.len() >= MAX_VALUES => format!("{}, … {last}", first[..MAX_VALUES - 1].join(", ")),
+            all => all.join(", "),
+        };
+        json!({ "path": axis.path, "count": values.len(), "values": shown })
     });
     let workloads = manifest.workloads.iter().map(|workload| {
         json!({
@@ -87,10 +93,9 @@ pub fn page(study: &Study) -> Result<String> {
         "command": manifest.command,
         "grid": serde_json::to_string_pretty(&manifest.grid)?,
         "timings": format!(
-            "{} in {} s on {} ({} runs/s, {} requests/s), finished {}",
+            "{} in {} ({} runs/s, {} requests/s), finished {}",
             counted(manifest.runs_planned, "run"),
-            significant(manifest.timings.wall_s, 4),
-            counted(manifest.timings.threads, "thread"),
+            study.time(),
             significant(manifest.timings.runs_per_s, 4),
             significant(manifest.timings.requests_per_s, 4),
             manifest.timings.finished_at,
