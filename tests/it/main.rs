@@ -1,6 +1,7 @@
 //! One binary for all integration tests.
 
 mod audit;
+mod benches;
 #[cfg(feature = "report")]
 mod browser;
 mod cli;
