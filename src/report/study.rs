@@ -9,7 +9,8 @@ use super::names::{label_within, short_setting};
 use crate::analysis::effects::{Effect, effects};
 use crate::analysis::scores::{Analysis, Front, Highlights, Score, analyse};
 use crate::analysis::series::{Points, SeriesTable, read_series};
-use crate::analysis::table::{Cells, read_runs};
+use crate::analysis::read_runs;
+use crate::analysis::table::Cells;
 use crate::sweep::manifest::Manifest;
 
 pub struct Study {

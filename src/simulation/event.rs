@@ -77,6 +77,10 @@ impl EventQueue {
         self.sequence = self.sequence.wrapping_add(1);
     }
 
+    pub fn bytes(&self) -> usize {
+        size_of_val(self.heap.as_slice())
+    }
+
     /// Time of the next event; infinite if there is none.
     #[inline]
     pub fn next_at_s(&self) -> f64 {

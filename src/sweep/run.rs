@@ -14,9 +14,10 @@ use rayon::prelude::*;
 use super::cell::Cell;
 use super::journal::Journal;
 use super::plan::{Plan, SharedInputs};
-use super::row::{RunRow, Scalar};
+use super::row::{IDENTITY_COLUMNS, RunRow, Scalar};
 use crate::simulation::{
-    Detail, Limits, MOST_EVENTS, MetricValue, RunInputs, RunMetrics, SimulationError, Workspace, simulate, simulate_in_detail,
+    Detail, Limits, MOST_EVENTS, MetricValue, Parts, RunInputs, RunMetrics, SimulationError, Workspace, simulate, simulate_in_detail,
+    simulate_parts_in_detail,
 };
 
 /// Watches runs from any thread, and may call them off.
@@ -42,6 +43,8 @@ pub struct CellLimits {
     /// Time a run may take. A run that ends because of it depends on the machine, as no other does.
     pub timeout: Option<Duration>,
     pub most_events: u64,
+    /// See [`Limits::most_bytes`].
+    pub most_bytes: u64,
     /// See [`Limits::check`].
     pub check: bool,
     /// Start nothing further once a run has failed.
@@ -50,7 +53,7 @@ pub struct CellLimits {
 
 impl Default for CellLimits {
     fn default() -> Self {
-        Self { timeout: None, most_events: MOST_EVENTS, check: true, fail_fast: false }
+        Self { timeout: None, most_events: MOST_EVENTS, most_bytes: u64::MAX, check: true, fail_fast: false }
     }
 }
 
@@ -76,9 +79,16 @@ pub fn run_cell_in_detail(cell: &Cell, inputs: &SharedInputs, workspace: &mut Wo
     simulate_in_detail(&inputs, workspace).map_err(|error| error.to_string())
 }
 
+/// The same, as far as requests and replicas go: many like decode batches are taken in one step.
+pub fn run_cell_for_curves(cell: &Cell, inputs: &SharedInputs, workspace: &mut Workspace) -> Result<Detail, String> {
+    let inputs = run_inputs(cell, inputs)?;
+    let recorded = simulate_parts_in_detail(&inputs, Parts::of(&inputs), workspace);
+    recorded.map(|(_, detail)| detail).map_err(|error| error.to_string())
+}
+
 fn run_inputs<'a>(cell: &'a Cell, inputs: &'a SharedInputs) -> Result<RunInputs<'a>, String> {
     let workload = &inputs.workloads[cell.workload_input].content;
-    RunInputs::new(workload, &cell.cluster, &cell.autoscaler, &inputs.hardware[cell.hardware_input], cell.seed)
+    RunInputs::new(workload, &cell.cluster, &cell.autoscaler, &inputs.hardware[cell.hardware_input].times, cell.seed)
         .map_err(|error| error.to_string())
 }
 
@@ -97,7 +107,7 @@ fn run_cell_within(
         Ok(inputs) => inputs,
         Err(error) => return Ok(Err(error)),
     };
-    let stop = Limits { most_events: limits.most_events, give_up: Some(&give_up), check: limits.check };
+    let stop = Limits { most_events: limits.most_events, most_bytes: limits.most_bytes, give_up: Some(&give_up), check: limits.check };
     match simulate(&RunInputs { limits: stop, ..inputs }, workspace) {
         Ok(metrics) => Ok(Ok(metrics.columns().into_iter().map(|(_, value)| value).collect())),
         Err(SimulationError::CalledOff { .. }) if !is_late() => Err(Interrupted),
@@ -202,14 +212,9 @@ fn row_with(plan: &Plan, cell: &Cell, outcome: Result<Vec<(String, MetricValue)>
         Err(message) => ("failed", Scalar::Text(message.clone())),
     };
     let text = |text: &str| Scalar::Text(text.into());
-    let mut columns = vec![
-        ("run_id".into(), Scalar::Text(plan.id(cell))),
-        ("workload".into(), Scalar::Text(cell.workload_name())),
-        ("seed".into(), Scalar::Int(cell.seed as i64)),
-        ("family".into(), text(&cell.family)),
-        ("status".into(), text(status)),
-        ("error".into(), error),
-    ];
+    let identity =
+        [Scalar::Text(plan.id(cell)), Scalar::Text(cell.workload_name()), Scalar::Int(cell.seed as i64), text(&cell.family), text(status), error];
+    let mut columns: Vec<(String, Scalar)> = IDENTITY_COLUMNS.iter().map(|name| name.to_string()).zip(identity).collect();
     columns.extend(cell.setting_columns());
     if let Ok(metrics) = outcome {
         columns.extend(metrics.into_iter().map(|(name, value)| (name, scalar(value))));

@@ -65,13 +65,9 @@ impl ResultsDir {
 
     /// Whether the stored results are all there is to this plan.
     pub fn holds_finished(&self, plan: &Plan) -> bool {
-        let workloads = plan.inputs.workloads.iter().map(|workload| &workload.summary);
         self.file(RUNS).exists()
             && read_manifest(&self.file(MANIFEST)).is_ok_and(|manifest| {
-                manifest.runs_planned == plan.unique().len()
-                    && manifest.workloads.iter().eq(workloads)
-                    && manifest.hardware == plan.provenance()
-                    && manifest.objectives == plan.grid.objectives
+                manifest.runs_hash == plan.runs_hash && manifest.hardware == plan.provenance() && manifest.objectives == plan.grid.objectives
             })
     }
 
@@ -172,6 +168,7 @@ mod tests {
             results_version: RESULTS_VERSION,
             command: String::new(),
             grid,
+            runs_hash: String::new(),
             objectives: Objectives::default(),
             axes: Vec::new(),
             workloads: Vec::new(),

@@ -37,6 +37,10 @@ impl Samples {
         self.num_decoding = 0;
     }
 
+    pub fn bytes(&self) -> usize {
+        size_of_val(&self.completed[..])
+    }
+
     #[inline]
     pub fn add(&mut self, request: &Request, completed_at_s: f64) {
         let output_tokens = request.output_tokens();
@@ -167,8 +171,9 @@ impl Engine<'_> {
         self.totals.cost += self.inputs.replica_cost_per_hour() * short_s;
     }
 
-    /// Errors: the accounts do not balance, if that is checked.
+    /// Errors: the run kept too much; the accounts do not balance, if that is checked.
     pub(super) fn finish(mut self) -> Result<RunMetrics, SimulationError> {
+        self.look_at_memory()?;
         self.book_cost();
         for i in 0..self.existing.len() {
             self.book_replica(self.existing[i]);
