@@ -17,6 +17,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::grid::MAX_CELLS;
 use super::plan::Plan;
 use super::row::RunRow;
 use super::run::{self, Outcome};
@@ -184,6 +185,7 @@ pub fn read_header(dir: &Path) -> Result<Header> {
     let mut first = BufReader::new(File::open(&path).with_context(|| format!("{shown}: cannot read"))?);
     first.read_line(&mut text).with_context(|| format!("{shown}: cannot read"))?;
     let header = verified(text.as_bytes()).and_then(|json| serde_json::from_slice::<Header>(json).ok());
+    let header = header.filter(|header| header.journal == FORMAT && header.runs as u64 <= MAX_CELLS && header.share <= header.runs);
     header.ok_or_else(|| anyhow!("{shown}: not a journal of this version of scalefront; choose another directory, or remove this one"))
 }
 

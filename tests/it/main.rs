@@ -9,6 +9,7 @@ mod determinism;
 mod docs;
 mod golden;
 mod hardware;
+mod hostile;
 mod policies;
 mod properties;
 mod queueing;
