@@ -1,12 +1,15 @@
 //! One binary for all integration tests.
 
 mod audit;
+mod bounds;
 mod cli;
 mod cluster;
 mod decisions;
 mod determinism;
+mod disk;
 #[cfg(feature = "report")]
 mod docs;
+mod events;
 mod golden;
 mod hardware;
 mod hostile;
