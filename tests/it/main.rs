@@ -13,6 +13,7 @@ mod events;
 mod golden;
 mod hardware;
 mod hostile;
+mod limits;
 mod policies;
 mod properties;
 mod queueing;
