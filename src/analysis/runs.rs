@@ -20,11 +20,7 @@ pub fn write_runs(rows: &[RunRow], path: &Path) -> Result<()> {
 ///
 /// A column's type is what its values need: integers and floats make floats, a mix with text makes text, no value at all text. A column
 /// new to a row is placed behind its neighbour in that row, so settings stay beside settings.
-pub fn write_runs_in_parts(
-    count: usize,
-    mut rows: impl FnMut(Range<usize>) -> Result<Vec<RunRow>>,
-    path: &Path,
-) -> Result<Vec<String>> {
+pub fn write_runs_in_parts(count: usize, mut rows: impl FnMut(Range<usize>) -> Result<Vec<RunRow>>, path: &Path) -> Result<Vec<String>> {
     let mut layout = Layout::default();
     let parts = || (0..count).step_by(ROWS_PER_GROUP).map(|start| start..count.min(start + ROWS_PER_GROUP));
     for part in parts() {
@@ -211,7 +207,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         for count in [0, 1, ROWS_PER_GROUP, 2 * ROWS_PER_GROUP + 17] {
             let rows: Vec<RunRow> = (0..count as i64)
-                .map(|i| row(&[("id", Scalar::Text(format!("{i:x}"))), if i > 9000 { ("late", Scalar::Int(i)) } else { ("n", Scalar::Float(i as f64)) }]))
+                .map(|i| {
+                    row(&[
+                        ("id", Scalar::Text(format!("{i:x}"))),
+                        if i > 9000 { ("late", Scalar::Int(i)) } else { ("n", Scalar::Float(i as f64)) },
+                    ])
+                })
                 .collect();
             let [parts, whole] = ["parts", "whole"].map(|name| directory.path().join(name));
             write_runs(&rows, &parts).unwrap();

@@ -102,11 +102,7 @@ pub fn write_parquet(frame: &DataFrame, path: &Path) -> Result<()> {
 
 /// Stores a table that comes in parts of [`ROWS_PER_GROUP`] rows, all but the last, and has the columns of `empty`. The bytes are those
 /// of [`write_parquet`].
-pub(super) fn write_parquet_in_parts(
-    empty: &DataFrame,
-    parts: impl Iterator<Item = Result<DataFrame>>,
-    path: &Path,
-) -> Result<()> {
+pub(super) fn write_parquet_in_parts(empty: &DataFrame, parts: impl Iterator<Item = Result<DataFrame>>, path: &Path) -> Result<()> {
     write_atomically(path, |out| {
         let mut writer = parquet_writer(out).batched(empty.schema())?;
         for part in parts {

@@ -14,7 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use super::condensed::{Axis, Grid, Table};
 use super::interpolate::{Curves, Scatter};
-use super::profile::{Beyond, KV_GRANULARITY, MAX_TABLE_TOKENS, MeasuredProfileAttention, OPS, ProfileAttention, ProfileTimes, Tables, batching_overhead};
+use super::profile::{
+    Beyond, KV_GRANULARITY, MAX_TABLE_TOKENS, MeasuredProfileAttention, OPS, ProfileAttention, ProfileTimes, Tables, batching_overhead,
+};
 use super::{Deployment, Files, HardwareError, analytical};
 use crate::settings::{Faults, quoted};
 

@@ -7,9 +7,9 @@ use polars::prelude::DataFrame;
 
 use super::names::{label_within, short_setting};
 use crate::analysis::effects::{Effect, effects};
+use crate::analysis::read_runs;
 use crate::analysis::scores::{Analysis, Front, Highlights, Score, analyse};
 use crate::analysis::series::{Points, SeriesTable, read_series};
-use crate::analysis::read_runs;
 use crate::analysis::table::Cells;
 use crate::sweep::manifest::Manifest;
 

@@ -32,6 +32,10 @@ impl Default for Limits<'_> {
 
 impl fmt::Debug for Limits<'_> {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.debug_struct("Limits").field("most_events", &self.most_events).field("most_bytes", &self.most_bytes).field("check", &self.check).finish_non_exhaustive()
+        f.debug_struct("Limits")
+            .field("most_events", &self.most_events)
+            .field("most_bytes", &self.most_bytes)
+            .field("check", &self.check)
+            .finish_non_exhaustive()
     }
 }

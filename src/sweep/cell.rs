@@ -65,7 +65,7 @@ impl Cell {
             hardware_fingerprint,
             autoscaler: &AutoscalerPart::of(&self.autoscaler, &self.family),
         };
-        format!("{:0ID_DIGITS$x}", parts.id())
+        id_text(parts.id())
     }
 
     /// Every setting, as columns of a row: a cluster's bear their own names, a choice is a column with the choice's name and one for each
@@ -82,6 +82,11 @@ impl Cell {
         }
         columns
     }
+}
+
+/// An id as rows show it.
+pub fn id_text(id: u64) -> String {
+    format!("{id:0ID_DIGITS$x}")
 }
 
 /// Whether the number of replicas never changes by a decision.

@@ -1,6 +1,6 @@
 //! The plan of a sweep: which runs a grid comes to, with everything they share loaded once.
 //!
-//! Cells are made from their index when they are needed; the plan holds the indices of those that differ, 8 bytes a run. Here it also
+//! Cells are made from their index when they are needed; the plan holds the indices of those that differ, 16 bytes a run. Here it also
 //! shows whether the world is as the grid says: traces can be read, the model fits the device, the tables know the workload's batches.
 
 mod estimate;
@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use serde_json::json;
 
 pub use self::estimate::{CORE_PRICE_USD_PER_HOUR, Estimate};
-use super::cell::{Cell, workload_name};
+use super::cell::{Cell, id_text, workload_name};
 use super::grid::{Coordinates, Grid, Section};
 use super::hardware_files::hardware_files;
 use super::manifest::WorkloadSummary;
@@ -55,8 +55,9 @@ pub struct Plan {
     workload_inputs: Vec<usize>,
     /// The input of each combination of the cluster.
     hardware_inputs: Vec<usize>,
-    /// Indices of the cells to run, ascending.
+    /// Indices of the cells to run, ascending, and the ids of these.
     unique: Vec<u64>,
+    ids: Vec<u64>,
     /// BLAKE3 of the ids of all runs in order: equal for equal sweeps only.
     pub runs_hash: String,
     /// Cells left out because no seed matters to them.
@@ -78,8 +79,16 @@ impl Plan {
         if !problems.is_empty() {
             return Err(grid.source.errors(problems));
         }
-        let mut plan =
-            Self { grid, inputs, workload_inputs, hardware_inputs, unique: Vec::new(), runs_hash: String::new(), same_under_every_seed: 0 };
+        let mut plan = Self {
+            grid,
+            inputs,
+            workload_inputs,
+            hardware_inputs,
+            unique: Vec::new(),
+            ids: Vec::new(),
+            runs_hash: String::new(),
+            same_under_every_seed: 0,
+        };
         plan.find_unique();
         Ok(plan)
     }
@@ -115,6 +124,11 @@ impl Plan {
             family: entry.family().into(),
             autoscaler: entry.settings,
         }
+    }
+
+    /// The id of the run at `place` of [`unique`](Self::unique).
+    pub fn run_id(&self, place: usize) -> String {
+        id_text(self.ids[place])
     }
 
     /// The cell's [id](Cell::id).

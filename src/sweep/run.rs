@@ -198,22 +198,22 @@ impl<W: Default> Workspaces<W> {
 /// The row of the run at `place`, whose metrics bear `names`.
 pub fn row_of(plan: &Plan, place: usize, names: &[String], outcome: Outcome) -> RunRow {
     let columns = outcome.map(|values| names.iter().cloned().zip(values).collect());
-    row_with(plan, &plan.cell(plan.unique()[place]), columns)
+    row_with(plan.run_id(place), &plan.cell(plan.unique()[place]), columns)
 }
 
 /// The row of a run: identity, settings, metrics.
 pub fn row(plan: &Plan, cell: &Cell, outcome: Result<RunMetrics, String>) -> RunRow {
-    row_with(plan, cell, outcome.map(|metrics| metrics.columns()))
+    row_with(plan.id(cell), cell, outcome.map(|metrics| metrics.columns()))
 }
 
-fn row_with(plan: &Plan, cell: &Cell, outcome: Result<Vec<(String, MetricValue)>, String>) -> RunRow {
+fn row_with(id: String, cell: &Cell, outcome: Result<Vec<(String, MetricValue)>, String>) -> RunRow {
     let (status, error) = match &outcome {
         Ok(_) => ("ok", Scalar::Null),
         Err(message) => ("failed", Scalar::Text(message.clone())),
     };
     let text = |text: &str| Scalar::Text(text.into());
     let identity =
-        [Scalar::Text(plan.id(cell)), Scalar::Text(cell.workload_name()), Scalar::Int(cell.seed as i64), text(&cell.family), text(status), error];
+        [Scalar::Text(id), Scalar::Text(cell.workload_name()), Scalar::Int(cell.seed as i64), text(&cell.family), text(status), error];
     let mut columns: Vec<(String, Scalar)> = IDENTITY_COLUMNS.iter().map(|name| name.to_string()).zip(identity).collect();
     columns.extend(cell.setting_columns());
     if let Ok(metrics) = outcome {

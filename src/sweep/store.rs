@@ -73,7 +73,9 @@ impl ResultsDir {
     pub fn holds_finished(&self, plan: &Plan) -> bool {
         self.file(RUNS).exists()
             && read_manifest(&self.file(MANIFEST)).is_ok_and(|manifest| {
-                manifest.runs_hash == plan.runs_hash && manifest.hardware == plan.provenance() && manifest.objectives == plan.grid.objectives
+                manifest.runs_hash == plan.runs_hash
+                    && manifest.hardware == plan.provenance()
+                    && manifest.objectives == plan.grid.objectives
             })
     }
 

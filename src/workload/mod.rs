@@ -106,7 +106,9 @@ pub fn load(spec: &WorkloadSpec, seed: u64, base_dirs: &[PathBuf]) -> Result<Wor
             match workload.arrived_at_s.last() {
                 Some(&last_s) if last_s <= MAX_ARRIVAL_S => return Ok(workload),
                 Some(last_s) => faults.add("generate", format!("an arrival at {last_s} s drawn, expected none after {MAX_ARRIVAL_S} s")),
-                None => faults.add("generate", format!("no request drawn under seed {seed}, expected at least one; raise rates or durations")),
+                None => {
+                    faults.add("generate", format!("no request drawn under seed {seed}, expected at least one; raise rates or durations"))
+                }
             }
         }
         WorkloadSpec { trace: Some(trace), .. } => return trace::read(trace, base_dirs).map(|(workload, _)| workload),

@@ -44,7 +44,11 @@ pub fn events(detail: &Detail) -> Vec<String> {
             write!(text, " {name}={:016x}", value.to_bits()).unwrap();
             text
         });
-        found.push((tune.time_s, 6, format!("decision {:+} with {} replicas, {up} to come, {down} to go{evidence}", tune.decision, tune.num_replicas)));
+        found.push((
+            tune.time_s,
+            6,
+            format!("decision {:+} with {} replicas, {up} to come, {down} to go{evidence}", tune.decision, tune.num_replicas),
+        ));
     }
     // Stable: events of one kind at one time stay in the order in which they were recorded.
     found.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));

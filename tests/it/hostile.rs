@@ -63,7 +63,17 @@ fn profiles() -> Vec<Vec<u8>> {
     let mut seeds = files_in("src/hardware/tables", &["csv"]);
     // A few lines of each are as good as all.
     seeds.iter_mut().for_each(|seed| *seed = seed.split_inclusive(|&byte| byte == b'\n').take(6).collect::<Vec<_>>().concat());
-    let ops = ["attn_pre_proj", "attn_post_proj", "mlp_up_proj", "mlp_down_proj", "mlp_act", "input_layernorm", "post_attention_layernorm", "attn_rope", "add"];
+    let ops = [
+        "attn_pre_proj",
+        "attn_post_proj",
+        "mlp_up_proj",
+        "mlp_down_proj",
+        "mlp_act",
+        "input_layernorm",
+        "post_attention_layernorm",
+        "attn_rope",
+        "add",
+    ];
     let header: String = ops.iter().map(|op| format!("time_stats.{op}.median,")).collect();
     let row = |tokens: u32| format!("{}64,8,8192,28672,True,{tokens},4\n", "0.5,".repeat(9));
     let columns = "n_head,n_kv_head,n_embd,n_expanded_embd,use_gated_mlp,num_tokens,num_tensor_parallel_workers";

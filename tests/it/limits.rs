@@ -41,7 +41,12 @@ fn marks_and_line_ends_do_not_matter() {
         output.stdout
     };
     let expected = plan(&text);
-    for quirk in [format!("\u{feff}{text}"), text.replace('\n', "\r\n"), format!("{text}\n\n"), format!("\u{feff}{}\r\n", text.replace('\n', "\r\n"))] {
+    for quirk in [
+        format!("\u{feff}{text}"),
+        text.replace('\n', "\r\n"),
+        format!("{text}\n\n"),
+        format!("\u{feff}{}\r\n", text.replace('\n', "\r\n")),
+    ] {
         assert_eq!(plan(&quirk), expected);
     }
 }
@@ -58,7 +63,12 @@ fn absurd_numbers_are_refused_with_what_is_expected() {
     assert!(said.contains("cluster.max_replicas: 4000000000 found, expected at most 100000"), "{said}");
     let said = cluster(json!({"replica_scheduler": {"vllm": {"block_size_tokens": 4_000_000_000u32}}}));
     assert!(said.contains("block_size_tokens: 4000000000 found, expected at most 65536"), "{said}");
-    for (setting, value) in [("tune_interval_s", json!(0)), ("tune_interval_s", json!(-1)), ("scale_up_delay_s", json!(-0.5)), ("node_price_usd_per_hour", json!(-8))] {
+    for (setting, value) in [
+        ("tune_interval_s", json!(0)),
+        ("tune_interval_s", json!(-1)),
+        ("scale_up_delay_s", json!(-0.5)),
+        ("node_price_usd_per_hour", json!(-8)),
+    ] {
         let said = cluster(json!({setting: value}));
         assert!(said.contains(&format!("cluster.{setting}: {value} found, expected a finite number ")), "{said}");
     }
@@ -104,7 +114,10 @@ fn arrivals_end_with_the_clocks_precision() {
     let output = scalefront(dir.path(), &["sweep", "x.json", "--dry-run"]);
     assert_eq!(output.status.code(), Some(2));
     let said = stderr(&output);
-    assert!(said.contains("t.csv: an arrival at 1000000000000000000 s found (after `time_scale`), expected none after 1000000000 s"), "{said}");
+    assert!(
+        said.contains("t.csv: an arrival at 1000000000000000000 s found (after `time_scale`), expected none after 1000000000 s"),
+        "{said}"
+    );
 }
 
 /// A table for a batch of more tokens than anyone has would have been filled up to it.
@@ -113,7 +126,8 @@ fn tables_have_an_end() {
     let mut grid = small_grid();
     grid["cluster"] = json!({"execution_time": {"table": {"dir": "."}}});
     let dir = directory_with(&grid.to_string());
-    let ops = "num_tokens,attn_pre_proj,attn_post_proj,mlp_up_proj,mlp_down_proj,mlp_act,input_layernorm,post_attention_layernorm,attn_rope,add";
+    let ops =
+        "num_tokens,attn_pre_proj,attn_post_proj,mlp_up_proj,mlp_down_proj,mlp_act,input_layernorm,post_attention_layernorm,attn_rope,add";
     fs::write(dir.path().join("ops_tp4.csv"), format!("{ops}\n1,1,1,1,1,1,1,1,1,1\n1e18,1,1,1,1,1,1,1,1,1\n")).unwrap();
     fs::write(dir.path().join("all_reduce_tp4.csv"), "num_tokens,all_reduce\n1,0.1\n").unwrap();
     let output = scalefront(dir.path(), &["sweep", "x.json", "--dry-run"]);

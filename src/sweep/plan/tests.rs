@@ -45,7 +45,9 @@ fn a_trace_runs_once_whatever_the_seeds() {
     let plan = plan_in(text, dir.path()).unwrap();
     assert_eq!((plan.planned(), plan.unique().len(), plan.same_under_every_seed, plan.duplicates()), (6, 2, 4, 0));
     assert!(plan.unique().iter().all(|&index| plan.cell(index).seed == 7));
-    assert!(plan.describe(plan.estimate(1, 0.05)).to_string().contains("  4 left out because their workload is the same under every seed\n"));
+    assert!(
+        plan.describe(plan.estimate(1, 0.05)).to_string().contains("  4 left out because their workload is the same under every seed\n")
+    );
 }
 
 #[test]
@@ -114,6 +116,7 @@ fn equal_cells_are_found_as_by_comparing_all() {
     let expected: Vec<u64> = (0..plan.planned()).filter(|&index| seen.insert(plan.id(&plan.cell(index)))).collect();
     assert_eq!(plan.unique(), expected);
     assert!(expected.len() > 20 && plan.duplicates() > 0);
+    assert!(expected.iter().enumerate().all(|(place, &index)| plan.run_id(place) == plan.id(&plan.cell(index))));
 }
 
 /// Tables may change under the same name: then these are other runs.

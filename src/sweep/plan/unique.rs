@@ -56,7 +56,8 @@ impl<'a> Sections<'a> {
         let plan = self.plan;
         let at: Coordinates = plan.grid.coordinates(index);
         let inputs = &plan.inputs;
-        let workload_part = self.workloads[at.workload].get(at.workload_combination, || workload(plan, at.workload, at.workload_combination));
+        let workload_part =
+            self.workloads[at.workload].get(at.workload_combination, || workload(plan, at.workload, at.workload_combination));
         let autoscaler_part =
             self.autoscalers[at.autoscaler].get(at.autoscaler_combination, || autoscaler(plan, at.autoscaler, at.autoscaler_combination));
         let parts = IdParts {
@@ -101,12 +102,13 @@ impl Plan {
             same_under_every_seed += others.iter().filter(|&&index| self.is_seed_idle(&sections, index.into())).count() as u64;
         }
         unique.sort_unstable();
+        let ids: Vec<u64> = unique.iter().map(|&index| ids[index as usize]).collect();
         let mut hasher = blake3::Hasher::new();
-        unique.iter().for_each(|&index| {
-            hasher.update(&ids[index as usize].to_be_bytes());
+        ids.iter().for_each(|id| {
+            hasher.update(&id.to_be_bytes());
         });
         self.runs_hash = hasher.finalize().to_hex().to_string();
-        self.unique = unique;
+        (self.unique, self.ids) = (unique, ids);
         self.same_under_every_seed = same_under_every_seed;
     }
 
