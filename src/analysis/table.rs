@@ -8,10 +8,11 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
 use polars::prelude::{
-    BooleanChunked, Column as PolarsColumn, DataFrame, DataType, Float64Chunked, IdxCa, Int64Chunked, ParquetCompression, ParquetReader,
-    ParquetWriter, SerReader, StringChunked,
+    BooleanChunked, Column as PolarsColumn, DataFrame, DataType, Float64Chunked, IdxCa, Int64Chunked, ParquetCompression, ParquetWriter,
+    StringChunked,
 };
 
+use crate::sweep::parquet;
 use crate::sweep::store::write_atomically;
 
 /// Rows of a Parquet row group: few enough to hold them in memory as they come, enough to compress.
@@ -118,22 +119,13 @@ fn parquet_writer<W: Write>(out: W) -> ParquetWriter<W> {
     ParquetWriter::new(out).with_compression(ParquetCompression::Zstd(None)).with_row_group_size(Some(ROWS_PER_GROUP))
 }
 
-/// A Parquet file. A broken one is an error, whatever is wrong with it.
 pub(super) fn read_parquet(path: &Path) -> Result<DataFrame> {
-    let file = std::fs::File::open(path)?;
-    let mut frame = ParquetReader::new(file).finish()?;
-    frame.rechunk_mut();
-    Ok(frame)
+    parquet::read(path, |_| None)
 }
 
 /// The columns called `names` of a Parquet file; all there are if one is missing, so that whoever misses it can say what there is.
 pub(super) fn read_parquet_columns(path: &Path, names: &[&str]) -> Result<DataFrame> {
-    let mut reader = ParquetReader::new(std::fs::File::open(path)?);
-    let schema = reader.schema()?;
-    let all_there = names.iter().all(|name| schema.contains(name));
-    let mut frame = reader.with_columns(all_there.then(|| names.iter().map(|name| name.to_string()).collect())).finish()?;
-    frame.rechunk_mut();
-    Ok(frame)
+    parquet::read(path, |has| names.iter().all(|name| has(name)).then(|| names.iter().map(|name| name.to_string()).collect()))
 }
 
 /// Stores a table as CSV; see [`write_table`] for the format.

@@ -3,16 +3,14 @@
 //! Rows come in the order of the cells, whatever thread ran them when. A run that fails or panics is a row that says so; the others
 //! go on.
 
-use std::any::Any;
-use std::cell::RefCell;
-use std::panic::{self, AssertUnwindSafe};
-use std::sync::{Mutex, Once, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 
 use super::cell::Cell;
 use super::journal::Journal;
+use super::panics::caught;
 use super::plan::{Plan, SharedInputs};
 use super::row::{IDENTITY_COLUMNS, RunRow, Scalar};
 use crate::simulation::{
@@ -228,39 +226,6 @@ fn scalar(value: MetricValue) -> Scalar {
         MetricValue::Number(number) => Scalar::Float(number),
         MetricValue::Absent => Scalar::Null,
     }
-}
-
-thread_local! {
-    /// `Some` while this thread runs a cell: where a panic was, once there is one.
-    static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
-}
-
-/// Runs `work`; a panic is returned as text, with its place, and printed nowhere.
-fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let previous = panic::take_hook();
-        panic::set_hook(Box::new(move |info| {
-            let is_run = PANIC.with_borrow_mut(|place| {
-                let is_run = place.is_some();
-                if let (Some(place), Some(location)) = (place, info.location()) {
-                    *place = format!(" at {location}");
-                }
-                is_run
-            });
-            if !is_run {
-                previous(info);
-            }
-        }));
-    });
-    PANIC.set(Some(String::new()));
-    let result = panic::catch_unwind(AssertUnwindSafe(work));
-    let place = PANIC.take().unwrap_or_default();
-    result.map_err(|payload| format!("{}{place}", message(&*payload)))
-}
-
-fn message(payload: &(dyn Any + Send)) -> &str {
-    payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic without a message")
 }
 
 #[cfg(test)]
