@@ -16,7 +16,7 @@ use crate::rows::{Quiet, plan};
 mod entries;
 
 /// Inputs of a target where nothing else is said.
-const INPUTS: u64 = 2000;
+const INPUTS: u64 = 5000;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
