@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Does the suite notice? Applies each fault of list.tsv by itself to a copy of the repository and runs the tests, which have to fail.
+"""Does the suite notice? Puts the faults of list.tsv into a copy of the repository, each behind a switch, and runs the core's tests once for
+each fault, with it alone switched on: they have to fail.
 
     tests/mutants/run.py [NAME...]
 
-Faults outside src/analysis are put before the core's tests alone (no tables, which build slowly); those within before all unit tests of
-the library. Prints a line for each: killed, and by which tests first; SURVIVED; or, if it does not even compile, broken. Exit code 1
-unless all are killed. Takes a minute or two a fault; what CARGO_TARGET_DIR holds is used again.
+Prints a line for each fault: killed, and by which tests, or SURVIVED. Exit code 1 unless all are killed, and 2 if the suite fails without
+any. Builds once, then takes as long as the suite for each fault. Data beside the repository is not looked at.
 """
 
 import os, re, shutil, subprocess, sys, tempfile
@@ -13,50 +13,69 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 FAULTS = [line.split("\t") for line in (ROOT / "tests/mutants/list.tsv").read_text().splitlines() if line and not line.startswith("#")]
+SWITCH = """
+/// Which fault is switched on.
+pub mod mutants {
+    pub fn on(name: &str) -> bool {
+        static NAME: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+        NAME.get_or_init(|| std::env::var("MUTANT").unwrap_or_default()) == name
+    }
+}
+// The front's mathematics need no tables: with this their tests are part of the core's.
+#[cfg(not(feature = "report"))]
+#[path = "analysis/front.rs"]
+pub mod front;
+"""
+COMMANDS = [["cargo", "test", "--no-default-features", "--quiet", *part] for part in (["--lib"], ["--test", "it"])]
 
 
-def tests(file):
-    """The commands that have to fail, one of them at least: the quick ones first."""
-    if file.startswith("src/analysis"):
-        return [["cargo", "test", "--release", "--quiet", "--lib"]]
-    core = ["cargo", "test", "--no-default-features", "--quiet"]
-    return [[*core, "--lib"], [*core, "--test", "it"]]
+def switched(name, text, where, after, file):
+    before, target, behind = where.replace("\\n", "\n").split("¦")
+    whole = before + target + behind
+    assert text.count(whole) == 1, f"{name}: stands {text.count(whole)} times in {file}, expected once: {whole}"
+    condition = f'if crate::mutants::on("{name}")'
+    if not target:
+        new = f"{condition} {{ {after} }}\n"
+    elif target.endswith(";"):
+        new = f"{condition} {{ {after} }} else {{ {target} }}"
+    else:
+        new = f"({condition} {{ {after} }} else {{ {target} }})"
+    return text.replace(whole, before + new + behind)
+
+
+def suite(copy, name):
+    """The tests that fail, or None if none does."""
+    environment = {**os.environ, "MUTANT": name, "SCALEFRONT_SHARED": "/nowhere"}
+    for command in COMMANDS:
+        run = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)
+        if run.returncode != 0:
+            if "could not compile" in run.stderr:
+                sys.exit(run.stderr)
+            return sorted(set(re.findall(r"^    ([a-z_0-9:]+)$", run.stdout, re.M))) or ["a crash"]
+    return None
 
 
 def main():
-    wanted = sys.argv[1:]
     copy = Path(os.environ.get("MUTANTS_DIR") or tempfile.mkdtemp(prefix="mutants-"))
-    for name in ["Cargo.toml", "Cargo.lock", "rust-toolchain.toml", "README.md"]:
-        if (ROOT / name).exists():
-            shutil.copy2(ROOT / name, copy / name)
-    for name in ["src", "tests", "benches", "sweeps", "traces", "docs", "fuzz", "deploy", ".cargo"]:
-        if (ROOT / name).exists():
-            shutil.copytree(ROOT / name, copy / name, dirs_exist_ok=True)
-    alive = 0
-    for name, what, file, before, after in FAULTS:
-        if wanted and name not in wanted:
+    shutil.copytree(ROOT, copy, dirs_exist_ok=True, ignore=shutil.ignore_patterns("target", ".git", "results", "corpus", "artifacts"))
+    for name, _, file, where, after in FAULTS:
+        (copy / file).write_text(switched(name, (copy / file).read_text(), where, after, file))
+    lib = copy / "src/lib.rs"
+    # What the compiler and the house say of such code does not matter here.
+    lib.write_text(lib.read_text().replace("#![forbid(unsafe_code)]", "#![forbid(unsafe_code)]\n#![allow(warnings)]") + SWITCH)
+    (copy / "tests/it/tidy.rs").write_text("")
+    if failed := suite(copy, ""):
+        print(f"without any fault: {', '.join(failed)}")
+        sys.exit(2)
+    survived = 0
+    for name, what, *_ in FAULTS:
+        if sys.argv[1:] and name not in sys.argv[1:]:
             continue
-        path = copy / file
-        text = (ROOT / file).read_text()
-        before, after = before.replace("\\n", "\n"), after.replace("\\n", "\n")
-        assert text.count(before) == 1, f"{name}: its text stands {text.count(before)} times in {file}, expected once"
-        path.write_text(text.replace(before, after))
-        for command in tests(file):
-            run = subprocess.run(command, cwd=copy, capture_output=True, text=True)
-            if run.returncode != 0:
-                break
-        # A new time, so that cargo sees the change back.
-        path.write_text(text)
-        failed = sorted(set(re.findall(r"^    ([a-z_0-9:]+)$", run.stdout, re.M)))
-        if "could not compile" in run.stderr:
-            verdict, alive = "broken: " + run.stderr.strip().splitlines()[0], alive + 1
-        elif run.returncode == 0:
-            verdict, alive = "SURVIVED", alive + 1
-        else:
-            more = f" and {len(failed) - 3} more" if len(failed) > 3 else ""
-            verdict = f"killed by {', '.join(failed[:3]) or 'a crash'}{more}"
-        print(f"{name}\t{what}\t{verdict}", flush=True)
-    sys.exit(1 if alive else 0)
+        failed = suite(copy, name)
+        survived += failed is None
+        more = f" and {len(failed) - 3} more" if failed and len(failed) > 3 else ""
+        print(f"{name}\t{what}\t{'SURVIVED' if failed is None else 'killed by ' + ', '.join(failed[:3]) + more}", flush=True)
+    sys.exit(1 if survived else 0)
 
 
 main()
