@@ -17,6 +17,7 @@ use crate::simulation::{
     Detail, Limits, MOST_EVENTS, MetricValue, Parts, RunInputs, RunMetrics, SimulationError, Workspace, simulate, simulate_in_detail,
     simulate_parts_in_detail,
 };
+use crate::workload::MOST_KEPT;
 
 /// Watches runs from any thread, and may call them off.
 pub trait Progress: Sync {
@@ -74,14 +75,25 @@ pub fn run_cell(cell: &Cell, inputs: &SharedInputs, workspace: &mut Workspace) -
 /// The same, with a record of everything that happened.
 pub fn run_cell_in_detail(cell: &Cell, inputs: &SharedInputs, workspace: &mut Workspace) -> Result<(RunMetrics, Detail), String> {
     let inputs = run_inputs(cell, inputs)?;
+    check_recordable(&inputs)?;
     simulate_in_detail(&inputs, workspace).map_err(|error| error.to_string())
 }
 
 /// The same, as far as requests and replicas go: many like decode batches are taken in one step.
 pub fn run_cell_for_curves(cell: &Cell, inputs: &SharedInputs, workspace: &mut Workspace) -> Result<Detail, String> {
     let inputs = run_inputs(cell, inputs)?;
+    check_recordable(&inputs)?;
     let recorded = simulate_parts_in_detail(&inputs, Parts::of(&inputs), workspace);
     recorded.map(|(_, detail)| detail).map_err(|error| error.to_string())
+}
+
+/// Whether a record of everything that happens has room in memory.
+fn check_recordable(inputs: &RunInputs) -> Result<(), String> {
+    if inputs.workload.streamed.is_none() {
+        return Ok(());
+    }
+    let requests = inputs.workload.num_requests();
+    Err(format!("{requests} requests are too many to record one by one, expected at most {MOST_KEPT}; shorten the workload"))
 }
 
 fn run_inputs<'a>(cell: &'a Cell, inputs: &'a SharedInputs) -> Result<RunInputs<'a>, String> {

@@ -39,6 +39,7 @@ pub mod lengths;
 mod prefix;
 pub mod servegen;
 pub mod source;
+mod stream;
 pub mod trace;
 
 use std::path::PathBuf;
@@ -49,6 +50,7 @@ use serde::{Deserialize, Serialize};
 pub use self::error::WorkloadError;
 pub use self::generate::GenerateSpec;
 pub use self::prefix::PrefixBlocks;
+pub use self::stream::{MOST_KEPT, RequestStream, Streamed, Totals};
 pub use self::trace::{TraceNotes, TraceSpec};
 use crate::settings::Faults;
 
@@ -58,7 +60,7 @@ pub const MAX_TOKENS: u32 = 1_000_000_000;
 /// The latest arrival, some thirty years from the start: there a clock of 64-bit floats still tells 0.1 us apart.
 pub const MAX_ARRIVAL_S: f64 = 1e9;
 
-/// The most requests of a workload: 3.2 GB of columns.
+/// The most requests of a workload; 3.2 GB of columns, where they have to be kept.
 pub const MAX_REQUESTS: usize = 200_000_000;
 
 /// One entry of a grid's `workloads`: a name, and either `generate` or `trace`.
@@ -102,9 +104,12 @@ pub fn load(spec: &WorkloadSpec, seed: u64, base_dirs: &[PathBuf]) -> Result<Wor
     match spec {
         _ if !faults.found.is_empty() => {}
         WorkloadSpec { generate: Some(generate), .. } => {
-            let workload = generate::generate(generate, seed, base_dirs)?;
-            match workload.arrived_at_s.last() {
-                Some(&last_s) if last_s <= MAX_ARRIVAL_S => return Ok(workload),
+            let workload = match Streamed::if_large(generate, seed) {
+                Some(streamed) => streamed,
+                None => generate::generate(generate, seed, base_dirs)?,
+            };
+            match (!workload.is_empty()).then(|| workload.totals().last_arrival_s) {
+                Some(last_s) if last_s <= MAX_ARRIVAL_S => return Ok(workload),
                 Some(last_s) => faults.add("generate", format!("an arrival at {last_s} s drawn, expected none after {MAX_ARRIVAL_S} s")),
                 None => {
                     faults.add("generate", format!("no request drawn under seed {seed}, expected at least one; raise rates or durations"))
@@ -142,11 +147,31 @@ pub struct Workload {
     pub decode_tokens: Vec<u32>,
     /// Which prompts begin alike, where that is known.
     pub prefix: Option<PrefixBlocks>,
+    /// Set where the columns are only the beginning of what is generated.
+    pub streamed: Option<Streamed>,
 }
 
 impl Workload {
+    /// Requests kept in the columns.
     pub fn len(&self) -> usize {
         self.arrived_at_s.len()
+    }
+
+    /// Requests in all, those included that are not kept.
+    pub fn num_requests(&self) -> u64 {
+        self.streamed.as_ref().map_or(self.len() as u64, |streamed| streamed.totals.requests)
+    }
+
+    /// What all requests add up to.
+    pub fn totals(&self) -> Totals {
+        self.streamed.as_ref().map_or_else(
+            || {
+                let mut totals = Totals::default();
+                totals.add(self);
+                totals
+            },
+            |streamed| streamed.totals,
+        )
     }
 
     pub fn is_empty(&self) -> bool {
@@ -197,6 +222,9 @@ impl Workload {
         }
         if let Some(prefix) = &self.prefix {
             prefix.hash(&mut hasher);
+        }
+        if let Some(Streamed { generate, seed, totals }) = &self.streamed {
+            hasher.update(&serde_json::to_vec(&(generate, seed, totals.requests)).expect("settings are plain data"));
         }
         hasher.finalize().to_hex().to_string()
     }

