@@ -207,12 +207,12 @@ fn runs_that_would_never_end_fail_with_their_reason() {
 fn runs_that_keep_too_much_fail_with_their_reason() {
     let dir = directory_with(&small_grid().to_string());
     let mut arguments = AS_SHARD.to_vec();
-    arguments.extend(["out", "--cell-memory", "20K"]);
+    arguments.extend(["out", "--cell-memory", "8K"]);
     let output = scalefront(dir.path(), &arguments);
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
     let errors = errors(&dir.path().join("out"));
     assert_eq!(errors.len(), 8);
-    assert!(errors[0].starts_with("kept ") && errors[0].contains("more than the 20480 allowed"), "{errors:?}");
+    assert!(errors[0].starts_with("kept ") && errors[0].contains("more than the 8192 allowed"), "{errors:?}");
     for wrong in ["0", "-1", "much", "1T", "99999999999G"] {
         let refused = scalefront(dir.path(), &["sweep", "x.json", &format!("--cell-memory={wrong}")]);
         assert_eq!(refused.status.code(), Some(2));
