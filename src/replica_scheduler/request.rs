@@ -149,6 +149,11 @@ impl Requests {
         self.free.clear();
     }
 
+    /// Memory of all requests there have been at once.
+    pub fn bytes(&self) -> usize {
+        size_of_val(&self.live[..])
+    }
+
     /// Requests now in flight.
     pub fn len(&self) -> usize {
         self.live.len() - self.free.len()

@@ -8,10 +8,11 @@ use polars::prelude::DataFrame;
 use super::names::{counted, label_within, short_setting, significant};
 use crate::analysis::effects::{Effect, effects};
 use crate::analysis::quality::ValueContribution;
+use crate::analysis::read_runs;
 use crate::analysis::scores::{Analysis, Front, Highlights, Score, analyse};
 use crate::analysis::series::{Points, SeriesTable, read_series};
 use crate::analysis::statistics::Estimate;
-use crate::analysis::table::{Cells, read_runs};
+use crate::analysis::table::Cells;
 use crate::sweep::manifest::Manifest;
 
 pub struct Study {

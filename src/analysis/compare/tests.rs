@@ -37,6 +37,7 @@ fn sweep(label: &str, samples: &[Sample]) -> Sweep {
         results_version: 1,
         command: String::new(),
         grid: json!({}),
+        runs_hash: String::new(),
         objectives: Objectives { reference: Some(Reference { latency: 1.0, cost: 100.0 }), ..Objectives::default() },
         axes: Vec::new(),
         workloads: (1..4).map(workload).collect(),
