@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
+use scalefront::oracle::OracleSettings;
 use scalefront::simulation::MOST_EVENTS;
 use scalefront::sweep::grid::Grid;
 use scalefront::sweep::journal::{self, Header, Journal, Recorded};
@@ -49,6 +50,10 @@ pub struct Args {
     /// Fail a run whose requests, tokens, KV blocks, time or money do not add up at its end
     #[arg(long, value_name = "BOOL", default_value_t = true, default_missing_value = "true", num_args = 0..=1, action = clap::ArgAction::Set)]
     check: bool,
+
+    /// Then search the best that perfect foresight could do, with N simulations for each workload, seed and cluster; see `oracle`
+    #[arg(long, value_name = "N", conflicts_with = "shard")]
+    oracle: Option<u32>,
 
     /// Figures for print, or with larger type and thicker lines
     #[arg(long, value_enum, default_value_t = Style::Paper)]
@@ -120,7 +125,8 @@ impl Args {
             }
             return finish::exit(&plan, &mut recorded);
         }
-        pool.install(|| finish::finish(&plan, &mut recorded, &dir, &self.common, self.style, started))
+        let oracle = self.oracle.map(|budget| OracleSettings { budget, ..OracleSettings::default() });
+        pool.install(|| finish::finish(&plan, &mut recorded, &dir, &self.common, oracle.as_ref(), self.style, started))
     }
 
     fn shard(&self) -> Result<Option<Shard>> {

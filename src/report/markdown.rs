@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::names::{counted, grouped, label, markdown as escape, quantity, significant};
 use super::plots::Plots;
 use super::study::Study;
-use super::terminal::plus_minus;
+use super::terminal::{edge_note, plus_minus, regret};
 
 /// Effects listed per workload.
 const MAX_EFFECTS: usize = 6;
@@ -81,11 +81,18 @@ fn write_scores(study: &Study, workload: usize, out: &mut String) -> std::fmt::R
         )?,
         None => writeln!(out, "No hypervolume: no run succeeded with a positive latency and cost.\n")?,
     }
-    writeln!(out, "| family | hv_exact | hv_lab | front points | runs | failed |\n|---|---|---|---|---|---|")?;
+    let edge = analysis.edge_quality(workload);
+    let (head, rule) = if edge.is_some() { (" of the edge | extra cost |", "---|---|") } else { ("", "") };
+    writeln!(out, "| family | hv_exact | hv_lab |{head} front points | runs | failed |\n|---|---|---|{rule}---|---|---|")?;
     for score in analysis.scores_of(workload) {
         let family = escape(analysis.label(score.family));
         let (exact, lab) = (plus_minus(score.hv_exact), plus_minus(score.hv_lab));
-        writeln!(out, "| {family} | {exact} | {lab} | {} | {} | {} |", score.front_points, score.runs, score.failed)?;
+        let [share, extra] = regret(study, score);
+        let regret = if edge.is_some() { format!(" {share} | {extra} |") } else { String::new() };
+        writeln!(out, "| {family} | {exact} | {lab} |{regret} {} | {} | {} |", score.front_points, score.runs, score.failed)?;
+    }
+    if let Some(note) = edge_note(study, workload) {
+        writeln!(out, "\n{note}")?;
     }
     writeln!(out)
 }

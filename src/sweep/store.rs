@@ -171,6 +171,7 @@ mod tests {
             scalefront_version: "0".into(),
             results_version: RESULTS_VERSION,
             command: String::new(),
+            grid_file: String::new(),
             grid,
             objectives: Objectives::default(),
             axes: Vec::new(),

@@ -9,6 +9,7 @@ mod determinism;
 mod docs;
 mod golden;
 mod hardware;
+mod oracle;
 mod policies;
 mod properties;
 mod queueing;

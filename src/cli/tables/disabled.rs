@@ -24,6 +24,10 @@ pub fn store_runs(_dir: &Path, _rows: &[RunRow], _series: &[RunSeries]) -> Resul
     check_available()
 }
 
+pub fn store_oracle(_dir: &Path, _rows: &[RunRow]) -> Result<()> {
+    check_available()
+}
+
 pub fn store_detail(_dir: &Path, _detail: &Detail, _format: Format) -> Result<()> {
     check_available()
 }

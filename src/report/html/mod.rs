@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::names::{counted, grouped, label, quantity, short_setting, significant};
 use super::palette::look;
 use super::study::Study;
-use super::terminal::plus_minus;
+use super::terminal::{edge_note, plus_minus, regret};
 use crate::analysis::effects::Strength;
 
 const TEMPLATE: &str = include_str!("../assets/report.html");
@@ -111,13 +111,13 @@ fn scores(study: &Study) -> Vec<Value> {
             "family": study.analysis.label(score.family), "colour": look.hex(), "marker": look.marker_name,
             "hv_exact": plus_minus(score.hv_exact), "hv_lab": plus_minus(score.hv_lab), "agree": score.agree,
             "bar_percent": score.hv_exact.map_or(0.0, |hv| (hv.mean / highest(score.workload).max(f64::MIN_POSITIVE) * 1000.0).round() / 10.0),
-            "points": score.front_points, "runs": score.runs, "failed": score.failed, "best": best,
+            "share": regret(study, score)[0], "extra_cost": regret(study, score)[1], "points": score.front_points, "runs": score.runs, "failed": score.failed, "best": best,
         })
     };
     let workload = |(number, workload): (usize, &crate::analysis::scores::Workload)| {
         let reference = workload.reference.map(|r| format!("{}, {}", quantity(r.cost, cost), quantity(r.latency, latency)));
         let families = study.analysis.scores_of(number).map(row).collect::<Vec<_>>();
-        json!({ "name": workload.name, "reference": reference, "families": families })
+        json!({ "name": workload.name, "reference": reference, "families": families, "edge": edge_note(study, number) })
     };
     study.analysis.workloads.iter().enumerate().map(workload).collect()
 }
