@@ -3,7 +3,7 @@
 mod least_kv;
 mod least_outstanding;
 mod least_tokens;
-mod min_tree;
+mod least_loaded;
 mod power_of_two;
 mod random;
 mod round_robin;
