@@ -18,6 +18,8 @@ pub struct ReportSummary {
     pub directory: PathBuf,
     pub runs: usize,
     pub failed: usize,
+    /// How long the runs took, on how many threads.
+    pub time: String,
     /// By workload, best family first.
     pub families: Vec<FamilySummary>,
     pub reference_given: bool,
@@ -55,6 +57,7 @@ pub fn summary(study: &Study, directory: &Path) -> ReportSummary {
         directory: directory.to_owned(),
         runs: study.analysis.runs.len(),
         failed: study.analysis.runs.iter().filter(|run| !run.ok).count(),
+        time: study.time(),
         families: families.collect(),
         reference_given: study.analysis.reference_given,
         edges: (0..study.analysis.workloads.len()).filter_map(|workload| edge_note(study, workload)).collect(),
@@ -102,7 +105,7 @@ pub fn aligned<const N: usize>(table: &[[String; N]]) -> String {
 
 impl fmt::Display for ReportSummary {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        writeln!(f, "{}: {}, {} failed", self.name, counted(self.runs, "run"), self.failed)?;
+        writeln!(f, "{}: {}, {} failed, {}", self.name, counted(self.runs, "run"), self.failed, self.time)?;
         let regret = if self.edges.is_empty() { ["", ""] } else { ["of the edge", "extra cost"] };
         let head = ["workload", "family", "hypervolume", regret[0], regret[1], "best compromise", "", "settings", "failed"];
         let mut table = vec![head.map(str::to_owned)];
