@@ -67,6 +67,7 @@ impl Args {
         let common = CommonArgs { out: None, threads: self.threads, quiet: self.quiet, seed_offset: 0 };
         let pool = common.pool()?;
         let plan = pool.install(|| -> Result<Plan> { Ok(Plan::new(Grid::stored(&manifest.grid_file, &manifest.grid)?)?) })?;
+        oracle::check(&plan)?;
         catch_interrupts()?;
         let dir = ResultsDir::open(&self.dir, &plan.grid.as_given)?;
         ensure!(

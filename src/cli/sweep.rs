@@ -8,6 +8,7 @@ use scalefront::oracle::OracleSettings;
 use scalefront::simulation::MOST_EVENTS;
 use scalefront::sweep::grid::Grid;
 use scalefront::sweep::journal::{self, Header, Journal, Recorded};
+use scalefront::sweep::oracle;
 use scalefront::sweep::plan::Plan;
 use scalefront::sweep::run::{self, CellLimits, Stop};
 use scalefront::sweep::shard::Shard;
@@ -90,6 +91,9 @@ impl Args {
         if shard.is_none() {
             // Before hours of running, not after.
             tables::check_available()?;
+            if self.oracle.is_some() {
+                oracle::check(&plan)?;
+            }
             if self.resume && !journal::is_in(dir.path()) && dir.holds_finished(&plan) {
                 return finish::report_again(&dir, &self.common, self.style);
             }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use anyhow::{Result, bail};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -12,12 +13,13 @@ use serde_json::json;
 use super::cell::Cell;
 use super::manifest::{Manifest, WorkloadSummary};
 use super::objectives::Objectives;
-use super::plan::Plan;
+use super::plan::{LoadedWorkload, Plan};
 use super::row::{RunRow, Scalar};
 use super::run::{Interrupted, Progress, Workspaces, run_inputs, scalar};
 use crate::RESULTS_VERSION;
 use crate::oracle::{self, FluidBound, Objective, OracleSettings, ReplicaSchedule};
 use crate::simulation::{Limits, MetricValue, Parts, RunInputs, RunMetrics, SimulationError, Workspace, simulate_parts_in_detail};
+use crate::workload::MOST_KEPT;
 
 /// The table of points.
 pub const TABLE: &str = "oracle.parquet";
@@ -84,6 +86,18 @@ fn groups(plan: &Plan) -> Vec<Group> {
         }
     }
     groups
+}
+
+/// Errors: a workload is too large to be held, and so to be run thousands of times.
+pub fn check(plan: &Plan) -> Result<()> {
+    match plan.inputs.workloads.iter().find(|workload| workload.content.streamed.is_some()) {
+        None => Ok(()),
+        Some(LoadedWorkload { summary: WorkloadSummary { name, requests, .. }, .. }) => {
+            bail!(
+                "workload `{name}`: {requests} requests are too many to search an edge for, expected at most {MOST_KEPT}; shorten the workload"
+            )
+        }
+    }
 }
 
 /// Simulations that a search for all groups takes.
