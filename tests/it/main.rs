@@ -19,6 +19,7 @@ mod golden;
 mod hardware;
 mod hostile;
 mod limits;
+mod oracle;
 mod policies;
 mod properties;
 mod queueing;

@@ -29,6 +29,10 @@ pub fn store_curves(_dir: &Path, _series: &[RunSeries]) -> Result<()> {
     check_available()
 }
 
+pub fn store_oracle(_dir: &Path, _rows: &[RunRow]) -> Result<()> {
+    check_available()
+}
+
 pub fn store_detail(_dir: &Path, _detail: &Detail, _format: Format) -> Result<()> {
     check_available()
 }

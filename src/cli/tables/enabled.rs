@@ -38,6 +38,11 @@ pub fn store_curves(dir: &Path, series: &[RunSeries]) -> Result<()> {
     analysis::write_series(series, &dir.join("series.parquet"))
 }
 
+/// Stores `oracle.parquet` and, without the schedules, `oracle.csv`.
+pub fn store_oracle(dir: &Path, rows: &[RunRow]) -> Result<()> {
+    analysis::regret::write_oracle(rows, dir)
+}
+
 /// Stores `requests`, `batches` and `replicas` of one run.
 pub fn store_detail(dir: &Path, detail: &Detail, format: Format) -> Result<()> {
     let format = TableFormat::from(format);
