@@ -50,17 +50,39 @@ pub const MODELS: &[Model] = &[
     with_qk_norm(dense("Qwen/Qwen3-14B", [40, 5120, 40, 8, 17408, 151_936])),
     with_qk_norm(dense("Qwen/Qwen3-32B", [64, 5120, 64, 8, 25600, 151_936])),
     dense("mistralai/Mistral-Nemo-Base-2407", [40, 5120, 32, 8, 14336, 131_072]),
+    dense("01-ai/Yi-34B", [60, 7168, 56, 8, 20480, 64_000]),
 ];
 
 /// Models of the same shape, and shorter names.
 pub const ALIASES: &[(&str, &str)] = &[
     ("meta-llama/Meta-Llama-3.1-70B", "meta-llama/Meta-Llama-3-70B"),
+    ("meta-llama/Llama-3.1-70B-Instruct", "meta-llama/Meta-Llama-3-70B"),
+    ("meta-llama/Meta-Llama-3-70B-Instruct", "meta-llama/Meta-Llama-3-70B"),
     ("meta-llama/Llama-3.1-70B", "meta-llama/Meta-Llama-3-70B"),
     ("meta-llama/Llama-3.3-70B-Instruct", "meta-llama/Meta-Llama-3-70B"),
     ("meta-llama/Meta-Llama-3.1-8B", "meta-llama/Meta-Llama-3-8B"),
     ("meta-llama/Llama-3.1-8B", "meta-llama/Meta-Llama-3-8B"),
+    ("meta-llama/Llama-3.1-8B-Instruct", "meta-llama/Meta-Llama-3-8B"),
+    ("meta-llama/Meta-Llama-3-8B-Instruct", "meta-llama/Meta-Llama-3-8B"),
     ("meta-llama/Meta-Llama-3.1-405B", "meta-llama/Llama-3.1-405B"),
+    ("meta-llama/Llama-2-7b-chat-hf", "meta-llama/Llama-2-7b-hf"),
+    ("meta-llama/Llama-2-70b-chat-hf", "meta-llama/Llama-2-70b-hf"),
     ("codellama/CodeLlama-34b-hf", "codellama/CodeLlama-34b-Instruct-hf"),
     ("Qwen/Qwen2.5-7B-Instruct", "Qwen/Qwen2.5-7B"),
     ("mistralai/Mistral-Nemo-Instruct-2407", "mistralai/Mistral-Nemo-Base-2407"),
+];
+
+/// Models whose `generation_config.json` asks for top-k or top-p sampling, as an engine does unless a request says otherwise; other names
+/// of one shape may differ in it.
+pub const SAMPLING: &[&str] = &[
+    "meta-llama/Meta-Llama-3-70B",
+    "meta-llama/Meta-Llama-3-8B",
+    "meta-llama/Llama-3.1-405B",
+    "meta-llama/Llama-2-7b-hf",
+    "meta-llama/Llama-2-70b-hf",
+    "Qwen/Qwen-72B",
+    "Qwen/Qwen2.5-7B",
+    "Qwen/Qwen3-8B",
+    "Qwen/Qwen3-14B",
+    "Qwen/Qwen3-32B",
 ];

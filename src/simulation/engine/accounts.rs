@@ -38,12 +38,12 @@ impl Samples {
     }
 
     #[inline]
-    pub fn add(&mut self, request: &Request, completed_at_s: f64) {
+    pub fn add(&mut self, request: &Request, completed_at_s: f64, api_s: f64) {
         let output_tokens = request.output_tokens();
         self.num_decoding += usize::from(output_tokens > 1);
         self.completed.push(Sample {
-            e2e_s: completed_at_s - request.arrived_at_s,
-            ttft_s: request.first_token_at_s - request.arrived_at_s,
+            e2e_s: completed_at_s + api_s - request.arrived_at_s,
+            ttft_s: request.first_token_at_s + api_s - request.arrived_at_s,
             scheduling_delay_s: request.scheduled_at_s - request.arrived_at_s,
             output_tokens,
         });
@@ -65,6 +65,9 @@ pub(super) struct Totals {
     pub batches: u64,
     /// Prompt and output tokens of completed requests.
     pub tokens: u64,
+    /// Their prompts, and how much of them was cached.
+    pub prompt_tokens: u64,
+    pub cached_tokens: u64,
     pub busy_s: f64,
     pub replica_s: f64,
     pub node_s: f64,
@@ -226,6 +229,8 @@ impl Engine<'_> {
             below_demand_s: totals.below_demand_s,
             mean_kv_use: ratio(totals.kv_block_s, totals.replica_s * f64::from(self.kv.total)),
             max_kv_use: ratio(totals.max_kv_used_blocks.into(), self.kv.total.into()),
+            prefix_hit_rate: (self.inputs.cluster.replica_scheduler.caches_prefixes() && self.work.requests.prompts().is_some())
+                .then(|| ratio(totals.cached_tokens as f64, totals.prompt_tokens as f64)),
         })
     }
 }

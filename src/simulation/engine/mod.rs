@@ -22,7 +22,7 @@ use super::{EVENTS_BETWEEN_QUESTIONS, Parts, RunInputs, SimulationError};
 use crate::autoscaler::{Autoscaler, BatchEnd, Completion, FirstToken, Observes};
 use crate::global_scheduler::GlobalScheduler;
 use crate::random;
-use crate::replica_scheduler::{KvBlocks, ReplicaScheduler, Request, Slot};
+use crate::replica_scheduler::{KvBlocks, Prompts, ReplicaScheduler, Request, Slot};
 
 /// Replicas by what they are about to do.
 #[derive(Debug, Default)]
@@ -42,12 +42,15 @@ pub(super) struct Engine<'a> {
     autoscaler: Option<Box<dyn Autoscaler>>,
     observes: Observes,
     router_observes_load: bool,
+    router_reads_prompts: bool,
     pipelined: bool,
     stepping: bool,
     batch_size_cap: u32,
     /// An empty replica's cache.
     kv: KvBlocks,
     tick_interval_s: f64,
+    /// From client to engine and back.
+    api_s: f64,
     cold_start_stream: Xoshiro256PlusPlus,
     failure_stream: Xoshiro256PlusPlus,
     now_s: f64,
@@ -85,13 +88,20 @@ impl<'a> Engine<'a> {
         let Parts { scheduler, autoscaler, initial_replicas } = parts;
         let kv = inputs.kv_blocks();
         let router = cluster.global_scheduler.settings().build(inputs.seed, kv.block_size_tokens);
+        if let Some(prefix) = &inputs.workload.prefix
+            && (cluster.replica_scheduler.caches_prefixes() || router.reads_prompts())
+        {
+            work.requests.set_prompts(Prompts::new(prefix));
+        }
         Self {
             scheduler,
             router_observes_load: router.observes_load(),
+            router_reads_prompts: router.reads_prompts(),
             router,
             observes: autoscaler.as_ref().map_or(Observes::default(), |policy| policy.observes()),
             tick_interval_s: autoscaler.as_ref().and_then(|policy| policy.tick_interval_s()).unwrap_or(cluster.tune_interval_s),
             autoscaler,
+            api_s: inputs.execution_time.overheads.api_ms * 1e-3,
             pipelined: cluster.pipeline_parallel > 1,
             stepping: inputs.stepping,
             batch_size_cap: cluster.replica_scheduler.common().batch_size_cap,
@@ -271,8 +281,14 @@ impl<'a> Engine<'a> {
     #[inline]
     fn assign(&mut self, slot: Slot) -> Option<u32> {
         let work = &mut *self.work;
+        let request = &work.requests[slot];
+        let target = match work.requests.prompts() {
+            Some(prompts) if self.router_reads_prompts => {
+                self.router.route_prompt(request.original_prefill_tokens, prompts.of(request.id), prompts.hash_tokens())?
+            }
+            _ => self.router.route(request.original_prefill_tokens)?,
+        };
         let request = &mut work.requests[slot];
-        let target = self.router.route(request.original_prefill_tokens)?;
         let replica = &mut work.replicas[target.lane as usize];
         request.replica_id = replica.id;
         replica.state.queue.push_back(slot);
@@ -327,7 +343,7 @@ impl<'a> Engine<'a> {
         while let Some(slot) = replica.state.rejected.pop() {
             self.totals.rejected += 1;
             if let Some(detail) = &mut self.detail {
-                detail.requests[work.requests[slot].id as usize].leave(&work.requests[slot]);
+                detail.requests[work.requests[slot].id as usize].leave(&work.requests[slot], self.api_s);
             }
             if self.router_observes_load {
                 replica.load.prefill_tokens -= u64::from(work.requests[slot].original_prefill_tokens);
@@ -469,12 +485,14 @@ impl<'a> Engine<'a> {
                 self.totals.completed += 1;
                 self.totals.restarts += u64::from(request.restarts);
                 self.totals.tokens += u64::from(request.total_tokens());
+                self.totals.prompt_tokens += u64::from(request.original_prefill_tokens);
+                self.totals.cached_tokens += u64::from(request.cached_tokens);
                 replica.load.prefill_tokens -= u64::from(request.original_prefill_tokens) * u64::from(self.router_observes_load);
-                work.samples.add(request, self.now_s);
+                work.samples.add(request, self.now_s, self.api_s);
                 if let Some(detail) = &mut self.detail {
                     let record = &mut detail.requests[request.id as usize];
-                    record.leave(request);
-                    record.completed_at_s = Some(self.now_s);
+                    record.leave(request, self.api_s);
+                    record.completed_at_s = Some(self.now_s + self.api_s);
                 }
             }
         }
@@ -502,6 +520,7 @@ impl<'a> Engine<'a> {
                 decode_tokens: batch.shape.total_tokens - batch.shape.prefill_tokens,
             });
         }
+        replica.state.batch_started_at_s = in_flight.scheduled_at_s;
         self.scheduler.end_batch(&mut replica.state, &mut work.requests, batch);
         replica.batches_in_flight -= 1;
         work.free_in_flight.push(index);
