@@ -164,10 +164,12 @@ fn free(replica: &mut ReplicaState, requests: &mut Requests, slot: Slot) {
 impl VllmV1 {
     /// What the cache holds of a waiting request.
     fn hit(&self, replica: &ReplicaState, requests: &Requests, slot: Slot) -> Hit {
-        match (&replica.cache, requests.prompts()) {
-            (Some(cache), Some(prompts)) => look_up(cache, prompts, &requests[slot], &replica.kv),
-            _ => Hit::default(),
-        }
+        let (Some(cache), Some(prompts)) = (&replica.cache, requests.prompts()) else { return Hit::default() };
+        let (request, kv) = (&requests[slot], &replica.kv);
+        let hit = look_up(cache, prompts, request, kv);
+        // Of a hash block more may be in use than this request has use for. One that needs the whole memory has none to spare.
+        let needed = kv.blocks_for(request.total_tokens()) - hit.blocks + hit.revived;
+        if replica.allocated == 0 && needed > kv.total { Hit::default() } else { hit }
     }
 
     /// Tokens of a waiting request to be computed at once, and the blocks it then has, if there are as many.
@@ -200,10 +202,14 @@ impl VllmV1 {
             let more = replica.kv.blocks_for(cached).saturating_sub(request.blocks);
             while replica.kv.free < more && replica.waiting.len() > next {
                 preempted = true;
+                if replica.waiting.len() == next + 1 && replica.allocated as usize > replica.waiting.len() {
+                    // Those in other stages will come back, or leave, and are later than this one or done before it.
+                    break;
+                }
                 let victim = replica.waiting.pop().expect("more than `next` are there");
                 self.preempt(replica, requests, victim);
             }
-            if replica.waiting.len() <= next {
+            if replica.kv.free < more || replica.waiting.len() <= next {
                 break;
             }
             next += 1;
@@ -275,6 +281,9 @@ impl ReplicaScheduler for VllmV1 {
         let busy = replica.allocated > 0;
         if !self.go_on(replica, requests, batch) {
             self.admit(replica, requests, batch, busy);
+        } else if replica.allocated == 0 {
+            // The last one in memory had to go, because of what others had left in use.
+            self.admit(replica, requests, batch, false);
         }
     }
 
