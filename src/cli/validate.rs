@@ -58,7 +58,7 @@ struct Prepared {
 impl Runs {
     fn prepare(&self) -> Result<Prepared> {
         let experiments = Experiments::read(&self.path)?;
-        let (replays, skipped) = prepare(&experiments, |id| self.only.as_ref().is_none_or(|part| id.contains(part.as_str())))?;
+        let (replays, skipped) = prepare(&experiments, |id| self.only.as_ref().is_none_or(|part| id.contains(part.as_str())));
         if replays.is_empty() {
             let why: String = skipped.iter().map(|Skipped { experiment, reason }| format!("\n  {experiment}: {reason}")).collect();
             bail!("{}: none of {} runs can be simulated and was asked for{why}", self.path.display(), experiments.list.len());
@@ -91,7 +91,11 @@ impl CalibrateArgs {
         })?;
         writeln!(out, "{}: fitted to {} measured runs, {} skipped\n", self.runs.path.display(), replays.len(), skipped.len())?;
         let fit = &calibration.fit;
-        writeln!(out, "left out                                step ms  us a sequence  ns a logit  API ms  factor of {}", fit.devices.join(", "))?;
+        writeln!(
+            out,
+            "left out                                step ms  us a sequence  ns a logit  API ms  factor of {}",
+            fit.devices.join(", ")
+        )?;
         print_fit(out, "nothing", fit)?;
         for (model, fit) in &calibration.without {
             print_fit(out, model, fit)?;
@@ -160,7 +164,9 @@ fn print_stages(out: &mut String, rows: &[Compared]) -> Result<()> {
         write!(out, "{name:54}")?;
         for metric in SHOWN {
             let found = rows.iter().find(|other| other.experiment == row.experiment && other.stage == row.stage && other.metric == metric);
-            let cell = found.map_or("-".into(), |row| format!("{} > {} {:+6.1} %", Short(row.measured_ms), Short(row.simulated_ms), 100.0 * row.error()));
+            let cell = found.map_or("-".into(), |row| {
+                format!("{} > {} {:+6.1} %", Short(row.measured_ms), Short(row.simulated_ms), 100.0 * row.error())
+            });
             write!(out, "  {cell:>26}")?;
         }
         out.push('\n');
@@ -173,14 +179,26 @@ struct Short(f64);
 
 impl std::fmt::Display for Short {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        let digits = if self.0 < 10.0 { 2 } else if self.0 < 1000.0 { 1 } else { 0 };
+        let digits = if self.0 < 10.0 {
+            2
+        } else if self.0 < 1000.0 {
+            1
+        } else {
+            0
+        };
         write!(f, "{:.digits$}", self.0)
     }
 }
 
 /// Published errors of BLIS (inference-sim), the best peer, on dense runs: another, larger set of the same origin.
-const PEER: [(&str, &str); 6] =
-    [("ttft_mean", "8.8-14.3"), ("ttft_p90", "10.0-27.8"), ("ttft_p99", "21.8-38.3"), ("tpot_mean", "6.6"), ("e2e_mean", "6.6"), ("e2e_p99", "9.8")];
+const PEER: [(&str, &str); 6] = [
+    ("ttft_mean", "8.8-14.3"),
+    ("ttft_p90", "10.0-27.8"),
+    ("ttft_p99", "21.8-38.3"),
+    ("tpot_mean", "6.6"),
+    ("e2e_mean", "6.6"),
+    ("e2e_p99", "9.8"),
+];
 
 /// Absolute errors over judged stages and over whole runs.
 fn print_errors(out: &mut String, rows: &[Compared]) -> Result<()> {

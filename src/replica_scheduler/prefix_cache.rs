@@ -46,8 +46,7 @@ pub struct PrefixCache {
 impl PrefixCache {
     /// A cache of `blocks` free ones that hold nothing.
     pub fn new(blocks: u32) -> Self {
-        let mut cache =
-            Self { hashed: Vec::new(), plain: Vec::new(), unused_plain: Vec::new(), head: NONE, tail: NONE, free_blocks: 0 };
+        let mut cache = Self { hashed: Vec::new(), plain: Vec::new(), unused_plain: Vec::new(), head: NONE, tail: NONE, free_blocks: 0 };
         cache.free_plain(blocks);
         cache
     }

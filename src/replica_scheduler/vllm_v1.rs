@@ -238,20 +238,14 @@ impl VllmV1 {
         }
         let left = if self.async_scheduling && busy { replica.just_left } else { 0 };
         while let Some(&slot) = replica.queue.front() {
-            let request = &requests[slot];
-            if !self.fits_empty(&replica.kv, request.prefill_tokens, request.decode_tokens) {
-                replica.queue.pop_front();
-                replica.rejected.push(slot);
-                continue;
-            }
             let has_place = batch.len() < self.micro_batch_size && replica.allocated + left < self.batch_size_cap;
             let room = (u64::from(self.max_tokens_in_batch) - batch.shape.total_tokens) as u32;
-            if !has_place || room == 0 || !self.is_seen(replica, request, busy) {
+            if !has_place || room == 0 || !self.is_seen(replica, &requests[slot], busy) {
                 break;
             }
             settle(&mut replica.cache, &replica.kv);
             let hit = self.hit(replica, requests, slot);
-            let Some((tokens, blocks)) = self.admission(replica, request, hit, room) else { break };
+            let Some((tokens, blocks)) = self.admission(replica, &requests[slot], hit, room) else { break };
             replica.queue.pop_front();
             if let (Some(cache), (request, Some(prompts))) = (replica.cache.as_deref_mut(), requests.with_prompts(slot)) {
                 let block_size = replica.kv.block_size_tokens;
@@ -313,12 +307,9 @@ impl ReplicaScheduler for VllmV1 {
 
     fn would_admit(&self, replica: &ReplicaState, requests: &Requests) -> bool {
         replica.queue.front().is_some_and(|&head| {
-            let request = &requests[head];
-            if !self.fits_empty(&replica.kv, request.prefill_tokens, request.decode_tokens) {
-                return true;
-            }
             let room = self.max_tokens_in_batch.saturating_sub(replica.allocated);
-            replica.allocated < self.batch_size_cap && self.admission(replica, request, self.hit(replica, requests, head), room).is_some()
+            replica.allocated < self.batch_size_cap
+                && self.admission(replica, &requests[head], self.hit(replica, requests, head), room).is_some()
         })
     }
 }

@@ -12,7 +12,7 @@
 use anyhow::{Result, bail};
 
 use super::{Compared, Measured, Replay, compare};
-use crate::hardware::Overheads;
+use crate::hardware::{Overheads, catalog, sampling_on};
 
 /// Names, units in them, of what is fitted besides one factor a device; a step to take differences over.
 const COMMON: [(&str, f64); 4] = [("step_ms", 0.2), ("per_sequence_us", 4.0), ("sampling_ns_per_logit", 0.1), ("api_ms", 1.0)];
@@ -40,6 +40,8 @@ impl Fit {
     pub fn overheads(&self, device: &str) -> Overheads {
         let factor = self.devices.iter().position(|known| *known == device).map_or(1.0, |index| self.values[COMMON.len() + index]);
         let [step_ms, per_sequence_us, sampling_ns_per_logit, api_ms] = [0, 1, 2, 3].map(|index| self.values[index]);
+        let sampling_ns_per_logit =
+            catalog::device(device).map_or(sampling_ns_per_logit, |device| sampling_on(device, sampling_ns_per_logit));
         Overheads { kernel_time_factor: factor, step_ms, per_sequence_us, sampling_ns_per_logit, api_ms }
     }
 
@@ -68,7 +70,8 @@ struct Row {
 
 fn rows(compared: &[Compared]) -> Vec<Row> {
     let weight = |row: &Compared| WEIGHTS.iter().find(|(metric, _)| *metric == row.metric && row.judged).map(|(_, weight)| *weight);
-    let row = |row: &Compared| Some(Row { model: row.model.clone(), weight: weight(row)?, error: (row.simulated_ms / row.measured_ms).ln() });
+    let row =
+        |row: &Compared| Some(Row { model: row.model.clone(), weight: weight(row)?, error: (row.simulated_ms / row.measured_ms).ln() });
     compared.iter().filter_map(row).collect()
 }
 
@@ -213,12 +216,17 @@ mod tests {
     fn a_step_finds_linear_parameters_and_keeps_them_positive() {
         let fit = Fit { devices: vec!["h100"], values: vec![1.0, 0.0, 0.5, 3.0, 1.0] };
         let truth = [0.6, 0.0, 0.8, 4.0, 1.1];
-        let slopes: Vec<Vec<f64>> = (0..5).map(|p| (0..40).map(|i| f64::from((i * (p + 3) + p * p) % 11) / 20.0 + 0.05).collect()).collect();
+        let slopes: Vec<Vec<f64>> =
+            (0..5).map(|p| (0..40).map(|i| f64::from((i * (p + 3) + p * p) % 11) / 20.0 + 0.05).collect()).collect();
         let errors: Vec<Row> = (0..40)
             .map(|i| {
                 let error: f64 = (0..5).map(|p| slopes[p][i] * (fit.values[p] - truth[p])).sum();
                 let outlier = if i == 7 { 0.9 } else { 0.0 };
-                Row { model: if i == 3 { "other" } else { "one" }.into(), weight: 1.0, error: error + outlier + if i == 3 { 5.0 } else { 0.0 } }
+                Row {
+                    model: if i == 3 { "other" } else { "one" }.into(),
+                    weight: 1.0,
+                    error: error + outlier + if i == 3 { 5.0 } else { 0.0 },
+                }
             })
             .collect();
         let next = step(&fit, &slopes, &errors, |row| row.model == "one", 1.0);

@@ -11,6 +11,8 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::{QUANTITIES, STATISTICS};
+
 /// One measured run of a server.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Experiment {
@@ -71,15 +73,23 @@ pub struct Load {
 #[derive(Debug, Clone, Deserialize)]
 pub struct Stage {
     pub stage: u32,
-    pub rate_per_s: f64,
-    pub duration_s: f64,
+    #[serde(default)]
+    pub rate_per_s: Option<f64>,
+    #[serde(default)]
+    pub duration_s: Option<f64>,
     #[serde(default)]
     pub num_requests: Option<u64>,
 }
 
+/// More requests in a stage are taken for a slip.
+const MOST_REQUESTS: f64 = 1e7;
+
 impl Stage {
-    pub fn requests(&self) -> u64 {
-        self.num_requests.unwrap_or((self.rate_per_s * self.duration_s).round() as u64)
+    /// Number of requests and seconds they come in, as far as two of rate, duration and number tell.
+    pub fn arrivals(&self) -> Option<(u64, f64)> {
+        let requests = self.num_requests.map(|number| number as f64).or_else(|| Some((self.rate_per_s? * self.duration_s?).round()))?;
+        let duration_s = self.duration_s.or_else(|| Some(requests / self.rate_per_s?))?;
+        ((0.0..=MOST_REQUESTS).contains(&requests) && duration_s.is_finite() && duration_s > 0.0).then_some((requests as u64, duration_s))
     }
 }
 
@@ -129,11 +139,21 @@ pub fn is_in_process(engine: &Engine) -> bool {
     engine.engine.as_deref().is_some_and(|name| name.contains("in-process"))
 }
 
+/// The first two numbers of an engine's version.
+fn version(engine: &Engine) -> Option<(u32, u32)> {
+    let text = engine.version.as_deref()?;
+    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).filter(|part| !part.is_empty()).map_while(|part| part.parse().ok());
+    Some((numbers.next()?, numbers.next()?))
+}
+
 /// Whether the engine sorts logits to sample by top-k or top-p: vLLM before 0.17.
 pub fn sorts_logits(engine: &Engine) -> bool {
-    let version = engine.version.as_deref().unwrap_or_default();
-    let mut numbers = version.split(|c: char| !c.is_ascii_digit()).filter(|part| !part.is_empty()).map_while(|part| part.parse::<u32>().ok());
-    (numbers.next(), numbers.next()) < (Some(0), Some(17))
+    version(engine).is_none_or(|version| version < (0, 17))
+}
+
+/// Whether the engine schedules a step while the one before it runs: vLLM since 0.14.
+pub fn schedules_ahead(engine: &Engine) -> bool {
+    version(engine).is_none_or(|version| version >= (0, 14))
 }
 
 /// One request of a trace.
@@ -192,7 +212,16 @@ pub type Measured = BTreeMap<String, BTreeMap<String, BTreeMap<String, f64>>>;
 pub struct Experiments {
     pub dir: PathBuf,
     pub list: Vec<Experiment>,
+    /// Descriptions that cannot be understood.
+    pub unreadable: Vec<Skipped>,
     pub measured: Measured,
+}
+
+/// A measured run that cannot be simulated, and why.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Skipped {
+    pub experiment: String,
+    pub reason: String,
 }
 
 impl Experiments {
@@ -205,9 +234,17 @@ impl Experiments {
         let text = std::fs::read_to_string(&file).with_context(|| {
             format!("{}: cannot be read, expected a folder with experiments.json and measured.csv, or its experiments.json", file.display())
         })?;
-        let mut json = serde_json::Deserializer::from_str(&text);
-        let list: Vec<Experiment> = serde_path_to_error::deserialize(&mut json).with_context(|| format!("{}", file.display()))?;
-        Ok(Self { measured: read_measured(&dir.join("measured.csv"))?, dir, list })
+        let descriptions: Vec<Value> =
+            serde_json::from_str(&text).with_context(|| format!("{}: expected a list of descriptions", file.display()))?;
+        let (mut list, mut unreadable) = (Vec::new(), Vec::new());
+        for (number, description) in descriptions.into_iter().enumerate() {
+            let id = description.get("id").and_then(Value::as_str).map_or(format!("entry {number}"), str::to_owned);
+            match serde_path_to_error::deserialize::<_, Experiment>(description) {
+                Ok(experiment) => list.push(experiment),
+                Err(error) => unreadable.push(Skipped { experiment: id, reason: format!("{}: {error}", file.display()) }),
+            }
+        }
+        Ok(Self { measured: read_measured(&dir.join("measured.csv"))?, dir, list, unreadable })
     }
 }
 
@@ -222,7 +259,8 @@ fn read_measured(file: &Path) -> Result<Measured> {
     let mut measured = Measured::new();
     for record in reader.records() {
         let record = record.with_context(|| file.display().to_string())?;
-        if &record[unit] != "ms" {
+        let known = record[metric].split_once('_').is_some_and(|(q, s)| QUANTITIES.contains(&q) && STATISTICS.contains(&s));
+        if &record[unit] != "ms" || !known || record[value].is_empty() {
             continue;
         }
         let line = record.position().map_or(0, csv::Position::line);
@@ -244,6 +282,16 @@ mod tests {
         let engine = |version: &str| Engine { version: Some(version.into()), ..Engine::default() };
         assert!(sorts_logits(&engine("0.15.1 (a fork)")) && sorts_logits(&engine("v0.9")));
         assert!(!sorts_logits(&engine("0.23.0")) && !sorts_logits(&engine("1.0")));
+        assert!(schedules_ahead(&engine("0.15.1")) && schedules_ahead(&engine("")) && !schedules_ahead(&engine("0.9.2")));
+    }
+
+    #[test]
+    fn two_of_rate_duration_and_number_are_enough() {
+        let stage = |text: &str| serde_json::from_str::<Stage>(text).unwrap().arrivals();
+        assert_eq!(stage(r#"{"stage": 0, "rate_per_s": 2.5, "duration_s": 600}"#), Some((1500, 600.0)));
+        assert_eq!(stage(r#"{"stage": 0, "rate_per_s": 2.5, "num_requests": 10}"#), Some((10, 4.0)));
+        assert_eq!(stage(r#"{"stage": 0, "duration_s": 600}"#), None);
+        assert_eq!(stage(r#"{"stage": 0, "rate_per_s": 1e9, "duration_s": 600}"#), None);
     }
 
     #[test]

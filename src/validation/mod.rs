@@ -14,7 +14,7 @@ mod replay;
 use anyhow::Result;
 use rayon::prelude::*;
 
-pub use experiment::{Engine, Experiment, Experiments, Measured};
+pub use experiment::{Engine, Experiment, Experiments, Measured, Skipped};
 pub use replay::{Replay, Served, node_of};
 
 use crate::hardware::Overheads;
@@ -49,26 +49,22 @@ impl Compared {
     }
 }
 
-/// A measured run that cannot be simulated, and why.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Skipped {
-    pub experiment: String,
-    pub reason: String,
-}
-
 /// Prepares the runs whose id `wanted` accepts.
-///
-/// Errors: a file of theirs cannot be read.
-pub fn prepare(experiments: &Experiments, wanted: impl Fn(&str) -> bool) -> Result<(Vec<Replay>, Vec<Skipped>)> {
-    let (mut replays, mut skipped) = (Vec::new(), Vec::new());
+pub fn prepare(experiments: &Experiments, wanted: impl Fn(&str) -> bool) -> (Vec<Replay>, Vec<Skipped>) {
+    let mut replays = Vec::new();
+    let mut skipped: Vec<Skipped> = experiments.unreadable.iter().filter(|one| wanted(&one.experiment)).cloned().collect();
     for experiment in experiments.list.iter().filter(|experiment| wanted(&experiment.id)) {
-        match Replay::new(experiments, experiment)? {
-            Ok(replay) if experiments.measured.contains_key(&experiment.id) => replays.push(replay),
-            Ok(_) => skipped.push(Skipped { experiment: experiment.id.clone(), reason: "measured.csv has no line of it".into() }),
-            Err(reason) => skipped.push(Skipped { experiment: experiment.id.clone(), reason }),
+        let id = &experiment.id;
+        let replay = match experiments.measured.contains_key(id) {
+            true => Replay::new(experiments, experiment),
+            false => Err("measured.csv has nothing of it".into()),
+        };
+        match replay {
+            Ok(replay) => replays.push(replay),
+            Err(reason) => skipped.push(Skipped { experiment: id.clone(), reason }),
         }
     }
-    Ok((replays, skipped))
+    (replays, skipped)
 }
 
 /// Simulates runs, each with overheads of its own and requests drawn under `seeds` (taken together), in their order.

@@ -5,16 +5,15 @@ use rand::RngExt;
 use rand_distr::Exp1;
 use serde_json::json;
 
-use super::experiment::{Experiment, Experiments, TracedRequest, is_in_process, read_trace, sorts_logits};
+use super::experiment::{Experiment, Experiments, TracedRequest, is_in_process, read_trace, schedules_ahead, sorts_logits};
 use crate::autoscaler::AutoscalerSettings;
 use crate::hardware::{Deployment, ExecutionTime, Files, OverheadSettings, Overheads, catalog};
 use crate::random;
 use crate::settings::Faults;
 use crate::simulation::{ClusterSettings, Parts, RequestRecord, RunInputs, Workspace, simulate_parts_in_detail};
+use crate::workload::prompts::{self, BLOCK_TOKENS};
 use crate::workload::{PrefixBlocks, Workload};
 
-/// Prompt tokens that prompts are said to share, or not, at a time: as long as the engines' own blocks.
-const HASH_TOKENS: u32 = 16;
 /// From the end of a stage to the start of the next.
 const BETWEEN_STAGES_S: f64 = 2.0;
 
@@ -25,8 +24,8 @@ pub struct Replay {
     autoscaler: AutoscalerSettings,
     times: ExecutionTime,
     requests: Option<Vec<TracedRequest>>,
-    /// Blocks of the longest prompt.
-    longest_blocks: u64,
+    /// Tokens of the longest prompt.
+    longest_prompt: u32,
     /// What its engine samples by, and whether it has an API server.
     samples: bool,
     has_api: bool,
@@ -69,36 +68,40 @@ pub fn node_of(gpu: &str) -> Option<&'static str> {
 }
 
 impl Replay {
-    /// Prepares a measured run; `Err` of the inner result says why it cannot be simulated.
+    /// Prepares a measured run.
     ///
-    /// Errors: its files cannot be read.
-    pub fn new(experiments: &Experiments, experiment: &Experiment) -> Result<Result<Self, String>> {
+    /// Errors: why it cannot be simulated.
+    pub fn new(experiments: &Experiments, experiment: &Experiment) -> Result<Self, String> {
         let (model, engine) = (&experiment.model, &experiment.engine);
         if experiment.usable == Some(false) {
-            return Ok(Err("its description says that it is not usable".into()));
+            return Err("its description says that it is not usable".into());
+        }
+        if let Some(name) = engine.engine.as_ref().filter(|name| !name.to_lowercase().contains("vllm")) {
+            return Err(format!("engine `{name}` is not modelled, only vLLM is"));
         }
         if experiment.model_kind.as_deref().is_some_and(|kind| kind != "dense") {
-            return Ok(Err(format!("`{model}` is no dense model, and only such are modelled")));
+            return Err(format!("`{model}` is no dense model, and only such are modelled"));
         }
         let Some(node) = node_of(&experiment.gpu) else {
-            return Ok(Err(format!("device `{}` is not in the catalogue", experiment.gpu)));
+            return Err(format!("device `{}` is not in the catalogue", experiment.gpu));
         };
         if catalog::model(model).is_none() {
-            return Ok(Err(format!("model `{model}` is not in the catalogue of dense models")));
+            return Err(format!("model `{model}` is not in the catalogue of dense models"));
         }
         if let Some(parallel) = engine.data_parallel.filter(|&parallel| parallel > 1) {
-            return Ok(Err(format!("{parallel} replicas behind one server (data parallel) are not modelled")));
+            return Err(format!("{parallel} replicas behind one server (data parallel) are not modelled"));
         }
         let precision = experiment.precision.as_deref().unwrap_or("BF16").to_uppercase();
         let weights = match () {
             () if precision.contains("16") => "bf16",
             () if precision.contains("FP8") => "fp8",
-            () => return Ok(Err(format!("precision `{precision}` is not modelled"))),
+            () => return Err(format!("precision `{precision}` is not modelled")),
         };
         let mut scheduler = json!({
             "batch_size_cap": engine.max_num_seqs.unwrap_or(256),
             "block_size_tokens": engine.block_size.unwrap_or(16),
             "max_tokens_in_batch": engine.max_num_batched_tokens.unwrap_or(8192),
+            "async_scheduling": schedules_ahead(engine),
             "prefix_caching": engine.prefix_caching.unwrap_or(true),
         });
         if let Some(blocks) = engine.kv_blocks_gpu {
@@ -114,30 +117,31 @@ impl Replay {
             }},
             "max_request_tokens": engine.max_model_len.unwrap_or(4096).min(4096),
         });
-        let cluster: ClusterSettings = serde_json::from_value(cluster).with_context(|| experiment.id.clone())?;
+        let cluster: ClusterSettings = serde_json::from_value(cluster).map_err(|error| error.to_string())?;
         let mut faults = Faults::default();
         cluster.check(&mut faults);
         if let Some(fault) = faults.found.first() {
-            return Ok(Err(format!("`{}`: {}", fault.path, fault.message)));
+            return Err(format!("`{}`: {}", fault.path, fault.message));
         }
-        let loaded = Deployment::resolve(model, node, experiment.tp, 1, &Files::default())
-            .and_then(|deployment| ExecutionTime::load(&cluster.execution_time, &deployment, &Files::default()));
-        let times = match loaded {
-            Ok(times) => times,
-            Err(error) => return Ok(Err(error.to_string())),
-        };
-        let requests = experiment.trace.as_ref().map(|trace| read_trace(&experiments.dir.join(trace))).transpose()?;
+        let times = Deployment::resolve(model, node, experiment.tp, 1, &Files::default())
+            .and_then(|deployment| ExecutionTime::load(&cluster.execution_time, &deployment, &Files::default()))
+            .map_err(|error| error.to_string())?;
+        let requests = experiment.trace.as_ref().map(|trace| read_trace(&experiments.dir.join(trace))).transpose();
+        let requests = requests.map_err(|error| format!("{error:#}"))?;
         let load = &experiment.load;
         if requests.is_none() && (load.prompt.tokens().is_none() || load.output.tokens().is_none()) {
-            return Ok(Err("neither a trace nor constant prompt and output lengths are stated".into()));
+            return Err("neither a trace nor constant prompt and output lengths are stated".into());
         }
-        let longest = requests.iter().flatten().map(|request| request.prompt_tokens).chain(load.prompt.tokens()).max().unwrap_or(1);
-        let longest_blocks = longest.div_ceil(HASH_TOKENS).into();
+        if let Some(stage) = load.stages.iter().find(|stage| requests.is_none() && stage.arrivals().is_none()) {
+            return Err(format!("neither a trace nor rate, duration or number of the requests of stage {} are stated", stage.stage));
+        }
+        let longest_prompt = requests.iter().flatten().map(|request| request.prompt_tokens).chain(load.prompt.tokens()).max().unwrap_or(1);
         let autoscaler = serde_json::from_value(json!({"static": {"replicas": 1}})).expect("settings of a static policy");
         let samples = sorts_logits(engine) && catalog::samples_by_default(model);
         let has_api = !is_in_process(engine);
-        let replay = Self { experiment: experiment.clone(), cluster, autoscaler, times, requests, longest_blocks, samples, has_api };
-        Ok(replay.inputs(&Workload::default(), &replay.times).map(|_| ()).map_err(|error| error.to_string()).map(|()| replay))
+        let replay = Self { experiment: experiment.clone(), cluster, autoscaler, times, requests, longest_prompt, samples, has_api };
+        replay.inputs(&Workload::default(), &replay.times).map_err(|error| error.to_string())?;
+        Ok(replay)
     }
 
     pub fn device(&self) -> &'static str {
@@ -171,7 +175,7 @@ impl Replay {
         let times = self.times.clone().with_overheads(&OverheadSettings::Given(*overheads));
         let (mut workload, mut stages) = (Workload::default(), Vec::new());
         if self.prompts().is_some() {
-            workload.prefix = Some(PrefixBlocks::new(HASH_TOKENS));
+            workload.prefix = Some(PrefixBlocks::new(BLOCK_TOKENS));
         }
         if let Some(requests) = &self.requests {
             for (i, request) in requests.iter().enumerate() {
@@ -189,8 +193,9 @@ impl Replay {
         let mut random = random::stream(seed, "validation.arrivals");
         let mut started_at_s = 0.0;
         for (number, stage) in load.stages.iter().enumerate() {
-            let gaps: Vec<f64> = (0..stage.requests()).map(|_| random.sample::<f64, _>(Exp1)).collect();
-            let scale = stage.duration_s / gaps.iter().sum::<f64>();
+            let Some((requests, duration_s)) = stage.arrivals() else { continue };
+            let gaps: Vec<f64> = (0..requests).map(|_| random.sample::<f64, _>(Exp1)).collect();
+            let scale = duration_s / gaps.iter().sum::<f64>();
             let mut at_s = started_at_s;
             for (k, gap) in (0_u32..).zip(&gaps) {
                 at_s += gap * scale;
@@ -229,17 +234,11 @@ impl Replay {
         let TracedRequest { arrived_at_s, prompt_tokens, output_tokens, .. } = *request;
         workload.push(arrived_at_s, prompt_tokens, output_tokens);
         let (Some(prefix), Some((of_group, _))) = (&mut workload.prefix, self.prompts()) else { return };
-        let shared_by_group = self.experiment.load.prefix.shared_prefix_len.unwrap_or_default() / HASH_TOKENS;
-        let (prompt, group, shared) = match request.prompt_id {
-            Some(prompt) => (prompt, prompt / of_group, shared_by_group),
-            None => (number, 0, request.shared_prefix_tokens / HASH_TOKENS),
+        let (prompt, group, shared_tokens) = match request.prompt_id {
+            Some(prompt) => (prompt, prompt / of_group, self.experiment.load.prefix.shared_prefix_len.unwrap_or_default()),
+            None => (number, 0, request.shared_prefix_tokens),
         };
-        // Numbers of prompts take turns with those of groups.
-        let id = |block: u32| {
-            let of = if block < shared { 2 * u64::from(group) } else { 2 * u64::from(prompt) + 1 };
-            of * self.longest_blocks + u64::from(block)
-        };
-        prefix.push(&(0..prompt_tokens.div_ceil(HASH_TOKENS)).map(id).collect::<Vec<_>>(), prompt_tokens);
+        prefix.push(&prompts::blocks(prompt, group, shared_tokens, prompt_tokens, self.longest_prompt), prompt_tokens);
     }
 
     fn records(&self, workload: &Workload, times: &ExecutionTime, workspace: &mut Workspace) -> Result<Vec<RequestRecord>> {

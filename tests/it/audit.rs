@@ -132,7 +132,10 @@ impl Audit {
             if !request.prefill_complete {
                 let blocks = blocks_of(replica, requests, slot);
                 let known = request.processed_tokens / replica.kv.block_size_tokens..computed / replica.kv.block_size_tokens;
-                seen.computed.entry(request.replica_id).or_default().extend(known.filter_map(|block| Some((*blocks.get(block as usize)?, block))));
+                seen.computed
+                    .entry(request.replica_id)
+                    .or_default()
+                    .extend(known.filter_map(|block| Some((*blocks.get(block as usize)?, block))));
             }
             assert!(request.blocks >= replica.kv.blocks_for(cached), "request {id} caches {cached} tokens in {} blocks", request.blocks);
         }

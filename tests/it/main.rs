@@ -20,3 +20,4 @@ mod schema;
 mod shards;
 mod shared;
 mod tidy;
+mod validation;

@@ -210,7 +210,8 @@ fn scenarios_are_not_trivial() {
     use proptest::test_runner::TestRunner;
     for name in SCHEDULERS {
         let mut runner = TestRunner::deterministic();
-        let (mut restarts, mut rejections_under_way, mut rejections, mut completions, mut scale_downs) = (0, 0, 0, 0, 0);
+        let (mut restarts, mut rejections_under_way, mut rejections, mut completions, mut scale_downs, mut cached_tokens) =
+            (0, 0, 0, 0, 0, 0);
         for _ in 0..300 {
             let scenario = scenario(name).new_tree(&mut runner).unwrap().current();
             let (metrics, requests, _) = run(&scenario.inputs(), None).unwrap();
@@ -219,14 +220,17 @@ fn scenarios_are_not_trivial() {
             rejections_under_way += requests.iter().filter(|r| r.replica_id.is_some() && r.completed_at_s.is_none()).count();
             completions += metrics.num_completed;
             scale_downs += metrics.scale_downs;
+            cached_tokens += requests.iter().map(|r| u64::from(r.cached_tokens)).sum::<u64>();
         }
         println!(
             "{name}: {completions} completions, {restarts} restarts, {rejections} rejections, {rejections_under_way} of them under way"
         );
         let preempts = ["vllm", "sarathi", "vllm_v1"].contains(&name);
         assert!(completions > 2000 && rejections > 50 && scale_downs > 100, "{name}");
+        assert_eq!(name == "vllm_v1", cached_tokens > 2000, "{name}: {cached_tokens} tokens cached");
         assert_eq!(preempts, restarts > 50, "{name}: {restarts} restarts");
-        assert_eq!(preempts, rejections_under_way > 0, "{name}: {rejections_under_way} rejections under way");
+        // What fits an empty replica of `vllm_v1`, which keeps no blocks free, fits it for good.
+        assert_eq!(preempts && name != "vllm_v1", rejections_under_way > 0, "{name}: {rejections_under_way} rejections under way");
     }
 }
 

@@ -168,6 +168,12 @@ mod tests {
             ("Qwen/Qwen3-14B", 14.77),
             ("Qwen/Qwen3-32B", 32.76),
             ("mistralai/Mistral-Nemo-Base-2407", 12.25),
+            ("meta-llama/Llama-2-13b-hf", 13.02),
+            ("mistralai/Mistral-7B-v0.1", 7.24),
+            ("mistralai/Mistral-Small-24B-Base-2501", 23.57),
+            ("Qwen/Qwen2.5-14B", 14.77),
+            ("Qwen/Qwen2.5-32B", 32.76),
+            ("Qwen/Qwen2.5-72B", 72.71),
             ("01-ai/Yi-34B", 34.39),
         ];
         assert_eq!(published.len(), MODELS.len());
