@@ -44,7 +44,7 @@ pub fn runs(rows: &[validation::Compared]) -> Result<String> {
                 dot.predicted_ms += (row.simulated_ms - dot.predicted_ms) / *count;
             }
             None => {
-                let group = format!("{} mean, {}", quantity.to_uppercase(), row.device);
+                let group = format!("mean {}", quantity.to_uppercase());
                 dots.push((&row.experiment, quantity, 1.0, Dot { group, measured_ms: row.measured_ms, predicted_ms: row.simulated_ms }));
             }
         }
