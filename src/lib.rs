@@ -12,6 +12,7 @@ pub const RESULTS_VERSION: u32 = 1;
 
 pub mod settings;
 pub mod random;
+mod tournament;
 pub mod workload;
 pub mod hardware;
 pub mod replica_scheduler;

@@ -4,103 +4,182 @@
 //! divided by w; 0 without arrivals. This is the maximum over all windows (s, s + w] inside (t - L, t]. With less history than w it is the
 //! tokens so far over w.
 //!
-//! Two kinds of windows compete. Those wholly inside the look-back have a sum fixed when their last request arrives; a deque of falling
-//! sums keeps their maximum. Those cut by the look-back's edge all start there, so the latest of them is the largest: one difference of
-//! running totals.
+//! Two kinds of windows compete. Those wholly inside the look-back have a sum fixed when their last request arrives; a queue of two parts
+//! keeps their maximum: of new arrivals the largest sum so far, of earlier ones at each the largest from there on, found in one sweep
+//! backwards whenever the earlier ones run out. Those cut by the look-back's edge all start there, so the latest of them is the largest:
+//! one difference of running totals.
 //!
 //! Source: the network envelope of InferLine (Crankshaw et al., SoCC 2020), with tokens for queries as the lab has it.
 
-use std::collections::VecDeque;
+use std::ops::Index;
 
 /// The envelope of one direction. Each direction keeps its own history, so one's look-back never evicts what the other still needs.
 #[derive(Debug, Clone)]
 pub struct TrafficEnvelope {
     look_back_s: f64,
     window_s: f64,
-    /// Arrivals that may still matter, with the total of tokens up to and including each.
-    arrivals: VecDeque<(f64, u64)>,
-    /// How many arrivals have left the front of `arrivals`, and the total of tokens of all of them.
-    left: u64,
-    left_tokens: u64,
-    /// Sequence number of the first arrival inside the window that ends with the latest arrival.
+    /// Arrivals that may still matter.
+    arrivals: Fifo<Arrival>,
+    /// Tokens of all arrivals so far.
+    total: u64,
+    /// Number of the first arrival inside the window that ends with the latest arrival.
     window_start: u64,
-    /// Sequence number of the first arrival whose whole window lies inside the look-back.
+    /// Number of the first arrival whose whole window lies inside the look-back.
     whole: u64,
-    /// Sequence numbers and window sums of arrivals, sums falling: candidates for the maximum.
-    candidates: VecDeque<(u64, u64)>,
+    /// Number of the first arrival that no sweep has seen, and the largest window sum from it on.
+    swept: u64,
+    largest_since: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Arrival {
+    at_s: f64,
+    /// Tokens of all arrivals before this one.
+    before: u64,
+    /// Tokens of the window that ends here; after a sweep, of the largest window that ends here or later, up to the sweep.
+    largest: u64,
 }
 
 impl TrafficEnvelope {
     /// The look-back must be at least the window.
     pub fn new(look_back_s: f64, window_s: f64) -> Self {
         assert!(window_s <= look_back_s, "window {window_s} s exceeds look-back {look_back_s} s");
-        Self {
-            look_back_s,
-            window_s,
-            arrivals: VecDeque::new(),
-            left: 0,
-            left_tokens: 0,
-            window_start: 0,
-            whole: 0,
-            candidates: VecDeque::new(),
-        }
+        Self { look_back_s, window_s, arrivals: Fifo::default(), total: 0, window_start: 0, whole: 0, swept: 0, largest_since: 0 }
     }
 
     /// Counts the tokens of a request. Arrivals come in order of time.
     #[inline]
     pub fn observe(&mut self, at_s: f64, tokens: u64) {
-        let sequence = self.left + self.arrivals.len() as u64;
-        let total = self.total() + tokens;
-        self.arrivals.push_back((at_s, total));
+        self.arrivals.push(Arrival { at_s, before: self.total, largest: 0 });
+        self.total += tokens;
         let edge = at_s - self.window_s;
-        while self.at(self.window_start).0 <= edge {
-            self.window_start += 1;
+        let window = self.arrivals.from(self.window_start);
+        // How many leave the window is anybody's guess: the usual few without a branch. The arrival itself never does.
+        let mut leaving = usize::from(window[0].at_s <= edge);
+        leaving += usize::from(window[leaving].at_s <= edge);
+        while window[leaving].at_s <= edge {
+            leaving += 1;
         }
-        let sum = total - self.total_before(self.window_start);
-        while self.candidates.back().is_some_and(|&(_, other)| other <= sum) {
-            self.candidates.pop_back();
-        }
-        self.candidates.push_back((sequence, sum));
+        let sum = self.total - window[leaving].before;
+        self.window_start += leaving as u64;
+        self.arrivals.last_mut().largest = sum;
+        self.largest_since = self.largest_since.max(sum);
     }
 
     /// The envelope at `now_s`, tokens per second. Queries come in order of time, and after the arrivals they should see.
     pub fn rate_per_s(&mut self, now_s: f64) -> f64 {
         let edge = now_s - self.look_back_s;
         // With a look-back of at least the window, no later window reaches back over the edge either.
-        while let Some(&(at, total)) = self.arrivals.front() {
-            if at > edge {
-                break;
-            }
-            self.left += 1;
-            self.left_tokens = total;
-            self.arrivals.pop_front();
+        while self.arrivals.first().is_some_and(|first| first.at_s <= edge) {
+            self.arrivals.pop_first();
         }
-        self.window_start = self.window_start.max(self.left);
-        let end = self.left + self.arrivals.len() as u64;
-        self.whole = self.whole.max(self.left);
-        while self.whole < end && self.at(self.whole).0 - self.window_s < edge {
+        self.arrivals.compact();
+        let (start, end) = (self.arrivals.start(), self.arrivals.end());
+        self.window_start = self.window_start.max(start);
+        self.whole = self.whole.max(start);
+        while self.whole < end && self.arrivals[self.whole].at_s - self.window_s < edge {
             self.whole += 1;
         }
-        while self.candidates.front().is_some_and(|&(sequence, _)| sequence < self.whole) {
-            self.candidates.pop_front();
+        if self.whole >= self.swept {
+            self.sweep();
         }
-        let whole = self.candidates.front().map_or(0, |&(_, sum)| sum);
+        let whole = if self.whole < self.swept { self.arrivals[self.whole].largest } else { 0 };
         // The largest cut window ends with the last arrival before the whole ones begin.
-        let cut = if self.whole > self.left { self.at(self.whole - 1).1 - self.left_tokens } else { 0 };
-        whole.max(cut) as f64 / self.window_s
+        let before = |number: u64| if number < end { self.arrivals[number].before } else { self.total };
+        let cut = before(self.whole) - before(start);
+        whole.max(self.largest_since).max(cut) as f64 / self.window_s
+    }
+
+    /// Tells each arrival whose window is whole of the largest window from it on.
+    fn sweep(&mut self) {
+        let mut largest = 0;
+        for arrival in self.arrivals.from_mut(self.whole).iter_mut().rev() {
+            largest = arrival.largest.max(largest);
+            arrival.largest = largest;
+        }
+        self.swept = self.arrivals.end();
+        self.largest_since = 0;
+    }
+}
+
+/// A queue whose items are found by how many were pushed before them. What leaves stays in place until [`Self::compact`], so that an
+/// index needs no wrapping: half the work of a ring on the path every request takes.
+#[derive(Debug, Clone)]
+struct Fifo<T> {
+    items: Vec<T>,
+    /// Items popped from the front that are still in place, and those that are gone.
+    popped: usize,
+    gone: u64,
+}
+
+impl<T> Default for Fifo<T> {
+    fn default() -> Self {
+        Self { items: Vec::new(), popped: 0, gone: 0 }
+    }
+}
+
+impl<T> Fifo<T> {
+    /// Number of the first item, which is how many have been popped from the front.
+    #[inline]
+    fn start(&self) -> u64 {
+        self.gone + self.popped as u64
+    }
+
+    /// Number the next item will get.
+    #[inline]
+    fn end(&self) -> u64 {
+        self.gone + self.items.len() as u64
     }
 
     #[inline]
-    fn at(&self, sequence: u64) -> (f64, u64) {
-        self.arrivals[(sequence - self.left) as usize]
+    fn push(&mut self, item: T) {
+        self.items.push(item);
     }
 
-    fn total(&self) -> u64 {
-        self.arrivals.back().map_or(self.left_tokens, |&(_, total)| total)
+    #[inline]
+    fn first(&self) -> Option<&T> {
+        self.items.get(self.popped)
     }
 
-    fn total_before(&self, sequence: u64) -> u64 {
-        if sequence == self.left { self.left_tokens } else { self.at(sequence - 1).1 }
+    /// Only right after a push.
+    #[inline]
+    fn last_mut(&mut self) -> &mut T {
+        self.items.last_mut().expect("one was just pushed")
+    }
+
+    /// All from this number on.
+    #[inline]
+    fn from(&self, number: u64) -> &[T] {
+        &self.items[(number - self.gone) as usize..]
+    }
+
+    /// All from this number on.
+    fn from_mut(&mut self, number: u64) -> &mut [T] {
+        &mut self.items[(number - self.gone) as usize..]
+    }
+
+    /// Only after [`Self::first`] found one.
+    #[inline]
+    fn pop_first(&mut self) {
+        self.popped += 1;
+    }
+
+    /// Gives popped items' room back once they are the greater part: O(1) per item popped.
+    fn compact(&mut self) {
+        if self.popped > self.items.len() / 4 * 3 {
+            self.items.drain(..self.popped);
+            self.gone += self.popped as u64;
+            self.popped = 0;
+        }
+    }
+}
+
+impl<T> Index<u64> for Fifo<T> {
+    type Output = T;
+
+    #[inline]
+    fn index(&self, number: u64) -> &T {
+        &self.items[(number - self.gone) as usize]
     }
 }
 
@@ -156,7 +235,7 @@ mod tests {
                 envelope.rate_per_s(f64::from(second));
             }
         }
-        assert!(envelope.arrivals.len() <= 90 && envelope.candidates.len() <= 90);
+        assert!(envelope.arrivals.items.len() <= 360);
         assert_eq!(envelope.rate_per_s(1e6), 0.0);
     }
 }

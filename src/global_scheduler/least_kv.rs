@@ -6,7 +6,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::min_tree::MinTree;
+use super::least_loaded::LeastLoaded;
 use super::{GlobalScheduler, RouterSettings, Target};
 use crate::settings::Faults;
 
@@ -29,34 +29,34 @@ impl RouterSettings for LeastKvSettings {
     }
 
     fn build(&self, _seed: u64, block_size_tokens: u32) -> Box<dyn GlobalScheduler> {
-        Box::new(LeastKv { tree: MinTree::default(), block_size_tokens, scrape_interval_s: self.scrape_interval_s })
+        Box::new(LeastKv { loads: LeastLoaded::default(), block_size_tokens, scrape_interval_s: self.scrape_interval_s })
     }
 }
 
 #[derive(Debug)]
 struct LeastKv {
-    tree: MinTree,
+    loads: LeastLoaded,
     block_size_tokens: u32,
     scrape_interval_s: f64,
 }
 
 impl GlobalScheduler for LeastKv {
     fn add(&mut self, target: Target) {
-        self.tree.set(target.lane, Some((0, target.id)));
+        self.loads.set(target, 0);
     }
 
     fn remove(&mut self, target: Target) {
-        self.tree.set(target.lane, None);
+        self.loads.remove(target);
     }
 
     fn route(&mut self, prefill_tokens: u32) -> Option<Target> {
-        let (lane, blocks, id) = self.tree.min()?;
-        self.tree.set(lane, Some((blocks.saturating_add(prefill_tokens.div_ceil(self.block_size_tokens)), id)));
-        Some(Target { lane, id })
+        let (target, blocks) = self.loads.least()?;
+        self.loads.set(target, blocks.saturating_add(prefill_tokens.div_ceil(self.block_size_tokens)));
+        Some(target)
     }
 
     fn choose_drain(&self) -> Option<Target> {
-        self.tree.min().map(|(lane, _, id)| Target { lane, id })
+        self.loads.least().map(|(target, _)| target)
     }
 
     fn scrape_interval_s(&self) -> Option<f64> {
@@ -64,6 +64,6 @@ impl GlobalScheduler for LeastKv {
     }
 
     fn report_kv(&mut self, target: Target, used_blocks: u32) {
-        self.tree.set(target.lane, Some((used_blocks, target.id)));
+        self.loads.set(target, used_blocks);
     }
 }

@@ -5,7 +5,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::min_tree::MinTree;
+use super::least_loaded::LeastLoaded;
 use super::{GlobalScheduler, Load, RouterSettings, Target};
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -20,16 +20,16 @@ impl RouterSettings for LeastOutstandingSettings {
 
 #[derive(Debug, Default)]
 pub struct LeastOutstanding {
-    tree: MinTree,
+    loads: LeastLoaded,
 }
 
 impl GlobalScheduler for LeastOutstanding {
     fn add(&mut self, target: Target) {
-        self.tree.set(target.lane, Some((0, target.id)));
+        self.loads.set(target, 0);
     }
 
     fn remove(&mut self, target: Target) {
-        self.tree.set(target.lane, None);
+        self.loads.remove(target);
     }
 
     fn route(&mut self, _prefill_tokens: u32) -> Option<Target> {
@@ -37,7 +37,7 @@ impl GlobalScheduler for LeastOutstanding {
     }
 
     fn choose_drain(&self) -> Option<Target> {
-        self.tree.min().map(|(lane, _, id)| Target { lane, id })
+        self.loads.least().map(|(target, _)| target)
     }
 
     fn observes_load(&self) -> bool {
@@ -45,6 +45,6 @@ impl GlobalScheduler for LeastOutstanding {
     }
 
     fn set_load(&mut self, target: Target, load: Load) {
-        self.tree.set(target.lane, Some((load.requests, target.id)));
+        self.loads.set(target, load.requests);
     }
 }

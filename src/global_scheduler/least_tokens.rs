@@ -6,7 +6,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::min_tree::MinTree;
+use super::least_loaded::LeastLoaded;
 use super::{GlobalScheduler, Load, RouterSettings, Target};
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -21,16 +21,16 @@ impl RouterSettings for LeastTokensSettings {
 
 #[derive(Debug, Default)]
 struct LeastTokens {
-    tree: MinTree,
+    loads: LeastLoaded,
 }
 
 impl GlobalScheduler for LeastTokens {
     fn add(&mut self, target: Target) {
-        self.tree.set(target.lane, Some((0, target.id)));
+        self.loads.set(target, 0);
     }
 
     fn remove(&mut self, target: Target) {
-        self.tree.set(target.lane, None);
+        self.loads.remove(target);
     }
 
     fn route(&mut self, _prefill_tokens: u32) -> Option<Target> {
@@ -38,7 +38,7 @@ impl GlobalScheduler for LeastTokens {
     }
 
     fn choose_drain(&self) -> Option<Target> {
-        self.tree.min().map(|(lane, _, id)| Target { lane, id })
+        self.loads.least().map(|(target, _)| target)
     }
 
     fn observes_load(&self) -> bool {
@@ -47,6 +47,6 @@ impl GlobalScheduler for LeastTokens {
 
     fn set_load(&mut self, target: Target, load: Load) {
         let tokens = u32::try_from(load.prefill_tokens).unwrap_or(u32::MAX);
-        self.tree.set(target.lane, Some((tokens, target.id)));
+        self.loads.set(target, tokens);
     }
 }

@@ -3,7 +3,7 @@
 mod least_kv;
 mod least_outstanding;
 mod least_tokens;
-mod min_tree;
+mod least_loaded;
 mod power_of_two;
 mod prefix_aware;
 mod random;
@@ -83,12 +83,13 @@ pub trait GlobalScheduler: Send {
     /// Where the next request goes, whose prompt has `prefill_tokens`; `None` without replicas.
     fn route(&mut self, prefill_tokens: u32) -> Option<Target>;
 
-    /// The same for a prompt of which the hash blocks, of `hash_tokens` each, are known. Asked only if [`Self::reads_prompts`].
-    fn route_prompt(&mut self, prefill_tokens: u32, _hashes: &[u32], _hash_tokens: u32) -> Option<Target> {
+    /// The same for a prompt of which the hash blocks, of so many tokens each, may be known.
+    #[inline]
+    fn route_prompt(&mut self, prefill_tokens: u32, _hashes: Option<(&[u32], u32)>) -> Option<Target> {
         self.route(prefill_tokens)
     }
 
-    /// Whether [`Self::route_prompt`] is of interest.
+    /// Whether hash blocks should be known to [`Self::route_prompt`].
     fn reads_prompts(&self) -> bool {
         false
     }

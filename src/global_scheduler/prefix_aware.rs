@@ -91,10 +91,11 @@ impl GlobalScheduler for PrefixAware {
     }
 
     fn route(&mut self, prefill_tokens: u32) -> Option<Target> {
-        self.route_prompt(prefill_tokens, &[], 1)
+        self.route_prompt(prefill_tokens, None)
     }
 
-    fn route_prompt(&mut self, prefill_tokens: u32, hashes: &[u32], hash_tokens: u32) -> Option<Target> {
+    fn route_prompt(&mut self, prefill_tokens: u32, hashes: Option<(&[u32], u32)>) -> Option<Target> {
+        let (hashes, hash_tokens) = hashes.unwrap_or((&[], 1));
         let prompt_tokens = u64::from(prefill_tokens);
         let (mut best, mut least, mut uncached_tokens) = (None, f64::INFINITY, 0);
         for (index, known) in self.replicas.iter().enumerate() {
@@ -141,11 +142,11 @@ mod tests {
     #[test]
     fn goes_where_the_prompt_is_thought_to_be_unless_that_is_busy() {
         let mut router = router(PrefixAwareSettings::default());
-        let mut route = |hashes: &[u32]| router.route_prompt(512 * hashes.len() as u32, hashes, 512).unwrap().id;
+        let mut route = |hashes: &[u32]| router.route_prompt(512 * hashes.len() as u32, Some((hashes, 512))).unwrap().id;
         assert_eq!(route(&[1, 2, 3]), 0, "nobody knows anything: the lowest id");
         assert_eq!(route(&[1, 2, 9]), 0, "two blocks of three are there");
         router.set_load(Target { lane: 10, id: 0 }, Load { requests: 2, prefill_tokens: 3072 });
-        let mut route = |hashes: &[u32]| router.route_prompt(512 * hashes.len() as u32, hashes, 512).unwrap().id;
+        let mut route = |hashes: &[u32]| router.route_prompt(512 * hashes.len() as u32, Some((hashes, 512))).unwrap().id;
         assert_eq!(route(&[1, 2, 4]), 1, "1,024 tokens saved are not worth 3,072 that wait");
         assert_eq!(route(&[1, 2, 4]), 1);
     }
@@ -153,14 +154,14 @@ mod tests {
     #[test]
     fn what_was_sent_long_ago_is_thought_to_be_gone() {
         let mut router = router(PrefixAwareSettings { believed_cache_tokens: 1024, ..Default::default() });
-        let mut route = |hashes: &[u32]| router.route_prompt(512 * hashes.len() as u32, hashes, 512).unwrap().id;
+        let mut route = |hashes: &[u32]| router.route_prompt(512 * hashes.len() as u32, Some((hashes, 512))).unwrap().id;
         assert_eq!((route(&[1, 2]), route(&[1, 2])), (0, 0));
         router.set_load(Target { lane: 11, id: 1 }, Load { requests: 1, prefill_tokens: 1 });
         router.set_load(Target { lane: 12, id: 2 }, Load { requests: 1, prefill_tokens: 1 });
-        let mut route = |hashes: &[u32]| router.route_prompt(512 * hashes.len() as u32, hashes, 512).unwrap().id;
+        let mut route = |hashes: &[u32]| router.route_prompt(512 * hashes.len() as u32, Some((hashes, 512))).unwrap().id;
         assert_eq!(route(&[3, 4, 5]), 0);
         router.set_load(Target { lane: 10, id: 0 }, Load { requests: 1, prefill_tokens: 100 });
-        assert_eq!(router.route_prompt(1024, &[1, 2], 512).unwrap().id, 1, "1,536 tokens later");
+        assert_eq!(router.route_prompt(1024, Some((&[1, 2], 512))).unwrap().id, 1, "1,536 tokens later");
         router.remove(Target { lane: 11, id: 1 });
         assert_eq!(router.choose_drain().unwrap().id, 2);
     }

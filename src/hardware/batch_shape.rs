@@ -31,10 +31,12 @@ impl BatchShape {
         self.num_prefills += 1;
         self.prefill_tokens += tokens;
         self.prefill_tokens_squared += tokens * tokens;
-        self.prefill_tokens_times_cached += tokens * cached;
-        self.prefill_cached_tokens += cached;
-        self.prefill_cached_tokens_squared += cached * cached;
-        self.prefill_cached_tokens_64 += cached.next_multiple_of(64);
+        if cached > 0 {
+            self.prefill_tokens_times_cached += tokens * cached;
+            self.prefill_cached_tokens += cached;
+            self.prefill_cached_tokens_squared += cached * cached;
+            self.prefill_cached_tokens_64 += cached.next_multiple_of(64);
+        }
     }
 
     /// Adds a decode step of a request with `cached` tokens.

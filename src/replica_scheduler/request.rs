@@ -3,6 +3,7 @@
 use std::ops::{Index, IndexMut};
 
 use super::Prompts;
+use crate::workload::PrefixBlocks;
 
 /// Where a live request sits in [`Requests`]. Slots are reused once a request has left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -165,8 +166,16 @@ impl Requests {
         self.prompts = None;
     }
 
-    pub fn set_prompts(&mut self, prompts: Prompts) {
-        self.prompts = Some(prompts);
+    /// Lets everybody know which prompts of the workload begin alike, if anything.
+    pub fn know(&mut self, prefix: Option<&PrefixBlocks>) {
+        self.prompts = prefix.map(Prompts::new);
+    }
+
+    /// The hash blocks of a request's prompt and their length, where they are known.
+    #[inline]
+    pub fn prompt(&self, slot: Slot) -> Option<(&[u32], u32)> {
+        let prompts = self.prompts.as_ref()?;
+        Some((prompts.of(self[slot].id), prompts.hash_tokens()))
     }
 
     #[inline]

@@ -9,6 +9,7 @@ use crate::hardware::BatchShape;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KvBlocks {
     pub block_size_tokens: u32,
+    block_size_log2: Option<u8>,
     pub total: u32,
     pub free: u32,
     /// Blocks that admission of a new request leaves free.
@@ -23,6 +24,7 @@ impl KvBlocks {
         let watermark = (watermark_fraction * f64::from(total)) as u32;
         Self {
             block_size_tokens,
+            block_size_log2: block_size_tokens.is_power_of_two().then_some(block_size_tokens.trailing_zeros() as u8),
             total,
             free: total,
             watermark,
@@ -33,7 +35,11 @@ impl KvBlocks {
 
     #[inline]
     pub fn blocks_for(&self, tokens: u32) -> u32 {
-        tokens.div_ceil(self.block_size_tokens)
+        // Nearly all block sizes are powers of two, and a division is slow.
+        match self.block_size_log2 {
+            Some(log2) => (tokens + (self.block_size_tokens - 1)) >> log2,
+            None => tokens.div_ceil(self.block_size_tokens),
+        }
     }
 
     /// Whether a prompt could ever be admitted above the watermark, with the whole cache free, and its last decode find room.
@@ -147,6 +153,7 @@ impl ReplicaState {
     }
 
     /// Frees the finished requests of a batch and lets the others wait, in batch order.
+    #[inline]
     pub fn end_batch(&mut self, requests: &mut Requests, batch: &Batch) {
         for &(slot, _) in &batch.entries {
             let request = &mut requests[slot];

@@ -5,6 +5,7 @@
 
 use super::settings::check_shared_cap;
 use super::{Batch, Common, KvBlocks, ReplicaScheduler, ReplicaShape, ReplicaState, Requests, SchedulerSettings};
+use crate::hardware::BatchShape;
 use crate::settings::Faults;
 
 scheduler_settings! {
@@ -53,8 +54,9 @@ impl Vllm {
         replica.allocated < self.batch_size_cap && blocks + replica.kv.watermark <= replica.kv.free
     }
 
+    #[inline(always)]
     fn form_prefill_batch(&self, replica: &mut ReplicaState, requests: &mut Requests, batch: &mut Batch) {
-        let mut longest = 0;
+        let (mut longest, mut shape) = (0, BatchShape::default());
         while let Some(&slot) = replica.queue.front() {
             let request = &mut requests[slot];
             let tokens = request.prefill_tokens;
@@ -73,8 +75,10 @@ impl Vllm {
             }
             replica.allocate(request, blocks);
             replica.queue.pop_front();
-            batch.add_prefill(slot, request, tokens);
+            shape.add_prefill(tokens, request.processed_tokens);
+            batch.entries.push((slot, tokens));
         }
+        batch.shape = shape;
     }
 
     fn form_decode_batch(&self, replica: &mut ReplicaState, requests: &mut Requests, batch: &mut Batch) {

@@ -161,6 +161,16 @@ fn free(replica: &mut ReplicaState, requests: &mut Requests, slot: Slot) {
     replica.allocated -= 1;
 }
 
+/// Lets the only request in memory keep what it holds to itself. Of hash blocks it shares, others may have left more in use than it has
+/// use for.
+fn unshare(replica: &mut ReplicaState, request: &mut Request) {
+    if replica.cache.is_some() {
+        (request.shared_blocks, request.hashes, request.hashed_blocks) = (0, 0, u32::MAX);
+        replica.kv.free = replica.kv.total - request.blocks;
+        replica.cache = Some(Box::new(PrefixCache::new(replica.kv.free)));
+    }
+}
+
 impl VllmV1 {
     /// What the cache holds of a waiting request.
     fn hit(&self, replica: &ReplicaState, requests: &Requests, slot: Slot) -> Hit {
@@ -202,8 +212,12 @@ impl VllmV1 {
             let more = replica.kv.blocks_for(cached).saturating_sub(request.blocks);
             while replica.kv.free < more && replica.waiting.len() > next {
                 preempted = true;
+                if replica.allocated == 1 {
+                    unshare(replica, &mut requests[slot]);
+                    break;
+                }
                 if replica.waiting.len() == next + 1 && replica.allocated as usize > replica.waiting.len() {
-                    // Those in other stages will come back, or leave, and are later than this one or done before it.
+                    // Requests in other stages will come back; if they are later than this one they have to go then.
                     break;
                 }
                 let victim = replica.waiting.pop().expect("more than `next` are there");
@@ -275,9 +289,6 @@ impl ReplicaScheduler for VllmV1 {
         let busy = replica.allocated > 0;
         if !self.go_on(replica, requests, batch) {
             self.admit(replica, requests, batch, busy);
-        } else if replica.allocated == 0 {
-            // The last one in memory had to go, because of what others had left in use.
-            self.admit(replica, requests, batch, false);
         }
     }
 
@@ -294,7 +305,7 @@ impl ReplicaScheduler for VllmV1 {
             }
         }
         if self.pipelined {
-            replica.sort_waiting(requests);
+            replica.waiting.sort_by_key(|&slot| requests[slot].id);
         } else {
             // Those the budget had no token for come after those it had.
             replica.waiting.rotate_left(left_out);

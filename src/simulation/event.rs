@@ -2,15 +2,20 @@
 //!
 //! Events are ordered by time, then by when they were created: the reference numbers events as it creates them and breaks ties by that
 //! number. Arrivals never enter the queue: they are merged from their sorted column, before any other event of the same time.
+//!
+//! Nearly all events are ends of pipeline stages, and a stage works on one batch at a time. So these need no heap: each stage has one
+//! place in a tournament for the earliest. Rescheduling or taking back an end rewrites its place.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
+use crate::tournament::{NONE, Tournament};
+
 /// A thing due at a later time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Due {
-    /// A pipeline stage of the replica in `lane` ends its batch. Stale if the lane's epoch has moved on.
-    StageEnd { lane: u32, stage: u32, epoch: u32 },
+    /// A pipeline stage of the replica in `lane` ends its batch.
+    StageEnd { lane: u32, stage: u32 },
     /// The autoscaler decides.
     Tune,
     /// A replica joins.
@@ -25,80 +30,220 @@ pub enum Due {
     Loss { lane: u32, id: u32 },
 }
 
-/// An entry of the queue. Times are kept as bits: for numbers of at least 0 these order alike.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Event {
+/// When something is due and which of what is due at once comes first. Times are kept as bits: for numbers of at least 0 these order
+/// alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
     at: u64,
     created: u64,
     sequence: u32,
-    pub due: Due,
 }
 
-impl Event {
-    #[inline]
-    pub fn at_s(&self) -> f64 {
-        f64::from_bits(self.at)
-    }
+/// Later than everything.
+const NEVER: Rank = Rank { at: NONE, created: u64::MAX, sequence: u32::MAX };
+
+/// What is due, but for ends of stages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Timer {
+    rank: Rank,
+    due: Due,
 }
 
-impl Ord for Event {
+impl Ord for Timer {
     /// Reversed, so that the heap's maximum is the earliest.
-    #[inline]
     fn cmp(&self, other: &Self) -> Ordering {
-        (other.at, other.created, other.sequence).cmp(&(self.at, self.created, self.sequence))
+        other.rank.cmp(&self.rank)
     }
 }
 
-impl PartialOrd for Event {
-    #[inline]
+impl PartialOrd for Timer {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
+    }
+}
+
+/// Ends of stages, one place each.
+#[derive(Debug, Default)]
+struct StageEnds {
+    tournament: Tournament,
+    ranks: Vec<Rank>,
+    /// The latest time at which two ends were found to be due at once.
+    latest_tie: u64,
+}
+
+impl StageEnds {
+    fn clear(&mut self) {
+        self.tournament.clear();
+        self.ranks.clear();
+        self.latest_tie = 0;
+    }
+
+    #[inline(always)]
+    fn set(&mut self, place: u32, rank: Rank) {
+        let Self { tournament, ranks, latest_tie } = self;
+        if place as usize >= ranks.len() {
+            ranks.resize(place as usize + 1, NEVER);
+        }
+        ranks[place as usize] = rank;
+        tournament.set(place, rank.at, |one, other| {
+            let (one, other) = (ranks[one as usize], ranks[other as usize]);
+            *latest_tie = one.at.max(*latest_tie);
+            one < other
+        });
+    }
+
+    /// Time (as bits) and place of the first.
+    #[inline]
+    fn first(&self) -> (u64, u32) {
+        self.tournament.least()
     }
 }
 
 /// Events to come.
 #[derive(Debug, Default)]
 pub struct EventQueue {
-    heap: BinaryHeap<Event>,
+    timers: BinaryHeap<Timer>,
+    ends: StageEnds,
+    stages_per_lane: u32,
     sequence: u32,
 }
 
 impl EventQueue {
-    pub fn clear(&mut self) {
-        self.heap.clear();
+    /// Forgets everything; from now on lanes have this many stages.
+    pub fn clear(&mut self, stages_per_lane: u32) {
+        self.timers.clear();
+        self.ends.clear();
+        self.stages_per_lane = stages_per_lane;
         self.sequence = 0;
     }
 
-    /// Adds an event. `created_s` is when the reference would have created it, which breaks ties.
     #[inline]
-    pub fn push(&mut self, at_s: f64, created_s: f64, due: Due) {
+    fn rank(&mut self, at_s: f64, created_s: f64) -> Rank {
         debug_assert!(at_s >= created_s && created_s >= 0.0);
-        self.heap.push(Event { at: at_s.to_bits(), created: created_s.to_bits(), sequence: self.sequence, due });
         self.sequence = self.sequence.wrapping_add(1);
+        Rank { at: at_s.to_bits(), created: created_s.to_bits(), sequence: self.sequence }
+    }
+
+    /// Adds an event. `created_s` is when the reference would have created it, which breaks ties. For ends of stages see
+    /// [`Self::end_stage`].
+    pub fn push(&mut self, at_s: f64, created_s: f64, due: Due) {
+        let rank = self.rank(at_s, created_s);
+        self.timers.push(Timer { rank, due });
+    }
+
+    /// Sets when a stage ends its batch, whatever was set before.
+    #[inline]
+    pub fn end_stage(&mut self, lane: u32, stage: u32, at_s: f64, created_s: f64) {
+        let rank = self.rank(at_s, created_s);
+        self.ends.set(lane * self.stages_per_lane + stage, rank);
+    }
+
+    /// Takes back all ends of stages of a lane.
+    pub fn cancel_stages(&mut self, lane: u32) {
+        for stage in 0..self.stages_per_lane {
+            self.ends.set(lane * self.stages_per_lane + stage, NEVER);
+        }
+    }
+
+    #[inline]
+    fn first_timer(&self) -> Rank {
+        self.timers.peek().map_or(NEVER, |timer| timer.rank)
     }
 
     /// Time of the next event; infinite if there is none.
     #[inline]
     pub fn next_at_s(&self) -> f64 {
-        self.heap.peek().map_or(f64::INFINITY, Event::at_s)
+        f64::from_bits(self.ends.first().0.min(self.first_timer().at).min(f64::INFINITY.to_bits()))
     }
 
-    #[inline]
-    pub fn pop(&mut self) -> Option<Event> {
-        self.heap.pop()
-    }
-
-    /// Takes the next event if it ends a stage and no other is due at the same time; returns its lane and epoch.
-    #[inline]
-    pub fn pop_lone_stage_end(&mut self) -> Option<(u32, u32)> {
-        // A heap's second is a child of its first.
-        let events = self.heap.as_slice();
-        let first = events.first()?;
-        let Due::StageEnd { lane, epoch, .. } = first.due else { return None };
-        if events.iter().skip(1).take(2).any(|event| event.at == first.at) {
+    /// Takes the next event.
+    pub fn pop(&mut self) -> Option<Due> {
+        let (_, place) = self.ends.first();
+        let end = self.ends.ranks.get(place as usize).copied().unwrap_or(NEVER);
+        if self.first_timer() < end {
+            return self.timers.pop().map(|timer| timer.due);
+        }
+        if end == NEVER {
             return None;
         }
-        self.heap.pop();
-        Some((lane, epoch))
+        self.ends.set(place, NEVER);
+        Some(Due::StageEnd { lane: place / self.stages_per_lane, stage: place % self.stages_per_lane })
+    }
+
+    /// The lane whose stage ends next, if that is the next event, lanes have one stage, and nothing else is due at the same time (may
+    /// err towards `None`). The caller sets another end or takes this one back.
+    #[inline]
+    pub fn next_lone_stage_end(&self) -> Option<u32> {
+        let (at, place) = self.ends.first();
+        let alone = self.stages_per_lane == 1 && at > self.ends.latest_tie && at < self.first_timer().at;
+        alone.then_some(place)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Debug, Clone)]
+    enum Action {
+        Push(u32),
+        End { lane: u32, stage: u32, after: u32 },
+        Cancel(u32),
+        Pop,
+        PeekLone,
+    }
+
+    fn action() -> impl Strategy<Value = Action> {
+        prop_oneof![
+            (0_u32..6).prop_map(Action::Push),
+            (0_u32..9, 0_u32..2, 0_u32..6).prop_map(|(lane, stage, after)| Action::End { lane, stage, after }),
+            (0_u32..9).prop_map(Action::Cancel),
+            Just(Action::Pop),
+            Just(Action::PeekLone),
+        ]
+    }
+
+    proptest! {
+        /// The twin sorts a list before each look. Times are whole and close, so that many things are due at once.
+        #[test]
+        fn order_is_that_of_a_sorted_list(stages in 1_u32..3, actions in prop::collection::vec(action(), 1..200)) {
+            let (mut queue, mut twin, mut now, mut sequence) = (EventQueue::default(), Vec::<(f64, f64, u32, Due)>::new(), 0.0_f64, 0);
+            queue.clear(stages);
+            for action in actions {
+                twin.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2)));
+                sequence += 1;
+                match action {
+                    Action::Push(after) => {
+                        queue.push(now + f64::from(after), now, Due::Tune);
+                        twin.push((now + f64::from(after), now, sequence, Due::Tune));
+                    }
+                    Action::End { lane, stage, after } => {
+                        let stage = stage % stages;
+                        queue.end_stage(lane, stage, now + f64::from(after), now);
+                        twin.retain(|entry| entry.3 != Due::StageEnd { lane, stage });
+                        twin.push((now + f64::from(after), now, sequence, Due::StageEnd { lane, stage }));
+                    }
+                    Action::Cancel(lane) => {
+                        queue.cancel_stages(lane);
+                        twin.retain(|entry| !matches!(entry.3, Due::StageEnd { lane: other, .. } if other == lane));
+                    }
+                    Action::Pop => {
+                        let expected = (!twin.is_empty()).then(|| twin.remove(0));
+                        prop_assert_eq!(queue.pop(), expected.map(|entry| entry.3));
+                        now = expected.map_or(now, |entry| entry.0);
+                    }
+                    Action::PeekLone => {
+                        if let Some(found) = queue.next_lone_stage_end() {
+                            prop_assert_eq!(twin[0].3, Due::StageEnd { lane: found, stage: 0 });
+                            prop_assert!(twin.get(1).is_none_or(|second| second.0 > twin[0].0), "two at once");
+                        }
+                    }
+                }
+                let next = twin.iter().map(|entry| entry.0).fold(f64::INFINITY, f64::min);
+                prop_assert_eq!(queue.next_at_s(), next);
+            }
+        }
     }
 }

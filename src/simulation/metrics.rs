@@ -12,11 +12,55 @@ pub struct Distribution {
     pub max: f64,
 }
 
+/// Numbers of at least 0 in the order they came, and what can be said of them along the way. The sum adds in that order.
+#[derive(Debug)]
+pub struct Sample {
+    values: Vec<f64>,
+    sum: f64,
+    min: f64,
+    max: f64,
+}
+
+impl Default for Sample {
+    fn default() -> Self {
+        Self { values: Vec::new(), sum: 0.0, min: f64::INFINITY, max: 0.0 }
+    }
+}
+
+impl Sample {
+    /// Forgets everything and makes room for this many values.
+    pub fn clear(&mut self, room: usize) {
+        self.values.clear();
+        self.values.reserve_exact(room);
+        (self.sum, self.min, self.max) = (0.0, f64::INFINITY, 0.0);
+    }
+
+    #[inline]
+    pub fn push(&mut self, value: f64) {
+        debug_assert!(value >= 0.0, "{value}");
+        self.values.push(value);
+        self.sum += value;
+        // Not `f64::min`, which takes pains over NaN.
+        self.min = if value < self.min { value } else { self.min };
+        self.max = if value > self.max { value } else { self.max };
+    }
+
+    pub fn values(&self) -> &[f64] {
+        &self.values
+    }
+}
+
+impl Extend<f64> for Sample {
+    fn extend<I: IntoIterator<Item = f64>>(&mut self, values: I) {
+        values.into_iter().for_each(|value| self.push(value));
+    }
+}
+
 /// Counts of a sample's values by their leading bits: finds which few values can hold a percentile, so that the rest need not be sorted.
 #[derive(Debug, Default)]
 pub struct Buckets {
     counts: Vec<u32>,
-    candidates: Vec<f64>,
+    candidates: [Vec<f64>; PERCENTILES.len()],
 }
 
 const PERCENTILES: [f64; 5] = [50.0, 75.0, 90.0, 95.0, 99.0];
@@ -24,50 +68,51 @@ const PERCENTILES: [f64; 5] = [50.0, 75.0, 90.0, 95.0, 99.0];
 const MOST_BUCKETS: u64 = 4096;
 
 impl Distribution {
-    /// Sums up a sample of numbers of at least 0; `None` if it is empty. The mean adds in the order given.
+    /// Sums up a sample; `None` if it is empty.
     ///
     /// Percentiles are exact: the bits of such numbers order as the numbers do, so their leading bits split the sample into ordered
     /// buckets, and only the buckets that hold a wanted rank are looked into. Two passes over the sample.
-    pub fn of(sample: &[f64], buckets: &mut Buckets) -> Option<Self> {
-        let count = sample.len();
+    pub fn of(sample: &Sample, buckets: &mut Buckets) -> Option<Self> {
+        let Buckets { counts, candidates } = buckets;
+        let &Sample { ref values, sum, min, max } = sample;
+        let count = values.len();
         if count == 0 {
             return None;
-        }
-        let (mut sum, mut min, mut max) = (0.0, f64::INFINITY, 0.0_f64);
-        for &value in sample {
-            debug_assert!(value >= 0.0, "{value}");
-            sum += value;
-            min = min.min(value);
-            max = max.max(value);
         }
         let base = min.to_bits();
         let spread = max.to_bits() - base;
         let shift = (u64::BITS - (spread / MOST_BUCKETS).leading_zeros()).min(63);
         let bucket = |value: f64| ((value.to_bits() - base) >> shift) as usize;
-        buckets.counts.clear();
-        buckets.counts.resize((spread >> shift) as usize + 1, 0);
-        for &value in sample {
-            buckets.counts[bucket(value)] += 1;
+        counts.clear();
+        counts.resize((spread >> shift) as usize + 1, 0);
+        for &value in values {
+            counts[bucket(value)] += 1;
         }
         // Where each rank lies: its bucket, and its rank among that bucket's values.
-        let mut found = [0.0; PERCENTILES.len()];
         let (mut current, mut before) = (0, 0);
-        let mut collected = None;
-        for (found, p) in found.iter_mut().zip(PERCENTILES) {
+        let wanted = PERCENTILES.map(|p| {
             let rank = nearest_rank(p, count);
-            while before + (buckets.counts[current] as usize) < rank {
-                before += buckets.counts[current] as usize;
+            while before + (counts[current] as usize) < rank {
+                before += counts[current] as usize;
                 current += 1;
             }
-            if collected != Some(current) {
-                collected = Some(current);
-                buckets.candidates.clear();
-                buckets.candidates.extend(sample.iter().filter(|&&value| bucket(value) == current));
-            }
-            let (_, &mut value, _) = buckets.candidates.select_nth_unstable_by(rank - before - 1, f64::total_cmp);
-            *found = value;
+            (current, rank - before)
+        });
+        // From here on a bucket's count is the number of its list of candidates.
+        const NOT_WANTED: u32 = u32::MAX;
+        counts.fill(NOT_WANTED);
+        for (list, &(bucket, _)) in (0..).zip(&wanted) {
+            counts[bucket] = counts[bucket].min(list);
         }
-        let [p50, p75, p90, p95, p99] = found;
+        candidates.iter_mut().for_each(Vec::clear);
+        for &value in values {
+            let list = counts[bucket(value)];
+            if list != NOT_WANTED {
+                candidates[list as usize].push(value);
+            }
+        }
+        let [p50, p75, p90, p95, p99] =
+            wanted.map(|(bucket, rank)| *candidates[counts[bucket] as usize].select_nth_unstable_by(rank - 1, f64::total_cmp).1);
         Some(Self { mean: sum / count as f64, p50, p75, p90, p95, p99, max })
     }
 }
@@ -225,7 +270,9 @@ mod tests {
         #[test]
         fn percentiles_equal_a_sort(sample in prop::collection::vec(0_u32..50, 1..300), scale in 0.0..3.0) {
             let mut values: Vec<f64> = sample.iter().map(|&v| scale * f64::from(v)).collect();
-            let found = Distribution::of(&values, &mut Buckets::default()).unwrap();
+            let mut kept = Sample::default();
+            kept.extend(values.iter().copied());
+            let found = Distribution::of(&kept, &mut Buckets::default()).unwrap();
             values.sort_by(f64::total_cmp);
             let count = values.len() as f64;
             for (p, found) in [(50.0, found.p50), (75.0, found.p75), (90.0, found.p90), (95.0, found.p95), (99.0, found.p99), (100.0, found.max)] {
@@ -237,6 +284,6 @@ mod tests {
 
     #[test]
     fn nothing_has_no_distribution() {
-        assert_eq!(Distribution::of(&[], &mut Buckets::default()), None);
+        assert_eq!(Distribution::of(&Sample::default(), &mut Buckets::default()), None);
     }
 }

@@ -1,6 +1,7 @@
 //! One binary for all integration tests.
 
 mod audit;
+mod benches;
 mod cli;
 mod cluster;
 mod decisions;

@@ -11,7 +11,7 @@ fn with_prompts(more: &str, hash_tokens: u32, prompts: &[(&[u64], u32)]) -> Benc
     let mut bench = bench(more);
     let mut prefix = PrefixBlocks::new(hash_tokens);
     prompts.iter().for_each(|(ids, tokens)| prefix.push(ids, *tokens));
-    bench.requests.set_prompts(Prompts::new(&prefix));
+    bench.requests.know(Some(&prefix));
     bench
 }
 

@@ -2,38 +2,36 @@
 
 use super::Engine;
 use crate::replica_scheduler::Request;
-use crate::simulation::SimulationError;
-use crate::simulation::metrics::{Buckets, Distribution, RunMetrics};
+use crate::simulation::metrics::{Buckets, Distribution, RunMetrics, Sample};
 use crate::simulation::record::ReplicaRecord;
+use crate::simulation::{LatencyLimits, SimulationError};
 
-/// What is kept of a completed request until percentiles are taken.
-#[derive(Debug, Clone, Copy)]
-struct Sample {
-    e2e_s: f64,
-    ttft_s: f64,
-    scheduling_delay_s: f64,
-    output_tokens: u32,
-}
-
-impl Sample {
-    fn tpot_s(&self) -> Option<f64> {
-        (self.output_tokens > 1).then(|| (self.e2e_s - self.ttft_s) / f64::from(self.output_tokens - 1))
-    }
-}
-
-/// Completed requests, in order of completion.
+/// What is kept of completed requests until percentiles are taken: a column a quantity, in order of completion.
 #[derive(Debug, Default)]
 pub(super) struct Samples {
-    completed: Vec<Sample>,
+    e2e_s: Sample,
+    ttft_s: Sample,
+    scheduling_delay_s: Sample,
+    output_tokens: Vec<u32>,
     /// Requests with more than one output token.
     num_decoding: usize,
-    scratch: Vec<f64>,
+    scratch: Sample,
     buckets: Buckets,
 }
 
+/// Time per output token after the first, of a request with more than one.
+fn tpot_s(e2e_s: f64, ttft_s: f64, output_tokens: u32) -> Option<f64> {
+    (output_tokens > 1).then(|| (e2e_s - ttft_s) / f64::from(output_tokens - 1))
+}
+
 impl Samples {
-    pub fn clear(&mut self) {
-        self.completed.clear();
+    /// Forgets everything and makes room for this many requests.
+    pub fn clear(&mut self, num_requests: usize) {
+        for column in [&mut self.e2e_s, &mut self.ttft_s, &mut self.scheduling_delay_s] {
+            column.clear(num_requests);
+        }
+        self.output_tokens.clear();
+        self.output_tokens.reserve_exact(num_requests);
         self.num_decoding = 0;
     }
 
@@ -41,18 +39,45 @@ impl Samples {
     pub fn add(&mut self, request: &Request, completed_at_s: f64, api_s: f64) {
         let output_tokens = request.output_tokens();
         self.num_decoding += usize::from(output_tokens > 1);
-        self.completed.push(Sample {
-            e2e_s: completed_at_s + api_s - request.arrived_at_s,
-            ttft_s: request.first_token_at_s + api_s - request.arrived_at_s,
-            scheduling_delay_s: request.scheduled_at_s - request.arrived_at_s,
-            output_tokens,
-        });
+        self.e2e_s.push(completed_at_s + api_s - request.arrived_at_s);
+        self.ttft_s.push(request.first_token_at_s + api_s - request.arrived_at_s);
+        self.scheduling_delay_s.push(request.scheduled_at_s - request.arrived_at_s);
+        self.output_tokens.push(output_tokens);
     }
 
-    fn distribution(&mut self, value: impl Fn(&Sample) -> Option<f64>) -> Option<Distribution> {
-        self.scratch.clear();
-        self.scratch.extend(self.completed.iter().filter_map(value));
-        Distribution::of(&self.scratch, &mut self.buckets)
+    /// End-to-end latency, TTFT and output tokens of each request.
+    fn latencies(&self) -> impl Iterator<Item = (f64, f64, u32)> {
+        self.e2e_s
+            .values()
+            .iter()
+            .zip(self.ttft_s.values())
+            .zip(&self.output_tokens)
+            .map(|((&e2e_s, &ttft_s), &tokens)| (e2e_s, ttft_s, tokens))
+    }
+
+    /// How many requests kept the limits.
+    fn num_within(&self, limits: &LatencyLimits) -> usize {
+        self.latencies().filter(|&(e2e_s, ttft_s, tokens)| limits.keeps(ttft_s, tpot_s(e2e_s, ttft_s, tokens), e2e_s)).count()
+    }
+
+    /// The distributions in the order of [`RunMetrics`]: end to end, TTFT, TPOT, scheduling delay, normalized latency.
+    fn distributions(&mut self) -> [Option<Distribution>; 5] {
+        let e2e_s = Distribution::of(&self.e2e_s, &mut self.buckets);
+        let scheduling_delay_s = Distribution::of(&self.scheduling_delay_s, &mut self.buckets);
+        if self.num_decoding == 0 {
+            // With one output token each, the first token is the last and the latency per token is that of the request.
+            return [e2e_s, e2e_s, None, scheduling_delay_s, e2e_s];
+        }
+        let ttft_s = Distribution::of(&self.ttft_s, &mut self.buckets);
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.clear(self.output_tokens.len());
+        scratch.extend(self.latencies().filter_map(|(e2e_s, ttft_s, tokens)| tpot_s(e2e_s, ttft_s, tokens)));
+        let tpot_s = Distribution::of(&scratch, &mut self.buckets);
+        scratch.clear(self.output_tokens.len());
+        scratch.extend(self.latencies().map(|(e2e_s, _, tokens)| e2e_s / f64::from(tokens)));
+        let normalized_latency_s = Distribution::of(&scratch, &mut self.buckets);
+        self.scratch = scratch;
+        [e2e_s, ttft_s, tpot_s, scheduling_delay_s, normalized_latency_s]
     }
 }
 
@@ -61,6 +86,8 @@ impl Samples {
 pub(super) struct Totals {
     pub completed: u64,
     pub rejected: u64,
+    /// Completed or rejected.
+    pub left: u64,
     pub restarts: u64,
     pub batches: u64,
     /// Prompt and output tokens of completed requests.
@@ -95,6 +122,18 @@ pub(super) struct Totals {
 }
 
 impl Totals {
+    /// Counts a completed request's prompt.
+    #[inline]
+    pub fn count_prompt(&mut self, request: &Request) {
+        self.prompt_tokens += u64::from(request.original_prefill_tokens);
+        self.cached_tokens += u64::from(request.cached_tokens);
+    }
+
+    pub fn reject(&mut self) {
+        self.rejected += 1;
+        self.left += 1;
+    }
+
     /// Counts a scaling action in direction +1 or -1.
     pub fn turn(&mut self, direction: i8) {
         self.reversals += u64::from(self.direction == -direction);
@@ -123,6 +162,9 @@ impl Engine<'_> {
     #[inline]
     pub(super) fn account_kv(&mut self, lane: u32) {
         let replica = &mut self.work.replicas[lane as usize];
+        if replica.kv_since_s == self.now_s {
+            return;
+        }
         let used = replica.state.kv.total - replica.state.kv.free;
         self.totals.kv_block_s += f64::from(used) * (self.now_s - replica.kv_since_s);
         replica.kv_since_s = self.now_s;
@@ -185,15 +227,9 @@ impl Engine<'_> {
         let totals = &self.totals;
         let samples = &mut self.work.samples;
         let limits = &self.inputs.cluster.latency_limits;
-        let kept = limits.any().then(|| samples.completed.iter().filter(|s| limits.keeps(s.ttft_s, s.tpot_s(), s.e2e_s)).count());
+        let kept = limits.any().then(|| samples.num_within(limits));
         let num_requests = self.inputs.workload.len() as u64;
-        let e2e_s = samples.distribution(|s| Some(s.e2e_s));
-        // With one output token each, the first token is the last and the latency per token is that of the request.
-        let (ttft_s, normalized_latency_s) = match samples.num_decoding {
-            0 => (e2e_s, e2e_s),
-            _ => (samples.distribution(|s| Some(s.ttft_s)), samples.distribution(|s| Some(s.e2e_s / f64::from(s.output_tokens)))),
-        };
-        let tpot_s = if samples.num_decoding == 0 { None } else { samples.distribution(Sample::tpot_s) };
+        let [e2e_s, ttft_s, tpot_s, scheduling_delay_s, normalized_latency_s] = samples.distributions();
         let ratio = |sum: f64, over: f64| if over > 0.0 { sum / over } else { 0.0 };
         let total_cost_usd = totals.cost * (1.0 / 3600.0);
         Ok(RunMetrics {
@@ -204,7 +240,7 @@ impl Engine<'_> {
             e2e_s,
             ttft_s,
             tpot_s,
-            scheduling_delay_s: samples.distribution(|s| Some(s.scheduling_delay_s)),
+            scheduling_delay_s,
             normalized_latency_s,
             attainment: kept.map(|kept| ratio(kept as f64, num_requests as f64)),
             goodput_per_s: kept.map(|kept| ratio(kept as f64, self.now_s)),

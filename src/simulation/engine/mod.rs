@@ -22,7 +22,7 @@ use super::{EVENTS_BETWEEN_QUESTIONS, Parts, RunInputs, SimulationError};
 use crate::autoscaler::{Autoscaler, BatchEnd, Completion, FirstToken, Observes};
 use crate::global_scheduler::GlobalScheduler;
 use crate::random;
-use crate::replica_scheduler::{KvBlocks, Prompts, ReplicaScheduler, Request, Slot};
+use crate::replica_scheduler::{KvBlocks, ReplicaScheduler, Request, Slot};
 
 /// Replicas by what they are about to do.
 #[derive(Debug, Default)]
@@ -42,7 +42,7 @@ pub(super) struct Engine<'a> {
     autoscaler: Option<Box<dyn Autoscaler>>,
     observes: Observes,
     router_observes_load: bool,
-    router_reads_prompts: bool,
+    pipeline_parallel: u32,
     pipelined: bool,
     stepping: bool,
     batch_size_cap: u32,
@@ -67,6 +67,7 @@ pub(super) struct Engine<'a> {
     events: u64,
     look_up_at: u64,
     initial_replicas: u32,
+    num_requests: u64,
     work: &'a mut Workspace,
     detail: Option<&'a mut Detail>,
 }
@@ -76,7 +77,7 @@ const MOST_IDLE_TICKS: u64 = 100_000;
 
 impl<'a> Engine<'a> {
     pub fn new(inputs: &'a RunInputs<'a>, parts: Parts, work: &'a mut Workspace, mut detail: Option<&'a mut Detail>) -> Self {
-        work.clear();
+        work.clear(inputs.workload.len(), inputs.cluster.pipeline_parallel);
         if let Some(detail) = &mut detail {
             **detail = Detail::default();
             let workload = inputs.workload;
@@ -88,20 +89,17 @@ impl<'a> Engine<'a> {
         let Parts { scheduler, autoscaler, initial_replicas } = parts;
         let kv = inputs.kv_blocks();
         let router = cluster.global_scheduler.settings().build(inputs.seed, kv.block_size_tokens);
-        if let Some(prefix) = &inputs.workload.prefix
-            && (cluster.replica_scheduler.caches_prefixes() || router.reads_prompts())
-        {
-            work.requests.set_prompts(Prompts::new(prefix));
-        }
+        let reads_prompts = cluster.replica_scheduler.caches_prefixes() || router.reads_prompts();
+        work.requests.know(inputs.workload.prefix.as_ref().filter(|_| reads_prompts));
         Self {
             scheduler,
             router_observes_load: router.observes_load(),
-            router_reads_prompts: router.reads_prompts(),
             router,
             observes: autoscaler.as_ref().map_or(Observes::default(), |policy| policy.observes()),
             tick_interval_s: autoscaler.as_ref().and_then(|policy| policy.tick_interval_s()).unwrap_or(cluster.tune_interval_s),
             autoscaler,
             api_s: inputs.execution_time.overheads.api_ms * 1e-3,
+            pipeline_parallel: cluster.pipeline_parallel,
             pipelined: cluster.pipeline_parallel > 1,
             stepping: inputs.stepping,
             batch_size_cap: cluster.replica_scheduler.common().batch_size_cap,
@@ -120,6 +118,7 @@ impl<'a> Engine<'a> {
             events: 0,
             look_up_at: inputs.limits.most_events.min(EVENTS_BETWEEN_QUESTIONS),
             initial_replicas,
+            num_requests: inputs.workload.len() as u64,
             inputs,
             work,
             detail,
@@ -152,7 +151,7 @@ impl<'a> Engine<'a> {
         let arrivals = &self.inputs.workload.arrived_at_s;
         let arrival_s = arrivals.get(self.next_arrival).copied().unwrap_or(f64::INFINITY);
         let event_s = self.work.events.next_at_s();
-        let now_s = arrival_s.min(event_s);
+        let now_s = if arrival_s < event_s { arrival_s } else { event_s };
         if now_s == f64::INFINITY {
             return Err(self.stuck());
         }
@@ -164,12 +163,9 @@ impl<'a> Engine<'a> {
             return self.take_steps();
         }
         if event_s < arrival_s
-            && !self.pipelined
-            && let Some((lane, epoch)) = self.work.events.pop_lone_stage_end()
+            && let Some(lane) = self.work.events.next_lone_stage_end()
         {
-            if self.work.replicas[lane as usize].epoch == epoch {
-                self.end_stage_alone(lane);
-            }
+            self.end_stage_alone(lane);
             return self.take_steps();
         }
         let mut upcoming = self.next_arrival;
@@ -178,13 +174,8 @@ impl<'a> Engine<'a> {
             self.work.steps.push(Step::Arrival);
         }
         while self.work.events.next_at_s() == now_s {
-            let event = self.work.events.pop().expect("an event is due");
-            match event.due {
-                Due::StageEnd { lane, stage, epoch } => {
-                    if self.work.replicas[lane as usize].epoch == epoch {
-                        self.work.steps.push(Step::EndStage { lane, stage });
-                    }
-                }
+            match self.work.events.pop().expect("an event is due") {
+                Due::StageEnd { lane, stage } => self.work.steps.push(Step::EndStage { lane, stage }),
                 Due::Tune => self.work.steps.push(Step::Tune),
                 Due::ScaleUp => self.work.steps.push(Step::ScaleUp),
                 Due::ScaleDown => self.work.steps.push(Step::ScaleDown),
@@ -199,6 +190,10 @@ impl<'a> Engine<'a> {
     /// Takes the steps of this instant, those they cause included.
     #[inline]
     fn take_steps(&mut self) -> Result<(), SimulationError> {
+        if self.work.steps.is_empty() { Ok(()) } else { self.take_all_steps() }
+    }
+
+    fn take_all_steps(&mut self) -> Result<(), SimulationError> {
         while let Some(step) = self.work.steps.pop() {
             match step {
                 Step::Arrival => self.arrive(),
@@ -233,7 +228,7 @@ impl<'a> Engine<'a> {
     /// Whether every request has left.
     #[inline]
     fn is_over(&self) -> bool {
-        self.totals.completed + self.totals.rejected == self.inputs.workload.len() as u64
+        self.totals.left == self.num_requests
     }
 
     fn stuck(&self) -> SimulationError {
@@ -241,17 +236,17 @@ impl<'a> Engine<'a> {
     }
 
     fn unfinished(&self) -> u64 {
-        self.inputs.workload.len() as u64 - self.totals.completed - self.totals.rejected
+        self.num_requests - self.totals.left
     }
 
     /// Takes the next request of the workload in, unless no replica could ever serve it.
-    #[inline]
+    #[inline(always)]
     fn admit(&mut self) -> Option<Slot> {
         let (i, workload) = (self.next_arrival, self.inputs.workload);
         self.next_arrival += 1;
         let (prefill_tokens, decode_tokens) = (workload.prefill_tokens[i], workload.decode_tokens[i]);
         if !self.scheduler.fits_empty(&self.kv, prefill_tokens, decode_tokens) {
-            self.totals.rejected += 1;
+            self.totals.reject();
             return None;
         }
         self.totals.queued += 1;
@@ -278,16 +273,11 @@ impl<'a> Engine<'a> {
     }
 
     /// Gives a request to the replica the global scheduler chooses; returns its lane.
-    #[inline]
+    #[inline(always)]
     fn assign(&mut self, slot: Slot) -> Option<u32> {
         let work = &mut *self.work;
         let request = &work.requests[slot];
-        let target = match work.requests.prompts() {
-            Some(prompts) if self.router_reads_prompts => {
-                self.router.route_prompt(request.original_prefill_tokens, prompts.of(request.id), prompts.hash_tokens())?
-            }
-            _ => self.router.route(request.original_prefill_tokens)?,
-        };
+        let target = self.router.route_prompt(request.original_prefill_tokens, work.requests.prompt(slot))?;
         let request = &mut work.requests[slot];
         let replica = &mut work.replicas[target.lane as usize];
         request.replica_id = replica.id;
@@ -317,12 +307,15 @@ impl<'a> Engine<'a> {
     }
 
     fn form_batches(&mut self, lane: u32) {
-        if self.work.replicas[lane as usize].batches_in_flight >= self.inputs.cluster.pipeline_parallel {
-            self.cut_run(lane);
+        let replica = &self.work.replicas[lane as usize];
+        if replica.batches_in_flight >= self.pipeline_parallel {
+            if replica.running {
+                self.cut_run(lane);
+            }
             return;
         }
         self.account_kv(lane);
-        while self.work.replicas[lane as usize].batches_in_flight < self.inputs.cluster.pipeline_parallel && self.form_batch(lane) {}
+        while self.form_batch(lane) && self.work.replicas[lane as usize].batches_in_flight < self.pipeline_parallel {}
         self.note_kv(lane);
     }
 
@@ -341,7 +334,7 @@ impl<'a> Engine<'a> {
         self.totals.queued = self.totals.queued + replica.state.queue.len() as u64 - queued;
         let rejected = !replica.state.rejected.is_empty();
         while let Some(slot) = replica.state.rejected.pop() {
-            self.totals.rejected += 1;
+            self.totals.reject();
             if let Some(detail) = &mut self.detail {
                 detail.requests[work.requests[slot].id as usize].leave(&work.requests[slot], self.api_s);
             }
@@ -395,7 +388,7 @@ impl<'a> Engine<'a> {
         } else {
             (self.now_s + self.inputs.execution_time.stage_time_s(&batch.shape, 0), self.now_s)
         };
-        work.events.push(end_s, created_s, Due::StageEnd { lane, stage: 0, epoch: replica.epoch });
+        work.events.end_stage(lane, 0, end_s, created_s);
     }
 
     fn start_stage(&mut self, lane: u32, stage: u32) {
@@ -409,7 +402,7 @@ impl<'a> Engine<'a> {
             state.working_on = Some(index);
             let duration_s = self.inputs.execution_time.stage_time_s(&work.in_flight[index as usize].batch.shape, stage);
             self.totals.busy_s += duration_s / f64::from(self.inputs.cluster.pipeline_parallel);
-            work.events.push(self.now_s + duration_s, self.now_s, Due::StageEnd { lane, stage, epoch: replica.epoch });
+            work.events.end_stage(lane, stage, self.now_s + duration_s, self.now_s);
         }
     }
 
@@ -421,6 +414,9 @@ impl<'a> Engine<'a> {
         let batch = self.work.replicas[lane as usize].stages[0].working_on.take().expect("the stage that ends worked on a batch");
         if self.end_batch(lane, batch) && !self.is_over() {
             self.form_batches(lane);
+        }
+        if self.work.replicas[lane as usize].stages[0].working_on.is_none() {
+            self.work.events.cancel_stages(lane);
         }
     }
 
@@ -434,7 +430,7 @@ impl<'a> Engine<'a> {
         self.settle_run(lane, f64::INFINITY, 0);
         let replica = &mut self.work.replicas[lane as usize];
         let (end_s, created_s) = replica.run.look_ahead(self.inputs.execution_time);
-        self.work.events.push(end_s, created_s, Due::StageEnd { lane, stage: 0, epoch: replica.epoch });
+        self.work.events.end_stage(lane, 0, end_s, created_s);
         true
     }
 
@@ -483,10 +479,10 @@ impl<'a> Engine<'a> {
                     });
                 }
                 self.totals.completed += 1;
+                self.totals.left += 1;
                 self.totals.restarts += u64::from(request.restarts);
                 self.totals.tokens += u64::from(request.total_tokens());
-                self.totals.prompt_tokens += u64::from(request.original_prefill_tokens);
-                self.totals.cached_tokens += u64::from(request.cached_tokens);
+                self.totals.count_prompt(request);
                 replica.load.prefill_tokens -= u64::from(request.original_prefill_tokens) * u64::from(self.router_observes_load);
                 work.samples.add(request, self.now_s, self.api_s);
                 if let Some(detail) = &mut self.detail {
@@ -558,19 +554,18 @@ impl<'a> Engine<'a> {
         work.replicas[lane as usize].kv_since_s = run_settled_s;
     }
 
-    /// Lets a run end with the iteration under way, if a request may be admitted then.
+    /// Lets a run of decodes end with the iteration under way, if a request may be admitted then.
     fn cut_run(&mut self, lane: u32) {
         let work = &mut *self.work;
         let replica = &mut work.replicas[lane as usize];
-        if !replica.running || !self.scheduler.would_admit(&replica.state, &work.requests) {
+        if !self.scheduler.would_admit(&replica.state, &work.requests) {
             return;
         }
         let now_s = self.now_s;
         self.settle_run(lane, now_s, 0);
         let replica = &mut self.work.replicas[lane as usize];
         let (end_s, created_s) = replica.run.cut(self.inputs.execution_time);
-        replica.epoch += 1;
-        self.work.events.push(end_s, created_s, Due::StageEnd { lane, stage: 0, epoch: replica.epoch });
+        self.work.events.end_stage(lane, 0, end_s, created_s);
     }
 
     /// Leaves a run's requests as they are during its last iteration, which then ends like any other batch.

@@ -198,7 +198,6 @@ impl Engine<'_> {
                 load: Load::default(),
                 kv_since_s: 0.0,
                 batches_in_flight: 0,
-                epoch: 0,
                 running: false,
                 run: DecodeRun::default(),
                 state: ReplicaState::new(self.kv),
@@ -288,7 +287,7 @@ impl Engine<'_> {
         self.account_kv(lane);
         let work = &mut *self.work;
         let replica = &mut work.replicas[lane as usize];
-        replica.epoch += 1;
+        work.events.cancel_stages(lane);
         replica.batches_in_flight = 0;
         for stage in &mut replica.stages {
             work.free_in_flight.extend(stage.working_on.take().into_iter().chain(stage.waiting.drain(..)));

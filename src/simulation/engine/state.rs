@@ -93,8 +93,6 @@ pub(super) struct Replica {
     /// Until when KV use has been accounted for.
     pub(super) kv_since_s: f64,
     pub(super) batches_in_flight: u32,
-    /// Grows when a scheduled end of a stage is taken back.
-    pub(super) epoch: u32,
     /// Whether the batch in flight is a run of decodes.
     pub(super) running: bool,
     pub(super) run: DecodeRun,
@@ -154,8 +152,9 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    pub fn clear(&mut self) {
-        self.events.clear();
+    /// Makes ready for a run of this many requests on replicas of this many stages.
+    pub fn clear(&mut self, num_requests: usize, stages_per_lane: u32) {
+        self.events.clear(stages_per_lane);
         self.steps.clear();
         self.requests.clear();
         self.replicas.clear();
@@ -167,7 +166,7 @@ impl Workspace {
         self.ended_batches.clear();
         self.first_tokens.clear();
         self.completions.clear();
-        self.samples.clear();
+        self.samples.clear(num_requests);
     }
 }
 

@@ -1,0 +1,138 @@
+//! The regression gate: instructions per element of each case, counted by callgrind, against committed baselines.
+//!
+//! Wall time is noisy on shared machines; instructions are not. `cargo bench --bench instructions` fails when a case takes over 5 % more
+//! than its baseline or answers otherwise, `-- --save` makes what is measured the baseline. For the traffic envelope the gate is on shape
+//! as well: instructions per operation must not grow with the requests in the look-back. Without valgrind it says so and passes.
+
+mod cases;
+
+use std::collections::BTreeMap;
+use std::hint::black_box;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail, ensure};
+use cases::{Case, Size};
+use serde::{Deserialize, Serialize};
+
+const BASELINES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions.json");
+/// Compilers differ from one release to the next by less.
+const TOLERANCE: f64 = 0.05;
+/// Growth of the envelope's cost from 10^3 to 10^6 requests in the look-back: what filling the first look-back costs less.
+const ENVELOPE_GROWTH: f64 = 1.10;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Count {
+    instructions_per_element: f64,
+    digest: String,
+}
+
+fn all_cases() -> Vec<Case> {
+    let mut cases = vec![cases::bare(Size::Small)];
+    cases.extend(cases::engine(Size::Small).into_iter().take(6));
+    cases.extend(cases::decode(Size::Small));
+    cases.extend(envelope_sizes().map(|in_look_back| cases::envelope(2_000_000, in_look_back)));
+    cases.extend(cases::sweep(Size::Small).into_iter().take(1));
+    cases.extend(cases::import(Size::Small));
+    cases
+}
+
+fn envelope_sizes() -> impl Iterator<Item = usize> {
+    (3..=6).map(|exponent| 10_usize.pow(exponent))
+}
+
+/// What callgrind counts, found by its name.
+#[inline(never)]
+fn counted_work(case: &mut Case) -> String {
+    black_box((black_box(case).run)())
+}
+
+/// Does one case's work under callgrind, once to warm up and once to be counted.
+fn child(name: &str) -> Result<()> {
+    let mut case = all_cases().into_iter().find(|case| case.name == name).with_context(|| format!("no case `{name}`"))?;
+    (case.run)();
+    println!("{}", counted_work(&mut case));
+    Ok(())
+}
+
+/// Counts one case in a process of its own.
+fn count(case: &Case, dir: &Path) -> Result<Count> {
+    let profile = dir.join("profile");
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--collect-atstart=no", "--toggle-collect=*counted_work*"])
+        .arg(format!("--callgrind-out-file={}", profile.display()))
+        .arg(std::env::current_exe()?)
+        .args(["--child", &case.name])
+        .env("RAYON_NUM_THREADS", "1")
+        .output()?;
+    ensure!(output.status.success(), "valgrind failed on `{}`: {}", case.name, String::from_utf8_lossy(&output.stderr));
+    let profile = std::fs::read_to_string(&profile)?;
+    let totals = profile.lines().find_map(|line| line.strip_prefix("totals: ")).context("callgrind wrote no totals")?;
+    let instructions: f64 = totals.trim().parse()?;
+    ensure!(instructions > 0.0, "callgrind counted nothing in `{}`", case.name);
+    Ok(Count {
+        instructions_per_element: (instructions / case.elements as f64 * 10.0).round() / 10.0,
+        digest: String::from_utf8(output.stdout)?.trim().into(),
+    })
+}
+
+fn gate(save: bool) -> Result<()> {
+    if Command::new("valgrind").arg("--version").output().is_err() {
+        println!("SKIPPED: valgrind is not installed, so no instructions were counted");
+        return Ok(());
+    }
+    let dir = tempfile::tempdir()?;
+    let mut counts = BTreeMap::new();
+    for case in all_cases() {
+        let count = count(&case, dir.path())?;
+        println!("{:>10.1} instructions per element  {}", count.instructions_per_element, case.name);
+        counts.insert(case.name, count);
+    }
+    let per_update: Vec<f64> = envelope_sizes().map(|n| counts[&cases::envelope(1, n).name].instructions_per_element).collect();
+    let growth = per_update[per_update.len() - 1] / per_update[0];
+    println!("envelope: {growth:.3} times the instructions with 1,000 times the requests in the look-back");
+    ensure!(growth <= ENVELOPE_GROWTH, "the traffic envelope's cost grows with its look-back: {per_update:?} instructions per update");
+    if save {
+        std::fs::write(BASELINES, serde_json::to_string_pretty(&counts)? + "\n")?;
+        println!("saved as baselines: {BASELINES}");
+        return Ok(());
+    }
+    let baselines: BTreeMap<String, Count> =
+        serde_json::from_str(&std::fs::read_to_string(BASELINES).with_context(|| format!("{BASELINES} is missing; make it with --save"))?)?;
+    let mut faults = Vec::new();
+    for (name, count) in &counts {
+        let Some(baseline) = baselines.get(name) else {
+            faults.push(format!("`{name}` has no baseline"));
+            continue;
+        };
+        let ratio = count.instructions_per_element / baseline.instructions_per_element;
+        if ratio > 1.0 + TOLERANCE {
+            faults.push(format!("`{name}` takes {:.1} % more instructions than its baseline", (ratio - 1.0) * 100.0));
+        }
+        if count.digest != baseline.digest {
+            faults.push(format!("`{name}` answers {}, and {} when its baseline was saved", count.digest, baseline.digest));
+        }
+    }
+    if !faults.is_empty() {
+        bail!("{}\nif that is meant: cargo bench --bench instructions -- --save", faults.join("\n"));
+    }
+    println!("all within {:.0} % of their baselines", TOLERANCE * 100.0);
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let result = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => gate(false),
+        ["--save"] => gate(true),
+        ["--child", name] => child(name),
+        _ => Err(anyhow::anyhow!("expected nothing or --save, found {arguments:?}")),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! Which replica has the least load, where loads change one at a time.
+
+use super::Target;
+use crate::tournament::{NONE, Tournament};
+
+/// Replicas with a load each; the least wins, of equals the lowest id.
+#[derive(Debug, Default)]
+pub struct LeastLoaded {
+    /// Places are lanes, keys loads and, below them, ids.
+    tournament: Tournament,
+}
+
+impl LeastLoaded {
+    #[inline]
+    pub fn set(&mut self, target: Target, load: u32) {
+        let key = u64::from(load) << 32 | u64::from(target.id);
+        self.tournament.set(target.lane, key, |_, _| unreachable!("ids differ"));
+    }
+
+    pub fn remove(&mut self, target: Target) {
+        self.tournament.set(target.lane, NONE, |_, _| unreachable!("ids differ"));
+    }
+
+    /// The replica with the least load, and that load.
+    #[inline]
+    pub fn least(&self) -> Option<(Target, u32)> {
+        let (key, lane) = self.tournament.least();
+        (key != NONE).then_some((Target { lane, id: key as u32 }, (key >> 32) as u32))
+    }
+}

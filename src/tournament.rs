@@ -1,0 +1,147 @@
+//! The least of many numbers that change one at a time: O(log n) a change, O(1) to ask.
+//!
+//! Who wins a game is anybody's guess, so a binary tree with branches is mispredicted at every level. Here blocks of eight are searched
+//! without branches, and few clusters have so many replicas that there is more than one level of blocks.
+
+use std::hint::select_unpredictable;
+
+const WIDTH: usize = 8;
+
+/// The key of a place that has none: greater than all others.
+pub const NONE: u64 = u64::MAX;
+
+/// Numbered places with a key each, and which of them has the least.
+#[derive(Debug)]
+pub struct Tournament {
+    /// A complete tree in an array: the children of block b are blocks 8 b + 1 to 8 b + 8; places are in the blocks of the last level.
+    blocks: Vec<Block>,
+    first_leaf: usize,
+    least: (u64, u32),
+}
+
+/// Eight players: places in the last level, above it the winners of the blocks below.
+#[derive(Debug, Clone, Copy)]
+struct Block {
+    keys: [u64; WIDTH],
+    places: [u32; WIDTH],
+}
+
+const EMPTY: Block = Block { keys: [NONE; WIDTH], places: [u32::MAX; WIDTH] };
+
+impl Default for Tournament {
+    fn default() -> Self {
+        Self { blocks: vec![EMPTY], first_leaf: 0, least: (NONE, u32::MAX) }
+    }
+}
+
+impl Tournament {
+    /// Takes all keys away.
+    pub fn clear(&mut self) {
+        self.blocks.fill(EMPTY);
+        self.least = (NONE, u32::MAX);
+    }
+
+    /// The least key and its place.
+    #[inline]
+    pub fn least(&self) -> (u64, u32) {
+        self.least
+    }
+
+    /// Sets the key of a place. Of two places with the same key the one that `is_first` (of both) says wins; it is asked about any two
+    /// that meet, and before the least key is shared by two places, these two have met.
+    #[inline(always)]
+    pub fn set(&mut self, place: u32, key: u64, mut is_first: impl FnMut(u32, u32) -> bool) {
+        while place as usize >= (self.blocks.len() - self.first_leaf) * WIDTH {
+            self.grow(&mut is_first);
+        }
+        let (mut index, mut slot) = (self.first_leaf + place as usize / WIDTH, place as usize % WIDTH);
+        let (mut key, mut place) = (key, place);
+        loop {
+            let block = &mut self.blocks[index];
+            block.keys[slot] = key;
+            block.places[slot] = place;
+            let (mut first, mut last) = (0, 0);
+            key = block.keys[0];
+            for i in 1..WIDTH {
+                let other = block.keys[i];
+                last = select_unpredictable(other <= key, i, last);
+                first = select_unpredictable(other < key, i, first);
+                key = select_unpredictable(other < key, other, key);
+            }
+            if first != last && key != NONE {
+                first = block.settle(first, &mut is_first);
+            }
+            place = block.places[first];
+            if index == 0 {
+                break;
+            }
+            (index, slot) = ((index - 1) / WIDTH, (index - 1) % WIDTH);
+        }
+        self.least = (key, place);
+    }
+
+    /// Makes room for eight times as many places.
+    #[cold]
+    fn grow(&mut self, is_first: &mut dyn FnMut(u32, u32) -> bool) {
+        let old = std::mem::take(self);
+        self.first_leaf = old.first_leaf * WIDTH + 1;
+        self.blocks = vec![EMPTY; self.first_leaf * WIDTH + 1];
+        for block in &old.blocks[old.first_leaf..] {
+            for (&key, &place) in block.keys.iter().zip(&block.places) {
+                if key != NONE {
+                    self.set(place, key, &mut *is_first);
+                }
+            }
+        }
+    }
+}
+
+impl Block {
+    /// The slot that wins among all with the key of slot `first`, the first of them.
+    #[cold]
+    fn settle(&self, first: usize, is_first: &mut dyn FnMut(u32, u32) -> bool) -> usize {
+        (first + 1..WIDTH)
+            .fold(first, |best, i| if self.keys[i] == self.keys[first] && is_first(self.places[i], self.places[best]) { i } else { best })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// The twin keeps a list and scans it. Few keys, so that many are equal; of these the highest place wins.
+        #[test]
+        fn agrees_with_a_scan(changes in prop::collection::vec((0_u32..200, prop::option::of(0_u64..5)), 1..400)) {
+            let (mut tournament, mut twin) = (Tournament::default(), vec![NONE; 200]);
+            let mut met = [false; 5];
+            for (place, key) in changes {
+                let key = key.unwrap_or(NONE);
+                twin[place as usize] = key;
+                tournament.set(place, key, |one, other| {
+                    met[twin[one as usize] as usize] = true;
+                    one > other
+                });
+                let (least, _) = tournament.least();
+                prop_assert_eq!(least, *twin.iter().min().unwrap());
+                if least != NONE {
+                    prop_assert_eq!(tournament.least().1 as usize, twin.iter().rposition(|&key| key == least).unwrap());
+                    if twin.iter().filter(|&&key| key == least).count() > 1 {
+                        prop_assert!(met[least as usize], "two share the least key and have not met");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn cleared_is_empty() {
+        let mut tournament = Tournament::default();
+        tournament.set(70, 3, |_, _| unreachable!("one place only"));
+        assert_eq!(tournament.least(), (3, 70));
+        tournament.clear();
+        assert_eq!(tournament.least().0, NONE);
+    }
+}

@@ -1,0 +1,42 @@
+//! The benches at tiny size, so that they cannot rot: each answers, and answers alike when asked again.
+
+#[path = "../../benches/cases/mod.rs"]
+mod cases;
+
+use cases::{Case, Size};
+
+#[test]
+fn every_case_answers_the_same_twice() {
+    let mut all = vec![cases::bare(Size::Tiny)];
+    all.extend(cases::engine(Size::Tiny));
+    all.extend(cases::decode(Size::Tiny));
+    all.extend(cases::sweep(Size::Tiny));
+    all.extend(cases::import(Size::Tiny));
+    for Case { name, elements, run } in &mut all {
+        assert!(*elements > 0, "{name} has nothing to do");
+        let digest = run();
+        assert_eq!(run(), digest, "{name} answers otherwise the second time");
+    }
+}
+
+/// The naive twin of the bench is one of the policy's own.
+#[test]
+fn the_envelope_and_its_naive_twin_agree() {
+    for in_look_back in [10, 1000] {
+        let mut one = cases::envelope(5000, in_look_back);
+        let mut other = cases::naive_envelope(5000, in_look_back);
+        assert_eq!((one.run)(), (other.run)(), "{in_look_back} requests in the look-back");
+    }
+}
+
+/// The bare loop does the work that it is compared with: same traffic, all of it served, in about the same time and as many replicas.
+#[test]
+fn the_bare_loop_is_a_fair_rival() {
+    let setup = cases::lab(Size::Small, "round_robin");
+    let (p90_s, replica_s) = cases::run_bare(&setup);
+    let metrics = scalefront::simulation::simulate(&setup.inputs(), &mut Default::default()).unwrap();
+    let engine_p90_s = metrics.e2e_s.unwrap().p90;
+    assert!(p90_s > 0.5 * engine_p90_s && p90_s < 2.0 * engine_p90_s, "P90 {p90_s} s, the engine's {engine_p90_s} s");
+    let share = replica_s / 3600.0 / metrics.replica_hours;
+    assert!((0.5..2.0).contains(&share), "{share} of the engine's replica-hours");
+}
