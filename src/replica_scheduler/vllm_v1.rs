@@ -290,6 +290,8 @@ impl ReplicaScheduler for VllmV1 {
         if !self.go_on(replica, requests, batch) {
             self.admit(replica, requests, batch, busy);
         }
+        // Whoever asks what would be admitted must find what is left.
+        settle(&mut replica.cache, &replica.kv);
     }
 
     fn end_batch(&self, replica: &mut ReplicaState, requests: &mut Requests, batch: &Batch) {
