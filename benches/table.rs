@@ -44,8 +44,8 @@ fn main() {
             "1.5 us, long contexts 50 ms",
         );
     }
-    let by_requests = (4..=7).map(|e| (format!("10^{e}"), cases::lab_of(10_usize.pow(e)))).collect();
-    series("ns a request by number of requests", by_requests, 3, "flat within 25 %");
+    let by_requests = (4..=8).map(|e| (format!("10^{e}"), cases::lab_of(10_usize.pow(e)))).collect();
+    series("ns a request by number of requests", by_requests, 2, "flat within 25 %");
     let by_replicas = [10, 100, 1000, 10_000].map(|n| (n.to_string(), cases::many_replicas(Size::Full, n))).into();
     series("ns a request by number of replicas", by_replicas, 5, "at most doubled");
     let envelope = |e| (format!("10^{e}"), cases::envelope((2 * 10_usize.pow(e)).max(1_000_000), 10_usize.pow(e)));

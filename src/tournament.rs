@@ -16,6 +16,8 @@ pub struct Tournament {
     /// A complete tree in an array: the children of block b are blocks 8 b + 1 to 8 b + 8; places are in the blocks of the last level.
     blocks: Vec<Block>,
     first_leaf: usize,
+    /// Places there are.
+    room: usize,
     least: (u64, u32),
 }
 
@@ -30,7 +32,7 @@ const EMPTY: Block = Block { keys: [NONE; WIDTH], places: [u32::MAX; WIDTH] };
 
 impl Default for Tournament {
     fn default() -> Self {
-        Self { blocks: vec![EMPTY], first_leaf: 0, least: (NONE, u32::MAX) }
+        Self { blocks: vec![EMPTY], first_leaf: 0, room: WIDTH, least: (NONE, u32::MAX) }
     }
 }
 
@@ -51,7 +53,7 @@ impl Tournament {
     /// that meet, and before the least key is shared by two places, these two have met.
     #[inline(always)]
     pub fn set(&mut self, place: u32, key: u64, mut is_first: impl FnMut(u32, u32) -> bool) {
-        while place as usize >= (self.blocks.len() - self.first_leaf) * WIDTH {
+        while place as usize >= self.room {
             self.grow(&mut is_first);
         }
         let (mut index, mut slot) = (self.first_leaf + place as usize / WIDTH, place as usize % WIDTH);
@@ -84,6 +86,7 @@ impl Tournament {
     #[cold]
     fn grow(&mut self, is_first: &mut dyn FnMut(u32, u32) -> bool) {
         let old = std::mem::take(self);
+        self.room = old.room * WIDTH;
         self.first_leaf = old.first_leaf * WIDTH + 1;
         self.blocks = vec![EMPTY; self.first_leaf * WIDTH + 1];
         for block in &old.blocks[old.first_leaf..] {

@@ -93,10 +93,12 @@ pub fn run(workload: &Workload, batch_s: &[f64]) -> (f64, f64) {
             if wanted > serving {
                 starting.extend((serving..wanted).map(|_| now_s + 30.0));
                 last_up_s = now_s;
-            } else if wanted < serving && now_s - last_up_s > 60.0 && starting.is_empty() {
-                if let Some(replica) = replicas.iter_mut().rev().find(|replica| !replica.draining) {
-                    replica.draining = true;
-                }
+            } else if wanted < serving
+                && now_s - last_up_s > 60.0
+                && starting.is_empty()
+                && let Some(replica) = replicas.iter_mut().rev().find(|replica| !replica.draining)
+            {
+                replica.draining = true;
             }
         }
     }

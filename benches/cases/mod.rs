@@ -40,11 +40,11 @@ pub struct Case {
     pub name: String,
     /// What the time is divided by: requests, updates, cells, rows.
     pub elements: u64,
-    pub run: Box<dyn FnMut() -> String>,
+    pub run: Box<dyn FnMut() -> String + Send>,
 }
 
 impl Case {
-    fn new(name: impl Into<String>, elements: usize, run: impl FnMut() -> String + 'static) -> Self {
+    fn new(name: impl Into<String>, elements: usize, run: impl FnMut() -> String + Send + 'static) -> Self {
         Self { name: name.into(), elements: elements as u64, run: Box::new(run) }
     }
 }

@@ -118,15 +118,22 @@ fn effect(
         return None;
     }
     let mut values = groups.keys().cloned().collect::<Vec<_>>();
-    if values.iter().all(|value| value.parse::<f64>().is_ok()) {
-        values.sort_by(|a, b| a.parse().unwrap_or(0.0f64).total_cmp(&b.parse().unwrap_or(0.0)));
-    }
+    sort_values(&mut values);
     let latency = strength(&groups, |row| analysis.point(row).latency);
     let cost = strength(&groups, |row| analysis.point(row).cost);
     let runs = groups.values().map(Vec::len).sum();
     let mut partition = groups.into_values().collect::<Groups>();
     partition.sort();
     Some((Effect { workload, family, setting: setting.to_owned(), values, runs, latency, cost }, partition))
+}
+
+/// Sorts values of a setting: by number where all are numbers, else as texts.
+pub fn sort_values(values: &mut [String]) {
+    if values.iter().all(|value| value.parse::<f64>().is_ok()) {
+        values.sort_by(|a, b| a.parse().unwrap_or(0.0f64).total_cmp(&b.parse().unwrap_or(0.0)));
+    } else {
+        values.sort();
+    }
 }
 
 fn strength(groups: &BTreeMap<String, Vec<usize>>, metric: impl Fn(usize) -> f64) -> Strength {

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use polars::prelude::DataFrame;
 
-use super::quality::{Attained, Distance};
+use super::quality::{Attained, Distance, ValueContribution};
 use super::scores::{Analysis, Score};
 use super::statistics::Estimate;
 use super::table::{Column, take_rows, to_frame};
@@ -41,6 +41,31 @@ pub fn attainment_columns(analysis: &Analysis, objectives: &Objectives) -> Vec<(
         (objectives.cost.clone(), Column::Float(corners.iter().map(|(_, point)| point.cost).collect())),
         (objectives.latency.clone(), Column::Float(corners.iter().map(|(_, point)| point.latency).collect())),
     ]);
+    columns
+}
+
+/// `contributions.csv`: what each value of each setting is worth, a row a value, in the order of `contributions`.
+///
+/// Columns: `workload`, `family`, the `group_by` columns, `setting`, `value`, `num_runs`, `num_on_front`, and `hv_contribution` and
+/// `hv_contribution_joint` with the ends of their intervals.
+pub fn contribution_columns(analysis: &Analysis, contributions: &[ValueContribution], group_by: &[String]) -> Vec<(String, Column)> {
+    let text = |of: &dyn Fn(&ValueContribution) -> String| Column::Text(contributions.iter().map(of).collect());
+    let count = |of: fn(&ValueContribution) -> usize| Column::Int(contributions.iter().map(|value| of(value) as i64).collect());
+    let mut columns = vec![
+        ("workload".to_owned(), text(&|value| analysis.workloads[value.workload].name.clone())),
+        ("family".to_owned(), text(&|value| analysis.families[value.family].name.clone())),
+    ];
+    for (k, name) in group_by.iter().enumerate() {
+        columns.push((name.clone(), text(&|value| analysis.families[value.family].groups[k].clone())));
+    }
+    columns.extend([
+        ("setting".to_owned(), text(&|value| value.setting.clone())),
+        ("value".to_owned(), text(&|value| value.value.clone())),
+        ("num_runs".to_owned(), count(|value| value.runs)),
+        ("num_on_front".to_owned(), count(|value| value.on_front)),
+    ]);
+    columns.extend(estimate_columns("hv_contribution", &contributions.iter().map(|value| value.own).collect::<Vec<_>>()));
+    columns.extend(estimate_columns("hv_contribution_joint", &contributions.iter().map(|value| value.joint).collect::<Vec<_>>()));
     columns
 }
 

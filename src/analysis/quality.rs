@@ -1,11 +1,18 @@
-//! Beyond the hypervolume: what each point of a front is worth, how far a family is from the best known, what its seeds attain.
+//! Beyond the hypervolume: what each point of a front and each service level is worth, how far a family is from the best known, what
+//! its seeds attain.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::front::{Point, compromise, non_dominated};
+use anyhow::Result;
+use polars::prelude::DataFrame;
+
+use super::effects::sort_values;
+use super::front::{Point, compromise, hv_exact, non_dominated};
 use super::indicators::{additive_epsilon, attainment, contributions, igd_plus};
 use super::scores::{Analysis, Front, Score};
 use super::statistics::{Estimate, estimate};
+use super::table::Cells;
+use crate::sweep::objectives::Reference;
 
 /// A family of this name is the yardstick where it has runs.
 pub const ORACLE: &str = "oracle";
@@ -21,6 +28,25 @@ pub struct Contribution {
     pub own: Option<f64>,
     /// To the joint front of all families of the workload and seed; 0 where another family's run does as well.
     pub joint: Option<f64>,
+}
+
+/// What hypervolumes owe to one value of one setting of a family, such as a service level: what they would lose had its runs,
+/// on a front or not, never been made. Fractions of the reference box, over the seeds in which the family has a usable run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ValueContribution {
+    pub workload: usize,
+    pub family: usize,
+    /// Column name.
+    pub setting: String,
+    pub value: String,
+    /// Usable runs with it.
+    pub runs: usize,
+    /// Those on a front of the family.
+    pub on_front: usize,
+    /// To the front of its own family.
+    pub own: Option<Estimate>,
+    /// To the joint front of all families of the workload and seed.
+    pub joint: Option<Estimate>,
 }
 
 /// How far a family is from the yardstick, over seeds: the front of the family `oracle` of the same workload and seed or, without
@@ -75,6 +101,42 @@ impl Analysis {
         self.fronts.iter().flat_map(of_front).collect()
     }
 
+    /// For each value of each of `settings` that varies within a family: by workload, best family first, setting, value. Workloads without
+    /// a reference point are left out. Fails when a column cannot be read.
+    pub fn value_contributions(&self, runs: &DataFrame, settings: &[String]) -> Result<Vec<ValueContribution>> {
+        let mut by_seed: BTreeMap<(usize, i64), Vec<usize>> = BTreeMap::new();
+        for (row, run) in self.runs.iter().enumerate().filter(|(_, run)| run.point.is_some()) {
+            by_seed.entry((run.workload, run.seed)).or_default().push(row);
+        }
+        let on_front = self.fronts.iter().flat_map(|front| front.rows.iter().copied()).collect::<BTreeSet<_>>();
+        let mut contributions = Vec::new();
+        for score in &self.scores {
+            let Some(reference) = self.reference(score.workload) else { continue };
+            let seeds = self.fronts_of(score.workload, score.family).map(|front| &by_seed[&(score.workload, front.seed)]);
+            let seeds = seeds.map(|rows| SeedRuns::new(self, rows, score.family, reference)).collect::<Vec<_>>();
+            for setting in settings {
+                let cells = Cells::named(runs, setting)?;
+                let of_family = seeds.iter().flat_map(|seed| &seed.own);
+                let text = of_family.filter_map(|&row| Some((row, cells.text(row)?))).collect::<BTreeMap<_, _>>();
+                let mut values = text.values().cloned().collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>();
+                if values.len() < 2 {
+                    continue;
+                }
+                sort_values(&mut values);
+                for value in values {
+                    let with = text.iter().filter(|(_, of)| **of == value).map(|(&row, _)| row).collect::<BTreeSet<_>>();
+                    let on_front = with.intersection(&on_front).count();
+                    let losses = seeds.iter().map(|seed| if on_front == 0 { [0.0; 2] } else { seed.losses_without(&with) });
+                    let losses = losses.collect::<Vec<_>>();
+                    let [own, joint] = [0, 1].map(|k| estimate(&losses.iter().map(|loss| loss[k]).collect::<Vec<_>>()));
+                    let (workload, family, runs) = (score.workload, score.family, with.len());
+                    contributions.push(ValueContribution { workload, family, setting: setting.clone(), value, runs, on_front, own, joint });
+                }
+            }
+        }
+        Ok(contributions)
+    }
+
     /// None without a reference point or a usable run.
     pub fn distance(&self, score: &Score) -> Option<Distance> {
         let reference = self.reference(score.workload)?;
@@ -112,6 +174,37 @@ impl Analysis {
     }
 }
 
+/// Usable runs of one workload and seed, as a family's settings are judged.
+struct SeedRuns<'a> {
+    analysis: &'a Analysis,
+    reference: Reference,
+    all: &'a [usize],
+    own: Vec<usize>,
+    /// Hypervolumes of the family's and of all runs.
+    whole: [f64; 2],
+}
+
+impl<'a> SeedRuns<'a> {
+    fn new(analysis: &'a Analysis, all: &'a [usize], family: usize, reference: Reference) -> Self {
+        let own = all.iter().copied().filter(|&row| analysis.runs[row].family == family).collect();
+        let mut runs = Self { analysis, reference, all, own, whole: [0.0; 2] };
+        runs.whole = runs.hypervolumes(|_| true);
+        runs
+    }
+
+    fn hypervolumes(&self, counts: impl Fn(usize) -> bool) -> [f64; 2] {
+        [&self.own[..], self.all].map(|rows| {
+            let points = rows.iter().filter(|&&row| counts(row)).map(|&row| self.analysis.point(row)).collect::<Vec<_>>();
+            hv_exact(&points, self.reference)
+        })
+    }
+
+    fn losses_without(&self, rows: &BTreeSet<usize>) -> [f64; 2] {
+        let rest = self.hypervolumes(|row| !rows.contains(&row));
+        [0, 1].map(|k| (self.whole[k] - rest[k]).max(0.0))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::scores::analyse;
@@ -145,6 +238,28 @@ mod tests {
         near(of(2).joint, 0.0);
         near(of(3).joint, 0.01); // 1 by 1
         near(of(4).joint, 0.0);
+    }
+
+    #[test]
+    fn a_service_level_is_worth_what_is_lost_without_it() {
+        let runs = [("a", 1, 2.0, 5.0), ("a", 1, 3.0, 5.0), ("a", 1, 5.0, 2.0), ("b", 1, 4.0, 2.0), ("a", 2, 9.0, 9.0), ("a", 2, 2.0, 5.0)];
+        let analysis = analysis(&runs);
+        let levels = vec!["1", "2", "10", "1", "1", "10"].into_iter().map(String::from).collect();
+        let frame = to_frame(vec![("level", Column::Text(levels))]).unwrap();
+        let found = analysis.value_contributions(&frame, &["level".to_owned()]).unwrap();
+        assert!(found.iter().all(|value| analysis.label(value.family) == "a"), "b has one level");
+        let texts = found.iter().map(|value| (value.value.as_str(), value.runs, value.on_front)).collect::<Vec<_>>();
+        assert_eq!(texts, [("1", 2, 1), ("2", 1, 0), ("10", 2, 2)]);
+        let near = |estimate: Option<Estimate>, expected: f64| {
+            assert!((estimate.unwrap().mean - expected).abs() < 1e-12, "{estimate:?} {expected}");
+        };
+        // Seed 1: level 2 takes the place of 1 but for a second by 5 dollars. Seed 2: dominated.
+        near(found[0].own, 0.05 / 2.0);
+        near(found[0].joint, 0.05 / 2.0);
+        near(found[1].own, 0.0);
+        // Seed 1: 5 by 3, though b is better there. Seed 2: 8 by 5 less 1 by 1.
+        near(found[2].own, (0.15 + 0.39) / 2.0);
+        near(found[2].joint, 0.39 / 2.0);
     }
 
     #[test]

@@ -93,7 +93,7 @@ impl TrafficEnvelope {
     /// Tells each arrival whose window is whole of the largest window from it on.
     fn sweep(&mut self) {
         let mut largest = 0;
-        for arrival in self.arrivals.from_mut(self.whole).iter_mut().rev() {
+        for arrival in self.arrivals.tail_mut(self.whole).iter_mut().rev() {
             largest = arrival.largest.max(largest);
             arrival.largest = largest;
         }
@@ -154,7 +154,7 @@ impl<T> Fifo<T> {
     }
 
     /// All from this number on.
-    fn from_mut(&mut self, number: u64) -> &mut [T] {
+    fn tail_mut(&mut self, number: u64) -> &mut [T] {
         &mut self.items[(number - self.gone) as usize..]
     }
 

@@ -192,6 +192,7 @@ impl GenerateArgs {
         let seed = self.seed.unwrap_or(grid.seeds[0]);
         let workload =
             workload::load(spec, seed, &grid.base_dirs).with_context(|| format!("{}: workload `{}`", grid.source.file, spec.name))?;
+        let workload = workload.streamed.as_ref().map_or(workload.clone(), |streamed| streamed.kept());
         write(&workload, self.to, &self.out)
     }
 }

@@ -2,13 +2,16 @@
 
 use std::fmt::Write;
 
-use super::names::{counted, grouped, label, markdown as escape, quantity, significant};
+use super::names::{counted, grouped, label, markdown as escape, quantity, short_setting, significant};
 use super::plots::Plots;
 use super::study::Study;
 use super::terminal::plus_minus;
+use crate::analysis::scores::Score;
 
 /// Effects listed per workload.
 const MAX_EFFECTS: usize = 6;
+/// Values of settings listed per workload.
+const MAX_CONTRIBUTIONS: usize = 8;
 /// Reasons of failure listed.
 const MAX_FAILURES: usize = 10;
 
@@ -48,6 +51,7 @@ fn write_summary(study: &Study, plots: &Plots, out: &mut String) -> std::fmt::Re
             writeln!(out, "![Front of {}](plots/{stem}.png)\n", escape(&workload.name))?;
         }
         write_best(study, number, out)?;
+        write_contributions(study, number, out)?;
         write_effects(study, number, out)?;
     }
     if analysis.scores.iter().any(|score| !score.agree) {
@@ -70,7 +74,8 @@ fn write_scores(study: &Study, workload: usize, out: &mut String) -> std::fmt::R
         Some(reference) => writeln!(
             out,
             "Hypervolume: share of the box up to {} and {} ({}) that the front dominates; mean ± 95 % interval over seeds where there \
-             are several. `hv_lab` is the lab's formula on the same front.\n",
+             are several. `hv_lab` is the lab's formula on the same front; IGD+ and additive epsilon are distances to the oracle's or else the \
+             joint front, smaller is better.\n",
             escape(&quantity(reference.latency, latency)),
             escape(&quantity(reference.cost, cost)),
             if analysis.reference_given {
@@ -81,11 +86,14 @@ fn write_scores(study: &Study, workload: usize, out: &mut String) -> std::fmt::R
         )?,
         None => writeln!(out, "No hypervolume: no run succeeded with a positive latency and cost.\n")?,
     }
-    writeln!(out, "| family | hv_exact | hv_lab | front points | runs | failed |\n|---|---|---|---|---|---|")?;
+    writeln!(out, "| family | hv_exact | hv_lab | IGD+ | epsilon | front points | runs | failed |\n|---|---|---|---|---|---|---|---|")?;
     for score in analysis.scores_of(workload) {
         let family = escape(analysis.label(score.family));
         let (exact, lab) = (plus_minus(score.hv_exact), plus_minus(score.hv_lab));
-        writeln!(out, "| {family} | {exact} | {lab} | {} | {} | {} |", score.front_points, score.runs, score.failed)?;
+        let distance = analysis.distance(score);
+        let [igd, epsilon] = [distance.and_then(|d| d.igd_plus), distance.and_then(|d| d.additive_epsilon)].map(plus_minus);
+        let Score { front_points, runs, failed, .. } = score;
+        writeln!(out, "| {family} | {exact} | {lab} | {igd} | {epsilon} | {front_points} | {runs} | {failed} |")?;
     }
     writeln!(out)
 }
@@ -107,6 +115,25 @@ fn write_best(study: &Study, workload: usize, out: &mut String) -> std::fmt::Res
             let (cost, latency) = (significant(point.cost, 4), significant(point.latency, 4));
             writeln!(out, "| {family} | {what} | {cost} | {latency} | {} |", escape(&study.describe(row)))?;
         }
+    }
+    writeln!(out)
+}
+
+fn write_contributions(study: &Study, workload: usize, out: &mut String) -> std::fmt::Result {
+    let values = study.worthwhile(workload);
+    if values.is_empty() {
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "What the hypervolume owes to each value of a setting (what would be lost without its runs; all: `contributions.csv`):\n"
+    )?;
+    writeln!(out, "| family | setting | on its front | of the family's front | of the joint front |\n|---|---|---|---|---|")?;
+    for value in values.into_iter().take(MAX_CONTRIBUTIONS) {
+        let (family, setting) = (escape(study.analysis.label(value.family)), escape(short_setting(&value.setting)));
+        let (runs, on_front) = (counted(value.runs, "run"), value.on_front);
+        let (value, own, joint) = (escape(&value.value), plus_minus(value.own), plus_minus(value.joint));
+        writeln!(out, "| {family} | {setting}={value} | {on_front} of {runs} | {own} | {joint} |")?;
     }
     writeln!(out)
 }

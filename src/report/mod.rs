@@ -16,7 +16,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::analysis::outputs::{attainment_columns, fronts_frame, hypervolume_columns};
+use crate::analysis::outputs::{attainment_columns, contribution_columns, fronts_frame, hypervolume_columns};
 use crate::analysis::table::{write_csv, write_parquet};
 use crate::analysis::{TableFormat, write_table};
 use crate::sweep::store::write_atomically;
@@ -26,7 +26,7 @@ use study::Study;
 pub use terminal::ReportSummary;
 
 /// Rebuilds everything derived in a results directory: `fronts.parquet`, `fronts.csv`, `hypervolume.csv`,
-/// `attainment.csv`, `plots/`, `summary.md` and `report.html`, each written whole or not at all.
+/// `contributions.csv`, `attainment.csv`, `plots/`, `summary.md` and `report.html`, each written whole or not at all.
 ///
 /// Reads `manifest.json`, `runs.parquet` and, when there, `series.parquet` (without it there are no curves of single runs).
 /// Fails when one of them cannot be read, or names an objective that the runs do not have.
@@ -37,6 +37,8 @@ pub fn build(directory: &Path, style: Style) -> Result<ReportSummary> {
     write_csv(&fronts, &directory.join("fronts.csv"))?;
     let hypervolume = hypervolume_columns(&study.analysis, &study.manifest.objectives.group_by);
     write_table(hypervolume, &directory.join("hypervolume.csv"), TableFormat::Csv)?;
+    let contributions = contribution_columns(&study.analysis, &study.contributions, &study.manifest.objectives.group_by);
+    write_table(contributions, &directory.join("contributions.csv"), TableFormat::Csv)?;
     let attainment = attainment_columns(&study.analysis, &study.manifest.objectives);
     write_table(attainment, &directory.join("attainment.csv"), TableFormat::Csv)?;
     let plots = plots::draw_all(&study, &directory.join("plots"), style).context("cannot draw the plots")?;

@@ -5,10 +5,12 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use polars::prelude::DataFrame;
 
-use super::names::{label_within, short_setting};
+use super::names::{counted, label_within, short_setting, significant};
 use crate::analysis::effects::{Effect, effects};
+use crate::analysis::quality::ValueContribution;
 use crate::analysis::scores::{Analysis, Front, Highlights, Score, analyse};
 use crate::analysis::series::{Points, SeriesTable, read_series};
+use crate::analysis::statistics::Estimate;
 use crate::analysis::table::{Cells, read_runs};
 use crate::sweep::manifest::Manifest;
 
@@ -21,6 +23,8 @@ pub struct Study {
     pub run_ids: Vec<String>,
     /// Settings with more than one value within some family, in the manifest's order.
     pub varied: Vec<String>,
+    /// What each value of these is worth.
+    pub contributions: Vec<ValueContribution>,
 }
 
 impl Study {
@@ -41,8 +45,9 @@ impl Study {
         let effects = effects(&runs, &manifest.setting_columns, &analysis)?;
         let ids = Cells::named(&runs, "run_id")?;
         let run_ids = (0..runs.height()).map(|row| ids.text(row).unwrap_or_default()).collect();
-        let mut study = Self { manifest, runs, analysis, effects, series, run_ids, varied: Vec::new() };
+        let mut study = Self { manifest, runs, analysis, effects, series, run_ids, varied: Vec::new(), contributions: Vec::new() };
         study.varied = study.find_varied()?;
+        study.contributions = study.analysis.value_contributions(&study.runs, &study.varied)?;
         Ok(study)
     }
 
@@ -84,7 +89,6 @@ impl Study {
         self.series.get(&self.run_ids[row])?.get(name).filter(|points| !points.is_empty())
     }
 
-    /// Column names of latency and cost.
     /// What the sweep asks: in its author's words, or in general.
     pub fn question(&self) -> String {
         let (latency, cost) = self.objectives();
@@ -93,6 +97,16 @@ impl Study {
         self.manifest.question.clone().unwrap_or_else(general)
     }
 
+    /// What the values of settings are worth on a workload to the joint front, most first, without those worth nothing to any front.
+    pub fn worthwhile(&self, workload: usize) -> Vec<&ValueContribution> {
+        let mean = |estimate: Option<Estimate>| estimate.map_or(0.0, |estimate| estimate.mean);
+        let worth = |value: &ValueContribution| (mean(value.joint), mean(value.own));
+        let mut values = self.contributions.iter().filter(|value| value.workload == workload && worth(value).1 > 0.0).collect::<Vec<_>>();
+        values.sort_by(|a, b| worth(b).0.total_cmp(&worth(a).0).then(worth(b).1.total_cmp(&worth(a).1)));
+        values
+    }
+
+    /// Column names of latency and cost.
     pub fn objectives(&self) -> (&str, &str) {
         (&self.manifest.objectives.latency, &self.manifest.objectives.cost)
     }
@@ -102,6 +116,12 @@ impl Study {
         seeds.sort_unstable();
         seeds.dedup();
         seeds
+    }
+
+    /// How long the runs took, on how many threads: `12.5 s on 2 threads`.
+    pub fn time(&self) -> String {
+        let timings = &self.manifest.timings;
+        format!("{} s on {}", significant(timings.wall_s, 4), counted(timings.threads, "thread"))
     }
 
     /// Failed runs as (row, reason), in the table's order.

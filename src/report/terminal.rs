@@ -17,6 +17,8 @@ pub struct ReportSummary {
     pub directory: PathBuf,
     pub runs: usize,
     pub failed: usize,
+    /// How long the runs took, on how many threads.
+    pub time: String,
     /// By workload, best family first.
     pub families: Vec<FamilySummary>,
     pub reference_given: bool,
@@ -49,6 +51,7 @@ pub fn summary(study: &Study, directory: &Path) -> ReportSummary {
         directory: directory.to_owned(),
         runs: study.analysis.runs.len(),
         failed: study.analysis.runs.iter().filter(|run| !run.ok).count(),
+        time: study.time(),
         families: families.collect(),
         reference_given: study.analysis.reference_given,
     }
@@ -75,7 +78,7 @@ pub fn aligned<const N: usize>(table: &[[String; N]]) -> String {
 
 impl fmt::Display for ReportSummary {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        writeln!(f, "{}: {}, {} failed", self.name, counted(self.runs, "run"), self.failed)?;
+        writeln!(f, "{}: {}, {} failed, {}", self.name, counted(self.runs, "run"), self.failed, self.time)?;
         let mut table = vec![["workload", "family", "hypervolume", "best compromise", "", "settings", "failed"].map(str::to_owned)];
         for family in self.families.iter().take(MAX_LINES) {
             let (cost, latency, settings) = family.best.clone().unwrap_or_else(|| ("no usable run".into(), String::new(), String::new()));

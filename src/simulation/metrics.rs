@@ -12,19 +12,11 @@ pub struct Distribution {
     pub max: f64,
 }
 
-/// Numbers of at least 0 in the order they came, and what can be said of them along the way. The sum adds in that order.
-#[derive(Debug)]
+/// Numbers of at least 0 in the order they came, and their sum, added in that order.
+#[derive(Debug, Default)]
 pub struct Sample {
     values: Vec<f64>,
     sum: f64,
-    min: f64,
-    max: f64,
-}
-
-impl Default for Sample {
-    fn default() -> Self {
-        Self { values: Vec::new(), sum: 0.0, min: f64::INFINITY, max: 0.0 }
-    }
 }
 
 impl Sample {
@@ -32,7 +24,7 @@ impl Sample {
     pub fn clear(&mut self, room: usize) {
         self.values.clear();
         self.values.reserve_exact(room);
-        (self.sum, self.min, self.max) = (0.0, f64::INFINITY, 0.0);
+        self.sum = 0.0;
     }
 
     #[inline]
@@ -40,9 +32,6 @@ impl Sample {
         debug_assert!(value >= 0.0, "{value}");
         self.values.push(value);
         self.sum += value;
-        // Not `f64::min`, which takes pains over NaN.
-        self.min = if value < self.min { value } else { self.min };
-        self.max = if value > self.max { value } else { self.max };
     }
 
     pub fn values(&self) -> &[f64] {
@@ -54,6 +43,24 @@ impl Extend<f64> for Sample {
     fn extend<I: IntoIterator<Item = f64>>(&mut self, values: I) {
         values.into_iter().for_each(|value| self.push(value));
     }
+}
+
+/// The least and the largest of at least one number, several at a time: one after the other each would wait for the one before.
+fn extremes(values: &[f64]) -> (f64, f64) {
+    const LANES: usize = 4;
+    let (mut least, mut largest) = ([values[0]; LANES], [values[0]; LANES]);
+    let mut look = |values: &[f64]| {
+        for ((&value, least), largest) in values.iter().zip(&mut least).zip(&mut largest) {
+            // Not `f64::min`, which takes pains over NaN.
+            *least = if value < *least { value } else { *least };
+            *largest = if value > *largest { value } else { *largest };
+        }
+    };
+    let chunks = values.chunks_exact(LANES);
+    let rest = chunks.remainder();
+    chunks.for_each(&mut look);
+    look(rest);
+    (least.into_iter().fold(f64::INFINITY, f64::min), largest.into_iter().fold(0.0, f64::max))
 }
 
 /// Counts of a sample's values by their leading bits: finds which few values can hold a percentile, so that the rest need not be sorted.
@@ -71,14 +78,15 @@ impl Distribution {
     /// Sums up a sample; `None` if it is empty.
     ///
     /// Percentiles are exact: the bits of such numbers order as the numbers do, so their leading bits split the sample into ordered
-    /// buckets, and only the buckets that hold a wanted rank are looked into. Two passes over the sample.
+    /// buckets, and only the buckets that hold a wanted rank are looked into. Three passes over the sample.
     pub fn of(sample: &Sample, buckets: &mut Buckets) -> Option<Self> {
         let Buckets { counts, candidates } = buckets;
-        let &Sample { ref values, sum, min, max } = sample;
+        let &Sample { ref values, sum } = sample;
         let count = values.len();
         if count == 0 {
             return None;
         }
+        let (min, max) = extremes(values);
         let base = min.to_bits();
         let spread = max.to_bits() - base;
         let shift = (u64::BITS - (spread / MOST_BUCKETS).leading_zeros()).min(63);
@@ -114,6 +122,64 @@ impl Distribution {
         let [p50, p75, p90, p95, p99] =
             wanted.map(|(bucket, rank)| *candidates[counts[bucket] as usize].select_nth_unstable_by(rank - 1, f64::total_cmp).1);
         Some(Self { mean: sum / count as f64, p50, p75, p90, p95, p99, max })
+    }
+}
+
+/// Counts of numbers of at least 0 by their leading bits: all that is kept of samples too large for memory.
+#[derive(Debug)]
+pub struct Histogram {
+    counts: Vec<u32>,
+    count: usize,
+    sum: f64,
+    max: f64,
+}
+
+impl Histogram {
+    /// Of a number's 52 bits after the point, so many are told apart: values are found to within a share of 2^-13, 0.012 %.
+    const FRACTION_BITS: u32 = 12;
+    const SHIFT: u32 = f64::MANTISSA_DIGITS - 1 - Self::FRACTION_BITS;
+    /// Smaller numbers, below a nanosecond, count as 0.
+    const LEAST: f64 = 1.0 / (1_u64 << 30) as f64;
+    const BUCKETS: usize = 64 << Self::FRACTION_BITS;
+
+    pub fn push(&mut self, value: f64) {
+        debug_assert!(value >= 0.0, "{value}");
+        let above = (value.to_bits() >> Self::SHIFT).saturating_sub((Self::LEAST.to_bits() >> Self::SHIFT) - 1);
+        self.counts[(above as usize).min(Self::BUCKETS - 1)] += 1;
+        self.count += 1;
+        self.sum += value;
+        self.max = self.max.max(value);
+    }
+
+    /// Percentiles are those of the middles of buckets; mean and maximum are exact.
+    pub fn distribution(&self) -> Option<Distribution> {
+        if self.count == 0 {
+            return None;
+        }
+        let (mut bucket, mut before) = (0, 0);
+        let [p50, p75, p90, p95, p99] = PERCENTILES.map(|p| {
+            let rank = nearest_rank(p, self.count);
+            while before + (self.counts[bucket] as usize) < rank {
+                before += self.counts[bucket] as usize;
+                bucket += 1;
+            }
+            self.middle(bucket)
+        });
+        Some(Distribution { mean: self.sum / self.count as f64, p50, p75, p90, p95, p99, max: self.max })
+    }
+
+    fn middle(&self, bucket: usize) -> f64 {
+        if bucket == 0 {
+            return 0.0;
+        }
+        let leading = (Self::LEAST.to_bits() >> Self::SHIFT) - 1 + bucket as u64;
+        f64::from_bits(leading << Self::SHIFT | 1 << (Self::SHIFT - 1)).min(self.max)
+    }
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Self { counts: vec![0; Self::BUCKETS], count: 0, sum: 0.0, max: 0.0 }
     }
 }
 
@@ -282,8 +348,25 @@ mod tests {
         }
     }
 
+    proptest! {
+        #[test]
+        fn a_histogram_is_close(sample in prop::collection::vec(0.0_f64..200.0, 1..300), small in 0.0_f64..1e-6) {
+            let (mut exact, mut coarse) = (Sample::default(), Histogram::default());
+            for value in sample.into_iter().chain([small, 0.0]) {
+                exact.push(value);
+                coarse.push(value);
+            }
+            let (exact, coarse) = (Distribution::of(&exact, &mut Buckets::default()).unwrap(), coarse.distribution().unwrap());
+            prop_assert_eq!((exact.mean, exact.max), (coarse.mean, coarse.max));
+            for (exact, coarse) in [(exact.p50, coarse.p50), (exact.p75, coarse.p75), (exact.p90, coarse.p90), (exact.p99, coarse.p99)] {
+                prop_assert!((exact - coarse).abs() <= exact / 8192.0 + 1e-9, "{} {}", exact, coarse);
+            }
+        }
+    }
+
     #[test]
     fn nothing_has_no_distribution() {
+        assert_eq!(Histogram::default().distribution(), None);
         assert_eq!(Distribution::of(&Sample::default(), &mut Buckets::default()), None);
     }
 }

@@ -160,7 +160,7 @@ impl Plan {
     /// Requests of cell `index`.
     pub fn requests(&self, index: u64) -> u64 {
         let slot = self.workload_slot(&self.grid.coordinates(index));
-        self.inputs.workloads[self.workload_inputs[slot]].content.len() as u64
+        self.inputs.workloads[self.workload_inputs[slot]].content.num_requests()
     }
 
     /// Requests of all runs together.
@@ -222,14 +222,14 @@ fn load_workloads(grid: &Grid, inputs: &mut SharedInputs, problems: &mut Vec<Pro
 impl LoadedWorkload {
     fn new(name: String, seed: u64, content: Workload) -> Self {
         let fingerprint = content.fingerprint();
-        let sum = |tokens: &[u32]| tokens.iter().map(|&tokens| u64::from(tokens)).sum();
+        let totals = content.totals();
         let summary = WorkloadSummary {
             name,
             seed,
-            requests: content.len(),
-            prefill_tokens: sum(&content.prefill_tokens),
-            decode_tokens: sum(&content.decode_tokens),
-            duration_s: content.arrived_at_s.last().copied().unwrap_or_default(),
+            requests: totals.requests as usize,
+            prefill_tokens: totals.prefill_tokens,
+            decode_tokens: totals.decode_tokens,
+            duration_s: totals.last_arrival_s,
             fingerprint: fingerprint.clone(),
         };
         Self { content: Arc::new(content), fingerprint, summary }

@@ -18,6 +18,7 @@ use super::row::{RunRow, Scalar};
 use crate::simulation::{
     Detail, Limits, MOST_EVENTS, MetricValue, RunInputs, RunMetrics, SimulationError, Workspace, simulate, simulate_in_detail,
 };
+use crate::workload::MOST_KEPT;
 
 /// Watches runs from any thread, and may call them off.
 pub trait Progress: Sync {
@@ -73,6 +74,10 @@ pub fn run_cell(cell: &Cell, inputs: &SharedInputs, workspace: &mut Workspace) -
 /// The same, with a record of everything that happened.
 pub fn run_cell_in_detail(cell: &Cell, inputs: &SharedInputs, workspace: &mut Workspace) -> Result<(RunMetrics, Detail), String> {
     let inputs = run_inputs(cell, inputs)?;
+    if inputs.workload.streamed.is_some() {
+        let requests = inputs.workload.num_requests();
+        return Err(format!("{requests} requests are too many to record one by one, expected at most {MOST_KEPT}; shorten the workload"));
+    }
     simulate_in_detail(&inputs, workspace).map_err(|error| error.to_string())
 }
 

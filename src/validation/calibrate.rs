@@ -164,18 +164,17 @@ fn step(fit: &Fit, slopes: &[Vec<f64>], errors: &[Row], wanted: impl Fn(&Row) ->
                 (normal[p][p], right[p]) = (1.0, moved[p] / scales[p]);
             }
         }
-        let solution = solve(normal, right);
-        for p in 0..parameters {
-            moved[p] = solution[p] * scales[p];
+        for (p, solved) in solve(normal, right).into_iter().enumerate() {
+            moved[p] = solved * scales[p];
             if fit.values[p] + moved[p] < 0.0 {
                 (moved[p], free[p]) = (-fit.values[p], false);
             }
         }
     }
     let mut next = fit.clone();
-    for p in 0..parameters {
+    for (p, value) in next.values.iter_mut().enumerate() {
         let unknown_factor = p >= COMMON.len() && !known(p);
-        next.values[p] = if unknown_factor { 1.0 } else { (fit.values[p] + length * moved[p]).max(0.0) };
+        *value = if unknown_factor { 1.0 } else { (*value + length * moved[p]).max(0.0) };
     }
     next
 }

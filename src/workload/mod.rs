@@ -40,6 +40,7 @@ mod prefix;
 pub mod prompts;
 pub mod servegen;
 pub mod source;
+mod stream;
 pub mod trace;
 
 use std::path::PathBuf;
@@ -50,13 +51,14 @@ use serde::{Deserialize, Serialize};
 pub use self::error::WorkloadError;
 pub use self::generate::GenerateSpec;
 pub use self::prefix::PrefixBlocks;
+pub use self::stream::{MOST_KEPT, RequestStream, Streamed, Totals};
 pub use self::trace::{TraceNotes, TraceSpec};
 use crate::settings::Faults;
 
 /// The most tokens a prefill or a decode may have: twice as many still fit 32 bits.
 pub const MAX_TOKENS: u32 = 1_000_000_000;
 
-/// The most requests of a workload: 3.2 GB of columns.
+/// The most requests of a workload; 3.2 GB of columns, where they have to be kept.
 pub const MAX_REQUESTS: usize = 200_000_000;
 
 /// One entry of a grid's `workloads`: a name, and either `generate` or `trace`.
@@ -100,7 +102,10 @@ pub fn load(spec: &WorkloadSpec, seed: u64, base_dirs: &[PathBuf]) -> Result<Wor
     match spec {
         _ if !faults.found.is_empty() => {}
         WorkloadSpec { generate: Some(generate), .. } => {
-            let workload = generate::generate(generate, seed, base_dirs)?;
+            let workload = match Streamed::if_large(generate, seed) {
+                Some(streamed) => streamed,
+                None => generate::generate(generate, seed, base_dirs)?,
+            };
             if !workload.is_empty() {
                 return Ok(workload);
             }
@@ -137,11 +142,31 @@ pub struct Workload {
     pub decode_tokens: Vec<u32>,
     /// Which prompts begin alike, where that is known.
     pub prefix: Option<PrefixBlocks>,
+    /// Set where the columns are only the beginning of what is generated.
+    pub streamed: Option<Streamed>,
 }
 
 impl Workload {
+    /// Requests kept in the columns.
     pub fn len(&self) -> usize {
         self.arrived_at_s.len()
+    }
+
+    /// Requests in all, those included that are not kept.
+    pub fn num_requests(&self) -> u64 {
+        self.streamed.as_ref().map_or(self.len() as u64, |streamed| streamed.totals.requests)
+    }
+
+    /// What all requests add up to.
+    pub fn totals(&self) -> Totals {
+        self.streamed.as_ref().map_or_else(
+            || {
+                let mut totals = Totals::default();
+                totals.add(self);
+                totals
+            },
+            |streamed| streamed.totals,
+        )
     }
 
     pub fn is_empty(&self) -> bool {
@@ -192,6 +217,9 @@ impl Workload {
         }
         if let Some(prefix) = &self.prefix {
             prefix.hash(&mut hasher);
+        }
+        if let Some(Streamed { generate, seed, totals }) = &self.streamed {
+            hasher.update(&serde_json::to_vec(&(generate, seed, totals.requests)).expect("settings are plain data"));
         }
         hasher.finalize().to_hex().to_string()
     }

@@ -135,7 +135,7 @@ impl ServeGen {
         }
 
         let mut spacings = random::stream(seed, &format!("workload.servegen.{id}.arrivals"));
-        let arrived_at_s = phases::arrivals(&phases, |phase| used[phase].spacing.draw(&mut spacings));
+        let arrived_at_s = phases::arrivals(phases, |phase| used[phase].spacing.draw(&mut spacings)).collect::<Vec<_>>();
 
         let datasets = read_datasets(dataset)?;
         let mut lengths = random::stream(seed, &format!("workload.servegen.{id}.lengths"));

@@ -1,110 +1,123 @@
-// Loads a report in a headless browser and uses it: filter, sort, hide a family, click a point; no console error, no request.
+// Loads a report in a headless browser and uses it: filter, sort, hide a family, point at a run, click it; no console error, no request.
 //
-//   node tests/browser/report.mjs results/lab3/report.html
-//
-// Needs Node 18 or later and Chromium (CHROMIUM=path, `chromium` otherwise). No packages: it speaks the DevTools protocol over pipes.
-import { spawn } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
-import { pathToFileURL } from "node:url";
+//   node tests/browser/report.mjs results/lab3/report.html [directory for screenshots]
+import { readFileSync, statSync } from "node:fs";
+import { PHONE, WIDE, visit } from "./browser.mjs";
 
-const file = process.argv[2];
+const [file, screenshots] = process.argv.slice(2);
 if (!file) {
-  console.error("usage: node tests/browser/report.mjs <report.html>");
+  console.error("usage: node tests/browser/report.mjs <report.html> [directory for screenshots]");
   process.exit(2);
 }
-const profile = mkdtempSync(join(tmpdir(), "scalefront-browser-"));
-const browser = spawn(process.env.CHROMIUM ?? "chromium",
-  ["--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", `--user-data-dir=${profile}`, "about:blank"],
-  { stdio: ["ignore", "ignore", "ignore", "pipe", "pipe"] });
-const pending = new Map(), problems = [];
-let last = 0, received = "", session;
-browser.stdio[4].on("data", part => {
-  received += part;
-  const messages = received.split("\0");
-  received = messages.pop();
-  messages.map(message => JSON.parse(message)).forEach(message => {
-    if (message.id) return pending.get(message.id)(message);
-    const { method, params } = message;
-    if (method === "Runtime.exceptionThrown") problems.push(params.exceptionDetails.exception?.description ?? params.exceptionDetails.text);
-    if (method === "Runtime.consoleAPICalled" && ["error", "warning"].includes(params.type)) problems.push(params.args.map(arg => arg.value).join(" "));
-    if (method === "Log.entryAdded" && params.entry.level === "error") problems.push(params.entry.text);
-    if (method === "Network.requestWillBeSent" && !/^(file|data|about|blob):/.test(params.request.url)) problems.push(`asks for ${params.request.url}`);
-  });
-});
-const send = (method, params = {}) => new Promise((answer, fail) => {
-  const id = ++last;
-  pending.set(id, message => message.error ? fail(new Error(`${method}: ${message.error.message}`)) : answer(message.result));
-  browser.stdio[3].write(JSON.stringify({ id, method, params, sessionId: session }) + "\0");
-});
-const sleep = ms => new Promise(done => setTimeout(done, ms));
-async function page(expression) {
-  const { result, exceptionDetails } = await send("Runtime.evaluate", { expression: `(() => {${expression}})()`, returnByValue: true });
-  if (exceptionDetails) throw new Error(exceptionDetails.exception?.description ?? exceptionDetails.text);
-  return result.value;
-}
-const check = (holds, what) => {
-  console.log(`${holds ? "ok  " : "FAIL"} ${what}`);
-  if (!holds) problems.push(what);
-};
+const data = JSON.parse(readFileSync(file, "utf8").match(/<script type="application\/json" id="data">(.*?)<\/script>/s)[1]);
 
-try {
-  const { targetInfos } = await send("Target.getTargets");
-  const { targetId } = targetInfos.find(target => target.type === "page");
-  session = (await send("Target.attachToTarget", { targetId, flatten: true })).sessionId;
-  for (const domain of ["Page", "Runtime", "Log", "Network"]) await send(`${domain}.enable`);
-  await send("Emulation.setDeviceMetricsOverride", { width: 1200, height: 900, deviceScaleFactor: 1, mobile: false });
-  await send("Page.navigate", { url: pathToFileURL(resolve(file)).href });
-  const started = Date.now();
-  while (!await page(`return document.readyState === "complete" && !!document.querySelector("#table tbody tr")`)) {
-    if (Date.now() - started > 10_000) throw new Error("no table of cells within 10 s");
-    await sleep(50);
-  }
-  check(await page(`return document.querySelectorAll("#chart canvas").length > 0`), "the chart is drawn");
+await visit(file, screenshots, async page => {
+  const { ask, check } = page;
+  const bytes = statSync(file).size;
+  check(bytes < 5_000_000, `the page has ${bytes.toLocaleString("en-US")} bytes for ${data.rows.toLocaleString("en-US")} cells`);
+  page.checkSpeed();
+  check(await ask(`return !!document.querySelector("#table tbody tr")`), "the table has rows");
+  check(await ask(`return document.querySelectorAll("#chart canvas").length > 0`), "the chart is drawn");
+  await page.screenshot("light");
 
-  const count = () => page(`return parseInt(document.getElementById("cells-count").textContent.replaceAll(",", ""))`);
+  // ---- the fronts and bands that the page draws, against those of the analysis
+  const drawn = await ask(`return scalefront.view()`);
+  const stored = data.fronts.filter(front => front.w === 0);
+  const key = front => `${front.f} ${front.seed}: ${front.rows}`;
+  check(drawn.fronts.map(key).sort().join("; ") === stored.map(key).sort().join("; "), `its ${stored.length} fronts are those of the analysis`);
+  const csv = readFileSync(file.replace(/report\.html$/, "attainment.csv"), "utf8").trim().split("\n");
+  const corners = csv.slice(1).filter(line => line.startsWith(data.workloads[0].name + ",")).map(line => line.split(",").slice(-4).map(Number));
+  const close = (a, b) => Math.abs(a - b) <= 1e-6 * Math.abs(b);
+  const found = drawn.bands.flatMap(band => [10, 50, 90].flatMap(percent => band[percent].map(([cost, latency]) => [percent, band.seeds, cost, latency])));
+  const known = ([percent, seeds, cost, latency]) => corners.some(c => c[0] === percent && c[1] === seeds && close(cost, c[2]) && close(latency, c[3]));
+  check(drawn.bands.length === 0 || (found.length === corners.length && found.every(known)), `its bands have the ${corners.length} corners of attainment.csv`);
+
+  // ---- filters
+  const count = () => ask(`return parseInt(document.getElementById("cells-count").textContent.replaceAll(",", ""))`);
   const all = await count();
-  check(all > 0, `${all} cells are listed`);
-  const filtered = await page(`const box = [...document.querySelectorAll("#filters select")].find(box => box.options.length > 2 && box.value === "");
-    if (!box) return false; box.value = box.options[1].value; box.dispatchEvent(new Event("change")); return true`);
-  if (filtered) {
-    const some = await count();
-    check(some > 0 && some < all, `a filter leaves ${some} of them`);
-    await page(`document.querySelectorAll("#filters select").forEach(box => { if (box.options[0].value === "") { box.value = ""; box.dispatchEvent(new Event("change")); } })`);
+  check(all > 0, `${all} cells of the first workload are listed`);
+  const set = (name, index) => ask(`const box = [...document.querySelectorAll("#filters label")].find(label => label.textContent.startsWith(${JSON.stringify(name)}))?.querySelector("select");
+    if (!box || box.options.length <= ${index}) return false; box.value = box.options[${index}].value; box.dispatchEvent(new Event("change")); return true`);
+  const filters = await ask(`return [...document.querySelectorAll("#filters label")].map(label => label.firstChild.textContent.trim())`);
+  for (const name of filters.filter(name => name !== "Workload")) {
+    await set(name, 1);
+    const some = await count(), fronts = (await ask(`return scalefront.view()`)).fronts;
+    check(some > 0 && some < all && fronts.length > 0, `filter ${name} leaves ${some} cells and ${fronts.length} fronts`);
+    await set(name, 0);
     check(await count() === all, "without it all are back");
   }
-  const legend = await page(`return document.querySelectorAll("#legend button").length`);
-  await page(`document.querySelector("#legend button").click()`);
-  check(legend > 0 && await page(`return document.querySelector("#legend button").getAttribute("aria-pressed")`) === "false", "a family can be hidden");
-  await page(`document.querySelector("#legend button").click()`);
+  if (await set("Workload", 1)) {
+    check(await ask(`return scalefront.view().fronts.length`) === data.fronts.filter(front => front.w === 1).length, "another workload has its own fronts");
+    await page.screenshot("light-second-workload");
+    await set("Workload", 0);
+  }
+  const families = await ask(`return document.querySelectorAll("#legend button").length`);
+  await ask(`document.querySelector("#legend button").click()`);
+  check(families > 0 && await ask(`return document.querySelector("#legend button").getAttribute("aria-pressed")`) === "false" && await count() < all, "a family can be hidden");
+  await ask(`document.querySelector("#legend button").click()`);
 
-  const sort = name => page(`const head = () => [...document.querySelectorAll("#table th")].find(th => th.textContent.startsWith(${JSON.stringify(name)}));
+  // ---- sorting
+  const sort = name => ask(`const head = () => [...document.querySelectorAll("#table th")].find(th => th.textContent.startsWith(${JSON.stringify(name)}));
     head().querySelector("button").click(); const at = [...head().parentNode.children].indexOf(head());
     return [head().getAttribute("aria-sort"), [...document.querySelectorAll("#table tbody tr")].map(row => parseFloat(row.children[at].textContent.replaceAll(",", ""))).filter(x => !isNaN(x))]`);
-  const cost = await page(`return JSON.parse(document.getElementById("data").textContent).cost.column`);
   for (const direction of [1, -1]) {
-    const [order, values] = await sort(cost);
+    const [order, values] = await sort(data.cost.column);
     const sorted = values.every((value, i) => i === 0 || direction * (value - values[i - 1]) >= 0);
     check(sorted && order === (direction > 0 ? "ascending" : "descending"), `cells are sorted by cost, ${order}`);
   }
-  await page(`document.querySelectorAll("#runs .chip button").forEach(button => button.click())`);
-  const before = await page(`return document.querySelectorAll("#runs .chip").length`);
-  await page(`document.querySelector("#table tr.on-front").click()`);
-  check(await page(`return document.querySelectorAll("#runs .chip").length`) > before, "a point on a front can be chosen");
-  check(await page(`return document.querySelectorAll("#curves canvas").length > 0`), "its curves are drawn");
-  await page(`document.getElementById("theme").click()`);
-  await send("Emulation.setDeviceMetricsOverride", { width: 380, height: 800, deviceScaleFactor: 2, mobile: true });
-  await sleep(300);
-  check(await page(`return document.documentElement.scrollWidth <= innerWidth + 1`), "nothing sticks out on a phone");
-  check(problems.length === 0, "no error on the console, nothing asked of the network");
-} catch (error) {
-  problems.push(String(error));
-  console.error(error);
-} finally {
-  browser.kill();
-  await new Promise(done => browser.exitCode === null ? browser.once("exit", done) : done());
-  rmSync(profile, { recursive: true, force: true });
-}
-problems.forEach(problem => console.error(problem));
-process.exit(problems.length ? 1 : 0);
+
+  // ---- a point: hover tells every setting, a click shows its curves
+  const chosen = () => ask(`return document.querySelectorAll("#runs .chip").length`);
+  const remove = () => ask(`document.querySelectorAll("#runs .chip button").forEach(button => button.click())`);
+  await remove();
+  check(await chosen() === 0 && await ask(`return document.querySelectorAll("#curves canvas").length`) === 0, "chosen runs can be put away");
+  await ask(`document.getElementById("chart").scrollIntoView({ block: "start" })`);
+  const target = await ask(`const places = scalefront.places(), far = one => Math.min(...places.map(other => other === one ? Infinity : Math.hypot(one.x - other.x, one.y - other.y)));
+    return places.filter(place => place.front && document.elementFromPoint(place.x, place.y)?.closest("#chart")).reduce((best, place) => far(place) > far(best) ? place : best)`); // one that stands alone
+  await page.click(target.x, target.y);
+  await page.sleep(100);
+  const tip = await ask(`return document.getElementById("tip").innerText`);
+  const short = name => name.replace(/^autoscaler\./, "");
+  const value = column => column.dict ? column.dict[column.codes[target.row]] : column.values ? column.values[target.row] : column.const;
+  const settings = data.columns.filter(column => column.kind === "setting" && value(column) != null);
+  const untold = settings.filter(column => !tip.includes(short(column.name)));
+  check(settings.length > 0 && untold.length === 0, `hover tells all ${settings.length} settings of the run${untold.length ? `, but not ${untold.map(c => c.name)}` : ""}`);
+  check(await ask(`const box = document.getElementById("tip").getBoundingClientRect(); return box.top >= 0 && box.bottom <= innerHeight && box.left >= 0 && box.right <= innerWidth`), "all of it can be seen");
+  await page.screenshot("light-hover", false);
+  check(await chosen() === 1, "a click on a point chooses its run");
+  const figures = await ask(`return [...document.querySelectorAll("#curves figure")].map(figure => figure.getAttribute("aria-label"))`);
+  if (Object.keys(data.curves).length) {
+    const kinds = ["Replicas over time", "Arrival rate", "Queue length", "Latency distribution"];
+    check(kinds.every(kind => figures.some(text => text.startsWith(kind))) && figures.every(text => text.includes(", at most ")), `its ${figures.length} curves are drawn, and described in words`);
+  }
+  await remove();
+
+  // ---- the same with the keyboard
+  await ask(`document.getElementById("chart").focus()`);
+  await page.press("ArrowRight");
+  await page.press("Enter");
+  check(await chosen() === 1, "a run can be chosen with the keyboard");
+  await page.press("Escape");
+  check(await ask(`return document.getElementById("tip").hidden`), "Escape closes what hovers");
+  await remove();
+  await ask(`document.querySelector("#table tr.on-front button").click()`);
+  check(await chosen() === 1, "or from the table");
+  await ask(`document.activeElement.blur(); scrollTo(0, 0)`);
+  await page.screenshot("light-clicked");
+  const unnamed = await ask(`return [...document.querySelectorAll("button, select, input, [role=img], [role=region], [role=application]")].filter(node =>
+    !(node.getAttribute("aria-label") || node.textContent.trim() || node.closest("label")?.textContent.trim())).map(node => node.outerHTML.slice(0, 80))`);
+  check(unnamed.length === 0, `every control and picture has a name${unnamed.length ? `, but not ${unnamed}` : ""}`);
+
+  // ---- dark, and on a phone
+  await page.theme("dark");
+  await page.screenshot("dark-clicked");
+  await page.theme("light");
+  await ask(`document.getElementById("theme").click()`);
+  check(await ask(`return document.documentElement.dataset.theme`) === "dark", "the theme can be switched");
+  await ask(`document.getElementById("theme").click()`);
+  await page.size(PHONE);
+  await page.sleep(300);
+  await page.checkPhone();
+  await page.screenshot("narrow");
+  await page.size(WIDE);
+});

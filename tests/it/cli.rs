@@ -236,6 +236,7 @@ mod results {
         assert!(runs[0] == runs[1], "results depend on the number of threads");
         let expected = [
             "attainment.csv",
+            "contributions.csv",
             "fronts.csv",
             "fronts.parquet",
             "hypervolume.csv",

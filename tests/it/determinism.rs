@@ -3,14 +3,17 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use scalefront::simulation::{Workspace, simulate};
 use scalefront::sweep::journal::{Header, Journal, Recorded};
 use scalefront::sweep::plan::Plan;
 use scalefront::sweep::row::RunRow;
 use scalefront::sweep::run::{CellLimits, Progress, Stop, run_journaled};
 use scalefront::sweep::shard::Shard;
+use scalefront::workload::{GenerateSpec, Streamed};
 use serde_json::{Value, json};
 
 use crate::rows::{Quiet, first_difference, plan};
+use crate::scenario::Scenario;
 
 /// Everything that draws or could depend on an order: failures, spread cold starts, random routing, several workloads and seeds.
 pub fn varied_grid() -> Value {
@@ -111,4 +114,28 @@ fn rows_do_not_depend_on_threads_order_shards_or_interruptions() {
     let recorded = Recorded::read(&[dir.path()]).unwrap();
     assert_eq!((recorded.broken, recorded.doubled.len()), (0, 0));
     assert_same(&expected, &rows_of(&plan, &[dir.path()]));
+}
+
+/// A workload made as it is needed gives what one kept in memory gives, whatever the policy is told and however many arrive at once.
+#[test]
+fn streamed_workloads_give_the_same_results() {
+    let bursty = json!({"arrivals": {"gamma": {"rate_per_s": 60, "duration_s": 700, "cv": 2}},
+        "lengths": {"uniform": {"prefill": {"min_tokens": 10, "max_tokens": 900}, "decode": {"min_tokens": 1, "max_tokens": 20}}}});
+    // 20,000 arrivals at the same instant: no chunk holds them all.
+    let crowd = json!({"arrivals": {"static": {"phases": [
+        {"duration_s": 100, "rate_per_s": 0.5}, {"duration_s": 1e-15, "rate_per_s": 2e19}, {"duration_s": 5, "rate_per_s": 50}]}},
+        "lengths": {"fixed": {"prefill_tokens": 256, "decode_tokens": 2}}});
+    for generate in [bursty, crowd] {
+        let spec: GenerateSpec = serde_json::from_value(generate).unwrap();
+        let streamed = Streamed::workload(&spec, 3, 1000).unwrap();
+        let kept = streamed.streamed.as_ref().unwrap().kept();
+        assert!(kept.len() > 16_384, "{} requests fit a chunk", kept.len());
+        for policy in ["inferline", "hpa", "frontier"] {
+            let mut scenario = Scenario::new(json!({"max_replicas": 40, "global_scheduler": "least_outstanding"}), json!(policy), []);
+            scenario.workload = kept.clone();
+            let expected = simulate(&scenario.inputs(), &mut Workspace::default()).unwrap();
+            scenario.workload = streamed.clone();
+            assert_eq!(simulate(&scenario.inputs(), &mut Workspace::default()).unwrap(), expected, "{policy}");
+        }
+    }
 }

@@ -65,6 +65,19 @@ fn commands(block: &Block) -> Vec<Vec<String>> {
     arguments.map(|arguments| words(arguments.trim_start_matches("-- "))).collect()
 }
 
+/// Run by cargo itself, and by the module `browser`.
+const RUN_ELSEWHERE: [&str; 2] = ["cargo test --release", "node tests/browser/"];
+
+#[test]
+fn no_command_is_left_untried() {
+    for (page, text) in pages() {
+        for block in blocks(&text).iter().filter(|block| ["sh", "bash", "console"].contains(&block.language.as_str())) {
+            let lines = block.text.lines().filter(|line| !RUN_ELSEWHERE.iter().any(|start| line.starts_with(start))).count();
+            assert_eq!(lines, commands(block).len(), "{page}: a line that no test runs:\n{}", block.text);
+        }
+    }
+}
+
 #[test]
 fn quotations_from_the_code_are_exact() {
     let mut quotations = 0;

@@ -2,8 +2,12 @@
 
 mod audit;
 mod benches;
+#[cfg(feature = "report")]
+mod browser;
 mod cli;
 mod cluster;
+#[cfg(feature = "report")]
+mod compare;
 mod decisions;
 mod determinism;
 #[cfg(feature = "report")]

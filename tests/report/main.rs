@@ -38,7 +38,7 @@ fn sixty_cells() {
     println!("{summary}");
     assert_eq!((summary.runs, summary.failed, summary.families.len()), (60, 3, 4));
     let first = contents(&directory);
-    for name in ["fronts.parquet", "fronts.csv", "hypervolume.csv", "attainment.csv", "summary.md", "report.html"] {
+    for name in ["fronts.parquet", "fronts.csv", "hypervolume.csv", "contributions.csv", "attainment.csv", "summary.md", "report.html"] {
         assert!(first.contains_key(&directory.join(name)), "{name}");
     }
     for kind in ["front", "replicas", "arrival_rate", "latency_cdf"] {
@@ -49,6 +49,17 @@ fn sixty_cells() {
     let header = |name: &str| String::from_utf8_lossy(&first[&directory.join(name)]).lines().next().unwrap().to_owned();
     assert!(header("fronts.csv").ends_with(",hv_contribution,hv_contribution_joint"));
     assert!(header("hypervolume.csv").contains(",igd_plus,igd_plus_ci95_low,igd_plus_ci95_high,additive_epsilon,"));
+    assert!(
+        header("contributions.csv")
+            .starts_with("workload,family,setting,value,num_runs,num_on_front,hv_contribution,hv_contribution_ci95_low,")
+    );
+    // Three seeds: each family's figure has the band of what they attain, its page the settings that carry its front.
+    let text = |name: &str| String::from_utf8_lossy(&first[&directory.join(name)]).into_owned();
+    assert!(
+        text("plots/front_steps.svg").contains("line: attained by half of the 3 seeds · band: between what 10 and 90 % of them attain")
+    );
+    assert_eq!(text("plots/front_steps.svg").matches("opacity=\"0.22\"").count(), 4, "a band a family");
+    assert!(text("report.html").contains("What the hypervolume owes to each service level") && text("summary.md").contains("level="));
     assert_eq!(header("attainment.csv"), "workload,family,percent,num_seeds,total_cost_usd,p90_e2e_s");
     std::fs::write(directory.join("plots/front_gone.svg"), "of an earlier sweep").unwrap();
     std::fs::write(directory.join("plots/mine.svg"), "somebody's own").unwrap();

@@ -27,8 +27,6 @@ const usable = row => at("status", row) === "ok" && Number.isFinite(latency(row)
 const short = name => name.replace(/^autoscaler\./, "");
 const number = value => value == null ? "" : typeof value !== "number" ? String(value)
   : Number.isInteger(value) ? value.toLocaleString("en-US") : Math.abs(value) < 1e-4 ? value.toExponential(3) : String(+value.toPrecision(5));
-const onFront = new Map();
-data.fronts.forEach((front, k) => front.rows.forEach(row => onFront.set(row, k)));
 
 // ---------------------------------------------------------------- state
 const state = { workload: 0, seed: "", filters: {}, hidden: new Set(), chosen: [], log: false, sort: null, page: 0 };
@@ -38,6 +36,46 @@ const matches = row =>
   && Object.entries(state.filters).every(([name, value]) => value === "" || String(at(name, row)) === value);
 const seeds = [...new Set(Array.from({ length: data.rows }, (_, row) => at("seed", row)))].sort((a, b) => a - b);
 const families = () => data.workloads[state.workload].ranked;
+
+// ---------------------------------------------------------------- fronts of what the filters leave
+/** Rows that no other beats in both objectives, by rising cost; of equal ones the first. As `non_dominated` of the analysis. */
+function nonDominated(rows) {
+  let lowest = Infinity;
+  return [...rows].sort((a, b) => cost(a) - cost(b) || latency(a) - latency(b) || a - b).filter(row => {
+    const kept = latency(row) < lowest;
+    lowest = Math.min(lowest, latency(row));
+    return kept;
+  });
+}
+/** The border of what at least `percent` % of the sets of [cost, latency] attain, by rising cost. As `attainment` of the analysis. */
+function attainment(sets, percent) {
+  const needed = Math.max(1, Math.ceil(percent * sets.length / 100)), lowest = sets.map(() => Infinity), border = [];
+  const points = sets.flatMap((set, k) => set.map(([c, l]) => [c, l, k])).sort((a, b) => a[0] - b[0]);
+  points.forEach(([c, l, k], i) => {
+    lowest[k] = Math.min(lowest[k], l);
+    if (points[i + 1]?.[0] === c) return;
+    const reached = [...lowest].sort((a, b) => a - b)[needed - 1];
+    if (reached < (border.at(-1)?.[1] ?? Infinity)) border.push([c, reached]);
+  });
+  return border;
+}
+/** `fronts`: of each family and seed; `bands`: of each family what 10, 50 and 90 % of its seeds attain; `onFront`: their rows. */
+let view;
+function findFronts() {
+  const groups = new Map();
+  for (let row = 0; row < data.rows; row++) {
+    if (!visible(row) || !usable(row)) continue;
+    const key = `${familyOf[row]} ${at("seed", row)}`;
+    if (!groups.has(key)) groups.set(key, { f: familyOf[row], seed: at("seed", row), rows: [] });
+    groups.get(key).rows.push(row);
+  }
+  const fronts = [...groups.values()].map(group => ({ ...group, rows: nonDominated(group.rows) }));
+  const bands = families().map(f => {
+    const sets = fronts.filter(front => front.f === f).map(front => front.rows.map(row => [cost(row), latency(row)]));
+    return { f, seeds: sets.length, 10: attainment(sets, 10), 50: attainment(sets, 50), 90: attainment(sets, 90) };
+  }).filter(band => band.seeds > 0);
+  view = { fronts, bands, onFront: new Set(fronts.flatMap(front => front.rows)) };
+}
 
 // ---------------------------------------------------------------- markers, drawn alike everywhere
 const regular = (n, start) => Array.from({ length: n }, (_, k) => (start + 360 / n * k) * Math.PI / 180).map(a => [Math.cos(a), Math.sin(a)]);
@@ -79,7 +117,7 @@ function buildFilters() {
   if (data.workloads.length > 1) filters.append(select("Workload", data.workloads.map((w, k) => [k, w.name]), 0, value => {
     state.workload = +value;
     state.chosen = [];
-    resetLog(); chooseDefaults(); refresh(true);
+    findFronts(); resetLog(); chooseDefaults(); refresh(true);
   }));
   if (seeds.length > 1) filters.append(select("Seed", [["", "all"], ...seeds.map(seed => [seed, seed])], "", value => { state.seed = value; refresh(); }));
   for (const name of data.filters) {
@@ -101,8 +139,7 @@ function buildLegend() {
 
 // ---------------------------------------------------------------- the front
 let chart = null, shown = [], highlighted = null, range = null;
-const fronts = () => data.fronts.filter(front => front.w === state.workload && !state.hidden.has(front.f) && (state.seed === "" || String(front.seed) === state.seed));
-const frontRows = () => fronts().flatMap(front => front.rows).filter(visible).sort((a, b) => cost(a) - cost(b));
+const frontRows = () => view.fronts.flatMap(front => front.rows).sort((a, b) => cost(a) - cost(b));
 const extent = values => values.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity]);
 
 /** The axes' ranges: the fronts inside the reference box, or every visible run. */
@@ -157,10 +194,12 @@ function buildChart() {
   chart.over.addEventListener("mouseleave", () => hover(null));
   chart.over.addEventListener("click", event => { const row = nearest(event, true); if (row != null) choose(row); });
 }
-function logLabel(u, value) {
-  const decades = Math.log10(u.scales.y.max / u.scales.y.min), digit = Math.round(value / 10 ** Math.floor(Math.log10(value) + 1e-9));
-  return digit === 1 || (decades < 3 && (digit === 2 || digit === 5)) ? +value.toPrecision(4) + "" : null;
+/** Whether a value is one of `digits` times a power of ten. */
+function isRound(value, digits = [1, 2, 5]) {
+  const digit = value / 10 ** Math.floor(Math.log10(value) + 1e-9);
+  return digits.some(round => Math.abs(digit - round) < 1e-6);
 }
+const logLabel = (u, value) => isRound(value, u.scales.y.max > 1000 * u.scales.y.min ? [1] : [1, 2, 5]) ? +value.toPrecision(4) + "" : null;
 function applyRange() {
   chart.batch(() => { chart.setScale("x", { min: range.x[0], max: range.x[1] }); chart.setScale("y", { min: range.y[0], max: range.y[1] }); });
 }
@@ -193,7 +232,7 @@ function drawFront(u) {
   clipped(u, (context, ratio) => {
     const { left, top, width, height } = u.bbox;
     shown = [];
-    context.globalAlpha = .32;
+    context.globalAlpha = .4;
     for (let row = 0; row < data.rows; row++) {
       if (!visible(row) || !usable(row)) continue;
       const [x, y] = place(u, row);
@@ -202,26 +241,41 @@ function drawFront(u) {
       context.fillStyle = data.families[familyOf[row]].colour;
       drawMarker(context, data.families[familyOf[row]].marker, x, y, 2.8 * ratio);
     }
-    const firstSeed = Math.min(...fronts().map(front => front.seed));
-    for (const front of fronts().sort((a, b) => families().indexOf(b.f) - families().indexOf(a.f) || b.seed - a.seed)) {
-      const family = data.families[front.f], bold = front.seed === firstSeed;
-      context.globalAlpha = bold ? 1 : .5;
-      context.strokeStyle = context.fillStyle = family.colour;
-      context.lineWidth = (bold ? 2 : 1) * ratio;
-      context.beginPath();
+    const stairs = border => {
       let y0 = top - 10;
-      for (const row of front.rows) {
-        const [x, y] = place(u, row);
-        context.lineTo(x, y0); context.lineTo(x, y);
+      const path = border.flatMap(([c, l]) => {
+        const x = u.valToPos(c, "x", true), y = u.valToPos(l, "y", true), corner = [[x, y0], [x, y]];
         y0 = y;
-      }
-      context.lineTo(left + width + 10, y0);
-      context.stroke();
-      for (const row of front.rows) if (matches(row)) drawMarker(context, family.marker, ...place(u, row), (bold ? 5 : 3.2) * ratio, bold && { width: ratio, colour: css("--page") });
+        return corner;
+      });
+      return [...path, [left + width + 10, y0]];
+    };
+    // The best family on top; its runs above all lines.
+    const worstFirst = [...view.bands].reverse();
+    context.globalAlpha = .2;
+    for (const band of worstFirst.filter(band => band.seeds > 1)) {
+      context.fillStyle = data.families[band.f].colour;
+      context.beginPath();
+      [...stairs(band[10]), ...stairs(band[90]).reverse()].forEach(([x, y]) => context.lineTo(x, y));
+      context.fill();
     }
     context.globalAlpha = 1;
+    for (const band of worstFirst) {
+      context.strokeStyle = data.families[band.f].colour;
+      context.lineWidth = 2 * ratio;
+      context.beginPath();
+      stairs(band[50]).forEach(([x, y]) => context.lineTo(x, y));
+      context.stroke();
+    }
+    for (const band of worstFirst) {
+      const family = data.families[band.f], edge = { width: ratio, colour: css("--page") };
+      context.fillStyle = family.colour;
+      for (const front of view.fronts.filter(front => front.f === band.f)) {
+        for (const row of front.rows) drawMarker(context, family.marker, ...place(u, row), (band.seeds > 1 ? 3.8 : 5) * ratio, edge);
+      }
+    }
     const ring = (row, radius) => {
-      if (workloadOf[row] !== state.workload) return;
+      if (!visible(row)) return;
       const [x, y] = place(u, row);
       context.strokeStyle = css("--ink"); context.lineWidth = 1.8 * ratio;
       context.beginPath(); context.arc(x, y, radius * ratio, 0, 2 * Math.PI); context.stroke();
@@ -236,7 +290,7 @@ function nearest(event, frontOnly = false) {
   const x = (event.clientX - bounds.left) * ratio + chart.bbox.left, y = (event.clientY - bounds.top) * ratio + chart.bbox.top;
   let best = null, bestDistance = 16 * ratio;
   for (const [row, px, py] of shown) {
-    const known = onFront.has(row);
+    const known = view.onFront.has(row);
     if (frontOnly && !known) continue;
     const distance = Math.hypot(px - x, py - y) - (known ? 3 * ratio : 0);
     if (distance < bestDistance) { best = row; bestDistance = distance; }
@@ -251,12 +305,12 @@ function hover(row) {
   tip.hidden = row == null;
   if (row == null) return;
   const line = (name, value) => value == null || value === "" ? null : element("tr", {}, element("th", { scope: "row" }, name), element("td", {}, number(value)));
-  const settings = data.columns.filter(column => column.kind === "setting" && !("const" in column)).map(column => line(short(column.name), cell(column, row)));
-  const constant = data.columns.filter(column => column.kind === "setting" && column.const != null);
-  const fixed = constant.map(column => line(short(column.name), column.const));
-  tip.replaceChildren(element("div", {}, markerIcon(familyOf[row]), " ", element("strong", {}, data.families[familyOf[row]].label), onFront.has(row) ? " · on its front" : ""),
-    element("table", {}, element("tbody", {}, ...[line(data.latency.label, latency(row)), line(data.cost.label, cost(row)), line("Seed", at("seed", row)), ...settings, ...fixed.slice(0, 14)].filter(Boolean))));
-  if (fixed.length > 14) tip.append(`and ${fixed.length - 14} more, the same in every run (below the table)`);
+  const settings = data.columns.filter(column => column.kind === "setting" && cell(column, row) != null);
+  const varied = settings.filter(column => data.varied.includes(column.name)), others = settings.filter(column => !varied.includes(column));
+  tip.replaceChildren(element("div", {}, markerIcon(familyOf[row]), " ", element("strong", {}, data.families[familyOf[row]].label), view.onFront.has(row) ? " · on its front" : ""),
+    element("table", {}, element("tbody", {}, ...[line(data.latency.label, latency(row)), line(data.cost.label, cost(row)), line("Seed", at("seed", row)),
+      ...varied.map(column => line(short(column.name), cell(column, row)))].filter(Boolean))),
+    element("div", { class: "others" }, others.map(column => `${short(column.name)}=${number(cell(column, row))}`).join(", ")));
   const [x, y] = place(chart, row), ratio = devicePixelRatio || 1, bounds = $("chart").getBoundingClientRect();
   const left = bounds.left + scrollX + x / ratio, top = bounds.top + scrollY + y / ratio;
   const overflow = left + 18 + tip.offsetWidth > scrollX + document.documentElement.clientWidth;
@@ -264,7 +318,7 @@ function hover(row) {
   tip.style.top = clamp(top - tip.offsetHeight / 2, scrollY + 6, scrollY + innerHeight - tip.offsetHeight - 6) + "px";
 }
 function walk(event) {
-  const rows = shown.map(([row]) => row).filter(row => onFront.has(row)).sort((a, b) => cost(a) - cost(b));
+  const rows = shown.map(([row]) => row).filter(row => view.onFront.has(row)).sort((a, b) => cost(a) - cost(b));
   if (!rows.length) return;
   const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
   if (step) { hover(rows[(rows.indexOf(highlighted) + step + rows.length) % rows.length]); event.preventDefault(); }
@@ -308,10 +362,10 @@ function buildCurves() {
     dash.innerHTML = `<svg class="dash" viewBox="0 0 30 16" aria-hidden="true"><path d="M0 8H30" stroke="${data.families[familyOf[row]].colour}" stroke-width="2.5" stroke-dasharray="${DASHES[k].join(" ")}"/></svg>`;
     const settings = data.varied.map(name => [short(name), at(name, row)]).filter(([, value]) => value != null).map(([name, value]) => `${name}=${value}`).join(", ");
     return element("div", { class: "chip" }, dash, element("div", {}, element("strong", {}, data.families[familyOf[row]].label), ` ${number(cost(row))} / ${number(latency(row))}`,
-      seeds.length > 1 ? ` · seed ${at("seed", row)}` : "", element("div", { class: "hint" }, settings), has(row) ? null : element("div", { class: "hint" }, "no curves stored for this run")),
+      seeds.length > 1 ? ` · seed ${at("seed", row)}` : "", element("div", { class: "hint" }, settings), has(row) ? null : element("div", { class: "hint" }, "no curves: they are stored of runs on fronts without filters only")),
       element("button", { type: "button", "aria-label": "Remove " + data.families[familyOf[row]].label, onclick: () => choose(row) }, "×"));
   }));
-  if (chosen.length) $("runs").prepend(element("span", { class: "hint" }, `Chosen runs (${data.cost.label} / ${data.latency.label}):`));
+  if (chosen.length) $("runs").prepend(element("p", { class: "hint" }, `Chosen runs (${data.cost.label} / ${data.latency.label}):`));
   const box = $("curves");
   box.replaceChildren();
   if (!chosen.some(has)) {
@@ -340,7 +394,7 @@ function buildCurves() {
     const figure = element("figure", { role: "img", "aria-label": `${curve.title}: ${lines.map(line => `${line.label}, at most ${number(Math.max(...line.xy[1]))}`).join("; ")}` },
       element("figcaption", {}, curve.title + (curve.also && chosen.length === 1 && lines.length > 1 ? " (thin: draining)" : "")));
     box.append(figure);
-    const last = Math.max(...lines.map(line => line.xy[0].at(-1)));
+    const last = curve.cdf ? Math.max(...lines.map(line => line.xy[0].at(-1))) : end;
     const tables = lines.map(({ xy: [x, y] }) => [
       [...x, ...(last > x.at(-1) ? [last] : [])].map(value => curve.cdf ? value : value / divisor), [...y, ...(last > x.at(-1) ? [y.at(-1)] : [])]]);
     const lowest = Math.min(...lines.map(line => line.xy[0].find(value => value > 0) ?? Infinity));
@@ -351,7 +405,7 @@ function buildCurves() {
       width: figure.clientWidth, height: 210, legend: { show: false },
       cursor: { drag: { x: true, y: false }, points: { size: 6 }, sync: curve.cdf ? undefined : { key: "time" } },
       scales: { x: { time: false, distr: log ? 3 : 1, range: (u, low, high) => [low, high] }, y: { range: () => [0, top * 1.07 || 1] } },
-      axes: [{ ...axis, space: 60, label: curve.cdf ? "End-to-end latency (s)" : `Time (${unit})`, labelSize: 20, size: 32, labelFont: "12px system-ui, sans-serif", values: (u, splits) => splits.map(v => v == null || (log && ![1, 2, 5].includes(Math.round(v / 10 ** Math.floor(Math.log10(v) + 1e-9)))) ? null : +v.toPrecision(4) + "") }, { ...axis, size: 48, ...(curve.cdf ? {} : { incrs: [1, 2, 5].flatMap(k => [k, 10 * k, 100 * k, 1e3 * k, 1e4 * k, 1e5 * k]).sort((a, b) => a - b) }) }],
+      axes: [{ ...axis, space: 60, label: curve.cdf ? "End-to-end latency (s)" : `Time (${unit})`, labelSize: 20, size: 32, labelFont: "12px system-ui, sans-serif", values: (u, splits) => splits.map(v => v == null || (log && !isRound(v)) ? null : +v.toPrecision(4) + "") }, { ...axis, size: 48, space: 24, ...(curve.cdf ? {} : { incrs: [1, 2, 5].flatMap(k => [k, 10 * k, 100 * k, 1e3 * k, 1e4 * k, 1e5 * k]).sort((a, b) => a - b) }) }],
       series: [{}, ...lines.map(line => ({ label: line.label, stroke: line.colour, width: line.width, dash: line.dash, points: { show: false }, paths: uPlot.paths.stepped({ align: 1 }) }))],
     }, uPlot.join(tables), figure));
   }
@@ -363,10 +417,9 @@ function buildTable() {
   const all = $("all-columns").checked, onlyFront = $("only-front").checked;
   const main = new Set(["family", "seed", "status", ...data.varied, data.latency.column, data.cost.column,
     "mean_e2e_s", "p50_e2e_s", "p99_e2e_s", "p90_ttft_s", "mean_replicas", "restarts"]);
-  const objective = column => column.name === data.cost.column || column.name === data.latency.column;
-  const rank = column => column.kind === "metric" ? (objective(column) ? 2 : 3) : column.kind === "setting" ? 1 : column.name === "run_id" || column.name === "error" ? 4 : 0;
+  const rank = column => column.kind === "objective" ? 2 : column.kind === "metric" ? 3 : column.kind === "setting" ? 1 : column.name === "run_id" || column.name === "error" ? 4 : 0;
   const list = data.columns.filter(column => !("const" in column) && (all || main.has(column.name))).sort((a, b) => rank(a) - rank(b));
-  const rows = Array.from({ length: data.rows }, (_, row) => row).filter(row => visible(row) && (!onlyFront || onFront.has(row)));
+  const rows = Array.from({ length: data.rows }, (_, row) => row).filter(row => visible(row) && (!onlyFront || view.onFront.has(row)));
   const sort = state.sort ?? { name: data.latency.column, down: false };
   const column = columns.get(sort.name);
   const compare = (a, b) => typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b), "en");
@@ -377,17 +430,18 @@ function buildTable() {
   });
   const pages = Math.max(1, Math.ceil(rows.length / PAGE));
   state.page = clamp(state.page, 0, pages - 1);
-  const numeric = column => column.kind === "metric" || (column.dict ?? column.values ?? []).some(value => typeof value === "number");
+  const numeric = column => column.kind === "metric" || column.kind === "objective" || (column.dict ?? column.values ?? []).some(value => typeof value === "number");
   const head = element("tr", {}, ...list.map(column => {
     const sorted = column.name === sort.name;
     return element("th", { scope: "col", class: numeric(column) ? "num" : null, "aria-sort": sorted ? (sort.down ? "descending" : "ascending") : null },
       element("button", { type: "button", onclick: () => { state.sort = { name: column.name, down: sorted && !sort.down }; state.page = 0; buildTable(); } },
         short(column.name) + (sorted ? (sort.down ? " ▼" : " ▲") : "")));
   }));
-  const body = rows.slice(state.page * PAGE, (state.page + 1) * PAGE).map(row => element("tr", { "data-row": row, class: onFront.has(row) ? "on-front" : null },
+  const body = rows.slice(state.page * PAGE, (state.page + 1) * PAGE).map(row => element("tr", { "data-row": row, class: view.onFront.has(row) ? "on-front" : null },
     ...list.map((column, k) => {
       const value = cell(column, row), text = number(value);
-      const content = column.name === "family" ? [markerIcon(familyOf[row]), " ", text] : [text];
+      const named = column.name === "family" && [markerIcon(familyOf[row]), " ", element("span", {}, text)];
+      const content = !named ? [text] : view.onFront.has(row) ? [element("button", { type: "button", "aria-label": `${text}: show or hide its curves` }, ...named)] : named;
       return element("td", { class: numeric(column) ? "num" : null, title: typeof value === "string" && value.length > 40 ? value : null }, ...content);
     })));
   $("table").replaceChildren(element("thead", {}, head), element("tbody", {}, ...body));
@@ -397,7 +451,7 @@ function buildTable() {
   $("next").disabled = state.page === pages - 1;
 }
 function buildConstants() {
-  const constants = data.columns.filter(column => "const" in column && column.kind !== "metric" && column.const != null);
+  const constants = data.columns.filter(column => "const" in column && !["metric", "objective"].includes(column.kind) && column.const != null);
   $("constants").querySelector("dl").append(...constants.flatMap(column => [element("dt", {}, column.name), element("dd", {}, String(column.const))]));
   $("constants").hidden = constants.length === 0;
 }
@@ -406,11 +460,12 @@ function buildConstants() {
 function note() {
   const usableRows = Array.from({ length: data.rows }, (_, row) => row).filter(row => visible(row) && usable(row)).length;
   const reference = data.workloads[state.workload].reference;
-  $("chart-note").textContent = `${usableRows.toLocaleString("en-US")} runs, faint; fronts as staircases${seeds.length > 1 && state.seed === "" ? ", the lowest seed bold" : ""}. `
+  $("chart-note").textContent = `${usableRows.toLocaleString("en-US")} runs, faint; those on the front of their family and seed bold. ${view.bands.some(band => band.seeds > 1) ? "Line: what half of the seeds attain; band: between what 10 and 90 % of them attain. " : "Line: the front of each family. "}`
     + (reference ? `Shaded: the box of the hypervolume, up to the reference point (${number(reference[0])}, ${number(reference[1])})${data.reference_given ? "" : ", the worst values of this workload"}.` : "");
 }
 function refresh(rebuild = false) {
   state.page = 0;
+  findFronts();
   if (rebuild) { buildLegend(); buildChart(); buildCurves(); } else chart.redraw(false);
   hover(null); note(); buildTable();
 }
@@ -421,7 +476,7 @@ function applyTheme(theme) {
 }
 
 for (const id of ["front", "cells"]) $(id).hidden = false;
-buildFilters(); resetLog(); chooseDefaults(); buildConstants(); refresh(true);
+buildFilters(); findFronts(); resetLog(); chooseDefaults(); buildConstants(); refresh(true);
 $("log").addEventListener("change", event => { state.log = event.target.checked; buildChart(); });
 $("zoom-box").addEventListener("click", () => { range = ranges(false); applyRange(); });
 $("zoom-all").addEventListener("click", () => { range = ranges(true); applyRange(); });
@@ -432,7 +487,7 @@ $("previous").addEventListener("click", () => { state.page--; buildTable(); });
 $("next").addEventListener("click", () => { state.page++; buildTable(); });
 $("table").addEventListener("click", event => {
   const row = event.target.closest("tr[data-row]")?.dataset.row;
-  if (row != null && onFront.has(+row)) { choose(+row); $("runs").scrollIntoView({ block: "nearest" }); }
+  if (row != null && view.onFront.has(+row)) { choose(+row); $("runs").scrollIntoView({ block: "nearest" }); }
 });
 $("theme").addEventListener("click", () => {
   const dark = document.documentElement.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
@@ -440,6 +495,14 @@ $("theme").addEventListener("click", () => {
 });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { if (!document.documentElement.dataset.theme) { buildChart(); buildCurves(); } });
 new ResizeObserver(resize).observe($("chart"));
+// What is drawn, and where on the screen, for tests and the console.
+window.scalefront = {
+  view: () => ({ fronts: view.fronts, bands: view.bands }),
+  places: () => {
+    const { left, top } = $("chart").querySelector("canvas").getBoundingClientRect(), ratio = devicePixelRatio || 1;
+    return shown.map(([row, x, y]) => ({ row, x: left + x / ratio, y: top + y / ratio, front: view.onFront.has(row) }));
+  },
+};
 if (navigator.clipboard) {
   $("copy").hidden = false;
   $("copy").addEventListener("click", async event => { await navigator.clipboard.writeText($("command").textContent); event.target.textContent = "Copied"; });

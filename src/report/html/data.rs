@@ -1,5 +1,6 @@
 //! The runs as the page's script reads them: a column is `{"name", "kind"}` with `const` (the same everywhere), `dict` and `codes`
-//! (few distinct values), or `values`. Rows of fronts and curves are numbered as the embedded columns.
+//! (few distinct values), or `values`. The page finds the fronts of what is filtered itself, so objectives are not rounded. Rows of
+//! fronts and curves are numbered as the embedded columns.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +30,10 @@ pub struct Data {
 }
 
 pub fn of(study: &Study) -> Result<Data> {
-    let mut notes = vec!["Metrics on this page are rounded to 5 significant digits; runs.parquet holds them in full.".to_owned()];
+    let mut notes = vec![
+        "Metrics on this page are rounded to 5 significant digits, but for latency and cost of the front; runs.parquet holds them in full."
+            .to_owned(),
+    ];
     let rows = embedded_rows(study);
     if rows.len() < study.run_ids.len() {
         let (some, all) = (counted(rows.len(), "run"), counted(study.run_ids.len(), "run"));
@@ -117,7 +121,7 @@ fn columns(study: &Study, rows: &[usize]) -> Result<(Value, Vec<String>)> {
             _ if study.manifest.setting_columns.iter().any(|setting| setting == name) => {
                 columns.push(encoded(name, "setting", &cells, rows))
             }
-            _ if name == latency || name == cost => columns.push(encoded(name, "metric", &cells, rows)),
+            _ if name == latency || name == cost => columns.push(encoded(name, "objective", &cells, rows)),
             _ if cells.is_numeric() => metrics.push((name, cells)),
             _ => {}
         }
@@ -178,9 +182,12 @@ pub fn rounded(value: f64, digits: usize) -> Value {
 /// Settings worth a filter: a few texts, the same question for every family.
 fn filters(study: &Study) -> Result<Vec<&str>> {
     let mut filters = Vec::new();
-    for name in &study.varied {
-        let cells = Cells::named(&study.runs, name)?;
-        let Cells::Text(texts) = cells else { continue };
+    for name in &study.manifest.setting_columns {
+        // The legend tells families apart, and with them the autoscalers.
+        if name == "autoscaler" || study.runs.get_column_index(name).is_none() {
+            continue;
+        }
+        let Cells::Text(texts) = Cells::named(&study.runs, name)? else { continue };
         let mut values = texts.iter().collect::<Vec<_>>();
         values.sort_unstable();
         values.dedup();

@@ -14,6 +14,7 @@ use super::palette::look;
 use super::study::Study;
 use super::terminal::plus_minus;
 use crate::analysis::effects::Strength;
+use crate::analysis::quality::ORACLE;
 
 const TEMPLATE: &str = include_str!("../assets/report.html");
 const STYLE: &str = include_str!("../assets/report.css");
@@ -21,8 +22,12 @@ const SCRIPT: &str = include_str!("../assets/report.js");
 const UPLOT_STYLE: &str = include_str!("../assets/uPlot.min.css");
 const UPLOT_SCRIPT: &str = include_str!("../assets/uPlot.iife.min.js");
 
+/// Values of an axis listed.
+const MAX_VALUES: usize = 16;
 /// Failed runs listed one by one.
 const MAX_FAILURES: usize = 200;
+/// Values of settings listed per workload by what they are worth.
+const MAX_CONTRIBUTIONS: usize = 12;
 /// Effects listed per workload.
 const MAX_EFFECTS: usize = 12;
 
@@ -36,7 +41,11 @@ pub fn page(study: &Study) -> Result<String> {
     let manifest = &study.manifest;
     let axes = manifest.axes.iter().map(|axis| {
         let values = axis.values.iter().map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned)).collect::<Vec<_>>();
-        json!({ "path": axis.path, "count": values.len(), "values": values.join(", ") })
+        let shown = match &values[..] {
+            [first @ .., last] if first.len() >= MAX_VALUES => format!("{}, … {last}", first[..MAX_VALUES - 1].join(", ")),
+            all => all.join(", "),
+        };
+        json!({ "path": axis.path, "count": values.len(), "values": shown })
     });
     let workloads = manifest.workloads.iter().map(|workload| {
         json!({
@@ -65,11 +74,17 @@ pub fn page(study: &Study) -> Result<String> {
         "seeds": counted(study.seeds().len(), "seed"),
         "scores": scores(study),
         "reference_given": study.analysis.reference_given,
+        "yardstick": if study.analysis.families.iter().any(|family| family.name == ORACLE) {
+            "oracle's front (where it has none, to the joint front of all families)"
+        } else {
+            "joint front of all families"
+        },
         "agree": study.analysis.scores.iter().all(|score| score.agree),
         "several_seeds": study.seeds().len() > 1,
         "latency": label(latency),
         "cost": label(cost),
         "effects": effects(study),
+        "contributions": contributions(study),
         "axes": axes.collect::<Vec<_>>(),
         "workloads": workloads.collect::<Vec<_>>(),
         "hardware": manifest.hardware,
@@ -78,10 +93,9 @@ pub fn page(study: &Study) -> Result<String> {
         "command": manifest.command,
         "grid": serde_json::to_string_pretty(&manifest.grid)?,
         "timings": format!(
-            "{} in {} s on {} ({} runs/s, {} requests/s), finished {}",
+            "{} in {} ({} runs/s, {} requests/s), finished {}",
             counted(manifest.runs_planned, "run"),
-            significant(manifest.timings.wall_s, 4),
-            counted(manifest.timings.threads, "thread"),
+            study.time(),
             significant(manifest.timings.runs_per_s, 4),
             significant(manifest.timings.requests_per_s, 4),
             manifest.timings.finished_at,
@@ -106,11 +120,13 @@ fn scores(study: &Study) -> Vec<Value> {
             let point = study.analysis.point(highlights.balanced);
             json!({ "cost": quantity(point.cost, cost), "latency": quantity(point.latency, latency), "settings": study.describe(highlights.balanced) })
         });
-        let look = look(score.family);
+        let (look, distance) = (look(score.family), study.analysis.distance(score));
         json!({
             "family": study.analysis.label(score.family), "colour": look.hex(), "marker": look.marker_name,
             "hv_exact": plus_minus(score.hv_exact), "hv_lab": plus_minus(score.hv_lab), "agree": score.agree,
             "bar_percent": score.hv_exact.map_or(0.0, |hv| (hv.mean / highest(score.workload).max(f64::MIN_POSITIVE) * 1000.0).round() / 10.0),
+            "igd_plus": plus_minus(distance.and_then(|distance| distance.igd_plus)),
+            "additive_epsilon": plus_minus(distance.and_then(|distance| distance.additive_epsilon)),
             "points": score.front_points, "runs": score.runs, "failed": score.failed, "best": best,
         })
     };
@@ -120,6 +136,23 @@ fn scores(study: &Study) -> Vec<Value> {
         json!({ "name": workload.name, "reference": reference, "families": families })
     };
     study.analysis.workloads.iter().enumerate().map(workload).collect()
+}
+
+fn contributions(study: &Study) -> Vec<Value> {
+    let of = |workload: usize| {
+        let values = study.worthwhile(workload);
+        let rows = values.iter().take(MAX_CONTRIBUTIONS).map(|value| {
+            let look = look(value.family);
+            json!({
+                "family": study.analysis.label(value.family), "colour": look.hex(), "marker": look.marker_name,
+                "setting": format!("{}={}", short_setting(&value.setting), value.value), "runs": value.runs, "on_front": value.on_front,
+                "own": plus_minus(value.own), "joint": plus_minus(value.joint),
+            })
+        });
+        let more = values.len().saturating_sub(MAX_CONTRIBUTIONS);
+        json!({ "name": study.analysis.workloads[workload].name, "rows": rows.collect::<Vec<_>>(), "more": more })
+    };
+    (0..study.analysis.workloads.len()).map(of).filter(|workload| workload["rows"] != json!([])).collect()
 }
 
 fn effects(study: &Study) -> Vec<Value> {

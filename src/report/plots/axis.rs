@@ -48,11 +48,12 @@ impl Axis {
     }
 }
 
-/// Multiples of 1, 2 or 5 times a power of ten, about six.
+/// Multiples of 1, 2, 2.5 or 5 times a power of ten, about six.
 fn linear_ticks(low: f64, high: f64) -> Vec<f64> {
     let rough = (high - low) / 6.0;
     let power = 10f64.powf(rough.log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|factor| factor * power).find(|&step| step >= rough * 0.999).unwrap_or(10.0 * power);
+    let step =
+        [1.0, 2.0, 2.5, 5.0, 10.0].into_iter().map(|factor| factor * power).find(|&step| step >= rough * 0.8).unwrap_or(10.0 * power);
     let (first, last) = ((low / step - 1e-9).ceil() as i64, (high / step + 1e-9).floor() as i64);
     // A quotient of whole numbers is the nearest float to the decimal: 3 / 10, not 3 * 0.1.
     let inverse = (1.0 / step).round();

@@ -26,7 +26,10 @@ pub fn replicas(study: &Study, workload: usize, style: Style) -> Result<Option<S
     let scores = study.analysis.scores_of(workload).filter(|score| !chosen(study, score).is_empty()).collect::<Vec<_>>();
     let shown = &scores[..scores.len().min(MAX_PANELS)];
     let curves = || shown.iter().flat_map(|score| chosen(study, score)).map(|chosen| chosen.curve);
-    let end_s = curves().flat_map(|points| points.last()).map(|point| point.0).fold(0.0, f64::max);
+    // To the end of the run, not of its last change of replicas.
+    let rows = shown.iter().flat_map(|score| chosen(study, score)).map(|chosen| chosen.row);
+    let ends = rows.flat_map(|row| ["num_replicas", "queue_length", "arrival_rate_per_s"].map(|name| study.curve(row, name)?.last()));
+    let end_s = ends.flatten().map(|point| point.0).fold(0.0, f64::max);
     let most = curves().flatten().map(|point| point.1).fold(1.0, f64::max);
     if shown.is_empty() {
         return Ok(None);
@@ -83,17 +86,20 @@ pub fn latency_cdf(study: &Study, workload: usize, style: Style) -> Result<Optio
         let panel = Panel::new(figure, [LEFT, 40.0, 590.0, 410.0], x.clone(), Axis::linear("Fraction of requests", 0.0, 1.02), true)?;
         panel.line(&[(x.low, 0.9), (x.high, 0.9)], Line { colour: FAINT_INK, opacity: 1.0, width: 1.0, dash: Some((4.0, 3.0)) })?;
         figure.text("P90", (586.0, 410.0 - 370.0 * 0.9 / 1.02 + 10.0 * style.text()), SMALL_TEXT, FAINT_INK, Anchor::Right)?;
+        // Settings in several lines where there is room.
+        let lines = if scores.len() > 4 { 1 } else { 3 };
+        let pitch = (38.0 + 14.0 * lines as f64) * style.text();
         for (k, score) in scores.iter().enumerate() {
             let Some((row, points)) = curve(score) else { continue };
             let line = Line::solid(colour(look(score.family)), 2.0);
             let stairs = stairs(&thinned(points), x.high);
             panel.line(&stairs, line)?;
             // The marker, at a height of its own, tells lines apart without their colour.
-            let height = 0.25 + 0.5 * k as f64 / scores.len() as f64;
+            let height = 0.45 + 0.4 * k as f64 / scores.len() as f64;
             if let Some(at) = points.iter().find(|point| point.1 >= height).and_then(|point| panel.at(point.0, height)) {
                 figure.marker(at, look(score.family), 5.2, 1.0, true)?;
             }
-            let y = 48.0 + 52.0 * style.text() * k as f64;
+            let y = 48.0 + pitch * k as f64;
             figure.line(&[(612.0, y), (640.0, y)], line)?;
             family_name(figure, study, score, 619.0, y, 272.0)?;
             let settings = study.describe(row);
@@ -101,7 +107,10 @@ pub fn latency_cdf(study: &Study, workload: usize, style: Style) -> Result<Optio
             let (latency, cost) = study.objectives();
             let at = format!("{}, {}", quantity(point.cost, cost), quantity(point.latency, latency));
             figure.text(&figure.fit(&at, 11.5, 245.0)?, (649.0, y + 15.0 * style.text()), 11.5, FAINT_INK, Anchor::Left)?;
-            figure.text(&figure.fit(&settings, 11.5, 245.0)?, (649.0, y + 29.0 * style.text()), 11.5, FAINT_INK, Anchor::Left)?;
+            for (n, line) in figure.wrapped(&settings, 11.5, 245.0, lines)?.iter().enumerate() {
+                let below = (29.0 + 14.0 * n as f64) * style.text();
+                figure.text(line, (649.0, y + below), 11.5, FAINT_INK, Anchor::Left)?;
+            }
         }
         panel.finish()
     })?;

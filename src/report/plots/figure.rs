@@ -125,6 +125,12 @@ impl Figure<'_> {
         Ok(())
     }
 
+    fn polygon(&self, points: &[(f64, f64)], fill: RGBColor, opacity: f64) -> Result<()> {
+        let points = points.iter().map(|&(x, y)| (large(x), large(y))).collect::<Vec<_>>();
+        self.area.draw(&Polygon::new(points, fill.mix(opacity).filled()))?;
+        Ok(())
+    }
+
     /// A family's marker of `radius` around `at`.
     pub fn marker(&self, at: (f64, f64), look: Look, radius: f64, opacity: f64, edged: bool) -> Result<()> {
         let radius = radius * self.style.marker();
@@ -183,25 +189,34 @@ impl Figure<'_> {
         ("sans-serif", size * self.style.text() * f64::from(SCALE) * SVG_TEXT).into_font()
     }
 
-    /// `text` in at most two lines no wider than `width`, broken where its words part; the second is cut if it must.
-    pub fn two_lines(&self, text: &str, size: f64, width: f64) -> Result<Vec<String>> {
-        if self.text_width(text, size)? <= width {
-            return Ok(vec![text.to_owned()]);
+    /// `text` in at most `most` lines no wider than `width`, broken where its words part; the last is cut if it must.
+    pub fn wrapped(&self, text: &str, size: f64, width: f64, most: usize) -> Result<Vec<String>> {
+        let (mut lines, mut rest) = (Vec::new(), text.trim());
+        while lines.len() + 1 < most && self.text_width(rest, size)? > width {
+            let (line, after) = rest.split_at(self.parting(rest, size, width)?);
+            lines.push(line.trim_end().to_owned());
+            rest = after.trim_start();
         }
-        let letters = text.chars().collect::<Vec<_>>();
-        let (mut fitting, mut parting) = (0, None);
-        for end in 1..letters.len() {
-            if self.text_width(&letters[..end].iter().collect::<String>(), size)? > width {
+        lines.push(self.fit(rest, size, width)?);
+        Ok(lines)
+    }
+
+    /// The byte of `text` before which to break it: after the last space that fits, or else the last other sign between words.
+    fn parting(&self, text: &str, size: f64, width: f64) -> Result<usize> {
+        let (mut fitting, mut space, mut sign) = (text.chars().next().map_or(0, char::len_utf8), None, None);
+        for (at, letter) in text.char_indices() {
+            let end = at + letter.len_utf8();
+            if self.text_width(text[..end].trim_end(), size)? > width {
                 break;
             }
             fitting = end;
-            if [' ', '/', '_', '-', ','].contains(&letters[end - 1]) {
-                parting = Some(end);
+            match letter {
+                ' ' => space = Some(end),
+                '/' | '_' | '-' | ',' => sign = Some(end),
+                _ => {}
             }
         }
-        let at = parting.unwrap_or(fitting.max(1));
-        let [first, second] = [&letters[..at], &letters[at..]].map(|part| part.iter().collect::<String>());
-        Ok(vec![first.trim_end().to_owned(), self.fit(second.trim_start(), size, width)?])
+        Ok(space.or(sign).unwrap_or(fitting))
     }
 
     /// A size from `size` down to `least` at which `text` is no wider than `width`, if there is one.
@@ -271,9 +286,10 @@ impl<'f, 'a> Panel<'f, 'a> {
         Ok(panel)
     }
 
-    /// Text read from below, centred on `(x, y)`.
+    /// Text read from below, centred on `(x, y)`, smaller where the panel is too low for it.
     pub fn turned_label(&self, text: &str, x: f64, y: f64) -> Result<()> {
-        self.figure.styled_text(text, (x, y), TEXT, INK, Anchor::Middle, FontTransform::Rotate270)
+        let size = self.figure.size_for(text, TEXT, TEXT / 2.0, self.bottom - self.top)?;
+        self.figure.styled_text(text, (x, y), size, INK, Anchor::Middle, FontTransform::Rotate270)
     }
 
     /// The two axis lines, drawn last so that nothing covers them.
@@ -310,6 +326,14 @@ impl<'f, 'a> Panel<'f, 'a> {
 
     fn draw_piece(&self, piece: &[(f64, f64)], line: Line) -> Result<()> {
         if piece.len() > 1 { self.figure.line(piece, line) } else { Ok(()) }
+    }
+
+    /// Fills between two lines of horizontal and vertical pieces, which end at the same side, cut at the axes.
+    pub fn fill_between(&self, lower: &[(f64, f64)], upper: &[(f64, f64)], fill: RGBColor, opacity: f64) -> Result<()> {
+        // Such an outline stays true when its corners are moved to the border.
+        let place = |&(x, y): &(f64, f64)| self.place(x.clamp(self.x.low, self.x.high), y.clamp(self.y.low, self.y.high));
+        let outline = lower.iter().chain(upper.iter().rev()).map(place).collect::<Vec<_>>();
+        self.figure.polygon(&outline, fill, opacity)
     }
 
     /// Fills from the low ends of both axes to a corner, cut at the axes.
@@ -375,15 +399,16 @@ mod tests {
     }
 
     #[test]
-    fn long_names_take_two_lines() {
+    fn long_names_take_several_lines() {
         let name = "inferline / round_robin / least_kv";
         for style in [Style::Paper, Style::Slides] {
             draw((200, 100), style, |figure| {
-                let lines = figure.two_lines(name, TEXT, 236.0)?;
-                assert_eq!(lines.concat().replace(' ', ""), name.replace(' ', ""), "{style:?}: {lines:?}");
-                assert_eq!(figure.two_lines("short", TEXT, 236.0)?, ["short"]);
-                let cut = figure.two_lines(&"endless".repeat(20), TEXT, 236.0)?;
-                assert!(cut.len() == 2 && cut[1].ends_with('…'), "{cut:?}");
+                let lines = figure.wrapped(name, TEXT, 236.0, 2)?;
+                assert_eq!(lines.join(" "), name, "{style:?}: broken at a space");
+                assert_eq!(figure.wrapped("short", TEXT, 236.0, 2)?, ["short"]);
+                assert_eq!(figure.wrapped("a_long_name_without_any_space", TEXT, 150.0, 3)?.concat(), "a_long_name_without_any_space");
+                let cut = figure.wrapped(&"endless".repeat(20), TEXT, 236.0, 3)?;
+                assert!(cut.len() == 3 && cut[2].ends_with('…'), "{cut:?}");
                 let size = figure.size_for(name, TEXT, 5.0, 150.0)?;
                 assert!(size < TEXT && figure.text_width(name, size)? <= 151.0, "{size}");
                 Ok(())

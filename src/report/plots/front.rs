@@ -1,8 +1,8 @@
-//! The front of a workload: every run faint, each family's non-dominated runs as a staircase, the reference box shaded.
+//! The front of a workload: every run faint, each family's front as a staircase with the band of its seeds, the reference box shaded.
 
 use anyhow::Result;
 
-use super::SIZE;
+use super::attained::{draw_band, draw_line, explanation};
 use super::axis::Axis;
 use super::figure::{Anchor, FAINT_INK, Figure, INK, Line, Panel, SMALL_TEXT, TEXT, colour, draw};
 use super::style::Style;
@@ -15,8 +15,8 @@ use crate::sweep::objectives::{Objectives, Reference};
 
 /// A latency axis that spans more than this factor is logarithmic.
 const LOG_BEYOND: f64 = 15.0;
-/// Fronts with more points than this get smaller markers.
-const CROWDED: usize = 12;
+/// Size of the figure: room for two lines below the axis.
+pub const SIZE: (i32, i32) = (900, 500);
 /// Without a reference point given, the latency axis ends at this multiple of the front's median.
 const BEYOND_MEDIAN: f64 = 4.0;
 
@@ -35,9 +35,17 @@ pub fn plot(study: &Study, workload: usize, style: Style) -> Result<String> {
         if let Some(reference) = study.analysis.reference(workload) {
             panel.fill_to(reference.cost, reference.latency, FAINT_INK, 0.09)?;
         }
+        let fronts = shown.iter().rev().map(|score| {
+            let fronts = study.analysis.fronts_of(workload, score.family);
+            (look(score.family), fronts.map(|front| front.rows.iter().map(|&row| analysis.point(row)).collect()).collect::<Vec<_>>())
+        });
+        let fronts = fronts.collect::<Vec<_>>();
+        for (look, sets) in &fronts {
+            draw_band(&panel, *look, sets)?;
+        }
         let outside = draw_runs(figure, &panel, study, workload, shown)?;
-        for score in shown.iter().rev() {
-            draw_fronts(figure, &panel, study, score)?;
+        for (look, sets) in &fronts {
+            draw_line(figure, &panel, *look, sets)?;
         }
         if let Some(reference) = study.analysis.reference(workload) {
             draw_reference(figure, &panel, reference)?;
@@ -58,12 +66,18 @@ pub fn plot(study: &Study, workload: usize, style: Style) -> Result<String> {
             Some(_) => notes.push("shaded: hypervolume box".to_owned()),
             None => {}
         }
-        if shown.iter().any(|score| score.seeds > 1) {
-            notes.push("thin: further seeds".to_owned());
-        }
-        let note = notes.join(" · ");
-        figure.text(&note, (84.0, 466.0), SMALL_TEXT, FAINT_INK, Anchor::Left)
+        let seeds = shown.iter().map(|score| score.seeds).max().unwrap_or(0);
+        draw_notes(figure, f64::from(SIZE.1), seeds, &notes)
     })
+}
+
+/// What the lines mean with several seeds, and `notes`, at the figure's lower end.
+pub fn draw_notes(figure: &Figure, bottom: f64, seeds: usize, notes: &[String]) -> Result<()> {
+    let lines = explanation(seeds).into_iter().chain([notes.join(" · ")]);
+    for (line, y) in lines.zip([bottom - 36.0, bottom - 16.0]) {
+        figure.text(&figure.fit(&line, SMALL_TEXT, 800.0)?, (84.0, y), SMALL_TEXT, FAINT_INK, Anchor::Left)?;
+    }
+    Ok(())
 }
 
 /// Ranges that show the points of fronts and the reference point, not every unstable run.
@@ -120,39 +134,6 @@ fn draw_runs(figure: &Figure, panel: &Panel, study: &Study, workload: usize, sho
     Ok(outside)
 }
 
-fn draw_fronts(figure: &Figure, panel: &Panel, study: &Study, score: &Score) -> Result<()> {
-    let look = look(score.family);
-    // The lowest seed last, so that it lies on top.
-    let fronts = study.analysis.fronts_of(score.workload, score.family).collect::<Vec<_>>();
-    for (k, front) in fronts.iter().enumerate().rev() {
-        let points = front.rows.iter().map(|&row| study.analysis.point(row)).collect::<Vec<_>>();
-        let stairs = staircase(&points, panel);
-        let (width, opacity) = if k == 0 { (2.0, 1.0) } else { (1.0, 0.55) };
-        let radius = if front.rows.len() > CROWDED { 3.6 } else { 5.2 };
-        panel.line(&stairs, Line { colour: colour(look), opacity, width, dash: None })?;
-        for point in points {
-            if let Some(at) = panel.at(point.cost, point.latency) {
-                figure.marker(at, look, if k == 0 { radius } else { 0.6 * radius }, opacity, k == 0)?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The border of what a front dominates, within its axes; points by rising cost.
-pub fn staircase(front: &[Point], panel: &Panel) -> Vec<(f64, f64)> {
-    let mut stairs: Vec<(f64, f64)> = Vec::new();
-    for point in front {
-        let before = stairs.last().map_or(panel.y.high.max(point.latency), |last| last.1);
-        stairs.push((point.cost, before));
-        stairs.push((point.cost, point.latency));
-    }
-    if let Some(&(cost, latency)) = stairs.last() {
-        stairs.push((panel.x.high.max(cost), latency));
-    }
-    stairs
-}
-
 pub fn draw_reference(figure: &Figure, panel: &Panel, reference: Reference) -> Result<()> {
     let dashed = Line { colour: FAINT_INK, opacity: 1.0, width: 1.0, dash: Some((4.0, 3.0)) };
     panel.line(&[(panel.x.low, reference.latency), (reference.cost, reference.latency), (reference.cost, panel.y.low)], dashed)?;
@@ -195,7 +176,7 @@ pub fn legend_entry(figure: &Figure, y: f64, look: Look, name: &str, detail: &st
     figure.line(&[(left, y), (left + 28.0, y)], Line::solid(colour(look), 2.0))?;
     figure.marker((left + 14.0, y), look, 5.2, 1.0, true)?;
     let mut below = y - 1.0;
-    for line in figure.two_lines(name, TEXT, width - 36.0)? {
+    for line in figure.wrapped(name, TEXT, width - 36.0, 2)? {
         figure.text(&line, (left + 36.0, below), TEXT, INK, Anchor::Left)?;
         below += line_height;
     }

@@ -1,5 +1,6 @@
 //! The figures of a sweep: `plots/<kind>_<workload>.svg` and `.png`.
 
+mod attained;
 mod axis;
 mod check;
 mod compare;

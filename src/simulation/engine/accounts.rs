@@ -2,11 +2,13 @@
 
 use super::Engine;
 use crate::replica_scheduler::Request;
-use crate::simulation::metrics::{Buckets, Distribution, RunMetrics, Sample};
+use crate::simulation::metrics::{Buckets, Distribution, Histogram, RunMetrics, Sample};
 use crate::simulation::record::ReplicaRecord;
 use crate::simulation::{LatencyLimits, SimulationError};
+use crate::workload::MOST_KEPT;
 
-/// What is kept of completed requests until percentiles are taken: a column a quantity, in order of completion.
+/// What is kept of completed requests until percentiles are taken: a column a quantity, in order of completion; of very many requests
+/// only histograms.
 #[derive(Debug, Default)]
 pub(super) struct Samples {
     e2e_s: Sample,
@@ -17,6 +19,16 @@ pub(super) struct Samples {
     num_decoding: usize,
     scratch: Sample,
     buckets: Buckets,
+    /// Set where columns would be too large.
+    coarse: Option<Box<Coarse>>,
+}
+
+/// Histograms in the order of [`Samples::distributions`], and the requests that kept the limits.
+#[derive(Debug)]
+struct Coarse {
+    histograms: [Histogram; 5],
+    limits: LatencyLimits,
+    num_within: usize,
 }
 
 /// Time per output token after the first, of a request with more than one.
@@ -24,24 +36,45 @@ fn tpot_s(e2e_s: f64, ttft_s: f64, output_tokens: u32) -> Option<f64> {
     (output_tokens > 1).then(|| (e2e_s - ttft_s) / f64::from(output_tokens - 1))
 }
 
+impl Coarse {
+    fn add(&mut self, e2e_s: f64, ttft_s: f64, scheduling_delay_s: f64, output_tokens: u32) {
+        let tpot_s = tpot_s(e2e_s, ttft_s, output_tokens);
+        let values = [Some(e2e_s), Some(ttft_s), tpot_s, Some(scheduling_delay_s), Some(e2e_s / f64::from(output_tokens))];
+        for (histogram, value) in self.histograms.iter_mut().zip(values) {
+            value.into_iter().for_each(|value| histogram.push(value));
+        }
+        self.num_within += usize::from(self.limits.keeps(ttft_s, tpot_s, e2e_s));
+    }
+}
+
 impl Samples {
     /// Forgets everything and makes room for this many requests.
-    pub fn clear(&mut self, num_requests: usize) {
+    pub fn clear(&mut self, num_requests: u64, limits: &LatencyLimits) {
+        let coarse = num_requests > MOST_KEPT;
+        let room = if coarse { 0 } else { num_requests as usize };
         for column in [&mut self.e2e_s, &mut self.ttft_s, &mut self.scheduling_delay_s] {
-            column.clear(num_requests);
+            column.clear(room);
         }
         self.output_tokens.clear();
-        self.output_tokens.reserve_exact(num_requests);
+        self.output_tokens.reserve_exact(room);
         self.num_decoding = 0;
+        self.coarse = coarse.then(|| Box::new(Coarse { histograms: Default::default(), limits: *limits, num_within: 0 }));
     }
 
     #[inline]
     pub fn add(&mut self, request: &Request, completed_at_s: f64, api_s: f64) {
         let output_tokens = request.output_tokens();
+        let e2e_s = completed_at_s + api_s - request.arrived_at_s;
+        let ttft_s = request.first_token_at_s + api_s - request.arrived_at_s;
+        let scheduling_delay_s = request.scheduled_at_s - request.arrived_at_s;
+        if let Some(coarse) = &mut self.coarse {
+            coarse.add(e2e_s, ttft_s, scheduling_delay_s, output_tokens);
+            return;
+        }
         self.num_decoding += usize::from(output_tokens > 1);
-        self.e2e_s.push(completed_at_s + api_s - request.arrived_at_s);
-        self.ttft_s.push(request.first_token_at_s + api_s - request.arrived_at_s);
-        self.scheduling_delay_s.push(request.scheduled_at_s - request.arrived_at_s);
+        self.e2e_s.push(e2e_s);
+        self.ttft_s.push(ttft_s);
+        self.scheduling_delay_s.push(scheduling_delay_s);
         self.output_tokens.push(output_tokens);
     }
 
@@ -57,11 +90,17 @@ impl Samples {
 
     /// How many requests kept the limits.
     fn num_within(&self, limits: &LatencyLimits) -> usize {
-        self.latencies().filter(|&(e2e_s, ttft_s, tokens)| limits.keeps(ttft_s, tpot_s(e2e_s, ttft_s, tokens), e2e_s)).count()
+        match &self.coarse {
+            Some(coarse) => coarse.num_within,
+            None => self.latencies().filter(|&(e2e_s, ttft_s, tokens)| limits.keeps(ttft_s, tpot_s(e2e_s, ttft_s, tokens), e2e_s)).count(),
+        }
     }
 
     /// The distributions in the order of [`RunMetrics`]: end to end, TTFT, TPOT, scheduling delay, normalized latency.
     fn distributions(&mut self) -> [Option<Distribution>; 5] {
+        if let Some(coarse) = &self.coarse {
+            return coarse.histograms.each_ref().map(Histogram::distribution);
+        }
         let e2e_s = Distribution::of(&self.e2e_s, &mut self.buckets);
         let scheduling_delay_s = Distribution::of(&self.scheduling_delay_s, &mut self.buckets);
         if self.num_decoding == 0 {
@@ -228,7 +267,7 @@ impl Engine<'_> {
         let samples = &mut self.work.samples;
         let limits = &self.inputs.cluster.latency_limits;
         let kept = limits.any().then(|| samples.num_within(limits));
-        let num_requests = self.inputs.workload.len() as u64;
+        let num_requests = self.num_requests;
         let [e2e_s, ttft_s, tpot_s, scheduling_delay_s, normalized_latency_s] = samples.distributions();
         let ratio = |sum: f64, over: f64| if over > 0.0 { sum / over } else { 0.0 };
         let total_cost_usd = totals.cost * (1.0 / 3600.0);

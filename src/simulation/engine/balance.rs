@@ -21,13 +21,13 @@ impl Engine<'_> {
                 found.push(message());
             }
         };
-        require(totals.completed + totals.rejected == workload.len() as u64, &|| {
-            format!("{} requests completed and {} rejected of {}", totals.completed, totals.rejected, workload.len())
+        require(totals.completed + totals.rejected == self.num_requests, &|| {
+            format!("{} requests completed and {} rejected of {}", totals.completed, totals.rejected, self.num_requests)
         });
         require(totals.queued == 0, &|| format!("{} requests counted as queued at the end", totals.queued));
         if totals.rejected == 0 {
-            let lengths = workload.prefill_tokens.iter().zip(&workload.decode_tokens);
-            let asked: u64 = lengths.map(|(&prefill, &decode)| u64::from(prefill) + u64::from(decode)).sum();
+            let asked = workload.totals();
+            let asked = asked.prefill_tokens + asked.decode_tokens;
             require(totals.tokens == asked, &|| format!("{} tokens in completed requests of {asked} asked for", totals.tokens));
         }
         require(self.existing.len() as u32 == self.counts.existing, &|| {

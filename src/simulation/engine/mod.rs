@@ -7,12 +7,14 @@
 mod accounts;
 mod balance;
 mod bounds;
+mod feed;
 mod scaling;
 mod state;
 
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 use self::accounts::Totals;
+use self::feed::{Arrival, Feed};
 pub use self::state::Workspace;
 use self::state::{InFlight, Step};
 use super::event::Due;
@@ -54,8 +56,7 @@ pub(super) struct Engine<'a> {
     cold_start_stream: Xoshiro256PlusPlus,
     failure_stream: Xoshiro256PlusPlus,
     now_s: f64,
-    next_arrival: usize,
-    observed_arrivals: usize,
+    feed: Feed<'a>,
     next_replica_id: u32,
     next_batch_id: u64,
     /// Lanes of existing replicas in order of their ids.
@@ -77,7 +78,7 @@ const MOST_IDLE_TICKS: u64 = 100_000;
 
 impl<'a> Engine<'a> {
     pub fn new(inputs: &'a RunInputs<'a>, parts: Parts, work: &'a mut Workspace, mut detail: Option<&'a mut Detail>) -> Self {
-        work.clear(inputs.workload.len(), inputs.cluster.pipeline_parallel);
+        work.clear(inputs.workload.num_requests(), &inputs.cluster.latency_limits, inputs.cluster.pipeline_parallel);
         if let Some(detail) = &mut detail {
             **detail = Detail::default();
             let workload = inputs.workload;
@@ -88,6 +89,7 @@ impl<'a> Engine<'a> {
         let cluster = inputs.cluster;
         let Parts { scheduler, autoscaler, initial_replicas } = parts;
         let kv = inputs.kv_blocks();
+        let observes = autoscaler.as_ref().map_or(Observes::default(), |policy| policy.observes());
         let router = cluster.global_scheduler.settings().build(inputs.seed, kv.block_size_tokens);
         let reads_prompts = cluster.replica_scheduler.caches_prefixes() || router.reads_prompts();
         work.requests.know(inputs.workload.prefix.as_ref().filter(|_| reads_prompts));
@@ -95,7 +97,7 @@ impl<'a> Engine<'a> {
             scheduler,
             router_observes_load: router.observes_load(),
             router,
-            observes: autoscaler.as_ref().map_or(Observes::default(), |policy| policy.observes()),
+            observes,
             tick_interval_s: autoscaler.as_ref().and_then(|policy| policy.tick_interval_s()).unwrap_or(cluster.tune_interval_s),
             autoscaler,
             api_s: inputs.execution_time.overheads.api_ms * 1e-3,
@@ -107,8 +109,7 @@ impl<'a> Engine<'a> {
             cold_start_stream: random::stream(inputs.seed, "cluster.cold_start"),
             failure_stream: random::stream(inputs.seed, "cluster.failures"),
             now_s: 0.0,
-            next_arrival: 0,
-            observed_arrivals: 0,
+            feed: Feed::new(inputs.workload, observes.arrivals),
             next_replica_id: 0,
             next_batch_id: 0,
             existing: Vec::new(),
@@ -118,7 +119,7 @@ impl<'a> Engine<'a> {
             events: 0,
             look_up_at: inputs.limits.most_events.min(EVENTS_BETWEEN_QUESTIONS),
             initial_replicas,
-            num_requests: inputs.workload.len() as u64,
+            num_requests: inputs.workload.num_requests(),
             inputs,
             work,
             detail,
@@ -148,8 +149,9 @@ impl<'a> Engine<'a> {
 
     /// Moves the clock to the next instant and does everything there is to do then.
     fn next_instant(&mut self) -> Result<(), SimulationError> {
-        let arrivals = &self.inputs.workload.arrived_at_s;
-        let arrival_s = arrivals.get(self.next_arrival).copied().unwrap_or(f64::INFINITY);
+        let upcoming_s = self.feed.upcoming_s();
+        let arrival_s = upcoming_s.first().copied().unwrap_or(f64::INFINITY);
+        let arrives_alone = upcoming_s.get(1).is_none_or(|&next_s| next_s > arrival_s);
         let event_s = self.work.events.next_at_s();
         let now_s = if arrival_s < event_s { arrival_s } else { event_s };
         if now_s == f64::INFINITY {
@@ -158,7 +160,7 @@ impl<'a> Engine<'a> {
         debug_assert!(now_s >= self.now_s, "time goes back from {} to {now_s}", self.now_s);
         self.pass_time(now_s);
         // Mostly one thing happens at an instant; then its effects follow one from the other, and no order among them is in question.
-        if arrival_s < event_s && arrivals.get(self.next_arrival + 1).is_none_or(|&next_s| next_s > now_s) {
+        if arrival_s < event_s && arrives_alone {
             self.arrive_alone();
             return self.take_steps();
         }
@@ -168,9 +170,7 @@ impl<'a> Engine<'a> {
             self.end_stage_alone(lane);
             return self.take_steps();
         }
-        let mut upcoming = self.next_arrival;
-        while arrivals.get(upcoming).is_some_and(|&at| at == now_s) {
-            upcoming += 1;
+        for _ in 0..self.feed.num_at(now_s) {
             self.work.steps.push(Step::Arrival);
         }
         while self.work.events.next_at_s() == now_s {
@@ -242,15 +242,13 @@ impl<'a> Engine<'a> {
     /// Takes the next request of the workload in, unless no replica could ever serve it.
     #[inline(always)]
     fn admit(&mut self) -> Option<Slot> {
-        let (i, workload) = (self.next_arrival, self.inputs.workload);
-        self.next_arrival += 1;
-        let (prefill_tokens, decode_tokens) = (workload.prefill_tokens[i], workload.decode_tokens[i]);
+        let Arrival { id, arrived_at_s, prefill_tokens, decode_tokens } = self.feed.take();
         if !self.scheduler.fits_empty(&self.kv, prefill_tokens, decode_tokens) {
             self.totals.reject();
             return None;
         }
         self.totals.queued += 1;
-        Some(self.work.requests.insert(Request::new(i as u32, workload.arrived_at_s[i], prefill_tokens, decode_tokens)))
+        Some(self.work.requests.insert(Request::new(id, arrived_at_s, prefill_tokens, decode_tokens)))
     }
 
     fn arrive(&mut self) {

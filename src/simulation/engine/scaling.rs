@@ -4,7 +4,7 @@ use rand_distr::{Distribution as _, Exp1, StandardNormal};
 
 use super::state::{Replica, Stage, Step};
 use super::{Engine, MOST_IDLE_TICKS};
-use crate::autoscaler::{Arrivals, Decision, Snapshot};
+use crate::autoscaler::{Decision, Snapshot};
 use crate::global_scheduler::{Load, Target};
 use crate::replica_scheduler::ReplicaState;
 use crate::simulation::SimulationError;
@@ -17,14 +17,7 @@ impl Engine<'_> {
     pub(super) fn tune(&mut self) -> Result<(), SimulationError> {
         let mut policy = self.autoscaler.take().expect("only an autoscaler tunes");
         if self.observes.arrivals {
-            let (workload, from) = (self.inputs.workload, self.observed_arrivals);
-            let range = from..self.next_arrival;
-            self.observed_arrivals = self.next_arrival;
-            policy.observe_arrivals(Arrivals {
-                arrived_at_s: &workload.arrived_at_s[range.clone()],
-                prefill_tokens: &workload.prefill_tokens[range.clone()],
-                decode_tokens: &workload.decode_tokens[range],
-            });
+            policy.observe_arrivals(self.feed.observe());
         }
         if self.observes.batches || self.observes.replicas {
             self.settle_runs();
@@ -98,7 +91,7 @@ impl Engine<'_> {
 
     /// Gives up a run in which nothing happens, nothing is pending, and yet requests wait.
     fn notice_idleness(&mut self, changes: u32) -> Result<(), SimulationError> {
-        let nothing_to_come = self.next_arrival == self.inputs.workload.len()
+        let nothing_to_come = self.feed.is_over()
             && self.counts.starting + self.counts.stopping + changes == 0
             && self.existing.iter().all(|&lane| self.work.replicas[lane as usize].batches_in_flight == 0);
         self.idle_ticks = if nothing_to_come { self.idle_ticks + 1 } else { 0 };

@@ -6,6 +6,7 @@ use super::accounts::Samples;
 use crate::autoscaler::{BatchEnd, Completion, FirstToken, ReplicaSignals};
 use crate::global_scheduler::{Load, Target};
 use crate::replica_scheduler::{Batch, ReplicaState, Requests, Slot};
+use crate::simulation::LatencyLimits;
 use crate::simulation::decode_run::DecodeRun;
 use crate::simulation::event::EventQueue;
 
@@ -153,7 +154,7 @@ pub struct Workspace {
 
 impl Workspace {
     /// Makes ready for a run of this many requests on replicas of this many stages.
-    pub fn clear(&mut self, num_requests: usize, stages_per_lane: u32) {
+    pub fn clear(&mut self, num_requests: u64, limits: &LatencyLimits, stages_per_lane: u32) {
         self.events.clear(stages_per_lane);
         self.steps.clear();
         self.requests.clear();
@@ -166,7 +167,7 @@ impl Workspace {
         self.ended_batches.clear();
         self.first_tokens.clear();
         self.completions.clear();
-        self.samples.clear(num_requests);
+        self.samples.clear(num_requests, limits);
     }
 }
 

@@ -54,8 +54,8 @@ impl Bursts {
         }
     }
 
-    pub(super) fn generate(&self, seed: u64) -> Vec<f64> {
-        poisson::arrivals(&self.phases(seed), seed)
+    pub(super) fn times(&self, seed: u64) -> impl Iterator<Item = f64> + use<> {
+        poisson::arrivals(self.phases(seed), seed)
     }
 
     fn phases(&self, seed: u64) -> Vec<Phase> {

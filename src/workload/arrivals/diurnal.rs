@@ -50,19 +50,21 @@ impl Diurnal {
         self.mean_rate_per_s * (1.0 + self.amplitude * libm::sin(TAU * ((at_s + self.phase_s) / self.period_s)))
     }
 
-    pub(super) fn generate(&self, seed: u64) -> Vec<f64> {
+    pub(super) fn times(&self, seed: u64) -> impl Iterator<Item = f64> + use<> {
         let mut random = random::stream(seed, super::STREAM);
+        let settings = self.clone();
         let peak_per_s = self.mean_rate_per_s * (1.0 + self.amplitude);
-        let mut arrived_at_s = Vec::new();
         let mut at_s = 0.0;
-        loop {
-            at_s += random.sample::<f64, _>(Exp1) / peak_per_s;
-            if at_s >= self.duration_s {
-                return arrived_at_s;
+        std::iter::from_fn(move || {
+            loop {
+                at_s += random.sample::<f64, _>(Exp1) / peak_per_s;
+                if at_s >= settings.duration_s {
+                    return None;
+                }
+                if random.random::<f64>() * peak_per_s < settings.rate_per_s(at_s) {
+                    return Some(at_s);
+                }
             }
-            if random.random::<f64>() * peak_per_s < self.rate_per_s(at_s) {
-                arrived_at_s.push(at_s);
-            }
-        }
+        })
     }
 }

@@ -31,10 +31,10 @@ impl Gamma {
         faults.require((0.01..=100.0).contains(&self.cv), "cv", || format!("{} found, expected a number from 0.01 to 100", self.cv));
     }
 
-    pub(super) fn generate(&self, seed: u64) -> Vec<f64> {
+    pub(super) fn times(&self, seed: u64) -> impl Iterator<Item = f64> + use<> {
         let mut random = random::stream(seed, super::STREAM);
         let spacing = Spacing::of_shape(1.0 / (self.cv * self.cv));
-        phases::arrivals(&phases::resolved(&self.phases, self.rate_per_s, self.duration_s), |_| spacing.draw(&mut random))
+        phases::arrivals(phases::resolved(&self.phases, self.rate_per_s, self.duration_s), move |_| spacing.draw(&mut random))
     }
 }
 

@@ -56,16 +56,24 @@ impl Arrivals {
         !matches!(self, Self::Static(_) | Self::Trace(_))
     }
 
-    /// Arrival times in seconds, in order.
+    /// Arrival times in seconds, in order, one at a time; `None` for those of a file.
+    pub(super) fn times(&self, seed: u64) -> Option<Box<dyn Iterator<Item = f64> + Send>> {
+        Some(match self {
+            Self::Poisson(settings) => Box::new(settings.times(seed)),
+            Self::Gamma(settings) => Box::new(settings.times(seed)),
+            Self::Weibull(settings) => Box::new(settings.times(seed)),
+            Self::Static(settings) => Box::new(settings.times()),
+            Self::Diurnal(settings) => Box::new(settings.times(seed)),
+            Self::Bursts(settings) => Box::new(settings.times(seed)),
+            Self::Trace(_) => return None,
+        })
+    }
+
+    /// The same, all at once.
     pub(super) fn generate(&self, seed: u64, base_dirs: &[PathBuf]) -> Result<Vec<f64>, WorkloadError> {
         Ok(match self {
-            Self::Poisson(settings) => settings.generate(seed),
-            Self::Gamma(settings) => settings.generate(seed),
-            Self::Weibull(settings) => settings.generate(seed),
-            Self::Static(settings) => settings.generate(),
-            Self::Diurnal(settings) => settings.generate(seed),
-            Self::Bursts(settings) => settings.generate(seed),
             Self::Trace(settings) => trace::read(settings, base_dirs)?.0.arrived_at_s,
+            _ => self.times(seed).into_iter().flatten().collect(),
         })
     }
 }

@@ -75,21 +75,24 @@ pub fn expected_requests(phases: &[Phase]) -> f64 {
 }
 
 /// Arrival times of a process whose spacing, given the phase it starts in, has mean 1.
-pub fn arrivals(phases: &[Phase], mut spacing: impl FnMut(usize) -> f64) -> Vec<f64> {
-    let mut arrived_at_s = Vec::with_capacity(expected_requests(phases).min(MAX_REQUESTS as f64) as usize);
-    let mut start_s = 0.0;
+pub fn arrivals(phases: Vec<Phase>, mut spacing: impl FnMut(usize) -> f64) -> impl Iterator<Item = f64> {
+    let (mut index, mut start_s) = (0, 0.0);
     // Expected arrivals from the phase's start to the next request.
     let mut ahead = spacing(0);
-    for (index, phase) in phases.iter().enumerate() {
-        let expected = phase.duration_s * phase.rate_per_s;
-        let end_s = start_s + phase.duration_s;
-        while ahead < expected {
-            // Rounding must not carry a request into the next phase.
-            arrived_at_s.push((start_s + ahead / phase.rate_per_s).min(end_s));
-            ahead += spacing(index);
+    std::iter::from_fn(move || {
+        loop {
+            let phase = phases.get(index)?;
+            let expected = phase.duration_s * phase.rate_per_s;
+            let end_s = start_s + phase.duration_s;
+            if ahead < expected {
+                // Rounding must not carry a request into the next phase.
+                let at_s = (start_s + ahead / phase.rate_per_s).min(end_s);
+                ahead += spacing(index);
+                return Some(at_s);
+            }
+            ahead -= expected;
+            start_s = end_s;
+            index += 1;
         }
-        ahead -= expected;
-        start_s = end_s;
-    }
-    arrived_at_s
+    })
 }

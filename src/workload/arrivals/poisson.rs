@@ -26,12 +26,12 @@ impl Poisson {
         phases::check(&self.phases, self.rate_per_s, self.duration_s, faults);
     }
 
-    pub(super) fn generate(&self, seed: u64) -> Vec<f64> {
-        arrivals(&phases::resolved(&self.phases, self.rate_per_s, self.duration_s), seed)
+    pub(super) fn times(&self, seed: u64) -> impl Iterator<Item = f64> + use<> {
+        arrivals(phases::resolved(&self.phases, self.rate_per_s, self.duration_s), seed)
     }
 }
 
-pub(super) fn arrivals(phases: &[Phase], seed: u64) -> Vec<f64> {
+pub(super) fn arrivals(phases: Vec<Phase>, seed: u64) -> impl Iterator<Item = f64> {
     let mut random = random::stream(seed, super::STREAM);
-    phases::arrivals(phases, |_| random.sample(Exp1))
+    phases::arrivals(phases, move |_| random.sample(Exp1))
 }

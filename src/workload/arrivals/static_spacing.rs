@@ -23,8 +23,9 @@ impl Static {
         phases::check(&self.phases, self.rate_per_s, self.duration_s, faults);
     }
 
-    pub(super) fn generate(&self) -> Vec<f64> {
+    pub(super) fn times(&self) -> impl Iterator<Item = f64> + use<> {
         let mut spacing = 0.0;
-        phases::arrivals(&phases::resolved(&self.phases, self.rate_per_s, self.duration_s), |_| std::mem::replace(&mut spacing, 1.0))
+        let phases = phases::resolved(&self.phases, self.rate_per_s, self.duration_s);
+        phases::arrivals(phases, move |_| std::mem::replace(&mut spacing, 1.0))
     }
 }

@@ -43,10 +43,10 @@ impl Weibull {
         }
     }
 
-    pub(super) fn generate(&self, seed: u64) -> Vec<f64> {
+    pub(super) fn times(&self, seed: u64) -> impl Iterator<Item = f64> + use<> {
         let mut random = random::stream(seed, super::STREAM);
         let spacing = Spacing::of_shape(self.shape.unwrap_or_else(|| shape_of_cv(self.cv.unwrap_or(1.0))));
-        phases::arrivals(&phases::resolved(&self.phases, self.rate_per_s, self.duration_s), |_| spacing.draw(&mut random))
+        phases::arrivals(phases::resolved(&self.phases, self.rate_per_s, self.duration_s), move |_| spacing.draw(&mut random))
     }
 }
 

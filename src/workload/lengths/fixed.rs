@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Columns, check_tokens};
+use super::check_tokens;
 use crate::settings::Faults;
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -19,7 +19,7 @@ impl Fixed {
         check_tokens("decode_tokens", self.decode_tokens, faults);
     }
 
-    pub(super) fn generate(&self, requests: usize) -> Columns {
-        (vec![self.prefill_tokens; requests], vec![self.decode_tokens; requests])
+    pub(super) fn pairs(&self) -> impl Iterator<Item = (u32, u32)> + use<> {
+        std::iter::repeat((self.prefill_tokens, self.decode_tokens))
     }
 }

@@ -5,7 +5,7 @@ use rand_distr::StandardNormal;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Columns, DECODE_STREAM, PREFILL_STREAM, TokenRange};
+use super::{DECODE_STREAM, PREFILL_STREAM, TokenRange};
 use crate::random;
 use crate::settings::Faults;
 use crate::workload::MAX_TOKENS;
@@ -74,12 +74,12 @@ impl LogNormalTokens {
         }
     }
 
-    fn draw(&self, requests: usize, seed: u64, purpose: &str) -> Vec<u32> {
+    fn draws(&self, seed: u64, purpose: &str) -> impl Iterator<Item = u32> + use<> {
         let mut random = random::stream(seed, purpose);
         let (mu, sigma) = self.parameters();
         let (least, most) = (f64::from(self.min_tokens), f64::from(self.max_tokens));
-        let mut draw = || libm::exp(mu + sigma * random.sample::<f64, _>(StandardNormal)).round().clamp(least, most) as u32;
-        (0..requests).map(|_| draw()).collect()
+        let draw = move || libm::exp(mu + sigma * random.sample::<f64, _>(StandardNormal)).round().clamp(least, most) as u32;
+        std::iter::repeat_with(draw)
     }
 }
 
@@ -89,7 +89,7 @@ impl LogNormal {
         faults.within("decode", |faults| self.decode.check(faults));
     }
 
-    pub(super) fn generate(&self, requests: usize, seed: u64) -> Columns {
-        (self.prefill.draw(requests, seed, PREFILL_STREAM), self.decode.draw(requests, seed, DECODE_STREAM))
+    pub(super) fn pairs(&self, seed: u64) -> impl Iterator<Item = (u32, u32)> + use<> {
+        self.prefill.draws(seed, PREFILL_STREAM).zip(self.decode.draws(seed, DECODE_STREAM))
     }
 }

@@ -55,18 +55,27 @@ impl Lengths {
         !matches!(self, Self::Fixed(_) | Self::Trace(_))
     }
 
+    /// Prefill and decode tokens of one request after the other, without end; `None` for those of a file.
+    pub(super) fn pairs(&self, seed: u64) -> Option<Box<dyn Iterator<Item = (u32, u32)> + Send>> {
+        Some(match self {
+            Self::Fixed(settings) => Box::new(settings.pairs()),
+            Self::Uniform(settings) => Box::new(settings.pairs(seed)),
+            Self::Zipf(settings) => Box::new(settings.pairs(seed)),
+            Self::LogNormal(settings) => Box::new(settings.pairs(seed)),
+            Self::Empirical(_) | Self::Trace(_) => return None,
+        })
+    }
+
+    /// The same of so many requests, all at once.
     pub(super) fn generate(&self, requests: usize, seed: u64, base_dirs: &[PathBuf]) -> Result<Columns, WorkloadError> {
         Ok(match self {
-            Self::Fixed(settings) => settings.generate(requests),
-            Self::Uniform(settings) => settings.generate(requests, seed),
-            Self::Zipf(settings) => settings.generate(requests, seed),
-            Self::LogNormal(settings) => settings.generate(requests, seed),
             Self::Empirical(settings) => settings.generate(requests, seed, base_dirs)?,
             Self::Trace(settings) => {
                 let trace = trace::read(settings, base_dirs)?.0;
                 let around = |column: Vec<u32>| column.into_iter().cycle().take(requests).collect();
                 (around(trace.prefill_tokens), around(trace.decode_tokens))
             }
+            _ => self.pairs(seed).into_iter().flatten().take(requests).unzip(),
         })
     }
 }

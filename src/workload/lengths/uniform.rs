@@ -4,7 +4,7 @@ use rand::RngExt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Columns, DECODE_STREAM, PREFILL_STREAM, check_tokens};
+use super::{DECODE_STREAM, PREFILL_STREAM, check_tokens};
 use crate::random;
 use crate::settings::Faults;
 
@@ -32,9 +32,9 @@ impl TokenRange {
         });
     }
 
-    fn draw(&self, requests: usize, seed: u64, purpose: &str) -> Vec<u32> {
+    fn draws(self, seed: u64, purpose: &str) -> impl Iterator<Item = u32> + use<> {
         let mut random = random::stream(seed, purpose);
-        (0..requests).map(|_| random.random_range(self.min_tokens..=self.max_tokens)).collect()
+        std::iter::repeat_with(move || random.random_range(self.min_tokens..=self.max_tokens))
     }
 }
 
@@ -44,7 +44,7 @@ impl Uniform {
         faults.within("decode", |faults| self.decode.check(faults));
     }
 
-    pub(super) fn generate(&self, requests: usize, seed: u64) -> Columns {
-        (self.prefill.draw(requests, seed, PREFILL_STREAM), self.decode.draw(requests, seed, DECODE_STREAM))
+    pub(super) fn pairs(&self, seed: u64) -> impl Iterator<Item = (u32, u32)> + use<> {
+        self.prefill.draws(seed, PREFILL_STREAM).zip(self.decode.draws(seed, DECODE_STREAM))
     }
 }

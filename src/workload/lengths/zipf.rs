@@ -9,7 +9,7 @@ use rand_distr::Zipf as ZipfDistribution;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Columns, PREFILL_STREAM, check_tokens};
+use super::{PREFILL_STREAM, check_tokens};
 use crate::random;
 use crate::settings::Faults;
 
@@ -39,19 +39,20 @@ impl Zipf {
         });
     }
 
-    pub(super) fn generate(&self, requests: usize, seed: u64) -> Columns {
+    pub(super) fn pairs(&self, seed: u64) -> impl Iterator<Item = (u32, u32)> + use<> {
+        let settings = *self;
         let mut random = random::stream(seed, PREFILL_STREAM);
         let lengths = self.max_tokens - self.min_tokens + 1;
         let ranks = ZipfDistribution::new(f64::from(lengths), self.theta).expect("checked settings");
-        let split = |total: u32| {
-            let decode = ((f64::from(total) / (1.0 + self.prefill_to_decode_ratio)) as u32).clamp(1, total - 1);
+        let split = move |total: u32| {
+            let decode = ((f64::from(total) / (1.0 + settings.prefill_to_decode_ratio)) as u32).clamp(1, total - 1);
             (total - decode, decode)
         };
-        let total = |rank: f64| {
+        let total = move |rank: f64| {
             let above = (rank as u32).clamp(1, lengths) - 1;
-            self.min_tokens + if self.scramble { scrambled(above, seed) % lengths } else { above }
+            settings.min_tokens + if settings.scramble { scrambled(above, seed) % lengths } else { above }
         };
-        (0..requests).map(|_| split(total(random.sample(ranks)))).unzip()
+        std::iter::repeat_with(move || split(total(random.sample(ranks))))
     }
 }
 

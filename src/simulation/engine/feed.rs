@@ -1,0 +1,117 @@
+//! The requests of a run in order of arrival: from the workload's columns, or from chunks made as they are needed.
+
+use crate::autoscaler::Arrivals;
+use crate::workload::{RequestStream, Workload};
+
+pub(super) struct Feed<'a> {
+    kept: &'a Workload,
+    /// Where the workload keeps only its beginning.
+    streamed: Option<Box<Chunk>>,
+    /// The next request: its place in the columns at hand.
+    next: usize,
+    /// The first one the autoscaler has not been told of.
+    unobserved: usize,
+    /// Whether it wants to be told.
+    observes: bool,
+    /// Requests before the columns at hand.
+    before: u32,
+}
+
+/// What has been made and is still needed.
+struct Chunk {
+    stream: RequestStream,
+    columns: Workload,
+}
+
+/// A request that arrives now: its number in the workload and its lengths.
+pub(super) struct Arrival {
+    pub id: u32,
+    pub arrived_at_s: f64,
+    pub prefill_tokens: u32,
+    pub decode_tokens: u32,
+}
+
+impl<'a> Feed<'a> {
+    pub fn new(kept: &'a Workload, observes: bool) -> Self {
+        let streamed = kept.streamed.as_ref().map(|all| Box::new(Chunk { stream: all.requests(), columns: Workload::default() }));
+        let mut feed = Self { kept, streamed, next: 0, unobserved: 0, observes, before: 0 };
+        feed.refill();
+        feed
+    }
+
+    #[inline]
+    fn columns(&self) -> &Workload {
+        match &self.streamed {
+            None => self.kept,
+            Some(chunk) => &chunk.columns,
+        }
+    }
+
+    /// Arrival times from the next request on: all that are left, or at least two.
+    #[inline]
+    pub fn upcoming_s(&self) -> &[f64] {
+        &self.columns().arrived_at_s[self.next..]
+    }
+
+    /// Takes the next request, which there must be.
+    #[inline]
+    pub fn take(&mut self) -> Arrival {
+        let (columns, next) = (self.columns(), self.next);
+        let arrival = Arrival {
+            id: self.before + next as u32,
+            arrived_at_s: columns.arrived_at_s[next],
+            prefill_tokens: columns.prefill_tokens[next],
+            decode_tokens: columns.decode_tokens[next],
+        };
+        self.next += 1;
+        if self.streamed.is_some() && self.upcoming_s().len() < 2 {
+            self.refill();
+        }
+        arrival
+    }
+
+    /// How many of the next requests arrive at this time.
+    pub fn num_at(&mut self, now_s: f64) -> usize {
+        loop {
+            let upcoming_s = self.upcoming_s();
+            let num = upcoming_s.iter().take_while(|&&at_s| at_s == now_s).count();
+            // At the end of what has been made there may be more of them to come.
+            if num < upcoming_s.len() || !self.refill() {
+                return num;
+            }
+        }
+    }
+
+    /// Makes the next chunk and forgets what has been taken and told; whether there was one.
+    #[cold]
+    fn refill(&mut self) -> bool {
+        let Some(Chunk { stream, columns }) = self.streamed.as_deref_mut() else { return false };
+        let done = if self.observes { self.unobserved } else { self.next };
+        columns.arrived_at_s.drain(..done);
+        columns.prefill_tokens.drain(..done);
+        columns.decode_tokens.drain(..done);
+        let left = columns.len();
+        stream.append_chunk(columns);
+        self.before += done as u32;
+        self.next -= done;
+        self.unobserved = self.unobserved.saturating_sub(done);
+        columns.len() > left
+    }
+
+    /// Arrivals the autoscaler has not been told of before.
+    pub fn observe(&mut self) -> Arrivals<'_> {
+        let range = self.unobserved..self.next;
+        self.unobserved = self.next;
+        let columns = self.columns();
+        Arrivals {
+            arrived_at_s: &columns.arrived_at_s[range.clone()],
+            prefill_tokens: &columns.prefill_tokens[range.clone()],
+            decode_tokens: &columns.decode_tokens[range],
+        }
+    }
+
+    /// Whether every request has been taken.
+    pub fn is_over(&self) -> bool {
+        self.upcoming_s().is_empty()
+    }
+}
