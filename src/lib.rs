@@ -20,6 +20,7 @@ pub mod global_scheduler;
 pub mod autoscaler;
 pub mod simulation;
 pub mod oracle;
+pub mod validation;
 pub mod sweep;
 #[cfg(feature = "report")]
 pub mod analysis;

@@ -12,6 +12,7 @@ mod simulate;
 mod sweep;
 mod tables;
 mod trace;
+mod validate;
 
 use std::process::ExitCode;
 

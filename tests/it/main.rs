@@ -31,3 +31,4 @@ mod schema;
 mod shards;
 mod shared;
 mod tidy;
+mod validation;

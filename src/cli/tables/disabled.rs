@@ -8,6 +8,7 @@ use scalefront::hardware::check::Compared;
 use scalefront::simulation::Detail;
 use scalefront::sweep::objectives::Objectives;
 use scalefront::sweep::row::{RunRow, RunSeries, Series};
+use scalefront::validation;
 use scalefront::workload::Workload;
 
 use super::{Compared as Comparison, Format, Style};
@@ -56,5 +57,10 @@ pub fn store_series(_dir: &Path, _series: &[Series], _format: Format) -> Result<
 
 /// No picture.
 pub fn draw_check(_rows: &[Compared], _dir: &Path) -> Result<Option<PathBuf>> {
+    Ok(None)
+}
+
+/// No picture.
+pub fn draw_validation(_rows: &[validation::Compared], _dir: &Path, _stem: &str) -> Result<Option<PathBuf>> {
     Ok(None)
 }
