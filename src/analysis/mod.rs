@@ -1,7 +1,7 @@
 //! Tables of runs -> fronts, hypervolumes, intervals, effects of settings.
 //!
 //! [`table`] stores and reads tables, [`runs`] that of runs; [`front`] and [`statistics`] are the mathematics, free of tables;
-//! [`indicators`] likewise; [`scores`], [`quality`] and [`effects`] apply them to a table of runs; [`compare`] sets several against each other; [`outputs`] gives the results the shape in which they are stored.
+//! [`indicators`] likewise; [`scores`], [`quality`], [`regret`] and [`effects`] apply them to a table of runs; [`compare`] sets several against each other; [`outputs`] gives the results the shape in which they are stored.
 
 pub mod compare;
 pub mod effects;
@@ -9,6 +9,7 @@ pub mod front;
 pub mod indicators;
 pub mod outputs;
 pub mod quality;
+pub mod regret;
 pub mod runs;
 pub mod scores;
 pub mod series;

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use polars::prelude::DataFrame;
 
 use super::front::{Point, compromise, hv_exact, hv_lab, non_dominated};
+use super::regret::Oracle;
 use super::statistics::{Estimate, estimate};
 use super::table::Cells;
 use crate::sweep::objectives::{Objectives, Reference};
@@ -28,6 +29,8 @@ pub struct Analysis {
     pub scores: Vec<Score>,
     /// Whether the reference point was given; otherwise each workload's depends on its data.
     pub reference_given: bool,
+    /// The edge of the possible; empty until one is searched.
+    pub oracle: Oracle,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -167,6 +170,7 @@ pub fn analyse(runs: &DataFrame, objectives: &Objectives) -> Result<Analysis> {
         fronts: Vec::new(),
         scores: Vec::new(),
         reference_given: objectives.reference.is_some(),
+        oracle: Oracle::default(),
     };
     analysis.score();
     Ok(analysis)

@@ -3,6 +3,7 @@
 use std::time::{Instant, SystemTime};
 
 use anyhow::Result;
+use scalefront::oracle::OracleSettings;
 use scalefront::sweep::journal::{self, Recorded};
 use scalefront::sweep::manifest::{Manifest, Timings};
 use scalefront::sweep::plan::Plan;
@@ -15,7 +16,15 @@ use super::common::{Bar, CommonArgs, is_interrupted, say};
 use super::tables::{self, Style};
 
 /// Stores everything about a sweep all of whose runs have ended. The journal in `dir`, if there is one, has then done its work and goes.
-pub fn finish(plan: &Plan, recorded: &mut Recorded, dir: &ResultsDir, common: &CommonArgs, style: Style, started: Instant) -> Result<Exit> {
+pub fn finish(
+    plan: &Plan,
+    recorded: &mut Recorded,
+    dir: &ResultsDir,
+    common: &CommonArgs,
+    oracle: Option<&OracleSettings>,
+    style: Style,
+    started: Instant,
+) -> Result<Exit> {
     let shown = dir.path().display();
     let timings = timings(plan, common.threads(), started);
     let runs_failed = recorded.failed;
@@ -35,6 +44,14 @@ pub fn finish(plan: &Plan, recorded: &mut Recorded, dir: &ResultsDir, common: &C
     write_json(&dir.file(MANIFEST), &manifest)?;
     if journal::is_in(dir.path()) {
         journal::remove(dir.path())?;
+    }
+    if let Some(settings) = oracle
+        && super::oracle::search(plan, settings, dir, common)?.is_err()
+    {
+        eprintln!(
+            "interrupted: the runs are stored in {shown}, `scalefront oracle {shown}` searches, `scalefront report {shown}` makes the report"
+        );
+        return Ok(Exit::Interrupted);
     }
     if is_interrupted() {
         eprintln!("interrupted: the runs are stored in {shown}, `scalefront report {shown}` makes the report");

@@ -13,7 +13,7 @@ use scalefront::hardware::{BatchShape, Deployment, ExecutionTime, ExecutionTimeS
 use scalefront::settings::Faults;
 use scalefront::sweep::hardware_files::{CACHE_DIR, hardware_files};
 
-use super::{Exit, tables};
+use super::{Exit, tables, validate};
 
 /// Models, devices and nodes; measured tables in; errors against measurements
 #[derive(Debug, clap::Args)]
@@ -32,6 +32,10 @@ enum Command {
     Import(ShowArgs),
     /// Compare step times with measured ones
     Check(CheckArgs),
+    /// Simulate measured runs of real servers, and compare latencies
+    Validate(validate::ValidateArgs),
+    /// Fit engine overheads to measured runs of real servers
+    Calibrate(validate::CalibrateArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -108,6 +112,8 @@ impl Args {
             Command::Show(args) => args.show(&mut out)?,
             Command::Import(args) => args.import(&mut out)?,
             Command::Check(args) => args.run(&mut out)?,
+            Command::Validate(args) => args.run(&mut out)?,
+            Command::Calibrate(args) => args.run(&mut out)?,
         }
         match std::io::stdout().write_all(out.as_bytes()) {
             // Whoever listens has heard enough.

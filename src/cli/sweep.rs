@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
+use scalefront::oracle::OracleSettings;
 use scalefront::simulation::MOST_EVENTS;
 use scalefront::sweep::grid::Grid;
 use scalefront::sweep::journal::{self, Header, Journal, Recorded};
+use scalefront::sweep::oracle;
 use scalefront::sweep::plan::{CORE_PRICE_USD_PER_HOUR, Plan};
 use scalefront::sweep::run::{self, CellLimits, Stop};
 use scalefront::sweep::shard::Shard;
@@ -53,6 +55,10 @@ pub struct Args {
     /// Fail a run whose requests, tokens, KV blocks, time or money do not add up at its end
     #[arg(long, value_name = "BOOL", default_value_t = true, default_missing_value = "true", num_args = 0..=1, action = clap::ArgAction::Set)]
     check: bool,
+
+    /// Then search the best that perfect foresight could do, with N simulations for each workload, seed and cluster; see `oracle`
+    #[arg(long, value_name = "N", conflicts_with = "shard")]
+    oracle: Option<u32>,
 
     /// Figures for print, or with larger type and thicker lines
     #[arg(long, value_enum, default_value_t = Style::Paper)]
@@ -107,6 +113,9 @@ impl Args {
         if shard.is_none() {
             // Before hours of running, not after.
             tables::check_available()?;
+            if self.oracle.is_some() {
+                oracle::check(&plan)?;
+            }
             if self.resume && !journal::is_in(dir.path()) && dir.holds_finished(&plan) {
                 return finish::report_again(&dir, &self.common, self.style);
             }
@@ -142,7 +151,8 @@ impl Args {
             }
             return finish::exit(&plan, &mut recorded);
         }
-        pool.install(|| finish::finish(&plan, &mut recorded, &dir, &self.common, self.style, started))
+        let oracle = self.oracle.map(|budget| OracleSettings { budget, ..OracleSettings::default() });
+        pool.install(|| finish::finish(&plan, &mut recorded, &dir, &self.common, oracle.as_ref(), self.style, started))
     }
 
     fn shard(&self) -> Result<Option<Shard>> {

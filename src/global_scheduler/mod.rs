@@ -5,6 +5,7 @@ mod least_outstanding;
 mod least_tokens;
 mod least_loaded;
 mod power_of_two;
+mod prefix_aware;
 mod random;
 mod round_robin;
 
@@ -12,6 +13,7 @@ pub use least_kv::LeastKvSettings;
 pub use least_outstanding::LeastOutstandingSettings;
 pub use least_tokens::LeastTokensSettings;
 pub use power_of_two::PowerOfTwoSettings;
+pub use prefix_aware::PrefixAwareSettings;
 pub use random::RandomSettings;
 pub use round_robin::RoundRobinSettings;
 
@@ -27,6 +29,7 @@ choice! {
         "least_tokens" => LeastTokens(LeastTokensSettings),
         "power_of_two" => PowerOfTwo(PowerOfTwoSettings),
         "least_kv" => LeastKv(LeastKvSettings),
+        "prefix_aware" => PrefixAware(PrefixAwareSettings),
     }
 }
 
@@ -79,6 +82,17 @@ pub trait GlobalScheduler: Send {
 
     /// Where the next request goes, whose prompt has `prefill_tokens`; `None` without replicas.
     fn route(&mut self, prefill_tokens: u32) -> Option<Target>;
+
+    /// The same for a prompt of which the hash blocks, of so many tokens each, may be known.
+    #[inline]
+    fn route_prompt(&mut self, prefill_tokens: u32, _hashes: Option<(&[u32], u32)>) -> Option<Target> {
+        self.route(prefill_tokens)
+    }
+
+    /// Whether hash blocks should be known to [`Self::route_prompt`].
+    fn reads_prompts(&self) -> bool {
+        false
+    }
 
     /// Which replica is drained if none is idle; `None` without replicas.
     fn choose_drain(&self) -> Option<Target>;

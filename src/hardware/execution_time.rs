@@ -10,6 +10,7 @@ use super::analytical::{self, AnalyticalSettings, DenseTables};
 use super::attention::{AnalyticAttention, MeasuredAttention};
 use super::condensed::Table;
 use super::memory::DoesNotFit;
+use super::overheads::{OverheadSettings, Overheads, StepOverheads};
 use super::profile::{self, ProfileTimes};
 use super::vidur::VidurSettings;
 use super::{BatchShape, Deployment, Files, Precision, cache};
@@ -104,6 +105,9 @@ pub struct ExecutionTime {
     pub kv_cache: Precision,
     /// Where the numbers come from, one line for reports.
     pub provenance: String,
+    /// What a serving engine adds to these times; nothing unless [`Self::with_overheads`] was told to.
+    pub overheads: Overheads,
+    step_overheads: StepOverheads,
     times: Times,
 }
 
@@ -178,21 +182,44 @@ impl ExecutionTime {
             }
         };
         let (weights, kv_cache) = settings.precision();
-        Ok(Self { deployment: deployment.clone(), weights, kv_cache, provenance: format!("step times: {provenance}"), times })
+        Ok(Self {
+            deployment: deployment.clone(),
+            weights,
+            kv_cache,
+            provenance: format!("step times: {provenance}"),
+            overheads: Overheads::NONE,
+            step_overheads: StepOverheads::NONE,
+            times,
+        })
+    }
+
+    /// These step times with what a serving engine adds to them.
+    pub fn with_overheads(mut self, settings: &OverheadSettings) -> Self {
+        let (overheads, source) = settings.resolve(&self.deployment);
+        self.overheads = overheads;
+        self.step_overheads = StepOverheads::new(&overheads, self.deployment.model.vocabulary);
+        if let Some(source) = source {
+            self.provenance += &format!("; {source}");
+        }
+        self
     }
 
     /// Seconds that `stage` works on a batch.
     #[inline]
     pub fn stage_time_s(&self, shape: &BatchShape, stage: u32) -> f64 {
-        match &self.times {
+        let kernels_s = match &self.times {
             Times::Profile(times) => times.stage_time_s(shape, stage),
             Times::Steps(times) => times.stage_time_s(shape, stage),
-        }
+        };
+        self.step_overheads.on_top_of(kernels_s, shape.num_prefills + shape.num_decodes, stage)
     }
 
     /// A hash of every number an answer rests on: two models of equal fingerprint give equal results, whatever files they came from.
     pub fn fingerprint(&self) -> String {
-        let content = serde_json::to_vec(&(&self.deployment.model, &self.times)).expect("tables are plain data");
+        let mut content = serde_json::to_vec(&(&self.deployment.model, &self.times)).expect("tables are plain data");
+        if self.overheads != Overheads::NONE {
+            content.extend(serde_json::to_vec(&self.overheads).expect("numbers are plain data"));
+        }
         blake3::hash(&content).to_hex().to_string()
     }
 

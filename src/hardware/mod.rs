@@ -16,6 +16,7 @@ mod execution_time;
 mod files;
 mod interpolate;
 pub mod memory;
+mod overheads;
 mod profile;
 mod vidur;
 
@@ -25,4 +26,5 @@ pub use batch_shape::BatchShape;
 pub use deployment::{Deployment, Precision};
 pub use execution_time::{Attention, ExecutionTime, ExecutionTimeSettings, HardwareError, ProfileSettings, TableSettings};
 pub use files::{Columns, Files, ReadParquet};
+pub use overheads::{OverheadSettings, Overheads, sampling_on};
 pub use vidur::VidurSettings;

@@ -1,7 +1,8 @@
 //! How one replica forms batches: one file a scheduler; adding one is that file and a line in each of the lists below.
 //!
 //! A scheduler owns no requests: it moves their [`Slot`]s between a replica's queue, its waiting list and the batch being formed, and
-//! accounts for KV blocks. The rules are those of the reference implementation (microsoft/vidur), odd as some look.
+//! accounts for KV blocks. The rules are those of the reference implementation (microsoft/vidur), odd as some look; those of `vllm_v1` are
+//! vLLM's own.
 
 #[macro_use]
 mod settings;
@@ -10,19 +11,23 @@ mod bench;
 mod faster_transformer;
 mod lightllm;
 mod orca;
+mod prefix_cache;
 mod request;
 mod sarathi;
 mod state;
 mod vllm;
+mod vllm_v1;
 
 pub use faster_transformer::{FasterTransformer, FasterTransformerSettings};
 pub use lightllm::{Lightllm, LightllmSettings};
 pub use orca::{Orca, OrcaSettings};
+pub use prefix_cache::{PrefixCache, Prompts};
 pub use request::{Request, Requests, Slot};
 pub use sarathi::{Sarathi, SarathiSettings};
 pub use settings::{Common, ReplicaShape, SchedulerSettings};
 pub use state::{Batch, KvBlocks, ReplicaState};
 pub use vllm::{Vllm, VllmSettings};
+pub use vllm_v1::{VllmV1, VllmV1Settings};
 
 use crate::choice;
 use crate::settings::Faults;
@@ -38,6 +43,7 @@ choice! {
         "orca" => Orca(OrcaSettings),
         "lightllm" => Lightllm(LightllmSettings),
         "faster_transformer" => FasterTransformer(FasterTransformerSettings),
+        "vllm_v1" => VllmV1(VllmV1Settings),
     }
 }
 
@@ -55,6 +61,11 @@ impl ReplicaSchedulerSettings {
     /// Whether a prompt may be prefilled in parts.
     pub fn chunks_prefills(&self) -> bool {
         self.settings().chunks_prefills()
+    }
+
+    /// Whether prompts that begin alike may share what was computed of them.
+    pub fn caches_prefixes(&self) -> bool {
+        self.settings().caches_prefixes()
     }
 
     /// Checks the settings for replicas of `pipeline_parallel` stages.
@@ -137,7 +148,7 @@ mod tests {
         assert!(found[0].starts_with("lightllm.num_blocks: 0 found, expected at least 1"), "{found:?}");
         assert!(found[1].starts_with("lightllm.block_size_tokens: 16 found, expected 1"), "{found:?}");
         assert!(found[2].starts_with("lightllm: ") && found[2].contains("`pipeline_parallel` is 2; set it to 1"), "{found:?}");
-        for name in ["vllm", "sarathi"] {
+        for name in ["vllm", "sarathi", "vllm_v1"] {
             let found = faults(&format!(r#"{{"{name}": {{"batch_size_cap": 3}}}}"#), 4);
             assert_eq!(found.len(), 1, "{found:?}");
             assert!(found[0].contains("expected at least `pipeline_parallel` (4)"), "{found:?}");

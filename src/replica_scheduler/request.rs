@@ -2,6 +2,9 @@
 
 use std::ops::{Index, IndexMut};
 
+use super::Prompts;
+use crate::workload::PrefixBlocks;
+
 /// Where a live request sits in [`Requests`]. Slots are reused once a request has left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Slot(pub u32);
@@ -27,6 +30,13 @@ pub struct Request {
     pub restarts: u32,
     /// Identity of the replica it was routed to.
     pub replica_id: u32,
+    /// Tokens of the prompt that were cached when it was first admitted.
+    pub cached_tokens: u32,
+    /// Of `blocks`, the leading ones that were made known to the prefix cache, and those it shares.
+    pub hashed_blocks: u32,
+    pub shared_blocks: u32,
+    /// Leading hash blocks of its prompt that it holds on to.
+    pub hashes: u32,
     pub prefill_complete: bool,
 }
 
@@ -47,6 +57,10 @@ impl Request {
             original_prefill_tokens: prefill_tokens,
             restarts: 0,
             replica_id: NOWHERE,
+            cached_tokens: 0,
+            hashed_blocks: 0,
+            shared_blocks: 0,
+            hashes: 0,
             prefill_complete: false,
         }
     }
@@ -101,6 +115,8 @@ impl Request {
 pub struct Requests {
     live: Vec<Request>,
     free: Vec<Slot>,
+    /// Which prompts of the workload begin alike, if that is known and of interest.
+    prompts: Option<Prompts>,
 }
 
 impl Requests {
@@ -137,7 +153,7 @@ impl Requests {
             }
             if request.blocks > 0 {
                 request.restart();
-                request.blocks = 0;
+                (request.blocks, request.shared_blocks, request.hashed_blocks, request.hashes) = (0, 0, 0, 0);
             }
             request.replica_id = NOWHERE;
             abandoned(slot);
@@ -147,6 +163,30 @@ impl Requests {
     pub fn clear(&mut self) {
         self.live.clear();
         self.free.clear();
+        self.prompts = None;
+    }
+
+    /// Lets everybody know which prompts of the workload begin alike, if anything.
+    pub fn know(&mut self, prefix: Option<&PrefixBlocks>) {
+        self.prompts = prefix.map(Prompts::new);
+    }
+
+    /// The hash blocks of a request's prompt and their length, where they are known.
+    #[inline]
+    pub fn prompt(&self, slot: Slot) -> Option<(&[u32], u32)> {
+        let prompts = self.prompts.as_ref()?;
+        Some((prompts.of(self[slot].id), prompts.hash_tokens()))
+    }
+
+    #[inline]
+    pub fn prompts(&self) -> Option<&Prompts> {
+        self.prompts.as_ref()
+    }
+
+    /// A request, with what is known of all prompts.
+    #[inline]
+    pub fn with_prompts(&mut self, slot: Slot) -> (&mut Request, Option<&Prompts>) {
+        (&mut self.live[slot.0 as usize], self.prompts.as_ref())
     }
 
     /// Memory of all requests there have been at once.

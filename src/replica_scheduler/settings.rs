@@ -35,6 +35,11 @@ pub trait SchedulerSettings {
     fn chunks_prefills(&self) -> bool {
         false
     }
+
+    /// Whether it can do without computing the beginning of a prompt that it has in memory.
+    fn caches_prefixes(&self) -> bool {
+        false
+    }
 }
 
 /// Declares a scheduler's settings: the common ones, with the reference's defaults, and its own.

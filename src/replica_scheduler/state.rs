@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Request, Requests, Slot};
+use super::{PrefixCache, Request, Requests, Slot};
 use crate::hardware::BatchShape;
 
 /// The KV cache of one replica, counted in blocks.
@@ -64,11 +64,27 @@ pub struct ReplicaState {
     pub decodes_in_a_row: u32,
     /// Requests that turned out never to fit; the engine takes them away.
     pub rejected: Vec<Slot>,
+    /// When the batch that ended last was started.
+    pub batch_started_at_s: f64,
+    /// Requests that left with that batch, where a scheduler cares.
+    pub just_left: u32,
+    /// Prompt blocks in memory, of a scheduler that shares them.
+    pub cache: Option<Box<PrefixCache>>,
 }
 
 impl ReplicaState {
     pub fn new(kv: KvBlocks) -> Self {
-        Self { queue: VecDeque::new(), waiting: Vec::new(), allocated: 0, kv, decodes_in_a_row: 0, rejected: Vec::new() }
+        Self {
+            queue: VecDeque::new(),
+            waiting: Vec::new(),
+            allocated: 0,
+            kv,
+            decodes_in_a_row: 0,
+            rejected: Vec::new(),
+            batch_started_at_s: 0.0,
+            just_left: 0,
+            cache: None,
+        }
     }
 
     /// Makes a used state as good as new, keeping its buffers.
@@ -79,6 +95,8 @@ impl ReplicaState {
         self.kv.free = self.kv.total;
         self.decodes_in_a_row = 0;
         self.rejected.clear();
+        self.just_left = 0;
+        self.cache = None;
     }
 
     /// Requests routed here and not finished.

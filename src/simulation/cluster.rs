@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::billing::{BillingSettings, ColdStartSettings, FailureSettings, LatencyLimits};
 use crate::global_scheduler::GlobalSchedulerSettings;
 use crate::hardware::memory::{MemoryPlanner, Needs};
-use crate::hardware::{ExecutionTimeSettings, Precision, catalog};
+use crate::hardware::{ExecutionTimeSettings, OverheadSettings, Precision, catalog};
 use crate::replica_scheduler::ReplicaSchedulerSettings;
 use crate::settings::{Faults, MAX_REPLICAS};
 
@@ -29,6 +29,9 @@ pub struct ClusterSettings {
     /// Share of device memory left unused by the `vidur` planner.
     pub memory_margin_fraction: f64,
     pub execution_time: ExecutionTimeSettings,
+    /// What the serving engine adds to the time of its kernels: nothing unless asked for.
+    #[serde(skip_serializing_if = "OverheadSettings::is_none")]
+    pub engine_overheads: OverheadSettings,
     pub global_scheduler: GlobalSchedulerSettings,
     pub replica_scheduler: ReplicaSchedulerSettings,
     pub initial_replicas: u32,
@@ -59,6 +62,7 @@ impl Default for ClusterSettings {
             max_request_tokens: 4096,
             memory_margin_fraction: 0.1,
             execution_time: ExecutionTimeSettings::default(),
+            engine_overheads: OverheadSettings::default(),
             global_scheduler: GlobalSchedulerSettings::default(),
             replica_scheduler: ReplicaSchedulerSettings::default(),
             initial_replicas: 1,
@@ -101,6 +105,7 @@ impl ClusterSettings {
         }
         faults.within("memory_planner", |faults| self.memory_planner.check(faults));
         faults.within("execution_time", |faults| self.execution_time.check(faults));
+        faults.within("engine_overheads", |faults| self.engine_overheads.check(faults));
         faults.at_least("max_request_tokens", self.max_request_tokens.into(), 2);
         faults.fraction("memory_margin_fraction", self.memory_margin_fraction);
         faults.within("replica_scheduler", |faults| self.replica_scheduler.check(self.pipeline_parallel, faults));

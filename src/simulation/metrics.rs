@@ -250,6 +250,8 @@ pub struct RunMetrics {
     pub mean_kv_use: f64,
     /// Largest share in use on one replica.
     pub max_kv_use: f64,
+    /// Share of the prompt tokens of completed requests that were cached when they were admitted; absent without prefix caching.
+    pub prefix_hit_rate: Option<f64>,
 }
 
 /// A metric's value: counts stay whole.
@@ -317,6 +319,7 @@ impl RunMetrics {
             ("below_demand_s".into(), Number(self.below_demand_s)),
             ("mean_kv_use".into(), Number(self.mean_kv_use)),
             ("max_kv_use".into(), Number(self.max_kv_use)),
+            ("prefix_hit_rate".into(), self.prefix_hit_rate.map_or(Absent, Number)),
         ]);
         columns
     }

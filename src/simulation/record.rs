@@ -15,6 +15,8 @@ pub struct RequestRecord {
     pub first_token_at_s: Option<f64>,
     pub completed_at_s: Option<f64>,
     pub restarts: u32,
+    /// Tokens of its prompt that were cached when it was first admitted.
+    pub cached_tokens: u32,
 }
 
 impl RequestRecord {
@@ -30,16 +32,18 @@ impl RequestRecord {
             first_token_at_s: None,
             completed_at_s: None,
             restarts: 0,
+            cached_tokens: 0,
         }
     }
 
     /// Takes down how far a request has come that leaves its replica, finished or not.
-    pub(super) fn leave(&mut self, request: &Request) {
+    pub(super) fn leave(&mut self, request: &Request, api_s: f64) {
         let happened = |at_s: f64| (!at_s.is_nan()).then_some(at_s);
         self.replica_id = Some(request.replica_id);
         self.scheduled_at_s = happened(request.scheduled_at_s);
-        self.first_token_at_s = happened(request.first_token_at_s);
+        self.first_token_at_s = happened(request.first_token_at_s + api_s);
         self.restarts = request.restarts;
+        self.cached_tokens = request.cached_tokens;
     }
 }
 

@@ -19,6 +19,9 @@ pub struct Manifest {
     pub results_version: u32,
     /// The command line that produced the results.
     pub command: String,
+    /// Where the grid file was: traces and tables are looked for beside it.
+    #[serde(default)]
+    pub grid_file: String,
     /// The grid as given, axes and all.
     pub grid: serde_json::Value,
     /// See [`Plan::runs_hash`]; empty if an older version wrote this.
@@ -50,6 +53,7 @@ impl Manifest {
             scalefront_version: env!("CARGO_PKG_VERSION").into(),
             results_version: RESULTS_VERSION,
             command,
+            grid_file: plan.grid.source.file.clone(),
             grid: plan.grid.as_given.clone(),
             runs_hash: plan.runs_hash.clone(),
             objectives: plan.grid.objectives.clone(),

@@ -228,8 +228,8 @@ fn load_hardware(grid: &Grid, inputs: &mut SharedInputs, problems: &mut Vec<Prob
     let mut of_combination = Vec::new();
     for index in 0..grid.cluster.count() {
         let cluster = grid.cluster.get(index);
-        let ClusterSettings { execution_time, model, node, tensor_parallel, pipeline_parallel, .. } = &cluster;
-        let key = json!([execution_time, model, node, tensor_parallel, pipeline_parallel]).to_string();
+        let ClusterSettings { execution_time, engine_overheads, model, node, tensor_parallel, pipeline_parallel, .. } = &cluster;
+        let key = json!([execution_time, engine_overheads, model, node, tensor_parallel, pipeline_parallel]).to_string();
         let input = *known.entry(key).or_insert_with(|| {
             let problem = |setting: &str, message: String| grid.cluster.problem(&grid.source, index, setting, message);
             let split = (cluster.tensor_parallel, cluster.pipeline_parallel);
@@ -241,6 +241,7 @@ fn load_hardware(grid: &Grid, inputs: &mut SharedInputs, problems: &mut Vec<Prob
                     memory::plan(&deployment, &cluster.memory_needs(weights, kv_cache))
                         .map_err(|error| problem("tensor_parallel", error.to_string()))?;
                     ExecutionTime::load(&cluster.execution_time, &deployment, &files)
+                        .map(|times| times.with_overheads(&cluster.engine_overheads))
                         .map_err(|error| problem("execution_time", error.to_string()))
                 });
             match loaded {

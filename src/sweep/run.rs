@@ -96,7 +96,7 @@ fn check_recordable(inputs: &RunInputs) -> Result<(), String> {
     Err(format!("{requests} requests are too many to record one by one, expected at most {MOST_KEPT}; shorten the workload"))
 }
 
-fn run_inputs<'a>(cell: &'a Cell, inputs: &'a SharedInputs) -> Result<RunInputs<'a>, String> {
+pub(super) fn run_inputs<'a>(cell: &'a Cell, inputs: &'a SharedInputs) -> Result<RunInputs<'a>, String> {
     let workload = &inputs.workloads[cell.workload_input].content;
     RunInputs::new(workload, &cell.cluster, &cell.autoscaler, &inputs.hardware[cell.hardware_input].times, cell.seed)
         .map_err(|error| error.to_string())
@@ -184,7 +184,7 @@ pub fn for_each_cell<T: Send, W: Default + Send>(
 }
 
 /// What threads work in: a workspace for each, and one for a caller outside of the pool.
-struct Workspaces<W>(Vec<Mutex<W>>);
+pub(super) struct Workspaces<W>(Vec<Mutex<W>>);
 
 impl<W: Default> Default for Workspaces<W> {
     fn default() -> Self {
@@ -194,7 +194,7 @@ impl<W: Default> Default for Workspaces<W> {
 
 impl<W: Default> Workspaces<W> {
     /// Does `work` in this thread's workspace. A panic is an error like any other.
-    fn run<T>(&self, work: impl FnOnce(&mut W) -> T) -> Result<T, String> {
+    pub(super) fn run<T>(&self, work: impl FnOnce(&mut W) -> T) -> Result<T, String> {
         let slot = rayon::current_thread_index().unwrap_or(self.0.len() - 1);
         let mut workspace = self.0[slot].lock().unwrap_or_else(PoisonError::into_inner);
         caught(|| work(&mut workspace)).map_err(|panic| {
@@ -232,7 +232,7 @@ fn row_with(id: String, cell: &Cell, outcome: Result<Vec<(String, MetricValue)>,
     RunRow { columns }
 }
 
-fn scalar(value: MetricValue) -> Scalar {
+pub(super) fn scalar(value: MetricValue) -> Scalar {
     match value {
         MetricValue::Count(count) => Scalar::Int(count as i64),
         MetricValue::Number(number) => Scalar::Float(number),

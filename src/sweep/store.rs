@@ -175,6 +175,7 @@ mod tests {
             scalefront_version: "0".into(),
             results_version: RESULTS_VERSION,
             command: String::new(),
+            grid_file: String::new(),
             grid,
             runs_hash: String::new(),
             objectives: Objectives::default(),

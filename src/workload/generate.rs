@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::arrivals::Arrivals;
 use super::error::WorkloadError;
 use super::lengths::Lengths;
+use super::prompts::PromptSet;
 use super::servegen::ServeGen;
 use super::{Workload, cut};
 use crate::settings::Faults;
@@ -29,6 +30,9 @@ pub struct GenerateSpec {
     /// Clients with arrivals and lengths of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub servegen: Option<ServeGen>,
+    /// Which prompts come again or begin alike; all are different if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompts: Option<PromptSet>,
     /// The most tokens a request may have, prefill and decode together; longer ones are cut as in a trace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<u32>,
@@ -51,6 +55,9 @@ impl GenerateSpec {
         }
         if let Some(lengths) = &self.lengths {
             faults.within("lengths", |faults| lengths.check(faults));
+        }
+        if let Some(prompts) = &self.prompts {
+            faults.within("prompts", |faults| prompts.check(faults));
         }
         if let Some(most) = self.max_tokens {
             faults.at_least("max_tokens", most.into(), 2);
@@ -78,6 +85,9 @@ pub(super) fn generate(spec: &GenerateSpec, seed: u64, base_dirs: &[PathBuf]) ->
     }
     for (prefill, decode) in workload.prefill_tokens.iter_mut().zip(&mut workload.decode_tokens) {
         (*prefill, *decode) = cut(*prefill, *decode, spec.max_tokens);
+    }
+    if let Some(prompts) = &spec.prompts {
+        workload.prefix = Some(prompts.generate(&workload.prefill_tokens));
     }
     Ok(workload)
 }

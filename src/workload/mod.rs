@@ -37,6 +37,7 @@ pub mod formats;
 pub mod generate;
 pub mod lengths;
 mod prefix;
+pub mod prompts;
 pub mod servegen;
 pub mod source;
 mod stream;

@@ -13,6 +13,8 @@ pub struct Audit {
     stepping: bool,
     /// Finished requests may stay in memory.
     groups: bool,
+    /// Blocks are given as tokens need them.
+    chunked: bool,
     seen: Mutex<Seen>,
 }
 
@@ -22,6 +24,8 @@ struct Seen {
     in_flight: BTreeMap<u32, Vec<Vec<Slot>>>,
     /// Last known state of each request that was in a batch, by request.
     progress: BTreeMap<u32, Progress>,
+    /// Hash and place of prompt blocks that a replica has computed.
+    computed: BTreeMap<u32, BTreeSet<(u32, u32)>>,
 }
 
 #[derive(Clone, Copy)]
@@ -32,9 +36,17 @@ struct Progress {
 }
 
 impl Audit {
-    pub fn new(watched: Box<dyn ReplicaScheduler>, batch_size_cap: u32, stepping: bool, groups: bool) -> Self {
-        Self { watched, batch_size_cap, stepping, groups, seen: Mutex::default() }
+    pub fn new(watched: Box<dyn ReplicaScheduler>, batch_size_cap: u32, stepping: bool, name: &str) -> Self {
+        Self { watched, batch_size_cap, stepping, groups: name == "faster_transformer", chunked: name == "vllm_v1", seen: Mutex::default() }
     }
+}
+
+/// The hash of each full KV block of a prompt; none of a scheduler that shares no blocks.
+fn blocks_of(replica: &ReplicaState, requests: &Requests, slot: Slot) -> Vec<u32> {
+    let (Some(_), Some(prompts)) = (&replica.cache, requests.prompts()) else { return Vec::new() };
+    let (request, block_size) = (&requests[slot], replica.kv.block_size_tokens);
+    let hash = |block: u32| prompts.of(request.id).get((((block + 1) * block_size - 1) / prompts.hash_tokens()) as usize).copied();
+    (0..request.original_prefill_tokens / block_size).map_while(hash).collect()
 }
 
 fn slots(batch: &Batch) -> Vec<Slot> {
@@ -57,7 +69,8 @@ impl Audit {
             assert!(!requests[slot].is_completed(), "request {} is done and still in memory", requests[slot].id);
             assert!(requests[slot].blocks > 0, "request {} is in memory without blocks", requests[slot].id);
         }
-        let held: u32 = in_memory.iter().map(|&slot| requests[slot].blocks).sum();
+        let own: u32 = in_memory.iter().map(|&slot| requests[slot].blocks - requests[slot].shared_blocks).sum();
+        let held = own + replica.cache.as_ref().map_or(0, |cache| cache.pinned_blocks());
         assert!(replica.kv.free <= replica.kv.total, "over-committed: {:?}", replica.kv);
         assert_eq!(held + replica.kv.free, replica.kv.total, "blocks held by {} requests and free blocks", in_memory.len());
         if self.groups {
@@ -68,6 +81,23 @@ impl Audit {
         for &slot in &replica.queue {
             assert_eq!(requests[slot].blocks, 0, "request {} is queued and holds blocks", requests[slot].id);
         }
+    }
+
+    /// Tokens that a request just admitted finds cached: blocks that its replica has computed before, or earlier in the same batch.
+    fn check_hit(&self, replica: &ReplicaState, requests: &Requests, slot: Slot, seen: &Seen) -> u32 {
+        let request = &requests[slot];
+        let cached = request.processed_tokens;
+        if cached > 0 {
+            assert!(cached < request.prefill_tokens, "nothing is left to compute of request {}", request.id);
+            assert_eq!(cached % replica.kv.block_size_tokens, 0, "request {} progressed outside batches", request.id);
+            let computed = seen.computed.get(&request.replica_id);
+            for (block, hash) in (0..cached / replica.kv.block_size_tokens).zip(blocks_of(replica, requests, slot)) {
+                let known = computed.is_some_and(|computed| computed.contains(&(hash, block)));
+                assert!(known, "request {} finds block {block} that nobody computed: it progressed outside batches", request.id);
+            }
+            assert!(blocks_of(replica, requests, slot).len() as u32 >= cached / replica.kv.block_size_tokens, "progressed outside batches");
+        }
+        cached
     }
 
     fn check_batch(&self, replica: &ReplicaState, requests: &Requests, batch: &Batch, seen: &mut Seen) {
@@ -89,13 +119,24 @@ impl Audit {
                 Progress { processed_tokens: request.processed_tokens, total_tokens: request.total_tokens(), restarts: request.restarts };
             if let Some(before) = seen.progress.insert(id, now) {
                 assert_eq!(before.total_tokens, now.total_tokens, "length of request {id}");
-                let expected = if now.restarts > before.restarts { 0 } else { before.processed_tokens };
+                let restarted = now.restarts > before.restarts;
+                let expected = if restarted { self.check_hit(replica, requests, slot, seen) } else { before.processed_tokens };
                 assert!(now.processed_tokens == expected || !self.stepping, "request {id} progressed outside batches");
                 assert!(now.processed_tokens >= expected, "request {id} lost progress");
             } else {
-                assert_eq!(now.processed_tokens, 0, "request {id} progressed outside batches");
+                let cached = self.check_hit(replica, requests, slot, seen);
+                assert_eq!((now.processed_tokens, request.cached_tokens), (cached, cached), "request {id} progressed outside batches");
             }
-            let cached = if request.prefill_complete { request.processed_tokens } else { request.prefill_tokens };
+            let computed = if request.prefill_complete { request.processed_tokens } else { request.processed_tokens + tokens };
+            let cached = if self.chunked { computed } else { request.prefill_tokens.max(request.processed_tokens) };
+            if !request.prefill_complete {
+                let blocks = blocks_of(replica, requests, slot);
+                let known = request.processed_tokens / replica.kv.block_size_tokens..computed / replica.kv.block_size_tokens;
+                seen.computed
+                    .entry(request.replica_id)
+                    .or_default()
+                    .extend(known.filter_map(|block| Some((*blocks.get(block as usize)?, block))));
+            }
             assert!(request.blocks >= replica.kv.blocks_for(cached), "request {id} caches {cached} tokens in {} blocks", request.blocks);
         }
         assert_eq!(shape, batch.shape, "shape of the batch");

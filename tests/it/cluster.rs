@@ -110,7 +110,7 @@ fn losses_lose_no_request() {
     ];
     for failures in failures {
         for (scheduler, split) in
-            [("vllm", (4, 1)), ("sarathi", (4, 1)), ("orca", (4, 1)), ("faster_transformer", (4, 1)), ("vllm", (2, 2))]
+            [("vllm", (4, 1)), ("sarathi", (4, 1)), ("orca", (4, 1)), ("faster_transformer", (4, 1)), ("vllm_v1", (4, 1)), ("vllm", (2, 2))]
         {
             let cluster = json!({
                 "failures": failures, "scale_up_delay_s": 4, "tensor_parallel": split.0, "pipeline_parallel": split.1,

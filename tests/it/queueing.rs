@@ -203,6 +203,7 @@ fn m_m_k() {
 fn littles_law() {
     for (name, scheduler) in [
         ("vllm", json!({"vllm": {"batch_size_cap": 8}})),
+        ("vllm_v1", json!({"vllm_v1": {"batch_size_cap": 8}})),
         ("sarathi", json!({"sarathi": {"batch_size_cap": 8, "chunk_size_tokens": 64}})),
         ("faster_transformer", json!({"faster_transformer": {"batch_size_cap": 8}})),
     ] {

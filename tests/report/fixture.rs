@@ -221,6 +221,7 @@ fn manifest(shape: &Shape, rows: &[RunRow]) -> Manifest {
         scalefront_version: env!("CARGO_PKG_VERSION").to_owned(),
         results_version: scalefront::RESULTS_VERSION,
         command: "scalefront sweep sweeps/made-up.json".to_owned(),
+        grid_file: "sweeps/made-up.json".to_owned(),
         grid: json!({"name": "made-up", "autoscalers": [{"static": {"replicas": [3, 4, 5]}}, {"service_level": {"level": [1, 2]}}]}),
         runs_hash: String::new(),
         objectives: Objectives { reference: shape.reference, ..Objectives::default() },

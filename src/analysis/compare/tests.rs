@@ -36,6 +36,7 @@ fn sweep(label: &str, samples: &[Sample]) -> Sweep {
         scalefront_version: "0".into(),
         results_version: 1,
         command: String::new(),
+        grid_file: String::new(),
         grid: json!({}),
         runs_hash: String::new(),
         objectives: Objectives { reference: Some(Reference { latency: 1.0, cost: 100.0 }), ..Objectives::default() },

@@ -8,6 +8,7 @@ use scalefront::hardware::check::Compared;
 use scalefront::simulation::Detail;
 use scalefront::sweep::objectives::Objectives;
 use scalefront::sweep::row::{RunRow, RunSeries, Series};
+use scalefront::validation;
 use scalefront::workload::Workload;
 
 use super::{Compared as Comparison, Format, Style};
@@ -26,6 +27,10 @@ pub fn rows_with_curves(_dir: &Path, _objectives: &Objectives, _most: usize) -> 
 }
 
 pub fn store_curves(_dir: &Path, _series: &[RunSeries]) -> Result<()> {
+    check_available()
+}
+
+pub fn store_oracle(_dir: &Path, _rows: &[RunRow]) -> Result<()> {
     check_available()
 }
 
@@ -52,5 +57,10 @@ pub fn store_series(_dir: &Path, _series: &[Series], _format: Format) -> Result<
 
 /// No picture.
 pub fn draw_check(_rows: &[Compared], _dir: &Path) -> Result<Option<PathBuf>> {
+    Ok(None)
+}
+
+/// No picture.
+pub fn draw_validation(_rows: &[validation::Compared], _dir: &Path, _stem: &str) -> Result<Option<PathBuf>> {
     Ok(None)
 }

@@ -13,6 +13,7 @@ use scalefront::simulation::Detail;
 use scalefront::sweep::objectives::Objectives;
 use scalefront::sweep::row::{RunRow, RunSeries, Series};
 use scalefront::sweep::store::RUNS;
+use scalefront::validation;
 use scalefront::workload::Workload;
 
 use super::{Compared as Comparison, Format, Style};
@@ -36,6 +37,11 @@ pub fn rows_with_curves(dir: &Path, objectives: &Objectives, most: usize) -> Res
 /// Stores `series.parquet`.
 pub fn store_curves(dir: &Path, series: &[RunSeries]) -> Result<()> {
     analysis::write_series(series, &dir.join("series.parquet"))
+}
+
+/// Stores `oracle.parquet` and, without the schedules, `oracle.csv`.
+pub fn store_oracle(dir: &Path, rows: &[RunRow]) -> Result<()> {
+    analysis::regret::write_oracle(rows, dir)
 }
 
 /// Stores `requests`, `batches` and `replicas` of one run.
@@ -129,4 +135,10 @@ impl From<Style> for report::Style {
 pub fn draw_check(rows: &[Compared], dir: &Path) -> Result<Option<PathBuf>> {
     report::draw_check(rows, dir, "check")?;
     Ok(Some(dir.join("check.svg")))
+}
+
+/// Draws simulated against measured latencies; where the picture is.
+pub fn draw_validation(rows: &[validation::Compared], dir: &Path, stem: &str) -> Result<Option<PathBuf>> {
+    report::draw_validation(rows, dir, stem)?;
+    Ok(Some(dir.join(format!("{stem}.svg"))))
 }

@@ -94,6 +94,11 @@ pub fn model(name: &str) -> Option<&'static Model> {
     MODELS.iter().find(|model| model.name == name)
 }
 
+/// Whether the publishers of a model propose to sample its output by top-k or top-p.
+pub fn samples_by_default(name: &str) -> bool {
+    model(name).is_some_and(|model| models::SAMPLING.contains(&model.name.as_ref()))
+}
+
 pub fn node(name: &str) -> Option<&'static Node> {
     NODES.iter().find(|node| node.name == name)
 }
@@ -141,6 +146,7 @@ mod tests {
         assert!(MODELS.iter().map(|model| model.name.as_ref()).chain(aliases).all(|name| names.insert(name)));
         assert!(DEVICES.iter().flat_map(|device| device.aliases.iter().copied().chain([device.name])).all(|name| names.insert(name)));
         assert!(NODES.iter().all(|node| device(node.device).is_some()));
+        assert!(models::SAMPLING.iter().all(|name| MODELS.iter().any(|model| model.name == *name)));
         assert!(models::ALIASES.iter().all(|(alias, name)| model(alias).is_some_and(|model| model.name == *name)));
     }
 
@@ -162,6 +168,13 @@ mod tests {
             ("Qwen/Qwen3-14B", 14.77),
             ("Qwen/Qwen3-32B", 32.76),
             ("mistralai/Mistral-Nemo-Base-2407", 12.25),
+            ("meta-llama/Llama-2-13b-hf", 13.02),
+            ("mistralai/Mistral-7B-v0.1", 7.24),
+            ("mistralai/Mistral-Small-24B-Base-2501", 23.57),
+            ("Qwen/Qwen2.5-14B", 14.77),
+            ("Qwen/Qwen2.5-32B", 32.76),
+            ("Qwen/Qwen2.5-72B", 72.71),
+            ("01-ai/Yi-34B", 34.39),
         ];
         assert_eq!(published.len(), MODELS.len());
         for (name, billions) in published {

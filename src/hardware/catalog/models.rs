@@ -50,17 +50,56 @@ pub const MODELS: &[Model] = &[
     with_qk_norm(dense("Qwen/Qwen3-14B", [40, 5120, 40, 8, 17408, 151_936])),
     with_qk_norm(dense("Qwen/Qwen3-32B", [64, 5120, 64, 8, 25600, 151_936])),
     dense("mistralai/Mistral-Nemo-Base-2407", [40, 5120, 32, 8, 14336, 131_072]),
+    dense("meta-llama/Llama-2-13b-hf", [40, 5120, 40, 40, 13824, 32_000]),
+    dense("mistralai/Mistral-7B-v0.1", [32, 4096, 32, 8, 14336, 32_000]),
+    dense("mistralai/Mistral-Small-24B-Base-2501", [40, 5120, 32, 8, 32768, 131_072]),
+    dense("Qwen/Qwen2.5-14B", [48, 5120, 40, 8, 13824, 152_064]),
+    dense("Qwen/Qwen2.5-32B", [64, 5120, 40, 8, 27648, 152_064]),
+    dense("Qwen/Qwen2.5-72B", [80, 8192, 64, 8, 29568, 152_064]),
+    dense("01-ai/Yi-34B", [60, 7168, 56, 8, 20480, 64_000]),
 ];
 
 /// Models of the same shape, and shorter names.
 pub const ALIASES: &[(&str, &str)] = &[
     ("meta-llama/Meta-Llama-3.1-70B", "meta-llama/Meta-Llama-3-70B"),
+    ("meta-llama/Llama-3.1-70B-Instruct", "meta-llama/Meta-Llama-3-70B"),
+    ("meta-llama/Meta-Llama-3-70B-Instruct", "meta-llama/Meta-Llama-3-70B"),
     ("meta-llama/Llama-3.1-70B", "meta-llama/Meta-Llama-3-70B"),
     ("meta-llama/Llama-3.3-70B-Instruct", "meta-llama/Meta-Llama-3-70B"),
     ("meta-llama/Meta-Llama-3.1-8B", "meta-llama/Meta-Llama-3-8B"),
     ("meta-llama/Llama-3.1-8B", "meta-llama/Meta-Llama-3-8B"),
+    ("meta-llama/Llama-3.1-8B-Instruct", "meta-llama/Meta-Llama-3-8B"),
+    ("meta-llama/Meta-Llama-3-8B-Instruct", "meta-llama/Meta-Llama-3-8B"),
     ("meta-llama/Meta-Llama-3.1-405B", "meta-llama/Llama-3.1-405B"),
+    ("meta-llama/Llama-2-7b-chat-hf", "meta-llama/Llama-2-7b-hf"),
+    ("meta-llama/Llama-2-70b-chat-hf", "meta-llama/Llama-2-70b-hf"),
     ("codellama/CodeLlama-34b-hf", "codellama/CodeLlama-34b-Instruct-hf"),
+    ("meta-llama/Llama-2-13b-chat-hf", "meta-llama/Llama-2-13b-hf"),
+    ("mistralai/Mistral-7B-Instruct-v0.1", "mistralai/Mistral-7B-v0.1"),
+    ("mistralai/Mistral-Small-24B-Instruct-2501", "mistralai/Mistral-Small-24B-Base-2501"),
+    ("01-ai/Yi-34B-Chat", "01-ai/Yi-34B"),
+    ("Qwen/Qwen2.5-14B-Instruct", "Qwen/Qwen2.5-14B"),
+    ("Qwen/Qwen2.5-32B-Instruct", "Qwen/Qwen2.5-32B"),
+    ("Qwen/Qwen2.5-72B-Instruct", "Qwen/Qwen2.5-72B"),
     ("Qwen/Qwen2.5-7B-Instruct", "Qwen/Qwen2.5-7B"),
     ("mistralai/Mistral-Nemo-Instruct-2407", "mistralai/Mistral-Nemo-Base-2407"),
+];
+
+/// Models whose `generation_config.json` asks for top-k or top-p sampling, as an engine does unless a request says otherwise; other names
+/// of one shape may differ in it.
+pub const SAMPLING: &[&str] = &[
+    "meta-llama/Meta-Llama-3-70B",
+    "meta-llama/Meta-Llama-3-8B",
+    "meta-llama/Llama-3.1-405B",
+    "meta-llama/Llama-2-7b-hf",
+    "meta-llama/Llama-2-13b-hf",
+    "meta-llama/Llama-2-70b-hf",
+    "Qwen/Qwen-72B",
+    "Qwen/Qwen2.5-7B",
+    "Qwen/Qwen2.5-14B",
+    "Qwen/Qwen2.5-32B",
+    "Qwen/Qwen2.5-72B",
+    "Qwen/Qwen3-8B",
+    "Qwen/Qwen3-14B",
+    "Qwen/Qwen3-32B",
 ];

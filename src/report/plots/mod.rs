@@ -21,6 +21,7 @@ use super::study::Study;
 use crate::analysis::compare::Comparison;
 use crate::hardware::check::Compared;
 use crate::sweep::store::write_atomically;
+use crate::validation;
 use crate::workload::Workload;
 pub use style::Style;
 
@@ -68,7 +69,13 @@ pub fn draw_all(study: &Study, directory: &Path, style: Style) -> Result<Plots> 
 /// Draws predicted against measured times into `<stem>.svg` and `<stem>.png` of a directory.
 pub fn draw_check(rows: &[Compared], directory: &Path, stem: &str) -> Result<()> {
     std::fs::create_dir_all(directory).with_context(|| format!("{}: cannot create", directory.display()))?;
-    store(&check::plot(rows)?, directory, stem)
+    store(&check::steps(rows)?, directory, stem)
+}
+
+/// Draws simulated against measured latencies of whole runs into `<stem>.svg` and `<stem>.png` of a directory.
+pub fn draw_validation(rows: &[validation::Compared], directory: &Path, stem: &str) -> Result<()> {
+    std::fs::create_dir_all(directory).with_context(|| format!("{}: cannot create", directory.display()))?;
+    store(&check::runs(rows)?, directory, stem)
 }
 
 /// Draws a workload into `<stem>.svg` and `<stem>.png` of a directory.

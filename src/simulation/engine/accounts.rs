@@ -66,10 +66,10 @@ impl Samples {
     }
 
     #[inline]
-    pub fn add(&mut self, request: &Request, completed_at_s: f64) {
+    pub fn add(&mut self, request: &Request, completed_at_s: f64, api_s: f64) {
         let output_tokens = request.output_tokens();
-        let e2e_s = completed_at_s - request.arrived_at_s;
-        let ttft_s = request.first_token_at_s - request.arrived_at_s;
+        let e2e_s = completed_at_s + api_s - request.arrived_at_s;
+        let ttft_s = request.first_token_at_s + api_s - request.arrived_at_s;
         let scheduling_delay_s = request.scheduled_at_s - request.arrived_at_s;
         if let Some(coarse) = &mut self.coarse {
             coarse.add(e2e_s, ttft_s, scheduling_delay_s, output_tokens);
@@ -135,6 +135,9 @@ pub(super) struct Totals {
     pub batches: u64,
     /// Prompt and output tokens of completed requests.
     pub tokens: u64,
+    /// Their prompts, and how much of them was cached.
+    pub prompt_tokens: u64,
+    pub cached_tokens: u64,
     pub busy_s: f64,
     pub replica_s: f64,
     pub node_s: f64,
@@ -162,6 +165,13 @@ pub(super) struct Totals {
 }
 
 impl Totals {
+    /// Counts a completed request's prompt.
+    #[inline]
+    pub fn count_prompt(&mut self, request: &Request) {
+        self.prompt_tokens += u64::from(request.original_prefill_tokens);
+        self.cached_tokens += u64::from(request.cached_tokens);
+    }
+
     pub fn reject(&mut self) {
         self.rejected += 1;
         self.left += 1;
@@ -299,6 +309,8 @@ impl Engine<'_> {
             below_demand_s: totals.below_demand_s,
             mean_kv_use: ratio(totals.kv_block_s, totals.replica_s * f64::from(self.kv.total)),
             max_kv_use: ratio(totals.max_kv_used_blocks.into(), self.kv.total.into()),
+            prefix_hit_rate: (self.inputs.cluster.replica_scheduler.caches_prefixes() && self.work.requests.prompts().is_some())
+                .then(|| ratio(totals.cached_tokens as f64, totals.prompt_tokens as f64)),
         })
     }
 }

@@ -51,6 +51,8 @@ pub(super) struct Engine<'a> {
     /// An empty replica's cache.
     kv: KvBlocks,
     tick_interval_s: f64,
+    /// From client to engine and back.
+    api_s: f64,
     cold_start_stream: Xoshiro256PlusPlus,
     failure_stream: Xoshiro256PlusPlus,
     now_s: f64,
@@ -89,6 +91,8 @@ impl<'a> Engine<'a> {
         let kv = inputs.kv_blocks();
         let observes = autoscaler.as_ref().map_or(Observes::default(), |policy| policy.observes());
         let router = cluster.global_scheduler.settings().build(inputs.seed, kv.block_size_tokens);
+        let reads_prompts = cluster.replica_scheduler.caches_prefixes() || router.reads_prompts();
+        work.requests.know(inputs.workload.prefix.as_ref().filter(|_| reads_prompts));
         Self {
             scheduler,
             router_observes_load: router.observes_load(),
@@ -96,6 +100,7 @@ impl<'a> Engine<'a> {
             observes,
             tick_interval_s: autoscaler.as_ref().and_then(|policy| policy.tick_interval_s()).unwrap_or(cluster.tune_interval_s),
             autoscaler,
+            api_s: inputs.execution_time.overheads.api_ms * 1e-3,
             pipeline_parallel: cluster.pipeline_parallel,
             pipelined: cluster.pipeline_parallel > 1,
             stepping: inputs.stepping,
@@ -269,8 +274,9 @@ impl<'a> Engine<'a> {
     #[inline(always)]
     fn assign(&mut self, slot: Slot) -> Option<u32> {
         let work = &mut *self.work;
+        let request = &work.requests[slot];
+        let target = self.router.route_prompt(request.original_prefill_tokens, work.requests.prompt(slot))?;
         let request = &mut work.requests[slot];
-        let target = self.router.route(request.original_prefill_tokens)?;
         let replica = &mut work.replicas[target.lane as usize];
         request.replica_id = replica.id;
         replica.state.queue.push_back(slot);
@@ -328,7 +334,7 @@ impl<'a> Engine<'a> {
         while let Some(slot) = replica.state.rejected.pop() {
             self.totals.reject();
             if let Some(detail) = &mut self.detail {
-                detail.requests[work.requests[slot].id as usize].leave(&work.requests[slot]);
+                detail.requests[work.requests[slot].id as usize].leave(&work.requests[slot], self.api_s);
             }
             if self.router_observes_load {
                 replica.load.prefill_tokens -= u64::from(work.requests[slot].original_prefill_tokens);
@@ -474,12 +480,13 @@ impl<'a> Engine<'a> {
                 self.totals.left += 1;
                 self.totals.restarts += u64::from(request.restarts);
                 self.totals.tokens += u64::from(request.total_tokens());
+                self.totals.count_prompt(request);
                 replica.load.prefill_tokens -= u64::from(request.original_prefill_tokens) * u64::from(self.router_observes_load);
-                work.samples.add(request, self.now_s);
+                work.samples.add(request, self.now_s, self.api_s);
                 if let Some(detail) = &mut self.detail {
                     let record = &mut detail.requests[request.id as usize];
-                    record.leave(request);
-                    record.completed_at_s = Some(self.now_s);
+                    record.leave(request, self.api_s);
+                    record.completed_at_s = Some(self.now_s + self.api_s);
                 }
             }
         }
@@ -507,6 +514,7 @@ impl<'a> Engine<'a> {
                 decode_tokens: batch.shape.total_tokens - batch.shape.prefill_tokens,
             });
         }
+        replica.state.batch_started_at_s = in_flight.scheduled_at_s;
         self.scheduler.end_batch(&mut replica.state, &mut work.requests, batch);
         replica.batches_in_flight -= 1;
         work.free_in_flight.push(index);

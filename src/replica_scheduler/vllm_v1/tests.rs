@@ -1,0 +1,152 @@
+use super::super::bench::Bench;
+use super::super::{KvBlocks, PrefixCache, Prompts};
+use crate::workload::PrefixBlocks;
+
+/// Blocks of 4 tokens and no asynchronous scheduling, unless told otherwise.
+fn bench(more: &str) -> Bench {
+    Bench::new(&format!(r#"{{"vllm_v1": {{"block_size_tokens": 4, "async_scheduling": false{more}}}}}"#))
+}
+
+fn with_prompts(more: &str, hash_tokens: u32, prompts: &[(&[u64], u32)]) -> Bench {
+    let mut bench = bench(more);
+    let mut prefix = PrefixBlocks::new(hash_tokens);
+    prompts.iter().for_each(|(ids, tokens)| prefix.push(ids, *tokens));
+    bench.requests.know(Some(&prefix));
+    bench
+}
+
+#[test]
+fn running_requests_come_first_and_share_the_budget() {
+    let mut bench = bench(r#", "num_blocks": 100, "max_tokens_in_batch": 10"#);
+    bench.arrive(4, 3);
+    bench.arrive(20, 2);
+    bench.arrive(3, 1);
+    assert_eq!(bench.step(), [(0, 4), (1, 6)]);
+    assert_eq!(bench.step(), [(0, 1), (1, 9)]);
+    assert_eq!(bench.step(), [(0, 1), (1, 5), (2, 3)]);
+    assert_eq!(bench.step(), [(1, 1)]);
+    assert!(bench.is_empty());
+}
+
+#[test]
+fn those_left_out_keep_their_turn() {
+    let mut bench = bench(r#", "num_blocks": 100, "max_tokens_in_batch": 2"#);
+    (0..3).for_each(|_| {
+        bench.arrive(1, 3);
+    });
+    assert_eq!(bench.step(), [(0, 1), (1, 1)]);
+    assert_eq!(bench.step(), [(0, 1), (1, 1)], "the budget is used up");
+    assert_eq!(bench.step(), [(0, 1), (1, 1)]);
+    assert_eq!(bench.step(), [(2, 1)]);
+}
+
+#[test]
+fn the_latest_is_preempted_and_computed_again() {
+    let mut bench = bench(r#", "num_blocks": 4"#);
+    bench.arrive(7, 6);
+    bench.arrive(7, 6);
+    assert_eq!(bench.step(), [(0, 7), (1, 7)]);
+    assert_eq!(bench.step(), [(0, 1), (1, 1)]);
+    // Both want a third block; the second gives its own.
+    assert_eq!(bench.step(), [(0, 1)]);
+    assert_eq!(bench.replica.queue.len(), 1);
+    let batches = bench.drain();
+    assert_eq!(batches.last().unwrap(), &[(1, 1)]);
+    assert!(batches.contains(&vec![(1, 9)]), "prompt and what was generated: {batches:?}");
+    assert!(bench.is_empty());
+}
+
+#[test]
+fn a_prompt_gets_blocks_as_it_is_computed() {
+    let mut bench = bench(r#", "num_blocks": 10, "max_tokens_in_batch": 8"#);
+    bench.arrive(20, 2);
+    bench.step();
+    assert_eq!(bench.replica.kv.free, 8);
+    bench.step();
+    assert_eq!(bench.replica.kv.free, 6);
+    bench.drain();
+    assert!(bench.is_empty());
+}
+
+#[test]
+fn cached_beginnings_are_not_computed_again() {
+    // Two prompts begin with the same 8 tokens, the third is the first again.
+    let mut bench = with_prompts(r#", "num_blocks": 100"#, 4, &[(&[1, 2, 3], 12), (&[1, 2, 9, 8], 14), (&[1, 2, 3], 12)]);
+    bench.arrive(12, 1);
+    assert_eq!(bench.step(), [(0, 12)]);
+    bench.arrive(14, 1);
+    assert_eq!(bench.step(), [(1, 6)]);
+    bench.arrive(12, 1);
+    assert_eq!(bench.step(), [(2, 4)], "the block with the last token is computed anew");
+    assert!(bench.is_empty());
+}
+
+#[test]
+fn what_is_being_computed_counts_as_cached() {
+    let mut bench = with_prompts(r#", "num_blocks": 100"#, 8, &[(&[1, 2], 16), (&[1, 2], 15)]);
+    bench.arrive(16, 2);
+    bench.arrive(15, 2);
+    assert_eq!(bench.step(), [(0, 16), (1, 3)]);
+    // Four blocks of the first; three shared and one of its own for the second.
+    assert_eq!(bench.replica.kv.free, 95);
+    bench.drain();
+    assert!(bench.is_empty());
+}
+
+#[test]
+fn the_longest_unused_are_overwritten_from_their_end() {
+    // A cache of 6 blocks: two prompts of 3 blocks fill it, a third takes the last 2 blocks of the first.
+    let prompts: &[(&[u64], u32)] = &[(&[1], 12), (&[2], 12), (&[3], 8), (&[1], 13), (&[2], 13)];
+    let mut bench = with_prompts(r#", "num_blocks": 6"#, 12, prompts);
+    for (tokens, computed) in [(12, 12), (12, 12), (8, 8), (13, 9)] {
+        bench.arrive(tokens, 1);
+        assert_eq!(bench.step().last().unwrap().1, computed);
+    }
+    assert!(bench.is_empty());
+}
+
+#[test]
+fn hash_blocks_need_not_fit_blocks() {
+    // Hash blocks of 6 tokens, blocks of 4: the first 12 tokens are 3 blocks, of which 1 and 3 end in the hash blocks alike.
+    let mut bench = with_prompts(r#", "num_blocks": 100"#, 6, &[(&[1, 2, 3], 17), (&[1, 9], 12), (&[1, 2, 3], 17)]);
+    bench.arrive(17, 1);
+    bench.step();
+    bench.arrive(12, 1);
+    assert_eq!(bench.step(), [(1, 8)]);
+    bench.arrive(17, 1);
+    assert_eq!(bench.step(), [(2, 1)]);
+    assert!(bench.is_empty());
+}
+
+#[test]
+fn without_prefix_caching_everything_is_computed() {
+    let mut bench = with_prompts(r#", "num_blocks": 100, "prefix_caching": false"#, 4, &[(&[1, 2, 3], 12), (&[1, 2, 3], 12)]);
+    for id in 0..2 {
+        bench.arrive(12, 1);
+        assert_eq!(bench.step(), [(id, 12)]);
+    }
+}
+
+#[test]
+fn asynchronous_scheduling_sees_a_request_one_step_later() {
+    // On the bench request i arrives at i s, and says so itself; batches are told when the one before them started.
+    let mut bench = Bench::new(r#"{"vllm_v1": {"num_blocks": 100}}"#);
+    bench.arrive(10, 9);
+    assert_eq!(bench.step(), [(0, 10)], "an idle replica begins at once");
+    bench.replica.batch_started_at_s = 0.5;
+    bench.arrive(10, 9);
+    assert_eq!(bench.step(), [(0, 1)], "it arrived after the batch before had started");
+    bench.replica.batch_started_at_s = 1.5;
+    assert_eq!(bench.step(), [(0, 1), (1, 10)]);
+}
+
+#[test]
+fn sparse_ids_are_numbered() {
+    let mut prefix = PrefixBlocks::new(4);
+    prefix.push(&[u64::MAX, 7], 8);
+    prefix.push(&[u64::MAX, 1 << 40], 8);
+    let prompts = Prompts::new(&prefix);
+    assert_eq!((prompts.of(0), prompts.of(1)), (&[2, 0][..], &[2, 1][..]));
+    let kv = KvBlocks::new(8, 4, 0.0);
+    assert_eq!(PrefixCache::new(kv.free).free_blocks(), 8);
+}

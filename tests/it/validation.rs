@@ -1,0 +1,153 @@
+//! Simulations beside measured runs of real servers: a small folder of our own, and the published runs where they are at hand.
+
+use std::fs;
+use std::path::Path;
+
+use scalefront::hardware::{OverheadSettings, Overheads};
+use scalefront::simulation::Workspace;
+use scalefront::validation::calibrate::calibrate;
+use scalefront::validation::{Compared, Experiments, Replay, Served, compare, errors, prepare};
+use serde_json::{Value, json};
+
+use super::cli::{scalefront, stderr, stdout};
+use super::shared;
+
+fn experiment(id: &str, model: &str, gpu: &str) -> Value {
+    json!({
+        "id": id, "model": model, "model_kind": "dense", "gpu": gpu, "tp": 1, "precision": "BF16", "caveats": ["prose is ignored"],
+        "engine": {"engine": "vLLM", "version": "0.15.1", "max_num_seqs": 32, "max_num_batched_tokens": 2048, "kv_blocks_gpu": 5000},
+        "load": {
+            "stages": [{"stage": 0, "rate_per_s": 4, "duration_s": 100}, {"stage": 1, "rate_per_s": 8, "duration_s": 60, "num_requests": 480}],
+            "prompt": {"nominal_tokens": 400, "served_tokens": null}, "prefix": {"groups": 5, "prompts_per_group": 4, "shared_prefix_len": 100},
+            "output": {"tokens": 60}}
+    })
+}
+
+/// A folder whose measured values are what simulations with `truth` say.
+fn folder(dir: &Path, truth: &Overheads) -> Experiments {
+    let runs = [
+        experiment("seven", "meta-llama/Llama-2-7b-hf", "H100-80GB-SXM"),
+        experiment("eight", "meta-llama/Llama-3.1-8B", "H100-80GB-SXM"),
+        experiment("twelve", "mistralai/Mistral-Nemo-Instruct-2407", "H100-80GB-SXM"),
+        experiment("experts", "mistralai/Mixtral-8x7B-v0.1", "H100-80GB-SXM"),
+        experiment("unheard-of", "meta-llama/Llama-2-7b-hf", "ABACUS 3000"),
+    ];
+    let mut described = runs.to_vec();
+    described.push(json!({"id": "scribbled", "model": 7}));
+    fs::write(dir.join("experiments.json"), json!(described).to_string()).unwrap();
+    let mut csv = String::from("experiment_id,stage,metric,value,unit,derived\n");
+    for run in &runs {
+        // Without values there would be nothing to compare, so that nothing would be said.
+        for stage in ["0", "1", "0w", "1w", "all"] {
+            for metric in ["ttft_mean", "tpot_mean", "e2e_mean", "e2e_p99"] {
+                csv += &format!("{},{stage},{metric},1,ms,0\n", run["id"].as_str().unwrap());
+            }
+        }
+    }
+    fs::write(dir.join("measured.csv"), &csv).unwrap();
+    let experiments = Experiments::read(dir).unwrap();
+    let (replays, skipped) = prepare(&experiments, |_| true);
+    assert_eq!((replays.len(), skipped.len()), (3, 3));
+    let rows = compare(&replays.iter().collect::<Vec<_>>(), &experiments.measured, &[1], |replay| replay.overheads(truth)).unwrap();
+    csv = csv
+        .lines()
+        .filter(|line| line.starts_with("experiment_id") || line.starts_with("experts") || line.starts_with("unheard"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let lines = rows.iter().map(|row| format!("{},{},{},{},ms,0\n", row.experiment, row.stage, row.metric, row.simulated_ms));
+    fs::write(dir.join("measured.csv"), lines.fold(csv, |csv, line| csv + &line)).unwrap();
+    Experiments::read(dir).unwrap()
+}
+
+const TRUTH: Overheads = Overheads { kernel_time_factor: 1.1, step_ms: 0.6, per_sequence_us: 0.0, sampling_ns_per_logit: 0.3, api_ms: 8.0 };
+
+#[test]
+fn runs_that_cannot_be_simulated_say_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let experiments = folder(dir.path(), &TRUTH);
+    let (_, skipped) = prepare(&experiments, |_| true);
+    assert!(skipped[0].experiment == "scribbled" && skipped[0].reason.contains("experiments.json: model: invalid type"), "{skipped:?}");
+    assert!(skipped[1].reason.contains("model `mistralai/Mixtral-8x7B-v0.1` is not in the catalogue of dense models"), "{skipped:?}");
+    assert!(skipped[2].reason.contains("device `ABACUS 3000` is not in the catalogue"), "{skipped:?}");
+}
+
+#[test]
+fn a_run_has_the_requests_it_states_and_finds_prompts_that_come_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let experiments = folder(dir.path(), &TRUTH);
+    let replay = Replay::new(&experiments, &experiments.list[0]).unwrap();
+    let served = replay.run(&TRUTH, 1, &mut Workspace::default()).unwrap();
+    let of_stage = |stage| served.iter().filter(|one| one.stage == stage).collect::<Vec<_>>();
+    assert_eq!((of_stage(0).len(), of_stage(1).len()), (400, 480));
+    // Twenty prompts are computed, then found.
+    let mean = |requests: &[&Served]| requests.iter().map(|one| one.ttft_ms).sum::<f64>() / requests.len() as f64;
+    let (cold, warm) = (mean(&of_stage(0)[..10]), mean(&of_stage(0)[100..]));
+    assert!(cold > warm + 1.0, "{cold} and {warm} ms");
+}
+
+/// What was put in comes out again, whichever model is left out.
+#[test]
+fn a_calibration_finds_the_overheads_that_runs_were_made_with() {
+    let dir = tempfile::tempdir().unwrap();
+    let experiments = folder(dir.path(), &TRUTH);
+    let (replays, _) = prepare(&experiments, |_| true);
+    let calibration = calibrate(&replays, &experiments.measured, &[1], |_, _| {}).unwrap();
+    let found = calibration.fit.overheads("h100");
+    assert!((found.kernel_time_factor - TRUTH.kernel_time_factor).abs() < 0.02, "{found:?}");
+    assert!((found.api_ms - TRUTH.api_ms).abs() < 0.5, "{found:?}");
+    for rows in [&calibration.all, &calibration.left_out] {
+        let errors = errors(rows.iter().filter(|row| row.judged)).unwrap();
+        assert!(errors.median < 0.01 && errors.count == 24, "{errors:?}");
+    }
+}
+
+#[test]
+fn the_commands_print_tables_and_write_them() {
+    let dir = tempfile::tempdir().unwrap();
+    folder(dir.path(), &TRUTH);
+    let given = r#"{"given": {"kernel_time_factor": 1.1, "step_ms": 0.6, "sampling_ns_per_logit": 0.3, "api_ms": 8}}"#;
+    let output = scalefront(dir.path(), &["hardware", "validate", ".", "--seeds", "1", "--overheads", given]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let text = stdout(&output);
+    assert!(text.contains("3 measured runs simulated, 3 skipped") && text.contains("skipped: experts: model"), "{text}");
+    assert!(text.lines().any(|line| line.starts_with("e2e_mean") && line.contains("     6     0.0")), "{text}");
+    let table = fs::read_to_string(dir.path().join("results/validation/validation.csv")).unwrap();
+    assert_eq!(table.lines().count(), 1 + 3 * 5 * 4);
+    let output = scalefront(dir.path(), &["hardware", "calibrate", "experiments.json", "--seeds", "1", "--only", "e"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stdout(&output).contains("Every model left out in turn"), "{}", stdout(&output));
+    for (arguments, said) in [
+        (vec!["hardware", "validate", "nowhere"], "nowhere: cannot be read, expected a folder with experiments.json"),
+        (vec!["hardware", "validate", ".", "--only", "experts"], "experts: model `mistralai/Mixtral-8x7B-v0.1`"),
+        (vec!["hardware", "validate", ".", "--overheads", "{\"given\": {\"api_ms\": -1}}"], "`given.api_ms`: -1 found"),
+    ] {
+        let output = scalefront(dir.path(), &arguments);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(stderr(&output).contains(said), "{}", stderr(&output));
+    }
+}
+
+/// Median error of a metric over judged stages.
+fn median(rows: &[Compared], metric: &str) -> f64 {
+    let errors = errors(rows.iter().filter(|row| row.judged && row.metric == metric)).unwrap();
+    println!("{metric}: {} stages, median {:.1} %, mean {:.1} %", errors.count, 100.0 * errors.median, 100.0 * errors.mean);
+    errors.median
+}
+
+/// The published runs: with the overheads of the catalogue, and with every model left out of the fit in turn.
+#[test]
+fn real_servers() {
+    let Some(dir) = shared::path("data/real_vllm") else { return };
+    let experiments = Experiments::read(&dir).unwrap();
+    let (replays, _) = prepare(&experiments, |_| true);
+    assert!(replays.len() >= 20);
+    let all: Vec<&Replay> = replays.iter().collect();
+    let settings: OverheadSettings = serde_json::from_str("\"calibrated\"").unwrap();
+    let with_catalogue = compare(&all, &experiments.measured, &[1, 2, 3], |replay| replay.resolve(&settings)).unwrap();
+    let left_out = calibrate(&replays, &experiments.measured, &[1], |_, _| {}).unwrap().left_out;
+    for rows in [&with_catalogue, &left_out] {
+        for (metric, limit) in [("e2e_mean", 0.06), ("tpot_mean", 0.06), ("ttft_mean", 0.09), ("e2e_p99", 0.09)] {
+            assert!(median(rows, metric) <= limit, "{metric}");
+        }
+    }
+}
