@@ -140,6 +140,17 @@ mod tests {
         assert!(bench.is_empty());
     }
 
+    /// Two of ten blocks stay free: the second prompt would leave one.
+    #[test]
+    fn admission_leaves_the_watermark_free() {
+        let mut bench = Bench::new(r#"{"vllm": {"num_blocks": 10, "block_size_tokens": 4, "watermark_blocks_fraction": 0.2}}"#);
+        bench.arrive(16, 1);
+        bench.arrive(20, 1);
+        assert_eq!(bench.step(), [(0, 16)]);
+        assert_eq!(bench.step(), [(1, 20)]);
+        assert!(bench.is_empty());
+    }
+
     #[test]
     fn the_latest_is_preempted_and_recomputed() {
         let mut bench = Bench::new(r#"{"vllm": {"num_blocks": 4, "block_size_tokens": 4, "watermark_blocks_fraction": 0}}"#);

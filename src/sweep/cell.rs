@@ -287,6 +287,9 @@ mod tests {
         assert_eq!(one.id("content", "tables").len(), ID_DIGITS);
         // No part of it depends on the seed here, so a run is the same under every seed.
         assert_eq!(one.id("content", "tables"), Cell { seed: 2, ..one.clone() }.id("content", "tables"));
+        // Where the cluster draws, it is another one, whatever the traffic.
+        let drawing = cell(json!({"cold_start": {"spread_s": 1}}), json!("inferline"));
+        assert_ne!(drawing.id("content", "tables"), Cell { seed: 2, ..drawing.clone() }.id("content", "tables"));
         assert_ne!(one.id("content", "tables"), Cell { family: "g".into(), ..one.clone() }.id("content", "tables"));
     }
 

@@ -128,6 +128,13 @@ mod tests {
         }
     }
 
+    /// A large run at the end would find all shards half full.
+    #[test]
+    fn large_runs_are_given_out_first() {
+        let loads = [1, 2].map(|number| share(&[1, 1, 1, 1, 4], Shard { number, of: 2 }));
+        assert_eq!(loads, [vec![4], vec![0, 1, 2, 3]]);
+    }
+
     fn environment(variables: &[(&str, &str)]) -> Result<Shard, String> {
         Shard::from_environment(|name| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.to_string()))
     }

@@ -80,6 +80,10 @@ fn a_run_that_keeps_too_much_is_given_up() {
     assert!(error.to_string().contains("a larger `--cell-memory` lets it go on"), "{error}");
     // What another run left allocated does not count.
     assert_eq!(run(4 << 20, &mut used).unwrap_err(), error);
+    // A short run is looked at as well, in the end.
+    let short = ten_requests(json!({}));
+    let inputs = RunInputs { limits: Limits { most_bytes: 100, ..Limits::default() }, ..short.inputs() };
+    assert!(matches!(simulate(&inputs, &mut used), Err(SimulationError::TooMuchMemory { unfinished: 0, .. })));
     // A limit that is just enough changes nothing, one less is too little.
     let enough = least(1 << 30, |most| run(most, &mut used).is_ok());
     assert_eq!(run(enough, &mut used).unwrap(), whole);

@@ -134,3 +134,11 @@ fn the_first_event_that_differs_is_found() {
     assert!(first_diverging_event(&one, &one[..7]).unwrap().contains("nothing any more"));
     assert_eq!(first_diverging_event(&one, &one), None);
 }
+
+/// All that arrives at one instant is there before a batch is formed.
+#[test]
+fn requests_of_one_instant_share_a_batch() {
+    let scenario = Scenario::new(json!({}), json!({"static": {"replicas": 1}}), [(1.0, 256, 1), (1.0, 256, 1), (1.0, 256, 1)]);
+    let batches = recorded(&scenario, &mut Workspace::default()).batches;
+    assert_eq!(batches.iter().map(|batch| batch.num_requests).collect::<Vec<_>>(), [3]);
+}

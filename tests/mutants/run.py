@@ -56,6 +56,7 @@ def suite(copy, name):
 
 
 def main():
+    # Faults are put into clean files, whatever an earlier run left.
     copy = Path(os.environ.get("MUTANTS_DIR") or tempfile.mkdtemp(prefix="mutants-"))
     shutil.copytree(ROOT, copy, dirs_exist_ok=True, ignore=shutil.ignore_patterns("target", ".git", "results", "corpus", "artifacts"))
     for name, _, file, where, after in FAULTS:
