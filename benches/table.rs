@@ -1,4 +1,4 @@
-//! The table of `benches/README.md`, measured in one run: `cargo bench --bench table`.
+//! The table of `benches/README.md`, measured in one run: `cargo bench --bench table`, or parts of it: `-- engine decode`.
 //!
 //! Times are the best of several rounds, and what is compared is measured in turns, so that a busy machine slows all sides alike.
 
@@ -34,25 +34,40 @@ fn series(what: &str, mut cases: Vec<(String, Case)>, rounds: usize, wanted: &st
 }
 
 fn main() {
+    let parts: [(&str, fn()); 5] = [("engine", engine), ("decode", decode), ("scale", scale), ("envelope", envelope), ("sweep", sweep)];
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     println!("| what | measured | wanted |\n| --- | --- | --- |");
-    engine();
+    for (name, part) in parts {
+        if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {
+            part();
+        }
+    }
+}
+
+fn decode() {
     let mut decode = cases::decode(Size::Full);
-    for (case, ns) in best_ns(&mut decode, 10).into_iter().enumerate().map(|(i, ns)| (&decode[i], ns)) {
+    let best = best_ns(&mut decode, 10);
+    for (case, ns) in decode.iter().zip(best) {
         row(
             &case.name,
             format!("{:.2} us a request, {:.1} ms", ns * 1e-3, ns * 1e-6 * case.elements as f64),
             "1.5 us, long contexts 50 ms",
         );
     }
+}
+
+fn scale() {
     let by_requests = (4..=8).map(|e| (format!("10^{e}"), cases::lab_of(10_usize.pow(e)))).collect();
     series("ns a request by number of requests", by_requests, 2, "flat within 25 %");
     let by_replicas = [10, 100, 1000, 10_000].map(|n| (n.to_string(), cases::many_replicas(Size::Full, n))).into();
     series("ns a request by number of replicas", by_replicas, 5, "at most doubled");
+}
+
+fn envelope() {
     let envelope = |e| (format!("10^{e}"), cases::envelope((2 * 10_usize.pow(e)).max(1_000_000), 10_usize.pow(e)));
     series("traffic envelope, ns an update by requests in the look-back", (3..=7).map(envelope).collect(), 3, "flat");
     let naive = |e| (format!("10^{e}"), cases::naive_envelope(2 * 10_usize.pow(e), 10_usize.pow(e)));
     series("the same by its definition", (3..=5).map(naive).collect(), 1, "");
-    sweep();
 }
 
 fn engine() {

@@ -1,4 +1,5 @@
 //! Parses the command line, dispatches, prints errors.
+#![forbid(unsafe_code)]
 
 mod cli;
 

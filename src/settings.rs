@@ -101,6 +101,9 @@ macro_rules! choice {
     };
 }
 
+/// More replicas than any service has, and no more than memory has room for.
+pub const MAX_REPLICAS: u32 = 100_000;
+
 /// `` `a`, `b`, `c` ``, for messages that list what is known.
 pub fn quoted(names: &[&str]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
@@ -235,6 +238,10 @@ impl Faults {
 
     pub fn at_least(&mut self, field: &str, value: u64, least: u64) {
         self.require(value >= least, field, || format!("{value} found, expected at least {least}"));
+    }
+
+    pub fn at_most(&mut self, field: &str, value: u64, most: u64) {
+        self.require(value <= most, field, || format!("{value} found, expected at most {most}"));
     }
 
     pub fn both_positive(&mut self, field: &str, value: PerDirection) {

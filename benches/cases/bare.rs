@@ -21,9 +21,12 @@ impl Replica {
     }
 
     fn start(&mut self, now_s: f64, batch_s: &[f64]) {
-        let size = self.queue.len().min(BATCH_SIZE_CAP);
-        self.batch.extend(self.queue.drain(..size));
-        self.ends_at_s = now_s + batch_s[size];
+        while self.batch.len() < BATCH_SIZE_CAP
+            && let Some(request) = self.queue.pop_front()
+        {
+            self.batch.push(request);
+        }
+        self.ends_at_s = now_s + batch_s[self.batch.len()];
     }
 }
 
@@ -71,7 +74,10 @@ pub fn run(workload: &Workload, batch_s: &[f64]) -> (f64, f64) {
             }
         } else if now_s == end_s {
             let replica = &mut replicas[ending];
-            latencies_s.extend(replica.batch.drain(..).map(|request| now_s - arrived_at_s[request as usize]));
+            for &request in &replica.batch {
+                latencies_s.push(now_s - arrived_at_s[request as usize]);
+            }
+            replica.batch.clear();
             replica.ends_at_s = f64::INFINITY;
             if !replica.queue.is_empty() {
                 replica.start(now_s, batch_s);

@@ -101,7 +101,7 @@ impl Setup {
     }
 
     pub fn requests(&self) -> usize {
-        self.workload.len()
+        self.workload.num_requests() as usize
     }
 
     pub fn workload(&self) -> &Workload {

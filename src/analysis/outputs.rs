@@ -74,6 +74,8 @@ pub fn contribution_columns(analysis: &Analysis, contributions: &[ValueContribut
 /// Columns: `workload`, `family`, the `group_by` columns; `hv_exact`, `hv_lab` (the lab's formula on the front) and
 /// `hv_lab_all_runs` (on every run), each a mean over the seeds, with `_ci95_low` and `_ci95_high` (empty for one seed);
 /// `igd_plus` and `additive_epsilon`, likewise, against `indicators_against` (`oracle` or `joint_front`);
+/// `oracle_share` (hypervolume over the oracle's) and `oracle_extra_cost` (cost over the oracle's at equal latency, less 1), likewise, empty
+/// without an oracle;
 /// `hv_lab_equals_hv_exact`; `reference_latency`, `reference_cost`, `reference_from` (`grid` or `worst_run`);
 /// `num_points` (on the fronts of all seeds), `num_seeds`, `num_runs`, `num_failed`.
 pub fn hypervolume_columns(analysis: &Analysis, group_by: &[String]) -> Vec<(String, Column)> {
@@ -91,12 +93,15 @@ pub fn hypervolume_columns(analysis: &Analysis, group_by: &[String]) -> Vec<(Str
     let distances = scores.iter().map(|score| analysis.distance(score)).collect::<Vec<_>>();
     let of_scores = |of: fn(&Score) -> Option<Estimate>| scores.iter().map(of).collect::<Vec<_>>();
     let of_distances = |of: fn(&Distance) -> Option<Estimate>| distances.iter().map(|distance| of(distance.as_ref()?)).collect::<Vec<_>>();
+    let regrets = scores.iter().map(|score| analysis.regret(score)).collect::<Vec<_>>();
     let estimates = [
         ("hv_exact", of_scores(|score| score.hv_exact)),
         ("hv_lab", of_scores(|score| score.hv_lab)),
         ("hv_lab_all_runs", of_scores(|score| score.hv_lab_all_runs)),
         ("igd_plus", of_distances(|distance| distance.igd_plus)),
         ("additive_epsilon", of_distances(|distance| distance.additive_epsilon)),
+        ("oracle_share", regrets.iter().map(|regret| Some(regret.as_ref()?.share)).collect()),
+        ("oracle_extra_cost", regrets.iter().map(|regret| regret.as_ref()?.extra_cost).collect()),
     ];
     for (name, estimates) in estimates {
         columns.extend(estimate_columns(name, &estimates));

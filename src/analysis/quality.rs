@@ -14,9 +14,6 @@ use super::statistics::{Estimate, estimate};
 use super::table::Cells;
 use crate::sweep::objectives::Reference;
 
-/// A family of this name is the yardstick where it has runs.
-pub const ORACLE: &str = "oracle";
-
 /// Percentages of seeds whose attainment is drawn and stored.
 pub const ATTAINMENT_PERCENT: [u32; 3] = [10, 50, 90];
 
@@ -49,7 +46,7 @@ pub struct ValueContribution {
     pub joint: Option<Estimate>,
 }
 
-/// How far a family is from the yardstick, over seeds: the front of the family `oracle` of the same workload and seed or, without
+/// How far a family is from the yardstick, over seeds: the edge that `scalefront oracle` found for the same workload and seed or, without
 /// one, the joint front of all families. Only its points inside the reference box count, if there are any: no score knows the others.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Distance {
@@ -142,11 +139,10 @@ impl Analysis {
         let reference = self.reference(score.workload)?;
         let (mut igd, mut epsilon, mut to_oracle) = (Vec::new(), Vec::new(), true);
         for front in self.fronts_of(score.workload, score.family) {
+            let edge = self.oracle.edge(&self.workloads[front.workload].name, front.seed, None);
+            to_oracle &= !edge.is_empty();
             let same = self.fronts.iter().filter(|other| other.workload == front.workload && other.seed == front.seed);
-            let (oracle, all): (Vec<_>, Vec<_>) = same.partition(|other| self.families[other.family].name == ORACLE);
-            to_oracle &= !oracle.is_empty();
-            let yardstick = if oracle.is_empty() { all } else { oracle };
-            let points = yardstick.into_iter().flat_map(|other| self.points(other)).collect::<Vec<_>>();
+            let points = if edge.is_empty() { same.flat_map(|other| self.points(other)).collect() } else { edge };
             let mut target = non_dominated(&points).into_iter().map(|i| points[i]).collect::<Vec<_>>();
             let inside = |point: &Point| compromise(*point, reference) > 0.0;
             if target.iter().any(inside) {
@@ -263,18 +259,12 @@ mod tests {
     }
 
     #[test]
-    fn the_oracle_is_the_yardstick_where_it_has_runs() {
-        let runs = [("a", 1, 4.0, 4.0), ("b", 1, 2.0, 6.0), ("oracle", 1, 3.0, 2.0), ("oracle", 1, 90.0, 1.0)];
-        let distance = |runs: &[_]| {
-            let analysis = analysis(runs);
-            let a = analysis.scores.iter().find(|score| analysis.label(score.family) == "a").unwrap();
-            let distance = analysis.distance(a).unwrap();
-            (distance.igd_plus.unwrap().mean, distance.additive_epsilon.unwrap().mean, distance.to_oracle)
-        };
-        let (igd, epsilon, to_oracle) = distance(&runs);
-        assert!((igd - 0.1f64.hypot(0.2)).abs() < 1e-12 && (epsilon - 0.2).abs() < 1e-12 && to_oracle);
-        let (igd, epsilon, to_oracle) = distance(&runs[..2]);
-        assert!((igd - 0.1).abs() < 1e-12 && (epsilon - 0.2).abs() < 1e-12 && !to_oracle);
+    fn the_joint_front_is_the_yardstick() {
+        let analysis = analysis(&[("a", 1, 4.0, 4.0), ("b", 1, 2.0, 6.0)]);
+        let a = analysis.scores.iter().find(|score| analysis.label(score.family) == "a").unwrap();
+        let distance = analysis.distance(a).unwrap();
+        let (igd, epsilon) = (distance.igd_plus.unwrap().mean, distance.additive_epsilon.unwrap().mean);
+        assert!((igd - 0.1).abs() < 1e-12 && (epsilon - 0.2).abs() < 1e-12 && !distance.to_oracle);
     }
 
     #[test]

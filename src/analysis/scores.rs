@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use polars::prelude::DataFrame;
 
 use super::front::{Point, compromise, hv_exact, hv_lab, non_dominated};
+use super::regret::Oracle;
 use super::statistics::{Estimate, estimate};
 use super::table::Cells;
 use crate::sweep::objectives::{Objectives, Reference};
@@ -28,6 +29,8 @@ pub struct Analysis {
     pub scores: Vec<Score>,
     /// Whether the reference point was given; otherwise each workload's depends on its data.
     pub reference_given: bool,
+    /// The edge of the possible; empty until one is searched.
+    pub oracle: Oracle,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -167,18 +170,35 @@ pub fn analyse(runs: &DataFrame, objectives: &Objectives) -> Result<Analysis> {
         fronts: Vec::new(),
         scores: Vec::new(),
         reference_given: objectives.reference.is_some(),
+        oracle: Oracle::default(),
     };
     analysis.score();
     Ok(analysis)
 }
 
-/// Ids of the runs on any front, in the table's order.
-pub fn front_run_ids(runs: &DataFrame, objectives: &Objectives) -> Result<Vec<String>> {
+/// Rows on fronts, at most `most` of them, ascending: first the cheapest, balanced and fastest of each front, then the others in the
+/// order of the fronts.
+pub fn rows_with_curves(runs: &DataFrame, objectives: &Objectives, most: usize) -> Result<Vec<usize>> {
     let analysis = analyse(runs, objectives)?;
-    let ids = Cells::named(runs, "run_id")?;
-    let mut rows = analysis.fronts.iter().flat_map(|front| front.rows.iter().copied()).collect::<Vec<_>>();
-    rows.sort_unstable();
-    Ok(rows.into_iter().filter_map(|row| ids.text(row)).collect())
+    let notable = analysis.fronts.iter().flat_map(|front| {
+        let highlights = analysis.highlights(front);
+        [highlights.balanced, highlights.cheapest, highlights.fastest]
+    });
+    let others = analysis.fronts.iter().flat_map(|front| front.rows.iter().copied());
+    let mut chosen = std::collections::BTreeSet::new();
+    for row in notable.chain(others) {
+        if chosen.len() == most {
+            break;
+        }
+        chosen.insert(row);
+    }
+    Ok(chosen.into_iter().collect())
+}
+
+/// The columns that [`rows_with_curves`] reads.
+pub fn columns_for_fronts(objectives: &Objectives) -> Vec<&str> {
+    let fixed = ["workload", "seed", "family", "status", objectives.latency.as_str(), objectives.cost.as_str()];
+    fixed.into_iter().chain(objectives.group_by.iter().map(String::as_str)).collect()
 }
 
 /// The largest latency and cost of usable runs, if both are positive.
@@ -325,7 +345,8 @@ mod tests {
         assert_eq!((inferline.failed, inferline.without_objectives, inferline.hv_exact.unwrap().mean), (1, 1, 0.0));
         let dead = &analysis.scores[2];
         assert_eq!((dead.hv_exact, dead.front_points, dead.seeds), (None, 0, 0));
-        assert_eq!(front_run_ids(&runs(&SAMPLES), &lab()).unwrap(), ["r0", "r2", "r5"]);
+        assert_eq!(rows_with_curves(&runs(&SAMPLES), &lab(), 9).unwrap(), [0, 2, 5]);
+        assert_eq!(rows_with_curves(&runs(&SAMPLES), &lab(), 1).unwrap().len(), 1);
     }
 
     #[test]

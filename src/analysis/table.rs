@@ -2,22 +2,21 @@
 //!
 //! Equal tables give equal bytes: order, compression, row groups and the polars version are fixed.
 
-use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
 use polars::prelude::{
-    BooleanChunked, Column as PolarsColumn, DataFrame, DataType, Float64Chunked, IdxCa, Int64Chunked, ParquetCompression, ParquetReader,
-    ParquetWriter, SerReader, StringChunked,
+    BooleanChunked, Column as PolarsColumn, DataFrame, DataType, Float64Chunked, IdxCa, Int64Chunked, ParquetCompression, ParquetWriter,
+    StringChunked,
 };
 
-use crate::sweep::row::{RunRow, Scalar};
+use crate::sweep::parquet;
 use crate::sweep::store::write_atomically;
 
-/// Rows of a Parquet row group: small enough to read one column of a part, large enough to compress.
-const ROWS_PER_GROUP: usize = 65_536;
+/// Rows of a Parquet row group: few enough to hold them in memory as they come, enough to compress.
+pub(super) const ROWS_PER_GROUP: usize = 8192;
 
 /// How [`write_table`] stores a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,107 +94,38 @@ pub fn write_table<N: AsRef<str>>(columns: Vec<(N, Column)>, path: &Path, format
     }
 }
 
-/// Stores `rows`, in their order, as `runs.parquet`: every column of any row, nulls where a row lacks it.
-///
-/// A column's type is what its values need: integers and floats make floats, a mix with text makes text, no value at all text.
-pub fn write_runs(rows: &[RunRow], path: &Path) -> Result<()> {
-    let frame = runs_frame(rows).with_context(|| format!("{}: cannot write", path.display()))?;
-    write_parquet(&frame, path)
-}
-
-/// Reads what [`write_runs`] wrote.
-pub fn read_runs(path: &Path) -> Result<DataFrame> {
-    read_parquet(path).with_context(|| format!("{}: cannot read the table of runs; `scalefront sweep` writes it", path.display()))
-}
-
-/// The table of `rows`. A column new to a row is placed behind its neighbour in that row, so settings stay beside settings.
-pub fn runs_frame(rows: &[RunRow]) -> Result<DataFrame> {
-    let names = column_order(rows);
-    let places = names.iter().enumerate().map(|(place, &name)| (name, place)).collect::<BTreeMap<_, _>>();
-    let mut cells = vec![vec![&Scalar::Null; rows.len()]; names.len()];
-    for (i, row) in rows.iter().enumerate() {
-        let mut filled = vec![false; names.len()];
-        for (name, value) in &row.columns {
-            let place = places[name.as_str()];
-            if std::mem::replace(&mut filled[place], true) {
-                bail!("row {i} has two columns `{name}`");
-            }
-            cells[place][i] = value;
-        }
-    }
-    to_frame(names.into_iter().zip(cells.iter().map(|values| typed(values))).collect())
-}
-
-fn column_order(rows: &[RunRow]) -> Vec<&str> {
-    let mut names: Vec<&str> = Vec::new();
-    let mut known = std::collections::BTreeSet::new();
-    for row in rows {
-        let mut previous = None;
-        for (name, _) in &row.columns {
-            if known.insert(name.as_str()) {
-                let place = previous.map_or(0, |previous| names.iter().position(|&name| name == previous).map_or(0, |at| at + 1));
-                names.insert(place, name);
-            }
-            previous = Some(name.as_str());
-        }
-    }
-    names
-}
-
-fn typed(values: &[&Scalar]) -> Column {
-    let has = |kind: fn(&Scalar) -> bool| values.iter().any(|value| kind(value));
-    let text = has(|value| matches!(value, Scalar::Text(_)));
-    let float = has(|value| matches!(value, Scalar::Float(_)));
-    let int = has(|value| matches!(value, Scalar::Int(_)));
-    let bool = has(|value| matches!(value, Scalar::Bool(_)));
-    let number = float || int;
-    if text || (bool && number) || !(bool || number) {
-        return Column::OptionalText(values.iter().map(|value| to_text(value)).collect());
-    }
-    if bool {
-        return Column::OptionalBool(
-            values.iter().map(|value| if let Scalar::Bool(value) = value { Some(*value) } else { None }).collect(),
-        );
-    }
-    if !float {
-        return Column::OptionalInt(values.iter().map(|value| if let Scalar::Int(value) = value { Some(*value) } else { None }).collect());
-    }
-    let float = |value: &&Scalar| match value {
-        Scalar::Int(value) => Some(*value as f64),
-        Scalar::Float(value) => Some(*value),
-        _ => None,
-    };
-    Column::OptionalFloat(values.iter().map(float).collect())
-}
-
-fn to_text(value: &Scalar) -> Option<String> {
-    match value {
-        Scalar::Null => None,
-        Scalar::Bool(value) => Some(value.to_string()),
-        Scalar::Int(value) => Some(value.to_string()),
-        Scalar::Float(value) => Some(value.to_string()),
-        Scalar::Text(value) => Some(value.clone()),
-    }
-}
-
 /// Stores a table as Parquet: zstd at polars' default level, fixed row groups.
 pub fn write_parquet(frame: &DataFrame, path: &Path) -> Result<()> {
     let mut frame = frame.clone();
     frame.rechunk_mut(); // chunk borders would show in the file
+    write_atomically(path, |out| Ok(parquet_writer(out).finish(&mut frame).map(|_| ())?))
+}
+
+/// Stores a table that comes in parts of [`ROWS_PER_GROUP`] rows, all but the last, and has the columns of `empty`. The bytes are those
+/// of [`write_parquet`].
+pub(super) fn write_parquet_in_parts(empty: &DataFrame, parts: impl Iterator<Item = Result<DataFrame>>, path: &Path) -> Result<()> {
     write_atomically(path, |out| {
-        ParquetWriter::new(out)
-            .with_compression(ParquetCompression::Zstd(None))
-            .with_row_group_size(Some(ROWS_PER_GROUP))
-            .finish(&mut frame)?;
-        Ok(())
+        let mut writer = parquet_writer(out).batched(empty.schema())?;
+        for part in parts {
+            let mut part = part?;
+            part.rechunk_mut();
+            writer.write_batch(&part)?;
+        }
+        Ok(writer.finish().map(|_| ())?)
     })
 }
 
+fn parquet_writer<W: Write>(out: W) -> ParquetWriter<W> {
+    ParquetWriter::new(out).with_compression(ParquetCompression::Zstd(None)).with_row_group_size(Some(ROWS_PER_GROUP))
+}
+
 pub(super) fn read_parquet(path: &Path) -> Result<DataFrame> {
-    let file = std::fs::File::open(path)?;
-    let mut frame = ParquetReader::new(file).finish()?;
-    frame.rechunk_mut();
-    Ok(frame)
+    parquet::read(path, |_| None)
+}
+
+/// The columns called `names` of a Parquet file; all there are if one is missing, so that whoever misses it can say what there is.
+pub(super) fn read_parquet_columns(path: &Path, names: &[&str]) -> Result<DataFrame> {
+    parquet::read(path, |has| names.iter().all(|name| has(name)).then(|| names.iter().map(|name| name.to_string()).collect()))
 }
 
 /// Stores a table as CSV; see [`write_table`] for the format.
@@ -288,60 +218,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    fn row(columns: &[(&str, Scalar)]) -> RunRow {
-        RunRow { columns: columns.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect() }
-    }
-
-    fn names(frame: &DataFrame) -> Vec<&str> {
-        frame.columns().iter().map(|column| column.name().as_str()).collect()
-    }
-
-    #[test]
-    fn columns_are_united_and_typed_by_their_values() {
-        let rows = [
-            row(&[("id", Scalar::Text("a".into())), ("level", Scalar::Int(1)), ("p90", Scalar::Float(0.5)), ("note", Scalar::Null)]),
-            row(&[("id", Scalar::Text("b".into())), ("level", Scalar::Float(1.5)), ("on", Scalar::Bool(true)), ("p90", Scalar::Null)]),
-            row(&[("id", Scalar::Int(3)), ("p90", Scalar::Int(2))]),
-        ];
-        let frame = runs_frame(&rows).unwrap();
-        assert_eq!(names(&frame), ["id", "level", "on", "p90", "note"]);
-        let types = frame.columns().iter().map(|column| column.dtype().clone()).collect::<Vec<_>>();
-        assert_eq!(types, [DataType::String, DataType::Float64, DataType::Boolean, DataType::Float64, DataType::String]);
-        assert_eq!(Cells::named(&frame, "id").unwrap().text(2).unwrap(), "3");
-        assert_eq!(Cells::named(&frame, "level").unwrap().number(2), None);
-        let error = Cells::named(&frame, "p99").err().unwrap().to_string();
-        assert!(error.contains("`p99`") && error.contains("`p90`"), "{error}");
-    }
-
-    #[test]
-    fn repeated_columns_are_refused() {
-        let error = runs_frame(&[row(&[("a", Scalar::Null), ("a", Scalar::Null)])]).unwrap_err().to_string();
-        assert!(error.contains("two columns `a`"), "{error}");
-    }
-
-    #[test]
-    fn equal_rows_give_equal_bytes_and_read_back() {
-        let directory = tempfile::tempdir().unwrap();
-        let rows = (0..500i64)
-            .map(|i| row(&[("id", Scalar::Text(format!("{i:x}"))), ("n", Scalar::Int(i)), ("x", Scalar::Float(1.0 / i as f64))]))
-            .collect::<Vec<_>>();
-        let paths = ["a", "b"].map(|name| directory.path().join(name));
-        for path in &paths {
-            write_runs(&rows, path).unwrap();
-        }
-        assert_eq!(std::fs::read(&paths[0]).unwrap(), std::fs::read(&paths[1]).unwrap());
-        assert!(read_runs(&paths[0]).unwrap().equals_missing(&runs_frame(&rows).unwrap()));
-    }
-
-    #[test]
-    fn a_missing_or_broken_table_is_named() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("runs.parquet");
-        assert!(format!("{:#}", read_runs(&path).unwrap_err()).contains("runs.parquet"));
-        std::fs::write(&path, b"PAR1 cut off").unwrap();
-        assert!(format!("{:#}", read_runs(&path).unwrap_err()).contains("runs.parquet"));
-    }
 
     fn csv_text(columns: Vec<(&str, Column)>) -> String {
         let mut out = BufWriter::new(Vec::new());

@@ -3,21 +3,23 @@
 //! At each tick it weighs replicas against requests in the system, which by Little's law is rate times latency. A replica has price 1. A
 //! request that takes twice as long as in an empty replica costs `theta` times the share of a replica's time its work takes at best; so
 //! requests in the system cost `theta / (c s)` each, with c a replica's best throughput and s the latency in an empty one. The service
-//! level sets `theta` on a logarithmic scale: 1/8 at level 0, 1 in the middle, 8 at level 1.
+//! level sets `theta` as odds, which run from 1/33 at level 0 over 1/3 at 0.25, 1 in the middle and 3 at 0.75 to 33 at level 1.
 //!
 //! Rule, at each tick:
 //!
 //! 1. *Capacity* (`throughput.rs`): the hardware model gives completions per second against requests held, for the mean prompt length of
 //!    arrivals and the mean output length of what was served: decode tokens made over requests completed, which unlike the mean of the
 //!    completed is not misled by long requests under way. Nobody's true output length is looked up.
-//! 2. *Traffic* (`traffic.rs`): the rate over the longest window that agrees with all shorter ones, its deviation, its burstiness.
-//! 3. *Congestion* (`congestion.rs`): requests in the system with n replicas, averaged over what the rate may be; plus the backlog that
-//!    would gather if what followed such traffic before followed now: new replicas take `scale_up_delay_s` and cannot help in time.
-//! 4. *Need*: replicas are added, by whole nodes, as long as one takes more cost of requests away than it costs. One worth between half
-//!    and twice its price is there for part of the time: so the knob moves cost smoothly though replicas are whole.
-//! 5. *Look ahead*: replicas are ordered for the backlog there will be when they arrive, given those already ordered. Backlog is to be
-//!    gone within a cold start. Routed requests stay where they are, so more than twice the need helps nobody.
-//! 6. *Drain*: not before output lengths are known, and nothing that was needed within the last cold start.
+//! 2. *Traffic* (`traffic.rs`): the rate over the longest window that agrees with all shorter ones, its deviation, its burstiness; and what
+//!    was seen to follow such rates within the next cold start, and within the one after it.
+//! 3. *Congestion* (`congestion.rs`): requests in the system with n replicas, averaged over what the rate may be; those of surges like the
+//!    ones that followed such traffic before, until they are worked off; and those of the backlog there is.
+//! 4. *Need*: replicas are added, by whole nodes, as long as one takes more cost of requests away than it costs. One worth between two
+//!    thirds of and one and a half times its price is there for part of the time: so the knob moves cost smoothly though replicas are whole.
+//! 5. *Order*: what is ordered now cannot help before a cold start has passed. So the need is that of the state there will be then, given
+//!    what is ordered already, and of the surges that came that late: chasing a burst shorter than a cold start buys nothing.
+//! 6. *Drain*: what is let go of now is missed for a cold start. So the need is that of now and of the surges that came so soon; and the
+//!    highest of the last quarter of a cold start, since a lull so short tells nothing. Not before output lengths are known.
 //!
 //! Source: ours; the steady state is the diffusion approximation of a queue, the windows are Lepski's rule.
 
@@ -31,7 +33,7 @@ use std::collections::VecDeque;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use self::congestion::{SteadyState, drain};
+use self::congestion::{SteadyState, backlog_request_s, drain};
 use self::nodes::Nodes;
 use self::throughput::{MeanLengths, ReplicaLimits, ThroughputCurve};
 use self::traffic::{Aftermath, ArrivalCounts, RateEstimate};
@@ -83,14 +85,34 @@ impl FrontierSettings {
     }
 }
 
-/// What a doubling of latency costs at service level 0 and 1, as a multiple of the request's least share of a replica.
-const THETA: (f64, f64) = (0.125, 8.0);
+/// Keeps the odds of service levels 0 and 1 finite.
+const ODDS_MARGIN: f64 = 1.0 / 32.0;
 /// Lengths of requests are averaged over about this time.
 const LENGTHS_MEMORY_S: f64 = 300.0;
 /// A replica worth this much more or less than its price is there all or none of the time.
 const WORTH_RATIO: f64 = 1.5;
 /// Periods of time-shared replicas, in cold starts.
 const SHARE_PERIOD: f64 = 8.0;
+/// Time over which the cost of a backlog is spread, in cold starts: what is ordered for it stays about so long.
+const BACKLOG_HORIZON: f64 = 6.0;
+/// How long a need is remembered, in cold starts.
+const LULL: f64 = 0.25;
+
+/// Which surges matter.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Surges {
+    /// Those within a cold start: for what is there now.
+    Soon,
+    /// Those within the cold start after it: for what is ordered now.
+    Late,
+}
+
+/// The system at some time.
+#[derive(Debug, Clone, Copy)]
+struct State {
+    serving: f64,
+    requests: f64,
+}
 
 struct Frontier {
     theta: f64,
@@ -103,22 +125,26 @@ struct Frontier {
     max_replicas: u32,
     lengths: Lengths,
     counts: ArrivalCounts,
-    aftermath: Aftermath,
+    /// What followed within a cold start, and within the one after it.
+    soon: Aftermath,
+    late: Aftermath,
     curve: Option<(MeanLengths, ThroughputCurve)>,
     steady: SteadyState,
     /// Orders under way: when the replicas join, how many.
     ordered: VecDeque<(f64, u32)>,
-    /// Needs of the last cold start that no later one exceeds, falling.
+    /// Latest needs that no later one exceeds, falling.
     needs: VecDeque<(f64, f64)>,
     evidence: Vec<(&'static str, f64)>,
 }
 
 impl Frontier {
     fn new(service_level: f64, tick_s: f64, context: &PolicyContext) -> Self {
+        let cold_start_s = context.scale_up_delay_s + tick_s;
+        let cold_start_ticks = (cold_start_s / tick_s).round().max(1.0) as usize;
         Self {
-            theta: THETA.0 * (THETA.1 / THETA.0).powf(service_level),
+            theta: (ODDS_MARGIN + service_level) / (ODDS_MARGIN + 1.0 - service_level),
             tick_s,
-            cold_start_s: context.scale_up_delay_s + tick_s,
+            cold_start_s,
             execution_time: context.execution_time.clone(),
             limits: ReplicaLimits { kv: context.kv, batch_size_cap: context.batch_size_cap, pipeline_parallel: context.pipeline_parallel },
             nodes: Nodes { devices_per_replica: context.devices_per_replica, devices_per_node: context.devices_per_node },
@@ -126,7 +152,8 @@ impl Frontier {
             max_replicas: context.max_replicas,
             lengths: Lengths::default(),
             counts: ArrivalCounts::default(),
-            aftermath: Aftermath::default(),
+            soon: Aftermath::new(0, cold_start_ticks),
+            late: Aftermath::new(cold_start_ticks, cold_start_ticks),
             curve: None,
             steady: SteadyState::default(),
             ordered: VecDeque::new(),
@@ -147,16 +174,22 @@ impl Frontier {
     }
 
     /// Replicas worth their price; a part of the last step is a part of the time.
-    fn need(&mut self, rate: &RateEstimate) -> f64 {
+    fn need(&mut self, rate: &RateEstimate, state: State, surges: Surges) -> f64 {
         let (_, curve) = self.curve.as_ref().expect("refreshed before");
-        let request_price = self.theta / (curve.saturation_per_s() * curve.unloaded_s());
+        let throughput_per_s = curve.saturation_per_s();
+        let request_price = self.theta / (throughput_per_s * curve.unloaded_s());
+        let aftermath = if surges == Surges::Soon { &self.soon } else { &self.late };
         // Gauss-Hermite: three points with the mean and variance of the estimate.
         let spread = 3.0_f64.sqrt() * rate.deviation_per_s;
         let rates = [(1.0 / 6.0, (rate.per_s - spread).max(0.0)), (2.0 / 3.0, rate.per_s), (1.0 / 6.0, rate.per_s + spread)];
         let mut requests_cost = |replicas: u32| {
+            let capacity_per_s = f64::from(replicas) * throughput_per_s;
             let steady: f64 = rates.iter().map(|&(weight, at)| weight * self.steady.requests(curve, replicas, at, rate.dispersion)).sum();
-            let surge = self.aftermath.excess_per_s(rate.per_s, f64::from(replicas) * curve.saturation_per_s()) * self.cold_start_s;
-            request_price * (steady + surge)
+            // A surge gathers for a cold start and is then worked off; its request-seconds count for that cold start.
+            let (excess, squared) = aftermath.excess_per_s(rate.per_s, capacity_per_s);
+            let surge = self.cold_start_s * (excess + squared / capacity_per_s) / 2.0;
+            let backlog = backlog_request_s(throughput_per_s, state.serving, f64::from(replicas), rate.per_s, state.requests - steady);
+            request_price * (steady + surge + backlog / (BACKLOG_HORIZON * self.cold_start_s))
         };
         // Fewer could not even keep up with the least of the rates.
         let least = ((rates[0].1 / curve.saturation_per_s()) as u32).clamp(self.min_replicas, self.max_replicas);
@@ -176,13 +209,13 @@ impl Frontier {
         need
     }
 
-    /// The highest need within the last cold start.
+    /// The highest need since a lull would have been long enough to mean something.
     fn lasting_need(&mut self, now_s: f64, need: f64) -> f64 {
         while self.needs.back().is_some_and(|&(_, earlier)| earlier <= need) {
             self.needs.pop_back();
         }
         self.needs.push_back((now_s, need));
-        while self.needs.front().is_some_and(|&(at_s, _)| at_s <= now_s - self.cold_start_s) {
+        while self.needs.front().is_some_and(|&(at_s, _)| at_s <= now_s - LULL * self.cold_start_s) {
             self.needs.pop_front();
         }
         self.needs[0].1
@@ -221,31 +254,29 @@ impl Autoscaler for Frontier {
     }
 
     fn decide(&mut self, now_s: f64, snapshot: &Snapshot) -> Decision {
-        self.counts.tick(now_s, self.cold_start_s);
+        self.counts.tick(now_s);
         while self.ordered.front().is_some_and(|&(joins_s, _)| joins_s <= now_s) {
             self.ordered.pop_front();
         }
         let Some(rate) = self.counts.estimate().filter(|_| self.lengths.arrived > 0.0) else { return Decision::Hold };
         self.refresh_curve();
-        self.aftermath.tick(now_s, rate.per_s, &self.counts, self.cold_start_s);
-        let need = self.need(&rate);
-        let lasting = self.lasting_need(now_s, need);
-        let (_, curve) = self.curve.as_ref().expect("just refreshed");
-        let usual = self.steady.requests(curve, need.round() as u32, rate.per_s, rate.dispersion);
-        let backlog_replicas = |requests: f64| {
-            let wanted = (requests - usual) / (curve.saturation_per_s() * self.cold_start_s);
-            wanted.clamp(0.0, need).round() as u32
-        };
+        self.soon.tick(rate.per_s, &self.counts);
+        self.late.tick(rate.per_s, &self.counts);
 
-        let outstanding = f64::from(snapshot.outstanding_requests);
+        let now = State { serving: f64::from(snapshot.serving), requests: f64::from(snapshot.outstanding_requests) };
         let joins_s = now_s + self.cold_start_s - self.tick_s;
-        let mut then = (now_s, f64::from(snapshot.serving), outstanding);
+        let (_, curve) = self.curve.as_ref().expect("just refreshed");
+        let (mut then, mut then_s) = (now, now_s);
         for &(at_s, more) in self.ordered.iter().chain([&(joins_s, 0)]) {
-            let (from_s, serving, requests) = then;
-            then = (at_s, serving + f64::from(more), drain(curve, serving, rate.per_s, requests, at_s - from_s));
+            let requests = drain(curve, then.serving, rate.per_s, then.requests, at_s - then_s);
+            (then, then_s) = (State { serving: then.serving + f64::from(more), requests }, at_s);
         }
+        let need = self.need(&rate, then, Surges::Late);
+        let need_now = self.need(&rate, now, Surges::Soon);
+        let lasting = self.lasting_need(now_s, need_now);
         let committed = snapshot.committed();
-        let wanted = (self.present(need, joins_s) + backlog_replicas(then.2)).min(self.max_replicas);
+        let wanted = self.present(need, joins_s);
+        let (_, curve) = self.curve.as_ref().expect("just refreshed");
         self.evidence = vec![
             ("rate_per_s", rate.per_s),
             ("rate_deviation_per_s", rate.deviation_per_s),
@@ -254,8 +285,9 @@ impl Autoscaler for Frontier {
             ("replica_throughput_per_s", curve.saturation_per_s()),
             ("unloaded_latency_s", curve.unloaded_s()),
             ("need_replicas", need),
-            ("outstanding_requests", outstanding),
-            ("outstanding_requests_later", then.2),
+            ("need_now_replicas", need_now),
+            ("outstanding_requests", now.requests),
+            ("outstanding_requests_later", then.requests),
         ];
         if wanted > committed {
             self.ordered.push_back((joins_s, wanted - committed));
@@ -264,9 +296,8 @@ impl Autoscaler for Frontier {
         if self.lengths.completed == 0.0 {
             return Decision::Hold;
         }
-        let kept = self.present(lasting, now_s).max(self.present(need, now_s) + backlog_replicas(outstanding));
         // What is still to join is no reason to let go of what serves.
-        match snapshot.serving.saturating_sub(kept).min(committed - wanted) {
+        match snapshot.serving.saturating_sub(self.present(lasting, now_s)).min(committed - wanted) {
             0 => Decision::Hold,
             surplus => Decision::Down(surplus),
         }

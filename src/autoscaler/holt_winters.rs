@@ -24,6 +24,12 @@ use super::window::Window;
 use super::{Arrivals, Autoscaler, Completion, Decision, FirstToken, Observes, PolicyContext, PolicySettings, Snapshot};
 use crate::settings::Faults;
 
+/// Intervals of a season, at most.
+const MAX_PLACES: f64 = 100_000.0;
+
+/// Intervals looked ahead, at most: by then a damped trend has long come to rest.
+const MAX_HORIZON: f64 = 1000.0;
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HoltWintersSettings {
@@ -71,6 +77,9 @@ impl PolicySettings for HoltWintersSettings {
             faults.require(season_s.is_finite() && season_s >= 2.0 * self.interval_s, "season_s", || {
                 format!("{season_s} found, expected at least two of `interval_s` ({})", self.interval_s)
             });
+            faults.require(season_s <= MAX_PLACES * self.interval_s, "season_s", || {
+                format!("{season_s} found, expected at most {MAX_PLACES} of `interval_s` ({})", self.interval_s)
+            });
         }
         faults.positive("target_utilization", self.target_utilization);
         faults.fraction("target_utilization", self.target_utilization);
@@ -83,7 +92,7 @@ impl PolicySettings for HoltWintersSettings {
             model: ReplicaModel::new(context, self.max_num_batched_tokens),
             signals: Signals::new(self.interval_s),
             smoothing: Smoothing::new(self),
-            horizon: ((context.scale_up_delay_s + self.interval_s) / self.interval_s).ceil() as u32,
+            horizon: ((context.scale_up_delay_s + self.interval_s) / self.interval_s).ceil().min(MAX_HORIZON) as u32,
             plans: Window::new(self.down_window_s),
             forecast_tokens_per_s: 0.0,
             settings: self.clone(),

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Autoscaler, PolicyContext, PolicySettings};
-use crate::settings::Faults;
+use crate::settings::{Faults, MAX_REPLICAS};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -16,6 +16,7 @@ pub struct StaticSettings {
 impl PolicySettings for StaticSettings {
     fn check(&self, faults: &mut Faults) {
         faults.at_least("replicas", self.replicas.into(), 1);
+        faults.at_most("replicas", self.replicas.into(), MAX_REPLICAS.into());
     }
 
     fn build(&self, _: &PolicyContext) -> Option<Box<dyn Autoscaler>> {

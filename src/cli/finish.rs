@@ -1,15 +1,14 @@
 //! From runs that have ended to a results directory: fronts, curves, tables, report. Sweeps end so, and merged shards.
 
-use std::collections::BTreeSet;
 use std::time::{Instant, SystemTime};
 
 use anyhow::Result;
+use scalefront::oracle::OracleSettings;
 use scalefront::sweep::journal::{self, Recorded};
 use scalefront::sweep::manifest::{Manifest, Timings};
 use scalefront::sweep::plan::Plan;
-use scalefront::sweep::row::{RunRow, Scalar};
 use scalefront::sweep::run::Interrupted;
-use scalefront::sweep::series;
+use scalefront::sweep::series::{self, MOST_CURVES};
 use scalefront::sweep::store::{MANIFEST, ResultsDir, read_manifest, write_json};
 
 use super::Exit;
@@ -17,24 +16,42 @@ use super::common::{Bar, CommonArgs, is_interrupted, say};
 use super::tables::{self, Style};
 
 /// Stores everything about a sweep all of whose runs have ended. The journal in `dir`, if there is one, has then done its work and goes.
-pub fn finish(plan: &Plan, recorded: &mut Recorded, dir: &ResultsDir, common: &CommonArgs, style: Style, started: Instant) -> Result<Exit> {
+pub fn finish(
+    plan: &Plan,
+    recorded: &mut Recorded,
+    dir: &ResultsDir,
+    common: &CommonArgs,
+    oracle: Option<&OracleSettings>,
+    style: Style,
+    started: Instant,
+) -> Result<Exit> {
     let shown = dir.path().display();
     let timings = timings(plan, common.threads(), started);
-    let rows = recorded.rows(plan)?;
+    let runs_failed = recorded.failed;
+    let columns = tables::store_runs(dir.path(), plan.unique().len(), |places| recorded.rows_at(plan, places))?;
     // Runs on a front are run once more to be looked at.
-    let on_fronts = cells_on_fronts(plan, &rows)?;
-    let series = match watched(common, "Drawing", on_fronts.len(), |bar| series::of_cells(plan, &on_fronts, bar)) {
+    let drawn = tables::rows_with_curves(dir.path(), &plan.grid.objectives, MOST_CURVES)?;
+    let drawn: Vec<u64> = drawn.into_iter().map(|row| plan.unique()[row]).collect();
+    let series = match watched(common, "Drawing", drawn.len(), |bar| series::of_cells(plan, &drawn, bar)) {
         Ok(series) => series,
         Err(Interrupted) => {
-            eprintln!("interrupted: all runs are stored, but no tables; the same command goes on, a sweep with --resume");
+            eprintln!("interrupted: all runs are stored, but no report; the same command goes on, a sweep with --resume");
             return Ok(Exit::Interrupted);
         }
     };
-    tables::store_runs(dir.path(), &rows, &series)?;
-    let manifest = Manifest::new(plan, &rows, command_line(), timings);
+    tables::store_curves(dir.path(), &series)?;
+    let manifest = Manifest::new(plan, &columns, runs_failed, command_line(), timings);
     write_json(&dir.file(MANIFEST), &manifest)?;
     if journal::is_in(dir.path()) {
         journal::remove(dir.path())?;
+    }
+    if let Some(settings) = oracle
+        && super::oracle::search(plan, settings, dir, common)?.is_err()
+    {
+        eprintln!(
+            "interrupted: the runs are stored in {shown}, `scalefront oracle {shown}` searches, `scalefront report {shown}` makes the report"
+        );
+        return Ok(Exit::Interrupted);
     }
     if is_interrupted() {
         eprintln!("interrupted: the runs are stored in {shown}, `scalefront report {shown}` makes the report");
@@ -69,12 +86,6 @@ pub fn watched<T>(common: &CommonArgs, what: &'static str, runs: usize, work: im
     let done = work(&bar);
     bar.finish();
     done
-}
-
-fn cells_on_fronts(plan: &Plan, rows: &[RunRow]) -> Result<Vec<u64>> {
-    let ids: BTreeSet<String> = tables::front_run_ids(rows, &plan.grid.objectives)?.into_iter().collect();
-    let is_on_front = |row: &RunRow| matches!(row.get("run_id"), Some(Scalar::Text(id)) if ids.contains(id));
-    Ok(rows.iter().zip(plan.unique()).filter(|(row, _)| is_on_front(row)).map(|(_, &index)| index).collect())
 }
 
 /// Says how many runs failed, if any did.

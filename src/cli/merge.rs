@@ -45,6 +45,6 @@ impl Args {
         catch_interrupts()?;
         let dir = ResultsDir::open(&common.out(&plan.grid.name), &plan.grid.as_given)?;
         tables::check_available()?;
-        pool.install(|| finish::finish(&plan, &mut recorded, &dir, &common, self.style, started))
+        pool.install(|| finish::finish(&plan, &mut recorded, &dir, &common, None, self.style, started))
     }
 }

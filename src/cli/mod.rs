@@ -5,6 +5,7 @@ mod compare;
 mod finish;
 mod hardware;
 mod merge;
+mod oracle;
 mod report;
 mod schema;
 mod simulate;
@@ -32,6 +33,7 @@ enum Command {
     Merge(merge::Args),
     Simulate(simulate::Args),
     Compare(compare::Args),
+    Oracle(oracle::Args),
     Report(report::Args),
     Trace(trace::Args),
     Hardware(hardware::Args),
@@ -67,6 +69,7 @@ impl Cli {
             Command::Merge(args) => args.run(),
             Command::Simulate(args) => args.run(),
             Command::Compare(args) => args.run(),
+            Command::Oracle(args) => args.run(),
             Command::Report(args) => args.run(),
             Command::Trace(args) => args.run(),
             Command::Hardware(args) => args.run(),

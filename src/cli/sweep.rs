@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
+use scalefront::oracle::OracleSettings;
 use scalefront::simulation::MOST_EVENTS;
 use scalefront::sweep::grid::Grid;
 use scalefront::sweep::journal::{self, Header, Journal, Recorded};
-use scalefront::sweep::plan::Plan;
+use scalefront::sweep::oracle;
+use scalefront::sweep::plan::{CORE_PRICE_USD_PER_HOUR, Plan};
 use scalefront::sweep::run::{self, CellLimits, Stop};
 use scalefront::sweep::shard::Shard;
 use scalefront::sweep::store::ResultsDir;
@@ -42,6 +44,10 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = MOST_EVENTS)]
     max_events: u64,
 
+    /// Fail a run that keeps more in memory: bytes, or K, M, G (times 1024); what runs share and what policies keep is not counted
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    cell_memory: Option<u64>,
+
     /// Start no further run once one has failed
     #[arg(long)]
     fail_fast: bool,
@@ -50,12 +56,31 @@ pub struct Args {
     #[arg(long, value_name = "BOOL", default_value_t = true, default_missing_value = "true", num_args = 0..=1, action = clap::ArgAction::Set)]
     check: bool,
 
+    /// Then search the best that perfect foresight could do, with N simulations for each workload, seed and cluster; see `oracle`
+    #[arg(long, value_name = "N", conflicts_with = "shard")]
+    oracle: Option<u32>,
+
     /// Figures for print, or with larger type and thicker lines
     #[arg(long, value_enum, default_value_t = Style::Paper)]
     style: Style,
 
+    /// What an hour of a core costs where this will run, for the estimate of --dry-run
+    #[arg(long, value_name = "USD", default_value_t = CORE_PRICE_USD_PER_HOUR, value_parser = price)]
+    core_price_usd_per_hour: f64,
+
     #[command(flatten)]
     common: CommonArgs,
+}
+
+fn price(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|price: &f64| price.is_finite() && *price >= 0.0).ok_or_else(|| "expected a number of at least 0".into())
+}
+
+fn bytes(text: &str) -> Result<u64, String> {
+    let units = [("K", 1 << 10), ("M", 1 << 20), ("G", 1 << 30)];
+    let (number, unit) = units.iter().find_map(|(suffix, unit)| Some((text.strip_suffix(suffix)?, *unit))).unwrap_or((text, 1));
+    let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit)).filter(|bytes| *bytes > 0);
+    bytes.ok_or_else(|| "expected a whole number above 0 of bytes, or of K, M or G such as 500M".into())
 }
 
 fn positive_seconds(text: &str) -> Result<Duration, String> {
@@ -71,9 +96,12 @@ impl Args {
         let pool = self.common.pool()?;
         let plan = pool.install(|| Plan::new(grid))?;
         if self.dry_run {
-            say(plan.describe(self.common.threads()))?;
+            let (threads, price) = (self.common.threads(), self.core_price_usd_per_hour);
+            say(plan.describe(plan.estimate(threads, price)))?;
             if let Some(shard) = shard {
-                say(format!("Shard {shard}: {} of these runs", shard.share(&plan).len()))?;
+                let places = shard.share(&plan);
+                let time = plan.estimate_of(&places, threads, price).duration();
+                say(format!("Shard {shard}: {} of these runs, {time}", places.len()))?;
             }
             return Ok(Exit::Done);
         }
@@ -85,6 +113,9 @@ impl Args {
         if shard.is_none() {
             // Before hours of running, not after.
             tables::check_available()?;
+            if self.oracle.is_some() {
+                oracle::check(&plan)?;
+            }
             if self.resume && !journal::is_in(dir.path()) && dir.holds_finished(&plan) {
                 return finish::report_again(&dir, &self.common, self.style);
             }
@@ -120,7 +151,8 @@ impl Args {
             }
             return finish::exit(&plan, &mut recorded);
         }
-        pool.install(|| finish::finish(&plan, &mut recorded, &dir, &self.common, self.style, started))
+        let oracle = self.oracle.map(|budget| OracleSettings { budget, ..OracleSettings::default() });
+        pool.install(|| finish::finish(&plan, &mut recorded, &dir, &self.common, oracle.as_ref(), self.style, started))
     }
 
     fn shard(&self) -> Result<Option<Shard>> {
@@ -132,7 +164,13 @@ impl Args {
     }
 
     fn limits(&self) -> CellLimits {
-        CellLimits { timeout: self.cell_timeout, most_events: self.max_events, check: self.check, fail_fast: self.fail_fast }
+        CellLimits {
+            timeout: self.cell_timeout,
+            most_events: self.max_events,
+            most_bytes: self.cell_memory.unwrap_or(u64::MAX),
+            check: self.check,
+            fail_fast: self.fail_fast,
+        }
     }
 
     /// The journal in `dir`, new or to be gone on with, and those of `places` that it does not hold yet.

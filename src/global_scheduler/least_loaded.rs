@@ -25,6 +25,6 @@ impl LeastLoaded {
     #[inline]
     pub fn least(&self) -> Option<(Target, u32)> {
         let (key, lane) = self.tournament.least();
-        (key != NONE).then_some((Target { lane, id: key as u32 }, (key >> 32) as u32))
+        (key < NONE).then_some((Target { lane, id: key as u32 }, (key >> 32) as u32))
     }
 }

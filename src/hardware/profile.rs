@@ -376,6 +376,9 @@ impl Tables {
 }
 
 /// Reads several curves over one ascending column.
+/// The largest number of tokens a table may be measured for: no engine has batches of four million.
+pub(super) const MAX_TABLE_TOKENS: f64 = 4_194_304.0;
+
 fn parse((file, text): &Named, x_column: &str, y_columns: &[&str]) -> Result<Curves, HardwareError> {
     let bad = |line: u64, message: String| HardwareError::BadTable { file: file.clone(), line, message };
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
@@ -398,6 +401,9 @@ fn parse((file, text): &Named, x_column: &str, y_columns: &[&str]) -> Result<Cur
         let x = number(x_index)?;
         if curves.x.last().is_some_and(|&last| last >= x) {
             return Err(bad(line, format!("column `{x_column}` is {x}, expected more than in the row before")));
+        }
+        if x > MAX_TABLE_TOKENS {
+            return Err(bad(line, format!("column `{x_column}` is {x}, expected at most {MAX_TABLE_TOKENS}")));
         }
         curves.x.push(x);
         for (curve, &column) in curves.y.iter_mut().zip(&y_index) {

@@ -14,7 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use super::condensed::{Axis, Grid, Table};
 use super::interpolate::{Curves, Scatter};
-use super::profile::{Beyond, KV_GRANULARITY, MeasuredProfileAttention, OPS, ProfileAttention, ProfileTimes, Tables, batching_overhead};
+use super::profile::{
+    Beyond, KV_GRANULARITY, MAX_TABLE_TOKENS, MeasuredProfileAttention, OPS, ProfileAttention, ProfileTimes, Tables, batching_overhead,
+};
 use super::{Deployment, Files, HardwareError, analytical};
 use crate::settings::{Faults, quoted};
 
@@ -184,7 +186,11 @@ impl Profile {
                 *sum += self.number(row, column)?;
             }
         }
-        let x = points.keys().map(|&x| x as f64 * x_factor).collect();
+        let x: Vec<f64> = points.keys().map(|&x| x as f64 * x_factor).collect();
+        if let Some(most) = x.last().filter(|most| **most > MAX_TABLE_TOKENS) {
+            let message = format!("column `{}` is worth {most} tokens, expected at most {MAX_TABLE_TOKENS}", &self.header[x_column]);
+            return Err(HardwareError::BadTable { file: self.file.clone(), line: 1, message });
+        }
         Ok(Curves { x, y: (0..ops.len()).map(|op| points.values().map(|(count, sums)| sums[op] / count).collect()).collect() })
     }
 

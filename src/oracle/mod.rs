@@ -23,7 +23,7 @@ use crate::simulation::{Parts, RunInputs, RunMetrics, SimulationError, Workspace
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct OracleSettings {
-    /// Simulations the search may spend.
+    /// Simulations the search may spend beyond those of its starts.
     pub budget: u32,
     /// Decisions are taken at multiples of this.
     pub step_s: f64,
@@ -62,7 +62,7 @@ pub struct OracleResult {
     /// In order of rising cost and falling latency.
     pub points: Vec<OraclePoint>,
     pub fluid_bound: FluidBound,
-    pub simulations: u32,
+    pub simulations: u64,
 }
 
 /// What a schedule may be in these runs.
@@ -72,10 +72,22 @@ pub fn limits(inputs: &RunInputs, settings: &OracleSettings) -> ScheduleLimits {
         initial_replicas: cluster.initial_replicas,
         min_replicas: cluster.min_replicas,
         max_replicas: cluster.max_replicas,
-        scale_up_delay_s: cluster.scale_up_delay_s,
+        scale_up_delay_s: inputs.scale_up_delay_s,
         scale_down_delay_s: cluster.scale_down_delay_s,
         step_s: settings.step_s,
     }
+}
+
+/// Constant schedules, from which every search starts: neighbours differ by an eighth at most, or by one.
+fn constants(limits: &ScheduleLimits) -> impl Iterator<Item = ReplicaSchedule> {
+    let most = limits.max_replicas;
+    let counts = std::iter::successors(Some(limits.min_replicas.max(1)), move |&n| (n < most).then(|| (n + 1).max(n * 9 / 8).min(most)));
+    counts.map(ReplicaSchedule::constant)
+}
+
+/// Simulations of a search from so many starts.
+pub fn simulations(inputs: &RunInputs, starts: usize, settings: &OracleSettings) -> u64 {
+    (starts + constants(&limits(inputs, settings)).count()) as u64 + u64::from(settings.budget)
 }
 
 /// One run of a schedule. The autoscaler of `inputs` is not asked.
@@ -92,12 +104,12 @@ pub fn evaluate(
     )
 }
 
-/// What a schedule is judged by beside its cost.
+/// What a schedule is judged by: two figures that are to be small, each `None` if the run does not count.
 #[derive(Clone, Copy)]
 pub struct Objective<'a> {
-    /// What is to be small; `None` if the run does not count.
     pub latency: &'a dyn Fn(&RunMetrics) -> Option<f64>,
-    /// Cost (USD) and latency of the reference point: what lies beyond adds nothing to a hypervolume and is not looked for.
+    pub cost: &'a dyn Fn(&RunMetrics) -> Option<f64>,
+    /// Cost and latency of the reference point: what lies beyond adds nothing to a hypervolume and is not looked for.
     pub reference: Option<(f64, f64)>,
 }
 
@@ -107,7 +119,7 @@ pub fn search(
     starts: &[ReplicaSchedule],
     settings: &OracleSettings,
     objective: Objective,
-    progress: impl FnMut(u32),
+    progress: impl FnMut(u64),
 ) -> OracleResult {
     let limits = limits(inputs, settings);
     let mut workspace = Workspace::default();
@@ -122,30 +134,29 @@ pub fn search_with(
     starts: &[ReplicaSchedule],
     settings: &OracleSettings,
     objective: Objective,
-    mut progress: impl FnMut(u32),
+    mut progress: impl FnMut(u64),
     mut evaluate: impl FnMut(&[ReplicaSchedule]) -> Vec<Result<RunMetrics, SimulationError>>,
 ) -> OracleResult {
     let limits = limits(inputs, settings);
     let duration_s = inputs.workload.arrived_at_s.last().copied().unwrap_or(0.0);
     let mut random = Xoshiro256PlusPlus::seed_from_u64(settings.search_seed ^ inputs.seed.rotate_left(32));
     let mut front = Front { points: Vec::new(), most: settings.archive as usize, reference: objective.reference };
-    let constants = (limits.min_replicas.max(1)..=limits.max_replicas).map(ReplicaSchedule::constant);
-    let mut pending: Vec<ReplicaSchedule> = starts.iter().cloned().chain(constants).map(|start| start.within(&limits)).collect();
+    let mut pending: Vec<ReplicaSchedule> = starts.iter().cloned().chain(constants(&limits)).map(|start| start.within(&limits)).collect();
     pending.reverse();
-    let mut done = 0;
-    while done < settings.budget {
-        let count = settings.batch.min(settings.budget - done) as usize;
+    let (mut done, all) = (0, simulations(inputs, starts.len(), settings));
+    while done < all {
+        let count = u64::from(settings.batch).min(all - done) as usize;
         let candidates: Vec<ReplicaSchedule> =
             (0..count).map(|_| pending.pop().unwrap_or_else(|| front.variant(&limits, duration_s, &mut random))).collect();
         for (schedule, result) in candidates.iter().zip(evaluate(&candidates)) {
             // A schedule that leaves requests unserved is no candidate.
             if let Ok(metrics) = result
-                && let Some(latency) = (objective.latency)(&metrics)
+                && let (Some(latency), Some(cost)) = ((objective.latency)(&metrics), (objective.cost)(&metrics))
             {
-                front.offer(Entry { schedule: schedule.clone(), latency, metrics });
+                front.offer(Entry { schedule: schedule.clone(), latency, cost, metrics });
             }
         }
-        done += count as u32;
+        done += count as u64;
         progress(done);
     }
     let points = front.points.into_iter().map(|entry| OraclePoint { schedule: entry.schedule, metrics: entry.metrics }).collect();
@@ -155,6 +166,7 @@ pub fn search_with(
 struct Entry {
     schedule: ReplicaSchedule,
     latency: f64,
+    cost: f64,
     metrics: RunMetrics,
 }
 
@@ -167,23 +179,22 @@ struct Front {
 
 impl Front {
     fn offer(&mut self, entry: Entry) {
-        let cost = entry.metrics.total_cost_usd;
-        let beaten = |by: &Entry| by.metrics.total_cost_usd <= cost && by.latency <= entry.latency;
+        let cost = entry.cost;
+        let beaten = |by: &Entry| by.cost <= cost && by.latency <= entry.latency;
         if self.points.iter().any(beaten) {
             return;
         }
         let within = |cost: f64, latency: f64| self.reference.is_none_or(|(most_cost, most)| cost < most_cost && latency < most);
-        if !within(cost, entry.latency) && self.points.iter().any(|point| within(point.metrics.total_cost_usd, point.latency)) {
+        if !within(cost, entry.latency) && self.points.iter().any(|point| within(point.cost, point.latency)) {
             return;
         }
-        self.points.retain(|point| point.metrics.total_cost_usd < cost || point.latency < entry.latency);
-        let place = self.points.partition_point(|point| point.metrics.total_cost_usd < cost);
+        self.points.retain(|point| point.cost < cost || point.latency < entry.latency);
+        let place = self.points.partition_point(|point| point.cost < cost);
         self.points.insert(place, entry);
         if self.points.len() > self.most {
             // The one whose rectangle beyond its neighbours is smallest is missed least; the ends stay.
             let area = |i: usize| {
-                (self.points[i + 1].metrics.total_cost_usd / self.points[i].metrics.total_cost_usd - 1.0)
-                    * (self.points[i - 1].latency / self.points[i].latency - 1.0)
+                (self.points[i + 1].cost / self.points[i].cost - 1.0) * (self.points[i - 1].latency / self.points[i].latency - 1.0)
             };
             let least = (1..self.points.len() - 1).min_by(|&a, &b| area(a).total_cmp(&area(b))).expect("more than two points");
             self.points.remove(least);
@@ -258,7 +269,8 @@ mod tests {
         workload
     }
 
-    const P90: Objective = Objective { latency: &|metrics| metrics.e2e_s.map(|e2e| e2e.p90), reference: None };
+    const P90: Objective =
+        Objective { latency: &|metrics| metrics.e2e_s.map(|e2e| e2e.p90), cost: &|metrics| Some(metrics.total_cost_usd), reference: None };
 
     /// With three replicas at most and a change every 10 s, all 27 schedules can be tried.
     #[test]

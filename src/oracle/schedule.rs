@@ -67,7 +67,7 @@ impl ReplicaSchedule {
         let mut steps = vec![(0.0, limits.initial_replicas)];
         let on_grid = |at_s: f64| (at_s / limits.step_s).round() * limits.step_s;
         for &(at_s, wanted) in &self.steps {
-            let wanted = wanted.clamp(limits.min_replicas.max(1), limits.max_replicas);
+            let wanted = wanted.clamp(limits.min_replicas, limits.max_replicas);
             loop {
                 let (last_s, replicas) = steps[steps.len() - 1];
                 if wanted == replicas {

@@ -32,6 +32,9 @@ pub use vllm_v1::{VllmV1, VllmV1Settings};
 use crate::choice;
 use crate::settings::Faults;
 
+/// The largest KV block: engines have 1 to some hundred tokens.
+const MAX_BLOCK_SIZE_TOKENS: u64 = 65_536;
+
 choice! {
     /// How a replica forms batches.
     pub enum ReplicaSchedulerSettings: SchedulerSettings {
@@ -71,6 +74,7 @@ impl ReplicaSchedulerSettings {
         faults.within(self.name(), |faults| {
             faults.at_least("batch_size_cap", common.batch_size_cap.into(), 1);
             faults.at_least("block_size_tokens", common.block_size_tokens.into(), 1);
+            faults.at_most("block_size_tokens", common.block_size_tokens.into(), MAX_BLOCK_SIZE_TOKENS);
             faults.fraction("watermark_blocks_fraction", common.watermark_blocks_fraction);
             if let Some(num_blocks) = common.num_blocks {
                 faults.at_least("num_blocks", num_blocks.into(), 1);

@@ -189,6 +189,11 @@ impl Requests {
         (&mut self.live[slot.0 as usize], self.prompts.as_ref())
     }
 
+    /// Memory of all requests there have been at once.
+    pub fn bytes(&self) -> usize {
+        size_of_val(&self.live[..])
+    }
+
     /// Requests now in flight.
     pub fn len(&self) -> usize {
         self.live.len() - self.free.len()

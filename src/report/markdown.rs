@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::names::{counted, grouped, label, markdown as escape, quantity, short_setting, significant};
 use super::plots::Plots;
 use super::study::Study;
-use super::terminal::plus_minus;
+use super::terminal::{edge_note, plus_minus, regret};
 use crate::analysis::scores::Score;
 
 /// Effects listed per workload.
@@ -86,14 +86,24 @@ fn write_scores(study: &Study, workload: usize, out: &mut String) -> std::fmt::R
         )?,
         None => writeln!(out, "No hypervolume: no run succeeded with a positive latency and cost.\n")?,
     }
-    writeln!(out, "| family | hv_exact | hv_lab | IGD+ | epsilon | front points | runs | failed |\n|---|---|---|---|---|---|---|---|")?;
+    let edge = analysis.edge_quality(workload);
+    let (head, rule) = if edge.is_some() { (" of the edge | extra cost |", "---|---|") } else { ("", "") };
+    writeln!(
+        out,
+        "| family | hv_exact | hv_lab |{head} IGD+ | epsilon | front points | runs | failed |\n|---|---|---|{rule}---|---|---|---|---|"
+    )?;
     for score in analysis.scores_of(workload) {
         let family = escape(analysis.label(score.family));
         let (exact, lab) = (plus_minus(score.hv_exact), plus_minus(score.hv_lab));
         let distance = analysis.distance(score);
         let [igd, epsilon] = [distance.and_then(|d| d.igd_plus), distance.and_then(|d| d.additive_epsilon)].map(plus_minus);
+        let [share, extra] = regret(study, score);
+        let regret = if edge.is_some() { format!(" {share} | {extra} |") } else { String::new() };
         let Score { front_points, runs, failed, .. } = score;
-        writeln!(out, "| {family} | {exact} | {lab} | {igd} | {epsilon} | {front_points} | {runs} | {failed} |")?;
+        writeln!(out, "| {family} | {exact} | {lab} |{regret} {igd} | {epsilon} | {front_points} | {runs} | {failed} |")?;
+    }
+    if let Some(note) = edge_note(study, workload) {
+        writeln!(out, "\n{note}")?;
     }
     writeln!(out)
 }

@@ -83,6 +83,11 @@ pub fn grouped(value: u64) -> String {
     text
 }
 
+/// A fraction as `94.2 %`.
+pub fn percent(fraction: f64) -> String {
+    format!("{:.1} %", 100.0 * fraction)
+}
+
 /// `1 run`, `2 runs`.
 pub fn counted(count: usize, noun: &str) -> String {
     format!("{} {noun}{}", grouped(count as u64), if count == 1 { "" } else { "s" })

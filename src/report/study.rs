@@ -8,11 +8,14 @@ use polars::prelude::DataFrame;
 use super::names::{counted, label_within, short_setting, significant};
 use crate::analysis::effects::{Effect, effects};
 use crate::analysis::quality::ValueContribution;
+use crate::analysis::read_runs;
+use crate::analysis::regret::Oracle;
 use crate::analysis::scores::{Analysis, Front, Highlights, Score, analyse};
 use crate::analysis::series::{Points, SeriesTable, read_series};
 use crate::analysis::statistics::Estimate;
-use crate::analysis::table::{Cells, read_runs};
+use crate::analysis::table::Cells;
 use crate::sweep::manifest::Manifest;
+use crate::sweep::oracle::{self, Account};
 
 pub struct Study {
     pub manifest: Manifest,
@@ -20,6 +23,8 @@ pub struct Study {
     pub analysis: Analysis,
     pub effects: Vec<Effect>,
     pub series: SeriesTable,
+    /// How the edge of the possible was found, if it was.
+    pub oracle: Option<Account>,
     pub run_ids: Vec<String>,
     /// Settings with more than one value within some family, in the manifest's order.
     pub varied: Vec<String>,
@@ -37,7 +42,26 @@ impl Study {
         let runs = read_runs(&directory.join("runs.parquet"))?;
         let path = directory.join("series.parquet");
         let series = if path.exists() { read_series(&path)? } else { SeriesTable::new() };
-        Self::new(manifest, runs, series).with_context(|| format!("{}: cannot analyse", directory.join("runs.parquet").display()))
+        let mut study =
+            Self::new(manifest, runs, series).with_context(|| format!("{}: cannot analyse", directory.join("runs.parquet").display()))?;
+        study.load_oracle(directory)?;
+        Ok(study)
+    }
+
+    /// Takes the edge of the possible in, if one has been searched for these very runs.
+    fn load_oracle(&mut self, directory: &Path) -> Result<()> {
+        let path = directory.join(oracle::ACCOUNT);
+        if !path.exists() {
+            return Ok(());
+        }
+        let text = std::fs::read_to_string(&path).with_context(|| format!("{}: cannot read", path.display()))?;
+        let account: Account =
+            serde_json::from_str(&text).with_context(|| format!("{}: not an account of this version", path.display()))?;
+        if account.is_of(&self.manifest) {
+            self.analysis.oracle = Oracle::read(&directory.join(oracle::TABLE), &self.manifest.objectives)?;
+            self.oracle = Some(account);
+        }
+        Ok(())
     }
 
     fn new(manifest: Manifest, runs: DataFrame, series: SeriesTable) -> Result<Self> {
@@ -45,7 +69,8 @@ impl Study {
         let effects = effects(&runs, &manifest.setting_columns, &analysis)?;
         let ids = Cells::named(&runs, "run_id")?;
         let run_ids = (0..runs.height()).map(|row| ids.text(row).unwrap_or_default()).collect();
-        let mut study = Self { manifest, runs, analysis, effects, series, run_ids, varied: Vec::new(), contributions: Vec::new() };
+        let mut study =
+            Self { manifest, runs, analysis, effects, series, oracle: None, run_ids, varied: Vec::new(), contributions: Vec::new() };
         study.varied = study.find_varied()?;
         study.contributions = study.analysis.value_contributions(&study.runs, &study.varied)?;
         Ok(study)

@@ -8,7 +8,7 @@ use crate::global_scheduler::GlobalSchedulerSettings;
 use crate::hardware::memory::{MemoryPlanner, Needs};
 use crate::hardware::{ExecutionTimeSettings, OverheadSettings, Precision, catalog};
 use crate::replica_scheduler::ReplicaSchedulerSettings;
-use crate::settings::Faults;
+use crate::settings::{Faults, MAX_REPLICAS};
 
 /// Defaults are the lab's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -111,6 +111,7 @@ impl ClusterSettings {
         faults.within("replica_scheduler", |faults| self.replica_scheduler.check(self.pipeline_parallel, faults));
         faults.at_least("initial_replicas", self.initial_replicas.into(), 1);
         faults.at_least("max_replicas", self.max_replicas.into(), 1);
+        faults.at_most("max_replicas", self.max_replicas.into(), MAX_REPLICAS.into());
         faults.require(self.min_replicas <= self.max_replicas, "min_replicas", || {
             format!("{} found, expected at most `max_replicas` ({})", self.min_replicas, self.max_replicas)
         });

@@ -150,6 +150,10 @@ impl EventQueue {
         self.timers.peek().map_or(NEVER, |timer| timer.rank)
     }
 
+    pub fn bytes(&self) -> usize {
+        size_of_val(self.timers.as_slice()) + size_of_val(&self.ends.ranks[..])
+    }
+
     /// Time of the next event; infinite if there is none.
     #[inline]
     pub fn next_at_s(&self) -> f64 {

@@ -57,6 +57,11 @@ pub enum SimulationError {
          {scale_downs} scale-downs and {replicas_lost} replicas lost (does it scale up and down for ever? `--max-events` lets it go on)"
     )]
     TooManyEvents { events: u64, at_s: f64, unfinished: u64, scale_ups: u64, scale_downs: u64, replicas_lost: u64 },
+    #[error(
+        "kept {bytes} bytes in memory, more than the {most_bytes} allowed, at {at_s} s of simulated time with {unfinished} unfinished \
+         requests (do queues grow for ever? a larger `--cell-memory` lets it go on)"
+    )]
+    TooMuchMemory { bytes: u64, most_bytes: u64, at_s: f64, unfinished: u64 },
     /// The caller asked to, see [`Limits::give_up`].
     #[error("called off at {at_s} s of simulated time with {unfinished} unfinished requests")]
     CalledOff { at_s: f64, unfinished: u64 },

@@ -47,31 +47,25 @@ impl Cell {
     /// Cluster and autoscaler as the file would have to spell them, defaults included, settings without effect left out.
     fn resolved(&self) -> (Value, Value) {
         let mut cluster = json!(self.cluster);
-        if let (AutoscalerSettings::Static(_), false, Value::Object(members)) =
-            (&self.autoscaler, self.cluster.failures.any(), &mut cluster)
-        {
-            members.retain(|name, _| !SCALING.contains(&name.as_str()));
+        if is_fixed(&self.autoscaler) && !self.cluster.failures.any() {
+            without_scaling(&mut cluster);
         }
         (cluster, json!(self.autoscaler))
     }
 
     /// What tells this run from all others: the first digits of the BLAKE3 of its canonical JSON (keys sorted, no spaces), which holds
-    /// resolved settings, the workload's content (not where it came from), the seed (if anything depends on it), the names its row is
-    /// grouped by, and the results version.
-    pub fn id(&self, workload_fingerprint: &str) -> String {
-        let (cluster, autoscaler) = self.resolved();
-        let mut identity = json!({
-            "autoscaler": autoscaler,
-            "cluster": cluster,
-            "family": self.family,
-            "results_version": RESULTS_VERSION,
-            "seed": self.depends_on_seed().then_some(self.seed),
-            "workload": workload_fingerprint,
-            "workload_name": self.workload_name(),
-        });
-        identity.sort_all_objects();
-        let hash = blake3::hash(identity.to_string().as_bytes());
-        hash.to_hex()[..ID_DIGITS].into()
+    /// resolved settings, the content of workload and hardware tables (not only where they came from), the seed (if anything depends on
+    /// it), the names its row is grouped by, and the results version.
+    pub fn id(&self, workload_fingerprint: &str, hardware_fingerprint: &str) -> String {
+        let parts = IdParts {
+            workload: &WorkloadPart::of(&self.workload, &self.workload_varies),
+            workload_fingerprint,
+            seed: self.seed,
+            cluster: &ClusterPart::of(&self.cluster),
+            hardware_fingerprint,
+            autoscaler: &AutoscalerPart::of(&self.autoscaler, &self.family),
+        };
+        id_text(parts.id())
     }
 
     /// Every setting, as columns of a row: a cluster's bear their own names, a choice is a column with the choice's name and one for each
@@ -87,6 +81,106 @@ impl Cell {
             flatten(&format!("workload.{path}"), value, &mut columns);
         }
         columns
+    }
+}
+
+/// An id as rows show it.
+pub fn id_text(id: u64) -> String {
+    format!("{id:0ID_DIGITS$x}")
+}
+
+/// Whether the number of replicas never changes by a decision.
+fn is_fixed(autoscaler: &AutoscalerSettings) -> bool {
+    matches!(autoscaler, AutoscalerSettings::Static(_))
+}
+
+fn without_scaling(cluster: &mut Value) {
+    if let Value::Object(members) = cluster {
+        members.retain(|name, _| !SCALING.contains(&name.as_str()));
+    }
+}
+
+/// Keys sorted, no spaces.
+fn canonical(mut value: Value) -> String {
+    value.sort_all_objects();
+    value.to_string()
+}
+
+/// What an id says of a workload; cells that share it need it once.
+#[derive(Debug, Clone)]
+pub struct WorkloadPart {
+    name: String,
+    depends_on_seed: bool,
+}
+
+/// What an id says of a cluster.
+#[derive(Debug, Clone)]
+pub struct ClusterPart {
+    all: String,
+    /// Without what only matters where replicas are started or drained.
+    fixed: String,
+    draws: bool,
+}
+
+/// What an id says of an autoscaler.
+#[derive(Debug, Clone)]
+pub struct AutoscalerPart {
+    settings: String,
+    family: String,
+    is_fixed: bool,
+}
+
+impl WorkloadPart {
+    pub fn of(spec: &WorkloadSpec, varies: &[(String, Value)]) -> Self {
+        Self { name: json!(workload_name(&spec.name, varies)).to_string(), depends_on_seed: workload::depends_on_seed(spec) }
+    }
+}
+
+impl ClusterPart {
+    pub fn of(cluster: &ClusterSettings) -> Self {
+        let all = json!(cluster);
+        let mut fixed = all.clone();
+        if !cluster.failures.any() {
+            without_scaling(&mut fixed);
+        }
+        Self { all: canonical(all), fixed: canonical(fixed), draws: cluster.draws() }
+    }
+}
+
+impl AutoscalerPart {
+    pub fn of(settings: &AutoscalerSettings, family: &str) -> Self {
+        Self { settings: canonical(json!(settings)), family: json!(family).to_string(), is_fixed: is_fixed(settings) }
+    }
+}
+
+/// A cell, as far as its id is concerned.
+pub struct IdParts<'a> {
+    pub workload: &'a WorkloadPart,
+    pub workload_fingerprint: &'a str,
+    pub seed: u64,
+    pub cluster: &'a ClusterPart,
+    pub hardware_fingerprint: &'a str,
+    pub autoscaler: &'a AutoscalerPart,
+}
+
+impl IdParts<'_> {
+    /// See [`Cell::depends_on_seed`].
+    pub fn depends_on_seed(&self) -> bool {
+        self.workload.depends_on_seed || self.cluster.draws
+    }
+
+    /// The id as a number.
+    pub fn id(&self) -> u64 {
+        let cluster = if self.autoscaler.is_fixed { &self.cluster.fixed } else { &self.cluster.all };
+        let seed = if self.depends_on_seed() { self.seed.to_string() } else { "null".into() };
+        let AutoscalerPart { settings, family, .. } = self.autoscaler;
+        let (hardware, workload, name) = (self.hardware_fingerprint, self.workload_fingerprint, &self.workload.name);
+        let identity = format!(
+            r#"{{"autoscaler":{settings},"cluster":{cluster},"family":{family},"hardware":"{hardware}","results_version":{RESULTS_VERSION},"seed":{seed},"workload":"{workload}","workload_name":{name}}}"#
+        );
+        let hash = blake3::hash(identity.as_bytes());
+        let (first, _) = hash.as_bytes().split_first_chunk().expect("a hash is longer than 8 bytes");
+        u64::from_be_bytes(*first)
     }
 }
 
@@ -181,18 +275,19 @@ mod tests {
 
     #[test]
     fn ids_tell_what_matters_and_nothing_else() {
-        let inferline = |cluster| cell(cluster, json!("inferline")).id("content");
-        let fixed = |cluster| cell(cluster, json!({"static": {"replicas": 4}})).id("content");
+        let inferline = |cluster| cell(cluster, json!("inferline")).id("content", "tables");
+        let fixed = |cluster| cell(cluster, json!({"static": {"replicas": 4}})).id("content", "tables");
         assert_eq!(inferline(json!({})), inferline(json!({"tune_interval_s": 5, "max_replicas": 64})));
         assert_ne!(inferline(json!({})), inferline(json!({"tune_interval_s": 6})));
         assert_eq!(fixed(json!({})), fixed(json!({"tune_interval_s": 6, "initial_replicas": 3, "scale_up_delay_s": 99})));
         assert_ne!(fixed(json!({})), fixed(json!({"global_scheduler": "least_outstanding"})));
         let one = cell(json!({}), json!("inferline"));
-        assert_ne!(one.id("content"), one.id("other content"));
-        assert_eq!(one.id("content").len(), ID_DIGITS);
+        assert_ne!(one.id("content", "tables"), one.id("other content", "tables"));
+        assert_ne!(one.id("content", "tables"), one.id("content", "other tables"));
+        assert_eq!(one.id("content", "tables").len(), ID_DIGITS);
         // No part of it depends on the seed here, so a run is the same under every seed.
-        assert_eq!(one.id("content"), Cell { seed: 2, ..one.clone() }.id("content"));
-        assert_ne!(one.id("content"), Cell { family: "g".into(), ..one.clone() }.id("content"));
+        assert_eq!(one.id("content", "tables"), Cell { seed: 2, ..one.clone() }.id("content", "tables"));
+        assert_ne!(one.id("content", "tables"), Cell { family: "g".into(), ..one.clone() }.id("content", "tables"));
     }
 
     #[test]

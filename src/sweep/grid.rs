@@ -244,6 +244,13 @@ impl Grid {
         Self::parse(Source::read(path)?, path, vec![beside, PathBuf::new()])
     }
 
+    /// A grid as results carry it, with the path its file had. What it names is looked for beside where that was, and here.
+    pub fn stored(file: &str, grid: &Value) -> Result<Self, GridError> {
+        let path = Path::new(file);
+        let beside = path.parent().map(Path::to_path_buf).unwrap_or_default();
+        Self::parse(Source { file: file.into(), text: grid.to_string() }, path, vec![beside, PathBuf::new()])
+    }
+
     /// Parses and checks the text of a grid file that stands (or would stand) at `path`.
     pub fn parse(source: Source, path: &Path, base_dirs: Vec<PathBuf>) -> Result<Self, GridError> {
         let root = source.parse()?;

@@ -15,28 +15,23 @@ pub fn hardware_files(base_dirs: &[PathBuf]) -> Files<'_> {
 #[cfg(not(feature = "report"))]
 const PARQUET: Option<ReadParquet> = None;
 #[cfg(feature = "report")]
-const PARQUET: Option<ReadParquet> = Some(parquet::read);
+const PARQUET: Option<ReadParquet> = Some(tables::read);
 
 #[cfg(feature = "report")]
-mod parquet {
+mod tables {
     use std::path::Path;
 
-    use polars::prelude::{Column, DataType, ParquetReader, PolarsResult, SerReader};
+    use polars::prelude::{Column, DataType, PolarsResult};
 
     use crate::hardware::Columns;
+    use crate::sweep::parquet;
 
     /// A [`crate::hardware::ReadParquet`].
     pub fn read(file: &Path, names: &[&str]) -> Result<Vec<Option<Columns>>, String> {
-        let opened = std::fs::File::open(file).map_err(|error| error.to_string())?;
-        columns(opened, names).map_err(|error| format!("no readable Parquet: {error}"))
-    }
-
-    fn columns(file: std::fs::File, names: &[&str]) -> PolarsResult<Vec<Option<Columns>>> {
-        let mut reader = ParquetReader::new(file);
-        let schema = reader.schema()?;
-        let present = names.iter().filter(|name| schema.contains(name)).map(|name| name.to_string()).collect();
-        let frame = reader.with_columns(Some(present)).finish()?;
-        names.iter().map(|name| frame.column(name).ok().map(values).transpose()).collect()
+        let present = |has: &dyn Fn(&str) -> bool| Some(names.iter().filter(|name| has(name)).map(|name| name.to_string()).collect());
+        let frame = parquet::read(file, present).map_err(|error| format!("no readable Parquet: {error:#}"))?;
+        let columns = names.iter().map(|name| frame.column(name).ok().map(values).transpose()).collect::<PolarsResult<_>>();
+        columns.map_err(|error| format!("no readable Parquet: {error}"))
     }
 
     fn values(column: &Column) -> PolarsResult<Columns> {

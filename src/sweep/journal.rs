@@ -7,14 +7,17 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Seek, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::grid::MAX_CELLS;
 use super::plan::Plan;
 use super::row::RunRow;
 use super::run::{self, Outcome};
@@ -26,7 +29,7 @@ use crate::simulation::{MetricValue, RunMetrics};
 pub const JOURNAL: &str = "journal.jsonl";
 
 /// Layout of the file.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 pub const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -182,6 +185,7 @@ pub fn read_header(dir: &Path) -> Result<Header> {
     let mut first = BufReader::new(File::open(&path).with_context(|| format!("{shown}: cannot read"))?);
     first.read_line(&mut text).with_context(|| format!("{shown}: cannot read"))?;
     let header = verified(text.as_bytes()).and_then(|json| serde_json::from_slice::<Header>(json).ok());
+    let header = header.filter(|header| header.journal == FORMAT && header.runs as u64 <= MAX_CELLS && header.share <= header.runs);
     header.ok_or_else(|| anyhow!("{shown}: not a journal of this version of scalefront; choose another directory, or remove this one"))
 }
 
@@ -341,8 +345,14 @@ impl Recorded {
 
     /// The rows of all runs in the order of the plan. Fails if one has not ended.
     pub fn rows(&mut self, plan: &Plan) -> Result<Vec<RunRow>> {
-        let names = self.header.metrics.clone();
-        (0..self.lines.len()).map(|place| Ok(run::row_of(plan, place, &names, self.outcome(place)?))).collect()
+        self.rows_at(plan, 0..self.lines.len())
+    }
+
+    /// The rows of the runs at `places`, made on the current rayon pool.
+    pub fn rows_at(&mut self, plan: &Plan, places: Range<usize>) -> Result<Vec<RunRow>> {
+        let outcomes = places.clone().map(|place| self.outcome(place)).collect::<Result<Vec<_>>>()?;
+        let names = &self.header.metrics;
+        Ok(places.into_par_iter().zip(outcomes).map(|(place, outcome)| run::row_of(plan, place, names, outcome)).collect())
     }
 }
 

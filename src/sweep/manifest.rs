@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::objectives::Objectives;
 use super::plan::Plan;
-use super::row::{RunRow, Scalar};
+use super::row::IDENTITY_COLUMNS;
 use crate::RESULTS_VERSION;
+use crate::simulation::RunMetrics;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -18,8 +19,14 @@ pub struct Manifest {
     pub results_version: u32,
     /// The command line that produced the results.
     pub command: String,
+    /// Where the grid file was: traces and tables are looked for beside it.
+    #[serde(default)]
+    pub grid_file: String,
     /// The grid as given, axes and all.
     pub grid: serde_json::Value,
+    /// See [`Plan::runs_hash`]; empty if an older version wrote this.
+    #[serde(default)]
+    pub runs_hash: String,
     pub objectives: Objectives,
     /// The axes found in the grid: path and values.
     pub axes: Vec<AxisSummary>,
@@ -35,24 +42,28 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// The account of a finished sweep.
-    pub fn new(plan: &Plan, rows: &[RunRow], command: String, timings: Timings) -> Self {
-        let runs_ok = rows.iter().filter(|row| row.get("status") == Some(&Scalar::Text("ok".into()))).count();
+    /// The account of a finished sweep, of whose runs `runs_failed` failed and whose table has `columns`.
+    pub fn new(plan: &Plan, columns: &[String], runs_failed: usize, command: String, timings: Timings) -> Self {
+        let runs_planned = plan.unique().len();
+        let metrics = RunMetrics::names();
+        let is_setting = |name: &&String| !IDENTITY_COLUMNS.contains(&name.as_str()) && !metrics.contains(name);
         Self {
             name: plan.grid.name.clone(),
             question: plan.grid.question.clone(),
             scalefront_version: env!("CARGO_PKG_VERSION").into(),
             results_version: RESULTS_VERSION,
             command,
+            grid_file: plan.grid.source.file.clone(),
             grid: plan.grid.as_given.clone(),
+            runs_hash: plan.runs_hash.clone(),
             objectives: plan.grid.objectives.clone(),
             axes: plan.grid.axes(),
             workloads: plan.inputs.workloads.iter().map(|workload| workload.summary.clone()).collect(),
-            setting_columns: plan.setting_columns(),
+            setting_columns: columns.iter().filter(is_setting).cloned().collect(),
             hardware: plan.provenance(),
-            runs_planned: rows.len(),
-            runs_ok,
-            runs_failed: rows.len() - runs_ok,
+            runs_planned,
+            runs_ok: runs_planned - runs_failed,
+            runs_failed,
             timings,
         }
     }

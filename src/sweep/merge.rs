@@ -9,7 +9,6 @@ use anyhow::{Context, Result, bail, ensure};
 use super::grid::Grid;
 use super::journal::{self, Header, Recorded};
 use super::plan::Plan;
-use super::source::Source;
 
 /// Problems that are shown; the rest are counted.
 const MOST_SHOWN: usize = 20;
@@ -137,10 +136,7 @@ fn listed<T: ToString>(items: &[T]) -> String {
 ///
 /// Errors: they cannot be read, or have changed since.
 pub fn plan(header: &Header) -> Result<Plan> {
-    let path = Path::new(&header.grid_file);
-    let source = Source { file: header.grid_file.clone(), text: header.grid.to_string() };
-    let beside = path.parent().map(Path::to_path_buf).unwrap_or_default();
-    let plan = Plan::new(Grid::parse(source, path, vec![beside, PathBuf::new()])?)?;
+    let plan = Plan::new(Grid::stored(&header.grid_file, &header.grid)?)?;
     ensure!(
         plan.runs_hash == header.runs_hash,
         "{}: the traces or hardware tables here are not those the shards were run with; run `scalefront merge` where they are",

@@ -9,6 +9,10 @@ pub mod journal;
 pub mod manifest;
 pub mod merge;
 pub mod objectives;
+pub mod oracle;
+pub mod panics;
+#[cfg(feature = "report")]
+pub mod parquet;
 pub mod plan;
 pub mod row;
 pub mod run;

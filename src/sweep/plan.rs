@@ -1,7 +1,10 @@
 //! The plan of a sweep: which runs a grid comes to, with everything they share loaded once.
 //!
-//! Cells are made from their index when they are needed; the plan holds the indices of those that differ. Here it also shows whether
-//! the world is as the grid says: traces can be read, the model fits the device, the tables know the workload's batches.
+//! Cells are made from their index when they are needed; the plan holds the indices of those that differ, 16 bytes a run. Here it also
+//! shows whether the world is as the grid says: traces can be read, the model fits the device, the tables know the workload's batches.
+
+mod estimate;
+mod unique;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -10,7 +13,8 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use serde_json::json;
 
-use super::cell::{Cell, workload_name};
+pub use self::estimate::{CORE_PRICE_USD_PER_HOUR, Estimate};
+use super::cell::{Cell, id_text, workload_name};
 use super::grid::{Coordinates, Grid, Section};
 use super::hardware_files::hardware_files;
 use super::manifest::WorkloadSummary;
@@ -18,10 +22,6 @@ use super::source::{GridError, MAX_PROBLEMS, Problem};
 use crate::hardware::{Deployment, ExecutionTime, HardwareError, memory};
 use crate::simulation::{ClusterSettings, RunInputs};
 use crate::workload::{self, Workload, WorkloadSpec};
-
-/// Time of one simulated request on one thread, for the plan's estimate only: what `sweeps/grid.json` takes on a busy server core.
-/// The true figure varies with policy and lengths.
-pub const ESTIMATED_NS_PER_REQUEST: f64 = 150.0;
 
 /// A workload as runs share it.
 #[derive(Debug, Clone)]
@@ -31,12 +31,20 @@ pub struct LoadedWorkload {
     pub summary: WorkloadSummary,
 }
 
+/// Step times as runs share them.
+#[derive(Debug, Clone)]
+pub struct LoadedHardware {
+    pub times: Arc<ExecutionTime>,
+    /// See [`ExecutionTime::fingerprint`].
+    pub fingerprint: String,
+}
+
 /// Everything that runs read and none of them changes.
 #[derive(Debug, Clone, Default)]
 pub struct SharedInputs {
     pub workloads: Vec<LoadedWorkload>,
     /// Step times of each deployment.
-    pub hardware: Vec<Arc<ExecutionTime>>,
+    pub hardware: Vec<LoadedHardware>,
 }
 
 #[derive(Debug)]
@@ -47,9 +55,10 @@ pub struct Plan {
     workload_inputs: Vec<usize>,
     /// The input of each combination of the cluster.
     hardware_inputs: Vec<usize>,
-    /// Indices of the cells to run, ascending.
+    /// Indices of the cells to run, ascending, and the ids of these.
     unique: Vec<u64>,
-    /// BLAKE3 of the ids of all runs in order and of what their step times come from: equal for equal sweeps only.
+    ids: Vec<u64>,
+    /// BLAKE3 of the ids of all runs in order: equal for equal sweeps only.
     pub runs_hash: String,
     /// Cells left out because no seed matters to them.
     pub same_under_every_seed: u64,
@@ -70,30 +79,17 @@ impl Plan {
         if !problems.is_empty() {
             return Err(grid.source.errors(problems));
         }
-        let mut plan =
-            Self { grid, inputs, workload_inputs, hardware_inputs, unique: Vec::new(), runs_hash: String::new(), same_under_every_seed: 0 };
-        let ids: Vec<(String, bool)> = (0..plan.planned())
-            .into_par_iter()
-            .map(|index| {
-                let cell = plan.cell(index);
-                let is_first_seed = cell.seed == plan.grid.seeds[0];
-                (plan.id(&cell), is_first_seed || cell.depends_on_seed())
-            })
-            .collect();
-        let mut seen = BTreeSet::new();
-        let mut hasher = blake3::Hasher::new();
-        for (index, (id, seed_matters)) in (0..).zip(&ids) {
-            if seen.insert(id) {
-                hasher.update(id.as_bytes());
-                plan.unique.push(index);
-            } else if !seed_matters {
-                plan.same_under_every_seed += 1;
-            }
-        }
-        for line in plan.provenance() {
-            hasher.update(line.as_bytes());
-        }
-        plan.runs_hash = hasher.finalize().to_hex().to_string();
+        let mut plan = Self {
+            grid,
+            inputs,
+            workload_inputs,
+            hardware_inputs,
+            unique: Vec::new(),
+            ids: Vec::new(),
+            runs_hash: String::new(),
+            same_under_every_seed: 0,
+        };
+        plan.find_unique();
         Ok(plan)
     }
 
@@ -130,26 +126,15 @@ impl Plan {
         }
     }
 
-    /// The cell's [id](Cell::id).
-    pub fn id(&self, cell: &Cell) -> String {
-        cell.id(&self.inputs.workloads[cell.workload_input].fingerprint)
+    /// The id of the run at `place` of [`unique`](Self::unique).
+    pub fn run_id(&self, place: usize) -> String {
+        id_text(self.ids[place])
     }
 
-    /// Names of the columns that any run's settings have: a column new to a run stands behind its neighbour in that run.
-    pub fn setting_columns(&self) -> Vec<String> {
-        let mut names: Vec<String> = Vec::new();
-        let mut known = BTreeSet::new();
-        for &index in &self.unique {
-            let mut place = 0;
-            for (name, _) in self.cell(index).setting_columns() {
-                match known.insert(name.clone()) {
-                    true => names.insert(place, name),
-                    false => place = names.iter().position(|known| *known == name).unwrap_or(place),
-                }
-                place += 1;
-            }
-        }
-        names
+    /// The cell's [id](Cell::id).
+    pub fn id(&self, cell: &Cell) -> String {
+        let Cell { workload_input, hardware_input, .. } = *cell;
+        cell.id(&self.inputs.workloads[workload_input].fingerprint, &self.inputs.hardware[hardware_input].fingerprint)
     }
 
     fn workload_slot(&self, at: &Coordinates) -> usize {
@@ -170,15 +155,15 @@ impl Plan {
 
     /// Where step times, memory and prices come from, a line each.
     pub fn provenance(&self) -> Vec<String> {
-        let mut lines: Vec<String> = self.inputs.hardware.iter().map(|times| times.provenance.clone()).collect();
+        let mut lines: Vec<String> = self.inputs.hardware.iter().map(|hardware| hardware.times.provenance.clone()).collect();
         lines.sort();
         lines.dedup();
         lines
     }
 
-    /// The plan as text, for people.
-    pub fn describe(&self, threads: usize) -> impl fmt::Display {
-        Description { plan: self, threads }
+    /// The plan as text, for people, with what its runs at `places` would take.
+    pub fn describe(&self, estimate: Estimate) -> impl fmt::Display {
+        Description { plan: self, estimate }
     }
 }
 
@@ -260,7 +245,7 @@ fn load_hardware(grid: &Grid, inputs: &mut SharedInputs, problems: &mut Vec<Prob
                         .map_err(|error| problem("execution_time", error.to_string()))
                 });
             match loaded {
-                Ok(execution_time) => inputs.hardware.push(Arc::new(execution_time)),
+                Ok(times) => inputs.hardware.push(LoadedHardware { fingerprint: times.fingerprint(), times: Arc::new(times) }),
                 Err(problem) => problems.push(problem),
             }
             inputs.hardware.len().saturating_sub(1)
@@ -285,7 +270,7 @@ fn check_pairs(grid: &Grid, inputs: &SharedInputs, hardware_inputs: &[usize], pr
             continue;
         }
         for workload in &inputs.workloads {
-            let (setting, message) = match RunInputs::new(&workload.content, &cluster, &autoscaler, &inputs.hardware[hardware], 0) {
+            let (setting, message) = match RunInputs::new(&workload.content, &cluster, &autoscaler, &inputs.hardware[hardware].times, 0) {
                 Ok(_) => continue,
                 Err(error @ HardwareError::DoesNotFit(_)) => ("tensor_parallel", error.to_string()),
                 Err(error) => ("execution_time", format!("{error} (workload `{}`)", workload.summary.name)),
@@ -300,7 +285,7 @@ fn check_pairs(grid: &Grid, inputs: &SharedInputs, hardware_inputs: &[usize], pr
 
 struct Description<'a> {
     plan: &'a Plan,
-    threads: usize,
+    estimate: Estimate,
 }
 
 /// Values of an axis that are shown; of longer ones the ends are.
@@ -347,11 +332,8 @@ impl fmt::Display for Description<'_> {
         if plan.same_under_every_seed > 0 {
             writeln!(f, "  {} left out because their workload is the same under every seed", grouped(plan.same_under_every_seed))?;
         }
-        let requests = plan.total_requests();
-        let seconds = requests as f64 * ESTIMATED_NS_PER_REQUEST * 1e-9 / self.threads as f64;
-        writeln!(f, "Requests: {} in all", grouped(requests))?;
-        let threads = counted(self.threads as u64, "thread");
-        write!(f, "Estimated time: {} on {threads} (at {ESTIMATED_NS_PER_REQUEST} ns a request)", duration(seconds))
+        writeln!(f, "Requests: {} in all", grouped(plan.total_requests()))?;
+        write!(f, "{}", self.estimate)
     }
 }
 
@@ -364,15 +346,6 @@ fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
     groups.join(",")
-}
-
-fn duration(seconds: f64) -> String {
-    match seconds {
-        s if s < 1.0 => "under a second".into(),
-        s if s < 120.0 => format!("{s:.0} s"),
-        s if s < 7200.0 => format!("{:.0} min", s / 60.0),
-        s => format!("{:.1} h", s / 3600.0),
-    }
 }
 
 #[cfg(test)]

@@ -12,6 +12,9 @@ pub enum Scalar {
     Text(String),
 }
 
+/// The columns every row begins with; see [`RunRow`].
+pub const IDENTITY_COLUMNS: [&str; 6] = ["run_id", "workload", "seed", "family", "status", "error"];
+
 /// A run as it is stored: named values in a fixed order.
 ///
 /// First `run_id` (text), `workload` (text), `seed` (int), `family` (text), `status` (`ok` or `failed`), `error` (text or null);

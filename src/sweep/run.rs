@@ -3,20 +3,19 @@
 //! Rows come in the order of the cells, whatever thread ran them when. A run that fails or panics is a row that says so; the others
 //! go on.
 
-use std::any::Any;
-use std::cell::RefCell;
-use std::panic::{self, AssertUnwindSafe};
-use std::sync::{Mutex, Once, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 
 use super::cell::Cell;
 use super::journal::Journal;
+use super::panics::caught;
 use super::plan::{Plan, SharedInputs};
-use super::row::{RunRow, Scalar};
+use super::row::{IDENTITY_COLUMNS, RunRow, Scalar};
 use crate::simulation::{
-    Detail, Limits, MOST_EVENTS, MetricValue, RunInputs, RunMetrics, SimulationError, Workspace, simulate, simulate_in_detail,
+    Detail, Limits, MOST_EVENTS, MetricValue, Parts, RunInputs, RunMetrics, SimulationError, Workspace, simulate, simulate_in_detail,
+    simulate_parts_in_detail,
 };
 use crate::workload::MOST_KEPT;
 
@@ -43,6 +42,8 @@ pub struct CellLimits {
     /// Time a run may take. A run that ends because of it depends on the machine, as no other does.
     pub timeout: Option<Duration>,
     pub most_events: u64,
+    /// See [`Limits::most_bytes`].
+    pub most_bytes: u64,
     /// See [`Limits::check`].
     pub check: bool,
     /// Start nothing further once a run has failed.
@@ -51,7 +52,7 @@ pub struct CellLimits {
 
 impl Default for CellLimits {
     fn default() -> Self {
-        Self { timeout: None, most_events: MOST_EVENTS, check: true, fail_fast: false }
+        Self { timeout: None, most_events: MOST_EVENTS, most_bytes: u64::MAX, check: true, fail_fast: false }
     }
 }
 
@@ -74,16 +75,30 @@ pub fn run_cell(cell: &Cell, inputs: &SharedInputs, workspace: &mut Workspace) -
 /// The same, with a record of everything that happened.
 pub fn run_cell_in_detail(cell: &Cell, inputs: &SharedInputs, workspace: &mut Workspace) -> Result<(RunMetrics, Detail), String> {
     let inputs = run_inputs(cell, inputs)?;
-    if inputs.workload.streamed.is_some() {
-        let requests = inputs.workload.num_requests();
-        return Err(format!("{requests} requests are too many to record one by one, expected at most {MOST_KEPT}; shorten the workload"));
-    }
+    check_recordable(&inputs)?;
     simulate_in_detail(&inputs, workspace).map_err(|error| error.to_string())
 }
 
-fn run_inputs<'a>(cell: &'a Cell, inputs: &'a SharedInputs) -> Result<RunInputs<'a>, String> {
+/// The same, as far as requests and replicas go: many like decode batches are taken in one step.
+pub fn run_cell_for_curves(cell: &Cell, inputs: &SharedInputs, workspace: &mut Workspace) -> Result<Detail, String> {
+    let inputs = run_inputs(cell, inputs)?;
+    check_recordable(&inputs)?;
+    let recorded = simulate_parts_in_detail(&inputs, Parts::of(&inputs), workspace);
+    recorded.map(|(_, detail)| detail).map_err(|error| error.to_string())
+}
+
+/// Whether a record of everything that happens has room in memory.
+fn check_recordable(inputs: &RunInputs) -> Result<(), String> {
+    if inputs.workload.streamed.is_none() {
+        return Ok(());
+    }
+    let requests = inputs.workload.num_requests();
+    Err(format!("{requests} requests are too many to record one by one, expected at most {MOST_KEPT}; shorten the workload"))
+}
+
+pub(super) fn run_inputs<'a>(cell: &'a Cell, inputs: &'a SharedInputs) -> Result<RunInputs<'a>, String> {
     let workload = &inputs.workloads[cell.workload_input].content;
-    RunInputs::new(workload, &cell.cluster, &cell.autoscaler, &inputs.hardware[cell.hardware_input], cell.seed)
+    RunInputs::new(workload, &cell.cluster, &cell.autoscaler, &inputs.hardware[cell.hardware_input].times, cell.seed)
         .map_err(|error| error.to_string())
 }
 
@@ -102,7 +117,7 @@ fn run_cell_within(
         Ok(inputs) => inputs,
         Err(error) => return Ok(Err(error)),
     };
-    let stop = Limits { most_events: limits.most_events, give_up: Some(&give_up), check: limits.check };
+    let stop = Limits { most_events: limits.most_events, most_bytes: limits.most_bytes, give_up: Some(&give_up), check: limits.check };
     match simulate(&RunInputs { limits: stop, ..inputs }, workspace) {
         Ok(metrics) => Ok(Ok(metrics.columns().into_iter().map(|(_, value)| value).collect())),
         Err(SimulationError::CalledOff { .. }) if !is_late() => Err(Interrupted),
@@ -169,7 +184,7 @@ pub fn for_each_cell<T: Send, W: Default + Send>(
 }
 
 /// What threads work in: a workspace for each, and one for a caller outside of the pool.
-struct Workspaces<W>(Vec<Mutex<W>>);
+pub(super) struct Workspaces<W>(Vec<Mutex<W>>);
 
 impl<W: Default> Default for Workspaces<W> {
     fn default() -> Self {
@@ -179,7 +194,7 @@ impl<W: Default> Default for Workspaces<W> {
 
 impl<W: Default> Workspaces<W> {
     /// Does `work` in this thread's workspace. A panic is an error like any other.
-    fn run<T>(&self, work: impl FnOnce(&mut W) -> T) -> Result<T, String> {
+    pub(super) fn run<T>(&self, work: impl FnOnce(&mut W) -> T) -> Result<T, String> {
         let slot = rayon::current_thread_index().unwrap_or(self.0.len() - 1);
         let mut workspace = self.0[slot].lock().unwrap_or_else(PoisonError::into_inner);
         caught(|| work(&mut workspace)).map_err(|panic| {
@@ -193,28 +208,23 @@ impl<W: Default> Workspaces<W> {
 /// The row of the run at `place`, whose metrics bear `names`.
 pub fn row_of(plan: &Plan, place: usize, names: &[String], outcome: Outcome) -> RunRow {
     let columns = outcome.map(|values| names.iter().cloned().zip(values).collect());
-    row_with(plan, &plan.cell(plan.unique()[place]), columns)
+    row_with(plan.run_id(place), &plan.cell(plan.unique()[place]), columns)
 }
 
 /// The row of a run: identity, settings, metrics.
 pub fn row(plan: &Plan, cell: &Cell, outcome: Result<RunMetrics, String>) -> RunRow {
-    row_with(plan, cell, outcome.map(|metrics| metrics.columns()))
+    row_with(plan.id(cell), cell, outcome.map(|metrics| metrics.columns()))
 }
 
-fn row_with(plan: &Plan, cell: &Cell, outcome: Result<Vec<(String, MetricValue)>, String>) -> RunRow {
+fn row_with(id: String, cell: &Cell, outcome: Result<Vec<(String, MetricValue)>, String>) -> RunRow {
     let (status, error) = match &outcome {
         Ok(_) => ("ok", Scalar::Null),
         Err(message) => ("failed", Scalar::Text(message.clone())),
     };
     let text = |text: &str| Scalar::Text(text.into());
-    let mut columns = vec![
-        ("run_id".into(), Scalar::Text(plan.id(cell))),
-        ("workload".into(), Scalar::Text(cell.workload_name())),
-        ("seed".into(), Scalar::Int(cell.seed as i64)),
-        ("family".into(), text(&cell.family)),
-        ("status".into(), text(status)),
-        ("error".into(), error),
-    ];
+    let identity =
+        [Scalar::Text(id), Scalar::Text(cell.workload_name()), Scalar::Int(cell.seed as i64), text(&cell.family), text(status), error];
+    let mut columns: Vec<(String, Scalar)> = IDENTITY_COLUMNS.iter().map(|name| name.to_string()).zip(identity).collect();
     columns.extend(cell.setting_columns());
     if let Ok(metrics) = outcome {
         columns.extend(metrics.into_iter().map(|(name, value)| (name, scalar(value))));
@@ -222,45 +232,12 @@ fn row_with(plan: &Plan, cell: &Cell, outcome: Result<Vec<(String, MetricValue)>
     RunRow { columns }
 }
 
-fn scalar(value: MetricValue) -> Scalar {
+pub(super) fn scalar(value: MetricValue) -> Scalar {
     match value {
         MetricValue::Count(count) => Scalar::Int(count as i64),
         MetricValue::Number(number) => Scalar::Float(number),
         MetricValue::Absent => Scalar::Null,
     }
-}
-
-thread_local! {
-    /// `Some` while this thread runs a cell: where a panic was, once there is one.
-    static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
-}
-
-/// Runs `work`; a panic is returned as text, with its place, and printed nowhere.
-fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let previous = panic::take_hook();
-        panic::set_hook(Box::new(move |info| {
-            let is_run = PANIC.with_borrow_mut(|place| {
-                let is_run = place.is_some();
-                if let (Some(place), Some(location)) = (place, info.location()) {
-                    *place = format!(" at {location}");
-                }
-                is_run
-            });
-            if !is_run {
-                previous(info);
-            }
-        }));
-    });
-    PANIC.set(Some(String::new()));
-    let result = panic::catch_unwind(AssertUnwindSafe(work));
-    let place = PANIC.take().unwrap_or_default();
-    result.map_err(|payload| format!("{}{place}", message(&*payload)))
-}
-
-fn message(payload: &(dyn Any + Send)) -> &str {
-    payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic without a message")
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::plan::Plan;
 use super::row::{RunSeries, Series};
-use super::run::{Interrupted, Progress, for_each_cell, run_cell_in_detail};
+use super::run::{Interrupted, Progress, for_each_cell, run_cell_for_curves};
 use crate::simulation::{Detail, Workspace};
 
 /// Bins of the curves that are means over time.
@@ -11,10 +11,13 @@ const BINS: usize = 240;
 /// Points of a cumulative distribution.
 const CDF_POINTS: usize = 200;
 
-/// The curves of `cells`, each of which is run once more to be recorded. Runs that fail have none.
+/// Runs of a sweep that have curves, at most: each is run once more for them.
+pub const MOST_CURVES: usize = 500;
+
+/// The curves of `cells`, each of which is run once more to be recorded, on the current rayon pool. Runs that fail have none.
 pub fn of_cells(plan: &Plan, cells: &[u64], progress: &dyn Progress) -> Result<Vec<RunSeries>, Interrupted> {
     let curves = for_each_cell(plan, cells, progress, |cell, inputs, workspace: &mut Workspace| {
-        let (_, detail) = run_cell_in_detail(cell, inputs, workspace)?;
+        let detail = run_cell_for_curves(cell, inputs, workspace)?;
         Ok(RunSeries { run_id: plan.id(cell), series: of_detail(&detail) })
     })?;
     Ok(curves.into_iter().flatten().collect())

@@ -1,6 +1,6 @@
 //! Results directories: made, locked, and never left with half a file.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -33,8 +33,14 @@ impl ResultsDir {
         let shown = path.display();
         fs::create_dir_all(path).with_context(|| format!("{shown}: cannot make the results directory"))?;
         let lock_path = path.join(LOCK);
+        // Whoever may write here could have it lead to a file of ours elsewhere.
+        ensure!(!lock_path.is_symlink(), "{}: a symbolic link found, expected none; remove it", lock_path.display());
         let lock = loop {
-            let lock = File::create(&lock_path)
+            let lock = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(&lock_path)
                 .with_context(|| format!("{shown}: cannot write to the results directory; choose another with --out"))?;
             match lock.try_lock() {
                 Ok(()) => {}
@@ -65,11 +71,9 @@ impl ResultsDir {
 
     /// Whether the stored results are all there is to this plan.
     pub fn holds_finished(&self, plan: &Plan) -> bool {
-        let workloads = plan.inputs.workloads.iter().map(|workload| &workload.summary);
         self.file(RUNS).exists()
             && read_manifest(&self.file(MANIFEST)).is_ok_and(|manifest| {
-                manifest.runs_planned == plan.unique().len()
-                    && manifest.workloads.iter().eq(workloads)
+                manifest.runs_hash == plan.runs_hash
                     && manifest.hardware == plan.provenance()
                     && manifest.objectives == plan.grid.objectives
             })
@@ -171,7 +175,9 @@ mod tests {
             scalefront_version: "0".into(),
             results_version: RESULTS_VERSION,
             command: String::new(),
+            grid_file: String::new(),
             grid,
+            runs_hash: String::new(),
             objectives: Objectives::default(),
             axes: Vec::new(),
             workloads: Vec::new(),

@@ -58,6 +58,9 @@ use crate::settings::Faults;
 /// The most tokens a prefill or a decode may have: twice as many still fit 32 bits.
 pub const MAX_TOKENS: u32 = 1_000_000_000;
 
+/// The latest arrival, some thirty years from the start: there a clock of 64-bit floats still tells 0.1 us apart.
+pub const MAX_ARRIVAL_S: f64 = 1e9;
+
 /// The most requests of a workload; 3.2 GB of columns, where they have to be kept.
 pub const MAX_REQUESTS: usize = 200_000_000;
 
@@ -106,10 +109,13 @@ pub fn load(spec: &WorkloadSpec, seed: u64, base_dirs: &[PathBuf]) -> Result<Wor
                 Some(streamed) => streamed,
                 None => generate::generate(generate, seed, base_dirs)?,
             };
-            if !workload.is_empty() {
-                return Ok(workload);
+            match (!workload.is_empty()).then(|| workload.totals().last_arrival_s) {
+                Some(last_s) if last_s <= MAX_ARRIVAL_S => return Ok(workload),
+                Some(last_s) => faults.add("generate", format!("an arrival at {last_s} s drawn, expected none after {MAX_ARRIVAL_S} s")),
+                None => {
+                    faults.add("generate", format!("no request drawn under seed {seed}, expected at least one; raise rates or durations"))
+                }
             }
-            faults.add("generate", format!("no request drawn under seed {seed}, expected at least one; raise rates or durations"));
         }
         WorkloadSpec { trace: Some(trace), .. } => return trace::read(trace, base_dirs).map(|(workload, _)| workload),
         _ => {} // neither: a fault

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::error::WorkloadError;
 use super::formats::{Row, TraceFormat};
 use super::source::{self, DECOMPRESSED_LIMIT_BYTES, Line, Lines};
-use super::{MAX_REQUESTS, MAX_TOKENS, PrefixBlocks, Workload, cut};
+use super::{MAX_ARRIVAL_S, MAX_REQUESTS, MAX_TOKENS, PrefixBlocks, Workload, cut};
 use crate::settings::Faults;
 
 /// Which trace, and how it is changed on the way in.
@@ -101,7 +101,7 @@ pub struct TraceNotes {
 /// Reads a trace.
 ///
 /// Errors: the file is missing, unreadable, empty, of no known format, has a line that breaks its format, is out of order
-/// (unless `sort`), or has more than [`MAX_REQUESTS`] requests.
+/// (unless `sort`), has more than [`MAX_REQUESTS`] requests or one after [`MAX_ARRIVAL_S`].
 pub fn read(spec: &TraceSpec, base_dirs: &[PathBuf]) -> Result<(Workload, TraceNotes), WorkloadError> {
     let mut lines = Lines::open(&source::find(&spec.path, base_dirs)?, spec.decompressed_limit_bytes)?;
     let file = lines.file().to_path_buf();
@@ -122,8 +122,14 @@ pub fn read(spec: &TraceSpec, base_dirs: &[PathBuf]) -> Result<(Workload, TraceN
     if requests.workload.is_empty() {
         return Err(file_error("no request found, expected at least one"));
     }
-    let notes = TraceNotes { file, format, cut: requests.cut, skipped: requests.skipped };
-    Ok((requests.finish(), notes))
+    let notes = TraceNotes { file: file.clone(), format, cut: requests.cut, skipped: requests.skipped };
+    let workload = requests.finish();
+    match workload.arrived_at_s.last() {
+        Some(last_s) if *last_s > MAX_ARRIVAL_S => {
+            Err(file_error(&format!("an arrival at {last_s} s found (after `time_scale`), expected none after {MAX_ARRIVAL_S} s")))
+        }
+        _ => Ok((workload, notes)),
+    }
 }
 
 /// The requests read so far; arrivals still in the format's ticks.

@@ -1,4 +1,4 @@
-//! Golden decision traces: what each policy of the zoo decides on hand-made traffic (spike, ramp, idle, flapping).
+//! Golden decision traces: what each policy of the zoo, and our own, decides on hand-made traffic (spike, ramp, idle, flapping).
 //!
 //! The traffic drives a cluster of toy replicas, simple enough to check by hand and independent of the engine: each serves 16 requests at
 //! once, 3 s each, first come first served; new ones serve after 10 s; the newest drains first. Policies have their defaults, and may go
@@ -45,7 +45,7 @@ const SERIES: [(&str, Rate); 4] = [
 ];
 
 /// Policies that are not of the zoo, and therefore without golden decisions here.
-const NOT_OF_THE_ZOO: [&str; 4] = ["static", "inferline", "service_level", "frontier"];
+const NOT_OF_THE_ZOO: [&str; 3] = ["static", "inferline", "service_level"];
 
 /// Settings beside the defaults, each with a trace of its own.
 fn variants() -> Vec<(&'static str, Value)> {
@@ -64,6 +64,8 @@ fn variants() -> Vec<(&'static str, Value)> {
             "dynamo_throughput_constant",
             json!({"dynamo_throughput": {"load_predictor": "constant", "itl_s": 0.2, "adjustment_interval_s": 60}}),
         ),
+        ("frontier_cheap", json!({"frontier": {"service_level": 0.1}})),
+        ("frontier_fast", json!({"frontier": {"service_level": 0.9}})),
         ("holt_winters_season", json!({"holt_winters": {"season_s": 90}})),
         (
             "schedule",

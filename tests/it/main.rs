@@ -2,6 +2,7 @@
 
 mod audit;
 mod benches;
+mod bounds;
 #[cfg(feature = "report")]
 mod browser;
 mod cli;
@@ -10,10 +11,15 @@ mod cluster;
 mod compare;
 mod decisions;
 mod determinism;
+mod disk;
 #[cfg(feature = "report")]
 mod docs;
+mod events;
 mod golden;
 mod hardware;
+mod hostile;
+mod limits;
+mod oracle;
 mod policies;
 mod properties;
 mod queueing;

@@ -112,6 +112,18 @@ fn killed_sweeps_resume_to_the_same_rows() {
 #[cfg(unix)]
 #[test]
 fn an_interrupt_stores_what_is_done_and_says_how_to_go_on() {
+    stops_in_order("-INT");
+}
+
+/// What Slurm and Kubernetes send before they kill.
+#[cfg(unix)]
+#[test]
+fn a_termination_stores_what_is_done_and_says_how_to_go_on() {
+    stops_in_order("-TERM");
+}
+
+#[cfg(unix)]
+fn stops_in_order(signal: &str) {
     let dir = directory_with(&long_grid().to_string());
     let mut arguments = AS_SHARD.to_vec();
     arguments.extend(["out", "--threads", "1"]);
@@ -122,7 +134,7 @@ fn an_interrupt_stores_what_is_done_and_says_how_to_go_on() {
         assert!(Instant::now() < deadline && child.try_wait().unwrap().is_none(), "nothing to interrupt");
         std::thread::sleep(Duration::from_millis(2));
     }
-    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
     let said = stderr(&output);
@@ -188,6 +200,23 @@ fn runs_that_would_never_end_fail_with_their_reason() {
     for error in errors {
         assert!(error.starts_with("given up after 200000 events, at "), "{error}");
         assert!(error.contains(" replicas lost (does it scale up and down for ever? `--max-events` lets it go on)"), "{error}");
+    }
+}
+
+#[test]
+fn runs_that_keep_too_much_fail_with_their_reason() {
+    let dir = directory_with(&small_grid().to_string());
+    let mut arguments = AS_SHARD.to_vec();
+    arguments.extend(["out", "--cell-memory", "8K"]);
+    let output = scalefront(dir.path(), &arguments);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let errors = errors(&dir.path().join("out"));
+    assert_eq!(errors.len(), 8);
+    assert!(errors[0].starts_with("kept ") && errors[0].contains("more than the 8192 allowed"), "{errors:?}");
+    for wrong in ["0", "-1", "much", "1T", "99999999999G"] {
+        let refused = scalefront(dir.path(), &["sweep", "x.json", &format!("--cell-memory={wrong}")]);
+        assert_eq!(refused.status.code(), Some(2));
+        assert!(stderr(&refused).contains("expected a whole number above 0 of bytes"), "{}", stderr(&refused));
     }
 }
 

@@ -84,8 +84,8 @@ fn wrong_shards_are_refused() {
         assert_eq!(output.status.code(), Some(2));
         assert!(stderr(&output).contains(expected), "{}", stderr(&output));
     }
-    let plan = scalefront(dir.path(), &["sweep", "x.json", "--dry-run", "--shard", "2/3"]);
-    assert!(stdout(&plan).ends_with("Shard 2/3: 3 of these runs\n"), "{}", stdout(&plan));
+    let plan = scalefront(dir.path(), &["sweep", "x.json", "--dry-run", "--shard", "2/3", "--threads", "2"]);
+    assert!(stdout(&plan).ends_with("Shard 2/3: 3 of these runs, under a second on 2 threads\n"), "{}", stdout(&plan));
 }
 
 #[cfg(feature = "report")]

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
-use scalefront::analysis::{self, front_run_ids};
+use scalefront::analysis::{self, rows_with_curves};
 use scalefront::sweep::manifest::{AxisSummary, Manifest, Timings, WorkloadSummary};
 use scalefront::sweep::objectives::{Objectives, Reference};
 use scalefront::sweep::row::{RunRow, RunSeries, Scalar, Series};
@@ -63,11 +63,19 @@ pub fn write(directory: &Path, shape: &Shape, curves: bool) {
     let path = directory.join("runs.parquet");
     analysis::write_runs(&rows, &path).unwrap();
     if curves {
-        let ids = front_run_ids(&analysis::read_runs(&path).unwrap(), &manifest.objectives).unwrap();
-        let series = ids.iter().map(|id| series(id, &rows)).collect::<Vec<_>>();
+        let runs = analysis::read_runs(&path).unwrap();
+        let on_fronts = rows_with_curves(&runs, &manifest.objectives, usize::MAX).unwrap();
+        let series = on_fronts.iter().map(|&row| series(&id(&rows[row]), &rows)).collect::<Vec<_>>();
         analysis::write_series(&series, &directory.join("series.parquet")).unwrap();
     }
     std::fs::write(directory.join("manifest.json"), serde_json::to_vec_pretty(&manifest).unwrap()).unwrap();
+}
+
+fn id(row: &RunRow) -> String {
+    match row.get("run_id") {
+        Some(Scalar::Text(id)) => id.clone(),
+        other => panic!("a row with the id {other:?}"),
+    }
 }
 
 fn text(value: &str) -> Scalar {
@@ -213,7 +221,9 @@ fn manifest(shape: &Shape, rows: &[RunRow]) -> Manifest {
         scalefront_version: env!("CARGO_PKG_VERSION").to_owned(),
         results_version: scalefront::RESULTS_VERSION,
         command: "scalefront sweep sweeps/made-up.json".to_owned(),
+        grid_file: "sweeps/made-up.json".to_owned(),
         grid: json!({"name": "made-up", "autoscalers": [{"static": {"replicas": [3, 4, 5]}}, {"service_level": {"level": [1, 2]}}]}),
+        runs_hash: String::new(),
         objectives: Objectives { reference: shape.reference, ..Objectives::default() },
         axes: vec![
             AxisSummary { path: "cluster.global_scheduler".to_owned(), values: vec![json!("round_robin"), json!("least_outstanding")] },

@@ -22,10 +22,14 @@ began=$(date +%s)
 sbatch --array=1-10 --requeue --output="$work/logs/%a.txt" --open-mode=append --export=ALL "$here/../../deploy/slurm_array.sh" grid.json "$work/shards"
 # Amid the runs of a task on node 2.
 task=
-for _ in $(seq 600); do
+lines() { cat "shards/shard-$1-of-10/journal.jsonl" 2>/dev/null | wc -l; }
+for _ in $(seq 200); do
     task=$(squeue -h -r -t R -w node2 -o %K 2>/dev/null | head -1)
-    [ -n "$task" ] && [ "$(wc -l <"shards/shard-$task-of-10/journal.jsonl" 2>/dev/null || echo 0)" -gt 20 ] && break
-    sleep 0.1
+    if [ -z "$task" ]; then sleep 0.05; continue; fi
+    while [ "$(lines "$task")" -le 10 ]; do sleep 0.01; done
+    # One that is nearly done would be done before it is killed; another will come.
+    [ "$(lines "$task")" -lt 100 ] && break
+    task=
 done
 [ -n "$task" ] || { echo "no task ran on node 2" >&2; exit 1; }
 "$here/mini_slurm.sh" kill-node 2

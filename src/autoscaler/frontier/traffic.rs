@@ -34,10 +34,10 @@ impl ArrivalCounts {
         self.total += arrivals as u64;
     }
 
-    /// Ends a tick. At least `span_s` is remembered.
-    pub fn tick(&mut self, now_s: f64, span_s: f64) {
+    /// Ends a tick.
+    pub fn tick(&mut self, now_s: f64) {
         self.totals.push_back((now_s, self.total));
-        while self.totals.len() > MOST_TICKS + 1 && self.totals[1].0 <= now_s - span_s {
+        if self.totals.len() > MOST_TICKS + 1 {
             self.totals.pop_front();
         }
     }
@@ -65,12 +65,11 @@ impl ArrivalCounts {
         agreeing.map(|i| ladder[i])
     }
 
-    /// Mean rate over the last `span_s`, and when that span began; `None` with less history.
-    pub fn recent(&self, span_s: f64) -> Option<(f64, f64)> {
-        let &(now_s, total) = self.totals.back()?;
-        let from = self.totals.partition_point(|&(at_s, _)| at_s <= now_s - span_s).checked_sub(1)?;
-        let (from_s, before) = self.totals[from];
-        Some(((total - before) as f64 / (now_s - from_s), from_s))
+    /// Mean rate over the latest ticks, as many as are remembered; `None` with less history.
+    pub fn recent(&self, ticks: usize) -> Option<f64> {
+        let last = self.totals.len().checked_sub(1)?;
+        let ((from_s, before), (now_s, total)) = (self.totals[last.checked_sub(ticks.min(MOST_TICKS))?], self.totals[last]);
+        Some((total - before) as f64 / (now_s - from_s))
     }
 
     /// From differences of neighbouring ticks, which a slow trend leaves alone. Starts from the belief that the stream is Poisson, held
@@ -85,11 +84,13 @@ impl ArrivalCounts {
     }
 }
 
-/// What followed when traffic was like now: for estimates of each size, the rates that were then seen over the next cold start.
-#[derive(Debug, Clone, Default)]
+/// What followed when traffic was like now: for estimates of each size, the rates that were seen over a span that began some time later.
+#[derive(Debug, Clone)]
 pub struct Aftermath {
-    /// Estimates whose aftermath is still to come.
-    open: VecDeque<(f64, i32)>,
+    lag_ticks: usize,
+    span_ticks: usize,
+    /// Sizes of the latest estimates, whose aftermath is still to come.
+    open: VecDeque<i32>,
     seen: BTreeMap<i32, VecDeque<f64>>,
 }
 
@@ -97,32 +98,35 @@ pub struct Aftermath {
 const MOST_SEEN: usize = 512;
 
 impl Aftermath {
+    pub fn new(lag_ticks: usize, span_ticks: usize) -> Self {
+        Self { lag_ticks, span_ticks, open: VecDeque::new(), seen: BTreeMap::new() }
+    }
+
     fn size(rate_per_s: f64) -> i32 {
         // Half octaves.
         (2.0 * rate_per_s.max(1e-9).log2()).round() as i32
     }
 
-    /// Notes the estimate of now, and closes those whose time has come.
-    pub fn tick(&mut self, now_s: f64, estimate_per_s: f64, counts: &ArrivalCounts, span_s: f64) {
-        if let Some((rate_per_s, from_s)) = counts.recent(span_s) {
-            while let Some(&(at_s, size)) = self.open.front().filter(|open| open.0 <= from_s) {
-                self.open.pop_front();
-                if at_s == from_s {
-                    let seen = self.seen.entry(size).or_default();
-                    seen.push_back(rate_per_s);
-                    if seen.len() > MOST_SEEN {
-                        seen.pop_front();
-                    }
-                }
+    /// Notes the estimate of now, and closes the one whose time has come.
+    pub fn tick(&mut self, estimate_per_s: f64, counts: &ArrivalCounts) {
+        if self.open.len() == self.lag_ticks + self.span_ticks
+            && let (Some(size), Some(rate_per_s)) = (self.open.pop_front(), counts.recent(self.span_ticks))
+        {
+            let seen = self.seen.entry(size).or_default();
+            seen.push_back(rate_per_s);
+            if seen.len() > MOST_SEEN {
+                seen.pop_front();
             }
         }
-        self.open.push_back((now_s, Self::size(estimate_per_s)));
+        self.open.push_back(Self::size(estimate_per_s));
     }
 
-    /// Mean excess of the rates that followed over `capacity_per_s`.
-    pub fn excess_per_s(&self, estimate_per_s: f64, capacity_per_s: f64) -> f64 {
-        let Some(seen) = self.seen.get(&Self::size(estimate_per_s)) else { return 0.0 };
-        seen.iter().map(|rate| (rate - capacity_per_s).max(0.0)).sum::<f64>() / seen.len() as f64
+    /// Excess over `capacity_per_s` of the rates that followed: its mean, and the mean of its square.
+    pub fn excess_per_s(&self, estimate_per_s: f64, capacity_per_s: f64) -> (f64, f64) {
+        let Some(seen) = self.seen.get(&Self::size(estimate_per_s)) else { return (0.0, 0.0) };
+        let excesses = seen.iter().map(|rate| (rate - capacity_per_s).max(0.0));
+        let (sum, squares) = excesses.fold((0.0, 0.0), |(sum, squares), excess| (sum + excess, squares + excess * excess));
+        (sum / seen.len() as f64, squares / seen.len() as f64)
     }
 }
 
@@ -151,19 +155,19 @@ mod tests {
         let mut counts = ArrivalCounts::default();
         for second in 0..600 {
             counts.observe(poisson(20.0, &mut random));
-            counts.tick(f64::from(second), 10.0);
+            counts.tick(f64::from(second));
         }
         let steady = counts.estimate().unwrap();
         assert!((steady.per_s - 20.0).abs() < 3.0 * 20.0_f64.sqrt() / 512.0_f64.sqrt(), "{steady:?}");
         assert!(steady.dispersion < 1.5, "{steady:?}");
         for second in 600..603 {
             counts.observe(poisson(50.0, &mut random));
-            counts.tick(f64::from(second), 10.0);
+            counts.tick(f64::from(second));
         }
         let jumped = counts.estimate().unwrap();
         assert!(jumped.per_s > 40.0 && jumped.window_s <= 4.0, "{jumped:?}");
         for second in 603..606 {
-            counts.tick(f64::from(second), 10.0);
+            counts.tick(f64::from(second));
         }
         assert!(counts.estimate().unwrap().per_s < 1.0, "silence is followed too");
     }
@@ -173,7 +177,7 @@ mod tests {
         let mut counts = ArrivalCounts::default();
         for second in 0..200 {
             counts.observe(if second % 4 == 0 { 40 } else { 0 });
-            counts.tick(f64::from(second), 10.0);
+            counts.tick(f64::from(second));
         }
         assert!(counts.estimate().unwrap().dispersion > 5.0);
     }
@@ -181,18 +185,25 @@ mod tests {
     /// After every spell of 10/s of which one in ten is followed by 60/s, that is expected at 10/s and nowhere else.
     #[test]
     fn what_followed_is_remembered_by_size() {
-        let (mut counts, mut aftermath) = (ArrivalCounts::default(), Aftermath::default());
+        let (mut counts, mut soon, mut late) = (ArrivalCounts::default(), Aftermath::new(0, 5), Aftermath::new(5, 5));
         for second in 0..1000 {
             let surge = second % 50 >= 45;
             counts.observe(if surge { 60 } else { 10 });
-            counts.tick(f64::from(second), 5.0);
-            aftermath.tick(f64::from(second), if surge { 60.0 } else { 10.0 }, &counts, 5.0);
+            counts.tick(f64::from(second));
+            for aftermath in [&mut soon, &mut late] {
+                aftermath.tick(if surge { 60.0 } else { 10.0 }, &counts);
+            }
         }
         // Of 45 quiet ticks, four see a part of the surge within 5 s and one all of it: 50 * (1 + 2 + 3 + 4 + 5) / 5 above 10/s. What is
         // remembered is no whole number of periods.
-        let excess = aftermath.excess_per_s(10.0, 10.0);
+        let (excess, squared) = soon.excess_per_s(10.0, 10.0);
         assert!((excess - 150.0 / 45.0).abs() < 0.3, "{excess}");
-        assert_eq!(aftermath.excess_per_s(10.0, 60.0), 0.0);
-        assert_eq!(aftermath.excess_per_s(200.0, 0.0), 0.0);
+        assert!((squared - 5500.0 / 45.0).abs() < 11.0, "{squared}");
+        // Five seconds later four more see its end, and nothing comes within a span and a lag of the surge itself.
+        assert!((late.excess_per_s(10.0, 10.0).0 - 250.0 / 45.0).abs() < 0.5, "{:?}", late.excess_per_s(10.0, 10.0));
+        assert!(soon.excess_per_s(60.0, 10.0).0 > 0.0);
+        assert_eq!(late.excess_per_s(60.0, 10.0).0, 0.0);
+        assert_eq!(soon.excess_per_s(10.0, 60.0), (0.0, 0.0));
+        assert_eq!(soon.excess_per_s(200.0, 0.0), (0.0, 0.0));
     }
 }

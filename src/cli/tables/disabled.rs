@@ -1,5 +1,6 @@
 //! What a build without tables says instead.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
@@ -17,11 +18,19 @@ pub fn check_available() -> Result<()> {
     bail!("this scalefront was built without tables and plots; build it with its default feature `report` (without --no-default-features)")
 }
 
-pub fn front_run_ids(_rows: &[RunRow], _objectives: &Objectives) -> Result<Vec<String>> {
+pub fn store_runs(_dir: &Path, _count: usize, _rows: impl FnMut(Range<usize>) -> Result<Vec<RunRow>>) -> Result<Vec<String>> {
     check_available().map(|()| Vec::new())
 }
 
-pub fn store_runs(_dir: &Path, _rows: &[RunRow], _series: &[RunSeries]) -> Result<()> {
+pub fn rows_with_curves(_dir: &Path, _objectives: &Objectives, _most: usize) -> Result<Vec<usize>> {
+    check_available().map(|()| Vec::new())
+}
+
+pub fn store_curves(_dir: &Path, _series: &[RunSeries]) -> Result<()> {
+    check_available()
+}
+
+pub fn store_oracle(_dir: &Path, _rows: &[RunRow]) -> Result<()> {
     check_available()
 }
 

@@ -1,15 +1,18 @@
 //! Tables through the library's analysis and report.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use scalefront::analysis::compare::Choice;
-use scalefront::analysis::{self, Column, TableFormat, table};
+use scalefront::analysis::scores::columns_for_fronts;
+use scalefront::analysis::{self, Column, TableFormat};
 use scalefront::hardware::check::Compared;
 use scalefront::report;
 use scalefront::simulation::Detail;
 use scalefront::sweep::objectives::Objectives;
 use scalefront::sweep::row::{RunRow, RunSeries, Series};
+use scalefront::sweep::store::RUNS;
 use scalefront::validation;
 use scalefront::workload::Workload;
 
@@ -20,15 +23,25 @@ pub fn check_available() -> Result<()> {
     Ok(())
 }
 
-/// Ids of the runs on any front.
-pub fn front_run_ids(rows: &[RunRow], objectives: &Objectives) -> Result<Vec<String>> {
-    analysis::front_run_ids(&table::runs_frame(rows)?, objectives)
+/// Stores `runs.parquet` of `count` rows, which are asked for in parts, twice. Returns the names of its columns.
+pub fn store_runs(dir: &Path, count: usize, rows: impl FnMut(Range<usize>) -> Result<Vec<RunRow>>) -> Result<Vec<String>> {
+    analysis::write_runs_in_parts(count, rows, &dir.join(RUNS))
 }
 
-/// Stores `runs.parquet` and `series.parquet`.
-pub fn store_runs(dir: &Path, rows: &[RunRow], series: &[RunSeries]) -> Result<()> {
-    analysis::write_runs(rows, &dir.join("runs.parquet"))?;
+/// Rows of the stored runs whose curves are to be drawn: on fronts, and at most `most`.
+pub fn rows_with_curves(dir: &Path, objectives: &Objectives, most: usize) -> Result<Vec<usize>> {
+    let runs = analysis::read_runs_columns(&dir.join(RUNS), &columns_for_fronts(objectives))?;
+    analysis::rows_with_curves(&runs, objectives, most)
+}
+
+/// Stores `series.parquet`.
+pub fn store_curves(dir: &Path, series: &[RunSeries]) -> Result<()> {
     analysis::write_series(series, &dir.join("series.parquet"))
+}
+
+/// Stores `oracle.parquet` and, without the schedules, `oracle.csv`.
+pub fn store_oracle(dir: &Path, rows: &[RunRow]) -> Result<()> {
+    analysis::regret::write_oracle(rows, dir)
 }
 
 /// Stores `requests`, `batches` and `replicas` of one run.

@@ -241,6 +241,7 @@ function drawFront(u) {
       context.fillStyle = data.families[familyOf[row]].colour;
       drawMarker(context, data.families[familyOf[row]].marker, x, y, 2.8 * ratio);
     }
+    drawEdge(u, context, ratio);
     const stairs = border => {
       let y0 = top - 10;
       const path = border.flatMap(([c, l]) => {
@@ -283,6 +284,24 @@ function drawFront(u) {
     state.chosen.forEach(row => ring(row, 9));
     if (highlighted != null) ring(highlighted, 11);
   });
+}
+/** What perfect foresight reached: dashed, of the chosen or the lowest seed. */
+function drawEdge(u, context, ratio) {
+  const edges = data.workloads[state.workload].edges;
+  const edge = edges.find(edge => String(edge.seed) === state.seed) ?? (state.seed === "" ? edges[0] : null);
+  if (!edge?.points.length) return;
+  const { left, top, width } = u.bbox;
+  context.globalAlpha = 1; context.strokeStyle = css("--ink"); context.lineWidth = 1.4 * ratio; context.setLineDash([6 * ratio, 3 * ratio]);
+  context.beginPath();
+  let y0 = top - 10;
+  for (const [pointCost, pointLatency] of edge.points) {
+    const x = u.valToPos(pointCost, "x", true), y = u.valToPos(pointLatency, "y", true);
+    context.lineTo(x, y0); context.lineTo(x, y);
+    y0 = y;
+  }
+  context.lineTo(left + width + 10, y0);
+  context.stroke();
+  context.setLineDash([]);
 }
 /** The run whose point lies nearest to the pointer, fronts first; null when none is near. */
 function nearest(event, frontOnly = false) {
@@ -461,7 +480,8 @@ function note() {
   const usableRows = Array.from({ length: data.rows }, (_, row) => row).filter(row => visible(row) && usable(row)).length;
   const reference = data.workloads[state.workload].reference;
   $("chart-note").textContent = `${usableRows.toLocaleString("en-US")} runs, faint; those on the front of their family and seed bold. ${view.bands.some(band => band.seeds > 1) ? "Line: what half of the seeds attain; band: between what 10 and 90 % of them attain. " : "Line: the front of each family. "}`
-    + (reference ? `Shaded: the box of the hypervolume, up to the reference point (${number(reference[0])}, ${number(reference[1])})${data.reference_given ? "" : ", the worst values of this workload"}.` : "");
+    + (reference ? `Shaded: the box of the hypervolume, up to the reference point (${number(reference[0])}, ${number(reference[1])})${data.reference_given ? "" : ", the worst values of this workload"}.` : "")
+    + (data.workloads[state.workload].edges.length ? " Dashed: the edge of the possible, found with perfect foresight." : "");
 }
 function refresh(rebuild = false) {
   state.page = 0;

@@ -14,7 +14,7 @@ use super::plots::{self, Style};
 use super::terminal::{aligned, plus_minus};
 use crate::analysis::TableFormat;
 use crate::analysis::compare::{Change, Choice, Comparison, Outcome, Sweep, Verdict, compare};
-use crate::analysis::table::{read_runs, write_table};
+use crate::analysis::{read_runs, write_table};
 use crate::sweep::store::{MANIFEST, read_manifest};
 
 /// Compares the sweeps stored in `directories` and writes `compare.md`, `compare.html`, `compare.csv` and `plots/compare_*` into `out`.

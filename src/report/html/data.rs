@@ -63,7 +63,13 @@ pub fn of(study: &Study) -> Result<Data> {
     let workloads = study.analysis.workloads.iter().enumerate().map(|(w, workload)| {
         let reference = workload.reference.map(|reference| [reference.cost, reference.latency]);
         let ranked = study.analysis.scores_of(w).map(|score| score.family).collect::<Vec<_>>();
-        json!({ "name": workload.name, "reference": reference, "ranked": ranked })
+        let oracle = &study.analysis.oracle;
+        let edges = oracle.seeds(&workload.name).into_iter().map(|seed| {
+            let points = oracle.edge(&workload.name, seed, None);
+            let points = points.iter().map(|point| [rounded(point.cost, 6), rounded(point.latency, 6)]).collect::<Vec<_>>();
+            json!({ "seed": seed, "points": points })
+        });
+        json!({ "name": workload.name, "reference": reference, "ranked": ranked, "edges": edges.collect::<Vec<_>>() })
     });
     let (latency, cost) = study.objectives();
     let json = json!({

@@ -12,9 +12,8 @@ use serde_json::{Value, json};
 use super::names::{counted, grouped, label, quantity, short_setting, significant};
 use super::palette::look;
 use super::study::Study;
-use super::terminal::plus_minus;
+use super::terminal::{edge_note, plus_minus, regret};
 use crate::analysis::effects::Strength;
-use crate::analysis::quality::ORACLE;
 
 const TEMPLATE: &str = include_str!("../assets/report.html");
 const STYLE: &str = include_str!("../assets/report.css");
@@ -74,11 +73,7 @@ pub fn page(study: &Study) -> Result<String> {
         "seeds": counted(study.seeds().len(), "seed"),
         "scores": scores(study),
         "reference_given": study.analysis.reference_given,
-        "yardstick": if study.analysis.families.iter().any(|family| family.name == ORACLE) {
-            "oracle's front (where it has none, to the joint front of all families)"
-        } else {
-            "joint front of all families"
-        },
+        "yardstick": if study.oracle.is_some() { "edge of the possible" } else { "joint front of all families" },
         "agree": study.analysis.scores.iter().all(|score| score.agree),
         "several_seeds": study.seeds().len() > 1,
         "latency": label(latency),
@@ -127,13 +122,13 @@ fn scores(study: &Study) -> Vec<Value> {
             "bar_percent": score.hv_exact.map_or(0.0, |hv| (hv.mean / highest(score.workload).max(f64::MIN_POSITIVE) * 1000.0).round() / 10.0),
             "igd_plus": plus_minus(distance.and_then(|distance| distance.igd_plus)),
             "additive_epsilon": plus_minus(distance.and_then(|distance| distance.additive_epsilon)),
-            "points": score.front_points, "runs": score.runs, "failed": score.failed, "best": best,
+            "share": regret(study, score)[0], "extra_cost": regret(study, score)[1], "points": score.front_points, "runs": score.runs, "failed": score.failed, "best": best,
         })
     };
     let workload = |(number, workload): (usize, &crate::analysis::scores::Workload)| {
         let reference = workload.reference.map(|r| format!("{}, {}", quantity(r.cost, cost), quantity(r.latency, latency)));
         let families = study.analysis.scores_of(number).map(row).collect::<Vec<_>>();
-        json!({ "name": workload.name, "reference": reference, "families": families })
+        json!({ "name": workload.name, "reference": reference, "families": families, "edge": edge_note(study, number) })
     };
     study.analysis.workloads.iter().enumerate().map(workload).collect()
 }

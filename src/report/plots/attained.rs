@@ -50,7 +50,7 @@ pub fn explanation(seeds: usize) -> Option<String> {
 }
 
 /// The border of what a front dominates, from the upper to the right end of the axes; points by rising cost.
-fn staircase(front: &[Point], panel: &Panel) -> Vec<(f64, f64)> {
+pub fn staircase(front: &[Point], panel: &Panel) -> Vec<(f64, f64)> {
     let mut stairs: Vec<(f64, f64)> = Vec::new();
     let top = front.iter().map(|point| point.latency).fold(panel.y.high, f64::max);
     for point in front {

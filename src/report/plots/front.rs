@@ -2,13 +2,13 @@
 
 use anyhow::Result;
 
-use super::attained::{draw_band, draw_line, explanation};
+use super::attained::{draw_band, draw_line, explanation, staircase};
 use super::axis::Axis;
 use super::figure::{Anchor, FAINT_INK, Figure, INK, Line, Panel, SMALL_TEXT, TEXT, colour, draw};
 use super::style::Style;
 use crate::analysis::front::{Point, compromise};
 use crate::analysis::scores::Score;
-use crate::report::names::{counted, label, quantity};
+use crate::report::names::{counted, label, percent, quantity};
 use crate::report::palette::{Look, look};
 use crate::report::study::Study;
 use crate::sweep::objectives::{Objectives, Reference};
@@ -20,13 +20,17 @@ pub const SIZE: (i32, i32) = (900, 500);
 /// Without a reference point given, the latency axis ends at this multiple of the front's median.
 const BEYOND_MEDIAN: f64 = 4.0;
 
+const EDGE: Line = Line { colour: INK, opacity: 1.0, width: 1.4, dash: Some((6.0, 3.0)) };
+
 /// Left end of the legend, beside the panel, and its width.
 const LEGEND: (f64, f64) = (612.0, 276.0);
 
 pub fn plot(study: &Study, workload: usize, style: Style) -> Result<String> {
     let (analysis, objectives) = (&study.analysis, &study.manifest.objectives);
     let fronts = analysis.fronts.iter().filter(|front| front.workload == workload);
-    let points = fronts.flat_map(|front| &front.rows).map(|&row| analysis.point(row)).collect();
+    let mut points = fronts.flat_map(|front| &front.rows).map(|&row| analysis.point(row)).collect::<Vec<_>>();
+    let name = &analysis.workloads[workload].name;
+    points.extend(analysis.oracle.seeds(name).iter().flat_map(|&seed| analysis.oracle.edge(name, seed, None)));
     let (x, y) = axes(points, analysis.reference(workload), objectives);
     draw(SIZE, style, |figure| {
         let scores = study.analysis.scores_of(workload).collect::<Vec<_>>();
@@ -44,6 +48,7 @@ pub fn plot(study: &Study, workload: usize, style: Style) -> Result<String> {
             draw_band(&panel, *look, sets)?;
         }
         let outside = draw_runs(figure, &panel, study, workload, shown)?;
+        draw_edge(&panel, study, workload)?;
         for (look, sets) in &fronts {
             draw_line(figure, &panel, *look, sets)?;
         }
@@ -52,7 +57,7 @@ pub fn plot(study: &Study, workload: usize, style: Style) -> Result<String> {
         }
         panel.finish()?;
         figure.text(&figure.fit(&study.analysis.workloads[workload].name, 16.0, 500.0)?, (84.0, 20.0), 16.0, INK, Anchor::Left)?;
-        draw_legend(figure, study, shown, scores.len())?;
+        draw_legend(figure, study, workload, shown, scores.len())?;
         let usable = study.analysis.runs.iter().filter(|run| run.workload == workload && run.point.is_some()).count();
         let mut notes = vec![format!("faint: all {}", counted(usable, "run"))];
         if outside > 0 {
@@ -134,6 +139,13 @@ fn draw_runs(figure: &Figure, panel: &Panel, study: &Study, workload: usize, sho
     Ok(outside)
 }
 
+/// What perfect foresight reached, on the lowest seed.
+fn draw_edge(panel: &Panel, study: &Study, workload: usize) -> Result<()> {
+    let (oracle, name) = (&study.analysis.oracle, &study.analysis.workloads[workload].name);
+    let Some(&seed) = oracle.seeds(name).first() else { return Ok(()) };
+    panel.line(&staircase(&oracle.edge(name, seed, None), panel), EDGE)
+}
+
 pub fn draw_reference(figure: &Figure, panel: &Panel, reference: Reference) -> Result<()> {
     let dashed = Line { colour: FAINT_INK, opacity: 1.0, width: 1.0, dash: Some((4.0, 3.0)) };
     panel.line(&[(panel.x.low, reference.latency), (reference.cost, reference.latency), (reference.cost, panel.y.low)], dashed)?;
@@ -147,13 +159,26 @@ pub fn draw_reference(figure: &Figure, panel: &Panel, reference: Reference) -> R
 }
 
 /// Best family first.
-fn draw_legend(figure: &Figure, study: &Study, shown: &[&Score], families: usize) -> Result<()> {
+fn draw_legend(figure: &Figure, study: &Study, workload: usize, shown: &[&Score], families: usize) -> Result<()> {
     let mut y = legend_title(figure, "Family, hypervolume")?;
+    if let Some(edge) = study.analysis.edge_quality(workload) {
+        let (left, width) = LEGEND;
+        figure.line(&[(left, y), (left + 28.0, y)], EDGE)?;
+        figure.text("edge of the possible", (left + 36.0, y - 1.0), TEXT, INK, Anchor::Left)?;
+        let below = y - 1.0 + 15.5 * figure.style.text();
+        let hv = format!("{:.3}, with foresight", edge.hv_exact.mean);
+        figure.text(&figure.fit(&hv, SMALL_TEXT, width - 36.0)?, (left + 36.0, below), SMALL_TEXT, FAINT_INK, Anchor::Left)?;
+        y = below + 1.25 * 15.5 * figure.style.text();
+    }
     for score in shown {
         let hv = score.hv_exact.map_or("no usable run".to_owned(), |hv| match hv.interval {
             None => format!("{:.3}", hv.mean),
             Some((_, high)) => format!("{:.3} ± {:.3}", hv.mean, high - hv.mean),
         });
+        let hv = match study.analysis.regret(score) {
+            Some(regret) => format!("{hv}, {} of the edge", percent(regret.share.mean)),
+            None => hv,
+        };
         y = legend_entry(figure, y, look(score.family), study.analysis.label(score.family), &hv)?;
     }
     if families > shown.len() {

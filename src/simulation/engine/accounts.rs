@@ -61,6 +61,10 @@ impl Samples {
         self.coarse = coarse.then(|| Box::new(Coarse { histograms: Default::default(), limits: *limits, num_within: 0 }));
     }
 
+    pub fn bytes(&self) -> usize {
+        self.output_tokens.len() * (3 * size_of::<f64>() + size_of::<u32>())
+    }
+
     #[inline]
     pub fn add(&mut self, request: &Request, completed_at_s: f64, api_s: f64) {
         let output_tokens = request.output_tokens();
@@ -251,8 +255,9 @@ impl Engine<'_> {
         self.totals.cost += self.inputs.replica_cost_per_hour() * short_s;
     }
 
-    /// Errors: the accounts do not balance, if that is checked.
+    /// Errors: the run kept too much; the accounts do not balance, if that is checked.
     pub(super) fn finish(mut self) -> Result<RunMetrics, SimulationError> {
+        self.look_at_memory()?;
         self.book_cost();
         for i in 0..self.existing.len() {
             self.book_replica(self.existing[i]);

@@ -19,10 +19,25 @@ impl Engine<'_> {
                 replicas_lost: totals.replicas_lost,
             });
         }
+        self.look_at_memory()?;
+        let limits = &self.inputs.limits;
         if limits.give_up.is_some_and(|give_up| give_up()) {
             return Err(SimulationError::CalledOff { at_s, unfinished });
         }
         self.look_up_at = limits.most_events.min(self.events + EVENTS_BETWEEN_QUESTIONS);
         Ok(())
+    }
+
+    /// Whether what the run keeps is within its limit.
+    pub(super) fn look_at_memory(&self) -> Result<(), SimulationError> {
+        let most_bytes = self.inputs.limits.most_bytes;
+        if most_bytes == u64::MAX {
+            return Ok(());
+        }
+        let bytes = self.work.bytes();
+        if bytes <= most_bytes {
+            return Ok(());
+        }
+        Err(SimulationError::TooMuchMemory { bytes, most_bytes, at_s: self.now_s, unfinished: self.unfinished() })
     }
 }

@@ -172,6 +172,23 @@ impl Workspace {
 }
 
 impl Workspace {
+    /// Memory of what a run keeps now; see [`crate::simulation::Limits::most_bytes`].
+    pub(super) fn bytes(&self) -> u64 {
+        let slots = |replica: &Replica| (replica.state.queue.len() + replica.state.waiting.len()) * size_of::<Slot>();
+        let in_flight = self.in_flight.len() - self.free_in_flight.len();
+        let bytes = self.requests.bytes()
+            + self.samples.bytes()
+            + self.events.bytes()
+            + size_of_val(&self.replicas[..])
+            + self.replicas.iter().map(slots).sum::<usize>()
+            + in_flight * size_of::<InFlight>()
+            + self.unrouted.len() * size_of::<Slot>()
+            + size_of_val(&self.ended_batches[..])
+            + size_of_val(&self.first_tokens[..])
+            + size_of_val(&self.completions[..]);
+        bytes as u64
+    }
+
     /// What a finished run should not have left behind: requests anywhere, KV blocks in use.
     pub(in crate::simulation) fn leftovers(&self) -> Vec<String> {
         let mut found = Vec::new();

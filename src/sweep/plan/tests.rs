@@ -45,7 +45,9 @@ fn a_trace_runs_once_whatever_the_seeds() {
     let plan = plan_in(text, dir.path()).unwrap();
     assert_eq!((plan.planned(), plan.unique().len(), plan.same_under_every_seed, plan.duplicates()), (6, 2, 4, 0));
     assert!(plan.unique().iter().all(|&index| plan.cell(index).seed == 7));
-    assert!(plan.describe(1).to_string().contains("  4 left out because their workload is the same under every seed\n"));
+    assert!(
+        plan.describe(plan.estimate(1, 0.05)).to_string().contains("  4 left out because their workload is the same under every seed\n")
+    );
 }
 
 #[test]
@@ -76,7 +78,7 @@ fn described() {
         r#""name": "demo", "question": "Which?", "cluster": {"global_scheduler": ["round_robin", "least_outstanding"]}, "autoscalers": [{"static": {"replicas": {"from": 1, "to": 20, "step": 1}}}]"#,
     ))
     .unwrap();
-    let text = plan.describe(2).to_string();
+    let text = plan.describe(plan.estimate(2, 0.05)).to_string();
     let requests = plan.requests(0);
     assert_eq!(
         text.lines().filter(|line| !line.starts_with("  w,")).collect::<Vec<_>>(),
@@ -95,7 +97,41 @@ fn described() {
             "",
             "Runs: 40 to run of 40 planned",
             &format!("Requests: {} in all", grouped(40 * requests)),
-            "Estimated time: under a second on 2 threads (at 150 ns a request)",
+            "Estimated time: under a second on 2 threads (at 150 ns a request and 150 us a run)",
+            "Estimated cost: $0.00 for 0.00 core-hours (at $0.05 a core-hour, see --core-price-usd-per-hour)",
+            "Estimated disk: 0.0 MB while it runs",
         ]
     );
+}
+
+/// Every id made by itself, by the book.
+#[test]
+fn equal_cells_are_found_as_by_comparing_all() {
+    let text = with(
+        r#""seeds": [1, 2, 1], "cluster": {"tune_interval_s": [5, 10, 5.0], "cold_start": {"spread_s": [0, 1]}},
+           "autoscalers": [{"static": {"replicas": [2, 3, 2]}}, "inferline", {"label": "again", "inferline": {"look_back_s": [80, 90]}}]"#,
+    );
+    let plan = plan(&text).unwrap();
+    let mut seen = BTreeSet::new();
+    let expected: Vec<u64> = (0..plan.planned()).filter(|&index| seen.insert(plan.id(&plan.cell(index)))).collect();
+    assert_eq!(plan.unique(), expected);
+    assert!(expected.len() > 20 && plan.duplicates() > 0);
+    assert!(expected.iter().enumerate().all(|(place, &index)| plan.run_id(place) == plan.id(&plan.cell(index))));
+}
+
+/// Tables may change under the same name: then these are other runs.
+#[test]
+fn ids_follow_the_content_of_hardware_tables() {
+    let dir = tempfile::tempdir().unwrap();
+    let table = |norm: &str| {
+        let header = "num_tokens,attn_pre_proj,attn_post_proj,mlp_up_proj,mlp_down_proj,mlp_act,input_layernorm,post_attention_layernorm,attn_rope,add";
+        std::fs::write(dir.path().join("ops_tp4.csv"), format!("{header}\n1,1,1,1,1,1,{norm},1,1,1\n4096,2,2,2,2,2,2,2,2,2\n")).unwrap();
+        std::fs::write(dir.path().join("all_reduce_tp4.csv"), "num_tokens,all_reduce\n1,0.1\n4096,0.2\n").unwrap();
+        let text = with(r#""cluster": {"execution_time": {"table": {"dir": "."}}}, "autoscalers": ["inferline"]"#);
+        let plan = plan_in(&text, dir.path()).unwrap();
+        (plan.id(&plan.cell(0)), plan.runs_hash)
+    };
+    let (one, same, other) = (table("1"), table("1"), table("1.25"));
+    assert_eq!(one, same);
+    assert!(one.0 != other.0 && one.1 != other.1);
 }

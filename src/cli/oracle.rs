@@ -1,0 +1,100 @@
+//! `scalefront oracle`: the edge of the possible for a stored sweep.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+use scalefront::RESULTS_VERSION;
+use scalefront::oracle::OracleSettings;
+use scalefront::sweep::grid::Grid;
+use scalefront::sweep::oracle::{self, Account};
+use scalefront::sweep::plan::Plan;
+use scalefront::sweep::run::Interrupted;
+use scalefront::sweep::store::{MANIFEST, ResultsDir, read_manifest, write_json};
+
+use super::Exit;
+use super::common::{CommonArgs, catch_interrupts};
+use super::finish::{command_line, report_again, watched};
+use super::tables::{self, Style};
+
+/// Search the best that perfect foresight could do for each workload, seed and cluster of a sweep, and report every policy's regret
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A sweep's results directory, such as results/lab3
+    dir: PathBuf,
+
+    /// Simulations of each search beyond its starts, which are what the sweep's runs did and constant fleets
+    #[arg(long, value_name = "N", default_value_t = OracleSettings::default().budget)]
+    runs: u32,
+
+    /// Decisions are taken at multiples of this
+    #[arg(long, value_name = "SECONDS", default_value_t = OracleSettings::default().step_s, value_parser = positive_seconds)]
+    step_s: f64,
+
+    /// Seed of the search
+    #[arg(long, value_name = "N", default_value_t = OracleSettings::default().search_seed)]
+    search_seed: u64,
+
+    /// Threads to run on [default: all cores]
+    #[arg(long, value_name = "N")]
+    threads: Option<std::num::NonZeroUsize>,
+
+    /// Print errors only
+    #[arg(long)]
+    quiet: bool,
+
+    /// Figures for print, or with larger type and thicker lines
+    #[arg(long, value_enum, default_value_t = Style::Paper)]
+    style: Style,
+}
+
+fn positive_seconds(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|seconds: &f64| *seconds > 0.0 && seconds.is_finite())
+        .ok_or_else(|| "expected a number of seconds above 0".into())
+}
+
+impl Args {
+    pub fn run(&self) -> Result<Exit> {
+        tables::check_available()?;
+        let shown = self.dir.display();
+        let manifest = read_manifest(&self.dir.join(MANIFEST))?;
+        ensure!(
+            manifest.results_version == RESULTS_VERSION,
+            "{shown}: holds results of results version {}, this is version {RESULTS_VERSION}; run the sweep again",
+            manifest.results_version
+        );
+        let common = CommonArgs { out: None, threads: self.threads, quiet: self.quiet, seed_offset: 0 };
+        let pool = common.pool()?;
+        let plan = pool.install(|| -> Result<Plan> { Ok(Plan::new(Grid::stored(&manifest.grid_file, &manifest.grid)?)?) })?;
+        oracle::check(&plan)?;
+        catch_interrupts()?;
+        let dir = ResultsDir::open(&self.dir, &plan.grid.as_given)?;
+        ensure!(
+            dir.holds_finished(&plan),
+            "{shown}: the traces or hardware tables here are not those the sweep was run with, or it is not finished; run it again, \
+             or `scalefront oracle` where they are"
+        );
+        let settings =
+            OracleSettings { budget: self.runs, step_s: self.step_s, search_seed: self.search_seed, ..OracleSettings::default() };
+        pool.install(|| match search(&plan, &settings, &dir, &common)? {
+            Ok(()) => report_again(&dir, &common, self.style),
+            Err(Interrupted) => {
+                eprintln!("interrupted: nothing of the search was stored");
+                Ok(Exit::Interrupted)
+            }
+        })
+    }
+}
+
+/// Searches and stores; the report is to follow.
+pub fn search(plan: &Plan, settings: &OracleSettings, dir: &ResultsDir, common: &CommonArgs) -> Result<Result<(), Interrupted>> {
+    let account = Account::new(plan, settings, command_line());
+    let rows = match watched(common, "Searching", account.simulations as usize, |bar| oracle::search(plan, settings, bar)) {
+        Ok(rows) => rows,
+        Err(interrupted) => return Ok(Err(interrupted)),
+    };
+    tables::store_oracle(dir.path(), &rows)?;
+    write_json(&dir.file(oracle::ACCOUNT), &account)?;
+    Ok(Ok(()))
+}
