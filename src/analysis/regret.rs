@@ -7,9 +7,10 @@ use polars::prelude::DataFrame;
 
 use super::front::{Point, compromise, hv_exact, non_dominated};
 use super::indicators::{At, mean_log_ratio};
+use super::runs::runs_frame;
 use super::scores::{Analysis, Score, Workload};
 use super::statistics::{Estimate, estimate};
-use super::table::{Cells, read_parquet, runs_frame, write_csv, write_parquet};
+use super::table::{Cells, read_parquet, write_csv, write_parquet};
 use crate::sweep::objectives::{Objectives, Reference};
 use crate::sweep::oracle::TABLE;
 use crate::sweep::row::RunRow;

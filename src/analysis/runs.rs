@@ -31,6 +31,13 @@ pub fn write_runs_in_parts(count: usize, mut rows: impl FnMut(Range<usize>) -> R
     Ok(layout.names)
 }
 
+/// Rows as one table in memory, laid out as [`write_runs_in_parts`] says.
+pub(super) fn runs_frame(rows: &[RunRow]) -> Result<DataFrame> {
+    let mut layout = Layout::default();
+    rows.iter().try_for_each(|row| layout.add(row))?;
+    layout.frame(rows)
+}
+
 /// Reads what [`write_runs`] wrote.
 pub fn read_runs(path: &Path) -> Result<DataFrame> {
     read_parquet(path).with_context(|| trouble(path))
@@ -156,12 +163,6 @@ mod tests {
 
     fn names(frame: &DataFrame) -> Vec<&str> {
         frame.columns().iter().map(|column| column.name().as_str()).collect()
-    }
-
-    fn runs_frame(rows: &[RunRow]) -> Result<DataFrame> {
-        let mut layout = Layout::default();
-        rows.iter().try_for_each(|row| layout.add(row))?;
-        layout.frame(rows)
     }
 
     #[test]
