@@ -27,12 +27,16 @@ struct Entry {
     next: u32,
 }
 
+/// Hash blocks whose entries are made together. Prompts are mostly runs of numbers.
+const PAGE: usize = 32;
+
 const EMPTY: Entry = Entry { blocks: 0, users: 0, previous: NONE, next: NONE };
 
 /// The cached prompt blocks of one replica.
 #[derive(Debug, Clone)]
 pub struct PrefixCache {
-    /// By hash block, as far as they have been seen.
+    /// Where the entries of so many neighbouring hash blocks start, if any was seen: a replica sees few of a workload's.
+    pages: Vec<u32>,
     hashed: Vec<Entry>,
     /// Free blocks that cache nothing, by runs.
     plain: Vec<Entry>,
@@ -46,7 +50,15 @@ pub struct PrefixCache {
 impl PrefixCache {
     /// A cache of `blocks` free ones that hold nothing.
     pub fn new(blocks: u32) -> Self {
-        let mut cache = Self { hashed: Vec::new(), plain: Vec::new(), unused_plain: Vec::new(), head: NONE, tail: NONE, free_blocks: 0 };
+        let mut cache = Self {
+            pages: Vec::new(),
+            hashed: Vec::new(),
+            plain: Vec::new(),
+            unused_plain: Vec::new(),
+            head: NONE,
+            tail: NONE,
+            free_blocks: 0,
+        };
         cache.free_plain(blocks);
         cache
     }
@@ -85,13 +97,35 @@ impl PrefixCache {
         self.free_blocks
     }
 
+    /// The entry of a hash block, if it was seen before.
+    #[inline]
+    fn known(&self, hash: u32) -> Option<u32> {
+        match self.pages.get(hash as usize / PAGE) {
+            None | Some(&NONE) => None,
+            Some(&start) => Some(start + hash % PAGE as u32),
+        }
+    }
+
+    /// The entry of a hash block that is seen now.
+    fn made_known(&mut self, hash: u32) -> u32 {
+        self.known(hash).unwrap_or_else(|| {
+            let page = hash as usize / PAGE;
+            if page >= self.pages.len() {
+                self.pages.resize(page + 1, NONE);
+            }
+            let start = self.hashed.len();
+            self.pages[page] = start as u32;
+            self.hashed.resize(start + PAGE, EMPTY);
+            start as u32 + hash % PAGE as u32
+        })
+    }
+
     /// KV blocks that a hash block has, and how many of them are free.
     #[inline]
     pub fn look_up(&self, hash: u32) -> (u32, u32) {
-        match self.hashed.get(hash as usize) {
-            Some(entry) => (entry.blocks, if entry.users == 0 { entry.blocks } else { 0 }),
-            None => (0, 0),
-        }
+        let Some(index) = self.known(hash) else { return (0, 0) };
+        let entry = &self.hashed[index as usize];
+        (entry.blocks, if entry.users == 0 { entry.blocks } else { 0 })
     }
 
     /// Lets `blocks` of the free ones be overwritten, those free for longest first.
@@ -134,17 +168,15 @@ impl PrefixCache {
 
     /// One more request uses a hash block; returns how many of its blocks were free.
     pub fn pin(&mut self, hash: u32) -> u32 {
-        if hash as usize >= self.hashed.len() {
-            self.hashed.resize((hash as usize + 1).next_power_of_two(), EMPTY);
-        }
-        let entry = &mut self.hashed[hash as usize];
+        let index = self.made_known(hash);
+        let entry = self.entry(index);
         entry.users += 1;
         if entry.users > 1 || entry.blocks == 0 {
             return 0;
         }
         let blocks = entry.blocks;
         self.free_blocks -= blocks;
-        self.unlink(hash);
+        self.unlink(index);
         blocks
     }
 
@@ -152,7 +184,8 @@ impl PrefixCache {
     pub fn adopt(&mut self, hash: u32) {
         let copy = self.pin(hash);
         if copy > 0 {
-            self.hashed[hash as usize].blocks = 0;
+            let index = self.made_known(hash);
+            self.entry(index).blocks = 0;
             self.free_plain(copy);
         }
     }
@@ -160,7 +193,8 @@ impl PrefixCache {
     /// A hash block in use has its first `blocks` cached; returns how many of them are new.
     #[inline]
     pub fn extend(&mut self, hash: u32, blocks: u32) -> u32 {
-        let entry = &mut self.hashed[hash as usize];
+        let index = self.made_known(hash);
+        let entry = self.entry(index);
         let new = blocks.saturating_sub(entry.blocks);
         entry.blocks += new;
         new
@@ -168,13 +202,14 @@ impl PrefixCache {
 
     /// One request less uses a hash block; returns how many of its blocks are free now.
     pub fn unpin(&mut self, hash: u32) -> u32 {
-        let entry = &mut self.hashed[hash as usize];
+        let index = self.made_known(hash);
+        let entry = self.entry(index);
         entry.users -= 1;
         if entry.users > 0 || entry.blocks == 0 {
             return 0;
         }
         let blocks = entry.blocks;
-        self.push_back(hash);
+        self.push_back(index);
         blocks
     }
 
