@@ -110,13 +110,20 @@ impl Args {
         let mut out = self.common.out(&plan.grid.name);
         out.extend(shard.map(|shard| shard.directory()));
         let dir = ResultsDir::open(&out, &plan.grid.as_given)?;
+        let search = self.oracle.map(|budget| OracleSettings { budget, ..OracleSettings::default() });
         if shard.is_none() {
             // Before hours of running, not after.
             tables::check_available()?;
-            if self.oracle.is_some() {
+            if search.is_some() {
                 oracle::check(&plan)?;
             }
             if self.resume && !journal::is_in(dir.path()) && dir.holds_finished(&plan) {
+                if let Some(settings) = &search
+                    && pool.install(|| super::oracle::search(&plan, settings, &dir, &self.common))?.is_err()
+                {
+                    eprintln!("interrupted: nothing of the search was stored");
+                    return Ok(Exit::Interrupted);
+                }
                 return finish::report_again(&dir, &self.common, self.style);
             }
         }
@@ -151,8 +158,7 @@ impl Args {
             }
             return finish::exit(&plan, &mut recorded);
         }
-        let oracle = self.oracle.map(|budget| OracleSettings { budget, ..OracleSettings::default() });
-        pool.install(|| finish::finish(&plan, &mut recorded, &dir, &self.common, oracle.as_ref(), self.style, started))
+        pool.install(|| finish::finish(&plan, &mut recorded, &dir, &self.common, search.as_ref(), self.style, started))
     }
 
     fn shard(&self) -> Result<Option<Shard>> {
