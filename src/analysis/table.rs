@@ -101,8 +101,7 @@ pub fn write_parquet(frame: &DataFrame, path: &Path) -> Result<()> {
     write_atomically(path, |out| Ok(parquet_writer(out).finish(&mut frame).map(|_| ())?))
 }
 
-/// Stores a table that comes in parts of [`ROWS_PER_GROUP`] rows, all but the last, and has the columns of `empty`. The bytes are those
-/// of [`write_parquet`].
+/// Stores a table that comes in parts of [`ROWS_PER_GROUP`] rows, all but the last, and has the columns of `empty`: a row group a part.
 pub(super) fn write_parquet_in_parts(empty: &DataFrame, parts: impl Iterator<Item = Result<DataFrame>>, path: &Path) -> Result<()> {
     write_atomically(path, |out| {
         let mut writer = parquet_writer(out).batched(empty.schema())?;
