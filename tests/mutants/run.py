@@ -26,6 +26,8 @@ pub mod mutants {
 #[path = "analysis/front.rs"]
 pub mod front;
 """
+# The suite takes a minute or two once it is built.
+MOST_S = "1200"
 COMMANDS = [["cargo", "test", "--no-default-features", "--quiet", *part] for part in (["--lib"], ["--test", "it"])]
 
 
@@ -47,8 +49,10 @@ def suite(copy, name):
     """The tests that fail, or None if none does."""
     environment = {**os.environ, "MUTANT": name, "SCALEFRONT_SHARED": "/nowhere"}
     for command in COMMANDS:
-        run = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)
+        run = subprocess.run(["timeout", MOST_S, *command], cwd=copy, env=environment, capture_output=True, text=True)
         if run.returncode != 0:
+            if run.returncode == 124:
+                return ["a run that never ends"]
             if "could not compile" in run.stderr:
                 sys.exit(run.stderr)
             return sorted(set(re.findall(r"^    ([a-z_0-9:]+)$", run.stdout, re.M))) or ["a crash"]
@@ -56,7 +60,6 @@ def suite(copy, name):
 
 
 def main():
-    # Faults are put into clean files, whatever an earlier run left.
     copy = Path(os.environ.get("MUTANTS_DIR") or tempfile.mkdtemp(prefix="mutants-"))
     shutil.copytree(ROOT, copy, dirs_exist_ok=True, ignore=shutil.ignore_patterns("target", ".git", "results", "corpus", "artifacts"))
     for name, _, file, where, after in FAULTS:
