@@ -35,9 +35,8 @@ const EMPTY: Entry = Entry { blocks: 0, users: 0, previous: NONE, next: NONE };
 /// The cached prompt blocks of one replica.
 #[derive(Debug, Clone)]
 pub struct PrefixCache {
-    /// Where the entries of so many neighbouring hash blocks start, if any was seen: a replica sees few of a workload's.
-    pages: Vec<u32>,
-    hashed: Vec<Entry>,
+    /// By hash block: so many neighbours together, once one of them was seen. A replica sees few of a workload's.
+    hashed: Vec<Option<Box<[Entry; PAGE]>>>,
     /// Free blocks that cache nothing, by runs.
     plain: Vec<Entry>,
     unused_plain: Vec<u32>,
@@ -50,22 +49,17 @@ pub struct PrefixCache {
 impl PrefixCache {
     /// A cache of `blocks` free ones that hold nothing.
     pub fn new(blocks: u32) -> Self {
-        let mut cache = Self {
-            pages: Vec::new(),
-            hashed: Vec::new(),
-            plain: Vec::new(),
-            unused_plain: Vec::new(),
-            head: NONE,
-            tail: NONE,
-            free_blocks: 0,
-        };
+        let mut cache = Self { hashed: Vec::new(), plain: Vec::new(), unused_plain: Vec::new(), head: NONE, tail: NONE, free_blocks: 0 };
         cache.free_plain(blocks);
         cache
     }
 
     #[inline]
     fn entry(&mut self, index: u32) -> &mut Entry {
-        if index & PLAIN == 0 { &mut self.hashed[index as usize] } else { &mut self.plain[(index & !PLAIN) as usize] }
+        if index & PLAIN != 0 {
+            return &mut self.plain[(index & !PLAIN) as usize];
+        }
+        &mut self.hashed[index as usize / PAGE].as_mut().expect("entries are asked for once they are seen")[index as usize % PAGE]
     }
 
     fn push_back(&mut self, index: u32) {
@@ -97,34 +91,21 @@ impl PrefixCache {
         self.free_blocks
     }
 
-    /// The entry of a hash block, if it was seen before.
+    /// The entry of a hash block that may be seen for the first time.
     #[inline]
-    fn known(&self, hash: u32) -> Option<u32> {
-        match self.pages.get(hash as usize / PAGE) {
-            None | Some(&NONE) => None,
-            Some(&start) => Some(start + hash % PAGE as u32),
+    fn seen(&mut self, hash: u32) -> &mut Entry {
+        let page = hash as usize / PAGE;
+        if page >= self.hashed.len() {
+            self.hashed.resize_with(page + 1, || None);
         }
-    }
-
-    /// The entry of a hash block that is seen now.
-    fn made_known(&mut self, hash: u32) -> u32 {
-        self.known(hash).unwrap_or_else(|| {
-            let page = hash as usize / PAGE;
-            if page >= self.pages.len() {
-                self.pages.resize(page + 1, NONE);
-            }
-            let start = self.hashed.len();
-            self.pages[page] = start as u32;
-            self.hashed.resize(start + PAGE, EMPTY);
-            start as u32 + hash % PAGE as u32
-        })
+        &mut self.hashed[page].get_or_insert_with(|| Box::new([EMPTY; PAGE]))[hash as usize % PAGE]
     }
 
     /// KV blocks that a hash block has, and how many of them are free.
     #[inline]
     pub fn look_up(&self, hash: u32) -> (u32, u32) {
-        let Some(index) = self.known(hash) else { return (0, 0) };
-        let entry = &self.hashed[index as usize];
+        let Some(Some(page)) = self.hashed.get(hash as usize / PAGE) else { return (0, 0) };
+        let entry = &page[hash as usize % PAGE];
         (entry.blocks, if entry.users == 0 { entry.blocks } else { 0 })
     }
 
@@ -168,15 +149,14 @@ impl PrefixCache {
 
     /// One more request uses a hash block; returns how many of its blocks were free.
     pub fn pin(&mut self, hash: u32) -> u32 {
-        let index = self.made_known(hash);
-        let entry = self.entry(index);
+        let entry = self.seen(hash);
         entry.users += 1;
         if entry.users > 1 || entry.blocks == 0 {
             return 0;
         }
         let blocks = entry.blocks;
         self.free_blocks -= blocks;
-        self.unlink(index);
+        self.unlink(hash);
         blocks
     }
 
@@ -184,8 +164,7 @@ impl PrefixCache {
     pub fn adopt(&mut self, hash: u32) {
         let copy = self.pin(hash);
         if copy > 0 {
-            let index = self.made_known(hash);
-            self.entry(index).blocks = 0;
+            self.entry(hash).blocks = 0;
             self.free_plain(copy);
         }
     }
@@ -193,8 +172,7 @@ impl PrefixCache {
     /// A hash block in use has its first `blocks` cached; returns how many of them are new.
     #[inline]
     pub fn extend(&mut self, hash: u32, blocks: u32) -> u32 {
-        let index = self.made_known(hash);
-        let entry = self.entry(index);
+        let entry = self.entry(hash);
         let new = blocks.saturating_sub(entry.blocks);
         entry.blocks += new;
         new
@@ -202,20 +180,19 @@ impl PrefixCache {
 
     /// One request less uses a hash block; returns how many of its blocks are free now.
     pub fn unpin(&mut self, hash: u32) -> u32 {
-        let index = self.made_known(hash);
-        let entry = self.entry(index);
+        let entry = self.entry(hash);
         entry.users -= 1;
         if entry.users > 0 || entry.blocks == 0 {
             return 0;
         }
         let blocks = entry.blocks;
-        self.push_back(index);
+        self.push_back(hash);
         blocks
     }
 
     /// Blocks of hash blocks in use.
     pub fn pinned_blocks(&self) -> u32 {
-        self.hashed.iter().filter(|entry| entry.users > 0).map(|entry| entry.blocks).sum()
+        self.hashed.iter().flatten().flat_map(|page| page.iter()).filter(|entry| entry.users > 0).map(|entry| entry.blocks).sum()
     }
 }
 
