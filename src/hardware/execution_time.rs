@@ -9,6 +9,7 @@ use super::aiconfigurator::AiconfiguratorSettings;
 use super::analytical::{self, AnalyticalSettings, DenseTables};
 use super::attention::{AnalyticAttention, MeasuredAttention};
 use super::condensed::Table;
+use super::decode_steps::{DecodeLine, DecodeSteps};
 use super::memory::DoesNotFit;
 use super::overheads::{OverheadSettings, Overheads, StepOverheads};
 use super::profile::{self, ProfileTimes};
@@ -228,12 +229,28 @@ impl ExecutionTime {
         (0..self.deployment.pipeline_parallel).map(|stage| self.stage_time_s(shape, stage)).sum()
     }
 
-    /// For how many further iterations (each adding one token per request) a batch of decodes keeps its time.
+    /// The times of a batch of decodes on a replica of one stage that repeats itself, from when its requests have `cached_tokens` in the
+    /// cache: of that one and as many more as are easily told.
     #[inline]
-    pub fn decode_steps_alike(&self, shape: &BatchShape) -> u64 {
+    pub fn decode_steps(&self, shape: &BatchShape, cached_tokens: u64) -> DecodeSteps {
+        let shape = || BatchShape { decode_cached_tokens: cached_tokens, ..*shape };
         match &self.times {
-            Times::Profile(times) => times.decode_steps_alike(shape),
-            Times::Steps(_) => 0,
+            Times::Profile(times) => {
+                DecodeSteps::Alike { duration_s: self.stage_time_s(&shape(), 0), steps: 1 + times.decode_steps_alike(&shape()) }
+            }
+            Times::Steps(StepTimes { stages, head, attention: StepAttention::Analytic(attention), layers_per_stage, num_stages: 1 }) => {
+                let num_decodes = shape().num_decodes;
+                DecodeSteps::Along(DecodeLine {
+                    line: attention.decode_ms.line(cached_tokens),
+                    num_decodes,
+                    cached_tokens,
+                    stage_ms: stages[0].at(num_decodes.into()),
+                    layers: *layers_per_stage,
+                    head_ms: head.at(num_decodes.into()),
+                    overheads: self.step_overheads,
+                })
+            }
+            Times::Steps(_) => DecodeSteps::Alike { duration_s: self.stage_time_s(&shape(), 0), steps: 1 },
         }
     }
 

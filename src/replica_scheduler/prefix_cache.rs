@@ -9,6 +9,7 @@
 //! blocks are in use while any request uses some of them, and are overwritten from the last to the first. With hash blocks as long as KV
 //! blocks that is vLLM's rule to the block. Tokens that were generated have no hash, so that nothing is ever found of them.
 
+use super::KvBlocks;
 use crate::workload::PrefixBlocks;
 
 /// Where an entry of the queue points to nowhere.
@@ -35,8 +36,9 @@ const EMPTY: Entry = Entry { blocks: 0, users: 0, previous: NONE, next: NONE };
 /// The cached prompt blocks of one replica.
 #[derive(Debug, Clone)]
 pub struct PrefixCache {
-    /// By hash block: so many neighbours together, once one of them was seen. A replica sees few of a workload's.
-    hashed: Vec<Option<Box<[Entry; PAGE]>>>,
+    /// Where the page of so many neighbouring hash blocks is, once one of them was seen. A replica sees few of a workload's.
+    pages: Vec<u32>,
+    hashed: Vec<[Entry; PAGE]>,
     /// Free blocks that cache nothing, by runs.
     plain: Vec<Entry>,
     unused_plain: Vec<u32>,
@@ -49,9 +51,28 @@ pub struct PrefixCache {
 impl PrefixCache {
     /// A cache of `blocks` free ones that hold nothing.
     pub fn new(blocks: u32) -> Self {
-        let mut cache = Self { hashed: Vec::new(), plain: Vec::new(), unused_plain: Vec::new(), head: NONE, tail: NONE, free_blocks: 0 };
+        let mut cache = Self {
+            pages: Vec::new(),
+            hashed: Vec::new(),
+            plain: Vec::new(),
+            unused_plain: Vec::new(),
+            head: NONE,
+            tail: NONE,
+            free_blocks: 0,
+        };
         cache.free_plain(blocks);
         cache
+    }
+
+    /// The same in the memory of one that is of no use any more.
+    pub fn renewed(mut self: Box<Self>, blocks: u32) -> Box<Self> {
+        self.pages.clear();
+        self.hashed.clear();
+        self.plain.clear();
+        self.unused_plain.clear();
+        (self.head, self.tail, self.free_blocks) = (NONE, NONE, 0);
+        self.free_plain(blocks);
+        self
     }
 
     #[inline]
@@ -59,7 +80,7 @@ impl PrefixCache {
         if index & PLAIN != 0 {
             return &mut self.plain[(index & !PLAIN) as usize];
         }
-        &mut self.hashed[index as usize / PAGE].as_mut().expect("entries are asked for once they are seen")[index as usize % PAGE]
+        &mut self.hashed[self.pages[index as usize / PAGE] as usize][index as usize % PAGE]
     }
 
     fn push_back(&mut self, index: u32) {
@@ -95,17 +116,21 @@ impl PrefixCache {
     #[inline]
     fn seen(&mut self, hash: u32) -> &mut Entry {
         let page = hash as usize / PAGE;
-        if page >= self.hashed.len() {
-            self.hashed.resize_with(page + 1, || None);
+        if page >= self.pages.len() {
+            self.pages.resize(page + 1, NONE);
         }
-        &mut self.hashed[page].get_or_insert_with(|| Box::new([EMPTY; PAGE]))[hash as usize % PAGE]
+        if self.pages[page] == NONE {
+            self.pages[page] = self.hashed.len() as u32;
+            self.hashed.push([EMPTY; PAGE]);
+        }
+        &mut self.hashed[self.pages[page] as usize][hash as usize % PAGE]
     }
 
     /// KV blocks that a hash block has, and how many of them are free.
     #[inline]
     pub fn look_up(&self, hash: u32) -> (u32, u32) {
-        let Some(Some(page)) = self.hashed.get(hash as usize / PAGE) else { return (0, 0) };
-        let entry = &page[hash as usize % PAGE];
+        let Some(&page) = self.pages.get(hash as usize / PAGE).filter(|&&page| page != NONE) else { return (0, 0) };
+        let entry = &self.hashed[page as usize][hash as usize % PAGE];
         (entry.blocks, if entry.users == 0 { entry.blocks } else { 0 })
     }
 
@@ -192,7 +217,7 @@ impl PrefixCache {
 
     /// Blocks of hash blocks in use.
     pub fn pinned_blocks(&self) -> u32 {
-        self.hashed.iter().flatten().flat_map(|page| page.iter()).filter(|entry| entry.users > 0).map(|entry| entry.blocks).sum()
+        self.hashed.iter().flatten().filter(|entry| entry.users > 0).map(|entry| entry.blocks).sum()
     }
 }
 
@@ -232,15 +257,14 @@ impl Prompts {
 
     /// KV blocks that end within the first `hashes` hash blocks.
     #[inline]
-    pub fn kv_blocks_within(&self, hashes: u32, block_size_tokens: u32) -> u32 {
-        hashes.saturating_mul(self.hash_tokens) / block_size_tokens
+    pub fn kv_blocks_within(&self, hashes: u32, kv: &KvBlocks) -> u32 {
+        kv.full_blocks(hashes.saturating_mul(self.hash_tokens))
     }
 
     /// Whether a KV block ends in a hash block.
     #[inline]
-    pub fn holds_kv_block(&self, hash: u32, block_size_tokens: u32) -> bool {
-        let [before, until] = [hash, hash + 1].map(|hashes| self.kv_blocks_within(hashes, block_size_tokens));
-        self.hash_tokens >= block_size_tokens || until > before
+    pub fn holds_kv_block(&self, hash: u32, kv: &KvBlocks) -> bool {
+        self.hash_tokens >= kv.block_size_tokens || self.kv_blocks_within(hash + 1, kv) > self.kv_blocks_within(hash, kv)
     }
 }
 

@@ -40,6 +40,15 @@ impl KvBlocks {
         }
     }
 
+    /// Blocks that are full with so many tokens.
+    #[inline]
+    pub fn full_blocks(&self, tokens: u32) -> u32 {
+        match self.block_size_log2 {
+            Some(log2) => tokens >> log2,
+            None => tokens / self.block_size_tokens,
+        }
+    }
+
     /// Whether a prompt could ever be admitted above the watermark, with the whole cache free, and its last decode find room.
     #[inline]
     pub fn fits_empty(&self, prefill_tokens: u32, decode_tokens: u32) -> bool {
@@ -68,6 +77,8 @@ pub struct ReplicaState {
     pub just_left: u32,
     /// Prompt blocks in memory, of a scheduler that shares them.
     pub cache: Option<Box<PrefixCache>>,
+    /// One that was in use before, kept for its memory.
+    pub used_cache: Option<Box<PrefixCache>>,
 }
 
 impl ReplicaState {
@@ -82,6 +93,7 @@ impl ReplicaState {
             batch_started_at_s: 0.0,
             just_left: 0,
             cache: None,
+            used_cache: None,
         }
     }
 
@@ -94,7 +106,22 @@ impl ReplicaState {
         self.decodes_in_a_row = 0;
         self.rejected.clear();
         self.just_left = 0;
-        self.cache = None;
+        self.retire_cache();
+    }
+
+    /// Forgets what is cached.
+    fn retire_cache(&mut self) {
+        self.used_cache = self.cache.take().or(self.used_cache.take());
+    }
+
+    /// Starts to cache prompts, with nothing known and all blocks that are free now.
+    pub fn start_cache(&mut self) {
+        self.retire_cache();
+        let blocks = self.kv.free;
+        self.cache = Some(match self.used_cache.take() {
+            Some(used) => used.renewed(blocks),
+            None => Box::new(PrefixCache::new(blocks)),
+        });
     }
 
     /// Requests routed here and not finished.

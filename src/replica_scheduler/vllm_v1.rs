@@ -83,16 +83,16 @@ struct Hit {
 
 /// Leading full blocks of a prompt that may be shared: no generated token among them.
 fn full_blocks(request: &Request, kv: &KvBlocks) -> u32 {
-    request.original_prefill_tokens / kv.block_size_tokens
+    kv.full_blocks(request.original_prefill_tokens)
 }
 
 fn look_up(cache: &PrefixCache, prompts: &Prompts, request: &Request, kv: &KvBlocks) -> Hit {
     // The last token is always computed: it yields the next one.
-    let most = full_blocks(request, kv).min((request.prefill_tokens - 1) / kv.block_size_tokens);
+    let most = full_blocks(request, kv).min(kv.full_blocks(request.prefill_tokens - 1));
     let mut hit = Hit::default();
     for (index, &hash) in (0..).zip(prompts.of(request.id)) {
-        let before = prompts.kv_blocks_within(index, kv.block_size_tokens);
-        let wanted = prompts.kv_blocks_within(index + 1, kv.block_size_tokens).min(most).saturating_sub(before);
+        let before = prompts.kv_blocks_within(index, kv);
+        let wanted = prompts.kv_blocks_within(index + 1, kv).min(most).saturating_sub(before);
         if wanted == 0 {
             if before >= most {
                 break;
@@ -124,15 +124,22 @@ fn settle<'a>(cache: &'a mut Option<Box<PrefixCache>>, kv: &KvBlocks) -> Option<
 fn share(replica: &mut ReplicaState, requests: &mut Requests, slot: Slot, computed: u32) {
     let Some(cache) = settle(&mut replica.cache, &replica.kv) else { return };
     let (request, Some(prompts)) = requests.with_prompts(slot) else { return };
-    let block_size = replica.kv.block_size_tokens;
-    let full = full_blocks(request, &replica.kv).min(computed / block_size);
-    let ids = prompts.of(request.id);
-    while request.hashed_blocks < full {
-        // The hash block in which the next block ends.
-        let index = ((request.hashed_blocks + 1) * block_size - 1) / prompts.hash_tokens();
-        let Some(&hash) = ids.get(index as usize) else { break };
-        let before = prompts.kv_blocks_within(index, block_size);
-        let until = prompts.kv_blocks_within(index + 1, block_size).min(full);
+    let kv = &replica.kv;
+    let full = full_blocks(request, kv).min(kv.full_blocks(computed));
+    if request.hashed_blocks >= full {
+        return;
+    }
+    // The hash block in which the next block ends.
+    let first = ((request.hashed_blocks + 1) * kv.block_size_tokens - 1) / prompts.hash_tokens();
+    for (index, &hash) in (0..).zip(prompts.of(request.id)).skip(first as usize) {
+        if request.hashed_blocks >= full {
+            break;
+        }
+        let before = prompts.kv_blocks_within(index, kv);
+        let until = prompts.kv_blocks_within(index + 1, kv).min(full);
+        if until <= request.hashed_blocks {
+            continue; // shorter than a block, and none ends in it
+        }
         if index >= request.hashes {
             // Whoever else computed it at the same time keeps a copy of his own.
             cache.adopt(hash);
@@ -151,9 +158,8 @@ fn free(replica: &mut ReplicaState, requests: &mut Requests, slot: Slot) {
     let own = request.blocks - request.shared_blocks;
     cache.free_plain(own);
     replica.kv.free += own;
-    let block_size = replica.kv.block_size_tokens;
     for (index, &hash) in (0..request.hashes).zip(prompts.of(request.id)).rev() {
-        if prompts.holds_kv_block(index, block_size) {
+        if prompts.holds_kv_block(index, &replica.kv) {
             replica.kv.free += cache.unpin(hash);
         }
     }
@@ -167,7 +173,7 @@ fn unshare(replica: &mut ReplicaState, request: &mut Request) {
     if replica.cache.is_some() {
         (request.shared_blocks, request.hashes, request.hashed_blocks) = (0, 0, u32::MAX);
         replica.kv.free = replica.kv.total - request.blocks;
-        replica.cache = Some(Box::new(PrefixCache::new(replica.kv.free)));
+        replica.start_cache();
     }
 }
 
@@ -248,7 +254,7 @@ impl VllmV1 {
 
     fn admit(&self, replica: &mut ReplicaState, requests: &mut Requests, batch: &mut Batch, busy: bool) {
         if self.prefix_caching && replica.cache.is_none() && requests.prompts().is_some() {
-            replica.cache = Some(Box::new(PrefixCache::new(replica.kv.free)));
+            replica.start_cache();
         }
         let left = if self.async_scheduling && busy { replica.just_left } else { 0 };
         while let Some(&slot) = replica.queue.front() {
@@ -262,9 +268,8 @@ impl VllmV1 {
             let Some((tokens, blocks)) = self.admission(replica, &requests[slot], hit, room) else { break };
             replica.queue.pop_front();
             if let (Some(cache), (request, Some(prompts))) = (replica.cache.as_deref_mut(), requests.with_prompts(slot)) {
-                let block_size = replica.kv.block_size_tokens;
                 for (index, &hash) in (0..hit.hashes).zip(prompts.of(request.id)) {
-                    if prompts.holds_kv_block(index, block_size) {
+                    if prompts.holds_kv_block(index, &replica.kv) {
                         replica.kv.free -= cache.pin(hash);
                     }
                 }

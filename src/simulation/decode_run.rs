@@ -5,7 +5,7 @@
 //! may be cut at any boundary between iterations; what could matter (a request that may be admitted, a block that may be missing, a
 //! request that finishes) always cuts it in time.
 
-use crate::hardware::{BatchShape, ExecutionTime};
+use crate::hardware::{BatchShape, DecodeLine, DecodeSteps, ExecutionTime};
 use crate::replica_scheduler::{Batch, ReplicaState, Requests};
 
 /// The state of a run between two of its iterations.
@@ -16,8 +16,8 @@ pub struct Progress {
     /// When the latest of them ended, and when it started.
     pub at_s: f64,
     pub previous_at_s: f64,
-    /// Shape of the next iteration.
-    shape: BatchShape,
+    /// Tokens in the cache that the next iteration reads.
+    cached_tokens: u64,
     /// Blocks free once the next iteration has got its own.
     free_blocks: u32,
     /// Blocks in use times seconds, over the iterations ended.
@@ -33,6 +33,11 @@ pub struct DecodeRun {
     pub settled: Progress,
     /// What the scheduled end of the current stretch will find.
     pub ahead: Progress,
+    /// That without the last iteration.
+    before_last: Progress,
+    /// Shape of the first iteration.
+    shape: BatchShape,
+    line: Option<DecodeLine>,
     /// Iterations after which a request finishes.
     most_iterations: u32,
     /// Iterations the next stretch may have: doubled when one ends undisturbed.
@@ -67,11 +72,13 @@ impl DecodeRun {
             }
         }
         self.stretch = FIRST_STRETCH;
+        self.shape = batch.shape;
+        self.line = None;
         self.settled = Progress {
             iterations: 0,
             at_s: now_s,
             previous_at_s: now_s,
-            shape: batch.shape,
+            cached_tokens: batch.shape.decode_cached_tokens,
             free_blocks: replica.kv.free,
             kv_block_s: 0.0,
             starved: false,
@@ -85,61 +92,117 @@ impl DecodeRun {
     }
 
     /// Iterates from `from` as long as iterations end before `until_s`, up to `most` in all, telling `ended` the start and end of each.
-    fn iterate(&self, from: Progress, times: &ExecutionTime, until_s: f64, most: u32, mut ended: impl FnMut(f64, f64)) -> Progress {
-        let mut progress = from;
-        let block_size = self.new_blocks.len() as u32;
-        let requests = u64::from(progress.shape.num_decodes);
-        let mut phase = progress.iterations % block_size;
-        while progress.iterations < most && !progress.starved {
-            let duration_s = times.stage_time_s(&progress.shape, 0);
-            let alike = times.decode_steps_alike(&progress.shape).min(u64::from(most - progress.iterations - 1));
-            for _ in 0..=alike {
-                let end_s = progress.at_s + duration_s;
-                if end_s >= until_s {
-                    return progress;
+    /// Returns how far it came, and how far before the last step of the last of them.
+    fn iterate(
+        &mut self,
+        from: Progress,
+        times: &ExecutionTime,
+        until_s: f64,
+        most: u32,
+        mut ended: impl FnMut(f64, f64),
+    ) -> [Progress; 2] {
+        let (mut progress, mut before_last) = (from, from);
+        let mut goes_on = true;
+        while goes_on && progress.iterations < most && !progress.starved {
+            let left = most - progress.iterations;
+            let of_these = |steps: u64| steps.min(left.into()) as u32;
+            (goes_on, before_last) = match self.steps_from(times, progress.cached_tokens) {
+                DecodeSteps::Alike { duration_s, steps } => {
+                    self.repeat(&mut progress, of_these(steps), until_s, |_| duration_s, &mut ended)
                 }
-                ended(progress.at_s, end_s);
-                progress.kv_block_s += f64::from(self.total_blocks - progress.free_blocks) * duration_s;
-                progress.previous_at_s = progress.at_s;
-                progress.at_s = end_s;
-                progress.iterations += 1;
-                progress.shape.decode_cached_tokens += requests;
-                phase = if phase + 1 == block_size { 0 } else { phase + 1 };
-                let needed = self.new_blocks[phase as usize];
-                if progress.free_blocks <= needed && !self.reserved {
-                    progress.starved = true;
-                    return progress;
+                DecodeSteps::Along(line) => {
+                    self.repeat(&mut progress, of_these(line.steps()), until_s, |number| line.duration_s(number), &mut ended)
                 }
-                progress.free_blocks -= needed;
-            }
+            };
         }
-        progress
+        [progress, before_last]
+    }
+
+    /// The times of the next iterations, by the line of attention looked up last, as far as it goes.
+    #[inline]
+    fn steps_from(&mut self, times: &ExecutionTime, cached_tokens: u64) -> DecodeSteps {
+        if let Some(line) = self.line.as_ref().and_then(|line| line.moved_to(cached_tokens)) {
+            return DecodeSteps::Along(line);
+        }
+        let steps = times.decode_steps(&self.shape, cached_tokens);
+        if let DecodeSteps::Along(line) = steps {
+            self.line = Some(line);
+        }
+        steps
+    }
+
+    /// The same for iterations whose times are known by number: whether all of them were made, and how far it came before the last step.
+    #[inline(always)]
+    fn repeat(
+        &self,
+        progress: &mut Progress,
+        steps: u32,
+        until_s: f64,
+        duration_s: impl Fn(u32) -> f64,
+        ended: &mut impl FnMut(f64, f64),
+    ) -> (bool, Progress) {
+        let requests = u64::from(self.shape.num_decodes);
+        let mut phase = progress.iterations as usize % self.new_blocks.len();
+        let mut step = |at: &mut Progress, number| {
+            let duration_s = duration_s(number);
+            let end_s = at.at_s + duration_s;
+            if end_s >= until_s {
+                return false;
+            }
+            ended(at.at_s, end_s);
+            at.kv_block_s += f64::from(self.total_blocks - at.free_blocks) * duration_s;
+            at.previous_at_s = at.at_s;
+            at.at_s = end_s;
+            at.iterations += 1;
+            at.cached_tokens += requests;
+            phase = if phase + 1 == self.new_blocks.len() { 0 } else { phase + 1 };
+            let needed = self.new_blocks[phase];
+            if at.free_blocks <= needed && !self.reserved {
+                at.starved = true;
+                return false;
+            }
+            at.free_blocks -= needed;
+            true
+        };
+        // In variables of its own, so that no step waits for the memory of the one before.
+        let mut at = *progress;
+        let goes_on = (0..steps - 1).all(|number| step(&mut at, number));
+        let before_last = at;
+        let goes_on = goes_on && step(&mut at, steps - 1);
+        *progress = at;
+        (goes_on, before_last)
     }
 
     /// Looks one stretch further; returns when it ends and when its last iteration starts.
     pub fn look_ahead(&mut self, times: &ExecutionTime) -> (f64, f64) {
         let most = self.most_iterations.min(self.settled.iterations.saturating_add(self.stretch));
-        self.ahead = self.iterate(self.settled, times, f64::INFINITY, most, |_, _| {});
+        [self.ahead, self.before_last] = self.iterate(self.settled, times, f64::INFINITY, most, |_, _| {});
         self.stretch = (self.stretch * 2).min(LONGEST_STRETCH);
         (self.ahead.at_s, self.ahead.previous_at_s)
     }
 
     /// Accounts for the iterations of the stretch that end before `until_s`, telling `ended` the start and end of each; all but the last
-    /// `keep` of them at most.
-    pub fn settle(&mut self, times: &ExecutionTime, until_s: f64, keep: u32, ended: impl FnMut(f64, f64)) {
-        self.settled = self.iterate(self.settled, times, until_s, self.ahead.iterations - keep, ended);
+    /// `keep` of them at most. Where nobody is told, a stretch that nothing disturbed is as it was foreseen.
+    pub fn settle(&mut self, times: &ExecutionTime, until_s: f64, keep: u32, ended: Option<impl FnMut(f64, f64)>) {
+        let most = self.ahead.iterations - keep;
+        let foreseen = [self.ahead, self.before_last].into_iter().find(|progress| progress.iterations == most);
+        self.settled = match (ended, foreseen) {
+            (None, Some(foreseen)) if until_s == f64::INFINITY => foreseen,
+            (None, _) => self.iterate(self.settled, times, until_s, most, |_, _| {})[0],
+            (Some(ended), _) => self.iterate(self.settled, times, until_s, most, ended)[0],
+        };
     }
 
     /// Lets a run settled up to now end with the iteration under way; returns when that one ends and starts.
     pub fn cut(&mut self, times: &ExecutionTime) -> (f64, f64) {
-        self.ahead = self.iterate(self.settled, times, f64::INFINITY, self.settled.iterations + 1, |_, _| {});
+        [self.ahead, self.before_last] = self.iterate(self.settled, times, f64::INFINITY, self.settled.iterations + 1, |_, _| {});
         self.most_iterations = self.ahead.iterations;
         (self.ahead.at_s, self.ahead.previous_at_s)
     }
 
     /// Requests in the batch: tokens of each iteration.
     pub fn requests(&self) -> u32 {
-        self.settled.shape.num_decodes
+        self.shape.num_decodes
     }
 
     /// Blocks free during the iteration under way.

@@ -25,13 +25,11 @@ impl Engine<'_> {
         let run = &mut work.replicas[lane as usize].run;
         let before = run.settled;
         let num_requests = run.requests();
-        let observed = self.observes.batches;
         let ended = &mut work.ended_batches;
-        run.settle(self.inputs.execution_time, until_s, keep, |scheduled_at_s, completed_at_s| {
-            if observed {
-                ended.push(BatchEnd { scheduled_at_s, completed_at_s, tokens: num_requests.into(), prefill_tokens: 0, num_requests });
-            }
+        let observe = self.observes.batches.then_some(|scheduled_at_s, completed_at_s| {
+            ended.push(BatchEnd { scheduled_at_s, completed_at_s, tokens: num_requests.into(), prefill_tokens: 0, num_requests });
         });
+        run.settle(self.inputs.execution_time, until_s, keep, observe);
         let run_settled_s = run.settled.at_s;
         let iterations = u64::from(run.settled.iterations - before.iterations);
         self.totals.batches += iterations;

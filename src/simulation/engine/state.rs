@@ -6,7 +6,7 @@ use super::accounts::Samples;
 use super::step_times::StepTimes;
 use crate::autoscaler::{BatchEnd, Completion, FirstToken, ReplicaSignals};
 use crate::global_scheduler::{Load, Target};
-use crate::replica_scheduler::{Batch, ReplicaState, Requests, Slot};
+use crate::replica_scheduler::{Batch, PrefixCache, ReplicaState, Requests, Slot};
 use crate::simulation::LatencyLimits;
 use crate::simulation::decode_run::DecodeRun;
 use crate::simulation::event::EventQueue;
@@ -141,6 +141,8 @@ pub struct Workspace {
     pub(super) requests: Requests,
     pub(super) replicas: Vec<Replica>,
     pub(super) free_lanes: Vec<u32>,
+    /// Prefix caches of earlier runs, kept for their memory.
+    pub(super) used_caches: Vec<Box<PrefixCache>>,
     pub(super) in_flight: Vec<InFlight>,
     pub(super) free_in_flight: Vec<u32>,
     pub(super) unrouted: VecDeque<Slot>,
@@ -160,7 +162,7 @@ impl Workspace {
         self.events.clear(stages_per_lane);
         self.steps.clear();
         self.requests.clear();
-        self.replicas.clear();
+        self.used_caches.extend(self.replicas.drain(..).filter_map(|replica| replica.state.cache.or(replica.state.used_cache)));
         self.free_lanes.clear();
         self.free_in_flight.clear();
         self.free_in_flight.extend((0..self.in_flight.len() as u32).rev());
