@@ -9,7 +9,7 @@ use std::io::Cursor;
 use std::path::Path;
 
 use anyhow::{Result, anyhow, ensure};
-use polars::prelude::{DataFrame, ParquetReader, SerReader};
+use polars::prelude::{DataFrame, ParallelStrategy, ParquetReader, SerReader};
 
 use self::checked::{Checked, checked};
 use super::checksum::Checksum;
@@ -27,12 +27,14 @@ pub fn read(
     if let Some(expected) = expected {
         expected.verify(&bytes)?;
     }
+    // A panic on one of polars' threads would be an error as well, but seen on the terminal first.
+    let parallel = if expected.is_some() { ParallelStrategy::Auto } else { ParallelStrategy::None };
     caught(move || {
         let Checked { bytes, rows, columns, most_text_bytes } = checked(bytes, choose)?;
         if columns == 0 {
             return Ok(DataFrame::empty_with_height(rows));
         }
-        let mut frame = ParquetReader::new(Cursor::new(bytes)).finish()?;
+        let mut frame = ParquetReader::new(Cursor::new(bytes)).read_parallel(parallel).finish()?;
         // polars takes the length of columns for granted.
         for column in frame.columns() {
             ensure!(column.len() == rows, "column `{}`: {} values found, expected {rows}", column.name(), column.len());
