@@ -16,7 +16,7 @@ use polars_parquet_format::{
 /// The most values a table may have: a million runs have a hundred million.
 const MOST_VALUES: u64 = 500_000_000;
 
-/// The most values for each byte of a file, besides [`VALUES_FREE`]: a column of equal values may be a hundred bytes for 8,192 of them.
+/// The most values for each byte of a file, besides [`VALUES_FREE`]: equal ones of ours take some hundred bytes for 8,192 of them.
 const VALUES_PER_BYTE: u64 = 100;
 const VALUES_FREE: u64 = 1_000_000;
 
@@ -62,11 +62,11 @@ pub fn checked(mut bytes: Vec<u8>, choose: impl FnOnce(&dyn Fn(&str) -> bool) ->
         Some(names) => leaves.iter().enumerate().filter(|(_, leaf)| names.contains(&leaf.name)).collect::<Vec<_>>(),
         None => leaves.iter().enumerate().collect(),
     };
+    let schema: Vec<SchemaElement> = chosen.iter().map(|(_, leaf)| leaf.checked()).collect::<Result<_>>()?;
     let mut names = BTreeSet::new();
     for (_, leaf) in &chosen {
         ensure!(names.insert(&leaf.name), "two columns `{}`", leaf.name);
     }
-    let schema: Vec<SchemaElement> = chosen.iter().map(|(_, leaf)| leaf.checked()).collect::<Result<_>>()?;
 
     let counts = footer.row_groups.iter().map(|group| u64::try_from(group.num_rows).ok());
     let rows = counts.fold(Some(0u64), |rows, count| rows?.checked_add(count?)).context("a row group of less than no rows")?;
@@ -319,3 +319,6 @@ fn check_dictionary(dictionary: &DictionaryPageHeader, uncompressed: usize) -> R
     ensure!(fits, "a dictionary of {} entries in {uncompressed} bytes", dictionary.num_values);
     Ok(0)
 }
+
+#[cfg(test)]
+mod tests;
