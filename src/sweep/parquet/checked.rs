@@ -16,12 +16,13 @@ use polars_parquet_format::{
 /// The most values a table may have: a million runs have a hundred million.
 const MOST_VALUES: u64 = 500_000_000;
 
-/// The most values for each byte of a file, besides [`VALUES_FREE`]: equal ones of ours take some hundred bytes for 8,192 of them.
-const VALUES_PER_BYTE: u64 = 100;
+/// The most values for each byte of a file, besides [`VALUES_FREE`]. Equal ones take next to nothing, but ids of runs differ: a table of ours
+/// has no more than a dozen.
+const VALUES_PER_BYTE: u64 = 32;
 const VALUES_FREE: u64 = 1_000_000;
 
 /// The most bytes that each byte of a file may decompress to, besides [`BYTES_FREE`], and the most text in its rows.
-const EXPANSION: u64 = 1000;
+const EXPANSION: u64 = 250;
 const BYTES_FREE: u64 = 1 << 24;
 
 const MAGIC: &[u8] = b"PAR1";
