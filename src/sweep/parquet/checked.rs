@@ -69,8 +69,8 @@ pub fn checked(mut bytes: Vec<u8>, choose: impl FnOnce(&dyn Fn(&str) -> bool) ->
         ensure!(names.insert(&leaf.name), "two columns `{}`", leaf.name);
     }
 
-    let counts = footer.row_groups.iter().map(|group| u64::try_from(group.num_rows).ok());
-    let rows = counts.fold(Some(0u64), |rows, count| rows?.checked_add(count?)).context("a row group of less than no rows")?;
+    let mut counts = footer.row_groups.iter().map(|group| u64::try_from(group.num_rows).ok());
+    let rows = counts.try_fold(0u64, |rows, count| rows.checked_add(count?)).context("a row group of less than no rows")?;
     ensure!(u64::try_from(footer.num_rows) == Ok(rows), "{} rows stated, but {rows} in row groups", footer.num_rows);
     let values = rows.saturating_mul(chosen.len().max(1) as u64);
     let most_values = MOST_VALUES.min(VALUES_FREE + VALUES_PER_BYTE * size);
