@@ -186,11 +186,11 @@ mod tables {
     use scalefront::sweep::objectives::Objectives;
 
     pub fn parquet(path: &Path) {
-        if let Ok(runs) = read_runs(path) {
+        if let Ok(runs) = read_runs(path, None) {
             let _ = analyse(&runs, &Objectives::default());
             let _ = rows_with_curves(&runs, &Objectives::default(), 10);
         }
-        let _ = read_series(path);
+        let _ = read_series(path, None);
         let read = hardware_files(&[]).parquet.expect("this build reads Parquet");
         let _ = read(path, &["gemm_dtype", "m", "n", "k", "latency", "run_id", "seed", "p90_e2e_s"]);
     }

@@ -11,6 +11,7 @@ use super::runs::runs_frame;
 use super::scores::{Analysis, Score, Workload};
 use super::statistics::{Estimate, estimate};
 use super::table::{Cells, read_parquet, write_csv, write_parquet};
+use crate::sweep::checksum::Checksum;
 use crate::sweep::objectives::{Objectives, Reference};
 use crate::sweep::oracle::TABLE;
 use crate::sweep::row::RunRow;
@@ -56,8 +57,9 @@ pub struct EdgeQuality {
 }
 
 impl Oracle {
-    pub fn read(path: &Path, objectives: &Objectives) -> Result<Self> {
-        let read = || -> Result<Self> { Self::of(&read_parquet(path)?, objectives) };
+    /// Reads what [`write_oracle`] wrote, if its checksum is that `expected`.
+    pub fn read(path: &Path, expected: Option<&Checksum>, objectives: &Objectives) -> Result<Self> {
+        let read = || -> Result<Self> { Self::of(&read_parquet(path, expected)?, objectives) };
         read().with_context(|| format!("{}: cannot read the edge; `scalefront oracle` writes it", path.display()))
     }
 

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use polars::prelude::DataFrame;
 
 use super::table::{Column, ROWS_PER_GROUP, read_parquet, read_parquet_columns, to_frame, write_parquet_in_parts};
+use crate::sweep::checksum::Checksum;
 use crate::sweep::row::{RunRow, Scalar};
 
 /// Stores `rows`, in their order, as `runs.parquet`: every column of any row, nulls where a row lacks it.
@@ -38,9 +39,9 @@ pub(super) fn runs_frame(rows: &[RunRow]) -> Result<DataFrame> {
     layout.frame(rows)
 }
 
-/// Reads what [`write_runs`] wrote.
-pub fn read_runs(path: &Path) -> Result<DataFrame> {
-    read_parquet(path).with_context(|| trouble(path))
+/// Reads what [`write_runs`] wrote, if its checksum is that `expected`.
+pub fn read_runs(path: &Path, expected: Option<&Checksum>) -> Result<DataFrame> {
+    read_parquet(path, expected).with_context(|| trouble(path))
 }
 
 /// The same, but only the columns called `names`, if all of them are there.
@@ -49,7 +50,7 @@ pub fn read_runs_columns(path: &Path, names: &[&str]) -> Result<DataFrame> {
 }
 
 fn trouble(path: &Path) -> String {
-    format!("{}: cannot read the table of runs; `scalefront sweep` writes it", path.display())
+    format!("{}: cannot read the table of runs; `scalefront sweep` writes it, with --resume once more", path.display())
 }
 
 /// The columns of rows.
@@ -199,7 +200,7 @@ mod tests {
             write_runs(&rows, path).unwrap();
         }
         assert_eq!(std::fs::read(&paths[0]).unwrap(), std::fs::read(&paths[1]).unwrap());
-        assert!(read_runs(&paths[0]).unwrap().equals_missing(&runs_frame(&rows).unwrap()));
+        assert!(read_runs(&paths[0], None).unwrap().equals_missing(&runs_frame(&rows).unwrap()));
     }
 
     /// Whatever its length, the bytes are those of the whole table written at once.
@@ -219,7 +220,7 @@ mod tests {
             write_runs(&rows, &parts).unwrap();
             write_parquet(&runs_frame(&rows).unwrap(), &whole).unwrap();
             assert!(std::fs::read(&parts).unwrap() == std::fs::read(&whole).unwrap(), "{count} rows");
-            assert_eq!(read_runs(&parts).unwrap().height(), count);
+            assert_eq!(read_runs(&parts, None).unwrap().height(), count);
         }
     }
 
@@ -227,8 +228,8 @@ mod tests {
     fn a_missing_or_broken_table_is_named() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("runs.parquet");
-        assert!(format!("{:#}", read_runs(&path).unwrap_err()).contains("runs.parquet"));
+        assert!(format!("{:#}", read_runs(&path, None).unwrap_err()).contains("runs.parquet"));
         std::fs::write(&path, b"PAR1 cut off").unwrap();
-        assert!(format!("{:#}", read_runs(&path).unwrap_err()).contains("runs.parquet"));
+        assert!(format!("{:#}", read_runs(&path, None).unwrap_err()).contains("runs.parquet"));
     }
 }

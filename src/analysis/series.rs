@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::table::{Cells, Column, TableFormat, read_parquet, write_table};
+use crate::sweep::checksum::Checksum;
 use crate::sweep::row::RunSeries;
 
 /// The points of a curve, in the order stored.
@@ -31,10 +32,10 @@ pub fn write_series(runs: &[RunSeries], path: &Path) -> Result<()> {
     write_table(columns, path, TableFormat::Parquet)
 }
 
-/// Reads what [`write_series`] wrote; points without a finite x and y are left out.
-pub fn read_series(path: &Path) -> Result<SeriesTable> {
+/// Reads what [`write_series`] wrote, if its checksum is that `expected`; points without a finite x and y are left out.
+pub fn read_series(path: &Path, expected: Option<&Checksum>) -> Result<SeriesTable> {
     let read = || -> Result<SeriesTable> {
-        let frame = read_parquet(path)?;
+        let frame = read_parquet(path, expected)?;
         let [ids, names, x, y] = ["run_id", "series", "x", "y"].map(|name| Cells::named(&frame, name));
         let (ids, names, x, y) = (ids?, names?, x?, y?);
         let mut table = SeriesTable::new();
@@ -46,7 +47,7 @@ pub fn read_series(path: &Path) -> Result<SeriesTable> {
         }
         Ok(table)
     };
-    read().with_context(|| format!("{}: cannot read the curves of runs", path.display()))
+    read().with_context(|| format!("{}: cannot read the curves of runs, which a report may also go without: remove it", path.display()))
 }
 
 #[cfg(test)]
@@ -65,7 +66,7 @@ mod tests {
             RunSeries { run_id: "a".into(), series: vec![replicas.clone()] },
         ];
         write_series(&runs, &path).unwrap();
-        let table = read_series(&path).unwrap();
+        let table = read_series(&path, None).unwrap();
         assert_eq!(table.len(), 2);
         assert_eq!(table["b"]["e2e_cdf"], cdf.points);
         assert_eq!(table["a"]["num_replicas"], replicas.points);
@@ -76,6 +77,6 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("series.parquet");
         write_series(&[], &path).unwrap();
-        assert!(read_series(&path).unwrap().is_empty());
+        assert!(read_series(&path, None).unwrap().is_empty());
     }
 }

@@ -12,6 +12,7 @@ use polars::prelude::{
     StringChunked,
 };
 
+use crate::sweep::checksum::Checksum;
 use crate::sweep::parquet;
 use crate::sweep::store::write_atomically;
 
@@ -121,13 +122,14 @@ fn parquet_writer<W: Write>(out: W) -> ParquetWriter<W> {
     ParquetWriter::new(out).with_compression(ParquetCompression::Zstd(None)).with_row_group_size(Some(ROWS_PER_GROUP))
 }
 
-pub(super) fn read_parquet(path: &Path) -> Result<DataFrame> {
-    parquet::read(path, |_| None)
+/// The table at `path`, if its checksum is that `expected`.
+pub(super) fn read_parquet(path: &Path, expected: Option<&Checksum>) -> Result<DataFrame> {
+    parquet::read(path, expected, |_| None)
 }
 
 /// The columns called `names` of a Parquet file; all there are if one is missing, so that whoever misses it can say what there is.
 pub(super) fn read_parquet_columns(path: &Path, names: &[&str]) -> Result<DataFrame> {
-    parquet::read(path, |has| names.iter().all(|name| has(name)).then(|| names.iter().map(|name| name.to_string()).collect()))
+    parquet::read(path, None, |has| names.iter().all(|name| has(name)).then(|| names.iter().map(|name| name.to_string()).collect()))
 }
 
 /// Stores a table as CSV; see [`write_table`] for the format.

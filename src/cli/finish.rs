@@ -4,12 +4,13 @@ use std::time::{Instant, SystemTime};
 
 use anyhow::Result;
 use scalefront::oracle::OracleSettings;
+use scalefront::sweep::checksum::Checksum;
 use scalefront::sweep::journal::{self, Recorded};
 use scalefront::sweep::manifest::{Manifest, Timings};
 use scalefront::sweep::plan::Plan;
 use scalefront::sweep::run::Interrupted;
 use scalefront::sweep::series::{self, MOST_CURVES};
-use scalefront::sweep::store::{MANIFEST, ResultsDir, read_manifest, write_json};
+use scalefront::sweep::store::{MANIFEST, RUNS, ResultsDir, SERIES, read_manifest, write_json};
 
 use super::Exit;
 use super::common::{Bar, CommonArgs, is_interrupted, say};
@@ -40,7 +41,9 @@ pub fn finish(
         }
     };
     tables::store_curves(dir.path(), &series)?;
-    let manifest = Manifest::new(plan, &columns, runs_failed, command_line(), timings);
+    let checksum = |name: &str| Ok((name.to_owned(), Checksum::of_file(&dir.file(name))?));
+    let stored = [RUNS, SERIES].into_iter().map(checksum).collect::<Result<_>>()?;
+    let manifest = Manifest::new(plan, &columns, runs_failed, stored, command_line(), timings);
     write_json(&dir.file(MANIFEST), &manifest)?;
     if journal::is_in(dir.path()) {
         journal::remove(dir.path())?;

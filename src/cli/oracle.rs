@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use scalefront::RESULTS_VERSION;
 use scalefront::oracle::OracleSettings;
+use scalefront::sweep::checksum::Checksum;
 use scalefront::sweep::grid::Grid;
 use scalefront::sweep::oracle::{self, Account};
 use scalefront::sweep::plan::Plan;
@@ -75,6 +76,8 @@ impl Args {
             "{shown}: the traces or hardware tables here are not those the sweep was run with, or it is not finished; run it again, \
              or `scalefront oracle` where they are"
         );
+        // Before the search, not after: the report reads them.
+        dir.check_tables()?;
         let settings =
             OracleSettings { budget: self.runs, step_s: self.step_s, search_seed: self.search_seed, ..OracleSettings::default() };
         pool.install(|| match search(&plan, &settings, &dir, &common)? {
@@ -89,12 +92,13 @@ impl Args {
 
 /// Searches and stores; the report is to follow.
 pub fn search(plan: &Plan, settings: &OracleSettings, dir: &ResultsDir, common: &CommonArgs) -> Result<Result<(), Interrupted>> {
-    let account = Account::new(plan, settings, command_line());
+    let mut account = Account::new(plan, settings, command_line());
     let rows = match watched(common, "Searching", account.simulations as usize, |bar| oracle::search(plan, settings, bar)) {
         Ok(rows) => rows,
         Err(interrupted) => return Ok(Err(interrupted)),
     };
     tables::store_oracle(dir.path(), &rows)?;
+    account.table = Some(Checksum::of_file(&dir.file(oracle::TABLE))?);
     write_json(&dir.file(oracle::ACCOUNT), &account)?;
     Ok(Ok(()))
 }

@@ -72,6 +72,15 @@ pub struct Args {
     common: CommonArgs,
 }
 
+/// Whether the tables of a finished sweep are as they were stored; says so if not, and that the sweep is run again.
+fn has_its_tables(dir: &ResultsDir) -> bool {
+    let changed = dir.check_tables().err();
+    if let Some(error) = &changed {
+        eprintln!("{error:#}; running the sweep again");
+    }
+    changed.is_none()
+}
+
 fn price(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|price: &f64| price.is_finite() && *price >= 0.0).ok_or_else(|| "expected a number of at least 0".into())
 }
@@ -117,7 +126,7 @@ impl Args {
             if search.is_some() {
                 oracle::check(&plan)?;
             }
-            if self.resume && !journal::is_in(dir.path()) && dir.holds_finished(&plan) {
+            if self.resume && !journal::is_in(dir.path()) && dir.holds_finished(&plan) && has_its_tables(&dir) {
                 if let Some(settings) = &search
                     && pool.install(|| super::oracle::search(&plan, settings, &dir, &self.common))?.is_err()
                 {

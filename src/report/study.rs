@@ -16,6 +16,7 @@ use crate::analysis::statistics::Estimate;
 use crate::analysis::table::Cells;
 use crate::sweep::manifest::Manifest;
 use crate::sweep::oracle::{self, Account};
+use crate::sweep::store::{RUNS, SERIES};
 
 pub struct Study {
     pub manifest: Manifest,
@@ -39,11 +40,10 @@ impl Study {
             .with_context(|| format!("{}: cannot read; is this a sweep's results directory?", path.display()))?;
         let manifest: Manifest =
             serde_json::from_str(&text).with_context(|| format!("{}: not a manifest of this version", path.display()))?;
-        let runs = read_runs(&directory.join("runs.parquet"))?;
-        let path = directory.join("series.parquet");
-        let series = if path.exists() { read_series(&path)? } else { SeriesTable::new() };
-        let mut study =
-            Self::new(manifest, runs, series).with_context(|| format!("{}: cannot analyse", directory.join("runs.parquet").display()))?;
+        let runs = read_runs(&directory.join(RUNS), manifest.tables.get(RUNS))?;
+        let path = directory.join(SERIES);
+        let series = if path.exists() { read_series(&path, manifest.tables.get(SERIES))? } else { SeriesTable::new() };
+        let mut study = Self::new(manifest, runs, series).with_context(|| format!("{}: cannot analyse", directory.join(RUNS).display()))?;
         study.load_oracle(directory)?;
         Ok(study)
     }
@@ -58,7 +58,7 @@ impl Study {
         let account: Account =
             serde_json::from_str(&text).with_context(|| format!("{}: not an account of this version", path.display()))?;
         if account.is_of(&self.manifest) {
-            self.analysis.oracle = Oracle::read(&directory.join(oracle::TABLE), &self.manifest.objectives)?;
+            self.analysis.oracle = Oracle::read(&directory.join(oracle::TABLE), account.table.as_ref(), &self.manifest.objectives)?;
             self.oracle = Some(account);
         }
         Ok(())

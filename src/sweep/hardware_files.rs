@@ -29,7 +29,7 @@ mod tables {
     /// A [`crate::hardware::ReadParquet`].
     pub fn read(file: &Path, names: &[&str]) -> Result<Vec<Option<Columns>>, String> {
         let present = |has: &dyn Fn(&str) -> bool| Some(names.iter().filter(|name| has(name)).map(|name| name.to_string()).collect());
-        let frame = parquet::read(file, present).map_err(|error| format!("no readable Parquet: {error:#}"))?;
+        let frame = parquet::read(file, None, present).map_err(|error| format!("no readable Parquet: {error:#}"))?;
         let columns = names.iter().map(|name| frame.column(name).ok().map(values).transpose()).collect::<PolarsResult<_>>();
         columns.map_err(|error| format!("no readable Parquet: {error}"))
     }

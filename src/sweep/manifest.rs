@@ -1,7 +1,10 @@
 //! What was run, with which versions: `manifest.json` beside the data. Clock readings live here and nowhere else.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
+use super::checksum::Checksum;
 use super::objectives::Objectives;
 use super::plan::Plan;
 use super::row::IDENTITY_COLUMNS;
@@ -27,6 +30,9 @@ pub struct Manifest {
     /// See [`Plan::runs_hash`]; empty if an older version wrote this.
     #[serde(default)]
     pub runs_hash: String,
+    /// The tables that are read again, by their names; none if an older version wrote this.
+    #[serde(default)]
+    pub tables: BTreeMap<String, Checksum>,
     pub objectives: Objectives,
     /// The axes found in the grid: path and values.
     pub axes: Vec<AxisSummary>,
@@ -42,8 +48,15 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// The account of a finished sweep, of whose runs `runs_failed` failed and whose table has `columns`.
-    pub fn new(plan: &Plan, columns: &[String], runs_failed: usize, command: String, timings: Timings) -> Self {
+    /// The account of a finished sweep, of whose runs `runs_failed` failed and whose table has `columns`; `tables` are those stored.
+    pub fn new(
+        plan: &Plan,
+        columns: &[String],
+        runs_failed: usize,
+        tables: BTreeMap<String, Checksum>,
+        command: String,
+        timings: Timings,
+    ) -> Self {
         let runs_planned = plan.unique().len();
         let metrics = RunMetrics::names();
         let is_setting = |name: &&String| !IDENTITY_COLUMNS.contains(&name.as_str()) && !metrics.contains(name);
@@ -56,6 +69,7 @@ impl Manifest {
             grid_file: plan.grid.source.file.clone(),
             grid: plan.grid.as_given.clone(),
             runs_hash: plan.runs_hash.clone(),
+            tables,
             objectives: plan.grid.objectives.clone(),
             axes: plan.grid.axes(),
             workloads: plan.inputs.workloads.iter().map(|workload| workload.summary.clone()).collect(),

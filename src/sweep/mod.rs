@@ -2,6 +2,7 @@
 
 pub mod axes;
 pub mod cell;
+pub mod checksum;
 pub mod chrome_trace;
 pub mod grid;
 pub mod hardware_files;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::cell::Cell;
+use super::checksum::Checksum;
 use super::manifest::{Manifest, WorkloadSummary};
 use super::objectives::Objectives;
 use super::plan::{LoadedWorkload, Plan};
@@ -38,6 +39,9 @@ pub struct Account {
     pub workloads: Vec<WorkloadSummary>,
     pub hardware: Vec<String>,
     pub grid: serde_json::Value,
+    /// Of the table; none if an older version wrote this.
+    #[serde(default)]
+    pub table: Option<Checksum>,
 }
 
 impl Account {
@@ -50,6 +54,7 @@ impl Account {
             workloads: plan.inputs.workloads.iter().map(|workload| workload.summary.clone()).collect(),
             hardware: plan.provenance(),
             grid: plan.grid.as_given.clone(),
+            table: None,
         }
     }
 

@@ -15,6 +15,9 @@ pub const MANIFEST: &str = "manifest.json";
 /// The table of runs.
 pub const RUNS: &str = "runs.parquet";
 
+/// The curves of runs.
+pub const SERIES: &str = "series.parquet";
+
 const LOCK: &str = ".lock";
 
 /// A results directory held by this process; nobody else writes to it until it is dropped.
@@ -77,6 +80,12 @@ impl ResultsDir {
                     && manifest.hardware == plan.provenance()
                     && manifest.objectives == plan.grid.objectives
             })
+    }
+
+    /// Whether the stored tables are as they were stored; the error names the first that is not.
+    pub fn check_tables(&self) -> Result<()> {
+        let tables = read_manifest(&self.file(MANIFEST))?.tables;
+        tables.iter().try_for_each(|(name, checksum)| checksum.verify_file(&self.file(name)))
     }
 
     fn check_owner(&self, grid: &serde_json::Value) -> Result<()> {
@@ -178,6 +187,7 @@ mod tests {
             grid_file: String::new(),
             grid,
             runs_hash: String::new(),
+            tables: Default::default(),
             objectives: Objectives::default(),
             axes: Vec::new(),
             workloads: Vec::new(),

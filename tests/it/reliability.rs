@@ -109,6 +109,42 @@ fn killed_sweeps_resume_to_the_same_rows() {
     assert!(midway > 0, "no kill came at a time when it could do harm");
 }
 
+/// A bit of a stored table that is no longer what it was is noticed by whoever reads it, and a resumed sweep makes the table anew.
+#[cfg(feature = "report")]
+#[test]
+fn stored_tables_that_have_changed_are_refused_and_made_again() {
+    let dir = directory_with(&small_grid().to_string());
+    let sweep = ["sweep", "x.json", "--quiet", "--out", "out", "--resume", "--oracle", "20"];
+    let run = |arguments: &[&str]| {
+        let output = scalefront(dir.path(), arguments);
+        (output.status.code(), stderr(&output))
+    };
+    assert_eq!(run(&sweep), (Some(0), String::new()));
+    let mut draws = Draws(3);
+    for (name, readers) in [
+        ("runs.parquet", vec![vec!["report", "out"], vec!["compare", "out", "--out", "compared"], vec!["oracle", "out", "--runs", "1"]]),
+        ("series.parquet", vec![vec!["report", "out"]]),
+        ("oracle.parquet", vec![vec!["report", "out"]]),
+    ] {
+        let path = dir.path().join("out").join(name);
+        let stored = fs::read(&path).unwrap();
+        for _ in 0..4 {
+            let mut changed = stored.clone();
+            changed[(draws.next() * stored.len() as f64) as usize] ^= 1 << (draws.next() * 8.0) as u32;
+            fs::write(&path, &changed).unwrap();
+            for arguments in &readers {
+                let (code, said) = run(arguments);
+                assert_eq!(code, Some(2), "{arguments:?} with another {name}: {said}");
+                assert!(said.contains(&format!("out/{name}: ")) && said.contains("it has changed since it was stored"), "{said}");
+            }
+        }
+        let (code, said) = run(&sweep);
+        assert_eq!(code, Some(0), "{said}");
+        assert_eq!(said.contains("it has changed since it was stored; running the sweep again"), name != "oracle.parquet", "{said}");
+        assert!(fs::read(&path).unwrap() == stored, "another {name}");
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn an_interrupt_stores_what_is_done_and_says_how_to_go_on() {

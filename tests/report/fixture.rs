@@ -63,7 +63,7 @@ pub fn write(directory: &Path, shape: &Shape, curves: bool) {
     let path = directory.join("runs.parquet");
     analysis::write_runs(&rows, &path).unwrap();
     if curves {
-        let runs = analysis::read_runs(&path).unwrap();
+        let runs = analysis::read_runs(&path, None).unwrap();
         let on_fronts = rows_with_curves(&runs, &manifest.objectives, usize::MAX).unwrap();
         let series = on_fronts.iter().map(|&row| series(&id(&rows[row]), &rows)).collect::<Vec<_>>();
         analysis::write_series(&series, &directory.join("series.parquet")).unwrap();
@@ -224,6 +224,7 @@ fn manifest(shape: &Shape, rows: &[RunRow]) -> Manifest {
         grid_file: "sweeps/made-up.json".to_owned(),
         grid: json!({"name": "made-up", "autoscalers": [{"static": {"replicas": [3, 4, 5]}}, {"service_level": {"level": [1, 2]}}]}),
         runs_hash: String::new(),
+        tables: Default::default(),
         objectives: Objectives { reference: shape.reference, ..Objectives::default() },
         axes: vec![
             AxisSummary { path: "cluster.global_scheduler".to_owned(), values: vec![json!("round_robin"), json!("least_outstanding")] },

@@ -39,6 +39,7 @@ fn sweep(label: &str, samples: &[Sample]) -> Sweep {
         grid_file: String::new(),
         grid: json!({}),
         runs_hash: String::new(),
+        tables: Default::default(),
         objectives: Objectives { reference: Some(Reference { latency: 1.0, cost: 100.0 }), ..Objectives::default() },
         axes: Vec::new(),
         workloads: (1..4).map(workload).collect(),

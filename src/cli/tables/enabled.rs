@@ -12,7 +12,7 @@ use scalefront::report;
 use scalefront::simulation::Detail;
 use scalefront::sweep::objectives::Objectives;
 use scalefront::sweep::row::{RunRow, RunSeries, Series};
-use scalefront::sweep::store::RUNS;
+use scalefront::sweep::store::{RUNS, SERIES};
 use scalefront::validation;
 use scalefront::workload::Workload;
 
@@ -36,7 +36,7 @@ pub fn rows_with_curves(dir: &Path, objectives: &Objectives, most: usize) -> Res
 
 /// Stores `series.parquet`.
 pub fn store_curves(dir: &Path, series: &[RunSeries]) -> Result<()> {
-    analysis::write_series(series, &dir.join("series.parquet"))
+    analysis::write_series(series, &dir.join(SERIES))
 }
 
 /// Stores `oracle.parquet` and, without the schedules, `oracle.csv`.

@@ -15,7 +15,7 @@ use super::terminal::{aligned, plus_minus};
 use crate::analysis::TableFormat;
 use crate::analysis::compare::{Change, Choice, Comparison, Outcome, Sweep, Verdict, compare};
 use crate::analysis::{read_runs, write_table};
-use crate::sweep::store::{MANIFEST, read_manifest};
+use crate::sweep::store::{MANIFEST, RUNS, read_manifest};
 
 /// Compares the sweeps stored in `directories` and writes `compare.md`, `compare.html`, `compare.csv` and `plots/compare_*` into `out`.
 ///
@@ -37,7 +37,8 @@ fn load(directory: &Path) -> Result<Sweep> {
     let manifest = read_manifest(&path).with_context(|| format!("{}: is this a sweep's results directory?", directory.display()))?;
     let label = directory.display().to_string();
     let label = if label.len() > 1 { label.trim_end_matches('/').to_owned() } else { label };
-    Ok(Sweep { label, manifest, runs: read_runs(&directory.join("runs.parquet"))? })
+    let runs = read_runs(&directory.join(RUNS), manifest.tables.get(RUNS))?;
+    Ok(Sweep { label, manifest, runs })
 }
 
 /// The comparison in words.
