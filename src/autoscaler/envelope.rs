@@ -47,8 +47,15 @@ impl TrafficEnvelope {
         Self { look_back_s, window_s, arrivals: Fifo::default(), total: 0, window_start: 0, whole: 0, swept: 0, largest_since: 0 }
     }
 
+    /// Counts the tokens of many requests, each with its time of arrival.
+    pub fn observe_all(&mut self, requests: impl Iterator<Item = (f64, u64)>) {
+        for (at_s, tokens) in requests {
+            self.observe(at_s, tokens);
+        }
+    }
+
     /// Counts the tokens of a request. Arrivals come in order of time.
-    #[inline]
+    #[inline(always)]
     pub fn observe(&mut self, at_s: f64, tokens: u64) {
         self.arrivals.push(Arrival { at_s, before: self.total, largest: 0 });
         self.total += tokens;

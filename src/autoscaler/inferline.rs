@@ -134,13 +134,13 @@ impl Autoscaler for Inferline {
     }
 
     fn observe_arrivals(&mut self, arrivals: Arrivals) {
-        for ((&at, &prefill), &decode) in arrivals.arrived_at_s.iter().zip(arrivals.prefill_tokens).zip(arrivals.decode_tokens) {
-            let tokens = u64::from(prefill) + u64::from(decode);
-            self.up.observe(at, tokens);
-            if let Some(down) = &mut self.down {
-                down.observe(at, tokens);
-            }
+        let tokens =
+            arrivals.prefill_tokens.iter().zip(arrivals.decode_tokens).map(|(&prefill, &decode)| u64::from(prefill) + u64::from(decode));
+        let requests = arrivals.arrived_at_s.iter().copied().zip(tokens);
+        if let Some(down) = &mut self.down {
+            down.observe_all(requests.clone());
         }
+        self.up.observe_all(requests);
     }
 
     fn observe_batches(&mut self, batches: &[BatchEnd]) {

@@ -55,7 +55,7 @@ impl GlobalScheduler for LeastKv {
         Some(target)
     }
 
-    fn choose_drain(&self) -> Option<Target> {
+    fn choose_drain(&mut self) -> Option<Target> {
         self.loads.least().map(|(target, _)| target)
     }
 

@@ -36,7 +36,7 @@ impl GlobalScheduler for LeastOutstanding {
         self.choose_drain()
     }
 
-    fn choose_drain(&self) -> Option<Target> {
+    fn choose_drain(&mut self) -> Option<Target> {
         self.loads.least().map(|(target, _)| target)
     }
 

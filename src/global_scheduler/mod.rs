@@ -95,7 +95,7 @@ pub trait GlobalScheduler: Send {
     }
 
     /// Which replica is drained if none is idle; `None` without replicas.
-    fn choose_drain(&self) -> Option<Target>;
+    fn choose_drain(&mut self) -> Option<Target>;
 
     /// Whether [`Self::set_load`] is of interest.
     fn observes_load(&self) -> bool {

@@ -66,7 +66,7 @@ impl GlobalScheduler for PowerOfTwo {
         }
     }
 
-    fn choose_drain(&self) -> Option<Target> {
+    fn choose_drain(&mut self) -> Option<Target> {
         self.targets.iter().copied().min_by_key(|&target| self.key(target))
     }
 

@@ -114,7 +114,7 @@ impl GlobalScheduler for PrefixAware {
         true
     }
 
-    fn choose_drain(&self) -> Option<Target> {
+    fn choose_drain(&mut self) -> Option<Target> {
         self.replicas.iter().min_by_key(|known| (known.load.prefill_tokens, known.target.id)).map(|known| known.target)
     }
 

@@ -44,7 +44,7 @@ impl GlobalScheduler for Random {
         Some(self.targets[self.stream.random_range(0..self.targets.len())])
     }
 
-    fn choose_drain(&self) -> Option<Target> {
+    fn choose_drain(&mut self) -> Option<Target> {
         self.targets.first().copied()
     }
 }

@@ -51,7 +51,7 @@ impl GlobalScheduler for RoundRobin {
         Some(target)
     }
 
-    fn choose_drain(&self) -> Option<Target> {
+    fn choose_drain(&mut self) -> Option<Target> {
         self.targets.first().copied()
     }
 }

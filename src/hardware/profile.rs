@@ -102,14 +102,9 @@ impl ProfileTimes {
     #[inline]
     pub fn stage_time_s(&self, shape: &BatchShape, stage: u32) -> f64 {
         let dense = self.dense(shape.total_tokens);
-        let attention = &self.attention;
+        let (cache_save_ms, decode_ms, prefill_ms) = self.attention.parts_ms(shape);
         // Additions run left to right in the reference's order: its outputs are matched to the last bit.
-        let attention_ms = dense.projections_ms
-            + attention.cache_save_ms(shape)
-            + attention.decode_ms(shape)
-            + attention.prefill_ms(shape)
-            + dense.all_reduce_ms
-            + dense.input_norm_ms;
+        let attention_ms = dense.projections_ms + cache_save_ms + decode_ms + prefill_ms + dense.all_reduce_ms + dense.input_norm_ms;
         let block_ms = attention_ms + dense.mlp_ms + dense.add_ms;
         let hand_over_ms = if stage + 1 < self.num_stages { dense.send_recv_ms } else { 0.0 };
         (block_ms * self.layers_per_stage + hand_over_ms) * 1e-3
@@ -213,34 +208,21 @@ impl PhysicalAttention {
 }
 
 impl ProfileAttention {
+    /// Writing keys and values, decodes, prefills.
     #[inline]
-    fn cache_save_ms(&self, shape: &BatchShape) -> f64 {
+    fn parts_ms(&self, shape: &BatchShape) -> (f64, f64, f64) {
+        let cache_save_ms = || 0.004 + 2.0e-6 * shape.total_tokens as i64 as f64;
         match self {
-            Self::Physical(_) | Self::LabFit { .. } => 0.004 + 2.0e-6 * shape.total_tokens as f64,
-            Self::Measured(measured) => measured.around_ms.at(shape.total_tokens),
-            Self::Analytic(_) => 0.0,
-        }
-    }
-
-    #[inline]
-    fn decode_ms(&self, shape: &BatchShape) -> f64 {
-        match self {
-            Self::Physical(physical) | Self::LabFit { physical, .. } => physical.decode_ms(shape.num_decodes, shape.decode_cached_tokens),
-            Self::Measured(measured) => measured.decode_ms(shape),
-            Self::Analytic(analytic) => analytic.decode_ms(shape),
-        }
-    }
-
-    #[inline]
-    fn prefill_ms(&self, shape: &BatchShape) -> f64 {
-        match self {
-            Self::Physical(physical) => physical.prefill_ms(shape),
-            Self::LabFit { prefill_ms, .. } => {
-                let factor = if shape.num_prefills > 1 { BATCHING_OVERHEAD } else { 1.0 };
-                prefill_ms[shape.num_prefills as usize] * factor
+            Self::Physical(physical) => {
+                (cache_save_ms(), physical.decode_ms(shape.num_decodes, shape.decode_cached_tokens), physical.prefill_ms(shape))
             }
-            Self::Measured(measured) => measured.prefill_ms(shape),
-            Self::Analytic(analytic) => analytic.prefill_ms(shape),
+            Self::LabFit { prefill_ms, physical } => {
+                let factor = if shape.num_prefills > 1 { BATCHING_OVERHEAD } else { 1.0 };
+                let decode_ms = physical.decode_ms(shape.num_decodes, shape.decode_cached_tokens);
+                (cache_save_ms(), decode_ms, prefill_ms[shape.num_prefills as usize] * factor)
+            }
+            Self::Measured(measured) => (measured.around_ms.at(shape.total_tokens), measured.decode_ms(shape), measured.prefill_ms(shape)),
+            Self::Analytic(analytic) => (0.0, analytic.decode_ms(shape), analytic.prefill_ms(shape)),
         }
     }
 

@@ -1,10 +1,10 @@
 //! One replica on the test bench: requests arrive and batches run by hand, without clock or engine.
 
-use super::{Batch, KvBlocks, ReplicaScheduler, ReplicaSchedulerSettings, ReplicaShape, ReplicaState, Request, Requests, Slot};
+use super::{Batch, KvBlocks, ReplicaScheduler, ReplicaSchedulerSettings, ReplicaShape, ReplicaState, Request, Requests, Rule, Slot};
 use crate::settings::Faults;
 
 pub struct Bench {
-    scheduler: Box<dyn ReplicaScheduler>,
+    scheduler: Rule,
     pub replica: ReplicaState,
     pub requests: Requests,
     arrived: u32,

@@ -12,7 +12,9 @@ mod faster_transformer;
 mod lightllm;
 mod orca;
 mod prefix_cache;
+mod queue;
 mod request;
+mod rule;
 mod sarathi;
 mod state;
 mod vllm;
@@ -22,7 +24,9 @@ pub use faster_transformer::{FasterTransformer, FasterTransformerSettings};
 pub use lightllm::{Lightllm, LightllmSettings};
 pub use orca::{Orca, OrcaSettings};
 pub use prefix_cache::{PrefixCache, Prompts};
+pub use queue::Queue;
 pub use request::{Request, Requests, Slot};
+pub use rule::Rule;
 pub use sarathi::{Sarathi, SarathiSettings};
 pub use settings::{Common, ReplicaShape, SchedulerSettings};
 pub use state::{Batch, KvBlocks, ReplicaState};
@@ -84,8 +88,11 @@ impl ReplicaSchedulerSettings {
     }
 
     /// The rule itself.
-    pub fn build(&self, replica: &ReplicaShape) -> Box<dyn ReplicaScheduler> {
-        self.settings().build(replica)
+    pub fn build(&self, replica: &ReplicaShape) -> Rule {
+        match self {
+            Self::Vllm(settings) => Rule::Vllm(Vllm::new(settings, replica.pipeline_parallel)),
+            _ => Rule::Other(self.settings().build(replica)),
+        }
     }
 }
 

@@ -1,8 +1,6 @@
 //! What a replica scheduler works on: queue, waiting list, KV blocks, the batch being formed.
 
-use std::collections::VecDeque;
-
-use super::{PrefixCache, Request, Requests, Slot};
+use super::{PrefixCache, Queue, Request, Requests, Slot};
 use crate::hardware::BatchShape;
 
 /// The KV cache of one replica, counted in blocks.
@@ -54,7 +52,7 @@ impl KvBlocks {
 #[derive(Debug, Clone)]
 pub struct ReplicaState {
     /// Requests not yet in memory, in the order they are admitted.
-    pub queue: VecDeque<Slot>,
+    pub queue: Queue,
     /// Requests in memory that are in no batch at the moment.
     pub waiting: Vec<Slot>,
     /// Number of requests in memory.
@@ -75,7 +73,7 @@ pub struct ReplicaState {
 impl ReplicaState {
     pub fn new(kv: KvBlocks) -> Self {
         Self {
-            queue: VecDeque::new(),
+            queue: Queue::default(),
             waiting: Vec::new(),
             allocated: 0,
             kv,

@@ -81,6 +81,16 @@ impl Vllm {
         batch.shape = shape;
     }
 
+    /// A batch without new prompts.
+    #[inline(never)]
+    fn form_other_batch(&self, replica: &mut ReplicaState, requests: &mut Requests, batch: &mut Batch) {
+        self.form_decode_batch(replica, requests, batch);
+        if batch.is_empty() && replica.allocated == 0 {
+            // Whoever was alone and preempted itself starts over; the reference leaves it until another request arrives.
+            self.form_prefill_batch(replica, requests, batch);
+        }
+    }
+
     fn form_decode_batch(&self, replica: &mut ReplicaState, requests: &mut Requests, batch: &mut Batch) {
         replica.sort_waiting(requests);
         let mut next = 0;
@@ -98,17 +108,15 @@ impl Vllm {
 }
 
 impl ReplicaScheduler for Vllm {
+    #[inline]
     fn form_batch(&self, replica: &mut ReplicaState, requests: &mut Requests, batch: &mut Batch) {
         self.form_prefill_batch(replica, requests, batch);
         if batch.is_empty() {
-            self.form_decode_batch(replica, requests, batch);
-        }
-        if batch.is_empty() && replica.allocated == 0 {
-            // Whoever was alone and preempted itself starts over; the reference leaves it until another request arrives.
-            self.form_prefill_batch(replica, requests, batch);
+            self.form_other_batch(replica, requests, batch);
         }
     }
 
+    #[inline]
     fn fits_empty(&self, kv: &KvBlocks, prefill_tokens: u32, decode_tokens: u32) -> bool {
         prefill_tokens <= self.max_tokens_in_batch && kv.fits_empty(prefill_tokens, decode_tokens)
     }

@@ -62,40 +62,47 @@ impl PartialOrd for Timer {
     }
 }
 
+/// Whether the first of two ends that are due at once comes first; takes note of the time.
+fn settle_tie(ranks: &[Rank], latest_tie: &mut u64, one: u32, other: u32) -> bool {
+    let (one, other) = (ranks[one as usize], ranks[other as usize]);
+    *latest_tie = one.at.max(*latest_tie);
+    one < other
+}
+
 /// Ends of stages, one place each.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct StageEnds {
-    tournament: Tournament,
+    tournament: Tournament<false>,
+    /// Time (as bits) and place of the first. Asked for at every instant, it is found when it changes.
+    first: (u64, u32),
     ranks: Vec<Rank>,
     /// The latest time at which two ends were found to be due at once.
     latest_tie: u64,
 }
 
+impl Default for StageEnds {
+    fn default() -> Self {
+        Self { tournament: Tournament::default(), first: (NONE, u32::MAX), ranks: Vec::new(), latest_tie: 0 }
+    }
+}
+
 impl StageEnds {
     fn clear(&mut self) {
         self.tournament.clear();
+        self.first = (NONE, u32::MAX);
         self.ranks.clear();
         self.latest_tie = 0;
     }
 
     #[inline(always)]
     fn set(&mut self, place: u32, rank: Rank) {
-        let Self { tournament, ranks, latest_tie } = self;
-        if place as usize >= ranks.len() {
-            ranks.resize(place as usize + 1, NEVER);
+        if place as usize >= self.ranks.len() {
+            self.ranks.resize(place as usize + 1, NEVER);
         }
+        let Self { tournament, ranks, latest_tie, .. } = self;
+        tournament.set(place, rank.at, |one, other| settle_tie(ranks, latest_tie, one, other));
         ranks[place as usize] = rank;
-        tournament.set(place, rank.at, |one, other| {
-            let (one, other) = (ranks[one as usize], ranks[other as usize]);
-            *latest_tie = one.at.max(*latest_tie);
-            one < other
-        });
-    }
-
-    /// Time (as bits) and place of the first.
-    #[inline]
-    fn first(&self) -> (u64, u32) {
-        self.tournament.least()
+        self.first = tournament.least(|one, other| settle_tie(ranks, latest_tie, one, other));
     }
 }
 
@@ -155,14 +162,14 @@ impl EventQueue {
     }
 
     /// Time of the next event; infinite if there is none.
-    #[inline]
+    #[inline(always)]
     pub fn next_at_s(&self) -> f64 {
-        f64::from_bits(self.ends.first().0.min(self.first_timer().at).min(f64::INFINITY.to_bits()))
+        f64::from_bits(self.ends.first.0.min(self.first_timer().at).min(f64::INFINITY.to_bits()))
     }
 
     /// Takes the next event.
     pub fn pop(&mut self) -> Option<Due> {
-        let (_, place) = self.ends.first();
+        let (_, place) = self.ends.first;
         let end = self.ends.ranks.get(place as usize).copied().unwrap_or(NEVER);
         if self.first_timer() < end {
             return self.timers.pop().map(|timer| timer.due);
@@ -178,7 +185,7 @@ impl EventQueue {
     /// err towards `None`). The caller sets another end or takes this one back.
     #[inline]
     pub fn next_lone_stage_end(&self) -> Option<u32> {
-        let (at, place) = self.ends.first();
+        let (at, place) = self.ends.first;
         let alone = self.stages_per_lane == 1 && at > self.ends.latest_tie && at < self.first_timer().at;
         alone.then_some(place)
     }

@@ -67,7 +67,8 @@ fn extremes(values: &[f64]) -> (f64, f64) {
 #[derive(Debug, Default)]
 pub struct Buckets {
     counts: Vec<u32>,
-    candidates: [Vec<f64>; PERCENTILES.len()],
+    /// The values of all wanted buckets.
+    candidates: Vec<f64>,
 }
 
 const PERCENTILES: [f64; 5] = [50.0, 75.0, 90.0, 95.0, 99.0];
@@ -96,31 +97,36 @@ impl Distribution {
         for &value in values {
             counts[bucket(value)] += 1;
         }
-        // Where each rank lies: its bucket, and its rank among that bucket's values.
-        let (mut current, mut before) = (0, 0);
-        let wanted = PERCENTILES.map(|p| {
+        // Where each rank lies: its bucket, and its rank among the values of all wanted buckets, which are in order.
+        let (mut current, mut below, mut unwanted_below) = (0, 0, 0);
+        let mut wanted = [usize::MAX; PERCENTILES.len()];
+        let mut ranks = [0; PERCENTILES.len()];
+        for (i, p) in PERCENTILES.into_iter().enumerate() {
             let rank = nearest_rank(p, count);
-            while before + (counts[current] as usize) < rank {
-                before += counts[current] as usize;
+            while below + (counts[current] as usize) < rank {
+                below += counts[current] as usize;
+                unwanted_below += if wanted.contains(&current) { 0 } else { counts[current] as usize };
                 current += 1;
             }
-            (current, rank - before)
-        });
-        // From here on a bucket's count is the number of its list of candidates.
-        const NOT_WANTED: u32 = u32::MAX;
-        counts.fill(NOT_WANTED);
-        for (list, &(bucket, _)) in (0..).zip(&wanted) {
-            counts[bucket] = counts[bucket].min(list);
+            (wanted[i], ranks[i]) = (current, rank - unwanted_below);
         }
-        candidates.iter_mut().for_each(Vec::clear);
+        // From here on a bucket's count is whether it is wanted.
+        let last = below + counts[current] as usize - unwanted_below;
+        counts.fill(0);
+        wanted.into_iter().for_each(|bucket| counts[bucket] = 1);
+        // Which values are wanted is anybody's guess: all are written, and the next one overwrites what is not.
+        candidates.resize(last + 1, 0.0);
+        let mut kept = 0;
         for &value in values {
-            let list = counts[bucket(value)];
-            if list != NOT_WANTED {
-                candidates[list as usize].push(value);
-            }
+            candidates[kept] = value;
+            kept += counts[bucket(value)] as usize;
         }
-        let [p50, p75, p90, p95, p99] =
-            wanted.map(|(bucket, rank)| *candidates[counts[bucket] as usize].select_nth_unstable_by(rank - 1, f64::total_cmp).1);
+        let mut before = 0;
+        let [p50, p75, p90, p95, p99] = ranks.map(|rank| {
+            let value = *candidates[before..last].select_nth_unstable_by(rank - 1 - before, f64::total_cmp).1;
+            before = rank - 1;
+            value
+        });
         Some(Self { mean: sum / count as f64, p50, p75, p90, p95, p99, max })
     }
 }

@@ -20,7 +20,7 @@ pub use record::{BatchRecord, Detail, ReplicaRecord, RequestRecord, TuneRecord};
 
 use crate::autoscaler::{Autoscaler, AutoscalerSettings, PolicyContext};
 use crate::hardware::{ExecutionTime, HardwareError, memory};
-use crate::replica_scheduler::{KvBlocks, ReplicaScheduler, ReplicaShape};
+use crate::replica_scheduler::{KvBlocks, ReplicaShape, Rule};
 use crate::workload::Workload;
 
 /// Everything one run depends on. Equal inputs give equal results, to the last bit.
@@ -135,7 +135,7 @@ impl<'a> RunInputs<'a> {
     }
 
     /// The replica scheduler the settings name.
-    pub fn replica_scheduler(&self) -> Box<dyn ReplicaScheduler> {
+    pub fn replica_scheduler(&self) -> Rule {
         self.cluster.replica_scheduler.build(&ReplicaShape {
             pipeline_parallel: self.cluster.pipeline_parallel,
             max_request_tokens: self.cluster.max_request_tokens,
@@ -175,7 +175,7 @@ impl<'a> RunInputs<'a> {
 
 /// What a run is made of beyond its inputs: mostly what these name, in tests and searches something else.
 pub struct Parts {
-    pub scheduler: Box<dyn ReplicaScheduler>,
+    pub scheduler: Rule,
     /// `None` if nothing is ever decided.
     pub autoscaler: Option<Box<dyn Autoscaler>>,
     pub initial_replicas: u32,

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use scalefront::hardware::BatchShape;
-use scalefront::replica_scheduler::{Batch, KvBlocks, ReplicaScheduler, ReplicaState, Requests, Slot};
+use scalefront::replica_scheduler::{Batch, KvBlocks, ReplicaScheduler, ReplicaState, Requests, Rule, Slot};
 
 pub struct Audit {
-    watched: Box<dyn ReplicaScheduler>,
+    watched: Rule,
     batch_size_cap: u32,
     /// Every batch is formed by asking: progress can be followed token by token.
     stepping: bool,
@@ -36,7 +36,7 @@ struct Progress {
 }
 
 impl Audit {
-    pub fn new(watched: Box<dyn ReplicaScheduler>, batch_size_cap: u32, stepping: bool, name: &str) -> Self {
+    pub fn new(watched: Rule, batch_size_cap: u32, stepping: bool, name: &str) -> Self {
         Self { watched, batch_size_cap, stepping, groups: name == "faster_transformer", chunked: name == "vllm_v1", seen: Mutex::default() }
     }
 }
@@ -78,7 +78,7 @@ impl Audit {
         } else {
             assert_eq!(replica.allocated as usize, in_memory.len(), "requests in memory");
         }
-        for &slot in &replica.queue {
+        for &slot in replica.queue.iter() {
             assert_eq!(requests[slot].blocks, 0, "request {} is queued and holds blocks", requests[slot].id);
         }
     }
@@ -196,7 +196,11 @@ impl ReplicaScheduler for Audit {
 
         assert_eq!(live - requests.len(), completed, "requests that left with the batch");
         for slot in unfinished {
-            assert!(replica.waiting.contains(&slot) || replica.queue.contains(&slot), "request {} is lost", requests[slot].id);
+            assert!(
+                replica.waiting.contains(&slot) || replica.queue.iter().any(|&queued| queued == slot),
+                "request {} is lost",
+                requests[slot].id
+            );
         }
         census(replica, &[], in_flight);
         self.check_memory(replica, requests, in_flight);

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use proptest::prelude::*;
-use scalefront::replica_scheduler::{Batch, KvBlocks, ReplicaScheduler, ReplicaSchedulerSettings, ReplicaState, Requests};
+use scalefront::replica_scheduler::{Batch, KvBlocks, ReplicaScheduler, ReplicaSchedulerSettings, ReplicaState, Requests, Rule};
 use scalefront::simulation::{Limits, Parts, RequestRecord, RunInputs, RunMetrics, Workspace, simulate_parts_in_detail, violations};
 use scalefront::workload::{PrefixBlocks, Workload};
 use serde_json::{Value, json};
@@ -108,12 +108,13 @@ fn run(inputs: &RunInputs, fault: Option<Fault>) -> Result<(RunMetrics, Vec<Requ
     let settings = &inputs.cluster.replica_scheduler;
     let mut watched = inputs.replica_scheduler();
     if let Some(fault) = fault {
-        watched = Box::new(Faulty { right: watched, fault, calls: AtomicU32::new(0) });
+        watched = Rule::Other(Box::new(Faulty { right: watched, fault, calls: AtomicU32::new(0) }));
     }
     let audit = Audit::new(watched, settings.common().batch_size_cap, inputs.stepping, settings.name());
     let mut workspace = Workspace::default();
-    let (metrics, detail) = simulate_parts_in_detail(inputs, Parts { scheduler: Box::new(audit), ..Parts::of(inputs) }, &mut workspace)
-        .map_err(|error| error.to_string())?;
+    let (metrics, detail) =
+        simulate_parts_in_detail(inputs, Parts { scheduler: Rule::Other(Box::new(audit)), ..Parts::of(inputs) }, &mut workspace)
+            .map_err(|error| error.to_string())?;
     let found = violations(inputs, &metrics, &detail, &workspace);
     Ok((metrics, detail.requests, found))
 }
@@ -269,7 +270,7 @@ const FAULTS: [(Fault, &str); 11] = [
 
 /// A right scheduler with a fault: at its third opportunity, or always if it stalls.
 struct Faulty {
-    right: Box<dyn ReplicaScheduler>,
+    right: Rule,
     fault: Fault,
     calls: AtomicU32,
 }
@@ -286,7 +287,7 @@ impl ReplicaScheduler for Faulty {
             return;
         }
         if self.strikes(Fault::DropQueued, !replica.queue.is_empty()) {
-            replica.queue.pop_back();
+            replica.queue.pop_front();
         }
         self.right.form_batch(replica, requests, batch);
         if self.strikes(Fault::MintBlock, true) {
@@ -380,8 +381,11 @@ fn the_end_of_a_run_shows_faults() {
         {
             let faulty = Faulty { right: inputs.replica_scheduler(), fault, calls: AtomicU32::new(0) };
             let mut workspace = Workspace::default();
-            let said = match simulate_parts_in_detail(&inputs, Parts { scheduler: Box::new(faulty), ..Parts::of(&inputs) }, &mut workspace)
-            {
+            let said = match simulate_parts_in_detail(
+                &inputs,
+                Parts { scheduler: Rule::Other(Box::new(faulty)), ..Parts::of(&inputs) },
+                &mut workspace,
+            ) {
                 Ok((metrics, detail)) => violations(&inputs, &metrics, &detail, &workspace).join("; "),
                 Err(error) => error.to_string(),
             };

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use scalefront::replica_scheduler::{Batch, KvBlocks, ReplicaScheduler, ReplicaState, Requests};
+use scalefront::replica_scheduler::{Batch, KvBlocks, ReplicaScheduler, ReplicaState, Requests, Rule};
 use scalefront::simulation::{Limits, Parts, RunInputs, SimulationError, Workspace, simulate, simulate_parts};
 use scalefront::sweep::journal::{JOURNAL, Recorded};
 use serde_json::{Value, json};
@@ -257,7 +257,7 @@ fn ten_requests() -> Scenario {
 }
 
 /// Forgets to give one KV block back.
-struct Leaky(Box<dyn ReplicaScheduler>);
+struct Leaky(Rule);
 
 impl ReplicaScheduler for Leaky {
     fn form_batch(&self, replica: &mut ReplicaState, requests: &mut Requests, batch: &mut Batch) {
@@ -284,7 +284,7 @@ impl ReplicaScheduler for Leaky {
 fn a_leak_of_kv_blocks_is_found_unless_nobody_checks() {
     let scenario = ten_requests();
     let inputs = scenario.inputs();
-    let leaky = || Parts { scheduler: Box::new(Leaky(inputs.replica_scheduler())), ..Parts::of(&inputs) };
+    let leaky = || Parts { scheduler: Rule::Other(Box::new(Leaky(inputs.replica_scheduler()))), ..Parts::of(&inputs) };
     match simulate_parts(&inputs, leaky(), &mut Workspace::default()) {
         Err(SimulationError::Unbalanced(what)) => assert!(what.contains("KV blocks free at the end"), "{what}"),
         other => panic!("{other:?}"),

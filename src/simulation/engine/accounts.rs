@@ -1,7 +1,8 @@
 //! What is counted while a run goes, and how it is summed up at the end.
 
 use super::Engine;
-use crate::replica_scheduler::Request;
+use super::state::Replica;
+use crate::replica_scheduler::{KvBlocks, Request};
 use crate::simulation::metrics::{Buckets, Distribution, Histogram, RunMetrics, Sample};
 use crate::simulation::record::ReplicaRecord;
 use crate::simulation::{LatencyLimits, SimulationError};
@@ -155,9 +156,9 @@ pub(super) struct Totals {
     pub max_replicas: u32,
     pub min_replicas: u32,
     /// Requests not in memory: now, times seconds, at most.
-    pub queued: u64,
+    pub queued: u32,
     pub queued_s: f64,
-    pub max_queued: u64,
+    pub max_queued: u32,
     pub below_demand_s: f64,
     /// KV blocks in use times seconds; most in use on one replica.
     pub kv_block_s: f64,
@@ -177,6 +178,23 @@ impl Totals {
         self.left += 1;
     }
 
+    /// Accounts for the KV blocks a replica has held since its last change.
+    #[inline(always)]
+    pub fn account_kv(&mut self, replica: &mut Replica, now_s: f64) {
+        if replica.kv_since_s == now_s {
+            return;
+        }
+        let used = replica.state.kv.total - replica.state.kv.free;
+        self.kv_block_s += f64::from(used) * (now_s - replica.kv_since_s);
+        replica.kv_since_s = now_s;
+    }
+
+    /// Notes the KV blocks a replica holds after a change.
+    #[inline(always)]
+    pub fn note_kv(&mut self, kv: &KvBlocks) {
+        self.max_kv_used_blocks = self.max_kv_used_blocks.max(kv.total - kv.free);
+    }
+
     /// Counts a scaling action in direction +1 or -1.
     pub fn turn(&mut self, direction: i8) {
         self.reversals += u64::from(self.direction == -direction);
@@ -191,7 +209,7 @@ impl Engine<'_> {
         let elapsed_s = now_s - self.now_s;
         let totals = &mut self.totals;
         if elapsed_s > 0.0 {
-            totals.queued_s += totals.queued as f64 * elapsed_s;
+            totals.queued_s += f64::from(totals.queued) * elapsed_s;
             totals.max_queued = totals.max_queued.max(totals.queued);
             let room = u64::from(self.counts.existing - self.counts.draining) * u64::from(self.batch_size_cap);
             if self.work.requests.len() as u64 > room {
@@ -199,25 +217,6 @@ impl Engine<'_> {
             }
         }
         self.now_s = now_s;
-    }
-
-    /// Accounts for the KV blocks a replica has held since its last change.
-    #[inline]
-    pub(super) fn account_kv(&mut self, lane: u32) {
-        let replica = &mut self.work.replicas[lane as usize];
-        if replica.kv_since_s == self.now_s {
-            return;
-        }
-        let used = replica.state.kv.total - replica.state.kv.free;
-        self.totals.kv_block_s += f64::from(used) * (self.now_s - replica.kv_since_s);
-        replica.kv_since_s = self.now_s;
-    }
-
-    /// Notes the KV blocks a replica holds after a change.
-    #[inline]
-    pub(super) fn note_kv(&mut self, lane: u32) {
-        let kv = &self.work.replicas[lane as usize].state.kv;
-        self.totals.max_kv_used_blocks = self.totals.max_kv_used_blocks.max(kv.total - kv.free);
     }
 
     /// Books the cost so far and goes on at the rate of the replicas there are now.
@@ -305,7 +304,7 @@ impl Engine<'_> {
             reversals: totals.reversals,
             replicas_lost: totals.replicas_lost,
             mean_queued_requests: ratio(totals.queued_s, self.now_s),
-            max_queued_requests: totals.max_queued,
+            max_queued_requests: totals.max_queued.into(),
             below_demand_s: totals.below_demand_s,
             mean_kv_use: ratio(totals.kv_block_s, totals.replica_s * f64::from(self.kv.total)),
             max_kv_use: ratio(totals.max_kv_used_blocks.into(), self.kv.total.into()),

@@ -9,6 +9,8 @@ pub(super) struct Feed<'a> {
     streamed: Option<Box<Chunk>>,
     /// The next request: its place in the columns at hand.
     next: usize,
+    /// When it and the one after it arrive; infinite if there is none.
+    upcoming_s: [f64; 2],
     /// The first one the autoscaler has not been told of.
     unobserved: usize,
     /// Whether it wants to be told.
@@ -34,8 +36,9 @@ pub(super) struct Arrival {
 impl<'a> Feed<'a> {
     pub fn new(kept: &'a Workload, observes: bool) -> Self {
         let streamed = kept.streamed.as_ref().map(|all| Box::new(Chunk { stream: all.requests(), columns: Workload::default() }));
-        let mut feed = Self { kept, streamed, next: 0, unobserved: 0, observes, before: 0 };
+        let mut feed = Self { kept, streamed, next: 0, upcoming_s: [f64::INFINITY; 2], unobserved: 0, observes, before: 0 };
         feed.refill();
+        feed.look_ahead();
         feed
     }
 
@@ -47,14 +50,30 @@ impl<'a> Feed<'a> {
         }
     }
 
-    /// Arrival times from the next request on: all that are left, or at least two.
+    /// Arrival times from the next request on, as far as they are made: all that are left, or at least two.
     #[inline]
-    pub fn upcoming_s(&self) -> &[f64] {
+    fn made_s(&self) -> &[f64] {
         &self.columns().arrived_at_s[self.next..]
     }
 
-    /// Takes the next request, which there must be.
+    fn look_ahead(&mut self) {
+        self.upcoming_s = [0, 1].map(|place| self.made_s().get(place).copied().unwrap_or(f64::INFINITY));
+    }
+
+    /// When the next request arrives; infinite if there is none.
     #[inline]
+    pub fn next_s(&self) -> f64 {
+        self.upcoming_s[0]
+    }
+
+    /// Whether no other request arrives at the same time as the next.
+    #[inline]
+    pub fn next_is_alone(&self) -> bool {
+        self.upcoming_s[1] > self.upcoming_s[0]
+    }
+
+    /// Takes the next request, which there must be.
+    #[inline(always)]
     pub fn take(&mut self) -> Arrival {
         let (columns, next) = (self.columns(), self.next);
         let arrival = Arrival {
@@ -63,9 +82,12 @@ impl<'a> Feed<'a> {
             prefill_tokens: columns.prefill_tokens[next],
             decode_tokens: columns.decode_tokens[next],
         };
+        let after_s = columns.arrived_at_s.get(next + 2).copied().unwrap_or(f64::INFINITY);
         self.next += 1;
-        if self.streamed.is_some() && self.upcoming_s().len() < 2 {
+        self.upcoming_s = [self.upcoming_s[1], after_s];
+        if self.streamed.is_some() && self.made_s().len() < 2 {
             self.refill();
+            self.look_ahead();
         }
         arrival
     }
@@ -73,10 +95,10 @@ impl<'a> Feed<'a> {
     /// How many of the next requests arrive at this time.
     pub fn num_at(&mut self, now_s: f64) -> usize {
         loop {
-            let upcoming_s = self.upcoming_s();
-            let num = upcoming_s.iter().take_while(|&&at_s| at_s == now_s).count();
+            let made_s = self.made_s();
+            let num = made_s.iter().take_while(|&&at_s| at_s == now_s).count();
             // At the end of what has been made there may be more of them to come.
-            if num < upcoming_s.len() || !self.refill() {
+            if num < made_s.len() || !self.refill() {
                 return num;
             }
         }
@@ -112,6 +134,6 @@ impl<'a> Feed<'a> {
 
     /// Whether every request has been taken.
     pub fn is_over(&self) -> bool {
-        self.upcoming_s().is_empty()
+        self.made_s().is_empty()
     }
 }

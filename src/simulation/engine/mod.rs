@@ -7,9 +7,11 @@
 mod accounts;
 mod balance;
 mod bounds;
+mod decodes;
 mod feed;
 mod scaling;
 mod state;
+mod step_times;
 
 use rand_xoshiro::Xoshiro256PlusPlus;
 
@@ -24,7 +26,7 @@ use super::{EVENTS_BETWEEN_QUESTIONS, Parts, RunInputs, SimulationError};
 use crate::autoscaler::{Autoscaler, BatchEnd, Completion, FirstToken, Observes};
 use crate::global_scheduler::GlobalScheduler;
 use crate::random;
-use crate::replica_scheduler::{KvBlocks, ReplicaScheduler, Request, Slot};
+use crate::replica_scheduler::{KvBlocks, ReplicaScheduler, Request, Rule, Slot};
 
 /// Replicas by what they are about to do.
 #[derive(Debug, Default)]
@@ -39,11 +41,12 @@ struct Counts {
 
 pub(super) struct Engine<'a> {
     inputs: &'a RunInputs<'a>,
-    scheduler: Box<dyn ReplicaScheduler>,
+    scheduler: Rule,
     router: Box<dyn GlobalScheduler>,
     autoscaler: Option<Box<dyn Autoscaler>>,
     observes: Observes,
     router_observes_load: bool,
+    router_reads_prompts: bool,
     pipeline_parallel: u32,
     pipelined: bool,
     stepping: bool,
@@ -96,6 +99,7 @@ impl<'a> Engine<'a> {
         Self {
             scheduler,
             router_observes_load: router.observes_load(),
+            router_reads_prompts: router.reads_prompts(),
             router,
             observes,
             tick_interval_s: autoscaler.as_ref().and_then(|policy| policy.tick_interval_s()).unwrap_or(cluster.tune_interval_s),
@@ -149,9 +153,7 @@ impl<'a> Engine<'a> {
 
     /// Moves the clock to the next instant and does everything there is to do then.
     fn next_instant(&mut self) -> Result<(), SimulationError> {
-        let upcoming_s = self.feed.upcoming_s();
-        let arrival_s = upcoming_s.first().copied().unwrap_or(f64::INFINITY);
-        let arrives_alone = upcoming_s.get(1).is_none_or(|&next_s| next_s > arrival_s);
+        let arrival_s = self.feed.next_s();
         let event_s = self.work.events.next_at_s();
         let now_s = if arrival_s < event_s { arrival_s } else { event_s };
         if now_s == f64::INFINITY {
@@ -160,7 +162,7 @@ impl<'a> Engine<'a> {
         debug_assert!(now_s >= self.now_s, "time goes back from {} to {now_s}", self.now_s);
         self.pass_time(now_s);
         // Mostly one thing happens at an instant; then its effects follow one from the other, and no order among them is in question.
-        if arrival_s < event_s && arrives_alone {
+        if arrival_s < event_s && self.feed.next_is_alone() {
             self.arrive_alone();
             return self.take_steps();
         }
@@ -198,7 +200,9 @@ impl<'a> Engine<'a> {
             match step {
                 Step::Arrival => self.arrive(),
                 Step::Route => self.route(),
-                Step::FormBatches { lane } => self.form_batches(lane),
+                Step::FormBatches { lane } => {
+                    self.form_batches(lane);
+                }
                 Step::EnterStage { lane, stage, batch } => {
                     self.work.replicas[lane as usize].stages[stage as usize].waiting.push_back(batch);
                     self.work.steps.push(Step::StartStage { lane, stage });
@@ -274,8 +278,12 @@ impl<'a> Engine<'a> {
     #[inline(always)]
     fn assign(&mut self, slot: Slot) -> Option<u32> {
         let work = &mut *self.work;
-        let request = &work.requests[slot];
-        let target = self.router.route_prompt(request.original_prefill_tokens, work.requests.prompt(slot))?;
+        let prefill_tokens = work.requests[slot].original_prefill_tokens;
+        let target = if self.router_reads_prompts {
+            self.router.route_prompt(prefill_tokens, work.requests.prompt(slot))
+        } else {
+            self.router.route(prefill_tokens)
+        }?;
         let request = &mut work.requests[slot];
         let replica = &mut work.replicas[target.lane as usize];
         request.replica_id = replica.id;
@@ -304,33 +312,57 @@ impl<'a> Engine<'a> {
         }
     }
 
-    fn form_batches(&mut self, lane: u32) {
+    /// Forms batches as long as there is something to do and room in the pipeline; whether any was formed.
+    fn form_batches(&mut self, lane: u32) -> bool {
         let replica = &self.work.replicas[lane as usize];
         if replica.batches_in_flight >= self.pipeline_parallel {
             if replica.running {
                 self.cut_run(lane);
             }
-            return;
+            return false;
         }
-        self.account_kv(lane);
-        while self.form_batch(lane) && self.work.replicas[lane as usize].batches_in_flight < self.pipeline_parallel {}
-        self.note_kv(lane);
+        let mut formed = self.form_batch(lane);
+        if self.pipelined && formed {
+            while self.work.replicas[lane as usize].batches_in_flight < self.pipeline_parallel && self.form_batch(lane) {}
+            formed = true;
+        }
+        formed
     }
 
     /// Forms a batch and starts it, if there is anything to do.
+    #[inline(always)]
     fn form_batch(&mut self, lane: u32) -> bool {
         let work = &mut *self.work;
         let replica = &mut work.replicas[lane as usize];
+        self.totals.account_kv(replica, self.now_s);
         let index = work.free_in_flight.pop().unwrap_or_else(|| {
             work.in_flight.push(InFlight::default());
             work.in_flight.len() as u32 - 1
         });
         let in_flight = &mut work.in_flight[index as usize];
-        in_flight.batch.clear();
-        let queued = replica.state.queue.len() as u64;
-        self.scheduler.form_batch(&mut replica.state, &mut work.requests, &mut in_flight.batch);
-        self.totals.queued = self.totals.queued + replica.state.queue.len() as u64 - queued;
-        let rejected = !replica.state.rejected.is_empty();
+        let batch = &mut in_flight.batch;
+        batch.clear();
+        let queued = replica.state.queue.len() as u32;
+        self.scheduler.form_batch(&mut replica.state, &mut work.requests, batch);
+        self.totals.queued = self.totals.queued + replica.state.queue.len() as u32 - queued;
+        if !replica.state.rejected.is_empty() {
+            return self.reject(lane, index);
+        }
+        if batch.is_empty() {
+            self.totals.note_kv(&replica.state.kv);
+            work.free_in_flight.push(index);
+            return false;
+        }
+        self.start_batch(lane, index);
+        true
+    }
+
+    /// Starts a batch that was formed, unless it is empty, after letting go of the requests that its scheduler found too large.
+    #[cold]
+    #[inline(never)]
+    fn reject(&mut self, lane: u32, index: u32) -> bool {
+        let work = &mut *self.work;
+        let replica = &mut work.replicas[lane as usize];
         while let Some(slot) = replica.state.rejected.pop() {
             self.totals.reject();
             if let Some(detail) = &mut self.detail {
@@ -345,46 +377,54 @@ impl<'a> Engine<'a> {
             }
             work.requests.release(slot);
         }
-        if in_flight.batch.is_empty() {
-            work.free_in_flight.push(index);
-            if rejected && replica.draining && replica.is_empty() {
-                self.free_replica(lane);
-                self.record_replicas();
-            }
-            return false;
+        if !work.in_flight[index as usize].batch.is_empty() {
+            self.start_batch(lane, index);
+            return true;
         }
+        self.totals.note_kv(&replica.state.kv);
+        work.free_in_flight.push(index);
+        if replica.draining && replica.is_empty() {
+            self.free_replica(lane);
+            self.record_replicas();
+        }
+        false
+    }
+
+    #[inline(always)]
+    fn start_batch(&mut self, lane: u32, index: u32) {
+        let work = &mut *self.work;
+        let replica = &mut work.replicas[lane as usize];
+        let in_flight = &mut work.in_flight[index as usize];
+        let now_s = self.now_s;
         replica.batches_in_flight += 1;
         in_flight.id = self.next_batch_id;
         self.next_batch_id += 1;
-        in_flight.scheduled_at_s = self.now_s;
+        in_flight.scheduled_at_s = now_s;
         for &(slot, _) in &in_flight.batch.entries {
             let request = &mut work.requests[slot];
             if request.scheduled_at_s.is_nan() {
-                request.scheduled_at_s = self.now_s;
+                request.scheduled_at_s = now_s;
             }
         }
+        self.totals.note_kv(&replica.state.kv);
         if self.pipelined {
             work.steps.push(Step::EnterStage { lane, stage: 0, batch: index });
-        } else {
-            self.start_alone(lane, index);
+            return;
         }
-        true
-    }
-
-    /// Starts a batch on a replica of one stage: nothing can come between forming and starting it.
-    fn start_alone(&mut self, lane: u32, index: u32) {
-        let work = &mut *self.work;
-        let replica = &mut work.replicas[lane as usize];
-        let batch = &work.in_flight[index as usize].batch;
+        // On a replica of one stage nothing can come between forming a batch and starting it.
+        let batch = &in_flight.batch;
         replica.stages[0].working_on = Some(index);
-        let only_decodes = batch.shape.num_decodes == batch.len();
-        let repeats = if only_decodes && !self.stepping { self.scheduler.repeats_decodes(&replica.state, &work.requests) } else { 0 };
+        let repeats = if batch.shape.num_decodes == batch.len() && !self.stepping {
+            self.scheduler.repeats_decodes(&replica.state, &work.requests)
+        } else {
+            0
+        };
         let (end_s, created_s) = if repeats > 0 {
             replica.running = true;
-            replica.run.start(self.now_s, batch, &replica.state, &work.requests, repeats, self.scheduler.reserves_ahead());
+            replica.run.start(now_s, batch, &replica.state, &work.requests, repeats, self.scheduler.reserves_ahead());
             replica.run.look_ahead(self.inputs.execution_time)
         } else {
-            (self.now_s + self.inputs.execution_time.stage_time_s(&batch.shape, 0), self.now_s)
+            (now_s + work.step_times.of(&batch.shape, self.inputs.execution_time), now_s)
         };
         work.events.end_stage(lane, 0, end_s, created_s);
     }
@@ -410,26 +450,10 @@ impl<'a> Engine<'a> {
             return;
         }
         let batch = self.work.replicas[lane as usize].stages[0].working_on.take().expect("the stage that ends worked on a batch");
-        if self.end_batch(lane, batch) && !self.is_over() {
-            self.form_batches(lane);
-        }
-        if self.work.replicas[lane as usize].stages[0].working_on.is_none() {
+        let goes_on = self.end_batch(lane, batch) && !self.is_over() && self.form_batches(lane);
+        if !goes_on {
             self.work.events.cancel_stages(lane);
         }
-    }
-
-    /// Lets a run go on where its stretch ends, or ends it; whether it goes on.
-    fn go_on(&mut self, lane: u32) -> bool {
-        // Whatever else happens at this very instant may concern the next batch: then the run ends here.
-        if self.work.replicas[lane as usize].run.ends_ahead() || !self.work.steps.is_empty() {
-            self.end_run(lane);
-            return false;
-        }
-        self.settle_run(lane, f64::INFINITY, 0);
-        let replica = &mut self.work.replicas[lane as usize];
-        let (end_s, created_s) = replica.run.look_ahead(self.inputs.execution_time);
-        self.work.events.end_stage(lane, 0, end_s, created_s);
-        true
     }
 
     fn end_stage(&mut self, lane: u32, stage: u32) {
@@ -451,9 +475,9 @@ impl<'a> Engine<'a> {
 
     /// Takes the results of a batch; whether the replica has more to do.
     fn end_batch(&mut self, lane: u32, index: u32) -> bool {
-        self.account_kv(lane);
         let work = &mut *self.work;
         let replica = &mut work.replicas[lane as usize];
+        self.totals.account_kv(replica, self.now_s);
         let in_flight = &work.in_flight[index as usize];
         let batch = &in_flight.batch;
         for &(slot, tokens) in &batch.entries {
@@ -528,70 +552,5 @@ impl<'a> Engine<'a> {
             self.record_replicas();
         }
         has_work
-    }
-
-    /// Accounts for the iterations of a run that end before `until_s`, but for the last `keep` of its stretch.
-    fn settle_run(&mut self, lane: u32, until_s: f64, keep: u32) {
-        let work = &mut *self.work;
-        let run = &mut work.replicas[lane as usize].run;
-        let before = run.settled;
-        let num_requests = run.requests();
-        let observed = self.observes.batches;
-        let ended = &mut work.ended_batches;
-        run.settle(self.inputs.execution_time, until_s, keep, |scheduled_at_s, completed_at_s| {
-            if observed {
-                ended.push(BatchEnd { scheduled_at_s, completed_at_s, tokens: num_requests.into(), prefill_tokens: 0, num_requests });
-            }
-        });
-        let run_settled_s = run.settled.at_s;
-        let iterations = u64::from(run.settled.iterations - before.iterations);
-        self.totals.batches += iterations;
-        self.next_batch_id += iterations;
-        self.totals.busy_s += run.settled.at_s - before.at_s;
-        self.totals.kv_block_s += run.settled.kv_block_s - before.kv_block_s;
-        work.replicas[lane as usize].kv_since_s = run_settled_s;
-    }
-
-    /// Lets a run of decodes end with the iteration under way, if a request may be admitted then.
-    fn cut_run(&mut self, lane: u32) {
-        let work = &mut *self.work;
-        let replica = &mut work.replicas[lane as usize];
-        if !self.scheduler.would_admit(&replica.state, &work.requests) {
-            return;
-        }
-        let now_s = self.now_s;
-        self.settle_run(lane, now_s, 0);
-        let replica = &mut self.work.replicas[lane as usize];
-        let (end_s, created_s) = replica.run.cut(self.inputs.execution_time);
-        self.work.events.end_stage(lane, 0, end_s, created_s);
-    }
-
-    /// Leaves a run's requests as they are during its last iteration, which then ends like any other batch.
-    fn end_run(&mut self, lane: u32) {
-        self.settle_run(lane, f64::INFINITY, 1);
-        self.materialize_run(lane);
-        self.note_kv(lane);
-    }
-
-    /// Writes what the settled iterations of a run did into its requests.
-    fn materialize_run(&mut self, lane: u32) {
-        let work = &mut *self.work;
-        let replica = &mut work.replicas[lane as usize];
-        replica.running = false;
-        let index = replica.stages[0].working_on.expect("a run is a batch in flight");
-        let in_flight = &mut work.in_flight[index as usize];
-        in_flight.scheduled_at_s = replica.run.settled.at_s;
-        let iterations = replica.run.settled.iterations;
-        self.scheduler.skipped_decodes(&mut replica.state, iterations);
-        let grows = !self.scheduler.reserves_ahead();
-        for &(slot, _) in &in_flight.batch.entries {
-            let request = &mut work.requests[slot];
-            request.processed_tokens += iterations;
-            if grows {
-                let blocks = replica.state.kv.blocks_for(request.processed_tokens).max(request.blocks);
-                replica.state.kv.free -= blocks - request.blocks;
-                request.blocks = blocks;
-            }
-        }
     }
 }

@@ -214,7 +214,7 @@ impl Engine<'_> {
     }
 
     pub(super) fn free_replica(&mut self, lane: u32) {
-        self.account_kv(lane);
+        self.totals.account_kv(&mut self.work.replicas[lane as usize], self.now_s);
         self.book_replica(lane);
         let replica = &mut self.work.replicas[lane as usize];
         debug_assert!(replica.alive);
@@ -277,7 +277,7 @@ impl Engine<'_> {
             self.settle_run(lane, self.now_s, 0);
             self.materialize_run(lane);
         }
-        self.account_kv(lane);
+        self.totals.account_kv(&mut self.work.replicas[lane as usize], self.now_s);
         let work = &mut *self.work;
         let replica = &mut work.replicas[lane as usize];
         work.events.cancel_stages(lane);
@@ -285,11 +285,11 @@ impl Engine<'_> {
         for stage in &mut replica.stages {
             work.free_in_flight.extend(stage.working_on.take().into_iter().chain(stage.waiting.drain(..)));
         }
-        self.totals.queued -= replica.state.queue.len() as u64;
+        self.totals.queued -= replica.state.queue.len() as u32;
         replica.state.reset();
         let before = work.unrouted.len();
         work.requests.abandon(id, |slot| work.unrouted.push_back(slot));
-        self.totals.queued += (work.unrouted.len() - before) as u64;
+        self.totals.queued += (work.unrouted.len() - before) as u32;
         let requests = &work.requests;
         work.unrouted.make_contiguous().sort_by_key(|&slot| requests[slot].id);
         let Replica { draining, reclaimed, .. } = work.replicas[lane as usize];

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::accounts::Samples;
+use super::step_times::StepTimes;
 use crate::autoscaler::{BatchEnd, Completion, FirstToken, ReplicaSignals};
 use crate::global_scheduler::{Load, Target};
 use crate::replica_scheduler::{Batch, ReplicaState, Requests, Slot};
@@ -150,6 +151,7 @@ pub struct Workspace {
     pub(super) completions: Vec<Completion>,
     pub(super) signals: Vec<ReplicaSignals>,
     pub(super) samples: Samples,
+    pub(super) step_times: StepTimes,
 }
 
 impl Workspace {
@@ -168,6 +170,7 @@ impl Workspace {
         self.first_tokens.clear();
         self.completions.clear();
         self.samples.clear(num_requests, limits);
+        self.step_times.clear();
     }
 }
 

@@ -1,0 +1,60 @@
+//! A replica scheduler as the engine holds it.
+
+use super::{Batch, KvBlocks, ReplicaScheduler, ReplicaState, Requests, Vllm};
+
+/// The rule most runs use, so that what every request passes through is part of the event loop, or any other behind a pointer.
+pub enum Rule {
+    Vllm(Vllm),
+    Other(Box<dyn ReplicaScheduler>),
+}
+
+impl Rule {
+    fn as_dyn(&self) -> &dyn ReplicaScheduler {
+        match self {
+            Self::Vllm(vllm) => vllm,
+            Self::Other(other) => other.as_ref(),
+        }
+    }
+}
+
+impl ReplicaScheduler for Rule {
+    #[inline(always)]
+    fn form_batch(&self, replica: &mut ReplicaState, requests: &mut Requests, batch: &mut Batch) {
+        match self {
+            Self::Vllm(vllm) => vllm.form_batch(replica, requests, batch),
+            Self::Other(other) => other.form_batch(replica, requests, batch),
+        }
+    }
+
+    #[inline(always)]
+    fn end_batch(&self, replica: &mut ReplicaState, requests: &mut Requests, batch: &Batch) {
+        match self {
+            Self::Vllm(vllm) => vllm.end_batch(replica, requests, batch),
+            Self::Other(other) => other.end_batch(replica, requests, batch),
+        }
+    }
+
+    #[inline(always)]
+    fn fits_empty(&self, kv: &KvBlocks, prefill_tokens: u32, decode_tokens: u32) -> bool {
+        match self {
+            Self::Vllm(vllm) => vllm.fits_empty(kv, prefill_tokens, decode_tokens),
+            Self::Other(other) => other.fits_empty(kv, prefill_tokens, decode_tokens),
+        }
+    }
+
+    fn would_admit(&self, replica: &ReplicaState, requests: &Requests) -> bool {
+        self.as_dyn().would_admit(replica, requests)
+    }
+
+    fn repeats_decodes(&self, replica: &ReplicaState, requests: &Requests) -> u32 {
+        self.as_dyn().repeats_decodes(replica, requests)
+    }
+
+    fn skipped_decodes(&self, replica: &mut ReplicaState, repeats: u32) {
+        self.as_dyn().skipped_decodes(replica, repeats);
+    }
+
+    fn reserves_ahead(&self) -> bool {
+        self.as_dyn().reserves_ahead()
+    }
+}
