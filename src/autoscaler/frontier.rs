@@ -11,15 +11,19 @@
 //!    arrivals and the mean output length of what was served: decode tokens made over requests completed, which unlike the mean of the
 //!    completed is not misled by long requests under way. Nobody's true output length is looked up.
 //! 2. *Traffic* (`traffic.rs`): the rate over the longest window that agrees with all shorter ones, its deviation, its burstiness; and what
-//!    was seen to follow such rates within the next cold start, and within the one after it.
+//!    was seen to follow such rates within the next cold start, and within the one after it, as multiples of the rate.
 //! 3. *Congestion* (`congestion.rs`): requests in the system with n replicas, averaged over what the rate may be; those of surges like the
 //!    ones that followed such traffic before, until they are worked off; and those of the backlog there is.
 //! 4. *Need*: replicas are added, by whole nodes, as long as one takes more cost of requests away than it costs. One worth between two
 //!    thirds of and one and a half times its price is there for part of the time: so the knob moves cost smoothly though replicas are whole.
 //! 5. *Order*: what is ordered now cannot help before a cold start has passed. So the need is that of the state there will be then, given
 //!    what is ordered already, and of the surges that came that late: chasing a burst shorter than a cold start buys nothing.
-//! 6. *Drain*: what is let go of now is missed for a cold start. So the need is that of now and of the surges that came so soon; and the
-//!    highest of the last quarter of a cold start, since a lull so short tells nothing. Not before output lengths are known.
+//! 6. *Drain*: what is let go of now is missed for a cold start. So the need is that of the rate to expect until then and of the surges
+//!    that came so soon; and the highest of the last quarter of a cold start, since a lull so short tells nothing. Not before output
+//!    lengths are known.
+//!
+//! An order is for the rate of now and not for the one to expect: it serves on when the next cold start is over, and orders that
+//! anticipated lulls left the bursts of Azure's code trace without help.
 //!
 //! Source: ours; the steady state is the diffusion approximation of a queue, the windows are Lepski's rule.
 
@@ -178,17 +182,21 @@ impl Frontier {
         let (_, curve) = self.curve.as_ref().expect("refreshed before");
         let throughput_per_s = curve.saturation_per_s();
         let request_price = self.theta / (throughput_per_s * curve.unloaded_s());
-        let aftermath = if surges == Surges::Soon { &self.soon } else { &self.late };
+        // What is ordered now serves long after the next cold start; what is let go of now is missed only until then.
+        let (aftermath, per_s) = match surges {
+            Surges::Soon => (&self.soon, self.soon.expected_per_s(rate.per_s)),
+            Surges::Late => (&self.late, rate.per_s),
+        };
         // Gauss-Hermite: three points with the mean and variance of the estimate.
         let spread = 3.0_f64.sqrt() * rate.deviation_per_s;
-        let rates = [(1.0 / 6.0, (rate.per_s - spread).max(0.0)), (2.0 / 3.0, rate.per_s), (1.0 / 6.0, rate.per_s + spread)];
+        let rates = [(1.0 / 6.0, (per_s - spread).max(0.0)), (2.0 / 3.0, per_s), (1.0 / 6.0, per_s + spread)];
         let mut requests_cost = |replicas: u32| {
             let capacity_per_s = f64::from(replicas) * throughput_per_s;
             let steady: f64 = rates.iter().map(|&(weight, at)| weight * self.steady.requests(curve, replicas, at, rate.dispersion)).sum();
             // A surge gathers for a cold start and is then worked off; its request-seconds count for that cold start.
             let (excess, squared) = aftermath.excess_per_s(rate.per_s, capacity_per_s);
             let surge = self.cold_start_s * (excess + squared / capacity_per_s) / 2.0;
-            let backlog = backlog_request_s(throughput_per_s, state.serving, f64::from(replicas), rate.per_s, state.requests - steady);
+            let backlog = backlog_request_s(throughput_per_s, state.serving, f64::from(replicas), per_s, state.requests - steady);
             request_price * (steady + surge + backlog / (BACKLOG_HORIZON * self.cold_start_s))
         };
         // Fewer could not even keep up with the least of the rates.

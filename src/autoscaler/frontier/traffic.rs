@@ -84,49 +84,67 @@ impl ArrivalCounts {
     }
 }
 
-/// What followed when traffic was like now: for estimates of each size, the rates that were seen over a span that began some time later.
+/// What followed when traffic was like now: for estimates of each size, the rates that were seen over a span that began some time later,
+/// as multiples of the estimate. So what is known of one rate says nothing wrong of another in the same class of size.
 #[derive(Debug, Clone)]
 pub struct Aftermath {
     lag_ticks: usize,
     span_ticks: usize,
-    /// Sizes of the latest estimates, whose aftermath is still to come.
-    open: VecDeque<i32>,
+    /// The latest estimates, whose aftermath is still to come.
+    open: VecDeque<f64>,
     seen: BTreeMap<i32, VecDeque<f64>>,
 }
 
 /// Most observations remembered for each size of estimate.
 const MOST_SEEN: usize = 512;
+/// Weight of the belief that rates stay as they are, in spans: observations closer together than a span are hardly independent.
+const BELIEF_SPANS: f64 = 4.0;
+/// Keeps multiples of an estimate of nothing finite.
+const LEAST_PER_S: f64 = 1e-9;
 
 impl Aftermath {
     pub fn new(lag_ticks: usize, span_ticks: usize) -> Self {
         Self { lag_ticks, span_ticks, open: VecDeque::new(), seen: BTreeMap::new() }
     }
 
+    /// The class of size: half octaves.
     fn size(rate_per_s: f64) -> i32 {
-        // Half octaves.
-        (2.0 * rate_per_s.max(1e-9).log2()).round() as i32
+        (2.0 * rate_per_s.max(LEAST_PER_S).log2()).round() as i32
     }
 
     /// Notes the estimate of now, and closes the one whose time has come.
     pub fn tick(&mut self, estimate_per_s: f64, counts: &ArrivalCounts) {
         if self.open.len() == self.lag_ticks + self.span_ticks
-            && let (Some(size), Some(rate_per_s)) = (self.open.pop_front(), counts.recent(self.span_ticks))
+            && let (Some(then_per_s), Some(rate_per_s)) = (self.open.pop_front(), counts.recent(self.span_ticks))
         {
-            let seen = self.seen.entry(size).or_default();
-            seen.push_back(rate_per_s);
+            let seen = self.seen.entry(Self::size(then_per_s)).or_default();
+            seen.push_back(rate_per_s / then_per_s.max(LEAST_PER_S));
             if seen.len() > MOST_SEEN {
                 seen.pop_front();
             }
         }
-        self.open.push_back(Self::size(estimate_per_s));
+        self.open.push_back(estimate_per_s);
+    }
+
+    /// Rates that followed estimates like this one.
+    fn rates(&self, estimate_per_s: f64) -> impl Iterator<Item = f64> {
+        self.seen.get(&Self::size(estimate_per_s)).into_iter().flatten().map(move |multiple| multiple * estimate_per_s.max(LEAST_PER_S))
+    }
+
+    /// The mean rate to expect: of what followed, and of the belief that rates stay as they are.
+    pub fn expected_per_s(&self, estimate_per_s: f64) -> f64 {
+        let belief = BELIEF_SPANS * self.span_ticks as f64;
+        let (count, sum) =
+            self.rates(estimate_per_s).fold((belief, belief * estimate_per_s), |(count, sum), rate| (count + 1.0, sum + rate));
+        sum / count
     }
 
     /// Excess over `capacity_per_s` of the rates that followed: its mean, and the mean of its square.
     pub fn excess_per_s(&self, estimate_per_s: f64, capacity_per_s: f64) -> (f64, f64) {
-        let Some(seen) = self.seen.get(&Self::size(estimate_per_s)) else { return (0.0, 0.0) };
-        let excesses = seen.iter().map(|rate| (rate - capacity_per_s).max(0.0));
-        let (sum, squares) = excesses.fold((0.0, 0.0), |(sum, squares), excess| (sum + excess, squares + excess * excess));
-        (sum / seen.len() as f64, squares / seen.len() as f64)
+        let excesses = self.rates(estimate_per_s).map(|rate| (rate - capacity_per_s).max(0.0));
+        let (count, sum, squares) =
+            excesses.fold((0.0_f64, 0.0, 0.0), |(count, sum, squares), excess| (count + 1.0, sum + excess, squares + excess * excess));
+        (sum / count.max(1.0), squares / count.max(1.0))
     }
 }
 
@@ -205,5 +223,12 @@ mod tests {
         assert_eq!(late.excess_per_s(60.0, 10.0).0, 0.0);
         assert_eq!(soon.excess_per_s(10.0, 60.0), (0.0, 0.0));
         assert_eq!(soon.excess_per_s(200.0, 0.0), (0.0, 0.0));
+        // What followed is taken as a multiple: 11/s is of the size of 10/s, and what follows is a tenth more.
+        let (tenth_more, _) = soon.excess_per_s(11.0, 11.0);
+        assert!((tenth_more - 1.1 * excess).abs() < 1e-9, "{tenth_more}, {excess}");
+        // The belief that nothing changes weighs as much as 20 of the 512 ticks remembered.
+        let expected = soon.expected_per_s(10.0);
+        assert!((expected - (10.0 + excess * 512.0 / 532.0)).abs() < 1e-9, "{expected}, {excess}");
+        assert_eq!(soon.expected_per_s(200.0), 200.0);
     }
 }
