@@ -243,7 +243,6 @@ impl ExecutionTime {
                 DecodeSteps::Along(DecodeLine {
                     line: attention.decode_ms.line(cached_tokens),
                     num_decodes,
-                    cached_tokens,
                     stage_ms: stages[0].at(num_decodes.into()),
                     layers: *layers_per_stage,
                     head_ms: head.at(num_decodes.into()),

@@ -22,8 +22,9 @@ pub struct Progress {
     free_blocks: u32,
     /// Blocks in use times seconds, over the iterations ended.
     pub kv_block_s: f64,
-    /// Blocks might not suffice for the next iteration; whoever forms it finds out exactly.
-    starved: bool,
+    /// Not 0 if blocks might not suffice for the next iteration; whoever forms it finds out exactly. A word like the others: this is copied
+    /// all the time, and what has gaps is copied slowly.
+    starved: u64,
 }
 
 /// A batch of decodes that repeats itself, as far as a scheduled event has to know.
@@ -81,14 +82,14 @@ impl DecodeRun {
             cached_tokens: batch.shape.decode_cached_tokens,
             free_blocks: replica.kv.free,
             kv_block_s: 0.0,
-            starved: false,
+            starved: 0,
         };
         self.ahead = self.settled;
     }
 
     /// Whether the run ends where its current stretch does.
     pub fn ends_ahead(&self) -> bool {
-        self.ahead.starved || self.ahead.iterations == self.most_iterations
+        self.ahead.starved != 0 || self.ahead.iterations == self.most_iterations
     }
 
     /// Iterates from `from` as long as iterations end before `until_s`, up to `most` in all, telling `ended` the start and end of each.
@@ -103,32 +104,25 @@ impl DecodeRun {
     ) -> [Progress; 2] {
         let (mut progress, mut before_last) = (from, from);
         let mut goes_on = true;
-        while goes_on && progress.iterations < most && !progress.starved {
+        while goes_on && progress.iterations < most && progress.starved == 0 {
             let left = most - progress.iterations;
             let of_these = |steps: u64| steps.min(left.into()) as u32;
-            (goes_on, before_last) = match self.steps_from(times, progress.cached_tokens) {
-                DecodeSteps::Alike { duration_s, steps } => {
-                    self.repeat(&mut progress, of_these(steps), until_s, |_| duration_s, &mut ended)
-                }
-                DecodeSteps::Along(line) => {
-                    self.repeat(&mut progress, of_these(line.steps()), until_s, |number| line.duration_s(number), &mut ended)
-                }
-            };
+            // The line of attention looked up last, as far as it goes.
+            if self.line.as_ref().is_none_or(|line| !line.reaches(progress.cached_tokens)) {
+                self.line = match times.decode_steps(&self.shape, progress.cached_tokens) {
+                    DecodeSteps::Along(line) => Some(line),
+                    DecodeSteps::Alike { duration_s, steps } => {
+                        (goes_on, before_last) = self.repeat(&mut progress, of_these(steps), until_s, |_| duration_s, &mut ended);
+                        continue;
+                    }
+                };
+            }
+            let line = self.line.as_ref().expect("found above");
+            let (cached_tokens, steps) = (progress.cached_tokens, of_these(line.steps(progress.cached_tokens)));
+            let duration_s = |number| line.duration_s(cached_tokens, number);
+            (goes_on, before_last) = self.repeat(&mut progress, steps, until_s, duration_s, &mut ended);
         }
         [progress, before_last]
-    }
-
-    /// The times of the next iterations, by the line of attention looked up last, as far as it goes.
-    #[inline]
-    fn steps_from(&mut self, times: &ExecutionTime, cached_tokens: u64) -> DecodeSteps {
-        if let Some(line) = self.line.as_ref().and_then(|line| line.moved_to(cached_tokens)) {
-            return DecodeSteps::Along(line);
-        }
-        let steps = times.decode_steps(&self.shape, cached_tokens);
-        if let DecodeSteps::Along(line) = steps {
-            self.line = Some(line);
-        }
-        steps
     }
 
     /// The same for iterations whose times are known by number: whether all of them were made, and how far it came before the last step.
@@ -158,7 +152,7 @@ impl DecodeRun {
             phase = if phase + 1 == self.new_blocks.len() { 0 } else { phase + 1 };
             let needed = self.new_blocks[phase];
             if at.free_blocks <= needed && !self.reserved {
-                at.starved = true;
+                at.starved = 1;
                 return false;
             }
             at.free_blocks -= needed;

@@ -152,6 +152,9 @@ impl Settings for AutoscalerEntry {
     }
 }
 
+/// Once something is wrong, so many combinations are looked at for more: whoever mends it will be told the rest.
+const COMBINATIONS_WITHOUT_NEWS: u64 = 5_000;
+
 impl<T: Settings> Section<T> {
     fn new(template: Template) -> Self {
         Self { template, settings: PhantomData }
@@ -182,10 +185,16 @@ impl<T: Settings> Section<T> {
         source.problem(at, &path, message)
     }
 
-    /// Parses and checks every combination.
+    /// Parses and checks every combination; once something is wrong, only as long as there is news.
     fn check(&self, source: &Source, problems: &mut Vec<Problem>) {
         let mut found = BTreeSet::new();
+        let (mut known, mut nothing_new) = (0, 0);
         for index in 0..self.count() {
+            nothing_new = if found.len() > known { 0 } else { nothing_new + 1 };
+            known = found.len();
+            if known > 0 && nothing_new > COMBINATIONS_WITHOUT_NEWS {
+                break;
+            }
             match T::parse(self.template.nth(index)) {
                 Ok(settings) => {
                     let mut faults = Faults::default();

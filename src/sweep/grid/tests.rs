@@ -121,6 +121,21 @@ fn too_many_cells_are_refused_at_once() {
     );
 }
 
+/// What is wrong from the start is told without a look at all the rest: nothing of `max_replicas`, whose faulty value comes late.
+#[test]
+fn refused_soon() {
+    let late = |values: u32| {
+        let axis = format!(r#"{{"from": 1, "to": {values}, "step": 1}}"#);
+        grid(&with(&format!(
+            r#""cluster": {{"max_replicas": [8, 0], "tune_interval_s": {axis}, "scale_up_delay_s": -1}}, "autoscalers": ["inferline"]"#
+        )))
+        .unwrap_err()
+    };
+    let told = |text: &str| ["scale_up_delay_s", "max_replicas"].map(|field| text.contains(&format!("cluster.{field}")));
+    assert_eq!(told(&late(4000)), [true, true]);
+    assert_eq!(told(&late(400_000)), [true, false]);
+}
+
 #[test]
 fn unique_workload_names() {
     let text = format!(r#"{{"workloads": [{WORKLOAD}, {WORKLOAD}], "autoscalers": ["inferline"]}}"#);
