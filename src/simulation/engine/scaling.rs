@@ -193,7 +193,7 @@ impl Engine<'_> {
                 batches_in_flight: 0,
                 running: false,
                 run: DecodeRun::default(),
-                state: ReplicaState { used_cache: work.used_caches.pop(), ..ReplicaState::new(self.kv) },
+                state: ReplicaState { used_cache: work.used_caches.pop().map(Box::new), ..ReplicaState::new(self.kv) },
                 stages: (0..self.inputs.cluster.pipeline_parallel).map(|_| Stage::default()).collect(),
             });
             work.replicas.len() as u32 - 1

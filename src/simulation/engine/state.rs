@@ -142,7 +142,7 @@ pub struct Workspace {
     pub(super) replicas: Vec<Replica>,
     pub(super) free_lanes: Vec<u32>,
     /// Prefix caches of earlier runs, kept for their memory.
-    pub(super) used_caches: Vec<Box<PrefixCache>>,
+    pub(super) used_caches: Vec<PrefixCache>,
     pub(super) in_flight: Vec<InFlight>,
     pub(super) free_in_flight: Vec<u32>,
     pub(super) unrouted: VecDeque<Slot>,
@@ -162,7 +162,8 @@ impl Workspace {
         self.events.clear(stages_per_lane);
         self.steps.clear();
         self.requests.clear();
-        self.used_caches.extend(self.replicas.drain(..).filter_map(|replica| replica.state.cache.or(replica.state.used_cache)));
+        self.used_caches
+            .extend(self.replicas.drain(..).filter_map(|replica| replica.state.cache.or(replica.state.used_cache)).map(|cache| *cache));
         self.free_lanes.clear();
         self.free_in_flight.clear();
         self.free_in_flight.extend((0..self.in_flight.len() as u32).rev());
