@@ -321,10 +321,9 @@ impl<'a> Engine<'a> {
             }
             return false;
         }
-        let mut formed = self.form_batch(lane);
+        let formed = self.form_batch(lane);
         if self.pipelined && formed {
             while self.work.replicas[lane as usize].batches_in_flight < self.pipeline_parallel && self.form_batch(lane) {}
-            formed = true;
         }
         formed
     }
