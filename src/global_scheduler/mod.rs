@@ -19,6 +19,7 @@ pub use round_robin::RoundRobinSettings;
 
 use crate::choice;
 use crate::settings::Faults;
+use crate::workload::Prompt;
 
 choice! {
     /// How requests are routed to replicas.
@@ -83,9 +84,9 @@ pub trait GlobalScheduler: Send {
     /// Where the next request goes, whose prompt has `prefill_tokens`; `None` without replicas.
     fn route(&mut self, prefill_tokens: u32) -> Option<Target>;
 
-    /// The same for a prompt of which the hash blocks, of so many tokens each, may be known.
+    /// The same for a prompt of which the hash blocks may be known.
     #[inline]
-    fn route_prompt(&mut self, prefill_tokens: u32, _hashes: Option<(&[u32], u32)>) -> Option<Target> {
+    fn route_prompt(&mut self, prefill_tokens: u32, _prompt: Option<Prompt>) -> Option<Target> {
         self.route(prefill_tokens)
     }
 

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{GlobalScheduler, Load, RouterSettings, Target};
 use crate::settings::Faults;
+use crate::workload::{Prompt, Run};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -47,29 +48,30 @@ struct Known {
     load: Load,
     /// Prompt tokens sent that were not thought to be cached.
     sent_tokens: u64,
-    /// By hash block: `sent_tokens` when it was last sent, plus 1; 0 if it never was.
+    /// By run of hash blocks: `sent_tokens` when it was last sent, plus 1; 0 if it never was.
     sent_at: Vec<u64>,
 }
 
 impl Known {
     /// Leading tokens of a prompt thought to be cached.
-    fn cached_tokens(&self, hashes: &[u32], hash_tokens: u32, believed_cache_tokens: u64) -> u64 {
-        let is_cached = |&&hash: &&u32| {
-            let sent_at = self.sent_at.get(hash as usize).copied().unwrap_or_default();
+    fn cached_tokens(&self, prompt: &Prompt, believed_cache_tokens: u64) -> u64 {
+        let is_cached = |run: &&Run| {
+            let sent_at = self.sent_at.get(run.id as usize).copied().unwrap_or_default();
             sent_at > 0 && self.sent_tokens + 1 - sent_at <= believed_cache_tokens
         };
-        hashes.iter().take_while(is_cached).count() as u64 * u64::from(hash_tokens)
+        let cached = prompt.runs.iter().take_while(is_cached).last().map_or(0, |run| run.end);
+        u64::from(cached) * u64::from(prompt.block_tokens)
     }
 
-    fn send(&mut self, uncached_tokens: u64, hashes: &[u32]) {
+    fn send(&mut self, uncached_tokens: u64, prompt: &Prompt) {
         self.sent_tokens += uncached_tokens;
-        if let Some(&most) = hashes.iter().max()
-            && most as usize >= self.sent_at.len()
+        if let Some(most) = prompt.runs.iter().map(|run| run.id as usize).max()
+            && most >= self.sent_at.len()
         {
-            self.sent_at.resize((most as usize + 1).next_power_of_two(), 0);
+            self.sent_at.resize((most + 1).next_power_of_two(), 0);
         }
-        for &hash in hashes {
-            self.sent_at[hash as usize] = self.sent_tokens + 1;
+        for run in prompt.runs {
+            self.sent_at[run.id as usize] = self.sent_tokens + 1;
         }
     }
 }
@@ -94,19 +96,19 @@ impl GlobalScheduler for PrefixAware {
         self.route_prompt(prefill_tokens, None)
     }
 
-    fn route_prompt(&mut self, prefill_tokens: u32, hashes: Option<(&[u32], u32)>) -> Option<Target> {
-        let (hashes, hash_tokens) = hashes.unwrap_or((&[], 1));
+    fn route_prompt(&mut self, prefill_tokens: u32, prompt: Option<Prompt>) -> Option<Target> {
+        let prompt = prompt.unwrap_or(Prompt { runs: &[], block_tokens: 1 });
         let prompt_tokens = u64::from(prefill_tokens);
         let (mut best, mut least, mut uncached_tokens) = (None, f64::INFINITY, 0);
         for (index, known) in self.replicas.iter().enumerate() {
-            let uncached = prompt_tokens.saturating_sub(known.cached_tokens(hashes, hash_tokens, self.settings.believed_cache_tokens));
+            let uncached = prompt_tokens.saturating_sub(known.cached_tokens(&prompt, self.settings.believed_cache_tokens));
             let cost = self.settings.prefix_weight * uncached as f64 + known.load.prefill_tokens as f64;
             if cost < least {
                 (best, least, uncached_tokens) = (Some(index), cost, uncached);
             }
         }
         let known = &mut self.replicas[best?];
-        known.send(uncached_tokens, hashes);
+        known.send(uncached_tokens, &prompt);
         Some(known.target)
     }
 
@@ -139,14 +141,20 @@ mod tests {
         router
     }
 
+    /// Routes a prompt of blocks of 512 tokens that each come alone.
+    fn send(router: &mut Box<dyn GlobalScheduler>, blocks: &[u32]) -> u32 {
+        let runs: Vec<Run> = (1..).zip(blocks).map(|(end, &id)| Run { id, end }).collect();
+        router.route_prompt(512 * blocks.len() as u32, Some(Prompt { runs: &runs, block_tokens: 512 })).unwrap().id
+    }
+
     #[test]
     fn goes_where_the_prompt_is_thought_to_be_unless_that_is_busy() {
         let mut router = router(PrefixAwareSettings::default());
-        let mut route = |hashes: &[u32]| router.route_prompt(512 * hashes.len() as u32, Some((hashes, 512))).unwrap().id;
+        let mut route = |blocks: &[u32]| send(&mut router, blocks);
         assert_eq!(route(&[1, 2, 3]), 0, "nobody knows anything: the lowest id");
         assert_eq!(route(&[1, 2, 9]), 0, "two blocks of three are there");
         router.set_load(Target { lane: 10, id: 0 }, Load { requests: 2, prefill_tokens: 3072 });
-        let mut route = |hashes: &[u32]| router.route_prompt(512 * hashes.len() as u32, Some((hashes, 512))).unwrap().id;
+        let mut route = |blocks: &[u32]| send(&mut router, blocks);
         assert_eq!(route(&[1, 2, 4]), 1, "1,024 tokens saved are not worth 3,072 that wait");
         assert_eq!(route(&[1, 2, 4]), 1);
     }
@@ -154,14 +162,14 @@ mod tests {
     #[test]
     fn what_was_sent_long_ago_is_thought_to_be_gone() {
         let mut router = router(PrefixAwareSettings { believed_cache_tokens: 1024, ..Default::default() });
-        let mut route = |hashes: &[u32]| router.route_prompt(512 * hashes.len() as u32, Some((hashes, 512))).unwrap().id;
+        let mut route = |blocks: &[u32]| send(&mut router, blocks);
         assert_eq!((route(&[1, 2]), route(&[1, 2])), (0, 0));
         router.set_load(Target { lane: 11, id: 1 }, Load { requests: 1, prefill_tokens: 1 });
         router.set_load(Target { lane: 12, id: 2 }, Load { requests: 1, prefill_tokens: 1 });
-        let mut route = |hashes: &[u32]| router.route_prompt(512 * hashes.len() as u32, Some((hashes, 512))).unwrap().id;
+        let mut route = |blocks: &[u32]| send(&mut router, blocks);
         assert_eq!(route(&[3, 4, 5]), 0);
         router.set_load(Target { lane: 10, id: 0 }, Load { requests: 1, prefill_tokens: 100 });
-        assert_eq!(router.route_prompt(1024, Some((&[1, 2], 512))).unwrap().id, 1, "1,536 tokens later");
+        assert_eq!(send(&mut router, &[1, 2]), 1, "1,536 tokens later");
         router.remove(Target { lane: 11, id: 1 });
         assert_eq!(router.choose_drain().unwrap().id, 2);
     }

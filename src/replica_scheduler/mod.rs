@@ -23,7 +23,7 @@ mod vllm_v1;
 pub use faster_transformer::{FasterTransformer, FasterTransformerSettings};
 pub use lightllm::{Lightllm, LightllmSettings};
 pub use orca::{Orca, OrcaSettings};
-pub use prefix_cache::{PrefixCache, Prompts};
+pub use prefix_cache::PrefixCache;
 pub use queue::Queue;
 pub use request::{Request, Requests, Slot};
 pub use rule::Rule;

@@ -1,9 +1,9 @@
 //! Requests in flight, in a slab: the live set is small and stays in cache, however long the trace.
 
 use std::ops::{Index, IndexMut};
+use std::sync::Arc;
 
-use super::Prompts;
-use crate::workload::PrefixBlocks;
+use crate::workload::{PrefixBlocks, PrefixRuns, Prompt};
 
 /// Where a live request sits in [`Requests`]. Slots are reused once a request has left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,8 +35,8 @@ pub struct Request {
     /// Of `blocks`, the leading ones that were made known to the prefix cache, and those it shares.
     pub hashed_blocks: u32,
     pub shared_blocks: u32,
-    /// Leading hash blocks of its prompt that it holds on to.
-    pub hashes: u32,
+    /// KV blocks that end in the leading hash blocks of its prompt that it holds on to.
+    pub pinned_blocks: u32,
     pub prefill_complete: bool,
 }
 
@@ -60,7 +60,7 @@ impl Request {
             cached_tokens: 0,
             hashed_blocks: 0,
             shared_blocks: 0,
-            hashes: 0,
+            pinned_blocks: 0,
             prefill_complete: false,
         }
     }
@@ -95,6 +95,11 @@ impl Request {
         }
     }
 
+    /// Holds no blocks any more.
+    pub fn leave_memory(&mut self) {
+        (self.blocks, self.shared_blocks, self.hashed_blocks, self.pinned_blocks) = (0, 0, 0, 0);
+    }
+
     /// Forgets the cache: everything processed so far becomes prefill again (recomputation).
     ///
     /// A prefill cut short keeps its length: the reference turns the rest of such a prompt into decode tokens, which is a defect.
@@ -116,7 +121,7 @@ pub struct Requests {
     live: Vec<Request>,
     free: Vec<Slot>,
     /// Which prompts of the workload begin alike, if that is known and of interest.
-    prompts: Option<Prompts>,
+    prompts: Option<Arc<PrefixRuns>>,
 }
 
 impl Requests {
@@ -153,7 +158,7 @@ impl Requests {
             }
             if request.blocks > 0 {
                 request.restart();
-                (request.blocks, request.shared_blocks, request.hashed_blocks, request.hashes) = (0, 0, 0, 0);
+                request.leave_memory();
             }
             request.replica_id = NOWHERE;
             abandoned(slot);
@@ -168,25 +173,24 @@ impl Requests {
 
     /// Lets everybody know which prompts of the workload begin alike, if anything.
     pub fn know(&mut self, prefix: Option<&PrefixBlocks>) {
-        self.prompts = prefix.map(Prompts::new);
+        self.prompts = prefix.map(|prefix| prefix.runs().clone());
     }
 
-    /// The hash blocks of a request's prompt and their length, where they are known.
+    /// The hash blocks of a request's prompt, where they are known.
     #[inline]
-    pub fn prompt(&self, slot: Slot) -> Option<(&[u32], u32)> {
-        let prompts = self.prompts.as_ref()?;
-        Some((prompts.of(self[slot].id), prompts.hash_tokens()))
+    pub fn prompt(&self, slot: Slot) -> Option<Prompt<'_>> {
+        Some(self.prompts.as_ref()?.of(self[slot].id))
     }
 
     #[inline]
-    pub fn prompts(&self) -> Option<&Prompts> {
-        self.prompts.as_ref()
+    pub fn prompts(&self) -> Option<&PrefixRuns> {
+        self.prompts.as_deref()
     }
 
     /// A request, with what is known of all prompts.
     #[inline]
-    pub fn with_prompts(&mut self, slot: Slot) -> (&mut Request, Option<&Prompts>) {
-        (&mut self.live[slot.0 as usize], self.prompts.as_ref())
+    pub fn with_prompts(&mut self, slot: Slot) -> (&mut Request, Option<&PrefixRuns>) {
+        (&mut self.live[slot.0 as usize], self.prompts.as_deref())
     }
 
     /// Memory of all requests there have been at once.

@@ -13,7 +13,7 @@
 //! Unlike there, generated tokens are never found in the cache (a trace does not say what they are), and with pipelining requests are
 //! kept in order of arrival.
 
-use super::prefix_cache::{PrefixCache, Prompts};
+use super::prefix_cache::{BlockedPrompt, Hit, PrefixCache};
 use super::settings::check_shared_cap;
 use super::{Batch, Common, KvBlocks, ReplicaScheduler, ReplicaShape, ReplicaState, Request, Requests, SchedulerSettings, Slot};
 use crate::settings::Faults;
@@ -71,46 +71,9 @@ pub struct VllmV1 {
     async_scheduling: bool,
 }
 
-/// What the cache holds of a prompt.
-#[derive(Debug, Clone, Copy, Default)]
-struct Hit {
-    /// KV blocks, and the hash blocks they are of.
-    blocks: u32,
-    hashes: u32,
-    /// Free blocks that are so no longer once it is taken.
-    revived: u32,
-}
-
 /// Leading full blocks of a prompt that may be shared: no generated token among them.
 fn full_blocks(request: &Request, kv: &KvBlocks) -> u32 {
     kv.full_blocks(request.original_prefill_tokens)
-}
-
-fn look_up(cache: &PrefixCache, prompts: &Prompts, request: &Request, kv: &KvBlocks) -> Hit {
-    // The last token is always computed: it yields the next one.
-    let most = full_blocks(request, kv).min(kv.full_blocks(request.prefill_tokens - 1));
-    let mut hit = Hit::default();
-    for (index, &hash) in (0..).zip(prompts.of(request.id)) {
-        let before = prompts.kv_blocks_within(index, kv);
-        let wanted = prompts.kv_blocks_within(index + 1, kv).min(most).saturating_sub(before);
-        if wanted == 0 {
-            if before >= most {
-                break;
-            }
-            continue;
-        }
-        let (cached, free) = cache.look_up(hash);
-        if cached == 0 {
-            break;
-        }
-        hit.blocks += cached.min(wanted);
-        hit.revived += free;
-        hit.hashes = index + 1;
-        if cached < wanted {
-            break;
-        }
-    }
-    hit
 }
 
 /// Makes the cache's queue follow the blocks that were taken since it was last looked at.
@@ -129,25 +92,10 @@ fn share(replica: &mut ReplicaState, requests: &mut Requests, slot: Slot, comput
     if request.hashed_blocks >= full {
         return;
     }
-    // The hash block in which the next block ends.
-    let first = ((request.hashed_blocks + 1) * kv.block_size_tokens - 1) / prompts.hash_tokens();
-    for (index, &hash) in (0..).zip(prompts.of(request.id)).skip(first as usize) {
-        if request.hashed_blocks >= full {
-            break;
-        }
-        let before = prompts.kv_blocks_within(index, kv);
-        let until = prompts.kv_blocks_within(index + 1, kv).min(full);
-        if until <= request.hashed_blocks {
-            continue; // shorter than a block, and none ends in it
-        }
-        if index >= request.hashes {
-            // Whoever else computed it at the same time keeps a copy of his own.
-            cache.adopt(hash);
-            request.hashes = index + 1;
-        }
-        request.shared_blocks += cache.extend(hash, until - before);
-        request.hashed_blocks = until;
-    }
+    let prompt = BlockedPrompt { prompt: prompts.of(request.id), kv };
+    let (shared, hashed, pinned) = cache.share(prompt, request.pinned_blocks, request.hashed_blocks, full);
+    request.shared_blocks += shared;
+    (request.hashed_blocks, request.pinned_blocks) = (hashed, pinned);
 }
 
 /// Takes a request out of memory, the end of its prompt first in line to be overwritten.
@@ -157,13 +105,10 @@ fn free(replica: &mut ReplicaState, requests: &mut Requests, slot: Slot) {
     let Some((cache, prompts)) = replica.cache.as_deref_mut().zip(prompts) else { return replica.free(request) };
     let own = request.blocks - request.shared_blocks;
     cache.free_plain(own);
-    replica.kv.free += own;
-    for (index, &hash) in (0..request.hashes).zip(prompts.of(request.id)).rev() {
-        if prompts.holds_kv_block(index, &replica.kv) {
-            replica.kv.free += cache.unpin(hash);
-        }
-    }
-    (request.blocks, request.shared_blocks, request.hashed_blocks, request.hashes) = (0, 0, 0, 0);
+    let prompt = BlockedPrompt { prompt: prompts.of(request.id), kv: &replica.kv };
+    let shared = cache.unpin(prompt, request.pinned_blocks);
+    replica.kv.free += own + shared;
+    request.leave_memory();
     replica.allocated -= 1;
 }
 
@@ -171,7 +116,7 @@ fn free(replica: &mut ReplicaState, requests: &mut Requests, slot: Slot) {
 /// use for.
 fn unshare(replica: &mut ReplicaState, request: &mut Request) {
     if replica.cache.is_some() {
-        (request.shared_blocks, request.hashes, request.hashed_blocks) = (0, 0, u32::MAX);
+        (request.shared_blocks, request.pinned_blocks, request.hashed_blocks) = (0, 0, u32::MAX);
         replica.kv.free = replica.kv.total - request.blocks;
         replica.start_cache();
     }
@@ -182,7 +127,9 @@ impl VllmV1 {
     fn hit(&self, replica: &ReplicaState, requests: &Requests, slot: Slot) -> Hit {
         let (Some(cache), Some(prompts)) = (&replica.cache, requests.prompts()) else { return Hit::default() };
         let (request, kv) = (&requests[slot], &replica.kv);
-        let hit = look_up(cache, prompts, request, kv);
+        // The last token is always computed: it yields the next one.
+        let most = full_blocks(request, kv).min(kv.full_blocks(request.prefill_tokens - 1));
+        let hit = cache.look_up(BlockedPrompt { prompt: prompts.of(request.id), kv }, most);
         // Of a hash block more may be in use than this request has use for. One that needs the whole memory has none to spare.
         let needed = kv.blocks_for(request.total_tokens()) - hit.blocks + hit.revived;
         if replica.allocated == 0 && needed > kv.total { Hit::default() } else { hit }
@@ -268,14 +215,11 @@ impl VllmV1 {
             let Some((tokens, blocks)) = self.admission(replica, &requests[slot], hit, room) else { break };
             replica.queue.pop_front();
             if let (Some(cache), (request, Some(prompts))) = (replica.cache.as_deref_mut(), requests.with_prompts(slot)) {
-                for (index, &hash) in (0..hit.hashes).zip(prompts.of(request.id)) {
-                    if prompts.holds_kv_block(index, &replica.kv) {
-                        replica.kv.free -= cache.pin(hash);
-                    }
-                }
+                let prompt = BlockedPrompt { prompt: prompts.of(request.id), kv: &replica.kv };
+                replica.kv.free -= cache.pin(prompt, &hit);
             }
             let request = &mut requests[slot];
-            (request.hashes, request.hashed_blocks, request.shared_blocks) = (hit.hashes, hit.blocks, hit.blocks);
+            (request.pinned_blocks, request.hashed_blocks, request.shared_blocks) = (hit.pinned_blocks, hit.blocks, hit.blocks);
             request.processed_tokens = hit.blocks * replica.kv.block_size_tokens;
             if request.restarts == 0 {
                 request.cached_tokens = request.processed_tokens;

@@ -89,10 +89,10 @@ pub fn describe(workload: &Workload) -> Option<Description> {
         prefill_tokens: token_figures(&workload.prefill_tokens),
         decode_tokens: token_figures(&workload.decode_tokens),
         prefix: workload.prefix.as_ref().map(|prefix| {
-            let mut ids = prefix.ids.clone();
+            let mut ids = prefix.ids().to_vec();
             ids.sort_unstable();
             ids.dedup();
-            PrefixFigures { block_tokens: prefix.block_tokens, blocks: prefix.ids.len(), distinct_blocks: ids.len() }
+            PrefixFigures { block_tokens: prefix.block_tokens, blocks: prefix.ids().len(), distinct_blocks: ids.len() }
         }),
     })
 }

@@ -184,7 +184,7 @@ impl<'s> Requests<'s> {
     }
 
     fn finish(mut self) -> Workload {
-        self.workload.prefix = self.workload.prefix.take().filter(|prefix| !prefix.ids.is_empty());
+        self.workload.prefix = self.workload.prefix.take().filter(|prefix| !prefix.ids().is_empty());
         if self.spec.sort {
             self.workload.sort();
         }

@@ -24,7 +24,7 @@ struct Seen {
     in_flight: BTreeMap<u32, Vec<Vec<Slot>>>,
     /// Last known state of each request that was in a batch, by request.
     progress: BTreeMap<u32, Progress>,
-    /// Hash and place of prompt blocks that a replica has computed.
+    /// Run and place of prompt blocks that a replica has computed.
     computed: BTreeMap<u32, BTreeSet<(u32, u32)>>,
 }
 
@@ -41,12 +41,16 @@ impl Audit {
     }
 }
 
-/// The hash of each full KV block of a prompt; none of a scheduler that shares no blocks.
+/// The run of hash blocks that each full KV block of a prompt is of; none of a scheduler that shares no blocks.
 fn blocks_of(replica: &ReplicaState, requests: &Requests, slot: Slot) -> Vec<u32> {
     let (Some(_), Some(prompts)) = (&replica.cache, requests.prompts()) else { return Vec::new() };
     let (request, block_size) = (&requests[slot], replica.kv.block_size_tokens);
-    let hash = |block: u32| prompts.of(request.id).get((((block + 1) * block_size - 1) / prompts.hash_tokens()) as usize).copied();
-    (0..request.original_prefill_tokens / block_size).map_while(hash).collect()
+    let prompt = prompts.of(request.id);
+    let run = |block: u32| {
+        let ends_in = ((block + 1) * block_size - 1) / prompt.block_tokens;
+        prompt.runs.iter().find(|run| run.end > ends_in).map(|run| run.id)
+    };
+    (0..request.original_prefill_tokens / block_size).map_while(run).collect()
 }
 
 fn slots(batch: &Batch) -> Vec<Slot> {
@@ -70,7 +74,7 @@ impl Audit {
             assert!(requests[slot].blocks > 0, "request {} is in memory without blocks", requests[slot].id);
         }
         let own: u32 = in_memory.iter().map(|&slot| requests[slot].blocks - requests[slot].shared_blocks).sum();
-        let held = own + replica.cache.as_ref().map_or(0, |cache| cache.pinned_blocks());
+        let held = own + replica.cache.as_ref().map_or(0, |cache| cache.used_blocks());
         assert!(replica.kv.free <= replica.kv.total, "over-committed: {:?}", replica.kv);
         assert_eq!(held + replica.kv.free, replica.kv.total, "blocks held by {} requests and free blocks", in_memory.len());
         if self.groups {

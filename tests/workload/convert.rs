@@ -24,7 +24,7 @@ fn any_workload() -> impl Strategy<Value = Workload> {
             workload.prefix.as_mut().unwrap().push(&ids, prefill);
         }
         workload.sort();
-        workload.prefix = workload.prefix.filter(|prefix| !prefix.ids.is_empty());
+        workload.prefix = workload.prefix.filter(|prefix| !prefix.ids().is_empty());
         workload
     })
 }

@@ -1,5 +1,4 @@
 use super::super::bench::Bench;
-use super::super::{KvBlocks, PrefixCache, Prompts};
 use crate::workload::PrefixBlocks;
 
 /// Blocks of 4 tokens and no asynchronous scheduling, unless told otherwise.
@@ -138,15 +137,4 @@ fn asynchronous_scheduling_sees_a_request_one_step_later() {
     assert_eq!(bench.step(), [(0, 1)], "it arrived after the batch before had started");
     bench.replica.batch_started_at_s = 1.5;
     assert_eq!(bench.step(), [(0, 1), (1, 10)]);
-}
-
-#[test]
-fn sparse_ids_are_numbered() {
-    let mut prefix = PrefixBlocks::new(4);
-    prefix.push(&[u64::MAX, 7], 8);
-    prefix.push(&[u64::MAX, 1 << 40], 8);
-    let prompts = Prompts::new(&prefix);
-    assert_eq!((prompts.of(0), prompts.of(1)), (&[2, 0][..], &[2, 1][..]));
-    let kv = KvBlocks::new(8, 4, 0.0);
-    assert_eq!(PrefixCache::new(kv.free).free_blocks(), 8);
 }
