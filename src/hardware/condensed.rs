@@ -71,38 +71,47 @@ impl Table {
     }
 }
 
-/// A stretch of a [`Table`] without a corner: counts from `start` to before `end`.
+/// A part of a [`Table`] whose points lie equally far apart: an octave, or the integers before the first.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Line {
-    from: f64,
-    rise: f64,
-    start: u64,
+pub(super) struct Even<'a> {
+    /// From where the point at or below a count would have the number `count >> width_bits`.
+    values: &'a [f64],
+    width_bits: u32,
     /// Share of the way to the next point. Points lie powers of two apart, so that to multiply by it is to divide, bit for bit.
     way_per_count: f64,
+    /// The first count beyond.
     pub end: u64,
 }
 
-impl Line {
-    #[inline]
-    pub fn covers(&self, count: u64) -> bool {
-        (self.start..self.end).contains(&count)
-    }
-
+impl Even<'_> {
     /// What [`Table::at`] says, bit for bit.
     #[inline(always)]
     pub fn at(&self, count: u64) -> f64 {
-        self.from + (count - self.start) as i64 as f64 * self.way_per_count * self.rise
+        let point = (count >> self.width_bits) as usize;
+        let way = (count & ((1 << self.width_bits) - 1)) as i64 as f64 * self.way_per_count;
+        let &[from, to] = &self.values[point..point + 2] else { unreachable!("two points") };
+        from + way * (to - from)
     }
 }
 
 impl Table {
-    /// The stretch `count` lies in.
-    pub fn line(&self, count: u64) -> Line {
-        let (index, _) = self.axis.locate(count);
-        let (start, next) = (self.axis.point(index), self.axis.point(index + 1));
-        let (from, to) = (self.values[index], self.values[index + 1]);
-        let end = if index + 2 < self.axis.len { next } else { u64::MAX };
-        Line { from, rise: to - from, start, way_per_count: 1.0 / (next - start) as f64, end }
+    /// The part that `count` lies in; none beyond the end.
+    #[inline]
+    pub fn even(&self, count: u64) -> Option<Even<'_>> {
+        let Axis { exact_bits, step_bits, len } = self.axis;
+        if count < 1 << exact_bits {
+            return Some(Even { values: &self.values, width_bits: 0, way_per_count: 1.0, end: 1 << exact_bits });
+        }
+        let octave = 63 - count.leading_zeros();
+        let width_bits = octave - step_bits;
+        let before = (1 << exact_bits) + ((octave - exact_bits) as usize - 1 << step_bits);
+        let is_within = before + (2 << step_bits) < len;
+        is_within.then(|| Even {
+            values: &self.values[before..],
+            width_bits,
+            way_per_count: 1.0 / (1_u64 << width_bits) as f64,
+            end: 2 << octave,
+        })
     }
 }
 
@@ -158,14 +167,15 @@ mod tests {
     }
 
     #[test]
-    fn lines_agree_to_the_bit() {
+    fn even_parts_agree_to_the_bit() {
         let table = Table::new(AXIS, |count| 0.1 + (count as f64).sqrt());
-        for count in (0..600).chain([5000, 1 << 40]) {
-            let line = table.line(count);
-            for count in [count, (line.end - 1).min(count + 7)] {
-                assert_eq!(line.at(count), table.at(count), "{count}");
+        for count in 0..256 {
+            let even = table.even(count).unwrap();
+            for count in [count, (count + 7).min(even.end - 1), even.end - 1] {
+                assert_eq!(even.at(count), table.at(count), "{count}");
             }
         }
+        assert!([256, 257, 1 << 40].iter().all(|&count| table.even(count).is_none()));
     }
 
     /// Lines are kept everywhere, beyond the end too.

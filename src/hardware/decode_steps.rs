@@ -1,21 +1,21 @@
 //! Times of a batch of decodes that repeats itself, each request one token further every time.
 
-use super::condensed::Line;
+use super::condensed::Even;
 use super::overheads::StepOverheads;
 
 /// The times of the next so many repeats; see [`super::ExecutionTime::decode_steps`].
 #[derive(Debug, Clone, Copy)]
-pub enum DecodeSteps {
+pub enum DecodeSteps<'a> {
     /// All alike.
     Alike { duration_s: f64, steps: u64 },
-    /// Attention follows a line.
-    Along(DecodeLine),
+    /// Only attention differs, and is read from one part of a table.
+    Along(DecodeTimes<'a>),
 }
 
-/// Step times of a stage whose attention grows along a line, the rest being the same every time.
+/// Step times of a stage, all parts but attention being the same every time.
 #[derive(Debug, Clone, Copy)]
-pub struct DecodeLine {
-    pub(super) line: Line,
+pub struct DecodeTimes<'a> {
+    pub(super) attention_ms: Even<'a>,
     pub(super) num_decodes: u32,
     pub(super) stage_ms: f64,
     pub(super) layers: f64,
@@ -23,25 +23,18 @@ pub struct DecodeLine {
     pub(super) overheads: StepOverheads,
 }
 
-impl DecodeLine {
-    /// Whether it holds when the batch's requests have so many tokens in the cache.
-    #[inline]
-    pub fn reaches(&self, cached_tokens: u64) -> bool {
-        self.line.covers(cached_tokens)
-    }
-
-    /// How many repeats there are from `cached_tokens` on before the line bends.
+impl DecodeTimes<'_> {
+    /// How many repeats there are from `cached_tokens` on before the part of the table ends.
     #[inline]
     pub fn steps(&self, cached_tokens: u64) -> u64 {
-        (self.line.end - cached_tokens).div_ceil(self.num_decodes.into())
+        (self.attention_ms.end - cached_tokens).div_ceil(self.num_decodes.into())
     }
 
-    /// Seconds of the repeat with this number, from 0, beginning with `cached_tokens`: what [`super::ExecutionTime::stage_time_s`] says, bit
-    /// for bit.
+    /// Seconds of the repeat whose requests have `cached_tokens` in the cache: what [`super::ExecutionTime::stage_time_s`] says, bit for
+    /// bit.
     #[inline(always)]
-    pub fn duration_s(&self, cached_tokens: u64, number: u32) -> f64 {
-        let cached_tokens = cached_tokens + u64::from(number) * u64::from(self.num_decodes);
-        let kernels_s = (self.stage_ms + self.layers * self.line.at(cached_tokens) + self.head_ms) * 1e-3;
+    pub fn duration_s(&self, cached_tokens: u64) -> f64 {
+        let kernels_s = (self.stage_ms + self.layers * self.attention_ms.at(cached_tokens) + self.head_ms) * 1e-3;
         self.overheads.on_top_of(kernels_s, self.num_decodes, 0)
     }
 }

@@ -9,7 +9,7 @@ use super::aiconfigurator::AiconfiguratorSettings;
 use super::analytical::{self, AnalyticalSettings, DenseTables};
 use super::attention::{AnalyticAttention, MeasuredAttention};
 use super::condensed::Table;
-use super::decode_steps::{DecodeLine, DecodeSteps};
+use super::decode_steps::{DecodeSteps, DecodeTimes};
 use super::memory::DoesNotFit;
 use super::overheads::{OverheadSettings, Overheads, StepOverheads};
 use super::profile::{self, ProfileTimes};
@@ -232,25 +232,27 @@ impl ExecutionTime {
     /// The times of a batch of decodes on a replica of one stage that repeats itself, from when its requests have `cached_tokens` in the
     /// cache: of that one and as many more as are easily told.
     #[inline]
-    pub fn decode_steps(&self, shape: &BatchShape, cached_tokens: u64) -> DecodeSteps {
-        let shape = || BatchShape { decode_cached_tokens: cached_tokens, ..*shape };
-        match &self.times {
-            Times::Profile(times) => {
-                DecodeSteps::Alike { duration_s: self.stage_time_s(&shape(), 0), steps: 1 + times.decode_steps_alike(&shape()) }
-            }
+    pub fn decode_steps(&self, shape: &BatchShape, cached_tokens: u64) -> DecodeSteps<'_> {
+        let shape = BatchShape { decode_cached_tokens: cached_tokens, ..*shape };
+        let steps = match &self.times {
+            Times::Profile(times) => 1 + times.decode_steps_alike(&shape),
             Times::Steps(StepTimes { stages, head, attention: StepAttention::Analytic(attention), layers_per_stage, num_stages: 1 }) => {
-                let num_decodes = shape().num_decodes;
-                DecodeSteps::Along(DecodeLine {
-                    line: attention.decode_ms.line(cached_tokens),
-                    num_decodes,
-                    stage_ms: stages[0].at(num_decodes.into()),
-                    layers: *layers_per_stage,
-                    head_ms: head.at(num_decodes.into()),
-                    overheads: self.step_overheads,
-                })
+                if let Some(attention_ms) = attention.decode_ms.even(cached_tokens) {
+                    let num_decodes = shape.num_decodes;
+                    return DecodeSteps::Along(DecodeTimes {
+                        attention_ms,
+                        num_decodes,
+                        stage_ms: stages[0].at(num_decodes.into()),
+                        layers: *layers_per_stage,
+                        head_ms: head.at(num_decodes.into()),
+                        overheads: self.step_overheads,
+                    });
+                }
+                1
             }
-            Times::Steps(_) => DecodeSteps::Alike { duration_s: self.stage_time_s(&shape(), 0), steps: 1 },
-        }
+            Times::Steps(_) => 1,
+        };
+        DecodeSteps::Alike { duration_s: self.stage_time_s(&shape, 0), steps }
     }
 
     /// Whether these tables can answer for every batch of a workload; the reason if not.

@@ -24,7 +24,7 @@ mod vidur;
 pub use aiconfigurator::AiconfiguratorSettings;
 pub use analytical::AnalyticalSettings;
 pub use batch_shape::BatchShape;
-pub use decode_steps::{DecodeLine, DecodeSteps};
+pub use decode_steps::{DecodeSteps, DecodeTimes};
 pub use deployment::{Deployment, Precision};
 pub use execution_time::{Attention, ExecutionTime, ExecutionTimeSettings, HardwareError, ProfileSettings, TableSettings};
 pub use files::{Columns, Files, ReadParquet};

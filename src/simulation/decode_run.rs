@@ -5,7 +5,7 @@
 //! may be cut at any boundary between iterations; what could matter (a request that may be admitted, a block that may be missing, a
 //! request that finishes) always cuts it in time.
 
-use crate::hardware::{BatchShape, DecodeLine, DecodeSteps, ExecutionTime};
+use crate::hardware::{BatchShape, DecodeSteps, ExecutionTime};
 use crate::replica_scheduler::{Batch, ReplicaState, Requests};
 
 /// The state of a run between two of its iterations.
@@ -38,13 +38,13 @@ pub struct DecodeRun {
     before_last: Progress,
     /// Shape of the first iteration.
     shape: BatchShape,
-    line: Option<DecodeLine>,
     /// Iterations after which a request finishes.
     most_iterations: u32,
     /// Iterations the next stretch may have: doubled when one ends undisturbed.
     stretch: u32,
-    /// At index i: requests that need a new block in iterations i, i + block size, ...; iteration 0 has its blocks.
-    new_blocks: Vec<u32>,
+    /// At index i: requests that need a new block in iterations i, i + block size, ...; iteration 0 has its blocks. Whole numbers, as they
+    /// are used.
+    new_blocks: Vec<f64>,
     /// Whether all blocks were there before the run began.
     reserved: bool,
     total_blocks: u32,
@@ -62,19 +62,18 @@ impl DecodeRun {
         self.reserved = reserved;
         self.total_blocks = replica.kv.total;
         self.new_blocks.clear();
-        self.new_blocks.resize(block_size as usize, 0);
+        self.new_blocks.resize(block_size as usize, 0.0);
         self.most_iterations = repeats.saturating_add(1);
         for &(slot, _) in &batch.entries {
             let request = &requests[slot];
             self.most_iterations = self.most_iterations.min(request.total_tokens() - request.processed_tokens);
             if !reserved {
                 let first = request.blocks * block_size + 1 - request.processed_tokens;
-                self.new_blocks[(first % block_size) as usize] += 1;
+                self.new_blocks[(first % block_size) as usize] += 1.0;
             }
         }
         self.stretch = FIRST_STRETCH;
         self.shape = batch.shape;
-        self.line = None;
         self.settled = Progress {
             iterations: 0,
             at_s: now_s,
@@ -93,78 +92,114 @@ impl DecodeRun {
     }
 
     /// Iterates from `from` as long as iterations end before `until_s`, up to `most` in all, telling `ended` the start and end of each.
-    /// Returns how far it came, and how far before the last step of the last of them.
-    fn iterate(
-        &mut self,
-        from: Progress,
-        times: &ExecutionTime,
-        until_s: f64,
-        most: u32,
-        mut ended: impl FnMut(f64, f64),
-    ) -> [Progress; 2] {
-        let (mut progress, mut before_last) = (from, from);
-        let mut goes_on = true;
-        while goes_on && progress.iterations < most && progress.starved == 0 {
-            let left = most - progress.iterations;
-            let of_these = |steps: u64| steps.min(left.into()) as u32;
-            // The line of attention looked up last, as far as it goes.
-            if self.line.as_ref().is_none_or(|line| !line.reaches(progress.cached_tokens)) {
-                self.line = match times.decode_steps(&self.shape, progress.cached_tokens) {
-                    DecodeSteps::Along(line) => Some(line),
-                    DecodeSteps::Alike { duration_s, steps } => {
-                        (goes_on, before_last) = self.repeat(&mut progress, of_these(steps), until_s, |_| duration_s, &mut ended);
-                        continue;
-                    }
-                };
-            }
-            let line = self.line.as_ref().expect("found above");
-            let (cached_tokens, steps) = (progress.cached_tokens, of_these(line.steps(progress.cached_tokens)));
-            let duration_s = |number| line.duration_s(cached_tokens, number);
-            (goes_on, before_last) = self.repeat(&mut progress, steps, until_s, duration_s, &mut ended);
+    /// Returns how far it came, and how far before the last step.
+    fn iterate(&self, from: Progress, times: &ExecutionTime, until_s: f64, most: u32, mut ended: impl FnMut(f64, f64)) -> [Progress; 2] {
+        let mut progress = [from; 2];
+        let mut goes_on = from.starved == 0;
+        while goes_on && progress[0].iterations < most {
+            let [at, _] = progress;
+            let left = u64::from(most - at.iterations);
+            goes_on = match times.decode_steps(&self.shape, at.cached_tokens) {
+                DecodeSteps::Along(times) => {
+                    let steps = times.steps(at.cached_tokens).min(left);
+                    self.repeat(&mut progress, steps as u32, until_s, |cached_tokens| times.duration_s(cached_tokens), &mut ended)
+                }
+                DecodeSteps::Alike { duration_s, steps } => {
+                    self.repeat(&mut progress, steps.min(left) as u32, until_s, |_| duration_s, &mut ended)
+                }
+            };
         }
-        [progress, before_last]
+        progress
     }
 
-    /// The same for iterations whose times are known by number: whether all of them were made, and how far it came before the last step.
+    /// The same for iterations whose times are known by the tokens in the cache; whether all of them were made.
     #[inline(always)]
     fn repeat(
+        &self,
+        [progress, before_last]: &mut [Progress; 2],
+        steps: u32,
+        until_s: f64,
+        duration_s: impl Fn(u64) -> f64,
+        ended: &mut impl FnMut(f64, f64),
+    ) -> bool {
+        // In variables of its own, so that no step waits for the memory of the one before.
+        let mut at = *progress;
+        let mut goes_on = self.hurry(&mut at, steps - 1, until_s, &duration_s, ended);
+        while goes_on && at.iterations + 1 < progress.iterations + steps {
+            goes_on = self.step(&mut at, &duration_s, until_s, ended);
+        }
+        *before_last = at;
+        goes_on = goes_on && self.step(&mut at, &duration_s, until_s, ended);
+        *progress = at;
+        goes_on
+    }
+
+    /// Makes one step, unless it ends at `until_s` or later; whether another can follow.
+    #[inline(always)]
+    fn step(&self, at: &mut Progress, duration_s: &impl Fn(u64) -> f64, until_s: f64, ended: &mut impl FnMut(f64, f64)) -> bool {
+        let duration_s = duration_s(at.cached_tokens);
+        let end_s = at.at_s + duration_s;
+        if end_s >= until_s {
+            return false;
+        }
+        ended(at.at_s, end_s);
+        at.kv_block_s += f64::from(self.total_blocks - at.free_blocks) * duration_s;
+        at.previous_at_s = at.at_s;
+        at.at_s = end_s;
+        at.iterations += 1;
+        at.cached_tokens += u64::from(self.shape.num_decodes);
+        let needed = self.new_blocks[at.iterations as usize % self.new_blocks.len()] as u32;
+        if at.free_blocks <= needed && !self.reserved {
+            at.starved = 1;
+            return false;
+        }
+        at.free_blocks -= needed;
+        true
+    }
+
+    /// The same for up to so many steps, as long as blocks are sure to suffice, with less ado; false if one would end too late.
+    #[inline(always)]
+    fn hurry(
         &self,
         progress: &mut Progress,
         steps: u32,
         until_s: f64,
-        duration_s: impl Fn(u32) -> f64,
+        duration_s: &impl Fn(u64) -> f64,
         ended: &mut impl FnMut(f64, f64),
-    ) -> (bool, Progress) {
+    ) -> bool {
         let requests = u64::from(self.shape.num_decodes);
-        let mut phase = progress.iterations as usize % self.new_blocks.len();
-        let mut step = |at: &mut Progress, number| {
-            let duration_s = duration_s(number);
-            let end_s = at.at_s + duration_s;
-            if end_s >= until_s {
-                return false;
-            }
-            ended(at.at_s, end_s);
-            at.kv_block_s += f64::from(self.total_blocks - at.free_blocks) * duration_s;
-            at.previous_at_s = at.at_s;
-            at.at_s = end_s;
-            at.iterations += 1;
-            at.cached_tokens += requests;
-            phase = if phase + 1 == self.new_blocks.len() { 0 } else { phase + 1 };
-            let needed = self.new_blocks[phase];
-            if at.free_blocks <= needed && !self.reserved {
-                at.starved = 1;
-                return false;
-            }
-            at.free_blocks -= needed;
-            true
+        let period = self.new_blocks.len();
+        let sure = if self.reserved {
+            steps
+        } else {
+            // In each period each request needs one.
+            let periods = u64::from(progress.free_blocks.saturating_sub(1)) / requests.max(1);
+            steps.min((periods * period as u64).min(u32::MAX.into()) as u32)
         };
-        // In variables of its own, so that no step waits for the memory of the one before.
-        let mut at = *progress;
-        let goes_on = (0..steps - 1).all(|number| step(&mut at, number));
-        let before_last = at;
-        let goes_on = goes_on && step(&mut at, steps - 1);
-        *progress = at;
-        (goes_on, before_last)
+        let used_before = f64::from(self.total_blocks - progress.free_blocks);
+        let Progress { mut at_s, mut previous_at_s, mut cached_tokens, mut kv_block_s, .. } = *progress;
+        let (mut used, mut made, mut phase) = (used_before, 0, progress.iterations as usize % period);
+        let mut in_time = true;
+        while made < sure {
+            let duration_s = duration_s(cached_tokens);
+            let end_s = at_s + duration_s;
+            in_time = end_s < until_s;
+            if !in_time {
+                break;
+            }
+            ended(at_s, end_s);
+            kv_block_s += used * duration_s;
+            previous_at_s = at_s;
+            at_s = end_s;
+            phase = if phase + 1 == period { 0 } else { phase + 1 };
+            used += self.new_blocks[phase];
+            cached_tokens += requests;
+            made += 1;
+        }
+        let free_blocks = progress.free_blocks - (used - used_before) as u32;
+        let iterations = progress.iterations + made;
+        *progress = Progress { iterations, at_s, previous_at_s, cached_tokens, free_blocks, kv_block_s, starved: progress.starved };
+        in_time
     }
 
     /// Looks one stretch further; returns when it ends and when its last iteration starts.
