@@ -5,6 +5,7 @@
 //! asks: of several changes to one block only the last is played out.
 
 use std::hint::select_unpredictable;
+use std::mem;
 
 const WIDTH: usize = 8;
 
@@ -19,9 +20,9 @@ pub struct Tournament<const DISTINCT: bool> {
     first_leaf: usize,
     /// Places there are.
     room: usize,
-    /// The block of the last level that was changed last, and whether its games are still to be played.
+    /// The block of the last level that was changed last, and which of its slots were, a bit each, since its games were played.
     changed: usize,
-    to_play: bool,
+    to_play: u8,
     least: (u64, u32),
 }
 
@@ -37,7 +38,7 @@ const EMPTY: Block =
 
 impl<const DISTINCT: bool> Default for Tournament<DISTINCT> {
     fn default() -> Self {
-        Self { blocks: vec![EMPTY], first_leaf: 0, room: WIDTH, changed: 0, to_play: false, least: (NONE, u32::MAX) }
+        Self { blocks: vec![EMPTY], first_leaf: 0, room: WIDTH, changed: 0, to_play: 0, least: (NONE, u32::MAX) }
     }
 }
 
@@ -45,7 +46,7 @@ impl<const DISTINCT: bool> Tournament<DISTINCT> {
     /// Takes all keys away.
     pub fn clear(&mut self) {
         self.blocks.fill(EMPTY);
-        self.to_play = false;
+        self.to_play = 0;
         self.least = (NONE, u32::MAX);
     }
 
@@ -55,7 +56,7 @@ impl<const DISTINCT: bool> Tournament<DISTINCT> {
     /// least key is shared by two places, these two have met.
     #[inline(always)]
     pub fn least(&mut self, mut is_first: impl FnMut(u32, u32) -> bool) -> (u64, u32) {
-        if self.to_play {
+        if self.to_play != 0 {
             self.play(&mut is_first);
         }
         self.least
@@ -70,38 +71,44 @@ impl<const DISTINCT: bool> Tournament<DISTINCT> {
         }
         let (leaf, slot) = (self.first_leaf + place as usize / WIDTH, place as usize % WIDTH);
         if self.changed != leaf {
-            if self.to_play {
+            if self.to_play != 0 {
                 self.play(&mut is_first);
             }
             self.changed = leaf;
         }
-        self.to_play = true;
+        self.to_play |= 1 << slot;
         self.blocks[leaf].put(slot, key, place);
     }
 
     /// Plays the games of the changed block and of those above it.
     #[inline(always)]
     fn play(&mut self, is_first: &mut impl FnMut(u32, u32) -> bool) {
-        self.to_play = false;
-        let mut index = self.changed;
+        let (mut index, mut changed) = (self.changed, mem::take(&mut self.to_play));
         loop {
             let block = &self.blocks[index];
             let ((key, winner), tied) = if DISTINCT { (block.least_of_distinct(), false) } else { block.play() };
             let winner = if tied { block.settle(winner, is_first) } else { winner };
-            self.least = (key, block.places[winner]);
+            let place = block.places[winner];
             if index == 0 {
+                self.least = (key, place);
                 return;
             }
             let slot = (index - 1) % WIDTH;
             index = (index - 1) / WIDTH;
-            self.blocks[index].put(slot, self.least.0, self.least.1);
+            let above = &mut self.blocks[index];
+            if changed & 1 << winner == 0 && above.places[slot] == place {
+                // The same player goes on, as it was: above nothing changes.
+                return;
+            }
+            above.put(slot, key, place);
+            changed = 1 << slot;
         }
     }
 
     /// Makes room for eight times as many places.
     #[cold]
     fn grow(&mut self, is_first: &mut dyn FnMut(u32, u32) -> bool) {
-        let old = std::mem::take(self);
+        let old = mem::take(self);
         self.room = old.room * WIDTH;
         self.first_leaf = old.first_leaf * WIDTH + 1;
         self.blocks = vec![EMPTY; self.first_leaf * WIDTH + 1];

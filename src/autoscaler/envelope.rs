@@ -62,8 +62,7 @@ impl TrafficEnvelope {
         let edge = at_s - self.window_s;
         let window = self.arrivals.from(self.window_start);
         // How many leave the window is anybody's guess: the usual few without a branch. The arrival itself never does.
-        let mut leaving = usize::from(window[0].at_s <= edge);
-        leaving += usize::from(window[leaving].at_s <= edge);
+        let mut leaving = window.first_chunk::<4>().map_or(0, |first| first.iter().map(|arrival| usize::from(arrival.at_s <= edge)).sum());
         while window[leaving].at_s <= edge {
             leaving += 1;
         }

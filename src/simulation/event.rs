@@ -102,7 +102,10 @@ impl StageEnds {
         let Self { tournament, ranks, latest_tie, .. } = self;
         tournament.set(place, rank.at, |one, other| settle_tie(ranks, latest_tie, one, other));
         ranks[place as usize] = rank;
-        self.first = tournament.least(|one, other| settle_tie(ranks, latest_tie, one, other));
+        // One that ends after the first leaves the first as it is.
+        if place == self.first.1 || rank.at <= self.first.0 {
+            self.first = tournament.least(|one, other| settle_tie(ranks, latest_tie, one, other));
+        }
     }
 }
 

@@ -19,6 +19,18 @@ pub struct Sample {
     sum: f64,
 }
 
+impl Clone for Sample {
+    fn clone(&self) -> Self {
+        Self { values: self.values.clone(), sum: self.sum }
+    }
+
+    /// Keeps the room there is.
+    fn clone_from(&mut self, other: &Self) {
+        self.values.clone_from(&other.values);
+        self.sum = other.sum;
+    }
+}
+
 impl Sample {
     /// Forgets everything and makes room for this many values.
     pub fn clear(&mut self, room: usize) {

@@ -13,8 +13,9 @@ use crate::workload::MOST_KEPT;
 #[derive(Debug, Default)]
 pub(super) struct Samples {
     e2e_s: Sample,
-    ttft_s: Sample,
     scheduling_delay_s: Sample,
+    /// Kept from the first request on that has more than one output token: of one with a single token, the first is the last.
+    ttft_s: Sample,
     output_tokens: Vec<u32>,
     /// Requests with more than one output token.
     num_decoding: usize,
@@ -63,7 +64,8 @@ impl Samples {
     }
 
     pub fn bytes(&self) -> usize {
-        self.output_tokens.len() * (3 * size_of::<f64>() + size_of::<u32>())
+        [&self.e2e_s, &self.scheduling_delay_s, &self.ttft_s].map(|column| size_of_val(column.values())).iter().sum::<usize>()
+            + size_of_val(&self.output_tokens[..])
     }
 
     #[inline]
@@ -76,21 +78,30 @@ impl Samples {
             coarse.add(e2e_s, ttft_s, scheduling_delay_s, output_tokens);
             return;
         }
-        self.num_decoding += usize::from(output_tokens > 1);
+        if self.num_decoding == 0 && output_tokens > 1 {
+            self.tell_apart();
+        }
+        if self.num_decoding > 0 || output_tokens > 1 {
+            self.num_decoding += usize::from(output_tokens > 1);
+            self.ttft_s.push(ttft_s);
+            self.output_tokens.push(output_tokens);
+        }
         self.e2e_s.push(e2e_s);
-        self.ttft_s.push(ttft_s);
         self.scheduling_delay_s.push(scheduling_delay_s);
-        self.output_tokens.push(output_tokens);
+    }
+
+    /// Gives TTFT and output tokens columns of their own, for the first request with more than one.
+    #[cold]
+    fn tell_apart(&mut self) {
+        self.ttft_s.clone_from(&self.e2e_s);
+        self.output_tokens.resize(self.e2e_s.values().len(), 1);
     }
 
     /// End-to-end latency, TTFT and output tokens of each request.
     fn latencies(&self) -> impl Iterator<Item = (f64, f64, u32)> {
-        self.e2e_s
-            .values()
-            .iter()
-            .zip(self.ttft_s.values())
-            .zip(&self.output_tokens)
-            .map(|((&e2e_s, &ttft_s), &tokens)| (e2e_s, ttft_s, tokens))
+        let ttft_s = if self.num_decoding == 0 { &self.e2e_s } else { &self.ttft_s };
+        let output_tokens = self.output_tokens.iter().copied().chain(std::iter::repeat(1));
+        self.e2e_s.values().iter().zip(ttft_s.values()).zip(output_tokens).map(|((&e2e_s, &ttft_s), tokens)| (e2e_s, ttft_s, tokens))
     }
 
     /// How many requests kept the limits.
@@ -114,10 +125,11 @@ impl Samples {
         }
         let ttft_s = Distribution::of(&self.ttft_s, &mut self.buckets);
         let mut scratch = std::mem::take(&mut self.scratch);
-        scratch.clear(self.output_tokens.len());
+        let count = self.e2e_s.values().len();
+        scratch.clear(count);
         scratch.extend(self.latencies().filter_map(|(e2e_s, ttft_s, tokens)| tpot_s(e2e_s, ttft_s, tokens)));
         let tpot_s = Distribution::of(&scratch, &mut self.buckets);
-        scratch.clear(self.output_tokens.len());
+        scratch.clear(count);
         scratch.extend(self.latencies().map(|(e2e_s, _, tokens)| e2e_s / f64::from(tokens)));
         let normalized_latency_s = Distribution::of(&scratch, &mut self.buckets);
         self.scratch = scratch;

@@ -66,7 +66,7 @@ impl Engine<'_> {
         let replica = &mut work.replicas[lane as usize];
         replica.running = false;
         let index = replica.stages[0].working_on.expect("a run is a batch in flight");
-        let in_flight = &mut work.in_flight[index as usize];
+        let in_flight = &mut work.in_flight[index];
         in_flight.scheduled_at_s = replica.run.settled.at_s;
         let iterations = replica.run.settled.iterations;
         self.scheduler.skipped_decodes(&mut replica.state, iterations);

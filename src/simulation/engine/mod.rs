@@ -17,8 +17,8 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 
 use self::accounts::Totals;
 use self::feed::{Arrival, Feed};
+use self::state::Step;
 pub use self::state::Workspace;
-use self::state::{InFlight, Step};
 use super::event::Due;
 use super::metrics::RunMetrics;
 use super::record::{BatchRecord, Detail, RequestRecord};
@@ -204,7 +204,7 @@ impl<'a> Engine<'a> {
                     self.form_batches(lane);
                 }
                 Step::EnterStage { lane, stage, batch } => {
-                    self.work.replicas[lane as usize].stages[stage as usize].waiting.push_back(batch);
+                    self.work.replicas[lane as usize].stages[stage].waiting.push_back(batch);
                     self.work.steps.push(Step::StartStage { lane, stage });
                 }
                 Step::StartStage { lane, stage } => self.start_stage(lane, stage),
@@ -334,11 +334,8 @@ impl<'a> Engine<'a> {
         let work = &mut *self.work;
         let replica = &mut work.replicas[lane as usize];
         self.totals.account_kv(replica, self.now_s);
-        let index = work.free_in_flight.pop().unwrap_or_else(|| {
-            work.in_flight.push(InFlight::default());
-            work.in_flight.len() as u32 - 1
-        });
-        let in_flight = &mut work.in_flight[index as usize];
+        let index = work.in_flight.take(lane);
+        let in_flight = &mut work.in_flight[index];
         let batch = &mut in_flight.batch;
         batch.clear();
         let queued = replica.state.queue.len() as u32;
@@ -349,7 +346,7 @@ impl<'a> Engine<'a> {
         }
         if batch.is_empty() {
             self.totals.note_kv(&replica.state.kv);
-            work.free_in_flight.push(index);
+            work.in_flight.give_back(index);
             return false;
         }
         self.start_batch(lane, index);
@@ -376,12 +373,12 @@ impl<'a> Engine<'a> {
             }
             work.requests.release(slot);
         }
-        if !work.in_flight[index as usize].batch.is_empty() {
+        if !work.in_flight[index].batch.is_empty() {
             self.start_batch(lane, index);
             return true;
         }
         self.totals.note_kv(&replica.state.kv);
-        work.free_in_flight.push(index);
+        work.in_flight.give_back(index);
         if replica.draining && replica.is_empty() {
             self.free_replica(lane);
             self.record_replicas();
@@ -393,7 +390,7 @@ impl<'a> Engine<'a> {
     fn start_batch(&mut self, lane: u32, index: u32) {
         let work = &mut *self.work;
         let replica = &mut work.replicas[lane as usize];
-        let in_flight = &mut work.in_flight[index as usize];
+        let in_flight = &mut work.in_flight[index];
         let now_s = self.now_s;
         replica.batches_in_flight += 1;
         in_flight.id = self.next_batch_id;
@@ -431,13 +428,13 @@ impl<'a> Engine<'a> {
     fn start_stage(&mut self, lane: u32, stage: u32) {
         let work = &mut *self.work;
         let replica = &mut work.replicas[lane as usize];
-        let state = &mut replica.stages[stage as usize];
+        let state = &mut replica.stages[stage];
         if state.working_on.is_some() {
             return;
         }
         if let Some(index) = state.waiting.pop_front() {
             state.working_on = Some(index);
-            let duration_s = self.inputs.execution_time.stage_time_s(&work.in_flight[index as usize].batch.shape, stage);
+            let duration_s = self.inputs.execution_time.stage_time_s(&work.in_flight[index].batch.shape, stage);
             self.totals.busy_s += duration_s / f64::from(self.inputs.cluster.pipeline_parallel);
             work.events.end_stage(lane, stage, self.now_s + duration_s, self.now_s);
         }
@@ -461,7 +458,7 @@ impl<'a> Engine<'a> {
         }
         let work = &mut *self.work;
         let replica = &mut work.replicas[lane as usize];
-        let batch = replica.stages[stage as usize].working_on.take().expect("the stage that ends worked on a batch");
+        let batch = replica.stages[stage].working_on.take().expect("the stage that ends worked on a batch");
         if self.pipelined {
             work.steps.push(Step::StartStage { lane, stage });
             if stage + 1 < self.inputs.cluster.pipeline_parallel {
@@ -477,7 +474,7 @@ impl<'a> Engine<'a> {
         let work = &mut *self.work;
         let replica = &mut work.replicas[lane as usize];
         self.totals.account_kv(replica, self.now_s);
-        let in_flight = &work.in_flight[index as usize];
+        let in_flight = &work.in_flight[index];
         let batch = &in_flight.batch;
         for &(slot, tokens) in &batch.entries {
             let request = &mut work.requests[slot];
@@ -540,7 +537,7 @@ impl<'a> Engine<'a> {
         replica.state.batch_started_at_s = in_flight.scheduled_at_s;
         self.scheduler.end_batch(&mut replica.state, &mut work.requests, batch);
         replica.batches_in_flight -= 1;
-        work.free_in_flight.push(index);
+        work.in_flight.give_back(index);
         if self.router_observes_load && !replica.draining {
             replica.load.requests = replica.state.outstanding();
             self.router.set_load(replica.target(lane), replica.load);

@@ -2,7 +2,7 @@
 
 use rand_distr::{Distribution as _, Exp1, StandardNormal};
 
-use super::state::{Replica, Stage, Step};
+use super::state::{Replica, Stages, Step};
 use super::{Engine, MOST_IDLE_TICKS};
 use crate::autoscaler::{Decision, Snapshot};
 use crate::global_scheduler::{Load, Target};
@@ -194,7 +194,7 @@ impl Engine<'_> {
                 running: false,
                 run: DecodeRun::default(),
                 state: ReplicaState { used_cache: work.used_caches.pop().map(Box::new), ..ReplicaState::new(self.kv) },
-                stages: (0..self.inputs.cluster.pipeline_parallel).map(|_| Stage::default()).collect(),
+                stages: Stages::new(self.inputs.cluster.pipeline_parallel),
             });
             work.replicas.len() as u32 - 1
         });
@@ -282,8 +282,8 @@ impl Engine<'_> {
         let replica = &mut work.replicas[lane as usize];
         work.events.cancel_stages(lane);
         replica.batches_in_flight = 0;
-        for stage in &mut replica.stages {
-            work.free_in_flight.extend(stage.working_on.take().into_iter().chain(stage.waiting.drain(..)));
+        for stage in replica.stages.iter_mut() {
+            stage.working_on.take().into_iter().chain(stage.waiting.drain(..)).for_each(|index| work.in_flight.give_back(index));
         }
         self.totals.queued -= replica.state.queue.len() as u32;
         replica.state.reset();

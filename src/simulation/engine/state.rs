@@ -1,6 +1,8 @@
 //! What a run works on: the steps of an instant, batches in flight, replicas, and the buffers a thread keeps between runs.
 
 use std::collections::VecDeque;
+use std::iter;
+use std::ops::{Index, IndexMut};
 
 use super::accounts::Samples;
 use super::step_times::StepTimes;
@@ -74,6 +76,57 @@ pub(super) struct InFlight {
     pub(super) scheduled_at_s: f64,
 }
 
+/// All batches in flight. A replica of one stage has one at a time, which is in the place of its lane.
+#[derive(Debug, Default)]
+pub(super) struct Batches {
+    places: Vec<InFlight>,
+    one_a_lane: bool,
+    /// Where replicas have several stages, the places that are free.
+    free: Vec<u32>,
+}
+
+impl Batches {
+    /// Frees all places, keeping their buffers.
+    pub fn clear(&mut self, stages_per_lane: u32) {
+        self.one_a_lane = stages_per_lane == 1;
+        self.free.clear();
+        self.free.extend((0..self.places.len() as u32).rev());
+    }
+
+    /// A place for a batch of the replica in this lane.
+    #[inline]
+    pub fn take(&mut self, lane: u32) -> u32 {
+        let place = if self.one_a_lane { lane } else { self.free.pop().unwrap_or(self.places.len() as u32) };
+        if place as usize >= self.places.len() {
+            self.places.resize_with(place as usize + 1, InFlight::default);
+        }
+        place
+    }
+
+    #[inline]
+    pub fn give_back(&mut self, place: u32) {
+        if !self.one_a_lane {
+            self.free.push(place);
+        }
+    }
+}
+
+impl Index<u32> for Batches {
+    type Output = InFlight;
+
+    #[inline]
+    fn index(&self, place: u32) -> &InFlight {
+        &self.places[place as usize]
+    }
+}
+
+impl IndexMut<u32> for Batches {
+    #[inline]
+    fn index_mut(&mut self, place: u32) -> &mut InFlight {
+        &mut self.places[place as usize]
+    }
+}
+
 /// One pipeline stage: the batch it works on, and those that wait for it.
 #[derive(Debug, Default)]
 pub(super) struct Stage {
@@ -81,25 +134,63 @@ pub(super) struct Stage {
     pub(super) waiting: VecDeque<u32>,
 }
 
+/// The stages of a replica. Most have one, which then is at hand.
+#[derive(Debug)]
+pub(super) struct Stages {
+    first: Stage,
+    others: Vec<Stage>,
+}
+
+impl Stages {
+    /// At least one.
+    pub fn new(number: u32) -> Self {
+        Self { first: Stage::default(), others: (1..number).map(|_| Stage::default()).collect() }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Stage> {
+        iter::once(&self.first).chain(&self.others)
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Stage> {
+        iter::once(&mut self.first).chain(&mut self.others)
+    }
+}
+
+impl Index<u32> for Stages {
+    type Output = Stage;
+
+    #[inline]
+    fn index(&self, stage: u32) -> &Stage {
+        if stage == 0 { &self.first } else { &self.others[stage as usize - 1] }
+    }
+}
+
+impl IndexMut<u32> for Stages {
+    #[inline]
+    fn index_mut(&mut self, stage: u32) -> &mut Stage {
+        if stage == 0 { &mut self.first } else { &mut self.others[stage as usize - 1] }
+    }
+}
+
 /// A replica that exists, stored in a lane that is reused once it has left.
 #[derive(Debug)]
 pub(super) struct Replica {
     pub(super) id: u32,
+    pub(super) batches_in_flight: u32,
     pub(super) alive: bool,
     pub(super) draining: bool,
     /// Drains because it will be taken away, and is counted as lost already.
     pub(super) reclaimed: bool,
-    pub(super) joined_at_s: f64,
-    /// What was routed here and is not finished.
-    pub(super) load: Load,
-    /// Until when KV use has been accounted for.
-    pub(super) kv_since_s: f64,
-    pub(super) batches_in_flight: u32,
     /// Whether the batch in flight is a run of decodes.
     pub(super) running: bool,
-    pub(super) run: DecodeRun,
+    /// Until when KV use has been accounted for.
+    pub(super) kv_since_s: f64,
+    /// What was routed here and is not finished.
+    pub(super) load: Load,
+    pub(super) stages: Stages,
     pub(super) state: ReplicaState,
-    pub(super) stages: Vec<Stage>,
+    pub(super) run: DecodeRun,
+    pub(super) joined_at_s: f64,
 }
 
 impl Replica {
@@ -143,8 +234,7 @@ pub struct Workspace {
     pub(super) free_lanes: Vec<u32>,
     /// Prefix caches of earlier runs, kept for their memory.
     pub(super) used_caches: Vec<PrefixCache>,
-    pub(super) in_flight: Vec<InFlight>,
-    pub(super) free_in_flight: Vec<u32>,
+    pub(super) in_flight: Batches,
     pub(super) unrouted: VecDeque<Slot>,
     pub(super) touched: Vec<u32>,
     /// What the autoscaler has not been told yet.
@@ -165,8 +255,7 @@ impl Workspace {
         self.used_caches
             .extend(self.replicas.drain(..).filter_map(|replica| replica.state.cache.or(replica.state.used_cache)).map(|cache| *cache));
         self.free_lanes.clear();
-        self.free_in_flight.clear();
-        self.free_in_flight.extend((0..self.in_flight.len() as u32).rev());
+        self.in_flight.clear(stages_per_lane);
         self.unrouted.clear();
         self.touched.clear();
         self.ended_batches.clear();
@@ -181,7 +270,7 @@ impl Workspace {
     /// Memory of what a run keeps now; see [`crate::simulation::Limits::most_bytes`].
     pub(super) fn bytes(&self) -> u64 {
         let slots = |replica: &Replica| (replica.state.queue.len() + replica.state.waiting.len()) * size_of::<Slot>();
-        let in_flight = self.in_flight.len() - self.free_in_flight.len();
+        let in_flight: usize = self.replicas.iter().map(|replica| replica.batches_in_flight as usize).sum();
         let bytes = self.requests.bytes()
             + self.samples.bytes()
             + self.events.bytes()
