@@ -2,7 +2,8 @@
 //!
 //! Wall time is noisy on shared machines; instructions are not. `cargo bench --bench instructions` fails when a case takes over 5 % more
 //! than its baseline or answers otherwise, `-- --save` makes what is measured the baseline. For the traffic envelope the gate is on shape
-//! as well: instructions per operation must not grow with the requests in the look-back. Without valgrind it says so and passes.
+//! as well: instructions per operation must not grow with the requests in the look-back. Prefix caching must cost nothing where it is off.
+//! Without valgrind it says so and passes.
 
 mod cases;
 
@@ -20,6 +21,8 @@ const BASELINES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructio
 const TOLERANCE: f64 = 0.05;
 /// Growth of the envelope's cost from 10^3 to 10^6 requests in the look-back: what filling the first look-back costs less.
 const ENVELOPE_GROWTH: f64 = 1.10;
+/// What known prompts may cost a run that caches none.
+const KNOWN_PROMPTS: f64 = 1.01;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Count {
@@ -31,6 +34,7 @@ fn all_cases() -> Vec<Case> {
     let mut cases = vec![cases::bare(Size::Small)];
     cases.extend(cases::engine(Size::Small).into_iter().take(6));
     cases.extend(cases::decode(Size::Small));
+    cases.extend(cases::prefix_caching(Size::Small));
     cases.extend(envelope_sizes().map(|in_look_back| cases::envelope(2_000_000, in_look_back)));
     cases.extend(cases::sweep(Size::Small).into_iter().take(1));
     cases.extend(cases::import(Size::Small));
@@ -92,6 +96,11 @@ fn gate(save: bool) -> Result<()> {
     let growth = per_update[per_update.len() - 1] / per_update[0];
     println!("envelope: {growth:.3} times the instructions with 1,000 times the requests in the look-back");
     ensure!(growth <= ENVELOPE_GROWTH, "the traffic envelope's cost grows with its look-back: {per_update:?} instructions per update");
+    let [unknown, known, cached] = cases::PROMPTS.map(|name| &counts[name]);
+    let more = |count: &Count| count.instructions_per_element / unknown.instructions_per_element;
+    println!("prompts: {:.4} times the instructions when known, {:.3} times when cached", more(known), more(cached));
+    ensure!(more(known) <= KNOWN_PROMPTS, "known prompts cost {:.4} times the instructions with caching off", more(known));
+    ensure!(known.digest == unknown.digest, "known prompts change a run with caching off");
     if save {
         std::fs::write(BASELINES, serde_json::to_string_pretty(&counts)? + "\n")?;
         println!("saved as baselines: {BASELINES}");

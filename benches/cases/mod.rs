@@ -184,6 +184,29 @@ pub fn decode(size: Size) -> Vec<Case> {
     ]
 }
 
+/// Prompts that come again, of which nothing is known, or which are known and not cached, or cached.
+pub const PROMPTS: [&str; 3] = ["prompts unknown, caching off", "prompts known, caching off", "prompts known, caching on"];
+
+/// The cases of [`PROMPTS`]: what prefix caching costs those who do not use it, and those who do.
+pub fn prefix_caching(size: Size) -> Vec<Case> {
+    let workload = || {
+        let generate = json!({"name": "bench", "generate": {
+            "arrivals": {"poisson": {"rate_per_s": 12, "duration_s": 1000.0 * size.share()}},
+            "lengths": {"lognormal": {
+                "prefill": {"mean_tokens": 3000, "cv": 0.8, "max_tokens": 12_000}, "decode": {"mean_tokens": 200, "cv": 0.8}}},
+            "prompts": {"groups": 10, "prompts_per_group": 10, "shared_tokens": 1000}}});
+        workload::load(&serde_json::from_value::<WorkloadSpec>(generate).expect("valid settings"), 1, &[]).expect("a generated workload")
+    };
+    let cases = PROMPTS.map(|name| {
+        let (known, caching) = (name.contains("prompts known"), name.ends_with("on"));
+        let workload = Workload { prefix: workload().prefix.filter(|_| known), ..workload() };
+        let cluster = json!({"node": "h100_dgx", "execution_time": "analytical", "memory_planner": "vllm", "max_request_tokens": 32_768,
+            "replica_scheduler": {"vllm_v1": {"prefix_caching": caching, "num_blocks": 20_000}}});
+        Setup::new(workload, cluster, json!({"static": {"replicas": 8}})).case(name)
+    });
+    cases.into()
+}
+
 /// Updates of the traffic envelope, queried every hundred, with so many requests in the look-back.
 pub fn envelope(updates: usize, in_look_back: usize) -> Case {
     let name = format!("{in_look_back} requests in the look-back");
