@@ -104,7 +104,7 @@ impl Table {
         }
         let octave = 63 - count.leading_zeros();
         let width_bits = octave - step_bits;
-        let before = (1 << exact_bits) + ((octave - exact_bits) as usize - 1 << step_bits);
+        let before = (1 << exact_bits) + ((octave - exact_bits) << step_bits) as usize - (1 << step_bits);
         let is_within = before + (2 << step_bits) < len;
         is_within.then(|| Even {
             values: &self.values[before..],
