@@ -325,3 +325,44 @@ impl Engine<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// The twin keeps every column from the start. Requests with one output token come before, among and after others.
+        #[test]
+        fn columns_told_apart_late_are_those_of_the_start(
+            requests in prop::collection::vec((0_u32..100, 0_u32..100, prop_oneof![3 => Just(1_u32), 1 => 2_u32..5]), 1..60),
+        ) {
+            let (mut samples, limits) = (Samples::default(), LatencyLimits { ttft_s: Some(6.0), ..LatencyLimits::default() });
+            let mut columns = [const { Vec::new() }; 4];
+            let mut num_within = 0;
+            samples.clear(requests.len() as u64, &limits);
+            for (waits, decodes, output_tokens) in requests {
+                let mut request = Request::new(0, 1.0, 10, output_tokens);
+                request.scheduled_at_s = 1.0 + f64::from(waits) * 0.0625;
+                request.first_token_at_s = request.scheduled_at_s + 0.5;
+                let completed_at_s = request.first_token_at_s + f64::from((output_tokens - 1) * decodes) * 0.0625;
+                samples.add(&request, completed_at_s, 0.25);
+                let (e2e_s, ttft_s) = (completed_at_s - 0.75, request.first_token_at_s - 0.75);
+                num_within += usize::from(ttft_s <= 6.0);
+                columns[0].push(e2e_s);
+                columns[1].push(ttft_s);
+                columns[2].extend((output_tokens > 1).then(|| (e2e_s - ttft_s) / f64::from(output_tokens - 1)));
+                columns[3].push(e2e_s / f64::from(output_tokens));
+            }
+            let [e2e, ttft, tpot, normalized] = columns.map(|column| {
+                let mut sample = Sample::default();
+                sample.extend(column);
+                Distribution::of(&sample, &mut Buckets::default())
+            });
+            let found = samples.distributions();
+            prop_assert_eq!([found[0], found[1], found[2], found[4]], [e2e, ttft, tpot, normalized]);
+            prop_assert_eq!(samples.num_within(&limits), num_within);
+        }
+    }
+}
