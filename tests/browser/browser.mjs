@@ -12,9 +12,10 @@ export const PHONE = { width: 390, height: 844, deviceScaleFactor: 2, mobile: tr
 /** Opens `file`, hands the page to `use`, and exits with 1 if a check failed or the page complained. */
 export async function visit(file, screenshots, use) {
   const profile = mkdtempSync(join(tmpdir(), "scalefront-browser-"));
+  // A process group of its own, so that its children can be ended with it: they write to the profile after it has gone.
   const browser = spawn(process.env.CHROMIUM ?? "chromium",
     ["--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", `--user-data-dir=${profile}`, "about:blank"],
-    { stdio: ["ignore", "ignore", "ignore", "pipe", "pipe"] });
+    { stdio: ["ignore", "ignore", "ignore", "pipe", "pipe"], detached: true });
   const pending = new Map(), problems = [];
   let last = 0, received = "", session;
   browser.on("error", error => { console.error(`${error.message}; CHROMIUM=path names the browser`); process.exit(2); });
@@ -100,9 +101,16 @@ export async function visit(file, screenshots, use) {
     problems.push(String(error));
     console.error(error);
   } finally {
-    browser.kill();
-    await new Promise(done => browser.exitCode === null && browser.signalCode === null ? browser.once("exit", done) : done());
-    rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
+    const exited = new Promise(done => browser.exitCode === null && browser.signalCode === null ? browser.once("exit", done) : done());
+    try {
+      process.kill(-browser.pid, "SIGKILL");
+    } catch {} // it has gone already
+    await exited;
+    try {
+      rmSync(profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 });
+    } catch (error) {
+      console.error(`${profile} is left behind: ${error.message}`); // says nothing of the page
+    }
   }
   problems.forEach(problem => console.error(problem));
   process.exit(problems.length ? 1 : 0);
