@@ -1,50 +1,55 @@
-//! The traffic envelope: the highest token rate over a window within a look-back, exact and O(1) amortised.
+//! The traffic envelope: the highest token rate over a window within a look-back, exact. Updates and queries are O(1) amortised, and no
+//! single one takes more than O(log n) steps and a constant.
 //!
 //! At time t, for window w and look-back L: the maximum over arrivals e in (t - L, t] of the tokens arrived in (max(e - w, t - L), e],
 //! divided by w; 0 without arrivals. This is the maximum over all windows (s, s + w] inside (t - L, t]. With less history than w it is the
 //! tokens so far over w.
 //!
-//! Two kinds of windows compete. Those wholly inside the look-back have a sum fixed when their last request arrives; a queue of two parts
-//! keeps their maximum: of new arrivals the largest sum so far, of earlier ones at each the largest from there on, found in one sweep
-//! backwards whenever the earlier ones run out. Those cut by the look-back's edge all start there, so the latest of them is the largest:
-//! one difference of running totals.
+//! Two kinds of windows compete. Those cut by the look-back's edge all start there, so the latest of them is the largest: one difference
+//! of running totals. Those wholly inside have a sum fixed when their last request arrives, and arrivals come in chunks: in the chunk where
+//! the whole windows begin one sweep backwards tells each arrival of the largest sum from it on; of the full chunks after it a falling
+//! queue keeps the largest sums; of the chunk being filled there is the largest sum so far. Arrivals are left behind a chunk at a time, in
+//! strides that double.
 //!
 //! Source: the network envelope of InferLine (Crankshaw et al., SoCC 2020), with tokens for queries as the lab has it.
 
-use std::ops::Index;
+use std::collections::VecDeque;
 
 /// The envelope of one direction. Each direction keeps its own history, so one's look-back never evicts what the other still needs.
 #[derive(Debug, Clone)]
 pub struct TrafficEnvelope {
     look_back_s: f64,
     window_s: f64,
-    /// Arrivals that may still matter.
-    arrivals: Fifo<Arrival>,
-    /// Tokens of all arrivals so far.
-    total: u64,
+    arrivals: Arrivals,
+    /// Number of the first arrival inside the look-back.
+    start: u64,
     /// Number of the first arrival inside the window that ends with the latest arrival.
     window_start: u64,
     /// Number of the first arrival whose whole window lies inside the look-back.
     whole: u64,
-    /// Number of the first arrival that no sweep has seen, and the largest window sum from it on.
+    /// Number of the first arrival that no sweep has seen.
     swept: u64,
+    /// Full chunks and the largest sums of theirs that no sweep has seen: those that no later chunk reaches.
+    peaks: VecDeque<(u64, u64)>,
+    /// The same sum of the chunk being filled.
     largest_since: u64,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Arrival {
-    at_s: f64,
-    /// Tokens of all arrivals before this one.
-    before: u64,
-    /// Tokens of the window that ends here; after a sweep, of the largest window that ends here or later, up to the sweep.
-    largest: u64,
 }
 
 impl TrafficEnvelope {
     /// The look-back must be at least the window.
     pub fn new(look_back_s: f64, window_s: f64) -> Self {
         assert!(window_s <= look_back_s, "window {window_s} s exceeds look-back {look_back_s} s");
-        Self { look_back_s, window_s, arrivals: Fifo::default(), total: 0, window_start: 0, whole: 0, swept: 0, largest_since: 0 }
+        Self {
+            look_back_s,
+            window_s,
+            arrivals: Arrivals::default(),
+            start: 0,
+            window_start: 0,
+            whole: 0,
+            swept: 0,
+            peaks: VecDeque::new(),
+            largest_since: 0,
+        }
     }
 
     /// Counts the tokens of many requests, each with its time of arrival.
@@ -57,135 +62,160 @@ impl TrafficEnvelope {
     /// Counts the tokens of a request. Arrivals come in order of time.
     #[inline(always)]
     pub fn observe(&mut self, at_s: f64, tokens: u64) {
-        self.arrivals.push(Arrival { at_s, before: self.total, largest: 0 });
-        self.total += tokens;
-        let edge = at_s - self.window_s;
-        let window = self.arrivals.from(self.window_start);
-        // How many leave the window is anybody's guess: the usual few without a branch. The arrival itself never does.
-        let mut leaving = window.first_chunk::<4>().map_or(0, |first| first.iter().map(|arrival| usize::from(arrival.at_s <= edge)).sum());
-        while window[leaving].at_s <= edge {
-            leaving += 1;
-        }
-        let sum = self.total - window[leaving].before;
-        self.window_start += leaving as u64;
-        self.arrivals.last_mut().largest = sum;
+        let edge_s = at_s - self.window_s;
+        let (first, before) = self.arrivals.first_left(self.window_start, |arrived_s| arrived_s <= edge_s);
+        self.window_start = first;
+        let sum = self.arrivals.total + tokens - before;
         self.largest_since = self.largest_since.max(sum);
+        if self.arrivals.push(at_s, tokens, sum) {
+            self.begin_chunk();
+        }
+    }
+
+    #[inline(never)]
+    fn begin_chunk(&mut self) {
+        let largest = std::mem::take(&mut self.largest_since);
+        self.peaks.truncate(self.peaks.partition_point(|&(_, peak)| peak > largest));
+        self.peaks.push_back((self.arrivals.end / CHUNK - 1, largest));
+        self.arrivals.begin_chunk(self.start / CHUNK);
     }
 
     /// The envelope at `now_s`, tokens per second. Queries come in order of time, and after the arrivals they should see.
     pub fn rate_per_s(&mut self, now_s: f64) -> f64 {
-        let edge = now_s - self.look_back_s;
+        let (edge_s, window_s) = (now_s - self.look_back_s, self.window_s);
+        let (start, before_start) = self.arrivals.first_left(self.start, |arrived_s| arrived_s <= edge_s);
+        self.start = start;
         // With a look-back of at least the window, no later window reaches back over the edge either.
-        while self.arrivals.first().is_some_and(|first| first.at_s <= edge) {
-            self.arrivals.pop_first();
-        }
-        self.arrivals.compact();
-        let (start, end) = (self.arrivals.start(), self.arrivals.end());
         self.window_start = self.window_start.max(start);
-        self.whole = self.whole.max(start);
-        while self.whole < end && self.arrivals[self.whole].at_s - self.window_s < edge {
-            self.whole += 1;
-        }
+        let (whole, before_whole) = self.arrivals.first_left(self.whole.max(start), |arrived_s| arrived_s - window_s < edge_s);
+        self.whole = whole;
         if self.whole >= self.swept {
             self.sweep();
         }
-        let whole = if self.whole < self.swept { self.arrivals[self.whole].largest } else { 0 };
+        let peak = self.peaks.front().map_or(0, |&(_, peak)| peak);
         // The largest cut window ends with the last arrival before the whole ones begin.
-        let before = |number: u64| if number < end { self.arrivals[number].before } else { self.total };
-        let cut = before(self.whole) - before(start);
-        whole.max(self.largest_since).max(cut) as f64 / self.window_s
+        let cut = before_whole - before_start;
+        self.arrivals.largest(whole).max(peak).max(self.largest_since).max(cut) as f64 / window_s
     }
 
-    /// Tells each arrival whose window is whole of the largest window from it on.
+    /// Tells each arrival of the chunk where whole windows begin of the largest one from it on, up to now or the chunk's end.
     fn sweep(&mut self) {
+        let chunk = self.whole / CHUNK;
+        self.arrivals.sweep(self.whole);
+        self.swept = self.arrivals.end.min((chunk + 1) * CHUNK);
+        self.peaks.drain(..self.peaks.partition_point(|&(number, _)| number <= chunk));
+        if self.swept == self.arrivals.end {
+            self.largest_since = 0;
+        }
+    }
+}
+
+/// Arrivals in a chunk: enough to make what is done once a chunk cheap, few enough to be swept at once. Tests see many chunks soon.
+const CHUNK: u64 = if cfg!(test) { 8 } else { 256 };
+
+#[derive(Debug, Clone, Copy)]
+struct Arrival {
+    at_s: f64,
+    /// Tokens of all arrivals before this one.
+    before: u64,
+    /// Tokens of the window that ends here; after a sweep, of the largest window that ends here or later, up to the sweep.
+    largest: u64,
+}
+
+/// What stands after the last arrival: later than any, after all tokens, with an empty window.
+const UNUSED: Arrival = Arrival { at_s: f64::INFINITY, before: u64::MAX, largest: 0 };
+
+/// A queue of arrivals, found by how many came before them. There is always room for the next one.
+#[derive(Debug, Clone)]
+struct Arrivals {
+    chunks: VecDeque<Box<[Arrival; CHUNK as usize]>>,
+    /// How many chunks came before the first of these.
+    gone: u64,
+    /// Number the next arrival will get.
+    end: u64,
+    /// Tokens of all arrivals so far.
+    total: u64,
+}
+
+impl Default for Arrivals {
+    fn default() -> Self {
+        Self { chunks: [Box::new([UNUSED; CHUNK as usize])].into(), gone: 0, end: 0, total: 0 }
+    }
+}
+
+impl Arrivals {
+    /// Whether this filled a chunk: then another must begin.
+    #[inline(always)]
+    fn push(&mut self, at_s: f64, tokens: u64, largest: u64) -> bool {
+        let (chunk, place) = self.place(self.end);
+        self.chunks[chunk][place] = Arrival { at_s, before: self.total, largest };
+        self.total += tokens;
+        self.end += 1;
+        self.end.is_multiple_of(CHUNK)
+    }
+
+    /// Begins a chunk, in the room of one before the first that is needed if there is one.
+    fn begin_chunk(&mut self, first_needed: u64) {
+        if self.gone < first_needed {
+            self.chunks.rotate_left(1);
+            self.gone += 1;
+            let last = self.chunks.len() - 1;
+            self.chunks[last].fill(UNUSED);
+        } else {
+            self.chunks.push_back(Box::new([UNUSED; CHUNK as usize]));
+        }
+    }
+
+    /// The first arrival, from this one on, that has not `passed`: its number, and the tokens before it. Earlier ones pass first.
+    #[inline(always)]
+    fn first_left(&self, number: u64, passed: impl Fn(f64) -> bool) -> (u64, u64) {
+        let (chunk, place) = self.place(number);
+        // How many pass is anybody's guess: the usual few without a branch.
+        if let Some(few) = self.chunks[chunk][place..].first_chunk::<4>() {
+            let leaving: usize = few.iter().map(|arrival| usize::from(passed(arrival.at_s))).sum();
+            if let Some(first) = few.get(leaving) {
+                return (number + leaving as u64, first.before.min(self.total));
+            }
+        }
+        self.first_left_far(chunk, place, passed)
+    }
+
+    #[inline(never)]
+    fn first_left_far(&self, mut chunk: usize, mut place: usize, passed: impl Fn(f64) -> bool) -> (u64, u64) {
+        let whole_passed = |chunk: usize| self.chunks.get(chunk).is_some_and(|chunk| passed(chunk[CHUNK as usize - 1].at_s));
+        let mut stride = 1;
+        while whole_passed(chunk + stride - 1) {
+            (chunk, place) = (chunk + stride, 0);
+            stride *= 2;
+        }
+        while stride > 1 {
+            stride /= 2;
+            if whole_passed(chunk + stride - 1) {
+                (chunk, place) = (chunk + stride, 0);
+            }
+        }
+        place += self.chunks[chunk][place..].iter().take_while(|arrival| passed(arrival.at_s)).count();
+        ((self.gone + chunk as u64) * CHUNK + place as u64, self.chunks[chunk][place].before.min(self.total))
+    }
+
+    /// Replaces sums by suffix maxima, from this arrival to the end of its chunk.
+    fn sweep(&mut self, from: u64) {
+        let (chunk, place) = self.place(from);
         let mut largest = 0;
-        for arrival in self.arrivals.tail_mut(self.whole).iter_mut().rev() {
+        for arrival in self.chunks[chunk][place..].iter_mut().rev() {
             largest = arrival.largest.max(largest);
             arrival.largest = largest;
         }
-        self.swept = self.arrivals.end();
-        self.largest_since = 0;
-    }
-}
-
-/// A queue whose items are found by how many were pushed before them. What leaves stays in place until [`Self::compact`], so that an
-/// index needs no wrapping: half the work of a ring on the path every request takes.
-#[derive(Debug, Clone)]
-struct Fifo<T> {
-    items: Vec<T>,
-    /// Items popped from the front that are still in place, and those that are gone.
-    popped: usize,
-    gone: u64,
-}
-
-impl<T> Default for Fifo<T> {
-    fn default() -> Self {
-        Self { items: Vec::new(), popped: 0, gone: 0 }
-    }
-}
-
-impl<T> Fifo<T> {
-    /// Number of the first item, which is how many have been popped from the front.
-    #[inline]
-    fn start(&self) -> u64 {
-        self.gone + self.popped as u64
     }
 
-    /// Number the next item will get.
-    #[inline]
-    fn end(&self) -> u64 {
-        self.gone + self.items.len() as u64
+    fn largest(&self, number: u64) -> u64 {
+        let (chunk, place) = self.place(number);
+        self.chunks[chunk][place].largest
     }
 
-    #[inline]
-    fn push(&mut self, item: T) {
-        self.items.push(item);
-    }
-
-    #[inline]
-    fn first(&self) -> Option<&T> {
-        self.items.get(self.popped)
-    }
-
-    /// Only right after a push.
-    #[inline]
-    fn last_mut(&mut self) -> &mut T {
-        self.items.last_mut().expect("one was just pushed")
-    }
-
-    /// All from this number on.
-    #[inline]
-    fn from(&self, number: u64) -> &[T] {
-        &self.items[(number - self.gone) as usize..]
-    }
-
-    /// All from this number on.
-    fn tail_mut(&mut self, number: u64) -> &mut [T] {
-        &mut self.items[(number - self.gone) as usize..]
-    }
-
-    /// Only after [`Self::first`] found one.
-    #[inline]
-    fn pop_first(&mut self) {
-        self.popped += 1;
-    }
-
-    /// Gives popped items' room back once they are the greater part: O(1) per item popped.
-    fn compact(&mut self) {
-        if self.popped > self.items.len() / 4 * 3 {
-            self.items.drain(..self.popped);
-            self.gone += self.popped as u64;
-            self.popped = 0;
-        }
-    }
-}
-
-impl<T> Index<u64> for Fifo<T> {
-    type Output = T;
-
-    #[inline]
-    fn index(&self, number: u64) -> &T {
-        &self.items[(number - self.gone) as usize]
+    #[inline(always)]
+    fn place(&self, number: u64) -> (usize, usize) {
+        ((number / CHUNK - self.gone) as usize, (number % CHUNK) as usize)
     }
 }
 
@@ -222,9 +252,7 @@ mod tests {
                 now += f64::from(gap) * 0.25 / 4.0;
                 seen.push((now, tokens));
                 envelope.observe(now, tokens);
-                if idle > 1 {
-                    now += f64::from(idle - 1) * 3.25;
-                }
+                now += f64::from(idle.saturating_sub(1)) * 3.25;
                 if idle > 0 {
                     prop_assert_eq!(envelope.rate_per_s(now), brute_force(&seen, now, look_back, window));
                 }
@@ -241,7 +269,33 @@ mod tests {
                 envelope.rate_per_s(f64::from(second));
             }
         }
-        assert!(envelope.arrivals.items.len() <= 360);
+        assert!(envelope.arrivals.chunks.len() as u64 <= 100 / CHUNK + 3, "{} chunks", envelope.arrivals.chunks.len());
         assert_eq!(envelope.rate_per_s(1e6), 0.0);
+    }
+
+    /// Many arrivals that a lull leaves behind at once, then more of them.
+    #[test]
+    fn lulls_are_jumped_over() {
+        let (mut envelope, mut seen, mut now) = (TrafficEnvelope::new(80.0, 20.0), Vec::new(), 0.0);
+        for (burst, lull_s) in [(3000, 19.0), (7, 20.5), (900, 61.0), (1, 80.0), (CHUNK, 80.0), (CHUNK, 1000.0), (CHUNK - 1, 0.0)] {
+            for request in 0..burst {
+                now += 0.001;
+                seen.push((now, request % 13));
+                envelope.observe(now, request % 13);
+            }
+            now += lull_s;
+            assert_eq!(envelope.rate_per_s(now), brute_force(&seen, now, 80.0, 20.0), "{burst} requests, {lull_s} s");
+            assert!(envelope.arrivals.chunks.len() as u64 <= 4000 / CHUNK + 2);
+        }
+    }
+
+    /// Where a window is too short for the clock, it holds no more than the latest arrival, and nothing fails.
+    #[test]
+    fn windows_below_the_clocks_resolution() {
+        let mut envelope = TrafficEnvelope::new(1e-9, 1e-9);
+        for _ in 0..3 * CHUNK {
+            envelope.observe(1e12, 5);
+            assert!(envelope.rate_per_s(1e12) <= 5e9);
+        }
     }
 }
