@@ -66,6 +66,9 @@ fn scale() {
 fn envelope() {
     let envelope = |e| (format!("10^{e}"), cases::envelope((2 * 10_usize.pow(e)).max(1_000_000), 10_usize.pow(e)));
     series("traffic envelope, ns an update by requests in the look-back", (3..=7).map(envelope).collect(), 3, "flat");
+    let single = (3..=7).map(|e| (e, cases::envelope_costs(10_usize.pow(e), 4)));
+    let worst = single.map(|(e, costs)| format!("10^{e}: {:.1}, {:.1}", costs.worst_update_ns * 1e-3, costs.worst_query_ns * 1e-3));
+    row("its worst single update and query, us", worst.collect::<Vec<_>>().join("; "), "bounded");
     let naive = |e| (format!("10^{e}"), cases::naive_envelope(2 * 10_usize.pow(e), 10_usize.pow(e)));
     series("the same by its definition", (3..=5).map(naive).collect(), 1, "");
 }

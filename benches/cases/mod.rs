@@ -1,12 +1,14 @@
 //! What is measured: the same cases for the benches, for the instruction counts, and, at tiny size, for the tests.
 //!
 //! Each case does one piece of work and answers with a digest of its result, so that nobody gets faster by changing the answer.
-#![allow(dead_code, reason = "whoever includes this uses a part of it")]
+#![allow(dead_code, unused_imports, reason = "whoever includes this uses a part of it")]
 
 mod bare;
+mod envelope;
 mod import;
 
-use scalefront::autoscaler::{AutoscalerSettings, TrafficEnvelope};
+pub use envelope::{envelope, envelope_costs, naive_envelope, naive_query_ns};
+use scalefront::autoscaler::AutoscalerSettings;
 use scalefront::hardware::{Deployment, ExecutionTime, Files};
 use scalefront::simulation::{ClusterSettings, RunInputs, Workspace, simulate};
 use scalefront::sweep::grid::Grid;
@@ -205,65 +207,6 @@ pub fn prefix_caching(size: Size) -> Vec<Case> {
         Setup::new(workload, cluster, json!({"static": {"replicas": 8}})).case(name)
     });
     cases.into()
-}
-
-/// Updates of the traffic envelope, queried every hundred, with so many requests in the look-back.
-pub fn envelope(updates: usize, in_look_back: usize) -> Case {
-    let name = format!("{in_look_back} requests in the look-back");
-    Case::new(name, updates, move || {
-        let (mut envelope, mut gaps, mut now_s, mut sum) = (TrafficEnvelope::new(80.0, 20.0), Gaps::default(), 0.0, 0.0);
-        for update in 0..updates {
-            now_s += gaps.next() * 80.0 / in_look_back as f64;
-            envelope.observe(now_s, 257);
-            if update % 100 == 99 {
-                sum += envelope.rate_per_s(now_s);
-            }
-        }
-        digest(sum)
-    })
-}
-
-/// The same by the definition: all arrivals in the look-back are looked at for each query.
-pub fn naive_envelope(updates: usize, in_look_back: usize) -> Case {
-    let name = format!("naive, {in_look_back} requests in the look-back");
-    Case::new(name, updates, move || {
-        let (mut arrivals, mut gaps, mut now_s, mut sum) = (Vec::new(), Gaps::default(), 0.0, 0.0);
-        for update in 0..updates {
-            now_s += gaps.next() * 80.0 / in_look_back as f64;
-            arrivals.push((now_s, 257_u64));
-            if update % 100 == 99 {
-                sum += naive_rate_per_s(&arrivals, now_s, 80.0, 20.0);
-            }
-        }
-        digest(sum)
-    })
-}
-
-/// One pass with two ends of a window over the arrivals inside the look-back.
-fn naive_rate_per_s(arrivals: &[(f64, u64)], now_s: f64, look_back_s: f64, window_s: f64) -> f64 {
-    let inside = &arrivals[arrivals.partition_point(|&(at_s, _)| at_s <= now_s - look_back_s)..];
-    let (mut first, mut sum, mut largest) = (0, 0, 0);
-    for &(at_s, tokens) in inside {
-        sum += tokens;
-        while inside[first].0 <= at_s - window_s {
-            sum -= inside[first].1;
-            first += 1;
-        }
-        largest = largest.max(sum);
-    }
-    largest as f64 / window_s
-}
-
-/// Gaps of mean 1, drawn cheaply: a counter scrambled by a multiplication.
-#[derive(Default)]
-struct Gaps(u64);
-
-impl Gaps {
-    fn next(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let scrambled = (self.0 ^ (self.0 >> 31)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        (scrambled >> 11) as f64 * 2.0 / (1_u64 << 53) as f64
-    }
 }
 
 /// Cells of a sweep, from the grid to the rows, journal and tables apart: tiny cells show what a cell costs beyond its run.

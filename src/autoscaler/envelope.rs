@@ -125,10 +125,16 @@ struct Arrival {
 /// What stands after the last arrival: later than any, after all tokens, with an empty window.
 const UNUSED: Arrival = Arrival { at_s: f64::INFINITY, before: u64::MAX, largest: 0 };
 
+type Chunk = [Arrival; CHUNK as usize];
+
 /// A queue of arrivals, found by how many came before them. There is always room for the next one.
 #[derive(Debug, Clone)]
 struct Arrivals {
-    chunks: VecDeque<Box<[Arrival; CHUNK as usize]>>,
+    /// A table that grows at once would move all it has: a larger one takes over a chunk at a time, and these are what it lacks yet.
+    earlier: VecDeque<Box<Chunk>>,
+    chunks: VecDeque<Box<Chunk>>,
+    /// The last one, never full.
+    filling: Box<Chunk>,
     /// How many chunks came before the first of these.
     gone: u64,
     /// Number the next arrival will get.
@@ -139,7 +145,8 @@ struct Arrivals {
 
 impl Default for Arrivals {
     fn default() -> Self {
-        Self { chunks: [Box::new([UNUSED; CHUNK as usize])].into(), gone: 0, end: 0, total: 0 }
+        let filling = Box::new([UNUSED; CHUNK as usize]);
+        Self { earlier: VecDeque::new(), chunks: VecDeque::with_capacity(4), filling, gone: 0, end: 0, total: 0 }
     }
 }
 
@@ -147,8 +154,7 @@ impl Arrivals {
     /// Whether this filled a chunk: then another must begin.
     #[inline(always)]
     fn push(&mut self, at_s: f64, tokens: u64, largest: u64) -> bool {
-        let (chunk, place) = self.place(self.end);
-        self.chunks[chunk][place] = Arrival { at_s, before: self.total, largest };
+        self.filling[(self.end % CHUNK) as usize] = Arrival { at_s, before: self.total, largest };
         self.total += tokens;
         self.end += 1;
         self.end.is_multiple_of(CHUNK)
@@ -156,13 +162,37 @@ impl Arrivals {
 
     /// Begins a chunk, in the room of one before the first that is needed if there is one.
     fn begin_chunk(&mut self, first_needed: u64) {
-        if self.gone < first_needed {
-            self.chunks.rotate_left(1);
-            self.gone += 1;
-            let last = self.chunks.len() - 1;
-            self.chunks[last].fill(UNUSED);
-        } else {
-            self.chunks.push_back(Box::new([UNUSED; CHUNK as usize]));
+        if self.earlier.is_empty() && self.chunks.len() == self.chunks.capacity() {
+            let larger = VecDeque::with_capacity(2 * self.chunks.len());
+            self.earlier = std::mem::replace(&mut self.chunks, larger);
+        }
+        if let Some(latest) = self.earlier.pop_back() {
+            self.chunks.push_front(latest);
+        }
+        let left = if self.gone < first_needed { self.earlier.pop_front().or_else(|| self.chunks.pop_front()) } else { None };
+        let next = match left {
+            Some(mut left) => {
+                self.gone += 1;
+                left.fill(UNUSED);
+                left
+            }
+            None => Box::new([UNUSED; CHUNK as usize]),
+        };
+        self.chunks.push_back(std::mem::replace(&mut self.filling, next));
+    }
+
+    #[inline(always)]
+    fn chunk(&self, chunk: usize) -> &Chunk {
+        match chunk.checked_sub(self.earlier.len()) {
+            Some(chunk) => self.chunks.get(chunk).unwrap_or(&self.filling),
+            None => &self.earlier[chunk],
+        }
+    }
+
+    fn chunk_mut(&mut self, chunk: usize) -> &mut Chunk {
+        match chunk.checked_sub(self.earlier.len()) {
+            Some(chunk) => self.chunks.get_mut(chunk).unwrap_or(&mut self.filling),
+            None => &mut self.earlier[chunk],
         }
     }
 
@@ -171,7 +201,7 @@ impl Arrivals {
     fn first_left(&self, number: u64, passed: impl Fn(f64) -> bool) -> (u64, u64) {
         let (chunk, place) = self.place(number);
         // How many pass is anybody's guess: the usual few without a branch.
-        if let Some(few) = self.chunks[chunk][place..].first_chunk::<4>() {
+        if let Some(few) = self.chunk(chunk)[place..].first_chunk::<4>() {
             let leaving: usize = few.iter().map(|arrival| usize::from(passed(arrival.at_s))).sum();
             if let Some(first) = few.get(leaving) {
                 return (number + leaving as u64, first.before.min(self.total));
@@ -182,7 +212,7 @@ impl Arrivals {
 
     #[inline(never)]
     fn first_left_far(&self, mut chunk: usize, mut place: usize, passed: impl Fn(f64) -> bool) -> (u64, u64) {
-        let whole_passed = |chunk: usize| self.chunks.get(chunk).is_some_and(|chunk| passed(chunk[CHUNK as usize - 1].at_s));
+        let whole_passed = |chunk: usize| passed(self.chunk(chunk)[CHUNK as usize - 1].at_s);
         let mut stride = 1;
         while whole_passed(chunk + stride - 1) {
             (chunk, place) = (chunk + stride, 0);
@@ -194,15 +224,16 @@ impl Arrivals {
                 (chunk, place) = (chunk + stride, 0);
             }
         }
-        place += self.chunks[chunk][place..].iter().take_while(|arrival| passed(arrival.at_s)).count();
-        ((self.gone + chunk as u64) * CHUNK + place as u64, self.chunks[chunk][place].before.min(self.total))
+        let arrivals = self.chunk(chunk);
+        place += arrivals[place..].iter().take_while(|arrival| passed(arrival.at_s)).count();
+        ((self.gone + chunk as u64) * CHUNK + place as u64, arrivals[place].before.min(self.total))
     }
 
     /// Replaces sums by suffix maxima, from this arrival to the end of its chunk.
     fn sweep(&mut self, from: u64) {
         let (chunk, place) = self.place(from);
         let mut largest = 0;
-        for arrival in self.chunks[chunk][place..].iter_mut().rev() {
+        for arrival in self.chunk_mut(chunk)[place..].iter_mut().rev() {
             largest = arrival.largest.max(largest);
             arrival.largest = largest;
         }
@@ -210,7 +241,7 @@ impl Arrivals {
 
     fn largest(&self, number: u64) -> u64 {
         let (chunk, place) = self.place(number);
-        self.chunks[chunk][place].largest
+        self.chunk(chunk)[place].largest
     }
 
     #[inline(always)]
@@ -224,6 +255,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    impl Arrivals {
+        fn count(&self) -> usize {
+            self.earlier.len() + self.chunks.len() + 1
+        }
+    }
 
     /// The definition, word for word.
     pub fn brute_force(arrivals: &[(f64, u64)], now: f64, look_back: f64, window: f64) -> f64 {
@@ -269,7 +306,7 @@ mod tests {
                 envelope.rate_per_s(f64::from(second));
             }
         }
-        assert!(envelope.arrivals.chunks.len() as u64 <= 100 / CHUNK + 3, "{} chunks", envelope.arrivals.chunks.len());
+        assert!(envelope.arrivals.count() as u64 <= 100 / CHUNK + 3, "{} chunks", envelope.arrivals.count());
         assert_eq!(envelope.rate_per_s(1e6), 0.0);
     }
 
@@ -285,7 +322,7 @@ mod tests {
             }
             now += lull_s;
             assert_eq!(envelope.rate_per_s(now), brute_force(&seen, now, 80.0, 20.0), "{burst} requests, {lull_s} s");
-            assert!(envelope.arrivals.chunks.len() as u64 <= 4000 / CHUNK + 2);
+            assert!(envelope.arrivals.count() as u64 <= 4000 / CHUNK + 2);
         }
     }
 

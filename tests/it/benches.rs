@@ -30,6 +30,15 @@ fn the_envelope_and_its_naive_twin_agree() {
     }
 }
 
+/// Single operations are measured: an operation costs less than the worst one, and all of them something.
+#[test]
+fn costs_of_the_envelope_are_measured() {
+    let costs = cases::envelope_costs(1000, 1);
+    assert!(0.0 < costs.update_ns && costs.update_ns <= costs.worst_update_ns, "{costs:?}");
+    assert!(0.0 < costs.query_ns && costs.query_ns <= costs.worst_query_ns, "{costs:?}");
+    assert!(cases::naive_query_ns(1000, 1) > 0.0);
+}
+
 /// The bare loop does the work that it is compared with: same traffic, all of it served, in about the same time and as many replicas.
 #[test]
 fn the_bare_loop_is_a_fair_rival() {

@@ -7,6 +7,7 @@ mod compare;
 mod curves;
 mod figure;
 mod front;
+mod scaling;
 mod style;
 mod trace;
 
@@ -23,6 +24,7 @@ use crate::hardware::check::Compared;
 use crate::sweep::store::write_atomically;
 use crate::validation;
 use crate::workload::Workload;
+pub use scaling::Series;
 pub use style::Style;
 
 /// Size of most figures in points; text in it stays legible at half of that.
@@ -82,6 +84,13 @@ pub fn draw_validation(rows: &[validation::Compared], directory: &Path, stem: &s
 pub fn draw_workload(workload: &Workload, name: &str, directory: &Path, stem: &str) -> Result<()> {
     std::fs::create_dir_all(directory).with_context(|| format!("{}: cannot create", directory.display()))?;
     store(&trace::plot(workload, name)?, directory, stem)
+}
+
+/// Draws how costs grow, both axes logarithmic, into `<stem>.svg` and `<stem>.png` of a directory. Labels are those of x and y.
+///
+/// Errors: a coordinate is not above 0; the directory cannot be written.
+pub fn draw_scaling(title: &str, labels: [&str; 2], series: &[Series], directory: &Path, stem: &str) -> Result<()> {
+    store(&scaling::plot(title, labels, series)?, directory, stem)
 }
 
 /// A figure of a comparison: file name without extension, and the SVG.
