@@ -8,8 +8,8 @@
 //! Two kinds of windows compete. Those cut by the look-back's edge all start there, so the latest of them is the largest: one difference
 //! of running totals. Those wholly inside have a sum fixed when their last request arrives, and arrivals come in chunks: in the chunk where
 //! the whole windows begin one sweep backwards tells each arrival of the largest sum from it on; of the full chunks after it a falling
-//! queue keeps the largest sums; of the chunk being filled there is the largest sum so far. Arrivals are left behind a chunk at a time, in
-//! strides that double.
+//! queue keeps the largest sums; of the chunk being filled there is the largest sum so far. Arrivals are left behind by
+//! whole chunks, in strides that double.
 //!
 //! Source: the network envelope of InferLine (Crankshaw et al., SoCC 2020), with tokens for queries as the lab has it.
 
