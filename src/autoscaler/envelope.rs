@@ -30,7 +30,7 @@ pub struct TrafficEnvelope {
     /// Number of the first arrival that no sweep has seen.
     swept: u64,
     /// Full chunks and the largest sums of theirs that no sweep has seen: those that no later chunk reaches.
-    peaks: VecDeque<(u64, u64)>,
+    peaks: Gradual<(u64, u64)>,
     /// The same sum of the chunk being filled.
     largest_since: u64,
 }
@@ -47,7 +47,7 @@ impl TrafficEnvelope {
             window_start: 0,
             whole: 0,
             swept: 0,
-            peaks: VecDeque::new(),
+            peaks: Gradual::default(),
             largest_since: 0,
         }
     }
@@ -79,13 +79,9 @@ impl TrafficEnvelope {
     #[inline(always)]
     fn observe_near(&mut self, requests: &mut impl Iterator<Item = (f64, u64)>) -> Option<(f64, u64)> {
         let (window_chunk, mut window_place) = self.arrivals.place(self.window_start);
-        let Arrivals { earlier, chunks, filling, end, total: total_now, .. } = &mut self.arrivals;
+        let Arrivals { chunks, filling, end, total: total_now, .. } = &mut self.arrivals;
         // `None`: the one being filled.
-        let window = match window_chunk.checked_sub(earlier.len()) {
-            Some(chunk) => chunks.get(chunk),
-            None => earlier.get(window_chunk),
-        };
-        let window = window.map(|chunk| &**chunk);
+        let window = chunks.get(window_chunk).map(|chunk| &**chunk);
         let (first_window_place, first_place) = (window_place, (*end % CHUNK) as usize);
         let (mut place, mut total, mut largest_since) = (first_place, *total_now, self.largest_since);
         let stopped = loop {
@@ -129,7 +125,7 @@ impl TrafficEnvelope {
         if self.whole >= self.swept {
             self.sweep();
         }
-        let peak = self.peaks.front().map_or(0, |&(_, peak)| peak);
+        let peak = self.peaks.get(0).map_or(0, |&(_, peak)| peak);
         // The largest cut window ends with the last arrival before the whole ones begin.
         let cut = before_whole - before_start;
         self.arrivals.largest(whole).max(peak).max(self.largest_since).max(cut) as f64 / window_s
@@ -140,7 +136,7 @@ impl TrafficEnvelope {
         let chunk = self.whole / CHUNK;
         self.arrivals.sweep(self.whole);
         self.swept = self.arrivals.end.min((chunk + 1) * CHUNK);
-        self.peaks.drain(..self.peaks.partition_point(|&(number, _)| number <= chunk));
+        self.peaks.drop_first(self.peaks.partition_point(|&(number, _)| number <= chunk));
         if self.swept == self.arrivals.end {
             self.largest_since = 0;
         }
@@ -167,9 +163,8 @@ type Chunk = [Arrival; CHUNK as usize];
 /// A queue of arrivals, found by how many came before them. There is always room for the next one.
 #[derive(Debug, Clone)]
 struct Arrivals {
-    /// A table that grows at once would move all it has: a larger one takes over a chunk at a time, and these are what it lacks yet.
-    earlier: VecDeque<Box<Chunk>>,
-    chunks: VecDeque<Box<Chunk>>,
+    /// Those that are full.
+    chunks: Gradual<Box<Chunk>>,
     /// The last one, never full.
     filling: Box<Chunk>,
     /// How many chunks came before the first of these.
@@ -183,7 +178,7 @@ struct Arrivals {
 impl Default for Arrivals {
     fn default() -> Self {
         let filling = Box::new([UNUSED; CHUNK as usize]);
-        Self { earlier: VecDeque::new(), chunks: VecDeque::with_capacity(4), filling, gone: 0, end: 0, total: 0 }
+        Self { chunks: Gradual::default(), filling, gone: 0, end: 0, total: 0 }
     }
 }
 
@@ -199,14 +194,7 @@ impl Arrivals {
 
     /// Begins a chunk, in the room of one before the first that is needed if there is one.
     fn begin_chunk(&mut self, first_needed: u64) {
-        if self.earlier.is_empty() && self.chunks.len() == self.chunks.capacity() {
-            let larger = VecDeque::with_capacity(2 * self.chunks.len());
-            self.earlier = std::mem::replace(&mut self.chunks, larger);
-        }
-        if let Some(latest) = self.earlier.pop_back() {
-            self.chunks.push_front(latest);
-        }
-        let left = if self.gone < first_needed { self.earlier.pop_front().or_else(|| self.chunks.pop_front()) } else { None };
+        let left = if self.gone < first_needed { self.chunks.pop_front() } else { None };
         let next = match left {
             Some(mut left) => {
                 self.gone += 1;
@@ -220,17 +208,11 @@ impl Arrivals {
 
     #[inline(always)]
     fn chunk(&self, chunk: usize) -> &Chunk {
-        match chunk.checked_sub(self.earlier.len()) {
-            Some(chunk) => self.chunks.get(chunk).unwrap_or(&self.filling),
-            None => &self.earlier[chunk],
-        }
+        self.chunks.get(chunk).unwrap_or(&self.filling)
     }
 
     fn chunk_mut(&mut self, chunk: usize) -> &mut Chunk {
-        match chunk.checked_sub(self.earlier.len()) {
-            Some(chunk) => self.chunks.get_mut(chunk).unwrap_or(&mut self.filling),
-            None => &mut self.earlier[chunk],
-        }
+        self.chunks.get_mut(chunk).unwrap_or(&mut self.filling)
     }
 
     /// The first arrival, from this one on, that has not `passed`: its number, and the tokens before it. Earlier ones pass first.
@@ -301,6 +283,74 @@ fn near(chunk: &Chunk, place: &mut usize, passed: impl Fn(f64) -> bool) -> Optio
     None
 }
 
+/// A queue that never moves all it has at once: when it grows, a larger table takes over one item with each that is pushed.
+#[derive(Debug, Clone)]
+struct Gradual<T> {
+    /// The first ones, which the larger table lacks yet.
+    earlier: VecDeque<T>,
+    table: VecDeque<T>,
+}
+
+impl<T> Default for Gradual<T> {
+    fn default() -> Self {
+        Self { earlier: VecDeque::new(), table: VecDeque::with_capacity(4) }
+    }
+}
+
+impl<T> Gradual<T> {
+    fn push_back(&mut self, item: T) {
+        // It has twice the room, so that it has taken over all when it is full.
+        if self.earlier.is_empty() && self.table.len() == self.table.capacity() {
+            let larger = VecDeque::with_capacity(2 * self.table.len());
+            self.earlier = std::mem::replace(&mut self.table, larger);
+        }
+        if let Some(latest) = self.earlier.pop_back() {
+            self.table.push_front(latest);
+        }
+        self.table.push_back(item);
+    }
+
+    fn pop_front(&mut self) -> Option<T> {
+        self.earlier.pop_front().or_else(|| self.table.pop_front())
+    }
+
+    #[inline(always)]
+    fn get(&self, index: usize) -> Option<&T> {
+        match index.checked_sub(self.earlier.len()) {
+            Some(index) => self.table.get(index),
+            None => self.earlier.get(index),
+        }
+    }
+
+    fn get_mut(&mut self, index: usize) -> Option<&mut T> {
+        match index.checked_sub(self.earlier.len()) {
+            Some(index) => self.table.get_mut(index),
+            None => self.earlier.get_mut(index),
+        }
+    }
+}
+
+/// Items without anything to drop, so that many are left in one step.
+impl<T: Copy> Gradual<T> {
+    fn truncate(&mut self, length: usize) {
+        self.table.truncate(length.saturating_sub(self.earlier.len()));
+        self.earlier.truncate(length);
+    }
+
+    fn drop_first(&mut self, count: usize) {
+        let of_earlier = count.min(self.earlier.len());
+        self.earlier.drain(..of_earlier);
+        self.table.drain(..count - of_earlier);
+    }
+
+    fn partition_point(&self, holds: impl Fn(&T) -> bool) -> usize {
+        match self.earlier.partition_point(&holds) {
+            point if point < self.earlier.len() => point,
+            point => point + self.table.partition_point(holds),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -309,7 +359,7 @@ mod tests {
 
     impl Arrivals {
         fn count(&self) -> usize {
-            self.earlier.len() + self.chunks.len() + 1
+            self.chunks.earlier.len() + self.chunks.table.len() + 1
         }
     }
 
@@ -326,6 +376,36 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+        /// Beside a queue that moves all at once.
+        #[test]
+        fn a_gradual_queue_is_a_queue(steps in prop::collection::vec((0_u8..8, 0_usize..9), 1..300)) {
+            let (mut gradual, mut plain) = (Gradual::default(), VecDeque::new());
+            for (number, (what, amount)) in steps.into_iter().enumerate() {
+                match what {
+                    0 => prop_assert_eq!(gradual.pop_front(), plain.pop_front()),
+                    1 => {
+                        gradual.truncate(plain.len().saturating_sub(amount));
+                        plain.truncate(plain.len().saturating_sub(amount));
+                    }
+                    2 => {
+                        gradual.drop_first(amount.min(plain.len()));
+                        plain.drain(..amount.min(plain.len()));
+                    }
+                    _ => {
+                        let room = gradual.table.capacity();
+                        gradual.push_back(number);
+                        plain.push_back(number);
+                        let moved_all = gradual.table.capacity() > room && gradual.table.len() > 2;
+                        prop_assert!(!moved_all, "a larger table begins with what was pushed and one item");
+                    }
+                }
+                let middle = plain.get(plain.len() / 2).copied();
+                prop_assert_eq!(gradual.partition_point(|&item| Some(item) < middle), plain.partition_point(|&item| Some(item) < middle));
+                prop_assert!((0..=plain.len()).all(|index| gradual.get(index) == plain.get(index)));
+                prop_assert!((0..=plain.len()).all(|index| gradual.get_mut(index) == plain.get_mut(index)));
+            }
+        }
 
         /// Gaps in quarter seconds, so that arrivals hit windows' and look-backs' edges exactly.
         #[test]
