@@ -86,8 +86,9 @@ impl ValidateArgs {
 impl CalibrateArgs {
     pub fn run(&self, out: &mut String) -> Result<()> {
         let Prepared { experiments, replays, skipped, seeds } = self.runs.prepare()?;
-        let calibration = calibrate(&replays, &experiments.measured, &seeds, |round, error| {
-            eprintln!("round {round}: weighted mean error {:.2} %", 100.0 * error);
+        let calibration = calibrate(&replays, &experiments.measured, &seeds, |left_out, round, error| {
+            let fit = left_out.map_or("fit to all".into(), |model| format!("fit without {model}"));
+            eprintln!("{fit}: round {round}, weighted mean error {:.2} %", 100.0 * error);
         })?;
         writeln!(out, "{}: fitted to {} measured runs, {} skipped\n", self.runs.path.display(), replays.len(), skipped.len())?;
         let fit = &calibration.fit;

@@ -6,8 +6,8 @@
 //! bend in these parameters, so Gauss-Newton steps from differences do: each iteration costs one simulation of all runs for each
 //! parameter. Parameters stay at 0 where they would turn negative.
 //!
-//! *Leaving a model out* takes one such step from the fit to all, with the rows of that model left out; its runs are then simulated with
-//! what results.
+//! *Leaving a model out* is a fit of its own, from the same start and by the same steps, to the runs of all other models; the model's
+//! runs are then simulated with what results. Its measurements have no say in that.
 
 use anyhow::{Result, bail};
 
@@ -20,7 +20,12 @@ const FACTOR_STEP: f64 = 0.02;
 const WEIGHTS: [(&str, f64); 4] = [("tpot_mean", 1.0), ("e2e_mean", 1.0), ("ttft_mean", 0.7), ("e2e_p99", 0.3)];
 /// Errors below this count as none when weights are taken for the next round.
 const SMALL: f64 = 1e-3;
-const ROUNDS: usize = 60;
+const REWEIGHTINGS: usize = 60;
+/// Rounds of a fit; fewer where one lowers the error by less than [`LEAST_GAIN`] of it.
+const ROUNDS: usize = 6;
+const LEAST_GAIN: f64 = 1e-3;
+/// Parts of a step that are tried, the whole one first.
+const LENGTHS: [f64; 3] = [1.0, 0.4, 0.16];
 
 /// Parameters: the common ones, then a factor for each device.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,10 +35,11 @@ pub struct Fit {
 }
 
 impl Fit {
-    fn start(devices: Vec<&'static str>) -> Self {
+    /// Where every fit starts: round numbers.
+    fn start(devices: &[&'static str]) -> Self {
         let mut values = vec![0.1, 0.0, 0.2, 5.0];
         values.resize(COMMON.len() + devices.len(), 1.0);
-        Self { devices, values }
+        Self { devices: devices.to_vec(), values }
     }
 
     /// The overheads of a device; without a fit of its own with a factor of 1.
@@ -56,22 +62,20 @@ pub struct Calibration {
     pub fit: Fit,
     /// Every run with the fit to all.
     pub all: Vec<Compared>,
-    /// What each model's absence makes of the fit.
+    /// The fit to what remains without each model.
     pub without: Vec<(String, Fit)>,
     /// Every run with the fit that leaves its model out.
     pub left_out: Vec<Compared>,
 }
 
 struct Row {
-    model: String,
     weight: f64,
     error: f64,
 }
 
 fn rows(compared: &[Compared]) -> Vec<Row> {
     let weight = |row: &Compared| WEIGHTS.iter().find(|(metric, _)| *metric == row.metric && row.judged).map(|(_, weight)| *weight);
-    let row =
-        |row: &Compared| Some(Row { model: row.model.clone(), weight: weight(row)?, error: (row.simulated_ms / row.measured_ms).ln() });
+    let row = |row: &Compared| Some(Row { weight: weight(row)?, error: (row.simulated_ms / row.measured_ms).ln() });
     compared.iter().filter_map(row).collect()
 }
 
@@ -79,75 +83,92 @@ fn total(rows: &[Row]) -> f64 {
     rows.iter().map(|row| row.weight * row.error.abs()).sum()
 }
 
-/// Fits overheads to all runs and leaves each model out in turn. `told` hears of every round: number, mean error.
+/// Fits overheads to all runs, then anew to what remains when each model in turn is left out. `told` hears of every round: the model
+/// left out, the round's number, the mean error so far.
 ///
 /// Errors: there is nothing to fit to; a simulation gives up.
-pub fn calibrate(replays: &[Replay], measured: &Measured, seeds: &[u64], mut told: impl FnMut(usize, f64)) -> Result<Calibration> {
+pub fn calibrate(
+    replays: &[Replay],
+    measured: &Measured,
+    seeds: &[u64],
+    mut told: impl FnMut(Option<&str>, usize, f64),
+) -> Result<Calibration> {
     let all: Vec<&Replay> = replays.iter().collect();
     let mut devices: Vec<&'static str> = replays.iter().map(Replay::device).collect();
     devices.sort_unstable();
     devices.dedup();
-    let simulate = |runs: &[&Replay], fit: &Fit| compare(runs, measured, seeds, |replay| replay.overheads(&fit.overheads(replay.device())));
-    let mut fit = Fit::start(devices);
-    let mut compared = simulate(&all, &fit)?;
+    let bench = Bench { measured, seeds };
+    let (fit, compared) = bench.fitted(&all, Fit::start(&devices), |round, error| told(None, round, error))?;
     if rows(&compared).is_empty() {
         bail!("no run with a measured mean of a judged stage: nothing to fit to");
     }
-    let (mut slopes, mut round) = (Vec::new(), 0);
-    loop {
-        let errors = rows(&compared);
-        round += 1;
-        told(round, total(&errors) / errors.iter().map(|row| row.weight).sum::<f64>());
-        slopes.clear();
-        for (index, step) in fit.steps().into_iter().enumerate() {
-            let mut moved = fit.clone();
-            moved.values[index] += step;
-            let there = rows(&simulate(&all, &moved)?);
-            slopes.push(there.iter().zip(&errors).map(|(there, here)| (there.error - here.error) / step).collect::<Vec<f64>>());
-        }
-        let mut length = 1.0;
-        let better = loop {
-            let candidate = step(&fit, &slopes, &errors, |_| true, length);
-            let there = simulate(&all, &candidate)?;
-            if total(&rows(&there)) < total(&errors) * (1.0 - 1e-3) {
-                break Some((candidate, there));
-            }
-            length *= 0.4;
-            if length < 0.1 {
-                break None;
-            }
-        };
-        match better {
-            Some(better) if round < 6 => (fit, compared) = better,
-            _ => break,
-        }
-    }
-    let errors = rows(&compared);
-    let mut models: Vec<String> = replays.iter().map(|replay| replay.experiment.model.clone()).collect();
+    let mut models: Vec<&String> = replays.iter().map(|replay| &replay.experiment.model).collect();
     models.sort();
     models.dedup();
     let (mut without, mut left_out) = (Vec::new(), Vec::new());
     for model in models {
-        let others = step(&fit, &slopes, &errors, |row| row.model != model, 1.0);
-        let runs: Vec<&Replay> = replays.iter().filter(|replay| replay.experiment.model == model).collect();
-        left_out.extend(simulate(&runs, &others)?);
-        without.push((model, others));
+        let (own, others): (Vec<&Replay>, Vec<&Replay>) = all.iter().partition(|replay| replay.experiment.model == *model);
+        let (fit, _) = bench.fitted(&others, Fit::start(&devices), |round, error| told(Some(model), round, error))?;
+        left_out.extend(bench.simulated(&own, &fit)?);
+        without.push((model.clone(), fit));
     }
     Ok(Calibration { fit, all: compared, without, left_out })
 }
 
-/// The fit moved to where the errors of the wanted rows, taken as linear, are least; `length` of the way.
-fn step(fit: &Fit, slopes: &[Vec<f64>], errors: &[Row], wanted: impl Fn(&Row) -> bool, length: f64) -> Fit {
+/// What simulations are compared with, and the seeds they run under.
+struct Bench<'a> {
+    measured: &'a Measured,
+    seeds: &'a [u64],
+}
+
+impl Bench<'_> {
+    fn simulated(&self, runs: &[&Replay], fit: &Fit) -> Result<Vec<Compared>> {
+        compare(runs, self.measured, self.seeds, |replay| replay.overheads(&fit.overheads(replay.device())))
+    }
+
+    /// Steps from `fit` until the error falls no more, and the runs as simulated there. Nothing but `runs` has a say in it.
+    fn fitted(&self, runs: &[&Replay], mut fit: Fit, mut told: impl FnMut(usize, f64)) -> Result<(Fit, Vec<Compared>)> {
+        let mut compared = self.simulated(runs, &fit)?;
+        for round in 1..=ROUNDS {
+            let errors = rows(&compared);
+            if errors.is_empty() {
+                break;
+            }
+            told(round, total(&errors) / errors.iter().map(|row| row.weight).sum::<f64>());
+            let mut slopes = Vec::new();
+            for (index, step) in fit.steps().into_iter().enumerate() {
+                let mut moved = fit.clone();
+                moved.values[index] += step;
+                let there = rows(&self.simulated(runs, &moved)?);
+                slopes.push(there.iter().zip(&errors).map(|(there, here)| (there.error - here.error) / step).collect::<Vec<f64>>());
+            }
+            let mut better = None;
+            for length in LENGTHS {
+                let candidate = step(&fit, &slopes, &errors, length);
+                let there = self.simulated(runs, &candidate)?;
+                if total(&rows(&there)) < total(&errors) * (1.0 - LEAST_GAIN) {
+                    better = Some((candidate, there));
+                    break;
+                }
+            }
+            let Some(better) = better else { break };
+            (fit, compared) = better;
+        }
+        Ok((fit, compared))
+    }
+}
+
+/// The fit moved to where the errors, taken as linear, are least; `length` of the way.
+fn step(fit: &Fit, slopes: &[Vec<f64>], errors: &[Row], length: f64) -> Fit {
     let parameters = slopes.len();
     let scales = fit.steps();
-    // A parameter no wanted row knows of stays where nothing is known: a device's factor at 1.
-    let known = |p: usize| (0..errors.len()).any(|i| wanted(&errors[i]) && slopes[p][i].abs() * scales[p] > 1e-7);
-    let mut free: Vec<bool> = (0..parameters).map(known).collect();
+    // A parameter no row knows of stays where it is: the factor of a device without runs at 1.
+    let mut free: Vec<bool> = (0..parameters).map(|p| slopes[p].iter().any(|slope| slope.abs() * scales[p] > 1e-7)).collect();
     let mut moved = vec![0.0; parameters];
-    for _ in 0..ROUNDS {
+    for _ in 0..REWEIGHTINGS {
         let mut normal = vec![vec![0.0; parameters]; parameters];
         let mut right = vec![0.0; parameters];
-        for (i, row) in errors.iter().enumerate().filter(|(_, row)| wanted(row)) {
+        for (i, row) in errors.iter().enumerate() {
             let error = row.error + (0..parameters).map(|p| slopes[p][i] * moved[p]).sum::<f64>();
             let weight = row.weight / error.abs().max(SMALL);
             for p in 0..parameters {
@@ -172,10 +193,7 @@ fn step(fit: &Fit, slopes: &[Vec<f64>], errors: &[Row], wanted: impl Fn(&Row) ->
         }
     }
     let mut next = fit.clone();
-    for (p, value) in next.values.iter_mut().enumerate() {
-        let unknown_factor = p >= COMMON.len() && !known(p);
-        *value = if unknown_factor { 1.0 } else { (*value + length * moved[p]).max(0.0) };
-    }
+    next.values.iter_mut().zip(&moved).for_each(|(value, moved)| *value = (*value + length * moved).max(0.0));
     next
 }
 
@@ -210,27 +228,25 @@ mod tests {
         assert!((solution[0] - 3.0).abs() < 1e-12 && (solution[1] - 2.0).abs() < 1e-12);
     }
 
-    /// Rows that are linear in the parameters are fitted in one step, outliers and a row of another model aside.
+    /// Rows that are linear in the parameters are fitted in one step, an outlier aside.
     #[test]
     fn a_step_finds_linear_parameters_and_keeps_them_positive() {
-        let fit = Fit { devices: vec!["h100"], values: vec![1.0, 0.0, 0.5, 3.0, 1.0] };
-        let truth = [0.6, 0.0, 0.8, 4.0, 1.1];
-        let slopes: Vec<Vec<f64>> =
+        let fit = Fit { devices: vec!["h100", "a100"], values: vec![1.0, 0.0, 0.5, 3.0, 1.0, 1.0] };
+        let truth = [0.6, 0.0, 0.8, 4.0, 1.1, 1.0];
+        let mut slopes: Vec<Vec<f64>> =
             (0..5).map(|p| (0..40).map(|i| f64::from((i * (p + 3) + p * p) % 11) / 20.0 + 0.05).collect()).collect();
         let errors: Vec<Row> = (0..40)
             .map(|i| {
                 let error: f64 = (0..5).map(|p| slopes[p][i] * (fit.values[p] - truth[p])).sum();
-                let outlier = if i == 7 { 0.9 } else { 0.0 };
-                Row {
-                    model: if i == 3 { "other" } else { "one" }.into(),
-                    weight: 1.0,
-                    error: error + outlier + if i == 3 { 5.0 } else { 0.0 },
-                }
+                Row { weight: 1.0, error: error + if i == 7 { 0.9 } else { 0.0 } }
             })
             .collect();
-        let next = step(&fit, &slopes, &errors, |row| row.model == "one", 1.0);
+        // No run is of the second device.
+        slopes.push(vec![0.0; 40]);
+        let next = step(&fit, &slopes, &errors, 1.0);
         for (found, wanted) in next.values.iter().zip(truth) {
             assert!((found - wanted).abs() < 0.02, "{:?}", next.values);
         }
+        assert_eq!(next.values[5], 1.0);
     }
 }

@@ -91,7 +91,7 @@ fn a_calibration_finds_the_overheads_that_runs_were_made_with() {
     let dir = tempfile::tempdir().unwrap();
     let experiments = folder(dir.path(), &TRUTH);
     let (replays, _) = prepare(&experiments, |_| true);
-    let calibration = calibrate(&replays, &experiments.measured, &[1], |_, _| {}).unwrap();
+    let calibration = calibrate(&replays, &experiments.measured, &[1], |_, _, _| {}).unwrap();
     let found = calibration.fit.overheads("h100");
     assert!((found.kernel_time_factor - TRUTH.kernel_time_factor).abs() < 0.02, "{found:?}");
     assert!((found.api_ms - TRUTH.api_ms).abs() < 0.5, "{found:?}");
@@ -144,7 +144,7 @@ fn real_servers() {
     let all: Vec<&Replay> = replays.iter().collect();
     let settings: OverheadSettings = serde_json::from_str("\"calibrated\"").unwrap();
     let with_catalogue = compare(&all, &experiments.measured, &[1, 2, 3], |replay| replay.resolve(&settings)).unwrap();
-    let left_out = calibrate(&replays, &experiments.measured, &[1], |_, _| {}).unwrap().left_out;
+    let left_out = calibrate(&replays, &experiments.measured, &[1], |_, _, _| {}).unwrap().left_out;
     for rows in [&with_catalogue, &left_out] {
         for (metric, limit) in [("e2e_mean", 0.06), ("tpot_mean", 0.06), ("ttft_mean", 0.09), ("e2e_p99", 0.09)] {
             assert!(median(rows, metric) <= limit, "{metric}");
