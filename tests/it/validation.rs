@@ -101,6 +101,27 @@ fn a_calibration_finds_the_overheads_that_runs_were_made_with() {
     }
 }
 
+/// What was measured of a model has no say in the fit without it.
+#[test]
+fn a_model_left_out_is_unknown_to_its_fit() {
+    let dir = tempfile::tempdir().unwrap();
+    let experiments = folder(dir.path(), &TRUTH);
+    let (replays, _) = prepare(&experiments, |_| true);
+    let before = calibrate(&replays, &experiments.measured, &[1], |_, _, _| {}).unwrap();
+    let path = dir.path().join("measured.csv");
+    let slower = |line: &str| match line.split(',').collect::<Vec<_>>()[..] {
+        ["eight", stage, metric, value, ..] => format!("eight,{stage},{metric},{},ms,0\n", value.parse::<f64>().unwrap() * 1.5),
+        _ => format!("{line}\n"),
+    };
+    fs::write(&path, fs::read_to_string(&path).unwrap().lines().map(slower).collect::<String>()).unwrap();
+    let measured = Experiments::read(dir.path()).unwrap().measured;
+    let after = calibrate(&replays, &measured, &[1], |_, _, _| {}).unwrap();
+    assert_ne!(before.fit, after.fit);
+    for ((model, before), (_, after)) in before.without.iter().zip(&after.without) {
+        assert_eq!(before == after, model == "meta-llama/Llama-3.1-8B", "{model}");
+    }
+}
+
 #[test]
 fn the_commands_print_tables_and_write_them() {
     let dir = tempfile::tempdir().unwrap();
