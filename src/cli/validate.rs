@@ -101,6 +101,12 @@ impl CalibrateArgs {
         for (model, fit) in &calibration.without {
             print_fit(out, model, fit)?;
         }
+        if let [(model, _)] = &calibration.without[..] {
+            writeln!(
+                out,
+                "{model} is the only model: left out, nothing remains to fit to but the round numbers that every fit starts from"
+            )?;
+        }
         writeln!(out, "\nEvery model left out in turn")?;
         print_stages(out, &calibration.left_out)?;
         print_errors(out, &calibration.left_out)?;

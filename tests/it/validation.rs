@@ -137,6 +137,8 @@ fn the_commands_print_tables_and_write_them() {
     let output = scalefront(dir.path(), &["hardware", "calibrate", "experiments.json", "--seeds", "1", "--only", "e"]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert!(stdout(&output).contains("Every model left out in turn"), "{}", stdout(&output));
+    let output = scalefront(dir.path(), &["hardware", "calibrate", ".", "--seeds", "1", "--only", "eight"]);
+    assert!(stdout(&output).contains("meta-llama/Llama-3.1-8B is the only model: left out, nothing remains"), "{}", stdout(&output));
     for (arguments, said) in [
         (vec!["hardware", "validate", "nowhere"], "nowhere: cannot be read, expected a folder with experiments.json"),
         (vec!["hardware", "validate", ".", "--only", "experts"], "experts: model `mistralai/Mixtral-8x7B-v0.1`"),
