@@ -19,7 +19,7 @@
 //! 5. *Order*: what is ordered now cannot help before a cold start has passed. So the need is that of the state there will be then, given
 //!    what is ordered already, and of the surges that came that late: chasing a burst shorter than a cold start buys nothing.
 //! 6. *Drain*: what is let go of now is missed for a cold start. So the need is that of the rate to expect until then and of the surges
-//!    that came so soon; and the highest of the last quarter of a cold start, since a lull so short tells nothing. Not before output
+//!    that came so soon; and the highest of the last fifth of a cold start, since a lull so short tells nothing. Not before output
 //!    lengths are known.
 //!
 //! An order is for the rate of now and not for the one to expect: it serves on when the next cold start is over, and orders that
@@ -59,7 +59,7 @@ pub struct FrontierSettings {
 
 impl Default for FrontierSettings {
     fn default() -> Self {
-        Self { service_level: None, level: None, tick_interval_s: 1.0 }
+        Self { service_level: None, level: None, tick_interval_s: 0.25 }
     }
 }
 
@@ -100,7 +100,7 @@ const SHARE_PERIOD: f64 = 8.0;
 /// Time over which the cost of a backlog is spread, in cold starts: what is ordered for it stays about so long.
 const BACKLOG_HORIZON: f64 = 6.0;
 /// How long a need is remembered, in cold starts.
-const LULL: f64 = 0.25;
+const LULL: f64 = 0.2;
 
 /// Which surges matter.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -155,9 +155,9 @@ impl Frontier {
             min_replicas: context.min_replicas.max(1),
             max_replicas: context.max_replicas,
             lengths: Lengths::default(),
-            counts: ArrivalCounts::default(),
-            soon: Aftermath::new(0, cold_start_ticks),
-            late: Aftermath::new(cold_start_ticks, cold_start_ticks),
+            counts: ArrivalCounts::new(tick_s),
+            soon: Aftermath::new(0, cold_start_ticks, tick_s),
+            late: Aftermath::new(cold_start_ticks, cold_start_ticks, tick_s),
             curve: None,
             steady: SteadyState::default(),
             ordered: VecDeque::new(),

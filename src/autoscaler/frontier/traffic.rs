@@ -1,16 +1,20 @@
 //! How many requests per second arrive, how sure that is, and how bursty they are.
 //!
-//! Counts are kept over windows of 1, 2, 4, .. ticks that end now. The estimate is the longest window that agrees with every shorter one
-//! (Lepski's rule): steady traffic is averaged over minutes, a jump is followed within a few ticks, and nothing is tuned.
+//! Counts are kept over windows of 1, 2, 4, .. seconds that end now, in whole ticks. The estimate is the longest window that agrees with
+//! every shorter one (Lepski's rule): steady traffic is averaged over minutes, a jump is followed within seconds, and nothing is tuned.
 
 use std::collections::{BTreeMap, VecDeque};
 
 /// A window disagrees with a longer one if its count is this many standard deviations off: rare by chance over many windows and ticks.
 const AGREEMENT: f64 = 3.0;
-/// Windows grow up to this number of ticks.
-const MOST_TICKS: usize = 512;
-/// Ticks from which the burstiness is estimated.
-const DISPERSION_TICKS: usize = 64;
+/// The shortest window, and the longest stretch over which burstiness is counted.
+const SHORTEST_WINDOW_S: f64 = 1.0;
+/// Windows grow up to this.
+const LONGEST_WINDOW_S: f64 = 512.0;
+/// Time from which the burstiness is estimated.
+const DISPERSION_S: f64 = 64.0;
+/// Where ticks are long, both are at least so many.
+const FEWEST_TICKS: usize = 16;
 
 /// A rate with its standard deviation.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -22,14 +26,28 @@ pub struct RateEstimate {
     pub window_s: f64,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct ArrivalCounts {
+    shortest_ticks: usize,
+    longest_ticks: usize,
+    dispersion_ticks: usize,
     /// Arrivals up to each of the last ticks, and when the tick was; the latest last.
     totals: VecDeque<(f64, u64)>,
     total: u64,
 }
 
 impl ArrivalCounts {
+    pub fn new(tick_s: f64) -> Self {
+        let ticks = |duration_s: f64| (duration_s / tick_s).round() as usize;
+        Self {
+            shortest_ticks: ticks(SHORTEST_WINDOW_S).max(1),
+            longest_ticks: ticks(LONGEST_WINDOW_S).max(FEWEST_TICKS),
+            dispersion_ticks: ticks(DISPERSION_S).max(FEWEST_TICKS),
+            totals: VecDeque::new(),
+            total: 0,
+        }
+    }
+
     pub fn observe(&mut self, arrivals: usize) {
         self.total += arrivals as u64;
     }
@@ -37,7 +55,7 @@ impl ArrivalCounts {
     /// Ends a tick.
     pub fn tick(&mut self, now_s: f64) {
         self.totals.push_back((now_s, self.total));
-        if self.totals.len() > MOST_TICKS + 1 {
+        if self.totals.len() > self.longest_ticks + 1 {
             self.totals.pop_front();
         }
     }
@@ -46,8 +64,8 @@ impl ArrivalCounts {
     pub fn estimate(&self) -> Option<RateEstimate> {
         let last = self.totals.len().checked_sub(1).filter(|&last| last > 0)?;
         let (now_s, total) = self.totals[last];
-        let longest = last.min(MOST_TICKS);
-        let dispersion = self.dispersion(last);
+        let longest = last.min(self.longest_ticks);
+        let dispersion = self.dispersion();
         let window = |ticks: usize| {
             let (from_s, before) = self.totals[last - ticks];
             let (window_s, count) = (now_s - from_s, (total - before) as f64);
@@ -55,7 +73,9 @@ impl ArrivalCounts {
             RateEstimate { per_s: count / window_s, deviation_per_s: (dispersion * (count + 0.5)).sqrt() / window_s, dispersion, window_s }
         };
         let ladder: Vec<RateEstimate> =
-            std::iter::successors(Some(1), |&ticks| (ticks < longest).then(|| (2 * ticks).min(longest))).map(window).collect();
+            std::iter::successors(Some(self.shortest_ticks.min(longest)), |&ticks| (ticks < longest).then(|| (2 * ticks).min(longest)))
+                .map(window)
+                .collect();
         let agrees = |long: &RateEstimate, short: &RateEstimate| {
             let expected = long.per_s * short.window_s;
             (short.per_s * short.window_s - expected).abs()
@@ -68,19 +88,31 @@ impl ArrivalCounts {
     /// Mean rate over the latest ticks, as many as are remembered; `None` with less history.
     pub fn recent(&self, ticks: usize) -> Option<f64> {
         let last = self.totals.len().checked_sub(1)?;
-        let ((from_s, before), (now_s, total)) = (self.totals[last.checked_sub(ticks.min(MOST_TICKS))?], self.totals[last]);
+        let ((from_s, before), (now_s, total)) = (self.totals[last.checked_sub(ticks.min(self.longest_ticks))?], self.totals[last]);
         Some((total - before) as f64 / (now_s - from_s))
     }
 
-    /// From differences of neighbouring ticks, which a slow trend leaves alone. Starts from the belief that the stream is Poisson, held
-    /// with the weight of ten ticks.
-    fn dispersion(&self, last: usize) -> f64 {
-        let counts = |i: usize| (self.totals[i + 1].1 - self.totals[i].1) as f64;
-        let recent = last.saturating_sub(DISPERSION_TICKS)..last;
-        let mean = recent.clone().map(counts).sum::<f64>() / recent.len() as f64;
-        let squares: f64 = recent.clone().skip(1).map(|i| (counts(i) - counts(i - 1)).powi(2) / 2.0).sum();
-        let pairs = (recent.len() - 1) as f64;
-        if mean == 0.0 { 1.0 } else { ((squares / mean + 10.0) / (pairs + 10.0)).max(1.0) }
+    /// The least over stretches of 1, 2, 4, .. ticks up to the shortest window: a change of the rate looks like burstiness too, and the
+    /// less the shorter the stretches.
+    fn dispersion(&self) -> f64 {
+        std::iter::successors(Some(1), |&ticks| (ticks < self.shortest_ticks).then_some(2 * ticks))
+            .map(|ticks| self.dispersion_over(ticks))
+            .fold(f64::INFINITY, f64::min)
+    }
+
+    /// From differences of neighbouring stretches, which a slow trend leaves alone. Starts from the belief that the stream is Poisson,
+    /// held with the weight of ten of them.
+    fn dispersion_over(&self, ticks: usize) -> f64 {
+        let remembered = self.totals.iter().rev().take(self.dispersion_ticks + 1).step_by(ticks).map(|&(_, total)| total);
+        let (mut stretches, mut sum, mut squares) = (0.0, 0.0, 0.0);
+        let (mut newer, mut newer_count) = (self.total, None);
+        for total in remembered.skip(1) {
+            let count = (newer - total) as f64;
+            squares += newer_count.map_or(0.0, |newer_count: f64| (newer_count - count).powi(2) / 2.0);
+            (stretches, sum) = (stretches + 1.0, sum + count);
+            (newer, newer_count) = (total, Some(count));
+        }
+        if sum == 0.0 { 1.0 } else { ((squares * stretches / sum + 10.0) / (stretches - 1.0 + 10.0)).max(1.0) }
     }
 }
 
@@ -90,11 +122,16 @@ impl ArrivalCounts {
 pub struct Aftermath {
     lag_ticks: usize,
     span_ticks: usize,
+    /// One observation in so many ticks.
+    every_ticks: usize,
+    ticks: usize,
     /// The latest estimates, whose aftermath is still to come.
     open: VecDeque<f64>,
     seen: BTreeMap<i32, VecDeque<f64>>,
 }
 
+/// What follows is observed about so often: neighbours see nearly the same.
+const OBSERVED_EVERY_S: f64 = 1.0;
 /// Most observations remembered for each size of estimate.
 const MOST_SEEN: usize = 512;
 /// Weight of the belief that rates stay as they are, in spans: observations closer together than a span are hardly independent.
@@ -103,8 +140,9 @@ const BELIEF_SPANS: f64 = 4.0;
 const LEAST_PER_S: f64 = 1e-9;
 
 impl Aftermath {
-    pub fn new(lag_ticks: usize, span_ticks: usize) -> Self {
-        Self { lag_ticks, span_ticks, open: VecDeque::new(), seen: BTreeMap::new() }
+    pub fn new(lag_ticks: usize, span_ticks: usize, tick_s: f64) -> Self {
+        let every_ticks = (OBSERVED_EVERY_S / tick_s).round().max(1.0) as usize;
+        Self { lag_ticks, span_ticks, every_ticks, ticks: 0, open: VecDeque::new(), seen: BTreeMap::new() }
     }
 
     /// The class of size: half octaves.
@@ -114,8 +152,10 @@ impl Aftermath {
 
     /// Notes the estimate of now, and closes the one whose time has come.
     pub fn tick(&mut self, estimate_per_s: f64, counts: &ArrivalCounts) {
-        if self.open.len() == self.lag_ticks + self.span_ticks
-            && let (Some(then_per_s), Some(rate_per_s)) = (self.open.pop_front(), counts.recent(self.span_ticks))
+        self.ticks += 1;
+        let closed = if self.open.len() == self.lag_ticks + self.span_ticks { self.open.pop_front() } else { None };
+        if self.ticks.is_multiple_of(self.every_ticks)
+            && let (Some(then_per_s), Some(rate_per_s)) = (closed, counts.recent(self.span_ticks))
         {
             let seen = self.seen.entry(Self::size(then_per_s)).or_default();
             seen.push_back(rate_per_s / then_per_s.max(LEAST_PER_S));
@@ -133,7 +173,7 @@ impl Aftermath {
 
     /// The mean rate to expect: of what followed, and of the belief that rates stay as they are.
     pub fn expected_per_s(&self, estimate_per_s: f64) -> f64 {
-        let belief = BELIEF_SPANS * self.span_ticks as f64;
+        let belief = BELIEF_SPANS * self.span_ticks as f64 / self.every_ticks as f64;
         let (count, sum) =
             self.rates(estimate_per_s).fold((belief, belief * estimate_per_s), |(count, sum), rate| (count + 1.0, sum + rate));
         sum / count
@@ -170,7 +210,7 @@ mod tests {
     #[test]
     fn steady_traffic_is_averaged_and_jumps_are_followed() {
         let mut random = Xoshiro256PlusPlus::seed_from_u64(3);
-        let mut counts = ArrivalCounts::default();
+        let mut counts = ArrivalCounts::new(1.0);
         for second in 0..600 {
             counts.observe(poisson(20.0, &mut random));
             counts.tick(f64::from(second));
@@ -192,7 +232,7 @@ mod tests {
 
     #[test]
     fn bunches_are_noticed() {
-        let mut counts = ArrivalCounts::default();
+        let mut counts = ArrivalCounts::new(1.0);
         for second in 0..200 {
             counts.observe(if second % 4 == 0 { 40 } else { 0 });
             counts.tick(f64::from(second));
@@ -203,7 +243,7 @@ mod tests {
     /// After every spell of 10/s of which one in ten is followed by 60/s, that is expected at 10/s and nowhere else.
     #[test]
     fn what_followed_is_remembered_by_size() {
-        let (mut counts, mut soon, mut late) = (ArrivalCounts::default(), Aftermath::new(0, 5), Aftermath::new(5, 5));
+        let (mut counts, mut soon, mut late) = (ArrivalCounts::new(1.0), Aftermath::new(0, 5, 1.0), Aftermath::new(5, 5, 1.0));
         for second in 0..1000 {
             let surge = second % 50 >= 45;
             counts.observe(if surge { 60 } else { 10 });
