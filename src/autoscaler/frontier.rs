@@ -11,7 +11,8 @@
 //!    arrivals and the mean output length of what was served: decode tokens made over requests completed, which unlike the mean of the
 //!    completed is not misled by long requests under way. Nobody's true output length is looked up.
 //! 2. *Traffic* (`traffic.rs`): the rate over the longest window that agrees with all shorter ones, its deviation, its burstiness; and what
-//!    was seen to follow such rates within the next cold start, and within the one after it, as multiples of the rate.
+//!    was seen to follow such rates within the next cold start, and within the one after it, as multiples of the rate. Where little has
+//!    been seen yet, what has been may come again, the less likely the longer ago.
 //! 3. *Congestion* (`congestion.rs`): requests in the system with n replicas, averaged over what the rate may be; those of surges like the
 //!    ones that followed such traffic before, until they are worked off; and those of the backlog there is.
 //! 4. *Need*: replicas are added, by whole nodes, as long as one takes more cost of requests away than it costs. One worth between two
@@ -40,7 +41,7 @@ use serde::{Deserialize, Serialize};
 use self::congestion::{SteadyState, backlog_request_s, drain};
 use self::nodes::Nodes;
 use self::throughput::{MeanLengths, ReplicaLimits, ThroughputCurve};
-use self::traffic::{Aftermath, ArrivalCounts, RateEstimate};
+use self::traffic::{Aftermath, ArrivalCounts, RateEstimate, Returns};
 use super::{Arrivals, Autoscaler, BatchEnd, Completion, Decision, FirstToken, Observes, PolicyContext, PolicySettings, Snapshot};
 use crate::hardware::ExecutionTime;
 use crate::settings::Faults;
@@ -95,8 +96,10 @@ const ODDS_MARGIN: f64 = 1.0 / 32.0;
 const LENGTHS_MEMORY_S: f64 = 300.0;
 /// A replica worth this much more or less than its price is there all or none of the time.
 const WORTH_RATIO: f64 = 1.5;
-/// Periods of time-shared replicas, in cold starts.
-const SHARE_PERIOD: f64 = 8.0;
+/// Periods of time-shared replicas: so many cold starts and so many latencies in an empty replica, since one that is let go of first
+/// finishes what it holds.
+const SHARE_COLD_STARTS: f64 = 2.0;
+const SHARE_LATENCIES: f64 = 8.0;
 /// Time over which the cost of a backlog is spread, in cold starts: what is ordered for it stays about so long.
 const BACKLOG_HORIZON: f64 = 6.0;
 /// How long a need is remembered, in cold starts.
@@ -122,6 +125,7 @@ struct Frontier {
     theta: f64,
     tick_s: f64,
     cold_start_s: f64,
+    cold_start_ticks: usize,
     execution_time: ExecutionTime,
     limits: ReplicaLimits,
     nodes: Nodes,
@@ -132,6 +136,7 @@ struct Frontier {
     /// What followed within a cold start, and within the one after it.
     soon: Aftermath,
     late: Aftermath,
+    returns: Returns,
     curve: Option<(MeanLengths, ThroughputCurve)>,
     steady: SteadyState,
     /// Orders under way: when the replicas join, how many.
@@ -158,6 +163,8 @@ impl Frontier {
             counts: ArrivalCounts::new(tick_s),
             soon: Aftermath::new(0, cold_start_ticks, tick_s),
             late: Aftermath::new(cold_start_ticks, cold_start_ticks, tick_s),
+            returns: Returns::new(cold_start_s),
+            cold_start_ticks,
             curve: None,
             steady: SteadyState::default(),
             ordered: VecDeque::new(),
@@ -178,7 +185,7 @@ impl Frontier {
     }
 
     /// Replicas worth their price; a part of the last step is a part of the time.
-    fn need(&mut self, rate: &RateEstimate, state: State, surges: Surges) -> f64 {
+    fn need(&mut self, now_s: f64, rate: &RateEstimate, state: State, surges: Surges) -> f64 {
         let (_, curve) = self.curve.as_ref().expect("refreshed before");
         let throughput_per_s = curve.saturation_per_s();
         let request_price = self.theta / (throughput_per_s * curve.unloaded_s());
@@ -194,7 +201,7 @@ impl Frontier {
             let capacity_per_s = f64::from(replicas) * throughput_per_s;
             let steady: f64 = rates.iter().map(|&(weight, at)| weight * self.steady.requests(curve, replicas, at, rate.dispersion)).sum();
             // A surge gathers for a cold start and is then worked off; its request-seconds count for that cold start.
-            let (excess, squared) = aftermath.excess_per_s(rate.per_s, capacity_per_s);
+            let (excess, squared) = aftermath.excess_per_s(rate.per_s, capacity_per_s, self.returns.excess_per_s(now_s, capacity_per_s));
             let surge = self.cold_start_s * (excess + squared / capacity_per_s) / 2.0;
             let backlog = backlog_request_s(throughput_per_s, state.serving, f64::from(replicas), per_s, state.requests - steady);
             request_price * (steady + surge + backlog / (BACKLOG_HORIZON * self.cold_start_s))
@@ -231,7 +238,8 @@ impl Frontier {
 
     /// Whole replicas at a time, for a need that may have a fraction.
     fn present(&self, need: f64, at_s: f64) -> u32 {
-        let phase = (at_s / (SHARE_PERIOD * self.cold_start_s)).fract();
+        let (_, curve) = self.curve.as_ref().expect("refreshed before");
+        let phase = (at_s / (SHARE_COLD_STARTS * self.cold_start_s + SHARE_LATENCIES * curve.unloaded_s())).fract();
         self.nodes.round(need, phase).min(self.max_replicas)
     }
 }
@@ -270,6 +278,9 @@ impl Autoscaler for Frontier {
         self.refresh_curve();
         self.soon.tick(rate.per_s, &self.counts);
         self.late.tick(rate.per_s, &self.counts);
+        if let Some(seen_per_s) = self.counts.recent_so_far(self.cold_start_ticks) {
+            self.returns.note(now_s, seen_per_s);
+        }
 
         let now = State { serving: f64::from(snapshot.serving), requests: f64::from(snapshot.outstanding_requests) };
         let joins_s = now_s + self.cold_start_s - self.tick_s;
@@ -279,8 +290,8 @@ impl Autoscaler for Frontier {
             let requests = drain(curve, then.serving, rate.per_s, then.requests, at_s - then_s);
             (then, then_s) = (State { serving: then.serving + f64::from(more), requests }, at_s);
         }
-        let need = self.need(&rate, then, Surges::Late);
-        let need_now = self.need(&rate, now, Surges::Soon);
+        let need = self.need(now_s, &rate, then, Surges::Late);
+        let need_now = self.need(now_s, &rate, now, Surges::Soon);
         let lasting = self.lasting_need(now_s, need_now);
         let committed = snapshot.committed();
         let wanted = self.present(need, joins_s);

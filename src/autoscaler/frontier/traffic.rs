@@ -92,6 +92,12 @@ impl ArrivalCounts {
         Some((total - before) as f64 / (now_s - from_s))
     }
 
+    /// The same over all ticks while they are fewer; `None` before the second.
+    pub fn recent_so_far(&self, ticks: usize) -> Option<f64> {
+        let so_far = self.totals.len().saturating_sub(1);
+        (so_far > 0).then(|| self.recent(ticks.min(so_far)))?
+    }
+
     /// The least over stretches of 1, 2, 4, .. ticks up to the shortest window: a change of the rate looks like burstiness too, and the
     /// less the shorter the stretches.
     fn dispersion(&self) -> f64 {
@@ -179,12 +185,53 @@ impl Aftermath {
         sum / count
     }
 
-    /// Excess over `capacity_per_s` of the rates that followed: its mean, and the mean of its square.
-    pub fn excess_per_s(&self, estimate_per_s: f64, capacity_per_s: f64) -> (f64, f64) {
+    /// Excess over `capacity_per_s` of the rates that followed: its mean, and the mean of its square. A `belief` of both counts as one
+    /// observation.
+    pub fn excess_per_s(&self, estimate_per_s: f64, capacity_per_s: f64, belief: (f64, f64)) -> (f64, f64) {
         let excesses = self.rates(estimate_per_s).map(|rate| (rate - capacity_per_s).max(0.0));
-        let (count, sum, squares) =
-            excesses.fold((0.0_f64, 0.0, 0.0), |(count, sum, squares), excess| (count + 1.0, sum + excess, squares + excess * excess));
-        (sum / count.max(1.0), squares / count.max(1.0))
+        let (count, sum, squares) = excesses
+            .fold((1.0, belief.0, belief.1), |(count, sum, squares), excess| (count + 1.0, sum + excess, squares + excess * excess));
+        (sum / count, squares / count)
+    }
+}
+
+/// What has been may come again, the less likely the longer ago: for traffic whose aftermath has not been seen yet.
+///
+/// Gaps of all lengths are taken to be alike (density falling with the square of the length), so a rate last seen `ago` is back within the
+/// next span with probability `span / (span + ago)`.
+#[derive(Debug, Clone)]
+pub struct Returns {
+    span_s: f64,
+    /// Rates that no later one exceeds, falling, and when they were last seen.
+    peaks: VecDeque<(f64, f64)>,
+}
+
+/// Rates that differ by less are one peak.
+const PEAK_RATIO: f64 = 0.95;
+
+impl Returns {
+    pub fn new(span_s: f64) -> Self {
+        Self { span_s, peaks: VecDeque::new() }
+    }
+
+    pub fn note(&mut self, now_s: f64, rate_per_s: f64) {
+        while self.peaks.back().is_some_and(|&(_, earlier)| earlier <= rate_per_s) {
+            self.peaks.pop_back();
+        }
+        match self.peaks.back_mut() {
+            Some((at_s, peak)) if rate_per_s > PEAK_RATIO * *peak => *at_s = now_s,
+            _ => self.peaks.push_back((now_s, rate_per_s)),
+        }
+    }
+
+    /// Excess over `capacity_per_s` to expect, and its square, of the peak whose return would weigh most.
+    pub fn excess_per_s(&self, now_s: f64, capacity_per_s: f64) -> (f64, f64) {
+        let above = self.peaks.iter().take_while(|&&(_, peak)| peak > capacity_per_s);
+        let expected = above.map(|&(at_s, peak)| {
+            let (chance, excess) = (self.span_s / (self.span_s + now_s - at_s), peak - capacity_per_s);
+            (chance * excess, chance * excess * excess)
+        });
+        expected.fold((0.0, 0.0), |most, this| if this.0 > most.0 { this } else { most })
     }
 }
 
@@ -230,6 +277,29 @@ mod tests {
         assert!(counts.estimate().unwrap().per_s < 1.0, "silence is followed too");
     }
 
+    /// The twin looks at all that was, not only at peaks.
+    #[test]
+    fn what_was_may_return() {
+        let mut random = Xoshiro256PlusPlus::seed_from_u64(5);
+        let (mut returns, mut all) = (Returns::new(10.0), Vec::new());
+        for second in 0..500 {
+            let now_s = f64::from(second);
+            let rate = random.random_range(0.0..1.0_f64).powi(4) * 60.0;
+            returns.note(now_s, rate);
+            all.push((now_s, rate));
+            for capacity in [0.0, 5.0, 30.0] {
+                let by_definition = |(at_s, rate): (f64, f64)| 10.0 / (10.0 + now_s - at_s) * (rate - capacity).max(0.0);
+                let expected = all.iter().copied().map(by_definition).fold(0.0, f64::max);
+                let (excess, squared) = returns.excess_per_s(now_s, capacity);
+                // A peak is refreshed by what comes within a twentieth of it.
+                assert!(excess >= expected - 1e-9 && excess <= expected + 0.05 * 60.0, "{excess}, {expected}");
+                assert!((squared == 0.0) == (excess == 0.0));
+            }
+        }
+        assert!(returns.peaks.len() < 60, "peaks of one size are one");
+        assert_eq!(returns.excess_per_s(500.0, 60.0), (0.0, 0.0));
+    }
+
     #[test]
     fn bunches_are_noticed() {
         let mut counts = ArrivalCounts::new(1.0);
@@ -243,6 +313,7 @@ mod tests {
     /// After every spell of 10/s of which one in ten is followed by 60/s, that is expected at 10/s and nowhere else.
     #[test]
     fn what_followed_is_remembered_by_size() {
+        const NOTHING: (f64, f64) = (0.0, 0.0);
         let (mut counts, mut soon, mut late) = (ArrivalCounts::new(1.0), Aftermath::new(0, 5, 1.0), Aftermath::new(5, 5, 1.0));
         for second in 0..1000 {
             let surge = second % 50 >= 45;
@@ -254,17 +325,17 @@ mod tests {
         }
         // Of 45 quiet ticks, four see a part of the surge within 5 s and one all of it: 50 * (1 + 2 + 3 + 4 + 5) / 5 above 10/s. What is
         // remembered is no whole number of periods.
-        let (excess, squared) = soon.excess_per_s(10.0, 10.0);
+        let (excess, squared) = soon.excess_per_s(10.0, 10.0, NOTHING);
         assert!((excess - 150.0 / 45.0).abs() < 0.3, "{excess}");
         assert!((squared - 5500.0 / 45.0).abs() < 11.0, "{squared}");
         // Five seconds later four more see its end, and nothing comes within a span and a lag of the surge itself.
-        assert!((late.excess_per_s(10.0, 10.0).0 - 250.0 / 45.0).abs() < 0.5, "{:?}", late.excess_per_s(10.0, 10.0));
-        assert!(soon.excess_per_s(60.0, 10.0).0 > 0.0);
-        assert_eq!(late.excess_per_s(60.0, 10.0).0, 0.0);
-        assert_eq!(soon.excess_per_s(10.0, 60.0), (0.0, 0.0));
-        assert_eq!(soon.excess_per_s(200.0, 0.0), (0.0, 0.0));
+        assert!((late.excess_per_s(10.0, 10.0, NOTHING).0 - 250.0 / 45.0).abs() < 0.5, "{:?}", late.excess_per_s(10.0, 10.0, NOTHING));
+        assert!(soon.excess_per_s(60.0, 10.0, NOTHING).0 > 0.0);
+        assert_eq!(late.excess_per_s(60.0, 10.0, NOTHING).0, 0.0);
+        assert_eq!(soon.excess_per_s(10.0, 60.0, NOTHING), (0.0, 0.0));
+        assert_eq!(soon.excess_per_s(200.0, 0.0, NOTHING), (0.0, 0.0));
         // What followed is taken as a multiple: 11/s is of the size of 10/s, and what follows is a tenth more.
-        let (tenth_more, _) = soon.excess_per_s(11.0, 11.0);
+        let (tenth_more, _) = soon.excess_per_s(11.0, 11.0, NOTHING);
         assert!((tenth_more - 1.1 * excess).abs() < 1e-9, "{tenth_more}, {excess}");
         // The belief that nothing changes weighs as much as 20 of the 512 ticks remembered.
         let expected = soon.expected_per_s(10.0);
