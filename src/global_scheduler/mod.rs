@@ -1,5 +1,6 @@
 //! Which replica a request goes to, and which replica is drained first: one file a policy, one line here.
 
+mod bounded_round_robin;
 mod least_kv;
 mod least_outstanding;
 mod least_tokens;
@@ -9,6 +10,7 @@ mod prefix_aware;
 mod random;
 mod round_robin;
 
+pub use bounded_round_robin::BoundedRoundRobinSettings;
 pub use least_kv::LeastKvSettings;
 pub use least_outstanding::LeastOutstandingSettings;
 pub use least_tokens::LeastTokensSettings;
@@ -25,6 +27,7 @@ choice! {
     /// How requests are routed to replicas.
     pub enum GlobalSchedulerSettings: RouterSettings {
         "round_robin" => RoundRobin(RoundRobinSettings),
+        "bounded_round_robin" => BoundedRoundRobin(BoundedRoundRobinSettings),
         "random" => Random(RandomSettings),
         "least_outstanding" => LeastOutstanding(LeastOutstandingSettings),
         "least_tokens" => LeastTokens(LeastTokensSettings),

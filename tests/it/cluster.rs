@@ -36,7 +36,7 @@ fn every_router_serves_everyone_and_loads_replicas_alike() {
     }
 }
 
-/// Two choices are better than one, and the fewest are at least as good as two choices.
+/// Two choices are better than one, and the fewest are at least as good as two choices. Turns gain by a bound.
 #[test]
 fn routers_that_look_wait_less() {
     let delay = |router: &str| {
@@ -47,6 +47,8 @@ fn routers_that_look_wait_less() {
     };
     let (random, two, fewest, tokens) = (delay("random"), delay("power_of_two"), delay("least_outstanding"), delay("least_tokens"));
     assert!(two < 0.7 * random && fewest < two && tokens < two, "random {random}, two choices {two}, fewest {fewest}, tokens {tokens}");
+    let (turns, bounded) = (delay("round_robin"), delay("bounded_round_robin"));
+    assert!(bounded < 0.9 * turns, "turns {turns}, bounded {bounded}");
 }
 
 /// A scale-up joins after the delay and what `cold_start` adds: the weights of Llama 3 70B are 34.2 GB on each of four devices.
