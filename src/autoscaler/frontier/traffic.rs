@@ -337,9 +337,11 @@ mod tests {
         // What followed is taken as a multiple: 11/s is of the size of 10/s, and what follows is a tenth more.
         let (tenth_more, _) = soon.excess_per_s(11.0, 11.0, NOTHING);
         assert!((tenth_more - 1.1 * excess).abs() < 1e-9, "{tenth_more}, {excess}");
-        // The belief that nothing changes weighs as much as 20 of the 512 ticks remembered.
+        // The belief that nothing changes weighs as much as 20 of the 512 ticks remembered; a belief in a return as much as one.
         let expected = soon.expected_per_s(10.0);
-        assert!((expected - (10.0 + excess * 512.0 / 532.0)).abs() < 1e-9, "{expected}, {excess}");
+        assert!((expected - (10.0 + excess * 513.0 / 532.0)).abs() < 1e-9, "{expected}, {excess}");
         assert_eq!(soon.expected_per_s(200.0), 200.0);
+        assert_eq!(soon.excess_per_s(200.0, 0.0, (3.0, 9.0)), (3.0, 9.0), "where nothing was seen, what is believed counts alone");
+        assert!((soon.excess_per_s(10.0, 10.0, (513.0, 0.0)).0 - excess - 1.0).abs() < 1e-9);
     }
 }
