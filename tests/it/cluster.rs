@@ -110,16 +110,16 @@ fn losses_lose_no_request() {
         json!({"mean_time_to_reclaim_s": 20, "reclaim_notice_s": 3}),
         json!({"mean_time_to_crash_s": 30, "mean_time_to_reclaim_s": 30, "reclaim_notice_s": 0.5}),
     ];
+    let cases =
+        [("vllm", (4, 1)), ("sarathi", (4, 1)), ("orca", (4, 1)), ("faster_transformer", (4, 1)), ("vllm_v1", (4, 1)), ("vllm", (2, 2))];
     for failures in failures {
-        for (scheduler, split) in
-            [("vllm", (4, 1)), ("sarathi", (4, 1)), ("orca", (4, 1)), ("faster_transformer", (4, 1)), ("vllm_v1", (4, 1)), ("vllm", (2, 2))]
-        {
+        for ((scheduler, split), router) in cases.into_iter().zip(["least_outstanding", "bounded_round_robin"].into_iter().cycle()) {
             let cluster = json!({
                 "failures": failures, "scale_up_delay_s": 4, "tensor_parallel": split.0, "pipeline_parallel": split.1,
-                "global_scheduler": "least_outstanding", "replica_scheduler": {scheduler: {"batch_size_cap": 8}},
+                "global_scheduler": router, "replica_scheduler": {scheduler: {"batch_size_cap": 8}},
             });
             let metrics = run(cluster, json!({"static": {"replicas": 3}}), steady(900, 0.2, 300, 25));
-            let place = format!("{failures} {scheduler} {split:?}");
+            let place = format!("{failures} {scheduler} {split:?} {router}");
             assert_eq!(metrics.num_completed, 900, "{place}");
             assert!(metrics.replicas_lost > 5 && metrics.scale_ups > 5, "{place}: {} lost", metrics.replicas_lost);
             assert!(metrics.max_replicas <= 6 && metrics.mean_replicas > 1.0, "{place}");

@@ -198,7 +198,7 @@ impl Aftermath {
 /// What has been may come again, the less likely the longer ago: for traffic whose aftermath has not been seen yet.
 ///
 /// Gaps of all lengths are taken to be alike (density falling with the square of the length), so a rate last seen `ago` is back within the
-/// next span with probability `span / (span + ago)`.
+/// next span with probability `span / (span + ago)`. For the span after the next it is taken to be the same.
 #[derive(Debug, Clone)]
 pub struct Returns {
     span_s: f64,
@@ -224,14 +224,16 @@ impl Returns {
         }
     }
 
-    /// Excess over `capacity_per_s` to expect, and its square, of the peak whose return would weigh most.
+    /// Excess over `capacity_per_s` to expect, and its square, of the peak whose return would cost most: a surge costs the excess plus its
+    /// square over the capacity. So that cost falls as capacity rises, whichever peak it is of.
     pub fn excess_per_s(&self, now_s: f64, capacity_per_s: f64) -> (f64, f64) {
         let above = self.peaks.iter().take_while(|&&(_, peak)| peak > capacity_per_s);
         let expected = above.map(|&(at_s, peak)| {
             let (chance, excess) = (self.span_s / (self.span_s + now_s - at_s), peak - capacity_per_s);
             (chance * excess, chance * excess * excess)
         });
-        expected.fold((0.0, 0.0), |most, this| if this.0 > most.0 { this } else { most })
+        let cost = |(excess, squared): (f64, f64)| excess + squared / capacity_per_s;
+        expected.fold((0.0, 0.0), |most, this| if cost(this) > cost(most) { this } else { most })
     }
 }
 
@@ -287,13 +289,18 @@ mod tests {
             let rate = random.random_range(0.0..1.0_f64).powi(4) * 60.0;
             returns.note(now_s, rate);
             all.push((now_s, rate));
-            for capacity in [0.0, 5.0, 30.0] {
-                let by_definition = |(at_s, rate): (f64, f64)| 10.0 / (10.0 + now_s - at_s) * (rate - capacity).max(0.0);
+            let mut dearer = f64::INFINITY;
+            for capacity in (1..60).map(f64::from) {
+                let cost = |chance: f64, excess: f64| chance * (excess + excess * excess / capacity);
+                let by_definition = |(at_s, rate): (f64, f64)| cost(10.0 / (10.0 + now_s - at_s), (rate - capacity).max(0.0));
                 let expected = all.iter().copied().map(by_definition).fold(0.0, f64::max);
                 let (excess, squared) = returns.excess_per_s(now_s, capacity);
+                let found = excess + squared / capacity;
                 // A peak is refreshed by what comes within a twentieth of it.
-                assert!(excess >= expected - 1e-9 && excess <= expected + 0.05 * 60.0, "{excess}, {expected}");
-                assert!((squared == 0.0) == (excess == 0.0));
+                let within = cost(1.0, 60.0 - capacity) - cost(1.0, (0.95 * 60.0 - capacity).max(0.0));
+                assert!(found >= expected - 1e-9 && found <= expected + within, "{found}, {expected}");
+                assert!(found <= dearer + 1e-9, "more capacity, more cost: {found} after {dearer}");
+                dearer = found;
             }
         }
         assert!(returns.peaks.len() < 60, "peaks of one size are one");
