@@ -30,8 +30,10 @@ pub fn finish(
     let timings = timings(plan, common.threads(), started);
     let runs_failed = recorded.failed;
     let columns = tables::store_runs(dir.path(), plan.unique().len(), |places| recorded.rows_at(plan, places))?;
+    // Of runs that all failed there is nothing to show but why.
+    let any_ok = runs_failed < recorded.len();
     // Runs on a front are run once more to be looked at.
-    let drawn = tables::rows_with_curves(dir.path(), &plan.grid.objectives, MOST_CURVES)?;
+    let drawn = if any_ok { tables::rows_with_curves(dir.path(), &plan.grid.objectives, MOST_CURVES)? } else { Vec::new() };
     let drawn: Vec<u64> = drawn.into_iter().map(|row| plan.unique()[row]).collect();
     let series = match watched(common, "Drawing", drawn.len(), |bar| series::of_cells(plan, &drawn, bar)) {
         Ok(series) => series,
@@ -60,14 +62,18 @@ pub fn finish(
         eprintln!("interrupted: the runs are stored in {shown}, `scalefront report {shown}` makes the report");
         return Ok(Exit::Interrupted);
     }
-    report(dir, common, style)?;
+    if any_ok {
+        report(dir, common, style)?;
+    }
     exit(plan, recorded)
 }
 
 /// For a sweep that had been finished: the report alone.
 pub fn report_again(dir: &ResultsDir, common: &CommonArgs, style: Style) -> Result<Exit> {
-    report(dir, common, style)?;
     let manifest = read_manifest(&dir.file(MANIFEST))?;
+    if manifest.runs_ok > 0 {
+        report(dir, common, style)?;
+    }
     if manifest.runs_failed == 0 {
         return Ok(Exit::Done);
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, anyhow, bail};
-use scalefront::simulation::Workspace;
+use scalefront::simulation::{Limits, Workspace};
 use scalefront::sweep::grid::Grid;
 use scalefront::sweep::plan::Plan;
 use scalefront::sweep::store::{ResultsDir, write_atomically, write_json};
@@ -52,11 +52,13 @@ impl Args {
         let dir = ResultsDir::open(&self.common.out(&plan.grid.name), &plan.grid.as_given)?;
         tables::check_available()?;
         let cell = plan.cell(0);
-        let (metrics, detail) = run::run_cell_in_detail(&cell, &plan.inputs, &mut Workspace::default()).map_err(|error| anyhow!(error))?;
+        let limits = Limits { give_up: Some(&is_interrupted), ..Limits::default() };
+        let run = run::run_cell_in_detail(&cell, &plan.inputs, limits, &mut Workspace::default());
         if is_interrupted() {
             eprintln!("interrupted: nothing was stored");
             return Ok(Exit::Interrupted);
         }
+        let (metrics, detail) = run.map_err(|error| anyhow!(error))?;
         tables::store_detail(dir.path(), &detail, self.format)?;
         if self.time_series {
             tables::store_series(dir.path(), &series::of_detail(&detail), self.format)?;

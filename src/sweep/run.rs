@@ -72,9 +72,14 @@ pub fn run_cell(cell: &Cell, inputs: &SharedInputs, workspace: &mut Workspace) -
     simulate(&inputs, workspace).map_err(|error| error.to_string())
 }
 
-/// The same, with a record of everything that happened.
-pub fn run_cell_in_detail(cell: &Cell, inputs: &SharedInputs, workspace: &mut Workspace) -> Result<(RunMetrics, Detail), String> {
-    let inputs = run_inputs(cell, inputs)?;
+/// The same within limits, with a record of everything that happened.
+pub fn run_cell_in_detail(
+    cell: &Cell,
+    inputs: &SharedInputs,
+    limits: Limits,
+    workspace: &mut Workspace,
+) -> Result<(RunMetrics, Detail), String> {
+    let inputs = RunInputs { limits, ..run_inputs(cell, inputs)? };
     check_recordable(&inputs)?;
     simulate_in_detail(&inputs, workspace).map_err(|error| error.to_string())
 }

@@ -222,6 +222,23 @@ fn errors(dir: &Path) -> Vec<String> {
         .collect()
 }
 
+/// One run is called off as a sweep is: it looks up often enough.
+#[cfg(all(unix, feature = "report"))]
+#[test]
+fn a_run_that_would_never_end_can_be_interrupted() {
+    let mut grid = hopeless_grid();
+    grid["cluster"]["failures"]["mean_time_to_crash_s"] = json!(1e-6);
+    grid["workloads"] = json!([grid["workloads"][0]]);
+    grid["autoscalers"] = json!([{"static": {"replicas": 1}}]);
+    let dir = directory_with(&grid.to_string());
+    let child = start(dir.path(), &["simulate", "x.json", "--out", "out"]);
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
+    assert_eq!(stderr(&output), "interrupted: nothing was stored\n");
+}
+
 #[test]
 fn runs_that_would_never_end_fail_with_their_reason() {
     let dir = directory_with(&hopeless_grid().to_string());
@@ -236,6 +253,20 @@ fn runs_that_would_never_end_fail_with_their_reason() {
     for error in errors {
         assert!(error.starts_with("given up after 200000 events, at "), "{error}");
         assert!(error.contains(" replicas lost (does it scale up and down for ever? `--max-events` lets it go on)"), "{error}");
+    }
+}
+
+/// Without a run that ended there is no front to draw: the reason is all there is to tell, now and when asked again.
+#[cfg(feature = "report")]
+#[test]
+fn a_sweep_whose_runs_all_failed_says_why() {
+    let dir = directory_with(&small_grid().to_string());
+    for again in [false, true] {
+        let mut arguments = vec!["sweep", "x.json", "--out", "out", "--max-events", "10"];
+        arguments.extend(again.then_some("--resume"));
+        let output = scalefront(dir.path(), &arguments);
+        assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+        assert!(stderr(&output).starts_with("error: 8 of 8 runs failed"), "{}", stderr(&output));
     }
 }
 
