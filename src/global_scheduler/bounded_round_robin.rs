@@ -133,7 +133,7 @@ mod tests {
         let mut random = Xoshiro256PlusPlus::seed_from_u64(8);
         for factor in [1.0, 1.25, 2.0] {
             let mut router = router(factor);
-            // Targets in order of ids with what they hold, and the id of the one after the latest that got a request.
+            // Targets in order of ids with what they hold, and the least id whose turn it can be.
             let (mut held, mut next, mut ids): (Vec<(Target, u32)>, u32, _) = (Vec::new(), 0, 0..);
             for _ in 0..4000 {
                 match random.random_range(0..9) {
@@ -141,12 +141,13 @@ mod tests {
                         let lane = (0..).find(|lane| held.iter().all(|(target, _)| target.lane != *lane)).unwrap();
                         let target = Target { lane, id: ids.next().unwrap() };
                         router.add(target);
-                        // After the last comes the first: one that joins behind the last gets the turn only when that has had it.
                         held.push((target, 0));
                     }
                     1 if held.len() > 2 && random.random_bool(0.3) => {
                         let (target, _) = held.remove(random.random_range(0..held.len()));
                         router.remove(target);
+                        // Behind the last comes the first, and keeps the turn whoever joins.
+                        next = if held.iter().any(|(other, _)| other.id >= next) { next } else { 0 };
                     }
                     2..=4 if !held.is_empty() => {
                         let place = random.random_range(0..held.len());
