@@ -56,7 +56,9 @@ macro_rules! choice {
                         match name {
                             $($name => {
                                 let empty = serde::de::value::MapDeserializer::new(std::iter::empty::<(&str, &str)>());
-                                <$Settings as serde::Deserialize>::deserialize(empty).map($Name::$Variant)
+                                <$Settings as serde::Deserialize>::deserialize(empty).map($Name::$Variant).map_err(|error: E| {
+                                    E::custom(format!("{error}, which has no default: give {{\"{name}\": {{..}}}}"))
+                                })
                             })+
                             other => Err(E::unknown_variant(other, $Name::NAMES)),
                         }
@@ -103,6 +105,9 @@ macro_rules! choice {
 
 /// More replicas than any service has, and no more than memory has room for.
 pub const MAX_REPLICAS: u32 = 100_000;
+
+/// Shorter than anything a control plane does, and long enough for a run to end.
+pub const SHORTEST_INTERVAL_S: f64 = 1e-3;
 
 /// `` `a`, `b`, `c` ``, for messages that list what is known.
 pub fn quoted(names: &[&str]) -> String {
@@ -226,6 +231,13 @@ impl Faults {
 
     pub fn positive(&mut self, field: &str, value: f64) {
         self.require(value.is_finite() && value > 0.0, field, || format!("{value} found, expected a finite number above 0"));
+    }
+
+    /// Something that happens at such distances for as long as a run lasts.
+    pub fn interval_s(&mut self, field: &str, value_s: f64) {
+        self.require(value_s.is_finite() && value_s >= SHORTEST_INTERVAL_S, field, || {
+            format!("{value_s} found, expected a finite number of at least {SHORTEST_INTERVAL_S} (seconds)")
+        });
     }
 
     pub fn not_negative(&mut self, field: &str, value: f64) {

@@ -46,7 +46,7 @@ impl PolicySettings for ChironSettings {
                 faults.not_negative(field, hold_s);
             }
         }
-        faults.positive("tick_interval_s", self.tick_interval_s);
+        faults.interval_s("tick_interval_s", self.tick_interval_s);
     }
 
     fn build(&self, context: &PolicyContext) -> Option<Box<dyn Autoscaler>> {

@@ -74,12 +74,8 @@ impl Default for DynamoLoadSettings {
 
 impl PolicySettings for DynamoLoadSettings {
     fn check(&self, faults: &mut Faults) {
-        for (field, value) in [
-            ("adjustment_interval_s", self.adjustment_interval_s),
-            ("ttft_s", self.ttft_s),
-            ("itl_s", self.itl_s),
-            ("mean_window_s", self.mean_window_s),
-        ] {
+        faults.interval_s("adjustment_interval_s", self.adjustment_interval_s);
+        for (field, value) in [("ttft_s", self.ttft_s), ("itl_s", self.itl_s), ("mean_window_s", self.mean_window_s)] {
             faults.positive(field, value);
         }
         faults.fraction("down_sensitivity", self.down_sensitivity);

@@ -74,8 +74,8 @@ impl Default for DynamoThroughputSettings {
 
 impl PolicySettings for DynamoThroughputSettings {
     fn check(&self, faults: &mut Faults) {
+        faults.interval_s("adjustment_interval_s", self.adjustment_interval_s);
         for (field, value) in [
-            ("adjustment_interval_s", self.adjustment_interval_s),
             ("ttft_s", self.ttft_s),
             ("itl_s", self.itl_s),
             ("kalman_q_level", self.kalman_q_level),

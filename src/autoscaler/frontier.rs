@@ -75,7 +75,7 @@ impl PolicySettings for FrontierSettings {
         faults.require(self.service_level.is_none() || self.level.is_none(), "level", || {
             "found beside `service_level`, expected one of them: they are two scales of one knob".into()
         });
-        faults.positive("tick_interval_s", self.tick_interval_s);
+        faults.interval_s("tick_interval_s", self.tick_interval_s);
     }
 
     fn build(&self, context: &PolicyContext) -> Option<Box<dyn Autoscaler>> {
@@ -143,6 +143,8 @@ struct Frontier {
     ordered: VecDeque<(f64, u32)>,
     /// Latest needs that no later one exceeds, falling.
     needs: VecDeque<(f64, f64)>,
+    /// How far the period of time-shared replicas has gone, from 0 to 1.
+    phase: f64,
     evidence: Vec<(&'static str, f64)>,
 }
 
@@ -169,6 +171,7 @@ impl Frontier {
             steady: SteadyState::default(),
             ordered: VecDeque::new(),
             needs: VecDeque::new(),
+            phase: 0.0,
             evidence: Vec::new(),
         }
     }
@@ -236,10 +239,14 @@ impl Frontier {
         self.needs[0].1
     }
 
-    /// Whole replicas at a time, for a need that may have a fraction.
-    fn present(&self, need: f64, at_s: f64) -> u32 {
+    fn share_period_s(&self) -> f64 {
         let (_, curve) = self.curve.as_ref().expect("refreshed before");
-        let phase = (at_s / (SHARE_COLD_STARTS * self.cold_start_s + SHARE_LATENCIES * curve.unloaded_s())).fract();
+        SHARE_COLD_STARTS * self.cold_start_s + SHARE_LATENCIES * curve.unloaded_s()
+    }
+
+    /// Whole replicas some time from now, for a need that may have a fraction.
+    fn present(&self, need: f64, ahead_s: f64) -> u32 {
+        let phase = (self.phase + ahead_s / self.share_period_s()).fract();
         self.nodes.round(need, phase).min(self.max_replicas)
     }
 }
@@ -276,6 +283,7 @@ impl Autoscaler for Frontier {
         }
         let Some(rate) = self.counts.estimate().filter(|_| self.lengths.arrived > 0.0) else { return Decision::Hold };
         self.refresh_curve();
+        self.phase = (self.phase + self.tick_s / self.share_period_s()).fract();
         self.soon.tick(rate.per_s, &self.counts);
         self.late.tick(rate.per_s, &self.counts);
         if let Some(seen_per_s) = self.counts.recent_so_far(self.cold_start_ticks) {
@@ -294,7 +302,7 @@ impl Autoscaler for Frontier {
         let need_now = self.need(now_s, &rate, now, Surges::Soon);
         let lasting = self.lasting_need(now_s, need_now);
         let committed = snapshot.committed();
-        let wanted = self.present(need, joins_s);
+        let wanted = self.present(need, joins_s - now_s);
         let (_, curve) = self.curve.as_ref().expect("just refreshed");
         self.evidence = vec![
             ("rate_per_s", rate.per_s),
@@ -316,7 +324,7 @@ impl Autoscaler for Frontier {
             return Decision::Hold;
         }
         // What is still to join is no reason to let go of what serves.
-        match snapshot.serving.saturating_sub(self.present(lasting, now_s)).min(committed - wanted) {
+        match snapshot.serving.saturating_sub(self.present(lasting, 0.0)).min(committed - wanted) {
             0 => Decision::Hold,
             surplus => Decision::Down(surplus),
         }

@@ -69,7 +69,7 @@ impl Default for HoltWintersSettings {
 
 impl PolicySettings for HoltWintersSettings {
     fn check(&self, faults: &mut Faults) {
-        faults.positive("interval_s", self.interval_s);
+        faults.interval_s("interval_s", self.interval_s);
         for (field, weight) in [("alpha", self.alpha), ("beta", self.beta), ("gamma", self.gamma), ("phi", self.phi)] {
             faults.fraction(field, weight);
         }

@@ -80,7 +80,7 @@ impl PolicySettings for InferlinePaperSettings {
         faults.require(self.down_window_s <= self.down_look_back_s, "down_window_s", || {
             format!("{} found, expected at most `down_look_back_s` ({})", self.down_window_s, self.down_look_back_s)
         });
-        faults.positive("tick_interval_s", self.tick_interval_s);
+        faults.interval_s("tick_interval_s", self.tick_interval_s);
         faults.at_least("max_num_batched_tokens", self.max_num_batched_tokens.into(), 1);
     }
 

@@ -47,7 +47,7 @@ impl PolicySettings for SageserveSettings {
                 faults.not_negative(field, hold_s);
             }
         }
-        faults.positive("tick_interval_s", self.tick_interval_s);
+        faults.interval_s("tick_interval_s", self.tick_interval_s);
     }
 
     fn build(&self, context: &PolicyContext) -> Option<Box<dyn Autoscaler>> {

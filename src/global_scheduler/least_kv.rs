@@ -25,7 +25,7 @@ impl Default for LeastKvSettings {
 
 impl RouterSettings for LeastKvSettings {
     fn check(&self, faults: &mut Faults) {
-        faults.positive("scrape_interval_s", self.scrape_interval_s);
+        faults.interval_s("scrape_interval_s", self.scrape_interval_s);
     }
 
     fn build(&self, _seed: u64, block_size_tokens: u32) -> Box<dyn GlobalScheduler> {

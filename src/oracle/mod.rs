@@ -44,7 +44,7 @@ impl Default for OracleSettings {
 impl OracleSettings {
     pub fn check(&self, faults: &mut Faults) {
         faults.at_least("budget", self.budget.into(), 1);
-        faults.positive("step_s", self.step_s);
+        faults.interval_s("step_s", self.step_s);
         faults.at_least("batch", self.batch.into(), 1);
         faults.at_least("archive", self.archive.into(), 2);
     }

@@ -35,7 +35,10 @@ pub struct ClusterSettings {
     pub global_scheduler: GlobalSchedulerSettings,
     pub replica_scheduler: ReplicaSchedulerSettings,
     pub initial_replicas: u32,
+    /// Replicas that always serve: a scale-down that would leave fewer waits for a replica to join. Policies other than those that scale to
+    /// zero keep at least one.
     pub min_replicas: u32,
+    /// Most replicas that serve or start. Those that finish what they have before they leave come on top.
     pub max_replicas: u32,
     /// How often the autoscaler decides.
     pub tune_interval_s: f64,
@@ -112,16 +115,18 @@ impl ClusterSettings {
         faults.at_least("initial_replicas", self.initial_replicas.into(), 1);
         faults.at_least("max_replicas", self.max_replicas.into(), 1);
         faults.at_most("max_replicas", self.max_replicas.into(), MAX_REPLICAS.into());
-        faults.require(self.min_replicas <= self.max_replicas, "min_replicas", || {
-            format!("{} found, expected at most `max_replicas` ({})", self.min_replicas, self.max_replicas)
-        });
-        faults.require((self.min_replicas..=self.max_replicas).contains(&self.initial_replicas), "initial_replicas", || {
-            format!(
-                "{} found, expected `min_replicas` to `max_replicas` ({} to {})",
-                self.initial_replicas, self.min_replicas, self.max_replicas
-            )
-        });
-        faults.positive("tune_interval_s", self.tune_interval_s);
+        if self.max_replicas > 0 {
+            faults.require(self.min_replicas <= self.max_replicas, "min_replicas", || {
+                format!("{} found, expected at most `max_replicas` ({})", self.min_replicas, self.max_replicas)
+            });
+            faults.require((self.min_replicas..=self.max_replicas).contains(&self.initial_replicas), "initial_replicas", || {
+                format!(
+                    "{} found, expected `min_replicas` to `max_replicas` ({} to {})",
+                    self.initial_replicas, self.min_replicas, self.max_replicas
+                )
+            });
+        }
+        faults.interval_s("tune_interval_s", self.tune_interval_s);
         faults.not_negative("scale_up_delay_s", self.scale_up_delay_s);
         faults.not_negative("scale_down_delay_s", self.scale_down_delay_s);
         faults.within("global_scheduler", |faults| self.global_scheduler.check(faults));

@@ -73,16 +73,26 @@ fn check_replicas(inputs: &RunInputs, metrics: &RunMetrics, detail: &Detail, fou
     found.require_close("time replicas existed", metrics.replica_hours * 3600.0, replica_s);
     found.require(metrics.busy_s <= replica_s * (1.0 + 1e-9), || format!("busy for {} s of {} s there were", metrics.busy_s, replica_s));
     found.require(detail.tunes.is_sorted_by(|a, b| a.time_s < b.time_s), || "decisions out of order".into());
-    if inputs.cluster.scale_down_delay_s == 0.0 {
-        // Without delay, a scale-down that is pending is a replica that drains.
-        for tune in &detail.tunes {
-            let settled = detail.replicas.iter().rfind(|change| change.time_s < tune.time_s);
-            let unchanged = detail.replicas.iter().all(|change| change.time_s != tune.time_s);
-            if let (Some(change), true) = (settled, unchanged) {
-                found.require(tune.pending_scale_downs == change.num_draining && tune.num_replicas == change.num_replicas, || {
-                    format!("pending scale-downs leak: {tune:?} after {change:?}")
-                });
-            }
+    let cluster = inputs.cluster;
+    let serving = || detail.replicas.iter().map(|change| change.num_replicas - change.num_draining);
+    let first = serving().next().unwrap_or(0);
+    let most = cluster.max_replicas.max(first);
+    found.require(serving().all(|now| now <= most), || format!("{:?} replicas serve of {most} at most", serving().max()));
+    if !cluster.failures.any() {
+        let least = cluster.min_replicas.min(first);
+        found.require(serving().all(|now| now >= least), || format!("{:?} replicas serve of {least} at least", serving().min()));
+    }
+    for tune in &detail.tunes {
+        let settled = detail.replicas.iter().rfind(|change| change.time_s < tune.time_s);
+        let unchanged = detail.replicas.iter().all(|change| change.time_s != tune.time_s);
+        if let (Some(change), true, true) = (settled, unchanged, cluster.scale_down_delay_s == 0.0) {
+            // Without delay, a scale-down that is pending is a replica that drains, or waits for one to join where too few serve.
+            let waiting = tune.pending_scale_downs.checked_sub(change.num_draining);
+            let too_few = change.num_replicas - change.num_draining <= cluster.min_replicas;
+            let sound = waiting.is_some_and(|waiting| waiting == 0 || (too_few && waiting <= tune.pending_scale_ups));
+            found.require(sound && tune.num_replicas == change.num_replicas, || {
+                format!("pending scale-downs leak: {tune:?} after {change:?}")
+            });
         }
     }
 }

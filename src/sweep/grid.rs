@@ -18,7 +18,7 @@ use serde_json::Value;
 use super::axes::{Segment, Template};
 use super::manifest::AxisSummary;
 use super::objectives::Objectives;
-use super::source::{GridError, MAX_PROBLEMS, Node, NodeValue, Problem, Source, closest, with_suggestion};
+use super::source::{GridError, MAX_PROBLEMS, Node, NodeValue, Problem, Source, closest, in_words};
 use crate::autoscaler::AutoscalerSettings;
 use crate::settings::{Faults, quoted};
 use crate::simulation::ClusterSettings;
@@ -209,7 +209,7 @@ impl<T: Settings> Section<T> {
                         |last| matches!(last, Segment::Field(key) if message.strip_prefix("unknown ").is_some_and(|m| m.contains(&format!("`{key}`,")))),
                     );
                     let (at, path) = self.template.locate(index, &segments, is_key);
-                    found.insert(source.problem(at, &path, with_suggestion(&message)));
+                    found.insert(source.problem(at, &path, in_words(&message)));
                 }
             }
             if found.len() > MAX_PROBLEMS {

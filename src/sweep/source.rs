@@ -232,8 +232,27 @@ impl fmt::Display for GridError {
 
 impl std::error::Error for GridError {}
 
+/// A message of serde in words of the file's format and not of Rust's, with "did you mean" where it lists what is known.
+pub fn in_words(message: &str) -> String {
+    match message.rsplit_once(", expected ") {
+        Some((found, expected)) if found.starts_with("invalid ") => {
+            let expected = match expected {
+                "f64" => "a number",
+                "u32" => "a whole number from 0 to 4294967295",
+                "u64" | "usize" => "a whole number of at least 0",
+                "a sequence" => "a list",
+                "a map" => "an object",
+                other if other.starts_with("struct ") => "an object of settings",
+                other => other,
+            };
+            format!("{found}, expected {expected}")
+        }
+        _ => with_suggestion(message),
+    }
+}
+
 /// Adds "did you mean" to a message of serde that lists the known names in backticks after "expected".
-pub fn with_suggestion(message: &str) -> String {
+fn with_suggestion(message: &str) -> String {
     let Some((found, known)) = message.strip_prefix("unknown ").and_then(|rest| rest.split_once(", expected ")) else {
         return message.into();
     };

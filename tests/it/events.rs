@@ -76,7 +76,7 @@ fn eventful() -> Scenario {
     let arrivals = (0..40).map(|i| (at_s(i), 100 + 37 * (i % 7), if i % 5 == 4 { 70 } else { 3 }));
     Scenario::new(
         json!({"global_scheduler": "random", "cold_start": {"spread_s": 1}, "failures": {"mean_time_to_crash_s": 6},
-            "scale_up_delay_s": 2, "tune_interval_s": 1, "max_replicas": 6}),
+            "scale_up_delay_s": 2, "tune_interval_s": 1, "min_replicas": 0, "max_replicas": 6}),
         json!({"inferline": {"look_back_s": 4, "min_window_s": 1, "stabilization_delay_s": 1}}),
         arrivals,
     )

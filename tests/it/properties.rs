@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use proptest::prelude::*;
+use scalefront::autoscaler::{Autoscaler, Decision, Snapshot};
 use scalefront::replica_scheduler::{Batch, KvBlocks, ReplicaScheduler, ReplicaSchedulerSettings, ReplicaState, Requests, Rule};
 use scalefront::simulation::{Limits, Parts, RequestRecord, RunInputs, RunMetrics, Workspace, simulate_parts_in_detail, violations};
 use scalefront::workload::{PrefixBlocks, Workload};
@@ -394,23 +395,70 @@ fn the_end_of_a_run_shows_faults() {
     }
 }
 
+/// Decides at random, far beyond what the limits allow.
+struct Restless {
+    state: u32,
+}
+
+impl Autoscaler for Restless {
+    fn decide(&mut self, _now_s: f64, _snapshot: &Snapshot) -> Decision {
+        self.state = self.state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        match (self.state >> 28, self.state >> 24 & 15) {
+            (0..4, n) => Decision::Up(n),
+            (4..9, n) => Decision::Down(n),
+            _ => Decision::Hold,
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    /// Whatever is decided, and however late it takes effect: no fewer replicas than the least, no more than the most, nothing pending for
+    /// ever, and everyone served.
+    #[test]
+    fn limits_hold_whatever_is_decided(
+        requests in requests(), state: u32, up_s in 0.0..8.0_f64, down_s in prop_oneof![Just(0.0), 0.0..8.0_f64], min in 0..4_u32,
+        more in 1..8_u32, spread_s in prop_oneof![Just(0.0), Just(3.0)],
+    ) {
+        let cluster = json!({
+            "replica_scheduler": {"vllm": {"batch_size_cap": 4}}, "min_replicas": min, "initial_replicas": min + 1,
+            "max_replicas": min + more, "tune_interval_s": 1, "scale_up_delay_s": up_s, "scale_down_delay_s": down_s,
+            "cold_start": {"spread_s": spread_s},
+        });
+        let scenario = Scenario::new(cluster, json!("inferline"), requests);
+        let inputs = RunInputs { stepping: true, limits: Limits { most_events: 300_000, ..Limits::default() }, ..scenario.inputs() };
+        let parts = Parts { autoscaler: Some(Box::new(Restless { state })), ..Parts::of(&inputs) };
+        let mut workspace = Workspace::default();
+        let (metrics, detail) = simulate_parts_in_detail(&inputs, parts, &mut workspace).unwrap();
+        prop_assert_eq!(violations(&inputs, &metrics, &detail, &workspace), [""; 0]);
+        // Decisions count replicas once: what there will be is within the limits, too.
+        for tune in &detail.tunes {
+            let committed = i64::from(tune.num_replicas) + i64::from(tune.pending_scale_ups) - i64::from(tune.pending_scale_downs);
+            prop_assert!((i64::from(min)..=i64::from(min + more)).contains(&committed), "{tune:?}");
+        }
+    }
+}
+
 /// Each kind of violation is found in the record of a right run once that is tampered with.
 #[test]
 fn violations_are_found() {
-    use scalefront::simulation::Detail;
+    use scalefront::simulation::{Detail, ReplicaRecord};
     let scenario = ordinary("vllm");
     let inputs = RunInputs { stepping: true, ..scenario.inputs() };
     let mut workspace = Workspace::default();
     let (metrics, detail) = simulate_parts_in_detail(&inputs, Parts::of(&inputs), &mut workspace).unwrap();
     assert_eq!(violations(&inputs, &metrics, &detail, &workspace), [""; 0]);
     type Tamper = fn(&mut RunMetrics, &mut Detail);
-    let tampered: [(&str, Tamper); 12] = [
+    let tampered: [(&str, Tamper); 14] = [
         ("completions of", |metrics, _| metrics.num_completed += 1),
         ("rejected of", |metrics, _| metrics.num_rejected += 1),
         ("restarts counted", |metrics, _| metrics.num_restarts += 1),
         ("stations", |_, detail| detail.requests[3].first_token_at_s = detail.requests[3].scheduled_at_s),
         ("sum of e2e", |_, detail| detail.requests[3].completed_at_s = detail.requests[3].completed_at_s.map(|at_s| at_s + 1e-3)),
         ("wrong price", |_, detail| detail.replicas[0].cost_per_hour_usd += 1.0),
+        ("serve of 64 at most", |_, detail| detail.replicas.push(ReplicaRecord { num_replicas: 65, ..detail.replicas[0].clone() })),
+        ("serve of 1 at least", |_, detail| detail.replicas.push(ReplicaRecord { num_replicas: 0, ..detail.replicas[0].clone() })),
         ("cost", |metrics, _| metrics.total_cost_usd *= 1.001),
         ("busy for", |metrics, _| metrics.busy_s = metrics.replica_hours * 3600.0 * 1.001),
         ("batch ids", |_, detail| detail.batches[5].batch_id = 4),

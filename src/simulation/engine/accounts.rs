@@ -223,7 +223,7 @@ impl Engine<'_> {
         if elapsed_s > 0.0 {
             totals.queued_s += f64::from(totals.queued) * elapsed_s;
             totals.max_queued = totals.max_queued.max(totals.queued);
-            let room = u64::from(self.counts.existing - self.counts.draining) * u64::from(self.batch_size_cap);
+            let room = u64::from(self.counts.serving()) * u64::from(self.batch_size_cap);
             if self.work.requests.len() as u64 > room {
                 totals.below_demand_s += elapsed_s;
             }

@@ -34,9 +34,18 @@ struct Counts {
     /// Existing, draining ones included.
     existing: u32,
     draining: u32,
-    /// Starts and stops whose event has not come yet.
+    /// Starts and stops that have not been carried out yet.
     starting: u32,
     stopping: u32,
+    /// Stops that are due and wait for a replica to join.
+    overdue: u32,
+}
+
+impl Counts {
+    /// Replicas that take requests.
+    fn serving(&self) -> u32 {
+        self.existing - self.draining
+    }
 }
 
 pub(super) struct Engine<'a> {

@@ -44,7 +44,7 @@ impl Engine<'_> {
         }
         let counts = &self.counts;
         let snapshot = Snapshot {
-            serving: counts.existing - counts.draining,
+            serving: counts.serving(),
             draining: counts.draining,
             starting: counts.starting,
             stopping: counts.stopping,
@@ -67,7 +67,8 @@ impl Engine<'_> {
         let cluster = self.inputs.cluster;
         let (ups, downs) = match decision {
             Decision::Hold => (0, 0),
-            Decision::Up(n) => (n.min(cluster.max_replicas.saturating_sub(committed)), 0),
+            // A replica that is told to stop serves on until one is chosen, so it counts.
+            Decision::Up(n) => (n.min(cluster.max_replicas.saturating_sub(counts.serving() + counts.starting)), 0),
             Decision::Down(n) => (0, n.min(committed.saturating_sub(cluster.min_replicas))),
         };
         self.notice_idleness(ups + downs)?;
@@ -150,10 +151,20 @@ impl Engine<'_> {
             // The reference leaves these stranded until the next arrival.
             self.work.steps.push(Step::Route);
         }
+        if self.counts.overdue > 0 {
+            self.counts.overdue -= 1;
+            self.work.steps.push(Step::ScaleDown);
+        }
     }
 
     /// Frees the first idle replica; if all are busy, marks the global scheduler's choice to drain.
+    ///
+    /// Replicas that start are no help yet: where too few serve for one to go, the next that joins lets one go.
     pub(super) fn scale_down(&mut self) {
+        if self.counts.serving() <= self.inputs.cluster.min_replicas {
+            self.counts.overdue += 1;
+            return;
+        }
         self.counts.stopping -= 1;
         let idle = self.existing.iter().copied().find(|&lane| {
             let replica = &self.work.replicas[lane as usize];

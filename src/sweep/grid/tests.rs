@@ -77,12 +77,35 @@ fn every_faulty_value_is_told_where_it_stands() {
     assert_eq!(
         error.lines().collect::<Vec<_>>(),
         [
-            "sweeps/x.json:2:36: cluster.tune_interval_s[1]: 0 found, expected a finite number above 0",
-            "sweeps/x.json:2:39: cluster.tune_interval_s[2]: -1 found, expected a finite number above 0",
+            "sweeps/x.json:2:36: cluster.tune_interval_s[1]: 0 found, expected a finite number of at least 0.001 (seconds)",
+            "sweeps/x.json:2:39: cluster.tune_interval_s[2]: -1 found, expected a finite number of at least 0.001 (seconds)",
             "sweeps/x.json:2:70: cluster.memory_margin_fraction: 2 found, expected a number from 0 to 1",
             "sweeps/x.json:2:104: autoscalers[0].inferline.min_window_s: 20 found, expected at most `look_back_s` (10)",
         ]
     );
+}
+
+/// What serde calls by names of Rust's is said in words of the file's format.
+#[test]
+fn values_of_another_kind() {
+    let cases = [
+        (r#""cluster": {"max_replicas": 0}, "autoscalers": ["inferline"]"#, "cluster.max_replicas: 0 found, expected at least 1"),
+        (
+            r#""cluster": {"max_replicas": -1}, "autoscalers": ["inferline"]"#,
+            "cluster.max_replicas: invalid value: integer `-1`, expected a whole number from 0 to 4294967295",
+        ),
+        (
+            r#""cluster": {"tune_interval_s": "5"}, "autoscalers": ["inferline"]"#,
+            "cluster.tune_interval_s: invalid type: string \"5\", expected a number",
+        ),
+        (r#""autoscalers": [{"frontier": 3}]"#, "autoscalers[0].frontier: invalid type: integer `3`, expected an object of settings"),
+        (r#""autoscalers": ["static"]"#, "autoscalers[0]: missing field `replicas`, which has no default: give {\"static\": {..}}"),
+    ];
+    for (text, expected) in cases {
+        let error = grid(&with(text)).unwrap_err();
+        let (_, told) = error.split_once(": ").unwrap();
+        assert_eq!(told, expected, "{text}");
+    }
 }
 
 #[test]
