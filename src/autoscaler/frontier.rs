@@ -3,7 +3,7 @@
 //! At each tick it weighs replicas against requests in the system, which by Little's law is rate times latency. A replica has price 1. A
 //! request that takes twice as long as in an empty replica costs `theta` times the share of a replica's time its work takes at best; so
 //! requests in the system cost `theta / (c s)` each, with c a replica's best throughput and s the latency in an empty one. The service
-//! level sets `theta` as odds, which run from 1/33 at level 0 over 1/3 at 0.25, 1 in the middle and 3 at 0.75 to 33 at level 1.
+//! level sets `theta` as odds, which run from 1/32 at level 0 over 1/3 at 0.25, 1 in the middle and 3 at 0.75 to 132 at level 1.
 //!
 //! Rule, at each tick:
 //!
@@ -46,7 +46,7 @@ use super::{Arrivals, Autoscaler, BatchEnd, Completion, Decision, FirstToken, Ob
 use crate::hardware::ExecutionTime;
 use crate::settings::Faults;
 
-/// The knob, on one of two scales, and how often the policy decides.
+/// The knob, on one of two scales, and how often the policy decides. At least one replica is kept, whatever `min_replicas` is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct FrontierSettings {
@@ -90,8 +90,9 @@ impl FrontierSettings {
     }
 }
 
-/// Keeps the odds of service levels 0 and 1 finite.
-const ODDS_MARGIN: f64 = 1.0 / 32.0;
+/// Keep the odds of service levels 0 and 1 finite. Cheaper than at level 0 nothing keeps up; faster is always possible.
+const CHEAP_MARGIN: f64 = 1.0 / 32.0;
+const FAST_MARGIN: f64 = 1.0 / 128.0;
 /// Lengths of requests are averaged over about this time.
 const LENGTHS_MEMORY_S: f64 = 300.0;
 /// A replica worth this much more or less than its price is there all or none of the time.
@@ -153,7 +154,7 @@ impl Frontier {
         let cold_start_s = context.scale_up_delay_s + tick_s;
         let cold_start_ticks = (cold_start_s / tick_s).round().max(1.0) as usize;
         Self {
-            theta: (ODDS_MARGIN + service_level) / (ODDS_MARGIN + 1.0 - service_level),
+            theta: (CHEAP_MARGIN + service_level) / (FAST_MARGIN + 1.0 - service_level),
             tick_s,
             cold_start_s,
             execution_time: context.execution_time.clone(),
