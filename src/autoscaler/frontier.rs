@@ -146,6 +146,8 @@ struct Frontier {
     needs: VecDeque<(f64, f64)>,
     /// How far the period of time-shared replicas has gone, from 0 to 1.
     phase: f64,
+    /// Room for [`Aftermath::surges`].
+    surge_rates: Vec<f64>,
     evidence: Vec<(&'static str, f64)>,
 }
 
@@ -173,6 +175,7 @@ impl Frontier {
             ordered: VecDeque::new(),
             needs: VecDeque::new(),
             phase: 0.0,
+            surge_rates: Vec::new(),
             evidence: Vec::new(),
         }
     }
@@ -201,11 +204,12 @@ impl Frontier {
         // Gauss-Hermite: three points with the mean and variance of the estimate.
         let spread = 3.0_f64.sqrt() * rate.deviation_per_s;
         let rates = [(1.0 / 6.0, (per_s - spread).max(0.0)), (2.0 / 3.0, per_s), (1.0 / 6.0, per_s + spread)];
+        let mut surges = aftermath.surges(rate.per_s, &mut self.surge_rates);
         let mut requests_cost = |replicas: u32| {
             let capacity_per_s = f64::from(replicas) * throughput_per_s;
             let steady: f64 = rates.iter().map(|&(weight, at)| weight * self.steady.requests(curve, replicas, at, rate.dispersion)).sum();
             // A surge gathers for a cold start and is then worked off; its request-seconds count for that cold start.
-            let (excess, squared) = aftermath.excess_per_s(rate.per_s, capacity_per_s, self.returns.excess_per_s(now_s, capacity_per_s));
+            let (excess, squared) = surges.excess_per_s(capacity_per_s, self.returns.excess_per_s(now_s, capacity_per_s));
             let surge = self.cold_start_s * (excess + squared / capacity_per_s) / 2.0;
             let backlog = backlog_request_s(throughput_per_s, state.serving, f64::from(replicas), per_s, state.requests - steady);
             request_price * (steady + surge + backlog / (BACKLOG_HORIZON * self.cold_start_s))

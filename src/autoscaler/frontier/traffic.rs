@@ -185,13 +185,30 @@ impl Aftermath {
         sum / count
     }
 
-    /// Excess over `capacity_per_s` of the rates that followed: its mean, and the mean of its square. A `belief` of both counts as one
-    /// observation.
-    pub fn excess_per_s(&self, estimate_per_s: f64, capacity_per_s: f64, belief: (f64, f64)) -> (f64, f64) {
-        let excesses = self.rates(estimate_per_s).map(|rate| (rate - capacity_per_s).max(0.0));
-        let (count, sum, squares) = excesses
-            .fold((1.0, belief.0, belief.1), |(count, sum, squares), excess| (count + 1.0, sum + excess, squares + excess * excess));
-        (sum / count, squares / count)
+    /// The rates that followed, to be compared with capacities; `buffer` is lent for as long.
+    pub fn surges<'a>(&self, estimate_per_s: f64, buffer: &'a mut Vec<f64>) -> SeenSurges<'a> {
+        buffer.clear();
+        buffer.extend(self.rates(estimate_per_s));
+        SeenSurges { count: buffer.len() as f64, rates: buffer }
+    }
+}
+
+/// Rates that followed estimates like the one of now.
+#[derive(Debug)]
+pub struct SeenSurges<'a> {
+    count: f64,
+    /// Those above the latest capacity asked for.
+    rates: &'a mut Vec<f64>,
+}
+
+impl SeenSurges<'_> {
+    /// Excess over `capacity_per_s`, which must not fall from call to call: its mean, and the mean of its square. A `belief` of both counts
+    /// as one observation.
+    pub fn excess_per_s(&mut self, capacity_per_s: f64, belief: (f64, f64)) -> (f64, f64) {
+        self.rates.retain(|&rate| rate > capacity_per_s);
+        let excesses = self.rates.iter().map(|&rate| rate - capacity_per_s);
+        let (sum, squares) = excesses.fold(belief, |(sum, squares), excess| (sum + excess, squares + excess * excess));
+        (sum / (1.0 + self.count), squares / (1.0 + self.count))
     }
 }
 
@@ -321,6 +338,9 @@ mod tests {
     #[test]
     fn what_followed_is_remembered_by_size() {
         const NOTHING: (f64, f64) = (0.0, 0.0);
+        let surge = |aftermath: &Aftermath, estimate_per_s: f64, capacity_per_s: f64, belief: (f64, f64)| {
+            aftermath.surges(estimate_per_s, &mut Vec::new()).excess_per_s(capacity_per_s, belief)
+        };
         let (mut counts, mut soon, mut late) = (ArrivalCounts::new(1.0), Aftermath::new(0, 5, 1.0), Aftermath::new(5, 5, 1.0));
         for second in 0..1000 {
             let surge = second % 50 >= 45;
@@ -332,23 +352,34 @@ mod tests {
         }
         // Of 45 quiet ticks, four see a part of the surge within 5 s and one all of it: 50 * (1 + 2 + 3 + 4 + 5) / 5 above 10/s. What is
         // remembered is no whole number of periods.
-        let (excess, squared) = soon.excess_per_s(10.0, 10.0, NOTHING);
+        let (excess, squared) = surge(&soon, 10.0, 10.0, NOTHING);
         assert!((excess - 150.0 / 45.0).abs() < 0.3, "{excess}");
         assert!((squared - 5500.0 / 45.0).abs() < 11.0, "{squared}");
         // Five seconds later four more see its end, and nothing comes within a span and a lag of the surge itself.
-        assert!((late.excess_per_s(10.0, 10.0, NOTHING).0 - 250.0 / 45.0).abs() < 0.5, "{:?}", late.excess_per_s(10.0, 10.0, NOTHING));
-        assert!(soon.excess_per_s(60.0, 10.0, NOTHING).0 > 0.0);
-        assert_eq!(late.excess_per_s(60.0, 10.0, NOTHING).0, 0.0);
-        assert_eq!(soon.excess_per_s(10.0, 60.0, NOTHING), (0.0, 0.0));
-        assert_eq!(soon.excess_per_s(200.0, 0.0, NOTHING), (0.0, 0.0));
+        assert!((surge(&late, 10.0, 10.0, NOTHING).0 - 250.0 / 45.0).abs() < 0.5, "{:?}", surge(&late, 10.0, 10.0, NOTHING));
+        assert!(surge(&soon, 60.0, 10.0, NOTHING).0 > 0.0);
+        assert_eq!(surge(&late, 60.0, 10.0, NOTHING).0, 0.0);
+        assert_eq!(surge(&soon, 10.0, 60.0, NOTHING), (0.0, 0.0));
+        assert_eq!(surge(&soon, 200.0, 0.0, NOTHING), (0.0, 0.0));
         // What followed is taken as a multiple: 11/s is of the size of 10/s, and what follows is a tenth more.
-        let (tenth_more, _) = soon.excess_per_s(11.0, 11.0, NOTHING);
+        let (tenth_more, _) = surge(&soon, 11.0, 11.0, NOTHING);
         assert!((tenth_more - 1.1 * excess).abs() < 1e-9, "{tenth_more}, {excess}");
         // The belief that nothing changes weighs as much as 20 of the 512 ticks remembered; a belief in a return as much as one.
         let expected = soon.expected_per_s(10.0);
         assert!((expected - (10.0 + excess * 513.0 / 532.0)).abs() < 1e-9, "{expected}, {excess}");
         assert_eq!(soon.expected_per_s(200.0), 200.0);
-        assert_eq!(soon.excess_per_s(200.0, 0.0, (3.0, 9.0)), (3.0, 9.0), "where nothing was seen, what is believed counts alone");
-        assert!((soon.excess_per_s(10.0, 10.0, (513.0, 0.0)).0 - excess - 1.0).abs() < 1e-9);
+        // Asked for one capacity after the other, the answers are those by definition.
+        let (mut buffer, believed) = (Vec::new(), (30.0, 500.0));
+        let mut surges = soon.surges(10.0, &mut buffer);
+        for capacity in [0.0, 5.0, 10.0, 10.0, 10.5, 25.0, 59.0, 60.0, 61.0] {
+            let excesses: Vec<f64> = soon.rates(10.0).map(|rate| (rate - capacity).max(0.0)).collect();
+            let mean = |belief: f64, power: i32| {
+                (belief + excesses.iter().map(|excess| excess.powi(power)).sum::<f64>()) / (excesses.len() + 1) as f64
+            };
+            let (excess, squared) = surges.excess_per_s(capacity, believed);
+            assert!((excess - mean(30.0, 1)).abs() < 1e-9 && (squared - mean(500.0, 2)).abs() < 1e-9, "{capacity}: {excess}, {squared}");
+        }
+        assert_eq!(surge(&soon, 200.0, 0.0, (3.0, 9.0)), (3.0, 9.0), "where nothing was seen, what is believed counts alone");
+        assert!((surge(&soon, 10.0, 10.0, (513.0, 0.0)).0 - excess - 1.0).abs() < 1e-9);
     }
 }
