@@ -9,8 +9,8 @@ use std::sync::OnceLock;
 
 use scalefront::hardware::{Deployment, ExecutionTime, Files, check};
 use scalefront::sweep::grid::{Grid, MAX_CELLS};
-use scalefront::sweep::journal::{JOURNAL, Recorded, read_header};
-use scalefront::sweep::store::{MANIFEST, read_manifest};
+use scalefront::sweep::journal::{Recorded, read_header};
+use scalefront::sweep::store::{JOURNAL, MANIFEST, read_manifest};
 use scalefront::workload::describe::describe;
 use scalefront::workload::formats::TraceFormat;
 use scalefront::workload::trace::{TraceSpec, read};

@@ -154,13 +154,15 @@ impl Behavior {
     }
 
     fn stabilize(&mut self, now_s: f64, current: u32, recommended: u32) -> u32 {
-        let stabilized = if recommended >= current {
-            self.recommendations.within(now_s, self.up.window_s).fold(recommended, u32::min)
-        } else {
-            self.recommendations.within(now_s, self.down.window_s).fold(recommended, u32::max)
-        };
+        if self.recommendations.recent.is_empty() {
+            // What there is to begin with counts as recommended.
+            self.recommendations.push(now_s, current);
+        }
+        let least = self.recommendations.within(now_s, self.up.window_s).fold(recommended, u32::min);
+        let most = self.recommendations.within(now_s, self.down.window_s).fold(recommended, u32::max);
         self.recommendations.push(now_s, recommended);
-        stabilized
+        // Towards the recommendation and never away from it: the windows only say how far.
+        current.max(least).min(most)
     }
 
     fn limit(&self, now_s: f64, current: u32, desired: u32) -> u32 {
@@ -262,5 +264,27 @@ mod tests {
         assert_eq!(behavior.damp(75.0, 9, 2), 9);
         assert_eq!(behavior.damp(359.0, 9, 2), 9, "9 at 60 s is within 300 s");
         assert_eq!(behavior.damp(360.0, 9, 2), 2);
+    }
+
+    /// Upstream's `recordInitialRecommendation`: a cluster is not emptied at the first sync.
+    #[test]
+    fn the_first_size_is_kept_for_a_window() {
+        let mut behavior = Behavior::new(&ScalingRules::default(), &ScalingRules::default());
+        assert_eq!(behavior.damp(0.0, 10, 1), 10);
+        assert_eq!(behavior.damp(285.0, 10, 1), 10);
+        assert_eq!(behavior.damp(300.0, 10, 1), 1);
+    }
+
+    /// Upstream's `stabilizeRecommendationWithBehaviors` brings the current size within both windows: a high recommendation of the past
+    /// keeps it from falling and does not raise it once the burst is over, and the other way round.
+    #[test]
+    fn windows_never_lead_away_from_the_recommendation() {
+        let mut behavior = Behavior::new(&ScalingRules::default(), &ScalingRules::default());
+        assert_eq!(behavior.damp(0.0, 1, 30), 5, "four pods more");
+        assert_eq!(behavior.damp(15.0, 5, 1), 5, "the burst is over");
+        let up = rules(60.0, SelectPolicy::Max, &[(RateUnit::Percent, 900, 15.0)]);
+        let mut behavior = Behavior::new(&up, &rules(300.0, SelectPolicy::Max, &[(RateUnit::Percent, 100, 15.0)]));
+        assert_eq!(behavior.damp(0.0, 10, 8), 10);
+        assert_eq!(behavior.damp(15.0, 10, 12), 10, "8 within the last minute is no reason to shrink");
     }
 }

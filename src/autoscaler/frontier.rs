@@ -3,7 +3,7 @@
 //! At each tick it weighs replicas against requests in the system, which by Little's law is rate times latency. A replica has price 1. A
 //! request that takes twice as long as in an empty replica costs `theta` times the share of a replica's time its work takes at best; so
 //! requests in the system cost `theta / (c s)` each, with c a replica's best throughput and s the latency in an empty one. The service
-//! level sets `theta` as odds, which run from 1/32 at level 0 over 1/3 at 0.25, 1 in the middle and 3 at 0.75 to 132 at level 1.
+//! level sets `theta` as its odds, with margins: 1/32 at level 0, 0.37, 1.05 and 3.0 at the quarters, 132 at level 1.
 //!
 //! Rule, at each tick:
 //!
@@ -90,7 +90,7 @@ impl FrontierSettings {
     }
 }
 
-/// Keep the odds of service levels 0 and 1 finite. Cheaper than at level 0 nothing keeps up; faster is always possible.
+/// Keep the odds of service levels 0 and 1 finite. Much cheaper than at level 0 nothing keeps up; faster is always possible.
 const CHEAP_MARGIN: f64 = 1.0 / 32.0;
 const FAST_MARGIN: f64 = 1.0 / 128.0;
 /// Lengths of requests are averaged over about this time.
@@ -252,7 +252,7 @@ impl Frontier {
     /// Whole replicas some time from now, for a need that may have a fraction.
     fn present(&self, need: f64, ahead_s: f64) -> u32 {
         let phase = (self.phase + ahead_s / self.share_period_s()).fract();
-        self.nodes.round(need, phase).min(self.max_replicas)
+        self.nodes.round(need, phase, self.max_replicas)
     }
 }
 
@@ -295,7 +295,9 @@ impl Autoscaler for Frontier {
             self.returns.note(now_s, seen_per_s);
         }
 
-        let now = State { serving: f64::from(snapshot.serving), requests: f64::from(snapshot.outstanding_requests) };
+        // What is told to stop does not count any more.
+        let staying = snapshot.serving.saturating_sub(snapshot.stopping);
+        let now = State { serving: f64::from(staying), requests: f64::from(snapshot.outstanding_requests) };
         let joins_s = now_s + self.cold_start_s - self.tick_s;
         let (_, curve) = self.curve.as_ref().expect("just refreshed");
         let (mut then, mut then_s) = (now, now_s);
@@ -322,14 +324,16 @@ impl Autoscaler for Frontier {
             ("outstanding_requests_later", then.requests),
         ];
         if wanted > committed {
-            self.ordered.push_back((joins_s, wanted - committed));
-            return Decision::Up(wanted - committed);
+            // No more is granted until those that are told to stop have left.
+            let granted = (wanted - committed).min(self.max_replicas.saturating_sub(snapshot.serving + snapshot.starting));
+            self.ordered.push_back((joins_s, granted));
+            return Decision::towards(committed, committed + granted);
         }
         if self.lengths.completed == 0.0 {
             return Decision::Hold;
         }
         // What is still to join is no reason to let go of what serves.
-        match snapshot.serving.saturating_sub(self.present(lasting, 0.0)).min(committed - wanted) {
+        match staying.saturating_sub(self.present(lasting, 0.0)).min(committed - wanted) {
             0 => Decision::Hold,
             surplus => Decision::Down(surplus),
         }

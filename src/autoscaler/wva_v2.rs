@@ -210,7 +210,9 @@ impl Autoscaler for WvaV2 {
         let peaks: Vec<Peak> = self.peaks.read().collect();
         self.latest = self.analyzer.analyze(&peaks, self.signals.unrouted_requests, lengths);
         let current = snapshot.committed();
-        Decision::towards(current, self.analyzer.target(self.latest, snapshot.serving, snapshot.starting, current))
+        // Replicas told to stop are no supply any more.
+        let ready = snapshot.serving.saturating_sub(snapshot.stopping);
+        Decision::towards(current, self.analyzer.target(self.latest, ready, snapshot.starting, current))
     }
 
     fn evidence(&self) -> Vec<(&'static str, f64)> {

@@ -15,7 +15,7 @@ pub struct Args {
     #[arg(required = true, value_name = "RESULTS_DIR")]
     pub dirs: Vec<PathBuf>,
 
-    /// Compare these families, as the tables call them
+    /// Compare these families, as the tables call them; after the directories, with spaces between
     #[arg(long, num_args = 1.., value_name = "FAMILY")]
     pub families: Vec<String>,
 
@@ -24,7 +24,7 @@ pub struct Args {
     pub baseline: Option<String>,
 
     /// Exit with 1 if a candidate is worse by more than PERCENT in hypervolume or in cost at equal latency, on any workload
-    #[arg(long, value_name = "PERCENT")]
+    #[arg(long, value_name = "PERCENT", allow_negative_numbers = true)]
     pub fail_above: Option<f64>,
 
     /// Where compare.md, compare.html, compare.csv and plots go

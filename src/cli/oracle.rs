@@ -2,15 +2,16 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use scalefront::RESULTS_VERSION;
 use scalefront::oracle::OracleSettings;
+use scalefront::settings::Faults;
 use scalefront::sweep::checksum::Checksum;
 use scalefront::sweep::grid::Grid;
 use scalefront::sweep::oracle::{self, Account};
 use scalefront::sweep::plan::Plan;
 use scalefront::sweep::run::Interrupted;
-use scalefront::sweep::store::{MANIFEST, ResultsDir, read_manifest, write_json};
+use scalefront::sweep::store::{MANIFEST, RUNS, ResultsDir, read_manifest, write_json};
 
 use super::Exit;
 use super::common::{CommonArgs, catch_interrupts};
@@ -28,7 +29,7 @@ pub struct Args {
     runs: u32,
 
     /// Decisions are taken at multiples of this
-    #[arg(long, value_name = "SECONDS", default_value_t = OracleSettings::default().step_s, value_parser = positive_seconds)]
+    #[arg(long, value_name = "SECONDS", default_value_t = OracleSettings::default().step_s, allow_negative_numbers = true)]
     step_s: f64,
 
     /// Seed of the search
@@ -48,16 +49,16 @@ pub struct Args {
     style: Style,
 }
 
-fn positive_seconds(text: &str) -> Result<f64, String> {
-    text.parse()
-        .ok()
-        .filter(|seconds: &f64| *seconds > 0.0 && seconds.is_finite())
-        .ok_or_else(|| "expected a number of seconds above 0".into())
-}
-
 impl Args {
     pub fn run(&self) -> Result<Exit> {
         tables::check_available()?;
+        let settings =
+            OracleSettings { budget: self.runs, step_s: self.step_s, search_seed: self.search_seed, ..OracleSettings::default() };
+        let mut faults = Faults::default();
+        settings.check(&mut faults);
+        if let Some(fault) = faults.found.first() {
+            bail!("--{}: {}", fault.path.replace('_', "-").replace("budget", "runs"), fault.message);
+        }
         let shown = self.dir.display();
         let manifest = read_manifest(&self.dir.join(MANIFEST))?;
         ensure!(
@@ -72,14 +73,17 @@ impl Args {
         catch_interrupts()?;
         let dir = ResultsDir::open(&self.dir, &plan.grid.as_given)?;
         ensure!(
+            dir.file(RUNS).exists(),
+            "{shown}: {RUNS} is missing; `scalefront sweep {} --out {shown} --resume` makes it again",
+            plan.grid.source.file
+        );
+        ensure!(
             dir.holds_finished(&plan),
             "{shown}: the traces or hardware tables here are not those the sweep was run with, or it is not finished; run it again, \
              or `scalefront oracle` where they are"
         );
         // Before the search, not after: the report reads them.
         dir.check_tables()?;
-        let settings =
-            OracleSettings { budget: self.runs, step_s: self.step_s, search_seed: self.search_seed, ..OracleSettings::default() };
         pool.install(|| match search(&plan, &settings, &dir, &common)? {
             Ok(()) => report_again(&dir, &common, self.style),
             Err(Interrupted) => {

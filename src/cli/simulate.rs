@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use scalefront::simulation::{Limits, Workspace};
 use scalefront::sweep::grid::Grid;
 use scalefront::sweep::plan::Plan;
-use scalefront::sweep::store::{ResultsDir, write_atomically, write_json};
+use scalefront::sweep::store::{MANIFEST, ResultsDir, write_atomically, write_json};
 use scalefront::sweep::{chrome_trace, run, series};
 
 use super::common::{CommonArgs, catch_interrupts, is_interrupted, say};
@@ -68,9 +68,28 @@ impl Args {
         }
         let summary = run::row(&plan, &cell, Ok(metrics)).to_json();
         write_json(&dir.file("summary.json"), &summary)?;
+        self.remove_stale(&dir)?;
         if !self.common.quiet {
             say(format!("{summary:#}"))?;
         }
         Ok(Exit::Done)
+    }
+
+    /// Removes what an earlier run left that this one did not write: it would pass for this one's. A sweep's tables stay.
+    fn remove_stale(&self, dir: &ResultsDir) -> Result<()> {
+        if dir.file(MANIFEST).exists() {
+            return Ok(());
+        }
+        let (kept, other) = match self.format {
+            Format::Csv => ("csv", "parquet"),
+            Format::Parquet => ("parquet", "csv"),
+        };
+        let mut stale: Vec<String> = ["requests", "batches", "replicas", "series"].iter().map(|table| format!("{table}.{other}")).collect();
+        stale.extend((!self.time_series).then(|| format!("series.{kept}")));
+        stale.extend((!self.chrome_trace).then(|| "chrome_trace.json".to_owned()));
+        for path in stale.iter().map(|name| dir.file(name)).filter(|path| path.exists()) {
+            std::fs::remove_file(&path).with_context(|| format!("{}: cannot remove what an earlier run left", path.display()))?;
+        }
+        Ok(())
     }
 }

@@ -37,7 +37,7 @@ pub struct Args {
     shard: Option<String>,
 
     /// Fail a run that takes longer
-    #[arg(long, value_name = "SECONDS", value_parser = positive_seconds)]
+    #[arg(long, value_name = "SECONDS", value_parser = positive_seconds, allow_negative_numbers = true)]
     cell_timeout: Option<Duration>,
 
     /// Fail a run in which more happens, such as scaling up and down for ever
@@ -65,7 +65,7 @@ pub struct Args {
     style: Style,
 
     /// What an hour of a core costs where this will run, for the estimate of --dry-run
-    #[arg(long, value_name = "USD", default_value_t = CORE_PRICE_USD_PER_HOUR, value_parser = price)]
+    #[arg(long, value_name = "USD", default_value_t = CORE_PRICE_USD_PER_HOUR, value_parser = price, allow_negative_numbers = true)]
     core_price_usd_per_hour: f64,
 
     #[command(flatten)]
@@ -94,7 +94,9 @@ fn bytes(text: &str) -> Result<u64, String> {
 
 fn positive_seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse::<f64>().ok().filter(|seconds| *seconds > 0.0);
-    seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).ok_or_else(|| "expected a number of seconds above 0".into())
+    seconds
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| "expected a number of seconds above 0 and less than 1e19".into())
 }
 
 impl Args {
@@ -156,7 +158,7 @@ impl Args {
             }
             Err(Stop::Failed) => {
                 let (run_id, error) = finish::first_failure(&plan, &mut recorded)?.context("no run failed")?;
-                eprintln!("error: run {run_id}: {error}\nstopped, as --fail-fast asks: {stored}; without it {go_on}");
+                eprintln!("error: run {run_id}: {error}\nstopped, as --fail-fast asks: {stored}; {go_on}");
                 return Ok(Exit::SomeRunsFailed);
             }
             Ok(()) => {}
@@ -205,13 +207,16 @@ impl Args {
         }
         let (journal, recorded) = Journal::resume(dir, header)?;
         if self.fail_fast && recorded.failed > 0 {
-            bail!("{}: {} runs have failed already; without --fail-fast --resume goes on", dir.display(), recorded.failed);
+            bail!("{}: {} runs have failed already; `{}` goes on", dir.display(), recorded.failed, self.resuming_command());
         }
         Ok((journal, places.into_iter().filter(|&place| !recorded.holds(place)).collect()))
     }
 
     fn resuming_command(&self) -> String {
         let resume = if self.resume { "" } else { " --resume" };
-        format!("{}{resume}", finish::command_line())
+        // With it nothing would go on once a run has failed.
+        let given = finish::command_line();
+        let given: Vec<&str> = given.split(' ').filter(|argument| *argument != "--fail-fast").collect();
+        format!("{}{resume}", given.join(" "))
     }
 }

@@ -17,8 +17,9 @@ pub struct FluidBound {
     kinds: Vec<(u64, Vec<(f64, f64)>)>,
     requests: u64,
     usd_per_replica_s: f64,
-    /// What the fewest allowed replicas cost from first to last arrival.
-    least_usd: f64,
+    /// What one replica costs from first to last arrival, and how many there are at least.
+    usd_per_replica: f64,
+    fewest_replicas: u32,
 }
 
 impl FluidBound {
@@ -68,8 +69,16 @@ impl FluidBound {
             kinds,
             requests: workload.len() as u64,
             usd_per_replica_s,
-            least_usd: f64::from(cluster.min_replicas) * duration_s * usd_per_replica_s,
+            usd_per_replica: duration_s * usd_per_replica_s,
+            // Replicas that are lost are not paid for.
+            fewest_replicas: if cluster.failures.any() { 0 } else { cluster.min_replicas },
         }
+    }
+
+    /// The same where fleets of so few replicas are allowed, too.
+    pub fn with_fleets_of(mut self, replicas: u32) -> Self {
+        self.fewest_replicas = self.fewest_replicas.min(replicas);
+        self
     }
 
     /// Least dollars with whatever latency.
@@ -96,6 +105,6 @@ impl FluidBound {
                 work_s += surcharge * here as f64;
             }
         }
-        (work_s * self.usd_per_replica_s).max(self.least_usd)
+        (work_s * self.usd_per_replica_s).max(f64::from(self.fewest_replicas) * self.usd_per_replica)
     }
 }

@@ -348,4 +348,20 @@ mod tests {
             assert!(bound.cost_usd() <= costs[0] && costs[5].is_infinite());
         });
     }
+
+    /// Replicas that must be there are paid for, unless they may be lost or a fixed fleet is smaller.
+    #[test]
+    fn the_bound_counts_the_replicas_there_must_be() {
+        let cost = |cluster: serde_json::Value, fleets: u32| {
+            let found = std::cell::Cell::new(0.0);
+            on(cluster, &tiny(), |inputs| found.set(FluidBound::new(inputs).with_fleets_of(fleets).cost_usd()));
+            found.get()
+        };
+        let five = json!({"min_replicas": 5, "initial_replicas": 5});
+        let (work, all) = (cost(json!({"min_replicas": 0}), 9), cost(five.clone(), 9));
+        assert!(all > 3.0 * work, "{all} {work}");
+        assert!((cost(five, 4) / all - 0.8).abs() < 1e-9);
+        let lossy = json!({"min_replicas": 5, "initial_replicas": 5, "failures": {"mean_time_to_crash_s": 50}});
+        assert_eq!(cost(lossy, 9), work);
+    }
 }

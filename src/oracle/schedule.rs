@@ -113,7 +113,7 @@ impl ReplicaSchedule {
             })
             .collect();
         orders.sort_by(|a, b| a.0.total_cmp(&b.0));
-        Box::new(Replay { orders, next: 0, step_s: limits.step_s })
+        Box::new(Replay { orders, next: 0, target: limits.initial_replicas, step_s: limits.step_s })
     }
 }
 
@@ -121,6 +121,8 @@ impl ReplicaSchedule {
 struct Replay {
     orders: Vec<(f64, i64)>,
     next: usize,
+    /// Replicas there should be once all orders so far have been carried out.
+    target: u32,
     step_s: f64,
 }
 
@@ -129,14 +131,17 @@ impl Autoscaler for Replay {
         Some(self.step_s)
     }
 
-    fn decide(&mut self, now_s: f64, _: &Snapshot) -> Decision {
+    fn decide(&mut self, now_s: f64, snapshot: &Snapshot) -> Decision {
         // Ticks and orders lie on one grid, up to rounding. A tick decides in one direction; what goes the other way waits for the next.
         let due = |order: &&(f64, i64)| order.0 <= now_s + self.step_s / 2.0;
-        let Some(first) = self.orders.get(self.next).filter(due) else { return Decision::Hold };
-        let alike = self.orders[self.next..].iter().take_while(due).take_while(|order| order.1.signum() == first.1.signum());
-        let (count, change) = alike.fold((0, 0), |(count, sum), order| (count + 1, sum + order.1));
-        self.next += count;
-        if change > 0 { Decision::Up(change as u32) } else { Decision::Down(change.unsigned_abs() as u32) }
+        if let Some(first) = self.orders.get(self.next).filter(due) {
+            let alike = self.orders[self.next..].iter().take_while(due).take_while(|order| order.1.signum() == first.1.signum());
+            let (count, change) = alike.fold((0, 0), |(count, sum), order| (count + 1, sum + order.1));
+            self.next += count;
+            self.target = self.target.saturating_add_signed(change as i32);
+        }
+        // What a limit cut off is asked for again.
+        Decision::towards(snapshot.committed(), self.target)
     }
 }
 

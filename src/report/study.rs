@@ -16,7 +16,7 @@ use crate::analysis::statistics::Estimate;
 use crate::analysis::table::Cells;
 use crate::sweep::manifest::Manifest;
 use crate::sweep::oracle::{self, Account};
-use crate::sweep::store::{RUNS, SERIES};
+use crate::sweep::store::{MANIFEST, RUNS, SERIES, read_manifest};
 
 pub struct Study {
     pub manifest: Manifest,
@@ -35,11 +35,8 @@ pub struct Study {
 
 impl Study {
     pub fn load(directory: &Path) -> Result<Self> {
-        let path = directory.join("manifest.json");
-        let text = std::fs::read_to_string(&path)
-            .with_context(|| format!("{}: cannot read; is this a sweep's results directory?", path.display()))?;
-        let manifest: Manifest =
-            serde_json::from_str(&text).with_context(|| format!("{}: not a manifest of this version", path.display()))?;
+        let path = directory.join(MANIFEST);
+        let manifest = read_manifest(&path)?;
         let runs = read_runs(&directory.join(RUNS), manifest.tables.get(RUNS))?;
         let path = directory.join(SERIES);
         let series = if path.exists() { read_series(&path, manifest.tables.get(SERIES))? } else { SeriesTable::new() };

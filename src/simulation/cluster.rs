@@ -35,8 +35,8 @@ pub struct ClusterSettings {
     pub global_scheduler: GlobalSchedulerSettings,
     pub replica_scheduler: ReplicaSchedulerSettings,
     pub initial_replicas: u32,
-    /// Replicas that always serve: a scale-down that would leave fewer waits for a replica to join. Policies other than those that scale to
-    /// zero keep at least one.
+    /// Replicas that always serve, but after losses: a scale-down that would leave fewer waits for a replica to join. Policies other than
+    /// those that scale to zero keep at least one.
     pub min_replicas: u32,
     /// Most replicas that serve or start. Those that finish what they have before they leave come on top.
     pub max_replicas: u32,
@@ -119,9 +119,11 @@ impl ClusterSettings {
             faults.require(self.min_replicas <= self.max_replicas, "min_replicas", || {
                 format!("{} found, expected at most `max_replicas` ({})", self.min_replicas, self.max_replicas)
             });
-            faults.require((self.min_replicas..=self.max_replicas).contains(&self.initial_replicas), "initial_replicas", || {
+            let held = self.min_replicas > self.max_replicas || (self.min_replicas..=self.max_replicas).contains(&self.initial_replicas);
+            faults.require(held, "initial_replicas", || {
+                let default = if self.initial_replicas == Self::default().initial_replicas { " (the default)" } else { "" };
                 format!(
-                    "{} found, expected `min_replicas` to `max_replicas` ({} to {})",
+                    "{}{default} found, expected `min_replicas` to `max_replicas` ({} to {})",
                     self.initial_replicas, self.min_replicas, self.max_replicas
                 )
             });

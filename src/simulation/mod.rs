@@ -54,7 +54,8 @@ pub enum SimulationError {
     Stuck { at_s: f64, unfinished: u64 },
     #[error(
         "given up after {events} events, at {at_s} s of simulated time with {unfinished} unfinished requests, {scale_ups} scale-ups, \
-         {scale_downs} scale-downs and {replicas_lost} replicas lost (does it scale up and down for ever? `--max-events` lets it go on)"
+         {scale_downs} scale-downs and {replicas_lost} replicas lost ({}? `--max-events` lets it go on)",
+        endless(*.scale_downs, *.replicas_lost)
     )]
     TooManyEvents { events: u64, at_s: f64, unfinished: u64, scale_ups: u64, scale_downs: u64, replicas_lost: u64 },
     #[error(
@@ -69,6 +70,11 @@ pub enum SimulationError {
         "the accounts of the run do not balance: {0}; please report it with the grid file, or leave the check out with `--check false`"
     )]
     Unbalanced(String),
+}
+
+/// What a run that does not end is likely to do for ever. Every replica that is lost is followed by a scale-up.
+fn endless(scale_downs: u64, replicas_lost: u64) -> &'static str {
+    if replicas_lost > scale_downs { "do `failures` come faster than replicas serve" } else { "does it scale up and down for ever" }
 }
 
 impl<'a> RunInputs<'a> {

@@ -22,11 +22,9 @@ use super::plan::Plan;
 use super::row::RunRow;
 use super::run::{self, Outcome};
 use super::shard::Shard;
-use super::store::write_atomically;
+use super::store::{JOURNAL, write_atomically};
 use crate::RESULTS_VERSION;
 use crate::simulation::{MetricValue, RunMetrics};
-
-pub const JOURNAL: &str = "journal.jsonl";
 
 /// Layout of the file.
 const FORMAT: u32 = 2;

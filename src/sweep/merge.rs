@@ -94,10 +94,11 @@ fn find_missing(recorded: &Recorded, own: &[(&Path, &Header)], meant: &Header, p
             explained += unfinished;
             let flag = header.shard.map_or(String::new(), |shard| format!(" --shard {shard}"));
             problems.push(format!(
-                "{}: unfinished, {unfinished} of {} runs are missing; `scalefront sweep {}{flag} --resume` goes on",
+                "{}: unfinished, {unfinished} of {} runs are missing; `scalefront sweep {}{flag} --out {} --resume` goes on",
                 dir.display(),
                 header.share,
-                header.grid_file
+                header.grid_file,
+                out(dir, header)
             ));
         }
     }
@@ -109,16 +110,22 @@ fn find_missing(recorded: &Recorded, own: &[(&Path, &Header)], meant: &Header, p
         problems.push(match absent.is_empty() {
             true => format!("missing: {count} of {} runs, among them {}", meant.runs, places(&missing)),
             false => format!(
-                "missing: shard{} {} of {of}, with {count} of {} runs; `scalefront sweep {} --shard {}/{of}` runs {}",
+                "missing: shard{} {} of {of}, with {count} of {} runs; `scalefront sweep {} --shard {}/{of} --out {}` runs {}",
                 if absent.len() == 1 { "" } else { "s" },
                 listed(&absent),
                 meant.runs,
                 meant.grid_file,
                 absent[0],
+                own.first().map_or_else(String::new, |(dir, header)| out(dir, header)),
                 if absent.len() == 1 { "it" } else { "the first" },
             ),
         });
     }
+}
+
+/// What `--out` was for the journal in `dir`: shards have folders of their own below it.
+fn out(dir: &Path, header: &Header) -> String {
+    header.shard.and(dir.parent()).unwrap_or(dir).display().to_string()
 }
 
 fn places(runs: &[usize]) -> String {

@@ -190,7 +190,10 @@ fn of_group(
         least = least.min(point.1);
         better
     });
-    let bound = |latency_s| fluid_bound_usd(&found.fluid_bound, &inputs, objectives, latency_s);
+    // Fixed fleets may be smaller than policies may make them.
+    let fixed = group.cells.iter().filter_map(|&index| plan.cell(index).autoscaler.settings().initial_replicas()).min();
+    let fluid_bound = fixed.into_iter().fold(found.fluid_bound, FluidBound::with_fleets_of);
+    let bound = |latency_s| fluid_bound_usd(&fluid_bound, &inputs, objectives, latency_s);
     points.into_iter().map(|(_, latency, by, schedule, metrics)| row(&group.cell, by, bound(latency), schedule, metrics)).collect()
 }
 

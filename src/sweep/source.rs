@@ -242,6 +242,7 @@ pub fn in_words(message: &str) -> String {
                 "u64" | "usize" => "a whole number of at least 0",
                 "a sequence" => "a list",
                 "a map" => "an object",
+                "string or map" => "a name or an object",
                 other if other.starts_with("struct ") => "an object of settings",
                 other => other,
             };

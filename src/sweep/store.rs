@@ -12,6 +12,9 @@ use crate::RESULTS_VERSION;
 
 pub const MANIFEST: &str = "manifest.json";
 
+/// What has run of a sweep that is not finished.
+pub const JOURNAL: &str = "journal.jsonl";
+
 /// The table of runs.
 pub const RUNS: &str = "runs.parquet";
 
@@ -130,8 +133,22 @@ fn is_same_file(_file: &File, _path: &Path) -> bool {
     true
 }
 
+/// What to do where a manifest cannot be read.
+fn absent(path: &Path) -> String {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let shown = dir.display();
+    let shards = || fs::read_dir(dir).is_ok_and(|entries| entries.flatten().any(|entry| entry.path().join(JOURNAL).exists()));
+    if dir.join(JOURNAL).exists() {
+        format!("{shown}: holds a sweep that is not finished; `scalefront sweep GRID --out {shown} --resume` goes on")
+    } else if shards() {
+        format!("{shown}: holds shards of a sweep; `scalefront merge {shown} --out {shown}` joins them")
+    } else {
+        format!("{}: cannot read; is this a sweep's results directory?", path.display())
+    }
+}
+
 pub fn read_manifest(path: &Path) -> Result<Manifest> {
-    let text = fs::read_to_string(path).with_context(|| format!("{}: cannot read the manifest", path.display()))?;
+    let text = fs::read_to_string(path).with_context(|| absent(path))?;
     serde_json::from_str(&text).with_context(|| format!("{}: not a manifest of this version of scalefront", path.display()))
 }
 

@@ -288,6 +288,41 @@ mod results {
         assert_eq!(summary["num_requests"], requests.len() - 1);
         assert_eq!(lines("batches.csv")[0], "batch_id,replica_id,scheduled_at_s,completed_at_s,num_requests,prefill_tokens,decode_tokens");
         assert_eq!(lines("replicas.csv")[0], "time_s,num_replicas,num_draining,cost_per_hour_usd");
+        // Another run in the same place leaves nothing of this one, and whatever is not a run's alone.
+        fs::write(dir.path().join("one/notes.txt"), "mine").unwrap();
+        let again = |more: &[&str]| {
+            let output = scalefront(dir.path(), &[&["simulate", "x.json", "--out", "one"], more].concat());
+            assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+            files(&dir.path().join("one")).join(" ")
+        };
+        assert_eq!(
+            again(&["--format", "parquet", "--time-series", "--chrome-trace"]),
+            "batches.parquet chrome_trace.json notes.txt replicas.parquet requests.parquet series.parquet summary.json"
+        );
+        assert_eq!(again(&[]), "batches.csv notes.txt replicas.csv requests.csv summary.json");
+    }
+
+    /// What is not a finished sweep is told from one that goes on or is to be joined.
+    #[test]
+    fn directories_without_a_finished_sweep_are_told_apart() {
+        let dir = directory_with(&small_grid().to_string());
+        let refusal = |command: &[&str]| refusal_in(dir.path(), command);
+        fs::create_dir(dir.path().join("empty")).unwrap();
+        for command in ["report", "compare", "oracle"] {
+            let said = refusal(&[command, "empty"]);
+            assert!(said.starts_with("error: empty/manifest.json: cannot read; is this a sweep's results directory?"), "{said}");
+        }
+        assert_eq!(scalefront(dir.path(), &["sweep", "x.json", "--shard", "1/2", "--out", "parts"]).status.code(), Some(0));
+        for command in ["report", "compare", "oracle"] {
+            let said = refusal(&[command, "parts"]);
+            assert!(said.contains("holds shards of a sweep; `scalefront merge parts --out parts` joins them"), "{said}");
+            let said = refusal(&[command, "parts/shard-1-of-2"]);
+            assert!(said.contains("holds a sweep that is not finished; `scalefront sweep GRID --out "), "{said}");
+        }
+        let said = refusal(&["merge", "parts"]);
+        assert!(said.contains("`scalefront sweep x.json --shard 2/2 --out parts` runs it"), "{said}");
+        let said = refusal(&["oracle", "empty", "--step-s", "0.0000001"]);
+        assert!(said.starts_with("error: --step-s: 0.0000001 found, expected a finite number of at least 0.001"), "{said}");
     }
 }
 

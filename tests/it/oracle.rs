@@ -108,6 +108,6 @@ mod command {
         let dir = directory_with("{}");
         let output = scalefront(dir.path(), &["oracle", "."]);
         assert_eq!(output.status.code(), Some(2));
-        assert!(stderr(&output).contains("manifest.json: cannot read the manifest"), "{}", stderr(&output));
+        assert!(stderr(&output).contains("manifest.json: cannot read; is this a sweep's results directory?"), "{}", stderr(&output));
     }
 }

@@ -395,13 +395,17 @@ fn the_end_of_a_run_shows_faults() {
     }
 }
 
-/// Decides at random, far beyond what the limits allow.
+/// Decides at random, far beyond what the limits allow, for a time; then only that somebody serves.
 struct Restless {
     state: u32,
+    until_s: f64,
 }
 
 impl Autoscaler for Restless {
-    fn decide(&mut self, _now_s: f64, _snapshot: &Snapshot) -> Decision {
+    fn decide(&mut self, now_s: f64, snapshot: &Snapshot) -> Decision {
+        if now_s > self.until_s {
+            return Decision::towards(snapshot.committed(), snapshot.committed().max(1));
+        }
         self.state = self.state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         match (self.state >> 28, self.state >> 24 & 15) {
             (0..4, n) => Decision::Up(n),
@@ -418,17 +422,20 @@ proptest! {
     /// ever, and everyone served.
     #[test]
     fn limits_hold_whatever_is_decided(
-        requests in requests(), state: u32, up_s in 0.0..8.0_f64, down_s in prop_oneof![Just(0.0), 0.0..8.0_f64], min in 0..4_u32,
-        more in 1..8_u32, spread_s in prop_oneof![Just(0.0), Just(3.0)],
+        mut requests in requests(), state: u32, up_s in 0.0..8.0_f64, down_s in prop_oneof![Just(0.0), 0.0..8.0_f64], min in 0..4_u32,
+        more in 1..8_u32, spread_s in prop_oneof![Just(0.0), Just(3.0)], crash_s in prop::option::of(5.0..60.0_f64),
     ) {
+        // Once nothing is decided any more, a last request finds everything settled; a crash would start something new.
+        let until_s = requests.last().map_or(0.0, |request| request.0);
+        requests.push((until_s + 300.0, 10, 1));
         let cluster = json!({
             "replica_scheduler": {"vllm": {"batch_size_cap": 4}}, "min_replicas": min, "initial_replicas": min + 1,
             "max_replicas": min + more, "tune_interval_s": 1, "scale_up_delay_s": up_s, "scale_down_delay_s": down_s,
-            "cold_start": {"spread_s": spread_s},
+            "cold_start": {"spread_s": spread_s}, "failures": {"mean_time_to_crash_s": crash_s},
         });
         let scenario = Scenario::new(cluster, json!("inferline"), requests);
         let inputs = RunInputs { stepping: true, limits: Limits { most_events: 300_000, ..Limits::default() }, ..scenario.inputs() };
-        let parts = Parts { autoscaler: Some(Box::new(Restless { state })), ..Parts::of(&inputs) };
+        let parts = Parts { autoscaler: Some(Box::new(Restless { state, until_s })), ..Parts::of(&inputs) };
         let mut workspace = Workspace::default();
         let (metrics, detail) = simulate_parts_in_detail(&inputs, parts, &mut workspace).unwrap();
         prop_assert_eq!(violations(&inputs, &metrics, &detail, &workspace), [""; 0]);
@@ -436,6 +443,12 @@ proptest! {
         for tune in &detail.tunes {
             let committed = i64::from(tune.num_replicas) + i64::from(tune.pending_scale_ups) - i64::from(tune.pending_scale_downs);
             prop_assert!((i64::from(min)..=i64::from(min + more)).contains(&committed), "{tune:?}");
+        }
+        if crash_s.is_none() {
+            let last = detail.tunes.last().unwrap();
+            prop_assert_eq!((last.pending_scale_ups, last.pending_scale_downs), (0, 0), "pending for ever");
+            let net = i64::try_from(metrics.scale_ups).unwrap() - i64::try_from(metrics.scale_downs).unwrap();
+            prop_assert_eq!(i64::from(min + 1) + net, i64::from(last.num_replicas), "scale-ups and scale-downs are those carried out");
         }
     }
 }

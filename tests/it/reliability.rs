@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use scalefront::replica_scheduler::{Batch, KvBlocks, ReplicaScheduler, ReplicaState, Requests, Rule};
 use scalefront::simulation::{Limits, Parts, RunInputs, SimulationError, Workspace, simulate, simulate_parts};
-use scalefront::sweep::journal::{JOURNAL, Recorded};
+use scalefront::sweep::journal::Recorded;
+use scalefront::sweep::store::JOURNAL;
 use serde_json::{Value, json};
 
 use crate::cli::{directory_with, scalefront, small_grid, stderr, stdout};
@@ -252,7 +253,7 @@ fn runs_that_would_never_end_fail_with_their_reason() {
     assert_eq!(errors.len(), 2);
     for error in errors {
         assert!(error.starts_with("given up after 200000 events, at "), "{error}");
-        assert!(error.contains(" replicas lost (does it scale up and down for ever? `--max-events` lets it go on)"), "{error}");
+        assert!(error.contains(" replicas lost (do `failures` come faster than replicas serve? `--max-events` lets it go on)"), "{error}");
     }
 }
 

@@ -54,8 +54,8 @@ fn missing_doubled_and_foreign_shards_are_named_among_a_hundred() {
     let expected = [
         "results/small/shard-3-from-elsewhere: foreign, it holds runs of another grid of the name `small`; leave it out",
         "results/small/shard-42-again and results/small/shard-42-of-100: doubled, both hold 1 run (of the plan's order: ",
-        "results/small/shard-60-of-100: unfinished, 1 of 1 runs are missing; `scalefront sweep x.json --shard 60/100 --resume` goes on",
-        "missing: shard 17 of 100, with 1 of 100 runs; `scalefront sweep x.json --shard 17/100` runs it",
+        "results/small/shard-60-of-100: unfinished, 1 of 1 runs are missing; `scalefront sweep x.json --shard 60/100 --out results/small --resume` goes on",
+        "missing: shard 17 of 100, with 1 of 100 runs; `scalefront sweep x.json --shard 17/100 --out results/small` runs it",
     ];
     for problem in expected {
         assert!(said.contains(problem), "{problem}\nis not in\n{said}");

@@ -78,7 +78,7 @@ pub fn choose(sweeps: &[Sweep], analyses: &[Analysis], choice: &Choice) -> Resul
         return Ok((contestants, pairs));
     }
 
-    let families = if choice.families.is_empty() { known } else { choice.families.iter().map(String::as_str).collect() };
+    let families = if choice.families.is_empty() { known.clone() } else { choice.families.iter().map(String::as_str).collect() };
     let mut contestants: Vec<Contestant> = Vec::new();
     for (family, sweep) in families.iter().flat_map(|family| (0..sweeps.len()).map(move |sweep| (family, sweep))) {
         let contestant = contestant(sweep, Some(family));
@@ -87,7 +87,10 @@ pub fn choose(sweeps: &[Sweep], analyses: &[Analysis], choice: &Choice) -> Resul
         }
     }
     if contestants.len() < 2 {
-        bail!("{}: one family found, {}; name a second sweep to compare it with", sweeps[0].label, quoted(&families));
+        match choice.families.is_empty() {
+            true => bail!("{}: one family found, {}; name a second sweep to compare it with", sweeps[0].label, quoted(&families)),
+            false => bail!("--families: one found, {}, expected at least two of {}", quoted(&families), quoted(&known)),
+        }
     }
     let baseline = match &choice.baseline {
         None => 0,

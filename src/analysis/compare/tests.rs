@@ -164,7 +164,7 @@ fn wrong_names_are_answered_with_the_known_ones() {
     };
     assert_eq!(refusal(&["c"], None), "--families: `c` found, expected some of `a`, `b`");
     assert_eq!(refusal(&[], Some("c")), "--baseline: `c` found, expected one of `a`, `b`");
-    assert_eq!(refusal(&["a"], None), "x: one family found, `a`; name a second sweep to compare it with");
+    assert_eq!(refusal(&["a"], None), "--families: one found, `a`, expected at least two of `a`, `b`");
     let apart = [sweep("x", &[("a", "rr", 1, 0.5, 40.0), ("b", "rr", 2, 0.5, 40.0)])];
     assert!(compare(&apart, &Choice::default()).err().unwrap().to_string().contains("nothing to compare"));
 }

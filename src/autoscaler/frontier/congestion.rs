@@ -4,17 +4,18 @@ use std::collections::BTreeMap;
 
 use super::throughput::ThroughputCurve;
 
-/// The mean number of requests in a system of equal replicas in its steady state, remembered by replicas and rate.
+/// The mean number of requests in a system of equal replicas in its steady state, remembered by replicas, rate and variability.
 ///
 /// The number N moves like a diffusion: it drifts with arrivals less completions, `rate - replicas * curve(N / replicas)`, and spreads
 /// with `rate * variability`. Its steady density is proportional to `exp(2 / spread * integral of the drift)`.
 #[derive(Debug, Default)]
 pub struct SteadyState {
-    means: BTreeMap<(u32, i32), f64>,
+    means: BTreeMap<(u32, i32, i32), f64>,
 }
 
-/// Rates are told apart by this ratio's logarithm.
+/// Rates, and variabilities, are told apart by these ratios' logarithms.
 const RATE_STEP: f64 = 0.01;
+const VARIABILITY_STEP: f64 = 0.1;
 /// Points per replica's memory at which the density is taken.
 const POINTS: usize = 96;
 
@@ -29,11 +30,13 @@ impl SteadyState {
         if rate_per_s <= 0.0 {
             return 0.0;
         }
-        let step = (rate_per_s.ln() / RATE_STEP).round() as i32;
-        *self
-            .means
-            .entry((replicas, step))
-            .or_insert_with(|| steady_mean(curve, f64::from(replicas), (f64::from(step) * RATE_STEP).exp(), variability))
+        let [rate_step, variability_step] =
+            [(rate_per_s, RATE_STEP), (variability, VARIABILITY_STEP)].map(|(value, step)| (value.ln() / step).round() as i32);
+        *self.means.entry((replicas, rate_step, variability_step)).or_insert_with(|| {
+            let [rate_per_s, variability] =
+                [(rate_step, RATE_STEP), (variability_step, VARIABILITY_STEP)].map(|(at, step)| (f64::from(at) * step).exp());
+            steady_mean(curve, f64::from(replicas), rate_per_s, variability)
+        })
     }
 }
 

@@ -34,7 +34,7 @@ pub fn build_comparison(directories: &[PathBuf], choice: &Choice, out: &Path, st
 
 fn load(directory: &Path) -> Result<Sweep> {
     let path = directory.join(MANIFEST);
-    let manifest = read_manifest(&path).with_context(|| format!("{}: is this a sweep's results directory?", directory.display()))?;
+    let manifest = read_manifest(&path)?;
     let label = directory.display().to_string();
     let label = if label.len() > 1 { label.trim_end_matches('/').to_owned() } else { label };
     let runs = read_runs(&directory.join(RUNS), manifest.tables.get(RUNS))?;
