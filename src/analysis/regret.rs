@@ -6,7 +6,8 @@ use anyhow::{Context, Result};
 use polars::prelude::DataFrame;
 
 use super::front::{Point, compromise, hv_exact, non_dominated};
-use super::indicators::{At, mean_log_ratio};
+use super::indicators::{At, attainment, mean_log_ratio};
+use super::quality::ATTAINMENT_PERCENT;
 use super::runs::runs_frame;
 use super::scores::{Analysis, Score, Workload};
 use super::statistics::{Estimate, estimate};
@@ -96,6 +97,12 @@ impl Oracle {
         };
         let points = self.of_seed(workload, seed).filter(same).map(|point| point.point).collect::<Vec<_>>();
         non_dominated(&points).into_iter().map(|i| points[i]).collect()
+    }
+
+    /// What the edges of half of a workload's seeds reach, by rising cost.
+    pub fn attained(&self, workload: &str) -> Vec<Point> {
+        let edges: Vec<Vec<Point>> = self.seeds(workload).into_iter().map(|seed| self.edge(workload, seed, None)).collect();
+        attainment(&edges, ATTAINMENT_PERCENT[1])
     }
 
     /// Seeds of a workload's edges, ascending.

@@ -1,11 +1,14 @@
 //! How the Kubernetes HPA damps its recommendations: stabilisation windows and rate policies, per direction.
 //!
-//! 1. Stabilise: scaling up takes the lowest recommendation of the up window, scaling down the highest of the down window.
+//! 1. Stabilise: the replicas there are, raised to the lowest recommendation of the up window, lowered to the highest of the down window.
+//!    What there is when it begins counts as the first recommendation (`recordInitialRecommendation`).
 //! 2. Limit the rate: each policy allows so many pods or so many percent of the replicas there were at the start of its period;
 //!    `select_policy` picks the policy that allows the most (`max`) or the least (`min`) change, or forbids the direction (`disabled`).
 //!
 //! Source: kubernetes/kubernetes `pkg/controller/podautoscaler/horizontal.go` (`stabilizeRecommendationWithBehaviors`,
-//! `convertDesiredReplicasWithBehaviorRate`), defaults `pkg/apis/autoscaling/v2/defaults.go`.
+//! `convertDesiredReplicasWithBehaviorRate`), defaults `pkg/apis/autoscaling/v2/defaults.go`. An autoscaler without any `behavior` takes an
+//! older way there, which limits scaling up to twice the replicas or 4 and follows the highest recommendation upwards, too; it is not
+//! modelled (from memory).
 
 use std::collections::VecDeque;
 

@@ -16,7 +16,8 @@
 //!
 //! Source: kubernetes/website `horizontal-pod-autoscale.md`; kubernetes/kubernetes `replica_calculator.go` (`calcPlainMetricReplicas`,
 //! `GetExternalPerPodMetricReplicas`) and `horizontal.go`. The first sync comes at time 0; CPU initialisation does not apply, and a
-//! replica is ready as soon as it serves. The HPA does not scale to zero or from it.
+//! replica is ready as soon as it serves. One that starts counts as a pending pod (unready), not as one that runs without metrics (missing):
+//! the second would damp scaling down as well. The HPA does not scale to zero or from it.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

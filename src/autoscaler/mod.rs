@@ -204,7 +204,8 @@ impl Snapshot<'_> {
     }
 }
 
-/// What to change. The engine applies delays and limits and keeps count, so a policy cannot count twice.
+/// What to change. The engine applies delays and limits and keeps count, so a policy that goes by `committed` cannot count twice. Those that
+/// serve include those that were told to stop and have not been chosen yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
     Hold,

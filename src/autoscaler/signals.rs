@@ -15,6 +15,9 @@
 //! | peaks of a replica ([`peaks`](super::peaks)) | `max_over_time` of scraped gauges | up to the window |
 //! | means ([`window`](super::window)) | mean of samples taken at scrapes | half the window |
 //!
+//! Intervals begin together, at time 0, and a scrape comes before the decision it is due with: where the deciding interval is a multiple of
+//! the scraping one, as with most defaults, gauges are of the very instant, and it is the interval itself that makes a policy slow.
+//!
 //! A replica that appeared since the latest scrape has no gauges yet; one that drains is no longer scraped (it has left the endpoints).
 //! Nothing here reads the output length of an unfinished request: no server knows it.
 

@@ -285,10 +285,10 @@ function drawFront(u) {
     if (highlighted != null) ring(highlighted, 11);
   });
 }
-/** What perfect foresight reached: dashed, of the chosen or the lowest seed. */
+/** What perfect foresight reached: dashed, of the chosen seed or by half of them. */
 function drawEdge(u, context, ratio) {
   const edges = data.workloads[state.workload].edges;
-  const edge = edges.find(edge => String(edge.seed) === state.seed) ?? (state.seed === "" ? edges[0] : null);
+  const edge = edges.find(edge => edge.seed === state.seed);
   if (!edge?.points.length) return;
   const { left, top, width } = u.bbox;
   context.globalAlpha = 1; context.strokeStyle = css("--ink"); context.lineWidth = 1.4 * ratio; context.setLineDash([6 * ratio, 3 * ratio]);

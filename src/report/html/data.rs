@@ -8,6 +8,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::curves;
+use crate::analysis::front::Point;
 use crate::analysis::scores::Run;
 use crate::analysis::table::Cells;
 use crate::report::names::{counted, label};
@@ -64,11 +65,14 @@ pub fn of(study: &Study) -> Result<Data> {
         let reference = workload.reference.map(|reference| [reference.cost, reference.latency]);
         let ranked = study.analysis.scores_of(w).map(|score| score.family).collect::<Vec<_>>();
         let oracle = &study.analysis.oracle;
-        let edges = oracle.seeds(&workload.name).into_iter().map(|seed| {
-            let points = oracle.edge(&workload.name, seed, None);
+        let edge = |seed: String, points: Vec<Point>| {
             let points = points.iter().map(|point| [rounded(point.cost, 6), rounded(point.latency, 6)]).collect::<Vec<_>>();
             json!({ "seed": seed, "points": points })
-        });
+        };
+        // As the page's choice of seeds has it: none for all of them.
+        let all = std::iter::once(edge(String::new(), oracle.attained(&workload.name)));
+        let each = oracle.seeds(&workload.name).into_iter().map(|seed| edge(seed.to_string(), oracle.edge(&workload.name, seed, None)));
+        let edges = all.chain(each).filter(|_| !oracle.seeds(&workload.name).is_empty());
         json!({ "name": workload.name, "reference": reference, "ranked": ranked, "edges": edges.collect::<Vec<_>>() })
     });
     let (latency, cost) = study.objectives();
