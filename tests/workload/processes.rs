@@ -176,7 +176,7 @@ fn bare_names_and_unknown_fields_are_told_apart() {
         "unknown variant `poissson`, expected one of `poisson`, `gamma`, `weibull`, `static`, `diurnal`, `bursts`, `trace`"
     );
     assert!(read(json!({"gamma": {"cv": 1, "rate": 3}})).unwrap_err().starts_with("unknown field `rate`, expected one of"));
-    assert_eq!(read(json!("gamma")).unwrap_err(), "missing field `cv`");
+    assert_eq!(read(json!("gamma")).unwrap_err(), "missing field `cv`, which has no default: give {\"gamma\": {..}}");
 }
 
 #[test]
