@@ -36,7 +36,7 @@ pub struct ClusterSettings {
     pub replica_scheduler: ReplicaSchedulerSettings,
     pub initial_replicas: u32,
     /// Replicas that always serve, but after losses: a scale-down that would leave fewer waits for a replica to join. Policies other than
-    /// those that scale to zero keep at least one.
+    /// those that scale to zero keep at least one, which may be one that starts.
     pub min_replicas: u32,
     /// Most replicas that serve or start. Those that finish what they have before they leave come on top.
     pub max_replicas: u32,
