@@ -81,6 +81,12 @@ impl FluidBound {
         self
     }
 
+    /// Seconds of replicas that the work takes, each request at the batch size that is best for it.
+    pub fn work_s(&self) -> f64 {
+        let least = |options: &[(f64, f64)]| options.iter().map(|option| option.0).fold(f64::INFINITY, f64::min);
+        self.kinds.iter().map(|(count, options)| *count as f64 * least(options)).sum()
+    }
+
     /// Least dollars with whatever latency.
     pub fn cost_usd(&self) -> f64 {
         self.cost_for_latency_usd(f64::INFINITY, 1.0)

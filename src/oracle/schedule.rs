@@ -31,6 +31,11 @@ impl ReplicaSchedule {
         Self { steps: vec![(0.0, replicas)] }
     }
 
+    /// So many replicas from each of some times on, which rise from 0.
+    pub fn following(replicas: impl Iterator<Item = (f64, u32)>) -> Self {
+        Self { steps: replicas.collect() }.tidy()
+    }
+
     /// What an online policy did, from the records of its run.
     pub fn realised(records: &[ReplicaRecord]) -> Self {
         let steps = records.iter().map(|record| (record.time_s, record.num_replicas - record.num_draining)).collect();
@@ -47,12 +52,24 @@ impl ReplicaSchedule {
         self.steps[self.steps.partition_point(|&(from_s, _)| from_s <= time_s).max(1) - 1].1
     }
 
-    /// With `change` replicas more (or fewer) from `from_s` to `to_s`.
-    pub fn bumped(&self, from_s: f64, to_s: f64, change: i64) -> Self {
-        let mut times: Vec<f64> = self.steps.iter().map(|step| step.0).chain([from_s, to_s]).filter(|&at| at >= 0.0).collect();
+    /// With `change` replicas more (or fewer) in some spells, from one time to another, which follow one another.
+    pub fn bumped(&self, spells: &[(f64, f64)], change: i64) -> Self {
+        let mut times: Vec<f64> = self.steps.iter().map(|step| step.0).collect();
+        times.extend(spells.iter().flat_map(|&(from_s, to_s)| [from_s, to_s]).filter(|&at_s| at_s >= 0.0));
         times.sort_by(f64::total_cmp);
-        let replicas = |at: f64| if from_s <= at && at < to_s { (i64::from(self.at(at)) + change).max(0) as u32 } else { self.at(at) };
-        Self { steps: times.into_iter().map(|at| (at, replicas(at))).collect() }.tidy()
+        let (mut step, mut spell) = (0, 0);
+        let bumped = |at_s: f64| {
+            while self.steps.get(step + 1).is_some_and(|next| next.0 <= at_s) {
+                step += 1;
+            }
+            while spells.get(spell).is_some_and(|&(_, to_s)| to_s <= at_s) {
+                spell += 1;
+            }
+            let replicas = self.steps[step].1;
+            let within = spells.get(spell).is_some_and(|&(from_s, _)| from_s <= at_s);
+            (at_s, if within { (i64::from(replicas) + change).max(0) as u32 } else { replicas })
+        };
+        Self { steps: times.into_iter().map(bumped).collect() }.tidy()
     }
 
     /// This one up to a time and another one after it.
@@ -164,7 +181,7 @@ mod tests {
         /// Whatever was changed, the limits hold, and what is within them stays as it is.
         #[test]
         fn within_limits(bumps in prop::collection::vec((0.0_f64..100.0, 0.0_f64..60.0, -3_i64..4), 0..12)) {
-            let schedule = bumps.iter().fold(ReplicaSchedule::constant(3), |s, &(from, length, by)| s.bumped(from, from + length, by));
+            let schedule = bumps.iter().fold(ReplicaSchedule::constant(3), |s, &(from, length, by)| s.bumped(&[(from, from + length)], by));
             let within = schedule.within(&LIMITS);
             prop_assert_eq!(&within.within(&LIMITS), &within);
             prop_assert_eq!(within.steps()[0], (0.0, 2));
@@ -178,14 +195,23 @@ mod tests {
 
         /// The twin looks at every half second.
         #[test]
-        fn bumps_and_splices_by_definition(from in 0_u32..40, length in 1_u32..40, by in -1_i64..2, cut in 0_u32..80) {
+        fn bumps_and_splices_by_definition(gaps in prop::collection::vec((0_u32..30, 1_u32..20), 0..5), by in -4_i64..3, cut in 0_u32..80) {
             let half = |n: u32| f64::from(n) * 0.5;
-            let plain = ReplicaSchedule::constant(3).bumped(5.0, 12.0, 2);
-            let bumped = plain.bumped(half(from), half(from + length), by);
+            let plain = ReplicaSchedule::constant(3).bumped(&[(5.0, 12.0), (20.0, 21.5)], 2);
+            // Gaps and lengths in turn; some spells touch.
+            let spells: Vec<(u32, u32)> = gaps
+                .iter()
+                .scan(0, |end, &(gap, length)| {
+                    let from = *end + gap;
+                    *end = from + length;
+                    Some((from, *end))
+                })
+                .collect();
+            let bumped = plain.bumped(&spells.iter().map(|&(from, to)| (half(from), half(to))).collect::<Vec<_>>(), by);
             let spliced = plain.spliced(half(cut), &bumped);
             for at in 0..100 {
-                let change = if (from..from + length).contains(&at) { by } else { 0 };
-                prop_assert_eq!(i64::from(bumped.at(half(at))), i64::from(plain.at(half(at))) + change);
+                let change = if spells.iter().any(|&(from, to)| (from..to).contains(&at)) { by } else { 0 };
+                prop_assert_eq!(i64::from(bumped.at(half(at))), (i64::from(plain.at(half(at))) + change).max(0));
                 prop_assert_eq!(spliced.at(half(at)), if at < cut { plain.at(half(at)) } else { bumped.at(half(at)) });
             }
         }
