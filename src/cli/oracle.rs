@@ -24,7 +24,7 @@ pub struct Args {
     /// A sweep's results directory, such as results/lab3
     dir: PathBuf,
 
-    /// Simulations of each search beyond its starts, which are what the sweep's runs did and constant fleets
+    /// Simulations of each search beyond its starts, which are what the sweep's runs did, constant fleets and such that follow traffic
     #[arg(long, value_name = "N", default_value_t = OracleSettings::default().budget)]
     runs: u32,
 

@@ -88,7 +88,7 @@ fn constants(limits: &ScheduleLimits) -> impl Iterator<Item = ReplicaSchedule> {
     counts.map(ReplicaSchedule::constant)
 }
 
-/// Replicas per replica that the work would keep busy, of fleets that follow traffic from its beginning.
+/// Fleets that follow traffic have so many replicas for each that the work would keep busy.
 const FOLLOWERS_ROOM: [f64; 6] = [1.0, 1.25, 1.5, 2.0, 3.0, 4.0];
 /// Over how long they look at it, in cold starts: half before, half after now.
 const FOLLOWERS_WIDTH: [f64; 4] = [1.0, 4.0, 16.0, 64.0];
@@ -371,7 +371,7 @@ mod tests {
     /// How much of the edge on `bursts` of `sweeps/frontier_shapes.json` is left to whoever learns of a burst when it begins, for
     /// `docs/which-policy-when.md`: replicas depend on the time since then alone, in a way that is fitted to each draw in hindsight.
     #[test]
-    #[ignore = "a figure, which takes minutes"]
+    #[ignore = "a figure of five minutes: cargo test --release --lib told_when_bursts_begin -- --ignored --nocapture"]
     fn told_when_bursts_begin() {
         const PAUSE_AFTER_S: f64 = 120.0;
         let grid: serde_json::Value = serde_json::from_str(include_str!("../../sweeps/frontier_shapes.json")).unwrap();

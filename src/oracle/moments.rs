@@ -41,7 +41,7 @@ impl Moments {
         chosen.chunk_by(|a, b| a + 1 == *b).map(|spell| (at_s(spell[0]), at_s(spell[spell.len() - 1] + 1))).collect()
     }
 
-    /// The `most` moments that are most like one of them, itself first; of equals the nearest. In no order.
+    /// The `most` moments that are most like one of them, itself among them; of equals the nearest. In no order.
     fn most_like(&self, moment: usize, scale: f64, most: usize) -> Vec<usize> {
         let here = self.traffic(moment, scale);
         let unlike = |other: usize| self.traffic(other, scale).iter().zip(&here).map(|(a, b)| (a - b).powi(2)).sum::<f64>();

@@ -65,7 +65,8 @@ fn no_policy_beats_the_edge() {
 #[test]
 fn simulations_are_told_before() {
     let (plan, settings) = (plan(&grid()), OracleSettings { budget: 60, ..OracleSettings::default() });
-    // 8 searches over 8 constants and 48 that follow traffic; 7 runs of policies that scale, run and replayed, and 2 x 2 x 2 fixed fleets in 4 of the groups.
+    // 8 searches over 8 constants and 48 that follow traffic; 7 runs of policies that scale, run and replayed, and 2 x 2 x 2 fixed fleets
+    // in 4 of the groups.
     assert_eq!(oracle::simulations(&plan, &settings), 8 * (8 + 48 + 60) + 2 * (8 * 8 + 4 * 2));
 }
 
