@@ -83,8 +83,7 @@ impl FluidBound {
 
     /// Seconds of replicas that the work takes, each request at the batch size that is best for it.
     pub fn work_s(&self) -> f64 {
-        let least = |options: &[(f64, f64)]| options.iter().map(|option| option.0).fold(f64::INFINITY, f64::min);
-        self.kinds.iter().map(|(count, options)| *count as f64 * least(options)).sum()
+        self.kinds.iter().map(|(count, options)| least_work_s(options, f64::INFINITY) * *count as f64).sum()
     }
 
     /// Least dollars with whatever latency.
@@ -94,13 +93,10 @@ impl FluidBound {
 
     /// Least dollars if a `share` of the requests (0.9 for P90) take at most `latency_s`; infinite if that cannot be.
     pub fn cost_for_latency_usd(&self, latency_s: f64, share: f64) -> f64 {
-        let mut work_s = 0.0;
+        let mut work_s = self.work_s();
         let mut surcharges: Vec<(f64, u64)> = Vec::with_capacity(self.kinds.len());
         for (count, options) in &self.kinds {
-            let least = |most_s: f64| options.iter().filter(|o| o.1 <= most_s).map(|o| o.0).fold(f64::INFINITY, f64::min);
-            let free = least(f64::INFINITY);
-            work_s += free * *count as f64;
-            surcharges.push((least(latency_s) - free, *count));
+            surcharges.push((least_work_s(options, latency_s) - least_work_s(options, f64::INFINITY), *count));
         }
         surcharges.sort_by(|a, b| a.0.total_cmp(&b.0));
         let mut must = (share * self.requests as f64).ceil() as u64;
@@ -113,4 +109,9 @@ impl FluidBound {
         }
         (work_s * self.usd_per_replica_s).max(f64::from(self.fewest_replicas) * self.usd_per_replica)
     }
+}
+
+/// Least seconds of a replica that a request takes, of those options that last `most_s` at most; infinite if none does.
+fn least_work_s(options: &[(f64, f64)], most_s: f64) -> f64 {
+    options.iter().filter(|option| option.1 <= most_s).map(|option| option.0).fold(f64::INFINITY, f64::min)
 }

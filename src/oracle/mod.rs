@@ -368,6 +368,31 @@ mod tests {
         });
     }
 
+    /// Fleets that follow traffic are tried before any change: all but one of the schedules with several steps are theirs.
+    #[test]
+    fn traffic_is_followed_from_the_start() {
+        on(json!({"max_replicas": 6, "replica_scheduler": {"vllm": {"batch_size_cap": 16}}}), &tiny(), |inputs| {
+            let settings = OracleSettings { budget: 1, ..OracleSettings::default() };
+            let found = search(inputs, &[], &settings, P90, |_| ());
+            let steps: Vec<usize> = found.points.iter().map(|point| point.schedule.steps().len()).collect();
+            assert!(steps.iter().filter(|&&steps| steps > 2).count() >= 3, "{steps:?}");
+        });
+        // 4/s, then 22/s, then 8/s: twice as many replicas as the work of 10/s would keep busy.
+        let moments = Moments::new(&tiny().arrived_at_s, 0.5);
+        let limits = ScheduleLimits {
+            initial_replicas: 1,
+            min_replicas: 1,
+            max_replicas: 64,
+            scale_up_delay_s: 2.0,
+            scale_down_delay_s: 0.0,
+            step_s: 0.5,
+        };
+        let followers = followers(&moments, &limits, 5.0);
+        assert_eq!(followers.len(), FOLLOWERS);
+        assert_eq!([5.0, 20.0, 35.0].map(|at_s| followers[3].at(at_s)), [4, 22, 8]);
+        assert_eq!([5.0, 20.0, 35.0].map(|at_s| followers[9].at(at_s)), [7, 16, 9]);
+    }
+
     /// How much of the edge on `bursts` of `sweeps/frontier_shapes.json` is left to whoever learns of a burst when it begins, for
     /// `docs/which-policy-when.md`: replicas depend on the time since then alone, in a way that is fitted to each draw in hindsight.
     #[test]
@@ -382,7 +407,8 @@ mod tests {
         (0..130).for_each(|second| short.push(f64::from(second), 256, 1));
         let [most_cost, most_latency] = ["cost", "latency"].map(|of| grid["objectives"]["reference"][of].as_f64().unwrap());
         let settings = OracleSettings { budget: 5000, archive: 300, ..OracleSettings::default() };
-        [1, 2, 3].into_par_iter().for_each(|seed| {
+        let seeds: Vec<u64> = serde_json::from_value(grid["seeds"].clone()).unwrap();
+        seeds.into_par_iter().for_each(|seed| {
             let (mut at_s, mut begin) = (0.0, Vec::new());
             for phase in bursts.phases(seed) {
                 begin.extend((phase.rate_per_s == bursts.burst_rate_per_s).then_some(at_s));
