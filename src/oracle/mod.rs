@@ -368,14 +368,22 @@ mod tests {
         });
     }
 
-    /// Fleets that follow traffic are tried before any change: all but one of the schedules with several steps are theirs.
+    /// Every search runs the fleets that follow traffic.
     #[test]
     fn traffic_is_followed_from_the_start() {
         on(json!({"max_replicas": 6, "replica_scheduler": {"vllm": {"batch_size_cap": 16}}}), &tiny(), |inputs| {
             let settings = OracleSettings { budget: 1, ..OracleSettings::default() };
-            let found = search(inputs, &[], &settings, P90, |_| ());
-            let steps: Vec<usize> = found.points.iter().map(|point| point.schedule.steps().len()).collect();
-            assert!(steps.iter().filter(|&&steps| steps > 2).count() >= 3, "{steps:?}");
+            let (limits, mut workspace, mut tried) = (limits(inputs, &settings), Workspace::default(), Vec::new());
+            let evaluate = |schedules: &[ReplicaSchedule]| {
+                tried.extend_from_slice(schedules);
+                schedules.iter().map(|schedule| evaluate(inputs, &limits, schedule, &mut workspace)).collect()
+            };
+            search_with(inputs, &[], &settings, P90, |_| (), evaluate);
+            let moments = Moments::new(&inputs.workload.arrived_at_s, settings.step_s);
+            let last_s = inputs.workload.arrived_at_s[inputs.workload.len() - 1];
+            for follower in followers(&moments, &limits, FluidBound::new(inputs).work_s() / last_s) {
+                assert!(tried.contains(&follower.within(&limits)), "{follower:?}");
+            }
         });
         // 4/s, then 22/s, then 8/s: twice as many replicas as the work of 10/s would keep busy.
         let moments = Moments::new(&tiny().arrived_at_s, 0.5);
