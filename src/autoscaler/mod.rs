@@ -8,6 +8,7 @@ mod chiron;
 mod dynamo_load;
 mod dynamo_throughput;
 mod envelope;
+pub mod external;
 mod frontier;
 mod holt_winters;
 mod hpa;
@@ -35,6 +36,7 @@ pub use chiron::ChironSettings;
 pub use dynamo_load::{DynamoLoadSettings, DynamoTarget};
 pub use dynamo_throughput::{DynamoThroughputSettings, LoadPredictor};
 pub use envelope::TrafficEnvelope;
+pub use external::{ExternalSettings, Programs};
 pub use frontier::FrontierSettings;
 pub use holt_winters::HoltWintersSettings;
 pub use hpa::HpaSettings;
@@ -49,6 +51,8 @@ pub use service_level::ServiceLevelSettings;
 pub use static_replicas::StaticSettings;
 pub use wva_v1::WvaV1Settings;
 pub use wva_v2::WvaV2Settings;
+
+use serde::Serialize;
 
 use crate::choice;
 use crate::hardware::ExecutionTime;
@@ -77,6 +81,7 @@ choice! {
         "sageserve" => Sageserve(SageserveSettings),
         "chiron" => Chiron(ChironSettings),
         "holt_winters" => HoltWinters(HoltWintersSettings),
+        "external" => External(ExternalSettings),
     }
 }
 
@@ -111,6 +116,8 @@ pub struct PolicyContext<'a> {
     pub max_replicas: u32,
     /// Seed of the policy's own random stream.
     pub seed: u64,
+    /// Where policies that are programs of their own are run; `None` where they are not.
+    pub programs: Option<&'a dyn Programs>,
 }
 
 impl AutoscalerSettings {
@@ -129,7 +136,7 @@ pub struct Arrivals<'a> {
 }
 
 /// A batch that ended since the last decision.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct BatchEnd {
     pub scheduled_at_s: f64,
     pub completed_at_s: f64,
@@ -140,14 +147,14 @@ pub struct BatchEnd {
 }
 
 /// A request that got its first token since the last decision.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct FirstToken {
     pub arrived_at_s: f64,
     pub at_s: f64,
 }
 
 /// A request that finished since the last decision: now its output length is known.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Completion {
     pub arrived_at_s: f64,
     pub first_token_at_s: f64,
@@ -157,7 +164,7 @@ pub struct Completion {
 }
 
 /// One replica at the moment of a decision.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct ReplicaSignals {
     pub id: u32,
     pub draining: bool,
@@ -257,6 +264,11 @@ pub trait Autoscaler: Send {
     fn evidence(&self) -> Vec<(&'static str, f64)> {
         Vec::new()
     }
+
+    /// Why no further decision can be had. The run ends with it.
+    fn failure(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// What a policy wants to be told; the engine saves itself the rest.
@@ -292,13 +304,14 @@ mod tests {
             min_replicas: 1,
             max_replicas: 64,
             seed: 0,
+            programs: None,
         })
     }
 
     /// Every policy that has defaults passes its own checks with them.
     #[test]
     fn defaults_are_sound() {
-        for name in AutoscalerSettings::NAMES.iter().filter(|name| !["static", "schedule"].contains(name)) {
+        for name in AutoscalerSettings::NAMES.iter().filter(|name| !["static", "schedule", "external"].contains(name)) {
             let settings: AutoscalerSettings = serde_json::from_str(&format!("\"{name}\"")).unwrap();
             let mut faults = Faults::default();
             settings.check(&mut faults);

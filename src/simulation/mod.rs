@@ -18,7 +18,7 @@ pub use limits::{EVENTS_BETWEEN_QUESTIONS, Limits, MOST_EVENTS};
 pub use metrics::{Distribution, MetricValue, RunMetrics};
 pub use record::{BatchRecord, Detail, ReplicaRecord, RequestRecord, TuneRecord};
 
-use crate::autoscaler::{Autoscaler, AutoscalerSettings, PolicyContext};
+use crate::autoscaler::{Autoscaler, AutoscalerSettings, PolicyContext, Programs};
 use crate::hardware::{ExecutionTime, HardwareError, memory};
 use crate::replica_scheduler::{KvBlocks, ReplicaShape, Rule};
 use crate::workload::Workload;
@@ -43,6 +43,8 @@ pub struct RunInputs<'a> {
     pub stepping: bool,
     /// When to give up, and whether to check.
     pub limits: Limits<'a>,
+    /// Where a policy that is a program of its own is run.
+    pub programs: Option<&'a dyn Programs>,
 }
 
 /// Why a run could not be finished.
@@ -63,6 +65,8 @@ pub enum SimulationError {
          requests (do queues grow for ever? a larger `--cell-memory` lets it go on)"
     )]
     TooMuchMemory { bytes: u64, most_bytes: u64, at_s: f64, unfinished: u64 },
+    #[error("the policy failed: {0}")]
+    Policy(String),
     /// The caller asked to, see [`Limits::give_up`].
     #[error("called off at {at_s} s of simulated time with {unfinished} unfinished requests")]
     CalledOff { at_s: f64, unfinished: u64 },
@@ -114,6 +118,7 @@ impl<'a> RunInputs<'a> {
             seed,
             stepping: false,
             limits: Limits::default(),
+            programs: None,
         })
     }
 
@@ -132,6 +137,7 @@ impl<'a> RunInputs<'a> {
             min_replicas: cluster.min_replicas,
             max_replicas: cluster.max_replicas,
             seed: self.seed,
+            programs: self.programs,
         }
     }
 

@@ -69,6 +69,8 @@ pub struct Grid {
     /// Where relative paths are looked for: beside the grid file, then in the current directory.
     pub base_dirs: Vec<PathBuf>,
     pub source: Source,
+    /// Whether programs that it names are started: not if the grid came with results.
+    pub starts_programs: bool,
 }
 
 /// A part of the grid whose settings are a `T` in every cell.
@@ -250,7 +252,8 @@ impl Grid {
             return Err(GridError::of_file(path, format!("no such file, nor {}", under_sweeps.display())));
         }
         let beside = path.parent().map(Path::to_path_buf).unwrap_or_default();
-        Self::parse(Source::read(path)?, path, vec![beside, PathBuf::new()])
+        let grid = Self::parse(Source::read(path)?, path, vec![beside, PathBuf::new()])?;
+        Ok(Self { starts_programs: true, ..grid })
     }
 
     /// A grid as results carry it, with the path its file had. What it names is looked for beside where that was, and here.
@@ -288,7 +291,19 @@ impl Grid {
             return Err(source.errors(problems));
         }
         let (as_given, root_at) = (root.to_value(), root.at);
-        let grid = Self { name, question, workloads, seeds, cluster, autoscalers, objectives, as_given, base_dirs, source };
+        let grid = Self {
+            name,
+            question,
+            workloads,
+            seeds,
+            cluster,
+            autoscalers,
+            objectives,
+            as_given,
+            base_dirs,
+            source,
+            starts_programs: false,
+        };
         grid.check_size(root_at)?;
         grid.check_sections()?;
         Ok(grid)

@@ -15,6 +15,7 @@ pub mod panics;
 #[cfg(feature = "report")]
 pub mod parquet;
 pub mod plan;
+pub mod programs;
 pub mod row;
 pub mod run;
 pub mod reference;

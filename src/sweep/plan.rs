@@ -15,10 +15,12 @@ use serde_json::json;
 
 pub use self::estimate::{CORE_PRICE_USD_PER_HOUR, Estimate};
 use super::cell::{Cell, id_text, workload_name};
-use super::grid::{Coordinates, Grid, Section};
+use super::grid::{AutoscalerEntry, Coordinates, Grid, Section};
 use super::hardware_files::hardware_files;
 use super::manifest::WorkloadSummary;
+use super::programs::{Program, Programs};
 use super::source::{GridError, MAX_PROBLEMS, Problem};
+use crate::autoscaler::AutoscalerSettings;
 use crate::hardware::{Deployment, ExecutionTime, HardwareError, memory};
 use crate::simulation::{ClusterSettings, RunInputs};
 use crate::workload::{self, Workload, WorkloadSpec};
@@ -45,6 +47,8 @@ pub struct SharedInputs {
     pub workloads: Vec<LoadedWorkload>,
     /// Step times of each deployment.
     pub hardware: Vec<LoadedHardware>,
+    /// Where policies that are programs of their own are run.
+    pub programs: Arc<Programs>,
 }
 
 #[derive(Debug)]
@@ -58,6 +62,8 @@ pub struct Plan {
     /// Indices of the cells to run, ascending, and the ids of these.
     unique: Vec<u64>,
     ids: Vec<u64>,
+    /// The programs among the policies, by their commands.
+    programs: BTreeMap<Vec<String>, Program>,
     /// BLAKE3 of the ids of all runs in order: equal for equal sweeps only.
     pub runs_hash: String,
     /// Cells left out because no seed matters to them.
@@ -73,6 +79,10 @@ impl Plan {
         let mut problems = Vec::new();
         let workload_inputs = load_workloads(&grid, &mut inputs, &mut problems);
         let hardware_inputs = load_hardware(&grid, &mut inputs, &mut problems);
+        let programs = find_programs(&grid, &mut problems);
+        if grid.starts_programs {
+            inputs.programs = Arc::new(Programs::new(programs.clone()));
+        }
         if problems.is_empty() {
             check_pairs(&grid, &inputs, &hardware_inputs, &mut problems);
         }
@@ -86,6 +96,7 @@ impl Plan {
             hardware_inputs,
             unique: Vec::new(),
             ids: Vec::new(),
+            programs,
             runs_hash: String::new(),
             same_under_every_seed: 0,
         };
@@ -112,7 +123,7 @@ impl Plan {
     pub fn cell(&self, index: u64) -> Cell {
         let at = self.grid.coordinates(index);
         let workload = &self.grid.workloads[at.workload];
-        let entry = self.grid.autoscalers[at.autoscaler].get(at.autoscaler_combination);
+        let entry = self.autoscaler(at.autoscaler, at.autoscaler_combination);
         Cell {
             index,
             workload: workload.get(at.workload_combination),
@@ -124,6 +135,15 @@ impl Plan {
             family: entry.family().into(),
             autoscaler: entry.settings,
         }
+    }
+
+    /// Combination `index` of an autoscaler, with what its program's files hold.
+    fn autoscaler(&self, entry: usize, index: u64) -> AutoscalerEntry {
+        let mut entry = self.grid.autoscalers[entry].get(index);
+        if let AutoscalerSettings::External(settings) = &mut entry.settings {
+            settings.program_blake3 = self.programs.get(&settings.command).map(|program| program.blake3.clone());
+        }
+        entry
     }
 
     /// The id of the run at `place` of [`unique`](Self::unique).
@@ -256,6 +276,30 @@ fn load_hardware(grid: &Grid, inputs: &mut SharedInputs, problems: &mut Vec<Prob
         }
     }
     of_combination
+}
+
+/// The policies that are programs of their own.
+fn find_programs(grid: &Grid, problems: &mut Vec<Problem>) -> BTreeMap<Vec<String>, Program> {
+    let mut found = BTreeMap::new();
+    // Mostly there are none, and combinations may be millions.
+    if !grid.source.text.contains("external") {
+        return found;
+    }
+    for section in &grid.autoscalers {
+        for index in 0..section.count() {
+            let AutoscalerSettings::External(settings) = section.get(index).settings else { continue };
+            if found.contains_key(&settings.command) {
+                continue;
+            }
+            match Program::find(&settings.command, &grid.base_dirs) {
+                Ok(program) => {
+                    found.insert(settings.command, program);
+                }
+                Err(message) => problems.push(section.problem(&grid.source, index, "external.command", message)),
+            }
+        }
+    }
+    found
 }
 
 /// Every workload meets every cluster, so each pair has to agree: a replica has room, its tables know the workload's batches.

@@ -104,6 +104,7 @@ fn check_recordable(inputs: &RunInputs) -> Result<(), String> {
 pub(super) fn run_inputs<'a>(cell: &'a Cell, inputs: &'a SharedInputs) -> Result<RunInputs<'a>, String> {
     let workload = &inputs.workloads[cell.workload_input].content;
     RunInputs::new(workload, &cell.cluster, &cell.autoscaler, &inputs.hardware[cell.hardware_input].times, cell.seed)
+        .map(|run| RunInputs { programs: Some(&*inputs.programs), ..run })
         .map_err(|error| error.to_string())
 }
 

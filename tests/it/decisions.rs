@@ -315,6 +315,7 @@ fn trace(settings: &AutoscalerSettings, times: &ExecutionTime, decode_tokens: fn
             min_replicas: 0,
             max_replicas: MAX_REPLICAS,
             seed: 0,
+            programs: None,
         };
         let mut policy = settings.settings().build(&context).expect("a policy of the zoo decides");
         let tick_s = policy.tick_interval_s().unwrap_or(context.tune_interval_s);

@@ -15,6 +15,8 @@ mod disk;
 #[cfg(feature = "report")]
 mod docs;
 mod events;
+#[cfg(unix)]
+mod external;
 mod golden;
 mod hardware;
 mod hostile;

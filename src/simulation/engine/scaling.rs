@@ -63,6 +63,9 @@ impl Engine<'_> {
                 evidence: policy.evidence(),
             });
         }
+        if let Some(failure) = policy.failure() {
+            return Err(SimulationError::Policy(failure.into()));
+        }
         self.autoscaler = Some(policy);
         let cluster = self.inputs.cluster;
         let (ups, downs) = match decision {

@@ -82,7 +82,7 @@ fn workload(plan: &Plan, entry: usize, index: u64) -> WorkloadPart {
 }
 
 fn autoscaler(plan: &Plan, entry: usize, index: u64) -> AutoscalerPart {
-    let entry = plan.grid.autoscalers[entry].get(index);
+    let entry = plan.autoscaler(entry, index);
     AutoscalerPart::of(&entry.settings, entry.family())
 }
 

@@ -1,0 +1,74 @@
+"""A policy for Scalefront in Python: subclass `Policy`, call `serve`, name the file in a grid.
+
+    {"external": {"command": ["python3", "my_policy.py"], "settings": {"target": [4, 8, 16]}}}
+
+The simulator starts the file once a worker and asks it run after run. `docs/external-policies.md` has every field of a tick and the
+dialogue itself, for other languages. This module needs the standard library only and may be copied beside a policy.
+"""
+
+import json
+import sys
+from types import SimpleNamespace
+
+PROTOCOL = 1
+OBSERVABLE = ("arrivals", "decode_tokens", "batches", "latencies", "replicas")
+
+
+class Policy:
+    """What a run asks. One object a run: whatever it remembers begins anew with `__init__`."""
+
+    #: What each tick is to tell, from `OBSERVABLE`. What is not asked for costs nothing.
+    observes = ()
+
+    #: Seconds between ticks, if not the cluster's `tune_interval_s`.
+    tick_interval_s = None
+
+    def __init__(self, settings, cluster, seed):
+        """`settings` as the grid has them, `cluster` with its limits and delays, `seed` for whoever draws."""
+        self.settings, self.cluster, self.seed = settings, cluster, seed
+
+    def decide(self, now_s, tick):
+        """Replicas there should be (an int), `Change(n)`, or None to hold. `tick` has the fields of a tick as attributes."""
+        raise NotImplementedError
+
+    def evidence(self):
+        """What the latest decision rested on: names and numbers, for `decisions.csv`."""
+        return {}
+
+
+class Change(int):
+    """Replicas to add (positive) or drain (negative), where a decision is no target."""
+
+
+def serve(policy, questions=sys.stdin, answers=None):
+    """Answers until the simulator has no more questions. What a policy prints goes to standard error, where it disturbs nothing."""
+    if answers is None:
+        answers, sys.stdout = sys.stdout, sys.stderr
+    unknown = set(policy.observes) - set(OBSERVABLE)
+    if unknown:
+        raise ValueError(f"{policy.__name__}.observes: {sorted(unknown)} found, expected some of {OBSERVABLE}")
+    running = None
+    for line in questions:
+        question = json.loads(line)
+        kind = question["type"]
+        if kind == "hello":
+            answer = {"type": "hello", "protocol": PROTOCOL, "observes": list(policy.observes)}
+        elif kind == "start":
+            running = policy(question["settings"], SimpleNamespace(**question["cluster"]), question["seed"])
+            answer = {"type": "ready"}
+            if running.tick_interval_s is not None:
+                answer["tick_interval_s"] = running.tick_interval_s
+        elif kind == "tick":
+            decision = running.decide(question["now_s"], SimpleNamespace(**question))
+            answer = {"type": "decision"}
+            if isinstance(decision, Change):
+                answer["change"] = int(decision)
+            elif decision is not None:
+                answer["target"] = int(decision)
+            evidence = running.evidence()
+            if evidence:
+                answer["evidence"] = evidence
+        else:
+            raise ValueError(f"question of type {kind!r} found, expected hello, start or tick")
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
