@@ -130,6 +130,7 @@ struct Frontier {
     execution_time: ExecutionTime,
     limits: ReplicaLimits,
     nodes: Nodes,
+    calls_off_starts: bool,
     min_replicas: u32,
     max_replicas: u32,
     lengths: Lengths,
@@ -162,6 +163,7 @@ impl Frontier {
             execution_time: context.execution_time.clone(),
             limits: ReplicaLimits { kv: context.kv, batch_size_cap: context.batch_size_cap, pipeline_parallel: context.pipeline_parallel },
             nodes: Nodes { devices_per_replica: context.devices_per_replica, devices_per_node: context.devices_per_node },
+            calls_off_starts: context.calls_off_starts,
             min_replicas: context.min_replicas.max(1),
             max_replicas: context.max_replicas,
             lengths: Lengths::default(),
@@ -247,6 +249,19 @@ impl Frontier {
     fn share_period_s(&self) -> f64 {
         let (_, curve) = self.curve.as_ref().expect("refreshed before");
         SHARE_COLD_STARTS * self.cold_start_s + SHARE_LATENCIES * curve.unloaded_s()
+    }
+
+    /// Forgets the latest orders, as many as a scale-down takes back.
+    fn call_off(&mut self, mut surplus: u32) {
+        while self.calls_off_starts && surplus > 0 {
+            let Some((_, latest)) = self.ordered.back_mut() else { break };
+            let taken = surplus.min(*latest);
+            *latest -= taken;
+            surplus -= taken;
+            if *latest == 0 {
+                self.ordered.pop_back();
+            }
+        }
     }
 
     /// Whole replicas some time from now, for a need that may have a fraction.
@@ -335,7 +350,10 @@ impl Autoscaler for Frontier {
         // What is still to join is no reason to let go of what serves.
         match staying.saturating_sub(self.present(lasting, 0.0)).min(committed - wanted) {
             0 => Decision::Hold,
-            surplus => Decision::Down(surplus),
+            surplus => {
+                self.call_off(surplus);
+                Decision::Down(surplus)
+            }
         }
     }
 

@@ -112,6 +112,8 @@ pub struct PolicyContext<'a> {
     pub tune_interval_s: f64,
     pub scale_up_delay_s: f64,
     pub scale_down_delay_s: f64,
+    /// Whether a scale-down first calls off replicas that start.
+    pub calls_off_starts: bool,
     pub min_replicas: u32,
     pub max_replicas: u32,
     /// Seed of the policy's own random stream.
@@ -301,6 +303,7 @@ mod tests {
             tune_interval_s: 5.0,
             scale_up_delay_s: 10.0,
             scale_down_delay_s: 0.0,
+            calls_off_starts: true,
             min_replicas: 1,
             max_replicas: 64,
             seed: 0,

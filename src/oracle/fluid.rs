@@ -17,7 +17,7 @@ pub struct FluidBound {
     kinds: Vec<(u64, Vec<(f64, f64)>)>,
     requests: u64,
     usd_per_replica_s: f64,
-    /// What one replica costs from first to last arrival, and how many there are at least.
+    /// What one replica costs as long as the workload lasts, and how many there are at least.
     usd_per_replica: f64,
     fewest_replicas: u32,
 }
@@ -64,7 +64,7 @@ impl FluidBound {
         let per_hour = inputs.node_price_usd_per_hour * f64::from(cluster.tensor_parallel * cluster.pipeline_parallel)
             / f64::from(inputs.devices_per_node);
         let usd_per_replica_s = per_hour / 3600.0;
-        let duration_s = workload.arrived_at_s.last().copied().unwrap_or(0.0);
+        let duration_s = workload.end_s();
         Self {
             kinds,
             requests: workload.len() as u64,

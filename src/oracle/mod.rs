@@ -77,6 +77,7 @@ pub fn limits(inputs: &RunInputs, settings: &OracleSettings) -> ScheduleLimits {
         max_replicas: cluster.max_replicas,
         scale_up_delay_s: inputs.scale_up_delay_s,
         scale_down_delay_s: cluster.scale_down_delay_s,
+        scale_down_order: cluster.scale_down_order,
         step_s: settings.step_s,
     }
 }
@@ -165,8 +166,8 @@ pub fn search_with(
     mut evaluate: impl FnMut(&[ReplicaSchedule]) -> Vec<Result<RunMetrics, SimulationError>>,
 ) -> OracleResult {
     let limits = limits(inputs, settings);
-    let duration_s = inputs.workload.arrived_at_s.last().copied().unwrap_or(0.0);
-    let moments = Moments::new(&inputs.workload.arrived_at_s, settings.step_s);
+    let duration_s = inputs.workload.end_s();
+    let moments = Moments::new(&inputs.workload.arrived_at_s, duration_s, settings.step_s);
     let mut random = Xoshiro256PlusPlus::seed_from_u64(settings.search_seed ^ inputs.seed.rotate_left(32));
     let mut front = Front { points: Vec::new(), most: settings.archive as usize, reference: objective.reference };
     let fluid_bound = FluidBound::new(inputs);
@@ -284,7 +285,7 @@ mod tests {
 
     use super::*;
     use crate::hardware::{Deployment, ExecutionTime, Files};
-    use crate::simulation::{ClusterSettings, simulate_in_detail};
+    use crate::simulation::{ClusterSettings, ScaleDownOrder, simulate_in_detail};
     use crate::workload::Workload;
     use crate::workload::arrivals::Bursts;
 
@@ -379,20 +380,21 @@ mod tests {
                 schedules.iter().map(|schedule| evaluate(inputs, &limits, schedule, &mut workspace)).collect()
             };
             search_with(inputs, &[], &settings, P90, |_| (), evaluate);
-            let moments = Moments::new(&inputs.workload.arrived_at_s, settings.step_s);
             let last_s = inputs.workload.arrived_at_s[inputs.workload.len() - 1];
+            let moments = Moments::new(&inputs.workload.arrived_at_s, last_s, settings.step_s);
             for follower in followers(&moments, &limits, FluidBound::new(inputs).work_s() / last_s) {
                 assert!(tried.contains(&follower.within(&limits)), "{follower:?}");
             }
         });
         // 4/s, then 22/s, then 8/s: twice as many replicas as the work of 10/s would keep busy.
-        let moments = Moments::new(&tiny().arrived_at_s, 0.5);
+        let moments = Moments::new(&tiny().arrived_at_s, tiny().end_s(), 0.5);
         let limits = ScheduleLimits {
             initial_replicas: 1,
             min_replicas: 1,
             max_replicas: 64,
             scale_up_delay_s: 2.0,
             scale_down_delay_s: 0.0,
+            scale_down_order: ScaleDownOrder::StartingFirst,
             step_s: 0.5,
         };
         let followers = followers(&moments, &limits, 5.0);

@@ -20,8 +20,7 @@ pub struct Moments {
 
 impl Moments {
     /// Moments lie at multiples of `step_s`, and so far apart that they are not too many. Arrivals are in order.
-    pub fn new(arrived_at_s: &[f64], step_s: f64) -> Self {
-        let duration_s = arrived_at_s.last().copied().unwrap_or(0.0);
+    pub fn new(arrived_at_s: &[f64], duration_s: f64, step_s: f64) -> Self {
         let spacing_s = step_s * (duration_s / step_s / MOST_MOMENTS).ceil().max(1.0);
         let count = (duration_s / spacing_s).ceil() as usize + 1;
         let arrived = (0..count).map(|i| arrived_at_s.partition_point(|&at_s| at_s < i as f64 * spacing_s) as f64).collect();
@@ -86,7 +85,7 @@ mod tests {
                 quiet.chain(burst).map(move |second| f64::from(minute) * 60.0 + second)
             })
             .collect();
-        Moments::new(&arrived_at_s, 1.0)
+        Moments::new(&arrived_at_s, 600.0, 1.0)
     }
 
     /// The beginning of one burst is like the beginnings of others, far from an end of the workload.
@@ -105,7 +104,7 @@ mod tests {
             assert_eq!(rates[moment].0, moment as f64);
             assert!((rates[moment].1 - per_s / 5.0).abs() < 0.03, "{moment}: {:?}", rates[moment]);
         }
-        assert_eq!(Moments::new(&[0.0], 1.0).relative_rates(10.0).count(), 1);
+        assert_eq!(Moments::new(&[0.0], 0.0, 1.0).relative_rates(10.0).count(), 1);
     }
 
     /// The twin sorts all.
@@ -156,8 +155,8 @@ mod tests {
     #[test]
     fn any_length_of_workload() {
         let mut random = Xoshiro256PlusPlus::seed_from_u64(1);
-        assert_eq!(Moments::new(&[0.0], 0.5).alike(&mut random), [(0.0, 0.5)]);
-        let long = Moments::new(&[0.0, 1e6], 0.5);
+        assert_eq!(Moments::new(&[0.0], 0.0, 0.5).alike(&mut random), [(0.0, 0.5)]);
+        let long = Moments::new(&[0.0, 1e6], 1e6, 0.5);
         assert!(long.arrived.len() <= 2049 && long.spacing_s % 0.5 == 0.0);
         (0..100).for_each(|_| assert!(!long.alike(&mut random).is_empty()));
     }

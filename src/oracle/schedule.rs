@@ -1,7 +1,7 @@
 //! A plan of replicas over time, and the policy that carries it out.
 
 use crate::autoscaler::{Autoscaler, Decision, Snapshot};
-use crate::simulation::ReplicaRecord;
+use crate::simulation::{ReplicaRecord, ScaleDownOrder};
 
 /// Replicas that take requests, as a step function of time.
 ///
@@ -21,6 +21,8 @@ pub struct ScheduleLimits {
     pub scale_up_delay_s: f64,
     /// No replica leaves before it could have been told to at time 0.
     pub scale_down_delay_s: f64,
+    /// Whether a replica that is told to stop calls off those that are under way, see [`ReplicaSchedule::within`].
+    pub scale_down_order: ScaleDownOrder,
     /// Changes happen at multiples of this.
     pub step_s: f64,
 }
@@ -79,7 +81,8 @@ impl ReplicaSchedule {
         Self { steps: before.chain([(at_s, after.at(at_s))]).chain(rest).collect() }.tidy()
     }
 
-    /// The nearest schedule within the limits.
+    /// The nearest schedule within the limits. Where replicas that start are the first to go, none serves less while one starts: a replica
+    /// that joins after others have left was ordered after that.
     pub fn within(&self, limits: &ScheduleLimits) -> Self {
         let mut steps = vec![(0.0, limits.initial_replicas)];
         let on_grid = |at_s: f64| (at_s / limits.step_s).round() * limits.step_s;
@@ -93,7 +96,12 @@ impl ReplicaSchedule {
                 let lead_s = if wanted > replicas { limits.scale_up_delay_s } else { limits.scale_down_delay_s };
                 // The decision lies on the grid; none changes how a run starts.
                 let in_time_s = (on_grid(at_s - lead_s).max(0.0) + lead_s).max(limits.step_s);
-                if in_time_s > last_s {
+                let fell = steps.len() > 1 && steps[steps.len() - 2].1 > replicas;
+                let called_off = limits.scale_down_order == ScaleDownOrder::StartingFirst
+                    && wanted > replicas
+                    && fell
+                    && in_time_s - lead_s < last_s + limits.step_s / 2.0;
+                if in_time_s > last_s && !called_off {
                     steps.push((in_time_s, wanted));
                     break;
                 }
@@ -174,22 +182,33 @@ mod tests {
         max_replicas: 5,
         scale_up_delay_s: 10.0,
         scale_down_delay_s: 1.0,
+        scale_down_order: ScaleDownOrder::ServingFirst,
         step_s: 0.5,
     };
 
     proptest! {
         /// Whatever was changed, the limits hold, and what is within them stays as it is.
         #[test]
-        fn within_limits(bumps in prop::collection::vec((0.0_f64..100.0, 0.0_f64..60.0, -3_i64..4), 0..12)) {
+        fn within_limits(
+            bumps in prop::collection::vec((0.0_f64..100.0, 0.0_f64..60.0, -3_i64..4), 0..12),
+            order in prop_oneof![Just(ScaleDownOrder::StartingFirst), Just(ScaleDownOrder::ServingFirst)],
+        ) {
             let schedule = bumps.iter().fold(ReplicaSchedule::constant(3), |s, &(from, length, by)| s.bumped(&[(from, from + length)], by));
-            let within = schedule.within(&LIMITS);
-            prop_assert_eq!(&within.within(&LIMITS), &within);
+            let limits = ScheduleLimits { scale_down_order: order, ..LIMITS };
+            let within = schedule.within(&limits);
+            prop_assert_eq!(&within.within(&limits), &within);
             prop_assert_eq!(within.steps()[0], (0.0, 2));
             for pair in within.steps().windows(2) {
                 let ((before_s, before), (at_s, after)) = (pair[0], pair[1]);
                 prop_assert!(at_s > before_s && after != before && (1..=5).contains(&after));
                 let lead_s = if after > before { 10.0 } else { 1.0 };
                 prop_assert!(at_s >= lead_s);
+            }
+            let steps = within.steps();
+            for (i, fall) in steps.windows(2).enumerate().filter(|(_, pair)| pair[1].1 < pair[0].1) {
+                let next_rise = steps[i + 1..].windows(2).find(|pair| pair[1].1 > pair[0].1);
+                let ordered_after = next_rise.is_none_or(|pair| pair[1].0 - 10.0 > fall[1].0);
+                prop_assert!(order == ScaleDownOrder::ServingFirst || ordered_after, "{steps:?}");
             }
         }
 

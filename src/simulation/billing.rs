@@ -14,7 +14,7 @@ pub struct BillingSettings {
     pub cold_start: bool,
     /// Whether a replica is paid while it drains.
     pub drain: bool,
-    /// Least time a replica is paid for, at its devices' share of the node price.
+    /// Least time a replica is paid for, at its devices' share of the node price. The paid part of its start and drain counts.
     pub minimum_s: f64,
 }
 

@@ -35,8 +35,8 @@ pub struct ClusterSettings {
     pub global_scheduler: GlobalSchedulerSettings,
     pub replica_scheduler: ReplicaSchedulerSettings,
     pub initial_replicas: u32,
-    /// Replicas that always serve, but after losses: a scale-down that would leave fewer waits for a replica to join. Policies other than
-    /// those that scale to zero keep at least one, which may be one that starts.
+    /// Replicas that always serve, but after losses. Policies other than those that scale to zero keep at least one, which may be one that
+    /// starts.
     pub min_replicas: u32,
     /// Most replicas that serve or start. Those that finish what they have before they leave come on top.
     pub max_replicas: u32,
@@ -45,12 +45,26 @@ pub struct ClusterSettings {
     /// From the decision to a replica that serves, not counting what `cold_start` adds.
     pub scale_up_delay_s: f64,
     pub cold_start: ColdStartSettings,
-    /// From the decision to the choice of a replica to drain.
+    /// From the decision to the choice of a replica to stop.
     pub scale_down_delay_s: f64,
+    /// Which replicas a scale-down takes first.
+    pub scale_down_order: ScaleDownOrder,
     pub billing: BillingSettings,
     pub failures: FailureSettings,
     /// What attainment and goodput are measured against.
     pub latency_limits: LatencyLimits,
+}
+
+/// Which replicas a scale-down takes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ScaleDownOrder {
+    /// Those that still start, the latest ordered first, and are paid no further; those that serve once none starts. As in Kubernetes,
+    /// Ray and Dynamo.
+    #[default]
+    StartingFirst,
+    /// Those that serve; what starts goes on starting. The lab's rule, and the only one up to results version 7.
+    ServingFirst,
 }
 
 impl Default for ClusterSettings {
@@ -75,6 +89,7 @@ impl Default for ClusterSettings {
             scale_up_delay_s: 10.0,
             cold_start: ColdStartSettings::default(),
             scale_down_delay_s: 0.0,
+            scale_down_order: ScaleDownOrder::default(),
             billing: BillingSettings::default(),
             failures: FailureSettings::default(),
             latency_limits: LatencyLimits::default(),

@@ -16,11 +16,13 @@ use crate::tournament::{NONE, Tournament};
 pub enum Due {
     /// A pipeline stage of the replica in `lane` ends its batch.
     StageEnd { lane: u32, stage: u32 },
+    /// The workload has lasted as long as it says.
+    End,
     /// The autoscaler decides.
     Tune,
-    /// A replica joins.
-    ScaleUp,
-    /// A replica is freed or marked to drain.
+    /// A replica joins, unless its order was cancelled.
+    ScaleUp { order: u64 },
+    /// A replica is cancelled, freed or marked to drain.
     ScaleDown,
     /// Replicas report to the global scheduler.
     Scrape,

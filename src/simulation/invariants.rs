@@ -1,7 +1,7 @@
 //! What must hold at the end of every run, whatever the policies. For tests, and for authors of schedulers.
 
 use super::record::{BatchRecord, Detail};
-use super::{RunInputs, RunMetrics, Workspace};
+use super::{RunInputs, RunMetrics, ScaleDownOrder, Workspace};
 
 /// Everything about a finished, recorded run that cannot be; nothing of a right one.
 ///
@@ -81,6 +81,14 @@ fn check_replicas(inputs: &RunInputs, metrics: &RunMetrics, detail: &Detail, fou
     if !cluster.failures.any() {
         let least = cluster.min_replicas.min(first);
         found.require(serving().all(|now| now >= least), || format!("{:?} replicas serve of {least} at least", serving().min()));
+    }
+    if cluster.scale_down_order == ScaleDownOrder::StartingFirst && !cluster.failures.any() {
+        for (before, after) in detail.replicas.iter().zip(detail.replicas.iter().skip(1)) {
+            let stopped = after.num_replicas - after.num_draining < before.num_replicas - before.num_draining;
+            found.require(!stopped || after.num_starting == 0, || {
+                format!("one that serves stops while others start: {before:?}, {after:?}")
+            });
+        }
     }
     for tune in &detail.tunes {
         let settled = detail.replicas.iter().rfind(|change| change.time_s < tune.time_s);

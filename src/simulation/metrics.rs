@@ -255,6 +255,8 @@ pub struct RunMetrics {
     pub min_replicas: u32,
     pub scale_ups: u64,
     pub scale_downs: u64,
+    /// Replicas whose start was called off by a scale-down.
+    pub starts_cancelled: u64,
     /// How often scaling turned from up to down or back.
     pub reversals: u64,
     /// Replicas that crashed or were reclaimed.
@@ -330,6 +332,7 @@ impl RunMetrics {
             ("fewest_replicas".into(), Count(self.min_replicas.into())),
             ("scale_ups".into(), Count(self.scale_ups)),
             ("scale_downs".into(), Count(self.scale_downs)),
+            ("starts_cancelled".into(), Count(self.starts_cancelled)),
             ("reversals".into(), Count(self.reversals)),
             ("replicas_lost".into(), Count(self.replicas_lost)),
             ("mean_queued_requests".into(), Number(self.mean_queued_requests)),

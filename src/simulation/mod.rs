@@ -11,7 +11,7 @@ mod metrics;
 mod record;
 
 pub use billing::{BillingSettings, BillingUnit, ColdStartSettings, FailureSettings, LatencyLimits};
-pub use cluster::ClusterSettings;
+pub use cluster::{ClusterSettings, ScaleDownOrder};
 pub use engine::Workspace;
 pub use invariants::violations;
 pub use limits::{EVENTS_BETWEEN_QUESTIONS, Limits, MOST_EVENTS};
@@ -134,6 +134,7 @@ impl<'a> RunInputs<'a> {
             tune_interval_s: cluster.tune_interval_s,
             scale_up_delay_s: self.scale_up_delay_s,
             scale_down_delay_s: cluster.scale_down_delay_s,
+            calls_off_starts: cluster.scale_down_order == ScaleDownOrder::StartingFirst,
             min_replicas: cluster.min_replicas,
             max_replicas: cluster.max_replicas,
             seed: self.seed,
@@ -205,7 +206,7 @@ impl Parts {
     }
 }
 
-/// Runs to the end of the workload.
+/// Runs until the workload is over and every request has left.
 pub fn simulate(inputs: &RunInputs, workspace: &mut Workspace) -> Result<RunMetrics, SimulationError> {
     simulate_parts(inputs, Parts::of(inputs), workspace)
 }

@@ -66,6 +66,8 @@ pub struct ReplicaRecord {
     /// Replicas that exist, draining ones included.
     pub num_replicas: u32,
     pub num_draining: u32,
+    /// Replicas that start. A start changes nothing else unless it is paid, so not every start is a record of its own.
+    pub num_starting: u32,
     pub cost_per_hour_usd: f64,
 }
 

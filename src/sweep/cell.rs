@@ -9,8 +9,16 @@ use crate::simulation::ClusterSettings;
 use crate::workload::{self, WorkloadSpec};
 
 /// Cluster settings that only matter where replicas are started or drained.
-const SCALING: &[&str] =
-    &["initial_replicas", "min_replicas", "max_replicas", "tune_interval_s", "scale_up_delay_s", "cold_start", "scale_down_delay_s"];
+const SCALING: &[&str] = &[
+    "initial_replicas",
+    "min_replicas",
+    "max_replicas",
+    "tune_interval_s",
+    "scale_up_delay_s",
+    "cold_start",
+    "scale_down_delay_s",
+    "scale_down_order",
+];
 
 /// Hexadecimal digits of a [`Cell::id`].
 const ID_DIGITS: usize = 16;

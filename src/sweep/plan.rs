@@ -234,7 +234,7 @@ impl LoadedWorkload {
             requests: totals.requests as usize,
             prefill_tokens: totals.prefill_tokens,
             decode_tokens: totals.decode_tokens,
-            duration_s: totals.last_arrival_s,
+            duration_s: content.end_s(),
             fingerprint: fingerprint.clone(),
         };
         Self { content: Arc::new(content), fingerprint, summary }

@@ -80,7 +80,7 @@ pub(super) fn generate(spec: &GenerateSpec, seed: u64, base_dirs: &[PathBuf]) ->
         workload = servegen.generate(seed, base_dirs)?;
     }
     if let (Some(arrivals), Some(lengths)) = (&spec.arrivals, &spec.lengths) {
-        workload.arrived_at_s = arrivals.generate(seed, base_dirs)?;
+        (workload.arrived_at_s, workload.duration_s) = arrivals.generate(seed, base_dirs)?;
         (workload.prefill_tokens, workload.decode_tokens) = lengths.generate(workload.len(), seed, base_dirs)?;
     }
     for (prefill, decode) in workload.prefill_tokens.iter_mut().zip(&mut workload.decode_tokens) {

@@ -112,8 +112,13 @@ pub fn load(spec: &WorkloadSpec, seed: u64, base_dirs: &[PathBuf]) -> Result<Wor
                 None => generate::generate(generate, seed, base_dirs)?,
             };
             match (!workload.is_empty()).then(|| workload.totals().last_arrival_s) {
-                Some(last_s) if last_s <= MAX_ARRIVAL_S => return Ok(workload),
-                Some(last_s) => faults.add("generate", format!("an arrival at {last_s} s drawn, expected none after {MAX_ARRIVAL_S} s")),
+                Some(last_s) if last_s > MAX_ARRIVAL_S => {
+                    faults.add("generate", format!("an arrival at {last_s} s drawn, expected none after {MAX_ARRIVAL_S} s"));
+                }
+                Some(_) if workload.duration_s.is_some_and(|duration_s| duration_s > MAX_ARRIVAL_S) => {
+                    faults.add("generate", format!("longer than {MAX_ARRIVAL_S} s, expected shorter phases or durations"));
+                }
+                Some(_) => return Ok(workload),
                 None => {
                     faults.add("generate", format!("no request drawn under seed {seed}, expected at least one; raise rates or durations"))
                 }
@@ -139,7 +144,8 @@ fn cut(prefill_tokens: u32, decode_tokens: u32, max_tokens: Option<u32>) -> (u32
 
 /// Requests in arrival order, as columns of equal length.
 ///
-/// Invariants: `arrived_at_s` is finite, non-negative and never decreases; `prefill_tokens` and `decode_tokens` are at least 1.
+/// Invariants: `arrived_at_s` is finite, non-negative and never decreases; `prefill_tokens` and `decode_tokens` are at least 1;
+/// `duration_s`, where given, is finite and not before the last arrival.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Workload {
     /// Arrival of each request, seconds from the start of the run.
@@ -150,6 +156,9 @@ pub struct Workload {
     pub decode_tokens: Vec<u32>,
     /// Which prompts begin alike, where that is known.
     pub prefix: Option<PrefixBlocks>,
+    /// How long the workload lasts from time 0, the silence after its last request included: the sum of generated phases, or the
+    /// length of a trace's window. `None` where nothing says so and it ends with its last request.
+    pub duration_s: Option<f64>,
     /// Set where the columns are only the beginning of what is generated.
     pub streamed: Option<Streamed>,
 }
@@ -175,6 +184,11 @@ impl Workload {
             },
             |streamed| streamed.totals,
         )
+    }
+
+    /// When it is over: once it has lasted as long as it says, and everything has arrived.
+    pub fn end_s(&self) -> f64 {
+        self.totals().last_arrival_s.max(self.duration_s.unwrap_or(0.0))
     }
 
     pub fn is_empty(&self) -> bool {
@@ -211,7 +225,7 @@ impl Workload {
         self.prefix = self.prefix.as_ref().map(|prefix| prefix.reordered(&order));
     }
 
-    /// BLAKE3 of the columns' little-endian bytes, in hexadecimal; prompt blocks count only where there are any.
+    /// BLAKE3 of the columns' little-endian bytes, in hexadecimal; prompt blocks and a duration count only where there are any.
     pub fn fingerprint(&self) -> String {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&(self.len() as u64).to_le_bytes());
@@ -225,6 +239,10 @@ impl Workload {
         }
         if let Some(prefix) = &self.prefix {
             prefix.hash(&mut hasher);
+        }
+        if let Some(duration_s) = self.duration_s {
+            hasher.update(b"duration");
+            hasher.update(&duration_s.to_bits().to_le_bytes());
         }
         if let Some(Streamed { generate, seed, totals }) = &self.streamed {
             hasher.update(&serde_json::to_vec(&(generate, seed, totals.requests)).expect("settings are plain data"));

@@ -101,16 +101,22 @@ impl ServeGen {
     /// Errors: the directory has no clients, a client lacks one of its files, or a file is broken.
     pub(super) fn generate(&self, seed: u64, base_dirs: &[PathBuf]) -> Result<Workload, WorkloadError> {
         let dir = source::find(&self.dir, base_dirs)?;
-        let mut workload = Workload::default();
+        let mut workload = Workload { duration_s: self.duration_s, ..Workload::default() };
         for (id, trace) in clients(&dir)? {
-            self.add_client(id, &trace, &dir.join(format!("chunk-{id}-dataset.json")), seed, &mut workload)?;
+            let last_window_ends_s = self.add_client(id, &trace, &dir.join(format!("chunk-{id}-dataset.json")), seed, &mut workload)?;
+            if self.duration_s.is_none() {
+                let until_s = last_window_ends_s - self.start_s;
+                workload.duration_s = Some(workload.duration_s.unwrap_or_default().max(until_s));
+            }
         }
         workload.sort();
         Ok(workload)
     }
 
-    fn add_client(&self, id: u64, trace: &Path, dataset: &Path, seed: u64, workload: &mut Workload) -> Result<(), WorkloadError> {
+    /// Adds the requests of a client; returns where its last window ends.
+    fn add_client(&self, id: u64, trace: &Path, dataset: &Path, seed: u64, workload: &mut Workload) -> Result<f64, WorkloadError> {
         let windows = read_windows(trace)?;
+        let last_window_ends_s = windows.last().map_or(0.0, |window| window.end_s);
         let end_s = self.duration_s.map_or(f64::INFINITY, |duration_s| self.start_s + duration_s);
         let mut used = Vec::new();
         let mut phases = Vec::new();
@@ -128,7 +134,7 @@ impl ServeGen {
         }
         let expected = phases::expected_requests(&phases);
         if expected == 0.0 {
-            return Ok(());
+            return Ok(last_window_ends_s);
         }
         if workload.len() as f64 + expected > MAX_REQUESTS as f64 {
             return Err(file_error(trace, format!("about {expected:.0} requests more, expected at most {MAX_REQUESTS} in all")));
@@ -152,7 +158,7 @@ impl ServeGen {
             let prefill = prefill.draw(&mut lengths);
             workload.push(at_s, prefill, decode.draw(&mut lengths));
         }
-        Ok(())
+        Ok(last_window_ends_s)
     }
 }
 

@@ -3,6 +3,7 @@
 //! A workload of more than [`MOST_KEPT`] requests keeps its beginning, for whoever describes or checks it, and how to make all of it. Each
 //! run makes them anew, a chunk at a time, from the same random streams: the same requests, bit for bit, as if they were all kept.
 
+use super::arrivals::Arrivals;
 use super::generate::GenerateSpec;
 use super::{Workload, cut};
 
@@ -76,6 +77,7 @@ impl Streamed {
             }
             totals.add(&chunk);
         }
+        workload.duration_s = generate.arrivals.as_ref()?.duration_s();
         workload.streamed = Some(Self { generate: generate.clone(), seed, totals });
         Some(workload)
     }
@@ -88,7 +90,8 @@ impl Streamed {
 
     /// The whole workload in memory, for those who need all of it at once.
     pub fn kept(&self) -> Workload {
-        let (mut stream, mut workload) = (self.requests(), Workload::default());
+        let duration_s = self.generate.arrivals.as_ref().and_then(Arrivals::duration_s);
+        let (mut stream, mut workload) = (self.requests(), Workload { duration_s, ..Workload::default() });
         stream.append(&mut workload, usize::MAX);
         workload
     }
@@ -137,7 +140,9 @@ mod tests {
                 let whole = super::super::generate::generate(&spec, 7, &[]).unwrap();
                 let streamed = Streamed::workload(&spec, 7, 100).unwrap();
                 assert_eq!((streamed.len(), streamed.totals()), (100, whole.totals()));
-                let (mut stream, mut chunks) = (streamed.streamed.as_ref().unwrap().requests(), Workload::default());
+                assert_eq!((whole.duration_s, streamed.duration_s), (Some(500.0), Some(500.0)));
+                let mut chunks = Workload { duration_s: Some(500.0), ..Workload::default() };
+                let mut stream = streamed.streamed.as_ref().unwrap().requests();
                 assert_eq!(streamed.streamed.as_ref().unwrap().kept(), whole);
                 while (chunks.len() as u64) < streamed.num_requests() {
                     stream.append_chunk(&mut chunks);

@@ -24,7 +24,9 @@ impl Autoscaler for Seesaw {
 
 #[test]
 fn a_policy_that_scales_up_and_down_for_ever_is_given_up_and_named() {
-    let scenario = ten_requests(json!({"min_replicas": 0, "tune_interval_s": 5, "scale_up_delay_s": 10, "scale_down_delay_s": 5}));
+    let scenario = ten_requests(json!({
+        "min_replicas": 0, "tune_interval_s": 5, "scale_up_delay_s": 10, "scale_down_delay_s": 5, "scale_down_order": "serving_first",
+    }));
     let run = |most_events| {
         let inputs = RunInputs { limits: Limits { most_events, ..Limits::default() }, ..scenario.inputs() };
         // The first decision takes the only replica there is.

@@ -229,6 +229,7 @@ fn cluster(config: &Value) -> ClusterSettings {
         "global_scheduler": router,
         "replica_scheduler": {scheduler["type"].as_str().unwrap(): settings},
         "initial_replicas": replicas, "min_replicas": 1, "max_replicas": 1000,
+        "scale_down_order": "serving_first",
     });
     if config["autoscaler"]["type"] != "static" {
         for (ours, theirs) in

@@ -17,6 +17,7 @@ mod docs;
 mod events;
 #[cfg(unix)]
 mod external;
+mod fleet;
 mod golden;
 mod hardware;
 mod hostile;

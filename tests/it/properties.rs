@@ -424,6 +424,7 @@ proptest! {
     fn limits_hold_whatever_is_decided(
         mut requests in requests(), state: u32, up_s in 0.0..8.0_f64, down_s in prop_oneof![Just(0.0), 0.0..8.0_f64], min in 0..4_u32,
         more in 1..8_u32, spread_s in prop_oneof![Just(0.0), Just(3.0)], crash_s in prop::option::of(5.0..60.0_f64),
+        order in prop_oneof![Just("starting_first"), Just("serving_first")],
     ) {
         // Once nothing is decided any more, a last request finds everything settled; a crash would start something new.
         let until_s = requests.last().map_or(0.0, |request| request.0);
@@ -431,6 +432,7 @@ proptest! {
         let cluster = json!({
             "replica_scheduler": {"vllm": {"batch_size_cap": 4}}, "min_replicas": min, "initial_replicas": min + 1,
             "max_replicas": min + more, "tune_interval_s": 1, "scale_up_delay_s": up_s, "scale_down_delay_s": down_s,
+            "scale_down_order": order,
             "cold_start": {"spread_s": spread_s}, "failures": {"mean_time_to_crash_s": crash_s},
         });
         let scenario = Scenario::new(cluster, json!("inferline"), requests);
@@ -463,7 +465,7 @@ fn violations_are_found() {
     let (metrics, detail) = simulate_parts_in_detail(&inputs, Parts::of(&inputs), &mut workspace).unwrap();
     assert_eq!(violations(&inputs, &metrics, &detail, &workspace), [""; 0]);
     type Tamper = fn(&mut RunMetrics, &mut Detail);
-    let tampered: [(&str, Tamper); 14] = [
+    let tampered: [(&str, Tamper); 15] = [
         ("completions of", |metrics, _| metrics.num_completed += 1),
         ("rejected of", |metrics, _| metrics.num_rejected += 1),
         ("restarts counted", |metrics, _| metrics.num_restarts += 1),
@@ -471,6 +473,9 @@ fn violations_are_found() {
         ("sum of e2e", |_, detail| detail.requests[3].completed_at_s = detail.requests[3].completed_at_s.map(|at_s| at_s + 1e-3)),
         ("wrong price", |_, detail| detail.replicas[0].cost_per_hour_usd += 1.0),
         ("serve of 64 at most", |_, detail| detail.replicas.push(ReplicaRecord { num_replicas: 65, ..detail.replicas[0].clone() })),
+        ("one that serves stops while others start", |_, detail| {
+            detail.replicas.push(ReplicaRecord { num_replicas: 0, num_starting: 1, ..detail.replicas[0].clone() });
+        }),
         ("serve of 1 at least", |_, detail| detail.replicas.push(ReplicaRecord { num_replicas: 0, ..detail.replicas[0].clone() })),
         ("cost", |metrics, _| metrics.total_cost_usd *= 1.001),
         ("busy for", |metrics, _| metrics.busy_s = metrics.replica_hours * 3600.0 * 1.001),

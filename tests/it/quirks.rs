@@ -143,7 +143,7 @@ fn recorded_leaked_counter_and_stranded_requests() {
 fn stranded_requests_are_served_when_a_replica_joins_and_nothing_stays_pending() {
     let cluster = json!({
         "replica_scheduler": {"vllm": {"batch_size_cap": 16}}, "initial_replicas": 1, "min_replicas": 0, "max_replicas": 100,
-        "tune_interval_s": 5, "scale_up_delay_s": 17, "scale_down_delay_s": 0,
+        "tune_interval_s": 5, "scale_up_delay_s": 17, "scale_down_delay_s": 0, "scale_down_order": "serving_first",
     });
     let autoscaler = json!({"inferline": {
         "look_back_s": 10, "min_window_s": 4, "stabilization_delay_s": 0, "initial_replica_token_throughput": 900, "throughput_alpha": 0,

@@ -161,6 +161,7 @@ pub(super) struct Totals {
     pub booked_until_s: f64,
     pub scale_ups: u64,
     pub scale_downs: u64,
+    pub starts_cancelled: u64,
     pub replicas_lost: u64,
     /// Direction of the latest scaling, and how often it turned round.
     pub direction: i8,
@@ -245,6 +246,7 @@ impl Engine<'_> {
                 time_s: self.now_s,
                 num_replicas: counts.existing,
                 num_draining: counts.draining,
+                num_starting: counts.starting,
                 cost_per_hour_usd: self.totals.cost_per_hour,
             });
         }
@@ -260,9 +262,16 @@ impl Engine<'_> {
 
     /// Books the time a replica existed, and what a minimum billing time adds.
     pub(super) fn book_replica(&mut self, lane: u32) {
-        let lifetime_s = self.now_s - self.work.replicas[lane as usize].joined_at_s;
-        self.totals.replica_s += lifetime_s;
-        let short_s = (self.inputs.cluster.billing.minimum_s - lifetime_s).max(0.0);
+        let replica = &self.work.replicas[lane as usize];
+        self.totals.replica_s += self.now_s - replica.joined_at_s;
+        let unpaid_drain = replica.draining && !self.inputs.cluster.billing.drain;
+        let paid_until_s = if unpaid_drain { replica.drains_from_s } else { self.now_s };
+        self.book_minimum(paid_until_s - replica.paid_from_s);
+    }
+
+    /// Books what a minimum billing time adds for a replica that was paid for so long.
+    pub(super) fn book_minimum(&mut self, paid_s: f64) {
+        let short_s = (self.inputs.cluster.billing.minimum_s - paid_s).max(0.0);
         self.totals.cost += self.inputs.replica_cost_per_hour() * short_s;
     }
 
@@ -272,6 +281,10 @@ impl Engine<'_> {
         self.book_cost();
         for i in 0..self.existing.len() {
             self.book_replica(self.existing[i]);
+        }
+        if self.inputs.cluster.billing.cold_start {
+            let paid_s: Vec<f64> = self.orders.iter().map(|order| self.now_s - order.placed_at_s).collect();
+            paid_s.into_iter().for_each(|paid_s| self.book_minimum(paid_s));
         }
         if self.inputs.limits.check {
             let imbalances = self.imbalances();
@@ -313,6 +326,7 @@ impl Engine<'_> {
             min_replicas: totals.min_replicas,
             scale_ups: totals.scale_ups,
             scale_downs: totals.scale_downs,
+            starts_cancelled: totals.starts_cancelled,
             reversals: totals.reversals,
             replicas_lost: totals.replicas_lost,
             mean_queued_requests: ratio(totals.queued_s, self.now_s),

@@ -9,6 +9,7 @@ mod balance;
 mod bounds;
 mod decodes;
 mod feed;
+mod orders;
 mod scaling;
 mod state;
 mod step_times;
@@ -17,6 +18,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 
 use self::accounts::Totals;
 use self::feed::{Arrival, Feed};
+use self::orders::Orders;
 use self::state::Step;
 pub use self::state::Workspace;
 use super::event::Due;
@@ -68,11 +70,15 @@ pub(super) struct Engine<'a> {
     cold_start_stream: Xoshiro256PlusPlus,
     failure_stream: Xoshiro256PlusPlus,
     now_s: f64,
+    /// No run is over earlier.
+    ends_at_s: f64,
     feed: Feed<'a>,
     next_replica_id: u32,
     next_batch_id: u64,
     /// Lanes of existing replicas in order of their ids.
     existing: Vec<u32>,
+    /// Replicas that start.
+    orders: Orders,
     counts: Counts,
     totals: Totals,
     idle_ticks: u64,
@@ -122,10 +128,12 @@ impl<'a> Engine<'a> {
             cold_start_stream: random::stream(inputs.seed, "cluster.cold_start"),
             failure_stream: random::stream(inputs.seed, "cluster.failures"),
             now_s: 0.0,
+            ends_at_s: inputs.workload.duration_s.unwrap_or(0.0),
             feed: Feed::new(inputs.workload, observes.arrivals),
             next_replica_id: 0,
             next_batch_id: 0,
             existing: Vec::new(),
+            orders: Orders::default(),
             counts: Counts::default(),
             totals: Totals { min_replicas: u32::MAX, ..Totals::default() },
             idle_ticks: 0,
@@ -141,9 +149,12 @@ impl<'a> Engine<'a> {
 
     pub fn run(mut self) -> Result<RunMetrics, SimulationError> {
         for _ in 0..self.initial_replicas {
-            self.add_replica();
+            self.add_replica(0.0);
         }
         self.record_replicas();
+        if self.ends_at_s > 0.0 {
+            self.work.events.push(self.ends_at_s, 0.0, Due::End);
+        }
         if self.autoscaler.is_some() {
             self.work.events.push(0.0, 0.0, Due::Tune);
         }
@@ -187,8 +198,10 @@ impl<'a> Engine<'a> {
         while self.work.events.next_at_s() == now_s {
             match self.work.events.pop().expect("an event is due") {
                 Due::StageEnd { lane, stage } => self.work.steps.push(Step::EndStage { lane, stage }),
+                // Nothing happens, but the clock has got there.
+                Due::End => {}
                 Due::Tune => self.work.steps.push(Step::Tune),
-                Due::ScaleUp => self.work.steps.push(Step::ScaleUp),
+                Due::ScaleUp { order } => self.work.steps.push(Step::ScaleUp { order }),
                 Due::ScaleDown => self.work.steps.push(Step::ScaleDown),
                 Due::Scrape => self.work.steps.push(Step::Scrape),
                 Due::Notice { lane, id } => self.work.steps.push(Step::Notice { lane, id }),
@@ -224,7 +237,7 @@ impl<'a> Engine<'a> {
                     }
                 }
                 Step::Tune => self.tune()?,
-                Step::ScaleUp => self.scale_up(),
+                Step::ScaleUp { order } => self.scale_up(order),
                 Step::ScaleDown => self.scale_down(),
                 Step::Scrape => self.scrape(self.router.scrape_interval_s().expect("only a router that wants reports is scraped for"))?,
                 Step::Notice { lane, id } => self.notice(lane, id),
@@ -238,10 +251,10 @@ impl<'a> Engine<'a> {
         Ok(())
     }
 
-    /// Whether every request has left.
+    /// Whether every request has left and the workload has lasted as long as it says.
     #[inline]
     fn is_over(&self) -> bool {
-        self.totals.left == self.num_requests
+        self.totals.left == self.num_requests && self.now_s >= self.ends_at_s
     }
 
     fn stuck(&self) -> SimulationError {

@@ -7,10 +7,10 @@ use super::{Engine, MOST_IDLE_TICKS};
 use crate::autoscaler::{Decision, Snapshot};
 use crate::global_scheduler::{Load, Target};
 use crate::replica_scheduler::ReplicaState;
-use crate::simulation::SimulationError;
 use crate::simulation::decode_run::DecodeRun;
 use crate::simulation::event::Due;
 use crate::simulation::record::TuneRecord;
+use crate::simulation::{ScaleDownOrder, SimulationError};
 
 impl Engine<'_> {
     /// Tells the policy what has happened and carries out what it decides.
@@ -95,7 +95,8 @@ impl Engine<'_> {
 
     /// Gives up a run in which nothing happens, nothing is pending, and yet requests wait.
     fn notice_idleness(&mut self, changes: u32) -> Result<(), SimulationError> {
-        let nothing_to_come = self.feed.is_over()
+        let nothing_to_come = self.unfinished() > 0
+            && self.feed.is_over()
             && self.counts.starting + self.counts.stopping + changes == 0
             && self.existing.iter().all(|&lane| self.work.replicas[lane as usize].batches_in_flight == 0);
         self.idle_ticks = if nothing_to_come { self.idle_ticks + 1 } else { 0 };
@@ -130,6 +131,7 @@ impl Engine<'_> {
 
     /// Begins a cold start.
     fn start_replica(&mut self) {
+        let order = self.orders.place(self.now_s);
         self.counts.starting += 1;
         let spread_s = self.inputs.cluster.cold_start.spread_s;
         let mut delay_s = self.inputs.scale_up_delay_s;
@@ -138,17 +140,19 @@ impl Engine<'_> {
             delay_s = (delay_s + spread_s * deviation).max(0.0);
         }
         if delay_s == 0.0 {
-            self.work.steps.push(Step::ScaleUp);
+            self.work.steps.push(Step::ScaleUp { order });
         } else {
-            self.work.events.push(self.now_s + delay_s, self.now_s, Due::ScaleUp);
+            self.work.events.push(self.now_s + delay_s, self.now_s, Due::ScaleUp { order });
         }
     }
 
-    pub(super) fn scale_up(&mut self) {
+    pub(super) fn scale_up(&mut self, order: u64) {
+        let Some(order) = self.orders.take(order) else { return };
         self.counts.starting -= 1;
         self.totals.scale_ups += 1;
         self.totals.turn(1);
-        self.add_replica();
+        let billed_start = self.inputs.cluster.billing.cold_start;
+        self.add_replica(if billed_start { order.placed_at_s } else { self.now_s });
         self.record_replicas();
         if !self.work.unrouted.is_empty() {
             // The reference leaves these stranded until the next arrival.
@@ -160,10 +164,15 @@ impl Engine<'_> {
         }
     }
 
-    /// Frees the first idle replica; if all are busy, marks the global scheduler's choice to drain.
+    /// Cancels the latest order, if replicas that start go first and one does. Otherwise frees the first idle replica; if all are busy, marks
+    /// the global scheduler's choice to drain.
     ///
-    /// Replicas that start are no help yet: where too few serve for one to go, the next that joins lets one go.
+    /// Where those that serve go first and too few do for one to go, the next that joins lets one go: those that start are no help yet.
     pub(super) fn scale_down(&mut self) {
+        if self.inputs.cluster.scale_down_order == ScaleDownOrder::StartingFirst && self.cancel_start() {
+            self.counts.stopping -= 1;
+            return;
+        }
         if self.counts.serving() <= self.inputs.cluster.min_replicas {
             self.counts.overdue += 1;
             return;
@@ -184,14 +193,29 @@ impl Engine<'_> {
         self.record_replicas();
     }
 
+    /// Cancels the latest order and pays for it no further; whether there was one.
+    fn cancel_start(&mut self) -> bool {
+        let Some(order) = self.orders.cancel_latest() else { return false };
+        self.counts.starting -= 1;
+        self.totals.starts_cancelled += 1;
+        if self.inputs.cluster.billing.cold_start {
+            self.book_minimum(self.now_s - order.placed_at_s);
+            self.record_replicas();
+        }
+        true
+    }
+
     /// Takes a busy replica out of service; it leaves once it is empty.
     fn drain(&mut self, target: Target) {
         self.router.remove(target);
-        self.work.replicas[target.lane as usize].draining = true;
+        let replica = &mut self.work.replicas[target.lane as usize];
+        replica.draining = true;
+        replica.drains_from_s = self.now_s;
         self.counts.draining += 1;
     }
 
-    pub(super) fn add_replica(&mut self) {
+    /// Adds a replica that is paid from some time on.
+    pub(super) fn add_replica(&mut self, paid_from_s: f64) {
         let id = self.next_replica_id;
         self.next_replica_id += 1;
         let work = &mut *self.work;
@@ -202,6 +226,8 @@ impl Engine<'_> {
                 draining: false,
                 reclaimed: false,
                 joined_at_s: 0.0,
+                paid_from_s: 0.0,
+                drains_from_s: 0.0,
                 load: Load::default(),
                 kv_since_s: 0.0,
                 batches_in_flight: 0,
@@ -218,6 +244,7 @@ impl Engine<'_> {
         replica.draining = false;
         replica.reclaimed = false;
         replica.joined_at_s = self.now_s;
+        replica.paid_from_s = paid_from_s;
         replica.load = Load::default();
         replica.kv_since_s = self.now_s;
         replica.state.reset();

@@ -24,7 +24,7 @@ pub(super) enum Step {
     EndStage { lane: u32, stage: u32 },
     EndBatch { lane: u32, batch: u32 },
     Tune,
-    ScaleUp,
+    ScaleUp { order: u64 },
     ScaleDown,
     Scrape,
     Notice { lane: u32, id: u32 },
@@ -191,6 +191,9 @@ pub(super) struct Replica {
     pub(super) state: ReplicaState,
     pub(super) run: DecodeRun,
     pub(super) joined_at_s: f64,
+    /// From when on it is paid, and when it was told to stop.
+    pub(super) paid_from_s: f64,
+    pub(super) drains_from_s: f64,
 }
 
 impl Replica {

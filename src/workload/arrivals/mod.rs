@@ -69,11 +69,29 @@ impl Arrivals {
         })
     }
 
-    /// The same, all at once.
-    pub(super) fn generate(&self, seed: u64, base_dirs: &[PathBuf]) -> Result<Vec<f64>, WorkloadError> {
+    /// How long the process goes on, whether or not a request comes at its end; `None` for the arrivals of a file, which say so themselves.
+    pub(super) fn duration_s(&self) -> Option<f64> {
+        match self {
+            Self::Poisson(Poisson { phases, duration_s, .. })
+            | Self::Gamma(Gamma { phases, duration_s, .. })
+            | Self::Weibull(Weibull { phases, duration_s, .. })
+            | Self::Static(Static { phases, duration_s, .. }) => {
+                Some(duration_s.unwrap_or_else(|| phases.iter().map(|phase| phase.duration_s).sum()))
+            }
+            Self::Diurnal(settings) => Some(settings.duration_s),
+            Self::Bursts(settings) => Some(settings.duration_s),
+            Self::Trace(_) => None,
+        }
+    }
+
+    /// All arrival times, and how long the process goes on.
+    pub(super) fn generate(&self, seed: u64, base_dirs: &[PathBuf]) -> Result<(Vec<f64>, Option<f64>), WorkloadError> {
         Ok(match self {
-            Self::Trace(settings) => trace::read(settings, base_dirs)?.0.arrived_at_s,
-            _ => self.times(seed).into_iter().flatten().collect(),
+            Self::Trace(settings) => {
+                let trace = trace::read(settings, base_dirs)?.0;
+                (trace.arrived_at_s, trace.duration_s)
+            }
+            _ => (self.times(seed).into_iter().flatten().collect(), self.duration_s()),
         })
     }
 }

@@ -1,0 +1,144 @@
+//! What a fleet does and what it costs: which replicas a scale-down takes, how long a run lasts.
+
+use scalefront::autoscaler::{Autoscaler, AutoscalerSettings, Decision, Snapshot};
+use scalefront::simulation::{Detail, Parts, RunInputs, RunMetrics, Workspace, simulate, simulate_parts_in_detail, violations};
+use serde_json::{Value, json};
+
+use crate::scenario::Scenario;
+
+/// Decides at given times and holds in between.
+struct Script(Vec<(f64, Decision)>);
+
+impl Autoscaler for Script {
+    fn decide(&mut self, now_s: f64, _snapshot: &Snapshot) -> Decision {
+        self.0.iter().find(|(at_s, _)| *at_s == now_s).map_or(Decision::Hold, |(_, decision)| *decision)
+    }
+}
+
+/// One replica at 8 dollars an hour with a request every second for `for_s`, decisions every 5 s, starts of 100 s.
+fn scripted(changes: Value, for_s: u32, script: &[(f64, Decision)]) -> (RunMetrics, Detail) {
+    let mut cluster = json!({"tune_interval_s": 5, "scale_up_delay_s": 100, "billing": {"cold_start": true, "unit": "device"}});
+    let Value::Object(changes) = changes else { panic!("settings of a cluster") };
+    changes.into_iter().for_each(|(name, value)| cluster[&name] = value);
+    let scenario = Scenario::new(cluster, json!("inferline"), (0..for_s).map(|i| (f64::from(i), 64, 2)));
+    let inputs = RunInputs { stepping: true, ..scenario.inputs() };
+    let parts = Parts { autoscaler: Some(Box::new(Script(script.to_vec()))), ..Parts::of(&inputs) };
+    let mut workspace = Workspace::default();
+    let (metrics, detail) = simulate_parts_in_detail(&inputs, parts, &mut workspace).unwrap();
+    if inputs.cluster.billing.minimum_s == 0.0 && !inputs.cluster.billing.cold_start {
+        assert_eq!(violations(&inputs, &metrics, &detail, &workspace), [""; 0]);
+    }
+    (metrics, detail)
+}
+
+fn serving(detail: &Detail) -> Vec<u32> {
+    let mut serving: Vec<u32> = detail.replicas.iter().map(|change| change.num_replicas - change.num_draining).collect();
+    serving.dedup();
+    serving
+}
+
+const USD_PER_S: f64 = 8.0 / 3600.0;
+
+/// Three are ordered at 0 s, two of them called off at 20 s: they are paid for 20 s, and the one that is left joins at 100 s.
+#[test]
+fn starts_are_called_off_first_and_paid_no_further() {
+    let script = [(0.0, Decision::Up(3)), (20.0, Decision::Down(2))];
+    let (metrics, detail) = scripted(json!({}), 200, &script);
+    assert_eq!((metrics.scale_ups, metrics.scale_downs, metrics.starts_cancelled, metrics.reversals), (1, 0, 2, 0));
+    assert_eq!(serving(&detail), [1, 2]);
+    let due_usd = (2.0 * metrics.simulated_s + 2.0 * 20.0) * USD_PER_S;
+    assert!((metrics.total_cost_usd - due_usd).abs() < 1e-9, "{} {due_usd}", metrics.total_cost_usd);
+
+    // The least time that is paid holds for them, too; those that last have been paid for longer.
+    let (metrics, _) = scripted(json!({"billing": {"cold_start": true, "unit": "device", "minimum_s": 60}}), 200, &script);
+    let due_usd = (2.0 * metrics.simulated_s + 2.0 * 60.0) * USD_PER_S;
+    assert!((metrics.total_cost_usd - due_usd).abs() < 1e-9, "{} {due_usd}", metrics.total_cost_usd);
+    // Starts that are not paid cost nothing when they are called off.
+    let (metrics, _) = scripted(json!({"billing": {"unit": "device", "minimum_s": 60}}), 200, &script);
+    let due_usd = (2.0 * metrics.simulated_s - 100.0) * USD_PER_S;
+    assert!((metrics.total_cost_usd - due_usd).abs() < 1e-9, "{} {due_usd}", metrics.total_cost_usd);
+
+    // What a scale-down takes beyond them serves, down to the least.
+    let (metrics, detail) = scripted(json!({"initial_replicas": 3}), 200, &[(0.0, Decision::Up(3)), (20.0, Decision::Down(9))]);
+    assert_eq!((metrics.scale_ups, metrics.scale_downs, metrics.starts_cancelled), (0, 2, 3));
+    assert_eq!(serving(&detail), [3, 2, 1]);
+}
+
+/// The latest order is called off; a delayed scale-down calls off what starts when it is due, even what was ordered since.
+#[test]
+fn the_latest_order_goes_first() {
+    let orders = [(0.0, Decision::Up(1)), (30.0, Decision::Up(1)), (60.0, Decision::Down(1))];
+    let (_, detail) = scripted(json!({}), 200, &orders);
+    assert_eq!(detail.replicas.last().unwrap().time_s, 100.0, "the order of 0 s joins, that of 30 s does not");
+
+    let delayed = [(0.0, Decision::Up(1)), (80.0, Decision::Down(1)), (95.0, Decision::Up(1))];
+    let (metrics, detail) = scripted(json!({"scale_down_delay_s": 7}), 300, &delayed);
+    assert_eq!((metrics.starts_cancelled, metrics.scale_ups), (1, 1), "87 s is before 100 s");
+    assert_eq!(detail.replicas.last().unwrap().time_s, 195.0);
+    let (metrics, detail) = scripted(json!({"scale_down_delay_s": 30}), 300, &delayed);
+    assert_eq!((metrics.starts_cancelled, metrics.scale_ups, metrics.scale_downs), (1, 1, 0), "at 110 s the order of 95 s starts");
+    assert_eq!(serving(&detail), [1, 2]);
+    // What starts in no time at all is never called off, since it serves.
+    let (metrics, _) = scripted(json!({"scale_up_delay_s": 0}), 200, &[(0.0, Decision::Up(2)), (20.0, Decision::Down(2))]);
+    assert_eq!((metrics.starts_cancelled, metrics.scale_downs), (0, 2));
+}
+
+/// By the lab's rule those that serve go, and what starts goes on starting: at the least, one waits for another to join.
+#[test]
+fn serving_replicas_go_first_where_that_is_asked_for() {
+    let changes = json!({"scale_down_order": "serving_first", "initial_replicas": 3});
+    let (metrics, detail) = scripted(changes, 200, &[(0.0, Decision::Up(3)), (20.0, Decision::Down(4))]);
+    assert_eq!((metrics.starts_cancelled, metrics.scale_ups, metrics.scale_downs), (0, 3, 4));
+    assert_eq!(detail.replicas.iter().find(|change| change.num_replicas - change.num_draining == 1).unwrap().time_s, 20.0);
+}
+
+/// No policy has one that serves stop while others start, however long starts take and whatever delays a scale-down.
+#[test]
+fn no_policy_stops_what_serves_while_others_start() {
+    let named = AutoscalerSettings::NAMES.iter().filter(|name| !["static", "schedule"].contains(name)).map(|name| json!(name));
+    let schedule = json!({"schedule": {"period_s": 120, "steps": [
+        {"at_s": 0, "replicas": 3}, {"at_s": 35, "replicas": 9}, {"at_s": 60, "replicas": 2}, {"at_s": 70, "replicas": 4}]}});
+    let mut called_off = 0;
+    for policy in named.chain([schedule]) {
+        for (up_s, down_s) in [(10.0, 0.0), (75.0, 0.0), (75.0, 20.0), (300.0, 2.0)] {
+            // 8/s, with 60 s of 40/s from 100 s and again from 400 s on.
+            let requests = (0..4800).filter_map(|i| {
+                let at_s = f64::from(i) * 0.125;
+                let spike = (100.0..160.0).contains(&at_s) || (400.0..460.0).contains(&at_s);
+                Some((at_s, if spike { 1200 } else { 256 }, 8))
+            });
+            let cluster = json!({
+                "initial_replicas": 4, "max_replicas": 24, "scale_up_delay_s": up_s, "scale_down_delay_s": down_s,
+                "replica_scheduler": {"vllm": {"batch_size_cap": 16}}, "global_scheduler": "least_outstanding",
+            });
+            let scenario = Scenario::new(cluster, policy.clone(), requests);
+            let inputs = scenario.inputs();
+            let mut workspace = Workspace::default();
+            let (metrics, detail) = simulate_parts_in_detail(&inputs, Parts::of(&inputs), &mut workspace).unwrap();
+            assert_eq!(violations(&inputs, &metrics, &detail, &workspace), [""; 0], "{policy} {up_s} {down_s}");
+            called_off += metrics.starts_cancelled;
+        }
+    }
+    assert!(called_off > 50, "only {called_off} starts called off: nothing was put to the test");
+}
+
+fn lasting(duration_s: Option<f64>, autoscaler: Value) -> RunMetrics {
+    let mut scenario = Scenario::new(json!({}), autoscaler, (0..20).map(|i| (f64::from(i), 64, 4)));
+    scenario.workload.duration_s = duration_s;
+    simulate(&scenario.inputs(), &mut Workspace::default()).unwrap()
+}
+
+/// Ten minutes of which twenty seconds have traffic: replicas are paid for all of it, and policies go on deciding.
+#[test]
+fn a_run_lasts_as_long_as_its_workload() {
+    let fixed = lasting(Some(600.0), json!({"static": {"replicas": 3}}));
+    assert_eq!(fixed.simulated_s, 600.0);
+    assert!((fixed.total_cost_usd - 3.0 * 600.0 * USD_PER_S).abs() < 1e-9 && fixed.mean_replicas == 3.0);
+    let later = lasting(Some(600.0), json!({"schedule": {"steps": [{"at_s": 0, "replicas": 1}, {"at_s": 300, "replicas": 5}]}}));
+    assert_eq!((later.simulated_s, later.max_replicas), (600.0, 5), "ordered at 300 s, when all was done");
+    // Work that is left at the end is done and paid for.
+    let overtime = lasting(Some(5.0), json!({"static": {"replicas": 1}}));
+    assert!(overtime.simulated_s > 19.0 && (overtime.total_cost_usd - overtime.simulated_s * USD_PER_S).abs() < 1e-9);
+    let plain = lasting(None, json!({"static": {"replicas": 1}}));
+    assert_eq!(plain, overtime, "a duration that is over before the work is does nothing");
+}
