@@ -12,7 +12,7 @@ use scalefront::sweep::grid::{Grid, MAX_CELLS};
 use scalefront::sweep::journal::{Recorded, read_header};
 use scalefront::sweep::store::{JOURNAL, MANIFEST, read_manifest};
 use scalefront::workload::describe::describe;
-use scalefront::workload::formats::TraceFormat;
+use scalefront::workload::formats::{TimeUnit, TraceFormat};
 use scalefront::workload::trace::{TraceSpec, read};
 use scalefront::workload::{self, WorkloadSpec};
 use serde_json::json;
@@ -61,8 +61,6 @@ fn asks_for_many(bytes: &[u8]) -> bool {
     product > MOST_COMBINATIONS || (numbers > 0 && bytes.windows(6).any(|six| six == b"\"from\""))
 }
 
-const FORMATS: [TraceFormat; 4] = [TraceFormat::Vidur, TraceFormat::Azure, TraceFormat::Mooncake, TraceFormat::BurstGpt];
-
 /// A trace: plain, gzip or Zstandard, its format told or guessed; what is read is described and written back. Also a table of lengths
 /// and the files of a ServeGen client.
 pub fn trace(bytes: &[u8]) {
@@ -74,10 +72,12 @@ pub fn trace(bytes: &[u8]) {
     }
     let mut spec = TraceSpec::new(&path);
     spec.decompressed_limit_bytes = 1 << 20;
-    spec.format = FORMATS.get(usize::from(choice % 8)).copied();
+    spec.format = TraceFormat::ALL.get(usize::from(choice % 8)).copied();
     spec.sort = choice & 8 != 0;
     spec.keep_failures = choice & 16 != 0;
     spec.max_tokens = (choice & 32 != 0).then_some(100);
+    (spec.start_s, spec.duration_s) = if choice & 64 != 0 { (Some(1.0), Some(1e3)) } else { (None, None) };
+    spec.time_unit = (choice & 128 != 0).then_some(TimeUnit::Seconds);
     match read(&spec, &[]) {
         Ok((workload, notes)) => {
             assert!(!workload.is_empty() && workload.arrived_at_s.is_sorted());

@@ -44,6 +44,13 @@ impl CommonArgs {
     }
 }
 
+/// Prints what is probably not as it was meant, a line each.
+pub fn warn(doubts: &[String]) {
+    for doubt in doubts {
+        eprintln!("warning: {doubt}");
+    }
+}
+
 /// Prints a line to stdout. A listener that has heard enough, such as `head`, is no error.
 pub fn say(line: impl Display) -> Result<()> {
     match writeln!(stdout(), "{line}") {

@@ -186,6 +186,9 @@ impl ShowArgs {
         let (tp, pp) = (deployment.tensor_parallel, deployment.pipeline_parallel);
         writeln!(out, "{} on {}, tensor parallel {tp}, pipeline parallel {pp}", deployment.model.name, deployment.node.name)?;
         writeln!(out, "{}", times.provenance)?;
+        for sentence in catalog::not_modelled(&self.model, times.weights, &hardware_files(&[]))? {
+            writeln!(out, "{sentence}")?;
+        }
         print_steps(out, &times)?;
         writeln!(out, "\nKV cache of one replica, tokens")?;
         for planner in [MemoryPlanner::default(), MemoryPlanner::Vllm(VllmPlanner::default())] {

@@ -9,7 +9,7 @@ use scalefront::sweep::plan::Plan;
 use scalefront::sweep::store::{MANIFEST, ResultsDir, write_atomically, write_json};
 use scalefront::sweep::{chrome_trace, run, series};
 
-use super::common::{CommonArgs, catch_interrupts, is_interrupted, say};
+use super::common::{CommonArgs, catch_interrupts, is_interrupted, say, warn};
 use super::tables::Format;
 use super::{Exit, tables};
 
@@ -48,6 +48,9 @@ impl Args {
             );
         }
         let plan = self.common.pool()?.install(|| Plan::new(grid))?;
+        if !self.common.quiet {
+            warn(&plan.doubts());
+        }
         catch_interrupts()?;
         let dir = ResultsDir::open(&self.common.out(&plan.grid.name), &plan.grid.as_given)?;
         tables::check_available()?;

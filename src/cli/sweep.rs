@@ -14,7 +14,7 @@ use scalefront::sweep::run::{self, CellLimits, Stop};
 use scalefront::sweep::shard::Shard;
 use scalefront::sweep::store::ResultsDir;
 
-use super::common::{CommonArgs, catch_interrupts, say};
+use super::common::{CommonArgs, catch_interrupts, say, warn};
 use super::tables::{self, Style};
 use super::{Exit, finish};
 
@@ -106,6 +106,9 @@ impl Args {
         let shard = self.shard()?;
         let pool = self.common.pool()?;
         let plan = pool.install(|| Plan::new(grid))?;
+        if !self.common.quiet {
+            warn(&plan.doubts());
+        }
         if self.dry_run {
             let (threads, price) = (self.common.threads(), self.core_price_usd_per_hour);
             say(plan.describe(plan.estimate(threads, price)))?;

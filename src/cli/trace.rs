@@ -3,12 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use scalefront::settings::Faults;
 use scalefront::sweep::grid::Grid;
 use scalefront::workload::describe::describe;
-use scalefront::workload::formats::TraceFormat;
-use scalefront::workload::{self, TraceSpec, Workload, trace};
+use scalefront::workload::formats::{TimeUnit, TraceFormat};
+use scalefront::workload::{self, TraceNotes, TraceSpec, Workload, trace};
 
-use super::common::say;
+use super::common::{say, warn};
 use super::{Exit, tables};
 
 /// Look at, make and translate request traces
@@ -35,8 +37,24 @@ struct Reading {
     trace: PathBuf,
 
     /// The trace's format [default: told by its first line]
-    #[arg(long, value_enum)]
-    from: Option<Format>,
+    #[arg(long, value_name = "FORMAT", value_parser = formats())]
+    from: Option<TraceFormat>,
+
+    /// What timestamps count [default: as usual in the format]
+    #[arg(long, value_name = "UNIT", value_parser = units())]
+    time_unit: Option<TimeUnit>,
+
+    /// Prompt tokens an id of hash_ids stands for [default: as the file or its format says]
+    #[arg(long, value_name = "N")]
+    block_tokens: Option<u32>,
+
+    /// Only requests from this second of the trace's own time on, which becomes time 0
+    #[arg(long, value_name = "SECONDS")]
+    start_s: Option<f64>,
+
+    /// Only so many seconds of the trace
+    #[arg(long, value_name = "SECONDS")]
+    duration_s: Option<f64>,
 
     /// Factor on arrival times: 0.5 is twice the rate
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
@@ -82,8 +100,8 @@ struct GenerateArgs {
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
 
-    #[arg(long, value_enum, default_value_t = Format::Vidur)]
-    to: Format,
+    #[arg(long, value_name = "FORMAT", value_parser = formats(), default_value = "vidur")]
+    to: TraceFormat,
 }
 
 #[derive(Debug, clap::Args)]
@@ -95,31 +113,19 @@ struct ConvertArgs {
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
 
-    #[arg(long, value_enum, default_value_t = Format::Vidur)]
-    to: Format,
+    #[arg(long, value_name = "FORMAT", value_parser = formats(), default_value = "vidur")]
+    to: TraceFormat,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
-    /// arrived_at,num_prefill_tokens,num_decode_tokens
-    Vidur,
-    /// TIMESTAMP,ContextTokens,GeneratedTokens
-    Azure,
-    /// JSON lines with timestamp, input_length, output_length, hash_ids
-    Mooncake,
-    /// Read only
-    Burstgpt,
+/// Names of formats as the library's table has them.
+fn formats() -> impl TypedValueParser<Value = TraceFormat> {
+    let name = |format: &TraceFormat| PossibleValue::new(format.layout().name).help(format.layout().summary);
+    PossibleValuesParser::new(TraceFormat::ALL.iter().map(name))
+        .map(|name| TraceFormat::ALL.into_iter().find(|format| format.layout().name == name).expect("a value that was possible"))
 }
 
-impl From<Format> for TraceFormat {
-    fn from(format: Format) -> Self {
-        match format {
-            Format::Vidur => Self::Vidur,
-            Format::Azure => Self::Azure,
-            Format::Mooncake => Self::Mooncake,
-            Format::Burstgpt => Self::BurstGpt,
-        }
-    }
+fn units() -> impl TypedValueParser<Value = TimeUnit> {
+    PossibleValuesParser::new(["s", "ms"]).map(|unit| if unit == "s" { TimeUnit::Seconds } else { TimeUnit::Milliseconds })
 }
 
 impl Args {
@@ -134,31 +140,58 @@ impl Args {
 }
 
 impl Reading {
-    fn read(&self) -> Result<Workload> {
+    fn read(&self) -> Result<(Workload, TraceNotes)> {
         let spec = TraceSpec {
-            format: self.from.map(Into::into),
+            format: self.from,
+            time_unit: self.time_unit,
+            block_tokens: self.block_tokens,
+            start_s: self.start_s,
+            duration_s: self.duration_s,
             time_scale: self.time_scale,
             max_requests: self.max_requests,
             max_tokens: self.max_tokens,
             sort: self.sort,
             ..TraceSpec::new(&self.trace)
         };
+        let mut faults = Faults::default();
+        spec.check(&mut faults);
+        if let Some(fault) = faults.found.first() {
+            bail!("--{}: {}", fault.path.replace('_', "-"), fault.message);
+        }
         let (workload, notes) = trace::read(&spec, &[])?;
+        let file = self.trace.display();
         if notes.skipped > 0 {
-            eprintln!("{}: {} failed requests skipped", self.trace.display(), notes.skipped);
+            eprintln!("{file}: {} requests left out, which failed or warmed up", notes.skipped);
         }
         if notes.cut > 0 {
-            eprintln!("{}: {} requests cut to {} tokens", self.trace.display(), notes.cut, self.max_tokens.unwrap_or_default());
+            eprintln!("{file}: {} requests cut to {} tokens", notes.cut, self.max_tokens.unwrap_or_default());
         }
-        Ok(workload)
+        warn(&notes.doubts.iter().map(|doubt| format!("{file}: {doubt}")).collect::<Vec<_>>());
+        Ok((workload, notes))
     }
+}
+
+/// How a trace was read, as lines below its figures.
+fn how_read(notes: &TraceNotes, workload: &Workload) -> String {
+    let mut lines = String::new();
+    let list = |names: &[String]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    for sentence in &notes.assumed {
+        lines += &format!("\nassumed   {sentence}");
+    }
+    if let Some(duration_s) = workload.duration_s {
+        lines += &format!("\nwindow    {duration_s} s, which a run lasts at least");
+    }
+    if !notes.not_read.is_empty() {
+        lines += &format!("\nnot read  {}", list(&notes.not_read));
+    }
+    lines
 }
 
 impl DescribeArgs {
     fn run(&self) -> Result<()> {
-        let workload = self.reading.read()?;
+        let (workload, notes) = self.reading.read()?;
         let description = describe(&workload).ok_or_else(|| anyhow!("{}: no requests found", self.reading.trace.display()))?;
-        say(&description)?;
+        say(format!("{description}{}", how_read(&notes, &workload)))?;
         if let Some(dir) = &self.picture {
             let name = self.reading.trace.file_name().unwrap_or_default().to_string_lossy().into_owned();
             match tables::draw_workload(&workload, &name, dir)? {
@@ -192,19 +225,22 @@ impl GenerateArgs {
         let seed = self.seed.unwrap_or(grid.seeds[0]);
         let workload =
             workload::load(spec, seed, &grid.base_dirs).with_context(|| format!("{}: workload `{}`", grid.source.file, spec.name))?;
-        let workload = workload.streamed.as_ref().map_or(workload.clone(), |streamed| streamed.kept());
+        let workload = workload.streamed.as_ref().map_or_else(|| workload.clone(), |streamed| streamed.kept());
         write(&workload, self.to, &self.out)
     }
 }
 
 impl ConvertArgs {
     fn run(&self) -> Result<()> {
-        write(&self.reading.read()?, self.to, &self.out)
+        write(&self.reading.read()?.0, self.to, &self.out)
     }
 }
 
-fn write(workload: &Workload, format: Format, path: &Path) -> Result<()> {
-    TraceFormat::from(format).write(workload, path)?;
+fn write(workload: &Workload, format: TraceFormat, path: &Path) -> Result<()> {
+    format.write(workload, path)?;
     say(format!("{}: {} requests", path.display(), workload.len()))?;
+    for sentence in format.lost_by(workload) {
+        eprintln!("{}: {sentence}", path.display());
+    }
     Ok(())
 }

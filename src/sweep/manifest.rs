@@ -10,6 +10,7 @@ use super::plan::Plan;
 use super::row::IDENTITY_COLUMNS;
 use crate::RESULTS_VERSION;
 use crate::simulation::RunMetrics;
+use crate::workload::TraceNotes;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -97,6 +98,9 @@ pub struct WorkloadSummary {
     pub prefill_tokens: u64,
     pub decode_tokens: u64,
     pub duration_s: f64,
+    /// What was assumed of the traces that were read for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub traces: Vec<TraceNotes>,
     pub fingerprint: String,
 }
 

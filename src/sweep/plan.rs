@@ -21,9 +21,9 @@ use super::manifest::WorkloadSummary;
 use super::programs::{Program, Programs};
 use super::source::{GridError, MAX_PROBLEMS, Problem};
 use crate::autoscaler::AutoscalerSettings;
-use crate::hardware::{Deployment, ExecutionTime, HardwareError, memory};
+use crate::hardware::{Deployment, ExecutionTime, HardwareError, catalog, memory};
 use crate::simulation::{ClusterSettings, RunInputs};
-use crate::workload::{self, Workload, WorkloadSpec};
+use crate::workload::{self, TraceNotes, Workload, WorkloadSpec};
 
 /// A workload as runs share it.
 #[derive(Debug, Clone)]
@@ -39,6 +39,8 @@ pub struct LoadedHardware {
     pub times: Arc<ExecutionTime>,
     /// See [`ExecutionTime::fingerprint`].
     pub fingerprint: String,
+    /// See [`catalog::not_modelled`].
+    pub not_modelled: Vec<String>,
 }
 
 /// Everything that runs read and none of them changes.
@@ -173,12 +175,25 @@ impl Plan {
         self.unique.iter().map(|&index| self.requests(index)).sum()
     }
 
-    /// Where step times, memory and prices come from, a line each.
+    /// Where step times, memory and prices come from, and what of a model's own configuration is not modelled, a line each.
     pub fn provenance(&self) -> Vec<String> {
-        let mut lines: Vec<String> = self.inputs.hardware.iter().map(|hardware| hardware.times.provenance.clone()).collect();
+        let lines = |hardware: &LoadedHardware| [vec![hardware.times.provenance.clone()], hardware.not_modelled.clone()].concat();
+        let mut lines: Vec<String> = self.inputs.hardware.iter().flat_map(lines).collect();
         lines.sort();
         lines.dedup();
         lines
+    }
+
+    /// What is probably not as it was meant, or not modelled, a sentence each: of traces and of models' own configurations.
+    pub fn doubts(&self) -> Vec<String> {
+        let mut doubts = Vec::new();
+        for notes in self.inputs.workloads.iter().flat_map(|workload| &workload.summary.traces) {
+            doubts.extend(notes.doubts.iter().map(|doubt| format!("{}: {doubt}", notes.file.display())));
+        }
+        doubts.extend(self.inputs.hardware.iter().flat_map(|hardware| hardware.not_modelled.iter().cloned()));
+        let mut told = BTreeSet::new();
+        doubts.retain(|doubt| told.insert(doubt.clone()));
+        doubts
     }
 
     /// The plan as text, for people, with what its runs at `places` would take.
@@ -197,14 +212,14 @@ fn load_workloads(grid: &Grid, inputs: &mut SharedInputs, problems: &mut Vec<Pro
             let spec = section.get(*index);
             let seeds = if workload::depends_on_seed(&spec) { &grid.seeds[..] } else { &grid.seeds[..1] };
             let load = |&seed: &u64| {
-                let content = workload::load(&spec, seed, &grid.base_dirs).map_err(|error| {
+                let (content, traces) = workload::load_with_notes(&spec, seed, &grid.base_dirs).map_err(|error| {
                     let setting = if spec.trace.is_some() { "trace.path" } else { "generate" };
                     section.problem(&grid.source, *index, setting, error.to_string())
                 })?;
                 if content.is_empty() {
                     return Err(section.problem(&grid.source, *index, "", "a workload without requests found, expected at least one"));
                 }
-                Ok(LoadedWorkload::new(workload_name(&spec.name, &section.varying(*index)), seed, content))
+                Ok(LoadedWorkload::new(workload_name(&spec.name, &section.varying(*index)), seed, content, traces))
             };
             seeds.iter().map(load).collect()
         })
@@ -225,7 +240,7 @@ fn load_workloads(grid: &Grid, inputs: &mut SharedInputs, problems: &mut Vec<Pro
 }
 
 impl LoadedWorkload {
-    fn new(name: String, seed: u64, content: Workload) -> Self {
+    fn new(name: String, seed: u64, content: Workload, traces: Vec<TraceNotes>) -> Self {
         let fingerprint = content.fingerprint();
         let totals = content.totals();
         let summary = WorkloadSummary {
@@ -235,6 +250,7 @@ impl LoadedWorkload {
             prefill_tokens: totals.prefill_tokens,
             decode_tokens: totals.decode_tokens,
             duration_s: content.end_s(),
+            traces,
             fingerprint: fingerprint.clone(),
         };
         Self { content: Arc::new(content), fingerprint, summary }
@@ -260,12 +276,17 @@ fn load_hardware(grid: &Grid, inputs: &mut SharedInputs, problems: &mut Vec<Prob
                     let (weights, kv_cache) = cluster.execution_time.precision();
                     memory::plan(&deployment, &cluster.memory_needs(weights, kv_cache))
                         .map_err(|error| problem("tensor_parallel", error.to_string()))?;
-                    ExecutionTime::load(&cluster.execution_time, &deployment, &files)
+                    let times = ExecutionTime::load(&cluster.execution_time, &deployment, &files)
                         .map(|times| times.with_overheads(&cluster.engine_overheads))
-                        .map_err(|error| problem("execution_time", error.to_string()))
+                        .map_err(|error| problem("execution_time", error.to_string()))?;
+                    let not_modelled =
+                        catalog::not_modelled(&cluster.model, weights, &files).map_err(|error| problem("model", error.to_string()))?;
+                    Ok((times, not_modelled))
                 });
             match loaded {
-                Ok(times) => inputs.hardware.push(LoadedHardware { fingerprint: times.fingerprint(), times: Arc::new(times) }),
+                Ok((times, not_modelled)) => {
+                    inputs.hardware.push(LoadedHardware { fingerprint: times.fingerprint(), times: Arc::new(times), not_modelled });
+                }
                 Err(problem) => problems.push(problem),
             }
             inputs.hardware.len().saturating_sub(1)

@@ -2,16 +2,19 @@
 
 use std::borrow::Cow;
 
-use super::MAX_TOKENS;
 use super::error::{WorkloadError, excerpt};
+use super::formats::TimeUnit;
 use super::source::Line;
+use super::{MAX_TOKENS, Workload};
 use crate::settings::quoted;
 
 /// Where `N` wanted columns stand in a file whose header names them, in any order and among others.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Columns<const N: usize> {
     names: [&'static str; N],
     positions: [usize; N],
+    /// The file's columns that are not wanted.
+    others: Vec<String>,
     width: usize,
 }
 
@@ -25,7 +28,13 @@ impl<const N: usize> Columns<N> {
             let message = format!("header `{}` found, expected also the columns {}", excerpt(header.text), quoted(&missing));
             return Err(header.error(message));
         }
-        Ok(Self { names, positions: names.map(|name| position(name).unwrap_or_default()), width: found.len() })
+        let others = found.iter().map(|field| field.trim()).filter(|name| !names.contains(name)).map(str::to_owned).collect();
+        Ok(Self { names, positions: names.map(|name| position(name).unwrap_or_default()), others, width: found.len() })
+    }
+
+    /// The columns that are not read.
+    pub fn others(&self) -> &[String] {
+        &self.others
     }
 
     /// The wanted fields of a line.
@@ -51,6 +60,52 @@ impl<const N: usize> Columns<N> {
         let mut names = self.names.iter();
         Ok(values.map(|text| Field { line: *line, column: names.next().copied().unwrap_or_default(), text }))
     }
+}
+
+/// Whether a header has a column.
+pub fn has_column(header: &Line, name: &str) -> bool {
+    header.text.split(',').any(|field| field.trim().trim_matches('"') == name)
+}
+
+/// The columns by which a CSV trace of ours says which prompts begin alike, if it has them: tokens a block holds, and ids of blocks with
+/// a blank between them.
+#[derive(Debug, Clone)]
+pub struct PromptColumns(Option<Columns<2>>);
+
+const PROMPT_COLUMNS: [&str; 2] = ["block_tokens", "hash_ids"];
+
+impl PromptColumns {
+    /// Looks for them in the header, and takes them out of what `columns` does not read.
+    pub fn locate<const N: usize>(header: &Line, columns: &mut Columns<N>) -> Self {
+        let found = Columns::locate(header, PROMPT_COLUMNS).ok();
+        if found.is_some() {
+            columns.others.retain(|name| !PROMPT_COLUMNS.contains(&name.as_str()));
+        }
+        Self(found)
+    }
+
+    /// Tokens a block holds and ids of the blocks of a line.
+    pub fn read(&self, line: &Line) -> Result<(Option<u32>, Vec<u64>), WorkloadError> {
+        let Some(columns) = &self.0 else { return Ok((None, Vec::new())) };
+        let [block_tokens, hash_ids] = columns.read(line)?;
+        let tokens = block_tokens.text().parse::<u32>().ok().filter(|&tokens| tokens > 0);
+        let tokens = tokens.ok_or_else(|| block_tokens.error("tokens a block of the prompt holds, at least 1"))?;
+        let ids = hash_ids.text().split_ascii_whitespace().map(str::parse).collect::<Result<_, _>>();
+        Ok((Some(tokens), ids.map_err(|_| hash_ids.error("ids of blocks, whole numbers with a blank between them"))?))
+    }
+}
+
+/// What a header has beside the format's own columns, for a workload's prompts.
+pub fn prompt_header(workload: &Workload) -> &'static str {
+    if workload.prefix.is_some() { ",block_tokens,hash_ids" } else { "" }
+}
+
+/// The same for one of its requests.
+pub fn prompt_fields(workload: &Workload, request: usize) -> String {
+    workload.prefix.as_ref().map_or_else(String::new, |prefix| {
+        let ids = prefix.of(request).iter().map(u64::to_string).collect::<Vec<_>>().join(" ");
+        format!(",{},{ids}", prefix.block_tokens)
+    })
 }
 
 /// All fields of a line, quotes resolved.
@@ -81,11 +136,11 @@ impl Field<'_> {
         self.line.value_error(self.column, self.text(), expected)
     }
 
-    /// A finite number of at least 0.
-    pub fn number(&self, what: &str) -> Result<f64, WorkloadError> {
-        match self.text().parse::<f64>() {
-            Ok(value) if value.is_finite() && value >= 0.0 => Ok(value + 0.0), // -0 becomes 0
-            _ => Err(self.error(format!("{what} as a finite number of at least 0"))),
+    /// Seconds from a finite number of at least 0 in this unit.
+    pub fn time(&self, unit: TimeUnit) -> Result<f64, WorkloadError> {
+        match unit.seconds(self.text()) {
+            Some(value) if value.is_finite() && value >= 0.0 => Ok(value + 0.0), // -0 becomes 0
+            _ => Err(self.error(format!("{} as a finite number of at least 0", unit.name()))),
         }
     }
 

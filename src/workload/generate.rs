@@ -14,7 +14,7 @@ use super::error::WorkloadError;
 use super::lengths::Lengths;
 use super::prompts::PromptSet;
 use super::servegen::ServeGen;
-use super::{Workload, cut};
+use super::{TraceNotes, Workload, cut};
 use crate::settings::Faults;
 
 /// How requests are generated: by `arrivals` and `lengths`, or by `servegen`.
@@ -71,17 +71,22 @@ impl GenerateSpec {
     }
 }
 
-/// Generates a workload from checked settings.
+/// Generates a workload from checked settings; adds what there is to tell of traces that they name.
 ///
 /// Errors: a file that the settings name is missing or broken.
-pub(super) fn generate(spec: &GenerateSpec, seed: u64, base_dirs: &[PathBuf]) -> Result<Workload, WorkloadError> {
+pub(super) fn generate(
+    spec: &GenerateSpec,
+    seed: u64,
+    base_dirs: &[PathBuf],
+    notes: &mut Vec<TraceNotes>,
+) -> Result<Workload, WorkloadError> {
     let mut workload = Workload::default();
     if let Some(servegen) = &spec.servegen {
         workload = servegen.generate(seed, base_dirs)?;
     }
     if let (Some(arrivals), Some(lengths)) = (&spec.arrivals, &spec.lengths) {
-        (workload.arrived_at_s, workload.duration_s) = arrivals.generate(seed, base_dirs)?;
-        (workload.prefill_tokens, workload.decode_tokens) = lengths.generate(workload.len(), seed, base_dirs)?;
+        (workload.arrived_at_s, workload.duration_s) = arrivals.generate(seed, base_dirs, notes)?;
+        (workload.prefill_tokens, workload.decode_tokens) = lengths.generate(workload.len(), seed, base_dirs, notes)?;
     }
     for (prefill, decode) in workload.prefill_tokens.iter_mut().zip(&mut workload.decode_tokens) {
         (*prefill, *decode) = cut(*prefill, *decode, spec.max_tokens);

@@ -30,6 +30,7 @@
 //! [`empirical`](lengths::Empirical), [`trace`](TraceSpec). [`servegen`](servegen::ServeGen) gives both at once.
 
 pub mod arrivals;
+pub mod bench;
 mod csv;
 pub mod describe;
 mod error;
@@ -102,14 +103,20 @@ impl WorkloadSpec {
 ///
 /// Errors: settings that [`WorkloadSpec::check`] finds fault with; a file that is missing or broken.
 pub fn load(spec: &WorkloadSpec, seed: u64, base_dirs: &[PathBuf]) -> Result<Workload, WorkloadError> {
+    load_with_notes(spec, seed, base_dirs).map(|(workload, _)| workload)
+}
+
+/// The same, and what there is to tell of each trace that was read for it.
+pub fn load_with_notes(spec: &WorkloadSpec, seed: u64, base_dirs: &[PathBuf]) -> Result<(Workload, Vec<TraceNotes>), WorkloadError> {
     let mut faults = Faults::default();
     spec.check(&mut faults);
     match spec {
         _ if !faults.found.is_empty() => {}
         WorkloadSpec { generate: Some(generate), .. } => {
+            let mut notes = Vec::new();
             let workload = match Streamed::if_large(generate, seed) {
                 Some(streamed) => streamed,
-                None => generate::generate(generate, seed, base_dirs)?,
+                None => generate::generate(generate, seed, base_dirs, &mut notes)?,
             };
             match (!workload.is_empty()).then(|| workload.totals().last_arrival_s) {
                 Some(last_s) if last_s > MAX_ARRIVAL_S => {
@@ -118,13 +125,13 @@ pub fn load(spec: &WorkloadSpec, seed: u64, base_dirs: &[PathBuf]) -> Result<Wor
                 Some(_) if workload.duration_s.is_some_and(|duration_s| duration_s > MAX_ARRIVAL_S) => {
                     faults.add("generate", format!("longer than {MAX_ARRIVAL_S} s, expected shorter phases or durations"));
                 }
-                Some(_) => return Ok(workload),
+                Some(_) => return Ok((workload, notes)),
                 None => {
                     faults.add("generate", format!("no request drawn under seed {seed}, expected at least one; raise rates or durations"))
                 }
             }
         }
-        WorkloadSpec { trace: Some(trace), .. } => return trace::read(trace, base_dirs).map(|(workload, _)| workload),
+        WorkloadSpec { trace: Some(trace), .. } => return trace::read(trace, base_dirs).map(|(workload, notes)| (workload, vec![notes])),
         _ => {} // neither: a fault
     }
     Err(WorkloadError::Settings { workload: spec.name.clone(), faults: faults.found })
@@ -209,6 +216,16 @@ impl Workload {
         self.decode_tokens.truncate(len);
         if let Some(prefix) = &mut self.prefix {
             prefix.truncate(len);
+        }
+    }
+
+    /// Drops the first `requests`.
+    fn skip(&mut self, requests: usize) {
+        self.arrived_at_s.drain(..requests);
+        self.prefill_tokens.drain(..requests);
+        self.decode_tokens.drain(..requests);
+        if let Some(prefix) = &mut self.prefix {
+            prefix.skip(requests);
         }
     }
 

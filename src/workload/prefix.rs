@@ -54,6 +54,14 @@ impl PrefixBlocks {
         &self.ids[self.range(request)]
     }
 
+    /// Whether each request that has ids has one for every block of its prompt.
+    pub(super) fn is_whole(&self, prefill_tokens: &[u32]) -> bool {
+        (0..self.len()).all(|request| match self.of(request).len() {
+            0 => true,
+            ids => ids == prefill_tokens[request].div_ceil(self.block_tokens) as usize,
+        })
+    }
+
     /// The prompts by runs of blocks that always come together.
     pub fn runs(&self) -> &Arc<PrefixRuns> {
         self.runs.get_or_init(|| Arc::new(PrefixRuns::new(self)))
@@ -71,6 +79,14 @@ impl PrefixBlocks {
         self.runs.take();
         self.offsets.truncate(requests + 1);
         self.ids.truncate(self.offsets[self.offsets.len() - 1]);
+    }
+
+    pub(super) fn skip(&mut self, requests: usize) {
+        self.runs.take();
+        let first = self.offsets[requests];
+        self.ids.drain(..first);
+        self.offsets.drain(..requests);
+        self.offsets.iter_mut().for_each(|offset| *offset -= first);
     }
 
     pub(super) fn reordered(&self, order: &[u32]) -> Self {

@@ -110,11 +110,31 @@ impl Line<'_> {
 
 /// All of a file that is no longer than 1 GiB, plain or compressed.
 pub fn read_text(file: &Path) -> Result<String, WorkloadError> {
-    const LIMIT_BYTES: u64 = 1 << 30;
+    read_text_up_to(file, 1 << 30)
+}
+
+/// All of a file that is no longer than `limit_bytes`, plain or compressed.
+pub fn read_text_up_to(file: &Path, limit_bytes: u64) -> Result<String, WorkloadError> {
     let mut text = String::new();
-    let mut limited = Limited { inner: open(file, LIMIT_BYTES)?, left: LIMIT_BYTES, limit: LIMIT_BYTES };
+    let mut limited = Limited { inner: open(file, limit_bytes)?, left: limit_bytes, limit: limit_bytes };
     limited.read_to_string(&mut text).map_err(|source| WorkloadError::Io { file: file.into(), source })?;
     Ok(text)
+}
+
+/// The beginning of a file, plain or compressed: a line of a CSV file, up to `most_bytes` of JSON.
+pub fn read_head(file: &Path, most_bytes: usize) -> Result<String, WorkloadError> {
+    let io_error = |source| WorkloadError::Io { file: file.into(), source };
+    let mut reader = open(file, DECOMPRESSED_LIMIT_BYTES)?;
+    let start = reader.fill_buf().map_err(io_error)?;
+    let start = start.strip_prefix("\u{feff}".as_bytes()).unwrap_or(start).trim_ascii_start();
+    let mut head = Vec::new();
+    if start.starts_with(b"{") || start.starts_with(b"[") {
+        reader.take(most_bytes as u64).read_to_end(&mut head).map_err(io_error)?;
+    } else {
+        head.extend_from_slice(start.split(|&byte| byte == b'\n').next().unwrap_or_default());
+    }
+    let head = head.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&head);
+    Ok(String::from_utf8_lossy(head).into_owned())
 }
 
 fn open(file: &Path, decompressed_limit_bytes: u64) -> Result<Box<dyn BufRead>, WorkloadError> {

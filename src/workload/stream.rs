@@ -137,7 +137,7 @@ mod tests {
             ] {
                 let spec: GenerateSpec =
                     serde_json::from_str(&format!(r#"{{"arrivals": {arrivals}, "lengths": {lengths}, "max_tokens": 1000}}"#)).unwrap();
-                let whole = super::super::generate::generate(&spec, 7, &[]).unwrap();
+                let whole = super::super::generate::generate(&spec, 7, &[], &mut Vec::new()).unwrap();
                 let streamed = Streamed::workload(&spec, 7, 100).unwrap();
                 assert_eq!((streamed.len(), streamed.totals()), (100, whole.totals()));
                 assert_eq!((whole.duration_s, streamed.duration_s), (Some(500.0), Some(500.0)));

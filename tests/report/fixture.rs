@@ -213,6 +213,7 @@ fn manifest(shape: &Shape, rows: &[RunRow]) -> Manifest {
         prefill_tokens: 32_256_000,
         decode_tokens: 126_000,
         duration_s: 3600.0,
+        traces: Vec::new(),
         fingerprint: blake3::hash(format!("{name}{seed}").as_bytes()).to_hex().to_string(),
     };
     Manifest {

@@ -3,7 +3,9 @@
 mod compressed;
 mod convert;
 mod generate;
+mod meaning;
 mod processes;
+mod results;
 mod servegen;
 mod shared;
 mod traces;

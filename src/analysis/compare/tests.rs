@@ -28,6 +28,7 @@ fn sweep(label: &str, samples: &[Sample]) -> Sweep {
         prefill_tokens: 1,
         decode_tokens: 1,
         duration_s: 1.0,
+        traces: Vec::new(),
         fingerprint: format!("w{seed}"),
     };
     let manifest = Manifest {

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::Model;
-use crate::hardware::HardwareError;
+use crate::hardware::{HardwareError, Precision};
 use crate::settings::quoted;
 
 /// `model_type`s whose MLP is gated, and those whose MLP is plain.
@@ -23,9 +23,60 @@ pub(super) fn read(file: &Path) -> Result<Model, HardwareError> {
     parse(&text, &file.display().to_string()).map_err(|message| HardwareError::BadModel { file: file.into(), message })
 }
 
+/// What the file says that is not modelled, a sentence each.
+pub(super) fn not_modelled(file: &Path, weights: Precision) -> Result<Vec<String>, HardwareError> {
+    let text = std::fs::read_to_string(file).map_err(|source| HardwareError::Unreadable { file: file.into(), source })?;
+    let config: Value =
+        serde_json::from_str(&text).map_err(|error| HardwareError::BadModel { file: file.into(), message: format!("no JSON: {error}") })?;
+    let sentences = [quantization(&config, weights), sliding_window(&config)];
+    Ok(sentences.into_iter().flatten().map(|sentence| format!("{}: {sentence}", file.display())).collect())
+}
+
+/// Weights that are stored otherwise than the settings say.
+fn quantization(config: &Value, weights: Precision) -> Option<String> {
+    let found = ["quantization_config", "compression_config"].into_iter().find(|key| config.get(*key).is_some_and(Value::is_object))?;
+    let said = &config[found];
+    let method = said.get("quant_method").and_then(Value::as_str).unwrap_or("of an unnamed method");
+    // `fp8` itself, and what names it elsewhere: FBGEMM's, ModelOpt's algorithm, a group of compressed tensors of 8-bit floats.
+    let is_fp8 = method.contains("fp8")
+        || said.get("quant_algo").and_then(Value::as_str).is_some_and(|algorithm| algorithm.eq_ignore_ascii_case("fp8"))
+        || said.get("config_groups").and_then(Value::as_object).is_some_and(|groups| {
+            let weights = |group: &Value| group.get("weights").map(|weights| (weights["type"] == "float", weights["num_bits"] == 8));
+            groups.values().all(|group| weights(group) == Some((true, true)))
+        });
+    let taken = weights.name();
+    match (is_fp8, weights) {
+        (true, Precision::Fp8) => None,
+        (true, _) => Some(format!(
+            "`{found}` ({method}) is not read: weights are taken as {taken}; set `\"execution_time\": {{\"analytical\": {{\"weights\": \"fp8\"}}}}`"
+        )),
+        (false, _) => Some(format!(
+            "`{found}` ({method}) is not modelled: weights are taken as {taken}, so steps are timed as slower and the KV cache as smaller \
+             than with fewer bits"
+        )),
+    }
+}
+
+/// Layers that attend to the latest tokens only.
+fn sliding_window(config: &Value) -> Option<String> {
+    let window = config.get("sliding_window").and_then(Value::as_u64).filter(|&window| window > 0)?;
+    // Qwen's switch; other kinds have none and use their window.
+    let kind = config.get("model_type").and_then(Value::as_str).unwrap_or_default();
+    let used = config.get("use_sliding_window").and_then(Value::as_bool).unwrap_or(!kind.starts_with("qwen"));
+    let all_full =
+        config.get("layer_types").and_then(Value::as_array).is_some_and(|kinds| kinds.iter().all(|kind| kind == "full_attention"));
+    (used && !all_full).then(|| {
+        format!(
+            "`sliding_window` ({window} tokens) is not modelled: every layer attends to all tokens, so long prompts take more time and KV \
+             cache than they would"
+        )
+    })
+}
+
 fn parse(text: &str, name: &str) -> Result<Model, String> {
     let config: Value = serde_json::from_str(text).map_err(|error| format!("no JSON: {error}"))?;
-    let present = |key: &&&str| config.get(**key).is_some_and(|value| !value.is_null());
+    // No experts at all is how some write a dense model.
+    let present = |key: &&&str| config.get(**key).is_some_and(|value| !value.is_null() && value.as_u64() != Some(0));
     if let Some(key) = MIXTURE_OF_EXPERTS.iter().find(present) {
         return Err(format!("`{key}` tells of a mixture of experts; only dense models are modelled"));
     }
@@ -88,6 +139,35 @@ mod tests {
         let qwen = r#"{"model_type": "qwen", "hidden_size": 8192, "num_hidden_layers": 80, "num_attention_heads": 64,
             "intermediate_size": 49152, "vocab_size": 152064, "tie_word_embeddings": false}"#;
         assert_eq!(&parse(qwen, "Qwen/Qwen-72B").unwrap(), super::super::model("Qwen/Qwen-72B").unwrap());
+    }
+
+    #[test]
+    fn no_experts_are_a_dense_model() {
+        let with = |more: &str| QWEN3.replacen('{', &format!("{{{more}, "), 1);
+        assert!(parse(&with(r#""num_local_experts": 0, "num_experts": null"#), "m").is_ok());
+        assert!(parse(&with(r#""num_local_experts": 8"#), "m").unwrap_err().contains("mixture of experts"));
+    }
+
+    #[test]
+    fn says_what_is_not_modelled() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("m.json");
+        let told = |more: &str, weights: Precision| {
+            std::fs::write(&file, QWEN3.replacen('{', &format!("{{{more}, "), 1)).unwrap();
+            not_modelled(&file, weights).unwrap().join("; ")
+        };
+        let fp8 = r#""quantization_config": {"quant_method": "fp8"}"#;
+        assert!(told(fp8, Precision::Bf16).contains("`quantization_config` (fp8) is not read: weights are taken as bf16; set"));
+        assert_eq!(told(fp8, Precision::Fp8), "");
+        let groups = r#""quantization_config": {"quant_method": "compressed-tensors", "config_groups": {"g": {"weights": {"type": "float", "num_bits": 8}}}}"#;
+        assert_eq!(told(groups, Precision::Fp8), "");
+        let awq = r#""quantization_config": {"quant_method": "awq", "bits": 4}"#;
+        assert!(told(awq, Precision::Fp8).contains("`quantization_config` (awq) is not modelled: weights are taken as fp8"));
+        assert_eq!(told(r#""sliding_window": 4096, "use_sliding_window": false"#, Precision::Bf16), "");
+        assert_eq!(told(r#""sliding_window": null"#, Precision::Bf16), "");
+        assert!(told(r#""sliding_window": 4096, "use_sliding_window": true"#, Precision::Bf16).contains("`sliding_window` (4096 tokens)"));
+        std::fs::write(&file, QWEN3.replace("qwen3", "mistral").replacen('{', r#"{"sliding_window": 4096, "#, 1)).unwrap();
+        assert_eq!(not_modelled(&file, Precision::Bf16).unwrap().len(), 1);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Files, HardwareError};
+use super::{Files, HardwareError, Precision};
 use crate::settings::quoted;
 
 pub use devices::DEVICES;
@@ -120,6 +120,15 @@ pub fn model_from(name: &str, files: &Files) -> Result<Cow<'static, Model>, Hard
         None if is_config_path(name) => config_json::read(&files.find(name.as_ref())?).map(Cow::Owned),
         None => Err(HardwareError::Unsupported(unknown_model(name))),
     }
+}
+
+/// What a model's `config.json` says that is not modelled where its weights are taken to be stored so, a sentence each; nothing for a
+/// named model.
+pub fn not_modelled(name: &str, weights: Precision, files: &Files) -> Result<Vec<String>, HardwareError> {
+    if model(name).is_some() || !is_config_path(name) {
+        return Ok(Vec::new());
+    }
+    config_json::not_modelled(&files.find(name.as_ref())?, weights)
 }
 
 /// The message for a model that is not in the catalogue.

@@ -18,7 +18,7 @@ pub use self::poisson::Poisson;
 pub use self::static_spacing::Static;
 pub use self::weibull::Weibull;
 use super::error::WorkloadError;
-use super::trace::{self, TraceSpec};
+use super::trace::{self, TraceNotes, TraceSpec};
 use crate::choice;
 use crate::settings::Faults;
 
@@ -85,10 +85,16 @@ impl Arrivals {
     }
 
     /// All arrival times, and how long the process goes on.
-    pub(super) fn generate(&self, seed: u64, base_dirs: &[PathBuf]) -> Result<(Vec<f64>, Option<f64>), WorkloadError> {
+    pub(super) fn generate(
+        &self,
+        seed: u64,
+        base_dirs: &[PathBuf],
+        notes: &mut Vec<TraceNotes>,
+    ) -> Result<(Vec<f64>, Option<f64>), WorkloadError> {
         Ok(match self {
             Self::Trace(settings) => {
-                let trace = trace::read(settings, base_dirs)?.0;
+                let (trace, of_trace) = trace::read(settings, base_dirs)?;
+                notes.push(of_trace);
                 (trace.arrived_at_s, trace.duration_s)
             }
             _ => (self.times(seed).into_iter().flatten().collect(), self.duration_s()),

@@ -4,29 +4,51 @@
 //! Timestamps are seconds since the collection began, days before a file's first request, so time starts at the first
 //! request. A response of 0 tokens is a failure and no load; `keep_failures` keeps it with 1 token.
 
-use super::{Row, RowReader};
-use crate::workload::csv::Columns;
+use super::{Clock, Layout, Reading, Row, RowReader, TimeUnit};
+use crate::workload::csv::{self, Columns};
 use crate::workload::error::WorkloadError;
 use crate::workload::source::Line;
+use crate::workload::trace::TraceSpec;
 
-pub const COLUMNS: [&str; 3] = ["Timestamp", "Request tokens", "Response tokens"];
-pub const HEADER: &str = "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type";
+const COLUMNS: [&str; 3] = ["Timestamp", "Request tokens", "Response tokens"];
 
-pub struct Reader {
+pub static LAYOUT: Layout = Layout {
+    name: "burstgpt",
+    summary: "Timestamp, Request tokens, Response tokens",
+    first_line: "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type",
+    clock: Clock::Counts(TimeUnit::Seconds),
+    starts_at_first_request: true,
+    block_tokens: None,
+    reading: Reading::Lines {
+        has_header: true,
+        tells: |first| csv::has_column(first, COLUMNS[1]),
+        open: |first, spec| Ok(Box::new(Reader::new(first, spec)?)),
+    },
+    write: None,
+};
+
+struct Reader {
     columns: Columns<3>,
+    unit: TimeUnit,
     keep_failures: bool,
 }
 
 impl Reader {
-    pub fn new(header: &Line, keep_failures: bool) -> Result<Self, WorkloadError> {
-        Ok(Self { columns: Columns::locate(header, COLUMNS)?, keep_failures })
+    fn new(header: &Line, spec: &TraceSpec) -> Result<Self, WorkloadError> {
+        let unit = spec.time_unit.unwrap_or(TimeUnit::Seconds);
+        Ok(Self { columns: Columns::locate(header, COLUMNS)?, unit, keep_failures: spec.keep_failures })
     }
 }
 
 impl RowReader for Reader {
     fn read(&mut self, line: &Line) -> Result<Option<Row>, WorkloadError> {
         let [timestamp, request, response] = self.columns.read(line)?;
-        let row = Row::plain(timestamp.number("seconds")?, request.tokens()?, response.tokens()?);
-        Ok((row.decode_tokens > 0.0 || self.keep_failures).then_some(row))
+        let (ticks, prefill_tokens, decode_tokens) = (timestamp.time(self.unit)?, request.tokens()?, response.tokens()?);
+        let row = Row { ticks, prefill_tokens, decode_tokens, hash_ids: Vec::new(), block_tokens: None };
+        Ok((decode_tokens > 0.0 || self.keep_failures).then_some(row))
+    }
+
+    fn not_read(&self) -> &[String] {
+        self.columns.others()
     }
 }

@@ -1,22 +1,29 @@
-//! Trace formats, one file each: how a line becomes a request.
+//! Trace formats, one file each: how a line becomes a request, and a request a line.
 //!
-//! A format says what a clock tick is and where time starts; [`super::trace`] does what all formats share: order, scaling,
-//! cutting. Adding a format touches its own file and the tables here.
+//! A format is one [`Layout`]: what tells it, what its clock counts, what its prompt blocks hold. [`super::trace`] does what all formats
+//! share: order, windows, scaling, cutting. Adding one touches its own file and [`TraceFormat`].
 
 pub mod azure;
 pub mod burstgpt;
+pub mod json_lines;
 pub mod mooncake;
+pub mod qwen_bailian;
+pub mod results;
+pub mod sessions;
 pub mod vidur;
 
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Workload;
+use super::bench::Tool;
 use super::error::{WorkloadError, excerpt};
 use super::source::Line;
+use super::trace::TraceSpec;
+use crate::settings::quoted;
 
 /// The layouts of published traces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -26,106 +33,170 @@ pub enum TraceFormat {
     Vidur,
     /// CSV `TIMESTAMP,ContextTokens,GeneratedTokens`.
     Azure,
-    /// JSON lines with `timestamp` in ms, `input_length`, `output_length`, `hash_ids`.
+    /// JSON lines with `timestamp` in ms, `input_length`, `output_length`, `hash_ids` of 512 tokens.
     Mooncake,
+    /// JSON lines with Mooncake's fields, `chat_id` and `turn`; `timestamp` in seconds, `hash_ids` of 16 tokens.
+    QwenBailian,
     /// CSV with `Timestamp`, `Request tokens`, `Response tokens`.
     #[serde(rename = "burstgpt")]
     BurstGpt,
+    /// A result of `vllm bench serve --save-result --save-detailed`.
+    VllmBench,
+    /// GuideLLM's `benchmarks.json`.
+    #[serde(rename = "guidellm")]
+    GuideLlm,
+    /// AIPerf's `profile_export.jsonl`.
+    #[serde(rename = "aiperf")]
+    AiPerf,
+    /// inference-perf's `per_request_lifecycle_metrics.json`.
+    InferencePerf,
+    /// A result of SGLang's `bench_serving`, which has no arrivals and is refused.
+    SglangBench,
+}
+
+/// What a file's timestamps count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TimeUnit {
+    #[serde(rename = "s")]
+    Seconds,
+    #[serde(rename = "ms")]
+    Milliseconds,
+}
+
+/// What a format's clock shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clock {
+    /// A number, in this unit unless `time_unit` says otherwise.
+    Counts(TimeUnit),
+    /// Something that needs no unit: dates, or numbers whose unit the layout fixes.
+    Known,
+}
+
+/// How a file of a format is read.
+pub enum Reading {
+    /// Line by line, a request each.
+    Lines {
+        /// Whether the first line is a header rather than a request.
+        has_header: bool,
+        /// Whether a file with this first line is of this format.
+        tells: fn(&Line) -> bool,
+        /// A reader for a file with this first line.
+        open: fn(&Line, &TraceSpec) -> Result<Box<dyn RowReader>, WorkloadError>,
+    },
+    /// As a whole: the result file of a benchmark tool.
+    Results(&'static Tool),
+}
+
+/// All there is to know of a format.
+pub struct Layout {
+    /// As settings spell it.
+    pub name: &'static str,
+    /// Its columns or fields, for people.
+    pub summary: &'static str,
+    /// A file's first line, or one like it; empty where a file is no list of lines.
+    pub first_line: &'static str,
+    pub clock: Clock,
+    /// Whether time starts at the first request rather than at the clock's own zero.
+    pub starts_at_first_request: bool,
+    /// Prompt tokens that an id of `hash_ids` stands for, where neither the file nor `block_tokens` says so.
+    pub block_tokens: Option<u32>,
+    pub reading: Reading,
+    /// `None` where a workload has not all that the format wants.
+    write: Option<fn(&Workload, &mut dyn Write) -> io::Result<()>>,
 }
 
 /// A request as a trace has it, before anything is scaled or cut.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
-    /// Clock reading, in ticks of the format.
+    /// Clock reading, in ticks of the reader.
     pub ticks: f64,
     pub prefill_tokens: f64,
     pub decode_tokens: f64,
-    /// Ids of prompt blocks, where the format has them.
+    /// Ids of prompt blocks; none where the file does not say which prompts begin alike.
     pub hash_ids: Vec<u64>,
-}
-
-impl Row {
-    fn plain(ticks: f64, prefill_tokens: f64, decode_tokens: f64) -> Self {
-        Self { ticks, prefill_tokens, decode_tokens, hash_ids: Vec::new() }
-    }
+    /// Tokens a block holds, where the line says so.
+    pub block_tokens: Option<u32>,
 }
 
 /// Reads the lines of one trace.
 pub trait RowReader {
     /// `None` for a line that is no request to be served.
     fn read(&mut self, line: &Line) -> Result<Option<Row>, WorkloadError>;
+
+    /// Ticks of [`Row::ticks`] in a second.
+    fn ticks_per_s(&self) -> f64 {
+        1.0
+    }
+
+    /// Columns or fields met so far that are not read, in order of appearance.
+    fn not_read(&self) -> &[String];
 }
 
 impl TraceFormat {
-    /// Names, as settings spell them, and first lines.
-    const KNOWN: [(&'static str, &'static str); 4] =
-        [("vidur", vidur::HEADER), ("azure", azure::HEADER), ("mooncake", mooncake::EXAMPLE), ("burstgpt", burstgpt::HEADER)];
+    pub const ALL: [Self; 10] = [
+        Self::Vidur,
+        Self::Azure,
+        Self::Mooncake,
+        Self::QwenBailian,
+        Self::BurstGpt,
+        Self::VllmBench,
+        Self::GuideLlm,
+        Self::AiPerf,
+        Self::InferencePerf,
+        Self::SglangBench,
+    ];
+
+    pub fn layout(self) -> &'static Layout {
+        match self {
+            Self::Vidur => &vidur::LAYOUT,
+            Self::Azure => &azure::LAYOUT,
+            Self::Mooncake => &mooncake::LAYOUT,
+            Self::QwenBailian => &qwen_bailian::LAYOUT,
+            Self::BurstGpt => &burstgpt::LAYOUT,
+            Self::VllmBench => &results::VLLM,
+            Self::GuideLlm => &results::GUIDELLM,
+            Self::AiPerf => &results::AIPERF,
+            Self::InferencePerf => &results::INFERENCE_PERF,
+            Self::SglangBench => &results::SGLANG,
+        }
+    }
+
+    /// The format of a tool's result files.
+    pub(super) fn of_results(tool: &Tool) -> Option<Self> {
+        let is_tools = |format: &Self| matches!(&format.layout().reading, Reading::Results(of) if of.name == tool.name);
+        Self::ALL.into_iter().find(is_tools)
+    }
 
     /// The format of a trace by its first line.
     ///
-    /// Errors: no format has such a line.
-    pub fn detect(first: &Line) -> Result<Self, WorkloadError> {
-        // One telling column name each.
-        let telling = |name: &str| first.text.split(',').any(|field| field.trim().trim_matches('"') == name);
-        if telling(vidur::COLUMNS[1]) {
-            Ok(Self::Vidur)
-        } else if telling(azure::COLUMNS[1]) {
-            Ok(Self::Azure)
-        } else if telling(burstgpt::COLUMNS[1]) {
-            Ok(Self::BurstGpt)
-        } else if first.text.trim_start().starts_with('{') {
-            Ok(Self::Mooncake)
-        } else {
-            let known = Self::KNOWN.map(|(name, line)| format!("`{name}` ({line})")).join(", ");
-            Err(first.error(format!("`{}` found, expected the first line of a known format: {known}", excerpt(first.text))))
+    /// Errors: no format has such a line; it is that of a file of sessions, or of one whose unit of time cannot be told.
+    pub fn detect(first: &Line, spec: &TraceSpec) -> Result<Self, WorkloadError> {
+        let tells = |format: &Self| matches!(format.layout().reading, Reading::Lines { tells, .. } if tells(first));
+        if let Some(format) = Self::ALL.into_iter().find(tells) {
+            return Ok(format);
         }
-    }
-
-    /// A reader for a trace with this first line, and whether that line is a header rather than a request.
-    pub(super) fn reader(self, first: &Line, keep_failures: bool) -> Result<(Box<dyn RowReader>, bool), WorkloadError> {
-        Ok(match self {
-            Self::Vidur => (Box::new(vidur::Reader::new(first)?), true),
-            Self::Azure => (Box::new(azure::Reader::new(first)?), true),
-            Self::Mooncake => (Box::new(mooncake::Reader), false),
-            Self::BurstGpt => (Box::new(burstgpt::Reader::new(first, keep_failures)?), true),
-        })
-    }
-
-    pub(super) fn ticks_per_s(self) -> f64 {
-        match self {
-            Self::Vidur | Self::Mooncake | Self::BurstGpt => 1.0,
-            Self::Azure => azure::TICKS_PER_S,
+        if let Some(told) = json_lines::without_hash_ids(first, spec) {
+            return told;
         }
-    }
-
-    /// Whether the clock shows a date, so that time starts at the first request.
-    pub(super) fn starts_at_first_request(self) -> bool {
-        match self {
-            Self::Vidur | Self::Mooncake => false,
-            Self::Azure | Self::BurstGpt => true,
-        }
-    }
-
-    /// Prompt tokens a block of the format's `hash_ids` holds.
-    pub(super) fn block_tokens(self) -> Option<u32> {
-        (self == Self::Mooncake).then_some(mooncake::BLOCK_TOKENS)
+        let name = |layout: &Layout| match layout.reading {
+            Reading::Lines { .. } => format!("`{}` ({})", layout.name, layout.first_line),
+            Reading::Results(tool) => format!("`{}` (results of {})", layout.name, tool.name),
+        };
+        let known = Self::ALL.map(|format| name(format.layout())).join(", ");
+        Err(first.error(format!("`{}` found, expected the first line of a known format: {known}", excerpt(first.text))))
     }
 
     /// Writes a workload as a trace of this format, atomically: `file` is complete or untouched.
     ///
-    /// Vidur and Mooncake keep arrivals bit for bit, Azure to 100 ns and from the first request on; only Mooncake keeps
-    /// prompt blocks.
+    /// Every format keeps token counts and prompt blocks. Vidur and Mooncake keep arrivals bit for bit, Azure to 100 ns and from the
+    /// first request on. What is lost, [`lost_by`](Self::lost_by) tells.
     ///
-    /// Errors: the format is only read (BurstGPT, whose further columns a workload does not have); writing fails.
+    /// Errors: the format is only read (its further columns a workload does not have); writing fails.
     pub fn write(self, workload: &Workload, file: &Path) -> Result<(), WorkloadError> {
-        let write = match self {
-            Self::Vidur => vidur::write,
-            Self::Azure => azure::write,
-            Self::Mooncake => mooncake::write,
-            Self::BurstGpt => {
-                let message = "BurstGPT traces are only read, expected `vidur`, `azure` or `mooncake` to write".into();
-                return Err(WorkloadError::File { file: file.into(), message });
-            }
+        let Some(write) = self.layout().write else {
+            let written: Vec<&str> = Self::ALL.iter().map(|format| format.layout()).filter(|l| l.write.is_some()).map(|l| l.name).collect();
+            let message = format!("traces in `{}` format are only read, expected one of {} to write", self.layout().name, quoted(&written));
+            return Err(WorkloadError::File { file: file.into(), message });
         };
         let io_error = |source| WorkloadError::Io { file: file.into(), source };
         let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -134,5 +205,62 @@ impl TraceFormat {
         let finished = out.into_inner().map_err(|error| io_error(error.into_error()))?;
         finished.persist(file).map_err(|error| io_error(error.error))?;
         Ok(())
+    }
+
+    /// What a trace of this format does not say of a workload, or says in a way of ours, a sentence each.
+    pub fn lost_by(self, workload: &Workload) -> Vec<String> {
+        let mut lost = Vec::new();
+        let last_s = workload.arrived_at_s.last().copied().unwrap_or_default();
+        if let Some(duration_s) = workload.duration_s
+            && duration_s > last_s
+        {
+            lost.push(format!(
+                "the {:.3} s of silence after the last request are in no trace: read it with `\"duration_s\": {duration_s}`",
+                duration_s - last_s
+            ));
+        }
+        match workload.arrived_at_s.first() {
+            Some(first_s) if self.layout().starts_at_first_request && *first_s > 0.0 => {
+                lost.push(format!("time starts at the first request when it is read: all arrivals are {first_s} s earlier"));
+            }
+            _ => {}
+        }
+        let Some(prefix) = &workload.prefix else { return lost };
+        match self.layout().block_tokens {
+            Some(usual) if usual == prefix.block_tokens => {}
+            Some(usual) => lost.push(format!(
+                "the ids of `hash_ids` stand for blocks of {} prompt tokens, not {usual} as usual in this format; each line says so as \
+                 `block_size`, which Scalefront reads; tell other tools by their own setting",
+                prefix.block_tokens
+            )),
+            None => lost.push(
+                "which prompts begin alike is written as two more columns, `block_tokens` and `hash_ids`; Scalefront reads them, other tools \
+                 take no notice"
+                    .into(),
+            ),
+        }
+        lost
+    }
+}
+
+impl TimeUnit {
+    /// Seconds from the decimal text of a number of this unit, bit for bit what its digits say.
+    pub(super) fn seconds(self, text: &str) -> Option<f64> {
+        let exponent_of_unit = match self {
+            Self::Seconds => return text.parse().ok(),
+            Self::Milliseconds => 3,
+        };
+        let (mantissa, exponent) = match text.split_once(['e', 'E']) {
+            Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
+            None => (text, 0),
+        };
+        format!("{mantissa}e{}", exponent.checked_sub(exponent_of_unit)?).parse().ok()
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Seconds => "seconds",
+            Self::Milliseconds => "milliseconds",
+        }
     }
 }

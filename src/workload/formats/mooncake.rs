@@ -1,64 +1,36 @@
 //! Mooncake's traces (FAST '25): JSON lines `{"timestamp": ms, "input_length": .., "output_length": .., "hash_ids": [..]}`,
 //! as published at <https://github.com/kvcache-ai/Mooncake>. Each id stands for a block of 512 prompt tokens.
 //!
-//! Further fields are ignored. A timestamp's decimals are shifted, not divided: what [`write()`] writes is read back bit for bit.
+//! Blocks of another size are written with a field of their own, `block_size`, on each line. A timestamp's decimals are shifted, not
+//! divided: what [`write()`] writes is read back bit for bit.
 
 use std::io::{self, Write};
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
+use super::json_lines::{self, Reader};
+use super::{Clock, Layout, Reading, TimeUnit};
+use crate::workload::Workload;
 
-use super::{Row, RowReader};
-use crate::workload::error::WorkloadError;
-use crate::workload::source::Line;
-use crate::workload::{MAX_TOKENS, Workload};
-
-pub const EXAMPLE: &str = r#"{"timestamp": 0, "input_length": 6758, "output_length": 500, "hash_ids": [0, 1]}"#;
 pub const BLOCK_TOKENS: u32 = 512;
 
-pub struct Reader;
-
-#[derive(Deserialize)]
-struct Record<'l> {
-    #[serde(borrow)]
-    timestamp: &'l RawValue,
-    input_length: f64,
-    output_length: f64,
-    #[serde(default)]
-    hash_ids: Vec<u64>,
-}
-
-impl RowReader for Reader {
-    fn read(&mut self, line: &Line) -> Result<Option<Row>, WorkloadError> {
-        let record: Record = serde_json::from_str(line.text).map_err(|error| {
-            let reason = error.to_string();
-            let reason = reason.rsplit_once(" at line ").map_or(reason.as_str(), |(reason, _)| reason);
-            line.error(format!("{reason} (byte {}), expected a line such as {EXAMPLE}", error.column()))
-        })?;
-        let tokens = |column: &str, value: f64| {
-            let fits = (0.0..=f64::from(MAX_TOKENS)).contains(&value);
-            let complaint = || line.value_error(column, &value.to_string(), format!("a number of tokens from 0 to {MAX_TOKENS}"));
-            if fits { Ok(value) } else { Err(complaint()) }
-        };
-        let timestamp = record.timestamp.get();
-        let ticks = seconds(timestamp).filter(|at| at.is_finite() && *at >= 0.0);
-        Ok(Some(Row {
-            ticks: ticks.ok_or_else(|| line.value_error("timestamp", timestamp, "milliseconds as a finite number of at least 0"))? + 0.0,
-            prefill_tokens: tokens("input_length", record.input_length)?,
-            decode_tokens: tokens("output_length", record.output_length)?,
-            hash_ids: record.hash_ids,
-        }))
-    }
-}
-
-/// Seconds from the decimal text of milliseconds.
-fn seconds(milliseconds: &str) -> Option<f64> {
-    let (mantissa, exponent) = match milliseconds.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
-        None => (milliseconds, 0),
-    };
-    format!("{mantissa}e{}", exponent.checked_sub(3)?).parse().ok()
-}
+pub static LAYOUT: Layout = Layout {
+    name: "mooncake",
+    summary: "JSON lines with timestamp, input_length, output_length, hash_ids",
+    first_line: r#"{"timestamp": 0, "input_length": 6758, "output_length": 500, "hash_ids": [0, 1]}"#,
+    clock: Clock::Counts(TimeUnit::Milliseconds),
+    starts_at_first_request: false,
+    block_tokens: Some(BLOCK_TOKENS),
+    reading: Reading::Lines {
+        has_header: false,
+        tells: |first| {
+            json_lines::fields(first).is_some_and(|fields| {
+                let has = |name: &str| fields.iter().any(|field| field == name);
+                has("hash_ids") && has("timestamp") && !has("chat_id")
+            })
+        },
+        open: |_, spec| Ok(Box::new(Reader::new(spec.time_unit.unwrap_or(TimeUnit::Milliseconds)))),
+    },
+    write: Some(write),
+};
 
 /// The decimal text of milliseconds from seconds, exactly.
 fn milliseconds(seconds: f64) -> String {
@@ -71,13 +43,21 @@ fn milliseconds(seconds: f64) -> String {
     if rest.is_empty() { whole.to_owned() } else { format!("{whole}.{rest}") }
 }
 
-pub fn write(workload: &Workload, out: &mut dyn Write) -> io::Result<()> {
+fn write(workload: &Workload, out: &mut dyn Write) -> io::Result<()> {
+    // Said where it is not as usual, and where it would be doubted.
+    let block_size = match &workload.prefix {
+        Some(prefix) if prefix.block_tokens != BLOCK_TOKENS || !prefix.is_whole(&workload.prefill_tokens) => {
+            format!(r#", "block_size": {}"#, prefix.block_tokens)
+        }
+        _ => String::new(),
+    };
     for request in 0..workload.len() {
         let timestamp = milliseconds(workload.arrived_at_s[request]);
         let (input, output) = (workload.prefill_tokens[request], workload.decode_tokens[request]);
         let ids = workload.prefix.as_ref().map_or(&[][..], |prefix| prefix.of(request));
         let ids = ids.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
-        writeln!(out, r#"{{"timestamp": {timestamp}, "input_length": {input}, "output_length": {output}, "hash_ids": [{ids}]}}"#)?;
+        let lengths = format!(r#""input_length": {input}, "output_length": {output}"#);
+        writeln!(out, r#"{{"timestamp": {timestamp}, {lengths}, "hash_ids": [{ids}]{block_size}}}"#)?;
     }
     Ok(())
 }
@@ -88,6 +68,10 @@ mod tests {
 
     use super::*;
 
+    fn seconds(milliseconds: &str) -> Option<f64> {
+        TimeUnit::Milliseconds.seconds(milliseconds)
+    }
+
     #[test]
     fn decimals_shift_both_ways() {
         for (s, ms) in [(0.0, "0"), (1.0, "1000"), (0.027, "27"), (3536.999, "3536999"), (0.0000125, "0.0125"), (12.3456, "12345.6")] {
@@ -96,6 +80,7 @@ mod tests {
         }
         assert_eq!(seconds("1.5e3"), Some(1.5));
         assert_eq!(seconds("\"5\""), None);
+        assert_eq!(TimeUnit::Seconds.seconds("1.5e3"), Some(1500.0));
     }
 
     proptest! {

@@ -1,36 +1,66 @@
 //! Vidur's processed traces: CSV `arrived_at,num_prefill_tokens,num_decode_tokens`; seconds and tokens, time from 0.
+//!
+//! Where it is known which prompts begin alike, [`write()`] adds the columns `block_tokens` and `hash_ids` (ids with a blank between them).
+//! Vidur finds its columns by name and takes no notice of others.
 
 use std::io::{self, Write};
 
-use super::{Row, RowReader};
+use super::{Clock, Layout, Reading, Row, RowReader, TimeUnit};
 use crate::workload::Workload;
-use crate::workload::csv::Columns;
+use crate::workload::csv::{self, Columns, PromptColumns};
 use crate::workload::error::WorkloadError;
 use crate::workload::source::Line;
+use crate::workload::trace::TraceSpec;
 
-pub const COLUMNS: [&str; 3] = ["arrived_at", "num_prefill_tokens", "num_decode_tokens"];
-pub const HEADER: &str = "arrived_at,num_prefill_tokens,num_decode_tokens";
+const COLUMNS: [&str; 3] = ["arrived_at", "num_prefill_tokens", "num_decode_tokens"];
 
-pub struct Reader(Columns<3>);
+pub static LAYOUT: Layout = Layout {
+    name: "vidur",
+    summary: "arrived_at,num_prefill_tokens,num_decode_tokens",
+    first_line: "arrived_at,num_prefill_tokens,num_decode_tokens",
+    clock: Clock::Counts(TimeUnit::Seconds),
+    starts_at_first_request: false,
+    block_tokens: None,
+    reading: Reading::Lines {
+        has_header: true,
+        tells: |first| csv::has_column(first, COLUMNS[1]),
+        open: |first, spec| Ok(Box::new(Reader::new(first, spec)?)),
+    },
+    write: Some(write),
+};
+
+struct Reader {
+    columns: Columns<3>,
+    prompts: PromptColumns,
+    unit: TimeUnit,
+}
 
 impl Reader {
-    pub fn new(header: &Line) -> Result<Self, WorkloadError> {
-        Columns::locate(header, COLUMNS).map(Self)
+    fn new(header: &Line, spec: &TraceSpec) -> Result<Self, WorkloadError> {
+        let mut columns = Columns::locate(header, COLUMNS)?;
+        Ok(Self { prompts: PromptColumns::locate(header, &mut columns), columns, unit: spec.time_unit.unwrap_or(TimeUnit::Seconds) })
     }
 }
 
 impl RowReader for Reader {
     fn read(&mut self, line: &Line) -> Result<Option<Row>, WorkloadError> {
-        let [arrived_at, prefill, decode] = self.0.read(line)?;
-        Ok(Some(Row::plain(arrived_at.number("seconds")?, prefill.tokens()?, decode.tokens()?)))
+        let [arrived_at, prefill, decode] = self.columns.read(line)?;
+        let (block_tokens, hash_ids) = self.prompts.read(line)?;
+        let (ticks, prefill_tokens, decode_tokens) = (arrived_at.time(self.unit)?, prefill.tokens()?, decode.tokens()?);
+        Ok(Some(Row { ticks, prefill_tokens, decode_tokens, hash_ids, block_tokens }))
+    }
+
+    fn not_read(&self) -> &[String] {
+        self.columns.others()
     }
 }
 
 /// Arrivals are written so that they are read back bit for bit.
-pub fn write(workload: &Workload, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "{HEADER}")?;
-    for ((at, prefill), decode) in workload.arrived_at_s.iter().zip(&workload.prefill_tokens).zip(&workload.decode_tokens) {
-        writeln!(out, "{at},{prefill},{decode}")?;
+fn write(workload: &Workload, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "{}{}", LAYOUT.first_line, csv::prompt_header(workload))?;
+    for (request, at) in workload.arrived_at_s.iter().enumerate() {
+        let (prefill, decode) = (workload.prefill_tokens[request], workload.decode_tokens[request]);
+        writeln!(out, "{at},{prefill},{decode}{}", csv::prompt_fields(workload, request))?;
     }
     Ok(())
 }

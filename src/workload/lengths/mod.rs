@@ -15,7 +15,7 @@ pub use self::uniform::{TokenRange, Uniform};
 pub use self::zipf::Zipf;
 use super::MAX_TOKENS;
 use super::error::WorkloadError;
-use super::trace::{self, TraceSpec};
+use super::trace::{self, TraceNotes, TraceSpec};
 use crate::choice;
 use crate::settings::Faults;
 
@@ -67,11 +67,18 @@ impl Lengths {
     }
 
     /// The same of so many requests, all at once.
-    pub(super) fn generate(&self, requests: usize, seed: u64, base_dirs: &[PathBuf]) -> Result<Columns, WorkloadError> {
+    pub(super) fn generate(
+        &self,
+        requests: usize,
+        seed: u64,
+        base_dirs: &[PathBuf],
+        notes: &mut Vec<TraceNotes>,
+    ) -> Result<Columns, WorkloadError> {
         Ok(match self {
             Self::Empirical(settings) => settings.generate(requests, seed, base_dirs)?,
             Self::Trace(settings) => {
-                let trace = trace::read(settings, base_dirs)?.0;
+                let (trace, of_trace) = trace::read(settings, base_dirs)?;
+                notes.push(of_trace);
                 let around = |column: Vec<u32>| column.into_iter().cycle().take(requests).collect();
                 (around(trace.prefill_tokens), around(trace.decode_tokens))
             }
