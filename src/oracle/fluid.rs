@@ -35,7 +35,7 @@ impl FluidBound {
             // A stage's share of the replica while it works; all stages in turn make up the latency.
             each.fold((0.0, 0.0), |(work, latency), s| (work + s / f64::from(stages), latency + s))
         };
-        let cap = cluster.replica_scheduler.common().batch_size_cap;
+        let cap = inputs.scheduler_settings.common().batch_size_cap;
         // Batch sizes beyond 16 grow by a quarter: the times are smooth there.
         let sizes: Vec<u32> = std::iter::successors(Some(1), |&size| (size < cap).then(|| (size + 1).max(size * 5 / 4).min(cap))).collect();
         let kinds = counts

@@ -2,7 +2,7 @@
 //!
 //! A scheduler owns no requests: it moves their [`Slot`]s between a replica's queue, its waiting list and the batch being formed, and
 //! accounts for KV blocks. The rules are those of the reference implementation (microsoft/vidur), odd as some look; those of `vllm_v1` are
-//! vLLM's own.
+//! vLLM's own. What only one scheduler keeps of a replica or a request is a type of its own ([`VllmV1State`], [`Held`]).
 
 #[macro_use]
 mod settings;
@@ -23,7 +23,7 @@ mod vllm_v1;
 pub use faster_transformer::{FasterTransformer, FasterTransformerSettings};
 pub use lightllm::{Lightllm, LightllmSettings};
 pub use orca::{Orca, OrcaSettings};
-pub use prefix_cache::PrefixCache;
+pub use prefix_cache::Held;
 pub use queue::Queue;
 pub use request::{Request, Requests, Slot};
 pub use rule::Rule;
@@ -31,9 +31,10 @@ pub use sarathi::{Sarathi, SarathiSettings};
 pub use settings::{Common, ReplicaShape, SchedulerSettings};
 pub use state::{Batch, KvBlocks, ReplicaState};
 pub use vllm::{Vllm, VllmSettings};
-pub use vllm_v1::{VllmV1, VllmV1Settings};
+pub use vllm_v1::{State as VllmV1State, VllmV1, VllmV1Settings};
 
 use crate::choice;
+use crate::hardware::catalog::Device;
 use crate::settings::Faults;
 
 /// The largest KV block: engines have 1 to some hundred tokens.
@@ -70,6 +71,12 @@ impl ReplicaSchedulerSettings {
     /// Whether prompts that begin alike may share what was computed of them.
     pub fn caches_prefixes(&self) -> bool {
         self.settings().caches_prefixes()
+    }
+
+    /// The same with everything said that depends on the device.
+    #[must_use]
+    pub fn on_device(&self, device: &Device) -> Self {
+        self.settings().on_device(device).unwrap_or_else(|| self.clone())
     }
 
     /// Checks the settings for replicas of `pipeline_parallel` stages.

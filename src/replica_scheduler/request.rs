@@ -3,6 +3,7 @@
 use std::ops::{Index, IndexMut};
 use std::sync::Arc;
 
+use super::Held;
 use crate::workload::{PrefixBlocks, PrefixRuns, Prompt};
 
 /// Where a live request sits in [`Requests`]. Slots are reused once a request has left.
@@ -32,11 +33,8 @@ pub struct Request {
     pub replica_id: u32,
     /// Tokens of the prompt that were cached when it was first admitted.
     pub cached_tokens: u32,
-    /// Of `blocks`, the leading ones that were made known to the prefix cache, and those it shares.
-    pub hashed_blocks: u32,
-    pub shared_blocks: u32,
-    /// KV blocks that end in the leading hash blocks of its prompt that it holds on to.
-    pub pinned_blocks: u32,
+    /// What it holds of a prefix cache.
+    pub held: Held,
     pub prefill_complete: bool,
 }
 
@@ -58,9 +56,7 @@ impl Request {
             restarts: 0,
             replica_id: NOWHERE,
             cached_tokens: 0,
-            hashed_blocks: 0,
-            shared_blocks: 0,
-            pinned_blocks: 0,
+            held: Held::default(),
             prefill_complete: false,
         }
     }
@@ -93,11 +89,6 @@ impl Request {
                 self.first_token_at_s = now_s;
             }
         }
-    }
-
-    /// Holds no blocks any more.
-    pub fn leave_memory(&mut self) {
-        (self.blocks, self.shared_blocks, self.hashed_blocks, self.pinned_blocks) = (0, 0, 0, 0);
     }
 
     /// Forgets the cache: everything processed so far becomes prefill again (recomputation).
@@ -158,8 +149,9 @@ impl Requests {
             }
             if request.blocks > 0 {
                 request.restart();
-                request.leave_memory();
+                request.blocks = 0;
             }
+            request.held = Held::default();
             request.replica_id = NOWHERE;
             abandoned(slot);
         }

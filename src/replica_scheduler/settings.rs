@@ -1,6 +1,7 @@
 //! What the settings of all schedulers have in common.
 
-use super::ReplicaScheduler;
+use super::{ReplicaScheduler, ReplicaSchedulerSettings};
+use crate::hardware::catalog::Device;
 use crate::settings::Faults;
 
 /// Settings every scheduler has.
@@ -30,6 +31,11 @@ pub trait SchedulerSettings {
     fn check(&self, pipeline_parallel: u32, faults: &mut Faults);
 
     fn build(&self, replica: &ReplicaShape) -> Box<dyn ReplicaScheduler>;
+
+    /// These settings with everything said that depends on the device, if anything does.
+    fn on_device(&self, _device: &Device) -> Option<ReplicaSchedulerSettings> {
+        None
+    }
 
     /// Whether a prompt may be prefilled in parts.
     fn chunks_prefills(&self) -> bool {

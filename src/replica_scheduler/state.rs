@@ -1,6 +1,6 @@
 //! What a replica scheduler works on: queue, waiting list, KV blocks, the batch being formed.
 
-use super::{PrefixCache, Queue, Request, Requests, Slot};
+use super::{Queue, Request, Requests, Slot, VllmV1State};
 use crate::hardware::BatchShape;
 
 /// The KV cache of one replica, counted in blocks.
@@ -73,12 +73,11 @@ pub struct ReplicaState {
     pub rejected: Vec<Slot>,
     /// When the batch that ended last was started.
     pub batch_started_at_s: f64,
-    /// Requests that left with that batch, where a scheduler cares.
-    pub just_left: u32,
-    /// Prompt blocks in memory, of a scheduler that shares them.
-    pub cache: Option<Box<PrefixCache>>,
-    /// One that was in use before, kept for its memory.
-    pub used_cache: Option<Box<PrefixCache>>,
+    /// Requests, by their numbers, that were preempted in the step that a scheduler put together before it knew that they had finished; the
+    /// engine counts them.
+    pub preempted_when_finished: Vec<u32>,
+    /// What only `vllm_v1` keeps.
+    pub vllm_v1: Option<Box<VllmV1State>>,
 }
 
 impl ReplicaState {
@@ -91,9 +90,8 @@ impl ReplicaState {
             decodes_in_a_row: 0,
             rejected: Vec::new(),
             batch_started_at_s: 0.0,
-            just_left: 0,
-            cache: None,
-            used_cache: None,
+            preempted_when_finished: Vec::new(),
+            vllm_v1: None,
         }
     }
 
@@ -105,23 +103,10 @@ impl ReplicaState {
         self.kv.free = self.kv.total;
         self.decodes_in_a_row = 0;
         self.rejected.clear();
-        self.just_left = 0;
-        self.retire_cache();
-    }
-
-    /// Forgets what is cached.
-    fn retire_cache(&mut self) {
-        self.used_cache = self.cache.take().or(self.used_cache.take());
-    }
-
-    /// Starts to cache prompts, with nothing known and all blocks that are free now.
-    pub fn start_cache(&mut self) {
-        self.retire_cache();
-        let blocks = self.kv.free;
-        self.cache = Some(match self.used_cache.take() {
-            Some(used) => used.renewed(blocks),
-            None => Box::new(PrefixCache::new(blocks)),
-        });
+        self.preempted_when_finished.clear();
+        if let Some(own) = &mut self.vllm_v1 {
+            own.reset();
+        }
     }
 
     /// Requests routed here and not finished.

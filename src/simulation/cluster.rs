@@ -98,6 +98,15 @@ impl Default for ClusterSettings {
 }
 
 impl ClusterSettings {
+    /// These settings with everything said that depends on the device, so that reports can tell it.
+    #[must_use]
+    pub fn on_its_device(mut self) -> Self {
+        if let Some(device) = catalog::node(&self.node).and_then(|node| catalog::device(node.device)) {
+            self.replica_scheduler = self.replica_scheduler.on_device(device);
+        }
+        self
+    }
+
     pub fn check(&self, faults: &mut Faults) {
         let (model, node) = (catalog::model(&self.model), catalog::node(&self.node));
         faults.require(model.is_some() || catalog::is_config_path(&self.model), "model", || catalog::unknown_model(&self.model));
@@ -126,7 +135,8 @@ impl ClusterSettings {
         faults.within("engine_overheads", |faults| self.engine_overheads.check(faults));
         faults.at_least("max_request_tokens", self.max_request_tokens.into(), 2);
         faults.fraction("memory_margin_fraction", self.memory_margin_fraction);
-        faults.within("replica_scheduler", |faults| self.replica_scheduler.check(self.pipeline_parallel, faults));
+        let replica_scheduler = self.clone().on_its_device().replica_scheduler;
+        faults.within("replica_scheduler", |faults| replica_scheduler.check(self.pipeline_parallel, faults));
         faults.at_least("initial_replicas", self.initial_replicas.into(), 1);
         faults.at_least("max_replicas", self.max_replicas.into(), 1);
         faults.at_most("max_replicas", self.max_replicas.into(), MAX_REPLICAS.into());

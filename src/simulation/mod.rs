@@ -20,7 +20,7 @@ pub use record::{BatchRecord, Detail, ReplicaRecord, RequestRecord, TuneRecord};
 
 use crate::autoscaler::{Autoscaler, AutoscalerSettings, PolicyContext, Programs};
 use crate::hardware::{ExecutionTime, HardwareError, memory};
-use crate::replica_scheduler::{KvBlocks, ReplicaShape, Rule};
+use crate::replica_scheduler::{KvBlocks, ReplicaSchedulerSettings, ReplicaShape, Rule};
 use crate::workload::Workload;
 
 /// Everything one run depends on. Equal inputs give equal results, to the last bit.
@@ -30,6 +30,8 @@ pub struct RunInputs<'a> {
     pub cluster: &'a ClusterSettings,
     pub autoscaler: &'a AutoscalerSettings,
     pub execution_time: &'a ExecutionTime,
+    /// That of the cluster, with everything said that depends on the device.
+    pub scheduler_settings: ReplicaSchedulerSettings,
     pub num_blocks: u32,
     /// Requests of the maximum length that fit on a replica at once.
     pub max_requests: u32,
@@ -90,8 +92,9 @@ impl<'a> RunInputs<'a> {
         execution_time: &'a ExecutionTime,
         seed: u64,
     ) -> Result<Self, HardwareError> {
-        let common = cluster.replica_scheduler.common();
         let deployment = &execution_time.deployment;
+        let scheduler_settings = cluster.replica_scheduler.on_device(deployment.device);
+        let common = scheduler_settings.common();
         let planned = memory::plan(deployment, &cluster.memory_needs(execution_time.weights, execution_time.kv_cache))?;
         let weight_bytes = memory::weight_bytes(deployment, execution_time.weights);
         let load_s = cluster.cold_start.load_bandwidth_gb_per_s.map_or(0.0, |gb_per_s| weight_bytes * 1e-9 / gb_per_s);
@@ -103,13 +106,14 @@ impl<'a> RunInputs<'a> {
             &workload.prefill_tokens,
             &workload.decode_tokens,
             common.batch_size_cap,
-            cluster.replica_scheduler.chunks_prefills(),
+            scheduler_settings.chunks_prefills(),
         )?;
         Ok(Self {
             workload,
             cluster,
             autoscaler,
             execution_time,
+            scheduler_settings,
             num_blocks: common.num_blocks.unwrap_or(planned.num_blocks),
             max_requests: planned.max_requests,
             node_price_usd_per_hour,
@@ -127,7 +131,7 @@ impl<'a> RunInputs<'a> {
         PolicyContext {
             execution_time: self.execution_time,
             kv: self.kv_blocks(),
-            batch_size_cap: cluster.replica_scheduler.common().batch_size_cap,
+            batch_size_cap: self.scheduler_settings.common().batch_size_cap,
             pipeline_parallel: cluster.pipeline_parallel,
             devices_per_replica: cluster.tensor_parallel * cluster.pipeline_parallel,
             devices_per_node: self.devices_per_node,
@@ -143,13 +147,13 @@ impl<'a> RunInputs<'a> {
     }
 
     fn kv_blocks(&self) -> KvBlocks {
-        let common = self.cluster.replica_scheduler.common();
+        let common = self.scheduler_settings.common();
         KvBlocks::new(self.num_blocks, common.block_size_tokens, common.watermark_blocks_fraction)
     }
 
     /// The replica scheduler the settings name.
     pub fn replica_scheduler(&self) -> Rule {
-        self.cluster.replica_scheduler.build(&ReplicaShape {
+        self.scheduler_settings.build(&ReplicaShape {
             pipeline_parallel: self.cluster.pipeline_parallel,
             max_request_tokens: self.cluster.max_request_tokens,
             max_requests: self.max_requests,
@@ -218,7 +222,7 @@ pub fn simulate_parts(inputs: &RunInputs, parts: Parts, workspace: &mut Workspac
 
 /// Runs one iteration at a time, recording every request, batch, change of replicas and decision.
 pub fn simulate_in_detail(inputs: &RunInputs, workspace: &mut Workspace) -> Result<(RunMetrics, Detail), SimulationError> {
-    simulate_parts_in_detail(&RunInputs { stepping: true, ..*inputs }, Parts::of(inputs), workspace)
+    simulate_parts_in_detail(&RunInputs { stepping: true, ..inputs.clone() }, Parts::of(inputs), workspace)
 }
 
 /// Records what is not in the registries. Unless `stepping`, only the last of many like decode batches is recorded.

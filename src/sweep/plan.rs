@@ -133,7 +133,7 @@ impl Plan {
             workload_input: self.workload_inputs[self.workload_slot(&at)],
             hardware_input: self.hardware_inputs[at.cluster_combination as usize],
             seed: self.grid.seeds[at.seed],
-            cluster: self.grid.cluster.get(at.cluster_combination),
+            cluster: self.grid.cluster.get(at.cluster_combination).on_its_device(),
             family: entry.family().into(),
             autoscaler: entry.settings,
         }
@@ -263,7 +263,7 @@ fn load_hardware(grid: &Grid, inputs: &mut SharedInputs, problems: &mut Vec<Prob
     let mut known = BTreeMap::new();
     let mut of_combination = Vec::new();
     for index in 0..grid.cluster.count() {
-        let cluster = grid.cluster.get(index);
+        let cluster = grid.cluster.get(index).on_its_device();
         let ClusterSettings { execution_time, engine_overheads, model, node, tensor_parallel, pipeline_parallel, .. } = &cluster;
         let key = json!([execution_time, engine_overheads, model, node, tensor_parallel, pipeline_parallel]).to_string();
         let input = *known.entry(key).or_insert_with(|| {
@@ -328,7 +328,7 @@ fn check_pairs(grid: &Grid, inputs: &SharedInputs, hardware_inputs: &[usize], pr
     let autoscaler = grid.autoscalers[0].get(0).settings;
     let mut checked = BTreeSet::new();
     for (index, &hardware) in (0..).zip(hardware_inputs) {
-        let cluster = grid.cluster.get(index);
+        let cluster = grid.cluster.get(index).on_its_device();
         let memory = json!([cluster.replica_scheduler, cluster.memory_planner, cluster.max_request_tokens, cluster.memory_margin_fraction])
             .to_string();
         if !checked.insert((hardware, memory)) {

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{QUANTITIES, STATISTICS};
+use crate::replica_scheduler::VllmV1Settings;
 
 /// One measured run of a server.
 #[derive(Debug, Clone, Deserialize)]
@@ -151,9 +152,9 @@ pub fn sorts_logits(engine: &Engine) -> bool {
     version(engine).is_none_or(|version| version < (0, 17))
 }
 
-/// Whether the engine schedules a step while the one before it runs: vLLM since 0.14.
-pub fn schedules_ahead(engine: &Engine) -> bool {
-    version(engine).is_none_or(|version| version >= (0, 14))
+/// The version whose rules the engine is simulated with: its own, or the nearest that is known.
+pub fn vllm_version(engine: &Engine) -> String {
+    VllmV1Settings::nearest_version(version(engine))
 }
 
 /// One request of a trace.
@@ -282,7 +283,8 @@ mod tests {
         let engine = |version: &str| Engine { version: Some(version.into()), ..Engine::default() };
         assert!(sorts_logits(&engine("0.15.1 (a fork)")) && sorts_logits(&engine("v0.9")));
         assert!(!sorts_logits(&engine("0.23.0")) && !sorts_logits(&engine("1.0")));
-        assert!(schedules_ahead(&engine("0.15.1")) && schedules_ahead(&engine("")) && !schedules_ahead(&engine("0.9.2")));
+        let versions = ["0.15.1 (a fork)", "", "0.6.3", "0.99"].map(|text| vllm_version(&engine(text)));
+        assert_eq!(versions, ["0.15", "0.33", "0.8", "0.33"]);
     }
 
     #[test]

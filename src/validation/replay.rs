@@ -5,7 +5,7 @@ use rand::RngExt;
 use rand_distr::Exp1;
 use serde_json::json;
 
-use super::experiment::{Experiment, Experiments, TracedRequest, is_in_process, read_trace, schedules_ahead, sorts_logits};
+use super::experiment::{Experiment, Experiments, TracedRequest, is_in_process, read_trace, sorts_logits, vllm_version};
 use crate::autoscaler::AutoscalerSettings;
 use crate::hardware::{Deployment, ExecutionTime, Files, OverheadSettings, Overheads, catalog};
 use crate::random;
@@ -101,7 +101,7 @@ impl Replay {
             "batch_size_cap": engine.max_num_seqs.unwrap_or(256),
             "block_size_tokens": engine.block_size.unwrap_or(16),
             "max_tokens_in_batch": engine.max_num_batched_tokens.unwrap_or(8192),
-            "async_scheduling": schedules_ahead(engine),
+            "version": vllm_version(engine),
             "prefix_caching": engine.prefix_caching.unwrap_or(true),
         });
         if let Some(blocks) = engine.kv_blocks_gpu {

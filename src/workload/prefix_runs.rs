@@ -3,6 +3,8 @@
 //! Of 24 blocks of a prompt in Mooncake's conversations nearly all come in three runs: what every prompt begins with, what earlier turns
 //! said, what is new. Blocks of a run are sent, found and used together, so whoever remembers prompts need only remember runs.
 
+use std::collections::BTreeMap;
+
 use super::PrefixBlocks;
 
 /// Blocks that follow each other wherever one of them comes, always at the same place of a prompt.
@@ -29,39 +31,22 @@ pub struct PrefixRuns {
     runs: Vec<Run>,
 }
 
-/// Marks what is not known, and neighbours that are not always the same.
+/// Marks what has not been seen, and what is not always the same.
 const NONE: u32 = u32::MAX;
-
-/// Where a block comes, if always at the same place, and its neighbours there.
-#[derive(Clone, Copy)]
-struct Surroundings {
-    place: u32,
-    previous: u32,
-    next: u32,
-}
+const UNSEEN: u32 = u32::MAX - 1;
 
 impl PrefixRuns {
     pub(super) fn new(prefix: &PrefixBlocks) -> Self {
-        let ids = dense(prefix.ids());
+        let ids = chained(prefix, dense(prefix.ids()));
         let prompts = || (0..prefix.len()).map(|request| &ids[prefix.range(request)]);
         let number = ids.iter().max().map_or(0, |&most| most as usize + 1);
-        let mut found = vec![Surroundings { place: NONE, previous: NONE, next: NONE }; number];
+        // The block that follows each one, if it is always the same.
+        let mut next = vec![UNSEEN; number];
         for prompt in prompts() {
-            let mut previous = NONE;
-            for (place, &id) in (0..).zip(prompt) {
-                let next = prompt.get(place as usize + 1).copied().unwrap_or(NONE);
-                let at = &mut found[id as usize];
-                if at.place == NONE {
-                    *at = Surroundings { place, previous, next };
-                } else {
-                    if at.previous != previous || at.place != place {
-                        at.previous = NONE;
-                    }
-                    if at.next != next || at.place != place {
-                        at.next = NONE;
-                    }
-                }
-                previous = id;
+            for (place, &id) in prompt.iter().enumerate() {
+                let follows = prompt.get(place + 1).copied().unwrap_or(NONE);
+                let known = &mut next[id as usize];
+                *known = if *known == UNSEEN || *known == follows { follows } else { NONE };
             }
         }
         let mut runs: Vec<Run> = Vec::new();
@@ -69,7 +54,7 @@ impl PrefixRuns {
         for prompt in prompts() {
             let mut previous = NONE;
             for (end, &id) in (1..).zip(prompt) {
-                let goes_on = previous != NONE && found[id as usize].previous == previous && found[previous as usize].next == id;
+                let goes_on = previous != NONE && next[previous as usize] == id;
                 match runs.last_mut() {
                     Some(run) if goes_on => run.end = end,
                     _ => {
@@ -96,10 +81,41 @@ impl PrefixRuns {
     }
 }
 
+/// Blocks by what comes before them too: a block is cached only together with everything before it, so one that follows different blocks
+/// is a different one each time. In published traces ids say so already, and stay what they are.
+fn chained(prefix: &PrefixBlocks, ids: Vec<u32>) -> Vec<u32> {
+    let prompts = || (0..prefix.len()).map(|request| prefix.range(request));
+    let number = ids.iter().max().map_or(0, |&most| most as usize + 1);
+    let mut previous_of = vec![UNSEEN; number];
+    let says_so = prompts().all(|prompt| {
+        let mut previous = NONE;
+        ids[prompt].iter().all(|&id| {
+            let known = &mut previous_of[id as usize];
+            let same = *known == UNSEEN || *known == previous;
+            (*known, previous) = (previous, id);
+            same
+        })
+    });
+    if says_so {
+        return ids;
+    }
+    let mut known = BTreeMap::new();
+    let mut chained = Vec::with_capacity(ids.len());
+    for prompt in prompts() {
+        let mut previous = NONE;
+        for &id in &ids[prompt] {
+            let number = known.len() as u32;
+            previous = *known.entry((previous, id)).or_insert(number);
+            chained.push(previous);
+        }
+    }
+    chained
+}
+
 /// Ids as numbers with few gaps. Those of published traces are that already and stay what they are.
 fn dense(ids: &[u64]) -> Vec<u32> {
     let most = ids.iter().max().copied().unwrap_or_default();
-    if most <= 4 * ids.len() as u64 && most < u64::from(NONE) {
+    if most <= 4 * ids.len() as u64 && most < u64::from(UNSEEN) {
         return ids.iter().map(|&id| id as u32).collect();
     }
     let mut distinct = ids.to_vec();
@@ -110,8 +126,6 @@ fn dense(ids: &[u64]) -> Vec<u32> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -133,26 +147,26 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_at_several_places_is_alone() {
-        assert_eq!(runs(&[&[0, 1, 0, 1]]), [[(0, 1), (1, 2), (0, 3), (1, 4)]]);
-        assert_eq!(runs(&[&[5, 1, 2], &[1, 2]]), [vec![(0, 1), (1, 2), (2, 3)], vec![(1, 1), (2, 2)]]);
+    fn what_follows_different_blocks_is_different() {
+        assert_eq!(runs(&[&[0, 1, 0, 1]]), [[(0, 4)]]);
+        assert_eq!(runs(&[&[5, 1, 2], &[1, 2]]), [vec![(0, 3)], vec![(1, 2)]]);
+        assert_eq!(runs(&[&[5, 1, 2], &[5, 2], &[5, 1]]), [vec![(0, 1), (1, 2), (2, 3)], vec![(0, 1), (3, 2)], vec![(0, 1), (1, 2)]]);
     }
 
     proptest! {
-        /// Every run stands for the same ids wherever it comes, and no id is in two runs.
+        /// Every run stands for the same beginning wherever it comes, and no beginning ends in two runs.
         #[test]
         fn runs_are_their_blocks(prompts in prop::collection::vec(prop::collection::vec(0..9_u64, 0..6), 1..12)) {
             let found = runs(&prompts.iter().map(Vec::as_slice).collect::<Vec<_>>());
-            let (mut ids_of, mut run_of) = (BTreeMap::new(), BTreeMap::new());
+            let (mut blocks_of, mut run_of) = (BTreeMap::new(), BTreeMap::new());
             for (prompt, runs) in prompts.iter().zip(found) {
                 let mut start = 0;
                 for (run, end) in runs {
-                    let ids = &prompt[start..end as usize];
-                    prop_assert_eq!(*ids_of.entry(run).or_insert(ids), ids);
-                    for &id in ids {
-                        prop_assert_eq!(*run_of.entry(id).or_insert(run), run);
+                    let until = &prompt[..end as usize];
+                    prop_assert_eq!(*blocks_of.entry(run).or_insert((start, until)), (start, until));
+                    for end in start + 1..=end as usize {
+                        prop_assert_eq!(*run_of.entry(&prompt[..end]).or_insert(run), run);
                     }
-                    prop_assert!(ids.len() == 1 || prompts.iter().all(|other| other.iter().position(|id| *id == ids[0]).is_none_or(|place| place == start)));
                     start = end as usize;
                 }
                 prop_assert_eq!(start, prompt.len());

@@ -24,8 +24,8 @@ struct Seen {
     in_flight: BTreeMap<u32, Vec<Vec<Slot>>>,
     /// Last known state of each request that was in a batch, by request.
     progress: BTreeMap<u32, Progress>,
-    /// Run and place of prompt blocks that a replica has computed.
-    computed: BTreeMap<u32, BTreeSet<(u32, u32)>>,
+    /// What blocks are known by, with their places, that a replica has computed.
+    computed: BTreeMap<u32, BTreeSet<(u64, u32)>>,
 }
 
 #[derive(Clone, Copy)]
@@ -41,16 +41,22 @@ impl Audit {
     }
 }
 
-/// The run of hash blocks that each full KV block of a prompt is of; none of a scheduler that shares no blocks.
-fn blocks_of(replica: &ReplicaState, requests: &Requests, slot: Slot) -> Vec<u32> {
-    let (Some(_), Some(prompts)) = (&replica.cache, requests.prompts()) else { return Vec::new() };
+/// What each full KV block of a request is known by: the run of hash blocks it is of, or else the request. Nothing of a scheduler that
+/// keeps no blocks.
+fn blocks_of(replica: &ReplicaState, requests: &Requests, slot: Slot) -> Vec<u64> {
+    if replica.vllm_v1.is_none() {
+        return Vec::new();
+    }
     let (request, block_size) = (&requests[slot], replica.kv.block_size_tokens);
-    let prompt = prompts.of(request.id);
-    let run = |block: u32| {
-        let ends_in = ((block + 1) * block_size - 1) / prompt.block_tokens;
-        prompt.runs.iter().find(|run| run.end > ends_in).map(|run| run.id)
+    let prompt = requests.prompt(slot);
+    let known_by = |block: u32| {
+        let named = prompt.filter(|_| (block + 1) * block_size <= request.original_prefill_tokens).and_then(|prompt| {
+            let ends_in = ((block + 1) * block_size - 1) / prompt.block_tokens;
+            prompt.runs.iter().find(|run| run.end > ends_in).map(|run| u64::from(run.id))
+        });
+        named.unwrap_or(u64::from(u32::MAX) + 1 + u64::from(request.id))
     };
-    (0..request.original_prefill_tokens / block_size).map_while(run).collect()
+    (0..request.total_tokens() / block_size).map(known_by).collect()
 }
 
 fn slots(batch: &Batch) -> Vec<Slot> {
@@ -73,8 +79,8 @@ impl Audit {
             assert!(!requests[slot].is_completed(), "request {} is done and still in memory", requests[slot].id);
             assert!(requests[slot].blocks > 0, "request {} is in memory without blocks", requests[slot].id);
         }
-        let own: u32 = in_memory.iter().map(|&slot| requests[slot].blocks - requests[slot].shared_blocks).sum();
-        let held = own + replica.cache.as_ref().map_or(0, |cache| cache.used_blocks());
+        let own: u32 = in_memory.iter().map(|&slot| requests[slot].blocks - requests[slot].held.named_blocks).sum();
+        let held = own + replica.vllm_v1.as_ref().map_or(0, |vllm| vllm.shared_or_leaving_blocks());
         assert!(replica.kv.free <= replica.kv.total, "over-committed: {:?}", replica.kv);
         assert_eq!(held + replica.kv.free, replica.kv.total, "blocks held by {} requests and free blocks", in_memory.len());
         if self.groups {
@@ -133,14 +139,9 @@ impl Audit {
             }
             let computed = if request.prefill_complete { request.processed_tokens } else { request.processed_tokens + tokens };
             let cached = if self.chunked { computed } else { request.prefill_tokens.max(request.processed_tokens) };
-            if !request.prefill_complete {
-                let blocks = blocks_of(replica, requests, slot);
-                let known = request.processed_tokens / replica.kv.block_size_tokens..computed / replica.kv.block_size_tokens;
-                seen.computed
-                    .entry(request.replica_id)
-                    .or_default()
-                    .extend(known.filter_map(|block| Some((*blocks.get(block as usize)?, block))));
-            }
+            let blocks = blocks_of(replica, requests, slot);
+            let known = (0..computed / replica.kv.block_size_tokens).filter_map(|block| Some((*blocks.get(block as usize)?, block)));
+            seen.computed.entry(request.replica_id).or_default().extend(known);
             assert!(request.blocks >= replica.kv.blocks_for(cached), "request {id} caches {cached} tokens in {} blocks", request.blocks);
         }
         assert_eq!(shape, batch.shape, "shape of the batch");

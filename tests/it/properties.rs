@@ -31,7 +31,11 @@ fn scheduler(name: &'static str) -> impl Strategy<Value = Value> {
                 "vllm" => settings["max_tokens_in_batch"] = json!(max_tokens_in_batch),
                 "sarathi" => settings["chunk_size_tokens"] = json!(chunk_size),
                 "vllm_v1" => {
-                    settings["max_tokens_in_batch"] = json!(chunk_size);
+                    settings["max_tokens_in_batch"] = json!(chunk_size.max(cap));
+                    settings["version"] = json!(["0.33", "0.22", "0.18"][max_waiting_iters as usize % 3]);
+                    if watermark > 0.0 {
+                        settings["version"] = json!("0.33");
+                    }
                     settings["async_scheduling"] = json!(max_waiting_iters % 2 == 0);
                     settings["prefix_caching"] = json!(max_waiting_iters < 4);
                 }

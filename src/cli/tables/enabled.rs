@@ -61,6 +61,7 @@ pub fn store_detail(dir: &Path, detail: &Detail, format: Format) -> Result<()> {
         ("first_token_at_s", Column::OptionalFloat(requests.iter().map(|r| r.first_token_at_s).collect())),
         ("completed_at_s", Column::OptionalFloat(requests.iter().map(|r| r.completed_at_s).collect())),
         ("restarts", Column::Int(requests.iter().map(|r| r.restarts.into()).collect())),
+        ("cached_tokens", Column::Int(requests.iter().map(|r| r.cached_tokens.into()).collect())),
     ];
     write("requests", columns)?;
     let columns = vec![

@@ -1,4 +1,4 @@
-//! The cache beside its slow twin, which knows single hash blocks and single KV blocks.
+//! The cache beside its slow twin: vLLM's block pool, one block at a time.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -9,117 +9,82 @@ use crate::workload::PrefixBlocks;
 
 const BLOCKS: u32 = 40;
 
-struct Twin<'a> {
-    prefix: &'a PrefixBlocks,
-    kv: KvBlocks,
-    /// Free blocks in the order they will be overwritten: hash and place of those that cache something.
-    queue: VecDeque<Option<(u64, u32)>>,
-    cached: BTreeMap<u64, u32>,
-    users: BTreeMap<u64, u32>,
+/// What a full block is known by: all hash blocks it is of and its number, or the request and admission that alone can find it.
+type Hash = (Vec<u64>, u32, Option<u32>);
+
+#[derive(Default)]
+struct Pool {
+    /// Users and hash of each block.
+    blocks: Vec<(u32, Option<Hash>)>,
+    queue: VecDeque<usize>,
+    cached: BTreeMap<Hash, Vec<usize>>,
+    unhashed_first: bool,
 }
 
-/// A request in memory; `pinned` are KV blocks of the one, hash blocks of the twin.
-#[derive(Clone, Copy, Default)]
-struct Held {
-    blocks: u32,
-    hashed: u32,
-    shared: u32,
-    pinned: u32,
+impl Pool {
+    fn new(unhashed_first: bool) -> Self {
+        let blocks = vec![(0, None); BLOCKS as usize];
+        Self { blocks, queue: (0..BLOCKS as usize).collect(), unhashed_first, ..Self::default() }
+    }
+
+    fn find(&self, hashes: &[Hash]) -> Vec<usize> {
+        hashes.iter().map_while(|hash| self.cached.get(hash).and_then(|copies| copies.first().copied())).collect()
+    }
+
+    fn num_free(&self, found: &[usize]) -> u32 {
+        found.iter().filter(|&&block| self.blocks[block].0 == 0).count() as u32
+    }
+
+    fn touch(&mut self, found: &[usize]) {
+        for &block in found {
+            self.queue.retain(|&free| free != block);
+            self.blocks[block].0 += 1;
+        }
+    }
+
+    fn take(&mut self, number: u32) -> Vec<usize> {
+        let taken: Vec<usize> = self.queue.drain(..number as usize).collect();
+        for &block in &taken {
+            if let Some(hash) = self.blocks[block].1.take() {
+                let copies = self.cached.get_mut(&hash).unwrap();
+                copies.retain(|&copy| copy != block);
+                if copies.is_empty() {
+                    self.cached.remove(&hash);
+                }
+            }
+            self.blocks[block].0 = 1;
+        }
+        taken
+    }
+
+    fn name(&mut self, block: usize, hash: Hash) {
+        self.blocks[block].1 = Some(hash.clone());
+        self.cached.entry(hash).or_default().push(block);
+    }
+
+    fn free(&mut self, blocks: &[usize]) {
+        let (mut first, mut last) = (Vec::new(), Vec::new());
+        for &block in blocks.iter().rev() {
+            let (users, hash) = &mut self.blocks[block];
+            *users -= 1;
+            if *users == 0 {
+                if hash.is_none() && self.unhashed_first { first.push(block) } else { last.push(block) }
+            }
+        }
+        first.into_iter().rev().for_each(|block| self.queue.push_front(block));
+        self.queue.extend(last);
+    }
 }
 
-impl Twin<'_> {
-    fn within(&self, hashes: usize) -> u32 {
-        self.kv.full_blocks(hashes as u32 * self.prefix.block_tokens)
-    }
-
-    fn is_used(&self, hash: u64) -> bool {
-        self.users.get(&hash).is_some_and(|&users| users > 0)
-    }
-
-    fn cached(&self, hash: u64) -> u32 {
-        self.cached.get(&hash).copied().unwrap_or_default()
-    }
-
-    /// Hash blocks in which KV blocks end: place of the hash block, hash, KV blocks before it and with it.
-    fn hashes(&self, prompt: usize) -> Vec<(usize, u64, u32, u32)> {
-        let all = self.prefix.of(prompt).iter().enumerate().map(|(i, &hash)| (i, hash, self.within(i), self.within(i + 1)));
-        all.filter(|&(_, _, before, until)| until > before).collect()
-    }
-
-    fn take(&mut self, blocks: u32) {
-        for _ in 0..blocks {
-            if let Some((hash, place)) = self.queue.pop_front().unwrap() {
-                assert_eq!(self.cached[&hash], place + 1, "overwritten from the last to the first");
-                self.cached.insert(hash, place);
-            }
-        }
-    }
-
-    fn free_plain(&mut self, blocks: u32) {
-        self.queue.extend((0..blocks).map(|_| None));
-    }
-
-    fn look_up(&self, prompt: usize, most: u32) -> (Hit, u32) {
-        let (mut hit, mut hashes) = (Hit::default(), 0);
-        for (index, hash, before, until) in self.hashes(prompt) {
-            let (cached, wanted) = (self.cached(hash), until.min(most).saturating_sub(before));
-            if cached == 0 || wanted == 0 {
-                break;
-            }
-            hit.blocks += cached.min(wanted);
-            hit.revived += if self.is_used(hash) { 0 } else { cached };
-            hit.pinned_blocks = until;
-            hashes = index as u32 + 1;
-            if cached < wanted {
-                break;
-            }
-        }
-        (hit, hashes)
-    }
-
-    /// One more request uses a hash block; returns how many of its KV blocks were free.
-    fn pin_hash(&mut self, hash: u64) -> u32 {
-        let before = self.queue.len();
-        self.queue.retain(|block| block.is_none_or(|(of, _)| of != hash));
-        *self.users.entry(hash).or_default() += 1;
-        (before - self.queue.len()) as u32
-    }
-
-    fn pin(&mut self, prompt: usize, hashes: u32) -> u32 {
-        self.hashes(prompt).into_iter().filter(|&(index, ..)| (index as u32) < hashes).map(|(_, hash, ..)| self.pin_hash(hash)).sum()
-    }
-
-    fn share(&mut self, prompt: usize, held: &mut Held, full: u32) {
-        for (index, hash, before, until) in self.hashes(prompt) {
-            let until = until.min(full);
-            if until <= held.hashed || before >= full {
-                continue;
-            }
-            if index as u32 >= held.pinned {
-                let copy = self.pin_hash(hash);
-                if copy > 0 {
-                    self.cached.insert(hash, 0);
-                    self.free_plain(copy);
-                }
-                held.pinned = index as u32 + 1;
-            }
-            let cached = self.cached(hash).max(until - before);
-            held.shared += cached - self.cached(hash);
-            self.cached.insert(hash, cached);
-            held.hashed = until;
-        }
-    }
-
-    fn unpin(&mut self, prompt: usize, hashes: u32) {
-        for (index, hash, ..) in self.hashes(prompt).into_iter().rev() {
-            if (index as u32) < hashes {
-                *self.users.get_mut(&hash).unwrap() -= 1;
-                if !self.is_used(hash) {
-                    self.queue.extend((0..self.cached(hash)).rev().map(|place| Some((hash, place))));
-                }
-            }
-        }
-    }
+/// A request and what it holds in the one and in the other.
+#[derive(Clone, Default)]
+struct Requester {
+    prompt: usize,
+    is_in: bool,
+    held: Held,
+    blocks: Vec<usize>,
+    /// Blocks of its own that it can find when it comes back.
+    own: Vec<Hash>,
 }
 
 /// Prompts that branch from one another, of 3 to 4 hash blocks at a time; in some the hash blocks come anywhere.
@@ -139,65 +104,101 @@ fn prompts() -> impl Strategy<Value = Vec<Vec<u64>>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn agrees_with_single_blocks(
         prompts in prompts(),
         (block_size, hash_tokens) in prop::sample::select(vec![(1_u32, 1_u32), (4, 4), (4, 12), (4, 6), (4, 3), (3, 7)]),
-        steps in prop::collection::vec((0..6_usize, 0..30_usize, 0..9_u32, 0..30_u32), 1..120),
+        unhashed_first: bool,
+        steps in prop::collection::vec((0..6_usize, 0..30_usize, 0..9_u32, 0..30_u32, 0..4_u32), 1..150),
     ) {
         let kv = KvBlocks::new(BLOCKS, block_size, 0.0);
         let mut prefix = PrefixBlocks::new(hash_tokens);
         prompts.iter().for_each(|ids| prefix.push(ids, 1000));
         let runs = prefix.runs().clone();
         let see = |prompt: usize| BlockedPrompt { prompt: runs.of(prompt as u32), kv: &kv };
-        let (cached, users) = (BTreeMap::new(), BTreeMap::new());
-        let (mut cache, mut twin) = (PrefixCache::new(BLOCKS), Twin { prefix: &prefix, kv, queue: VecDeque::new(), cached, users });
-        twin.free_plain(BLOCKS);
-        // Six requests that come and go: prompt, KV blocks of it that have hashes, state.
-        let mut requests: [Option<(usize, u32, Held, Held)>; 6] = [None; 6];
-        for (k, prompt, more, most) in steps {
-            match requests[k].take() {
-                Some((prompt, _, one, other)) if more == 0 => {
-                    cache.free_plain(one.blocks - one.shared);
-                    twin.free_plain(one.blocks - one.shared);
-                    let (before, queued) = (cache.free_blocks(), twin.queue.len());
-                    let freed = cache.unpin(see(prompt), one.pinned);
-                    twin.unpin(prompt, other.pinned);
-                    prop_assert_eq!((freed, freed as usize), (cache.free_blocks() - before, twin.queue.len() - queued));
-                }
-                Some((prompt, most, mut one, mut other)) => {
-                    let more = more.min(cache.free_blocks());
-                    cache.take(more);
-                    twin.take(more);
-                    one.blocks += more;
-                    if one.hashed < one.blocks.min(most) {
-                        let (shared, hashed, pinned) = cache.share(see(prompt), one.pinned, one.hashed, one.blocks.min(most));
-                        one = Held { shared: one.shared + shared, hashed, pinned, ..one };
-                        twin.share(prompt, &mut other, one.blocks.min(most));
+        let hashes = |prompt: usize| -> Vec<Hash> {
+            let hash = |block: u32| {
+                let ends_in = ((block + 1) * block_size - 1) / hash_tokens;
+                (prompts[prompt][..=ends_in as usize].to_vec(), block, None)
+            };
+            (0..see(prompt).named()).map(hash).collect()
+        };
+        let (mut cache, mut pool) = (PrefixCache::new(BLOCKS, unhashed_first), Pool::new(unhashed_first));
+        let mut admissions = 0;
+        let mut requests = vec![Requester::default(); 6];
+        for (k, prompt, more, most, unhashed) in steps {
+            let mut one = std::mem::take(&mut requests[k]);
+            let named = one.held.named_blocks;
+            if one.is_in && more == 0 {
+                let own = one.blocks.len() as u32 - named;
+                let had = one.blocks[named as usize..].iter().filter(|&&block| pool.blocks[block].1.is_some()).count() as u32;
+                let hashed = own.saturating_sub(unhashed).max(had);
+                // Its own blocks have hashes once they are full, and follow those with names.
+                let returns = most % 2 == 0 && named == see(one.prompt).named();
+                let hashed = if named == see(one.prompt).named() { hashed } else { 0 };
+                one.own = (0..hashed).map(|place| (Vec::new(), place, Some(one.held.admission))).collect();
+                for (hash, block) in one.own.iter().zip(one.blocks[named as usize..].to_vec()) {
+                    if pool.blocks[block].1.is_none() {
+                        pool.name(block, hash.clone());
                     }
-                    prop_assert_eq!((one.shared, one.hashed), (other.shared, other.hashed));
-                    prop_assert_eq!(one.pinned, twin.within(other.pinned as usize));
-                    requests[k] = Some((prompt, most, one, other));
                 }
-                None => {
-                    let prompt = prompt % prompts.len();
-                    let hit = cache.look_up(see(prompt), most);
-                    let (twin_hit, hashes) = twin.look_up(prompt, most);
-                    prop_assert_eq!(hit, twin_hit);
-                    prop_assert_eq!(cache.pin(see(prompt), &hit), twin.pin(prompt, hashes));
-                    let one = Held { blocks: hit.blocks, hashed: hit.blocks, shared: hit.blocks, pinned: hit.pinned_blocks };
-                    requests[k] = Some((prompt, most, one, Held { pinned: hashes, ..one }));
+                one.own = one.blocks[named as usize..][..hashed as usize].iter().map(|&block| pool.blocks[block].1.clone().unwrap()).collect();
+                cache.free_unhashed(own - hashed);
+                if returns { cache.free_own(&mut one.held, hashed) } else { cache.free_unfindable(hashed) }
+                let (before, queued) = (cache.free_blocks(), pool.queue.len() as u32);
+                let freed = cache.unpin(see(one.prompt), named, one.held.admission);
+                pool.free(&one.blocks);
+                prop_assert_eq!((freed, own + freed), (cache.free_blocks() - before, pool.queue.len() as u32 - queued));
+                one.held.named_blocks = 0;
+                one.blocks.clear();
+                one.is_in = false;
+                if !returns {
+                    one = Requester::default();
                 }
+            } else if one.is_in {
+                let more = more.min(cache.free_blocks());
+                cache.take(more);
+                one.blocks.extend(pool.take(more));
+                let until = (one.blocks.len() as u32).min(most).min(see(one.prompt).named());
+                if named < until {
+                    cache.share(see(one.prompt), named, until, one.held.admission);
+                    one.held.named_blocks = until;
+                    for (block, hash) in one.blocks.iter().zip(hashes(one.prompt)).take(until as usize).skip(named as usize) {
+                        pool.name(*block, hash);
+                    }
+                }
+            } else {
+                let returns = !one.own.is_empty();
+                one.prompt = if returns { one.prompt } else { prompt % prompts.len() };
+                let all = see(one.prompt).named();
+                let most = if returns { 1000 } else { most };
+                let hit = cache.look_up(see(one.prompt), most.min(all));
+                let mut known = hashes(one.prompt);
+                known.truncate(most as usize);
+                let own = if hit.blocks == all { cache.own_blocks(&one.held) } else { 0 };
+                known.extend(one.own.drain(..));
+                let found = pool.find(&known);
+                let revived = pool.num_free(&found);
+                prop_assert_eq!((hit.blocks + own, hit.revived + own), (found.len() as u32, revived));
+                pool.touch(&found);
+                admissions += 1;
+                one.held.admission = admissions;
+                cache.take_own(&mut one.held, own);
+                prop_assert_eq!(cache.pin(see(one.prompt), hit.blocks) + own, revived);
+                one.held.named_blocks = hit.blocks;
+                one.blocks = found;
+                one.is_in = true;
             }
-            prop_assert_eq!(cache.free_blocks() as usize, twin.queue.len());
-            let used: u32 = twin.cached.iter().filter(|(hash, _)| twin.is_used(**hash)).map(|(_, &cached)| cached).sum();
-            prop_assert_eq!(cache.used_blocks(), used);
-            let own: u32 = requests.iter().flatten().map(|(_, _, one, _)| one.blocks - one.shared).sum();
-            prop_assert_eq!(cache.free_blocks() + used + own, BLOCKS, "blocks are conserved");
+            requests[k] = one;
+            prop_assert_eq!(cache.free_blocks() as usize, pool.queue.len());
+            let used: u32 = requests.iter().map(|one| one.blocks.len() as u32 - one.held.named_blocks).sum();
+            prop_assert_eq!(cache.free_blocks() + cache.used_blocks() + used, BLOCKS, "blocks are conserved");
             for prompt in 0..prompts.len() {
-                prop_assert_eq!(cache.look_up(see(prompt), 1000), twin.look_up(prompt, 1000).0);
+                let found = pool.find(&hashes(prompt));
+                let hit = Hit { blocks: found.len() as u32, revived: pool.num_free(&found) };
+                prop_assert_eq!(cache.look_up(see(prompt), 1000), hit);
             }
         }
     }

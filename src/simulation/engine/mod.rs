@@ -91,6 +91,17 @@ pub(super) struct Engine<'a> {
     detail: Option<&'a mut Detail>,
 }
 
+/// Counts preemptions of requests that have left.
+#[cold]
+fn count_late_preemptions(ids: &mut Vec<u32>, totals: &mut Totals, detail: &mut Option<&mut Detail>) {
+    for id in ids.drain(..) {
+        totals.restarts += 1;
+        if let Some(detail) = detail {
+            detail.requests[id as usize].restarts += 1;
+        }
+    }
+}
+
 /// Ticks in a row at which nothing happened and nothing was pending, after which a run is given up.
 const MOST_IDLE_TICKS: u64 = 100_000;
 
@@ -109,7 +120,7 @@ impl<'a> Engine<'a> {
         let kv = inputs.kv_blocks();
         let observes = autoscaler.as_ref().map_or(Observes::default(), |policy| policy.observes());
         let router = cluster.global_scheduler.settings().build(inputs.seed, kv.block_size_tokens);
-        let reads_prompts = cluster.replica_scheduler.caches_prefixes() || router.reads_prompts();
+        let reads_prompts = inputs.scheduler_settings.caches_prefixes() || router.reads_prompts();
         work.requests.know(inputs.workload.prefix.as_ref().filter(|_| reads_prompts));
         Self {
             scheduler,
@@ -123,7 +134,7 @@ impl<'a> Engine<'a> {
             pipeline_parallel: cluster.pipeline_parallel,
             pipelined: cluster.pipeline_parallel > 1,
             stepping: inputs.stepping,
-            batch_size_cap: cluster.replica_scheduler.common().batch_size_cap,
+            batch_size_cap: inputs.scheduler_settings.common().batch_size_cap,
             kv,
             cold_start_stream: random::stream(inputs.seed, "cluster.cold_start"),
             failure_stream: random::stream(inputs.seed, "cluster.failures"),
@@ -363,6 +374,9 @@ impl<'a> Engine<'a> {
         let queued = replica.state.queue.len() as u32;
         self.scheduler.form_batch(&mut replica.state, &mut work.requests, batch);
         self.totals.queued = self.totals.queued + replica.state.queue.len() as u32 - queued;
+        if !replica.state.preempted_when_finished.is_empty() {
+            count_late_preemptions(&mut replica.state.preempted_when_finished, &mut self.totals, &mut self.detail);
+        }
         if !replica.state.rejected.is_empty() {
             return self.reject(lane, index);
         }

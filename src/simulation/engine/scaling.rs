@@ -233,7 +233,7 @@ impl Engine<'_> {
                 batches_in_flight: 0,
                 running: false,
                 run: DecodeRun::default(),
-                state: ReplicaState { used_cache: work.used_caches.pop().map(Box::new), ..ReplicaState::new(self.kv) },
+                state: ReplicaState { vllm_v1: work.vllm_v1.pop(), ..ReplicaState::new(self.kv) },
                 stages: Stages::new(self.inputs.cluster.pipeline_parallel),
             });
             work.replicas.len() as u32 - 1

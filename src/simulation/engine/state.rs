@@ -8,7 +8,7 @@ use super::accounts::Samples;
 use super::step_times::StepTimes;
 use crate::autoscaler::{BatchEnd, Completion, FirstToken, ReplicaSignals};
 use crate::global_scheduler::{Load, Target};
-use crate::replica_scheduler::{Batch, PrefixCache, ReplicaState, Requests, Slot};
+use crate::replica_scheduler::{Batch, ReplicaState, Requests, Slot, VllmV1State};
 use crate::simulation::LatencyLimits;
 use crate::simulation::decode_run::DecodeRun;
 use crate::simulation::event::EventQueue;
@@ -235,8 +235,8 @@ pub struct Workspace {
     pub(super) requests: Requests,
     pub(super) replicas: Vec<Replica>,
     pub(super) free_lanes: Vec<u32>,
-    /// Prefix caches of earlier runs, kept for their memory.
-    pub(super) used_caches: Vec<PrefixCache>,
+    /// What a scheduler kept of replicas of earlier runs, for its memory.
+    pub(super) vllm_v1: Vec<Box<VllmV1State>>,
     pub(super) in_flight: Batches,
     pub(super) unrouted: VecDeque<Slot>,
     pub(super) touched: Vec<u32>,
@@ -255,8 +255,7 @@ impl Workspace {
         self.events.clear(stages_per_lane);
         self.steps.clear();
         self.requests.clear();
-        self.used_caches
-            .extend(self.replicas.drain(..).filter_map(|replica| replica.state.cache.or(replica.state.used_cache)).map(|cache| *cache));
+        self.vllm_v1.extend(self.replicas.drain(..).filter_map(|replica| replica.state.vllm_v1));
         self.free_lanes.clear();
         self.in_flight.clear(stages_per_lane);
         self.unrouted.clear();

@@ -73,7 +73,7 @@ impl<'a> Sections<'a> {
 }
 
 fn cluster(plan: &Plan, index: u64) -> ClusterPart {
-    ClusterPart::of(&plan.grid.cluster.get(index))
+    ClusterPart::of(&plan.grid.cluster.get(index).on_its_device())
 }
 
 fn workload(plan: &Plan, entry: usize, index: u64) -> WorkloadPart {

@@ -1,0 +1,224 @@
+//! What the scheduler keeps of a replica between steps.
+
+use super::super::prefix_cache::{BlockedPrompt, Held, Hit, PrefixCache};
+use super::super::{KvBlocks, Request, Requests, Slot};
+use super::VllmV1;
+use crate::workload::PrefixRuns;
+
+#[derive(Debug, Clone, Default)]
+pub struct State {
+    started: bool,
+    /// Blocks that are kept after use, and where free ones are taken from.
+    cache: Option<PrefixCache>,
+    /// Requests that finished with the batch before, in the order they were admitted: a step scheduled ahead does not know it yet.
+    leaving: Vec<Leaving>,
+    /// Those in memory that were not in that batch.
+    pub(super) left_out: Vec<Slot>,
+    pub(super) a_batch_just_ended: bool,
+    /// Admissions so far.
+    pub(super) admissions: u32,
+    /// Steps with something in them, and the latest with a part of a prompt.
+    pub(super) steps: u64,
+    pub(super) last_prefill_step: Option<u64>,
+    /// Whether the latest step that was free to admit left requests waiting.
+    pub(super) prefills_wait: bool,
+    #[cfg(test)]
+    pub(super) log: Vec<super::tests::Scheduled>,
+}
+
+/// What a finished request held.
+#[derive(Debug, Clone, Copy)]
+struct Leaving {
+    id: u32,
+    blocks: u32,
+    held: Held,
+    /// Tokens it computed, and those that had been before its last step.
+    computed_tokens: u32,
+    computed_before: u32,
+}
+
+/// Whether a request that gives up its blocks will ask for them again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Returns {
+    Yes,
+    No,
+}
+
+/// Tokens of a request whose keys and values are in memory.
+pub(super) fn computed_tokens(request: &Request) -> u32 {
+    request.processed_tokens - u32::from(request.prefill_complete)
+}
+
+impl State {
+    /// Makes a used state as good as new, keeping its memory.
+    pub fn reset(&mut self) {
+        let Self { cache, leaving, left_out, .. } = std::mem::take(self);
+        (self.cache, self.leaving, self.left_out) = (cache, leaving, left_out);
+        self.leaving.clear();
+        self.left_out.clear();
+    }
+
+    /// Blocks in use that no request in memory holds to itself.
+    pub fn shared_or_leaving_blocks(&self) -> u32 {
+        let leaving: u32 = self.leaving.iter().map(|one| one.blocks - one.held.named_blocks).sum();
+        leaving + self.cache.as_ref().map_or(0, PrefixCache::used_blocks)
+    }
+
+    #[inline]
+    pub(super) fn start(&mut self, rule: &VllmV1, kv: &KvBlocks) {
+        if self.started {
+            return;
+        }
+        self.started = true;
+        if !rule.prefix_caching {
+            self.cache = None;
+        } else if let Some(cache) = &mut self.cache {
+            cache.renew(kv.free, rule.unhashed_blocks_first);
+        } else {
+            self.cache = Some(PrefixCache::new(kv.free, rule.unhashed_blocks_first));
+        }
+    }
+
+    /// Makes the queue of free blocks follow those that were taken since it was last looked at.
+    #[inline]
+    pub(super) fn settle(&mut self, kv: &KvBlocks) -> Option<&mut PrefixCache> {
+        let cache = self.cache.as_mut()?;
+        cache.take(cache.free_blocks() - kv.free);
+        Some(cache)
+    }
+
+    /// Shares the named blocks of a prompt of which `computed` tokens are, or will be with the batch being formed.
+    pub(super) fn share(&mut self, kv: &KvBlocks, prompts: Option<&PrefixRuns>, request: &mut Request, computed: u32) {
+        let Some(prompts) = prompts else { return };
+        let Some(cache) = self.settle(kv) else { return };
+        let prompt = BlockedPrompt { prompt: prompts.of(request.id), kv };
+        let until = prompt.named().min(kv.full_blocks(computed.min(request.original_prefill_tokens)));
+        let held = &mut request.held;
+        if held.named_blocks < until {
+            cache.share(prompt, held.named_blocks, until, held.admission);
+            held.named_blocks = until;
+        }
+    }
+
+    /// Frees `blocks` of a request, the last ones first, as far as it computed them with a hash.
+    fn free(
+        &mut self,
+        kv: &mut KvBlocks,
+        prompts: Option<&PrefixRuns>,
+        (id, blocks): (u32, u32),
+        held: &mut Held,
+        hashed_tokens: u32,
+        returns: Returns,
+    ) {
+        let Some(cache) = self.settle(kv) else {
+            kv.free += blocks;
+            return;
+        };
+        let named = held.named_blocks;
+        let hashed = kv.full_blocks(hashed_tokens).clamp(named, blocks);
+        cache.free_unhashed(blocks - hashed);
+        match returns {
+            Returns::Yes => cache.free_own(held, hashed - named),
+            Returns::No => cache.free_unfindable(hashed - named),
+        }
+        let shared = match prompts {
+            Some(prompts) if named > 0 => cache.unpin(BlockedPrompt { prompt: prompts.of(id), kv }, named, held.admission),
+            _ => 0,
+        };
+        held.named_blocks = 0;
+        kv.free += blocks - named + shared;
+    }
+
+    /// Takes a request out of memory that will come back.
+    pub(super) fn preempt(&mut self, kv: &mut KvBlocks, requests: &mut Requests, slot: Slot, hashed_tokens: u32) {
+        let (request, prompts) = requests.with_prompts(slot);
+        let mut held = request.held;
+        self.free(kv, prompts, (request.id, request.blocks), &mut held, hashed_tokens, Returns::Yes);
+        request.blocks = 0;
+        request.held = held;
+        request.restart();
+    }
+
+    /// Remembers what a finished request holds.
+    pub(super) fn leave(&mut self, request: &Request) {
+        let computed_tokens = computed_tokens(request);
+        let computed_before = request.prefill_tokens.max(computed_tokens - 1);
+        self.leaving.push(Leaving { id: request.id, blocks: request.blocks, held: request.held, computed_tokens, computed_before });
+    }
+
+    /// Frees what finished requests hold.
+    pub(super) fn let_leave(&mut self, kv: &mut KvBlocks, prompts: Option<&PrefixRuns>) {
+        if self.leaving.is_empty() {
+            return;
+        }
+        let mut leaving = std::mem::take(&mut self.leaving);
+        for mut one in leaving.drain(..) {
+            self.free(kv, prompts, (one.id, one.blocks), &mut one.held, one.computed_tokens, Returns::No);
+        }
+        self.leaving = leaving;
+    }
+
+    /// Finished requests that a step scheduled ahead takes for running.
+    pub(super) fn num_leaving(&self) -> u32 {
+        self.leaving.len() as u32
+    }
+
+    /// Preempts a finished request if it was admitted after `admission`: a step scheduled ahead knows no better.
+    pub(super) fn preempt_leaving(&mut self, kv: &mut KvBlocks, prompts: Option<&PrefixRuns>, admission: u32) -> Option<u32> {
+        let mut one = self.leaving.pop_if(|one| one.held.admission > admission)?;
+        self.free(kv, prompts, (one.id, one.blocks), &mut one.held, one.computed_before, Returns::No);
+        Some(one.id)
+    }
+
+    /// Gives a request what was found of it; returns how many blocks are no longer free.
+    pub(super) fn admit(&mut self, kv: &KvBlocks, prompts: Option<&PrefixRuns>, request: &mut Request, hit: Found) -> u32 {
+        self.admissions += 1;
+        request.held.admission = self.admissions;
+        let Some(cache) = &mut self.cache else { return 0 };
+        let before = cache.free_blocks();
+        cache.take_own(&mut request.held, hit.own_blocks);
+        if hit.named.blocks > 0
+            && let Some(prompts) = prompts
+        {
+            cache.pin(BlockedPrompt { prompt: prompts.of(request.id), kv }, hit.named.blocks);
+        }
+        request.held.named_blocks = hit.named.blocks;
+        before - cache.free_blocks()
+    }
+}
+
+/// What is cached of a request that waits.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Found {
+    named: Hit,
+    own_blocks: u32,
+}
+
+impl Found {
+    pub fn blocks(&self) -> u32 {
+        self.named.blocks + self.own_blocks
+    }
+
+    /// Those that are free, and no longer so once the request is admitted.
+    pub fn revived(&self) -> u32 {
+        self.named.revived + self.own_blocks
+    }
+}
+
+/// What is cached of a request that waits, up to the block of its last token: that is always computed, to yield the next one.
+pub(super) fn hit(state: Option<&State>, kv: &KvBlocks, requests: &Requests, slot: Slot) -> Found {
+    let Some(cache) = state.and_then(|state| state.cache.as_ref()) else { return Found::default() };
+    let request = &requests[slot];
+    let most = kv.full_blocks(request.prefill_tokens - 1);
+    let mut found = Found::default();
+    if let Some(prompts) = requests.prompts() {
+        let prompt = BlockedPrompt { prompt: prompts.of(request.id), kv };
+        let named = prompt.named().min(kv.full_blocks(request.original_prefill_tokens));
+        found.named = cache.look_up(prompt, named.min(most));
+        if found.named.blocks < named {
+            return found;
+        }
+    }
+    found.own_blocks = cache.own_blocks(&request.held).min(most - found.named.blocks);
+    found
+}

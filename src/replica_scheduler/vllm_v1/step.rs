@@ -1,0 +1,233 @@
+//! One call of vLLM's `schedule`.
+
+use super::super::{Batch, KvBlocks, ReplicaState, Request, Requests, Slot};
+use super::VllmV1;
+use super::state::{Found, State, computed_tokens, hit};
+
+pub(super) struct Step<'a> {
+    rule: &'a VllmV1,
+    own: &'a mut State,
+    replica: &'a mut ReplicaState,
+    requests: &'a mut Requests,
+    batch: &'a mut Batch,
+    /// Whether this is scheduled while the batch before runs, whose results are there already.
+    is_ahead: bool,
+    /// Tokens that may still be scheduled.
+    budget: u32,
+    /// Most tokens of one prompt.
+    longest_prefill: u32,
+    /// Whether prompts wait for a later step.
+    defers_prefills: bool,
+    has_prefills: bool,
+    #[cfg(test)]
+    preempted: Vec<u32>,
+}
+
+/// Tokens of a waiting request to be computed at once, and the blocks it then has, if there are as many.
+pub(super) fn admission(rule: &VllmV1, kv: &KvBlocks, request: &Request, hit: Found, room: u32, others_run: bool) -> Option<(u32, u32)> {
+    let cached = hit.blocks() * kv.block_size_tokens;
+    let tokens = (request.prefill_tokens - cached).min(room);
+    let blocks = kv.blocks_for(cached + tokens);
+    let must_fit = if rule.reserve_full_prompt { kv.blocks_for(request.prefill_tokens) } else { blocks };
+    let watermark = if others_run { rule.watermark_blocks(kv) } else { 0 };
+    (tokens > 0 && must_fit - hit.blocks() + hit.revived() + watermark <= kv.free).then_some((tokens, blocks))
+}
+
+impl<'a> Step<'a> {
+    pub fn new(
+        rule: &'a VllmV1,
+        own: &'a mut State,
+        replica: &'a mut ReplicaState,
+        requests: &'a mut Requests,
+        batch: &'a mut Batch,
+        is_ahead: bool,
+    ) -> Self {
+        let budget = rule.max_tokens_in_batch;
+        let mut step = Self {
+            rule,
+            own,
+            replica,
+            requests,
+            batch,
+            is_ahead,
+            budget,
+            longest_prefill: u32::MAX,
+            defers_prefills: false,
+            has_prefills: false,
+            #[cfg(test)]
+            preempted: Vec::new(),
+        };
+        if rule.long_prefill_token_threshold > 0 && (rule.limits_lone_prefills || step.has_company()) {
+            step.longest_prefill = rule.long_prefill_token_threshold;
+        }
+        step.defers_prefills = rule.prefill_schedule_interval > 1 && step.must_defer_prefills();
+        step
+    }
+
+    /// Forms the batch.
+    pub fn schedule(mut self) {
+        let preempted = self.go_on();
+        if !preempted {
+            self.admit();
+            if self.rule.prefill_schedule_interval > 1 && !self.defers_prefills {
+                let prefills_wait = self.waiting().next().is_some();
+                self.own.prefills_wait = prefills_wait;
+            }
+        }
+        if !self.batch.is_empty() {
+            self.own.steps += 1;
+        }
+        if self.has_prefills {
+            self.own.last_prefill_step = Some(self.own.steps);
+        }
+        #[cfg(test)]
+        self.own.log.push(super::tests::Scheduled::new(self.batch, self.requests, &self.replica.kv, self.preempted));
+    }
+
+    /// Requests that the scheduler takes for running.
+    fn num_running(&self) -> u32 {
+        self.replica.allocated + self.own.num_leaving()
+    }
+
+    /// Requests that wait for memory and were there when this step was scheduled.
+    fn waiting(&self) -> impl Iterator<Item = Slot> {
+        self.replica.queue.iter().copied().take_while(|&slot| self.is_seen(slot))
+    }
+
+    /// Whether a request was there when this step was scheduled: if that was ahead, when the batch before started.
+    fn is_seen(&self, slot: Slot) -> bool {
+        !self.is_ahead || self.requests[slot].arrived_at_s <= self.replica.batch_started_at_s
+    }
+
+    fn has_company(&self) -> bool {
+        self.num_running() as usize + self.waiting().take(2).count() > 1
+    }
+
+    /// Whether too few steps have passed since the last one with a part of a prompt.
+    fn must_defer_prefills(&self) -> bool {
+        let own = &self.own;
+        let recently = own.last_prefill_step.is_some_and(|last| own.steps + 1 - last < self.rule.prefill_schedule_interval.into());
+        recently
+            && !own.prefills_wait
+            && (own.num_leaving() > 0 || self.replica.waiting.iter().any(|&slot| self.requests[slot].prefill_complete))
+    }
+
+    /// Tokens of a running request to be scheduled.
+    fn tokens(&self, request: &Request) -> u32 {
+        if request.prefill_complete {
+            1
+        } else if self.defers_prefills {
+            0
+        } else {
+            (request.prefill_tokens - request.processed_tokens).min(self.longest_prefill).min(self.budget)
+        }
+    }
+
+    /// Goes on with the requests in memory; whether it had to preempt any.
+    fn go_on(&mut self) -> bool {
+        let (mut next, mut kept, mut preempted) = (0, 0, false);
+        while next < self.replica.waiting.len() && self.batch.len() < self.rule.micro_batch_size && self.budget > 0 {
+            let slot = self.replica.waiting[next];
+            let request = &self.requests[slot];
+            let tokens = self.tokens(request);
+            if tokens == 0 {
+                self.replica.waiting[kept] = slot;
+                (next, kept) = (next + 1, kept + 1);
+                continue;
+            }
+            let cached = computed_tokens(request) + tokens;
+            let more = self.replica.kv.blocks_for(cached).saturating_sub(request.blocks);
+            while self.replica.kv.free < more && self.replica.waiting.len() > next {
+                if self.rule.pipelined && self.waits_for_other_stages(next) {
+                    break;
+                }
+                self.preempt_last();
+                preempted = true;
+            }
+            if self.replica.kv.free < more || self.replica.waiting.len() <= next {
+                break;
+            }
+            next += 1;
+            let replica = &mut *self.replica;
+            let (request, prompts) = self.requests.with_prompts(slot);
+            request.blocks += more;
+            replica.kv.free -= more;
+            self.budget -= tokens;
+            if request.prefill_complete {
+                self.batch.add_decode(slot, request);
+            } else {
+                self.has_prefills = true;
+                self.batch.add_prefill(slot, request, tokens);
+                self.own.share(&replica.kv, prompts, request, cached);
+            }
+        }
+        self.replica.waiting.drain(kept..next.min(self.replica.waiting.len()).max(kept));
+        preempted
+    }
+
+    /// Whether all but this request that could be preempted are in other stages of a pipeline: they will come back, and if they are later
+    /// than this one they have to go then.
+    fn waits_for_other_stages(&self, next: usize) -> bool {
+        self.replica.waiting.len() == next + 1 && self.replica.allocated as usize > self.replica.waiting.len()
+    }
+
+    /// Preempts the request admitted last.
+    fn preempt_last(&mut self) {
+        let last = *self.replica.waiting.last().expect("whoever needs a block is there");
+        let admission = self.requests[last].held.admission;
+        let kv = &mut self.replica.kv;
+        if let Some(id) = self.own.preempt_leaving(kv, self.requests.prompts(), admission) {
+            #[cfg(test)]
+            self.preempted.push(id);
+            self.replica.preempted_when_finished.push(id);
+            return;
+        }
+        self.replica.waiting.pop();
+        let request = &self.requests[last];
+        let mut hashed_tokens = computed_tokens(request);
+        if self.is_ahead && request.prefill_complete && !self.own.left_out.contains(&last) {
+            // The block that its last step filled gets its hash with the results of that step.
+            hashed_tokens = request.prefill_tokens.max(hashed_tokens - 1);
+        }
+        self.own.preempt(kv, self.requests, last, hashed_tokens);
+        self.replica.allocated -= 1;
+        self.replica.queue.push_front(last);
+        #[cfg(test)]
+        self.preempted.push(self.requests[last].id);
+    }
+
+    fn admit(&mut self) {
+        while let Some(&slot) = self.replica.queue.front() {
+            let running = self.num_running();
+            let has_place = self.batch.len() < self.rule.micro_batch_size && running < self.rule.most_running;
+            if !has_place || self.budget == 0 || !self.is_seen(slot) {
+                break;
+            }
+            self.own.settle(&self.replica.kv);
+            let hit = hit(Some(&*self.own), &self.replica.kv, self.requests, slot);
+            let cached = hit.blocks() * self.replica.kv.block_size_tokens;
+            let whole = cached + 1 >= self.requests[slot].prefill_tokens;
+            if self.defers_prefills && !whole {
+                break;
+            }
+            let room = self.budget.min(self.longest_prefill);
+            let Some((tokens, blocks)) = admission(self.rule, &self.replica.kv, &self.requests[slot], hit, room, running > 0) else {
+                break;
+            };
+            self.replica.queue.pop_front();
+            let replica = &mut *self.replica;
+            let (request, prompts) = self.requests.with_prompts(slot);
+            replica.kv.free -= self.own.admit(&replica.kv, prompts, request, hit);
+            request.processed_tokens = cached;
+            if request.restarts == 0 {
+                request.cached_tokens = cached;
+            }
+            replica.allocate(request, blocks - hit.blocks());
+            request.blocks = blocks;
+            self.budget -= tokens;
+            self.has_prefills |= !whole;
+            self.batch.add_prefill(slot, request, tokens);
+            self.own.share(&replica.kv, prompts, request, cached + tokens);
+        }
+    }
+}
