@@ -190,6 +190,10 @@ impl ReplicaScheduler for Audit {
             let expected = progress.processed_tokens + tokens + u32::from(ends_prefill);
             assert!(request.processed_tokens == expected || !self.stepping, "progress of request {}", request.id);
             progress.processed_tokens = request.processed_tokens;
+            // Batches that were skipped computed something, too.
+            let computed = request.processed_tokens - u32::from(request.prefill_complete);
+            let blocks = (0..).zip(blocks_of(replica, requests, slot)).take((computed / replica.kv.block_size_tokens) as usize);
+            seen.computed.entry(replica_id).or_default().extend(blocks.map(|(block, known_by)| (known_by, block)));
             if request.is_completed() {
                 completed += 1;
             } else {

@@ -29,8 +29,8 @@ pub struct VllmV1Settings {
     pub block_size_tokens: u32,
     /// KV blocks of a replica; the memory planner's figure if absent.
     pub num_blocks: Option<u32>,
-    /// Whether what is still cached is computed again: beginnings of prompts, where the workload says which are alike, and what a preempted
-    /// request had computed.
+    /// Whether blocks are kept after use and what is found in them is not computed again: beginnings of prompts, where the workload says
+    /// which are alike, and what a preempted request had computed.
     pub prefix_caching: bool,
     /// Whether a step is scheduled while the one before it runs; since 0.14 if absent.
     pub async_scheduling: Option<bool>,
