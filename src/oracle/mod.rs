@@ -280,14 +280,12 @@ fn spell(schedule: &ReplicaSchedule, duration_s: f64, step_s: f64, random: &mut 
 
 #[cfg(test)]
 mod tests {
-    use rayon::prelude::*;
     use serde_json::json;
 
     use super::*;
     use crate::hardware::{Deployment, ExecutionTime, Files};
     use crate::simulation::{ClusterSettings, ScaleDownOrder, simulate_in_detail};
     use crate::workload::Workload;
-    use crate::workload::arrivals::Bursts;
 
     fn on(cluster: serde_json::Value, workload: &Workload, test: impl Fn(&RunInputs)) {
         let cluster: ClusterSettings = serde_json::from_value(cluster).unwrap();
@@ -401,61 +399,6 @@ mod tests {
         assert_eq!(followers.len(), FOLLOWERS);
         assert_eq!([5.0, 20.0, 35.0].map(|at_s| followers[3].at(at_s)), [4, 22, 8]);
         assert_eq!([5.0, 20.0, 35.0].map(|at_s| followers[9].at(at_s)), [7, 16, 9]);
-    }
-
-    /// How much of the edge on `bursts` of `sweeps/frontier_shapes.json` is left to whoever learns of a burst when it begins, for
-    /// `docs/which-policy-when.md`: replicas depend on the time since then alone, in a way that is fitted to each draw in hindsight.
-    #[test]
-    #[ignore = "a figure of five minutes: cargo test --release --lib told_when_bursts_begin -- --ignored --nocapture"]
-    fn told_when_bursts_begin() {
-        const PAUSE_AFTER_S: f64 = 120.0;
-        let grid: serde_json::Value = serde_json::from_str(include_str!("../../sweeps/frontier_shapes.json")).unwrap();
-        let of_bursts = grid["workloads"].as_array().unwrap().iter().find(|workload| workload["name"] == "bursts").unwrap();
-        let spec: crate::workload::WorkloadSpec = serde_json::from_value(of_bursts.clone()).unwrap();
-        let bursts: Bursts = serde_json::from_value(of_bursts["generate"]["arrivals"]["bursts"].clone()).unwrap();
-        let mut short = Workload::default();
-        (0..130).for_each(|second| short.push(f64::from(second), 256, 1));
-        let [most_cost, most_latency] = ["cost", "latency"].map(|of| grid["objectives"]["reference"][of].as_f64().unwrap());
-        let settings = OracleSettings { budget: 5000, archive: 300, ..OracleSettings::default() };
-        let seeds: Vec<u64> = serde_json::from_value(grid["seeds"].clone()).unwrap();
-        seeds.into_par_iter().for_each(|seed| {
-            let (mut at_s, mut begin) = (0.0, Vec::new());
-            for phase in bursts.phases(seed) {
-                begin.extend((phase.rate_per_s == bursts.burst_rate_per_s).then_some(at_s));
-                at_s += phase.duration_s;
-            }
-            let workload = crate::workload::load(&spec, seed, &[]).unwrap();
-            on(grid["cluster"].clone(), &workload, |inputs| {
-                let limits = limits(inputs, &settings);
-                // What is searched holds from the beginning of a burst on; what is ordered then is there after a cold start.
-                let expanded = |plan: &ReplicaSchedule| {
-                    let replicas = (0..7300).map(|half_seconds| {
-                        let now_s = f64::from(half_seconds) / 2.0;
-                        let since = begin.iter().map(|&begin_s| now_s - begin_s);
-                        let told = since.filter(|since_s| (limits.scale_up_delay_s..PAUSE_AFTER_S).contains(since_s));
-                        (now_s, told.map(|since_s| plan.at(since_s)).max().unwrap_or(plan.at(PAUSE_AFTER_S)))
-                    });
-                    ReplicaSchedule::following(replicas).within(&limits)
-                };
-                on(grid["cluster"].clone(), &short, |short_inputs| {
-                    let mut workspace = Workspace::default();
-                    let evaluate = |plans: &[ReplicaSchedule]| {
-                        plans.iter().map(|plan| evaluate(inputs, &limits, &expanded(plan), &mut workspace)).collect()
-                    };
-                    let objective = Objective { reference: Some((most_cost, most_latency)), ..P90 };
-                    let found = search_with(short_inputs, &[], &settings, objective, |_| (), evaluate);
-                    let (mut latency, mut area) = (most_latency, 0.0);
-                    for RunMetrics { total_cost_usd, e2e_s, .. } in found.points.iter().map(|point| &point.metrics) {
-                        let p90 = e2e_s.unwrap().p90;
-                        if *total_cost_usd < most_cost && p90 < latency {
-                            area += (most_cost - total_cost_usd) * (latency - p90);
-                            latency = p90;
-                        }
-                    }
-                    println!("seed {seed}, {} bursts: hypervolume {:.4}", begin.len(), area / (most_cost * most_latency));
-                });
-            });
-        });
     }
 
     /// A run of a policy and the replay of what it did are the same run, so a search that starts there is never worse.

@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(label("total_cost_usd"), "Total cost (US$)");
         assert_eq!(label("num_completed"), "Number of completed");
         assert_eq!(label("p50_ttft_s"), "P50 time to first token (s)");
-        assert_eq!(label("restarts"), "Restarts");
+        assert_eq!(label("num_restarts"), "Number of restarts");
         assert_eq!((label_within("total_cost_usd"), label_within("p90_e2e_s")), ("total cost (US$)".into(), label("p90_e2e_s")));
     }
 

@@ -43,6 +43,8 @@ pub struct RunInputs<'a> {
     pub seed: u64,
     /// Advance decodes one iteration at a time: slower, for those who doubt the other way.
     pub stepping: bool,
+    /// Take lone arrivals and lone ends of batches through the queue of steps like all others: slower, for those who doubt the shortcuts.
+    pub queue_every_step: bool,
     /// When to give up, and whether to check.
     pub limits: Limits<'a>,
     /// Where a policy that is a program of its own is run.
@@ -121,6 +123,7 @@ impl<'a> RunInputs<'a> {
             scale_up_delay_s: cluster.scale_up_delay_s + load_s,
             seed,
             stepping: false,
+            queue_every_step: false,
             limits: Limits::default(),
             programs: None,
         })

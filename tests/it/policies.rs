@@ -60,6 +60,10 @@ fn policies_survive_a_spike() {
         assert!(fast.min_replicas >= 1 && fast.max_replicas <= 8, "{name}: {} to {} replicas", fast.min_replicas, fast.max_replicas);
         assert_eq!(run(&settings, &workload, 1, false), fast, "{name}: twice the same");
         assert_runs_agree(&run(&settings, &workload, 1, true), &fast);
+        let queued = with_inputs(&settings, &workload, 1, |inputs| {
+            simulate(&RunInputs { queue_every_step: true, ..inputs }, &mut Workspace::default()).unwrap()
+        });
+        assert_eq!(queued, fast, "{name}: with every step in the queue");
     }
 }
 

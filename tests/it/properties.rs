@@ -133,6 +133,12 @@ fn check(scenario: &Scenario) {
     let (fast_metrics, fast_requests, found) = run(&fast, None).unwrap();
     assert_eq!(found, [""; 0], "fast");
     assert_runs_agree(&slow_metrics, &fast_metrics);
+    // What is alone at its instant takes a shortcut, with the same result to the bit; a queue for it changes nothing.
+    for (way, shortcut) in [(&fast, (&fast_metrics, &fast_requests)), (&stepping, (&slow_metrics, &slow_requests))] {
+        let (metrics, requests, found) = run(&RunInputs { queue_every_step: true, ..way.clone() }, None).unwrap();
+        assert_eq!(found, [""; 0], "every step in the queue");
+        assert_eq!((&metrics, &requests), shortcut, "every step in the queue");
+    }
     for (one, other) in slow_requests.iter().zip(&fast_requests) {
         assert_eq!((one.replica_id, one.restarts), (other.replica_id, other.restarts), "{one:?} and {other:?}");
         for (one_s, other_s) in [

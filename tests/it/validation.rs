@@ -1,4 +1,4 @@
-//! Simulations beside measured runs of real servers: a small folder of our own, and the published runs where they are at hand.
+//! Simulations beside measured runs of real servers: a small folder of our own. The published runs are in `tests/given`.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,6 @@ use scalefront::validation::{Compared, Experiments, Replay, Served, compare, err
 use serde_json::{Value, json};
 
 use super::cli::{scalefront, stderr, stdout};
-use super::shared;
 
 fn experiment(id: &str, model: &str, gpu: &str) -> Value {
     json!({
@@ -147,30 +146,5 @@ fn the_commands_print_tables_and_write_them() {
         let output = scalefront(dir.path(), &arguments);
         assert_eq!(output.status.code(), Some(2));
         assert!(stderr(&output).contains(said), "{}", stderr(&output));
-    }
-}
-
-/// Median error of a metric over judged stages.
-fn median(rows: &[Compared], metric: &str) -> f64 {
-    let errors = errors(rows.iter().filter(|row| row.judged && row.metric == metric)).unwrap();
-    println!("{metric}: {} stages, median {:.1} %, mean {:.1} %", errors.count, 100.0 * errors.median, 100.0 * errors.mean);
-    errors.median
-}
-
-/// The published runs: with the overheads of the catalogue, and with every model left out of the fit in turn.
-#[test]
-fn real_servers() {
-    let Some(dir) = shared::path("data/real_vllm") else { return };
-    let experiments = Experiments::read(&dir).unwrap();
-    let (replays, _) = prepare(&experiments, |_| true);
-    assert!(replays.len() >= 20);
-    let all: Vec<&Replay> = replays.iter().collect();
-    let settings: OverheadSettings = serde_json::from_str("\"calibrated\"").unwrap();
-    let with_catalogue = compare(&all, &experiments.measured, &[1, 2, 3], |replay| replay.resolve(&settings)).unwrap();
-    let left_out = calibrate(&replays, &experiments.measured, &[1], |_, _, _| {}).unwrap().left_out;
-    for rows in [&with_catalogue, &left_out] {
-        for (metric, limit) in [("e2e_mean", 0.06), ("tpot_mean", 0.06), ("ttft_mean", 0.09), ("e2e_p99", 0.09)] {
-            assert!(median(rows, metric) <= limit, "{metric}");
-        }
     }
 }

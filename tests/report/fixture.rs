@@ -5,6 +5,7 @@ use std::path::Path;
 use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use scalefront::analysis::{self, rows_with_curves};
+use scalefront::simulation::RunMetrics;
 use scalefront::sweep::manifest::{AxisSummary, Manifest, Timings, WorkloadSummary};
 use scalefront::sweep::objectives::{Objectives, Reference};
 use scalefront::sweep::row::{RunRow, RunSeries, Scalar, Series};
@@ -132,20 +133,38 @@ fn row(shape: &Shape, number: usize, (w, workload): (usize, &str), seed: i64, (f
     let unstable = if cell == 0 && f != 1 { 900.0 } else { 1.0 };
     let latency = 0.09 * skill * noise * (1.0 + 1.3 * (1.0 - effort).powi(2)) * if cell.is_multiple_of(2) { 1.25 } else { 1.0 } * unstable;
     let cost = (26.0 + 22.0 * effort) * skill.sqrt() * (1.0 + 0.04 * random.random::<f64>());
-    for metric in ["e2e_s", "ttft_s"] {
-        let scale = if metric == "ttft_s" { 0.6 } else { 1.0 };
-        for (rank, factor) in [("mean", 0.6), ("p50", 0.55), ("p75", 0.8), ("p90", 1.0), ("p95", 1.2), ("p99", 1.9), ("max", 3.1)] {
-            let value = if failed { Scalar::Null } else { Scalar::Float(latency * factor * scale) };
-            columns.push((format!("{rank}_{metric}"), value));
-        }
-    }
-    for (name, value) in [("total_cost_usd", cost), ("mean_cost_usd_per_hour", cost / 1.02), ("mean_replicas", cost / 8.0)] {
-        columns.push((name.to_owned(), if failed { Scalar::Null } else { Scalar::Float(value) }));
-    }
-    for (name, value) in [("num_requests", 126_000), ("num_completed", 126_000), ("restarts", cell as i64 % 3)] {
-        columns.push((name.to_owned(), if failed { Scalar::Null } else { Scalar::Int(value) }));
+    // Every metric of a real run, under its real name.
+    for name in RunMetrics::names() {
+        let value = match name.as_str() {
+            "total_cost_usd" => Scalar::Float(cost),
+            "mean_cost_usd_per_hour" => Scalar::Float(cost / 1.02),
+            "mean_replicas" => Scalar::Float(cost / 8.0),
+            "num_requests" | "num_completed" => Scalar::Int(126_000),
+            "num_restarts" => Scalar::Int(cell as i64 % 3),
+            "num_rejected" | "replicas_lost" => Scalar::Int(0),
+            // Only runs with such limits, or with a cache of prefixes, have these.
+            "attainment" | "goodput_per_s" | "prefix_hit_rate" => Scalar::Null,
+            name => match name.split_once('_').and_then(|(statistic, of)| Some(latency * statistic_share(statistic)? * latency_share(of)?))
+            {
+                Some(seconds) => Scalar::Float(seconds),
+                None => Scalar::Float(effort),
+            },
+        };
+        columns.push((name, if failed { Scalar::Null } else { value }));
     }
     RunRow { columns }
+}
+
+/// A statistic of a latency, as a share of its P90.
+fn statistic_share(statistic: &str) -> Option<f64> {
+    let shares = [("mean", 0.6), ("p50", 0.55), ("p75", 0.8), ("p90", 1.0), ("p95", 1.2), ("p99", 1.9), ("max", 3.1)];
+    shares.iter().find(|(name, _)| *name == statistic).map(|&(_, share)| share)
+}
+
+/// A latency as a share of the end-to-end one.
+fn latency_share(latency: &str) -> Option<f64> {
+    let shares = [("e2e_s", 1.0), ("ttft_s", 0.6), ("tpot_s", 0.01), ("scheduling_delay_s", 0.4), ("normalized_latency_s", 1.0)];
+    shares.iter().find(|(name, _)| *name == latency).map(|&(_, share)| share)
 }
 
 fn number(row: &RunRow, name: &str) -> f64 {
@@ -198,10 +217,10 @@ fn series(id: &str, rows: &[RunRow]) -> RunSeries {
 
 fn manifest(shape: &Shape, rows: &[RunRow]) -> Manifest {
     let fixed = ["run_id", "workload", "seed", "family", "status", "error"];
+    let metrics = RunMetrics::names();
     let mut setting_columns: Vec<String> = Vec::new();
     for (name, _) in rows.iter().flat_map(|row| &row.columns) {
-        let metric = ["_e2e_s", "_ttft_s", "_usd", "_per_hour", "mean_replicas", "restarts", "num_"].iter().any(|part| name.contains(part));
-        if !metric && !fixed.contains(&name.as_str()) && !setting_columns.contains(name) {
+        if !metrics.contains(name) && !fixed.contains(&name.as_str()) && !setting_columns.contains(name) {
             setting_columns.push(name.clone());
         }
     }

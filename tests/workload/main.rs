@@ -7,7 +7,6 @@ mod meaning;
 mod processes;
 mod results;
 mod servegen;
-mod shared;
 mod traces;
 
 use std::path::PathBuf;

@@ -435,7 +435,7 @@ const PAGE = 100;
 function buildTable() {
   const all = $("all-columns").checked, onlyFront = $("only-front").checked;
   const main = new Set(["family", "seed", "status", ...data.varied, data.latency.column, data.cost.column,
-    "mean_e2e_s", "p50_e2e_s", "p99_e2e_s", "p90_ttft_s", "mean_replicas", "restarts"]);
+    "mean_e2e_s", "p50_e2e_s", "p99_e2e_s", "p90_ttft_s", "mean_replicas", "num_restarts"]);
   const rank = column => column.kind === "objective" ? 2 : column.kind === "metric" ? 3 : column.kind === "setting" ? 1 : column.name === "run_id" || column.name === "error" ? 4 : 0;
   const list = data.columns.filter(column => !("const" in column) && (all || main.has(column.name))).sort((a, b) => rank(a) - rank(b));
   const rows = Array.from({ length: data.rows }, (_, row) => row).filter(row => visible(row) && (!onlyFront || view.onFront.has(row)));

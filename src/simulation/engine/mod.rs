@@ -61,6 +61,7 @@ pub(super) struct Engine<'a> {
     pipeline_parallel: u32,
     pipelined: bool,
     stepping: bool,
+    shortcuts: bool,
     batch_size_cap: u32,
     /// An empty replica's cache.
     kv: KvBlocks,
@@ -134,6 +135,7 @@ impl<'a> Engine<'a> {
             pipeline_parallel: cluster.pipeline_parallel,
             pipelined: cluster.pipeline_parallel > 1,
             stepping: inputs.stepping,
+            shortcuts: !inputs.queue_every_step,
             batch_size_cap: inputs.scheduler_settings.common().batch_size_cap,
             kv,
             cold_start_stream: random::stream(inputs.seed, "cluster.cold_start"),
@@ -193,11 +195,12 @@ impl<'a> Engine<'a> {
         debug_assert!(now_s >= self.now_s, "time goes back from {} to {now_s}", self.now_s);
         self.pass_time(now_s);
         // Mostly one thing happens at an instant; then its effects follow one from the other, and no order among them is in question.
-        if arrival_s < event_s && self.feed.next_is_alone() {
+        if arrival_s < event_s && self.shortcuts && self.feed.next_is_alone() {
             self.arrive_alone();
             return self.take_steps();
         }
         if event_s < arrival_s
+            && self.shortcuts
             && let Some(lane) = self.work.events.next_lone_stage_end()
         {
             self.end_stage_alone(lane);

@@ -58,7 +58,7 @@ impl Bursts {
         poisson::arrivals(self.phases(seed), seed)
     }
 
-    pub(crate) fn phases(&self, seed: u64) -> Vec<Phase> {
+    pub fn phases(&self, seed: u64) -> Vec<Phase> {
         let mut random = random::stream(seed, "workload.bursts");
         let mean_gap_s = self.interval_s - self.burst_duration_s;
         let mut phases = Vec::new();

@@ -1,6 +1,4 @@
-//! The reference simulator's outputs, request by request.
-//!
-//! Case `j` (arrivals of our own making) is in the repository; the others rest on public traces and are looked for outside.
+//! A recorded run, request by request, and a run of ours held against it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,9 +22,9 @@ pub struct Case {
 
 /// Largest deviations found.
 #[derive(Debug, Default)]
-struct Deviation {
-    time_s: f64,
-    cost: f64,
+pub struct Deviation {
+    pub time_s: f64,
+    pub cost: f64,
 }
 
 pub fn table(path: &Path) -> Vec<BTreeMap<String, String>> {
@@ -43,7 +41,8 @@ fn read_json(path: &Path) -> Value {
 }
 
 impl Case {
-    pub fn load(dir: &Path) -> Option<Self> {
+    /// Reads a case. `trace` has the arrivals of one that lists only some of its requests.
+    pub fn load(dir: &Path, trace: Option<&Path>) -> Self {
         let config = read_json(&dir.join("config.json"));
         let mut workload = Workload::default();
         if config["requests_rows"] == "all" {
@@ -55,18 +54,17 @@ impl Case {
                 );
             }
         } else {
-            let trace = super::shared::path("data/traces/Synthetic_Trace1_1hr.csv")?;
-            for row in table(&trace) {
+            for row in table(trace.unwrap_or_else(|| panic!("{}: not all requests are listed", dir.display()))) {
                 workload.push(number(&row, "arrived_at"), 256, 1);
             }
         }
-        Some(Self {
+        Self {
             summary: read_json(&dir.join("summary.json")),
             cluster: cluster(&config),
             autoscaler: autoscaler(&config),
             dir: dir.to_path_buf(),
             workload,
-        })
+        }
     }
 
     pub fn inputs<'a>(&'a self, times: &'a ExecutionTime) -> RunInputs<'a> {
@@ -81,7 +79,7 @@ impl Case {
         ExecutionTime::load(&cluster.execution_time, &deployment, &files).unwrap()
     }
 
-    fn check(&self) -> Deviation {
+    pub fn check(&self) -> Deviation {
         let times = self.execution_time();
         let inputs = self.inputs(&times);
         let (metrics, detail) = simulate_in_detail(&inputs, &mut Workspace::default()).unwrap();
@@ -255,49 +253,4 @@ fn autoscaler(config: &Value) -> AutoscalerSettings {
         other => panic!("unknown autoscaler {other}"),
     };
     serde_json::from_value(settings).unwrap()
-}
-
-fn check_shared(names: &[&str]) {
-    for name in names {
-        let Some(case) = super::shared::path(&format!("golden/{name}")).and_then(|dir| Case::load(&dir)) else { continue };
-        let deviation = case.check();
-        println!("{name}: at most {:.1e} s, cost {:.1e} relative", deviation.time_s, deviation.cost);
-    }
-}
-
-#[test]
-fn scale_down_with_least_outstanding() {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/j_scale_down_lor");
-    let deviation = Case::load(&dir).expect("the case is in the repository").check();
-    println!("j_scale_down_lor: {deviation:?}");
-}
-
-#[test]
-fn vllm() {
-    check_shared(&["a_vllm_rr_inferline", "c_vllm_rr_static2", "i_vllm_few_blocks", "h_vllm_rr_static2_tp2_pp2"]);
-}
-
-#[test]
-fn sarathi() {
-    check_shared(&["d_sarathi_rr_static2", "h2_sarathi_tp2_pp2"]);
-}
-
-#[test]
-fn orca() {
-    check_shared(&["e_orca_rr_static2", "e2_orca_few_blocks"]);
-}
-
-#[test]
-fn lightllm() {
-    check_shared(&["f_lightllm_rr_static2", "f2_lightllm_few_blocks"]);
-}
-
-#[test]
-fn faster_transformer() {
-    check_shared(&["g2_faster_transformer_fixed"]);
-}
-
-#[test]
-fn whole_lab_trace() {
-    check_shared(&["lab_full_rr", "lab_full_lor_labfit"]);
 }

@@ -1,0 +1,155 @@
+//! Models of step times against measurements that may not be committed.
+
+use std::path::Path;
+
+use scalefront::hardware::check::{self, Compared, Measured, Phase};
+use scalefront::hardware::{
+    AnalyticalSettings, BatchShape, Deployment, ExecutionTime, ExecutionTimeSettings, Files, Precision, VidurSettings,
+};
+
+const DEVICES: [&str; 5] = ["a100_sxm", "h100_sxm", "h200_sxm", "b200_sxm", "l40s"];
+
+fn mape(rows: &[Compared], wanted: impl Fn(&Measured) -> bool) -> f64 {
+    let errors = check::errors(rows.iter().filter(|row| wanted(&row.measured))).expect("rows to compare with");
+    println!(
+        "{} rows: MAPE {:.3} %, P95 {:.1} %, worst {:+.1} % ({})",
+        errors.rows,
+        100.0 * errors.mape,
+        100.0 * errors.p95,
+        100.0 * errors.worst.error(),
+        errors.worst.measured
+    );
+    errors.mape
+}
+
+/// The analytical default against the vendor's answers, device by device.
+pub fn analytical_steps(shared: &Path) {
+    let file = shared.join("data/hardware/aic_ground_truth.csv");
+    let settings = ExecutionTimeSettings::Analytical(AnalyticalSettings::default());
+    let (rows, left_out) = check::compare(&check::read(&file).unwrap(), &settings, &Files::default(), |_| true).unwrap();
+    assert_eq!((rows.len(), left_out), (3200, 0));
+    for device in DEVICES {
+        for phase in [Phase::Prefill, Phase::Decode] {
+            let mape = mape(&rows, |row| row.device == device && row.phase == phase);
+            assert!(mape <= 0.045, "{device} {}: {mape}", phase.name());
+        }
+    }
+}
+
+/// Time per output token of real engines, on which nothing was tuned.
+pub fn analytical_time_per_token(shared: &Path) {
+    let file = shared.join("data/hardware/silicon_sample.csv");
+    let settings = AnalyticalSettings { weights: Precision::Fp8, ..AnalyticalSettings::default() };
+    let wanted = |row: &Measured| row.model == "meta-llama/Llama-3.1-70B" && row.engine == "vllm fp8";
+    let (rows, _) =
+        check::compare(&check::read(&file).unwrap(), &ExecutionTimeSettings::Analytical(settings), &Files::default(), wanted).unwrap();
+    for (device, count, limit) in [("h100_sxm", 45, 0.10), ("h200_sxm", 60, 0.10), ("b200_sxm", 60, 0.12)] {
+        assert_eq!(rows.iter().filter(|row| row.measured.device == device).count(), count);
+        let mape = mape(&rows, |row| row.device == device);
+        assert!(mape <= limit, "{device}: {mape}");
+    }
+}
+
+fn vidur(shared: &Path, compute: &str, network: &str) -> VidurSettings {
+    let dir = shared.join("data/hardware/vidur");
+    VidurSettings { compute_dir: Some(dir.join(compute)), network_dir: Some(dir.join(network)), ..VidurSettings::default() }
+}
+
+fn load(settings: &ExecutionTimeSettings, model: &str, node: &str, tp: u32, pp: u32) -> ExecutionTime {
+    ExecutionTime::load(settings, &Deployment::resolve(model, node, tp, pp, &Files::default()).unwrap(), &Files::default()).unwrap()
+}
+
+const LLAMA_70B: &str = "meta-llama/Meta-Llama-3-70B";
+
+/// A batch without requests: `tokens` through the layers, and no attention.
+fn no_attention(tokens: u64) -> BatchShape {
+    BatchShape { total_tokens: tokens, ..BatchShape::default() }
+}
+
+/// The lab's hardware from its profile as it stands: 256 tokens take 104.88 ms without attention, and every count what the embedded
+/// tables say, which were condensed elsewhere from the same files.
+pub fn vidur_profile_of_the_lab(shared: &Path) {
+    let settings = vidur(shared, "compute/a100/meta-llama/Meta-Llama-3-70B", "network/a100_pairwise_nvlink");
+    let imported = ExecutionTimeSettings::Vidur(settings);
+    for (tp, pp) in [(4, 1), (2, 2)] {
+        let (imported, embedded) = (
+            load(&imported, LLAMA_70B, "a100_pairwise_nvlink", tp, pp),
+            load(&ExecutionTimeSettings::default(), LLAMA_70B, "a100_pairwise_nvlink", tp, pp),
+        );
+        if (tp, pp) == (4, 1) {
+            let ms = imported.stage_time_s(&no_attention(256), 0) * 1e3;
+            assert!((ms - 104.88).abs() < 0.005, "{ms} ms");
+        }
+        for tokens in (1..4096).chain([10_000, 32_768]) {
+            // What the embedded tables' attention adds even to no requests: moving keys and values.
+            let cache_save_s = (0.004 + 2e-6 * tokens as f64) * 80.0 / f64::from(pp) * 1e-3;
+            for stage in 0..pp {
+                let (ours, theirs) = (
+                    imported.stage_time_s(&no_attention(tokens), stage),
+                    embedded.stage_time_s(&no_attention(tokens), stage) - cache_save_s,
+                );
+                assert!((ours / theirs - 1.0).abs() < 1e-9, "{tokens} tokens, tensor parallel {tp}, stage {stage}: {ours} s, {theirs} s");
+            }
+        }
+    }
+}
+
+/// The one published attention profile: imported answers are its measured points.
+pub fn vidur_attention_profile(shared: &Path) {
+    let mut settings = vidur(shared, "compute/a100/meta-llama/Llama-2-70b-hf", "network/a100_dgx");
+    let attention = shared.join("data/hardware/vidur/compute/a100_2023/attention.csv");
+    settings.attention = Some(attention);
+    let times = load(&ExecutionTimeSettings::Vidur(settings), "meta-llama/Llama-2-70b-hf", "a100_dgx", 2, 1);
+    let attention_ms =
+        |shape: &BatchShape| (times.stage_time_s(shape, 0) - times.stage_time_s(&no_attention(shape.total_tokens), 0)) * 1e3 / 80.0;
+    let prefill = |tokens, cached| {
+        let mut shape = BatchShape::default();
+        shape.add_prefill(tokens, cached);
+        attention_ms(&shape)
+    };
+    let decode = |requests, cached| {
+        let mut shape = BatchShape::default();
+        (0..requests).for_each(|_| shape.add_decode(cached));
+        attention_ms(&shape) / if requests > 1 { 1.1 } else { 1.0 }
+    };
+    // Rows of the file: `attn_prefill` by chunk and cached tokens, `attn_decode` by batch and cached tokens.
+    for (found, file) in [
+        (prefill(128, 64), 0.02),
+        (prefill(1024, 512), 0.2655),
+        (prefill(64, 3968), 0.051),
+        (decode(1, 64), 0.015),
+        (decode(32, 1024), 0.064),
+        (decode(128, 4032), 0.667),
+    ] {
+        assert!((found / file - 1.0).abs() < 1e-6, "{found} ms, the file says {file} ms");
+    }
+    // Beyond the profile times grow.
+    for (more, less, least) in [
+        (prefill(4096, 4096), prefill(4096, 0), 2.0),
+        (prefill(8192, 0), prefill(4096, 0), 3.0),
+        (decode(256, 4032), decode(128, 4032), 1.9),
+    ] {
+        assert!(more > least * less, "{more} ms, {less} ms");
+    }
+}
+
+/// The vendor's tables against the vendor's own answers, and an import that is kept.
+#[cfg(feature = "report")]
+pub fn aiconfigurator_import(shared: &Path) {
+    let file = shared.join("data/hardware/aic_ground_truth.csv");
+    let systems_dir = shared.join("data/hardware/aiconfigurator");
+    let settings = serde_json::from_value(serde_json::json!({ "aiconfigurator": { "systems_dir": systems_dir } })).unwrap();
+    let cache = tempfile::tempdir().unwrap();
+    let files = Files { cache_dir: Some(cache.path()), ..scalefront::sweep::hardware_files::hardware_files(&[]) };
+    let rows = check::read(&file).unwrap();
+    let (compared, left_out) = check::compare(&rows, &settings, &files, |_| true).unwrap();
+    assert_eq!((compared.len(), left_out), (3200, 0));
+    for device in DEVICES {
+        for phase in [Phase::Prefill, Phase::Decode] {
+            let mape = mape(&compared, |row| row.device == device && row.phase == phase);
+            assert!(mape <= 0.005, "{device} {}: {mape}", phase.name());
+        }
+    }
+    assert_eq!(std::fs::read_dir(cache.path()).unwrap().count(), 40);
+    assert_eq!(check::compare(&rows, &settings, &files, |_| true).unwrap().0, compared, "the cache answers alike");
+}

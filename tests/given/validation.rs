@@ -1,0 +1,31 @@
+//! Simulations beside published runs of real servers.
+
+use std::path::Path;
+
+use scalefront::hardware::OverheadSettings;
+use scalefront::validation::calibrate::calibrate;
+use scalefront::validation::{Compared, Experiments, Replay, compare, errors, prepare};
+
+/// Median error of a metric over judged stages.
+fn median(rows: &[Compared], metric: &str) -> f64 {
+    let errors = errors(rows.iter().filter(|row| row.judged && row.metric == metric)).unwrap();
+    println!("{metric}: {} stages, median {:.1} %, mean {:.1} %", errors.count, 100.0 * errors.median, 100.0 * errors.mean);
+    errors.median
+}
+
+/// The published runs: with the overheads of the catalogue, and with every model left out of the fit in turn.
+pub fn real_servers(shared: &Path) {
+    let dir = shared.join("data/real_vllm");
+    let experiments = Experiments::read(&dir).unwrap();
+    let (replays, _) = prepare(&experiments, |_| true);
+    assert!(replays.len() >= 20);
+    let all: Vec<&Replay> = replays.iter().collect();
+    let settings: OverheadSettings = serde_json::from_str("\"calibrated\"").unwrap();
+    let with_catalogue = compare(&all, &experiments.measured, &[1, 2, 3], |replay| replay.resolve(&settings)).unwrap();
+    let left_out = calibrate(&replays, &experiments.measured, &[1], |_, _, _| {}).unwrap().left_out;
+    for rows in [&with_catalogue, &left_out] {
+        for (metric, limit) in [("e2e_mean", 0.06), ("tpot_mean", 0.06), ("ttft_mean", 0.09), ("e2e_p99", 0.09)] {
+            assert!(median(rows, metric) <= limit, "{metric}");
+        }
+    }
+}
