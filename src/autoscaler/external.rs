@@ -22,6 +22,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::bill::Bill;
 use super::{
     Arrivals, Autoscaler, BatchEnd, Completion, Decision, FirstToken, Observes, PolicyContext, PolicySettings, ReplicaSignals, Snapshot,
 };
@@ -87,6 +88,10 @@ impl PolicySettings for ExternalSettings {
         faults.require(self.timeout_s <= 86_400.0, "timeout_s", || format!("{} found, expected at most a day (86400)", self.timeout_s));
     }
 
+    fn reaches_zero(&self) -> bool {
+        true
+    }
+
     fn build(&self, context: &PolicyContext) -> Option<Box<dyn Autoscaler>> {
         Some(Box::new(External::begin(self, context)))
     }
@@ -100,6 +105,22 @@ enum Question<'a> {
     Tick(Tick<'a>),
 }
 
+/// What is paid, as the cluster's `billing` spells it.
+#[derive(Serialize)]
+struct Billing {
+    unit: &'static str,
+    cold_start: bool,
+    drain: bool,
+    minimum_s: f64,
+}
+
+impl Billing {
+    fn of(bill: &Bill) -> Self {
+        let &Bill { whole_nodes, cold_start, drain, minimum_s, .. } = bill;
+        Self { unit: if whole_nodes { "node" } else { "device" }, cold_start, drain, minimum_s }
+    }
+}
+
 /// What a program may know of the cluster before a run.
 #[derive(Serialize)]
 struct Cluster {
@@ -110,6 +131,8 @@ struct Cluster {
     max_replicas: u32,
     devices_per_replica: u32,
     devices_per_node: u32,
+    billing: Billing,
+    scale_down_order: &'static str,
     pipeline_parallel: u32,
     batch_size_cap: u32,
     kv_blocks: u32,
@@ -259,8 +282,10 @@ impl External {
                 scale_down_delay_s: context.scale_down_delay_s,
                 min_replicas: context.min_replicas,
                 max_replicas: context.max_replicas,
-                devices_per_replica: context.devices_per_replica,
-                devices_per_node: context.devices_per_node,
+                devices_per_replica: context.bill.devices_per_replica,
+                devices_per_node: context.bill.devices_per_node,
+                billing: Billing::of(&context.bill),
+                scale_down_order: if context.calls_off_starts { "starting_first" } else { "serving_first" },
                 pipeline_parallel: context.pipeline_parallel,
                 batch_size_cap: context.batch_size_cap,
                 kv_blocks: context.kv.total,

@@ -15,13 +15,16 @@
 //!    been seen yet, what has been may come again, the less likely the longer ago.
 //! 3. *Congestion* (`congestion.rs`): requests in the system with n replicas, averaged over what the rate may be; those of surges like the
 //!    ones that followed such traffic before, until they are worked off; and those of the backlog there is.
-//! 4. *Need*: replicas are added, by whole nodes, as long as one takes more cost of requests away than it costs. One worth between two
-//!    thirds of and one and a half times its price is there for part of the time: so the knob moves cost smoothly though replicas are whole.
+//! 4. *Need*: replicas are added, by whole nodes where these are paid whole (`bill.rs`), as long as one takes more cost of requests away than
+//!    it costs. One worth between two thirds of and one and a half times its price is there for part of the time: so the knob moves cost
+//!    smoothly though replicas are whole. Where starts are paid, or a least time, a part of the time costs more than that part: then it is
+//!    there for less of it, or for all or none.
 //! 5. *Order*: what is ordered now cannot help before a cold start has passed. So the need is that of the state there will be then, given
 //!    what is ordered already, and of the surges that came that late: chasing a burst shorter than a cold start buys nothing.
 //! 6. *Drain*: what is let go of now is missed for a cold start. So the need is that of the rate to expect until then and of the surges
 //!    that came so soon; and the highest of the last fifth of a cold start, since a lull so short tells nothing. Not before output
-//!    lengths are known.
+//!    lengths are known. Where starts are paid, a lull has to be longer by a start to be worth one, and starts that are wanted no more are
+//!    called off; where there is a least time that is paid, nobody is let go of before it is over.
 //!
 //! An order is for the rate of now and not for the one to expect: it serves on when the next cold start is over, and orders that
 //! anticipated lulls left the bursts of Azure's code trace without help.
@@ -29,7 +32,6 @@
 //! Source: ours; the steady state is the diffusion approximation of a queue, the windows are Lepski's rule.
 
 mod congestion;
-mod nodes;
 mod throughput;
 mod traffic;
 
@@ -39,9 +41,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::congestion::{SteadyState, backlog_request_s, drain};
-use self::nodes::Nodes;
 use self::throughput::{MeanLengths, ReplicaLimits, ThroughputCurve};
 use self::traffic::{Aftermath, ArrivalCounts, RateEstimate, Returns};
+use super::bill::Bill;
 use super::{Arrivals, Autoscaler, BatchEnd, Completion, Decision, FirstToken, Observes, PolicyContext, PolicySettings, Snapshot};
 use crate::hardware::ExecutionTime;
 use crate::settings::Faults;
@@ -129,7 +131,8 @@ struct Frontier {
     cold_start_ticks: usize,
     execution_time: ExecutionTime,
     limits: ReplicaLimits,
-    nodes: Nodes,
+    bill: Bill,
+    start_s: f64,
     calls_off_starts: bool,
     min_replicas: u32,
     max_replicas: u32,
@@ -143,8 +146,11 @@ struct Frontier {
     steady: SteadyState,
     /// Orders under way: when the replicas join, how many.
     ordered: VecDeque<(f64, u32)>,
-    /// Latest needs that no later one exceeds, falling.
-    needs: VecDeque<(f64, f64)>,
+    /// The highest needs of late: of now, and of what is ordered now.
+    needs_now: Highest,
+    needs_later: Highest,
+    /// From when on replicas are paid, and how many; kept where there is a least time.
+    paid_from: VecDeque<(f64, u32)>,
     /// How far the period of time-shared replicas has gone, from 0 to 1.
     phase: f64,
     /// Room for [`Aftermath::surges`].
@@ -162,7 +168,8 @@ impl Frontier {
             cold_start_s,
             execution_time: context.execution_time.clone(),
             limits: ReplicaLimits { kv: context.kv, batch_size_cap: context.batch_size_cap, pipeline_parallel: context.pipeline_parallel },
-            nodes: Nodes { devices_per_replica: context.devices_per_replica, devices_per_node: context.devices_per_node },
+            bill: context.bill,
+            start_s: context.scale_up_delay_s,
             calls_off_starts: context.calls_off_starts,
             min_replicas: context.min_replicas.max(1),
             max_replicas: context.max_replicas,
@@ -175,7 +182,9 @@ impl Frontier {
             curve: None,
             steady: SteadyState::default(),
             ordered: VecDeque::new(),
-            needs: VecDeque::new(),
+            needs_now: Highest::default(),
+            needs_later: Highest::default(),
+            paid_from: VecDeque::new(),
             phase: 0.0,
             surge_rates: Vec::new(),
             evidence: Vec::new(),
@@ -197,6 +206,7 @@ impl Frontier {
     fn need(&mut self, now_s: f64, rate: &RateEstimate, state: State, surges: Surges) -> f64 {
         let (_, curve) = self.curve.as_ref().expect("refreshed before");
         let throughput_per_s = curve.saturation_per_s();
+        let period_s = self.share_period_s();
         let request_price = self.theta / (throughput_per_s * curve.unloaded_s());
         // What is ordered now serves long after the next cold start; what is let go of now is missed only until then.
         let (aftermath, per_s) = match surges {
@@ -218,13 +228,14 @@ impl Frontier {
         };
         // Fewer could not even keep up with the least of the rates.
         let least = ((rates[0].1 / curve.saturation_per_s()) as u32).clamp(self.min_replicas, self.max_replicas);
-        let mut replicas = self.nodes.filled(least).min(self.max_replicas);
+        let mut replicas = self.bill.filled(least).min(self.max_replicas);
         let (mut need, mut cost) = (f64::from(replicas), requests_cost(replicas));
         while replicas < self.max_replicas {
-            let more = self.nodes.filled(replicas + 1).min(self.max_replicas);
+            let more = self.bill.filled(replicas + 1).min(self.max_replicas);
             let cost_then = requests_cost(more);
-            let worth = (cost - cost_then) / self.nodes.price(replicas, more);
-            let share = (0.5 + worth.max(f64::MIN_POSITIVE).ln() / (2.0 * WORTH_RATIO.ln())).clamp(0.0, 1.0);
+            let share = share_of_time((cost - cost_then) / self.bill.price(replicas, more), |share| {
+                self.bill.paid_s(self.start_s, share * period_s) / period_s
+            });
             if share == 0.0 {
                 break;
             }
@@ -234,16 +245,9 @@ impl Frontier {
         need
     }
 
-    /// The highest need since a lull would have been long enough to mean something.
-    fn lasting_need(&mut self, now_s: f64, need: f64) -> f64 {
-        while self.needs.back().is_some_and(|&(_, earlier)| earlier <= need) {
-            self.needs.pop_back();
-        }
-        self.needs.push_back((now_s, need));
-        while self.needs.front().is_some_and(|&(at_s, _)| at_s <= now_s - LULL * self.cold_start_s) {
-            self.needs.pop_front();
-        }
-        self.needs[0].1
+    /// How long a lull has to be to mean something: longer where starting anew is paid.
+    fn lull_s(&self) -> f64 {
+        LULL * self.cold_start_s + if self.bill.cold_start { self.start_s } else { 0.0 }
     }
 
     fn share_period_s(&self) -> f64 {
@@ -251,15 +255,38 @@ impl Frontier {
         SHARE_COLD_STARTS * self.cold_start_s + SHARE_LATENCIES * curve.unloaded_s()
     }
 
-    /// Forgets the latest orders, as many as a scale-down takes back.
-    fn call_off(&mut self, mut surplus: u32) {
-        while self.calls_off_starts && surplus > 0 {
-            let Some((_, latest)) = self.ordered.back_mut() else { break };
-            let taken = surplus.min(*latest);
-            *latest -= taken;
-            surplus -= taken;
-            if *latest == 0 {
-                self.ordered.pop_back();
+    /// Takes note of replicas that are paid from some time on, where that matters.
+    fn note_paid(&mut self, from_s: f64, replicas: u32) {
+        if self.bill.minimum_s > 0.0 && replicas > 0 {
+            self.paid_from.push_back((from_s, replicas));
+        }
+    }
+
+    /// How many replicas have been paid for the least time: letting go of others would save nothing. All that are known of; the fleet has
+    /// `committed` of them.
+    fn paid_long_enough(&mut self, now_s: f64, committed: u32) -> u32 {
+        if self.bill.minimum_s == 0.0 {
+            return u32::MAX;
+        }
+        let known: u32 = self.paid_from.iter().map(|&(_, replicas)| replicas).sum();
+        // Those a run begins with.
+        if committed > known {
+            self.paid_from.push_front((0.0, committed - known));
+        }
+        let due_s = now_s - self.bill.minimum_s;
+        self.paid_from.iter().take_while(|&&(from_s, _)| from_s <= due_s).map(|&(_, replicas)| replicas).sum()
+    }
+
+    /// Forgets the latest orders, as many as a scale-down calls off, and of the others that go those that have been paid longest.
+    fn let_go(&mut self, surplus: u32) {
+        let called_off = if self.calls_off_starts { surplus - take_back(&mut self.ordered, surplus) } else { 0 };
+        take_back(&mut self.paid_from, called_off);
+        let mut gone = surplus - called_off;
+        while let Some((_, earliest)) = self.paid_from.front_mut().filter(|_| gone > 0) {
+            let taken = gone.min(*earliest);
+            (*earliest, gone) = (*earliest - taken, gone - taken);
+            if *earliest == 0 {
+                self.paid_from.pop_front();
             }
         }
     }
@@ -267,7 +294,7 @@ impl Frontier {
     /// Whole replicas some time from now, for a need that may have a fraction.
     fn present(&self, need: f64, ahead_s: f64) -> u32 {
         let phase = (self.phase + ahead_s / self.share_period_s()).fract();
-        self.nodes.round(need, phase, self.max_replicas)
+        self.bill.round(need, phase, self.max_replicas)
     }
 }
 
@@ -322,7 +349,8 @@ impl Autoscaler for Frontier {
         }
         let need = self.need(now_s, &rate, then, Surges::Late);
         let need_now = self.need(now_s, &rate, now, Surges::Soon);
-        let lasting = self.lasting_need(now_s, need_now);
+        let lasting = self.needs_now.add(now_s, need_now, self.lull_s());
+        let lasting_later = self.needs_later.add(now_s, need, LULL * self.cold_start_s);
         let committed = snapshot.committed();
         let wanted = self.present(need, joins_s - now_s);
         let (_, curve) = self.curve.as_ref().expect("just refreshed");
@@ -342,16 +370,24 @@ impl Autoscaler for Frontier {
             // No more is granted until those that are told to stop have left.
             let granted = (wanted - committed).min(self.max_replicas.saturating_sub(snapshot.serving + snapshot.starting));
             self.ordered.push_back((joins_s, granted));
+            self.note_paid(if self.bill.cold_start { now_s } else { now_s + self.start_s }, granted);
             return Decision::towards(committed, committed + granted);
         }
         if self.lengths.completed == 0.0 {
             return Decision::Hold;
         }
         // What is still to join is no reason to let go of what serves.
-        match staying.saturating_sub(self.present(lasting, 0.0)).min(committed - wanted) {
+        let surplus = staying.saturating_sub(self.present(lasting, 0.0)).min(committed - wanted);
+        // A start that is paid and not wanted any more is called off; one that is not paid costs nothing up to its end.
+        let unwanted = if self.calls_off_starts && self.bill.cold_start {
+            committed.saturating_sub(self.bill.round(lasting_later, 0.0, self.max_replicas)).min(snapshot.starting)
+        } else {
+            0
+        };
+        match surplus.max(unwanted).min(self.paid_long_enough(now_s, committed)) {
             0 => Decision::Hold,
             surplus => {
-                self.call_off(surplus);
+                self.let_go(surplus);
                 Decision::Down(surplus)
             }
         }
@@ -359,6 +395,52 @@ impl Autoscaler for Frontier {
 
     fn evidence(&self) -> Vec<(&'static str, f64)> {
         self.evidence.clone()
+    }
+}
+
+/// For which part of the time a replica is there that is worth so many times its price, if a part of a period is `paid` as such a share of
+/// it: more than the part, where starts are paid, or a least time.
+fn share_of_time(worth: f64, paid: impl Fn(f64) -> f64) -> f64 {
+    let share = |worth: f64| (0.5 + worth.max(f64::MIN_POSITIVE).ln() / (2.0 * WORTH_RATIO.ln())).clamp(0.0, 1.0);
+    let plain = share(worth);
+    if plain == 0.0 || plain == 1.0 || paid(plain) <= plain {
+        return plain;
+    }
+    // Coming and going is dearer than it looks: where it is as dear as to stay, all of the time or none.
+    let dearer = share(worth * plain / paid(plain));
+    if dearer > 0.0 && paid(dearer) < 1.0 { dearer } else { f64::from(u8::from(worth >= 1.0)) }
+}
+
+/// Takes replicas from the latest entries; returns how many there were none for.
+fn take_back(entries: &mut VecDeque<(f64, u32)>, mut replicas: u32) -> u32 {
+    while let Some((_, latest)) = entries.back_mut().filter(|_| replicas > 0) {
+        let taken = replicas.min(*latest);
+        (*latest, replicas) = (*latest - taken, replicas - taken);
+        if *latest == 0 {
+            entries.pop_back();
+        }
+    }
+    replicas
+}
+
+/// The highest of the latest values.
+#[derive(Debug, Default)]
+struct Highest {
+    /// Those that no later one exceeds, falling.
+    values: VecDeque<(f64, f64)>,
+}
+
+impl Highest {
+    /// Adds a value; returns the highest of the last `window_s`.
+    fn add(&mut self, now_s: f64, value: f64, window_s: f64) -> f64 {
+        while self.values.back().is_some_and(|&(_, earlier)| earlier <= value) {
+            self.values.pop_back();
+        }
+        self.values.push_back((now_s, value));
+        while self.values.front().is_some_and(|&(at_s, _)| at_s <= now_s - window_s) {
+            self.values.pop_front();
+        }
+        self.values[0].1
     }
 }
 
@@ -476,6 +558,20 @@ mod tests {
             .map(|metrics| (metrics.total_cost_usd, metrics.e2e_s.unwrap().mean))
             .collect();
         assert!(runs.is_sorted_by(|a, b| a.0 < b.0 && a.1 > b.1), "{runs:?}");
+    }
+
+    /// A part of the time is dearer than it looks where starts are paid: for less of it then, or for all or none.
+    #[test]
+    fn coming_and_going_is_not_as_cheap_as_it_looks() {
+        let free = |worth| share_of_time(worth, |share| share);
+        assert_eq!([free(0.6), free(1.0), free(1.6)], [0.0, 0.5, 1.0]);
+        let paid = |worth, start: f64| share_of_time(worth, |share: f64| share + start);
+        assert!(paid(1.3, 0.1) < free(1.3) && paid(1.3, 0.1) > 0.0);
+        for worth in (60..160).map(|percent| f64::from(percent) / 100.0) {
+            let share = paid(worth, 0.3);
+            assert!(share == 0.0 || share == 1.0 || share + 0.3 < 1.0, "{worth}: {share} of the time for as much as all of it");
+            assert_eq!(paid(worth, 1.0), f64::from(u8::from(worth >= 1.0)), "{worth}");
+        }
     }
 
     #[test]

@@ -74,6 +74,10 @@ impl PolicySettings for KedaSettings {
         faults.within("scale_down", |faults| self.scale_down.check(faults));
     }
 
+    fn reaches_zero(&self) -> bool {
+        true
+    }
+
     fn build(&self, context: &PolicyContext) -> Option<Box<dyn Autoscaler>> {
         Some(Box::new(Keda {
             settings: self.clone(),

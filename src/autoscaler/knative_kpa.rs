@@ -99,6 +99,10 @@ impl PolicySettings for KnativeKpaSettings {
         faults.not_negative("scale_to_zero_grace_period_s", self.scale_to_zero_grace_period_s);
     }
 
+    fn reaches_zero(&self) -> bool {
+        true
+    }
+
     fn build(&self, _: &PolicyContext) -> Option<Box<dyn Autoscaler>> {
         Some(Box::new(KnativeKpa::new(self)))
     }

@@ -3,6 +3,7 @@
 mod aibrix_apa;
 mod aibrix_kpa;
 pub mod behavior;
+pub mod bill;
 mod cadence;
 mod chiron;
 mod dynamo_load;
@@ -54,6 +55,7 @@ pub use wva_v2::WvaV2Settings;
 
 use serde::Serialize;
 
+use self::bill::Bill;
 use crate::choice;
 use crate::hardware::ExecutionTime;
 use crate::replica_scheduler::KvBlocks;
@@ -93,6 +95,11 @@ pub trait PolicySettings {
     /// The policy, ready for one run; `None` if nothing is ever decided.
     fn build(&self, context: &PolicyContext) -> Option<Box<dyn Autoscaler>>;
 
+    /// Whether it can do without any replica: leave none where `min_replicas` is 0, and start one when it is needed.
+    fn reaches_zero(&self) -> bool {
+        false
+    }
+
     /// Replicas a run starts with, if not the cluster's `initial_replicas`.
     fn initial_replicas(&self) -> Option<u32> {
         None
@@ -106,9 +113,7 @@ pub struct PolicyContext<'a> {
     pub kv: KvBlocks,
     pub batch_size_cap: u32,
     pub pipeline_parallel: u32,
-    /// Nodes are paid whole.
-    pub devices_per_replica: u32,
-    pub devices_per_node: u32,
+    pub bill: Bill,
     pub tune_interval_s: f64,
     pub scale_up_delay_s: f64,
     pub scale_down_delay_s: f64,
@@ -298,8 +303,7 @@ mod tests {
             kv: KvBlocks::new(4000, 16, 0.01),
             batch_size_cap: 16,
             pipeline_parallel: 1,
-            devices_per_replica: 4,
-            devices_per_node: 4,
+            bill: bill::tests::LABS,
             tune_interval_s: 5.0,
             scale_up_delay_s: 10.0,
             scale_down_delay_s: 0.0,

@@ -80,6 +80,10 @@ impl PolicySettings for RayServeSettings {
         faults.positive("downscaling_factor", self.downscaling_factor);
     }
 
+    fn reaches_zero(&self) -> bool {
+        true
+    }
+
     fn build(&self, context: &PolicyContext) -> Option<Box<dyn Autoscaler>> {
         Some(Box::new(RayServe::new(self, context.min_replicas, context.max_replicas)))
     }

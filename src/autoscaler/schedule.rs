@@ -53,6 +53,10 @@ impl PolicySettings for ScheduleSettings {
         }
     }
 
+    fn reaches_zero(&self) -> bool {
+        true
+    }
+
     fn build(&self, _: &PolicyContext) -> Option<Box<dyn Autoscaler>> {
         Some(Box::new(Schedule { settings: self.clone() }))
     }

@@ -34,6 +34,7 @@ pub struct ClusterSettings {
     pub engine_overheads: OverheadSettings,
     pub global_scheduler: GlobalSchedulerSettings,
     pub replica_scheduler: ReplicaSchedulerSettings,
+    /// 0 where `min_replicas` is 0; policies that cannot do without a replica then begin with one.
     pub initial_replicas: u32,
     /// Replicas that always serve, but after losses. Policies other than those that scale to zero keep at least one, which may be one that
     /// starts.
@@ -137,7 +138,6 @@ impl ClusterSettings {
         faults.fraction("memory_margin_fraction", self.memory_margin_fraction);
         let replica_scheduler = self.clone().on_its_device().replica_scheduler;
         faults.within("replica_scheduler", |faults| replica_scheduler.check(self.pipeline_parallel, faults));
-        faults.at_least("initial_replicas", self.initial_replicas.into(), 1);
         faults.at_least("max_replicas", self.max_replicas.into(), 1);
         faults.at_most("max_replicas", self.max_replicas.into(), MAX_REPLICAS.into());
         if self.max_replicas > 0 {

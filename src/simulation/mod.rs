@@ -18,6 +18,7 @@ pub use limits::{EVENTS_BETWEEN_QUESTIONS, Limits, MOST_EVENTS};
 pub use metrics::{Distribution, MetricValue, RunMetrics};
 pub use record::{BatchRecord, Detail, ReplicaRecord, RequestRecord, TuneRecord};
 
+use crate::autoscaler::bill::Bill;
 use crate::autoscaler::{Autoscaler, AutoscalerSettings, PolicyContext, Programs};
 use crate::hardware::{ExecutionTime, HardwareError, memory};
 use crate::replica_scheduler::{KvBlocks, ReplicaSchedulerSettings, ReplicaShape, Rule};
@@ -136,8 +137,7 @@ impl<'a> RunInputs<'a> {
             kv: self.kv_blocks(),
             batch_size_cap: self.scheduler_settings.common().batch_size_cap,
             pipeline_parallel: cluster.pipeline_parallel,
-            devices_per_replica: cluster.tensor_parallel * cluster.pipeline_parallel,
-            devices_per_node: self.devices_per_node,
+            bill: self.bill(),
             tune_interval_s: cluster.tune_interval_s,
             scale_up_delay_s: self.scale_up_delay_s,
             scale_down_delay_s: cluster.scale_down_delay_s,
@@ -146,6 +146,18 @@ impl<'a> RunInputs<'a> {
             max_replicas: cluster.max_replicas,
             seed: self.seed,
             programs: self.programs,
+        }
+    }
+
+    fn bill(&self) -> Bill {
+        let &BillingSettings { unit, cold_start, drain, minimum_s } = &self.cluster.billing;
+        Bill {
+            devices_per_replica: self.devices(1) as u32,
+            devices_per_node: self.devices_per_node,
+            whole_nodes: unit == BillingUnit::Node,
+            cold_start,
+            drain,
+            minimum_s,
         }
     }
 
@@ -205,10 +217,12 @@ impl Parts {
     /// What the inputs name.
     pub fn of(inputs: &RunInputs) -> Self {
         let settings = inputs.autoscaler.settings();
+        let initial = inputs.cluster.initial_replicas;
         Self {
             scheduler: inputs.replica_scheduler(),
             autoscaler: settings.build(&inputs.policy_context()),
-            initial_replicas: settings.initial_replicas().unwrap_or(inputs.cluster.initial_replicas),
+            // Who cannot do without a replica begins with one.
+            initial_replicas: settings.initial_replicas().unwrap_or_else(|| initial.max(u32::from(!settings.reaches_zero()))),
         }
     }
 }
@@ -237,4 +251,45 @@ pub fn simulate_parts_in_detail(
     let mut detail = Detail::default();
     let metrics = engine::Engine::new(inputs, parts, workspace, Some(&mut detail)).run()?;
     Ok((metrics, detail))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::hardware::{Deployment, Files};
+
+    /// Whatever is paid and however replicas lie on nodes, policies are told of the bill the engine writes.
+    #[test]
+    fn the_bill_of_policies_is_that_of_the_engine() {
+        let mut workload = Workload::default();
+        workload.push(0.0, 64, 2);
+        let autoscaler = serde_json::from_value(json!("frontier")).unwrap();
+        for (tensor_parallel, pipeline_parallel) in [(1, 1), (2, 1), (4, 1), (8, 1), (8, 2), (1, 4)] {
+            for unit in ["node", "device"] {
+                let cluster: ClusterSettings = serde_json::from_value(json!({
+                    "model": "meta-llama/Meta-Llama-3-8B", "node": "h100_dgx", "execution_time": "analytical",
+                    "tensor_parallel": tensor_parallel, "pipeline_parallel": pipeline_parallel,
+                    "node_price_usd_per_hour": 24, "billing": {"unit": unit},
+                }))
+                .unwrap();
+                let files = Files::default();
+                let deployment = Deployment::resolve(&cluster.model, &cluster.node, tensor_parallel, pipeline_parallel, &files).unwrap();
+                let times = ExecutionTime::load(&cluster.execution_time, &deployment, &files).unwrap();
+                let inputs = RunInputs::new(&workload, &cluster, &autoscaler, &times, 1).unwrap();
+                let bill = inputs.policy_context().bill;
+                for few in 0..20 {
+                    for more in few..20 {
+                        let due = inputs.cost_per_hour(more) - inputs.cost_per_hour(few);
+                        let told = bill.price(few, more) * inputs.replica_cost_per_hour();
+                        assert!((due - told).abs() < 1e-9, "{unit} {tensor_parallel}: {few} to {more}, {due} {told}");
+                    }
+                    let filled = bill.filled(few);
+                    assert!(filled >= few && inputs.cost_per_hour(filled) == inputs.cost_per_hour(few));
+                    assert!(inputs.cost_per_hour(filled + 1) > inputs.cost_per_hour(few), "more are free than {filled}");
+                }
+            }
+        }
+    }
 }

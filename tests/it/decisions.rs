@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use scalefront::autoscaler::bill::Bill;
 use scalefront::autoscaler::{
     Arrivals, Autoscaler, AutoscalerSettings, BatchEnd, Completion, Decision, FirstToken, PolicyContext, ReplicaSignals, Snapshot,
 };
@@ -45,7 +46,7 @@ const SERIES: [(&str, Rate); 4] = [
 ];
 
 /// Policies that are not of the zoo, and therefore without golden decisions here.
-const NOT_OF_THE_ZOO: [&str; 3] = ["static", "inferline", "service_level"];
+const NOT_OF_THE_ZOO: [&str; 4] = ["static", "inferline", "service_level", "external"];
 
 /// Settings beside the defaults, each with a trace of its own.
 fn variants() -> Vec<(&'static str, Value)> {
@@ -307,8 +308,7 @@ fn trace(settings: &AutoscalerSettings, times: &ExecutionTime, decode_tokens: fn
             kv: KvBlocks::new(KV_BLOCKS, BLOCK_TOKENS, 0.01),
             batch_size_cap: SLOTS as u32,
             pipeline_parallel: 1,
-            devices_per_replica: 4,
-            devices_per_node: 4,
+            bill: Bill { devices_per_replica: 4, devices_per_node: 4, whole_nodes: true, cold_start: false, drain: true, minimum_s: 0.0 },
             tune_interval_s: 5.0,
             scale_up_delay_s: COLD_START_S,
             scale_down_delay_s: 0.0,

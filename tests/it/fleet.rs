@@ -1,6 +1,7 @@
 //! What a fleet does and what it costs: which replicas a scale-down takes, how long a run lasts.
 
 use scalefront::autoscaler::{Autoscaler, AutoscalerSettings, Decision, Snapshot};
+use scalefront::hardware::{Deployment, ExecutionTime, Files};
 use scalefront::simulation::{Detail, Parts, RunInputs, RunMetrics, Workspace, simulate, simulate_parts_in_detail, violations};
 use serde_json::{Value, json};
 
@@ -120,6 +121,104 @@ fn no_policy_stops_what_serves_while_others_start() {
         }
     }
     assert!(called_off > 50, "only {called_off} starts called off: nothing was put to the test");
+}
+
+/// Llama 3 8B on nodes of eight H100s at 32 dollars an hour, one to eight replicas a node.
+fn on_h100(changes: &Value, autoscaler: Value, requests: impl IntoIterator<Item = (f64, u32, u32)>) -> (RunMetrics, Detail) {
+    let mut cluster = json!({
+        "model": "meta-llama/Meta-Llama-3-8B", "node": "h100_dgx", "tensor_parallel": 1, "execution_time": "analytical",
+        "node_price_usd_per_hour": 32, "scale_up_delay_s": 60,
+    });
+    changes.as_object().unwrap().iter().for_each(|(name, value)| cluster[name] = value.clone());
+    let scenario = Scenario::new(cluster, autoscaler, requests);
+    let files = Files::default();
+    let settings = &scenario.cluster;
+    let deployment = Deployment::resolve(&settings.model, &settings.node, settings.tensor_parallel, 1, &files).unwrap();
+    let times = ExecutionTime::load(&settings.execution_time, &deployment, &files).unwrap();
+    let inputs = RunInputs::new(&scenario.workload, &scenario.cluster, &scenario.autoscaler, &times, 1).unwrap();
+    simulate_parts_in_detail(&inputs, Parts::of(&inputs), &mut Workspace::default()).unwrap()
+}
+
+/// All that can be billed in one way or another.
+fn bills() -> Vec<Value> {
+    let mut bills = Vec::new();
+    for unit in ["node", "device"] {
+        for cold_start in [false, true] {
+            for (drain, minimum_s) in [(true, 0.0), (false, 0.0), (true, 400.0), (false, 400.0)] {
+                bills.push(json!({"unit": unit, "cold_start": cold_start, "drain": drain, "minimum_s": minimum_s}));
+            }
+        }
+    }
+    bills
+}
+
+/// At the cheapest level a trickle of requests needs one replica, however it is billed: nothing is kept beyond what that costs, and
+/// nothing declined that comes with it for free. (`frontier` is the one policy that looks at prices: `PolicyContext::bill`.)
+#[test]
+fn what_is_free_is_taken_and_nothing_else() {
+    for billing in bills() {
+        for tensor_parallel in [1, 2, 8] {
+            let changes = json!({"billing": billing, "tensor_parallel": tensor_parallel, "initial_replicas": 3, "max_replicas": 20});
+            let trickle = (0..450).map(|i| (2.0 * f64::from(i), 512, 60));
+            let (metrics, detail) = on_h100(&changes, json!({"frontier": {"service_level": 0}}), trickle);
+            let last = detail.replicas.last().unwrap();
+            let replicas_on_a_node = if billing["unit"] == "node" { 8 / tensor_parallel } else { 1 };
+            assert_eq!(last.num_replicas, replicas_on_a_node, "{billing}, {tensor_parallel} devices each: {last:?}");
+            assert!(metrics.num_completed == 450 && last.cost_per_hour_usd > 0.0);
+        }
+    }
+}
+
+/// Where a least time is paid no replica leaves before it is over: all that was paid is what the replicas there were cost by the hour,
+/// but for those that are younger at the end.
+#[test]
+fn what_is_paid_already_is_kept() {
+    let spikes = || {
+        (0..7200).filter_map(|i| {
+            let at_s = f64::from(i) * 0.25;
+            ((at_s / 100.0) as u32 % 9 < 1 || i % 8 == 0).then_some((at_s, 2048, 200))
+        })
+    };
+    for unit in ["node", "device"] {
+        let run = |minimum_s: f64| {
+            let billing = json!({"unit": unit, "minimum_s": minimum_s});
+            let changes = json!({"billing": billing, "scale_up_delay_s": 10, "replica_scheduler": {"vllm": {"batch_size_cap": 4}}});
+            on_h100(&changes, json!({"frontier": {"service_level": 0.7}}), spikes())
+        };
+        let (free, detail) = run(0.0);
+        assert!(free.scale_downs > 0 && detail.replicas.windows(2).any(|two| two[1].time_s - two[0].time_s < 300.0));
+        let (paid, detail) = run(300.0);
+        let ends = detail.replicas.iter().skip(1).map(|change| change.time_s).chain([paid.simulated_s]);
+        let by_the_hour: f64 =
+            detail.replicas.iter().zip(ends).map(|(change, end_s)| change.cost_per_hour_usd * (end_s - change.time_s)).sum();
+        let at_the_end = f64::from(detail.replicas.last().unwrap().num_replicas) * 300.0 * 4.0;
+        assert!(paid.scale_downs > 0, "nobody ever left");
+        assert!(paid.total_cost_usd * 3600.0 <= by_the_hour + at_the_end, "{} {}", paid.total_cost_usd * 3600.0, by_the_hour);
+        let young = paid.total_cost_usd * 3600.0 - by_the_hour;
+        assert!(young < 0.05 * by_the_hour, "{unit}: {young} of {by_the_hour} was paid for replicas that had left");
+    }
+}
+
+/// Every policy serves a day that begins and ends with nobody there, where it may have none: those that cannot do without one keep it.
+#[test]
+fn days_begin_and_end_at_zero() {
+    let named = AutoscalerSettings::NAMES.iter().filter(|name| !["static", "schedule", "external"].contains(name)).map(|name| json!(name));
+    for policy in named {
+        let settings: AutoscalerSettings = serde_json::from_value(policy.clone()).unwrap();
+        let cluster = json!({"initial_replicas": 0, "min_replicas": 0, "max_replicas": 6, "scale_up_delay_s": 20});
+        let mut scenario = Scenario::new(cluster, policy.clone(), (0..240).map(|i| (100.0 + f64::from(i) * 0.5, 256, 4)));
+        scenario.workload.duration_s = Some(3600.0);
+        let inputs = scenario.inputs();
+        let (metrics, detail) = simulate_parts_in_detail(&inputs, Parts::of(&inputs), &mut Workspace::default()).unwrap();
+        assert_eq!((metrics.num_completed, metrics.simulated_s), (240, 3600.0), "{policy}");
+        let at = |time_s: f64| {
+            let change = detail.replicas.iter().rfind(|change| change.time_s <= time_s).unwrap();
+            change.num_replicas - change.num_draining
+        };
+        let reaches_zero = settings.settings().reaches_zero();
+        assert_eq!([at(0.0) == 0, at(90.0) == 0, at(3599.0) == 0], [reaches_zero; 3], "{policy}: {:?}", detail.replicas);
+        assert!(!reaches_zero || metrics.ttft_s.unwrap().max >= 20.0, "{policy}: the first request waits for a start");
+    }
 }
 
 fn lasting(duration_s: Option<f64>, autoscaler: Value) -> RunMetrics {
