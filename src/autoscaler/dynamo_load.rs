@@ -82,6 +82,10 @@ impl PolicySettings for DynamoLoadSettings {
         faults.at_least("max_num_batched_tokens", self.max_num_batched_tokens.into(), 1);
     }
 
+    fn latency_targets(&self) -> Vec<super::LatencyTarget> {
+        if self.optimization_target == DynamoTarget::Sla { super::LatencyTarget::ttft_and_itl(self.ttft_s, self.itl_s) } else { Vec::new() }
+    }
+
     fn build(&self, context: &PolicyContext) -> Option<Box<dyn Autoscaler>> {
         Some(Box::new(DynamoLoad {
             settings: self.clone(),

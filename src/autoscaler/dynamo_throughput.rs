@@ -87,6 +87,10 @@ impl PolicySettings for DynamoThroughputSettings {
         faults.at_least("max_num_batched_tokens", self.max_num_batched_tokens.into(), 2);
     }
 
+    fn latency_targets(&self) -> Vec<super::LatencyTarget> {
+        super::LatencyTarget::ttft_and_itl(self.ttft_s, self.itl_s)
+    }
+
     fn build(&self, context: &PolicyContext) -> Option<Box<dyn Autoscaler>> {
         let predictor = || Predictor::new(self);
         Some(Box::new(DynamoThroughput {

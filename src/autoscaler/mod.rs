@@ -11,6 +11,7 @@ mod dynamo_throughput;
 mod envelope;
 pub mod external;
 mod frontier;
+mod gauges;
 mod holt_winters;
 mod hpa;
 mod inferline;
@@ -95,6 +96,11 @@ pub trait PolicySettings {
     /// The policy, ready for one run; `None` if nothing is ever decided.
     fn build(&self, context: &PolicyContext) -> Option<Box<dyn Autoscaler>>;
 
+    /// Latencies it promises to keep below, which a replica by itself may be too slow for.
+    fn latency_targets(&self) -> Vec<LatencyTarget> {
+        Vec::new()
+    }
+
     /// Whether it can do without any replica: leave none where `min_replicas` is 0, and start one when it is needed.
     fn reaches_zero(&self) -> bool {
         false
@@ -103,6 +109,30 @@ pub trait PolicySettings {
     /// Replicas a run starts with, if not the cluster's `initial_replicas`.
     fn initial_replicas(&self) -> Option<u32> {
         None
+    }
+}
+
+/// A latency that a policy promises to keep below.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LatencyTarget {
+    pub field: &'static str,
+    pub of: LatencyTargets,
+    pub s: f64,
+}
+
+/// Which latency.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LatencyTargets {
+    /// Time to first token.
+    Ttft,
+    /// Time between two output tokens.
+    Itl,
+}
+
+impl LatencyTarget {
+    /// The two that Dynamo's planners take.
+    pub fn ttft_and_itl(ttft_s: f64, itl_s: f64) -> Vec<Self> {
+        vec![Self { field: "ttft_s", of: LatencyTargets::Ttft, s: ttft_s }, Self { field: "itl_s", of: LatencyTargets::Itl, s: itl_s }]
     }
 }
 
@@ -129,7 +159,11 @@ pub struct PolicyContext<'a> {
 
 impl AutoscalerSettings {
     pub fn check(&self, faults: &mut Faults) {
-        faults.within(self.name(), |faults| self.settings().check(faults));
+        faults.within(self.name(), |faults| {
+            self.settings().check(faults);
+            let settings = serde_json::to_value(self).expect("settings are plain data");
+            gauges::check(&settings[self.name()], faults);
+        });
     }
 }
 

@@ -4,6 +4,7 @@ pub mod axes;
 pub mod cell;
 pub mod checksum;
 pub mod chrome_trace;
+mod doubts;
 pub mod grid;
 pub mod hardware_files;
 pub mod journal;

@@ -15,6 +15,7 @@ use serde_json::json;
 
 pub use self::estimate::{CORE_PRICE_USD_PER_HOUR, Estimate};
 use super::cell::{Cell, id_text, workload_name};
+use super::doubts;
 use super::grid::{AutoscalerEntry, Coordinates, Grid, Section};
 use super::hardware_files::hardware_files;
 use super::manifest::WorkloadSummary;
@@ -184,13 +185,15 @@ impl Plan {
         lines
     }
 
-    /// What is probably not as it was meant, or not modelled, a sentence each: of traces and of models' own configurations.
+    /// What is probably not as it was meant, or not modelled, a sentence each: of traces, of models' own configurations, and of policies
+    /// that are asked for what they cannot give.
     pub fn doubts(&self) -> Vec<String> {
         let mut doubts = Vec::new();
         for notes in self.inputs.workloads.iter().flat_map(|workload| &workload.summary.traces) {
             doubts.extend(notes.doubts.iter().map(|doubt| format!("{}: {doubt}", notes.file.display())));
         }
         doubts.extend(self.inputs.hardware.iter().flat_map(|hardware| hardware.not_modelled.iter().cloned()));
+        doubts.extend(doubts::of_policies(self));
         let mut told = BTreeSet::new();
         doubts.retain(|doubt| told.insert(doubt.clone()));
         doubts

@@ -2,6 +2,7 @@
 
 use scalefront::autoscaler::{Autoscaler, AutoscalerSettings, Decision, Snapshot};
 use scalefront::hardware::{Deployment, ExecutionTime, Files};
+use scalefront::settings::Faults;
 use scalefront::simulation::{Detail, Parts, RunInputs, RunMetrics, Workspace, simulate, simulate_parts_in_detail, violations};
 use serde_json::{Value, json};
 
@@ -219,6 +220,55 @@ fn days_begin_and_end_at_zero() {
         assert_eq!([at(0.0) == 0, at(90.0) == 0, at(3599.0) == 0], [reaches_zero; 3], "{policy}: {:?}", detail.replicas);
         assert!(!reaches_zero || metrics.ttft_s.unwrap().max >= 20.0, "{policy}: the first request waits for a start");
     }
+}
+
+fn doubts(changes: Value) -> Vec<String> {
+    let mut grid = json!({
+        "workloads": [{"name": "w", "generate": {
+            "arrivals": {"static": {"rate_per_s": 2, "duration_s": 60}}, "lengths": {"fixed": {"prefill_tokens": 1000, "decode_tokens": 20}}}}],
+    });
+    changes.as_object().unwrap().iter().for_each(|(name, value)| grid[name] = value.clone());
+    super::rows::plan(&grid).doubts()
+}
+
+/// Targets that can never be met, and fleets that can never be, are told before a run: each by its family and field.
+#[test]
+fn what_cannot_be_is_told_before() {
+    let told = doubts(json!({"autoscalers": [{"dynamo_throughput": {"ttft_s": 0.05, "itl_s": [0.001, 10]}}]}));
+    assert!(told.len() == 2 && told.iter().all(|doubt| doubt.starts_with("dynamo_throughput: `")), "{told:?}");
+    assert!(told[0].contains("`itl_s` of 0.001 s cannot be met") && told[1].contains("`ttft_s` of 0.05 s cannot be met"), "{told:?}");
+    assert!(told[1].contains("for a prompt of 1000 tokens, the median of workload `w`"), "{told:?}");
+    assert_eq!(doubts(json!({"autoscalers": [{"dynamo_throughput": {"ttft_s": 5, "itl_s": 1}}]})), [""; 0]);
+
+    let zero = |policies: Value, initial: u32| {
+        doubts(json!({"cluster": {"min_replicas": 0, "initial_replicas": initial}, "autoscalers": policies}))
+    };
+    let told = zero(json!(["frontier", "keda", {"static": {"replicas": 2}}, {"schedule": {"steps": [{"at_s": 0, "replicas": 1}]}}]), 1);
+    assert_eq!(told, ["frontier: keeps at least one replica although `cluster.min_replicas` is 0"]);
+    assert!(zero(json!(["frontier"]), 0)[0].ends_with(", and begins with it although `cluster.initial_replicas` is 0"));
+}
+
+/// A share of the KV cache is never above 1: a target in per cent is refused where it stands.
+#[test]
+fn targets_beyond_a_gauge_are_refused() {
+    for (policy, field) in [("aibrix_kpa", "target_per_replica"), ("aibrix_apa", "target_per_replica"), ("hpa", "target_per_replica")] {
+        let faults = |target: f64| {
+            let settings: AutoscalerSettings = serde_json::from_value(json!({policy: {"metric": "kv_use", field: target}})).unwrap();
+            let mut faults = Faults::default();
+            settings.check(&mut faults);
+            faults.found
+        };
+        assert_eq!(faults(0.5), []);
+        let found = faults(50.0);
+        assert_eq!(found.len(), 1, "{policy}");
+        assert_eq!(found[0].path, format!("{policy}.{field}"));
+        assert!(found[0].message.contains("at most 1") && found[0].message.contains("0.5 for 50 %"), "{}", found[0].message);
+    }
+    let requests: AutoscalerSettings =
+        serde_json::from_value(json!({"hpa": {"metric": "outstanding_requests", "target_per_replica": 50}})).unwrap();
+    let mut faults = Faults::default();
+    requests.check(&mut faults);
+    assert_eq!(faults.found, [], "requests are no share");
 }
 
 fn lasting(duration_s: Option<f64>, autoscaler: Value) -> RunMetrics {
