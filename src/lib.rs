@@ -1,4 +1,4 @@
-//! Which autoscaling policy, at which setting, buys the most latency for the least money on your traffic?
+//! Which autoscaling policy, at which setting, buys the lowest latency for the money on your traffic?
 //!
 //! Requests arrive, a global scheduler routes them to replicas, each replica's scheduler forms batches, a hardware model says how long
 //! each batch takes, an autoscaler adds and drains replicas, a meter counts dollars. A sweep runs one such simulation for each cell of
@@ -10,6 +10,7 @@
 /// Raise it when the same cell gives other numbers.
 pub const RESULTS_VERSION: u32 = 8;
 
+pub mod files;
 pub mod settings;
 pub mod random;
 mod tournament;

@@ -30,7 +30,7 @@ pub fn attainment_columns(analysis: &Analysis, objectives: &Objectives) -> Vec<(
     let text = |of: &dyn Fn(&Attained) -> String| Column::Text(corners.iter().map(|(level, _)| of(level)).collect());
     let mut columns = vec![
         ("workload".to_owned(), text(&|level| analysis.workloads[level.workload].name.clone())),
-        ("family".to_owned(), text(&|level| analysis.families[level.family].name.clone())),
+        ("family".to_owned(), text(&|level| analysis.label(level.family).to_owned())),
     ];
     for (k, name) in objectives.group_by.iter().enumerate() {
         columns.push((name.clone(), text(&|level| analysis.families[level.family].groups[k].clone())));
@@ -53,7 +53,7 @@ pub fn contribution_columns(analysis: &Analysis, contributions: &[ValueContribut
     let count = |of: fn(&ValueContribution) -> usize| Column::Int(contributions.iter().map(|value| of(value) as i64).collect());
     let mut columns = vec![
         ("workload".to_owned(), text(&|value| analysis.workloads[value.workload].name.clone())),
-        ("family".to_owned(), text(&|value| analysis.families[value.family].name.clone())),
+        ("family".to_owned(), text(&|value| analysis.label(value.family).to_owned())),
     ];
     for (k, name) in group_by.iter().enumerate() {
         columns.push((name.clone(), text(&|value| analysis.families[value.family].groups[k].clone())));
@@ -76,8 +76,10 @@ pub fn contribution_columns(analysis: &Analysis, contributions: &[ValueContribut
 /// `igd_plus` and `additive_epsilon`, likewise, against `indicators_against` (`oracle` or `joint_front`);
 /// `oracle_share` (hypervolume over the oracle's) and `oracle_extra_cost` (cost over the oracle's at equal latency, less 1), likewise, empty
 /// without an oracle;
-/// `hv_lab_equals_hv_exact`; `reference_latency`, `reference_cost`, `reference_from` (`grid` or `worst_run`);
-/// `num_points` (on the fronts of all seeds), `num_seeds`, `num_runs`, `num_failed`.
+/// `hv_lab_equals_hv_exact`; `reference_latency`, `reference_cost`, `reference_from` (`grid` or
+/// `tenth_beyond_worst_of_fronts`); `num_points` (on the fronts of all seeds), `num_seeds`, `num_runs`, `num_failed`, `num_outside_box` (runs
+/// beyond the reference point); `outside_by_latency` and `outside_by_cost`: how far the nearest point of a front lies beyond the reference
+/// point, as shares of it, where all do.
 pub fn hypervolume_columns(analysis: &Analysis, group_by: &[String]) -> Vec<(String, Column)> {
     let scores = &analysis.scores;
     let text = |of: &dyn Fn(&Score) -> String| Column::Text(scores.iter().map(of).collect());
@@ -85,7 +87,7 @@ pub fn hypervolume_columns(analysis: &Analysis, group_by: &[String]) -> Vec<(Str
     let number = |of: &dyn Fn(&Score) -> Option<f64>| Column::OptionalFloat(scores.iter().map(of).collect());
     let mut columns = vec![
         ("workload".to_owned(), text(&|score| analysis.workloads[score.workload].name.clone())),
-        ("family".to_owned(), text(&|score| analysis.families[score.family].name.clone())),
+        ("family".to_owned(), text(&|score| analysis.label(score.family).to_owned())),
     ];
     for (k, name) in group_by.iter().enumerate() {
         columns.push((name.clone(), text(&|score| analysis.families[score.family].groups[k].clone())));
@@ -104,11 +106,16 @@ pub fn hypervolume_columns(analysis: &Analysis, group_by: &[String]) -> Vec<(Str
         ("oracle_extra_cost", regrets.iter().map(|regret| regret.as_ref()?.extra_cost).collect()),
     ];
     for (name, estimates) in estimates {
+        // Student's t knows nothing of what a share can be.
+        let share = name.starts_with("hv_");
+        let clipped =
+            |estimate: Estimate| Estimate { interval: estimate.interval.map(|(low, high)| (low.max(0.0), high.min(1.0))), ..estimate };
+        let estimates = estimates.into_iter().map(|estimate| if share { estimate.map(clipped) } else { estimate }).collect::<Vec<_>>();
         columns.extend(estimate_columns(name, &estimates));
     }
     let against = |distance: &Option<Distance>| distance.map_or("", |distance| if distance.to_oracle { "oracle" } else { "joint_front" });
     columns.push(("indicators_against".to_owned(), Column::Text(distances.iter().map(|distance| against(distance).to_owned()).collect())));
-    let from = if analysis.reference_given { "grid" } else { "worst_run" };
+    let from = if analysis.reference_given { "grid" } else { "tenth_beyond_worst_of_fronts" };
     columns.extend([
         (
             "hv_lab_equals_hv_exact".to_owned(),
@@ -121,6 +128,9 @@ pub fn hypervolume_columns(analysis: &Analysis, group_by: &[String]) -> Vec<(Str
         ("num_seeds".to_owned(), count(&|score| score.seeds)),
         ("num_runs".to_owned(), count(&|score| score.runs)),
         ("num_failed".to_owned(), count(&|score| score.failed)),
+        ("num_outside_box".to_owned(), count(&|score| score.runs_outside)),
+        ("outside_by_latency".to_owned(), number(&|score| Some(score.outside?.latency))),
+        ("outside_by_cost".to_owned(), number(&|score| Some(score.outside?.cost))),
     ]);
     columns
 }

@@ -134,7 +134,7 @@ impl Analysis {
 
     /// None without an edge or a reference point.
     pub fn edge_quality(&self, workload: usize) -> Option<EdgeQuality> {
-        let Workload { name, reference } = &self.workloads[workload];
+        let Workload { name, reference, .. } = &self.workloads[workload];
         let (reference, seeds) = ((*reference)?, self.oracle.seeds(name));
         let scores = seeds.iter().map(|&seed| hv_exact(&self.oracle.edge(name, seed, None), reference)).collect::<Vec<_>>();
         let over_fluid = |&seed: &i64| {

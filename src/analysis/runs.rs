@@ -6,11 +6,12 @@ use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use polars::prelude::DataFrame;
+use polars::prelude::{Column as PolarsColumn, DataFrame};
 
-use super::table::{Column, ROWS_PER_GROUP, read_parquet, read_parquet_columns, to_frame, write_parquet_in_parts};
+use super::table::{Cells, Column, ROWS_PER_GROUP, read_parquet, read_parquet_columns, to_frame, write_parquet, write_parquet_in_parts};
 use crate::sweep::checksum::Checksum;
-use crate::sweep::row::{RunRow, Scalar};
+use crate::sweep::columns::{self, Kind};
+use crate::sweep::row::{RunRow, Scalar, family_label};
 
 /// Stores `rows`, in their order, as `runs.parquet`: every column of any row, nulls where a row lacks it.
 pub fn write_runs(rows: &[RunRow], path: &Path) -> Result<()> {
@@ -19,8 +20,9 @@ pub fn write_runs(rows: &[RunRow], path: &Path) -> Result<()> {
 
 /// The same for `count` rows that are asked for in their order, in parts, twice. Returns the names of all columns.
 ///
-/// A column's type is what its values need: integers and floats make floats, a mix with text makes text, no value at all text. A column
-/// new to a row is placed behind its neighbour in that row, so settings stay beside settings.
+/// A column has the type of its [definition](columns::definition), whatever its values. One without a definition has the type its values
+/// need: integers and floats make floats, a mix with text makes text, no value at all text. A column new to a row is placed behind its
+/// neighbour in that row, so settings stay beside settings.
 pub fn write_runs_in_parts(count: usize, mut rows: impl FnMut(Range<usize>) -> Result<Vec<RunRow>>, path: &Path) -> Result<Vec<String>> {
     let mut layout = Layout::default();
     let parts = || (0..count).step_by(ROWS_PER_GROUP).map(|start| start..count.min(start + ROWS_PER_GROUP));
@@ -47,6 +49,20 @@ pub fn read_runs(path: &Path, expected: Option<&Checksum>) -> Result<DataFrame> 
 /// The same, but only the columns called `names`, if all of them are there.
 pub fn read_runs_columns(path: &Path, names: &[&str]) -> Result<DataFrame> {
     read_parquet_columns(path, names).with_context(|| trouble(path))
+}
+
+/// Writes the table again with the families that `group_by` tells apart.
+pub fn regroup(path: &Path, group_by: &[String]) -> Result<()> {
+    let mut frame = read_runs(path, None)?;
+    let policy = Cells::named(&frame, "policy")?;
+    let groups = group_by.iter().map(|name| Cells::named(&frame, name)).collect::<Result<Vec<_>>>()?;
+    let label = |row: usize| {
+        let groups = groups.iter().map(|cells| cells.text(row).unwrap_or_default()).collect::<Vec<_>>();
+        family_label(&policy.text(row).unwrap_or_default(), &groups)
+    };
+    let labels = (0..frame.height()).map(label).collect::<Vec<_>>();
+    frame.replace("family", PolarsColumn::new("family".into(), labels))?;
+    write_parquet(&frame, path).with_context(|| trouble(path))
 }
 
 fn trouble(path: &Path) -> String {
@@ -84,19 +100,40 @@ impl Kinds {
         }
     }
 
-    /// `values` as the type that all values of the column need.
-    fn column(self, values: &[&Scalar]) -> Column {
-        let number = self.float || self.int;
-        if self.text || (self.bool && number) || !(self.bool || number) {
-            return Column::OptionalText(values.iter().map(|value| to_text(value)).collect());
+    /// The type that all values of the column need; None without any.
+    fn needed(self) -> Option<Kind> {
+        match (self.text, self.bool, self.float, self.int) {
+            (false, false, false, false) => None,
+            (false, true, false, false) => Some(Kind::Bool),
+            (false, false, false, true) => Some(Kind::Int),
+            (false, false, true, _) => Some(Kind::Float),
+            _ => Some(Kind::Text),
         }
-        if self.bool {
-            let bool = |value: &&Scalar| if let Scalar::Bool(value) = value { Some(*value) } else { None };
-            return Column::OptionalBool(values.iter().map(bool).collect());
+    }
+
+    /// The type of the column: the defined one, unless there are values that it cannot hold.
+    fn kind(self, defined: Option<Kind>) -> Kind {
+        match (defined, self.needed()) {
+            (Some(kind), None) => kind,
+            (Some(Kind::Float), Some(Kind::Int)) => Kind::Float,
+            (Some(Kind::Text), Some(_)) | (None, None) => Kind::Text,
+            (_, Some(kind)) => kind,
         }
-        if !self.float {
-            let int = |value: &&Scalar| if let Scalar::Int(value) = value { Some(*value) } else { None };
-            return Column::OptionalInt(values.iter().map(int).collect());
+    }
+
+    /// `values` as the type of the column called `name`.
+    fn column(self, name: &str, values: &[&Scalar]) -> Column {
+        match self.kind(columns::definition(name).map(|definition| definition.kind)) {
+            Kind::Text => return Column::OptionalText(values.iter().map(|value| to_text(value)).collect()),
+            Kind::Bool => {
+                let bool = |value: &&Scalar| if let Scalar::Bool(value) = value { Some(*value) } else { None };
+                return Column::OptionalBool(values.iter().map(bool).collect());
+            }
+            Kind::Int => {
+                let int = |value: &&Scalar| if let Scalar::Int(value) = value { Some(*value) } else { None };
+                return Column::OptionalInt(values.iter().map(int).collect());
+            }
+            Kind::Float => {}
         }
         let float = |value: &&Scalar| match value {
             Scalar::Int(value) => Some(*value as f64),
@@ -147,7 +184,7 @@ impl Layout {
                 cells[places[name.as_str()]][i] = value;
             }
         }
-        to_frame(self.names.iter().zip(&cells).map(|(name, values)| (name, self.kinds[name].column(values))).collect())
+        to_frame(self.names.iter().zip(&cells).map(|(name, values)| (name, self.kinds[name].column(name, values))).collect())
     }
 }
 
@@ -155,7 +192,6 @@ impl Layout {
 mod tests {
     use polars::prelude::DataType;
 
-    use super::super::table::{Cells, write_parquet};
     use super::*;
 
     fn row(columns: &[(&str, Scalar)]) -> RunRow {
@@ -181,6 +217,23 @@ mod tests {
         assert_eq!(Cells::named(&frame, "level").unwrap().number(2), None);
         let error = Cells::named(&frame, "p99").err().unwrap().to_string();
         assert!(error.contains("`p99`") && error.contains("`p90`"), "{error}");
+    }
+
+    /// Whatever the values: two sweeps can be put together.
+    #[test]
+    fn known_columns_have_their_own_type() {
+        let fixed = ["attainment", "latency_limits.ttft_s", "replica_scheduler.num_blocks", "billing.drain", "autoscaler.level", "error"];
+        let types = |value: Scalar| {
+            let columns = fixed.map(|name| (name, value.clone()));
+            let frame = runs_frame(&[row(&columns)]).unwrap();
+            frame.columns().iter().map(|column| column.dtype().clone()).collect::<Vec<_>>()
+        };
+        let expected = [DataType::Float64, DataType::Float64, DataType::Int64, DataType::Boolean, DataType::Float64, DataType::String];
+        assert_eq!(types(Scalar::Null), expected);
+        let [float, .., text] = &types(Scalar::Int(1))[..] else { panic!() };
+        assert_eq!((float, text), (&DataType::Float64, &DataType::String));
+        // Nothing is lost where a value does not fit.
+        assert_eq!(types(Scalar::Text("x".into())), [const { DataType::String }; 6]);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::regret::Oracle;
 use super::statistics::{Estimate, estimate};
 use super::table::Cells;
 use crate::sweep::objectives::{Objectives, Reference};
+use crate::sweep::row::family_label;
 
 /// Hypervolumes closer than this count as equal.
 const AGREEMENT: f64 = 1e-9;
@@ -36,16 +37,17 @@ pub struct Analysis {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Workload {
     pub name: String,
-    /// None when no positive reference is known: no run succeeded, or the objectives are all zero.
+    /// None when no positive reference is known: no run succeeded, the objectives are all zero, or there is nothing to rank.
     pub reference: Option<Reference>,
+    /// A single run of each seed and no reference given: a score would only say how far off a point was chosen.
+    pub nothing_to_rank: bool,
 }
 
-/// A policy family: the `family` column, and the values of the columns named by `objectives.group_by`.
+/// A policy family: the `policy` column, and the values of the columns named by `objectives.group_by`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Family {
-    /// `family`, or `family / value / ..` when grouped further.
+    /// `policy`, or `policy / value / ..` when grouped further.
     pub label: String,
-    pub name: String,
     /// Values of the `group_by` columns, empty where a run has none.
     pub groups: Vec<String>,
 }
@@ -89,6 +91,28 @@ pub struct Score {
     pub hv_lab_all_runs: Option<Estimate>,
     /// Whether `hv_lab` equals `hv_exact` on the front of every seed.
     pub agree: bool,
+    /// Runs that succeeded beyond the reference point.
+    pub runs_outside: usize,
+    /// How far the nearest point of its fronts lies beyond the reference point, if all of them do.
+    pub outside: Option<Outside>,
+}
+
+/// How far a point lies beyond the reference point, as shares of it; 0 where it does not.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Outside {
+    pub latency: f64,
+    pub cost: f64,
+}
+
+impl Outside {
+    fn of(point: Point, reference: Reference) -> Self {
+        let beyond = |value: f64, limit: f64| (value / limit - 1.0).max(0.0);
+        Self { latency: beyond(point.latency, reference.latency), cost: beyond(point.cost, reference.cost) }
+    }
+
+    fn furthest(&self) -> f64 {
+        self.latency.max(self.cost)
+    }
 }
 
 /// Rows worth naming of a front; they coincide on short fronts.
@@ -150,7 +174,7 @@ pub fn analyse(runs: &DataFrame, objectives: &Objectives) -> Result<Analysis> {
     for (i, family) in family_of.iter().enumerate() {
         let name = columns.workload.text(i).unwrap_or_default();
         let workload = *numbers.entry(name.clone()).or_insert_with(|| {
-            workloads.push(Workload { name, reference: None });
+            workloads.push(Workload { name, reference: None, nothing_to_rank: false });
             workloads.len() - 1
         });
         let ok = columns.status.text(i).as_deref() == Some("ok");
@@ -159,9 +183,6 @@ pub fn analyse(runs: &DataFrame, objectives: &Objectives) -> Result<Analysis> {
         let family = families.binary_search(family).expect("every family is listed");
         let seed = columns.seed.number(i).unwrap_or_default() as i64;
         table.push(Run { workload, family, seed, ok, point: if ok { point() } else { None } });
-    }
-    for (number, workload) in workloads.iter_mut().enumerate() {
-        workload.reference = objectives.reference.or_else(|| worst(table.iter().filter(|run| run.workload == number)));
     }
     let mut analysis = Analysis {
         workloads,
@@ -172,7 +193,10 @@ pub fn analyse(runs: &DataFrame, objectives: &Objectives) -> Result<Analysis> {
         reference_given: objectives.reference.is_some(),
         oracle: Oracle::default(),
     };
-    analysis.score();
+    let groups = analysis.groups();
+    analysis.find_fronts(&groups);
+    analysis.find_references(objectives.reference);
+    analysis.score(&groups);
     Ok(analysis)
 }
 
@@ -197,69 +221,123 @@ pub fn rows_with_curves(runs: &DataFrame, objectives: &Objectives, most: usize) 
 
 /// The columns that [`rows_with_curves`] reads.
 pub fn columns_for_fronts(objectives: &Objectives) -> Vec<&str> {
-    let fixed = ["workload", "seed", "family", "status", objectives.latency.as_str(), objectives.cost.as_str()];
+    let fixed = ["workload", "seed", "policy", "status", objectives.latency.as_str(), objectives.cost.as_str()];
     fixed.into_iter().chain(objectives.group_by.iter().map(String::as_str)).collect()
 }
 
-/// The largest latency and cost of usable runs, if both are positive.
-fn worst<'a>(runs: impl Iterator<Item = &'a Run>) -> Option<Reference> {
-    let (latency, cost) =
-        runs.filter_map(|run| run.point).fold((0.0f64, 0.0f64), |(l, c), point| (l.max(point.latency), c.max(point.cost)));
-    (latency > 0.0 && cost > 0.0).then_some(Reference { latency, cost })
-}
+/// How far beyond the worst values a reference point is chosen that is not given, as a share of them: at those values the ends of fronts
+/// would be worth nothing (Ishibuchi et al., "How to specify a reference point in hypervolume calculation", 2018).
+pub const BEYOND_WORST: f64 = 0.1;
+
+/// Rows of a workload and family, by seed.
+type Groups = BTreeMap<(usize, usize), BTreeMap<i64, Vec<usize>>>;
 
 impl Analysis {
-    fn score(&mut self) {
-        // Rows of a workload and family, by seed; the map's order makes the order of fronts.
-        let mut groups: BTreeMap<(usize, usize), BTreeMap<i64, Vec<usize>>> = BTreeMap::new();
+    fn groups(&self) -> Groups {
+        let mut groups = Groups::new();
         for (row, run) in self.runs.iter().enumerate() {
             groups.entry((run.workload, run.family)).or_default().entry(run.seed).or_default().push(row);
         }
-        for ((workload, family), seeds) in groups {
+        groups
+    }
+
+    fn usable(&self, rows: &[usize]) -> Vec<usize> {
+        rows.iter().copied().filter(|&row| self.runs[row].point.is_some()).collect()
+    }
+
+    /// In the order of the groups.
+    fn find_fronts(&mut self, groups: &Groups) {
+        for (&(workload, family), seeds) in groups {
+            for (&seed, rows) in seeds {
+                let usable = self.usable(rows);
+                if !usable.is_empty() {
+                    let points = usable.iter().map(|&row| self.point(row)).collect::<Vec<_>>();
+                    let rows = non_dominated(&points).into_iter().map(|i| usable[i]).collect();
+                    self.fronts.push(Front { workload, family, seed, rows });
+                }
+            }
+        }
+    }
+
+    /// The one given, or of each workload one beyond the worst on the fronts of its families.
+    fn find_references(&mut self, given: Option<Reference>) {
+        for number in 0..self.workloads.len() {
+            let mut runs_of_seeds: BTreeMap<i64, usize> = BTreeMap::new();
+            for run in self.runs.iter().filter(|run| run.workload == number && run.point.is_some()) {
+                *runs_of_seeds.entry(run.seed).or_default() += 1;
+            }
+            let nothing_to_rank = given.is_none() && runs_of_seeds.values().all(|&runs| runs < 2);
+            let fronts = self.fronts.iter().filter(|front| front.workload == number);
+            let points = fronts.flat_map(|front| &front.rows).map(|&row| self.point(row)).collect::<Vec<_>>();
+            let workload = &mut self.workloads[number];
+            workload.nothing_to_rank = nothing_to_rank && !points.is_empty();
+            workload.reference = if nothing_to_rank { None } else { given.or_else(|| beyond_worst(&points)) };
+        }
+    }
+
+    fn score(&mut self, groups: &Groups) {
+        for (&(workload, family), seeds) in groups {
             let reference = self.reference(workload);
-            let (mut exact, mut lab, mut lab_all, mut front_points, mut used_seeds) = (vec![], vec![], vec![], 0, 0);
-            for (&seed, rows) in &seeds {
-                let usable = rows.iter().copied().filter(|&row| self.runs[row].point.is_some()).collect::<Vec<_>>();
-                if usable.is_empty() {
-                    continue;
+            let (mut exact, mut lab, mut lab_all) = (vec![], vec![], vec![]);
+            let fronts = self.fronts_of(workload, family).collect::<Vec<_>>();
+            let (seeds_used, front_points) = (fronts.len(), fronts.iter().map(|front| front.rows.len()).sum());
+            let mut outside: Option<Outside> = None;
+            if let Some(reference) = reference {
+                for front in &fronts {
+                    let points = |rows: &[usize]| rows.iter().map(|&row| self.point(row)).collect::<Vec<_>>();
+                    let on_front = points(&front.rows);
+                    exact.push(hv_exact(&on_front, reference));
+                    lab.push(hv_lab(&on_front, reference));
+                    lab_all.push(hv_lab(&points(&self.usable(&seeds[&front.seed])), reference));
+                    let nearest = on_front.iter().map(|&point| Outside::of(point, reference));
+                    let nearest = nearest.min_by(|a, b| a.furthest().total_cmp(&b.furthest()));
+                    outside = [outside, nearest].into_iter().flatten().min_by(|a, b| a.furthest().total_cmp(&b.furthest()));
                 }
-                let points = usable.iter().map(|&row| self.point(row)).collect::<Vec<_>>();
-                let front = non_dominated(&points);
-                if let Some(reference) = reference {
-                    let front = front.iter().map(|&i| points[i]).collect::<Vec<_>>();
-                    exact.push(hv_exact(&front, reference));
-                    lab.push(hv_lab(&front, reference));
-                    lab_all.push(hv_lab(&points, reference));
-                }
-                used_seeds += 1;
-                front_points += front.len();
-                self.fronts.push(Front { workload, family, seed, rows: front.into_iter().map(|i| usable[i]).collect() });
             }
             let rows = seeds.values().flatten().map(|&row| self.runs[row]).collect::<Vec<_>>();
-            self.scores.push(Score {
+            let is_outside = |run: &&Run| {
+                let share = |point: Point| reference.map(|reference| compromise(point, reference));
+                run.point.and_then(share).is_some_and(|share| share <= 0.0)
+            };
+            let score = Score {
                 workload,
                 family,
                 runs: rows.len(),
                 failed: rows.iter().filter(|run| !run.ok).count(),
                 without_objectives: rows.iter().filter(|run| run.ok && run.point.is_none()).count(),
                 front_points,
-                seeds: used_seeds,
+                seeds: seeds_used,
                 agree: exact.iter().zip(&lab).all(|(exact, lab)| (exact - lab).abs() <= AGREEMENT),
+                runs_outside: rows.iter().filter(is_outside).count(),
+                outside: outside.filter(|_| exact.iter().all(|&hv| hv <= 0.0)),
                 hv_exact: estimate(&exact),
                 hv_lab: estimate(&lab),
                 hv_lab_all_runs: estimate(&lab_all),
-            });
+            };
+            self.scores.push(score);
         }
         let mean = |score: &Score| score.hv_exact.map_or(-1.0, |hv| hv.mean);
-        self.scores.sort_by(|a, b| a.workload.cmp(&b.workload).then(mean(b).total_cmp(&mean(a))).then(a.family.cmp(&b.family)));
+        // Of families outside the box the nearest comes first.
+        let distance = |score: &Score| score.outside.map_or(0.0, |outside| outside.furthest());
+        self.scores.sort_by(|a, b| {
+            let by_score = a.workload.cmp(&b.workload).then(mean(b).total_cmp(&mean(a)));
+            by_score.then(distance(a).total_cmp(&distance(b))).then(a.family.cmp(&b.family))
+        });
     }
+}
+
+/// The point [`BEYOND_WORST`] the largest latency and the largest cost, if both are positive.
+fn beyond_worst(points: &[Point]) -> Option<Reference> {
+    let worst = points.iter().fold((0.0f64, 0.0f64), |(latency, cost), point| (latency.max(point.latency), cost.max(point.cost)));
+    let (latency, cost) = (worst.0 * (1.0 + BEYOND_WORST), worst.1 * (1.0 + BEYOND_WORST));
+    (latency > 0.0 && cost > 0.0).then_some(Reference { latency, cost })
 }
 
 /// The columns an analysis reads.
 struct Columns<'a> {
     workload: Cells<'a>,
     seed: Cells<'a>,
-    family: Cells<'a>,
+    policy: Cells<'a>,
     status: Cells<'a>,
     latency: Cells<'a>,
     cost: Cells<'a>,
@@ -278,7 +356,7 @@ impl<'a> Columns<'a> {
         Ok(Self {
             workload: Cells::named(runs, "workload")?,
             seed: Cells::named(runs, "seed")?,
-            family: Cells::named(runs, "family")?,
+            policy: Cells::named(runs, "policy").or_else(|_| Cells::named(runs, "family"))?,
             status: Cells::named(runs, "status")?,
             latency: objective("latency", &objectives.latency)?,
             cost: objective("cost", &objectives.cost)?,
@@ -287,10 +365,9 @@ impl<'a> Columns<'a> {
     }
 
     fn family(&self, i: usize) -> Family {
-        let name = self.family.text(i).unwrap_or_default();
+        let policy = self.policy.text(i).unwrap_or_default();
         let groups = self.groups.iter().map(|cells| cells.text(i).unwrap_or_default()).collect::<Vec<_>>();
-        let label = std::iter::once(&name).chain(&groups).filter(|part| !part.is_empty()).cloned().collect::<Vec<_>>().join(" / ");
-        Family { label, name, groups }
+        Family { label: family_label(&policy, &groups), groups }
     }
 }
 
@@ -308,7 +385,7 @@ mod tests {
             ("run_id", Column::Text((0..samples.len()).map(|i| format!("r{i}")).collect())),
             ("workload", text(|_| "steps")),
             ("seed", Column::Int(samples.iter().map(|sample| sample.2).collect())),
-            ("family", text(|sample| sample.0)),
+            ("policy", text(|sample| sample.0)),
             ("global_scheduler", text(|sample| sample.1)),
             ("status", text(|sample| sample.3)),
             ("p90_e2e_s", Column::OptionalFloat(samples.iter().map(|sample| sample.4).collect())),
@@ -358,12 +435,53 @@ mod tests {
     }
 
     #[test]
-    fn without_a_reference_the_worst_values_are_taken() {
+    fn without_a_reference_a_point_beyond_the_worst_of_the_fronts_is_taken() {
         let analysis = analyse(&runs(&SAMPLES), &Objectives::default()).unwrap();
         assert!(!analysis.reference_given);
-        assert_eq!(analysis.reference(0), Some(Reference { latency: 0.60, cost: 40.0 }));
+        // The run of 0.4 s and US$ 40 is on no front.
+        let reference = analysis.reference(0).unwrap();
+        assert!((reference.latency - 0.66).abs() < 1e-12 && (reference.cost - 27.5).abs() < 1e-12, "{reference:?}");
         let nothing = analyse(&runs(&SAMPLES[3..4]), &Objectives::default()).unwrap();
-        assert_eq!((nothing.reference(0), nothing.scores[0].hv_exact), (None, None));
+        assert_eq!((nothing.reference(0), nothing.scores[0].hv_exact, nothing.workloads[0].nothing_to_rank), (None, None, false));
+    }
+
+    /// Whatever the runs: the ends of fronts are worth something, and better in both is a higher score.
+    #[test]
+    fn no_family_scores_zero_without_a_reference() {
+        let samples: [Sample; 4] = [
+            ("cheap", "rr", 1, "ok", Some(2.0), Some(1.0)),
+            ("fast", "rr", 1, "ok", Some(1.0), Some(4.0)),
+            ("dear", "rr", 1, "ok", Some(1.0), Some(9.0)),
+            ("slow", "rr", 1, "ok", Some(50.0), Some(9.0)),
+        ];
+        let analysis = analyse(&runs(&samples), &Objectives::default()).unwrap();
+        let hv = |name: &str| analysis.scores.iter().find(|score| analysis.label(score.family) == name).unwrap().hv_exact.unwrap().mean;
+        assert!(analysis.scores.iter().all(|score| score.hv_exact.unwrap().mean > 0.0 && score.outside.is_none()));
+        assert!(hv("fast") > hv("dear") && hv("dear") > hv("slow"));
+    }
+
+    #[test]
+    fn a_single_run_is_not_ranked() {
+        let samples: [Sample; 2] = [("a", "rr", 1, "ok", Some(2.0), Some(1.0)), ("a", "rr", 2, "ok", Some(1.0), Some(4.0))];
+        let analysis = analyse(&runs(&samples), &Objectives::default()).unwrap();
+        assert!(analysis.workloads[0].nothing_to_rank && analysis.scores[0].hv_exact.is_none());
+        let given = analyse(&runs(&samples), &lab()).unwrap();
+        assert!(!given.workloads[0].nothing_to_rank && given.scores[0].hv_exact.is_some());
+    }
+
+    #[test]
+    fn a_family_outside_the_box_is_said_to_be() {
+        let samples: [Sample; 4] = [
+            ("in", "rr", 1, "ok", Some(0.4), Some(49.0)),
+            ("in", "rr", 1, "ok", Some(0.3), Some(60.0)),
+            ("near", "rr", 1, "ok", Some(0.1), Some(50.5)),
+            ("near", "rr", 1, "ok", Some(2.0), Some(20.0)),
+        ];
+        let analysis = analyse(&runs(&samples), &lab()).unwrap();
+        let [inside, near] = &analysis.scores[..] else { panic!() };
+        assert_eq!((inside.outside, inside.runs_outside, near.runs_outside), (None, 1, 2));
+        let outside = near.outside.unwrap();
+        assert!(outside.latency == 0.0 && (outside.cost - 0.01).abs() < 1e-12, "{outside:?}");
     }
 
     #[test]

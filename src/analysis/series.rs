@@ -22,7 +22,7 @@ pub fn write_series(runs: &[RunSeries], path: &Path) -> Result<()> {
         for series in &run.series {
             for point in &series.points {
                 ids.push(run.run_id.clone());
-                names.push(series.name.to_owned());
+                names.push(series.name.clone());
                 x.push(point.0);
                 y.push(point.1);
             }
@@ -59,8 +59,8 @@ mod tests {
     fn curves_read_back() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("series.parquet");
-        let replicas = Series { name: "num_replicas", points: vec![(0.0, 1.0), (30.0, 4.0)] };
-        let cdf = Series { name: "e2e_cdf", points: vec![(0.1, 0.5), (0.2, 1.0)] };
+        let replicas = Series { name: "num_replicas".into(), points: vec![(0.0, 1.0), (30.0, 4.0)] };
+        let cdf = Series { name: "e2e_cdf".into(), points: vec![(0.1, 0.5), (0.2, 1.0)] };
         let runs = [
             RunSeries { run_id: "b".into(), series: vec![replicas.clone(), cdf.clone()] },
             RunSeries { run_id: "a".into(), series: vec![replicas.clone()] },

@@ -8,11 +8,14 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
 use polars::prelude::{
-    BooleanChunked, Column as PolarsColumn, DataFrame, DataType, Float64Chunked, IdxCa, Int64Chunked, ParquetCompression, ParquetWriter,
-    StringChunked,
+    BooleanChunked, Column as PolarsColumn, DataFrame, DataType, Float64Chunked, IdxCa, Int64Chunked, KeyValueMetadata, ParquetCompression,
+    ParquetWriter, StringChunked,
 };
+use serde_json::{Map, Value, json};
 
+use crate::simulation::metric::Better;
 use crate::sweep::checksum::Checksum;
+use crate::sweep::columns;
 use crate::sweep::parquet;
 use crate::sweep::store::write_atomically;
 
@@ -95,20 +98,87 @@ pub fn write_table<N: AsRef<str>>(columns: Vec<(N, Column)>, path: &Path, format
     }
 }
 
-/// Stores a table as Parquet: zstd at polars' default level, fixed row groups.
+/// Key of a Parquet file's metadata under which its columns are described, as JSON: `{"name": {"description", "unit", "better"}}`, each
+/// of the three where there is one.
+pub const DESCRIPTIONS: &str = "scalefront.columns";
+
+/// A column of a table, and what it means.
+pub type Described = (&'static str, &'static str, Column);
+
+/// Stores a table whose columns say themselves what they mean; see [`write_table`].
+pub fn write_described(columns: Vec<Described>, path: &Path, format: TableFormat) -> Result<()> {
+    let described = columns.iter().map(|&(name, description, _)| {
+        let unit = columns::split_unit(name).1;
+        let mut said = Map::from_iter([("description".to_owned(), json!(description))]);
+        if !unit.is_empty() {
+            said.insert("unit".into(), json!(unit));
+        }
+        (name.to_owned(), Value::Object(said))
+    });
+    let metadata = described.collect::<Map<_, _>>();
+    let columns = columns.into_iter().map(|(name, _, column)| (name, column)).collect();
+    let frame = to_frame(columns).with_context(|| format!("{}: cannot write", path.display()))?;
+    match format {
+        TableFormat::Csv => write_csv(&frame, path),
+        TableFormat::Parquet => write_whole(&frame, metadata, path),
+    }
+}
+
+/// What is known of the columns of a table.
+fn descriptions(frame: &DataFrame) -> Map<String, Value> {
+    let mut described = Map::new();
+    for name in frame.columns().iter().map(|column| column.name().as_str()) {
+        let Some(definition) = columns::definition(name) else { continue };
+        let better = definition.better.map(|better| match better {
+            Better::Less => "less",
+            Better::More => "more",
+            Better::Neither => "neither",
+        });
+        let said = [
+            ("description", Some(definition.description.as_str()).filter(|text| !text.is_empty())),
+            ("unit", Some(definition.unit).filter(|unit| !unit.is_empty())),
+            ("better", better),
+        ];
+        let said = said.into_iter().filter_map(|(key, text)| Some((key.to_owned(), json!(text?)))).collect::<Map<_, _>>();
+        if !said.is_empty() {
+            described.insert(name.to_owned(), Value::Object(said));
+        }
+    }
+    described
+}
+
+fn metadata(described: Map<String, Value>) -> Option<KeyValueMetadata> {
+    let text = (!described.is_empty()).then(|| Value::Object(described).to_string())?;
+    Some(KeyValueMetadata::from_static(vec![(DESCRIPTIONS.to_owned(), text)]))
+}
+
+/// Stores a table as Parquet: zstd at polars' default level, fixed row groups, its columns described under [`DESCRIPTIONS`].
 pub fn write_parquet(frame: &DataFrame, path: &Path) -> Result<()> {
+    write_whole(frame, descriptions(frame), path)
+}
+
+fn write_whole(frame: &DataFrame, described: Map<String, Value>, path: &Path) -> Result<()> {
     // Left to polars, the borders of row groups would depend on the number of rows and on chunks.
     let mut frame = frame.clone();
     frame.rechunk_mut();
     let parts = (0..frame.height()).step_by(ROWS_PER_GROUP).map(|start| Ok(frame.slice(start as i64, ROWS_PER_GROUP)));
-    write_parquet_in_parts(&frame.clear(), parts, path)
+    write_parts(&frame.clear(), described, parts, path)
 }
 
 /// Stores a table that comes in parts of [`ROWS_PER_GROUP`] rows, all but the last, and has the columns of `empty`: a row group a part.
 /// The bytes are those of [`write_parquet`].
 pub(super) fn write_parquet_in_parts(empty: &DataFrame, parts: impl Iterator<Item = Result<DataFrame>>, path: &Path) -> Result<()> {
+    write_parts(empty, descriptions(empty), parts, path)
+}
+
+fn write_parts(
+    empty: &DataFrame,
+    described: Map<String, Value>,
+    parts: impl Iterator<Item = Result<DataFrame>>,
+    path: &Path,
+) -> Result<()> {
     write_atomically(path, |out| {
-        let mut writer = parquet_writer(out).batched(empty.schema())?;
+        let mut writer = parquet_writer(out).with_key_value_metadata(metadata(described)).batched(empty.schema())?;
         for part in parts {
             let mut part = part?;
             part.rechunk_mut();

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use scalefront::files::shell_word;
 use scalefront::sweep::run::Progress;
 
 /// Flags of every command that runs something.
@@ -17,7 +18,7 @@ pub struct CommonArgs {
     pub out: Option<PathBuf>,
 
     /// Threads to run on [default: all cores]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = threads)]
     pub threads: Option<std::num::NonZeroUsize>,
 
     /// Print errors only
@@ -49,6 +50,16 @@ pub fn warn(doubts: &[String]) {
     for doubt in doubts {
         eprintln!("warning: {doubt}");
     }
+}
+
+/// The value of `--threads`.
+pub fn threads(text: &str) -> Result<std::num::NonZeroUsize, String> {
+    text.parse().map_err(|_| "expected a whole number of at least 1".to_owned())
+}
+
+/// Words as a line that a POSIX shell splits into them again.
+pub fn quoted(words: impl IntoIterator<Item = String>) -> String {
+    words.into_iter().map(shell_word).collect::<Vec<_>>().join(" ")
 }
 
 /// Prints a line to stdout. A listener that has heard enough, such as `head`, is no error.

@@ -3,69 +3,104 @@
 use std::time::{Instant, SystemTime};
 
 use anyhow::Result;
+use scalefront::files::shell_path;
 use scalefront::oracle::OracleSettings;
 use scalefront::sweep::checksum::Checksum;
+use scalefront::sweep::estimate::duration;
 use scalefront::sweep::journal::{self, Recorded};
 use scalefront::sweep::manifest::{Manifest, Timings};
 use scalefront::sweep::plan::Plan;
 use scalefront::sweep::run::Interrupted;
-use scalefront::sweep::series::{self, MOST_CURVES};
+use scalefront::sweep::series;
 use scalefront::sweep::store::{MANIFEST, RUNS, ResultsDir, SERIES, read_manifest, write_json};
 
 use super::Exit;
-use super::common::{Bar, CommonArgs, is_interrupted, say};
+use super::common::{Bar, CommonArgs, is_interrupted, quoted, say};
 use super::tables::{self, Style};
 
+/// How a sweep is to be finished.
+pub struct Finishing<'a> {
+    pub common: &'a CommonArgs,
+    pub oracle: Option<&'a OracleSettings>,
+    pub style: Style,
+    /// Runs whose curves are drawn, at most.
+    pub most_curves: usize,
+    pub started: Instant,
+}
+
 /// Stores everything about a sweep all of whose runs have ended. The journal in `dir`, if there is one, has then done its work and goes.
-pub fn finish(
-    plan: &Plan,
-    recorded: &mut Recorded,
-    dir: &ResultsDir,
-    common: &CommonArgs,
-    oracle: Option<&OracleSettings>,
-    style: Style,
-    started: Instant,
-) -> Result<Exit> {
-    let shown = dir.path().display();
-    let timings = timings(plan, common.threads(), started);
-    let runs_failed = recorded.failed;
+pub fn finish(plan: &Plan, recorded: &mut Recorded, dir: &ResultsDir, how: &Finishing) -> Result<Exit> {
+    let timings = timings(plan, how.common.threads(), how.started);
     let columns = tables::store_runs(dir.path(), plan.unique().len(), |places| recorded.rows_at(plan, places))?;
+    if let Some(exit) = judge(plan, &columns, recorded.failed, timings, dir, how)? {
+        return Ok(exit);
+    }
+    exit(plan, recorded)
+}
+
+/// Judges the stored runs of a finished sweep by the plan's objectives, which are others than those of `manifest`.
+pub fn judge_again(plan: &Plan, manifest: &Manifest, dir: &ResultsDir, how: &Finishing) -> Result<Exit> {
+    if manifest.objectives.group_by != plan.grid.objectives.group_by {
+        tables::regroup_runs(dir.path(), &plan.grid.objectives.group_by)?;
+    }
+    let (columns, timings) = (&manifest.setting_columns, manifest.timings.clone());
+    if let Some(exit) = judge(plan, columns, manifest.runs_failed, timings, dir, how)? {
+        return Ok(exit);
+    }
+    exit_of(manifest)
+}
+
+/// Curves, manifest, edge and report of stored runs. An exit if that ended early.
+fn judge(
+    plan: &Plan,
+    columns: &[String],
+    runs_failed: usize,
+    mut timings: Timings,
+    dir: &ResultsDir,
+    how: &Finishing,
+) -> Result<Option<Exit>> {
+    let (shown, out) = (dir.path().display(), shell_path(dir.path()));
+    let (common, began) = (how.common, Instant::now());
     // Of runs that all failed there is nothing to show but why.
-    let any_ok = runs_failed < recorded.len();
+    let any_ok = runs_failed < plan.unique().len();
     // Runs on a front are run once more to be looked at.
-    let drawn = if any_ok { tables::rows_with_curves(dir.path(), &plan.grid.objectives, MOST_CURVES)? } else { Vec::new() };
+    let drawn = if any_ok { tables::rows_with_curves(dir.path(), &plan.grid.objectives, how.most_curves)? } else { Vec::new() };
     let drawn: Vec<u64> = drawn.into_iter().map(|row| plan.unique()[row]).collect();
     let series = match watched(common, "Drawing", drawn.len(), |bar| series::of_cells(plan, &drawn, bar)) {
         Ok(series) => series,
         Err(Interrupted) => {
             eprintln!("interrupted: all runs are stored, but no report; the same command goes on, a sweep with --resume");
-            return Ok(Exit::Interrupted);
+            return Ok(Some(Exit::Interrupted));
         }
     };
     tables::store_curves(dir.path(), &series)?;
+    (timings.curves, timings.curves_s) = (drawn.len(), began.elapsed().as_secs_f64());
     let checksum = |name: &str| Ok((name.to_owned(), Checksum::of_file(&dir.file(name))?));
     let stored = [RUNS, SERIES].into_iter().map(checksum).collect::<Result<_>>()?;
-    let manifest = Manifest::new(plan, &columns, runs_failed, stored, command_line(), timings);
+    let manifest = Manifest::new(plan, columns, runs_failed, stored, command_line(), timings);
     write_json(&dir.file(MANIFEST), &manifest)?;
     if journal::is_in(dir.path()) {
         journal::remove(dir.path())?;
     }
-    if let Some(settings) = oracle
+    if let Some(settings) = how.oracle
         && super::oracle::search(plan, settings, dir, common)?.is_err()
     {
         eprintln!(
-            "interrupted: the runs are stored in {shown}, `scalefront oracle {shown}` searches, `scalefront report {shown}` makes the report"
+            "interrupted: the runs are stored in {shown}, `scalefront oracle {out}` searches, `scalefront report {out}` makes the report"
         );
-        return Ok(Exit::Interrupted);
+        return Ok(Some(Exit::Interrupted));
     }
     if is_interrupted() {
-        eprintln!("interrupted: the runs are stored in {shown}, `scalefront report {shown}` makes the report");
-        return Ok(Exit::Interrupted);
+        eprintln!("interrupted: the runs are stored in {shown}, `scalefront report {out}` makes the report");
+        return Ok(Some(Exit::Interrupted));
     }
     if any_ok {
-        report(dir, common, style)?;
+        report(dir, common, how.style)?;
+        if !common.quiet {
+            say(format!("{} in all, planning, curves and report included", duration(how.started.elapsed().as_secs_f64())))?;
+        }
     }
-    exit(plan, recorded)
+    Ok(None)
 }
 
 /// For a sweep that had been finished: the report alone.
@@ -74,6 +109,11 @@ pub fn report_again(dir: &ResultsDir, common: &CommonArgs, style: Style) -> Resu
     if manifest.runs_ok > 0 {
         report(dir, common, style)?;
     }
+    exit_of(&manifest)
+}
+
+/// Says how many runs failed, if any did.
+fn exit_of(manifest: &Manifest) -> Result<Exit> {
     if manifest.runs_failed == 0 {
         return Ok(Exit::Done);
     }
@@ -130,10 +170,18 @@ fn timings(plan: &Plan, threads: usize, started: Instant) -> Timings {
         runs_per_s: plan.unique().len() as f64 / wall_s,
         requests_per_s: plan.total_requests() as f64 / wall_s,
         finished_at: finished_at.format("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        curves: 0,
+        curves_s: 0.0,
     }
 }
 
+/// The command as a shell takes it.
 pub fn command_line() -> String {
-    let arguments = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
-    ["scalefront".to_string()].into_iter().chain(arguments).collect::<Vec<_>>().join(" ")
+    quoted(arguments())
+}
+
+/// The command's words.
+pub fn arguments() -> impl Iterator<Item = String> {
+    let given = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
+    ["scalefront".to_string()].into_iter().chain(given)
 }

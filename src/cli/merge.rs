@@ -5,9 +5,11 @@ use std::time::Instant;
 
 use anyhow::Result;
 use scalefront::sweep::merge;
+use scalefront::sweep::series::MOST_CURVES;
 use scalefront::sweep::store::ResultsDir;
 
-use super::common::{CommonArgs, catch_interrupts};
+use super::common::{CommonArgs, catch_interrupts, threads};
+use super::finish::Finishing;
 use super::tables::{self, Style};
 use super::{Exit, finish};
 
@@ -24,6 +26,7 @@ pub struct Args {
 
     /// Threads to run on [default: all cores]
     #[arg(long, value_name = "N")]
+    #[arg(value_parser = threads)]
     threads: Option<std::num::NonZeroUsize>,
 
     /// Print errors only
@@ -45,6 +48,7 @@ impl Args {
         catch_interrupts()?;
         let dir = ResultsDir::open(&common.out(&plan.grid.name), &plan.grid.as_given)?;
         tables::check_available()?;
-        pool.install(|| finish::finish(&plan, &mut recorded, &dir, &common, None, self.style, started))
+        let how = Finishing { common: &common, oracle: None, style: self.style, most_curves: MOST_CURVES, started };
+        pool.install(|| finish::finish(&plan, &mut recorded, &dir, &how))
     }
 }

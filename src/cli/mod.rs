@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-/// Which autoscaling policy, at which setting, buys the most latency for the least money on your traffic?
+/// Which autoscaling policy, at which setting, buys the lowest latency for the money on your traffic?
 #[derive(Debug, Parser)]
 #[command(name = "scalefront", version)]
 pub struct Cli {

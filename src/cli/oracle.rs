@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail, ensure};
 use scalefront::RESULTS_VERSION;
+use scalefront::files::{shell_path, shell_word};
 use scalefront::oracle::OracleSettings;
 use scalefront::settings::Faults;
 use scalefront::sweep::checksum::Checksum;
@@ -11,10 +12,10 @@ use scalefront::sweep::grid::Grid;
 use scalefront::sweep::oracle::{self, Account};
 use scalefront::sweep::plan::Plan;
 use scalefront::sweep::run::Interrupted;
-use scalefront::sweep::store::{MANIFEST, RUNS, ResultsDir, read_manifest, write_json};
+use scalefront::sweep::store::{Finished, MANIFEST, RUNS, ResultsDir, read_manifest, write_json};
 
 use super::Exit;
-use super::common::{CommonArgs, catch_interrupts};
+use super::common::{CommonArgs, catch_interrupts, threads};
 use super::finish::{command_line, report_again, watched};
 use super::tables::{self, Style};
 
@@ -38,6 +39,7 @@ pub struct Args {
 
     /// Threads to run on [default: all cores]
     #[arg(long, value_name = "N")]
+    #[arg(value_parser = threads)]
     threads: Option<std::num::NonZeroUsize>,
 
     /// Print errors only
@@ -74,11 +76,12 @@ impl Args {
         let dir = ResultsDir::open(&self.dir, &plan.grid.as_given)?;
         ensure!(
             dir.file(RUNS).exists(),
-            "{shown}: {RUNS} is missing; `scalefront sweep {} --out {shown} --resume` makes it again",
-            plan.grid.source.file
+            "{shown}: {RUNS} is missing; `scalefront sweep {} --out {} --resume` makes it again",
+            shell_word(&plan.grid.source.file),
+            shell_path(&self.dir)
         );
         ensure!(
-            dir.holds_finished(&plan),
+            matches!(dir.finished(&plan), Some(Finished::Judged)),
             "{shown}: the traces or hardware tables here are not those the sweep was run with, or it is not finished; run it again, \
              or `scalefront oracle` where they are"
         );

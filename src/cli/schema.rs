@@ -1,4 +1,4 @@
-//! `scalefront schema`: what editors complete and check files with.
+//! `scalefront schema`: what editors complete and check files with, and references to read.
 
 use anyhow::Result;
 use scalefront::sweep::{reference, schema};
@@ -6,12 +6,12 @@ use scalefront::sweep::{reference, schema};
 use super::Exit;
 use super::common::say;
 
-/// Print the JSON Schema of a file format
+/// Print the JSON Schema of the grid file, or a reference to read
 #[derive(Debug, clap::Args)]
 pub struct Args {
     file: File,
 
-    /// A reference to read instead: one section a definition, one row a field
+    /// A reference to read instead of a schema; of metrics there is no other
     #[arg(long)]
     markdown: bool,
 }
@@ -20,12 +20,15 @@ pub struct Args {
 enum File {
     /// The grid file that `sweep` and `simulate` take
     Grid,
+    /// The metrics of a run: units, which way is better, what they mean
+    Metrics,
 }
 
 impl Args {
     pub fn run(&self) -> Result<Exit> {
         match self.file {
             File::Grid if self.markdown => say(reference::grid().trim_end())?,
+            File::Metrics => say(reference::metrics().trim_end())?,
             File::Grid => say(format!("{:#}", schema::grid()))?,
         }
         Ok(Exit::Done)

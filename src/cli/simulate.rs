@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, bail};
+use scalefront::simulation::metric::QUANTITIES;
 use scalefront::simulation::{Limits, Workspace};
 use scalefront::sweep::grid::Grid;
 use scalefront::sweep::plan::Plan;
@@ -64,7 +65,7 @@ impl Args {
         let (metrics, detail) = run.map_err(|error| anyhow!(error))?;
         tables::store_detail(dir.path(), &detail, self.format)?;
         if self.time_series {
-            tables::store_series(dir.path(), &series::of_detail(&detail), self.format)?;
+            tables::store_series(dir.path(), &series::of_detail(&detail, metrics.simulated_s, &QUANTITIES.each_ref()), self.format)?;
         }
         if self.chrome_trace {
             write_atomically(&dir.file("chrome_trace.json"), |out| Ok(chrome_trace::write(&detail, out)?))?;
@@ -87,7 +88,8 @@ impl Args {
             Format::Csv => ("csv", "parquet"),
             Format::Parquet => ("parquet", "csv"),
         };
-        let mut stale: Vec<String> = ["requests", "batches", "replicas", "series"].iter().map(|table| format!("{table}.{other}")).collect();
+        let mut stale: Vec<String> =
+            ["requests", "batches", "replicas", "decisions", "series"].iter().map(|table| format!("{table}.{other}")).collect();
         stale.extend((!self.time_series).then(|| format!("series.{kept}")));
         stale.extend((!self.chrome_trace).then(|| "chrome_trace.json".to_owned()));
         for path in stale.iter().map(|name| dir.file(name)).filter(|path| path.exists()) {

@@ -6,15 +6,18 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use scalefront::oracle::OracleSettings;
 use scalefront::simulation::MOST_EVENTS;
+use scalefront::sweep::estimate::{self, CORE_PRICE_USD_PER_HOUR, Terms};
 use scalefront::sweep::grid::Grid;
 use scalefront::sweep::journal::{self, Header, Journal, Recorded};
 use scalefront::sweep::oracle;
-use scalefront::sweep::plan::{CORE_PRICE_USD_PER_HOUR, Plan};
+use scalefront::sweep::plan::Plan;
 use scalefront::sweep::run::{self, CellLimits, Stop};
+use scalefront::sweep::series::MOST_CURVES;
 use scalefront::sweep::shard::Shard;
-use scalefront::sweep::store::ResultsDir;
+use scalefront::sweep::store::{Finished, ResultsDir};
 
-use super::common::{CommonArgs, catch_interrupts, say, warn};
+use super::common::{CommonArgs, catch_interrupts, quoted, say, warn};
+use super::finish::Finishing;
 use super::tables::{self, Style};
 use super::{Exit, finish};
 
@@ -24,7 +27,7 @@ pub struct Args {
     /// The grid file; looked for under sweeps/ too
     grid: PathBuf,
 
-    /// Print the plan and run nothing
+    /// Print the plan and how long it will take, by a trial of some of its runs for two seconds; store nothing
     #[arg(long)]
     dry_run: bool,
 
@@ -64,6 +67,10 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = Style::Paper)]
     style: Style,
 
+    /// Draw curves of at most N runs on fronts, each of which is simulated once more for them
+    #[arg(long, value_name = "N", default_value_t = MOST_CURVES)]
+    curves: usize,
+
     /// What an hour of a core costs where this will run, for the estimate of --dry-run
     #[arg(long, value_name = "USD", default_value_t = CORE_PRICE_USD_PER_HOUR, value_parser = price, allow_negative_numbers = true)]
     core_price_usd_per_hour: f64,
@@ -101,6 +108,7 @@ fn positive_seconds(text: &str) -> Result<Duration, String> {
 
 impl Args {
     pub fn run(&self) -> Result<Exit> {
+        let started = Instant::now();
         let mut grid = Grid::read(&self.grid)?;
         grid.offset_seeds(self.common.seed_offset).map_err(|error| anyhow!(error))?;
         let shard = self.shard()?;
@@ -110,17 +118,23 @@ impl Args {
             warn(&plan.doubts());
         }
         if self.dry_run {
-            let (threads, price) = (self.common.threads(), self.core_price_usd_per_hour);
-            say(plan.describe(plan.estimate(threads, price)))?;
+            let terms = Terms {
+                threads: self.common.threads(),
+                core_price_usd_per_hour: self.core_price_usd_per_hour,
+                planning_s: started.elapsed().as_secs_f64(),
+                most_curves: self.curves,
+            };
+            let of = |places: &[usize]| pool.install(|| estimate::estimate(&plan, places, terms));
+            say(plan.describe())?;
+            say(of(&(0..plan.unique().len()).collect::<Vec<_>>()))?;
             if let Some(shard) = shard {
                 let places = shard.share(&plan);
-                let time = plan.estimate_of(&places, threads, price).duration();
-                say(format!("Shard {shard}: {} of these runs, {time}", places.len()))?;
+                let time = estimate::duration(terms.planning_s + of(&places).running_s);
+                say(format!("Shard {shard}: {} of these runs, {time} on {} threads", places.len(), terms.threads))?;
             }
             return Ok(Exit::Done);
         }
         catch_interrupts()?;
-        let started = Instant::now();
         let mut out = self.common.out(&plan.grid.name);
         out.extend(shard.map(|shard| shard.directory()));
         let dir = ResultsDir::open(&out, &plan.grid.as_given)?;
@@ -131,14 +145,23 @@ impl Args {
             if search.is_some() {
                 oracle::check(&plan)?;
             }
-            if self.resume && !journal::is_in(dir.path()) && dir.holds_finished(&plan) && has_its_tables(&dir) {
-                if let Some(settings) = &search
-                    && pool.install(|| super::oracle::search(&plan, settings, &dir, &self.common))?.is_err()
-                {
-                    eprintln!("interrupted: nothing of the search was stored");
-                    return Ok(Exit::Interrupted);
+            let finished = if journal::is_in(dir.path()) { None } else { dir.finished(&plan) };
+            match finished {
+                // Without --resume, too: nothing that is stored would come out differently.
+                Some(Finished::RunsOnly(manifest)) if has_its_tables(&dir) => {
+                    eprintln!("{}: the runs are there; they are judged anew by the objectives as they are now", dir.path().display());
+                    return pool.install(|| finish::judge_again(&plan, &manifest, &dir, &self.finishing(search.as_ref(), started)));
                 }
-                return finish::report_again(&dir, &self.common, self.style);
+                Some(Finished::Judged) if self.resume && has_its_tables(&dir) => {
+                    if let Some(settings) = &search
+                        && pool.install(|| super::oracle::search(&plan, settings, &dir, &self.common))?.is_err()
+                    {
+                        eprintln!("interrupted: nothing of the search was stored");
+                        return Ok(Exit::Interrupted);
+                    }
+                    return finish::report_again(&dir, &self.common, self.style);
+                }
+                _ => {}
             }
         }
         let places = shard.map_or_else(|| (0..plan.unique().len()).collect(), |shard| shard.share(&plan));
@@ -172,7 +195,11 @@ impl Args {
             }
             return finish::exit(&plan, &mut recorded);
         }
-        pool.install(|| finish::finish(&plan, &mut recorded, &dir, &self.common, search.as_ref(), self.style, started))
+        pool.install(|| finish::finish(&plan, &mut recorded, &dir, &self.finishing(search.as_ref(), started)))
+    }
+
+    fn finishing<'a>(&'a self, oracle: Option<&'a OracleSettings>, started: Instant) -> Finishing<'a> {
+        Finishing { common: &self.common, oracle, style: self.style, most_curves: self.curves, started }
     }
 
     fn shard(&self) -> Result<Option<Shard>> {
@@ -218,8 +245,7 @@ impl Args {
     fn resuming_command(&self) -> String {
         let resume = if self.resume { "" } else { " --resume" };
         // With it nothing would go on once a run has failed.
-        let given = finish::command_line();
-        let given: Vec<&str> = given.split(' ').filter(|argument| *argument != "--fail-fast").collect();
-        format!("{}{resume}", given.join(" "))
+        let given: Vec<String> = finish::arguments().filter(|argument| argument != "--fail-fast").collect();
+        format!("{}{resume}", quoted(given))
     }
 }

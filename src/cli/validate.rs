@@ -6,6 +6,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use scalefront::files::make_directory;
 use scalefront::hardware::{OverheadSettings, Overheads};
 use scalefront::settings::Faults;
 use scalefront::sweep::store::write_atomically;
@@ -227,7 +228,7 @@ fn print_errors(out: &mut String, rows: &[Compared]) -> Result<()> {
 
 /// Writes table and picture.
 fn store(out: &mut String, rows: &[Compared], dir: &Path, stem: &str) -> Result<()> {
-    std::fs::create_dir_all(dir).with_context(|| format!("{}: cannot create", dir.display()))?;
+    make_directory(dir).with_context(|| format!("{}: cannot create", dir.display()))?;
     let table = dir.join(format!("{stem}.csv"));
     write_atomically(&table, |file| {
         writeln!(file, "experiment_id,stage,judged,metric,measured_ms,simulated_ms,error_percent")?;

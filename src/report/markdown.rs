@@ -2,10 +2,11 @@
 
 use std::fmt::Write;
 
-use super::names::{counted, grouped, label, markdown as escape, quantity, short_setting, significant};
+use super::names::{counted, grouped, label, markdown as escape, percent, quantity, short_setting, significant};
 use super::plots::Plots;
+use super::remarks;
 use super::study::Study;
-use super::terminal::{edge_note, plus_minus, regret};
+use super::terminal::{edge_note, plus_minus, regret, share_plus_minus};
 use crate::analysis::scores::Score;
 
 /// Effects listed per workload.
@@ -46,6 +47,10 @@ fn write_summary(study: &Study, plots: &Plots, out: &mut String) -> std::fmt::Re
                 summary.seed
             )?;
         }
+        for remark in remarks::of(study, number) {
+            writeln!(out, "- {}", remark_markdown(&remark))?;
+        }
+        writeln!(out)?;
         write_scores(study, number, out)?;
         if let Some(stem) = plots.front.get(number).and_then(Option::as_ref) {
             writeln!(out, "![Front of {}](plots/{stem}.png)\n", escape(&workload.name))?;
@@ -67,6 +72,11 @@ fn write_summary(study: &Study, plots: &Plots, out: &mut String) -> std::fmt::Re
     writeln!(out, "\n~~~~~~sh\n{}\n~~~~~~", manifest.command.replace("~~~~~~", ""))
 }
 
+/// A remark names fields in backticks.
+fn remark_markdown(remark: &str) -> String {
+    remark.split('`').enumerate().map(|(k, part)| if k % 2 == 1 { format!("`{part}`") } else { escape(part) }).collect()
+}
+
 fn write_scores(study: &Study, workload: usize, out: &mut String) -> std::fmt::Result {
     let analysis = &study.analysis;
     let (latency, cost) = study.objectives();
@@ -78,12 +88,11 @@ fn write_scores(study: &Study, workload: usize, out: &mut String) -> std::fmt::R
              joint front, smaller is better.\n",
             escape(&quantity(reference.latency, latency)),
             escape(&quantity(reference.cost, cost)),
-            if analysis.reference_given {
-                "the grid's reference point"
-            } else {
-                "the worst values of this workload: compare within this sweep only"
-            },
+            study.reference_origin(),
         )?,
+        None if analysis.workloads[workload].nothing_to_rank => {
+            writeln!(out, "No hypervolume: there is one run, and nothing to rank.\n")?;
+        }
         None => writeln!(out, "No hypervolume: no run succeeded with a positive latency and cost.\n")?,
     }
     let edge = analysis.edge_quality(workload);
@@ -94,7 +103,10 @@ fn write_scores(study: &Study, workload: usize, out: &mut String) -> std::fmt::R
     )?;
     for score in analysis.scores_of(workload) {
         let family = escape(analysis.label(score.family));
-        let (exact, lab) = (plus_minus(score.hv_exact), plus_minus(score.hv_lab));
+        let [exact, lab] = [score.hv_exact, score.hv_lab].map(|hv| match score.outside {
+            Some(_) => "outside".into(),
+            None => share_plus_minus(hv),
+        });
         let distance = analysis.distance(score);
         let [igd, epsilon] = [distance.and_then(|d| d.igd_plus), distance.and_then(|d| d.additive_epsilon)].map(plus_minus);
         let [share, extra] = regret(study, score);
@@ -110,20 +122,27 @@ fn write_scores(study: &Study, workload: usize, out: &mut String) -> std::fmt::R
 
 fn write_best(study: &Study, workload: usize, out: &mut String) -> std::fmt::Result {
     let (latency, cost) = study.objectives();
+    let attained = if remarks::has_attainment(study) { (" attained |", "---|") } else { ("", "") };
     writeln!(out, "Best points of each front (lowest seed; inside the reference box where any is):\n")?;
-    writeln!(out, "| family | point | {} | {} | settings |\n|---|---|---|---|---|", escape(&label(cost)), escape(&label(latency)))?;
+    let (cost_label, latency_label) = (escape(&label(cost)), escape(&label(latency)));
+    writeln!(out, "| family | point | {cost_label} | {latency_label} |{} settings |\n|---|---|---|---|{}---|", attained.0, attained.1)?;
     for score in study.analysis.scores_of(workload) {
         let Some((_, highlights)) = study.first_front(score) else { continue };
         let family = escape(study.analysis.label(score.family));
         let mut named = Vec::new();
         for (what, row) in [("best compromise", highlights.balanced), ("cheapest", highlights.cheapest), ("fastest", highlights.fastest)] {
-            if named.contains(&row) {
+            if named.contains(&row) || (score.outside.is_some() && what == "best compromise") {
                 continue;
             }
             named.push(row);
             let point = study.analysis.point(row);
             let (cost, latency) = (significant(point.cost, 4), significant(point.latency, 4));
-            writeln!(out, "| {family} | {what} | {cost} | {latency} | {} |", escape(&study.describe(row)))?;
+            let what = if highlights.in_box || score.hv_exact.is_none() { what.into() } else { format!("{what} (outside the box)") };
+            let attained = match attained.0 {
+                "" => String::new(),
+                _ => format!(" {} |", remarks::attainment(study, row).map_or("-".into(), percent)),
+            };
+            writeln!(out, "| {family} | {what} | {cost} | {latency} |{attained} {} |", escape(&study.describe(row)))?;
         }
     }
     writeln!(out)

@@ -7,6 +7,7 @@ mod markdown;
 mod names;
 mod palette;
 mod plots;
+mod remarks;
 mod study;
 mod terminal;
 mod thin;

@@ -1,40 +1,32 @@
 //! Words and numbers as people read them.
 
-/// Endings of column names that are units, longest first.
-const UNITS: [(&str, &str); 10] = [
-    ("_usd_per_hour", "US$/h"),
-    ("_tokens_per_s", "tokens/s"),
-    ("_per_s", "1/s"),
-    ("_usd", "US$"),
-    ("_tokens", "tokens"),
-    ("_fraction", "fraction"),
-    ("_hours", "h"),
-    ("_ms", "ms"),
-    ("_s", "s"),
-    ("_percent", "%"),
-];
+use crate::simulation::metric;
+use crate::sweep::columns::split_unit;
 
-/// A column's unit, as its name ends; empty without one.
+/// A column's unit: the metric's, or as the name ends; empty without one.
 pub fn unit(column: &str) -> &'static str {
-    UNITS.iter().find(|(ending, _)| column.ends_with(ending)).map_or("", |(_, unit)| unit)
+    metric::find(column).map_or_else(|| split_unit(column).1, |metric| metric.unit)
 }
 
 /// A column as an axis label: `p90_e2e_s` is `P90 end-to-end latency (s)`.
 pub fn label(column: &str) -> String {
-    let (stem, unit) = UNITS.iter().find_map(|(ending, unit)| Some((column.strip_suffix(ending)?, *unit))).unwrap_or((column, ""));
-    let word = |part: &str| match part {
-        "e2e" => "end-to-end latency".to_owned(),
-        "ttft" => "time to first token".to_owned(),
-        "tpot" => "time per output token".to_owned(),
-        "tbt" => "time between tokens".to_owned(),
-        "num" => "number of".to_owned(),
-        part if part.strip_prefix('p').is_some_and(|n| n.parse::<u32>().is_ok()) => part.to_uppercase(),
-        part => part.to_owned(),
+    let (text, unit) = match metric::find(column) {
+        Some(metric) => (metric.label.clone(), metric.unit),
+        None => (sentence(&split_unit(column).0.replace(['_', '.'], " ")), split_unit(column).1),
     };
-    let text = stem.split(['_', '.']).map(word).collect::<Vec<_>>().join(" ");
+    // What the words say already is not said again: `Cost per million tokens (US$)`.
+    let unit = match unit.strip_prefix("US$") {
+        Some(per) if !per.is_empty() && text.ends_with(per) => "US$",
+        _ if text.to_lowercase().ends_with(unit) => "",
+        _ => unit,
+    };
+    if unit.is_empty() { text } else { format!("{text} ({unit})") }
+}
+
+/// With a capital at its beginning.
+pub fn sentence(text: &str) -> String {
     let mut letters = text.chars();
-    let capital = letters.next().map(|first| first.to_uppercase().chain(letters).collect::<String>()).unwrap_or_default();
-    if unit.is_empty() { capital } else { format!("{capital} ({unit})") }
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
 
 /// A label within a sentence: `total cost (US$)`, `P90 end-to-end latency (s)`.
@@ -93,14 +85,21 @@ pub fn counted(count: usize, noun: &str) -> String {
     format!("{} {noun}{}", grouped(count as u64), if count == 1 { "" } else { "s" })
 }
 
-/// A value with its column's unit: `0.25 s`, `US$ 38.1`.
+/// A value with its column's unit: `0.25 s`, `US$ 38.1`, `US$ 0.086 per million tokens`.
 pub fn quantity(value: f64, column: &str) -> String {
     let number = significant(value, 4);
     match unit(column) {
         "" => number,
-        "US$" => format!("US$ {number}"),
-        unit => format!("{number} {unit}"),
+        unit => match unit.strip_prefix("US$") {
+            Some(per) => format!("US$ {number}{per}"),
+            None => format!("{number} {unit}"),
+        },
     }
+}
+
+/// A small fraction as a percentage with two digits at least: `0.02 %`, `12 %`.
+pub fn percent_small(fraction: f64) -> String {
+    format!("{} %", significant(100.0 * fraction, 2))
 }
 
 /// A file name's part: letters, digits, `-` and `_` of `name`, others as `-`; made unique among `taken`.
@@ -138,9 +137,12 @@ mod tests {
     fn labels_carry_units() {
         assert_eq!(label("p90_e2e_s"), "P90 end-to-end latency (s)");
         assert_eq!(label("total_cost_usd"), "Total cost (US$)");
-        assert_eq!(label("num_completed"), "Number of completed");
+        assert_eq!(label("num_completed"), "Completed requests");
+        assert_eq!(label("cost_usd_per_million_tokens"), "Cost per million tokens (US$)");
+        assert_eq!(quantity(0.085_94, "cost_usd_per_million_tokens"), "US$ 0.08594 per million tokens");
+        assert_eq!((quantity(31.0, "mean_cost_usd_per_hour"), quantity(2.0, "p99_ttft_s")), ("US$ 31/h".into(), "2 s".into()));
         assert_eq!(label("p50_ttft_s"), "P50 time to first token (s)");
-        assert_eq!(label("num_restarts"), "Number of restarts");
+        assert_eq!((label("num_restarts"), label("scale_up_delay_s")), ("Restarts".into(), "Scale up delay (s)".into()));
         assert_eq!((label_within("total_cost_usd"), label_within("p90_e2e_s")), ("total cost (US$)".into(), label("p90_e2e_s")));
     }
 

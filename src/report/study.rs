@@ -16,6 +16,7 @@ use crate::analysis::statistics::Estimate;
 use crate::analysis::table::Cells;
 use crate::sweep::manifest::Manifest;
 use crate::sweep::oracle::{self, Account};
+use crate::sweep::run::NODE_PRICE;
 use crate::sweep::store::{MANIFEST, RUNS, SERIES, read_manifest};
 
 pub struct Study {
@@ -75,7 +76,9 @@ impl Study {
 
     fn find_varied(&self) -> Result<Vec<String>> {
         let mut varied = Vec::new();
-        for name in &self.manifest.setting_columns {
+        // The price goes with the node, unless it is an axis of its own.
+        let priced = self.manifest.axes.iter().any(|axis| axis.path.ends_with(NODE_PRICE));
+        for name in self.manifest.setting_columns.iter().filter(|name| priced || *name != NODE_PRICE) {
             if self.runs.get_column_index(name).is_none() {
                 continue;
             }
@@ -140,10 +143,23 @@ impl Study {
         seeds
     }
 
-    /// How long the runs took, on how many threads: `12.5 s on 2 threads`.
+    /// How long the runs took, on how many threads, and their curves: `12.5 s on 2 threads, curves of 27 runs 3.1 s`.
     pub fn time(&self) -> String {
         let timings = &self.manifest.timings;
-        format!("{} s on {}", significant(timings.wall_s, 4), counted(timings.threads, "thread"))
+        let curves = match timings.curves {
+            0 => String::new(),
+            curves => format!(", curves of {} {} s", counted(curves, "run"), significant(timings.curves_s, 3)),
+        };
+        format!("{} s on {}{curves}", significant(timings.wall_s, 4), counted(timings.threads, "thread"))
+    }
+
+    /// Where a workload's reference point comes from, as a half-sentence.
+    pub fn reference_origin(&self) -> &'static str {
+        if self.analysis.reference_given {
+            "the grid's reference point"
+        } else {
+            "none is given, so it lies a tenth beyond the worst latency and cost on any front of this workload: compare within this sweep only"
+        }
     }
 
     /// Failed runs as (row, reason), in the table's order.

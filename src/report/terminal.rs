@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::names::{counted, grouped, percent, quantity};
+use super::remarks::{self, beyond};
 use super::study::Study;
 use crate::analysis::scores::Score;
 use crate::analysis::statistics::Estimate;
@@ -22,7 +23,8 @@ pub struct ReportSummary {
     pub time: String,
     /// By workload, best family first.
     pub families: Vec<FamilySummary>,
-    pub reference_given: bool,
+    /// Where scores come from, if they compare within the sweep only; what is to be said of runs.
+    pub remarks: Vec<String>,
     /// A sentence for each workload with an edge of the possible.
     pub edges: Vec<String>,
 }
@@ -37,6 +39,10 @@ pub struct FamilySummary {
     pub regret: [String; 2],
     /// Cost, latency and settings of the front's best compromise (lowest seed), with units.
     pub best: Option<(String, String, String)>,
+    /// How far the front lies outside the reference box, if it does.
+    pub outside: Option<String>,
+    /// Attainment of the best compromise, where limits are given.
+    pub attainment: Option<f64>,
 }
 
 pub fn summary(study: &Study, directory: &Path) -> ReportSummary {
@@ -51,6 +57,8 @@ pub fn summary(study: &Study, directory: &Path) -> ReportSummary {
             let point = study.analysis.point(highlights.balanced);
             (quantity(point.cost, cost), quantity(point.latency, latency), study.describe(highlights.balanced))
         }),
+        outside: score.outside.as_ref().map(beyond),
+        attainment: study.first_front(score).and_then(|(_, highlights)| remarks::attainment(study, highlights.balanced)),
     });
     ReportSummary {
         name: study.manifest.name.clone(),
@@ -59,9 +67,30 @@ pub fn summary(study: &Study, directory: &Path) -> ReportSummary {
         failed: study.analysis.runs.iter().filter(|run| !run.ok).count(),
         time: study.time(),
         families: families.collect(),
-        reference_given: study.analysis.reference_given,
+        remarks: all_remarks(study),
         edges: (0..study.analysis.workloads.len()).filter_map(|workload| edge_note(study, workload)).collect(),
     }
+}
+
+/// The remarks on all workloads, with their names where there are several, and on reference points that were not given.
+fn all_remarks(study: &Study) -> Vec<String> {
+    let analysis = &study.analysis;
+    let (latency, cost) = study.objectives();
+    let several = analysis.workloads.len() > 1;
+    let mut all = Vec::new();
+    for (number, workload) in analysis.workloads.iter().enumerate() {
+        let mut remarks = remarks::of(study, number);
+        if workload.nothing_to_rank {
+            remarks.push("One run: there is nothing to rank, so there is no hypervolume.".into());
+        }
+        if let Some(reference) = workload.reference.filter(|_| !analysis.reference_given) {
+            let (cost, latency) = (quantity(reference.cost, cost), quantity(reference.latency, latency));
+            remarks.push(format!("Reference point: {cost}, {latency}; {}.", study.reference_origin()));
+        }
+        let name = if several { format!("{}: ", workload.name) } else { String::new() };
+        all.extend(remarks.into_iter().map(|remark| format!("{name}{remark}")));
+    }
+    all
 }
 
 /// A family's share of the oracle's hypervolume, and its extra cost at equal latency.
@@ -93,6 +122,16 @@ pub fn plus_minus(estimate: Option<Estimate>) -> String {
     }
 }
 
+/// The same of a share: an interval that leaves 0 to 1, as one of two seeds may, is cut there and shown by its ends.
+pub fn share_plus_minus(estimate: Option<Estimate>) -> String {
+    match estimate {
+        Some(Estimate { mean, interval: Some((low, high)), .. }) if low < 0.0 || high > 1.0 => {
+            format!("{mean:.4} ({:.4} to {:.4})", low.max(0.0), high.min(1.0))
+        }
+        estimate => plus_minus(estimate),
+    }
+}
+
 /// Rows as indented lines with aligned columns.
 pub fn aligned<const N: usize>(table: &[[String; N]]) -> String {
     let widths: [usize; N] = std::array::from_fn(|k| table.iter().map(|row| row[k].chars().count()).max().unwrap_or(0));
@@ -107,13 +146,20 @@ impl fmt::Display for ReportSummary {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         writeln!(f, "{}: {}, {} failed, {}", self.name, counted(self.runs, "run"), self.failed, self.time)?;
         let regret = if self.edges.is_empty() { ["", ""] } else { ["of the edge", "extra cost"] };
-        let head = ["workload", "family", "hypervolume", regret[0], regret[1], "best compromise", "", "settings", "failed"];
+        let attained = if self.families.iter().any(|family| family.attainment.is_some()) { "attained" } else { "" };
+        let head = ["workload", "family", "hypervolume", regret[0], regret[1], "best compromise", "", attained, "settings", "failed"];
         let mut table = vec![head.map(str::to_owned)];
         for family in self.families.iter().take(MAX_LINES) {
-            let (cost, latency, settings) = family.best.clone().unwrap_or_else(|| ("no usable run".into(), String::new(), String::new()));
+            let (cost, latency, settings) = match (&family.outside, &family.best) {
+                (Some(outside), _) => (format!("none, {outside}"), String::new(), String::new()),
+                (None, Some(best)) => best.clone(),
+                (None, None) => ("no usable run".into(), String::new(), String::new()),
+            };
+            let attained = family.attainment.filter(|_| family.outside.is_none()).map_or(String::new(), percent);
             let failed = if family.failed == 0 { String::new() } else { family.failed.to_string() };
-            let ([share, extra], hv) = (family.regret.clone(), plus_minus(family.hv_exact));
-            table.push([family.workload.clone(), family.family.clone(), hv, share, extra, cost, latency, settings, failed]);
+            let hv = if family.outside.is_some() { "outside".into() } else { share_plus_minus(family.hv_exact) };
+            let [share, extra] = family.regret.clone();
+            table.push([family.workload.clone(), family.family.clone(), hv, share, extra, cost, latency, attained, settings, failed]);
         }
         write!(f, "{}", aligned(&table))?;
         for edge in &self.edges {
@@ -122,11 +168,8 @@ impl fmt::Display for ReportSummary {
         if self.families.len() > MAX_LINES {
             writeln!(f, "  and {} more in summary.md", self.families.len() - MAX_LINES)?;
         }
-        if !self.reference_given {
-            writeln!(
-                f,
-                "  No reference point in the grid: each workload's worst values are taken, so scores compare within this sweep only."
-            )?;
+        for remark in self.remarks.iter().take(MAX_LINES) {
+            writeln!(f, "  {remark}")?;
         }
         write!(
             f,

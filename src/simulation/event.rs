@@ -38,11 +38,11 @@ pub enum Due {
 struct Rank {
     at: u64,
     created: u64,
-    sequence: u32,
+    sequence: u64,
 }
 
 /// Later than everything.
-const NEVER: Rank = Rank { at: NONE, created: u64::MAX, sequence: u32::MAX };
+const NEVER: Rank = Rank { at: NONE, created: u64::MAX, sequence: u64::MAX };
 
 /// What is due, but for ends of stages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,7 +117,7 @@ pub struct EventQueue {
     timers: BinaryHeap<Timer>,
     ends: StageEnds,
     stages_per_lane: u32,
-    sequence: u32,
+    sequence: u64,
 }
 
 impl EventQueue {
@@ -132,7 +132,7 @@ impl EventQueue {
     #[inline]
     fn rank(&mut self, at_s: f64, created_s: f64) -> Rank {
         debug_assert!(at_s >= created_s && created_s >= 0.0);
-        self.sequence = self.sequence.wrapping_add(1);
+        self.sequence += 1;
         Rank { at: at_s.to_bits(), created: created_s.to_bits(), sequence: self.sequence }
     }
 
@@ -225,7 +225,7 @@ mod tests {
         /// The twin sorts a list before each look. Times are whole and close, so that many things are due at once.
         #[test]
         fn order_is_that_of_a_sorted_list(stages in 1_u32..3, actions in prop::collection::vec(action(), 1..200)) {
-            let (mut queue, mut twin, mut now, mut sequence) = (EventQueue::default(), Vec::<(f64, f64, u32, Due)>::new(), 0.0_f64, 0);
+            let (mut queue, mut twin, mut now, mut sequence) = (EventQueue::default(), Vec::<(f64, f64, u64, Due)>::new(), 0.0_f64, 0);
             queue.clear(stages);
             for action in actions {
                 twin.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2)));

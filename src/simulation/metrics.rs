@@ -1,4 +1,6 @@
-//! What a run is summed up to.
+//! What a run is summed up to. What each metric means is defined in [`metric`].
+
+use super::metric;
 
 /// Mean and nearest-rank percentiles of a sample: the p-th is the smallest value with at least p % of the sample at or below it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -261,6 +263,8 @@ pub struct RunMetrics {
     pub reversals: u64,
     /// Replicas that crashed or were reclaimed.
     pub replicas_lost: u64,
+    /// Time in which as many replicas served or started as allowed.
+    pub at_max_replicas_s: f64,
     /// Requests not in a replica's memory, over time.
     pub mean_queued_requests: f64,
     pub max_queued_requests: u64,
@@ -285,64 +289,12 @@ pub enum MetricValue {
 impl RunMetrics {
     /// Names of the columns, in their order.
     pub fn names() -> Vec<String> {
-        Self::default().columns().into_iter().map(|(name, _)| name).collect()
+        metric::all().iter().map(|metric| metric.name.clone()).collect()
     }
 
     /// Names and values in the order they are stored.
     pub fn columns(&self) -> Vec<(String, MetricValue)> {
-        use MetricValue::{Absent, Count, Number};
-        let mut columns = vec![
-            ("num_requests".into(), Count(self.num_requests)),
-            ("num_completed".into(), Count(self.num_completed)),
-            ("num_rejected".into(), Count(self.num_rejected)),
-            ("num_restarts".into(), Count(self.num_restarts)),
-        ];
-        for (name, distribution) in [
-            ("e2e_s", self.e2e_s),
-            ("ttft_s", self.ttft_s),
-            ("tpot_s", self.tpot_s),
-            ("scheduling_delay_s", self.scheduling_delay_s),
-            ("normalized_latency_s", self.normalized_latency_s),
-        ] {
-            let mut add = |statistic: &str, value: fn(&Distribution) -> f64| {
-                columns.push((format!("{statistic}_{name}"), distribution.as_ref().map_or(Absent, |d| Number(value(d)))));
-            };
-            add("mean", |d| d.mean);
-            add("p50", |d| d.p50);
-            add("p75", |d| d.p75);
-            add("p90", |d| d.p90);
-            add("p95", |d| d.p95);
-            add("p99", |d| d.p99);
-            add("max", |d| d.max);
-        }
-        columns.extend([
-            ("attainment".into(), self.attainment.map_or(Absent, Number)),
-            ("goodput_per_s".into(), self.goodput_per_s.map_or(Absent, Number)),
-            ("total_cost_usd".into(), Number(self.total_cost_usd)),
-            ("mean_cost_usd_per_hour".into(), Number(self.mean_cost_usd_per_hour)),
-            ("cost_usd_per_million_tokens".into(), self.cost_usd_per_million_tokens.map_or(Absent, Number)),
-            ("simulated_s".into(), Number(self.simulated_s)),
-            ("num_batches".into(), Count(self.num_batches)),
-            ("busy_s".into(), Number(self.busy_s)),
-            ("replica_hours".into(), Number(self.replica_hours)),
-            ("node_hours".into(), Number(self.node_hours)),
-            ("utilization".into(), Number(self.utilization)),
-            ("mean_replicas".into(), Number(self.mean_replicas)),
-            ("most_replicas".into(), Count(self.max_replicas.into())),
-            ("fewest_replicas".into(), Count(self.min_replicas.into())),
-            ("scale_ups".into(), Count(self.scale_ups)),
-            ("scale_downs".into(), Count(self.scale_downs)),
-            ("starts_cancelled".into(), Count(self.starts_cancelled)),
-            ("reversals".into(), Count(self.reversals)),
-            ("replicas_lost".into(), Count(self.replicas_lost)),
-            ("mean_queued_requests".into(), Number(self.mean_queued_requests)),
-            ("max_queued_requests".into(), Count(self.max_queued_requests)),
-            ("below_demand_s".into(), Number(self.below_demand_s)),
-            ("mean_kv_use".into(), Number(self.mean_kv_use)),
-            ("max_kv_use".into(), Number(self.max_kv_use)),
-            ("prefix_hit_rate".into(), self.prefix_hit_rate.map_or(Absent, Number)),
-        ]);
-        columns
+        metric::all().iter().map(|metric| (metric.name.clone(), metric.value(self))).collect()
     }
 }
 

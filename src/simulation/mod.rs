@@ -7,6 +7,7 @@ mod engine;
 mod event;
 mod invariants;
 mod limits;
+pub mod metric;
 mod metrics;
 mod record;
 

@@ -82,6 +82,10 @@ pub struct TuneRecord {
     pub pending_scale_downs: u32,
     /// As the policy decided, before limits.
     pub decision: i64,
+    /// What was carried out, within `min_replicas` and `max_replicas`.
+    pub applied: i64,
+    /// Requests that wait or run.
+    pub outstanding_requests: u32,
     pub evidence: Vec<(&'static str, f64)>,
 }
 

@@ -152,6 +152,12 @@ impl Template {
         }
     }
 
+    /// The values that an element of a list by nature stands for: those of a range, or the one that is there. A list in it is one.
+    pub fn listed(&self) -> impl Iterator<Item = Value> {
+        let count = if matches!(self.kind, Kind::Range(_)) { self.count.min(MAX_LISTED) } else { 1 };
+        (0..count).map(|index| if matches!(self.kind, Kind::Axis(_)) { self.as_written() } else { self.nth(index) })
+    }
+
     /// Value number `index`, below [`count`](Self::count).
     pub fn nth(&self, mut index: u64) -> Value {
         match &self.kind {

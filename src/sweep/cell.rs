@@ -80,16 +80,38 @@ impl Cell {
     /// of its settings (`autoscaler` = `inferline`, `autoscaler.look_back_s` = 80), a workload's are there if they are axes.
     pub fn setting_columns(&self) -> Vec<(String, Scalar)> {
         let (cluster, autoscaler) = self.resolved();
-        let mut columns = Vec::new();
-        if let Value::Object(members) = cluster {
-            members.iter().for_each(|(name, value)| flatten(name, value, &mut columns));
-        }
+        let mut columns = flattened_cluster(cluster);
         flatten("autoscaler", &autoscaler, &mut columns);
-        for (path, value) in &self.workload_varies {
-            flatten(&format!("workload.{path}"), value, &mut columns);
-        }
+        columns.extend(workload_columns(&self.workload_varies));
         columns
     }
+}
+
+/// The settings of a cluster as columns, all of them.
+pub fn cluster_columns(cluster: &ClusterSettings) -> Vec<(String, Scalar)> {
+    flattened_cluster(json!(cluster))
+}
+
+fn flattened_cluster(cluster: Value) -> Vec<(String, Scalar)> {
+    let mut columns = Vec::new();
+    if let Value::Object(members) = cluster {
+        members.iter().for_each(|(name, value)| flatten(name, value, &mut columns));
+    }
+    columns
+}
+
+/// The settings of an autoscaler as columns.
+pub fn autoscaler_columns(autoscaler: &AutoscalerSettings) -> Vec<(String, Scalar)> {
+    let mut columns = Vec::new();
+    flatten("autoscaler", &json!(autoscaler), &mut columns);
+    columns
+}
+
+/// What of a workload are axes, as columns.
+pub fn workload_columns(varies: &[(String, Value)]) -> Vec<(String, Scalar)> {
+    let mut columns = Vec::new();
+    varies.iter().for_each(|(path, value)| flatten(&format!("workload.{path}"), value, &mut columns));
+    columns
 }
 
 /// An id as rows show it.

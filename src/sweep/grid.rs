@@ -16,12 +16,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::axes::{Segment, Template};
+use super::cell::{autoscaler_columns, cluster_columns, workload_columns};
 use super::manifest::AxisSummary;
 use super::objectives::Objectives;
+use super::row::{DERIVED_COLUMNS, Scalar};
 use super::source::{GridError, MAX_PROBLEMS, Node, NodeValue, Problem, Source, closest, in_words};
 use crate::autoscaler::AutoscalerSettings;
 use crate::settings::{Faults, quoted};
 use crate::simulation::ClusterSettings;
+use crate::simulation::metric::Needs;
 use crate::workload::WorkloadSpec;
 
 /// More cells than this are refused: a slip in a range asks for days of computing more easily than a user does.
@@ -64,6 +67,8 @@ pub struct Grid {
     pub cluster: Section<ClusterSettings>,
     pub autoscalers: Vec<Section<AutoscalerEntry>>,
     pub objectives: Objectives,
+    /// Where they stand in the file.
+    objectives_section: Section<Objectives>,
     /// The file as given, axes and all.
     pub as_given: Value,
     /// Where relative paths are looked for: beside the grid file, then in the current directory.
@@ -285,7 +290,7 @@ impl Grid {
         let seeds = reader.seeds();
         let cluster = reader.section::<ClusterSettings>("cluster");
         let autoscalers = reader.sections::<AutoscalerEntry>("autoscalers");
-        let objectives = reader.objectives();
+        let (objectives, objectives_section) = reader.objectives();
         let problems = reader.problems;
         if !problems.is_empty() {
             return Err(source.errors(problems));
@@ -299,6 +304,7 @@ impl Grid {
             cluster,
             autoscalers,
             objectives,
+            objectives_section,
             as_given,
             base_dirs,
             source,
@@ -306,7 +312,13 @@ impl Grid {
         };
         grid.check_size(root_at)?;
         grid.check_sections()?;
+        grid.check_objectives()?;
         Ok(grid)
+    }
+
+    /// A problem with a field of `objectives`.
+    pub fn objectives_problem(&self, field: &str, message: impl Into<String>) -> Problem {
+        self.objectives_section.problem(&self.source, 0, field, message)
     }
 
     /// Number of cells, equal ones counted as often as they occur.
@@ -359,6 +371,59 @@ impl Grid {
             self.as_given["seeds"] = serde_json::json!(self.seeds);
         }
         Ok(())
+    }
+
+    /// Whether runs can have what they are to be judged and grouped by.
+    fn check_objectives(&self) -> Result<(), GridError> {
+        let mut problems = Vec::new();
+        for (field, metric) in self.objectives.metrics() {
+            let lacks_limits = |index: u64| !self.cluster.get(index).latency_limits.any();
+            if metric.needs == Needs::LatencyLimits && (0..self.cluster.count()).any(lacks_limits) {
+                let message = format!(
+                    "`{}` needs {}, which say what a request has to keep: give `ttft_s`, `tpot_s` or `e2e_s` there",
+                    metric.name, metric.needs
+                );
+                problems.push(self.objectives_problem(field, message));
+            }
+        }
+        for (place, name) in self.objectives.group_by.iter().enumerate() {
+            if let Err(message) = self.check_group(name) {
+                problems.push(self.objectives_problem(&format!("group_by[{place}]"), message));
+            }
+        }
+        if problems.is_empty() { Ok(()) } else { Err(self.source.errors(problems)) }
+    }
+
+    /// Whether some run has the setting called `name`.
+    fn check_group(&self, name: &str) -> Result<(), String> {
+        let mut known: BTreeSet<String> = DERIVED_COLUMNS.iter().map(|name| name.to_string()).collect();
+        let mut has = |columns: Vec<(String, Scalar)>| {
+            known.extend(columns.into_iter().map(|(name, _)| name));
+            known.contains(name)
+        };
+        let found = (0..self.cluster.count()).any(|index| has(cluster_columns(&self.cluster.get(index))))
+            || self
+                .autoscalers
+                .iter()
+                .any(|section| (0..section.count()).any(|index| has(autoscaler_columns(&section.get(index).settings))))
+            || self.workloads.iter().any(|section| (0..section.count()).any(|index| has(workload_columns(&section.varying(index)))));
+        if found {
+            return Ok(());
+        }
+        let meant = match closest(name, known.iter().map(String::as_str)) {
+            Some(meant) => format!("; did you mean `{meant}`?"),
+            None => String::new(),
+        };
+        Err(format!("no run has a setting `{name}`, expected the name of a column such as `global_scheduler`{meant}"))
+    }
+
+    /// What of the grid decides which runs there are and how they end, as far as the file says: all but what they are judged by.
+    pub fn of_runs(as_given: &Value) -> Value {
+        let mut runs = as_given.clone();
+        if let Some(members) = runs.as_object_mut() {
+            members.retain(|key, _| !["objectives", "question", "$schema"].contains(&key.as_str()));
+        }
+        runs
     }
 
     fn check_size(&self, at: usize) -> Result<(), GridError> {
@@ -512,8 +577,8 @@ impl Reader<'_> {
             self.problem(template.at(), "seeds", "an empty list found, expected at least one seed");
         }
         let mut seeds = Vec::new();
-        for element in elements {
-            let found = if element.count() == 1 { element.nth(0) } else { Value::Null };
+        // A range within the list stands for its values.
+        for (element, found) in elements.iter().flat_map(|element| element.listed().map(move |found| (element, found))) {
             match found.as_u64().filter(|seed| *seed <= MAX_SEED) {
                 Some(seed) => seeds.push(seed),
                 None => self.problem(element.at(), element.path(), format!("{found} found, expected a whole number from 0 to {MAX_SEED}")),
@@ -522,15 +587,15 @@ impl Reader<'_> {
         seeds
     }
 
-    fn objectives(&mut self) -> Objectives {
+    fn objectives(&mut self) -> (Objectives, Section<Objectives>) {
         let section = self.section::<Objectives>("objectives");
         if let Some(axis) = section.template.first_axis() {
             self.problem(axis.at(), axis.path(), "several values found, expected one: all runs of a sweep are judged alike");
-            return Objectives::default();
+            return (Objectives::default(), section);
         }
         let before = self.problems.len();
         section.check(self.source, &mut self.problems);
-        if self.problems.len() == before { section.get(0) } else { Objectives::default() }
+        (if self.problems.len() == before { section.get(0) } else { Objectives::default() }, section)
     }
 }
 

@@ -17,7 +17,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::grid::MAX_CELLS;
+use super::grid::{Grid, MAX_CELLS};
 use super::plan::Plan;
 use super::row::RunRow;
 use super::run::{self, Outcome};
@@ -40,7 +40,7 @@ pub struct Header {
     pub journal: u32,
     pub name: String,
     pub results_version: u32,
-    /// BLAKE3 of the grid as given.
+    /// BLAKE3 of the grid as given, but for what its runs are judged by.
     pub grid_hash: String,
     /// See [`Plan::runs_hash`].
     pub runs_hash: String,
@@ -63,7 +63,7 @@ impl Header {
             journal: FORMAT,
             name: plan.grid.name.clone(),
             results_version: RESULTS_VERSION,
-            grid_hash: blake3::hash(plan.grid.as_given.to_string().as_bytes()).to_hex().to_string(),
+            grid_hash: blake3::hash(Grid::of_runs(&plan.grid.as_given).to_string().as_bytes()).to_hex().to_string(),
             runs_hash: plan.runs_hash.clone(),
             runs: plan.unique().len(),
             share,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::checksum::Checksum;
 use super::objectives::Objectives;
 use super::plan::Plan;
-use super::row::IDENTITY_COLUMNS;
+use super::row::{DERIVED_COLUMNS, IDENTITY_COLUMNS};
 use crate::RESULTS_VERSION;
 use crate::simulation::RunMetrics;
 use crate::workload::TraceNotes;
@@ -60,7 +60,8 @@ impl Manifest {
     ) -> Self {
         let runs_planned = plan.unique().len();
         let metrics = RunMetrics::names();
-        let is_setting = |name: &&String| !IDENTITY_COLUMNS.contains(&name.as_str()) && !metrics.contains(name);
+        let other = |name: &str| IDENTITY_COLUMNS.contains(&name) || DERIVED_COLUMNS.contains(&name);
+        let is_setting = |name: &&String| !other(name) && !metrics.contains(name);
         Self {
             name: plan.grid.name.clone(),
             question: plan.grid.question.clone(),
@@ -111,4 +112,9 @@ pub struct Timings {
     pub runs_per_s: f64,
     pub requests_per_s: f64,
     pub finished_at: String,
+    /// Runs that were simulated once more for their curves, and the time that took; not part of `wall_s`.
+    #[serde(default)]
+    pub curves: usize,
+    #[serde(default)]
+    pub curves_s: f64,
 }

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::grid::Grid;
 use super::journal::{self, Header, Recorded};
 use super::plan::Plan;
+use crate::files::{shell_path, shell_word};
 
 /// Problems that are shown; the rest are counted.
 const MOST_SHOWN: usize = 20;
@@ -97,7 +98,7 @@ fn find_missing(recorded: &Recorded, own: &[(&Path, &Header)], meant: &Header, p
                 "{}: unfinished, {unfinished} of {} runs are missing; `scalefront sweep {}{flag} --out {} --resume` goes on",
                 dir.display(),
                 header.share,
-                header.grid_file,
+                shell_word(&header.grid_file),
                 out(dir, header)
             ));
         }
@@ -114,7 +115,7 @@ fn find_missing(recorded: &Recorded, own: &[(&Path, &Header)], meant: &Header, p
                 if absent.len() == 1 { "" } else { "s" },
                 listed(&absent),
                 meant.runs,
-                meant.grid_file,
+                shell_word(&meant.grid_file),
                 absent[0],
                 own.first().map_or_else(String::new, |(dir, header)| out(dir, header)),
                 if absent.len() == 1 { "it" } else { "the first" },
@@ -125,7 +126,7 @@ fn find_missing(recorded: &Recorded, own: &[(&Path, &Header)], meant: &Header, p
 
 /// What `--out` was for the journal in `dir`: shards have folders of their own below it.
 fn out(dir: &Path, header: &Header) -> String {
-    header.shard.and(dir.parent()).unwrap_or(dir).display().to_string()
+    shell_path(header.shard.and(dir.parent()).unwrap_or(dir))
 }
 
 fn places(runs: &[usize]) -> String {

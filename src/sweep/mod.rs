@@ -3,8 +3,10 @@
 pub mod axes;
 pub mod cell;
 pub mod checksum;
+pub mod columns;
 pub mod chrome_trace;
 mod doubts;
+pub mod estimate;
 pub mod grid;
 pub mod hardware_files;
 pub mod journal;

@@ -16,9 +16,10 @@ use super::manifest::{Manifest, WorkloadSummary};
 use super::objectives::Objectives;
 use super::plan::{LoadedWorkload, Plan};
 use super::row::{RunRow, Scalar};
-use super::run::{Interrupted, Progress, Workspaces, run_inputs, scalar};
+use super::run::{Interrupted, Progress, Workspaces, run_inputs, scalar, settings_of};
 use crate::RESULTS_VERSION;
 use crate::oracle::{self, FluidBound, Objective, OracleSettings, ReplicaSchedule};
+use crate::simulation::metric::Metric;
 use crate::simulation::{Limits, MetricValue, Parts, RunInputs, RunMetrics, SimulationError, Workspace, simulate_parts_in_detail};
 use crate::workload::MOST_KEPT;
 
@@ -159,7 +160,7 @@ fn of_group(
     let starts: Vec<ReplicaSchedule> = realised.iter().map(|run| run.schedule.clone()).collect();
 
     let objectives = &plan.grid.objectives;
-    let (latency, cost) = (metric(&objectives.latency), metric(&objectives.cost));
+    let [latency, cost] = objectives.metrics().map(|(_, metric)| objective(metric));
     let objective =
         Objective { latency: &latency, cost: &cost, reference: objectives.reference.map(|reference| (reference.cost, reference.latency)) };
     let limits = oracle::limits(&inputs, settings);
@@ -194,13 +195,12 @@ fn of_group(
     let fixed = group.cells.iter().filter_map(|&index| plan.cell(index).autoscaler.settings().initial_replicas()).min();
     let fluid_bound = fixed.into_iter().fold(found.fluid_bound, FluidBound::with_fleets_of);
     let bound = |latency_s| fluid_bound_usd(&fluid_bound, &inputs, objectives, latency_s);
-    points.into_iter().map(|(_, latency, by, schedule, metrics)| row(&group.cell, by, bound(latency), schedule, metrics)).collect()
+    points.into_iter().map(|(_, latency, by, schedule, metrics)| row(plan, &group.cell, by, bound(latency), schedule, metrics)).collect()
 }
 
-/// A run's metric by the name of its column.
-fn metric(name: &str) -> impl Fn(&RunMetrics) -> Option<f64> + Sync {
-    let place = RunMetrics::names().iter().position(|column| column == name);
-    move |metrics| match metrics.columns().swap_remove(place?).1 {
+/// A run's value of an objective.
+fn objective(metric: &'static Metric) -> impl Fn(&RunMetrics) -> Option<f64> + Sync {
+    move |metrics| match metric.value(metrics) {
         MetricValue::Number(number) => Some(number).filter(|number| number.is_finite()),
         MetricValue::Count(count) => Some(count as f64),
         MetricValue::Absent => None,
@@ -220,7 +220,7 @@ fn fluid_bound_usd(bound: &FluidBound, inputs: &RunInputs, objectives: &Objectiv
     Some(share.map_or_else(|| bound.cost_usd(), |share| bound.cost_for_latency_usd(latency, share)))
 }
 
-fn row(cell: &Cell, found_by: &str, fluid_bound_usd: Option<f64>, schedule: &ReplicaSchedule, metrics: &RunMetrics) -> RunRow {
+fn row(plan: &Plan, cell: &Cell, found_by: &str, fluid_bound_usd: Option<f64>, schedule: &ReplicaSchedule, metrics: &RunMetrics) -> RunRow {
     let mut columns = vec![
         ("workload".into(), Scalar::Text(cell.workload_name())),
         ("seed".into(), Scalar::Int(cell.seed as i64)),
@@ -229,7 +229,7 @@ fn row(cell: &Cell, found_by: &str, fluid_bound_usd: Option<f64>, schedule: &Rep
         ("schedule".into(), Scalar::Text(json!(schedule.steps()).to_string())),
     ];
     let is_policys = |name: &str| name == "autoscaler" || name.starts_with("autoscaler.");
-    columns.extend(cell.setting_columns().into_iter().filter(|(name, _)| !is_policys(name)));
+    columns.extend(settings_of(&plan.inputs, cell).into_iter().filter(|(name, _)| !is_policys(name)));
     columns.extend(metrics.columns().into_iter().map(|(name, value)| (name, scalar(value))));
     RunRow { columns }
 }

@@ -3,7 +3,6 @@
 //! Cells are made from their index when they are needed; the plan holds the indices of those that differ, 16 bytes a run. Here it also
 //! shows whether the world is as the grid says: traces can be read, the model fits the device, the tables know the workload's batches.
 
-mod estimate;
 mod unique;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +12,6 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use serde_json::json;
 
-pub use self::estimate::{CORE_PRICE_USD_PER_HOUR, Estimate};
 use super::cell::{Cell, id_text, workload_name};
 use super::doubts;
 use super::grid::{AutoscalerEntry, Coordinates, Grid, Section};
@@ -23,6 +21,7 @@ use super::programs::{Program, Programs};
 use super::source::{GridError, MAX_PROBLEMS, Problem};
 use crate::autoscaler::AutoscalerSettings;
 use crate::hardware::{Deployment, ExecutionTime, HardwareError, catalog, memory};
+use crate::simulation::metric::Needs;
 use crate::simulation::{ClusterSettings, RunInputs};
 use crate::workload::{self, TraceNotes, Workload, WorkloadSpec};
 
@@ -88,6 +87,7 @@ impl Plan {
         }
         if problems.is_empty() {
             check_pairs(&grid, &inputs, &hardware_inputs, &mut problems);
+            check_objectives(&grid, &inputs, &mut problems);
         }
         if !problems.is_empty() {
             return Err(grid.source.errors(problems));
@@ -199,9 +199,14 @@ impl Plan {
         doubts
     }
 
-    /// The plan as text, for people, with what its runs at `places` would take.
-    pub fn describe(&self, estimate: Estimate) -> impl fmt::Display {
-        Description { plan: self, estimate }
+    /// Workloads, whatever their seeds.
+    pub fn workloads(&self) -> usize {
+        self.grid.workloads.iter().map(Section::count).sum::<u64>() as usize
+    }
+
+    /// The plan as text, for people.
+    pub fn describe(&self) -> impl fmt::Display {
+        Description { plan: self }
     }
 }
 
@@ -351,9 +356,23 @@ fn check_pairs(grid: &Grid, inputs: &SharedInputs, hardware_inputs: &[usize], pr
     }
 }
 
+/// Whether every workload has what its runs are judged by.
+fn check_objectives(grid: &Grid, inputs: &SharedInputs, problems: &mut Vec<Problem>) {
+    for (field, metric) in grid.objectives.metrics() {
+        // A request has one output token at least.
+        let single = |summary: &&WorkloadSummary| summary.decode_tokens <= summary.requests as u64;
+        let lacking = inputs.workloads.iter().map(|workload| &workload.summary).find(single);
+        if metric.needs == Needs::SeveralOutputTokens
+            && let Some(summary) = lacking
+        {
+            let message = format!("`{}` needs {}; those of workload `{}` have one", metric.name, metric.needs, summary.name);
+            problems.push(grid.objectives_problem(field, message));
+        }
+    }
+}
+
 struct Description<'a> {
     plan: &'a Plan,
-    estimate: Estimate,
 }
 
 /// Values of an axis that are shown; of longer ones the ends are.
@@ -400,8 +419,7 @@ impl fmt::Display for Description<'_> {
         if plan.same_under_every_seed > 0 {
             writeln!(f, "  {} left out because their workload is the same under every seed", grouped(plan.same_under_every_seed))?;
         }
-        writeln!(f, "Requests: {} in all", grouped(plan.total_requests()))?;
-        write!(f, "{}", self.estimate)
+        write!(f, "Requests: {} in all", grouped(plan.total_requests()))
     }
 }
 

@@ -1,10 +1,11 @@
-//! The grid file's reference as Markdown, made from its schema: one section a definition, one row a field.
+//! References as Markdown: of the grid file, made from its schema, one section a definition, one row a field; of the metrics of a run.
 
 use std::fmt::Write;
 
 use serde_json::Value;
 
 use super::schema;
+use crate::simulation::metric::{self, Better, Needs};
 
 const INTRODUCTION: &str = "\
 # The grid file
@@ -26,6 +27,34 @@ pub fn grid() -> String {
     section(&mut out, "Grid", &schema);
     for (name, definition) in schema["$defs"].as_object().into_iter().flatten() {
         section(&mut out, name, definition);
+    }
+    out
+}
+
+const METRICS: &str = "\
+# Metrics of a run
+
+<!-- Made by `scalefront schema metrics --markdown`; a test compares. -->
+
+Every metric is a column of `runs.parquet`. Those of which less is better can be objectives of a grid (`objectives.latency`,
+`objectives.cost`). How they are computed is said in [methods](methods.md).
+
+| metric | unit | better | meaning | needs |
+|---|---|---|---|---|
+";
+
+/// The page of metrics.
+pub fn metrics() -> String {
+    let mut out = METRICS.to_owned();
+    for metric in metric::all() {
+        let better = match metric.better {
+            Better::Less => "less",
+            Better::More => "more",
+            Better::Neither => "",
+        };
+        let needs = if metric.needs == Needs::Nothing { String::new() } else { metric.needs.to_string() };
+        let (name, unit, meaning) = (&metric.name, metric.unit, cell(&metric.description));
+        writeln!(out, "| `{name}` | {unit} | {better} | {meaning} | {needs} |").expect("writing to a string does not fail");
     }
     out
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A value of a row. Columns are typed by their values; a column without any value is text.
+/// A value of a row.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Scalar {
     Null,
@@ -13,12 +13,21 @@ pub enum Scalar {
 }
 
 /// The columns every row begins with; see [`RunRow`].
-pub const IDENTITY_COLUMNS: [&str; 6] = ["run_id", "workload", "seed", "family", "status", "error"];
+pub const IDENTITY_COLUMNS: [&str; 7] = ["run_id", "workload", "seed", "family", "policy", "status", "error"];
+
+/// What follows from a run's settings, and stands behind them: the device of its node, devices of a node and of a replica.
+pub const DERIVED_COLUMNS: [&str; 3] = ["device", "devices_per_node", "devices_per_replica"];
+
+/// A policy family as tables and figures name it: the policy, and what else tells families apart where a run has it.
+pub fn family_label(policy: &str, groups: &[String]) -> String {
+    let parts = std::iter::once(policy).chain(groups.iter().map(String::as_str));
+    parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" / ")
+}
 
 /// A run as it is stored: named values in a fixed order.
 ///
-/// First `run_id` (text), `workload` (text), `seed` (int), `family` (text), `status` (`ok` or `failed`), `error` (text or null);
-/// then settings; then metrics (null when failed).
+/// First `run_id` (text), `workload` (text), `seed` (int), `family` (text, see [`family_label`]), `policy` (text: the autoscaler's label or
+/// kind), `status` (`ok` or `failed`), `error` (text or null); then settings and what follows from them; then metrics (null when failed).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunRow {
     pub columns: Vec<(String, Scalar)>,
@@ -27,6 +36,17 @@ pub struct RunRow {
 impl RunRow {
     pub fn get(&self, name: &str) -> Option<&Scalar> {
         self.columns.iter().find(|(column, _)| column == name).map(|(_, value)| value)
+    }
+
+    /// The value of a column as text; empty for none.
+    pub fn text(&self, name: &str) -> String {
+        match self.get(name) {
+            None | Some(Scalar::Null) => String::new(),
+            Some(Scalar::Bool(value)) => value.to_string(),
+            Some(Scalar::Int(value)) => value.to_string(),
+            Some(Scalar::Float(value)) => value.to_string(),
+            Some(Scalar::Text(value)) => value.clone(),
+        }
     }
 
     /// As a flat object. Numbers that JSON does not have are null.
@@ -43,10 +63,11 @@ impl RunRow {
 }
 
 /// A named curve of one run, for plots: `num_replicas`, `num_draining` (steps over `x` = time in s), `queue_length` and
-/// `arrival_rate_per_s` (means over equal bins of time, at bin starts), `e2e_cdf` (x = latency in s, y = fraction of requests).
+/// `arrival_rate_per_s` (means over equal bins of time, at bin starts), and the distribution of a quantity of requests, such as `ttft_cdf`
+/// (x = latency in s, y = fraction of requests). Steps end where the run does.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Series {
-    pub name: &'static str,
+    pub name: String,
     pub points: Vec<(f64, f64)>,
 }
 

@@ -12,7 +12,7 @@ use super::cell::Cell;
 use super::journal::Journal;
 use super::panics::caught;
 use super::plan::{Plan, SharedInputs};
-use super::row::{IDENTITY_COLUMNS, RunRow, Scalar};
+use super::row::{DERIVED_COLUMNS, IDENTITY_COLUMNS, RunRow, Scalar, family_label};
 use crate::simulation::{
     Detail, Limits, MOST_EVENTS, MetricValue, Parts, RunInputs, RunMetrics, SimulationError, Workspace, simulate, simulate_in_detail,
     simulate_parts_in_detail,
@@ -85,11 +85,10 @@ pub fn run_cell_in_detail(
 }
 
 /// The same, as far as requests and replicas go: many like decode batches are taken in one step.
-pub fn run_cell_for_curves(cell: &Cell, inputs: &SharedInputs, workspace: &mut Workspace) -> Result<Detail, String> {
+pub fn run_cell_for_curves(cell: &Cell, inputs: &SharedInputs, workspace: &mut Workspace) -> Result<(RunMetrics, Detail), String> {
     let inputs = run_inputs(cell, inputs)?;
     check_recordable(&inputs)?;
-    let recorded = simulate_parts_in_detail(&inputs, Parts::of(&inputs), workspace);
-    recorded.map(|(_, detail)| detail).map_err(|error| error.to_string())
+    simulate_parts_in_detail(&inputs, Parts::of(&inputs), workspace).map_err(|error| error.to_string())
 }
 
 /// Whether a record of everything that happens has room in memory.
@@ -214,24 +213,49 @@ impl<W: Default> Workspaces<W> {
 /// The row of the run at `place`, whose metrics bear `names`.
 pub fn row_of(plan: &Plan, place: usize, names: &[String], outcome: Outcome) -> RunRow {
     let columns = outcome.map(|values| names.iter().cloned().zip(values).collect());
-    row_with(plan.run_id(place), &plan.cell(plan.unique()[place]), columns)
+    row_with(plan, plan.run_id(place), &plan.cell(plan.unique()[place]), columns)
 }
 
 /// The row of a run: identity, settings, metrics.
 pub fn row(plan: &Plan, cell: &Cell, outcome: Result<RunMetrics, String>) -> RunRow {
-    row_with(plan.id(cell), cell, outcome.map(|metrics| metrics.columns()))
+    row_with(plan, plan.id(cell), cell, outcome.map(|metrics| metrics.columns()))
 }
 
-fn row_with(id: String, cell: &Cell, outcome: Result<Vec<(String, MetricValue)>, String>) -> RunRow {
+/// A cell's settings as columns, the price that applies among them, and what follows from them.
+pub(super) fn settings_of(inputs: &SharedInputs, cell: &Cell) -> Vec<(String, Scalar)> {
+    let mut columns = cell.setting_columns();
+    let deployment = &inputs.hardware[cell.hardware_input].times.deployment;
+    for (name, value) in &mut columns {
+        if name == NODE_PRICE && *value == Scalar::Null {
+            *value = deployment.node.price_usd_per_hour.map_or(Scalar::Null, Scalar::Float);
+        }
+    }
+    let devices_per_replica = deployment.tensor_parallel * deployment.pipeline_parallel;
+    let derived = [
+        Scalar::Text(deployment.device.name.into()),
+        Scalar::Int(deployment.node.devices_per_node.into()),
+        Scalar::Int(devices_per_replica.into()),
+    ];
+    columns.extend(DERIVED_COLUMNS.iter().map(|name| name.to_string()).zip(derived));
+    columns
+}
+
+/// The column of the price of a node, the catalogue's where a cluster states none.
+pub const NODE_PRICE: &str = "node_price_usd_per_hour";
+
+fn row_with(plan: &Plan, id: String, cell: &Cell, outcome: Result<Vec<(String, MetricValue)>, String>) -> RunRow {
     let (status, error) = match &outcome {
         Ok(_) => ("ok", Scalar::Null),
         Err(message) => ("failed", Scalar::Text(message.clone())),
     };
     let text = |text: &str| Scalar::Text(text.into());
-    let identity =
-        [Scalar::Text(id), Scalar::Text(cell.workload_name()), Scalar::Int(cell.seed as i64), text(&cell.family), text(status), error];
+    let settings = RunRow { columns: settings_of(&plan.inputs, cell) };
+    let groups: Vec<String> = plan.grid.objectives.group_by.iter().map(|name| settings.text(name)).collect();
+    let family = family_label(&cell.family, &groups);
+    let (workload, seed) = (Scalar::Text(cell.workload_name()), Scalar::Int(cell.seed as i64));
+    let identity = [Scalar::Text(id), workload, seed, Scalar::Text(family), text(&cell.family), text(status), error];
     let mut columns: Vec<(String, Scalar)> = IDENTITY_COLUMNS.iter().map(|name| name.to_string()).zip(identity).collect();
-    columns.extend(cell.setting_columns());
+    columns.extend(settings.columns);
     if let Ok(metrics) = outcome {
         columns.extend(metrics.into_iter().map(|(name, value)| (name, scalar(value))));
     }

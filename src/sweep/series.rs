@@ -1,8 +1,10 @@
 //! Curves of single runs, for plots: thinned to what an eye can tell apart.
 
+use super::objectives::Objectives;
 use super::plan::Plan;
 use super::row::{RunSeries, Series};
 use super::run::{Interrupted, Progress, for_each_cell, run_cell_for_curves};
+use crate::simulation::metric::{self, QUANTITIES, Quantity};
 use crate::simulation::{Detail, Workspace};
 
 /// Bins of the curves that are means over time.
@@ -14,32 +16,50 @@ const CDF_POINTS: usize = 200;
 /// Runs of a sweep that have curves, at most: each is run once more for them.
 pub const MOST_CURVES: usize = 500;
 
-/// The curves of `cells`, each of which is run once more to be recorded, on the current rayon pool. Runs that fail have none.
+/// The curves of `cells`, each of which is run once more to be recorded, on the current rayon pool; the distribution is that of the
+/// latency they are judged by. Runs that fail have none.
 pub fn of_cells(plan: &Plan, cells: &[u64], progress: &dyn Progress) -> Result<Vec<RunSeries>, Interrupted> {
+    let quantity = judged(&plan.grid.objectives);
     let curves = for_each_cell(plan, cells, progress, |cell, inputs, workspace: &mut Workspace| {
-        let detail = run_cell_for_curves(cell, inputs, workspace)?;
-        Ok(RunSeries { run_id: plan.id(cell), series: of_detail(&detail) })
+        let (metrics, detail) = run_cell_for_curves(cell, inputs, workspace)?;
+        Ok(RunSeries { run_id: plan.id(cell), series: of_detail(&detail, metrics.simulated_s, &[quantity]) })
     })?;
     Ok(curves.into_iter().flatten().collect())
 }
 
-/// The curves that [`RunSeries`] names.
-pub fn of_detail(detail: &Detail) -> Vec<Series> {
+/// What the latency objective is a statistic of; of others end-to-end latency is shown.
+pub fn judged(objectives: &Objectives) -> &'static Quantity {
+    metric::find(&objectives.latency).and_then(|metric| metric.quantity).unwrap_or(&QUANTITIES[0])
+}
+
+/// Name of the curve that is the distribution of a quantity: `ttft_cdf` for `ttft_s`.
+pub fn cdf_name(quantity: &Quantity) -> String {
+    format!("{}_cdf", quantity.name.trim_end_matches("_s"))
+}
+
+/// The curves that [`RunSeries`] names of a run that ended at `end_s`, with the distributions of `quantities`.
+pub fn of_detail(detail: &Detail, end_s: f64, quantities: &[&Quantity]) -> Vec<Series> {
+    // What a run does at its very end counts in its last bin.
     let completed = detail.requests.iter().filter_map(|request| request.completed_at_s);
-    let changed = detail.replicas.iter().map(|replica| replica.time_s);
     let arrived = detail.requests.iter().map(|request| request.arrived_at_s);
-    let end_s = completed.chain(changed).chain(arrived).fold(0.0, f64::max);
+    let end_s = completed.chain(arrived).fold(end_s, f64::max);
     let replicas = |count: fn(&crate::simulation::ReplicaRecord) -> u32| {
-        detail.replicas.iter().map(|replica| (replica.time_s, f64::from(count(replica)))).collect()
+        let steps = detail.replicas.iter().map(|replica| (replica.time_s, f64::from(count(replica))));
+        let last = detail.replicas.last().filter(|last| last.time_s < end_s).map(|last| (end_s, f64::from(count(last))));
+        steps.chain(last).collect()
     };
     let waits = detail.requests.iter().map(|r| (r.arrived_at_s, r.scheduled_at_s.or(r.completed_at_s).unwrap_or(r.arrived_at_s)));
-    vec![
-        Series { name: "num_replicas", points: replicas(|replica| replica.num_replicas) },
-        Series { name: "num_draining", points: replicas(|replica| replica.num_draining) },
-        Series { name: "queue_length", points: mean_present(waits, end_s) },
-        Series { name: "arrival_rate_per_s", points: rate(detail.requests.iter().map(|r| r.arrived_at_s), end_s) },
-        Series { name: "e2e_cdf", points: cdf(detail.requests.iter().filter_map(|r| Some(r.completed_at_s? - r.arrived_at_s)).collect()) },
-    ]
+    let over_time = [
+        ("num_replicas", replicas(|replica| replica.num_replicas)),
+        ("num_draining", replicas(|replica| replica.num_draining)),
+        ("queue_length", mean_present(waits, end_s)),
+        ("arrival_rate_per_s", rate(detail.requests.iter().map(|r| r.arrived_at_s), end_s)),
+    ];
+    let distributions = quantities.iter().map(|quantity| {
+        let points = cdf(detail.requests.iter().filter_map(quantity.of_request).collect());
+        Series { name: cdf_name(quantity), points }
+    });
+    over_time.map(|(name, points)| Series { name: name.into(), points }).into_iter().chain(distributions).collect()
 }
 
 fn bin_of(time_s: f64, width_s: f64) -> usize {
@@ -97,6 +117,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::simulation::{ReplicaRecord, RequestRecord};
 
     proptest! {
         /// The slow twin measures every interval against every bin.
@@ -109,6 +130,24 @@ mod tests {
                 prop_assert!((mean - open / width_s).abs() < 1e-9, "{mean} at {start}, expected {}", open / width_s);
             }
         }
+    }
+
+    #[test]
+    fn every_quantity_has_its_curve_and_steps_end_with_the_run() {
+        let mut request = RequestRecord::new(0, 1.0, 100, 5);
+        assert!(QUANTITIES.iter().all(|quantity| (quantity.of_request)(&request).is_none()), "nothing has happened");
+        (request.scheduled_at_s, request.first_token_at_s, request.completed_at_s) = (Some(1.5), Some(2.0), Some(4.0));
+        let replica = |time_s, num_replicas| ReplicaRecord { time_s, num_replicas, num_draining: 0, cost_per_hour_usd: 1.0 };
+        let detail = Detail { requests: vec![request], replicas: vec![replica(0.0, 1), replica(3.0, 2)], ..Detail::default() };
+        let series = of_detail(&detail, 9.0, &QUANTITIES.each_ref());
+        let points = |name: &str| series.iter().find(|series| series.name == name).unwrap().points.clone();
+        let first = |name: &str| points(name)[0].0;
+        let found = ["e2e_cdf", "ttft_cdf", "tpot_cdf", "scheduling_delay_cdf", "normalized_latency_cdf"].map(first);
+        assert_eq!(found, [3.0, 1.0, 0.5, 0.5, 0.6]);
+        assert_eq!(points("num_replicas"), [(0.0, 1.0), (3.0, 2.0), (9.0, 2.0)]);
+        let objectives = Objectives { latency: "p99_ttft_s".into(), ..Objectives::default() };
+        assert_eq!(cdf_name(judged(&objectives)), "ttft_cdf");
+        assert_eq!(judged(&Objectives { latency: "max_queued_requests".into(), ..objectives }).name, "e2e_s");
     }
 
     #[test]

@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::grid::Grid;
 use super::manifest::Manifest;
 use super::plan::Plan;
 use crate::RESULTS_VERSION;
+use crate::files::{make_directory, plain, shell_path};
 
 pub const MANIFEST: &str = "manifest.json";
 
@@ -37,7 +39,7 @@ impl ResultsDir {
     /// Errors: it cannot be made or written, another process holds it, or it holds results of another grid or results version.
     pub fn open(path: &Path, grid: &serde_json::Value) -> Result<Self> {
         let shown = path.display();
-        fs::create_dir_all(path).with_context(|| format!("{shown}: cannot make the results directory"))?;
+        make_directory(path).with_context(|| format!("{shown}: cannot make the results directory"))?;
         let lock_path = path.join(LOCK);
         // Whoever may write here could have it lead to a file of ours elsewhere.
         ensure!(!lock_path.is_symlink(), "{}: a symbolic link found, expected none; remove it", lock_path.display());
@@ -75,14 +77,14 @@ impl ResultsDir {
         self.path.join(name)
     }
 
-    /// Whether the stored results are all there is to this plan.
-    pub fn holds_finished(&self, plan: &Plan) -> bool {
-        self.file(RUNS).exists()
-            && read_manifest(&self.file(MANIFEST)).is_ok_and(|manifest| {
-                manifest.runs_hash == plan.runs_hash
-                    && manifest.hardware == plan.provenance()
-                    && manifest.objectives == plan.grid.objectives
-            })
+    /// What is stored of this plan, if all of its runs are.
+    pub fn finished(&self, plan: &Plan) -> Option<Finished> {
+        let manifest = read_manifest(&self.file(MANIFEST)).ok().filter(|_| self.file(RUNS).exists())?;
+        let same_runs = manifest.runs_hash == plan.runs_hash && manifest.hardware == plan.provenance();
+        same_runs.then(|| match manifest.grid == plan.grid.as_given && manifest.objectives == plan.grid.objectives {
+            true => Finished::Judged,
+            false => Finished::RunsOnly(Box::new(manifest)),
+        })
     }
 
     /// Whether the stored tables are as they were stored; the error names the first that is not.
@@ -106,7 +108,11 @@ impl ResultsDir {
             "{shown}: holds results of results version {}, this is version {RESULTS_VERSION}; {REMEDY}",
             manifest.results_version
         );
-        ensure!(manifest.grid == *grid, "{shown}: holds results of another grid of the name `{}`; {REMEDY}", manifest.name);
+        ensure!(
+            Grid::of_runs(&manifest.grid) == Grid::of_runs(grid),
+            "{shown}: holds results of another grid of the name `{}`; {REMEDY}",
+            manifest.name
+        );
         Ok(())
     }
 }
@@ -118,6 +124,15 @@ impl Drop for ResultsDir {
         let _ = fs::remove_file(self.file(LOCK));
         let _ = fs::remove_dir(&self.path);
     }
+}
+
+/// What a directory holds of a sweep all of whose runs have ended.
+#[derive(Debug)]
+pub enum Finished {
+    /// Everything.
+    Judged,
+    /// Its runs, judged by other objectives, or with another question asked.
+    RunsOnly(Box<Manifest>),
 }
 
 #[cfg(unix)]
@@ -139,9 +154,11 @@ fn absent(path: &Path) -> String {
     let shown = dir.display();
     let shards = || fs::read_dir(dir).is_ok_and(|entries| entries.flatten().any(|entry| entry.path().join(JOURNAL).exists()));
     if dir.join(JOURNAL).exists() {
-        format!("{shown}: holds a sweep that is not finished; `scalefront sweep GRID --out {shown} --resume` goes on")
+        let out = shell_path(dir);
+        format!("{shown}: holds a sweep that is not finished; `scalefront sweep GRID --out {out} --resume` goes on")
     } else if shards() {
-        format!("{shown}: holds shards of a sweep; `scalefront merge {shown} --out {shown}` joins them")
+        let out = shell_path(dir);
+        format!("{shown}: holds shards of a sweep; `scalefront merge {out} --out {out}` joins them")
     } else {
         format!("{}: cannot read; is this a sweep's results directory?", path.display())
     }
@@ -176,8 +193,10 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -
         use std::os::unix::fs::PermissionsExt;
         builder.permissions(fs::Permissions::from_mode(0o666));
     }
-    let temporary =
-        builder.tempfile_in(directory).with_context(|| format!("{}: cannot create a file in this directory", directory.display()))?;
+    let temporary = builder
+        .tempfile_in(directory)
+        .map_err(plain)
+        .with_context(|| format!("{}: cannot create a file in this directory", directory.display()))?;
     let mut writer = BufWriter::new(temporary.as_file());
     write(&mut writer).and_then(|()| Ok(writer.flush()?)).with_context(|| format!("{}: cannot write", path.display()))?;
     drop(writer);
@@ -213,7 +232,15 @@ mod tests {
             runs_planned: 0,
             runs_ok: 0,
             runs_failed: 0,
-            timings: Timings { threads: 1, wall_s: 0.0, runs_per_s: 0.0, requests_per_s: 0.0, finished_at: String::new() },
+            timings: Timings {
+                threads: 1,
+                wall_s: 0.0,
+                runs_per_s: 0.0,
+                requests_per_s: 0.0,
+                finished_at: String::new(),
+                curves: 0,
+                curves_s: 0.0,
+            },
         }
     }
 

@@ -12,8 +12,9 @@ pub enum WorkloadError {
     #[error("`{}`: no such file or directory; looked for {}", path.display(), places(looked_at))]
     NotFound { path: PathBuf, looked_at: Vec<PathBuf> },
 
-    #[error("{}: {source}", file.display())]
-    Io { file: PathBuf, source: std::io::Error },
+    /// The reason is part of the message, and so no source of its own.
+    #[error("{}: {reason}", file.display())]
+    Io { file: PathBuf, reason: std::io::Error },
 
     /// The file as a whole is not what it should be.
     #[error("{}: {message}", file.display())]

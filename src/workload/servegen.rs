@@ -168,7 +168,7 @@ fn file_error(file: &Path, message: impl Into<String>) -> WorkloadError {
 
 /// The clients' trace files by the clients' numbers.
 fn clients(dir: &Path) -> Result<BTreeMap<u64, PathBuf>, WorkloadError> {
-    let io_error = |source| WorkloadError::Io { file: dir.into(), source };
+    let io_error = |reason| WorkloadError::Io { file: dir.into(), reason };
     let mut clients = BTreeMap::new();
     for entry in fs::read_dir(dir).map_err(io_error)? {
         let path = entry.map_err(io_error)?.path();
@@ -234,7 +234,7 @@ struct Dataset {
 /// Empty histograms are left out: what held before goes on.
 fn read_datasets(file: &Path) -> Result<Datasets, WorkloadError> {
     let text = match source::read_text(file) {
-        Err(WorkloadError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+        Err(WorkloadError::Io { reason, .. }) if reason.kind() == std::io::ErrorKind::NotFound => {
             return Err(file_error(file, "no such file, expected a client's lengths beside its trace"));
         }
         other => other?,

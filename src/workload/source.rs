@@ -61,7 +61,7 @@ impl Lines {
         loop {
             self.buffer.clear();
             let read = (&mut self.reader).take(LONGEST_LINE_BYTES).read_until(b'\n', &mut self.buffer);
-            let read = read.map_err(|source| WorkloadError::Io { file: self.file.clone(), source })?;
+            let read = read.map_err(|reason| WorkloadError::Io { file: self.file.clone(), reason })?;
             if read == 0 {
                 return Ok(None);
             }
@@ -117,13 +117,13 @@ pub fn read_text(file: &Path) -> Result<String, WorkloadError> {
 pub fn read_text_up_to(file: &Path, limit_bytes: u64) -> Result<String, WorkloadError> {
     let mut text = String::new();
     let mut limited = Limited { inner: open(file, limit_bytes)?, left: limit_bytes, limit: limit_bytes };
-    limited.read_to_string(&mut text).map_err(|source| WorkloadError::Io { file: file.into(), source })?;
+    limited.read_to_string(&mut text).map_err(|reason| WorkloadError::Io { file: file.into(), reason })?;
     Ok(text)
 }
 
 /// The beginning of a file, plain or compressed: a line of a CSV file, up to `most_bytes` of JSON.
 pub fn read_head(file: &Path, most_bytes: usize) -> Result<String, WorkloadError> {
-    let io_error = |source| WorkloadError::Io { file: file.into(), source };
+    let io_error = |reason| WorkloadError::Io { file: file.into(), reason };
     let mut reader = open(file, DECOMPRESSED_LIMIT_BYTES)?;
     let start = reader.fill_buf().map_err(io_error)?;
     let start = start.strip_prefix("\u{feff}".as_bytes()).unwrap_or(start).trim_ascii_start();
@@ -138,7 +138,7 @@ pub fn read_head(file: &Path, most_bytes: usize) -> Result<String, WorkloadError
 }
 
 fn open(file: &Path, decompressed_limit_bytes: u64) -> Result<Box<dyn BufRead>, WorkloadError> {
-    let io_error = |source| WorkloadError::Io { file: file.into(), source };
+    let io_error = |reason| WorkloadError::Io { file: file.into(), reason };
     if file.is_dir() {
         return Err(WorkloadError::File { file: file.into(), message: "a directory found, expected a file".into() });
     }

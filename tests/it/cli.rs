@@ -185,15 +185,59 @@ fn a_dry_run_prints_the_plan_and_writes_nothing() {
     assert!(plan.starts_with("Plan of `small` (x.json)\n"), "{plan}");
     assert!(plan.contains("\nRuns: 8 to run of 8 planned\n"), "{plan}");
     assert!(plan.contains("  w, seed 101: ") && plan.contains("  w, seed 102: "), "{plan}");
-    assert!(plan.contains(" on 3 threads "), "{plan}");
+    assert!(plan.contains("\nEstimated time: ") && plan.contains(" on 3 threads\n"), "{plan}");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn objectives_are_checked_before_anything_runs() {
+    let refused = |objectives: &str| refusal(&with(&format!("\"autoscalers\": [\"inferline\"],\n\"objectives\": {objectives}")));
+    let said = refused(r#"{"latency": "p99_tfft_s"}"#);
+    assert!(said.starts_with("error: x.json:6:27: objectives.latency: unknown metric `p99_tfft_s`, expected one such as"), "{said}");
+    assert!(said.ends_with("did you mean `p99_ttft_s`?\n"), "{said}");
+    let said = refused(r#"{"latency": "attainment"}"#);
+    assert!(said.contains("of which more is better") && said.contains("`violation_rate` can be minimised"), "{said}");
+    let said = refused(r#"{"latency": "violation_rate"}"#);
+    assert!(said.contains("`violation_rate` needs `cluster.latency_limits`"), "{said}");
+    let single = with(r#""autoscalers": ["inferline"], "objectives": {"latency": "p90_tpot_s"}"#);
+    let said = refusal(&single.replace("\"decode_tokens\": 4", "\"decode_tokens\": 1"));
+    assert!(said.contains("`p90_tpot_s` needs requests with more than one output token; those of workload `w` have one"), "{said}");
+    let said = refused(r#"{"group_by": ["global_schedular"]}"#);
+    assert!(said.contains("objectives.group_by[0]: no run has a setting `global_schedular`"), "{said}");
+    assert!(said.ends_with("did you mean `global_scheduler`?\n"), "{said}");
+}
+
+#[test]
+fn a_range_within_a_list_of_seeds_stands_for_its_values() {
+    let grid = with(r#""seeds": [7, {"from": 1, "to": 3, "step": 1}], "autoscalers": ["inferline"]"#);
+    let dir = directory_with(&grid);
+    let plan = stdout(&scalefront(dir.path(), &["sweep", "x.json", "--dry-run"]));
+    assert!([7, 1, 2, 3].iter().all(|seed| plan.contains(&format!("  w, seed {seed}: "))), "{plan}");
+    let said = refusal(&with(r#""seeds": [[1, 2], 3], "autoscalers": ["inferline"]"#));
+    assert!(said.contains("seeds[0]: [1,2] found, expected a whole number from 0 to"), "{said}");
+}
+
+/// A hint can be pasted whatever the paths; the system's reason is given once.
+#[test]
+fn hints_quote_paths_and_reasons_come_once() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("my grid.json"), small_grid().to_string()).unwrap();
+    let output = scalefront(dir.path(), &["sweep", "my grid.json", "--shard", "1/2", "--out", "two parts"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let said = refusal_in(dir.path(), &["merge", "two parts"]);
+    assert!(said.contains("`scalefront sweep 'my grid.json' --shard 2/2 --out 'two parts'` runs it"), "{said}");
+    let said = refusal_in(dir.path(), &["sweep", "my grid.json", "--out", "my grid.json/below"]);
+    assert_eq!(said, "error: my grid.json/below: cannot make the results directory: `my grid.json`: a file found, expected a directory\n");
 }
 
 #[test]
 fn usage_errors_exit_with_2_and_help_with_0() {
     let dir = tempfile::tempdir().unwrap();
     assert!(refusal_in(dir.path(), &["sweep"]).contains("Usage: scalefront sweep"));
-    assert!(refusal_in(dir.path(), &["sweep", "x.json", "--threads", "0"]).contains("--threads"));
+    for threads in ["0", "-1", "two"] {
+        let said = refusal_in(dir.path(), &["sweep", "x.json", &format!("--threads={threads}")]);
+        assert!(said.contains("--threads") && said.contains("expected a whole number of at least 1"), "{said}");
+    }
     let help = scalefront(dir.path(), &["--help"]);
     assert_eq!(help.status.code(), Some(0));
     for command in ["sweep", "simulate", "report", "schema"] {
@@ -276,18 +320,24 @@ mod results {
         let dir = directory_with(&grid.to_string());
         let output = scalefront(dir.path(), &["simulate", "x.json", "--out", "one"]);
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-        assert_eq!(files(&dir.path().join("one")), ["batches.csv", "replicas.csv", "requests.csv", "summary.json"]);
+        assert_eq!(files(&dir.path().join("one")), ["batches.csv", "decisions.csv", "replicas.csv", "requests.csv", "summary.json"]);
         let summary: Value = serde_json::from_slice(&fs::read(dir.path().join("one/summary.json")).unwrap()).unwrap();
         let lines =
             |name: &str| fs::read_to_string(dir.path().join("one").join(name)).unwrap().lines().map(String::from).collect::<Vec<_>>();
         let requests = lines("requests.csv");
         assert_eq!(
             requests[0],
-            "request_id,arrived_at_s,prefill_tokens,decode_tokens,replica_id,scheduled_at_s,first_token_at_s,completed_at_s,restarts"
+            "request_id,arrived_at_s,prefill_tokens,decode_tokens,replica_id,scheduled_at_s,first_token_at_s,completed_at_s,restarts,cached_tokens"
         );
         assert_eq!(summary["num_requests"], requests.len() - 1);
         assert_eq!(lines("batches.csv")[0], "batch_id,replica_id,scheduled_at_s,completed_at_s,num_requests,prefill_tokens,decode_tokens");
         assert_eq!(lines("replicas.csv")[0], "time_s,num_replicas,num_draining,cost_per_hour_usd");
+        let decisions = lines("decisions.csv");
+        assert_eq!(
+            decisions[0],
+            "time_s,num_replicas,pending_scale_ups,pending_scale_downs,outstanding_requests,decided,applied,evidence,value"
+        );
+        assert!(decisions.len() > 4 && decisions[1..].iter().all(|line| line.split(',').count() == 9), "{decisions:?}");
         // Another run in the same place leaves nothing of this one, and whatever is not a run's alone.
         fs::write(dir.path().join("one/notes.txt"), "mine").unwrap();
         let again = |more: &[&str]| {
@@ -297,9 +347,39 @@ mod results {
         };
         assert_eq!(
             again(&["--format", "parquet", "--time-series", "--chrome-trace"]),
-            "batches.parquet chrome_trace.json notes.txt replicas.parquet requests.parquet series.parquet summary.json"
+            "batches.parquet chrome_trace.json decisions.parquet notes.txt replicas.parquet requests.parquet series.parquet summary.json"
         );
-        assert_eq!(again(&[]), "batches.csv notes.txt replicas.csv requests.csv summary.json");
+        assert_eq!(again(&[]), "batches.csv decisions.csv notes.txt replicas.csv requests.csv summary.json");
+    }
+
+    /// Objectives judge runs and do not change them: mended, they judge the runs that are there.
+    #[test]
+    fn a_grid_whose_objectives_were_mended_reuses_its_runs() {
+        let mut grid = small_grid();
+        let dir = directory_with(&grid.to_string());
+        let sweep = |more: &[&str]| {
+            let output = scalefront(dir.path(), &[&["sweep", "x.json", "--out", "one"], more].concat());
+            assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+            output
+        };
+        sweep(&[]);
+        let read = |name: &str| fs::read(dir.path().join("one").join(name)).unwrap();
+        let (runs, started) = (read("runs.parquet"), serde_json::from_slice::<Value>(&read("manifest.json")).unwrap());
+        grid["objectives"] = json!({"latency": "p99_ttft_s", "group_by": ["global_scheduler"]});
+        fs::write(dir.path().join("x.json"), grid.to_string()).unwrap();
+        let again = sweep(&[]);
+        assert!(stderr(&again).contains("judged anew"), "{}", stderr(&again));
+        let manifest: Value = serde_json::from_slice(&read("manifest.json")).unwrap();
+        assert_eq!(manifest["timings"]["wall_s"], started["timings"]["wall_s"], "nothing was run");
+        assert_eq!(manifest["objectives"]["latency"], "p99_ttft_s");
+        assert!(read("runs.parquet") != runs, "families are told apart by their router now");
+        assert!(String::from_utf8_lossy(&read("hypervolume.csv")).contains("static / round_robin"));
+        // As if it had been run so.
+        let fresh = scalefront(dir.path(), &["sweep", "x.json", "--out", "two", "--quiet"]);
+        assert_eq!(fresh.status.code(), Some(0), "{}", stderr(&fresh));
+        for name in ["runs.parquet", "series.parquet", "fronts.csv", "hypervolume.csv"] {
+            assert!(read(name) == fs::read(dir.path().join("two").join(name)).unwrap(), "{name}");
+        }
     }
 
     /// What is not a finished sweep is told from one that goes on or is to be joined.

@@ -112,7 +112,7 @@ fn tables() -> Vec<Vec<u8>> {
     let rows = scalefront::sweep::run::run_all(&plan(&small_grid()), &Quiet).unwrap();
     write_runs(&rows, &dir.path().join("a")).unwrap();
     write_runs(&rows[..1], &dir.path().join("b")).unwrap();
-    let series = vec![Series { name: "num_replicas", points: vec![(0.0, 1.0), (30.0, 4.0)] }];
+    let series = vec![Series { name: "num_replicas".into(), points: vec![(0.0, 1.0), (30.0, 4.0)] }];
     write_series(&[RunSeries { run_id: "b".into(), series }], &dir.path().join("c")).unwrap();
     let mut tables = ["a", "b", "c"].map(|name| fs::read(dir.path().join(name)).unwrap()).to_vec();
 

@@ -25,6 +25,12 @@ fn the_committed_reference_is_up_to_date() {
 }
 
 #[test]
+fn the_committed_metrics_are_up_to_date() {
+    let committed = fs::read_to_string(sweeps().join("../docs/metrics.md")).unwrap_or_default();
+    assert!(committed == reference::metrics(), "run: cargo run --no-default-features schema metrics --markdown > docs/metrics.md");
+}
+
+#[test]
 fn every_committed_grid_is_accepted() {
     let schema = schema::grid();
     let mut grids = 0;

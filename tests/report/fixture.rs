@@ -5,10 +5,10 @@ use std::path::Path;
 use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use scalefront::analysis::{self, rows_with_curves};
-use scalefront::simulation::RunMetrics;
+use scalefront::simulation::{Distribution, MetricValue, RunMetrics};
 use scalefront::sweep::manifest::{AxisSummary, Manifest, Timings, WorkloadSummary};
 use scalefront::sweep::objectives::{Objectives, Reference};
-use scalefront::sweep::row::{RunRow, RunSeries, Scalar, Series};
+use scalefront::sweep::row::{IDENTITY_COLUMNS, RunRow, RunSeries, Scalar, Series};
 use serde_json::json;
 
 pub struct Shape {
@@ -107,6 +107,7 @@ fn row(shape: &Shape, number: usize, (w, workload): (usize, &str), seed: i64, (f
         ("workload".to_owned(), text(workload)),
         ("seed".to_owned(), Scalar::Int(seed)),
         ("family".to_owned(), text(family)),
+        ("policy".to_owned(), text(family)),
         ("status".to_owned(), text(if failed { "failed" } else { "ok" })),
         (
             "error".to_owned(),
@@ -118,6 +119,7 @@ fn row(shape: &Shape, number: usize, (w, workload): (usize, &str), seed: i64, (f
         ("global_scheduler".to_owned(), text(router)),
         ("replica_scheduler".to_owned(), text("vllm")),
         ("replica_scheduler.batch_size_cap".to_owned(), Scalar::Int(16)),
+        ("max_replicas".to_owned(), if f == 0 { Scalar::Null } else { Scalar::Int(64) }),
         ("autoscaler".to_owned(), text(family)),
     ];
     match f {
@@ -133,38 +135,33 @@ fn row(shape: &Shape, number: usize, (w, workload): (usize, &str), seed: i64, (f
     let unstable = if cell == 0 && f != 1 { 900.0 } else { 1.0 };
     let latency = 0.09 * skill * noise * (1.0 + 1.3 * (1.0 - effort).powi(2)) * if cell.is_multiple_of(2) { 1.25 } else { 1.0 } * unstable;
     let cost = (26.0 + 22.0 * effort) * skill.sqrt() * (1.0 + 0.04 * random.random::<f64>());
-    // Every metric of a real run, under its real name.
-    for name in RunMetrics::names() {
-        let value = match name.as_str() {
-            "total_cost_usd" => Scalar::Float(cost),
-            "mean_cost_usd_per_hour" => Scalar::Float(cost / 1.02),
-            "mean_replicas" => Scalar::Float(cost / 8.0),
-            "num_requests" | "num_completed" => Scalar::Int(126_000),
-            "num_restarts" => Scalar::Int(cell as i64 % 3),
-            "num_rejected" | "replicas_lost" => Scalar::Int(0),
-            // Only runs with such limits, or with a cache of prefixes, have these.
-            "attainment" | "goodput_per_s" | "prefix_hit_rate" => Scalar::Null,
-            name => match name.split_once('_').and_then(|(statistic, of)| Some(latency * statistic_share(statistic)? * latency_share(of)?))
-            {
-                Some(seconds) => Scalar::Float(seconds),
-                None => Scalar::Float(effort),
-            },
+    let distribution = |scale: f64| {
+        let at = |factor: f64| latency * factor * scale;
+        Distribution { mean: at(0.6), p50: at(0.55), p75: at(0.8), p90: at(1.0), p95: at(1.2), p99: at(1.9), max: at(3.1) }
+    };
+    let metrics = RunMetrics {
+        num_requests: 126_000,
+        num_completed: 125_990,
+        num_rejected: if f == 2 { 10 } else { 0 },
+        num_restarts: cell as u64 % 3,
+        e2e_s: Some(distribution(1.0)),
+        ttft_s: Some(distribution(0.6)),
+        total_cost_usd: cost,
+        mean_cost_usd_per_hour: cost / 1.02,
+        mean_replicas: cost / 8.0,
+        simulated_s: 3672.0,
+        at_max_replicas_s: if f == 3 { 1800.0 } else { 0.0 },
+        ..RunMetrics::default()
+    };
+    for (name, value) in metrics.columns() {
+        let value = match value {
+            MetricValue::Count(count) => Scalar::Int(count as i64),
+            MetricValue::Number(number) => Scalar::Float(number),
+            MetricValue::Absent => Scalar::Null,
         };
         columns.push((name, if failed { Scalar::Null } else { value }));
     }
     RunRow { columns }
-}
-
-/// A statistic of a latency, as a share of its P90.
-fn statistic_share(statistic: &str) -> Option<f64> {
-    let shares = [("mean", 0.6), ("p50", 0.55), ("p75", 0.8), ("p90", 1.0), ("p95", 1.2), ("p99", 1.9), ("max", 3.1)];
-    shares.iter().find(|(name, _)| *name == statistic).map(|&(_, share)| share)
-}
-
-/// A latency as a share of the end-to-end one.
-fn latency_share(latency: &str) -> Option<f64> {
-    let shares = [("e2e_s", 1.0), ("ttft_s", 0.6), ("tpot_s", 0.01), ("scheduling_delay_s", 0.4), ("normalized_latency_s", 1.0)];
-    shares.iter().find(|(name, _)| *name == latency).map(|&(_, share)| share)
 }
 
 fn number(row: &RunRow, name: &str) -> f64 {
@@ -206,21 +203,20 @@ fn series(id: &str, rows: &[RunRow]) -> RunSeries {
     RunSeries {
         run_id: id.to_owned(),
         series: vec![
-            Series { name: "num_replicas", points: replicas },
-            Series { name: "num_draining", points: draining },
-            Series { name: "queue_length", points: queue },
-            Series { name: "arrival_rate_per_s", points: arrivals },
-            Series { name: "e2e_cdf", points: cdf },
+            Series { name: "num_replicas".into(), points: replicas },
+            Series { name: "num_draining".into(), points: draining },
+            Series { name: "queue_length".into(), points: queue },
+            Series { name: "arrival_rate_per_s".into(), points: arrivals },
+            Series { name: "e2e_cdf".into(), points: cdf },
         ],
     }
 }
 
 fn manifest(shape: &Shape, rows: &[RunRow]) -> Manifest {
-    let fixed = ["run_id", "workload", "seed", "family", "status", "error"];
     let metrics = RunMetrics::names();
     let mut setting_columns: Vec<String> = Vec::new();
     for (name, _) in rows.iter().flat_map(|row| &row.columns) {
-        if !metrics.contains(name) && !fixed.contains(&name.as_str()) && !setting_columns.contains(name) {
+        if !metrics.contains(name) && !IDENTITY_COLUMNS.contains(&name.as_str()) && !setting_columns.contains(name) {
             setting_columns.push(name.clone());
         }
     }
@@ -262,6 +258,8 @@ fn manifest(shape: &Shape, rows: &[RunRow]) -> Manifest {
             runs_per_s: rows.len() as f64 / 12.5,
             requests_per_s: 1e6,
             finished_at: "2026-11-23T14:00:00Z".to_owned(),
+            curves: 9,
+            curves_s: 1.5,
         },
     }
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use fixture::Shape;
 use scalefront::analysis::compare::Choice;
 use scalefront::report::{self, Style};
+use scalefront::sweep::objectives::Reference;
 
 fn directory(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
@@ -60,6 +61,11 @@ fn sixty_cells() {
     );
     assert_eq!(text("plots/front_steps.svg").matches("opacity=\"0.22\"").count(), 4, "a band a family");
     assert!(text("report.html").contains("What the hypervolume owes to each service level") && text("summary.md").contains("level="));
+    // What is to be said of runs is said in all three.
+    let said = ["10 of 126,000 requests were rejected", "Held back by", "chiron (15 of 15 runs at 64 replicas, up to 49 %)"];
+    for text in [text("summary.md"), text("report.html"), summary.to_string()] {
+        assert!(said.iter().all(|said| text.replace("Up to 10", "10").contains(said)), "{text}");
+    }
     assert_eq!(header("attainment.csv"), "workload,family,percent,num_seeds,total_cost_usd,p90_e2e_s");
     std::fs::write(directory.join("plots/front_gone.svg"), "of an earlier sweep").unwrap();
     std::fs::write(directory.join("plots/mine.svg"), "somebody's own").unwrap();
@@ -67,6 +73,25 @@ fn sixty_cells() {
     let mut second = contents(&directory);
     assert!(second.remove(&directory.join("plots/mine.svg")).is_some(), "files that are not ours stay");
     assert!(first == second, "the same runs give the same bytes");
+}
+
+/// A family beyond the reference point has no score and no best compromise, and everything says by how much.
+#[test]
+fn a_family_outside_the_box() {
+    let directory = directory("report-outside");
+    let reference = Some(Reference { latency: 0.001, cost: 50.0 });
+    fixture::write(&directory, &Shape { reference, ..Shape::small() }, true);
+    let summary = report::build(&directory, Style::Paper).unwrap();
+    assert!(summary.families.iter().all(|family| family.outside.is_some()));
+    let text = |name: &str| std::fs::read_to_string(directory.join(name)).unwrap();
+    for name in ["summary.md", "report.html"] {
+        assert!(text(name).contains("Outside the reference box, so without a score: ") && text(name).contains(" % in latency"), "{name}");
+        assert!(!text(name).contains("| best compromise |"), "{name}");
+    }
+    assert!(text("plots/front_steps.svg").contains("outside the reference box"));
+    assert!(!text("plots/replicas_steps.svg").contains("best compromise"));
+    assert!(text("hypervolume.csv").lines().next().unwrap().ends_with(",num_outside_box,outside_by_latency,outside_by_cost"));
+    assert!(summary.to_string().contains("none, beyond by "), "{summary}");
 }
 
 #[test]

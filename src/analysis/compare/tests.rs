@@ -49,7 +49,15 @@ fn sweep(label: &str, samples: &[Sample]) -> Sweep {
         runs_planned: samples.len(),
         runs_ok: samples.len(),
         runs_failed: 0,
-        timings: Timings { threads: 1, wall_s: 1.0, runs_per_s: 1.0, requests_per_s: 1.0, finished_at: String::new() },
+        timings: Timings {
+            threads: 1,
+            wall_s: 1.0,
+            runs_per_s: 1.0,
+            requests_per_s: 1.0,
+            finished_at: String::new(),
+            curves: 0,
+            curves_s: 0.0,
+        },
     };
     Sweep { label: label.into(), manifest, runs: runs.unwrap() }
 }

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use scalefront::analysis::compare::Choice;
 use scalefront::analysis::scores::columns_for_fronts;
+use scalefront::analysis::table::{Described, write_described};
 use scalefront::analysis::{self, Column, TableFormat};
 use scalefront::hardware::check::Compared;
 use scalefront::report;
-use scalefront::simulation::Detail;
+use scalefront::simulation::{BatchRecord, Detail, ReplicaRecord, RequestRecord, TuneRecord};
 use scalefront::sweep::objectives::Objectives;
 use scalefront::sweep::row::{RunRow, RunSeries, Series};
 use scalefront::sweep::store::{RUNS, SERIES};
@@ -34,6 +35,11 @@ pub fn rows_with_curves(dir: &Path, objectives: &Objectives, most: usize) -> Res
     analysis::rows_with_curves(&runs, objectives, most)
 }
 
+/// Names the families of the stored runs anew, told apart by the columns `group_by`.
+pub fn regroup_runs(dir: &Path, group_by: &[String]) -> Result<()> {
+    analysis::runs::regroup(&dir.join(RUNS), group_by)
+}
+
 /// Stores `series.parquet`.
 pub fn store_curves(dir: &Path, series: &[RunSeries]) -> Result<()> {
     analysis::write_series(series, &dir.join(SERIES))
@@ -44,51 +50,102 @@ pub fn store_oracle(dir: &Path, rows: &[RunRow]) -> Result<()> {
     analysis::regret::write_oracle(rows, dir)
 }
 
-/// Stores `requests`, `batches` and `replicas` of one run.
+/// Stores `requests`, `batches`, `replicas` and `decisions` of one run.
 pub fn store_detail(dir: &Path, detail: &Detail, format: Format) -> Result<()> {
     let format = TableFormat::from(format);
-    let Detail { requests, batches, replicas, .. } = detail;
-    let write = |name: &str, columns: Vec<(&str, Column)>| {
-        analysis::write_table(columns, &dir.join(format!("{name}.{}", format.extension())), format)
-    };
-    let columns = vec![
-        ("request_id", Column::Int(requests.iter().map(|r| r.request_id.into()).collect())),
-        ("arrived_at_s", Column::Float(requests.iter().map(|r| r.arrived_at_s).collect())),
-        ("prefill_tokens", Column::Int(requests.iter().map(|r| r.prefill_tokens.into()).collect())),
-        ("decode_tokens", Column::Int(requests.iter().map(|r| r.decode_tokens.into()).collect())),
-        ("replica_id", Column::OptionalInt(requests.iter().map(|r| r.replica_id.map(Into::into)).collect())),
-        ("scheduled_at_s", Column::OptionalFloat(requests.iter().map(|r| r.scheduled_at_s).collect())),
-        ("first_token_at_s", Column::OptionalFloat(requests.iter().map(|r| r.first_token_at_s).collect())),
-        ("completed_at_s", Column::OptionalFloat(requests.iter().map(|r| r.completed_at_s).collect())),
-        ("restarts", Column::Int(requests.iter().map(|r| r.restarts.into()).collect())),
-        ("cached_tokens", Column::Int(requests.iter().map(|r| r.cached_tokens.into()).collect())),
+    let tables = [
+        ("requests", requests(&detail.requests)),
+        ("batches", batches(&detail.batches)),
+        ("replicas", replicas(&detail.replicas)),
+        ("decisions", decisions(&detail.tunes)),
     ];
-    write("requests", columns)?;
-    let columns = vec![
-        ("batch_id", Column::Int(batches.iter().map(|b| b.batch_id as i64).collect())),
-        ("replica_id", Column::Int(batches.iter().map(|b| b.replica_id.into()).collect())),
-        ("scheduled_at_s", Column::Float(batches.iter().map(|b| b.scheduled_at_s).collect())),
-        ("completed_at_s", Column::Float(batches.iter().map(|b| b.completed_at_s).collect())),
-        ("num_requests", Column::Int(batches.iter().map(|b| b.num_requests.into()).collect())),
-        ("prefill_tokens", Column::Int(batches.iter().map(|b| b.prefill_tokens as i64).collect())),
-        ("decode_tokens", Column::Int(batches.iter().map(|b| b.decode_tokens as i64).collect())),
-    ];
-    write("batches", columns)?;
-    let columns = vec![
-        ("time_s", Column::Float(replicas.iter().map(|r| r.time_s).collect())),
-        ("num_replicas", Column::Int(replicas.iter().map(|r| r.num_replicas.into()).collect())),
-        ("num_draining", Column::Int(replicas.iter().map(|r| r.num_draining.into()).collect())),
-        ("cost_per_hour_usd", Column::Float(replicas.iter().map(|r| r.cost_per_hour_usd).collect())),
-    ];
-    write("replicas", columns)
+    tables.into_iter().try_for_each(|(name, columns)| write_described(columns, &dir.join(format!("{name}.{}", format.extension())), format))
+}
+
+/// A column of whole numbers, of decimal numbers, and of either with gaps.
+fn ints<T>(rows: &[T], value: impl Fn(&T) -> i64) -> Column {
+    Column::Int(rows.iter().map(value).collect())
+}
+
+fn floats<T>(rows: &[T], value: impl Fn(&T) -> f64) -> Column {
+    Column::Float(rows.iter().map(value).collect())
+}
+
+fn times<T>(rows: &[T], value: impl Fn(&T) -> Option<f64>) -> Column {
+    Column::OptionalFloat(rows.iter().map(value).collect())
+}
+
+fn requests(rows: &[RequestRecord]) -> Vec<Described> {
+    vec![
+        ("request_id", "Number of the request, by arrival.", ints(rows, |r| r.request_id.into())),
+        ("arrived_at_s", "When it arrived.", floats(rows, |r| r.arrived_at_s)),
+        ("prefill_tokens", "Length of its prompt.", ints(rows, |r| r.prefill_tokens.into())),
+        ("decode_tokens", "Output tokens.", ints(rows, |r| r.decode_tokens.into())),
+        (
+            "replica_id",
+            "Replica it was routed to last; empty if it was rejected before.",
+            Column::OptionalInt(rows.iter().map(|r| r.replica_id.map(Into::into)).collect()),
+        ),
+        ("scheduled_at_s", "When it was first in a batch.", times(rows, |r| r.scheduled_at_s)),
+        ("first_token_at_s", "When its first token was there.", times(rows, |r| r.first_token_at_s)),
+        ("completed_at_s", "When its last token was there.", times(rows, |r| r.completed_at_s)),
+        ("restarts", "How often it lost its place in memory and began anew.", ints(rows, |r| r.restarts.into())),
+        ("cached_tokens", "Tokens of its prompt that were cached when it was first admitted.", ints(rows, |r| r.cached_tokens.into())),
+    ]
+}
+
+fn batches(rows: &[BatchRecord]) -> Vec<Described> {
+    vec![
+        ("batch_id", "Number of the batch, by its end.", ints(rows, |b| b.batch_id as i64)),
+        ("replica_id", "Replica that ran it.", ints(rows, |b| b.replica_id.into())),
+        ("scheduled_at_s", "When it began.", floats(rows, |b| b.scheduled_at_s)),
+        ("completed_at_s", "When it ended.", floats(rows, |b| b.completed_at_s)),
+        ("num_requests", "Requests in it.", ints(rows, |b| b.num_requests.into())),
+        ("prefill_tokens", "Prompt tokens computed.", ints(rows, |b| b.prefill_tokens as i64)),
+        ("decode_tokens", "Output tokens computed.", ints(rows, |b| b.decode_tokens as i64)),
+    ]
+}
+
+fn replicas(rows: &[ReplicaRecord]) -> Vec<Described> {
+    vec![
+        ("time_s", "When replicas changed; what the row says holds until the next.", floats(rows, |r| r.time_s)),
+        ("num_replicas", "Replicas that exist, draining ones included.", ints(rows, |r| r.num_replicas.into())),
+        ("num_draining", "Those that finish what they have before they leave.", ints(rows, |r| r.num_draining.into())),
+        ("cost_per_hour_usd", "What an hour costs at this moment.", floats(rows, |r| r.cost_per_hour_usd)),
+    ]
+}
+
+/// A row for each number that a decision rests on; one for a decision that states none.
+fn decisions(tunes: &[TuneRecord]) -> Vec<Described> {
+    let rows = tunes.iter().flat_map(|tune| {
+        let none = tune.evidence.is_empty().then_some((tune, None));
+        none.into_iter().chain(tune.evidence.iter().map(move |evidence| (tune, Some(evidence))))
+    });
+    let rows: Vec<(&TuneRecord, Option<&(&'static str, f64)>)> = rows.collect();
+    let names = rows.iter().map(|(_, evidence)| evidence.map(|evidence| evidence.0.to_owned())).collect();
+    vec![
+        ("time_s", "When the policy decided.", floats(&rows, |(tune, _)| tune.time_s)),
+        ("num_replicas", "Seen: replicas that exist, draining ones included.", ints(&rows, |(tune, _)| tune.num_replicas.into())),
+        ("pending_scale_ups", "Seen: replicas that start.", ints(&rows, |(tune, _)| tune.pending_scale_ups.into())),
+        (
+            "pending_scale_downs",
+            "Seen: scale-downs decided whose replica has not left yet.",
+            ints(&rows, |(tune, _)| tune.pending_scale_downs.into()),
+        ),
+        ("outstanding_requests", "Seen: requests that wait or run.", ints(&rows, |(tune, _)| tune.outstanding_requests.into())),
+        ("decided", "Replicas to add; to remove where negative.", ints(&rows, |(tune, _)| tune.decision)),
+        ("applied", "What was carried out of it, within the limits on replicas.", ints(&rows, |(tune, _)| tune.applied)),
+        ("evidence", "Name of a number the decision rests on.", Column::OptionalText(names)),
+        ("value", "That number.", Column::OptionalFloat(rows.iter().map(|(_, evidence)| evidence.map(|evidence| evidence.1)).collect())),
+    ]
 }
 
 /// Stores a run's curves as `series`, a row a point.
 pub fn store_series(dir: &Path, series: &[Series], format: Format) -> Result<()> {
     let format = TableFormat::from(format);
-    let points = || series.iter().flat_map(|series| series.points.iter().map(|&point| (series.name, point)));
+    let points = || series.iter().flat_map(|series| series.points.iter().map(|&point| (series.name.as_str(), point)));
     let columns = vec![
-        ("series", Column::Text(points().map(|(name, _)| name.into()).collect())),
+        ("series", Column::Text(points().map(|(name, _)| name.to_owned()).collect())),
         ("x", Column::Float(points().map(|(_, (x, _))| x).collect())),
         ("y", Column::Float(points().map(|(_, (_, y))| y).collect())),
     ];

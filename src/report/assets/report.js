@@ -151,7 +151,7 @@ function ranges(all) {
   let costs = rows.map(cost), latencies = rows.map(latency);
   if (reference && !all) {
     costs.push(reference[0]);
-    // A reference taken from the worst run may lie far beyond the front.
+    // A reference that was not given may lie far beyond most of the fronts.
     const median = [...latencies].sort((a, b) => a - b)[latencies.length >> 1] ?? reference[1];
     const top = data.reference_given ? reference[1] : Math.min(reference[1], 4 * median);
     latencies = latencies.filter(value => value <= top).concat(top);
@@ -398,7 +398,7 @@ function buildCurves() {
     { title: `Replicas over time`, name: "num_replicas", rows: chosen, also: "num_draining" },
     { title: "Arrival rate (requests/s)", name: "arrival_rate_per_s", rows: perSeed, plain: true },
     { title: "Queue length (requests)", name: "queue_length", rows: chosen },
-    { title: "Latency distribution: fraction of requests", name: "e2e_cdf", rows: chosen, cdf: true },
+    { title: "Latency distribution: fraction of requests", name: data.distribution.curve, rows: chosen, cdf: true },
   ];
   for (const curve of curves) {
     const lines = [];
@@ -414,8 +414,12 @@ function buildCurves() {
       element("figcaption", {}, curve.title + (curve.also && chosen.length === 1 && lines.length > 1 ? " (thin: draining)" : "")));
     box.append(figure);
     const last = curve.cdf ? Math.max(...lines.map(line => line.xy[0].at(-1))) : end;
-    const tables = lines.map(({ xy: [x, y] }) => [
-      [...x, ...(last > x.at(-1) ? [last] : [])].map(value => curve.cdf ? value : value / divisor), [...y, ...(last > x.at(-1) ? [y.at(-1)] : [])]]);
+    // A distribution stays at 1; what goes over time ends with its run.
+    const tables = lines.map(({ row, xy: [x, y] }) => {
+      const until = curve.cdf ? last : points(row, "num_replicas")?.[0].at(-1) ?? end;
+      const more = until > x.at(-1);
+      return [[...x, ...(more ? [until] : [])].map(value => curve.cdf ? value : value / divisor), [...y, ...(more ? [y.at(-1)] : [])]];
+    });
     const lowest = Math.min(...lines.map(line => line.xy[0].find(value => value > 0) ?? Infinity));
     const log = curve.cdf && last > 10 * lowest;
     const axis = { filter: (u, splits) => splits, stroke: css("--soft"), grid: { stroke: css("--grid"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif" };
@@ -424,7 +428,7 @@ function buildCurves() {
       width: figure.clientWidth, height: 210, legend: { show: false },
       cursor: { drag: { x: true, y: false }, points: { size: 6 }, sync: curve.cdf ? undefined : { key: "time" } },
       scales: { x: { time: false, distr: log ? 3 : 1, range: (u, low, high) => [low, high] }, y: { range: () => [0, top * 1.07 || 1] } },
-      axes: [{ ...axis, space: 60, label: curve.cdf ? "End-to-end latency (s)" : `Time (${unit})`, labelSize: 20, size: 32, labelFont: "12px system-ui, sans-serif", values: (u, splits) => splits.map(v => v == null || (log && !isRound(v)) ? null : +v.toPrecision(4) + "") }, { ...axis, size: 48, space: 24, ...(curve.cdf ? {} : { incrs: [1, 2, 5].flatMap(k => [k, 10 * k, 100 * k, 1e3 * k, 1e4 * k, 1e5 * k]).sort((a, b) => a - b) }) }],
+      axes: [{ ...axis, space: 60, label: curve.cdf ? data.distribution.label : `Time (${unit})`, labelSize: 20, size: 32, labelFont: "12px system-ui, sans-serif", values: (u, splits) => splits.map(v => v == null || (log && !isRound(v)) ? null : +v.toPrecision(4) + "") }, { ...axis, size: 48, space: 24, ...(curve.cdf ? {} : { incrs: [1, 2, 5].flatMap(k => [k, 10 * k, 100 * k, 1e3 * k, 1e4 * k, 1e5 * k]).sort((a, b) => a - b) }) }],
       series: [{}, ...lines.map(line => ({ label: line.label, stroke: line.colour, width: line.width, dash: line.dash, points: { show: false }, paths: uPlot.paths.stepped({ align: 1 }) }))],
     }, uPlot.join(tables), figure));
   }
@@ -435,7 +439,7 @@ const PAGE = 100;
 function buildTable() {
   const all = $("all-columns").checked, onlyFront = $("only-front").checked;
   const main = new Set(["family", "seed", "status", ...data.varied, data.latency.column, data.cost.column,
-    "mean_e2e_s", "p50_e2e_s", "p99_e2e_s", "p90_ttft_s", "mean_replicas", "num_restarts"]);
+    "p90_e2e_s", "p99_e2e_s", "p99_ttft_s", "attainment", "num_rejected", "mean_replicas", "num_restarts"]);
   const rank = column => column.kind === "objective" ? 2 : column.kind === "metric" ? 3 : column.kind === "setting" ? 1 : column.name === "run_id" || column.name === "error" ? 4 : 0;
   const list = data.columns.filter(column => !("const" in column) && (all || main.has(column.name))).sort((a, b) => rank(a) - rank(b));
   const rows = Array.from({ length: data.rows }, (_, row) => row).filter(row => visible(row) && (!onlyFront || view.onFront.has(row)));
@@ -476,11 +480,19 @@ function buildConstants() {
 }
 
 // ---------------------------------------------------------------- all together
+/** Families that are nowhere inside the reference box: the chart's ranges leave them out. */
+function outsideNote(reference) {
+  if (!reference) return "";
+  const inside = front => front.rows.some(row => cost(row) < reference[0] && latency(row) < reference[1]);
+  const names = families().filter(f => view.fronts.some(front => front.f === f) && !view.fronts.some(front => front.f === f && inside(front)));
+  return names.length ? ` Outside the box: ${names.map(f => data.families[f].label).join(", ")} (“Show all runs” shows them).` : "";
+}
 function note() {
   const usableRows = Array.from({ length: data.rows }, (_, row) => row).filter(row => visible(row) && usable(row)).length;
   const reference = data.workloads[state.workload].reference;
   $("chart-note").textContent = `${usableRows.toLocaleString("en-US")} runs, faint; those on the front of their family and seed bold. ${view.bands.some(band => band.seeds > 1) ? "Line: what half of the seeds attain; band: between what 10 and 90 % of them attain. " : "Line: the front of each family. "}`
-    + (reference ? `Shaded: the box of the hypervolume, up to the reference point (${number(reference[0])}, ${number(reference[1])})${data.reference_given ? "" : ", the worst values of this workload"}.` : "")
+    + (reference ? `Shaded: the box of the hypervolume, up to the reference point (${number(reference[0])}, ${number(reference[1])})${data.reference_given ? "" : ", a tenth beyond the worst of the fronts"}.` : "")
+    + outsideNote(reference)
     + (data.workloads[state.workload].edges.length ? " Dashed: the edge of the possible, found with perfect foresight." : "");
 }
 function refresh(rebuild = false) {

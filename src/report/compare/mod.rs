@@ -15,6 +15,7 @@ use super::terminal::{aligned, plus_minus};
 use crate::analysis::TableFormat;
 use crate::analysis::compare::{Change, Choice, Comparison, Outcome, Sweep, Verdict, compare};
 use crate::analysis::{read_runs, write_table};
+use crate::files::make_directory;
 use crate::sweep::store::{MANIFEST, RUNS, read_manifest};
 
 /// Compares the sweeps stored in `directories` and writes `compare.md`, `compare.html`, `compare.csv` and `plots/compare_*` into `out`.
@@ -23,7 +24,7 @@ use crate::sweep::store::{MANIFEST, RUNS, read_manifest};
 pub fn build_comparison(directories: &[PathBuf], choice: &Choice, out: &Path, style: Style) -> Result<ComparisonSummary> {
     let sweeps = directories.iter().map(|directory| load(directory)).collect::<Result<Vec<_>>>()?;
     let comparison = compare(&sweeps, choice)?;
-    std::fs::create_dir_all(out).with_context(|| format!("{}: cannot create", out.display()))?;
+    make_directory(out).with_context(|| format!("{}: cannot create", out.display()))?;
     let plots = plots::draw_comparison(&comparison, &out.join("plots"), style).context("cannot draw the plots")?;
     let page = Page::new(&sweeps, &comparison);
     write_table(csv::columns(&comparison), &out.join("compare.csv"), TableFormat::Csv)?;

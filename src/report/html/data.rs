@@ -11,9 +11,12 @@ use super::curves;
 use crate::analysis::front::Point;
 use crate::analysis::scores::Run;
 use crate::analysis::table::Cells;
-use crate::report::names::{counted, label};
+use crate::report::names::{counted, label, sentence};
 use crate::report::palette::look;
+use crate::report::remarks;
 use crate::report::study::Study;
+use crate::sweep::row::DERIVED_COLUMNS;
+use crate::sweep::series::{cdf_name, judged};
 
 /// Bytes of JSON that the data may take: the page stays below 5 MB.
 const BUDGET: usize = 4_600_000;
@@ -76,8 +79,11 @@ pub fn of(study: &Study) -> Result<Data> {
         json!({ "name": workload.name, "reference": reference, "ranked": ranked, "edges": edges.collect::<Vec<_>>() })
     });
     let (latency, cost) = study.objectives();
+    let judged = judged(&study.manifest.objectives);
     let json = json!({
         "latency": { "column": latency, "label": label(latency) },
+        "distribution": { "curve": cdf_name(judged), "label": format!("{} (s)", sentence(judged.label)) },
+        "attainment": remarks::has_attainment(study),
         "cost": { "column": cost, "label": label(cost) },
         "reference_given": study.analysis.reference_given,
         "families": families.collect::<Vec<_>>(),
@@ -127,7 +133,9 @@ fn columns(study: &Study, rows: &[usize]) -> Result<(Value, Vec<String>)> {
         let cells = Cells::of(column)?;
         match name {
             "workload" | "family" => {}
+            "policy" => {}
             "run_id" | "seed" | "status" | "error" => columns.push(encoded(name, "id", &cells, rows)),
+            _ if DERIVED_COLUMNS.contains(&name) => columns.push(encoded(name, "setting", &cells, rows)),
             _ if study.manifest.setting_columns.iter().any(|setting| setting == name) => {
                 columns.push(encoded(name, "setting", &cells, rows))
             }

@@ -9,10 +9,11 @@ use anyhow::{Context, Result};
 use minijinja::Environment;
 use serde_json::{Value, json};
 
-use super::names::{counted, grouped, label, quantity, short_setting, significant};
+use super::names::{counted, grouped, label, percent, quantity, short_setting, significant};
 use super::palette::look;
+use super::remarks;
 use super::study::Study;
-use super::terminal::{edge_note, plus_minus, regret};
+use super::terminal::{edge_note, plus_minus, regret, share_plus_minus};
 use crate::analysis::effects::Strength;
 
 const TEMPLATE: &str = include_str!("../assets/report.html");
@@ -73,6 +74,7 @@ pub fn page(study: &Study) -> Result<String> {
         "seeds": counted(study.seeds().len(), "seed"),
         "scores": scores(study),
         "reference_given": study.analysis.reference_given,
+        "has_attainment": remarks::has_attainment(study),
         "yardstick": if study.oracle.is_some() { "edge of the possible" } else { "joint front of all families" },
         "agree": study.analysis.scores.iter().all(|score| score.agree),
         "several_seeds": study.seeds().len() > 1,
@@ -111,24 +113,32 @@ fn scores(study: &Study) -> Vec<Value> {
     let (latency, cost) = study.objectives();
     let highest = |workload| study.analysis.scores_of(workload).filter_map(|score| score.hv_exact).map(|hv| hv.mean).fold(0.0, f64::max);
     let row = |score: &crate::analysis::scores::Score| {
-        let best = study.first_front(score).map(|(_, highlights)| {
+        let best = study.first_front(score).filter(|_| score.outside.is_none()).map(|(_, highlights)| {
             let point = study.analysis.point(highlights.balanced);
-            json!({ "cost": quantity(point.cost, cost), "latency": quantity(point.latency, latency), "settings": study.describe(highlights.balanced) })
+            json!({
+                "cost": quantity(point.cost, cost), "latency": quantity(point.latency, latency),
+                "attained": remarks::attainment(study, highlights.balanced).map(percent), "settings": study.describe(highlights.balanced),
+            })
         });
         let (look, distance) = (look(score.family), study.analysis.distance(score));
         json!({
             "family": study.analysis.label(score.family), "colour": look.hex(), "marker": look.marker_name,
-            "hv_exact": plus_minus(score.hv_exact), "hv_lab": plus_minus(score.hv_lab), "agree": score.agree,
+            "hv_exact": if score.outside.is_some() { "outside".into() } else { share_plus_minus(score.hv_exact) },
+            "hv_lab": share_plus_minus(score.hv_lab), "agree": score.agree,
             "bar_percent": score.hv_exact.map_or(0.0, |hv| (hv.mean / highest(score.workload).max(f64::MIN_POSITIVE) * 1000.0).round() / 10.0),
             "igd_plus": plus_minus(distance.and_then(|distance| distance.igd_plus)),
             "additive_epsilon": plus_minus(distance.and_then(|distance| distance.additive_epsilon)),
             "share": regret(study, score)[0], "extra_cost": regret(study, score)[1], "points": score.front_points, "runs": score.runs, "failed": score.failed, "best": best,
+            "outside": score.outside.as_ref().map(remarks::beyond), "runs_outside": score.runs_outside,
         })
     };
     let workload = |(number, workload): (usize, &crate::analysis::scores::Workload)| {
         let reference = workload.reference.map(|r| format!("{}, {}", quantity(r.cost, cost), quantity(r.latency, latency)));
         let families = study.analysis.scores_of(number).map(row).collect::<Vec<_>>();
-        json!({ "name": workload.name, "reference": reference, "families": families, "edge": edge_note(study, number) })
+        json!({
+            "name": workload.name, "reference": reference, "origin": study.reference_origin(), "nothing_to_rank": workload.nothing_to_rank,
+            "remarks": remarks::of(study, number), "families": families, "edge": edge_note(study, number),
+        })
     };
     study.analysis.workloads.iter().enumerate().map(workload).collect()
 }

@@ -8,9 +8,10 @@ use super::figure::{Anchor, FAINT_INK, Figure, INK, Line, Panel, SMALL_TEXT, TEX
 use super::style::Style;
 use crate::analysis::scores::Score;
 use crate::analysis::series::Points;
-use crate::report::names::quantity;
+use crate::report::names::{quantity, sentence};
 use crate::report::palette::look;
 use crate::report::study::Study;
+use crate::sweep::series::{cdf_name, judged};
 
 /// Panels of the replicas' figure.
 const MAX_PANELS: usize = 5;
@@ -26,10 +27,8 @@ pub fn replicas(study: &Study, workload: usize, style: Style) -> Result<Option<S
     let scores = study.analysis.scores_of(workload).filter(|score| !chosen(study, score).is_empty()).collect::<Vec<_>>();
     let shown = &scores[..scores.len().min(MAX_PANELS)];
     let curves = || shown.iter().flat_map(|score| chosen(study, score)).map(|chosen| chosen.curve);
-    // To the end of the run, not of its last change of replicas.
-    let rows = shown.iter().flat_map(|score| chosen(study, score)).map(|chosen| chosen.row);
-    let ends = rows.flat_map(|row| ["num_replicas", "queue_length", "arrival_rate_per_s"].map(|name| study.curve(row, name)?.last()));
-    let end_s = ends.flatten().map(|point| point.0).fold(0.0, f64::max);
+    // A curve ends where its run does.
+    let end_s = curves().filter_map(|points| points.last()).map(|point| point.0).fold(0.0, f64::max);
     let most = curves().flatten().map(|point| point.1).fold(1.0, f64::max);
     if shown.is_empty() {
         return Ok(None);
@@ -47,7 +46,7 @@ pub fn replicas(study: &Study, workload: usize, style: Style) -> Result<Option<S
             family_name(figure, study, score, 576.0, top + 10.0, 316.0)?;
             for (n, chosen) in chosen(study, score).iter().enumerate() {
                 let line = Line { colour: colour(look(score.family)), ..chosen.line };
-                panel.line(&steps(chosen.curve, divisor, end_s), line)?;
+                panel.line(&steps(chosen.curve, divisor), line)?;
                 let y = top + 34.0 + 36.0 * n as f64;
                 figure.line(&[(576.0, y), (604.0, y)], line)?;
                 let (latency, cost) = study.objectives();
@@ -59,7 +58,7 @@ pub fn replicas(study: &Study, workload: usize, style: Style) -> Result<Option<S
             panel.finish()?;
         }
         if scores.len() > shown.len() {
-            let note = format!("and {} more families, in report.html", scores.len() - shown.len());
+            let note = format!("and {} more in report.html", families(scores.len() - shown.len()));
             figure.text(&note, (LEFT, f64::from(size.1) - 14.0), SMALL_TEXT, FAINT_INK, Anchor::Left)?;
         }
         Ok(())
@@ -67,11 +66,12 @@ pub fn replicas(study: &Study, workload: usize, style: Style) -> Result<Option<S
     Ok(Some(svg))
 }
 
-/// The latency distribution of the most balanced run on each family's front.
+/// The distribution of the latency that runs are judged by, of the most balanced run on each family's front.
 pub fn latency_cdf(study: &Study, workload: usize, style: Style) -> Result<Option<String>> {
+    let judged = judged(&study.manifest.objectives);
     let curve = |score: &&Score| {
         let row = study.first_front(score)?.1.balanced;
-        Some((row, study.curve(row, "e2e_cdf")?))
+        Some((row, study.curve(row, &cdf_name(judged))?))
     };
     let scores = study.analysis.scores_of(workload).filter(|score| curve(score).is_some()).take(style.max_families()).collect::<Vec<_>>();
     let values = scores.iter().filter_map(curve).flat_map(|(_, points)| points.iter().map(|point| point.0));
@@ -79,13 +79,15 @@ pub fn latency_cdf(study: &Study, workload: usize, style: Style) -> Result<Optio
     if scores.is_empty() || low > high {
         return Ok(None);
     }
-    let text = "End-to-end latency of a request (s)";
+    let text = format!("{} of a request (s)", sentence(judged.label));
     let x = if high > low * 10.0 { Axis::log_beyond(1.0, text, low / 1.1, high * 1.05) } else { Axis::linear(text, 0.0, high * 1.05) };
     let svg = draw(SIZE, style, |figure| {
-        title(figure, study, workload, "latency distribution, best compromise of each family")?;
+        title(figure, study, workload, &format!("{}, best compromise of each family", judged.label))?;
         let panel = Panel::new(figure, [LEFT, 40.0, 590.0, 410.0], x.clone(), Axis::linear("Fraction of requests", 0.0, 1.02), true)?;
-        panel.line(&[(x.low, 0.9), (x.high, 0.9)], Line { colour: FAINT_INK, opacity: 1.0, width: 1.0, dash: Some((4.0, 3.0)) })?;
-        figure.text("P90", (586.0, 410.0 - 370.0 * 0.9 / 1.02 + 10.0 * style.text()), SMALL_TEXT, FAINT_INK, Anchor::Right)?;
+        if let Some((share, name)) = judged_share(&study.manifest.objectives.latency) {
+            panel.line(&[(x.low, share), (x.high, share)], Line { colour: FAINT_INK, opacity: 1.0, width: 1.0, dash: Some((4.0, 3.0)) })?;
+            figure.text(&name, (586.0, 410.0 - 370.0 * share / 1.02 + 10.0 * style.text()), SMALL_TEXT, FAINT_INK, Anchor::Right)?;
+        }
         // Settings in several lines where there is room.
         let lines = if scores.len() > 4 { 1 } else { 3 };
         let pitch = (38.0 + 14.0 * lines as f64) * style.text();
@@ -105,7 +107,8 @@ pub fn latency_cdf(study: &Study, workload: usize, style: Style) -> Result<Optio
             let settings = study.describe(row);
             let point = study.analysis.point(row);
             let (latency, cost) = study.objectives();
-            let at = format!("{}, {}", quantity(point.cost, cost), quantity(point.latency, latency));
+            let outside = if score.outside.is_some() { " (outside the box)" } else { "" };
+            let at = format!("{}, {}{outside}", quantity(point.cost, cost), quantity(point.latency, latency));
             figure.text(&figure.fit(&at, 11.5, 245.0)?, (649.0, y + 15.0 * style.text()), 11.5, FAINT_INK, Anchor::Left)?;
             for (n, line) in figure.wrapped(&settings, 11.5, 245.0, lines)?.iter().enumerate() {
                 let below = (29.0 + 14.0 * n as f64) * style.text();
@@ -115,6 +118,12 @@ pub fn latency_cdf(study: &Study, workload: usize, style: Style) -> Result<Optio
         panel.finish()
     })?;
     Ok(Some(svg))
+}
+
+/// The share of requests that a percentile leaves below it, and its name: 0.99 and `P99` of `p99_ttft_s`.
+fn judged_share(metric: &str) -> Option<(f64, String)> {
+    let rank = metric.strip_prefix('p')?.split('_').next()?.parse::<f64>().ok()?;
+    Some((rank / 100.0, format!("P{rank}")))
 }
 
 /// The arrivals of a workload, one line a seed.
@@ -143,7 +152,9 @@ pub fn arrival_rate(study: &Study, workload: usize, style: Style) -> Result<Opti
         let panel = Panel::new(figure, [LEFT, 40.0, 870.0, 250.0 - style.lift()], x, y, true)?;
         for (k, (_, points)) in by_seed.iter().enumerate().rev() {
             let line = if k == 0 { Line::solid(INK, 1.6) } else { Line { opacity: 0.35, ..Line::solid(INK, 0.9) } };
-            panel.line(&steps(points, divisor, end_s), line)?;
+            let until = points.last().map(|last| (last.0 + width_s(points), last.1));
+            let points = points.iter().copied().chain(until).collect();
+            panel.line(&steps(&points, divisor), line)?;
         }
         panel.finish()?;
         if by_seed.len() > 1 {
@@ -153,6 +164,10 @@ pub fn arrival_rate(study: &Study, workload: usize, style: Style) -> Result<Opti
         Ok(())
     })?;
     Ok(Some(svg))
+}
+
+fn families(count: usize) -> String {
+    if count == 1 { "1 family".into() } else { format!("{count} families") }
 }
 
 struct Chosen<'a> {
@@ -165,7 +180,7 @@ struct Chosen<'a> {
 fn chosen<'a>(study: &'a Study, score: &Score) -> Vec<Chosen<'a>> {
     let Some((_, highlights)) = study.first_front(score) else { return Vec::new() };
     let candidates = [
-        (highlights.balanced, "best compromise", Line::solid(INK, 2.2)),
+        (highlights.balanced, if score.outside.is_none() { "best compromise" } else { "middle of its front" }, Line::solid(INK, 2.2)),
         (highlights.cheapest, "cheapest", Line { dash: Some((6.0, 3.5)), ..Line::solid(INK, 1.4) }),
         (highlights.fastest, "fastest", Line { dash: Some((1.6, 2.2)), ..Line::solid(INK, 1.6) }),
     ];
@@ -193,8 +208,9 @@ fn family_name(figure: &Figure, study: &Study, score: &Score, x: f64, y: f64, wi
     figure.text(&name, (x + 30.0, y - 1.0), size, INK, Anchor::Left)
 }
 
-/// A curve that keeps each value until the next, up to `end_s`, with time in units of `divisor` seconds.
-fn steps(points: &Points, divisor: f64, end_s: f64) -> Vec<(f64, f64)> {
+/// A curve that keeps each value until the next, up to its last point, with time in units of `divisor` seconds.
+fn steps(points: &Points, divisor: f64) -> Vec<(f64, f64)> {
+    let end_s = points.last().map_or(0.0, |point| point.0);
     stairs(&thinned(points), end_s).into_iter().map(|(x, y)| (x / divisor, y)).collect()
 }
 

@@ -10,6 +10,7 @@ use crate::analysis::front::{Point, compromise};
 use crate::analysis::scores::Score;
 use crate::report::names::{counted, label, percent, quantity};
 use crate::report::palette::{Look, look};
+use crate::report::remarks::outside_words;
 use crate::report::study::Study;
 use crate::sweep::objectives::{Objectives, Reference};
 
@@ -174,7 +175,11 @@ fn draw_legend(figure: &Figure, study: &Study, workload: usize, shown: &[&Score]
             None => format!("{:.3}", hv.mean),
             Some((_, high)) => format!("{:.3} ± {:.3}", hv.mean, high - hv.mean),
         });
-        let hv = match study.analysis.regret(score) {
+        let hv = match &score.outside {
+            Some(outside) => outside_words(outside),
+            None => hv,
+        };
+        let hv = match study.analysis.regret(score).filter(|_| score.outside.is_none()) {
             Some(regret) => format!("{hv}, {} of the edge", percent(regret.share.mean)),
             None => hv,
         };

@@ -20,6 +20,7 @@ use rayon::prelude::*;
 use super::names::slug;
 use super::study::Study;
 use crate::analysis::compare::Comparison;
+use crate::files::make_directory;
 use crate::hardware::check::Compared;
 use crate::sweep::store::write_atomically;
 use crate::validation;
@@ -42,7 +43,7 @@ pub struct Plots {
 
 /// Draws every figure into `directory`, and removes those of an earlier report that are no longer drawn.
 pub fn draw_all(study: &Study, directory: &Path, style: Style) -> Result<Plots> {
-    std::fs::create_dir_all(directory).with_context(|| format!("{}: cannot create", directory.display()))?;
+    make_directory(directory).with_context(|| format!("{}: cannot create", directory.display()))?;
     let mut slugs: Vec<String> = Vec::new();
     for workload in study.analysis.workloads.iter().take(MAX_WORKLOADS) {
         let slug = slug(&workload.name, &slugs);
@@ -70,19 +71,19 @@ pub fn draw_all(study: &Study, directory: &Path, style: Style) -> Result<Plots> 
 
 /// Draws predicted against measured times into `<stem>.svg` and `<stem>.png` of a directory.
 pub fn draw_check(rows: &[Compared], directory: &Path, stem: &str) -> Result<()> {
-    std::fs::create_dir_all(directory).with_context(|| format!("{}: cannot create", directory.display()))?;
+    make_directory(directory).with_context(|| format!("{}: cannot create", directory.display()))?;
     store(&check::steps(rows)?, directory, stem)
 }
 
 /// Draws simulated against measured latencies of whole runs into `<stem>.svg` and `<stem>.png` of a directory.
 pub fn draw_validation(rows: &[validation::Compared], directory: &Path, stem: &str) -> Result<()> {
-    std::fs::create_dir_all(directory).with_context(|| format!("{}: cannot create", directory.display()))?;
+    make_directory(directory).with_context(|| format!("{}: cannot create", directory.display()))?;
     store(&check::runs(rows)?, directory, stem)
 }
 
 /// Draws a workload into `<stem>.svg` and `<stem>.png` of a directory.
 pub fn draw_workload(workload: &Workload, name: &str, directory: &Path, stem: &str) -> Result<()> {
-    std::fs::create_dir_all(directory).with_context(|| format!("{}: cannot create", directory.display()))?;
+    make_directory(directory).with_context(|| format!("{}: cannot create", directory.display()))?;
     store(&trace::plot(workload, name)?, directory, stem)
 }
 
@@ -102,7 +103,7 @@ pub struct ComparisonPlot {
 
 /// Draws the fronts of a comparison into `directory`, one figure a workload, and removes those of an earlier one.
 pub fn draw_comparison(comparison: &Comparison, directory: &Path, style: Style) -> Result<Vec<ComparisonPlot>> {
-    std::fs::create_dir_all(directory).with_context(|| format!("{}: cannot create", directory.display()))?;
+    make_directory(directory).with_context(|| format!("{}: cannot create", directory.display()))?;
     let (mut plots, mut slugs) = (Vec::new(), Vec::new());
     for (workload, compared) in comparison.workloads.iter().enumerate().take(MAX_WORKLOADS) {
         let Some(svg) = compare::plot(comparison, workload, style)? else { continue };

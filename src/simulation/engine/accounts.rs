@@ -173,6 +173,7 @@ pub(super) struct Totals {
     pub queued_s: f64,
     pub max_queued: u32,
     pub below_demand_s: f64,
+    pub at_max_replicas_s: f64,
     /// KV blocks in use times seconds; most in use on one replica.
     pub kv_block_s: f64,
     pub max_kv_used_blocks: u32,
@@ -227,6 +228,9 @@ impl Engine<'_> {
             let room = u64::from(self.counts.serving()) * u64::from(self.batch_size_cap);
             if self.work.requests.len() as u64 > room {
                 totals.below_demand_s += elapsed_s;
+            }
+            if self.counts.serving() + self.counts.starting >= self.inputs.cluster.max_replicas {
+                totals.at_max_replicas_s += elapsed_s;
             }
         }
         self.now_s = now_s;
@@ -329,6 +333,7 @@ impl Engine<'_> {
             starts_cancelled: totals.starts_cancelled,
             reversals: totals.reversals,
             replicas_lost: totals.replicas_lost,
+            at_max_replicas_s: totals.at_max_replicas_s,
             mean_queued_requests: ratio(totals.queued_s, self.now_s),
             max_queued_requests: totals.max_queued.into(),
             below_demand_s: totals.below_demand_s,

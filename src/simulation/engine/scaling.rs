@@ -53,20 +53,9 @@ impl Engine<'_> {
             replicas: &work.signals,
         };
         let (decision, committed) = (policy.decide(self.now_s, &snapshot), snapshot.committed());
-        if let Some(detail) = &mut self.detail {
-            detail.tunes.push(TuneRecord {
-                time_s: self.now_s,
-                num_replicas: counts.existing,
-                pending_scale_ups: counts.starting,
-                pending_scale_downs: counts.stopping + counts.draining,
-                decision: decision.signed(),
-                evidence: policy.evidence(),
-            });
-        }
         if let Some(failure) = policy.failure() {
             return Err(SimulationError::Policy(failure.into()));
         }
-        self.autoscaler = Some(policy);
         let cluster = self.inputs.cluster;
         let (ups, downs) = match decision {
             Decision::Hold => (0, 0),
@@ -74,6 +63,19 @@ impl Engine<'_> {
             Decision::Up(n) => (n.min(cluster.max_replicas.saturating_sub(counts.serving() + counts.starting)), 0),
             Decision::Down(n) => (0, n.min(committed.saturating_sub(cluster.min_replicas))),
         };
+        if let Some(detail) = &mut self.detail {
+            detail.tunes.push(TuneRecord {
+                time_s: self.now_s,
+                num_replicas: counts.existing,
+                pending_scale_ups: counts.starting,
+                pending_scale_downs: counts.stopping + counts.draining,
+                decision: decision.signed(),
+                applied: i64::from(ups) - i64::from(downs),
+                outstanding_requests: self.work.requests.len() as u32,
+                evidence: policy.evidence(),
+            });
+        }
+        self.autoscaler = Some(policy);
         self.notice_idleness(ups + downs)?;
         self.work.events.push(self.now_s + self.tick_interval_s, self.now_s, Due::Tune);
         for _ in 0..ups {

@@ -45,9 +45,7 @@ fn a_trace_runs_once_whatever_the_seeds() {
     let plan = plan_in(text, dir.path()).unwrap();
     assert_eq!((plan.planned(), plan.unique().len(), plan.same_under_every_seed, plan.duplicates()), (6, 2, 4, 0));
     assert!(plan.unique().iter().all(|&index| plan.cell(index).seed == 7));
-    assert!(
-        plan.describe(plan.estimate(1, 0.05)).to_string().contains("  4 left out because their workload is the same under every seed\n")
-    );
+    assert!(plan.describe().to_string().contains("  4 left out because their workload is the same under every seed\n"));
 }
 
 #[test]
@@ -78,7 +76,7 @@ fn described() {
         r#""name": "demo", "question": "Which?", "cluster": {"global_scheduler": ["round_robin", "least_outstanding"]}, "autoscalers": [{"static": {"replicas": {"from": 1, "to": 20, "step": 1}}}]"#,
     ))
     .unwrap();
-    let text = plan.describe(plan.estimate(2, 0.05)).to_string();
+    let text = plan.describe().to_string();
     let requests = plan.requests(0);
     assert_eq!(
         text.lines().filter(|line| !line.starts_with("  w,")).collect::<Vec<_>>(),
@@ -97,9 +95,6 @@ fn described() {
             "",
             "Runs: 40 to run of 40 planned",
             &format!("Requests: {} in all", grouped(40 * requests)),
-            "Estimated time: under a second on 2 threads (at 150 ns a request and 150 us a run)",
-            "Estimated cost: $0.00 for 0.00 core-hours (at $0.05 a core-hour, see --core-price-usd-per-hour)",
-            "Estimated disk: 0.0 MB while it runs",
         ]
     );
 }

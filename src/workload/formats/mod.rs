@@ -23,6 +23,7 @@ use super::bench::Tool;
 use super::error::{WorkloadError, excerpt};
 use super::source::Line;
 use super::trace::TraceSpec;
+use crate::files::plain;
 use crate::settings::quoted;
 
 /// The layouts of published traces.
@@ -198,9 +199,9 @@ impl TraceFormat {
             let message = format!("traces in `{}` format are only read, expected one of {} to write", self.layout().name, quoted(&written));
             return Err(WorkloadError::File { file: file.into(), message });
         };
-        let io_error = |source| WorkloadError::Io { file: file.into(), source };
+        let io_error = |reason| WorkloadError::Io { file: file.into(), reason };
         let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut out = BufWriter::new(tempfile::NamedTempFile::new_in(dir).map_err(io_error)?);
+        let mut out = BufWriter::new(tempfile::NamedTempFile::new_in(dir).map_err(|error| io_error(plain(error)))?);
         write(workload, &mut out).and_then(|()| out.flush()).map_err(io_error)?;
         let finished = out.into_inner().map_err(|error| io_error(error.into_error()))?;
         finished.persist(file).map_err(|error| io_error(error.error))?;
