@@ -32,11 +32,6 @@ pub fn beyond(outside: &Outside) -> String {
     }
 }
 
-/// The same as a phrase of its own.
-pub fn outside_words(outside: &Outside) -> String {
-    format!("outside the reference box, {}", beyond(outside))
-}
-
 /// Values of some columns of a workload's runs that succeeded; rows without one of them are left out.
 fn values<'a, const N: usize>(study: &'a Study, workload: usize, names: [&str; N]) -> Option<Vec<(usize, [f64; N])>> {
     let cells: Vec<Cells> = names.iter().map(|name| Cells::named(&study.runs, name).ok()).collect::<Option<_>>()?;

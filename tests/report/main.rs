@@ -88,7 +88,7 @@ fn a_family_outside_the_box() {
         assert!(text(name).contains("Outside the reference box, so without a score: ") && text(name).contains(" % in latency"), "{name}");
         assert!(!text(name).contains("| best compromise |"), "{name}");
     }
-    assert!(text("plots/front_steps.svg").contains("outside the reference box"));
+    assert!(text("plots/front_steps.svg").contains("outside, beyond by "));
     assert!(!text("plots/replicas_steps.svg").contains("best compromise"));
     assert!(text("hypervolume.csv").lines().next().unwrap().ends_with(",num_outside_box,outside_by_latency,outside_by_cost"));
     assert!(summary.to_string().contains("none, beyond by "), "{summary}");

@@ -137,7 +137,7 @@ fn scores(study: &Study) -> Vec<Value> {
         let families = study.analysis.scores_of(number).map(row).collect::<Vec<_>>();
         json!({
             "name": workload.name, "reference": reference, "origin": study.reference_origin(), "nothing_to_rank": workload.nothing_to_rank,
-            "remarks": remarks::of(study, number), "families": families, "edge": edge_note(study, number),
+            "remarks": remarks::of(study, number).iter().map(|remark| remark.replace('`', "")).collect::<Vec<_>>(), "families": families, "edge": edge_note(study, number),
         })
     };
     study.analysis.workloads.iter().enumerate().map(workload).collect()

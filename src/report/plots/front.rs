@@ -10,7 +10,7 @@ use crate::analysis::front::{Point, compromise};
 use crate::analysis::scores::Score;
 use crate::report::names::{counted, label, percent, quantity};
 use crate::report::palette::{Look, look};
-use crate::report::remarks::outside_words;
+use crate::report::remarks::beyond;
 use crate::report::study::Study;
 use crate::sweep::objectives::{Objectives, Reference};
 
@@ -173,10 +173,12 @@ fn draw_legend(figure: &Figure, study: &Study, workload: usize, shown: &[&Score]
     for score in shown {
         let hv = score.hv_exact.map_or("no usable run".to_owned(), |hv| match hv.interval {
             None => format!("{:.3}", hv.mean),
+            // Of two seeds it may leave what a share can be.
+            Some((low, high)) if low < 0.0 || high > 1.0 => format!("{:.3} ({:.2} to {:.2})", hv.mean, low.max(0.0), high.min(1.0)),
             Some((_, high)) => format!("{:.3} ± {:.3}", hv.mean, high - hv.mean),
         });
         let hv = match &score.outside {
-            Some(outside) => outside_words(outside),
+            Some(outside) => format!("outside, {}", beyond(outside)),
             None => hv,
         };
         let hv = match study.analysis.regret(score).filter(|_| score.outside.is_none()) {
