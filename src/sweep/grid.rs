@@ -6,6 +6,8 @@
 //!
 //! Cells are ordered by workload, its axes, seed, the cluster's axes, autoscaler, its axes; the last varies fastest.
 
+mod judged;
+
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
@@ -16,15 +18,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::axes::{Segment, Template};
-use super::cell::{autoscaler_columns, cluster_columns, workload_columns};
 use super::manifest::AxisSummary;
 use super::objectives::Objectives;
-use super::row::{DERIVED_COLUMNS, Scalar};
 use super::source::{GridError, MAX_PROBLEMS, Node, NodeValue, Problem, Source, closest, in_words};
 use crate::autoscaler::AutoscalerSettings;
 use crate::settings::{Faults, quoted};
 use crate::simulation::ClusterSettings;
-use crate::simulation::metric::Needs;
 use crate::workload::WorkloadSpec;
 
 /// More cells than this are refused: a slip in a range asks for days of computing more easily than a user does.
@@ -316,11 +315,6 @@ impl Grid {
         Ok(grid)
     }
 
-    /// A problem with a field of `objectives`.
-    pub fn objectives_problem(&self, field: &str, message: impl Into<String>) -> Problem {
-        self.objectives_section.problem(&self.source, 0, field, message)
-    }
-
     /// Number of cells, equal ones counted as often as they occur.
     pub fn count(&self) -> u64 {
         let sum = |counts: &mut dyn Iterator<Item = u64>| counts.fold(0u64, u64::saturating_add);
@@ -371,59 +365,6 @@ impl Grid {
             self.as_given["seeds"] = serde_json::json!(self.seeds);
         }
         Ok(())
-    }
-
-    /// Whether runs can have what they are to be judged and grouped by.
-    fn check_objectives(&self) -> Result<(), GridError> {
-        let mut problems = Vec::new();
-        for (field, metric) in self.objectives.metrics() {
-            let lacks_limits = |index: u64| !self.cluster.get(index).latency_limits.any();
-            if metric.needs == Needs::LatencyLimits && (0..self.cluster.count()).any(lacks_limits) {
-                let message = format!(
-                    "`{}` needs {}, which say what a request has to keep: give `ttft_s`, `tpot_s` or `e2e_s` there",
-                    metric.name, metric.needs
-                );
-                problems.push(self.objectives_problem(field, message));
-            }
-        }
-        for (place, name) in self.objectives.group_by.iter().enumerate() {
-            if let Err(message) = self.check_group(name) {
-                problems.push(self.objectives_problem(&format!("group_by[{place}]"), message));
-            }
-        }
-        if problems.is_empty() { Ok(()) } else { Err(self.source.errors(problems)) }
-    }
-
-    /// Whether some run has the setting called `name`.
-    fn check_group(&self, name: &str) -> Result<(), String> {
-        let mut known: BTreeSet<String> = DERIVED_COLUMNS.iter().map(|name| name.to_string()).collect();
-        let mut has = |columns: Vec<(String, Scalar)>| {
-            known.extend(columns.into_iter().map(|(name, _)| name));
-            known.contains(name)
-        };
-        let found = (0..self.cluster.count()).any(|index| has(cluster_columns(&self.cluster.get(index))))
-            || self
-                .autoscalers
-                .iter()
-                .any(|section| (0..section.count()).any(|index| has(autoscaler_columns(&section.get(index).settings))))
-            || self.workloads.iter().any(|section| (0..section.count()).any(|index| has(workload_columns(&section.varying(index)))));
-        if found {
-            return Ok(());
-        }
-        let meant = match closest(name, known.iter().map(String::as_str)) {
-            Some(meant) => format!("; did you mean `{meant}`?"),
-            None => String::new(),
-        };
-        Err(format!("no run has a setting `{name}`, expected the name of a column such as `global_scheduler`{meant}"))
-    }
-
-    /// What of the grid decides which runs there are and how they end, as far as the file says: all but what they are judged by.
-    pub fn of_runs(as_given: &Value) -> Value {
-        let mut runs = as_given.clone();
-        if let Some(members) = runs.as_object_mut() {
-            members.retain(|key, _| !["objectives", "question", "$schema"].contains(&key.as_str()));
-        }
-        runs
     }
 
     fn check_size(&self, at: usize) -> Result<(), GridError> {

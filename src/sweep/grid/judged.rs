@@ -1,0 +1,71 @@
+//! What the runs of a grid are judged by: whether they can have it.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::Grid;
+use crate::simulation::metric::Needs;
+use crate::sweep::cell::{autoscaler_columns, cluster_columns, workload_columns};
+use crate::sweep::row::{DERIVED_COLUMNS, Scalar};
+use crate::sweep::source::{GridError, Problem, closest};
+
+impl Grid {
+    /// A problem with a field of `objectives`.
+    pub fn objectives_problem(&self, field: &str, message: impl Into<String>) -> Problem {
+        self.objectives_section.problem(&self.source, 0, field, message)
+    }
+
+    /// Whether runs can have what they are to be judged and grouped by.
+    pub(super) fn check_objectives(&self) -> Result<(), GridError> {
+        let mut problems = Vec::new();
+        for (field, metric) in self.objectives.metrics() {
+            let lacks_limits = |index: u64| !self.cluster.get(index).latency_limits.any();
+            if metric.needs == Needs::LatencyLimits && (0..self.cluster.count()).any(lacks_limits) {
+                let message = format!(
+                    "`{}` needs {}, which say what a request has to keep: give `ttft_s`, `tpot_s` or `e2e_s` there",
+                    metric.name, metric.needs
+                );
+                problems.push(self.objectives_problem(field, message));
+            }
+        }
+        for (place, name) in self.objectives.group_by.iter().enumerate() {
+            if let Err(message) = self.check_group(name) {
+                problems.push(self.objectives_problem(&format!("group_by[{place}]"), message));
+            }
+        }
+        if problems.is_empty() { Ok(()) } else { Err(self.source.errors(problems)) }
+    }
+
+    /// Whether some run has the setting called `name`.
+    fn check_group(&self, name: &str) -> Result<(), String> {
+        let mut known: BTreeSet<String> = DERIVED_COLUMNS.iter().map(|name| name.to_string()).collect();
+        let mut has = |columns: Vec<(String, Scalar)>| {
+            known.extend(columns.into_iter().map(|(name, _)| name));
+            known.contains(name)
+        };
+        let found = (0..self.cluster.count()).any(|index| has(cluster_columns(&self.cluster.get(index))))
+            || self
+                .autoscalers
+                .iter()
+                .any(|section| (0..section.count()).any(|index| has(autoscaler_columns(&section.get(index).settings))))
+            || self.workloads.iter().any(|section| (0..section.count()).any(|index| has(workload_columns(&section.varying(index)))));
+        if found {
+            return Ok(());
+        }
+        let meant = match closest(name, known.iter().map(String::as_str)) {
+            Some(meant) => format!("; did you mean `{meant}`?"),
+            None => String::new(),
+        };
+        Err(format!("no run has a setting `{name}`, expected the name of a column such as `global_scheduler`{meant}"))
+    }
+
+    /// What of the grid decides which runs there are and how they end, as far as the file says: all but what they are judged by.
+    pub fn of_runs(as_given: &Value) -> Value {
+        let mut runs = as_given.clone();
+        if let Some(members) = runs.as_object_mut() {
+            members.retain(|key, _| !["objectives", "question", "$schema"].contains(&key.as_str()));
+        }
+        runs
+    }
+}
