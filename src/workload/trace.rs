@@ -152,8 +152,9 @@ pub fn read(spec: &TraceSpec, base_dirs: &[PathBuf]) -> Result<(Workload, TraceN
     let path = source::find(&spec.path, base_dirs)?;
     // Result files come first: some are JSON lines, and none is a trace.
     let of_results = match spec.format {
-        None => bench::recognise(&path)?.and_then(TraceFormat::of_results),
-        Some(_) => None,
+        // What is no file, such as a pipe, can only be read once: as a trace.
+        None if path.is_file() => bench::recognise(&path)?.and_then(TraceFormat::of_results),
+        _ => None,
     };
     match spec.format.or(of_results).map(|format| (format, &format.layout().reading)) {
         Some((format, Reading::Results(tool))) => read_results(spec, format, tool, &path),

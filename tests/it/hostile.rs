@@ -48,6 +48,10 @@ fn traces() -> Vec<Vec<u8>> {
         "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n5,ChatGPT,472,18,490,Conversation log\n45,ChatGPT,1087,0,1087,Conversation log\n",
         "prefill_tokens,decode_tokens\n10,20\n1,2\n",
         "0,0.5,1.0,Gamma,1.0,2.0\n600,1.0,1.0,,,\n1200,0.7,2,Weibull,0.5,3\n",
+        "{\"num_prompts\": 2, \"request_rate\": \"inf\", \"total_output_tokens\": 5, \"input_lens\": [3, 4], \"output_lens\": [2, 3], \"ttfts\": [0.1, 0.2], \"itls\": [[0.1], [0.1, 0.1]], \"start_times\": [5.5, 5.0], \"queue_times\": [0, 1], \"errors\": [\"\", \"\"]}",
+        "{\"metadata\": {\"guidellm_version\": \"0.8.1\"}, \"benchmarks\": [{\"config\": {\"strategy\": {\"type_\": \"constant\"}}, \"requests\": {\"successful\": [{\"info\": {\"timings\": {\"targeted_start\": 5}}, \"request_start_time\": 6.5, \"prompt_tokens\": 3, \"output_tokens\": 4}]}}]}",
+        "{\"metadata\": {\"request_start_ns\": 1795974529537764696, \"benchmark_phase\": \"profiling\"}, \"metrics\": {\"usage_prompt_tokens\": {\"value\": 3, \"unit\": \"tokens\"}, \"output_sequence_length\": {\"value\": 2, \"unit\": \"tokens\"}}}\n",
+        "[{\"start_time\": 5.5, \"end_time\": 6, \"info\": {\"input_tokens\": 3, \"response_metrics\": {\"output_tokens\": 4, \"chunk_times\": [5.6, 5.7]}}, \"error\": null}]",
         "{\"0\": {\"input_tokens\": \"{10: 0.5, 20: 0.5}\", \"output_tokens\": \"{5: 1.0}\"}}",
     ] {
         seeds.push(text.as_bytes().to_vec());

@@ -61,10 +61,15 @@ fn vllm_is_read_in_the_order_sent() {
 #[test]
 fn vllm_tells_what_waited_in_the_client_and_what_chunks_are() {
     let mut slow = vllm();
-    slow["queue_times"] = json!([1.0, 0.0, 0.0, 1.5]);
+    slow["queue_times"] = json!([1.0, 0.75, 0.0, 1.5]);
     slow["itls"] = json!([[0.06], [0.02], [], [0.04]]);
     let doubts = read(&slow.to_string()).unwrap().1.doubts.join("; ");
-    assert!(doubts.contains("waited 0.83 s in the client on average, 1.50 s at most, before they were sent"), "{doubts}");
+    assert!(
+        doubts.contains(
+            "waited 1.08 s in the client on average, 1.50 s at most, before they were sent: all at once were planned, 2.7 a second sent"
+        ),
+        "{doubts}"
+    );
     assert!(doubts.contains("1.7 tokens a chunk"), "{doubts}");
 }
 

@@ -156,10 +156,11 @@ impl Results {
             times().fold(f64::NEG_INFINITY, f64::max) - times().fold(f64::INFINITY, f64::min)
         };
         let gaps = (self.requests.len() - 1) as f64;
-        let (sent_per_s, planned_per_s) = (gaps / span(&|request| request.sent_s), gaps / span(&planned));
+        let rate = |span_s: f64| if span_s > 0.01 { format!("{:.1} a second", gaps / span_s) } else { "all at once".into() };
+        let (sent, planned) = (rate(span(&|request| request.sent_s)), rate(span(&planned)));
         self.doubts.push(format!(
-            "requests waited {mean_s:.2} s in the client on average, {longest_s:.2} s at most, before they were sent: {planned_per_s:.1} a second \
-             were planned, {sent_per_s:.1} sent; arrivals here are when they were sent"
+            "requests waited {mean_s:.2} s in the client on average, {longest_s:.2} s at most, before they were sent: {planned} were planned, \
+             {sent} sent; arrivals here are when they were sent"
         ));
     }
 
@@ -183,8 +184,8 @@ impl Results {
         let off = other as f64 / taken as f64 - 1.0;
         if taken > 0 && off.abs() > ALIKE {
             self.doubts.push(format!(
-                "{what}: {taken} by {of_taken}, {other} ({:+.1} %) by {of_other}; those of {of_taken} are taken, and times per token that the tool \
-                 printed by the other count are off by as much",
+                "{what}: {taken} by {of_taken}, {other} ({:+.1} %) by {of_other}; those of {of_taken} are taken, and what the tool printed per \
+                 token rests on the other count",
                 100.0 * off
             ));
         }
