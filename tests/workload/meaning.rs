@@ -150,7 +150,10 @@ fn json_spread_over_lines_gets_a_remedy() {
         ["{\n  \"timestamp\": 0,\n  \"input_length\": 5\n}\n", "[\n{}\n]", "[{\"timestamp\": 0}]", "{ \"timestamp\": 0,\n\"x\": 1}"]
     {
         let told = complaint(document, as_given);
-        assert!(told.starts_with(", line 1: a JSON document found, expected one request a line; `jq -c '.[]' FILE` makes lines"), "{told}");
+        assert!(
+            told.starts_with(", line 1: a JSON document found, expected JSON lines, one request each; `jq -c '.[]' FILE` makes lines"),
+            "{told}"
+        );
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) fn without_hash_ids(first: &Line, spec: &TraceSpec) -> Option<Result<
         return None;
     }
     if matches!(text, "{" | "[") || text.starts_with('[') || text.ends_with(',') {
-        let message = "a JSON document found, expected one request a line; `jq -c '.[]' FILE` makes lines of a list, `jq -c . FILE` of \
+        let message = "a JSON document found, expected JSON lines, one request each; `jq -c '.[]' FILE` makes lines of a list, `jq -c . FILE` of \
                        objects that are spread over several lines";
         return Some(Err(first.error(message)));
     }
