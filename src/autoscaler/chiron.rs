@@ -29,6 +29,7 @@ pub struct ChironSettings {
     pub hold_after_up_s: Option<f64>,
     /// By default the cluster's `scale_down_delay_s`.
     pub hold_after_down_s: Option<f64>,
+    /// How often the policy decides.
     pub tick_interval_s: f64,
 }
 

@@ -33,6 +33,7 @@ const MAX_HORIZON: f64 = 1000.0;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HoltWintersSettings {
+    /// Length of the intervals that are observed and forecast.
     pub interval_s: f64,
     /// Weight of the latest observation in the level.
     pub alpha: f64,
@@ -46,6 +47,7 @@ pub struct HoltWintersSettings {
     pub season_s: Option<f64>,
     /// Share of a replica's throughput that is planned for.
     pub target_utilization: f64,
+    /// Scaling down goes to the largest need within this time.
     pub down_window_s: f64,
     /// Most tokens of a batch.
     pub max_num_batched_tokens: u32,

@@ -37,6 +37,7 @@ pub struct InferlineSettings {
     pub initial_replica_token_throughput: f64,
     /// Weight of the latest batch in the measured throughput's moving average; 0 keeps the initial value.
     pub throughput_alpha: f64,
+    /// What a replica's token throughput is measured by.
     pub throughput_measure: ThroughputMeasure,
 }
 

@@ -37,10 +37,15 @@ pub struct InferlinePaperSettings {
     pub burst_sigmas: f64,
     /// Shortest window; by default a request's service time.
     pub min_window_s: Option<f64>,
+    /// Longest window of the envelope.
     pub max_window_s: f64,
+    /// No scaling down within this time after the latest change.
     pub down_delay_s: f64,
+    /// How far back scaling down looks for the largest rate.
     pub down_look_back_s: f64,
+    /// Window over which that rate is taken.
     pub down_window_s: f64,
+    /// How often the policy decides.
     pub tick_interval_s: f64,
     /// Most tokens of a batch.
     pub max_num_batched_tokens: u32,

@@ -21,12 +21,15 @@ use crate::settings::Faults;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SageserveSettings {
+    /// Above this share of KV memory in use a replica is added.
     pub scale_up_kv_use: f64,
+    /// Below this share of KV memory in use a replica is removed.
     pub scale_down_kv_use: f64,
     /// By default the cluster's `scale_up_delay_s`.
     pub hold_after_up_s: Option<f64>,
     /// By default the cluster's `scale_down_delay_s`.
     pub hold_after_down_s: Option<f64>,
+    /// How often the policy decides.
     pub tick_interval_s: f64,
 }
 

@@ -18,6 +18,7 @@ use crate::settings::Faults;
 pub struct ScheduleSettings {
     /// In order of time, within the period.
     pub steps: Vec<ScheduleStep>,
+    /// After this time the steps begin again.
     #[serde(default = "one_day_s")]
     pub period_s: f64,
     /// How far ahead of its time a step is asked for.
@@ -29,7 +30,9 @@ pub struct ScheduleSettings {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ScheduleStep {
+    /// When the step begins, from the start of the period.
     pub at_s: f64,
+    /// Replicas from then on.
     pub replicas: u32,
 }
 

@@ -16,11 +16,17 @@ use crate::settings::{Faults, PerDirection};
 pub struct ServiceLevelSettings {
     /// 1 (cheapest) to 3 (fastest); levels between are interpolated.
     pub level: f64,
+    /// As in `inferline`.
     pub look_back_s: PerDirection,
+    /// As in `inferline`.
     pub min_window_s: PerDirection,
+    /// As in `inferline`.
     pub stabilization_delay_s: f64,
+    /// As in `inferline`.
     pub initial_replica_token_throughput: f64,
+    /// As in `inferline`.
     pub throughput_alpha: f64,
+    /// As in `inferline`.
     pub throughput_measure: ThroughputMeasure,
 }
 

@@ -59,6 +59,7 @@ impl ExecutionTimeSettings {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ProfileSettings {
+    /// How the time of attention is found.
     pub attention: Attention,
 }
 
@@ -66,7 +67,9 @@ pub struct ProfileSettings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TableSettings {
+    /// The directory of the tables.
     pub dir: PathBuf,
+    /// How the time of attention is found.
     #[serde(default)]
     pub attention: Attention,
 }

@@ -28,9 +28,13 @@ pub struct VidurSettings {
     pub compute_dir: Option<PathBuf>,
     /// Where `all_reduce.csv` and `send_recv.csv` are.
     pub network_dir: Option<PathBuf>,
+    /// Instead of `mlp.csv` in `compute_dir`.
     pub mlp: Option<PathBuf>,
+    /// Instead of `attention.csv` in `compute_dir`.
     pub attention: Option<PathBuf>,
+    /// Instead of `all_reduce.csv` in `network_dir`.
     pub all_reduce: Option<PathBuf>,
+    /// Instead of `send_recv.csv` in `network_dir`.
     pub send_recv: Option<PathBuf>,
 }
 

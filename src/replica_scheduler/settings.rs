@@ -61,6 +61,7 @@ macro_rules! scheduler_settings {
         pub struct $Name {
             /// Most requests in memory at once; of `orca` and `faster_transformer`: in one batch.
             pub batch_size_cap: u32,
+            /// Tokens of a KV block.
             pub block_size_tokens: u32,
             /// Share of KV blocks that admission leaves free. Only `vllm` and `sarathi` heed it.
             pub watermark_blocks_fraction: f64,

@@ -9,6 +9,7 @@ use crate::settings::Faults;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BillingSettings {
+    /// What the price is multiplied by.
     pub unit: BillingUnit,
     /// Whether a replica is paid from the decision to start it.
     pub cold_start: bool,
@@ -92,8 +93,11 @@ impl FailureSettings {
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LatencyLimits {
+    /// Longest time to first token.
     pub ttft_s: Option<f64>,
+    /// Longest time per output token after the first.
     pub tpot_s: Option<f64>,
+    /// Longest time from arrival to last token.
     pub e2e_s: Option<f64>,
 }
 

@@ -20,7 +20,9 @@ pub struct ClusterSettings {
     pub node: String,
     /// Dollars per node and hour. The catalogue's price of the node if absent; required where it has none.
     pub node_price_usd_per_hour: Option<f64>,
+    /// Devices that share each layer.
     pub tensor_parallel: u32,
+    /// Stages that the layers are divided into.
     pub pipeline_parallel: u32,
     /// How device memory is divided between weights and KV cache.
     pub memory_planner: MemoryPlanner,
@@ -28,13 +30,16 @@ pub struct ClusterSettings {
     pub max_request_tokens: u32,
     /// Share of device memory left unused by the `vidur` planner.
     pub memory_margin_fraction: f64,
+    /// How long batches take.
     pub execution_time: ExecutionTimeSettings,
     /// What the serving engine adds to the time of its kernels: nothing unless asked for.
     #[serde(skip_serializing_if = "OverheadSettings::is_none")]
     pub engine_overheads: OverheadSettings,
+    /// How requests are routed to replicas.
     pub global_scheduler: GlobalSchedulerSettings,
+    /// How a replica forms batches.
     pub replica_scheduler: ReplicaSchedulerSettings,
-    /// 0 where `min_replicas` is 0; policies that cannot do without a replica then begin with one.
+    /// Replicas that serve from the start. 0 where `min_replicas` is 0; policies that cannot do without a replica then begin with one.
     pub initial_replicas: u32,
     /// Replicas that always serve, but after losses. Policies other than those that scale to zero keep at least one, which may be one that
     /// starts.
@@ -45,12 +50,15 @@ pub struct ClusterSettings {
     pub tune_interval_s: f64,
     /// From the decision to a replica that serves, not counting what `cold_start` adds.
     pub scale_up_delay_s: f64,
+    /// What delays a start beyond `scale_up_delay_s`.
     pub cold_start: ColdStartSettings,
     /// From the decision to the choice of a replica to stop.
     pub scale_down_delay_s: f64,
     /// Which replicas a scale-down takes first.
     pub scale_down_order: ScaleDownOrder,
+    /// What is paid for.
     pub billing: BillingSettings,
+    /// How often replicas are lost; never by default.
     pub failures: FailureSettings,
     /// What attainment and goodput are measured against.
     pub latency_limits: LatencyLimits,

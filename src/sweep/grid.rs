@@ -47,8 +47,11 @@ pub struct GridFile {
     pub workloads: Vec<WorkloadSpec>,
     /// Each seed gives every workload that is drawn at random anew, the same for all policies. `[1]` if absent.
     pub seeds: Option<Vec<u64>>,
+    /// Hardware, model, schedulers, delays, limits and bills; the lab's if absent.
     pub cluster: Option<ClusterSettings>,
+    /// The policies to compare, each under its settings.
     pub autoscalers: Vec<AutoscalerSettings>,
+    /// What fronts and scores are made of: P90 latency against total cost if absent.
     pub objectives: Option<Objectives>,
 }
 

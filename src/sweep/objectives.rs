@@ -24,7 +24,9 @@ pub struct Objectives {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Reference {
+    /// Latency beyond which a run does not count.
     pub latency: f64,
+    /// Cost beyond which a run does not count.
     pub cost: f64,
 }
 

@@ -15,14 +15,14 @@ const INTRODUCTION: &str = "\
 Every field of the file that `scalefront sweep` takes, made from the same schema that lets editors complete it. The
 [tutorial](tutorial.md) shows how to write one.
 
-A field with *axis* takes one value, a list of values, or a [range](#range); axes multiply. A choice is written as its name alone, with
-its defaults (`\"round_robin\"`), or with settings (`{\"inferline\": {\"look_back_s\": 80}}`). A field without a default has to be given,
-unless it says otherwise. Units stand in the names.
+A field with *axis* takes one value or a list of values, and a number a [range](#range) as well; axes multiply. A choice is written as its
+name alone, with its defaults (`\"round_robin\"`), or with settings (`{\"inferline\": {\"look_back_s\": 80}}`). A field that is not required
+and has no default may be left out; what that means is said with it. Units stand in the names.
 ";
 
 /// The whole page.
 pub fn grid() -> String {
-    let schema = schema::grid();
+    let schema = schema::with_axes();
     let mut out = INTRODUCTION.to_owned();
     section(&mut out, "Grid", &schema);
     for (name, definition) in schema["$defs"].as_object().into_iter().flatten() {
@@ -69,14 +69,16 @@ fn section(out: &mut String, name: &str, schema: &Value) {
         if properties.is_empty() {
             return add("\nNo settings.\n".to_owned());
         }
-        add("\n| field | takes | default | meaning |\n|---|---|---|---|\n".to_owned());
+        add("\n| field | takes | required | default | meaning |\n|---|---|---|---|---|\n".to_owned());
+        let required: Vec<&Value> = schema["required"].as_array().into_iter().flatten().collect();
         for (field, schema) in properties {
+            let required = if required.iter().any(|name| *name == field) { "yes" } else { "" };
             let default =
                 schema.get("default").filter(|default| !default.is_null()).map_or(String::new(), |default| format!("`{default}`"));
             let (takes, axis) = takes(schema);
             let axis = if axis { ", axis" } else { "" };
             let meaning = description(schema).unwrap_or_default();
-            add(format!("| `{field}` | {}{axis} | {} | {} |\n", cell(&takes), cell(&default), cell(meaning)));
+            add(format!("| `{field}` | {}{axis} | {required} | {} | {} |\n", cell(&takes), cell(&default), cell(meaning)));
         }
     } else if let Some(alternatives) = alternatives(schema) {
         add("\nOne of:\n\n".to_owned());
@@ -95,11 +97,7 @@ fn takes(schema: &Value) -> (String, bool) {
         return (format!("[{name}](#{})", name.to_lowercase()), false);
     }
     if let Some(alternatives) = alternatives(schema) {
-        // What takes one value takes a list of it and a range as well.
-        if let [one, list, range] = &alternatives[..]
-            && list["items"] == **one
-            && range["$ref"] == "#/$defs/Range"
-        {
+        if let Some(one) = schema::axis_of(schema) {
             return (takes(one).0, true);
         }
         let kinds = alternatives.iter().filter(|alternative| alternative["type"] != "null").map(|alternative| takes(alternative).0);
@@ -163,8 +161,9 @@ mod tests {
     fn fields_say_what_they_take() {
         let page = grid();
         for line in [
-            "| `level` | number, axis | `2.0` | 1 (cheapest) to 3 (fastest); levels between are interpolated. |",
-            "| `autoscalers` | list of [AutoscalerSettings](#autoscalersettings) |  |  |",
+            "| `level` | number, axis |  | `2.0` | 1 (cheapest) to 3 (fastest); levels between are interpolated. |",
+            "| `autoscalers` | list of [AutoscalerSettings](#autoscalersettings) | yes |  | The policies to compare, each under its settings. |",
+            "| `name` | string, axis | yes |  |",
         ] {
             assert!(page.contains(line), "{line}");
         }

@@ -2,76 +2,160 @@
 //!
 //! The settings' own schemas say what a run may be; here every place that takes one value takes an axis as well.
 
+use std::collections::BTreeMap;
+
 use schemars::schema_for;
 use serde_json::{Map, Value, json};
 
 use super::axes::LISTS;
 use super::grid::GridFile;
 
+/// Keywords that say what a value means, not what it may be.
+const DESCRIBING: [&str; 2] = ["description", "default"];
+
 /// Definitions whose values are the same for all runs of a sweep.
 const FIXED: &[&str] = &["Objectives", "Reference"];
 
 /// The schema of the grid file.
 pub fn grid() -> Value {
+    let mut schema = with_axes();
+    share_axes(&mut schema);
+    schema
+}
+
+/// The schema with every axis written out where it may stand.
+pub(super) fn with_axes() -> Value {
     let mut schema = schema_for!(GridFile).to_value();
-    if let Some(definitions) = schema.get_mut("$defs").and_then(Value::as_object_mut) {
-        for (name, definition) in definitions.iter_mut() {
+    let definitions = schema["$defs"].clone();
+    if let Some(changed) = schema.get_mut("$defs").and_then(Value::as_object_mut) {
+        for (name, definition) in changed.iter_mut() {
             if !FIXED.contains(&name.as_str()) {
-                accept_axes(definition);
+                accept_axes(definition, &definitions);
             }
         }
-        if let Some(alternatives) = definitions.get_mut("AutoscalerSettings").and_then(|choice| choice.get_mut("anyOf")) {
+        if let Some(alternatives) = changed.get_mut("AutoscalerSettings").and_then(|choice| choice.get_mut("anyOf")) {
             label(alternatives);
         }
-        definitions.insert("Range".into(), range());
+        changed.insert("Range".into(), range());
     }
     // Of the file's own fields only the cluster may be an axis; seeds may be a range that stands for a list.
     if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
-        properties.iter_mut().filter(|(name, _)| *name == "cluster").for_each(|(_, cluster)| *cluster = or_axis(cluster.take()));
-        properties
-            .iter_mut()
-            .filter(|(name, _)| *name == "seeds")
-            .for_each(|(_, seeds)| *seeds = alternatives(seeds.take(), [range_reference()]));
+        for (name, property) in properties.iter_mut() {
+            match name.as_str() {
+                "cluster" => *property = or_axis(property.take(), &definitions),
+                "seeds" => *property = described(property.take(), |seeds| json!({ "anyOf": [seeds, range_reference()] })),
+                _ => {}
+            }
+        }
     }
     schema
 }
 
 /// Lets every property below `schema` be an axis.
-fn accept_axes(schema: &mut Value) {
+fn accept_axes(schema: &mut Value, definitions: &Value) {
     match schema {
         Value::Object(members) => {
             for (keyword, value) in members.iter_mut() {
-                accept_axes(value);
+                accept_axes(value, definitions);
                 if keyword == "properties" {
                     let properties = value.as_object_mut().into_iter().flatten();
                     for (_, property) in properties.filter(|(name, _)| !LISTS.contains(&name.as_str())) {
-                        *property = or_axis(property.take());
+                        *property = or_axis(property.take(), definitions);
                     }
                 }
             }
         }
-        Value::Array(schemas) => schemas.iter_mut().for_each(accept_axes),
+        Value::Array(schemas) => schemas.iter_mut().for_each(|schema| accept_axes(schema, definitions)),
         _ => {}
     }
 }
 
-/// What `one` accepts, a list of it, or a range.
-fn or_axis(mut one: Value) -> Value {
-    let description = one.as_object_mut().and_then(|members| members.shift_remove("description"));
-    let default = one.as_object_mut().and_then(|members| members.shift_remove("default"));
-    let list = json!({ "type": "array", "items": one, "minItems": 1 });
-    let mut schema = alternatives(one, [list, range_reference()]);
-    for (keyword, value) in [("description", description), ("default", default)] {
-        if let Some(value) = value {
-            schema[keyword] = value;
-        }
-    }
-    schema
+/// What `one` accepts, a list of it, or, where it accepts numbers, a range.
+fn or_axis(one: Value, definitions: &Value) -> Value {
+    described(one, |one| {
+        let list = json!({ "type": "array", "items": one, "minItems": 1 });
+        let range = accepts_numbers(&one, definitions).then(range_reference);
+        let all: Vec<Value> = [one, list].into_iter().chain(range).collect();
+        json!({ "anyOf": all })
+    })
 }
 
-fn alternatives<const N: usize>(one: Value, others: [Value; N]) -> Value {
-    let all: Vec<Value> = std::iter::once(one).chain(others).collect();
-    json!({ "anyOf": all })
+/// Changes a schema and leaves its description and default outside.
+fn described(mut schema: Value, change: impl FnOnce(Value) -> Value) -> Value {
+    let kept = DESCRIBING.map(|keyword| schema.as_object_mut().and_then(|members| members.shift_remove(keyword)));
+    let mut changed = change(schema);
+    for (keyword, value) in DESCRIBING.into_iter().zip(kept) {
+        if let Some(value) = value {
+            changed[keyword] = value;
+        }
+    }
+    changed
+}
+
+fn accepts_numbers(schema: &Value, definitions: &Value) -> bool {
+    let numeric = |kind: &Value| kind == "number" || kind == "integer";
+    let referred = schema["$ref"].as_str().and_then(|reference| reference.strip_prefix("#/$defs/"));
+    let alternatives = ["anyOf", "oneOf"].iter().filter_map(|keyword| schema[keyword].as_array()).flatten();
+    referred.is_some_and(|name| accepts_numbers(&definitions[name], definitions))
+        || schema["type"].as_array().map_or_else(|| numeric(&schema["type"]), |kinds| kinds.iter().any(numeric))
+        || alternatives.into_iter().any(|alternative| accepts_numbers(alternative, definitions))
+}
+
+/// Puts axes that stand in several places among the definitions, so that the schema can be read.
+fn share_axes(schema: &mut Value) {
+    let mut shared = BTreeMap::new();
+    share_below(schema, &mut shared);
+    let definitions = schema["$defs"].as_object_mut().into_iter();
+    definitions.for_each(|definitions| definitions.extend(shared.clone()));
+}
+
+fn share_below(schema: &mut Value, shared: &mut BTreeMap<String, Value>) {
+    match schema {
+        Value::Object(members) => {
+            if let Some(properties) = members.get_mut("properties").and_then(Value::as_object_mut) {
+                for (_, property) in properties.iter_mut() {
+                    if let Some(name) = axis_name(property) {
+                        *property = described(property.take(), |axis| {
+                            shared.insert(name.clone(), axis);
+                            json!({ "$ref": format!("#/$defs/{name}") })
+                        });
+                    }
+                }
+            }
+            members.iter_mut().for_each(|(_, value)| share_below(value, shared));
+        }
+        Value::Array(schemas) => schemas.iter_mut().for_each(|schema| share_below(schema, shared)),
+        _ => {}
+    }
+}
+
+/// What an axis is called: after what it takes, such as `Axis.number.null` or `Axis.ScalingRules`.
+fn axis_name(schema: &Value) -> Option<String> {
+    let one = axis_of(schema)?;
+    let mut words = Vec::new();
+    // Whatever tells one axis from another is part of the name, or else it stays where it is.
+    let alternatives = one["anyOf"].as_array().map_or_else(|| std::slice::from_ref(one), Vec::as_slice);
+    for schema in alternatives {
+        for (keyword, value) in schema.as_object()? {
+            match (keyword.as_str(), value) {
+                ("type", Value::String(kind)) => words.push(kind.clone()),
+                ("type", Value::Array(kinds)) => words.extend(kinds.iter().filter_map(Value::as_str).map(str::to_owned)),
+                ("$ref", Value::String(reference)) => words.push(reference.rsplit('/').next()?.to_owned()),
+                ("format", Value::String(format)) if format != "double" => words.push(format.clone()),
+                ("format", _) => {}
+                ("minimum" | "maximum", limit) => words.push(format!("{keyword}_{limit}")),
+                _ => return None,
+            }
+        }
+    }
+    Some(format!("Axis.{}", words.join(".")))
+}
+
+/// What an axis takes once, if `schema` is one.
+pub(super) fn axis_of(schema: &Value) -> Option<&Value> {
+    let (one, rest) = schema["anyOf"].as_array()?.split_first()?;
+    let (list, range) = rest.split_first()?;
+    (list["items"] == *one && range.iter().all(|range| *range == range_reference())).then_some(one)
 }
 
 fn range_reference() -> Value {

@@ -71,6 +71,7 @@ pub const MAX_REQUESTS: usize = 200_000_000;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WorkloadSpec {
+    /// Names the workload in tables and reports; once in a grid.
     pub name: String,
     /// Requests drawn from distributions, under the run's seed.
     #[serde(default, skip_serializing_if = "Option::is_none")]

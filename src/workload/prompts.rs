@@ -18,6 +18,7 @@ pub const BLOCK_TOKENS: u32 = 16;
 pub struct PromptSet {
     /// Groups of prompts with a common beginning.
     pub groups: u32,
+    /// Different prompts in each group.
     pub prompts_per_group: u32,
     /// Length of the common beginning; counts in whole blocks of 16 tokens.
     pub shared_tokens: u32,

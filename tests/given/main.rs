@@ -8,6 +8,7 @@ mod case;
 mod golden;
 mod hardware;
 mod quirks;
+mod results;
 #[path = "../it/sound.rs"]
 mod sound;
 mod traces;
@@ -98,6 +99,8 @@ fn main() {
         trace("the_lab_trace", "Synthetic_Trace1_1hr.csv", traces::the_lab_trace),
         trace("mooncake_conversation", "mooncake/conversation_trace.jsonl", traces::mooncake_conversation),
         trace("servegen_clients", "servegen", traces::servegen_clients),
+        test("results::whole_files_are_what_the_server_saw", &["data/bench_files"], results::whole_files_are_what_the_server_saw),
+        test("results::whole_files_without_arrivals_are_refused", &["data/bench_files"], results::whole_files_without_arrivals_are_refused),
     ];
     libtest_mimic::run(&Arguments::from_args(), tests).exit();
 }

@@ -17,10 +17,13 @@ pub struct Bursts {
     pub base_rate_per_s: f64,
     /// Rate during a burst.
     pub burst_rate_per_s: f64,
+    /// How long a burst lasts.
     pub burst_duration_s: f64,
     /// From the start of one burst to that of the next; for random bursts its mean.
     pub interval_s: f64,
+    /// How long requests arrive.
     pub duration_s: f64,
+    /// Whether bursts come at regular intervals or at random.
     #[serde(default)]
     pub timing: BurstTiming,
 }

@@ -17,9 +17,11 @@ use crate::settings::Faults;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Diurnal {
+    /// Rate of requests, averaged over a swing.
     pub mean_rate_per_s: f64,
     /// Swing of the rate as a fraction of its mean, from 0 (none) to 1 (down to silence).
     pub amplitude: f64,
+    /// How long requests arrive.
     pub duration_s: f64,
     /// Length of one swing; a day if not given.
     #[serde(default = "day")]

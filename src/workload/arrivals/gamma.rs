@@ -15,10 +15,13 @@ use crate::settings::Faults;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Gamma {
+    /// Stretches of constant rate, one after the other; or else `rate_per_s` and `duration_s`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub phases: Vec<Phase>,
+    /// Mean rate of requests, where there are no `phases`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_per_s: Option<f64>,
+    /// How long requests arrive, where there are no `phases`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration_s: Option<f64>,
     /// Standard deviation of the spacing over its mean, from 0.01 to 100; 1 is Poisson.

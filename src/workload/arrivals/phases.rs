@@ -14,6 +14,7 @@ use crate::workload::MAX_REQUESTS;
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Phase {
+    /// How long the phase lasts.
     pub duration_s: f64,
     /// Mean rate of requests; 0 is silence.
     pub rate_per_s: f64,

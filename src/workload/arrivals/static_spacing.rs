@@ -10,10 +10,13 @@ use crate::settings::Faults;
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Static {
+    /// Stretches of constant rate, one after the other; or else `rate_per_s` and `duration_s`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub phases: Vec<Phase>,
+    /// Mean rate of requests, where there are no `phases`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate_per_s: Option<f64>,
+    /// How long requests arrive, where there are no `phases`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duration_s: Option<f64>,
 }

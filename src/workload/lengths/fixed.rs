@@ -9,7 +9,9 @@ use crate::settings::Faults;
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Fixed {
+    /// Prompt tokens of every request.
     pub prefill_tokens: u32,
+    /// Output tokens of every request.
     pub decode_tokens: u32,
 }
 

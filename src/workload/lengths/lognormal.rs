@@ -13,7 +13,9 @@ use crate::workload::MAX_TOKENS;
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LogNormal {
+    /// Prompt tokens.
     pub prefill: LogNormalTokens,
+    /// Output tokens.
     pub decode: LogNormalTokens,
 }
 
@@ -21,11 +23,13 @@ pub struct LogNormal {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LogNormalTokens {
+    /// Median before clipping; goes with `sigma`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub median_tokens: Option<f64>,
     /// Standard deviation of the logarithm.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sigma: Option<f64>,
+    /// Mean before clipping; goes with `cv`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mean_tokens: Option<f64>,
     /// Standard deviation over mean.

@@ -11,7 +11,9 @@ use crate::settings::Faults;
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Uniform {
+    /// Prompt tokens.
     pub prefill: TokenRange,
+    /// Output tokens.
     pub decode: TokenRange,
 }
 
@@ -19,7 +21,9 @@ pub struct Uniform {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TokenRange {
+    /// The fewest tokens drawn.
     pub min_tokens: u32,
+    /// The most tokens drawn.
     pub max_tokens: u32,
 }
 

@@ -24,6 +24,7 @@ pub struct Zipf {
     pub max_tokens: u32,
     /// Prefill tokens per decode token.
     pub prefill_to_decode_ratio: f64,
+    /// Whether frequent lengths are spread over the range; otherwise the shortest are the most frequent.
     #[serde(default)]
     pub scramble: bool,
 }
