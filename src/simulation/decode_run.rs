@@ -157,7 +157,7 @@ impl DecodeRun {
         true
     }
 
-    /// The same for up to so many steps, as long as blocks are sure to suffice, with less ado; false if one would end too late.
+    /// The same for up to so many steps, as long as blocks are sure to suffice, on a fast path; false if one would end too late.
     #[inline(always)]
     fn hurry(
         &self,

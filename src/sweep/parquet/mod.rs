@@ -17,7 +17,7 @@ use super::panics::caught;
 
 /// Reads the columns that `choose` names when told which there are; all if it names none.
 ///
-/// Errors: the file cannot be read, is not the one that `expected` is of, is no Parquet, or says what cannot be or is beyond the limits.
+/// Errors: the file cannot be read, is not the one that `expected` is of, is not a Parquet file, or says what cannot be or is beyond the limits.
 pub fn read(
     path: &Path,
     expected: Option<&Checksum>,
