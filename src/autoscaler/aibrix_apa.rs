@@ -2,8 +2,7 @@
 //!
 //! Rule, every sync: ratio = mean per pod over the observe window / target. Above 1 + `tolerance.up`: ceil(replicas x ratio), at most
 //! ceil(replicas x `max_scale_up_rate`). Below 1 - `tolerance.down`: ceil(replicas x ratio), at least
-//! floor(replicas / `max_scale_down_rate`). While replicas are pending they count as 0 when scaling up and as at the target when scaling
-//! down. Then the cooldown windows.
+//! floor(replicas / `max_scale_down_rate`). What comes before and after is in [`aibrix`](super::aibrix).
 //!
 //! | parameter | default | source |
 //! |---|---|---|
@@ -11,50 +10,22 @@
 //! | `tolerance` | 0.1 each way | `metric-based-autoscaling.rst` |
 //! | `max_scale_up_rate`, `max_scale_down_rate` | 2, 2 | the same |
 //! | `observe_window_s` | 180 | the same |
-//! | `cooldown_window_s` | up 0, down 300 | the same |
-//! | `sync_interval_s` | 10 | `podautoscaler_controller.go` (from memory) |
+//! | `cooldown_window_s`, `cooldown` | up 0, down 300; as implemented | the same; `podautoscaler_controller.go` |
+//! | `pending_guard`, `predictive` | off | not in e3e10f9e; later versions have them |
+//! | `sync_interval_s` | 10 | `podautoscaler_controller.go` |
 //!
-//! The documentation calls the cooldown windows stabilisation windows like the HPA's. The controller (`stabilizeRecommendation`) takes
-//! the *highest* recommendation of the window going up and the *lowest* going down, so a window of 300 s speeds scaling down instead of
-//! damping it; a recommendation equal to the current count leaves the window aside. `cooldown` chooses between `as_implemented` (the
-//! default) and `as_documented`.
-//!
-//! Source: vllm-project/aibrix `pkg/controller/podautoscaler/algorithm/apa.go`, `autoscaler.go` (`applyPendingReplicaGuard`).
+//! Source: vllm-project/aibrix e3e10f9e (22 August 2026), `pkg/controller/podautoscaler/algorithm/apa.go`. Checked: run;
+//! `tests/it/upstream/aibrix.rs` compares tick by tick.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::behavior::Recommendations;
-use super::cadence::{Cadence, check_intervals};
-use super::signals::{LoadMetric, Signals};
-use super::window::Window;
-use super::{Autoscaler, BatchEnd, Decision, Observes, PolicyContext, PolicySettings, Snapshot};
+use super::aibrix::{self, Aibrix, AibrixCooldown, AibrixMetric, Common, Predictive, Schedules, Strategy, ceil};
+use super::cadence::check_intervals;
+use super::scraped::Scraped;
+use super::signals::LoadMetric;
+use super::{Autoscaler, Checked, PolicyContext, PolicySettings, Upstream};
 use crate::settings::{Faults, PerDirection};
-
-/// Which recommendation of its window a direction takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum AibrixCooldown {
-    /// Up the highest, down the lowest.
-    #[default]
-    AsImplemented,
-    /// Up the lowest, down the highest.
-    AsDocumented,
-}
-
-impl AibrixCooldown {
-    /// The recommendation to follow now, remembering this one.
-    pub fn stabilize(self, past: &mut Recommendations, window_s: PerDirection, now_s: f64, current: u32, recommended: u32) -> u32 {
-        past.push(now_s, recommended);
-        let upwards = recommended > current;
-        if recommended == current {
-            return current;
-        }
-        let within = past.within(now_s, if upwards { window_s.up } else { window_s.down });
-        let highest = upwards == (self == Self::AsImplemented);
-        if highest { within.fold(recommended, u32::max) } else { within.fold(recommended, u32::min) }
-    }
-}
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -62,6 +33,9 @@ pub struct AibrixApaSettings {
     pub metric: LoadMetric,
     /// Value of the metric per replica that is aimed at, in the metric's unit.
     pub target_per_replica: f64,
+    /// Further metrics; the largest recommendation wins.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<AibrixMetric>,
     pub sync_interval_s: f64,
     pub scrape_interval_s: f64,
     /// Window over which the metric is averaged.
@@ -71,6 +45,11 @@ pub struct AibrixApaSettings {
     pub max_scale_down_rate: f64,
     pub cooldown_window_s: PerDirection,
     pub cooldown: AibrixCooldown,
+    /// Bounds by the clock.
+    pub schedules: Option<Schedules>,
+    /// Whether replicas that are not ready hold changes back.
+    pub pending_guard: bool,
+    pub predictive: Option<Predictive>,
 }
 
 impl Default for AibrixApaSettings {
@@ -78,6 +57,7 @@ impl Default for AibrixApaSettings {
         Self {
             metric: LoadMetric::KvUse,
             target_per_replica: 0.5,
+            also: Vec::new(),
             sync_interval_s: 10.0,
             scrape_interval_s: 10.0,
             observe_window_s: 180.0,
@@ -86,6 +66,9 @@ impl Default for AibrixApaSettings {
             max_scale_down_rate: 2.0,
             cooldown_window_s: PerDirection { up: 0.0, down: 300.0 },
             cooldown: AibrixCooldown::default(),
+            schedules: None,
+            pending_guard: false,
+            predictive: None,
         }
     }
 }
@@ -102,88 +85,83 @@ impl PolicySettings for AibrixApaSettings {
         }
         faults.not_negative("cooldown_window_s", self.cooldown_window_s.up);
         faults.not_negative("cooldown_window_s", self.cooldown_window_s.down);
+        aibrix::check(faults, &self.also, self.schedules.as_ref(), self.predictive.as_ref());
+    }
+
+    fn upstream(&self) -> Upstream {
+        Upstream {
+            program: "AIBrix pod autoscaler, APA",
+            version: "e3e10f9e (August 2026)",
+            checked: Checked::Run,
+            left_out: "",
+            knob: "target_per_replica",
+            signals: "mean over pods of the last 180 s, sampled every 10 s",
+            blind_to: "queues, where the metric is KV use; metrics it was not given",
+        }
     }
 
     fn build(&self, context: &PolicyContext) -> Option<Box<dyn Autoscaler>> {
-        Some(Box::new(AibrixApa {
-            settings: self.clone(),
-            min_replicas: context.min_replicas.max(1),
-            max_replicas: context.max_replicas,
-            cadence: Cadence::new([self.scrape_interval_s, self.sync_interval_s]),
-            signals: Signals::new(self.observe_window_s),
-            observed: Window::new(self.observe_window_s),
-            past: Recommendations::new(self.cooldown_window_s.up.max(self.cooldown_window_s.down)),
-        }))
+        let aibrix = self.controller(context.min_replicas, context.max_replicas);
+        let intervals_s = [self.scrape_interval_s, self.sync_interval_s];
+        Some(Scraped::boxed(aibrix.observes(), self.observe_window_s, intervals_s, aibrix))
     }
-}
-
-#[derive(Debug)]
-struct AibrixApa {
-    settings: AibrixApaSettings,
-    min_replicas: u32,
-    max_replicas: u32,
-    cadence: Cadence<2>,
-    signals: Signals,
-    observed: Window,
-    past: Recommendations,
 }
 
 impl AibrixApaSettings {
-    /// Replicas for a metric per pod, before limits.
-    fn recommend(&self, value: f64, current: u32, pending: u32) -> u32 {
-        let (replicas, target) = (f64::from(current), self.target_per_replica);
-        let ratio = value / target;
-        let proportional = (replicas * ratio).ceil();
-        let ready = f64::from(current.saturating_sub(pending));
-        if ratio > 1.0 + self.tolerance.up {
-            let desired = proportional.min((self.max_scale_up_rate * replicas).ceil());
-            let guarded = if pending > 0 { (value * ready / target).ceil().clamp(replicas, desired) } else { desired };
-            guarded as u32
-        } else if ratio < 1.0 - self.tolerance.down {
-            let desired = proportional.max((replicas / self.max_scale_down_rate).floor());
-            let filled = (value * ready + target * (replicas - ready)) / target;
-            let guarded = if pending > 0 { filled.ceil().clamp(desired, replicas) } else { desired };
-            guarded as u32
-        } else {
-            current
-        }
+    /// The controller; at least one replica unless a schedule says otherwise, since no pod's metric can wake a fleet from zero.
+    pub fn controller(&self, min_replicas: u32, max_replicas: u32) -> Aibrix<Apa> {
+        let first = AibrixMetric { metric: self.metric, target_per_replica: self.target_per_replica };
+        let common = Common {
+            metrics: std::iter::once(first).chain(self.also.iter().cloned()).collect(),
+            observe_window_s: self.observe_window_s,
+            panic_window_s: self.observe_window_s,
+            scrape_interval_s: self.scrape_interval_s,
+            sums: false,
+            max_scale_up_rate: self.max_scale_up_rate,
+            cooldown_window_s: self.cooldown_window_s,
+            cooldown: self.cooldown,
+            schedules: self.schedules.clone(),
+            pending_guard: self.pending_guard,
+            predictive: self.predictive,
+            min_replicas: min_replicas.max(1),
+            max_replicas,
+        };
+        let Self { tolerance, max_scale_up_rate, max_scale_down_rate, .. } = *self;
+        Aibrix::new(common, Apa { tolerance, max_scale_up_rate, max_scale_down_rate })
     }
 }
 
-impl Autoscaler for AibrixApa {
-    fn observes(&self) -> Observes {
-        let tokens = self.settings.metric == LoadMetric::TokensPerS;
-        Observes { batches: tokens, replicas: !tokens, ..Observes::default() }
+/// The rule.
+#[derive(Debug, Clone, Copy)]
+pub struct Apa {
+    tolerance: PerDirection,
+    max_scale_up_rate: f64,
+    max_scale_down_rate: f64,
+}
+
+impl Strategy for Apa {
+    fn recommend(&mut self, _: f64, stable: f64, _: f64, target: f64, current: u32) -> (u32, f64) {
+        let (replicas, ratio) = (f64::from(current), stable / target);
+        let proportional = ceil(replicas * ratio);
+        let recommended = if ratio > 1.0 + self.tolerance.up {
+            proportional.min(ceil(self.max_scale_up_rate * replicas))
+        } else if ratio < 1.0 - self.tolerance.down {
+            proportional.max((replicas / self.max_scale_down_rate).floor() as u32)
+        } else {
+            current
+        };
+        (recommended, stable)
     }
 
-    fn tick_interval_s(&self) -> Option<f64> {
-        Some(self.cadence.tick_interval_s())
+    fn plain(&self, mean: f64, target: f64, current: u32) -> f64 {
+        f64::from(current) * mean / target
     }
 
-    fn observe_batches(&mut self, batches: &[BatchEnd]) {
-        self.signals.count_batches(batches);
-    }
-
-    fn decide(&mut self, now_s: f64, snapshot: &Snapshot) -> Decision {
-        let [scrape, sync] = self.cadence.tick();
-        let settings = &self.settings;
-        if scrape {
-            self.signals.scrape(now_s, snapshot);
-            let total = settings.metric.total(&self.signals, settings.scrape_interval_s);
-            self.observed.push(now_s, total / f64::from(snapshot.serving.max(1)));
-        }
-        let current = snapshot.committed();
-        if !sync || current == 0 {
-            return Decision::Hold;
-        }
-        let recommended = settings.recommend(self.observed.mean(), current, snapshot.starting);
-        let recommended = recommended.clamp(self.min_replicas, self.max_replicas);
-        let stabilized = settings.cooldown.stabilize(&mut self.past, settings.cooldown_window_s, now_s, current, recommended);
-        Decision::towards(current, stabilized)
-    }
-
-    fn evidence(&self) -> Vec<(&'static str, f64)> {
-        vec![("metric_per_replica", self.observed.mean())]
+    fn guarded(&self, mean: f64, target: f64, current: u32, pending: u32, upwards: bool) -> f64 {
+        let (replicas, pending) = (f64::from(current), f64::from(pending));
+        let ready = replicas - pending;
+        let mean = if upwards { mean * ready / replicas } else { (mean * ready + target * pending) / replicas };
+        replicas * mean / target
     }
 }
 
@@ -191,34 +169,43 @@ impl Autoscaler for AibrixApa {
 mod tests {
     use super::*;
 
+    /// Four replicas whose pods all have this value.
+    fn sync(settings: &AibrixApaSettings, value: f64, pending: u32) -> u32 {
+        let mut aibrix = settings.controller(1, 20);
+        aibrix.record(0.0, 0, [value; 4]);
+        aibrix.sync(0.0, 4, pending)
+    }
+
     /// Hand-computed from `computeTargetReplicas`: target 0.5, tolerance 0.1, rates 2.
     #[test]
     fn proportion_within_bounds() {
-        let settings = AibrixApaSettings::default();
         let cases = [(0.55, 4), (0.56, 5), (0.9, 8), (2.0, 8), (0.45, 4), (0.44, 4), (0.3, 3), (0.01, 2)];
         for (value, expected) in cases {
-            assert_eq!(settings.recommend(value, 4, 0), expected, "{value}");
+            assert_eq!(sync(&AibrixApaSettings::default(), value, 3), expected, "{value}");
         }
     }
 
     /// Hand-computed from `applyPendingReplicaGuard`.
     #[test]
-    fn pending_replicas_damp() {
-        let settings = AibrixApaSettings::default();
-        assert_eq!(settings.recommend(0.9, 4, 2), 4, "0.9 x 2 ready / 0.5 is 3.6: no more than now");
-        assert_eq!(settings.recommend(0.9, 4, 1), 6);
-        assert_eq!(settings.recommend(0.1, 4, 2), 3, "(0.1 x 2 + 0.5 x 2) / 0.5 is 2.4");
+    fn pending_replicas_damp_where_asked() {
+        let settings = AibrixApaSettings { pending_guard: true, ..Default::default() };
+        assert_eq!(sync(&settings, 0.9, 2), 4, "0.9 x 2 ready / 0.5 is 3.6: no more than now");
+        assert_eq!(sync(&settings, 0.9, 1), 6);
+        assert_eq!(sync(&settings, 0.1, 2), 3, "(0.1 x 2 + 0.5 x 2) / 0.5 is 2.4");
     }
 
     #[test]
-    fn cooldown_takes_the_lowest_on_the_way_down_unless_as_documented() {
-        let window_s = PerDirection { up: 0.0, down: 300.0 };
-        let walk = |cooldown: AibrixCooldown| {
-            let mut past = Recommendations::new(300.0);
-            [(0.0, 2), (10.0, 5), (20.0, 3), (330.0, 4)]
-                .map(|(now_s, recommended)| cooldown.stabilize(&mut past, window_s, now_s, 5, recommended))
-        };
-        assert_eq!(walk(AibrixCooldown::AsImplemented), [2, 5, 2, 4]);
-        assert_eq!(walk(AibrixCooldown::AsDocumented), [2, 5, 5, 4]);
+    fn the_largest_of_several_metrics_wins() {
+        let metric = AibrixMetric { metric: LoadMetric::QueuedRequests, target_per_replica: 2.0 };
+        let mut aibrix = AibrixApaSettings { also: vec![metric], ..Default::default() }.controller(1, 20);
+        aibrix.record(0.0, 0, [0.2; 4]);
+        aibrix.record(0.0, 1, [3.0; 4]);
+        assert_eq!(aibrix.sync(0.0, 4, 0), 6);
+    }
+
+    #[test]
+    fn bounds_come_before_metrics() {
+        let mut aibrix = AibrixApaSettings::default().controller(3, 6);
+        assert_eq!((aibrix.sync(0.0, 2, 0), aibrix.sync(0.0, 9, 0), aibrix.sync(0.0, 0, 0)), (3, 6, 0), "at zero it is switched off");
     }
 }

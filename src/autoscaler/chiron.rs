@@ -17,7 +17,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::sageserve::OneAtATime;
-use super::{Autoscaler, Decision, Observes, PolicyContext, PolicySettings, Snapshot};
+use super::{Autoscaler, Checked, Decision, Observes, PolicyContext, PolicySettings, Snapshot, Upstream};
 use crate::settings::Faults;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -48,6 +48,18 @@ impl PolicySettings for ChironSettings {
             }
         }
         faults.interval_s("tick_interval_s", self.tick_interval_s);
+    }
+
+    fn upstream(&self) -> Upstream {
+        Upstream {
+            program: "Chiron's global autoscaler, interactive part",
+            version: "SageServe's re-implementation of arXiv 2501.08090",
+            checked: Checked::Ported,
+            left_out: "batch requests, the local autoscaler of batch sizes",
+            knob: "backpressure_threshold",
+            signals: "which replicas are busy, of this instant",
+            blind_to: "how busy they are, rates, latency",
+        }
     }
 
     fn build(&self, context: &PolicyContext) -> Option<Box<dyn Autoscaler>> {

@@ -25,7 +25,9 @@ use serde::{Deserialize, Serialize};
 
 use super::replica_model::{Lengths, ReplicaModel};
 use super::signals::Signals;
-use super::{Arrivals, Autoscaler, BatchEnd, Completion, Decision, FirstToken, Observes, PolicyContext, PolicySettings, Snapshot};
+use super::{
+    Arrivals, Autoscaler, BatchEnd, Checked, Completion, Decision, FirstToken, Observes, PolicyContext, PolicySettings, Snapshot, Upstream,
+};
 use crate::settings::Faults;
 
 /// What is optimised.
@@ -84,6 +86,18 @@ impl PolicySettings for DynamoLoadSettings {
 
     fn latency_targets(&self) -> Vec<super::LatencyTarget> {
         if self.optimization_target == DynamoTarget::Sla { super::LatencyTarget::ttft_and_itl(self.ttft_s, self.itl_s) } else { Vec::new() }
+    }
+
+    fn upstream(&self) -> Upstream {
+        Upstream {
+            program: "NVIDIA Dynamo planner, load-based scaling",
+            version: "1.6.1",
+            checked: Checked::Ported,
+            left_out: "",
+            knob: "ttft_s",
+            signals: "each engine's queue and KV use, of this instant; mean lengths of 60 s",
+            blind_to: "arrival rates",
+        }
     }
 
     fn build(&self, context: &PolicyContext) -> Option<Box<dyn Autoscaler>> {

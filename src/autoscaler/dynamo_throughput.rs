@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use super::replica_model::{Lengths, ReplicaModel};
 use super::signals::Signals;
-use super::{Arrivals, Autoscaler, Completion, Decision, FirstToken, Observes, PolicyContext, PolicySettings, Snapshot};
+use super::{Arrivals, Autoscaler, Checked, Completion, Decision, FirstToken, Observes, PolicyContext, PolicySettings, Snapshot, Upstream};
 use crate::settings::Faults;
 
 /// How the next interval is predicted.
@@ -89,6 +89,18 @@ impl PolicySettings for DynamoThroughputSettings {
 
     fn latency_targets(&self) -> Vec<super::LatencyTarget> {
         super::LatencyTarget::ttft_and_itl(self.ttft_s, self.itl_s)
+    }
+
+    fn upstream(&self) -> Upstream {
+        Upstream {
+            program: "NVIDIA Dynamo planner, throughput-based scaling",
+            version: "1.6.1",
+            checked: Checked::Ported,
+            left_out: "the ARIMA predictor",
+            knob: "itl_s",
+            signals: "requests and mean lengths of the last interval",
+            blind_to: "queues, KV use, bursts within an interval",
+        }
     }
 
     fn build(&self, context: &PolicyContext) -> Option<Box<dyn Autoscaler>> {

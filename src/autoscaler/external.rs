@@ -24,7 +24,8 @@ use serde_json::{Map, Value};
 
 use super::bill::Bill;
 use super::{
-    Arrivals, Autoscaler, BatchEnd, Completion, Decision, FirstToken, Observes, PolicyContext, PolicySettings, ReplicaSignals, Snapshot,
+    Arrivals, Autoscaler, BatchEnd, Checked, Completion, Decision, FirstToken, Observes, PolicyContext, PolicySettings, ReplicaSignals,
+    Snapshot, Upstream,
 };
 use crate::settings::{Faults, MAX_REPLICAS, SHORTEST_INTERVAL_S, quoted};
 
@@ -90,6 +91,18 @@ impl PolicySettings for ExternalSettings {
 
     fn reaches_zero(&self) -> bool {
         true
+    }
+
+    fn upstream(&self) -> Upstream {
+        Upstream {
+            program: "a program of the user's own",
+            version: "",
+            checked: Checked::Ours,
+            left_out: "",
+            knob: "command",
+            signals: "the snapshot of this instant, arrivals, batches and latencies",
+            blind_to: "what the program leaves aside",
+        }
     }
 
     fn build(&self, context: &PolicyContext) -> Option<Box<dyn Autoscaler>> {

@@ -44,7 +44,9 @@ use self::congestion::{SteadyState, backlog_request_s, drain};
 use self::throughput::{MeanLengths, ReplicaLimits, ThroughputCurve};
 use self::traffic::{Aftermath, ArrivalCounts, RateEstimate, Returns};
 use super::bill::Bill;
-use super::{Arrivals, Autoscaler, BatchEnd, Completion, Decision, FirstToken, Observes, PolicyContext, PolicySettings, Snapshot};
+use super::{
+    Arrivals, Autoscaler, BatchEnd, Checked, Completion, Decision, FirstToken, Observes, PolicyContext, PolicySettings, Snapshot, Upstream,
+};
 use crate::hardware::ExecutionTime;
 use crate::settings::Faults;
 
@@ -78,6 +80,18 @@ impl PolicySettings for FrontierSettings {
             "found beside `service_level`, expected one of them: they are two scales of one knob".into()
         });
         faults.interval_s("tick_interval_s", self.tick_interval_s);
+    }
+
+    fn upstream(&self) -> Upstream {
+        Upstream {
+            program: "Scalefront's own policy",
+            version: "",
+            checked: Checked::Ours,
+            left_out: "",
+            knob: "service_level",
+            signals: "arrivals, requests in the system, decoded tokens: of this instant",
+            blind_to: "true output lengths, prefixes in caches",
+        }
     }
 
     fn build(&self, context: &PolicyContext) -> Option<Box<dyn Autoscaler>> {

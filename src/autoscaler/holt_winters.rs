@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::replica_model::ReplicaModel;
 use super::signals::Signals;
 use super::window::Window;
-use super::{Arrivals, Autoscaler, Completion, Decision, FirstToken, Observes, PolicyContext, PolicySettings, Snapshot};
+use super::{Arrivals, Autoscaler, Checked, Completion, Decision, FirstToken, Observes, PolicyContext, PolicySettings, Snapshot, Upstream};
 use crate::settings::Faults;
 
 /// Intervals of a season, at most.
@@ -87,6 +87,18 @@ impl PolicySettings for HoltWintersSettings {
         faults.fraction("target_utilization", self.target_utilization);
         faults.not_negative("down_window_s", self.down_window_s);
         faults.at_least("max_num_batched_tokens", self.max_num_batched_tokens.into(), 1);
+    }
+
+    fn upstream(&self) -> Upstream {
+        Upstream {
+            program: "exponential smoothing of the token rate",
+            version: "Hyndman and Athanasopoulos, section 8.3",
+            checked: Checked::Memory,
+            left_out: "",
+            knob: "target_utilization",
+            signals: "arrivals since the last interval, mean lengths of finished requests",
+            blind_to: "queues, KV use, latency",
+        }
     }
 
     fn build(&self, context: &PolicyContext) -> Option<Box<dyn Autoscaler>> {

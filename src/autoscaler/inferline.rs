@@ -19,7 +19,8 @@ use serde::{Deserialize, Serialize};
 
 use super::replica_model::{Lengths, ReplicaModel};
 use super::{
-    Arrivals, Autoscaler, BatchEnd, Completion, Decision, FirstToken, Observes, PolicyContext, PolicySettings, Snapshot, TrafficEnvelope,
+    Arrivals, Autoscaler, BatchEnd, Checked, Completion, Decision, FirstToken, Observes, PolicyContext, PolicySettings, Snapshot,
+    TrafficEnvelope, Upstream,
 };
 use crate::settings::{Faults, PerDirection};
 
@@ -66,6 +67,18 @@ impl Default for InferlineSettings {
 }
 
 impl PolicySettings for InferlineSettings {
+    fn upstream(&self) -> Upstream {
+        Upstream {
+            program: "InferLine's reactive tuner as the lab has it",
+            version: "Vidur lab, part 2",
+            checked: Checked::Ported,
+            left_out: "",
+            knob: "look_back_s",
+            signals: "tokens of arrivals, true output lengths included, and batch times: of this instant",
+            blind_to: "queues, KV use, latency",
+        }
+    }
+
     fn build(&self, context: &PolicyContext) -> Option<Box<dyn Autoscaler>> {
         Some(Box::new(Inferline::new(self, 1.0, context)))
     }

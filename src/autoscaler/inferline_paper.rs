@@ -25,7 +25,10 @@ use serde::{Deserialize, Serialize};
 
 use super::replica_model::ReplicaModel;
 use super::signals::Signals;
-use super::{Arrivals, Autoscaler, Completion, Decision, FirstToken, Observes, PolicyContext, PolicySettings, Snapshot, TrafficEnvelope};
+use super::{
+    Arrivals, Autoscaler, Checked, Completion, Decision, FirstToken, Observes, PolicyContext, PolicySettings, Snapshot, TrafficEnvelope,
+    Upstream,
+};
 use crate::settings::Faults;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -87,6 +90,18 @@ impl PolicySettings for InferlinePaperSettings {
         });
         faults.interval_s("tick_interval_s", self.tick_interval_s);
         faults.at_least("max_num_batched_tokens", self.max_num_batched_tokens.into(), 1);
+    }
+
+    fn upstream(&self) -> Upstream {
+        Upstream {
+            program: "InferLine, SoCC 2020",
+            version: "paper",
+            checked: Checked::Memory,
+            left_out: "the planner, whose headroom is two settings",
+            knob: "planned_utilization",
+            signals: "arrivals of this instant, mean lengths of finished requests",
+            blind_to: "queues, KV use, latency",
+        }
     }
 
     fn build(&self, context: &PolicyContext) -> Option<Box<dyn Autoscaler>> {

@@ -1,5 +1,6 @@
 //! When to add and drain replicas: one file a policy, one line here.
 
+pub mod aibrix;
 mod aibrix_apa;
 mod aibrix_kpa;
 pub mod behavior;
@@ -10,30 +11,35 @@ mod dynamo_load;
 mod dynamo_throughput;
 mod envelope;
 pub mod external;
+mod formula;
 mod frontier;
 mod gauges;
 mod holt_winters;
+pub mod horizontal;
 mod hpa;
 mod inferline;
 mod inferline_paper;
 mod keda;
-mod knative_kpa;
+mod keda_epp;
+pub mod knative_kpa;
 mod peaks;
-mod proportional;
+pub mod proportional;
 mod ray_serve;
 mod replica_model;
 mod sageserve;
 mod schedule;
+pub mod scraped;
 mod service_level;
 pub mod signals;
 mod stable_panic;
 mod static_replicas;
+pub mod upstream;
 mod window;
 mod wva_v1;
 mod wva_v2;
 
-pub use aibrix_apa::{AibrixApaSettings, AibrixCooldown};
-pub use aibrix_kpa::AibrixKpaSettings;
+pub use aibrix_apa::AibrixApaSettings;
+pub use aibrix_kpa::{AibrixKpaRule, AibrixKpaSettings};
 pub use chiron::ChironSettings;
 pub use dynamo_load::{DynamoLoadSettings, DynamoTarget};
 pub use dynamo_throughput::{DynamoThroughputSettings, LoadPredictor};
@@ -45,12 +51,14 @@ pub use hpa::HpaSettings;
 pub use inferline::{InferlineSettings, ThroughputMeasure};
 pub use inferline_paper::InferlinePaperSettings;
 pub use keda::KedaSettings;
+pub use keda_epp::{KedaEppBehavior, KedaEppSettings, KedaEppSignal};
 pub use knative_kpa::{KnativeKpaSettings, KpaMetric};
 pub use ray_serve::RayServeSettings;
 pub use sageserve::SageserveSettings;
 pub use schedule::{ScheduleSettings, ScheduleStep};
 pub use service_level::ServiceLevelSettings;
 pub use static_replicas::StaticSettings;
+pub use upstream::{Checked, Upstream};
 pub use wva_v1::WvaV1Settings;
 pub use wva_v2::WvaV2Settings;
 
@@ -73,6 +81,7 @@ choice! {
         "schedule" => Schedule(ScheduleSettings),
         "hpa" => Hpa(HpaSettings),
         "keda" => Keda(KedaSettings),
+        "keda_epp" => KedaEpp(KedaEppSettings),
         "knative_kpa" => KnativeKpa(KnativeKpaSettings),
         "ray_serve" => RayServe(RayServeSettings),
         "aibrix_apa" => AibrixApa(AibrixApaSettings),
@@ -92,6 +101,9 @@ choice! {
 pub trait PolicySettings {
     /// Reports values that make no sense.
     fn check(&self, faults: &mut Faults);
+
+    /// The program, paper or idea it stands for, with these settings.
+    fn upstream(&self) -> Upstream;
 
     /// The policy, ready for one run; `None` if nothing is ever decided.
     fn build(&self, context: &PolicyContext) -> Option<Box<dyn Autoscaler>>;
@@ -320,6 +332,18 @@ pub struct Observes {
     pub latencies: bool,
     /// Fill [`Snapshot::replicas`].
     pub replicas: bool,
+}
+
+impl Observes {
+    /// What either wants to be told.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            arrivals: self.arrivals || other.arrivals,
+            batches: self.batches || other.batches,
+            latencies: self.latencies || other.latencies,
+            replicas: self.replicas || other.replicas,
+        }
+    }
 }
 
 #[cfg(test)]

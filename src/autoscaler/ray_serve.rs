@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cadence::{Cadence, check_intervals};
 use super::window::Window;
-use super::{Autoscaler, Decision, PolicyContext, PolicySettings, Snapshot};
+use super::{Autoscaler, Checked, Decision, PolicyContext, PolicySettings, Snapshot, Upstream};
 use crate::settings::Faults;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -82,6 +82,18 @@ impl PolicySettings for RayServeSettings {
 
     fn reaches_zero(&self) -> bool {
         true
+    }
+
+    fn upstream(&self) -> Upstream {
+        Upstream {
+            program: "Ray Serve",
+            version: "2.60.0",
+            checked: Checked::Ported,
+            left_out: "",
+            knob: "target_ongoing_requests",
+            signals: "ongoing requests, a mean over 30 s, up to 10 s old",
+            blind_to: "lengths, KV use, latency",
+        }
     }
 
     fn build(&self, context: &PolicyContext) -> Option<Box<dyn Autoscaler>> {

@@ -15,7 +15,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Autoscaler, Decision, Observes, PolicyContext, PolicySettings, Snapshot};
+use super::{Autoscaler, Checked, Decision, Observes, PolicyContext, PolicySettings, Snapshot, Upstream};
 use crate::settings::Faults;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -51,6 +51,18 @@ impl PolicySettings for SageserveSettings {
             }
         }
         faults.interval_s("tick_interval_s", self.tick_interval_s);
+    }
+
+    fn upstream(&self) -> Upstream {
+        Upstream {
+            program: "SageServe's reactive baseline",
+            version: "simulator of arXiv 2502.14617",
+            checked: Checked::Ported,
+            left_out: "borrowing of spot replicas from other models",
+            knob: "scale_up_kv_use",
+            signals: "KV use of this instant",
+            blind_to: "queues, rates, latency",
+        }
     }
 
     fn build(&self, context: &PolicyContext) -> Option<Box<dyn Autoscaler>> {

@@ -10,7 +10,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Autoscaler, Decision, PolicyContext, PolicySettings, Snapshot};
+use super::{Autoscaler, Checked, Decision, PolicyContext, PolicySettings, Snapshot, Upstream};
 use crate::settings::Faults;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -58,6 +58,18 @@ impl PolicySettings for ScheduleSettings {
 
     fn reaches_zero(&self) -> bool {
         true
+    }
+
+    fn upstream(&self) -> Upstream {
+        Upstream {
+            program: "replicas by the clock",
+            version: "",
+            checked: Checked::Ours,
+            left_out: "",
+            knob: "steps",
+            signals: "the clock",
+            blind_to: "all traffic",
+        }
     }
 
     fn build(&self, _: &PolicyContext) -> Option<Box<dyn Autoscaler>> {

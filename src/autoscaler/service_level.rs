@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::inferline::{Inferline, ThroughputMeasure};
-use super::{Autoscaler, InferlineSettings, PolicyContext, PolicySettings};
+use super::{Autoscaler, Checked, InferlineSettings, PolicyContext, PolicySettings, Upstream};
 use crate::settings::{Faults, PerDirection};
 
 /// InferLine's settings, and a level.
@@ -50,6 +50,18 @@ impl PolicySettings for ServiceLevelSettings {
         faults
             .require((1.0..=3.0).contains(&self.level), "level", || format!("{} found, expected 1 (cheapest) to 3 (fastest)", self.level));
         self.inferline().check(faults);
+    }
+
+    fn upstream(&self) -> Upstream {
+        Upstream {
+            program: "InferLine's tuner with a utilisation per level",
+            version: "",
+            checked: Checked::Ours,
+            left_out: "",
+            knob: "level",
+            signals: "as `inferline`",
+            blind_to: "queues, KV use, latency",
+        }
     }
 
     fn build(&self, context: &PolicyContext) -> Option<Box<dyn Autoscaler>> {

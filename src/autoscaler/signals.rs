@@ -27,7 +27,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::replica_model::Lengths;
-use super::{Arrivals, BatchEnd, Completion, FirstToken, ReplicaSignals, Snapshot};
+use super::{Arrivals, BatchEnd, Completion, FirstToken, Observes, ReplicaSignals, Snapshot};
 
 /// Sums that only grow, as servers export them.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -153,35 +153,87 @@ impl Counters {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LoadMetric {
-    /// Requests queued or in memory, per replica.
+    /// Requests queued or in memory.
     #[default]
     OutstandingRequests,
-    /// Requests not yet in memory, per replica.
+    /// Requests not yet in memory. A gateway with flow control holds these, instead of the replicas.
     QueuedRequests,
-    /// Share of the KV cache in use, 0 to 1.
+    /// Requests in memory.
+    RunningRequests,
+    /// Share of the KV cache in use, 0 to 1; the sum over replicas where the whole cluster is asked.
     KvUse,
-    /// Prefill and decode tokens processed per second, per replica.
+    /// Prefill and decode tokens processed per second, of the cluster.
     TokensPerS,
+    /// Requests that arrive per second, at the cluster.
+    RequestsPerS,
+    /// How full the cluster is to a gateway: the mean over replicas of max(queued requests / 5, KV use / 0.8).
+    PoolSaturation,
+    /// Prompt tokens of requests not yet in memory.
+    QueuedPrefillTokens,
 }
 
+/// Where the gateway's saturation detector takes a replica for full, in queued requests and share of the KV cache.
+const FULL_QUEUE: f64 = 5.0;
+const FULL_KV_USE: f64 = 0.8;
+
 impl LoadMetric {
-    /// The metric of one replica; `None` for tokens, which are counted for the cluster as a whole.
+    /// As settings spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::OutstandingRequests => "outstanding_requests",
+            Self::QueuedRequests => "queued_requests",
+            Self::RunningRequests => "running_requests",
+            Self::KvUse => "kv_use",
+            Self::TokensPerS => "tokens_per_s",
+            Self::RequestsPerS => "requests_per_s",
+            Self::PoolSaturation => "pool_saturation",
+            Self::QueuedPrefillTokens => "queued_prefill_tokens",
+        }
+    }
+
+    /// Whether each replica has one.
+    pub fn is_of_pods(self) -> bool {
+        !matches!(self, Self::TokensPerS | Self::RequestsPerS | Self::PoolSaturation)
+    }
+
+    /// What a policy has to be told for it.
+    pub fn observes(self) -> Observes {
+        match self {
+            Self::TokensPerS => Observes { batches: true, ..Observes::default() },
+            Self::RequestsPerS => Observes { arrivals: true, ..Observes::default() },
+            _ => Observes { replicas: true, ..Observes::default() },
+        }
+    }
+
+    /// The metric of one replica; `None` for what only the cluster has.
     pub fn of_replica(self, replica: &ReplicaSignals) -> Option<f64> {
         match self {
             Self::OutstandingRequests => Some(f64::from(replica.queued_requests + replica.running_requests)),
             Self::QueuedRequests => Some(f64::from(replica.queued_requests)),
+            Self::RunningRequests => Some(f64::from(replica.running_requests)),
             Self::KvUse => Some(replica.kv_use()),
-            Self::TokensPerS => None,
+            Self::QueuedPrefillTokens => Some(replica.queued_prefill_tokens as f64),
+            Self::TokensPerS | Self::RequestsPerS | Self::PoolSaturation => None,
         }
     }
 
-    /// The metric summed over the cluster, requests without a replica included.
+    /// The metric of the cluster: the sum over replicas where each has one, requests without a replica included.
     pub fn total(self, signals: &Signals, rate_window_s: f64) -> f64 {
-        let sum: f64 = signals.replicas.iter().filter_map(|replica| self.of_replica(replica)).sum();
+        let sum = || signals.replicas.iter().filter_map(|replica| self.of_replica(replica)).sum::<f64>();
         match self {
-            Self::OutstandingRequests | Self::QueuedRequests => sum + f64::from(signals.unrouted_requests),
-            Self::KvUse => sum,
+            Self::OutstandingRequests | Self::QueuedRequests => sum() + f64::from(signals.unrouted_requests),
+            Self::RunningRequests | Self::KvUse | Self::QueuedPrefillTokens => sum(),
             Self::TokensPerS => signals.rate_per_s(rate_window_s, |counters| counters.processed_tokens),
+            Self::RequestsPerS => signals.rate_per_s(rate_window_s, |counters| counters.arrived_requests),
+            Self::PoolSaturation => {
+                let full = |replica: &ReplicaSignals| (f64::from(replica.queued_requests) / FULL_QUEUE).max(replica.kv_use() / FULL_KV_USE);
+                let (sum, replicas) = (signals.replicas.iter().map(full).sum::<f64>(), signals.replicas.len());
+                match (replicas, signals.unrouted_requests) {
+                    // Nowhere to go is full.
+                    (0, waiting) => f64::from(u8::from(waiting > 0)),
+                    (replicas, _) => sum / replicas as f64,
+                }
+            }
         }
     }
 }
@@ -240,5 +292,7 @@ mod tests {
         assert!(signals.replica(7).is_none() && signals.replica(9).is_some());
         assert_eq!(LoadMetric::OutstandingRequests.total(&signals, 0.0), 19.0);
         assert_eq!(LoadMetric::KvUse.total(&signals, 0.0), 0.5);
+        // Three of five queued in each is more than 0.25 of 0.8.
+        assert_eq!(LoadMetric::PoolSaturation.total(&signals, 0.0), 0.6);
     }
 }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Autoscaler, PolicyContext, PolicySettings};
+use super::{Autoscaler, Checked, PolicyContext, PolicySettings, Upstream};
 use crate::settings::{Faults, MAX_REPLICAS};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -17,6 +17,18 @@ impl PolicySettings for StaticSettings {
     fn check(&self, faults: &mut Faults) {
         faults.at_least("replicas", self.replicas.into(), 1);
         faults.at_most("replicas", self.replicas.into(), MAX_REPLICAS.into());
+    }
+
+    fn upstream(&self) -> Upstream {
+        Upstream {
+            program: "a fixed number of replicas",
+            version: "",
+            checked: Checked::Ours,
+            left_out: "",
+            knob: "replicas",
+            signals: "none",
+            blind_to: "all traffic",
+        }
     }
 
     fn build(&self, _: &PolicyContext) -> Option<Box<dyn Autoscaler>> {

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::cadence::{Cadence, check_intervals};
 use super::peaks::{Peak, Peaks};
 use super::signals::Signals;
-use super::{Autoscaler, Decision, Observes, PolicyContext, PolicySettings, Snapshot};
+use super::{Autoscaler, Checked, Decision, Observes, PolicyContext, PolicySettings, Snapshot, Upstream};
 use crate::settings::Faults;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -66,6 +66,18 @@ impl PolicySettings for WvaV1Settings {
         });
         check_intervals(faults, &[("scrape_interval_s", self.scrape_interval_s), ("reconcile_interval_s", self.reconcile_interval_s)]);
         faults.positive("peak_window_s", self.peak_window_s);
+    }
+
+    fn upstream(&self) -> Upstream {
+        Upstream {
+            program: "llm-d workload variant autoscaler, saturation analyzer V1",
+            version: "b08b1c77 (February 2026)",
+            checked: Checked::Ported,
+            left_out: "",
+            knob: "kv_spare_trigger",
+            signals: "each replica's peak KV use and queue of the last minute, sampled every 15 s",
+            blind_to: "rates, lengths, latency",
+        }
     }
 
     fn build(&self, _: &PolicyContext) -> Option<Box<dyn Autoscaler>> {

@@ -32,7 +32,7 @@ use super::cadence::{Cadence, check_intervals};
 use super::peaks::{Peak, Peaks};
 use super::replica_model::Lengths;
 use super::signals::Signals;
-use super::{Autoscaler, Completion, Decision, FirstToken, Observes, PolicyContext, PolicySettings, Snapshot};
+use super::{Autoscaler, Checked, Completion, Decision, FirstToken, Observes, PolicyContext, PolicySettings, Snapshot, Upstream};
 use crate::settings::Faults;
 
 /// Observations of k2 that are averaged.
@@ -87,6 +87,18 @@ impl PolicySettings for WvaV2Settings {
         check_intervals(faults, &[("scrape_interval_s", self.scrape_interval_s), ("reconcile_interval_s", self.reconcile_interval_s)]);
         faults.positive("peak_window_s", self.peak_window_s);
         faults.positive("lengths_window_s", self.lengths_window_s);
+    }
+
+    fn upstream(&self) -> Upstream {
+        Upstream {
+            program: "llm-d workload variant autoscaler, saturation analyzer V2",
+            version: "b08b1c77 (February 2026)",
+            checked: Checked::Ported,
+            left_out: "",
+            knob: "scale_up_threshold",
+            signals: "each replica's peak KV use and queue of the last minute, mean lengths of five minutes",
+            blind_to: "latency",
+        }
     }
 
     fn build(&self, context: &PolicyContext) -> Option<Box<dyn Autoscaler>> {

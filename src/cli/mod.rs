@@ -6,6 +6,7 @@ mod finish;
 mod hardware;
 mod merge;
 mod oracle;
+mod policies;
 mod report;
 mod schema;
 mod simulate;
@@ -37,6 +38,7 @@ enum Command {
     Report(report::Args),
     Trace(trace::Args),
     Hardware(hardware::Args),
+    Policies(policies::Args),
     Schema(schema::Args),
 }
 
@@ -73,6 +75,7 @@ impl Cli {
             Command::Report(args) => args.run(),
             Command::Trace(args) => args.run(),
             Command::Hardware(args) => args.run(),
+            Command::Policies(args) => args.run(),
             Command::Schema(args) => args.run(),
         }
     }

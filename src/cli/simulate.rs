@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, bail};
+use scalefront::autoscaler::upstream::PolicyRecord;
 use scalefront::simulation::metric::QUANTITIES;
 use scalefront::simulation::{Limits, Workspace};
 use scalefront::sweep::grid::Grid;
@@ -74,6 +75,7 @@ impl Args {
         write_json(&dir.file("summary.json"), &summary)?;
         self.remove_stale(&dir)?;
         if !self.common.quiet {
+            eprintln!("{}", PolicyRecord::new(&cell.family, &cell.autoscaler));
             say(format!("{summary:#}"))?;
         }
         Ok(Exit::Done)

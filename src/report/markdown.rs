@@ -8,6 +8,7 @@ use super::remarks;
 use super::study::Study;
 use super::terminal::{edge_note, plus_minus, regret, share_plus_minus};
 use crate::analysis::scores::Score;
+use crate::autoscaler::upstream::PolicyRecord;
 
 /// Effects listed per workload.
 const MAX_EFFECTS: usize = 6;
@@ -68,6 +69,7 @@ fn write_summary(study: &Study, plots: &Plots, out: &mut String) -> std::fmt::Re
     for line in &manifest.hardware {
         writeln!(out, "- {}", escape(line))?;
     }
+    write_policies(study, out)?;
     // A fence longer than any run of backticks inside cannot be closed by the command.
     writeln!(out, "\n~~~~~~sh\n{}\n~~~~~~", manifest.command.replace("~~~~~~", ""))
 }
@@ -189,6 +191,20 @@ fn write_effects(study: &Study, workload: usize, out: &mut String) -> std::fmt::
         writeln!(out, "| {} | {within} | {} | {latency} | {cost} |", escape(&effect.setting), effect.values.len())?;
     }
     writeln!(out)
+}
+
+/// The program and version behind each family.
+fn write_policies(study: &Study, out: &mut String) -> std::fmt::Result {
+    let policies = &study.manifest.policies;
+    if policies.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "\n| family | policy | program | version | checked | left out |\n|---|---|---|---|---|---|")?;
+    for PolicyRecord { family, policy, program, version, checked, left_out } in policies {
+        let cells = [family, policy, program, version, checked, left_out].map(|text| escape(text));
+        writeln!(out, "| {} |", cells.join(" | "))?;
+    }
+    Ok(())
 }
 
 fn write_failures(study: &Study, out: &mut String) -> std::fmt::Result {

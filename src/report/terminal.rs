@@ -27,6 +27,8 @@ pub struct ReportSummary {
     pub remarks: Vec<String>,
     /// A sentence for each workload with an edge of the possible.
     pub edges: Vec<String>,
+    /// A line for each family: the program it stands for, at which version.
+    pub policies: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -69,6 +71,7 @@ pub fn summary(study: &Study, directory: &Path) -> ReportSummary {
         families: families.collect(),
         remarks: all_remarks(study),
         edges: (0..study.analysis.workloads.len()).filter_map(|workload| edge_note(study, workload)).collect(),
+        policies: study.manifest.policies.iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -167,6 +170,15 @@ impl fmt::Display for ReportSummary {
         }
         if self.families.len() > MAX_LINES {
             writeln!(f, "  and {} more in summary.md", self.families.len() - MAX_LINES)?;
+        }
+        if !self.policies.is_empty() {
+            writeln!(f, "Policies")?;
+        }
+        for policy in self.policies.iter().take(MAX_LINES) {
+            writeln!(f, "  {policy}")?;
+        }
+        if self.policies.len() > MAX_LINES {
+            writeln!(f, "  and {} more in summary.md", self.policies.len() - MAX_LINES)?;
         }
         for remark in self.remarks.iter().take(MAX_LINES) {
             writeln!(f, "  {remark}")?;

@@ -9,6 +9,7 @@ use super::objectives::Objectives;
 use super::plan::Plan;
 use super::row::{DERIVED_COLUMNS, IDENTITY_COLUMNS};
 use crate::RESULTS_VERSION;
+use crate::autoscaler::upstream::PolicyRecord;
 use crate::simulation::RunMetrics;
 use crate::workload::TraceNotes;
 
@@ -42,6 +43,9 @@ pub struct Manifest {
     pub setting_columns: Vec<String>,
     /// Where step times, memory and prices came from, a line each.
     pub hardware: Vec<String>,
+    /// The program and version behind each family; none if an older version wrote this.
+    #[serde(default)]
+    pub policies: Vec<PolicyRecord>,
     pub runs_planned: usize,
     pub runs_ok: usize,
     pub runs_failed: usize,
@@ -77,6 +81,7 @@ impl Manifest {
             workloads: plan.inputs.workloads.iter().map(|workload| workload.summary.clone()).collect(),
             setting_columns: columns.iter().filter(is_setting).cloned().collect(),
             hardware: plan.provenance(),
+            policies: plan.policies(),
             runs_planned,
             runs_ok: runs_planned - runs_failed,
             runs_failed,

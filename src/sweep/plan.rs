@@ -20,6 +20,7 @@ use super::manifest::WorkloadSummary;
 use super::programs::{Program, Programs};
 use super::source::{GridError, MAX_PROBLEMS, Problem};
 use crate::autoscaler::AutoscalerSettings;
+use crate::autoscaler::upstream::PolicyRecord;
 use crate::hardware::{Deployment, ExecutionTime, HardwareError, catalog, memory};
 use crate::simulation::metric::Needs;
 use crate::simulation::{ClusterSettings, RunInputs};
@@ -197,6 +198,13 @@ impl Plan {
         let mut told = BTreeSet::new();
         doubts.retain(|doubt| told.insert(doubt.clone()));
         doubts
+    }
+
+    /// What stands behind each family, in order of families.
+    pub fn policies(&self) -> Vec<PolicyRecord> {
+        let each = self.grid.autoscalers.iter().flat_map(|section| (0..section.count()).map(|index| section.get(index)));
+        let records: BTreeSet<PolicyRecord> = each.map(|entry| PolicyRecord::new(entry.family(), &entry.settings)).collect();
+        records.into_iter().collect()
     }
 
     /// Workloads, whatever their seeds.
@@ -405,6 +413,10 @@ impl fmt::Display for Description<'_> {
         }
         for (family, settings) in &families {
             writeln!(f, "  {family}: {}", counted(*settings, "setting"))?;
+        }
+        writeln!(f, "\nPolicies")?;
+        for policy in plan.policies() {
+            writeln!(f, "  {policy}")?;
         }
         writeln!(f, "\nWorkloads")?;
         for workload in &plan.inputs.workloads {

@@ -13,6 +13,8 @@ use jsonc_parser::common::Ranged;
 use jsonc_parser::{CollectOptions, CommentCollectionStrategy, ParseOptions, parse_to_ast};
 use serde_json::{Map, Value};
 
+use super::synonyms::synonym;
+
 /// The longest grid file that is read; nesting is limited to 128 levels by the JSON parser.
 pub const MAX_FILE_BYTES: u64 = 16 << 20;
 
@@ -258,7 +260,8 @@ fn with_suggestion(message: &str) -> String {
         return message.into();
     };
     let found = found.split('`').nth(1).unwrap_or_default();
-    match closest(found, known.split('`').skip(1).step_by(2)) {
+    let known = || known.split('`').skip(1).step_by(2);
+    match synonym(found, known()).or_else(|| closest(found, known())) {
         Some(name) => format!("{message}; did you mean `{name}`?"),
         None => message.into(),
     }

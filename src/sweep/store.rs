@@ -228,6 +228,7 @@ mod tests {
             axes: Vec::new(),
             workloads: Vec::new(),
             setting_columns: Vec::new(),
+            policies: Vec::new(),
             hardware: Vec::new(),
             runs_planned: 0,
             runs_ok: 0,

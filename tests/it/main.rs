@@ -35,4 +35,5 @@ mod schema;
 mod shards;
 mod sound;
 mod tidy;
+mod upstream;
 mod validation;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use scalefront::sweep::grid::Grid;
 use scalefront::sweep::source::Source;
-use scalefront::sweep::{reference, schema};
+use scalefront::sweep::{policies, reference, schema};
 use serde_json::{Value, json};
 
 fn sweeps() -> PathBuf {
@@ -28,6 +28,32 @@ fn the_committed_reference_is_up_to_date() {
 fn the_committed_metrics_are_up_to_date() {
     let committed = fs::read_to_string(sweeps().join("../docs/metrics.md")).unwrap_or_default();
     assert!(committed == reference::metrics(), "run: cargo run --no-default-features schema metrics --markdown > docs/metrics.md");
+}
+
+#[test]
+fn the_committed_table_of_policies_is_up_to_date() {
+    let committed = fs::read_to_string(sweeps().join("../docs/policies.md")).unwrap();
+    assert!(committed == policies::page(), "run: cargo run --no-default-features policies --markdown > docs/policies.md");
+}
+
+/// A neighbour's name for a setting is refused with ours.
+#[test]
+fn neighbours_names_are_refused_with_ours() {
+    let found = |policy: Value| {
+        let grid = json!({"workloads": [], "autoscalers": [policy]}).to_string();
+        let source = Source { file: "x.json".into(), text: grid };
+        Grid::parse(source, Path::new("x.json"), Vec::new()).unwrap_err().to_string()
+    };
+    for (policy, name) in [
+        ("hpa", "averageValue"),
+        ("hpa", "target"),
+        ("keda", "threshold"),
+        ("aibrix_apa", "targetValue"),
+        ("aibrix_kpa", "target_value_per_replica"),
+    ] {
+        let message = found(json!({policy: {name: 5}}));
+        assert!(message.contains("did you mean `target_per_replica`?"), "{policy}: {message}");
+    }
 }
 
 #[test]

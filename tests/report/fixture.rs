@@ -5,6 +5,7 @@ use std::path::Path;
 use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use scalefront::analysis::{self, rows_with_curves};
+use scalefront::autoscaler::upstream::PolicyRecord;
 use scalefront::simulation::{Distribution, MetricValue, RunMetrics};
 use scalefront::sweep::manifest::{AxisSummary, Manifest, Timings, WorkloadSummary};
 use scalefront::sweep::objectives::{Objectives, Reference};
@@ -248,6 +249,14 @@ fn manifest(shape: &Shape, rows: &[RunRow]) -> Manifest {
         ],
         workloads: shape.workloads.iter().flat_map(|name| (1..=shape.seeds).map(move |seed| workload(name, seed))).collect(),
         setting_columns,
+        policies: vec![PolicyRecord {
+            family: "service_level".to_owned(),
+            policy: "service_level".to_owned(),
+            program: "InferLine".to_owned(),
+            version: "paper & lab".to_owned(),
+            checked: "ported".to_owned(),
+            left_out: String::new(),
+        }],
         hardware: vec!["step times: embedded table of Meta-Llama-3-70B on A100 (measured), attention physical".to_owned()],
         runs_planned: rows.len(),
         runs_ok: rows.len() - failed,

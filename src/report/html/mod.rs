@@ -85,6 +85,7 @@ pub fn page(study: &Study) -> Result<String> {
         "axes": axes.collect::<Vec<_>>(),
         "workloads": workloads.collect::<Vec<_>>(),
         "hardware": manifest.hardware,
+        "policies": manifest.policies,
         "version": manifest.scalefront_version,
         "results_version": manifest.results_version,
         "command": manifest.command,
