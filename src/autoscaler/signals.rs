@@ -43,6 +43,9 @@ pub struct Counters {
     pub completed_requests: f64,
     pub completed_prefill_tokens: f64,
     pub completed_decode_tokens: f64,
+    /// From first tokens to last ones, and the tokens after the first.
+    pub decode_sum_s: f64,
+    pub decode_steps: f64,
 }
 
 /// What the latest scrape found, and counters of scrapes before it as far back as the longest window.
@@ -83,6 +86,8 @@ impl Signals {
         for completion in completions {
             self.live.completed_prefill_tokens += f64::from(completion.prefill_tokens);
             self.live.completed_decode_tokens += f64::from(completion.decode_tokens);
+            self.live.decode_sum_s += completion.completed_at_s - completion.first_token_at_s;
+            self.live.decode_steps += f64::from(completion.decode_tokens.saturating_sub(1));
         }
     }
 

@@ -56,6 +56,8 @@ fn variants() -> Vec<(&'static str, Value)> {
             "hpa_tokens",
             json!({"hpa": {"metric": "tokens_per_s", "target_per_replica": 2000, "behavior": {"scale_down": {"stabilization_window_s": 60}}}}),
         ),
+        ("wva_v2_direct", json!({"wva_v2": {"carrier": "direct"}})),
+        ("wva_v2_throughput", json!({"wva_v2": {"carrier": "direct", "analyzers": "saturation_and_throughput"}})),
         ("hpa_behavior", json!({"hpa": {"behavior": {}}})),
         ("hpa_two_metrics", json!({"hpa": {"also": [{"metric": "kv_use", "target_per_replica": 0.5}]}})),
         ("keda_epp_saturation", json!({"keda_epp": {"signal": "saturation"}})),

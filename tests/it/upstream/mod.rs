@@ -6,6 +6,7 @@
 mod aibrix;
 mod hpa;
 mod knative;
+mod wva;
 
 use super::shared;
 
