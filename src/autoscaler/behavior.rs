@@ -314,9 +314,9 @@ mod tests {
     fn default_scale_up_doubles_or_adds_four() {
         let mut behavior = damping(ScalingRules::default(), ScalingRules::default());
         let mut replicas = vec![1];
-        for sync in 1..5 {
+        for step in 1..5 {
             let current = *replicas.last().unwrap();
-            replicas.push(sync(&mut behavior, f64::from(sync) * 15.0, current, 1000));
+            replicas.push(sync(&mut behavior, f64::from(step) * 15.0, current, 1000));
         }
         assert_eq!(replicas, [1, 5, 10, 20, 40]);
     }

@@ -31,6 +31,7 @@ mod schedule;
 pub mod scraped;
 mod service_level;
 pub mod signals;
+mod slo_aware;
 mod stable_panic;
 mod static_replicas;
 pub mod upstream;
@@ -58,6 +59,7 @@ pub use ray_serve::RayServeSettings;
 pub use sageserve::SageserveSettings;
 pub use schedule::{ScheduleSettings, ScheduleStep};
 pub use service_level::ServiceLevelSettings;
+pub use slo_aware::{SloAwareSettings, SloSmoothing};
 pub use static_replicas::StaticSettings;
 pub use upstream::{Checked, Upstream};
 pub use wva_v1::WvaV1Settings;
@@ -83,6 +85,7 @@ choice! {
         "hpa" => Hpa(HpaSettings),
         "keda" => Keda(KedaSettings),
         "keda_epp" => KedaEpp(KedaEppSettings),
+        "slo_aware" => SloAware(SloAwareSettings),
         "knative_kpa" => KnativeKpa(KnativeKpaSettings),
         "ray_serve" => RayServe(RayServeSettings),
         "aibrix_apa" => AibrixApa(AibrixApaSettings),

@@ -141,7 +141,9 @@ impl WvaV1Settings {
             spare_queue += self.queue_length_threshold - peak.queued_requests;
         }
         let replicas = f64::from(count);
-        let (kv, queue) = if count > 0 { (spare_kv / replicas, spare_queue / replicas) } else { (0.0, 0.0) };
+        // A mean of the variant, weighted by its replicas, as there: the order of rounding decides at the edges.
+        let mean = |sum: f64| sum / replicas * replicas / replicas;
+        let (kv, queue) = if count > 0 { (mean(spare_kv), mean(spare_queue)) } else { (0.0, 0.0) };
         if kv < self.kv_spare_trigger || queue < self.queue_spare_trigger {
             return (kv, queue, 1);
         }
