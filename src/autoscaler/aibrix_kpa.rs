@@ -255,7 +255,7 @@ mod tests {
             aibrix.record(at_s, 0, [value; 2]);
             desired.push(aibrix.sync(at_s, 2, 0));
         }
-        assert_eq!(desired, [1, 1, 1, 4, 4, 1], "both samples of 30 s and 40 s are ten seconds old at most");
+        assert_eq!(desired, [1, 1, 1, 3, 4, 2], "a panic of 45.5 over 18.8 at 40 s, and none at 60 s");
     }
 
     /// Hand-computed from `computePendingAdjustedReplicas`, target 10: the mean of the pods that are ready.

@@ -223,10 +223,10 @@ mod tests {
         assert_eq!(first_target(&overlay(KedaEppSignal::Queue), 2, 2, 3, 5, 10), 6, "unguarded");
     }
 
-    /// 2 x 5 x 5000 tokens are 3.1 s of prefill: three replicas, and one at a time.
+    /// 2 x 6 x 5000 tokens are 3.8 s of prefill: three replicas, and one at a time.
     #[test]
     fn waiting_prefill_counts_in_seconds() {
-        assert_eq!(first_target(&overlay(KedaEppSignal::PrefillBacklog), 2, 0, 5, 5, 10), 3);
+        assert_eq!(first_target(&overlay(KedaEppSignal::PrefillBacklog), 2, 0, 6, 5, 10), 3);
         assert_eq!(first_target(&overlay(KedaEppSignal::PrefillBacklog), 2, 0, 50, 5, 10), 3, "one pod in 180 s");
         assert_eq!(first_target(&overlay(KedaEppSignal::PrefillBacklog), 2, 0, 0, 5, 100), 3, "KV use 2 over 0.8");
     }

@@ -76,11 +76,11 @@ fn snake(name: &str) -> String {
 }
 
 /// The known name of what is elsewhere called `found`.
-pub fn synonym<'a>(found: &str, mut known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub fn synonym<'a>(found: &str, known: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
     let found = snake(found);
-    known.find(|&name| {
-        found == name || found == format!("{name}econds") || SYNONYMS.iter().any(|&(other, ours)| other == found && ours == name)
-    })
+    let spelt = |&name: &&str| found == name || found == format!("{name}econds");
+    let called = |&name: &&str| SYNONYMS.iter().any(|&(other, ours)| other == found && ours == name);
+    known.clone().find(spelt).or_else(|| known.clone().find(called))
 }
 
 #[cfg(test)]

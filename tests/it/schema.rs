@@ -40,8 +40,9 @@ fn the_committed_table_of_policies_is_up_to_date() {
 #[test]
 fn neighbours_names_are_refused_with_ours() {
     let found = |policy: Value| {
-        let grid = json!({"workloads": [], "autoscalers": [policy]}).to_string();
-        let source = Source { file: "x.json".into(), text: grid };
+        let mut grid = super::cli::small_grid();
+        grid["autoscalers"] = json!([policy]);
+        let source = Source { file: "x.json".into(), text: grid.to_string() };
         Grid::parse(source, Path::new("x.json"), Vec::new()).unwrap_err().to_string()
     };
     for (policy, name) in [
