@@ -124,6 +124,10 @@ impl PolicySettings for HpaSettings {
         }
     }
 
+    fn reaches_zero(&self) -> bool {
+        self.targets().iter().any(|target| target.source() == MetricSource::External)
+    }
+
     fn build(&self, context: &PolicyContext) -> Option<Box<dyn Autoscaler>> {
         let metrics = Metrics::new(self.targets(), self.rate_window_s, self.starting_pods);
         // The API refuses zero without a metric that is there when no pod is.

@@ -160,6 +160,10 @@ impl PolicySettings for KedaEppSettings {
         }
     }
 
+    fn reaches_zero(&self) -> bool {
+        true
+    }
+
     fn build(&self, context: &PolicyContext) -> Option<Box<dyn Autoscaler>> {
         let guard = || Composite { rule: Rule::OvershootGuard, target_per_replica: 1.0, target_value: None, activation_threshold: 0.0 };
         let composite = (self.signal == KedaEppSignal::QueueGuard).then(guard);

@@ -105,6 +105,10 @@ impl PolicySettings for WvaV1Settings {
         }
     }
 
+    fn reaches_zero(&self) -> bool {
+        self.scale_to_zero_after_s.is_some()
+    }
+
     fn build(&self, context: &PolicyContext) -> Option<Box<dyn Autoscaler>> {
         let least = context.min_replicas.max(u32::from(self.scale_to_zero_after_s.is_none()));
         let observes = Observes { replicas: true, arrivals: self.scale_to_zero_after_s.is_some(), ..Observes::default() };

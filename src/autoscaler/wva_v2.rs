@@ -147,6 +147,10 @@ impl PolicySettings for WvaV2Settings {
         }
     }
 
+    fn reaches_zero(&self) -> bool {
+        self.scale_to_zero_after_s.is_some()
+    }
+
     fn build(&self, context: &PolicyContext) -> Option<Box<dyn Autoscaler>> {
         let least = context.min_replicas.max(u32::from(self.scale_to_zero_after_s.is_none()));
         let observes = Observes { replicas: true, latencies: true, arrivals: true, ..Observes::default() };
