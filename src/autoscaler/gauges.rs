@@ -4,16 +4,16 @@ use serde_json::Value;
 
 use crate::settings::Faults;
 
-/// What a target for each replica may be called.
-const TARGETS: [&str; 3] = ["target_per_replica", "threshold_per_replica", "target"];
+/// What a target for each replica is called.
+const TARGET: &str = "target_per_replica";
 
 /// Reports targets above what their metric can be: `kv_use` is a share, and a policy that waits for more never adds a replica.
 pub fn check(settings: &Value, faults: &mut Faults) {
     match settings {
         Value::Object(fields) => {
             if fields.get("metric").is_some_and(|metric| metric == "kv_use") {
-                for (name, target) in TARGETS.iter().filter_map(|&name| Some((name, fields.get(name)?.as_f64()?))) {
-                    faults.require(target <= 1.0, name, || {
+                if let Some(target) = fields.get(TARGET).and_then(Value::as_f64) {
+                    faults.require(target <= 1.0, TARGET, || {
                         let meant = if target <= 100.0 { format!("; {} for {target} %", target / 100.0) } else { String::new() };
                         format!("{target} found, expected at most 1: `kv_use` is a share from 0 to 1, which never gets there{meant}")
                     });
