@@ -6,7 +6,7 @@
 //! x O + gateway queue / (2 ITL(0.85)). The observations are forgotten when I or O moves by a fifth, and when for three reconciliations in a
 //! row the measured tokens per second are off the line's by 15 % at k of 0.3 or more.
 //!
-//! Source: `internal/engines/analyzers/throughput/{analyzer,itl_model,observation_window,shape_tracker}.go` of 2976e4ee, run;
+//! Source: `internal/engines/analyzers/throughput/{analyzer,itl_model,observation_window,shape_tracker}.go` of 2976e4ee, ported;
 //! `tests/it/upstream/wva.rs` compares.
 
 use std::collections::VecDeque;
