@@ -45,6 +45,7 @@ fn sweep(label: &str, samples: &[Sample]) -> Sweep {
         axes: Vec::new(),
         workloads: (1..4).map(workload).collect(),
         setting_columns: vec!["global_scheduler".into(), "autoscaler.level".into()],
+        policies: Vec::new(),
         hardware: vec!["measured".into()],
         runs_planned: samples.len(),
         runs_ok: samples.len(),
