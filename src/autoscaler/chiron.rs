@@ -129,6 +129,7 @@ mod tests {
                     running_requests: u32::from(id < busy),
                     kv_used_blocks: 0,
                     kv_total_blocks: 100,
+                    ..ReplicaSignals::default()
                 })
                 .collect();
             let snapshot = Snapshot {

@@ -390,6 +390,7 @@ impl Autoscaler for External {
             batches: wishes(Wish::Batches),
             latencies: wishes(Wish::Latencies),
             replicas: wishes(Wish::Replicas),
+            ..Observes::default()
         }
     }
 

@@ -314,7 +314,7 @@ impl Frontier {
 
 impl Autoscaler for Frontier {
     fn observes(&self) -> Observes {
-        Observes { arrivals: true, batches: true, latencies: true, replicas: false }
+        Observes { arrivals: true, batches: true, latencies: true, ..Observes::default() }
     }
 
     fn tick_interval_s(&self) -> Option<f64> {

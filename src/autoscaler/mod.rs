@@ -7,8 +7,7 @@ pub mod behavior;
 pub mod bill;
 mod cadence;
 mod chiron;
-mod dynamo_load;
-mod dynamo_throughput;
+mod dynamo;
 mod envelope;
 pub mod external;
 mod formula;
@@ -43,8 +42,7 @@ pub mod wva_v2;
 pub use aibrix_apa::AibrixApaSettings;
 pub use aibrix_kpa::{AibrixKpaRule, AibrixKpaSettings};
 pub use chiron::ChironSettings;
-pub use dynamo_load::{DynamoLoadSettings, DynamoTarget};
-pub use dynamo_throughput::{DynamoThroughputSettings, LoadPredictor};
+pub use dynamo::{DynamoCombinedSettings, DynamoLoadSettings, DynamoTarget, DynamoThroughputSettings, EngineKnowledge, LoadPredictor};
 pub use envelope::TrafficEnvelope;
 pub use external::{ExternalSettings, Programs};
 pub use frontier::FrontierSettings;
@@ -55,7 +53,7 @@ pub use inferline_paper::InferlinePaperSettings;
 pub use keda::KedaSettings;
 pub use keda_epp::{KedaEppBehavior, KedaEppSettings, KedaEppSignal};
 pub use knative_kpa::{KnativeKpaSettings, KpaMetric};
-pub use ray_serve::RayServeSettings;
+pub use ray_serve::{RayAggregation, RayServeSettings};
 pub use sageserve::SageserveSettings;
 pub use schedule::{ScheduleSettings, ScheduleStep};
 pub use service_level::ServiceLevelSettings;
@@ -94,6 +92,7 @@ choice! {
         "wva_v2" => WvaV2(WvaV2Settings),
         "dynamo_throughput" => DynamoThroughput(DynamoThroughputSettings),
         "dynamo_load" => DynamoLoad(DynamoLoadSettings),
+        "dynamo_combined" => DynamoCombined(DynamoCombinedSettings),
         "sageserve" => Sageserve(SageserveSettings),
         "chiron" => Chiron(ChironSettings),
         "holt_winters" => HoltWinters(HoltWintersSettings),
@@ -220,8 +219,21 @@ pub struct Completion {
     pub decode_tokens: u32,
 }
 
+/// The latest forward pass of a replica, as its engine reports it; all zero while there is nothing to do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct ForwardPass {
+    pub prefill_requests: u32,
+    /// Tokens of prompts computed in it, and tokens they found in the cache.
+    pub prefill_tokens: u64,
+    pub prefill_cached_tokens: u64,
+    pub decode_requests: u32,
+    /// Tokens in the cache of those that decode.
+    pub decode_kv_tokens: u64,
+    pub duration_s: f64,
+}
+
 /// One replica at the moment of a decision.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct ReplicaSignals {
     pub id: u32,
     pub draining: bool,
@@ -232,6 +244,9 @@ pub struct ReplicaSignals {
     pub running_requests: u32,
     pub kv_used_blocks: u32,
     pub kv_total_blocks: u32,
+    /// `None` unless the policy observes passes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pass: Option<ForwardPass>,
 }
 
 impl ReplicaSignals {
@@ -243,7 +258,7 @@ impl ReplicaSignals {
 
 /// The cluster at the moment of a decision, settled: everything before this instant has happened, nothing is stale. Policies whose real
 /// counterparts see stale signals hold them back themselves.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Snapshot<'a> {
     /// Replicas that take requests.
     pub serving: u32,
@@ -257,7 +272,7 @@ pub struct Snapshot<'a> {
     pub outstanding_requests: u32,
     /// Requests that wait for a replica to exist.
     pub unrouted_requests: u32,
-    /// Replicas that exist, in order of ids; empty unless the policy observes replicas.
+    /// Replicas that exist, in order of ids; empty unless the policy observes something of them.
     pub replicas: &'a [ReplicaSignals],
 }
 
@@ -334,8 +349,12 @@ pub struct Observes {
     pub arrivals: bool,
     pub batches: bool,
     pub latencies: bool,
-    /// Fill [`Snapshot::replicas`].
+    /// Fill [`Snapshot::replicas`], all but passes.
     pub replicas: bool,
+    /// Fill the requests alone of [`Snapshot::replicas`], which is cheap enough for fine ticks.
+    pub replica_requests: bool,
+    /// Fill [`ReplicaSignals::pass`].
+    pub passes: bool,
 }
 
 impl Observes {

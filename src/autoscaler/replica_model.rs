@@ -46,18 +46,6 @@ impl ReplicaModel {
         }
     }
 
-    pub fn batch_size_cap(&self) -> u32 {
-        self.batch_size_cap
-    }
-
-    pub fn max_batched_tokens(&self) -> u32 {
-        self.max_batched_tokens
-    }
-
-    pub fn kv_tokens(&self) -> f64 {
-        f64::from(self.kv.total) * f64::from(self.kv.block_size_tokens)
-    }
-
     /// Requests that fit in memory at once.
     pub fn concurrency(&self, lengths: Lengths) -> u32 {
         let blocks = self.kv.blocks_for((lengths.prefill_tokens + lengths.decode_tokens).round().max(1.0) as u32);

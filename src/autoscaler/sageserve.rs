@@ -166,6 +166,7 @@ mod tests {
                 running_requests: 1,
                 kv_used_blocks: used[id as usize],
                 kv_total_blocks: 100,
+                ..ReplicaSignals::default()
             };
             let replicas = [replica(0), replica(1)];
             let (starting, stopping, draining) = (0, 0, 0);

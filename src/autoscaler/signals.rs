@@ -290,6 +290,7 @@ mod tests {
             running_requests: 4,
             kv_used_blocks: 50,
             kv_total_blocks: 200,
+            ..ReplicaSignals::default()
         };
         let mut signals = Signals::new(0.0);
         let replicas = [replica(4, false), replica(7, true), replica(9, false)];

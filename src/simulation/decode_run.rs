@@ -5,6 +5,7 @@
 //! may be cut at any boundary between iterations; what could matter (a request that may be admitted, a block that may be missing, a
 //! request that finishes) always cuts it in time.
 
+use crate::autoscaler::ForwardPass;
 use crate::hardware::{BatchShape, DecodeSteps, ExecutionTime};
 use crate::replica_scheduler::{Batch, ReplicaState, Requests};
 
@@ -232,6 +233,17 @@ impl DecodeRun {
     /// Requests in the batch: tokens of each iteration.
     pub fn requests(&self) -> u32 {
         self.shape.num_decodes
+    }
+
+    /// The latest iteration accounted for, as its engine reports it.
+    pub fn latest_pass(&self) -> ForwardPass {
+        let decodes = self.shape.num_decodes;
+        ForwardPass {
+            decode_requests: decodes,
+            decode_kv_tokens: self.settled.cached_tokens - u64::from(decodes),
+            duration_s: self.settled.at_s - self.settled.previous_at_s,
+            ..ForwardPass::default()
+        }
     }
 
     /// Blocks free during the iteration under way.

@@ -12,7 +12,8 @@ use std::path::PathBuf;
 
 use scalefront::autoscaler::bill::Bill;
 use scalefront::autoscaler::{
-    Arrivals, Autoscaler, AutoscalerSettings, BatchEnd, Completion, Decision, FirstToken, PolicyContext, ReplicaSignals, Snapshot,
+    Arrivals, Autoscaler, AutoscalerSettings, BatchEnd, Completion, Decision, FirstToken, ForwardPass, PolicyContext, ReplicaSignals,
+    Snapshot,
 };
 use scalefront::hardware::ExecutionTime;
 use scalefront::replica_scheduler::KvBlocks;
@@ -69,6 +70,9 @@ fn variants() -> Vec<(&'static str, Value)> {
         ("aibrix_apa_documented", json!({"aibrix_apa": {"cooldown": "as_documented"}})),
         ("dynamo_load_sla", json!({"dynamo_load": {"optimization_target": "sla", "ttft_s": 1.0, "itl_s": 0.2}})),
         ("dynamo_load_latency", json!({"dynamo_load": {"optimization_target": "latency"}})),
+        ("dynamo_load_kv", json!({"dynamo_load": {"optimization_target": "load", "scale_up_kv_percent": 80, "scale_down_kv_percent": 20}})),
+        ("dynamo_combined", json!({"dynamo_combined": {"ttft_s": 1.0, "itl_s": 0.2, "throughput_adjustment_interval_s": 60}})),
+        ("ray_serve_max", json!({"ray_serve": {"aggregation_function": "max", "downscale_delay_s": 60}})),
         (
             "dynamo_throughput_constant",
             json!({"dynamo_throughput": {"load_predictor": "constant", "itl_s": 0.2, "adjustment_interval_s": 60}}),
@@ -125,15 +129,9 @@ impl Toy {
     }
 
     fn signals(&self, now_s: f64) -> ReplicaSignals {
-        let mut signals = ReplicaSignals {
-            id: self.id,
-            draining: self.draining,
-            queued_requests: 0,
-            queued_prefill_tokens: 0,
-            running_requests: 0,
-            kv_used_blocks: 0,
-            kv_total_blocks: KV_BLOCKS,
-        };
+        let mut signals = ReplicaSignals { id: self.id, draining: self.draining, kv_total_blocks: KV_BLOCKS, ..ReplicaSignals::default() };
+        // The pass under way: prompts of the last half second beside everything in memory.
+        let mut pass = ForwardPass::default();
         for served in &self.served {
             let (prefill, decode) = lengths(served.request);
             if served.start_s > now_s {
@@ -143,9 +141,16 @@ impl Toy {
                 signals.running_requests += 1;
                 let generated = (f64::from(decode) * (now_s - served.start_s) / SERVICE_S) as u32;
                 signals.kv_used_blocks += (prefill + generated).div_ceil(BLOCK_TOKENS);
+                if now_s - served.start_s < 0.5 {
+                    pass.prefill_requests += 1;
+                    pass.prefill_tokens += u64::from(prefill);
+                }
             }
         }
-        signals
+        pass.decode_requests = signals.running_requests;
+        pass.decode_kv_tokens = u64::from(signals.kv_used_blocks * BLOCK_TOKENS);
+        pass.duration_s = 0.02 + 1e-4 * pass.prefill_tokens as f64 + 3e-6 * pass.decode_kv_tokens as f64;
+        ReplicaSignals { pass: Some(pass), ..signals }
     }
 }
 
@@ -279,7 +284,7 @@ impl Cluster {
             stopping: 0,
             outstanding_requests: in_replicas + self.unrouted.len() as u32,
             unrouted_requests: self.unrouted.len() as u32,
-            replicas: if observes.replicas { &replicas } else { &[] },
+            replicas: if observes.replicas || observes.replica_requests || observes.passes { &replicas } else { &[] },
         };
         let committed = snapshot.committed();
         let decision = policy.decide(now_s, &snapshot);

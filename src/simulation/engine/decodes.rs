@@ -36,7 +36,11 @@ impl Engine<'_> {
         self.next_batch_id += iterations;
         self.totals.busy_s += run.settled.at_s - before.at_s;
         self.totals.kv_block_s += run.settled.kv_block_s - before.kv_block_s;
-        work.replicas[lane as usize].kv_since_s = run_settled_s;
+        let replica = &mut work.replicas[lane as usize];
+        replica.kv_since_s = run_settled_s;
+        if self.observes.passes && iterations > 0 {
+            replica.latest_pass = replica.run.latest_pass();
+        }
     }
 
     /// Lets a run of decodes end with the iteration under way, if a request may be admitted then.

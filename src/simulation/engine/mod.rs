@@ -25,7 +25,7 @@ use super::event::Due;
 use super::metrics::RunMetrics;
 use super::record::{BatchRecord, Detail, RequestRecord};
 use super::{EVENTS_BETWEEN_QUESTIONS, Parts, RunInputs, SimulationError};
-use crate::autoscaler::{Autoscaler, BatchEnd, Completion, FirstToken, Observes};
+use crate::autoscaler::{Autoscaler, BatchEnd, Completion, FirstToken, ForwardPass, Observes};
 use crate::global_scheduler::GlobalScheduler;
 use crate::random;
 use crate::replica_scheduler::{KvBlocks, ReplicaScheduler, Request, Rule, Slot};
@@ -561,6 +561,16 @@ impl<'a> Engine<'a> {
                 prefill_tokens: batch.shape.prefill_tokens,
                 num_requests: batch.len(),
             });
+        }
+        if self.observes.passes {
+            replica.latest_pass = ForwardPass {
+                prefill_requests: batch.shape.num_prefills,
+                prefill_tokens: batch.shape.prefill_tokens,
+                prefill_cached_tokens: batch.shape.prefill_cached_tokens,
+                decode_requests: batch.shape.num_decodes,
+                decode_kv_tokens: batch.shape.decode_cached_tokens,
+                duration_s: self.now_s - in_flight.scheduled_at_s,
+            };
         }
         if let Some(detail) = &mut self.detail {
             detail.batches.push(BatchRecord {

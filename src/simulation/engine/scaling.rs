@@ -4,7 +4,7 @@ use rand_distr::{Distribution as _, Exp1, StandardNormal};
 
 use super::state::{Replica, Stages, Step};
 use super::{Engine, MOST_IDLE_TICKS};
-use crate::autoscaler::{Decision, Snapshot};
+use crate::autoscaler::{Decision, ForwardPass, ReplicaSignals, Snapshot};
 use crate::global_scheduler::{Load, Target};
 use crate::replica_scheduler::ReplicaState;
 use crate::simulation::decode_run::DecodeRun;
@@ -19,7 +19,8 @@ impl Engine<'_> {
         if self.observes.arrivals {
             policy.observe_arrivals(self.feed.observe());
         }
-        if self.observes.batches || self.observes.replicas {
+        let observes = self.observes;
+        if observes.batches || observes.replicas || observes.passes {
             self.settle_runs();
         }
         let work = &mut *self.work;
@@ -38,9 +39,13 @@ impl Engine<'_> {
             work.completions.clear();
         }
         work.signals.clear();
-        if self.observes.replicas {
+        if observes.replicas || observes.replica_requests || observes.passes {
             let (replicas, requests) = (&work.replicas, &work.requests);
-            work.signals.extend(self.existing.iter().map(|&lane| replicas[lane as usize].signals(requests)));
+            work.signals.extend(self.existing.iter().map(|&lane| {
+                let replica = &replicas[lane as usize];
+                let signals = if observes.replicas { replica.signals(requests) } else { replica.request_signals() };
+                ReplicaSignals { pass: observes.passes.then(|| replica.reported_pass()), ..signals }
+            }));
         }
         let counts = &self.counts;
         let snapshot = Snapshot {
@@ -230,6 +235,7 @@ impl Engine<'_> {
                 joined_at_s: 0.0,
                 paid_from_s: 0.0,
                 drains_from_s: 0.0,
+                latest_pass: ForwardPass::default(),
                 load: Load::default(),
                 kv_since_s: 0.0,
                 batches_in_flight: 0,
@@ -247,6 +253,7 @@ impl Engine<'_> {
         replica.reclaimed = false;
         replica.joined_at_s = self.now_s;
         replica.paid_from_s = paid_from_s;
+        replica.latest_pass = ForwardPass::default();
         replica.load = Load::default();
         replica.kv_since_s = self.now_s;
         replica.state.reset();

@@ -6,7 +6,7 @@ use std::ops::{Index, IndexMut};
 
 use super::accounts::Samples;
 use super::step_times::StepTimes;
-use crate::autoscaler::{BatchEnd, Completion, FirstToken, ReplicaSignals};
+use crate::autoscaler::{BatchEnd, Completion, FirstToken, ForwardPass, ReplicaSignals};
 use crate::global_scheduler::{Load, Target};
 use crate::replica_scheduler::{Batch, ReplicaState, Requests, Slot, VllmV1State};
 use crate::simulation::LatencyLimits;
@@ -194,6 +194,8 @@ pub(super) struct Replica {
     /// From when on it is paid, and when it was told to stop.
     pub(super) paid_from_s: f64,
     pub(super) drains_from_s: f64,
+    /// Kept only for a policy that observes passes.
+    pub(super) latest_pass: ForwardPass,
 }
 
 impl Replica {
@@ -201,18 +203,31 @@ impl Replica {
         Target { lane, id: self.id }
     }
 
-    /// What a policy may see of it, settled up to now.
-    pub fn signals(&self, requests: &Requests) -> ReplicaSignals {
-        let (state, kv) = (&self.state, &self.state.kv);
+    /// What a policy may see of its requests, settled or not.
+    pub fn request_signals(&self) -> ReplicaSignals {
         ReplicaSignals {
             id: self.id,
             draining: self.draining,
-            queued_requests: state.queue.len() as u32,
-            queued_prefill_tokens: state.queue.iter().map(|&slot| u64::from(requests[slot].prefill_tokens)).sum(),
-            running_requests: state.allocated,
-            kv_used_blocks: self.kv_used_blocks(),
-            kv_total_blocks: kv.total,
+            queued_requests: self.state.queue.len() as u32,
+            running_requests: self.state.allocated,
+            ..ReplicaSignals::default()
         }
+    }
+
+    /// What a policy may see of it, settled up to now.
+    pub fn signals(&self, requests: &Requests) -> ReplicaSignals {
+        let state = &self.state;
+        ReplicaSignals {
+            queued_prefill_tokens: state.queue.iter().map(|&slot| u64::from(requests[slot].prefill_tokens)).sum(),
+            kv_used_blocks: self.kv_used_blocks(),
+            kv_total_blocks: state.kv.total,
+            ..self.request_signals()
+        }
+    }
+
+    /// What its engine says of its latest pass, settled up to now.
+    pub fn reported_pass(&self) -> ForwardPass {
+        if self.batches_in_flight == 0 { ForwardPass::default() } else { self.latest_pass }
     }
 
     /// KV blocks in use, with a run settled up to now.

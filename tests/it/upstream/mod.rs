@@ -4,8 +4,10 @@
 //! how they were made. Any series of the same kinds put there is replayed too.
 
 mod aibrix;
+mod dynamo;
 mod hpa;
 mod knative;
+mod ray;
 mod wva;
 
 use super::shared;

@@ -1,0 +1,270 @@
+//! Decisions of Dynamo's planner.
+
+use scalefront::autoscaler::{
+    Arrivals, Autoscaler, AutoscalerSettings, Completion, Decision, ForwardPass, PolicyContext, ReplicaSignals, Snapshot,
+};
+use scalefront::replica_scheduler::KvBlocks;
+use serde_json::{Map, Value, json};
+
+use super::{Row, Tally, series};
+use crate::scenario::execution_time;
+
+/// One interval of throughput scaling.
+const TICKS_BEFORE: u32 = 36;
+
+/// An engine as the rows have it: 640 blocks of 16 tokens and 16 sequences, or 12,500 blocks and 128.
+struct Engine {
+    kv_blocks: u32,
+    max_num_seqs: u32,
+    /// Time of a pass, without work, a token of prompt, a token in the cache.
+    law_s: [f64; 3],
+    /// Decodes and their context in the passes it is profiled with.
+    profile: ([u32; 5], u64),
+}
+
+const SMALL: Engine = Engine { kv_blocks: 640, max_num_seqs: 16, law_s: [0.02, 1e-4, 3e-6], profile: ([1, 4, 8, 12, 16], 550) };
+const LARGE: Engine = Engine { kv_blocks: 12_500, max_num_seqs: 128, law_s: [0.01, 2e-5, 2e-7], profile: ([1, 8, 32, 64, 128], 1100) };
+
+impl Engine {
+    fn pass(&self, prefill_tokens: u64, decode_requests: u32, decode_kv_tokens: u64) -> ForwardPass {
+        let [idle_s, prompt_s, cache_s] = self.law_s;
+        ForwardPass {
+            prefill_requests: u32::from(prefill_tokens > 0),
+            prefill_tokens,
+            prefill_cached_tokens: 0,
+            decode_requests,
+            decode_kv_tokens,
+            duration_s: idle_s + prompt_s * prefill_tokens as f64 + cache_s * decode_kv_tokens as f64,
+        }
+    }
+
+    fn profile(&self) -> impl Iterator<Item = ForwardPass> {
+        let (decodes, context) = self.profile;
+        [0, 64, 256, 512, 1024, 2048, 4096]
+            .into_iter()
+            .flat_map(move |prompt| decodes.map(|count| self.pass(prompt, count, context * u64::from(count))))
+    }
+
+    fn policy(&self, name: &str, settings: Value) -> Box<dyn Autoscaler> {
+        let settings: AutoscalerSettings = serde_json::from_value(json!({ name: settings })).unwrap();
+        let context = PolicyContext {
+            execution_time: execution_time(4, 1),
+            kv: KvBlocks::new(self.kv_blocks, 16, 0.01),
+            batch_size_cap: self.max_num_seqs,
+            pipeline_parallel: 1,
+            devices_per_replica: 1,
+            devices_per_node: 1,
+            tune_interval_s: 5.0,
+            scale_up_delay_s: 10.0,
+            scale_down_delay_s: 0.0,
+            min_replicas: 0,
+            max_replicas: 1000,
+            seed: 0,
+            programs: None,
+        };
+        settings.settings().build(&context).unwrap()
+    }
+
+    /// Lets a policy observe the passes of the profile in the three minutes before the rows, one a tick.
+    fn teach(&self, policy: &mut dyn Autoscaler) {
+        let mut passes = self.profile();
+        for tick in 0..TICKS_BEFORE {
+            let replica = passes.next().map(|pass| ReplicaSignals { pass: Some(pass), ..ReplicaSignals::default() });
+            let snapshot = Snapshot { serving: 1, starting: 1, replicas: replica.as_slice(), ..Snapshot::default() };
+            policy.decide(5.0 * (f64::from(tick) - f64::from(TICKS_BEFORE)), &snapshot);
+        }
+    }
+
+    /// `running:KV tokens:queued:queued prompt tokens[:prompt tokens of the pass]`.
+    fn replica(&self, id: u32, text: &str) -> ReplicaSignals {
+        let parts: Vec<u64> = text.split(':').map(|part| part.parse().unwrap()).collect();
+        let [running, kv_tokens, queued, queued_tokens] = parts[..4] else { panic!("{text}") };
+        ReplicaSignals {
+            id,
+            queued_requests: queued as u32,
+            queued_prefill_tokens: queued_tokens,
+            running_requests: running as u32,
+            kv_used_blocks: (kv_tokens / 16) as u32,
+            kv_total_blocks: self.kv_blocks,
+            pass: Some(self.pass(parts.get(4).copied().unwrap_or(0), running as u32, kv_tokens)),
+            ..ReplicaSignals::default()
+        }
+    }
+}
+
+fn decided(policy: &mut dyn Autoscaler, now_s: f64, snapshot: &Snapshot) -> String {
+    match policy.decide(now_s, snapshot) {
+        Decision::Hold => String::new(),
+        decision => (i64::from(snapshot.committed()) + decision.signed()).to_string(),
+    }
+}
+
+/// A recorded target of what is there already is a hold.
+fn recorded(row: &Row, committed: u32) -> String {
+    let decision = row.text("decision");
+    if decision == committed.to_string() { String::new() } else { decision.into() }
+}
+
+/// `a=1;b=c` as settings of `dynamo_load` or `dynamo_combined`.
+fn load_settings(entry: &Row) -> (&'static str, Value) {
+    let mut settings = Map::new();
+    let mut name = "dynamo_load";
+    for setting in entry.list("settings") {
+        let Some((key, value)) = setting.split_once('=') else {
+            if setting == "load with throughput floor" {
+                name = "dynamo_combined";
+            }
+            continue;
+        };
+        let number = || value.parse::<f64>().unwrap();
+        let (key, value): (&str, Value) = match key {
+            "optimization_target" if name == "dynamo_combined" => continue,
+            "ttft_ms" => ("ttft_s", (number() / 1000.0).into()),
+            "itl_ms" => ("itl_s", (number() / 1000.0).into()),
+            "max_gpu_budget" | "min_gpu_budget" => (key, (number() as u32).into()),
+            "up_kv_rate" => ("scale_up_kv_percent", number().into()),
+            "down_kv_rate" => ("scale_down_kv_percent", number().into()),
+            key => (key, value.into()),
+        };
+        settings.insert(key.into(), value);
+    }
+    if name == "dynamo_combined" {
+        settings.insert("throughput_adjustment_interval_s".into(), 60.into());
+    }
+    (name, settings.into())
+}
+
+/// Requests of mean length, all of which came and were finished within an interval.
+fn tell_traffic(policy: &mut dyn Autoscaler, requests: usize, prefill_tokens: u32, decode_tokens: u32, at_s: f64) {
+    let (times, prompts, outputs) = (vec![at_s; requests], vec![prefill_tokens; requests], vec![decode_tokens; requests]);
+    policy.observe_arrivals(Arrivals { arrived_at_s: &times, prefill_tokens: &prompts, decode_tokens: &outputs });
+    let completion = Completion { arrived_at_s: at_s, first_token_at_s: at_s, completed_at_s: at_s, prefill_tokens, decode_tokens };
+    policy.observe_latencies(&[], &vec![completion; requests]);
+}
+
+/// The toy's requests, as the rows' arrivals count them.
+fn toy_lengths(request: u32) -> (u32, u32) {
+    (400 + 100 * (request % 3), 40 + 20 * (request % 4))
+}
+
+fn tell_toy_arrivals(policy: &mut dyn Autoscaler, first: u32, until: u32, at_s: f64) {
+    for request in first..until {
+        let (prefill_tokens, decode_tokens) = toy_lengths(request);
+        tell_traffic(policy, 1, prefill_tokens, decode_tokens, at_s);
+    }
+}
+
+fn replay_load(entry: &Row, rows: &[Row]) -> Tally {
+    let mut tally = Tally::default();
+    let (name, settings) = load_settings(entry);
+    let mut policy = SMALL.policy(name, settings);
+    let taught = entry.text("settings").contains("sla") && !entry.text("settings").contains("learned");
+    if taught {
+        SMALL.teach(policy.as_mut());
+    }
+    let mut arrived = 0;
+    for row in rows {
+        let replicas: Vec<ReplicaSignals> = row.list("replicas").enumerate().map(|(i, text)| SMALL.replica(i as u32, text)).collect();
+        let (ready, starting): (u32, u32) = (row.number("ready"), row.number("starting"));
+        let snapshot = Snapshot { serving: ready, draining: row.number("draining"), starting, replicas: &replicas, ..Snapshot::default() };
+        let now_s: f64 = row.number("time_s");
+        if name == "dynamo_combined" {
+            let now: u32 = row.number("arrived");
+            tell_toy_arrivals(policy.as_mut(), arrived, now, now_s);
+            arrived = now;
+        }
+        let found = decided(policy.as_mut(), now_s, &snapshot);
+        tally.compare(found, recorded(row, ready + starting), || format!("{now_s} s"));
+    }
+    tally
+}
+
+#[test]
+fn load_over_time() {
+    let closed = series("dynamo").into_iter().filter(|(_, entry, _)| entry.text("loop") == "closed");
+    Tally::conclude(&closed.map(|(name, entry, rows)| (name, replay_load(&entry, &rows))).collect::<Vec<_>>());
+}
+
+/// What a series' name says of its settings.
+fn throughput_settings(name: &str) -> Value {
+    let mut settings = json!({"itl_s": 0.05, "ttft_s": 0.5});
+    for part in name.split('_') {
+        match part {
+            "constant" | "kalman" | "arima" => settings["load_predictor"] = part.into(),
+            "itl12" => settings["itl_s"] = 0.012.into(),
+            "itl5" => settings["itl_s"] = 0.005.into(),
+            "ttft10" => settings["ttft_s"] = 0.01.into(),
+            "min0" => settings["min_endpoint"] = 0.into(),
+            "max6" => settings["max_gpu_budget"] = 6.into(),
+            "kalman1" => settings["kalman_min_points"] = 1.into(),
+            "load1" => settings["load_predictor_log1p"] = true.into(),
+            _ => {}
+        }
+    }
+    settings
+}
+
+/// Windows of 180 s, each a tick of throughput scaling; ticks between them see no engine.
+fn replay_throughput(name: &str, rows: &[Row]) -> Tally {
+    let mut tally = Tally::default();
+    let mut policy = LARGE.policy("dynamo_throughput", throughput_settings(name));
+    LARGE.teach(policy.as_mut());
+    for (window, row) in (0..).zip(rows) {
+        let (ready, pending): (u32, u32) = (row.number("ready"), row.number("pending"));
+        let snapshot = Snapshot { serving: ready, starting: pending, ..Snapshot::default() };
+        let due_s = 180.0 * f64::from(window);
+        let length = |column| row.get::<f64>(column).unwrap_or(0.0) as u32;
+        tell_traffic(policy.as_mut(), row.number("requests"), length("isl"), length("osl"), 0.0);
+        let found = decided(policy.as_mut(), due_s, &snapshot);
+        tally.compare(found, recorded(row, ready + pending), || format!("{} s", row.text("time_s")));
+        if let Some(engine_rps) = row.get::<f64>("engine_rps") {
+            let predicted: f64 = row.number("forecast_requests");
+            let evidence = policy.evidence();
+            let close = |found: f64, recorded: f64, within: f64| (found / recorded - 1.0).abs() < within || found == recorded;
+            assert!(close(evidence[0].1, predicted / 180.0, 1e-6), "{name} {}: {evidence:?}, {predicted}", row.text("time_s"));
+            assert!(close(evidence[1].1, engine_rps, 1e-6), "{name} {}: {evidence:?}, {engine_rps}", row.text("time_s"));
+        }
+        for tick in 1..TICKS_BEFORE {
+            assert_eq!(policy.decide(due_s + 5.0 * f64::from(tick), &snapshot), Decision::Hold);
+        }
+    }
+    tally
+}
+
+#[test]
+fn throughput_over_time() {
+    let named = series("dynamo").into_iter().filter(|(name, _, _)| name.starts_with("throughput_") && !name.ends_with("_arima"));
+    let replayed = named.map(|(name, _, rows)| {
+        let tally = replay_throughput(&name, &rows);
+        (name, tally)
+    });
+    Tally::conclude(&replayed.collect::<Vec<_>>());
+}
+
+/// One sizing each, from one engine.
+#[test]
+fn sizings() {
+    let mut tallies = Vec::new();
+    for (name, _, rows) in series("dynamo").into_iter().filter(|(name, _, _)| name.starts_with("targets_")) {
+        let mut tally = Tally::default();
+        for row in &rows {
+            let engine = Engine { max_num_seqs: row.number("max_num_seqs"), ..LARGE };
+            let target_s = |column: &str| row.number::<f64>(column) / 1000.0;
+            let settings = json!({
+                "load_predictor": "constant",
+                "max_throughput_scaling_replicas": 10_000,
+                "itl_s": target_s("itl_target_ms"),
+                "ttft_s": target_s("ttft_target_ms"),
+            });
+            let mut policy = engine.policy("dynamo_throughput", settings);
+            engine.teach(policy.as_mut());
+            let snapshot = Snapshot { serving: 1, ..Snapshot::default() };
+            let requests = (row.number::<f64>("demand_rps") * 180.0).round() as usize;
+            tell_traffic(policy.as_mut(), requests, row.number("isl"), row.number("osl"), 0.0);
+            let decision = policy.decide(0.0, &snapshot);
+            tally.compare(1 + decision.signed(), row.number("desired"), || format!("row {}", row.text("row")));
+        }
+        tallies.push((name, tally));
+    }
+    Tally::conclude(&tallies);
+}
