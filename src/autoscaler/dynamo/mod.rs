@@ -7,6 +7,7 @@
 //! scaling and throughput scaling are [`load`] and [`throughput`]; together, the second sets a floor under the first. While replicas
 //! start, only reductions are decided; they cancel those first. While others are about to stop, nothing is.
 
+mod arima;
 mod budget;
 mod combined;
 mod engine;

@@ -1,20 +1,37 @@
 //! Forecasts of the next interval, each quantity on its own.
 //!
 //! Source: ai-dynamo 1.6.1, `planner/core/load/predictors.py`. Zeros before the first value that is not are skipped; until there are
-//! enough points, and always with `constant`, the last value is the forecast. `kalman` is a local linear trend. Prophet is left out.
+//! enough points, and always with `constant`, the last value is the forecast. `kalman` is a local linear trend, `arima` in [`super::arima`]; Prophet is left out.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde::de::{Deserialize, Deserializer, Error as _};
+
+use super::arima::Arima;
 
 /// How the next interval is predicted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LoadPredictor {
     /// As the last interval.
     Constant,
-    /// A level and a trend, filtered.
+    /// Autoregression, differences and moving averages of orders that are searched for.
     #[default]
+    Arima,
+    /// A level and a trend, filtered.
     Kalman,
+}
+
+impl<'de> Deserialize<'de> for LoadPredictor {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match String::deserialize(deserializer)?.as_str() {
+            "constant" => Ok(Self::Constant),
+            "arima" => Ok(Self::Arima),
+            "kalman" => Ok(Self::Kalman),
+            "prophet" => Err(D::Error::custom("`prophet` is not reproduced here, expected `arima`, `kalman` or `constant`")),
+            other => Err(D::Error::unknown_variant(other, &["constant", "arima", "kalman"])),
+        }
+    }
 }
 
 /// Settings of the predictors.
@@ -78,12 +95,26 @@ pub struct Predictor {
     settings: PredictorSettings,
     points: u32,
     last: f64,
-    trend: Option<Trend>,
+    state: State,
+}
+
+/// What a predictor makes of the values so far.
+#[derive(Debug, Clone)]
+enum State {
+    /// Nothing but the last.
+    Last,
+    Trend(Option<Trend>),
+    Arima(Arima),
 }
 
 impl Predictor {
     pub fn new(settings: PredictorSettings) -> Self {
-        Self { settings, points: 0, last: 0.0, trend: None }
+        let state = match settings.kind {
+            LoadPredictor::Constant => State::Last,
+            LoadPredictor::Kalman => State::Trend(None),
+            LoadPredictor::Arima => State::Arima(Arima::new(settings.log1p)),
+        };
+        Self { settings, points: 0, last: 0.0, state }
     }
 
     pub fn observe(&mut self, value: f64) {
@@ -92,24 +123,29 @@ impl Predictor {
         }
         self.points += 1;
         self.last = value;
-        if self.settings.kind == LoadPredictor::Kalman {
-            let value = if self.settings.log1p { libm::log1p(value.max(0.0)) } else { value };
-            match &mut self.trend {
-                Some(trend) => trend.update(value, &self.settings),
-                None => self.trend = Some(Trend::new(value)),
+        match &mut self.state {
+            State::Last => {}
+            State::Trend(trend) => {
+                let value = if self.settings.log1p { libm::log1p(value.max(0.0)) } else { value };
+                match trend {
+                    Some(trend) => trend.update(value, &self.settings),
+                    None => *trend = Some(Trend::new(value)),
+                }
             }
+            State::Arima(arima) => arima.observe(value),
         }
     }
 
     /// The next interval's value; 0 before the first.
     pub fn predict(&mut self) -> f64 {
-        match &mut self.trend {
-            Some(trend) if self.points >= self.settings.kalman_min_points => {
+        match &mut self.state {
+            State::Trend(Some(trend)) if self.points >= self.settings.kalman_min_points => {
                 trend.go_ahead(&self.settings);
                 let level = if self.settings.log1p { libm::expm1(trend.level) } else { trend.level };
                 level.max(0.0)
             }
-            _ => self.last,
+            State::Arima(arima) => arima.predict(),
+            State::Last | State::Trend(_) => self.last,
         }
     }
 }
@@ -154,6 +190,13 @@ mod tests {
         assert_eq!(predicted[..4], ramp[..4]);
         assert!((predicted[4] - 59.94782).abs() < 1e-5, "{}", predicted[4]);
         assert!((predicted[39] - 410.0).abs() < 1.0, "{}", predicted[39]);
+    }
+
+    #[test]
+    fn prophet_is_refused_by_name() {
+        let error = serde_json::from_str::<LoadPredictor>("\"prophet\"").unwrap_err().to_string();
+        assert!(error.contains("`prophet` is not reproduced here"), "{error}");
+        assert_eq!(serde_json::from_str::<LoadPredictor>("\"arima\"").unwrap(), LoadPredictor::default());
     }
 
     /// What grows by a factor is a line to the logarithm.

@@ -12,7 +12,7 @@
 //! |---|---|---|
 //! | `adjustment_interval_s` | 180 | planner configuration reference |
 //! | `ttft_s`, `itl_s` | 0.5, 0.05 | the same |
-//! | `load_predictor`, `load_predictor_log1p` | `kalman`, false | the same; there `arima` |
+//! | `load_predictor`, `load_predictor_log1p` | `arima`, false | the same; `prophet` is left out |
 //! | `kalman_q_level`, `kalman_q_trend`, `kalman_r`, `kalman_min_points` | 1.0, 0.1, 10, 5 | the same |
 //! | `max_throughput_scaling_replicas` | 8 | the same |
 //! | `min_endpoint`, budgets, `engine_knowledge`, `max_num_batched_tokens` | | as in [`super::load`] |

@@ -217,7 +217,8 @@ fn replay_throughput(name: &str, rows: &[Row]) -> Tally {
         tell_traffic(policy.as_mut(), row.number("requests"), length("isl"), length("osl"), 0.0);
         let found = decided(policy.as_mut(), due_s, &snapshot);
         tally.compare(found, recorded(row, ready + pending), || format!("{} s", row.text("time_s")));
-        if let Some(engine_rps) = row.get::<f64>("engine_rps") {
+        // Fits of near-unit roots end where rounding leads them: forecasts are compared where they are no such.
+        if let Some(engine_rps) = row.get::<f64>("engine_rps").filter(|_| !name.ends_with("_arima")) {
             let predicted: f64 = row.number("forecast_requests");
             let evidence = policy.evidence();
             let close = |found: f64, recorded: f64, within: f64| (found / recorded - 1.0).abs() < within || found == recorded;
@@ -233,7 +234,7 @@ fn replay_throughput(name: &str, rows: &[Row]) -> Tally {
 
 #[test]
 fn throughput_over_time() {
-    let named = series("dynamo").into_iter().filter(|(name, _, _)| name.starts_with("throughput_") && !name.ends_with("_arima"));
+    let named = series("dynamo").into_iter().filter(|(name, _, _)| name.starts_with("throughput_"));
     let replayed = named.map(|(name, _, rows)| {
         let tally = replay_throughput(&name, &rows);
         (name, tally)
@@ -267,4 +268,37 @@ fn sizings() {
         tallies.push((name, tally));
     }
     Tally::conclude(&tallies);
+}
+
+/// Values in, the next value out after each. Near a unit root the fit of an ARIMA is led by rounding, in the program as here: of its
+/// forecasts three in four have to be within 0.5 %, the rest are told.
+#[test]
+fn forecasts() {
+    for (name, _, rows) in series("dynamo").into_iter().filter(|(name, _, _)| name.starts_with("forecast_")) {
+        for (column, settings, within) in [
+            ("constant", json!({"load_predictor": "constant"}), 1e-9),
+            ("kalman", json!({"load_predictor": "kalman"}), 1e-6),
+            ("kalman_log1p", json!({"load_predictor": "kalman", "load_predictor_log1p": true}), 1e-6),
+            ("arima", json!({"load_predictor": "arima"}), 5e-3),
+        ] {
+            let mut policy = LARGE.policy("dynamo_throughput", settings);
+            let snapshot = Snapshot { serving: 1, ..Snapshot::default() };
+            policy.decide(-180.0, &snapshot);
+            let (mut close, mut worst) = (0, 0.0_f64);
+            for (i, row) in rows.iter().enumerate() {
+                for tick in 1..TICKS_BEFORE {
+                    policy.decide(180.0 * (i as f64 - 1.0) + 5.0 * f64::from(tick), &snapshot);
+                }
+                tell_traffic(policy.as_mut(), row.number::<f64>("value").round() as usize, 100, 100, 0.0);
+                policy.decide(180.0 * i as f64, &snapshot);
+                let (found, recorded): (f64, f64) = (180.0 * policy.evidence()[0].1, row.number(column));
+                let off = (found - recorded).abs() / recorded.abs().max(1.0);
+                close += usize::from(off <= within);
+                worst = worst.max(off);
+            }
+            println!("{name:25} {column:12} {:4} values, {close:4} within {within:.0e}, worst {worst:.1e}", rows.len());
+            let enough = if column == "arima" { rows.len() * 3 / 4 } else { rows.len() };
+            assert!(close >= enough, "{name}, {column}: {close} of {} within {within}", rows.len());
+        }
+    }
 }
