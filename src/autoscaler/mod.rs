@@ -3,6 +3,8 @@
 pub mod aibrix;
 mod aibrix_apa;
 mod aibrix_kpa;
+mod aws_step_scaling;
+mod aws_target_tracking;
 pub mod behavior;
 pub mod bill;
 mod cadence;
@@ -13,6 +15,7 @@ pub mod external;
 mod formula;
 mod frontier;
 mod gauges;
+mod gcp_mig;
 mod holt_winters;
 pub mod horizontal;
 mod hpa;
@@ -21,6 +24,7 @@ mod inferline_paper;
 mod keda;
 mod keda_epp;
 pub mod knative_kpa;
+mod lcp;
 pub mod peaks;
 pub mod proportional;
 mod ray_serve;
@@ -41,11 +45,14 @@ pub mod wva_v2;
 
 pub use aibrix_apa::AibrixApaSettings;
 pub use aibrix_kpa::{AibrixKpaRule, AibrixKpaSettings};
+pub use aws_step_scaling::{AdjustmentType, AwsStepScalingSettings, StepAdjustment, StepPolicy};
+pub use aws_target_tracking::AwsTargetTrackingSettings;
 pub use chiron::ChironSettings;
 pub use dynamo::{DynamoCombinedSettings, DynamoLoadSettings, DynamoTarget, DynamoThroughputSettings, EngineKnowledge, LoadPredictor};
 pub use envelope::TrafficEnvelope;
 pub use external::{ExternalSettings, Programs};
 pub use frontier::FrontierSettings;
+pub use gcp_mig::GcpMigSettings;
 pub use holt_winters::HoltWintersSettings;
 pub use hpa::HpaSettings;
 pub use inferline::{InferlineSettings, ThroughputMeasure};
@@ -53,6 +60,7 @@ pub use inferline_paper::InferlinePaperSettings;
 pub use keda::KedaSettings;
 pub use keda_epp::{KedaEppBehavior, KedaEppSettings, KedaEppSignal};
 pub use knative_kpa::{KnativeKpaSettings, KpaMetric};
+pub use lcp::LcpSettings;
 pub use ray_serve::{RayAggregation, RayServeSettings};
 pub use sageserve::SageserveSettings;
 pub use schedule::{ScheduleSettings, ScheduleStep};
@@ -93,6 +101,10 @@ choice! {
         "dynamo_throughput" => DynamoThroughput(DynamoThroughputSettings),
         "dynamo_load" => DynamoLoad(DynamoLoadSettings),
         "dynamo_combined" => DynamoCombined(DynamoCombinedSettings),
+        "aws_target_tracking" => AwsTargetTracking(AwsTargetTrackingSettings),
+        "aws_step_scaling" => AwsStepScaling(AwsStepScalingSettings),
+        "gcp_mig" => GcpMig(GcpMigSettings),
+        "lcp" => Lcp(LcpSettings),
         "sageserve" => Sageserve(SageserveSettings),
         "chiron" => Chiron(ChironSettings),
         "holt_winters" => HoltWinters(HoltWintersSettings),

@@ -31,7 +31,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::cadence::{Cadence, check_intervals};
-use super::{Autoscaler, Decision, Observes, PolicyContext, PolicySettings, Snapshot};
+use super::{Autoscaler, Checked, Decision, Observes, PolicyContext, PolicySettings, Snapshot, Upstream};
 use crate::settings::Faults;
 
 /// What a window of ongoing requests is reduced to.
@@ -107,6 +107,18 @@ impl PolicySettings for RayServeSettings {
 
     fn reaches_zero(&self) -> bool {
         true
+    }
+
+    fn upstream(&self) -> Upstream {
+        Upstream {
+            program: "Ray Serve",
+            version: "2.60.0",
+            checked: Checked::Run,
+            left_out: "gangs, policies of an application as a whole",
+            knob: "target_per_replica",
+            signals: "ongoing requests over the last 30 s, sampled every 6 s and sent every 10 s",
+            blind_to: "lengths, KV use, latency",
+        }
     }
 
     fn build(&self, context: &PolicyContext) -> Option<Box<dyn Autoscaler>> {

@@ -1,8 +1,8 @@
 //! Golden decision traces: what each policy of the zoo, and our own, decides on hand-made traffic (spike, ramp, idle, flapping).
 //!
 //! The traffic drives a cluster of toy replicas, simple enough to check by hand and independent of the engine: each serves 16 requests at
-//! once, 3 s each, first come first served; new ones serve after 10 s; the newest drains first. Policies have their defaults, and may go
-//! to zero. Rows are written whenever a decision changes something, and once a minute.
+//! once, 3 s each, first come first served; new ones serve after 10 s; those that start are called off first, then
+//! the newest drains. Policies have their defaults, and may go to zero. Rows are written whenever a decision changes something, and once a minute.
 //!
 //! A rule that changes on purpose: `UPDATE_DECISIONS=1 cargo test --no-default-features decisions`, then look at the difference.
 
@@ -299,8 +299,11 @@ impl Cluster {
                 more
             }
             Decision::Down(fewer) => {
-                let fewer = fewer.min(self.serving());
-                for _ in 0..fewer {
+                let fewer = fewer.min(committed);
+                // Those that start are called off first.
+                let called_off = fewer.min(self.starting.len() as u32);
+                (0..called_off).for_each(|_| drop(self.starting.pop_back()));
+                for _ in called_off..fewer {
                     self.replicas.iter_mut().rev().find(|replica| !replica.draining).unwrap().draining = true;
                 }
                 fewer

@@ -16,7 +16,7 @@ use super::predictor::LoadPredictor;
 use super::throughput::{DynamoThroughputSettings, ThroughputScaling};
 use super::{EngineKnowledge, Planner, engine_model};
 use crate::autoscaler::cadence::{Cadence, check_intervals};
-use crate::autoscaler::{Autoscaler, LatencyTarget, PolicyContext, PolicySettings};
+use crate::autoscaler::{Autoscaler, Checked, LatencyTarget, PolicyContext, PolicySettings, Upstream};
 use crate::settings::Faults;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -123,6 +123,18 @@ impl PolicySettings for DynamoCombinedSettings {
 
     fn latency_targets(&self) -> Vec<LatencyTarget> {
         LatencyTarget::ttft_and_itl(self.ttft_s, self.itl_s)
+    }
+
+    fn upstream(&self) -> Upstream {
+        Upstream {
+            program: "NVIDIA Dynamo planner, both ways of scaling",
+            version: "1.6.1",
+            checked: Checked::Run,
+            left_out: "the Prophet predictor, power budgets, speculative decoding",
+            knob: "ttft_s",
+            signals: "those of `dynamo_load`, and of `dynamo_throughput` for the floor",
+            blind_to: "latency as felt",
+        }
     }
 
     fn build(&self, context: &PolicyContext) -> Option<Box<dyn Autoscaler>> {

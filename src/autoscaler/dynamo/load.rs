@@ -33,7 +33,7 @@ use super::budget::GpuBudget;
 use super::engine::{Engine, EngineModel};
 use super::{EngineKnowledge, Fleet, Planner, engine_model};
 use crate::autoscaler::cadence::Cadence;
-use crate::autoscaler::{Autoscaler, LatencyTarget, PolicyContext, PolicySettings};
+use crate::autoscaler::{Autoscaler, Checked, LatencyTarget, PolicyContext, PolicySettings, Upstream};
 use crate::settings::Faults;
 
 /// What is optimised.
@@ -130,6 +130,23 @@ impl PolicySettings for DynamoLoadSettings {
 
     fn latency_targets(&self) -> Vec<LatencyTarget> {
         if self.optimization_target == DynamoTarget::Sla { LatencyTarget::ttft_and_itl(self.ttft_s, self.itl_s) } else { Vec::new() }
+    }
+
+    fn upstream(&self) -> Upstream {
+        let knob = match self.optimization_target {
+            DynamoTarget::Load => "scale_up_kv_percent",
+            DynamoTarget::Sla => "ttft_s",
+            DynamoTarget::Throughput | DynamoTarget::Latency => "optimization_target",
+        };
+        Upstream {
+            program: "NVIDIA Dynamo planner, load-based scaling",
+            version: "1.6.1",
+            checked: Checked::Run,
+            left_out: "power budgets, speculative decoding",
+            knob,
+            signals: "the latest pass and the queue of every engine, of this instant; means of the last 64 passes seen",
+            blind_to: "arrival rates, latency as felt",
+        }
     }
 
     fn build(&self, context: &PolicyContext) -> Option<Box<dyn Autoscaler>> {

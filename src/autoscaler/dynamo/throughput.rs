@@ -30,7 +30,7 @@ use super::load::check_budget;
 use super::predictor::{LoadPredictor, Predictor, PredictorSettings};
 use super::{EngineKnowledge, Planner, engine_model};
 use crate::autoscaler::cadence::{Cadence, check_intervals};
-use crate::autoscaler::{Arrivals, Autoscaler, Completion, LatencyTarget, PolicyContext, PolicySettings};
+use crate::autoscaler::{Arrivals, Autoscaler, Checked, Completion, LatencyTarget, PolicyContext, PolicySettings, Upstream};
 use crate::settings::Faults;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -120,6 +120,18 @@ impl PolicySettings for DynamoThroughputSettings {
 
     fn latency_targets(&self) -> Vec<LatencyTarget> {
         LatencyTarget::ttft_and_itl(self.ttft_s, self.itl_s)
+    }
+
+    fn upstream(&self) -> Upstream {
+        Upstream {
+            program: "NVIDIA Dynamo planner, throughput-based scaling",
+            version: "1.6.1",
+            checked: Checked::Run,
+            left_out: "the Prophet predictor, power budgets, speculative decoding",
+            knob: "itl_s",
+            signals: "requests and mean lengths of each interval; passes every 5 s",
+            blind_to: "queues, KV use, bursts within an interval",
+        }
     }
 
     fn build(&self, context: &PolicyContext) -> Option<Box<dyn Autoscaler>> {

@@ -6,7 +6,7 @@ use scalefront::autoscaler::{
 use scalefront::replica_scheduler::KvBlocks;
 use serde_json::{Map, Value, json};
 
-use super::{Row, Tally, series};
+use super::{Row, Series, Tally, series};
 use crate::scenario::execution_time;
 
 /// One interval of throughput scaling.
@@ -100,16 +100,16 @@ fn decided(policy: &mut dyn Autoscaler, now_s: f64, snapshot: &Snapshot) -> Stri
 }
 
 /// A recorded target of what is there already is a hold.
-fn recorded(row: &Row, committed: u32) -> String {
+fn recorded(row: Row, committed: u32) -> String {
     let decision = row.text("decision");
     if decision == committed.to_string() { String::new() } else { decision.into() }
 }
 
 /// `a=1;b=c` as settings of `dynamo_load` or `dynamo_combined`.
-fn load_settings(entry: &Row) -> (&'static str, Value) {
+fn load_settings(series: &Series) -> (&'static str, Value) {
     let mut settings = Map::new();
     let mut name = "dynamo_load";
-    for setting in entry.list("settings") {
+    for setting in series.settings.split(';') {
         let Some((key, value)) = setting.split_once('=') else {
             if setting == "load with throughput floor" {
                 name = "dynamo_combined";
@@ -154,35 +154,33 @@ fn tell_toy_arrivals(policy: &mut dyn Autoscaler, first: u32, until: u32, at_s: 
     }
 }
 
-fn replay_load(entry: &Row, rows: &[Row]) -> Tally {
+fn replay_load(series: &Series) {
     let mut tally = Tally::default();
-    let (name, settings) = load_settings(entry);
+    let (name, settings) = load_settings(series);
     let mut policy = SMALL.policy(name, settings);
-    let taught = entry.text("settings").contains("sla") && !entry.text("settings").contains("learned");
-    if taught {
+    if series.settings.contains("sla") && !series.settings.contains("learned") {
         SMALL.teach(policy.as_mut());
     }
     let mut arrived = 0;
-    for row in rows {
+    for row in series.rows() {
         let replicas: Vec<ReplicaSignals> = row.list("replicas").enumerate().map(|(i, text)| SMALL.replica(i as u32, text)).collect();
-        let (ready, starting): (u32, u32) = (row.number("ready"), row.number("starting"));
-        let snapshot = Snapshot { serving: ready, draining: row.number("draining"), starting, replicas: &replicas, ..Snapshot::default() };
-        let now_s: f64 = row.number("time_s");
+        let (ready, starting) = (row.count("ready"), row.count("starting"));
+        let snapshot = Snapshot { serving: ready, draining: row.count("draining"), starting, replicas: &replicas, ..Snapshot::default() };
+        let now_s = row.number("time_s");
         if name == "dynamo_combined" {
-            let now: u32 = row.number("arrived");
+            let now = row.count("arrived");
             tell_toy_arrivals(policy.as_mut(), arrived, now, now_s);
             arrived = now;
         }
         let found = decided(policy.as_mut(), now_s, &snapshot);
-        tally.compare(found, recorded(row, ready + starting), || format!("{now_s} s"));
+        tally.compare(|| format!("{now_s} s"), found, recorded(row, ready + starting));
     }
-    tally
+    tally.conclude(&series.name);
 }
 
 #[test]
 fn load_over_time() {
-    let closed = series("dynamo").into_iter().filter(|(_, entry, _)| entry.text("loop") == "closed");
-    Tally::conclude(&closed.map(|(name, entry, rows)| (name, replay_load(&entry, &rows))).collect::<Vec<_>>());
+    series("dynamo").iter().filter(|series| series.looped == "closed").for_each(replay_load);
 }
 
 /// What a series' name says of its settings.
@@ -205,76 +203,67 @@ fn throughput_settings(name: &str) -> Value {
 }
 
 /// Windows of 180 s, each a tick of throughput scaling; ticks between them see no engine.
-fn replay_throughput(name: &str, rows: &[Row]) -> Tally {
+fn replay_throughput(series: &Series) {
+    let name = &series.name;
     let mut tally = Tally::default();
     let mut policy = LARGE.policy("dynamo_throughput", throughput_settings(name));
     LARGE.teach(policy.as_mut());
-    for (window, row) in (0..).zip(rows) {
-        let (ready, pending): (u32, u32) = (row.number("ready"), row.number("pending"));
+    for (window, row) in (0..).zip(series.rows()) {
+        let (ready, pending) = (row.count("ready"), row.count("pending"));
         let snapshot = Snapshot { serving: ready, starting: pending, ..Snapshot::default() };
         let due_s = 180.0 * f64::from(window);
-        let length = |column| row.get::<f64>(column).unwrap_or(0.0) as u32;
-        tell_traffic(policy.as_mut(), row.number("requests"), length("isl"), length("osl"), 0.0);
+        tell_traffic(policy.as_mut(), row.count("requests") as usize, row.count("isl"), row.count("osl"), 0.0);
         let found = decided(policy.as_mut(), due_s, &snapshot);
-        tally.compare(found, recorded(row, ready + pending), || format!("{} s", row.text("time_s")));
+        tally.compare(|| format!("{} s", row.text("time_s")), found, recorded(row, ready + pending));
         // Fits of near-unit roots end where rounding leads them: forecasts are compared where they are no such.
-        if let Some(engine_rps) = row.get::<f64>("engine_rps").filter(|_| !name.ends_with("_arima")) {
-            let predicted: f64 = row.number("forecast_requests");
+        if !row.text("engine_rps").is_empty() && !name.ends_with("_arima") {
             let evidence = policy.evidence();
-            let close = |found: f64, recorded: f64, within: f64| (found / recorded - 1.0).abs() < within || found == recorded;
-            assert!(close(evidence[0].1, predicted / 180.0, 1e-6), "{name} {}: {evidence:?}, {predicted}", row.text("time_s"));
-            assert!(close(evidence[1].1, engine_rps, 1e-6), "{name} {}: {evidence:?}, {engine_rps}", row.text("time_s"));
+            let close = |found: f64, recorded: f64| (found - recorded).abs() <= 1e-6 * recorded.abs();
+            assert!(close(180.0 * evidence[0].1, row.number("forecast_requests")), "{name} {}: {evidence:?}", row.text("time_s"));
+            assert!(close(evidence[1].1, row.number("engine_rps")), "{name} {}: {evidence:?}", row.text("time_s"));
         }
         for tick in 1..TICKS_BEFORE {
             assert_eq!(policy.decide(due_s + 5.0 * f64::from(tick), &snapshot), Decision::Hold);
         }
     }
-    tally
+    tally.conclude(name);
 }
 
 #[test]
 fn throughput_over_time() {
-    let named = series("dynamo").into_iter().filter(|(name, _, _)| name.starts_with("throughput_"));
-    let replayed = named.map(|(name, _, rows)| {
-        let tally = replay_throughput(&name, &rows);
-        (name, tally)
-    });
-    Tally::conclude(&replayed.collect::<Vec<_>>());
+    series("dynamo").iter().filter(|series| series.name.starts_with("throughput_")).for_each(replay_throughput);
 }
 
 /// One sizing each, from one engine.
 #[test]
 fn sizings() {
-    let mut tallies = Vec::new();
-    for (name, _, rows) in series("dynamo").into_iter().filter(|(name, _, _)| name.starts_with("targets_")) {
+    for series in series("dynamo").iter().filter(|series| series.name.starts_with("targets_")) {
         let mut tally = Tally::default();
-        for row in &rows {
-            let engine = Engine { max_num_seqs: row.number("max_num_seqs"), ..LARGE };
-            let target_s = |column: &str| row.number::<f64>(column) / 1000.0;
+        for row in series.rows() {
+            let engine = Engine { max_num_seqs: row.count("max_num_seqs"), ..LARGE };
             let settings = json!({
                 "load_predictor": "constant",
                 "max_throughput_scaling_replicas": 10_000,
-                "itl_s": target_s("itl_target_ms"),
-                "ttft_s": target_s("ttft_target_ms"),
+                "itl_s": row.number("itl_target_ms") / 1000.0,
+                "ttft_s": row.number("ttft_target_ms") / 1000.0,
             });
             let mut policy = engine.policy("dynamo_throughput", settings);
             engine.teach(policy.as_mut());
             let snapshot = Snapshot { serving: 1, ..Snapshot::default() };
-            let requests = (row.number::<f64>("demand_rps") * 180.0).round() as usize;
-            tell_traffic(policy.as_mut(), requests, row.number("isl"), row.number("osl"), 0.0);
-            let decision = policy.decide(0.0, &snapshot);
-            tally.compare(1 + decision.signed(), row.number("desired"), || format!("row {}", row.text("row")));
+            let requests = (row.number("demand_rps") * 180.0).round() as usize;
+            tell_traffic(policy.as_mut(), requests, row.count("isl"), row.count("osl"), 0.0);
+            let found = 1 + policy.decide(0.0, &snapshot).signed();
+            tally.compare(|| format!("row {}", row.text("row")), found, row.count("desired").into());
         }
-        tallies.push((name, tally));
+        tally.conclude(&series.name);
     }
-    Tally::conclude(&tallies);
 }
 
 /// Values in, the next value out after each. Near a unit root the fit of an ARIMA is led by rounding, in the program as here: of its
 /// forecasts three in four have to be within 0.5 %, the rest are told.
 #[test]
 fn forecasts() {
-    for (name, _, rows) in series("dynamo").into_iter().filter(|(name, _, _)| name.starts_with("forecast_")) {
+    for series in series("dynamo").iter().filter(|series| series.name.starts_with("forecast_")) {
         for (column, settings, within) in [
             ("constant", json!({"load_predictor": "constant"}), 1e-9),
             ("kalman", json!({"load_predictor": "kalman"}), 1e-6),
@@ -284,21 +273,23 @@ fn forecasts() {
             let mut policy = LARGE.policy("dynamo_throughput", settings);
             let snapshot = Snapshot { serving: 1, ..Snapshot::default() };
             policy.decide(-180.0, &snapshot);
-            let (mut close, mut worst) = (0, 0.0_f64);
-            for (i, row) in rows.iter().enumerate() {
+            let (mut values, mut close, mut worst) = (0, 0, 0.0_f64);
+            for row in series.rows() {
+                let due_s = 180.0 * f64::from(values);
                 for tick in 1..TICKS_BEFORE {
-                    policy.decide(180.0 * (i as f64 - 1.0) + 5.0 * f64::from(tick), &snapshot);
+                    policy.decide(due_s - 180.0 + 5.0 * f64::from(tick), &snapshot);
                 }
-                tell_traffic(policy.as_mut(), row.number::<f64>("value").round() as usize, 100, 100, 0.0);
-                policy.decide(180.0 * i as f64, &snapshot);
-                let (found, recorded): (f64, f64) = (180.0 * policy.evidence()[0].1, row.number(column));
+                tell_traffic(policy.as_mut(), row.number("value").round() as usize, 100, 100, 0.0);
+                policy.decide(due_s, &snapshot);
+                let (found, recorded) = (180.0 * policy.evidence()[0].1, row.number(column));
                 let off = (found - recorded).abs() / recorded.abs().max(1.0);
-                close += usize::from(off <= within);
+                values += 1;
+                close += u32::from(off <= within);
                 worst = worst.max(off);
             }
-            println!("{name:25} {column:12} {:4} values, {close:4} within {within:.0e}, worst {worst:.1e}", rows.len());
-            let enough = if column == "arima" { rows.len() * 3 / 4 } else { rows.len() };
-            assert!(close >= enough, "{name}, {column}: {close} of {} within {within}", rows.len());
+            println!("{}, {column}: {values} values, {close} within {within:.0e}, worst {worst:.1e}", series.name);
+            let enough = if column == "arima" { values * 3 / 4 } else { values };
+            assert!(close >= enough, "{}, {column}: {close} of {values} within {within}", series.name);
         }
     }
 }

@@ -7,6 +7,7 @@ mod aibrix;
 mod dynamo;
 mod hpa;
 mod knative;
+mod mooncake;
 mod ray;
 mod wva;
 

@@ -4,7 +4,7 @@ use scalefront::autoscaler::{Autoscaler, AutoscalerSettings, Decision, PolicyCon
 use scalefront::replica_scheduler::KvBlocks;
 use serde_json::{Map, Value, json};
 
-use super::{Row, Tally, series};
+use super::{Row, Series, Tally, series};
 use crate::scenario::execution_time;
 
 /// The program reads a clock of the day, and rounds by it.
@@ -31,10 +31,9 @@ fn policy(settings: &Value, min_replicas: u32, max_replicas: u32) -> Box<dyn Aut
 }
 
 /// `a=1;b=c` as settings of ours.
-fn settings_of(entry: &Row) -> Value {
+fn settings_of(series: &Series) -> Value {
     let mut settings = Map::new();
-    for setting in entry.list("settings") {
-        let (name, value) = setting.split_once('=').unwrap();
+    for (name, value) in series.settings.split(';').filter_map(|setting| setting.split_once('=')) {
         let name = if name == "target_ongoing_requests" { "target_per_replica" } else { name };
         settings.insert(name.into(), value.parse::<f64>().map_or_else(|_| value.into(), Value::from));
     }
@@ -54,15 +53,16 @@ fn replica(text: &str) -> ReplicaSignals {
 }
 
 /// The loop runs on between the rows, a tenth of a second at a time, and decides nothing there.
-fn replay(entry: &Row, rows: &[Row]) -> Tally {
+fn replay(series: &Series) {
     let mut tally = Tally::default();
-    let mut policy = policy(&settings_of(entry), 0, 12);
-    let tenths = |row: &Row| (row.number::<f64>("time_s") * 10.0).round() as u32;
+    let mut policy = policy(&settings_of(series), 0, 12);
+    let tenths = |row: &Row| (row.number("time_s") * 10.0).round() as u32;
+    let rows: Vec<Row> = series.rows().collect();
     for (i, row) in rows.iter().enumerate() {
         let replicas: Vec<ReplicaSignals> = row.list("replicas").map(replica).collect();
-        let (serving, queued): (u32, u32) = (row.number("current"), row.number("queued"));
+        let (serving, queued) = (row.count("current"), row.count("queued"));
         let until = rows.get(i + 1).map_or(tenths(row) + 1, tenths);
-        let mut target: u32 = row.number("target_before");
+        let mut target = row.count("target_before");
         for tenth in tenths(row)..until {
             let snapshot = Snapshot {
                 serving,
@@ -77,57 +77,52 @@ fn replay(entry: &Row, rows: &[Row]) -> Tally {
             let decision = policy.decide(ORIGIN_S + f64::from(tenth) / 10.0, &snapshot);
             target = target.checked_add_signed(decision.signed() as i32).unwrap();
             if first || decision != Decision::Hold {
-                tally.compare(target, row.number("target_after"), || format!("{} s", f64::from(tenth) / 10.0));
+                tally.compare(|| format!("{} s", f64::from(tenth) / 10.0), target, row.count("target_after"));
             }
             if first {
-                let (_, found) = policy.evidence()[0];
-                let recorded: f64 = row.number("total_mean");
+                let ((_, found), recorded) = (policy.evidence()[0], row.number("total_mean"));
                 assert!((found - recorded).abs() < 1e-5, "{} s: {found} requests, recorded {recorded}", row.text("time_s"));
             }
         }
     }
-    tally
+    tally.conclude(&series.name);
 }
 
 #[test]
 fn decisions_over_time() {
-    let closed = series("ray").into_iter().filter(|(_, entry, _)| entry.text("loop") == "closed");
-    Tally::conclude(&closed.map(|(name, entry, rows)| (name, replay(&entry, &rows))).collect::<Vec<_>>());
+    series("ray").iter().filter(|series| series.looped == "closed").for_each(replay);
 }
 
 /// One decision each, without delays, from as many replicas as there should be.
 #[test]
 fn single_decisions() {
-    let tables = series("ray").into_iter().filter(|(_, entry, _)| entry.text("loop") == "table");
-    let mut tallies = Vec::new();
-    for (name, _, rows) in tables {
+    for series in series("ray").iter().filter(|series| series.looped == "table") {
         let mut tally = Tally::default();
-        for row in &rows {
+        for row in series.rows() {
             // Requests are whole here: a load of thousandths is held against a target of thousandths.
-            let load: f64 = row.number("load");
+            let load = row.number("load");
             let scale = if load.fract() == 0.0 { 1.0 } else { 1000.0 };
+            let factor = |column| if row.text(column).is_empty() { 1.0 } else { row.number(column) };
             let settings = json!({
-                "target_per_replica": scale * row.number::<f64>("target_ongoing"),
-                "upscaling_factor": row.get("upscaling_factor").unwrap_or(1.0),
-                "downscaling_factor": row.get("downscaling_factor").unwrap_or(1.0),
+                "target_per_replica": scale * row.number("target_ongoing"),
+                "upscaling_factor": factor("upscaling_factor"),
+                "downscaling_factor": factor("downscaling_factor"),
                 "upscale_delay_s": 0,
                 "downscale_delay_s": 0,
             });
-            let (running, load): (u32, u32) = (row.number("running"), (scale * load).round() as u32);
+            let (running, load) = (row.count("running"), (scale * load).round() as u32);
             let replicas: Vec<ReplicaSignals> = (0..running).map(|id| replica(&format!("{id}:0"))).collect();
             let snapshot = Snapshot {
                 serving: running,
-                draining: 0,
-                starting: 0,
-                stopping: 0,
                 outstanding_requests: load,
                 unrouted_requests: load,
                 replicas: &replicas,
+                ..Snapshot::default()
             };
             let decision = policy(&settings, 0, 1000).decide(0.0, &snapshot);
-            tally.compare(i64::from(running) + decision.signed(), row.number("desired"), || format!("row {}", row.text("row")));
+            let found = i64::from(running) + decision.signed();
+            tally.compare(|| format!("row {}", row.text("row")), found, row.count("desired").into());
         }
-        tallies.push((name, tally));
+        tally.conclude(&series.name);
     }
-    Tally::conclude(&tallies);
 }
