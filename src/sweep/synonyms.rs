@@ -61,6 +61,24 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("upscale_delay", "upscale_delay_s"),
     ("downscale_delay", "downscale_delay_s"),
     ("smoothing_factor", "upscaling_factor"),
+    // Dynamo.
+    ("ttft", "ttft_s"),
+    ("ttft_ms", "ttft_s"),
+    ("itl", "itl_s"),
+    ("itl_ms", "itl_s"),
+    ("load_adjustment_interval", "load_adjustment_interval_s"),
+    ("load_adjustment_interval", "adjustment_interval_s"),
+    ("load_adjustment_interval_seconds", "adjustment_interval_s"),
+    ("throughput_adjustment_interval", "throughput_adjustment_interval_s"),
+    ("throughput_adjustment_interval", "adjustment_interval_s"),
+    ("throughput_adjustment_interval_seconds", "adjustment_interval_s"),
+    ("load_scaling_down_sensitivity", "down_sensitivity"),
+    ("decode_scale_up_kv_rate", "scale_up_kv_percent"),
+    ("decode_scale_down_kv_rate", "scale_down_kv_percent"),
+    // Clouds.
+    ("cool_down_period", "initialization_period_s"),
+    ("cooldown", "instance_warmup_s"),
+    ("estimated_instance_warmup", "instance_warmup_s"),
 ];
 
 /// `averageValue`, `average-value` and `average_value` are one name.
