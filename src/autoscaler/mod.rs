@@ -377,6 +377,8 @@ impl Observes {
             batches: self.batches || other.batches,
             latencies: self.latencies || other.latencies,
             replicas: self.replicas || other.replicas,
+            replica_requests: self.replica_requests || other.replica_requests,
+            passes: self.passes || other.passes,
         }
     }
 }

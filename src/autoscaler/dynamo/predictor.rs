@@ -1,7 +1,8 @@
 //! Forecasts of the next interval, each quantity on its own.
 //!
 //! Source: ai-dynamo 1.6.1, `planner/core/load/predictors.py`. Zeros before the first value that is not are skipped; until there are
-//! enough points, and always with `constant`, the last value is the forecast. `kalman` is a local linear trend, `arima` in [`super::arima`]; Prophet is left out.
+//! enough points, and always with `constant`, the last value is the forecast. `kalman` is a local linear trend, `arima` in
+//! [`super::arima`]; Prophet is left out.
 
 use schemars::JsonSchema;
 use serde::Serialize;
