@@ -66,6 +66,10 @@ impl PolicySettings for GcpMigSettings {
         faults.interval_s("interval_s", self.interval_s);
     }
 
+    fn reaches_zero(&self) -> bool {
+        true
+    }
+
     fn upstream(&self) -> Upstream {
         Upstream {
             program: "Google Compute Engine autoscaler of managed instance groups",

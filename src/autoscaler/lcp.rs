@@ -52,6 +52,10 @@ impl PolicySettings for LcpSettings {
         }
     }
 
+    fn reaches_zero(&self) -> bool {
+        true
+    }
+
     fn upstream(&self) -> Upstream {
         Upstream {
             program: "Lazy capacity provisioning in whole replicas (Lin et al. 2011; arXiv 1807.05112)",

@@ -1,5 +1,6 @@
 //! Decisions of Dynamo's planner.
 
+use scalefront::autoscaler::bill::Bill;
 use scalefront::autoscaler::{
     Arrivals, Autoscaler, AutoscalerSettings, Completion, Decision, ForwardPass, PolicyContext, ReplicaSignals, Snapshot,
 };
@@ -52,8 +53,8 @@ impl Engine {
             kv: KvBlocks::new(self.kv_blocks, 16, 0.01),
             batch_size_cap: self.max_num_seqs,
             pipeline_parallel: 1,
-            devices_per_replica: 1,
-            devices_per_node: 1,
+            bill: Bill { devices_per_replica: 1, devices_per_node: 1, whole_nodes: true, cold_start: false, drain: true, minimum_s: 0.0 },
+            calls_off_starts: true,
             tune_interval_s: 5.0,
             scale_up_delay_s: 10.0,
             scale_down_delay_s: 0.0,

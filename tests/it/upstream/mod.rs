@@ -11,7 +11,19 @@ mod mooncake;
 mod ray;
 mod wva;
 
-use super::shared;
+use std::path::{Path, PathBuf};
+
+/// Data beside the repository; nothing, and a line that says so, where it is not there.
+fn path(inside: &str) -> Option<PathBuf> {
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
+    let found = std::env::var_os("SCALEFRONT_SHARED").map_or_else(beside, PathBuf::from).join(inside);
+    if !found.exists() {
+        assert!(std::env::var_os("SCALEFRONT_SHARED_REQUIRED").is_none(), "{} is not there", found.display());
+        eprintln!("SKIPPED: {} is not there", found.display());
+        return None;
+    }
+    Some(found)
+}
 
 /// One series: what it is called, how the program was set, and its rows.
 pub struct Series {
@@ -68,7 +80,7 @@ impl<'a> Row<'a> {
 
 /// All series of a program; none, and a line that says so, where they are not there.
 pub fn series(program: &str) -> Vec<Series> {
-    let Some(folder) = shared::path(&format!("data/upstream_decisions/{program}")) else { return Vec::new() };
+    let Some(folder) = path(&format!("data/upstream_decisions/{program}")) else { return Vec::new() };
     let read = |path: &std::path::Path| {
         let mut reader = csv::Reader::from_path(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let columns: Vec<String> = reader.headers().unwrap().iter().map(str::to_owned).collect();

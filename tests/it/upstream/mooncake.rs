@@ -7,10 +7,10 @@ use scalefront::simulation::{ClusterSettings, RunInputs, RunMetrics, Workspace, 
 use scalefront::workload::Workload;
 use serde_json::{Value, json};
 
-use crate::shared;
+use super::path;
 
 fn conversations() -> Option<Workload> {
-    let text = std::fs::read_to_string(shared::path("data/traces/mooncake/conversation_trace.jsonl")?).unwrap();
+    let text = std::fs::read_to_string(path("data/traces/mooncake/conversation_trace.jsonl")?).unwrap();
     let mut workload = Workload::default();
     for line in text.lines() {
         let row: Value = serde_json::from_str(line).unwrap();

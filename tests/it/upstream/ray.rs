@@ -1,5 +1,6 @@
 //! Ray Serve's decisions.
 
+use scalefront::autoscaler::bill::Bill;
 use scalefront::autoscaler::{Autoscaler, AutoscalerSettings, Decision, PolicyContext, ReplicaSignals, Snapshot};
 use scalefront::replica_scheduler::KvBlocks;
 use serde_json::{Map, Value, json};
@@ -17,8 +18,8 @@ fn policy(settings: &Value, min_replicas: u32, max_replicas: u32) -> Box<dyn Aut
         kv: KvBlocks::new(640, 16, 0.01),
         batch_size_cap: 16,
         pipeline_parallel: 1,
-        devices_per_replica: 4,
-        devices_per_node: 4,
+        bill: Bill { devices_per_replica: 4, devices_per_node: 4, whole_nodes: true, cold_start: false, drain: true, minimum_s: 0.0 },
+        calls_off_starts: true,
         tune_interval_s: 5.0,
         scale_up_delay_s: 10.0,
         scale_down_delay_s: 0.0,
