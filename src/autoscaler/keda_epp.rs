@@ -191,6 +191,7 @@ mod tests {
             running_requests: running,
             kv_used_blocks,
             kv_total_blocks: 100,
+            ..ReplicaSignals::default()
         };
         let gauges: Vec<ReplicaSignals> = (0..serving).map(gauges).collect();
         let snapshot = Snapshot {

@@ -302,7 +302,7 @@ impl Cluster {
                 let fewer = fewer.min(committed);
                 // Those that start are called off first.
                 let called_off = fewer.min(self.starting.len() as u32);
-                (0..called_off).for_each(|_| drop(self.starting.pop_back()));
+                self.starting.truncate(self.starting.len() - called_off as usize);
                 for _ in called_off..fewer {
                     self.replicas.iter_mut().rev().find(|replica| !replica.draining).unwrap().draining = true;
                 }

@@ -28,6 +28,7 @@ impl Run {
             running_requests: if id == 0 { requests } else { 0 },
             kv_used_blocks: 50,
             kv_total_blocks: 100,
+            ..ReplicaSignals::default()
         };
         let gauges: Vec<ReplicaSignals> = (0..replicas).map(gauges).collect();
         let snapshot = Snapshot {
