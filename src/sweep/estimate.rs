@@ -88,7 +88,7 @@ pub fn estimate(plan: &Plan, places: &[usize], terms: Terms) -> Estimate {
         tried: tried.len(),
         trial_s,
         curves,
-        curves_s: curve_s * (curves as f64 / threads).max(f64::from(u8::from(curves > 0))),
+        curves_s: if curves == 0 { 0.0 } else { (curve_s * curves as f64 / threads).max(CURVES_PER_RUN * longest_s) },
         tables_s: TABLES_S + TABLES_US_PER_RUN * 1e-6 * places.len() as f64 + FIGURES_S_PER_WORKLOAD * workloads / threads.min(4.0),
     }
 }
