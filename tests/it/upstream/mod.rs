@@ -7,7 +7,6 @@ mod aibrix;
 mod dynamo;
 mod hpa;
 mod knative;
-mod mooncake;
 mod ray;
 mod wva;
 
