@@ -3,6 +3,9 @@
 use super::{Batch, KvBlocks, ReplicaScheduler, ReplicaSchedulerSettings, ReplicaShape, ReplicaState, Request, Requests, Rule, Slot};
 use crate::settings::Faults;
 
+/// Replicas of one stage; requests of up to 32 tokens are provided for.
+pub const SHAPE: ReplicaShape = ReplicaShape { pipeline_parallel: 1, max_request_tokens: 32, max_requests: 100 };
+
 pub struct Bench {
     scheduler: Rule,
     pub replica: ReplicaState,
@@ -20,13 +23,7 @@ impl Bench {
         assert_eq!(faults.found, []);
         let common = settings.common();
         let kv = KvBlocks::new(common.num_blocks.unwrap(), common.block_size_tokens, common.watermark_blocks_fraction);
-        Self {
-            scheduler: settings.build(&ReplicaShape { pipeline_parallel: 1, max_request_tokens: 32, max_requests: 100 }),
-            replica: ReplicaState::new(kv),
-            requests: Requests::default(),
-            arrived: 0,
-            batches: 0,
-        }
+        Self { scheduler: settings.build(&SHAPE), replica: ReplicaState::new(kv), requests: Requests::default(), arrived: 0, batches: 0 }
     }
 
     pub fn fits_empty(&self, prefill_tokens: u32, decode_tokens: u32) -> bool {
@@ -46,8 +43,14 @@ impl Bench {
         self.scheduler.form_batch(&mut self.replica, &mut self.requests, &mut batch);
         let formed = batch.entries.iter().map(|&(slot, tokens)| (self.requests[slot].id, tokens)).collect();
         self.batches += 1;
+        if !batch.is_empty() {
+            self.scheduler.look_ahead(&mut self.replica, &mut self.requests, &mut batch, f64::INFINITY);
+        }
         for &(slot, tokens) in &batch.entries {
-            self.requests[slot].advance(tokens, f64::from(self.batches));
+            let request = &mut self.requests[slot];
+            if !request.is_completed() {
+                request.advance(tokens, f64::from(self.batches));
+            }
         }
         if !batch.is_empty() {
             self.scheduler.end_batch(&mut self.replica, &mut self.requests, &batch);

@@ -16,6 +16,7 @@ mod queue;
 mod request;
 mod rule;
 mod sarathi;
+mod sglang;
 mod state;
 mod vllm;
 mod vllm_v1;
@@ -29,6 +30,7 @@ pub use request::{Request, Requests, Slot};
 pub use rule::Rule;
 pub use sarathi::{Sarathi, SarathiSettings};
 pub use settings::{Common, ReplicaShape, SchedulerSettings};
+pub use sglang::{Policy as SglangPolicy, Sglang, SglangSettings};
 pub use state::{Batch, KvBlocks, ReplicaState};
 pub use vllm::{Vllm, VllmSettings};
 pub use vllm_v1::{State as VllmV1State, VllmV1, VllmV1Settings};
@@ -49,6 +51,7 @@ choice! {
         "lightllm" => Lightllm(LightllmSettings),
         "faster_transformer" => FasterTransformer(FasterTransformerSettings),
         "vllm_v1" => VllmV1(VllmV1Settings),
+        "sglang" => Sglang(SglangSettings),
     }
 }
 
@@ -110,6 +113,10 @@ impl ReplicaSchedulerSettings {
 pub trait ReplicaScheduler: Send + Sync {
     /// Moves requests from queue and waiting list into an empty `batch`; leaves it empty if there is nothing to do.
     fn form_batch(&self, replica: &mut ReplicaState, requests: &mut Requests, batch: &mut Batch);
+
+    /// A batch has run that started at `started_at_s`; its tokens are about to be counted. A scheduler that works a step ahead puts the next
+    /// one together now, and leaves 0 tokens to a request that it takes out of memory meanwhile.
+    fn look_ahead(&self, _replica: &mut ReplicaState, _requests: &mut Requests, _batch: &mut Batch, _started_at_s: f64) {}
 
     /// Takes back the requests of an ended batch, after they were advanced.
     fn end_batch(&self, replica: &mut ReplicaState, requests: &mut Requests, batch: &Batch) {

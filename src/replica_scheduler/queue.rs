@@ -55,6 +55,16 @@ impl Queue {
         self.slots[self.left] = slot;
     }
 
+    /// The requests that wait, to be put in another order.
+    pub fn as_mut_slice(&mut self) -> &mut [Slot] {
+        &mut self.slots[self.left..]
+    }
+
+    /// Puts a request behind the first `place` that wait.
+    pub fn insert(&mut self, place: usize, slot: Slot) {
+        self.slots.insert(self.left + place, slot);
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &Slot> {
         self.slots[self.left..].iter()
     }

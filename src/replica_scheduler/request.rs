@@ -35,7 +35,13 @@ pub struct Request {
     pub cached_tokens: u32,
     /// What it holds of a prefix cache.
     pub held: Held,
+    /// The most tokens it may generate, for schedulers that keep room for them; at least as many as it will.
+    pub max_new_tokens: u32,
+    /// The higher, the sooner it is served, by schedulers that are told to heed it.
+    pub priority: i32,
     pub prefill_complete: bool,
+    /// Whether it is known to generate `max_new_tokens`, end-of-sequence tokens being ignored.
+    pub ignore_eos: bool,
 }
 
 /// The replica of a request that has none.
@@ -57,7 +63,10 @@ impl Request {
             replica_id: NOWHERE,
             cached_tokens: 0,
             held: Held::default(),
+            max_new_tokens: decode_tokens,
+            priority: 0,
             prefill_complete: false,
+            ignore_eos: false,
         }
     }
 
@@ -188,6 +197,12 @@ impl Requests {
     /// Memory of all requests there have been at once.
     pub fn bytes(&self) -> usize {
         size_of_val(&self.live[..])
+    }
+
+    /// The replicas of requests that have been served and are still held by one.
+    pub fn served(&self) -> Vec<u32> {
+        let served = self.live.iter().filter(|request| request.replica_id != NOWHERE && request.is_completed());
+        served.map(|request| request.replica_id).collect()
     }
 
     /// Requests now in flight.

@@ -27,6 +27,13 @@ impl ReplicaScheduler for Rule {
     }
 
     #[inline(always)]
+    fn look_ahead(&self, replica: &mut ReplicaState, requests: &mut Requests, batch: &mut Batch, started_at_s: f64) {
+        if let Self::Other(other) = self {
+            other.look_ahead(replica, requests, batch, started_at_s);
+        }
+    }
+
+    #[inline(always)]
     fn end_batch(&self, replica: &mut ReplicaState, requests: &mut Requests, batch: &Batch) {
         match self {
             Self::Vllm(vllm) => vllm.end_batch(replica, requests, batch),

@@ -1,5 +1,7 @@
 //! What a replica scheduler works on: queue, waiting list, KV blocks, the batch being formed.
 
+use std::any::Any;
+
 use super::{Queue, Request, Requests, Slot, VllmV1State};
 use crate::hardware::BatchShape;
 
@@ -58,7 +60,7 @@ impl KvBlocks {
 }
 
 /// One replica as its scheduler sees it.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct ReplicaState {
     /// Requests not yet in memory, in the order they are admitted.
     pub queue: Queue,
@@ -78,6 +80,8 @@ pub struct ReplicaState {
     pub preempted_when_finished: Vec<u32>,
     /// What only `vllm_v1` keeps.
     pub vllm_v1: Option<Box<VllmV1State>>,
+    /// What its scheduler keeps to itself.
+    pub own: Option<Box<dyn Any + Send>>,
 }
 
 impl ReplicaState {
@@ -92,6 +96,7 @@ impl ReplicaState {
             batch_started_at_s: 0.0,
             preempted_when_finished: Vec::new(),
             vllm_v1: None,
+            own: None,
         }
     }
 
@@ -107,6 +112,7 @@ impl ReplicaState {
         if let Some(own) = &mut self.vllm_v1 {
             own.reset();
         }
+        self.own = None;
     }
 
     /// Requests routed here and not finished.

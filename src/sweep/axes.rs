@@ -16,8 +16,21 @@ use crate::settings::quoted;
 
 /// Fields that are lists by nature: a list there is one value, and a range the list it stands for. The tests hold this table against
 /// the schema of every settings struct.
-pub const LISTS: &[&str] =
-    &["workloads", "seeds", "autoscalers", "group_by", "phases", "policies", "steps", "command", "also", "outages", "bounds", "days"];
+pub const LISTS: &[&str] = &[
+    "workloads",
+    "seeds",
+    "autoscalers",
+    "group_by",
+    "phases",
+    "policies",
+    "steps",
+    "command",
+    "also",
+    "outages",
+    "bounds",
+    "days",
+    "priorities",
+];
 
 const RANGE_KEYS: &[&str] = &["from", "to", "step", "points", "scale"];
 

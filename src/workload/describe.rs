@@ -25,6 +25,9 @@ pub struct Description {
     pub prefill_tokens: TokenFigures,
     pub decode_tokens: TokenFigures,
     pub prefix: Option<PrefixFigures>,
+    /// What requests may generate, where that is not just what they do.
+    pub max_new_tokens: Option<TokenFigures>,
+    pub ignore_eos: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -94,6 +97,11 @@ pub fn describe(workload: &Workload) -> Option<Description> {
             ids.dedup();
             PrefixFigures { block_tokens: prefix.block_tokens, blocks: prefix.ids().len(), distinct_blocks: ids.len() }
         }),
+        max_new_tokens: workload
+            .outputs
+            .limits()
+            .map(|mut limits| token_figures(&workload.decode_tokens.iter().map(|&tokens| limits.next(tokens)).collect::<Vec<_>>())),
+        ignore_eos: workload.outputs.settings.ignore_eos,
     })
 }
 
@@ -199,8 +207,16 @@ impl fmt::Display for Description {
             writeln!(f, "prompt blocks       {blocks:>12} of {block_tokens} tokens, {distinct_blocks} distinct")?;
         }
 
+        let ends = match (&self.max_new_tokens, self.ignore_eos) {
+            (_, true) => "with the lengths they have, known beforehand (ignore_eos)",
+            (Some(_), false) => "by themselves, before max_new_tokens",
+            (None, false) => "by themselves; max_new_tokens is not given and taken to be what they generate",
+        };
+        writeln!(f, "outputs end         {ends}")?;
+
         writeln!(f, "\ntokens            mean     min     p50     p90     p99     max           sum")?;
-        for (name, tokens) in [("prefill", &self.prefill_tokens), ("decode", &self.decode_tokens)] {
+        let most = self.max_new_tokens.as_ref().map(|tokens| ("may generate", tokens));
+        for (name, tokens) in [("prefill", &self.prefill_tokens), ("decode", &self.decode_tokens)].into_iter().chain(most) {
             let TokenFigures { sum, mean, min, p50, p90, p99, max } = tokens;
             writeln!(f, "{name:<12} {mean:>9.1} {min:>7} {p50:>7.0} {p90:>7.0} {p99:>7.0} {max:>7} {sum:>13}")?;
         }

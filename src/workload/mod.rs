@@ -37,7 +37,9 @@ mod error;
 pub mod formats;
 pub mod generate;
 pub mod lengths;
+pub mod outputs;
 mod prefix;
+mod priorities;
 mod prefix_runs;
 pub mod prompts;
 pub mod servegen;
@@ -52,8 +54,10 @@ use serde::{Deserialize, Serialize};
 
 pub use self::error::WorkloadError;
 pub use self::generate::GenerateSpec;
+pub use self::outputs::{OutputLimits, OutputSettings, Outputs};
 pub use self::prefix::PrefixBlocks;
 pub use self::prefix_runs::{PrefixRuns, Prompt, Run};
+pub use self::priorities::{Priorities, PriorityClass};
 pub use self::stream::{MOST_KEPT, RequestStream, Streamed, Totals};
 pub use self::trace::{TraceNotes, TraceSpec};
 use crate::settings::Faults;
@@ -79,6 +83,12 @@ pub struct WorkloadSpec {
     /// Requests read from a file, whatever the seed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<TraceSpec>,
+    /// What requests may generate, for engines that reserve room for it: just what they do, unless told otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outputs: Option<OutputSettings>,
+    /// How urgent requests are: each is drawn a class. All alike if empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub priorities: Vec<PriorityClass>,
 }
 
 impl WorkloadSpec {
@@ -95,6 +105,10 @@ impl WorkloadSpec {
         if let Some(trace) = &self.trace {
             faults.within("trace", |faults| trace.check(faults));
         }
+        if let Some(outputs) = &self.outputs {
+            faults.within("outputs", |faults| outputs.check(faults));
+        }
+        priorities::check(&self.priorities, faults);
     }
 }
 
@@ -109,6 +123,13 @@ pub fn load(spec: &WorkloadSpec, seed: u64, base_dirs: &[PathBuf]) -> Result<Wor
 
 /// The same, and what there is to tell of each trace that was read for it.
 pub fn load_with_notes(spec: &WorkloadSpec, seed: u64, base_dirs: &[PathBuf]) -> Result<(Workload, Vec<TraceNotes>), WorkloadError> {
+    let (mut workload, notes) = load_requests(spec, seed, base_dirs)?;
+    workload.outputs = Outputs { settings: spec.outputs.clone().unwrap_or_default(), seed };
+    workload.priorities = Priorities { classes: spec.priorities.clone(), seed };
+    Ok((workload, notes))
+}
+
+fn load_requests(spec: &WorkloadSpec, seed: u64, base_dirs: &[PathBuf]) -> Result<(Workload, Vec<TraceNotes>), WorkloadError> {
     let mut faults = Faults::default();
     spec.check(&mut faults);
     match spec {
@@ -138,9 +159,11 @@ pub fn load_with_notes(spec: &WorkloadSpec, seed: u64, base_dirs: &[PathBuf]) ->
     Err(WorkloadError::Settings { workload: spec.name.clone(), faults: faults.found })
 }
 
-/// Whether another seed gives other requests. A trace is the same under every seed.
+/// Whether another seed gives other requests. A trace is the same under every seed, unless what its requests may generate is drawn.
 pub fn depends_on_seed(spec: &WorkloadSpec) -> bool {
     spec.generate.as_ref().is_some_and(GenerateSpec::depends_on_seed)
+        || spec.outputs.as_ref().is_some_and(OutputSettings::depends_on_seed)
+        || !spec.priorities.is_empty()
 }
 
 /// Cuts a request to at most `max_tokens` in all: first the prefill down to 1, then the decode.
@@ -167,6 +190,10 @@ pub struct Workload {
     /// How long the workload lasts from time 0, the silence after its last request included: the sum of generated phases, or the
     /// length of a trace's window. `None` where nothing says so and it ends with its last request.
     pub duration_s: Option<f64>,
+    /// What requests may generate.
+    pub outputs: Outputs,
+    /// How urgent they are.
+    pub priorities: Priorities,
     /// Set where the columns are only the beginning of what is generated.
     pub streamed: Option<Streamed>,
 }
@@ -262,6 +289,8 @@ impl Workload {
             hasher.update(b"duration");
             hasher.update(&duration_s.to_bits().to_le_bytes());
         }
+        self.outputs.hash(&mut hasher);
+        self.priorities.hash(&mut hasher);
         if let Some(Streamed { generate, seed, totals }) = &self.streamed {
             hasher.update(&serde_json::to_vec(&(generate, seed, totals.requests)).expect("settings are plain data"));
         }

@@ -32,6 +32,7 @@ mod reliability;
 mod rows;
 mod scenario;
 mod schema;
+mod sglang;
 mod shards;
 mod sound;
 mod tidy;

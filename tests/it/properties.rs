@@ -51,7 +51,7 @@ fn scheduler(name: &'static str) -> impl Strategy<Value = Value> {
 }
 
 /// Bursts, lulls and idle times; lengths up to a little more than what fits.
-fn requests() -> impl Strategy<Value = Vec<(f64, u32, u32)>> {
+pub fn requests() -> impl Strategy<Value = Vec<(f64, u32, u32)>> {
     let gap_s = prop_oneof![2 => Just(0.0), 4 => 0.0..0.1_f64, 2 => 0.0..2.0_f64, 1 => 5.0..30.0_f64];
     let prefill_tokens = prop_oneof![6 => 1..60_u32, 1 => 1..160_u32];
     let decode_tokens = prop_oneof![2 => Just(1_u32), 6 => 1..40_u32, 2 => 1..120_u32];
@@ -65,7 +65,7 @@ fn requests() -> impl Strategy<Value = Vec<(f64, u32, u32)>> {
     })
 }
 
-fn autoscaler() -> impl Strategy<Value = Value> {
+pub fn autoscaler() -> impl Strategy<Value = Value> {
     prop_oneof![
         (1..4_u32).prop_map(|replicas| json!({"static": {"replicas": replicas}})),
         (10.0..200.0_f64, prop::sample::select(vec![0.0, 0.5])).prop_map(|(throughput, alpha)| json!({"inferline": {
@@ -93,7 +93,7 @@ fn scenario(name: &'static str) -> impl Strategy<Value = Scenario> {
 }
 
 /// Prompts that begin alike for a while, in threes and fives.
-fn prompts(workload: &Workload) -> PrefixBlocks {
+pub fn prompts(workload: &Workload) -> PrefixBlocks {
     let mut prefix = PrefixBlocks::new([4, 7, 16, 40][workload.len() % 4]);
     for (i, &tokens) in (0_u64..).zip(&workload.prefill_tokens) {
         let id = |block: u64| match block {

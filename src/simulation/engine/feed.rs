@@ -1,7 +1,7 @@
 //! The requests of a run in order of arrival: from the workload's columns, or from chunks made as they are needed.
 
 use crate::autoscaler::Arrivals;
-use crate::workload::{RequestStream, Workload};
+use crate::workload::{OutputLimits, RequestStream, Workload};
 
 pub(super) struct Feed<'a> {
     kept: &'a Workload,
@@ -17,6 +17,10 @@ pub(super) struct Feed<'a> {
     observes: bool,
     /// Requests before the columns at hand.
     before: u32,
+    /// What requests may generate, where that is not just what they do.
+    limits: Option<OutputLimits>,
+    /// How urgent they are, where they differ.
+    priorities: Option<Box<dyn Iterator<Item = i32> + Send + Sync>>,
 }
 
 /// What has been made and is still needed.
@@ -31,12 +35,24 @@ pub(super) struct Arrival {
     pub arrived_at_s: f64,
     pub prefill_tokens: u32,
     pub decode_tokens: u32,
+    pub max_new_tokens: u32,
+    pub priority: i32,
 }
 
 impl<'a> Feed<'a> {
     pub fn new(kept: &'a Workload, observes: bool) -> Self {
         let streamed = kept.streamed.as_ref().map(|all| Box::new(Chunk { stream: all.requests(), columns: Workload::default() }));
-        let mut feed = Self { kept, streamed, next: 0, upcoming_s: [f64::INFINITY; 2], unobserved: 0, observes, before: 0 };
+        let mut feed = Self {
+            kept,
+            streamed,
+            next: 0,
+            upcoming_s: [f64::INFINITY; 2],
+            unobserved: 0,
+            observes,
+            before: 0,
+            limits: kept.outputs.limits(),
+            priorities: kept.priorities.draws(),
+        };
         feed.refill();
         feed.look_ahead();
         feed
@@ -76,13 +92,21 @@ impl<'a> Feed<'a> {
     #[inline(always)]
     pub fn take(&mut self) -> Arrival {
         let (columns, next) = (self.columns(), self.next);
-        let arrival = Arrival {
+        let mut arrival = Arrival {
             id: self.before + next as u32,
             arrived_at_s: columns.arrived_at_s[next],
             prefill_tokens: columns.prefill_tokens[next],
             decode_tokens: columns.decode_tokens[next],
+            max_new_tokens: columns.decode_tokens[next],
+            priority: 0,
         };
         let after_s = columns.arrived_at_s.get(next + 2).copied().unwrap_or(f64::INFINITY);
+        if let Some(limits) = &mut self.limits {
+            arrival.max_new_tokens = limits.next(arrival.decode_tokens);
+        }
+        if let Some(priorities) = &mut self.priorities {
+            arrival.priority = priorities.next().unwrap_or_default();
+        }
         self.next += 1;
         self.upcoming_s = [self.upcoming_s[1], after_s];
         if self.streamed.is_some() && self.made_s().len() < 2 {

@@ -282,13 +282,15 @@ impl<'a> Engine<'a> {
     /// Takes the next request of the workload in, unless no replica could ever serve it.
     #[inline(always)]
     fn admit(&mut self) -> Option<Slot> {
-        let Arrival { id, arrived_at_s, prefill_tokens, decode_tokens } = self.feed.take();
+        let Arrival { id, arrived_at_s, prefill_tokens, decode_tokens, max_new_tokens, priority } = self.feed.take();
         if !self.scheduler.fits_empty(&self.kv, prefill_tokens, decode_tokens) {
             self.totals.reject();
             return None;
         }
         self.totals.queued += 1;
-        Some(self.work.requests.insert(Request::new(id, arrived_at_s, prefill_tokens, decode_tokens)))
+        let ignore_eos = self.inputs.workload.outputs.settings.ignore_eos;
+        let request = Request { max_new_tokens, ignore_eos, priority, ..Request::new(id, arrived_at_s, prefill_tokens, decode_tokens) };
+        Some(self.work.requests.insert(request))
     }
 
     fn arrive(&mut self) {
@@ -513,7 +515,11 @@ impl<'a> Engine<'a> {
         let work = &mut *self.work;
         let replica = &mut work.replicas[lane as usize];
         self.totals.account_kv(replica, self.now_s);
-        let in_flight = &work.in_flight[index];
+        let in_flight = &mut work.in_flight[index];
+        let queued = replica.state.queue.len() as u32;
+        self.scheduler.look_ahead(&mut replica.state, &mut work.requests, &mut in_flight.batch, in_flight.scheduled_at_s);
+        self.totals.queued = self.totals.queued + replica.state.queue.len() as u32 - queued;
+        let in_flight = &*in_flight;
         let batch = &in_flight.batch;
         for &(slot, tokens) in &batch.entries {
             let request = &mut work.requests[slot];

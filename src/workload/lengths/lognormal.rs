@@ -52,7 +52,7 @@ fn most() -> u32 {
 }
 
 impl LogNormalTokens {
-    fn check(&self, faults: &mut Faults) {
+    pub(in crate::workload) fn check(&self, faults: &mut Faults) {
         match (self.median_tokens, self.sigma, self.mean_tokens, self.cv) {
             (Some(median), Some(sigma), None, None) => {
                 faults.positive("median_tokens", median);
@@ -78,7 +78,7 @@ impl LogNormalTokens {
         }
     }
 
-    fn draws(&self, seed: u64, purpose: &str) -> impl Iterator<Item = u32> + use<> {
+    pub(in crate::workload) fn draws(&self, seed: u64, purpose: &str) -> impl Iterator<Item = u32> + use<> {
         let mut random = random::stream(seed, purpose);
         let (mu, sigma) = self.parameters();
         let (least, most) = (f64::from(self.min_tokens), f64::from(self.max_tokens));

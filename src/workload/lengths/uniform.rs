@@ -28,7 +28,7 @@ pub struct TokenRange {
 }
 
 impl TokenRange {
-    pub(super) fn check(&self, faults: &mut Faults) {
+    pub(in crate::workload) fn check(&self, faults: &mut Faults) {
         check_tokens("min_tokens", self.min_tokens, faults);
         check_tokens("max_tokens", self.max_tokens, faults);
         faults.require(self.min_tokens <= self.max_tokens, "max_tokens", || {
