@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use scalefront::hardware::{OverheadSettings, Overheads};
+use scalefront::hardware::Overheads;
 use scalefront::simulation::Workspace;
 use scalefront::validation::calibrate::calibrate;
-use scalefront::validation::{Compared, Experiments, Replay, Served, compare, errors, prepare};
+use scalefront::validation::{Experiments, Replay, Served, compare, errors, prepare};
 use serde_json::{Value, json};
 
 use super::cli::{scalefront, stderr, stdout};
