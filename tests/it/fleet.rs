@@ -210,7 +210,8 @@ fn days_begin_and_end_at_zero() {
         let mut scenario = Scenario::new(cluster, policy.clone(), (0..240).map(|i| (100.0 + f64::from(i) * 0.5, 256, 4)));
         scenario.workload.duration_s = Some(3600.0);
         let inputs = scenario.inputs();
-        let (metrics, detail) = simulate_parts_in_detail(&inputs, Parts::of(&inputs), &mut Workspace::default()).unwrap();
+        let (metrics, detail) = simulate_parts_in_detail(&inputs, Parts::of(&inputs), &mut Workspace::default())
+            .unwrap_or_else(|error| panic!("{policy}: {error}"));
         assert_eq!((metrics.num_completed, metrics.simulated_s), (240, 3600.0), "{policy}");
         let at = |time_s: f64| {
             let change = detail.replicas.iter().rfind(|change| change.time_s <= time_s).unwrap();

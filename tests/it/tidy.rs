@@ -39,7 +39,9 @@ fn rooms_below_the_sweep_know_nothing_above_them() {
     let mut faults = Vec::new();
     let mut files = 0;
     for room in ROOMS_BELOW_SWEEP {
-        for path in sources(&root().join("src").join(room)) {
+        // Tests may print and read files.
+        let is_test = |path: &Path| path.components().any(|part| part.as_os_str() == "tests");
+        for path in sources(&root().join("src").join(room)).into_iter().filter(|path| !is_test(path)) {
             files += 1;
             let text = fs::read_to_string(&path).unwrap();
             for (number, line) in code(&text) {

@@ -180,11 +180,12 @@ pub fn step(votes: &[Vote], per_replica: f64, current: u32, most: u32) -> u32 {
         }
         return target;
     }
-    let live = || votes.iter().filter(|vote| vote.live);
+    // One that has nothing to measure in this cycle does not vote, however fresh its last word.
+    let live = || votes.iter().filter(|vote| vote.live && vote.per_replica > 0.0);
     if live().count() == 0 || live().any(|vote| vote.spare <= 0.0) {
         return current;
     }
-    let removable = live().filter(|vote| vote.per_replica > 0.0).map(|vote| (vote.spare / vote.per_replica).floor()).reduce(f64::min);
+    let removable = live().map(|vote| (vote.spare / vote.per_replica).floor()).reduce(f64::min);
     let removed = removable.map_or(0, |replicas| replicas as u32);
     current.saturating_sub(removed).max(current.min(1))
 }

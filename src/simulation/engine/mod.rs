@@ -23,9 +23,9 @@ use self::state::Step;
 pub use self::state::Workspace;
 use super::event::Due;
 use super::metrics::RunMetrics;
-use super::record::{BatchRecord, Detail, RequestRecord};
+use super::record::{Detail, RequestRecord};
 use super::{EVENTS_BETWEEN_QUESTIONS, Parts, RunInputs, SimulationError};
-use crate::autoscaler::{Autoscaler, BatchEnd, Completion, FirstToken, ForwardPass, Observes};
+use crate::autoscaler::{Autoscaler, Completion, FirstToken, Observes};
 use crate::global_scheduler::GlobalScheduler;
 use crate::random;
 use crate::replica_scheduler::{KvBlocks, ReplicaScheduler, Request, Rule, Slot};
@@ -560,34 +560,13 @@ impl<'a> Engine<'a> {
             self.totals.busy_s += self.now_s - in_flight.scheduled_at_s;
         }
         if self.observes.batches {
-            work.ended_batches.push(BatchEnd {
-                scheduled_at_s: in_flight.scheduled_at_s,
-                completed_at_s: self.now_s,
-                tokens: batch.shape.total_tokens,
-                prefill_tokens: batch.shape.prefill_tokens,
-                num_requests: batch.len(),
-            });
+            work.ended_batches.push(in_flight.end(self.now_s));
         }
         if self.observes.passes {
-            replica.latest_pass = ForwardPass {
-                prefill_requests: batch.shape.num_prefills,
-                prefill_tokens: batch.shape.prefill_tokens,
-                prefill_cached_tokens: batch.shape.prefill_cached_tokens,
-                decode_requests: batch.shape.num_decodes,
-                decode_kv_tokens: batch.shape.decode_cached_tokens,
-                duration_s: self.now_s - in_flight.scheduled_at_s,
-            };
+            replica.latest_pass = in_flight.pass(self.now_s);
         }
         if let Some(detail) = &mut self.detail {
-            detail.batches.push(BatchRecord {
-                batch_id: in_flight.id,
-                replica_id: replica.id,
-                scheduled_at_s: in_flight.scheduled_at_s,
-                completed_at_s: self.now_s,
-                num_requests: batch.len(),
-                prefill_tokens: batch.shape.prefill_tokens,
-                decode_tokens: batch.shape.total_tokens - batch.shape.prefill_tokens,
-            });
+            detail.batches.push(in_flight.record(replica.id, self.now_s));
         }
         replica.state.batch_started_at_s = in_flight.scheduled_at_s;
         self.scheduler.end_batch(&mut replica.state, &mut work.requests, batch);

@@ -12,6 +12,7 @@ use crate::replica_scheduler::{Batch, ReplicaState, Requests, Slot, VllmV1State}
 use crate::simulation::LatencyLimits;
 use crate::simulation::decode_run::DecodeRun;
 use crate::simulation::event::EventQueue;
+use crate::simulation::record::BatchRecord;
 
 /// What is to be done at this instant.
 #[derive(Debug, Clone, Copy)]
@@ -74,6 +75,46 @@ pub(super) struct InFlight {
     pub(super) batch: Batch,
     pub(super) id: u64,
     pub(super) scheduled_at_s: f64,
+}
+
+impl InFlight {
+    /// What a policy is told of it once it has ended.
+    pub fn end(&self, completed_at_s: f64) -> BatchEnd {
+        let shape = &self.batch.shape;
+        BatchEnd {
+            scheduled_at_s: self.scheduled_at_s,
+            completed_at_s,
+            tokens: shape.total_tokens,
+            prefill_tokens: shape.prefill_tokens,
+            num_requests: self.batch.len(),
+        }
+    }
+
+    /// The same as an engine's forward pass.
+    pub fn pass(&self, completed_at_s: f64) -> ForwardPass {
+        let shape = &self.batch.shape;
+        ForwardPass {
+            prefill_requests: shape.num_prefills,
+            prefill_tokens: shape.prefill_tokens,
+            prefill_cached_tokens: shape.prefill_cached_tokens,
+            decode_requests: shape.num_decodes,
+            decode_kv_tokens: shape.decode_cached_tokens,
+            duration_s: completed_at_s - self.scheduled_at_s,
+        }
+    }
+
+    pub fn record(&self, replica_id: u32, completed_at_s: f64) -> BatchRecord {
+        let shape = &self.batch.shape;
+        BatchRecord {
+            batch_id: self.id,
+            replica_id,
+            scheduled_at_s: self.scheduled_at_s,
+            completed_at_s,
+            num_requests: self.batch.len(),
+            prefill_tokens: shape.prefill_tokens,
+            decode_tokens: shape.total_tokens - shape.prefill_tokens,
+        }
+    }
 }
 
 /// All batches in flight. A replica of one stage has one at a time, which is in the place of its lane.
