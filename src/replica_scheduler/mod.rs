@@ -139,6 +139,12 @@ pub trait ReplicaScheduler: Send + Sync {
     /// That many repeats were formed without asking [`Self::form_batch`].
     fn skipped_decodes(&self, _replica: &mut ReplicaState, _repeats: u32) {}
 
+    /// Whether decodes may be skipped where a replica can be lost in their midst: not if the peak of KV use would then count what was taken
+    /// for steps that never ran.
+    fn may_be_lost(&self) -> bool {
+        true
+    }
+
     /// Whether admission reserves all blocks a request will ever need, so that decodes need none.
     fn reserves_ahead(&self) -> bool {
         false

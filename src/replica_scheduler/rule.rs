@@ -61,6 +61,10 @@ impl ReplicaScheduler for Rule {
         self.as_dyn().skipped_decodes(replica, repeats);
     }
 
+    fn may_be_lost(&self) -> bool {
+        self.as_dyn().may_be_lost()
+    }
+
     fn reserves_ahead(&self) -> bool {
         self.as_dyn().reserves_ahead()
     }

@@ -328,6 +328,10 @@ impl ReplicaScheduler for Sglang {
         if admits || last.rows.iter().any(|row| state.of(row.slot).has_left) { 0 } else { u32::MAX }
     }
 
+    fn may_be_lost(&self) -> bool {
+        false
+    }
+
     fn skipped_decodes(&self, replica: &mut ReplicaState, repeats: u32) {
         if let Some(state) = self.state_mut(replica) {
             state.skip_decodes(&self.rules, repeats);

@@ -124,7 +124,6 @@ impl<'a> Engine<'a> {
         let reads_prompts = inputs.scheduler_settings.caches_prefixes() || router.reads_prompts();
         work.requests.know(inputs.workload.prefix.as_ref().filter(|_| reads_prompts));
         Self {
-            scheduler,
             router_observes_load: router.observes_load(),
             router_reads_prompts: router.reads_prompts(),
             router,
@@ -134,7 +133,8 @@ impl<'a> Engine<'a> {
             api_s: inputs.execution_time.overheads.api_ms * 1e-3,
             pipeline_parallel: cluster.pipeline_parallel,
             pipelined: cluster.pipeline_parallel > 1,
-            stepping: inputs.stepping,
+            stepping: inputs.stepping || (cluster.failures.any() && !scheduler.may_be_lost()),
+            scheduler,
             shortcuts: !inputs.queue_every_step,
             batch_size_cap: inputs.scheduler_settings.common().batch_size_cap,
             kv,

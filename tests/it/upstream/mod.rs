@@ -80,7 +80,7 @@ impl<'a> Row<'a> {
 /// All series of a program; none, and a line that says so, where they are not there.
 pub fn series(program: &str) -> Vec<Series> {
     let Some(folder) = path(&format!("data/upstream_decisions/{program}")) else { return Vec::new() };
-    let read = |path: &std::path::Path| {
+    let read = |path: &Path| {
         let mut reader = csv::Reader::from_path(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let columns: Vec<String> = reader.headers().unwrap().iter().map(str::to_owned).collect();
         let rows: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
