@@ -33,7 +33,7 @@ pub fn beyond(outside: &Outside) -> String {
 }
 
 /// Values of some columns of a workload's runs that succeeded; rows without one of them are left out.
-fn values<'a, const N: usize>(study: &'a Study, workload: usize, names: [&str; N]) -> Option<Vec<(usize, [f64; N])>> {
+fn values<const N: usize>(study: &Study, workload: usize, names: [&str; N]) -> Option<Vec<(usize, [f64; N])>> {
     let cells: Vec<Cells> = names.iter().map(|name| Cells::named(&study.runs, name).ok()).collect::<Option<_>>()?;
     let of = |row: usize| -> Option<[f64; N]> {
         let mut values = [0.0; N];

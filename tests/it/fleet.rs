@@ -104,10 +104,10 @@ fn no_policy_stops_what_serves_while_others_start() {
     for policy in named.chain([schedule]) {
         for (up_s, down_s) in [(10.0, 0.0), (75.0, 0.0), (75.0, 20.0), (300.0, 2.0)] {
             // 8/s, with 60 s of 40/s from 100 s and again from 400 s on.
-            let requests = (0..4800).filter_map(|i| {
+            let requests = (0..4800).map(|i| {
                 let at_s = f64::from(i) * 0.125;
                 let spike = (100.0..160.0).contains(&at_s) || (400.0..460.0).contains(&at_s);
-                Some((at_s, if spike { 1200 } else { 256 }, 8))
+                (at_s, if spike { 1200 } else { 256 }, 8)
             });
             let cluster = json!({
                 "initial_replicas": 4, "max_replicas": 24, "scale_up_delay_s": up_s, "scale_down_delay_s": down_s,

@@ -178,7 +178,7 @@ proptest! {
                 let mut known = hashes(one.prompt);
                 known.truncate(most as usize);
                 let own = if hit.blocks == all { cache.own_blocks(&one.held) } else { 0 };
-                known.extend(one.own.drain(..));
+                known.append(&mut one.own);
                 let found = pool.find(&known);
                 let revived = pool.num_free(&found);
                 prop_assert_eq!((hit.blocks + own, hit.revived + own), (found.len() as u32, revived));

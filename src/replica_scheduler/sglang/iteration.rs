@@ -156,7 +156,7 @@ impl Iteration<'_> {
         let state = &mut *self.state;
         let mut running = std::mem::take(&mut state.running);
         let rank = |&slot: &Slot| (state.of(slot).generated, -i64::from(state.of(slot).prompt_tokens));
-        running.sort_by(|one, other| rank(other).cmp(&rank(one)));
+        running.sort_by_key(|slot| std::cmp::Reverse(rank(slot)));
         self.state.running = running;
         let mut first = true;
         while first || !self.decodes_fit() {

@@ -292,6 +292,7 @@ pub struct Workspace {
     pub(super) replicas: Vec<Replica>,
     pub(super) free_lanes: Vec<u32>,
     /// What a scheduler kept of replicas of earlier runs, for its memory.
+    #[expect(clippy::vec_box, reason = "a replica keeps its state in a box, and gets that box back")]
     pub(super) vllm_v1: Vec<Box<VllmV1State>>,
     pub(super) in_flight: Batches,
     pub(super) unrouted: VecDeque<Slot>,

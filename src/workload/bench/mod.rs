@@ -171,7 +171,7 @@ impl Results {
         let levels = self.levels.iter().enumerate().filter_map(|(level, name)| {
             let mut of_level = self.requests.iter().filter(|request| request.level == level).map(|request| request.sent_s);
             let first_s = of_level.next()?;
-            Some(format!("{name} from {first_s:.1} s to {:.1} s", of_level.last().unwrap_or(first_s)))
+            Some(format!("{name} from {first_s:.1} s to {:.1} s", of_level.next_back().unwrap_or(first_s)))
         });
         let levels = levels.collect::<Vec<_>>().join(", ");
         self.assumed.push(format!("levels of load follow each other as they were run: {levels}; `start_s` and `duration_s` take one"));

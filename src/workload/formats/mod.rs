@@ -82,11 +82,14 @@ pub enum Reading {
         /// Whether a file with this first line is of this format.
         tells: fn(&Line) -> bool,
         /// A reader for a file with this first line.
-        open: fn(&Line, &TraceSpec) -> Result<Box<dyn RowReader>, WorkloadError>,
+        open: Open,
     },
     /// As a whole: the result file of a benchmark tool.
     Results(&'static Tool),
 }
+
+type Open = fn(&Line, &TraceSpec) -> Result<Box<dyn RowReader>, WorkloadError>;
+type WriteAll = fn(&Workload, &mut dyn Write) -> io::Result<()>;
 
 /// All there is to know of a format.
 pub struct Layout {
@@ -103,7 +106,7 @@ pub struct Layout {
     pub block_tokens: Option<u32>,
     pub reading: Reading,
     /// `None` where a workload has not all that the format wants.
-    write: Option<fn(&Workload, &mut dyn Write) -> io::Result<()>>,
+    write: Option<WriteAll>,
 }
 
 /// A request as a trace has it, before anything is scaled or cut.

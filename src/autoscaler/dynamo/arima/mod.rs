@@ -95,11 +95,12 @@ fn best_model(values: &[f64]) -> Option<Model> {
     'walk: loop {
         for (dp, dq) in STEPS {
             let moved = |order: usize, by: isize| order.checked_add_signed(by).filter(|&order| order <= most);
-            if let (Some(p), Some(q)) = (moved(at.p, dp), moved(at.q, dq)) {
-                if search.tried.len() < 100 && search.tries(Orders { p, q, ..at }) {
-                    (at.p, at.q) = (p, q);
-                    continue 'walk;
-                }
+            if let (Some(p), Some(q)) = (moved(at.p, dp), moved(at.q, dq))
+                && search.tried.len() < 100
+                && search.tries(Orders { p, q, ..at })
+            {
+                (at.p, at.q) = (p, q);
+                continue 'walk;
             }
         }
         let other = Orders { constant: !at.constant, ..at };

@@ -220,6 +220,7 @@ fn solve(mut matrix: Vec<Vec<f64>>, mut right: Vec<f64>) -> Option<Vec<f64>> {
         for below in i + 1..n {
             let factor = matrix[below][i] / matrix[i][i];
             if factor != 0.0 {
+                #[expect(clippy::needless_range_loop, reason = "rows and columns are named as in the formulas")]
                 for column in i..n {
                     matrix[below][column] -= factor * matrix[i][column];
                 }
@@ -267,6 +268,7 @@ impl Filter {
         selection[d] = 1.0;
         selection[d + 1..=d + q].copy_from_slice(&parameters.ma);
         let (mut mean, mut covariance) = (vec![0.0; size], vec![vec![0.0; size]; size]);
+        #[expect(clippy::needless_range_loop, reason = "rows and columns are named as in the formulas")]
         for i in 0..d {
             covariance[i][i] = DIFFUSE_VARIANCE;
         }
@@ -323,6 +325,7 @@ impl Filter {
         // Covariances are symmetric: rows stand for columns.
         let moved: Vec<Vec<f64>> =
             self.transition.iter().map(|row| self.covariance.iter().map(|column| inner(row, column)).collect()).collect();
+        #[expect(clippy::needless_range_loop, reason = "rows and columns are named as in the formulas")]
         for i in 0..self.size {
             for j in 0..self.size {
                 let shock = self.selection[i] * self.selection[j] * self.variance;
