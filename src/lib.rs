@@ -5,6 +5,8 @@
 //! a grid and turns the runs into Pareto fronts of latency against cost.
 //!
 //! The rooms, from the ground up. Each knows only rooms above it in this list.
+// Rooms are read with their private files.
+#![allow(rustdoc::private_intra_doc_links)]
 #![forbid(unsafe_code)]
 
 /// Raise it when the same cell gives other numbers.

@@ -1,7 +1,7 @@
 //! Knative's pod autoscaler (KPA): a stable and a panic window over concurrency or requests per second.
 //!
 //! Rule: the stable and panic windows of [`stable_panic`](super::stable_panic), every tick, over means of the observed values in
-//! [buckets](buckets) of a second. A scale-down delay takes the most of its window. Zero has [rules of its own](zero).
+//! [buckets] of a second. A scale-down delay takes the most of its window. Zero has [rules of its own](zero).
 //!
 //! Each second all requests of the revision are counted, those that wait in the activator for a replica included; nothing is recorded while
 //! nothing is ready and nothing waits, so a window passes, and whoever wakes it then has the full average at once. At zero the first

@@ -1,7 +1,7 @@
 //! Parquet files of whatever origin: broken or made to do harm, they are an error, never a panic or a flood of memory.
 //!
 //! polars asks for whatever memory a file says it needs, and a process that does not get it ends. So it never gets a file as it is, but
-//! what [`checked`] has understood of it, and what it makes of that is looked at as well.
+//! what `checked` has understood of it, and what it makes of that is looked at as well.
 
 mod checked;
 

@@ -1,4 +1,4 @@
-//! Result files of benchmark tools as traces: what was sent when, with the lengths that were served. [`bench`] reads them.
+//! Result files of benchmark tools as traces: what was sent when, with the lengths that were served. [`bench`](mod@crate::workload::bench) reads them.
 
 use super::{Clock, Layout, Reading};
 use crate::workload::bench::{self, Tool};
