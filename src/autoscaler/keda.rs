@@ -48,6 +48,7 @@ pub struct KedaSettings {
     /// What formulas call the trigger; by default `t1`, and `t2` and so on for further ones.
     pub trigger: Option<String>,
     /// Value of the metric per replica that is aimed at, in the metric's unit.
+    #[serde(alias = "threshold_per_replica")]
     pub target_per_replica: f64,
     /// Value of the metric of the whole cluster that is aimed at, instead of one per replica (`metricType: Value`).
     pub target_value: Option<f64>,

@@ -50,6 +50,7 @@ pub enum KpaMetric {
 pub struct KnativeKpaSettings {
     pub metric: KpaMetric,
     /// Requests at once, or per second, that a replica is meant for; by default 100 or 200.
+    #[serde(alias = "target")]
     pub target_per_replica: Option<f64>,
     /// Share of the target that is aimed at.
     pub target_utilization_percent: f64,

@@ -49,6 +49,7 @@ pub enum RayAggregation {
 #[serde(deny_unknown_fields, default)]
 pub struct RayServeSettings {
     /// Ongoing requests that a replica should have (`target_ongoing_requests` in Ray).
+    #[serde(alias = "target_ongoing_requests")]
     pub target_per_replica: f64,
     pub aggregation_function: RayAggregation,
     pub metrics_interval_s: f64,
