@@ -4,7 +4,7 @@
 mod compare;
 mod html;
 mod markdown;
-mod names;
+use crate::sweep::names;
 mod palette;
 mod plots;
 mod remarks;

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::constraints::Constraints;
 use super::source::closest;
 use crate::settings::Faults;
 use crate::simulation::metric::{self, Better, Metric};
@@ -19,6 +20,10 @@ pub struct Objectives {
     pub reference: Option<Reference>,
     /// Further columns (such as `global_scheduler`) that tell families apart.
     pub group_by: Vec<String>,
+    /// Limits that a setting has to keep, such as `{"p99_ttft_s": 2, "attainment": 0.99}`: the verdict is the cheapest that keeps all of
+    /// them under every seed. For workloads apart: `{"p99_ttft_s": {"chat": 2, "batch": 20}}`.
+    #[serde(skip_serializing_if = "Constraints::is_empty")]
+    pub constraints: Constraints,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -32,11 +37,22 @@ pub struct Reference {
 
 impl Default for Objectives {
     fn default() -> Self {
-        Self { latency: "p90_e2e_s".into(), cost: "total_cost_usd".into(), reference: None, group_by: Vec::new() }
+        Self {
+            latency: "p90_e2e_s".into(),
+            cost: "total_cost_usd".into(),
+            reference: None,
+            group_by: Vec::new(),
+            constraints: Constraints::default(),
+        }
     }
 }
 
 impl Objectives {
+    /// All metrics that runs are judged by, with the fields that name them.
+    pub fn all_metrics(&self) -> impl Iterator<Item = (String, &'static Metric)> {
+        self.metrics().into_iter().map(|(field, metric)| (field.to_owned(), metric)).chain(self.constraints.known_metrics())
+    }
+
     /// The metrics of the two axes, with the fields that name them. Objectives must have passed their checks.
     pub fn metrics(&self) -> [(&'static str, &'static Metric); 2] {
         [("latency", &self.latency), ("cost", &self.cost)].map(|(field, name)| (field, metric::find(name).expect("a checked objective")))
@@ -57,6 +73,7 @@ impl Objectives {
                 faults.positive("cost", reference.cost);
             });
         }
+        faults.within("constraints", |faults| self.constraints.check(faults));
     }
 }
 

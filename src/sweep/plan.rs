@@ -366,7 +366,7 @@ fn check_pairs(grid: &Grid, inputs: &SharedInputs, hardware_inputs: &[usize], pr
 
 /// Whether every workload has what its runs are judged by.
 fn check_objectives(grid: &Grid, inputs: &SharedInputs, problems: &mut Vec<Problem>) {
-    for (field, metric) in grid.objectives.metrics() {
+    for (field, metric) in grid.objectives.all_metrics() {
         // A request has one output token at least.
         let single = |summary: &&WorkloadSummary| summary.decode_tokens <= summary.requests as u64;
         let lacking = inputs.workloads.iter().map(|workload| &workload.summary).find(single);
@@ -374,7 +374,7 @@ fn check_objectives(grid: &Grid, inputs: &SharedInputs, problems: &mut Vec<Probl
             && let Some(summary) = lacking
         {
             let message = format!("`{}` needs {}; those of workload `{}` have one", metric.name, metric.needs, summary.name);
-            problems.push(grid.objectives_problem(field, message));
+            problems.push(grid.objectives_problem(&field, message));
         }
     }
 }
@@ -403,6 +403,16 @@ impl fmt::Display for Description<'_> {
                 false => values.join(", "),
             };
             writeln!(f, "  {:width$}  {shown}", axis.path)?;
+        }
+        let constraints = &grid.objectives.constraints;
+        if !constraints.is_empty() {
+            writeln!(f, "\nConstraints")?;
+            let names = plan.inputs.workloads.iter().map(|workload| workload.summary.name.as_str()).collect::<BTreeSet<_>>();
+            for name in names {
+                let limits: Vec<_> = constraints.on(name).iter().map(ToString::to_string).collect();
+                let limits = if limits.is_empty() { "none".to_owned() } else { limits.join(", ") };
+                writeln!(f, "  {name}: {limits}")?;
+            }
         }
         writeln!(f, "\nFamilies")?;
         let mut families: BTreeMap<String, u64> = BTreeMap::new();

@@ -118,7 +118,14 @@ fn takes(schema: &Value) -> (String, bool) {
         "object" => {
             let members = schema["properties"].as_object().into_iter().flatten();
             let members = members.map(|(name, schema)| format!("`\"{name}\":` {}", takes(schema).0)).collect::<Vec<_>>();
-            if members.is_empty() { "object".to_owned() } else { format!("{{{}}}", members.join(", ")) }
+            let any = schema.get("additionalProperties").filter(|any| any.is_object());
+            if let (true, Some(any)) = (members.is_empty(), any) {
+                format!("{{name: {}}}", takes(any).0)
+            } else if members.is_empty() {
+                "object".to_owned()
+            } else {
+                format!("{{{}}}", members.join(", "))
+            }
         }
         "integer" => "whole number".to_owned(),
         "boolean" => "`true` or `false`".to_owned(),

@@ -14,7 +14,7 @@ use super::grid::GridFile;
 const DESCRIBING: [&str; 2] = ["description", "default"];
 
 /// Definitions whose values are the same for all runs of a sweep.
-const FIXED: &[&str] = &["Objectives", "Reference"];
+const FIXED: &[&str] = &["Objectives", "Reference", "Constraints", "Limit"];
 
 /// The schema of the grid file.
 pub fn grid() -> Value {

@@ -208,6 +208,26 @@ fn objectives_are_checked_before_anything_runs() {
 }
 
 #[test]
+fn constraints_are_checked_before_anything_runs() {
+    let refused = |constraints: &str| {
+        refusal(&with(&format!("\"autoscalers\": [\"inferline\"],\n\"objectives\": {{\"constraints\": {constraints}}}")))
+    };
+    let said = refused(r#"{"p99_tfft_s": 2}"#);
+    assert!(said.starts_with("error: x.json:6:46: objectives.constraints.p99_tfft_s: unknown metric `p99_tfft_s`"), "{said}");
+    assert!(said.ends_with("did you mean `p99_ttft_s`?\n"), "{said}");
+    let said = refused(r#"{"attainment": 0.99}"#);
+    assert!(said.contains("objectives.constraints.attainment: `attainment` needs `cluster.latency_limits`"), "{said}");
+    let said = refused(r#"{"p99_ttft_s": {"v": 2}}"#);
+    assert!(said.contains("objectives.constraints.p99_ttft_s.v: no workload is called `v`, expected one of `w`"), "{said}");
+    let said = refused(r#"{"p99_ttft_s": [2, 3]}"#);
+    assert!(said.contains("objectives.constraints.p99_ttft_s: several values found, expected one"), "{said}");
+    let grid = with(r#""autoscalers": ["inferline"], "objectives": {"constraints": {"p99_ttft_s": {"w": 2}, "p90_e2e_s": 20}}"#);
+    let dir = directory_with(&grid);
+    let plan = stdout(&scalefront(dir.path(), &["sweep", "x.json", "--dry-run"]));
+    assert!(plan.contains("\nConstraints\n  w: p99_ttft_s ≤ 2, p90_e2e_s ≤ 20\n"), "{plan}");
+}
+
+#[test]
 fn a_range_within_a_list_of_seeds_stands_for_its_values() {
     let grid = with(r#""seeds": [7, {"from": 1, "to": 3, "step": 1}], "autoscalers": ["inferline"]"#);
     let dir = directory_with(&grid);

@@ -108,6 +108,7 @@ fn fault(root: &Value, schema: &Value, value: &Value) -> Option<String> {
         "minItems" => unless(value.as_array().is_none_or(|items| items.len() as u64 >= argument.as_u64().unwrap()), keyword, argument),
         "items" => value.as_array()?.iter().find_map(|item| fault(root, argument, item)),
         "required" => argument.as_array()?.iter().find_map(|name| unless(value.as_object()?.contains_key(name.as_str()?), keyword, name)),
+        "propertyNames" => value.as_object()?.keys().find_map(|name| fault(root, argument, &json!(name))),
         "properties" => value.as_object()?.iter().find_map(|(name, value)| fault(root, argument.get(name)?, value)),
         "additionalProperties" => {
             let known = keywords.get("properties").and_then(Value::as_object);
@@ -139,6 +140,7 @@ fn schema_and_parser_agree() {
         json!({"cluster": {"tune_interval_s": {"from": 1, "to": 8, "points": 4, "scale": "log"}, "node_price_usd_per_hour": [null, 9.5]}}),
         json!({"cluster": {"replica_scheduler": ["vllm", {"vllm": {"batch_size_cap": [16, 32]}}]}}),
         json!({"autoscalers": [{"label": "a", "inferline": {"look_back_s": [40, {"up": [20, 30], "down": 80}]}}]}),
+        json!({"objectives": {"constraints": {"p99_ttft_s": 2, "num_rejected": 0, "scale_ups": {"w": 9}}}}),
     ];
     for sections in good {
         assert_eq!(accepted(sections.clone()), (true, true), "{sections}");
@@ -157,6 +159,10 @@ fn schema_and_parser_agree() {
         json!({"autoscalers": [{"inferline": {}, "static": {"replicas": 1}}]}),
         json!({"autoscalers": "inferline"}),
         json!({"objectives": {"latency": ["p90_e2e_s", "p99_e2e_s"]}}),
+        json!({"objectives": {"constraints": {"p99_tfft_s": 2}}}),
+        json!({"objectives": {"constraints": {"p99_ttft_s": -2}}}),
+        json!({"objectives": {"constraints": {"p99_ttft_s": [2, 3]}}}),
+        json!({"objectives": {"constraints": {"num_batches": 2}}}),
     ];
     for sections in bad {
         assert_eq!(accepted(sections.clone()), (false, false), "{sections}");

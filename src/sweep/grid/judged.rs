@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::Grid;
 use crate::simulation::metric::Needs;
-use crate::sweep::cell::{autoscaler_columns, cluster_columns, workload_columns};
+use crate::sweep::cell::{autoscaler_columns, cluster_columns, workload_columns, workload_name};
 use crate::sweep::row::{DERIVED_COLUMNS, Scalar};
 use crate::sweep::source::{GridError, Problem, closest};
 
@@ -19,15 +19,25 @@ impl Grid {
     /// Whether runs can have what they are to be judged and grouped by.
     pub(super) fn check_objectives(&self) -> Result<(), GridError> {
         let mut problems = Vec::new();
-        for (field, metric) in self.objectives.metrics() {
+        for (field, metric) in self.objectives.all_metrics() {
             let lacks_limits = |index: u64| !self.cluster.get(index).latency_limits.any();
             if metric.needs == Needs::LatencyLimits && (0..self.cluster.count()).any(lacks_limits) {
                 let message = format!(
                     "`{}` needs {}, which say what a request has to keep: give `ttft_s`, `tpot_s` or `e2e_s` there",
                     metric.name, metric.needs
                 );
-                problems.push(self.objectives_problem(field, message));
+                problems.push(self.objectives_problem(&field, message));
             }
+        }
+        let names = self.workload_names();
+        for (metric, name) in self.objectives.constraints.workloads().filter(|(_, name)| !names.contains(*name)) {
+            let hint = match closest(name, names.iter().map(String::as_str)) {
+                Some(meant) => format!("; did you mean `{meant}`?"),
+                None => String::new(),
+            };
+            let known = names.iter().take(8).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+            let message = format!("no workload is called `{name}`, expected one of {known}{hint}");
+            problems.push(self.objectives_problem(&format!("constraints.{metric}.{name}"), message));
         }
         for (place, name) in self.objectives.group_by.iter().enumerate() {
             if let Err(message) = self.check_group(name) {
@@ -35,6 +45,17 @@ impl Grid {
             }
         }
         if problems.is_empty() { Ok(()) } else { Err(self.source.errors(problems)) }
+    }
+
+    /// Workloads as limits may name them: as the file calls them, and as rows do where they vary.
+    fn workload_names(&self) -> BTreeSet<String> {
+        let each = self.workloads.iter().flat_map(|section| {
+            (0..section.count()).flat_map(|index| {
+                let name = section.get(index).name;
+                [workload_name(&name, &section.varying(index)), name]
+            })
+        });
+        each.collect()
     }
 
     /// Whether some run has the setting called `name`.
