@@ -82,9 +82,9 @@ impl MetricTarget {
 #[serde(rename_all = "snake_case")]
 pub enum StartingPods {
     /// Running ones that load their model and have no metric yet: at the target when scaling down, idle when scaling up.
-    #[default]
     Running,
     /// Pending ones that wait for a node or their image: idle when scaling up, and no part of scaling down.
+    #[default]
     Pending,
 }
 

@@ -12,7 +12,7 @@
 //! | `tolerance` | 0.1 each way | `--horizontal-pod-autoscaler-tolerance`; each way since 1.33 |
 //! | `behavior` | none: 300 s and doubling | what most manifests leave out; `{}` has its defaults: up 0 s and max(4 pods, 100 %) in 15 s, down 300 s and 100 % in 15 s |
 //! | `version` | `1.33` | `1.20` has other edges |
-//! | `starting_pods` | `running` | a server's container runs while it loads its model |
+//! | `starting_pods` | `pending` | ours: a cold start of minutes is mostly a node and an image; `running` where it is mostly loading a model |
 //! | `scrape_interval_s` | 15 | metrics-server `--metric-resolution` (from memory) |
 //! | `metric`, `target_per_replica` | outstanding requests, 10 | ours: Kubernetes has no default for servers of language models |
 //!

@@ -71,11 +71,13 @@ impl Args {
         if self.chrome_trace {
             write_atomically(&dir.file("chrome_trace.json"), |out| Ok(chrome_trace::write(&detail, out)?))?;
         }
+        let remarks = metrics.remarks(cell.cluster.max_replicas);
         let summary = run::row(&plan, &cell, Ok(metrics)).to_json();
         write_json(&dir.file("summary.json"), &summary)?;
         self.remove_stale(&dir)?;
         if !self.common.quiet {
             eprintln!("{}", PolicyRecord::new(&cell.family, &cell.autoscaler));
+            remarks.iter().for_each(|remark| eprintln!("{remark}"));
             say(format!("{summary:#}"))?;
         }
         Ok(Exit::Done)

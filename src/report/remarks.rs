@@ -4,9 +4,7 @@ use super::names::{counted, grouped, percent_small};
 use super::study::Study;
 use crate::analysis::scores::{Outside, Score};
 use crate::analysis::table::Cells;
-
-/// A run at `max_replicas` for more than this share of its time was held back by it.
-const HELD_BACK: f64 = 0.1;
+use crate::simulation::HELD_BACK;
 
 /// Sentences about a workload's runs, for terminal, summary and page alike.
 pub fn of(study: &Study, workload: usize) -> Vec<String> {

@@ -278,6 +278,9 @@ pub struct RunMetrics {
     pub prefix_hit_rate: Option<f64>,
 }
 
+/// A run at `max_replicas` for more than this share of its time was held back by it.
+pub const HELD_BACK: f64 = 0.1;
+
 /// A metric's value: counts stay whole.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum MetricValue {
@@ -290,6 +293,23 @@ impl RunMetrics {
     /// Names of the columns, in their order.
     pub fn names() -> Vec<String> {
         metric::all().iter().map(|metric| metric.name.clone()).collect()
+    }
+
+    /// What has to be said beside a run's numbers, a sentence each: requests that were rejected, a policy held back by the cluster's
+    /// `max_replicas`.
+    pub fn remarks(&self, most_replicas: u32) -> Vec<String> {
+        let mut remarks = Vec::new();
+        if self.num_rejected > 0 {
+            let (rejected, all) = (self.num_rejected, self.num_requests);
+            remarks.push(format!(
+                "{rejected} of {all} requests were rejected: larger than a replica's memory or a batch holds; latencies are those of the others"
+            ));
+        }
+        let share = self.at_max_replicas_s / self.simulated_s;
+        if share > HELD_BACK {
+            remarks.push(format!("held back by `max_replicas`: at {most_replicas} replicas for {:.0} % of the time", 100.0 * share));
+        }
+        remarks
     }
 
     /// Names and values in the order they are stored.

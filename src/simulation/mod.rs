@@ -16,7 +16,7 @@ pub use cluster::{ClusterSettings, ScaleDownOrder};
 pub use engine::Workspace;
 pub use invariants::violations;
 pub use limits::{EVENTS_BETWEEN_QUESTIONS, Limits, MOST_EVENTS};
-pub use metrics::{Distribution, MetricValue, RunMetrics};
+pub use metrics::{Distribution, HELD_BACK, MetricValue, RunMetrics};
 pub use record::{BatchRecord, Detail, ReplicaRecord, RequestRecord, TuneRecord};
 
 use crate::autoscaler::bill::Bill;

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::axes::{Segment, Template};
+use super::earlier;
 use super::manifest::AxisSummary;
 use super::objectives::Objectives;
 use super::source::{GridError, MAX_PROBLEMS, Node, NodeValue, Problem, Source, closest, in_words};
@@ -490,7 +491,8 @@ impl Reader<'_> {
 
     fn template(&mut self, key: &str) -> Option<Template> {
         let node = self.members.iter().find(|member| member.key == key).map(|member| &member.node)?;
-        Some(Template::new(self.source, node, key, key, &mut self.problems))
+        let moved = (key == "autoscalers").then(|| earlier::autoscalers(node.clone()));
+        Some(Template::new(self.source, moved.as_ref().unwrap_or(node), key, key, &mut self.problems))
     }
 
     fn section<T: Settings>(&mut self, key: &str) -> Section<T> {

@@ -7,6 +7,7 @@ pub mod columns;
 pub mod chrome_trace;
 pub mod constraints;
 mod doubts;
+mod earlier;
 pub mod estimate;
 pub mod grid;
 pub mod hardware_files;

@@ -43,12 +43,18 @@ pub(super) fn with_axes() -> Value {
         for (name, property) in properties.iter_mut() {
             match name.as_str() {
                 "cluster" => *property = or_axis(property.take(), &definitions),
-                "seeds" => *property = described(property.take(), |seeds| json!({ "anyOf": [seeds, range_reference()] })),
+                "seeds" => *property = described(property.take(), seeds),
                 _ => {}
             }
         }
     }
     schema
+}
+
+/// A list of seeds and of ranges of them, or a range.
+fn seeds(mut list: Value) -> Value {
+    list["items"] = json!({ "anyOf": [list["items"], range_reference()] });
+    json!({ "anyOf": [list, range_reference()] })
 }
 
 /// Lets every property below `schema` be an axis.

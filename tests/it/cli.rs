@@ -351,7 +351,7 @@ mod results {
         );
         assert_eq!(summary["num_requests"], requests.len() - 1);
         assert_eq!(lines("batches.csv")[0], "batch_id,replica_id,scheduled_at_s,completed_at_s,num_requests,prefill_tokens,decode_tokens");
-        assert_eq!(lines("replicas.csv")[0], "time_s,num_replicas,num_draining,cost_per_hour_usd");
+        assert_eq!(lines("replicas.csv")[0], "time_s,num_replicas,num_draining,cost_per_hour_usd,num_starting");
         let decisions = lines("decisions.csv");
         assert_eq!(
             decisions[0],

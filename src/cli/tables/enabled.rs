@@ -112,6 +112,7 @@ fn replicas(rows: &[ReplicaRecord]) -> Vec<Described> {
         ("num_replicas", "Replicas that exist, draining ones included.", ints(rows, |r| r.num_replicas.into())),
         ("num_draining", "Those that finish what they have before they leave.", ints(rows, |r| r.num_draining.into())),
         ("cost_per_hour_usd", "What an hour costs at this moment.", floats(rows, |r| r.cost_per_hour_usd)),
+        ("num_starting", "Those that start and do not serve yet.", ints(rows, |r| r.num_starting.into())),
     ]
 }
 
