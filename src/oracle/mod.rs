@@ -75,7 +75,7 @@ pub fn limits(inputs: &RunInputs, settings: &OracleSettings) -> ScheduleLimits {
         initial_replicas: cluster.initial_replicas,
         min_replicas: cluster.min_replicas,
         max_replicas: cluster.max_replicas,
-        scale_up_delay_s: inputs.scale_up_delay_s,
+        scale_up_delay_s: inputs.lead_s(),
         scale_down_delay_s: cluster.scale_down_delay_s,
         scale_down_order: cluster.scale_down_order,
         step_s: settings.step_s,

@@ -3,7 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::billing::{BillingSettings, ColdStartSettings, FailureSettings, LatencyLimits};
+use super::billing::{BillingSettings, BillingUnit, ColdStartSettings, FailureSettings, LatencyLimits};
+use super::deployment::{NodePoolSettings, ScaleDownChoice, ScaleDownOrder};
 use crate::global_scheduler::GlobalSchedulerSettings;
 use crate::hardware::memory::{MemoryPlanner, Needs};
 use crate::hardware::{ExecutionTimeSettings, OverheadSettings, Precision, catalog};
@@ -56,24 +57,22 @@ pub struct ClusterSettings {
     pub scale_down_delay_s: f64,
     /// Which replicas a scale-down takes first.
     pub scale_down_order: ScaleDownOrder,
+    /// Which of the replicas that serve goes first.
+    #[serde(skip_serializing_if = "is_default")]
+    pub scale_down_choice: ScaleDownChoice,
+    /// The nodes that replicas lie on, one by one. If absent, replicas are packed as tightly as can be at every moment, and a node that is
+    /// needed is there: the lab's rule, never dearer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_pool: Option<NodePoolSettings>,
+    /// Most devices at once, a quota: replicas that serve, start or drain hold theirs, and others wait for them. No limit if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_devices: Option<u32>,
     /// What is paid for.
     pub billing: BillingSettings,
     /// How often replicas are lost; never by default.
     pub failures: FailureSettings,
     /// What attainment and goodput are measured against.
     pub latency_limits: LatencyLimits,
-}
-
-/// Which replicas a scale-down takes first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ScaleDownOrder {
-    /// Those that still start, the latest ordered first, and are paid no further; those that serve once none starts. As in Kubernetes,
-    /// Ray and Dynamo.
-    #[default]
-    StartingFirst,
-    /// Those that serve; what starts goes on starting. The lab's rule, and the only one up to results version 7.
-    ServingFirst,
 }
 
 impl Default for ClusterSettings {
@@ -99,6 +98,9 @@ impl Default for ClusterSettings {
             cold_start: ColdStartSettings::default(),
             scale_down_delay_s: 0.0,
             scale_down_order: ScaleDownOrder::default(),
+            scale_down_choice: ScaleDownChoice::default(),
+            node_pool: None,
+            max_devices: None,
             billing: BillingSettings::default(),
             failures: FailureSettings::default(),
             latency_limits: LatencyLimits::default(),
@@ -161,6 +163,7 @@ impl ClusterSettings {
                 )
             });
         }
+        self.check_devices(faults);
         faults.interval_s("tune_interval_s", self.tune_interval_s);
         faults.not_negative("scale_up_delay_s", self.scale_up_delay_s);
         faults.not_negative("scale_down_delay_s", self.scale_down_delay_s);
@@ -169,6 +172,36 @@ impl ClusterSettings {
         faults.within("billing", |faults| self.billing.check(faults));
         faults.within("failures", |faults| self.failures.check(faults));
         faults.within("latency_limits", |faults| self.latency_limits.check(faults));
+    }
+
+    /// Whether what has to be there finds devices, and whether what is paid can be.
+    fn check_devices(&self, faults: &mut Faults) {
+        let devices_per_replica = self.tensor_parallel.max(1).saturating_mul(self.pipeline_parallel.max(1));
+        let replicas = self.initial_replicas.max(self.min_replicas).max(1);
+        if let Some(most) = self.max_devices {
+            let needed = u64::from(replicas) * u64::from(devices_per_replica);
+            faults.require(u64::from(most) >= needed, "max_devices", || {
+                format!(
+                    "{most} found, expected at least {needed}: `initial_replicas` and `min_replicas` have to fit, and one in any case, \
+                     with {devices_per_replica} devices each"
+                )
+            });
+        }
+        let Some(pool) = &self.node_pool else {
+            faults.require(self.scale_down_choice != ScaleDownChoice::FewestOnNode, "scale_down_choice", || {
+                "`fewest_on_node` found, which has to know the nodes: give `node_pool`, which may be {}".into()
+            });
+            return;
+        };
+        faults.require(self.billing.unit == BillingUnit::Node, "billing.unit", || {
+            "`device` found, expected `node`: with `node_pool` nodes are paid; leave one of the two out".into()
+        });
+        faults.require(self.billing.drain, "billing.drain", || {
+            "false found, expected true: with `node_pool` a node is paid while anything lies on it; leave one of the two out".into()
+        });
+        if let Some(node) = catalog::node(&self.node) {
+            faults.within("node_pool", |faults| pool.check(devices_per_replica, node.devices_per_node, replicas, faults));
+        }
     }
 
     /// What the memory planner is asked for, with the number formats of the model of step times.
@@ -185,6 +218,14 @@ impl ClusterSettings {
 
     /// Whether the same traffic may go differently under another seed.
     pub fn draws(&self) -> bool {
-        self.global_scheduler.settings().draws() || self.failures.any() || self.cold_start.spread_s > 0.0
+        self.global_scheduler.settings().draws()
+            || self.failures.any()
+            || self.cold_start.spread_s > 0.0
+            || self.scale_down_choice == ScaleDownChoice::ReplicaSet
     }
+}
+
+/// Whether a setting is as it is if nothing is said, so that nothing needs to be said.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }

@@ -22,6 +22,10 @@ pub enum Due {
     Tune,
     /// A replica joins, unless its order was cancelled.
     ScaleUp { order: u64 },
+    /// A node that was ordered is there.
+    NodeArrival,
+    /// A node is released, if it has been empty for long enough.
+    NodeRelease { node: u32 },
     /// A replica is cancelled, freed or marked to drain.
     ScaleDown,
     /// Replicas report to the global scheduler.

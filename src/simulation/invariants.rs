@@ -65,7 +65,13 @@ fn check_replicas(inputs: &RunInputs, metrics: &RunMetrics, detail: &Detail, fou
         let until_s = detail.replicas.get(i + 1).map_or(metrics.simulated_s, |next| next.time_s);
         found.require(until_s >= change.time_s, || format!("replicas: time goes back from {} to {until_s}", change.time_s));
         found.require(change.num_draining <= change.num_replicas, || format!("more drain than there are: {change:?}"));
-        found.require(change.cost_per_hour_usd == inputs.cost_per_hour(change.num_replicas), || format!("wrong price: {change:?}"));
+        let least = inputs.cost_per_hour(change.num_replicas);
+        // Where nodes are told apart, one that is paid may have room for more.
+        let due = change.num_nodes.map_or(least, |nodes| inputs.node_price_usd_per_hour * nodes as f64);
+        found.require(change.cost_per_hour_usd == due && due >= least, || format!("wrong price: {change:?}"));
+        let holding = change.num_replicas + change.num_starting - change.num_pending.unwrap_or(0);
+        let most = inputs.cluster.max_devices.map_or(u64::MAX, u64::from);
+        found.require(inputs.devices(holding) <= most, || format!("more than {most} devices held: {change:?}"));
         cost_usd += change.cost_per_hour_usd * (until_s - change.time_s) / 3600.0;
         replica_s += f64::from(change.num_replicas) * (until_s - change.time_s);
     }

@@ -32,6 +32,8 @@ pub enum Needs {
     SeveralOutputTokens,
     /// A replica scheduler that caches prefixes, and prompts that share them.
     PrefixCaching,
+    /// `cluster.node_pool` or `cluster.max_devices`.
+    LimitedDevices,
 }
 
 /// What is measured of each request.
@@ -156,6 +158,7 @@ impl fmt::Display for Needs {
             Self::LatencyLimits => "`cluster.latency_limits`",
             Self::SeveralOutputTokens => "requests with more than one output token",
             Self::PrefixCaching => "a replica scheduler that caches prefixes, and prompts that share them",
+            Self::LimitedDevices => "`cluster.node_pool` or `cluster.max_devices`",
         })
     }
 }
@@ -247,7 +250,7 @@ const COUNTS: [Row; 4] = [
     ),
 ];
 
-const OTHERS: [Row; 30] = [
+const OTHERS: [Row; 31] = [
     needing(
         Needs::LatencyLimits,
         row(
@@ -358,6 +361,17 @@ const OTHERS: [Row; 30] = [
         "Time in which as many replicas served or started as `max_replicas` allows.",
     ),
     row("replicas_lost", "Replicas lost", "replicas", Less, Count(|m| m.replicas_lost), "Replicas that crashed or were reclaimed."),
+    needing(
+        Needs::LimitedDevices,
+        row(
+            "replicas_pending_s",
+            "Pending replicas",
+            "s",
+            Less,
+            Optional(|m| m.replicas_pending_s),
+            "Time that ordered replicas waited for devices or nodes, summed over replicas.",
+        ),
+    ),
     row(
         "mean_queued_requests",
         "Mean queued requests",

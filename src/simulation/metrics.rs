@@ -263,6 +263,8 @@ pub struct RunMetrics {
     pub reversals: u64,
     /// Replicas that crashed or were reclaimed.
     pub replicas_lost: u64,
+    /// Time that replicas waited for devices or nodes, summed; absent where they never do.
+    pub replicas_pending_s: Option<f64>,
     /// Time in which as many replicas served or started as allowed.
     pub at_max_replicas_s: f64,
     /// Requests not in a replica's memory, over time.

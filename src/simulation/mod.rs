@@ -3,6 +3,7 @@
 mod billing;
 mod cluster;
 mod decode_run;
+mod deployment;
 mod engine;
 mod event;
 mod invariants;
@@ -12,7 +13,8 @@ mod metrics;
 mod record;
 
 pub use billing::{BillingSettings, BillingUnit, ColdStartSettings, FailureSettings, LatencyLimits};
-pub use cluster::{ClusterSettings, ScaleDownOrder};
+pub use cluster::ClusterSettings;
+pub use deployment::{NodePoolSettings, Placement, ScaleDownChoice, ScaleDownOrder};
 pub use engine::Workspace;
 pub use invariants::violations;
 pub use limits::{EVENTS_BETWEEN_QUESTIONS, Limits, MOST_EVENTS};
@@ -140,7 +142,7 @@ impl<'a> RunInputs<'a> {
             pipeline_parallel: cluster.pipeline_parallel,
             bill: self.bill(),
             tune_interval_s: cluster.tune_interval_s,
-            scale_up_delay_s: self.scale_up_delay_s,
+            scale_up_delay_s: self.lead_s(),
             scale_down_delay_s: cluster.scale_down_delay_s,
             calls_off_starts: cluster.scale_down_order == ScaleDownOrder::StartingFirst,
             min_replicas: cluster.min_replicas,
@@ -150,13 +152,20 @@ impl<'a> RunInputs<'a> {
         }
     }
 
+    /// From the decision to a replica that serves, where a node has to come first: the longest, but for a random spread and for those that
+    /// wait for a limit.
+    pub fn lead_s(&self) -> f64 {
+        self.scale_up_delay_s + self.cluster.node_pool.as_ref().map_or(0.0, |pool| pool.provision_s)
+    }
+
     fn bill(&self) -> Bill {
         let &BillingSettings { unit, cold_start, drain, minimum_s } = &self.cluster.billing;
         Bill {
             devices_per_replica: self.devices(1) as u32,
             devices_per_node: self.devices_per_node,
             whole_nodes: unit == BillingUnit::Node,
-            cold_start,
+            // A node is paid, whatever what lies on it does.
+            cold_start: cold_start || self.cluster.node_pool.is_some(),
             drain,
             minimum_s,
         }

@@ -68,6 +68,10 @@ pub struct ReplicaRecord {
     pub num_draining: u32,
     /// Replicas that start. A start changes nothing else unless it is paid, so not every start is a record of its own.
     pub num_starting: u32,
+    /// Of these, those that wait for devices; absent where nobody does.
+    pub num_pending: Option<u32>,
+    /// Nodes that are paid, where nodes are told apart.
+    pub num_nodes: Option<u64>,
     pub cost_per_hour_usd: f64,
 }
 

@@ -18,6 +18,7 @@ const SCALING: &[&str] = &[
     "cold_start",
     "scale_down_delay_s",
     "scale_down_order",
+    "scale_down_choice",
 ];
 
 /// Hexadecimal digits of a [`Cell::id`].

@@ -74,7 +74,15 @@ mod tests {
         };
         let detail = Detail {
             batches: vec![batch(0, 3, 1.0, 512, 0), batch(1, 0, 2.0, 0, 2)],
-            replicas: vec![ReplicaRecord { time_s: 0.0, num_replicas: 2, num_draining: 1, num_starting: 0, cost_per_hour_usd: 16.0 }],
+            replicas: vec![ReplicaRecord {
+                time_s: 0.0,
+                num_replicas: 2,
+                num_draining: 1,
+                num_starting: 0,
+                num_pending: None,
+                num_nodes: None,
+                cost_per_hour_usd: 16.0,
+            }],
             ..Detail::default()
         };
         let mut out = Vec::new();

@@ -137,8 +137,15 @@ mod tests {
         let mut request = RequestRecord::new(0, 1.0, 100, 5);
         assert!(QUANTITIES.iter().all(|quantity| (quantity.of_request)(&request).is_none()), "nothing has happened");
         (request.scheduled_at_s, request.first_token_at_s, request.completed_at_s) = (Some(1.5), Some(2.0), Some(4.0));
-        let replica =
-            |time_s, num_replicas| ReplicaRecord { time_s, num_replicas, num_draining: 0, num_starting: 0, cost_per_hour_usd: 1.0 };
+        let replica = |time_s, num_replicas| ReplicaRecord {
+            time_s,
+            num_replicas,
+            num_draining: 0,
+            num_starting: 0,
+            num_pending: None,
+            num_nodes: None,
+            cost_per_hour_usd: 1.0,
+        };
         let detail = Detail { requests: vec![request], replicas: vec![replica(0.0, 1), replica(3.0, 2)], ..Detail::default() };
         let series = of_detail(&detail, 9.0, &QUANTITIES.each_ref());
         let points = |name: &str| series.iter().find(|series| series.name == name).unwrap().points.clone();

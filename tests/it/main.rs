@@ -7,6 +7,7 @@ mod bounds;
 mod browser;
 mod cli;
 mod cluster;
+mod deployment;
 #[cfg(feature = "report")]
 mod compare;
 mod decisions;

@@ -107,13 +107,22 @@ fn batches(rows: &[BatchRecord]) -> Vec<Described> {
 }
 
 fn replicas(rows: &[ReplicaRecord]) -> Vec<Described> {
-    vec![
+    let mut columns = vec![
         ("time_s", "When replicas changed; what the row says holds until the next.", floats(rows, |r| r.time_s)),
         ("num_replicas", "Replicas that exist, draining ones included.", ints(rows, |r| r.num_replicas.into())),
         ("num_draining", "Those that finish what they have before they leave.", ints(rows, |r| r.num_draining.into())),
         ("cost_per_hour_usd", "What an hour costs at this moment.", floats(rows, |r| r.cost_per_hour_usd)),
         ("num_starting", "Those that start and do not serve yet.", ints(rows, |r| r.num_starting.into())),
-    ]
+    ];
+    // Said where it says something.
+    if rows.iter().any(|row| row.num_pending.is_some()) {
+        let pending = ints(rows, |r| r.num_pending.unwrap_or(0).into());
+        columns.push(("num_pending", "Replicas that were ordered and wait for devices or nodes.", pending));
+    }
+    if rows.iter().any(|row| row.num_nodes.is_some()) {
+        columns.push(("num_nodes", "Nodes that are paid.", ints(rows, |r| r.num_nodes.unwrap_or(0) as i64)));
+    }
+    columns
 }
 
 /// A row for each number that a decision rests on; one for a decision that states none.

@@ -241,8 +241,12 @@ impl Engine<'_> {
         self.book_cost();
         let counts = &self.counts;
         let billed = self.inputs.billed_replicas(counts.existing, counts.draining, counts.starting);
-        self.totals.cost_per_hour = self.inputs.cost_per_hour(billed);
-        self.totals.nodes = self.inputs.nodes(billed);
+        let paid_nodes = self.devices.as_ref().and_then(|devices| devices.paid_nodes());
+        self.totals.nodes = paid_nodes.unwrap_or_else(|| self.inputs.nodes(billed));
+        self.totals.cost_per_hour = match paid_nodes {
+            None => self.inputs.cost_per_hour(billed),
+            Some(nodes) => self.inputs.node_price_usd_per_hour * nodes as f64,
+        };
         self.totals.max_replicas = self.totals.max_replicas.max(counts.existing);
         self.totals.min_replicas = self.totals.min_replicas.min(counts.existing);
         if let Some(detail) = &mut self.detail {
@@ -251,6 +255,8 @@ impl Engine<'_> {
                 num_replicas: counts.existing,
                 num_draining: counts.draining,
                 num_starting: counts.starting,
+                num_pending: self.devices.as_ref().map(|devices| devices.num_waiting()),
+                num_nodes: paid_nodes,
                 cost_per_hour_usd: self.totals.cost_per_hour,
             });
         }
@@ -275,6 +281,10 @@ impl Engine<'_> {
 
     /// Books what a minimum billing time adds for a replica that was paid for so long.
     pub(super) fn book_minimum(&mut self, paid_s: f64) {
+        if self.inputs.cluster.node_pool.is_some() {
+            // There it holds for nodes.
+            return;
+        }
         let short_s = (self.inputs.cluster.billing.minimum_s - paid_s).max(0.0);
         self.totals.cost += self.inputs.replica_cost_per_hour() * short_s;
     }
@@ -289,6 +299,10 @@ impl Engine<'_> {
         if self.inputs.cluster.billing.cold_start {
             let paid_s: Vec<f64> = self.orders.iter().map(|order| self.now_s - order.placed_at_s).collect();
             paid_s.into_iter().for_each(|paid_s| self.book_minimum(paid_s));
+        }
+        if let Some(devices) = &mut self.devices {
+            devices.finish(self.now_s);
+            self.totals.cost += self.inputs.node_price_usd_per_hour * devices.short_s;
         }
         if self.inputs.limits.check {
             let imbalances = self.imbalances();
@@ -333,6 +347,7 @@ impl Engine<'_> {
             starts_cancelled: totals.starts_cancelled,
             reversals: totals.reversals,
             replicas_lost: totals.replicas_lost,
+            replicas_pending_s: self.devices.as_ref().map(|devices| devices.waited_s),
             at_max_replicas_s: totals.at_max_replicas_s,
             mean_queued_requests: ratio(totals.queued_s, self.now_s),
             max_queued_requests: totals.max_queued.into(),

@@ -8,6 +8,7 @@ mod accounts;
 mod balance;
 mod bounds;
 mod decodes;
+mod devices;
 mod feed;
 mod orders;
 mod scaling;
@@ -17,6 +18,7 @@ mod step_times;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 use self::accounts::Totals;
+use self::devices::Devices;
 use self::feed::{Arrival, Feed};
 use self::orders::Orders;
 use self::state::Step;
@@ -80,6 +82,8 @@ pub(super) struct Engine<'a> {
     existing: Vec<u32>,
     /// Replicas that start.
     orders: Orders,
+    /// Where replicas lie, if that is asked for.
+    devices: Option<Box<Devices<'a>>>,
     counts: Counts,
     totals: Totals,
     idle_ticks: u64,
@@ -147,6 +151,7 @@ impl<'a> Engine<'a> {
             next_batch_id: 0,
             existing: Vec::new(),
             orders: Orders::default(),
+            devices: Devices::of(inputs),
             counts: Counts::default(),
             totals: Totals { min_replicas: u32::MAX, ..Totals::default() },
             idle_ticks: 0,
@@ -161,9 +166,14 @@ impl<'a> Engine<'a> {
     }
 
     pub fn run(mut self) -> Result<RunMetrics, SimulationError> {
-        for _ in 0..self.initial_replicas {
-            self.add_replica(0.0);
+        let there = self.devices.as_mut().map_or(self.initial_replicas, |devices| devices.prepare(self.initial_replicas));
+        for _ in 0..there {
+            let lane = self.add_replica(0.0);
+            if let Some(devices) = &mut self.devices {
+                devices.put_initial(lane);
+            }
         }
+        (there..self.initial_replicas).for_each(|_| self.start_replica());
         self.record_replicas();
         if self.ends_at_s > 0.0 {
             self.work.events.push(self.ends_at_s, 0.0, Due::End);
@@ -216,6 +226,8 @@ impl<'a> Engine<'a> {
                 Due::End => {}
                 Due::Tune => self.work.steps.push(Step::Tune),
                 Due::ScaleUp { order } => self.work.steps.push(Step::ScaleUp { order }),
+                Due::NodeArrival => self.work.steps.push(Step::NodeArrival),
+                Due::NodeRelease { node } => self.work.steps.push(Step::NodeRelease { node }),
                 Due::ScaleDown => self.work.steps.push(Step::ScaleDown),
                 Due::Scrape => self.work.steps.push(Step::Scrape),
                 Due::Notice { lane, id } => self.work.steps.push(Step::Notice { lane, id }),
@@ -252,6 +264,8 @@ impl<'a> Engine<'a> {
                 }
                 Step::Tune => self.tune()?,
                 Step::ScaleUp { order } => self.scale_up(order),
+                Step::NodeArrival => self.node_arrives(),
+                Step::NodeRelease { node } => self.release_node(node),
                 Step::ScaleDown => self.scale_down(),
                 Step::Scrape => self.scrape(self.router.scrape_interval_s().expect("only a router that wants reports is scraped for"))?,
                 Step::Notice { lane, id } => self.notice(lane, id),

@@ -9,7 +9,7 @@ pub(super) struct Orders {
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Order {
-    number: u64,
+    pub number: u64,
     pub placed_at_s: f64,
 }
 

@@ -2,6 +2,8 @@
 
 use rand_distr::{Distribution as _, Exp1, StandardNormal};
 
+use super::devices::Consequences;
+use super::orders::Order;
 use super::state::{Replica, Stages, Step};
 use super::{Engine, MOST_IDLE_TICKS};
 use crate::autoscaler::{Decision, ForwardPass, ReplicaSignals, Snapshot};
@@ -137,7 +139,7 @@ impl Engine<'_> {
     }
 
     /// Begins a cold start.
-    fn start_replica(&mut self) {
+    pub(super) fn start_replica(&mut self) {
         let order = self.orders.place(self.now_s);
         self.counts.starting += 1;
         let spread_s = self.inputs.cluster.cold_start.spread_s;
@@ -146,6 +148,17 @@ impl Engine<'_> {
             let deviation: f64 = StandardNormal.sample(&mut self.cold_start_stream);
             delay_s = (delay_s + spread_s * deviation).max(0.0);
         }
+        if let Some(devices) = &mut self.devices {
+            devices.order(order, delay_s, self.now_s);
+            self.settle_devices();
+            self.record_replicas();
+        } else {
+            self.begin_start(order, delay_s);
+        }
+    }
+
+    /// A replica has the devices it needs and starts.
+    fn begin_start(&mut self, order: u64, delay_s: f64) {
         if delay_s == 0.0 {
             self.work.steps.push(Step::ScaleUp { order });
         } else {
@@ -153,13 +166,50 @@ impl Engine<'_> {
         }
     }
 
+    /// Gives devices that have become free to those that wait, orders nodes for the rest, and lets go of nodes that nobody needs.
+    fn settle_devices(&mut self) {
+        let Some(devices) = &mut self.devices else { return };
+        let Consequences { starts, nodes_ordered, emptied } = devices.settle(self.now_s);
+        for (order, delay_s) in starts {
+            self.begin_start(order, delay_s);
+        }
+        let Some(pool) = &self.inputs.cluster.node_pool else { return };
+        for _ in 0..nodes_ordered {
+            self.work.events.push(self.now_s + pool.provision_s, self.now_s, Due::NodeArrival);
+        }
+        for node in emptied {
+            if pool.release_after_s > 0.0 {
+                self.work.events.push(self.now_s + pool.release_after_s, self.now_s, Due::NodeRelease { node });
+            } else if let Some(devices) = &mut self.devices {
+                devices.release_node(node, self.now_s);
+            }
+        }
+    }
+
+    pub(super) fn node_arrives(&mut self) {
+        if let Some(devices) = &mut self.devices {
+            devices.arrive(self.now_s);
+        }
+        self.settle_devices();
+        self.record_replicas();
+    }
+
+    pub(super) fn release_node(&mut self, node: u32) {
+        if self.devices.as_mut().is_some_and(|devices| devices.release_node(node, self.now_s)) {
+            self.record_replicas();
+        }
+    }
+
     pub(super) fn scale_up(&mut self, order: u64) {
-        let Some(order) = self.orders.take(order) else { return };
+        let Some(Order { number, placed_at_s }) = self.orders.take(order) else { return };
         self.counts.starting -= 1;
         self.totals.scale_ups += 1;
         self.totals.turn(1);
         let billed_start = self.inputs.cluster.billing.cold_start;
-        self.add_replica(if billed_start { order.placed_at_s } else { self.now_s });
+        let lane = self.add_replica(if billed_start { placed_at_s } else { self.now_s });
+        if let Some(devices) = &mut self.devices {
+            devices.join(number, lane);
+        }
         self.record_replicas();
         if !self.work.unrouted.is_empty() {
             // The reference leaves these stranded until the next arrival.
@@ -171,8 +221,8 @@ impl Engine<'_> {
         }
     }
 
-    /// Cancels the latest order, if replicas that start go first and one does. Otherwise frees the first idle replica; if all are busy, marks
-    /// the global scheduler's choice to drain.
+    /// Cancels the latest order, if replicas that start go first and one does. Otherwise stops the one that goes first by the rule that was
+    /// chosen: by default the first idle one; if all are busy, the global scheduler's choice.
     ///
     /// Where those that serve go first and too few do for one to go, the next that joins lets one go: those that start are no help yet.
     pub(super) fn scale_down(&mut self) {
@@ -185,15 +235,26 @@ impl Engine<'_> {
             return;
         }
         self.counts.stopping -= 1;
-        let idle = self.existing.iter().copied().find(|&lane| {
-            let replica = &self.work.replicas[lane as usize];
-            !replica.draining && replica.is_empty()
+        let replicas = &self.work.replicas;
+        let chosen = self.devices.as_ref().and_then(|devices| devices.choose(&self.existing, replicas, self.now_s));
+        let first = chosen.or_else(|| {
+            let idle = |&lane: &u32| {
+                let replica = &replicas[lane as usize];
+                !replica.draining && replica.is_empty()
+            };
+            self.existing.iter().copied().find(idle)
         });
-        if let Some(lane) = idle {
-            self.router.remove(self.work.replicas[lane as usize].target(lane));
-            self.free_replica(lane);
-        } else if let Some(target) = self.router.choose_drain() {
-            self.drain(target);
+        match first {
+            Some(lane) if replicas[lane as usize].is_empty() => {
+                self.router.remove(replicas[lane as usize].target(lane));
+                self.free_replica(lane);
+            }
+            Some(lane) => self.drain(replicas[lane as usize].target(lane)),
+            None => {
+                if let Some(target) = self.router.choose_drain() {
+                    self.drain(target);
+                }
+            }
         }
         self.totals.scale_downs += 1;
         self.totals.turn(-1);
@@ -202,11 +263,18 @@ impl Engine<'_> {
 
     /// Cancels the latest order and pays for it no further; whether there was one.
     fn cancel_start(&mut self) -> bool {
-        let Some(order) = self.orders.cancel_latest() else { return false };
+        let order = match &mut self.devices {
+            None => self.orders.cancel_latest(),
+            Some(devices) => devices.cancel(self.now_s).and_then(|order| self.orders.take(order)),
+        };
+        let Some(order) = order else { return false };
         self.counts.starting -= 1;
         self.totals.starts_cancelled += 1;
+        self.settle_devices();
         if self.inputs.cluster.billing.cold_start {
             self.book_minimum(self.now_s - order.placed_at_s);
+        }
+        if self.inputs.cluster.billing.cold_start || self.devices.is_some() {
             self.record_replicas();
         }
         true
@@ -219,10 +287,13 @@ impl Engine<'_> {
         replica.draining = true;
         replica.drains_from_s = self.now_s;
         self.counts.draining += 1;
+        if let Some(devices) = &mut self.devices {
+            devices.stop(target.lane, self.now_s);
+        }
     }
 
-    /// Adds a replica that is paid from some time on.
-    pub(super) fn add_replica(&mut self, paid_from_s: f64) {
+    /// Adds a replica that is paid from some time on; returns its lane.
+    pub(super) fn add_replica(&mut self, paid_from_s: f64) -> u32 {
         let id = self.next_replica_id;
         self.next_replica_id += 1;
         let work = &mut *self.work;
@@ -261,6 +332,7 @@ impl Engine<'_> {
         self.counts.existing += 1;
         self.router.add(Target { lane, id });
         self.draw_fate(lane, id);
+        lane
     }
 
     pub(super) fn free_replica(&mut self, lane: u32) {
@@ -273,6 +345,10 @@ impl Engine<'_> {
         self.counts.draining -= u32::from(replica.draining);
         self.existing.retain(|&other| other != lane);
         self.work.free_lanes.push(lane);
+        if let Some(devices) = &mut self.devices {
+            devices.leave(lane, self.now_s);
+            self.settle_devices();
+        }
     }
 
     /// Draws when a new replica will be lost, if at all.

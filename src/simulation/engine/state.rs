@@ -26,6 +26,8 @@ pub(super) enum Step {
     EndBatch { lane: u32, batch: u32 },
     Tune,
     ScaleUp { order: u64 },
+    NodeArrival,
+    NodeRelease { node: u32 },
     ScaleDown,
     Scrape,
     Notice { lane: u32, id: u32 },
