@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use scalefront::hardware::analytical::{self, fits};
-use scalefront::hardware::check::{self, Compared};
+use scalefront::hardware::check::{self, Compared, Comparison, Refused};
 use scalefront::hardware::memory::{self, MemoryPlanner, Needs, VllmPlanner};
 use scalefront::hardware::{BatchShape, Deployment, ExecutionTime, ExecutionTimeSettings, Files, catalog};
 use scalefront::settings::Faults;
@@ -59,6 +59,10 @@ struct ShowArgs {
 
     #[arg(long, value_name = "N", default_value_t = 1)]
     pipeline_parallel: u32,
+
+    /// Groups of devices that the experts of a mixture are divided among
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    expert_parallel: u32,
 
     #[command(flatten)]
     source: Source,
@@ -142,7 +146,28 @@ fn list(out: &mut String) -> Result<()> {
             if model.qk_norm { "  QK norm" } else { "" },
         )?;
     }
-    writeln!(out, "  or the path of a dense model's Hugging Face config.json")?;
+    writeln!(
+        out,
+        "\nMixtures of experts                             layers  hidden  attention    experts        width  shared  dense  weights"
+    )?;
+    for model in catalog::all_models() {
+        let Some(experts) = model.experts else { continue };
+        writeln!(
+            out,
+            "  {:45}  {:6}  {:6}  {:11}  {:3} of {:3}     {:6}  {:6}  {:5}  {}",
+            model.name,
+            model.num_layers,
+            model.embedding_dim,
+            model.attention_kind(),
+            experts.per_token,
+            experts.count,
+            experts.hidden_dim,
+            experts.shared_hidden_dim,
+            experts.dense_layers,
+            model.weights.name(),
+        )?;
+    }
+    writeln!(out, "  or the path of a Hugging Face config.json")?;
     writeln!(out, "\nDevices                GiB    GB/s  bf16 Tflop/s  FP8 Tflop/s  link GB/s  constants")?;
     for device in catalog::DEVICES {
         let fp8 = device.peak_fp8_tflops.map_or_else(|| "-".into(), |tflops| tflops.to_string());
@@ -176,7 +201,7 @@ fn batch(prefills: u32, tokens: u32, decodes: u32, cached: u32) -> BatchShape {
 impl ShowArgs {
     fn load(&self, settings: &ExecutionTimeSettings, files: &Files) -> Result<ExecutionTime> {
         let deployment = Deployment::resolve(&self.model, &self.node, self.tensor_parallel, self.pipeline_parallel, files)?;
-        Ok(ExecutionTime::load(settings, &deployment, files)?)
+        Ok(ExecutionTime::load(settings, &deployment.with_expert_parallel(self.expert_parallel)?, files)?)
     }
 
     fn show(&self, out: &mut String) -> Result<()> {
@@ -184,9 +209,10 @@ impl ShowArgs {
         let times = self.load(&settings, &hardware_files(&[]))?;
         let deployment = &times.deployment;
         let (tp, pp) = (deployment.tensor_parallel, deployment.pipeline_parallel);
-        writeln!(out, "{} on {}, tensor parallel {tp}, pipeline parallel {pp}", deployment.model.name, deployment.node.name)?;
+        let ep = if deployment.expert_parallel > 1 { format!(", expert parallel {}", deployment.expert_parallel) } else { String::new() };
+        writeln!(out, "{} on {}, tensor parallel {tp}{ep}, pipeline parallel {pp}", deployment.model.name, deployment.node.name)?;
         writeln!(out, "{}", times.provenance)?;
-        for sentence in catalog::not_modelled(&self.model, times.weights, &hardware_files(&[]))? {
+        for sentence in catalog::approximations(&deployment.model, times.weights) {
             writeln!(out, "{sentence}")?;
         }
         print_steps(out, &times)?;
@@ -252,14 +278,23 @@ impl CheckArgs {
         let settings = self.source.settings()?;
         let contains = |part: &Option<String>, whole: &str| part.as_ref().is_none_or(|part| whole.contains(part.as_str()));
         let rows = check::read(&self.file)?;
-        let (compared, left_out) = check::compare(&rows, &settings, &hardware_files(&[]), |row| {
+        let Comparison { compared, left_out, refused } = check::compare(&rows, &settings, &hardware_files(&[]), |row| {
             contains(&self.device, &row.device) && contains(&self.model, &row.model) && contains(&self.engine, &row.engine)
-        })?;
+        });
+        if let (true, Some(first)) = (compared.is_empty(), refused.first()) {
+            bail!("{}: {}: {}", self.file.display(), first.deployment, first.reason);
+        }
         if compared.is_empty() {
             bail!("{}: none of {} rows is of a known device and model and was asked for", self.file.display(), rows.len());
         }
         writeln!(out, "{}: {} rows compared with `{}`, {left_out} left out\n", self.file.display(), compared.len(), settings.name())?;
         print_errors(out, &compared)?;
+        if !refused.is_empty() {
+            writeln!(out, "\nNot answered for")?;
+        }
+        for Refused { deployment, rows, reason } in &refused {
+            writeln!(out, "  {deployment} ({rows} rows): {reason}")?;
+        }
         if let Some(picture) = tables::draw_check(&compared, &self.out)? {
             writeln!(out, "\nPicture: {}", picture.display())?;
         }

@@ -17,12 +17,63 @@ pub(super) struct PrefillTerms {
     pub ms_per_cached_token: f64,
 }
 
+impl PrefillTerms {
+    pub fn scaled(self, factor: f64) -> Self {
+        Self {
+            fixed_ms: self.fixed_ms * factor,
+            ms_per_pair: self.ms_per_pair * factor,
+            ms_per_token: self.ms_per_token * factor,
+            ms_per_cached_token: self.ms_per_cached_token * factor,
+        }
+    }
+}
+
 /// Attention after the roofline: prefills by formula, decodes by the sum of their cached tokens.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct AnalyticAttention {
     pub prefill: PrefillTerms,
     /// One layer's decode attention by cached tokens of all decodes.
     pub decode_ms: Table,
+    /// The part of layers that attend to a limited number of tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limited: Option<LimitedAttention>,
+    /// What chooses those tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scan: Option<ScanTerms>,
+}
+
+/// Attention to the latest tokens, or to chosen ones: as many as `tokens`. Requests are told apart by their mean only.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct LimitedAttention {
+    pub tokens: u32,
+    pub prefill: PrefillTerms,
+    pub decode_ms: Table,
+}
+
+/// A scan of the whole context, linear in the sums of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(super) struct ScanTerms {
+    /// Per pair of a new token and one before it.
+    pub ms_per_pair: f64,
+    /// Per cached token of a decode.
+    pub ms_per_cached_token: f64,
+}
+
+impl LimitedAttention {
+    fn prefill_ms(&self, shape: &BatchShape) -> f64 {
+        let prefills = f64::from(shape.num_prefills);
+        let (new, cached) = (shape.prefill_tokens as f64 / prefills, shape.prefill_cached_tokens as f64 / prefills);
+        let limit = f64::from(self.tokens);
+        // The tokens that see fewer than the limit, and the rest.
+        let rising = (limit - cached).clamp(0.0, new);
+        let pairs = rising * cached + 0.5 * rising * (rising + 1.0) + (new - rising) * limit;
+        let PrefillTerms { fixed_ms, ms_per_pair, ms_per_token, ms_per_cached_token } = self.prefill;
+        fixed_ms + prefills * (ms_per_pair * pairs + ms_per_token * new + ms_per_cached_token * cached.min(limit))
+    }
+
+    fn decode_ms(&self, shape: &BatchShape) -> f64 {
+        self.decode_ms.at(shape.decode_cached_tokens.min(u64::from(shape.num_decodes) * u64::from(self.tokens)))
+    }
 }
 
 impl AnalyticAttention {
@@ -34,10 +85,17 @@ impl AnalyticAttention {
         }
         let PrefillTerms { fixed_ms, ms_per_pair, ms_per_token, ms_per_cached_token } = self.prefill;
         let pairs = shape.prefill_tokens_times_cached as f64 + 0.5 * (shape.prefill_tokens_squared + shape.prefill_tokens) as f64;
-        fixed_ms
+        let full = fixed_ms
             + ms_per_pair * pairs
             + ms_per_token * shape.prefill_tokens as f64
-            + ms_per_cached_token * shape.prefill_cached_tokens as f64
+            + ms_per_cached_token * shape.prefill_cached_tokens as f64;
+        match (&self.limited, &self.scan) {
+            (None, None) => full,
+            (limited, scan) => {
+                let limited = limited.as_ref().map_or(0.0, |limited| limited.prefill_ms(shape));
+                full + limited + scan.map_or(0.0, |scan| scan.ms_per_pair * pairs)
+            }
+        }
     }
 
     /// Milliseconds per layer of one prefill of `tokens` behind `cached` tokens.
@@ -49,7 +107,23 @@ impl AnalyticAttention {
     /// Milliseconds per layer.
     #[inline]
     pub fn decode_ms(&self, shape: &BatchShape) -> f64 {
-        if shape.num_decodes == 0 { 0.0 } else { self.decode_ms.at(shape.decode_cached_tokens) }
+        if shape.num_decodes == 0 {
+            return 0.0;
+        }
+        let full = self.decode_ms.at(shape.decode_cached_tokens);
+        match (&self.limited, &self.scan) {
+            (None, None) => full,
+            (limited, scan) => {
+                let limited = limited.as_ref().map_or(0.0, |limited| limited.decode_ms(shape));
+                let scanned = scan.map_or(0.0, |scan| scan.ms_per_cached_token * shape.decode_cached_tokens as f64);
+                full + limited + scanned
+            }
+        }
+    }
+
+    /// One layer's decode attention where it depends on the sum of cached tokens alone.
+    pub fn decode_by_sum(&self) -> Option<&Table> {
+        (self.limited.is_none() && self.scan.is_none()).then_some(&self.decode_ms)
     }
 }
 

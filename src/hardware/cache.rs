@@ -20,8 +20,9 @@ pub(super) fn cached<'p, T: Serialize + DeserializeOwned>(
     build: impl FnOnce() -> Result<T, HardwareError>,
 ) -> Result<T, HardwareError> {
     let Some(dir) = files.cache_dir else { return build() };
-    let Deployment { model, node, device, tensor_parallel, pipeline_parallel } = deployment;
-    let key = (FORMAT, env!("CARGO_PKG_VERSION"), settings, model, node.name, device.name, tensor_parallel, pipeline_parallel);
+    let Deployment { model, node, device, tensor_parallel, pipeline_parallel, expert_parallel, data_parallel } = deployment;
+    let split = [tensor_parallel, pipeline_parallel, expert_parallel, data_parallel];
+    let key = (FORMAT, env!("CARGO_PKG_VERSION"), settings, model, node.name, device.name, split);
     let mut hasher = blake3::Hasher::new();
     hasher.update(&serde_json::to_vec(&key).expect("settings are plain data"));
     for path in paths {

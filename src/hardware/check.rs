@@ -5,11 +5,15 @@
 //! (`model_path, system, backend, precision, mode, isl, osl, batch_size, tp_size, pp_size, silicon_tpot_ms`): mean time per output token of
 //! a closed loop of `batch_size` requests, for which a model's answer is a decode step of all of them at the middle of their outputs, plus
 //! what their prefills take from each output token.
+//!
+//! Either may say more of a deployment, in columns that are read where they are there: `ep` and `dp` (`moe_ep_size`, `attention_dp_size`) how
+//! experts are divided and attention is replicated, with `batch` of one replica; `gemm_dtype` and `moe_dtype` (`gemm_quant_mode`,
+//! `moe_quant_mode`), or `weights` alone, and `kv_dtype` the number formats, which count unless the settings name others.
 
 use std::path::Path;
 
 use super::catalog::{self, Node};
-use super::{BatchShape, Deployment, ExecutionTime, ExecutionTimeSettings, Files, HardwareError};
+use super::{BatchShape, Deployment, ExecutionTime, ExecutionTimeSettings, Files, HardwareError, Precision, WeightFormat, Weights};
 
 /// What one row measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,6 +46,11 @@ pub struct Measured {
     pub engine: String,
     pub tensor_parallel: u32,
     pub pipeline_parallel: u32,
+    pub expert_parallel: u32,
+    pub data_parallel: u32,
+    /// Number formats, where the file says them.
+    pub weights: Option<Weights>,
+    pub kv_cache: Option<Precision>,
     pub phase: Phase,
     pub batch: u32,
     /// Prompt tokens of each request.
@@ -52,7 +61,16 @@ pub struct Measured {
 impl std::fmt::Display for Measured {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         let Self { device, model, tensor_parallel, phase, batch, tokens, latency_ms, .. } = self;
-        write!(f, "{} {batch} x {tokens} tokens, {model} on {device}, tensor parallel {tensor_parallel}, {latency_ms:.2} ms", phase.name())
+        write!(f, "{} {batch} x {tokens} tokens, {model} on {device}, tensor parallel {tensor_parallel}", phase.name())?;
+        for (what, parallel) in [("expert", self.expert_parallel), ("data", self.data_parallel)] {
+            if parallel > 1 {
+                write!(f, ", {what} parallel {parallel}")?;
+            }
+        }
+        if let Some(weights) = self.weights.filter(|weights| !weights.is_bf16()) {
+            write!(f, ", {} weights", weights.name())?;
+        }
+        write!(f, ", {latency_ms:.2} ms")
     }
 }
 
@@ -104,15 +122,55 @@ pub fn read(file: &Path) -> Result<Vec<Measured>, HardwareError> {
             _ => Err(bad(line, format!("column `{name}` is `{}`, expected a number above 0", text(name)?))),
         };
         let count = |name: &str| Ok::<_, HardwareError>(number(name)? as u32);
+        // Columns that need not be there, nor say anything.
+        let said = |names: [&str; 2]| {
+            names
+                .iter()
+                .find_map(|name| header.iter().position(|column| column == *name))
+                .map(|index| &record[index])
+                .filter(|text| !text.is_empty())
+        };
+        let optional_count = |names: [&str; 2]| match said(names) {
+            None => Ok(1),
+            Some(text) => match text.parse::<u32>() {
+                Ok(value) if value > 0 => Ok(value),
+                _ => Err(bad(line, format!("column `{}` is `{text}`, expected a whole number of at least 1", names[0]))),
+            },
+        };
+        let format = |names: [&str; 2]| match said(names) {
+            None => Ok(None),
+            Some(text) => match WeightFormat::named(text) {
+                Some(format) => Ok(Some(format)),
+                None => Err(bad(line, format!("column `{}` is `{text}`, which is no number format that is known", names[0]))),
+            },
+        };
+        let layers = match format(["gemm_dtype", "gemm_quant_mode"])? {
+            Some(layers) => Some(layers),
+            None if serving => None,
+            None => format(["weights", "weights"])?,
+        };
+        let experts = format(["moe_dtype", "moe_quant_mode"])?;
+        let weights = layers.map(|layers| Weights { layers, experts: experts.unwrap_or(layers) });
+        let kv_cache = match said(["kv_dtype", "kv_dtype"]) {
+            Some("fp8") => Some(Precision::Fp8),
+            Some("bf16" | "bfloat16") => Some(Precision::Bf16),
+            _ => None,
+        };
+        let (expert_parallel, data_parallel) = (optional_count(["ep", "moe_ep_size"])?, optional_count(["dp", "attention_dp_size"])?);
         if serving {
-            if text("mode")? == "agg" {
+            let pooled = header.iter().all(|column| column != "mode") || text("mode")? == "agg";
+            if pooled {
                 rows.push(Measured {
                     line,
                     device: text("system")?.into(),
                     model: text("model_path")?.into(),
                     engine: format!("{} {}", text("backend")?, text("precision")?),
                     tensor_parallel: count("tp_size")?,
-                    pipeline_parallel: count("pp_size")?,
+                    pipeline_parallel: optional_count(["pp_size", "pp_size"])?,
+                    expert_parallel,
+                    data_parallel,
+                    weights,
+                    kv_cache,
                     phase: Phase::Serving { output_tokens: count("osl")? },
                     batch: count("batch_size")?,
                     tokens: count("isl")?,
@@ -128,6 +186,10 @@ pub fn read(file: &Path) -> Result<Vec<Measured>, HardwareError> {
             engine: String::new(),
             tensor_parallel: count("tp")?,
             pipeline_parallel: 1,
+            expert_parallel,
+            data_parallel,
+            weights,
+            kv_cache,
             phase: match text("phase")? {
                 "prefill" => Phase::Prefill,
                 "decode" => Phase::Decode,
@@ -187,31 +249,77 @@ pub fn node_of(device: &str) -> Option<&'static Node> {
     catalog::NODES.iter().filter(|node| node.device == device.name).max_by_key(|node| node.devices_per_node)
 }
 
-/// Answers of the model that `settings` name to measured rows, in their order. Rows whose device or model the catalogue does not know, or
-/// that `wanted` refuses, are left out; their number is the second value.
-pub fn compare(
-    rows: &[Measured],
-    settings: &ExecutionTimeSettings,
-    files: &Files,
-    wanted: impl Fn(&Measured) -> bool,
-) -> Result<(Vec<Compared>, usize), HardwareError> {
-    let mut loaded: Vec<(Deployment, ExecutionTime)> = Vec::new();
-    let mut compared = Vec::new();
-    for measured in rows.iter().filter(|row| wanted(row)) {
-        let (Some(node), Some(_)) = (node_of(&measured.device), catalog::model(&measured.model)) else { continue };
-        let deployment = Deployment::resolve(&measured.model, node.name, measured.tensor_parallel, measured.pipeline_parallel, files)?;
-        let index = match loaded.iter().position(|(known, _)| *known == deployment) {
-            Some(index) => index,
-            None => {
-                let times = ExecutionTime::load(settings, &deployment, files)?;
-                loaded.push((deployment, times));
-                loaded.len() - 1
-            }
-        };
-        compared.push(Compared { measured: measured.clone(), predicted_ms: measured.predict_ms(&loaded[index].1) });
+/// Measured rows beside answers, and what there is no answer to.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Comparison {
+    pub compared: Vec<Compared>,
+    /// Rows whose device or model the catalogue does not know, or that were not asked for.
+    pub left_out: usize,
+    /// Deployments that cannot be answered for, in order of their first row.
+    pub refused: Vec<Refused>,
+}
+
+/// A deployment without step times.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    pub deployment: String,
+    pub rows: usize,
+    pub reason: String,
+}
+
+/// The deployment a row was measured on, with its number formats as those that the model is published with.
+fn deployment_of(measured: &Measured, node: &Node, files: &Files) -> Result<Deployment, HardwareError> {
+    let deployment = Deployment::resolve(&measured.model, node.name, measured.tensor_parallel, measured.pipeline_parallel, files)?;
+    let mut deployment = deployment.with_experts_over(measured.expert_parallel, measured.data_parallel)?;
+    let mut formats = (measured.weights.unwrap_or(deployment.model.weights), measured.kv_cache.unwrap_or(deployment.model.kv_cache));
+    // Measured data does not tell group sizes.
+    if (formats.0.experts, deployment.model.weights.experts) == (WeightFormat::Int4, WeightFormat::Int4Group32) {
+        formats.0.experts = WeightFormat::Int4Group32;
     }
-    let left_out = rows.len() - compared.len();
-    Ok((compared, left_out))
+    if formats != (deployment.model.weights, deployment.model.kv_cache) {
+        let model = deployment.model.to_mut();
+        (model.weights, model.kv_cache) = formats;
+    }
+    Ok(deployment)
+}
+
+/// Answers of the model that `settings` name to measured rows, in their order. A deployment that it cannot answer for is told and passed
+/// over.
+pub fn compare(rows: &[Measured], settings: &ExecutionTimeSettings, files: &Files, wanted: impl Fn(&Measured) -> bool) -> Comparison {
+    let mut loaded: Vec<(Deployment, ExecutionTime)> = Vec::new();
+    let mut comparison = Comparison::default();
+    for measured in rows {
+        let known = node_of(&measured.device).filter(|_| wanted(measured) && catalog::model(&measured.model).is_some());
+        let Some(node) = known else {
+            comparison.left_out += 1;
+            continue;
+        };
+        let times = deployment_of(measured, node, files).and_then(|deployment| {
+            let index = match loaded.iter().position(|(known, _)| *known == deployment) {
+                Some(index) => index,
+                None => {
+                    let times = ExecutionTime::load(settings, &deployment, files)?;
+                    loaded.push((deployment, times));
+                    loaded.len() - 1
+                }
+            };
+            Ok(&loaded[index].1)
+        });
+        match times {
+            Ok(times) => comparison.compared.push(Compared { measured: measured.clone(), predicted_ms: measured.predict_ms(times) }),
+            Err(error) => {
+                let Measured { model, device, tensor_parallel, expert_parallel, data_parallel, .. } = measured;
+                let split = format!("tensor parallel {tensor_parallel}, expert parallel {expert_parallel}, data parallel {data_parallel}");
+                let deployment = format!("{model} on {device}, {split}");
+                let reason = error.to_string();
+                match comparison.refused.iter_mut().find(|known| known.deployment == deployment && known.reason == reason) {
+                    Some(known) => known.rows += 1,
+                    None => comparison.refused.push(Refused { deployment, rows: 1, reason }),
+                }
+            }
+        }
+    }
+    comparison
 }
 
 #[cfg(test)]
@@ -233,7 +341,7 @@ mod tests {
     fn compares_steps() {
         let rows = read(write(STEPS).path()).unwrap();
         let settings = ExecutionTimeSettings::Analytical(Default::default());
-        let (compared, left_out) = compare(&rows, &settings, &Files::default(), |_| true).unwrap();
+        let Comparison { compared, left_out, .. } = compare(&rows, &settings, &Files::default(), |_| true);
         assert_eq!((compared.len(), left_out), (2, 1));
         // Published answers of the model: 343.15 and 33.94 ms.
         assert!((compared[0].predicted_ms / 343.15 - 1.0).abs() < 1e-3 && (compared[1].predicted_ms / 33.94 - 1.0).abs() < 1e-3);
@@ -263,5 +371,25 @@ mod tests {
         assert!(error("decode", "decoding").contains("line 3: column `phase` is `decoding`"));
         assert!(error("337", "-").contains("line 2: column `latency_ms` is `-`, expected a number above 0"));
         assert!(error("isl_or_ctx", "length").contains("no column `isl_or_ctx`"));
+    }
+
+    /// Splits and number formats are the row's; what cannot be split so is told, and the rest compared.
+    #[test]
+    fn rows_say_how_experts_are_split_and_stored() {
+        let text = "system,model,gemm_dtype,moe_dtype,kv_dtype,tp,ep,dp,phase,batch,isl_or_ctx,latency_ms\n\
+            h100_sxm,mistralai/Mixtral-8x7B-v0.1,bfloat16,bfloat16,bf16,2,1,1,decode,32,2048,20\n\
+            h100_sxm,mistralai/Mixtral-8x7B-v0.1,fp8_block,fp8_block,fp8,2,2,1,decode,32,2048,20\n\
+            h100_sxm,mistralai/Mixtral-8x7B-v0.1,bfloat16,bfloat16,bf16,2,16,1,decode,32,2048,20\n\
+            h100_sxm,mistralai/Mixtral-8x7B-v0.1,nvfp4,nvfp4,fp8,2,1,1,decode,32,2048,20\n";
+        let rows = read(write(text).path()).unwrap();
+        let settings = ExecutionTimeSettings::Analytical(Default::default());
+        let Comparison { compared, left_out, refused } = compare(&rows, &settings, &Files::default(), |_| true);
+        assert_eq!((compared.len(), left_out, refused.len()), (2, 0, 2));
+        assert!(compared[0].predicted_ms > compared[1].predicted_ms, "half the bytes take less time");
+        assert!(compared[1].measured.to_string().contains("expert parallel 2, fp8_block weights"), "{}", compared[1].measured);
+        assert!(refused[0].reason.contains("expected a divisor of the 2 devices"), "{refused:?}");
+        assert!(refused[1].reason.contains("no 4-bit float units"), "{refused:?}");
+        let error = read(write(&text.replace("nvfp4,nvfp4", "int3,int3")).path()).unwrap_err().to_string();
+        assert!(error.contains("line 5: column `gemm_dtype` is `int3`"), "{error}");
     }
 }

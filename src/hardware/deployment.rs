@@ -2,9 +2,6 @@
 
 use std::borrow::Cow;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
 use super::catalog::{self, Device, Model, Node};
 use super::{Files, HardwareError};
 
@@ -16,31 +13,12 @@ pub struct Deployment {
     pub device: &'static Device,
     pub tensor_parallel: u32,
     pub pipeline_parallel: u32,
-}
-
-/// Format of stored numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Precision {
-    #[default]
-    Bf16,
-    Fp8,
-}
-
-impl Precision {
-    pub fn bytes(self) -> f64 {
-        match self {
-            Self::Bf16 => 2.0,
-            Self::Fp8 => 1.0,
-        }
-    }
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Bf16 => "bf16",
-            Self::Fp8 => "fp8",
-        }
-    }
+    /// Groups that the experts of a mixture are divided among; within a group each expert is shared out. A divisor of the devices of a
+    /// stage.
+    pub expert_parallel: u32,
+    /// Tensor-parallel groups that have requests of their own and share the experts of a mixture (attention data parallelism). Batches are
+    /// those of one group; the others are taken to be as full.
+    pub data_parallel: u32,
 }
 
 /// What sets one pipeline stage apart.
@@ -62,7 +40,44 @@ impl Deployment {
         };
         divides("tensor_parallel", tensor_parallel, "query heads", model.num_query_heads)?;
         divides("pipeline_parallel", pipeline_parallel, "layers", model.num_layers)?;
-        Ok(Self { model, node, device, tensor_parallel, pipeline_parallel })
+        Ok(Self { model, node, device, tensor_parallel, pipeline_parallel, expert_parallel: 1, data_parallel: 1 })
+    }
+
+    /// This deployment with the experts divided among `expert_parallel` groups of devices.
+    pub fn with_expert_parallel(self, expert_parallel: u32) -> Result<Self, HardwareError> {
+        self.with_experts_over(expert_parallel, 1)
+    }
+
+    /// This deployment with experts shared by `data_parallel` tensor-parallel groups, and divided among `expert_parallel` groups of their
+    /// devices.
+    pub fn with_experts_over(mut self, expert_parallel: u32, data_parallel: u32) -> Result<Self, HardwareError> {
+        let unsupported = |message: String| Err(HardwareError::Unsupported(message));
+        if (expert_parallel, data_parallel) == (1, 1) {
+            return Ok(self);
+        }
+        let Some(experts) = self.model.experts else {
+            let (setting, value) = if data_parallel > 1 { ("data_parallel", data_parallel) } else { ("expert_parallel", expert_parallel) };
+            return unsupported(format!("`{setting}` is {value}, but {} is no mixture of experts; set it to 1", self.model.name));
+        };
+        let devices = self.tensor_parallel * data_parallel;
+        if expert_parallel == 0 || !devices.is_multiple_of(expert_parallel) {
+            return unsupported(format!(
+                "`expert_parallel` is {expert_parallel}, expected a divisor of the {devices} devices that share a layer (`tensor_parallel`)"
+            ));
+        }
+        if !experts.count.is_multiple_of(expert_parallel) {
+            return unsupported(format!(
+                "`expert_parallel` is {expert_parallel}, expected a divisor of the model's {} experts",
+                experts.count
+            ));
+        }
+        (self.expert_parallel, self.data_parallel) = (expert_parallel, data_parallel);
+        Ok(self)
+    }
+
+    /// Devices that share each expert.
+    pub fn expert_tensor_parallel(&self) -> u32 {
+        self.tensor_parallel * self.data_parallel / self.expert_parallel
     }
 
     pub fn layers_per_stage(&self) -> f64 {

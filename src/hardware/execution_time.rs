@@ -8,13 +8,14 @@ use serde::{Deserialize, Serialize};
 use super::aiconfigurator::AiconfiguratorSettings;
 use super::analytical::{self, AnalyticalSettings, DenseTables};
 use super::attention::{AnalyticAttention, MeasuredAttention};
+use super::catalog::Model;
 use super::condensed::Table;
 use super::decode_steps::{DecodeSteps, DecodeTimes};
 use super::memory::DoesNotFit;
 use super::overheads::{OverheadSettings, Overheads, StepOverheads};
 use super::profile::{self, ProfileTimes};
 use super::vidur::VidurSettings;
-use super::{BatchShape, Deployment, Files, Precision, cache};
+use super::{BatchShape, Deployment, Files, Precision, Weights, cache};
 use crate::choice;
 use crate::settings::Faults;
 
@@ -36,12 +37,12 @@ impl Default for ExecutionTimeSettings {
 }
 
 impl ExecutionTimeSettings {
-    /// Number formats of weights and KV cache.
-    pub fn precision(&self) -> (Precision, Precision) {
+    /// Number formats of a model's weights and KV cache.
+    pub fn formats(&self, model: &Model) -> (Weights, Precision) {
         match self {
-            Self::Profile(_) | Self::Table(_) | Self::Vidur(_) => (Precision::Bf16, Precision::Bf16),
-            Self::Analytical(settings) => (settings.weights, settings.kv_cache),
-            Self::Aiconfigurator(settings) => (settings.weights, settings.kv_cache),
+            Self::Profile(_) | Self::Table(_) | Self::Vidur(_) => Default::default(),
+            Self::Analytical(settings) => settings.formats(model),
+            Self::Aiconfigurator(settings) => settings.formats(model),
         }
     }
 
@@ -105,7 +106,7 @@ pub enum HardwareError {
 #[derive(Debug, Clone)]
 pub struct ExecutionTime {
     pub deployment: Deployment,
-    pub weights: Precision,
+    pub weights: Weights,
     pub kv_cache: Precision,
     /// Where the numbers come from, one line for reports.
     pub provenance: String,
@@ -161,6 +162,15 @@ impl StepTimes {
 impl ExecutionTime {
     /// Loads the model of step times that `settings` name for a deployment.
     pub fn load(settings: &ExecutionTimeSettings, deployment: &Deployment, files: &Files) -> Result<Self, HardwareError> {
+        if matches!(settings, ExecutionTimeSettings::Profile(_) | ExecutionTimeSettings::Table(_) | ExecutionTimeSettings::Vidur(_)) {
+            let Model { name, experts, latent, window, .. } = &*deployment.model;
+            if experts.is_some() || latent.is_some() || window.is_some() {
+                return Err(HardwareError::Unsupported(format!(
+                    "`{}` has tables of dense models with full attention, and {name} is none; use \"execution_time\": \"analytical\"",
+                    settings.name()
+                )));
+            }
+        }
         let (times, provenance) = match settings {
             ExecutionTimeSettings::Profile(settings) => {
                 let (times, provenance) = profile::embedded(deployment, settings.attention)?;
@@ -185,7 +195,7 @@ impl ExecutionTime {
                 (Times::Steps(times), sources.provenance())
             }
         };
-        let (weights, kv_cache) = settings.precision();
+        let (weights, kv_cache) = settings.formats(&deployment.model);
         Ok(Self {
             deployment: deployment.clone(),
             weights,
@@ -240,7 +250,7 @@ impl ExecutionTime {
         let steps = match &self.times {
             Times::Profile(times) => 1 + times.decode_steps_alike(&shape),
             Times::Steps(StepTimes { stages, head, attention: StepAttention::Analytic(attention), layers_per_stage, num_stages: 1 }) => {
-                if let Some(attention_ms) = attention.decode_ms.even(cached_tokens) {
+                if let Some(attention_ms) = attention.decode_by_sum().and_then(|table| table.even(cached_tokens)) {
                     let num_decodes = shape.num_decodes;
                     return DecodeSteps::Along(DecodeTimes {
                         attention_ms,

@@ -7,7 +7,7 @@ use super::billing::{BillingSettings, BillingUnit, ColdStartSettings, FailureSet
 use super::deployment::{NodePoolSettings, ScaleDownChoice, ScaleDownOrder};
 use crate::global_scheduler::GlobalSchedulerSettings;
 use crate::hardware::memory::{MemoryPlanner, Needs};
-use crate::hardware::{ExecutionTimeSettings, OverheadSettings, Precision, catalog};
+use crate::hardware::{ExecutionTimeSettings, OverheadSettings, Precision, Weights, catalog};
 use crate::replica_scheduler::ReplicaSchedulerSettings;
 use crate::settings::{Faults, MAX_REPLICAS};
 
@@ -15,7 +15,7 @@ use crate::settings::{Faults, MAX_REPLICAS};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClusterSettings {
-    /// A model of the catalogue, or the path of a dense model's Hugging Face `config.json`.
+    /// A model of the catalogue, or the path of a Hugging Face `config.json`.
     pub model: String,
     /// The machine, which names its device and its price.
     pub node: String,
@@ -25,6 +25,10 @@ pub struct ClusterSettings {
     pub tensor_parallel: u32,
     /// Stages that the layers are divided into.
     pub pipeline_parallel: u32,
+    /// Groups of a stage's devices that the experts of a mixture are divided among, a divisor of `tensor_parallel`; within a group each
+    /// expert is shared out. Other layers are shared out over all devices.
+    #[serde(skip_serializing_if = "is_one")]
+    pub expert_parallel: u32,
     /// How device memory is divided between weights and KV cache.
     pub memory_planner: MemoryPlanner,
     /// Longest request (prefill and decode tokens) the memory planner provides for.
@@ -75,6 +79,11 @@ pub struct ClusterSettings {
     pub latency_limits: LatencyLimits,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_one(number: &u32) -> bool {
+    *number == 1
+}
+
 impl Default for ClusterSettings {
     fn default() -> Self {
         Self {
@@ -83,6 +92,7 @@ impl Default for ClusterSettings {
             node_price_usd_per_hour: None,
             tensor_parallel: 4,
             pipeline_parallel: 1,
+            expert_parallel: 1,
             memory_planner: MemoryPlanner::default(),
             max_request_tokens: 4096,
             memory_margin_fraction: 0.1,
@@ -132,6 +142,7 @@ impl ClusterSettings {
         }
         faults.at_least("tensor_parallel", self.tensor_parallel.into(), 1);
         faults.at_least("pipeline_parallel", self.pipeline_parallel.into(), 1);
+        faults.at_least("expert_parallel", self.expert_parallel.into(), 1);
         if let Some(model) = model {
             let (tp, pp) = (self.tensor_parallel.max(1), self.pipeline_parallel.max(1));
             faults.require(model.num_query_heads % tp == 0, "tensor_parallel", || {
@@ -205,7 +216,7 @@ impl ClusterSettings {
     }
 
     /// What the memory planner is asked for, with the number formats of the model of step times.
-    pub fn memory_needs(&self, weights: Precision, kv_cache: Precision) -> Needs<'_> {
+    pub fn memory_needs(&self, weights: Weights, kv_cache: Precision) -> Needs<'_> {
         Needs {
             planner: &self.memory_planner,
             max_request_tokens: self.max_request_tokens,

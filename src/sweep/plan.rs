@@ -40,8 +40,8 @@ pub struct LoadedHardware {
     pub times: Arc<ExecutionTime>,
     /// See [`ExecutionTime::fingerprint`].
     pub fingerprint: String,
-    /// See [`catalog::not_modelled`].
-    pub not_modelled: Vec<String>,
+    /// See [`catalog::approximations`].
+    pub approximations: Vec<String>,
 }
 
 /// Everything that runs read and none of them changes.
@@ -179,7 +179,7 @@ impl Plan {
 
     /// Where step times, memory and prices come from, and what of a model's own configuration is not modelled, a line each.
     pub fn provenance(&self) -> Vec<String> {
-        let lines = |hardware: &LoadedHardware| [vec![hardware.times.provenance.clone()], hardware.not_modelled.clone()].concat();
+        let lines = |hardware: &LoadedHardware| [vec![hardware.times.provenance.clone()], hardware.approximations.clone()].concat();
         let mut lines: Vec<String> = self.inputs.hardware.iter().flat_map(lines).collect();
         lines.sort();
         lines.dedup();
@@ -193,7 +193,7 @@ impl Plan {
         for notes in self.inputs.workloads.iter().flat_map(|workload| &workload.summary.traces) {
             doubts.extend(notes.doubts.iter().map(|doubt| format!("{}: {doubt}", notes.file.display())));
         }
-        doubts.extend(self.inputs.hardware.iter().flat_map(|hardware| hardware.not_modelled.iter().cloned()));
+        doubts.extend(self.inputs.hardware.iter().flat_map(|hardware| hardware.approximations.iter().cloned()));
         doubts.extend(doubts::of_policies(self));
         let mut told = BTreeSet::new();
         doubts.retain(|doubt| told.insert(doubt.clone()));
@@ -280,28 +280,32 @@ fn load_hardware(grid: &Grid, inputs: &mut SharedInputs, problems: &mut Vec<Prob
     let mut of_combination = Vec::new();
     for index in 0..grid.cluster.count() {
         let cluster = grid.cluster.get(index).on_its_device();
-        let ClusterSettings { execution_time, engine_overheads, model, node, tensor_parallel, pipeline_parallel, .. } = &cluster;
-        let key = json!([execution_time, engine_overheads, model, node, tensor_parallel, pipeline_parallel]).to_string();
+        let ClusterSettings { execution_time, engine_overheads, model, node, tensor_parallel, pipeline_parallel, expert_parallel, .. } =
+            &cluster;
+        let split = [tensor_parallel, pipeline_parallel, expert_parallel];
+        let key = json!([execution_time, engine_overheads, model, node, split]).to_string();
         let input = *known.entry(key).or_insert_with(|| {
             let problem = |setting: &str, message: String| grid.cluster.problem(&grid.source, index, setting, message);
-            let split = (cluster.tensor_parallel, cluster.pipeline_parallel);
-            let loaded = Deployment::resolve(&cluster.model, &cluster.node, split.0, split.1, &files)
+            let loaded = Deployment::resolve(model, node, *tensor_parallel, *pipeline_parallel, &files)
                 .map_err(|error| problem("model", error.to_string()))
                 .and_then(|deployment| {
+                    let split = deployment.with_expert_parallel(*expert_parallel);
+                    split.map_err(|error| problem("expert_parallel", error.to_string()))
+                })
+                .and_then(|deployment| {
                     // Before tables are asked for: what fits nowhere was measured nowhere.
-                    let (weights, kv_cache) = cluster.execution_time.precision();
+                    let (weights, kv_cache) = cluster.execution_time.formats(&deployment.model);
                     memory::plan(&deployment, &cluster.memory_needs(weights, kv_cache))
                         .map_err(|error| problem("tensor_parallel", error.to_string()))?;
                     let times = ExecutionTime::load(&cluster.execution_time, &deployment, &files)
                         .map(|times| times.with_overheads(&cluster.engine_overheads))
                         .map_err(|error| problem("execution_time", error.to_string()))?;
-                    let not_modelled =
-                        catalog::not_modelled(&cluster.model, weights, &files).map_err(|error| problem("model", error.to_string()))?;
-                    Ok((times, not_modelled))
+                    let approximations = catalog::approximations(&times.deployment.model, weights);
+                    Ok((times, approximations))
                 });
             match loaded {
-                Ok((times, not_modelled)) => {
-                    inputs.hardware.push(LoadedHardware { fingerprint: times.fingerprint(), times: Arc::new(times), not_modelled });
+                Ok((times, approximations)) => {
+                    inputs.hardware.push(LoadedHardware { fingerprint: times.fingerprint(), times: Arc::new(times), approximations });
                 }
                 Err(problem) => problems.push(problem),
             }

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use scalefront::hardware::check::{self, Compared, Measured, Phase};
+use scalefront::hardware::check::{self, Compared, Comparison, Measured, Phase};
 use scalefront::hardware::{
-    AnalyticalSettings, BatchShape, Deployment, ExecutionTime, ExecutionTimeSettings, Files, Precision, VidurSettings,
+    AnalyticalSettings, BatchShape, Deployment, ExecutionTime, ExecutionTimeSettings, Files, VidurSettings, WeightFormat,
 };
 
 const DEVICES: [&str; 5] = ["a100_sxm", "h100_sxm", "h200_sxm", "b200_sxm", "l40s"];
@@ -26,7 +26,7 @@ fn mape(rows: &[Compared], wanted: impl Fn(&Measured) -> bool) -> f64 {
 pub fn analytical_steps(shared: &Path) {
     let file = shared.join("data/hardware/aic_ground_truth.csv");
     let settings = ExecutionTimeSettings::Analytical(AnalyticalSettings::default());
-    let (rows, left_out) = check::compare(&check::read(&file).unwrap(), &settings, &Files::default(), |_| true).unwrap();
+    let Comparison { compared: rows, left_out, .. } = check::compare(&check::read(&file).unwrap(), &settings, &Files::default(), |_| true);
     assert_eq!((rows.len(), left_out), (3200, 0));
     for device in DEVICES {
         for phase in [Phase::Prefill, Phase::Decode] {
@@ -39,10 +39,10 @@ pub fn analytical_steps(shared: &Path) {
 /// Time per output token of real engines, on which nothing was tuned.
 pub fn analytical_time_per_token(shared: &Path) {
     let file = shared.join("data/hardware/silicon_sample.csv");
-    let settings = AnalyticalSettings { weights: Precision::Fp8, ..AnalyticalSettings::default() };
+    let settings = AnalyticalSettings { weights: Some(WeightFormat::Fp8), ..AnalyticalSettings::default() };
     let wanted = |row: &Measured| row.model == "meta-llama/Llama-3.1-70B" && row.engine == "vllm fp8";
-    let (rows, _) =
-        check::compare(&check::read(&file).unwrap(), &ExecutionTimeSettings::Analytical(settings), &Files::default(), wanted).unwrap();
+    let settings = ExecutionTimeSettings::Analytical(settings);
+    let rows = check::compare(&check::read(&file).unwrap(), &settings, &Files::default(), wanted).compared;
     for (device, count, limit) in [("h100_sxm", 45, 0.10), ("h200_sxm", 60, 0.10), ("b200_sxm", 60, 0.12)] {
         assert_eq!(rows.iter().filter(|row| row.measured.device == device).count(), count);
         let mape = mape(&rows, |row| row.device == device);
@@ -142,7 +142,7 @@ pub fn aiconfigurator_import(shared: &Path) {
     let cache = tempfile::tempdir().unwrap();
     let files = Files { cache_dir: Some(cache.path()), ..scalefront::sweep::hardware_files::hardware_files(&[]) };
     let rows = check::read(&file).unwrap();
-    let (compared, left_out) = check::compare(&rows, &settings, &files, |_| true).unwrap();
+    let Comparison { compared, left_out, .. } = check::compare(&rows, &settings, &files, |_| true);
     assert_eq!((compared.len(), left_out), (3200, 0));
     for device in DEVICES {
         for phase in [Phase::Prefill, Phase::Decode] {
@@ -151,5 +151,5 @@ pub fn aiconfigurator_import(shared: &Path) {
         }
     }
     assert_eq!(std::fs::read_dir(cache.path()).unwrap().count(), 40);
-    assert_eq!(check::compare(&rows, &settings, &files, |_| true).unwrap().0, compared, "the cache answers alike");
+    assert_eq!(check::compare(&rows, &settings, &files, |_| true).compared, compared, "the cache answers alike");
 }

@@ -16,9 +16,10 @@ use serde::{Deserialize, Serialize};
 
 use super::analytical::{DenseTables, TOKENS, heads_per_device};
 use super::attention::MeasuredAttention;
+use super::catalog::Model;
 use super::condensed::{Axis, Grid, Table};
 use super::execution_time::{StepAttention, StepTimes};
-use super::{Deployment, Files, HardwareError, Precision, ReadParquet};
+use super::{Deployment, Files, HardwareError, Precision, ReadParquet, WeightFormat, Weights};
 use crate::settings::Faults;
 
 use spec::Spec;
@@ -39,12 +40,12 @@ pub struct AiconfiguratorSettings {
     /// Version of it; by default the newest.
     #[serde(default)]
     pub backend_version: Option<String>,
-    /// Number format of the weights of transformer layers; the LM head stays bf16.
-    #[serde(default)]
-    pub weights: Precision,
-    /// Number format of the KV cache.
-    #[serde(default)]
-    pub kv_cache: Precision,
+    /// Number format of the weights of transformer layers; as the model is published if absent. The LM head stays bf16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<WeightFormat>,
+    /// Number format of the KV cache; as the checkpoint asks for if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kv_cache: Option<Precision>,
     /// CPU and scheduler time of every step, ms.
     #[serde(default)]
     pub step_overhead_ms: f64,
@@ -59,11 +60,23 @@ impl AiconfiguratorSettings {
         faults.not_negative("step_overhead_ms", self.step_overhead_ms);
     }
 
+    /// Number formats of a model's weights and KV cache.
+    pub fn formats(&self, model: &Model) -> (Weights, Precision) {
+        (self.weights.map_or(model.weights, Weights::from), self.kv_cache.unwrap_or(model.kv_cache))
+    }
+
     /// The files a deployment needs, found.
     pub(super) fn sources(&self, deployment: &Deployment, files: &Files) -> Result<Sources, HardwareError> {
         let Some(parquet) = files.parquet else {
             return Err(HardwareError::Unsupported("this build cannot read Parquet files: build with the feature `report`".into()));
         };
+        let (weights, kv_cache) = self.formats(&deployment.model);
+        let Model { name, experts, latent, window, .. } = &*deployment.model;
+        if experts.is_some() || latent.is_some() || window.is_some() {
+            return Err(HardwareError::Unsupported(format!(
+                "{name} is no dense model with full attention, and the import of other models is not there yet; use \"execution_time\": \"analytical\""
+            )));
+        }
         let dir = files.find(&self.systems_dir)?;
         let device = deployment.device;
         let names: Vec<&str> = match &self.system {
@@ -87,6 +100,8 @@ impl AiconfiguratorSettings {
         };
         Ok(Sources {
             settings: self.clone(),
+            weights: weights.layers,
+            kv_cache,
             parquet,
             gemm: file("gemm", "gemm")?,
             context: file("attention", "context_attention")?,
@@ -140,6 +155,8 @@ fn newest(dir: &Path, up_to: Option<&str>) -> Result<String, HardwareError> {
 
 pub(super) struct Sources {
     settings: AiconfiguratorSettings,
+    weights: WeightFormat,
+    kv_cache: Precision,
     parquet: ReadParquet,
     spec: Spec,
     yaml: PathBuf,
@@ -170,8 +187,8 @@ impl Sources {
             "measured tables of aiconfigurator-core, {name}, {} {}, {} weights, {} KV cache, {} ms overhead a step",
             settings.backend,
             self.version,
-            settings.weights.name(),
-            settings.kv_cache.name(),
+            self.weights.name(),
+            self.kv_cache.name(),
             settings.step_overhead_ms
         )
     }
@@ -183,16 +200,16 @@ impl Sources {
         let (mlp, attention_width) = (f64::from(model.mlp_hidden_dim / tp), query_heads * f64::from(head_dim));
         let mlp_in = if model.gated_mlp { 2.0 * mlp } else { mlp };
 
-        let gemm = Gemm::read(self.parquet, &self.gemm, spec, settings.weights)?;
+        let gemm = Gemm::read(self.parquet, &self.gemm, spec, self.weights)?;
         let products = [
             gemm.shape(attention_width + 2.0 * kv_heads * f64::from(head_dim), hidden)?,
             gemm.shape(hidden, attention_width)?,
             gemm.shape(mlp_in, hidden)?,
             gemm.shape(hidden, mlp)?,
         ];
-        let bf16_gemm = match settings.weights {
-            Precision::Bf16 => None,
-            Precision::Fp8 => Some(Gemm::read(self.parquet, &self.gemm, spec, Precision::Bf16)?),
+        let bf16_gemm = match self.weights {
+            WeightFormat::Bf16 => None,
+            _ => Some(Gemm::read(self.parquet, &self.gemm, spec, WeightFormat::Bf16)?),
         };
         let head = bf16_gemm.as_ref().unwrap_or(&gemm).shape(f64::from(model.vocabulary / tp), hidden)?;
         let all_reduce = self.all_reduce.as_ref().map(|file| AllReduce::read(self.parquet, file, tp)).transpose()?;
@@ -215,8 +232,7 @@ impl Sources {
         });
         let dense = DenseTables { stages: stages.collect(), head: Table::new(ROWS, |rows| head.ms(rows.max(1) as f64)) };
 
-        let read =
-            |file: &Path, phase| Attention::read(self.parquet, file, phase, spec, head_dim, [query_heads, kv_heads], settings.kv_cache);
+        let read = |file: &Path, phase| Attention::read(self.parquet, file, phase, spec, head_dim, [query_heads, kv_heads], self.kv_cache);
         let (context, generation) = (read(&self.context, tables::Phase::Context)?, read(&self.generation, tables::Phase::Generation)?);
         // Rotary embedding and cache write, and the norms of queries and keys where there are any.
         let around_ms = 0.0132 + if model.qk_norm { 0.0264 } else { 0.0 };

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::rules::{Nested, Product, Site};
 use super::spec::Spec;
-use crate::hardware::{Columns, HardwareError, Precision, ReadParquet};
+use crate::hardware::{Columns, HardwareError, Precision, ReadParquet, WeightFormat};
 
 /// Rows of a Parquet file.
 struct Rows<'a> {
@@ -52,6 +52,14 @@ fn dtype(precision: Precision) -> &'static str {
     }
 }
 
+/// As the tables spell it.
+fn weight_dtype(format: WeightFormat) -> &'static str {
+    match format {
+        WeightFormat::Bf16 => "bfloat16",
+        other => other.name(),
+    }
+}
+
 /// Matrix products.
 pub(super) struct Gemm {
     sites: Vec<Site>,
@@ -74,25 +82,23 @@ impl GemmRoofline {
 }
 
 impl Gemm {
-    pub fn read(parquet: ReadParquet, file: &Path, spec: &Spec, weights: Precision) -> Result<Self, HardwareError> {
+    pub fn read(parquet: ReadParquet, file: &Path, spec: &Spec, weights: WeightFormat) -> Result<Self, HardwareError> {
         let rows = Rows::read(parquet, file, &["gemm_dtype", "m", "n", "k", "latency"])?;
         let flops_per_ms = match weights {
-            Precision::Bf16 => spec.bf16_flops_per_ms,
-            Precision::Fp8 => {
-                spec.fp8_flops_per_ms.ok_or_else(|| rows.bad("the system has no FP8 units; use \"weights\": \"bf16\"".into()))?
-            }
+            WeightFormat::Bf16 => spec.bf16_flops_per_ms,
+            _ => spec.fp8_flops_per_ms.ok_or_else(|| rows.bad("the system has no FP8 units; use \"weights\": \"bf16\"".into()))?,
         };
         let roofline = GemmRoofline { flops_per_ms, bytes_per_ms: spec.bytes_per_ms, weight_bytes: weights.bytes() };
         let (dtypes, latency) = (rows.texts("gemm_dtype")?, rows.numbers("latency")?);
         let (m, n, k) = (rows.numbers("m")?, rows.numbers("n")?, rows.numbers("k")?);
         let mut sites: BTreeMap<(u64, u64), BTreeMap<u64, f64>> = BTreeMap::new();
-        for row in (0..dtypes.len()).filter(|&row| dtypes[row] == dtype(weights)) {
+        for row in (0..dtypes.len()).filter(|&row| dtypes[row] == weight_dtype(weights)) {
             // Nothing is faster than the roofline: small operands may have sat in the cache.
             let ms = latency[row].max(roofline.ms(m[row], n[row], k[row]));
             sites.entry((n[row] as u64, k[row] as u64)).or_default().insert(m[row] as u64, ms);
         }
         if sites.is_empty() {
-            return Err(rows.bad(format!("no rows of `gemm_dtype` {}", dtype(weights))));
+            return Err(rows.bad(format!("no rows of `gemm_dtype` {}", weight_dtype(weights))));
         }
         let site = |((n, k), curve): ((u64, u64), BTreeMap<u64, f64>)| Site {
             n: n as f64,

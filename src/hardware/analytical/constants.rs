@@ -40,7 +40,10 @@ macro_rules! constants {
 
             pub fn check(&self, faults: &mut Faults) {
                 $(if let Some(value) = self.$field {
-                    if stringify!($field).ends_with("_us") || stringify!($field).ends_with("_passes") {
+                    let name = stringify!($field);
+                    if name.starts_with("moe_width") {
+                        // Slopes have either sign.
+                    } else if name.ends_with("_us") || name.ends_with("_passes") || name.ends_with("_tokens") || name == "moe_imbalance" {
                         faults.not_negative(stringify!($field), value);
                     } else {
                         faults.positive(stringify!($field), value);
@@ -56,6 +59,8 @@ constants! {
     peak_bf16_tflops,
     /// Peak of FP8 matrix arithmetic, Tflop/s, dense; 0 without FP8 units. Data sheet.
     peak_fp8_tflops,
+    /// Peak of 4-bit float matrix arithmetic, Tflop/s, dense; 0 without such units. Data sheet.
+    peak_fp4_tflops,
     /// Memory bandwidth, GB/s. Data sheet.
     memory_gb_per_s,
     /// Link to the other devices of the node, one direction, GB/s. Data sheet.
@@ -72,14 +77,16 @@ constants! {
     gemm_overhead_us,
     /// Matrix product: exponent of the soft maximum of compute and memory time.
     gemm_smooth_p,
-    /// FP8 matrix product: share of the FP8 peak reached when compute-bound.
+    /// Matrix product with quantised weights (FP8 and the formats named in their stead): share of the peak reached when compute-bound.
     gemm_fp8_eff_compute,
-    /// FP8 matrix product: share of the memory bandwidth reached when memory-bound.
+    /// Matrix product with quantised weights: share of the memory bandwidth reached when memory-bound.
     gemm_fp8_eff_memory,
-    /// FP8 matrix product: fixed part, us.
+    /// Matrix product with quantised weights: fixed part, us.
     gemm_fp8_overhead_us,
-    /// FP8 matrix product: exponent of the soft maximum of compute and memory time.
+    /// Matrix product with quantised weights: exponent of the soft maximum of compute and memory time.
     gemm_fp8_smooth_p,
+    /// Matrix product with quantised weights: bytes moved for each number of the input, to round it to their format.
+    gemm_fp8_rounding_passes,
     /// Prefill attention: share of the bf16 peak reached.
     prefill_attention_eff_compute,
     /// Prefill attention: cost of each token read or written, as a share of the memory bandwidth. A fit, may exceed 1.
@@ -114,6 +121,54 @@ constants! {
     all_reduce_large_bus_gb_per_s,
     /// All-reduce: message size at which the library changes its algorithm, bytes.
     all_reduce_switch_bytes,
+    /// All-gather and reduce-scatter between groups that share experts: fixed part, us.
+    gather_overhead_us,
+    /// All-gather and reduce-scatter between groups that share experts: bus bandwidth, GB/s.
+    gather_bus_gb_per_s,
+    /// Routed experts: fixed part per layer, us.
+    moe_overhead_us,
+    /// Routed experts: added to the fixed part for each doubling of the experts hit, us.
+    moe_overhead_per_octave_us,
+    /// Routed experts: share of the peak reached when compute-bound, for experts 1,024 wide on each device.
+    moe_eff_compute,
+    /// Routed experts: share of the memory bandwidth reached when memory-bound. A fit, may exceed 1 where fewer experts are hit.
+    moe_eff_memory,
+    /// Routed experts: exponent of the soft maximum of compute and memory time.
+    moe_smooth_p,
+    /// Routed experts: tokens added to those of each expert hit, as tiles are not full.
+    moe_tile_tokens,
+    /// Routed experts: tokens that hit as many experts as one does when they choose independently; below 1 they choose alike.
+    moe_spread,
+    /// Routed experts: the fullest of n groups has n to this power times the mean.
+    moe_imbalance,
+    /// Routed experts: compute efficiency changes by 2 to this power with each doubling of their width.
+    moe_width_slope,
+    /// Routed experts: how that changes in turn.
+    moe_width_curve,
+    /// Routed experts: memory efficiency changes by 2 to this power with each doubling of their width.
+    moe_width_memory_slope,
+    /// Tokens up to which shared experts are computed beside the routed ones, on a stream of their own (vLLM).
+    moe_shared_overlap_tokens,
+    /// Latent attention, prefill: share of the bf16 peak reached.
+    mla_prefill_eff_compute,
+    /// Latent attention, prefill: share of the memory bandwidth reached by what is moved for each token.
+    mla_prefill_eff_memory,
+    /// Latent attention, prefill: fixed part per layer, us.
+    mla_prefill_overhead_us,
+    /// Latent attention, decode: share of the bf16 peak reached.
+    mla_decode_eff_compute,
+    /// Latent attention, decode: share of the memory bandwidth reached reading the KV cache.
+    mla_decode_eff_memory,
+    /// Latent attention, decode: time per layer when the cache read is small, us.
+    mla_decode_overhead_us,
+    /// Latent attention, decode: exponent of the soft maximum of cache reading and fixed time.
+    mla_decode_smooth_p,
+    /// Sparse attention: fixed part per layer, us.
+    sparse_overhead_us,
+    /// Sparse attention: share of the memory bandwidth reached gathering the tokens attended to.
+    sparse_eff_memory,
+    /// Sparse attention: share of the FP8 peak reached scanning the context.
+    sparse_scan_eff_compute,
 }
 
 #[cfg(test)]

@@ -1,11 +1,13 @@
 //! Fitted values of the constants, by device, tensor parallel degree and node.
 //!
 //! `AICONFIGURATOR` fits: bf16 constants on half of the Llama-3.1-8B and 70B shapes of aiconfigurator-core 0.12.0 (Apache-2.0), vLLM lane
-//! (0.14.0 on the A100, 0.24.0 on the others); FP8 constants on its FP8 matrix products, all-reduce on its CUDA-graph all-reduce table.
+//! (0.14.0 on the A100, 0.24.0 on the others); constants of quantised products ([`QUANTISED`]) and latent attention ([`LATENT`]) on its
+//! tables, all-reduce on its CUDA-graph all-reduce table.
 //! `VIDUR` fits: matrix products and elementwise operators of the A40 on `mlp.csv`, all-reduce on `all_reduce.csv` of microsoft/vidur (MIT).
 //! Devices without a fit of their own take the medians of the five that have one.
 
 use super::constants::Constants;
+use crate::hardware::WeightFormat;
 use crate::hardware::catalog::{Device, Link};
 
 /// How far constants rest on measurements of the device itself.
@@ -31,7 +33,6 @@ struct DeviceFit {
     fit: Fit,
     /// Efficiency of compute and of memory, overhead us, exponent.
     gemm: [f64; 4],
-    gemm_fp8: [f64; 4],
     /// Efficiency of compute and of memory, overhead us.
     prefill_attention: [f64; 3],
     /// Efficiency of memory, overhead us, exponent.
@@ -48,14 +49,61 @@ type AllReduceFit = (u32, [f64; 4]);
 const AICONFIGURATOR: Fit = Fit::Fitted("fitted to aiconfigurator-core 0.12.0, vLLM 0.24.0");
 /// Analytic terms of that package: two norms with residuals and the gate, 3 us each, at 80 % of the bandwidth.
 const AICONFIGURATOR_ELEMENTWISE: Elementwise = [8.0, 0.0, 0.8, 9.0];
-/// Medians of the three devices with FP8 fits.
-const GENERIC_FP8: [f64; 4] = [0.475, 0.862, 7.15, 1.27];
+/// Matrix products with quantised weights: efficiency of compute and of memory, overhead us, exponent, bytes moved to round one number.
+type QuantisedFigures = [f64; 5];
+
+/// Fitted here to the products of aiconfigurator-core 0.12.0, vLLM 0.24.0, of n and k from 1,024 to 65,536, large ones weighing more; FP8 in
+/// blocks to those of vLLM 0.25.0 in aisimulate 0.13.0 (the older ones were timed without CUDA graphs). Mean error of a product 9 to 13 %.
+const QUANTISED: &[(&str, WeightFormat, QuantisedFigures)] = &[
+    ("h100", WeightFormat::Fp8, [0.638, 0.85, 6.75, 1.79, 9.24]),
+    ("h100", WeightFormat::Fp8Static, [0.639, 0.861, 5.94, 1.76, 8.31]),
+    ("h100", WeightFormat::Fp8Block, [0.75, 0.879, 7.63, 1.58, 9.0]),
+    ("h200", WeightFormat::Fp8, [0.766, 0.833, 7.34, 1.36, 14.1]),
+    ("h200", WeightFormat::Fp8Static, [0.769, 0.844, 6.5, 1.33, 12.3]),
+    ("h200", WeightFormat::Fp8Block, [0.739, 0.845, 7.78, 1.55, 11.9]),
+    ("b200", WeightFormat::Fp8, [0.74, 0.858, 7.47, 1.59, 18.9]),
+    ("b200", WeightFormat::Fp8Static, [0.742, 0.867, 6.6, 1.55, 15.8]),
+    ("b200", WeightFormat::Fp8Block, [0.663, 0.877, 14.3, 2.22, 5.84]),
+    ("b200", WeightFormat::Nvfp4, [0.546, 0.795, 7.56, 1.38, 3.34]),
+    ("b300", WeightFormat::Fp8, [0.79, 0.846, 6.83, 1.54, 18.3]),
+    ("b300", WeightFormat::Fp8Static, [0.792, 0.855, 6.05, 1.51, 15.4]),
+    ("b300", WeightFormat::Fp8Block, [0.745, 0.858, 13.7, 2.11, 6.42]),
+    ("b300", WeightFormat::Nvfp4, [0.601, 0.786, 7.02, 1.39, 3.46]),
+    ("gb200", WeightFormat::Fp8, [0.782, 0.853, 7.66, 1.4, 18.3]),
+    ("gb200", WeightFormat::Fp8Static, [0.786, 0.862, 6.84, 1.36, 15.3]),
+    ("gb200", WeightFormat::Fp8Block, [0.635, 0.882, 14.9, 1.74, 7.47]),
+    ("gb200", WeightFormat::Nvfp4, [0.517, 0.797, 8.0, 1.45, 3.16]),
+    ("gb300", WeightFormat::Fp8, [0.833, 0.846, 7.49, 1.39, 17.5]),
+    ("gb300", WeightFormat::Fp8Static, [0.835, 0.853, 6.71, 1.37, 14.7]),
+    ("gb300", WeightFormat::Fp8Block, [0.739, 0.853, 14.5, 2.09, 6.5]),
+    ("gb300", WeightFormat::Nvfp4, [0.604, 0.813, 7.97, 1.34, 3.49]),
+    ("l40s", WeightFormat::Fp8, [0.562, 0.697, 0.0, 1.68, 3.17]),
+    ("l40s", WeightFormat::Fp8Static, [0.561, 0.704, 0.0, 1.69, 2.95]),
+    ("rtx_pro_6000_server", WeightFormat::Fp8, [0.928, 0.828, 4.25, 1.54, 5.15]),
+    ("rtx_pro_6000_server", WeightFormat::Fp8Static, [0.927, 0.833, 3.6, 1.54, 4.79]),
+    ("rtx_pro_6000_server", WeightFormat::Nvfp4, [0.713, 0.684, 10.7, 6.22, 2.5]),
+];
+
+/// Latent attention: prefill (efficiency of compute and of memory, overhead us); decode (the same, and the exponent). Fitted here to the
+/// tables of DeepSeek-V3's attention of aiconfigurator-core 0.12.0, vLLM 0.24.0, less its matrix products; mean error of a layer 4 to 9 %
+/// in prefill and 6 to 15 % in decode (19 % on the L40S).
+const LATENT: &[(&str, [f64; 3], [f64; 4])] = &[
+    ("h100", [0.99, 0.165, 102.0], [0.76, 0.94, 78.0, 0.785]),
+    ("h200", [0.93, 0.142, 93.0], [0.78, 0.85, 74.0, 0.78]),
+    ("b200", [0.98, 0.42, 26.7], [0.67, 0.88, 17.3, 0.6]),
+    ("b300", [0.95, 0.096, 84.0], [0.8, 0.84, 66.7, 0.68]),
+    ("gb200", [0.825, 0.086, 86.0], [0.8, 0.84, 70.0, 0.685]),
+    ("gb300", [0.855, 0.09, 81.0], [0.75, 0.83, 67.6, 0.687]),
+    ("l40s", [0.57, 0.259, 21.2], [0.5, 0.648, 23.6, 0.654]),
+    ("rtx_pro_6000_server", [0.657, 0.26, 63.0], [0.5, 0.839, 37.0, 0.6]),
+];
+/// Medians of those.
+const GENERIC_LATENT: ([f64; 3], [f64; 4]) = ([0.9, 0.14, 83.0], [0.71, 0.84, 67.0, 0.68]);
 
 const GENERIC: DeviceFit = DeviceFit {
     device: "",
     fit: Fit::Unfitted,
     gemm: [0.767, 0.833, 3.82, 3.74],
-    gemm_fp8: GENERIC_FP8,
     prefill_attention: [0.569, 0.394, 25.8],
     decode_attention: [0.867, 12.2, 0.902],
     elementwise: AICONFIGURATOR_ELEMENTWISE,
@@ -79,7 +127,6 @@ const FITS: &[DeviceFit] = &[
         device: "h100",
         fit: AICONFIGURATOR,
         gemm: [0.778, 0.856, 3.26, 5.7],
-        gemm_fp8: [0.475, 0.871, 6.79, 1.31],
         prefill_attention: [0.683, 0.473, 26.4],
         decode_attention: [0.925, 11.5, 0.892],
         all_reduce: &[(2, [4.29, 259.0, 26.1, 303.0]), (4, [4.76, 227.0, 24.5, 339.0]), (8, [5.53, 265.0, 23.0, 424.0])],
@@ -89,7 +136,6 @@ const FITS: &[DeviceFit] = &[
         device: "h200",
         fit: AICONFIGURATOR,
         gemm: [0.767, 0.833, 3.82, 4.73],
-        gemm_fp8: [0.541, 0.862, 7.15, 0.999],
         prefill_attention: [0.677, 0.331, 25.7],
         decode_attention: [0.902, 12.2, 0.892],
         all_reduce: &[(2, [4.49, 264.0, 21.4, 304.0]), (4, [4.72, 240.0, 20.2, 342.0]), (8, [5.47, 290.0, 19.3, 432.0])],
@@ -99,7 +145,6 @@ const FITS: &[DeviceFit] = &[
         device: "b200",
         fit: AICONFIGURATOR,
         gemm: [0.693, 0.853, 4.09, 3.74],
-        gemm_fp8: [0.453, 0.799, 7.36, 1.27],
         prefill_attention: [0.492, 0.375, 25.8],
         decode_attention: [0.867, 9.89, 1.19],
         all_reduce: &[(2, [6.8, 156.0, 30.6, 539.0]), (4, [7.11, 189.0, 23.0, 612.0]), (8, [8.02, 289.0, 15.2, 611.0])],
@@ -169,17 +214,82 @@ impl AllReduceSource {
     }
 }
 
-/// Constants of a device, without all-reduce.
+/// Matrix products with weights of one format on one device.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Quantised {
+    /// `None` where weights are not quantised.
+    figures: Option<QuantisedFigures>,
+    is_fitted: bool,
+}
+
+/// The device's own fit, the median of the fits of the format, or the device's bf16 efficiencies for formats that are widened to bf16 on
+/// their way to the units.
+pub(super) fn quantised(device: &Device, format: WeightFormat) -> Quantised {
+    let fitted = |name: &str| QUANTISED.iter().find(|(known, of, _)| *known == name && *of == format).map(|(.., figures)| *figures);
+    let figures = match format {
+        WeightFormat::Bf16 => return Quantised { figures: None, is_fitted: true },
+        WeightFormat::Mxfp4 | WeightFormat::Int4 | WeightFormat::Int4Group32 => {
+            let (constants, _) = device_constants(device);
+            let Constants { gemm_eff_compute, gemm_eff_memory, gemm_overhead_us, gemm_smooth_p, .. } = constants;
+            // What unpacking costs is not known; kernels of this kind stay below 90 % of what bf16 reaches.
+            [0.9 * gemm_eff_compute, 0.9 * gemm_eff_memory, gemm_overhead_us, gemm_smooth_p, 0.0]
+        }
+        _ => match fitted(device.name) {
+            Some(figures) => return Quantised { figures: Some(figures), is_fitted: true },
+            None => {
+                let mut of_format: Vec<QuantisedFigures> =
+                    QUANTISED.iter().filter(|(_, of, _)| *of == format).map(|(.., figures)| *figures).collect();
+                [0, 1, 2, 3, 4].map(|column| {
+                    of_format.sort_by(|a, b| a[column].total_cmp(&b[column]));
+                    of_format[of_format.len() / 2][column]
+                })
+            }
+        },
+    };
+    Quantised { figures: Some(figures), is_fitted: false }
+}
+
+impl Quantised {
+    pub fn apply(self, constants: &mut Constants) {
+        let Some(figures) = self.figures else { return };
+        [
+            constants.gemm_fp8_eff_compute,
+            constants.gemm_fp8_eff_memory,
+            constants.gemm_fp8_overhead_us,
+            constants.gemm_fp8_smooth_p,
+            constants.gemm_fp8_rounding_passes,
+        ] = figures;
+    }
+
+    /// What to add to the source of the other constants.
+    pub fn caveat(self) -> &'static str {
+        if self.is_fitted { "" } else { ", quantised products UNFITTED, medians of other devices" }
+    }
+}
+
+/// Where the constants of latent attention come from.
+pub(super) fn latent_source(device: &Device) -> &'static str {
+    match LATENT.iter().any(|(name, ..)| *name == device.name) {
+        true => ", latent attention fitted with the device",
+        false => ", latent attention UNFITTED, medians of other devices",
+    }
+}
+
+/// Constants of a device, without all-reduce, experts and quantised products.
 pub fn device_constants(device: &Device) -> (Constants, Fit) {
     let fit = FITS.iter().find(|fit| fit.device == device.name).unwrap_or(&GENERIC);
     let [gemm_eff_compute, gemm_eff_memory, gemm_overhead_us, gemm_smooth_p] = fit.gemm;
-    let [gemm_fp8_eff_compute, gemm_fp8_eff_memory, gemm_fp8_overhead_us, gemm_fp8_smooth_p] = fit.gemm_fp8;
+    let (prefill, decode) =
+        LATENT.iter().find(|(name, ..)| *name == device.name).map_or(GENERIC_LATENT, |(_, prefill, decode)| (*prefill, *decode));
+    let [mla_prefill_eff_compute, mla_prefill_eff_memory, mla_prefill_overhead_us] = prefill;
+    let [mla_decode_eff_compute, mla_decode_eff_memory, mla_decode_overhead_us, mla_decode_smooth_p] = decode;
     let [prefill_attention_eff_compute, prefill_attention_eff_memory, prefill_attention_overhead_us] = fit.prefill_attention;
     let [decode_attention_eff_memory, decode_attention_overhead_us, decode_attention_smooth_p] = fit.decode_attention;
     let [elementwise_hidden_passes, elementwise_rope_passes, elementwise_eff_memory, elementwise_overhead_us] = fit.elementwise;
     let constants = Constants {
         peak_bf16_tflops: device.peak_bf16_tflops,
         peak_fp8_tflops: device.peak_fp8_tflops.unwrap_or_default(),
+        peak_fp4_tflops: device.peak_fp4_tflops.unwrap_or_default(),
         memory_gb_per_s: device.memory_gb_per_s,
         link_gb_per_s: device.link_gb_per_s,
         inter_node_gb_per_s: device.inter_node_gb_per_s,
@@ -188,14 +298,26 @@ pub fn device_constants(device: &Device) -> (Constants, Fit) {
         qk_norm_overhead_us: 26.4,
         embedding_overhead_us: 3.0,
         all_reduce_switch_bytes: 8.0 * 1024.0 * 1024.0,
+        // A rule, of NCCL's all-gathers over 4 and 8 devices of H100, H200 and B200 in the same package.
+        gather_overhead_us: 16.0,
+        gather_bus_gb_per_s: 0.62 * device.link_gb_per_s,
+        // vLLM's threshold (`VLLM_SHARED_EXPERTS_STREAM_TOKEN_THRESHOLD`).
+        moe_shared_overlap_tokens: 256.0,
+        // Sparse attention: whole steps of GLM-5 and DeepSeek-V3.2 in the same packages.
+        sparse_overhead_us: 45.0,
+        sparse_eff_memory: 0.25,
+        sparse_scan_eff_compute: 0.5,
+        mla_prefill_eff_compute,
+        mla_prefill_eff_memory,
+        mla_prefill_overhead_us,
+        mla_decode_eff_compute,
+        mla_decode_eff_memory,
+        mla_decode_overhead_us,
+        mla_decode_smooth_p,
         gemm_eff_compute,
         gemm_eff_memory,
         gemm_overhead_us,
         gemm_smooth_p,
-        gemm_fp8_eff_compute,
-        gemm_fp8_eff_memory,
-        gemm_fp8_overhead_us,
-        gemm_fp8_smooth_p,
         prefill_attention_eff_compute,
         prefill_attention_eff_memory,
         prefill_attention_overhead_us,
@@ -209,11 +331,6 @@ pub fn device_constants(device: &Device) -> (Constants, Fit) {
         ..Constants::default()
     };
     (constants, fit.fit)
-}
-
-/// Whether FP8 matrix products were measured on the device itself.
-pub fn fp8_is_fitted(device: &Device) -> bool {
-    FITS.iter().any(|fit| fit.device == device.name && fit.gemm_fp8 != GENERIC_FP8)
 }
 
 /// Overhead us and bus GB/s below the switch and from it on; `None` for a tensor parallel degree nothing is known about.

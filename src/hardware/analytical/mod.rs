@@ -1,22 +1,26 @@
 //! Step times from formulas: a roofline with measured efficiencies.
 //!
 //! Every matrix product costs a fixed time and the soft maximum of its compute and its memory time; attention reads or multiplies what the
-//! sums over a batch say; an all-reduce has a latency and a bandwidth in two regimes. About 30 constants a device ([`Constants`]), fitted
-//! where measurements exist ([`fits`]), say how far from its data sheet a device stays. Measured against aiconfigurator-core's answers for
-//! dense models the mean error is 2 to 5 %; `hardware check` shows it. Not modelled: CPU time (`step_overhead_ms`), limits of CUDA graphs,
-//! overlap of prefill and decode kernels.
+//! sums over a batch say; an all-reduce has a latency and a bandwidth in two regimes; experts read the weights of those that are hit
+//! ([`experts`]); latent attention reads one compressed vector a token ([`latent`]). Constants of each device ([`Constants`]), fitted
+//! where measurements exist ([`fits`], [`experts_fits`]), say how far from its data sheet it stays. Measured against
+//! aiconfigurator-core's answers the mean error is 2 to 5 % for dense models and 5 to 9 % for mixtures of experts; `hardware check` shows
+//! it. Not modelled: CPU time (`step_overhead_ms`), limits of CUDA graphs, overlap of prefill and decode kernels.
 
 mod constants;
+mod experts;
+mod experts_fits;
 pub mod fits;
 mod formulas;
+mod latent;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::attention::AnalyticAttention;
+use super::attention::{AnalyticAttention, LimitedAttention};
 use super::catalog::Model;
 use super::condensed::{Axis, Table};
-use super::{Deployment, HardwareError, Precision};
+use super::{Deployment, HardwareError, Precision, WeightFormat, Weights};
 use crate::settings::Faults;
 
 pub use constants::{ConstantOverrides, Constants};
@@ -28,15 +32,23 @@ use formulas::Formulas;
 pub struct AnalyticalSettings {
     /// Constants to use instead of the device's own.
     pub constants: Box<ConstantOverrides>,
-    /// Number format of the weights of transformer layers. The LM head stays bf16, as in published FP8 checkpoints.
-    pub weights: Precision,
-    /// Number format of the KV cache.
-    pub kv_cache: Precision,
+    /// Number format of the weights of transformer layers; as the model is published if absent. Embedding, LM head and the routers of
+    /// experts stay bf16, as in published checkpoints, and with mxfp4 everything but the experts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights: Option<WeightFormat>,
+    /// Number format of the KV cache; as the checkpoint asks for if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kv_cache: Option<Precision>,
     /// CPU and scheduler time of every step, ms. Around 1 ms in real vLLM servers, which is 15 to 30 % of a step of a 7B model.
     pub step_overhead_ms: f64,
 }
 
 impl AnalyticalSettings {
+    /// Number formats of a model's weights and KV cache.
+    pub fn formats(&self, model: &Model) -> (Weights, Precision) {
+        (self.weights.map_or(model.weights, Weights::from), self.kv_cache.unwrap_or(model.kv_cache))
+    }
+
     pub fn check(&self, faults: &mut Faults) {
         faults.within("constants", |faults| self.constants.check(faults));
         faults.not_negative("step_overhead_ms", self.step_overhead_ms);
@@ -59,7 +71,8 @@ pub struct Parameters {
 
 /// The constants in force for a deployment.
 pub fn parameters(deployment: &Deployment, settings: &AnalyticalSettings) -> Result<Parameters, HardwareError> {
-    let Deployment { device, node, tensor_parallel, .. } = deployment;
+    let Deployment { model, device, node, tensor_parallel, .. } = deployment;
+    let (weights, kv_cache) = settings.formats(model);
     let unsupported = |message: String| Err(HardwareError::Unsupported(message));
     if *tensor_parallel > node.devices_per_node {
         return unsupported(format!(
@@ -95,19 +108,43 @@ pub fn parameters(deployment: &Deployment, settings: &AnalyticalSettings) -> Res
             ));
         }
     };
+    let quantised = fits::quantised(device, weights.layers);
+    quantised.apply(&mut constants);
+    let routed = model.experts.map(|_| experts_fits::routed(device, weights.experts, model.latent.is_some()));
+    if let Some(routed) = &routed {
+        routed.apply(&mut constants);
+    }
     let constants = constants.with(overrides);
-    if settings.weights == Precision::Fp8 && constants.peak_fp8_tflops <= 0.0 {
-        return unsupported(format!("device {} has no FP8 units; use \"weights\": \"bf16\" or a newer device", device.name));
+    let has_experts = model.experts.is_some();
+    for (format, used) in [(weights.layers, true), (weights.experts, has_experts)] {
+        if used && formulas::peak_tflops(&constants, format) <= 0.0 {
+            let name = format.name();
+            let units = if format == WeightFormat::Nvfp4 { "4-bit float" } else { "FP8" };
+            return unsupported(format!(
+                "device {} has no {units} units for {name}; use \"weights\": \"bf16\" or a newer device",
+                device.name
+            ));
+        }
     }
     let mut provenance = format!(
         "analytical model, {} ({}; {all_reduce}), {} weights, {} KV cache",
         device.name,
         fit.describe(),
-        settings.weights.name(),
-        settings.kv_cache.name()
+        if has_experts { weights.name() } else { weights.layers.name().into() },
+        kv_cache.name()
     );
-    if settings.weights == Precision::Fp8 && !fits::fp8_is_fitted(device) {
-        provenance += ", FP8 UNFITTED, medians of other devices";
+    provenance += quantised.caveat();
+    if let (Some(routed), Some(experts)) = (&routed, model.experts) {
+        provenance += &format!(", {} experts ({})", experts.count, routed.source);
+        if deployment.expert_parallel > 1 {
+            provenance += &format!(", expert parallel {}", deployment.expert_parallel);
+        }
+        if deployment.data_parallel > 1 {
+            provenance += &format!(", attention data parallel {}", deployment.data_parallel);
+        }
+    }
+    if model.latent.is_some() {
+        provenance += fits::latent_source(device);
     }
     if !overrides.given().is_empty() {
         provenance += &format!(", given: {}", overrides.given().join(", "));
@@ -130,7 +167,7 @@ pub(super) fn condense(
     settings: &AnalyticalSettings,
 ) -> Result<(DenseTables, AnalyticAttention, String), HardwareError> {
     let Parameters { constants, provenance } = parameters(deployment, settings)?;
-    let formulas = Formulas::new(&deployment.model, deployment.tensor_parallel, constants, settings);
+    let formulas = Formulas::new(deployment, constants, settings);
     let layers = deployment.layers_per_stage();
     let link = if deployment.fits_one_node() { constants.link_gb_per_s } else { constants.inter_node_gb_per_s };
     let stages = deployment.stage_kinds().map(|stage| {
@@ -149,14 +186,24 @@ pub(super) fn condense(
 pub(super) fn attention(deployment: &Deployment) -> Result<AnalyticAttention, HardwareError> {
     let settings = AnalyticalSettings::default();
     let (constants, _) = fits::device_constants(deployment.device);
-    Ok(attention_of(&Formulas::new(&deployment.model, deployment.tensor_parallel, constants, &settings)))
+    Ok(attention_of(&Formulas::new(deployment, constants, &settings)))
 }
 
 fn attention_of(formulas: &Formulas) -> AnalyticAttention {
-    AnalyticAttention {
-        prefill: formulas.prefill(),
-        decode_ms: Table::new(CACHED_TOKENS, |cached| formulas.decode_us(cached as f64) * 1e-3),
-    }
+    let scaled = |share: f64| {
+        // Whole models keep their bits.
+        let of_layers = |ms: f64| if share == 1.0 { ms } else { share * ms };
+        let decode_ms = Table::new(CACHED_TOKENS, |cached| of_layers(formulas.decode_us(cached as f64) * 1e-3));
+        (formulas.prefill().scaled(of_layers(1.0)), decode_ms)
+    };
+    let limit = formulas.attention_limit();
+    let full = limit.map_or(1.0, |limit| 1.0 - limit.share);
+    let (prefill, decode_ms) = scaled(full);
+    let limited = limit.map(|limit| {
+        let (prefill, decode_ms) = scaled(limit.share);
+        LimitedAttention { tokens: limit.tokens, prefill, decode_ms }
+    });
+    AnalyticAttention { prefill, decode_ms, limited, scan: formulas.scan() }
 }
 
 /// Query and KV heads of one device. A KV head that cannot be shared out is held by several.

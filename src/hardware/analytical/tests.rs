@@ -26,7 +26,7 @@ fn batch(prefills: &[(u32, u32)], decodes: &[u32]) -> BatchShape {
 fn by_formula(deployment: &Deployment, prefills: &[(u32, u32)], decodes: &[u32]) -> f64 {
     let settings = AnalyticalSettings::default();
     let constants = parameters(deployment, &settings).unwrap().constants;
-    let formulas = Formulas::new(&deployment.model, deployment.tensor_parallel, constants, &settings);
+    let formulas = Formulas::new(deployment, constants, &settings);
     let tokens = prefills.iter().map(|&(tokens, _)| f64::from(tokens)).sum::<f64>() + decodes.len() as f64;
     let terms = formulas.prefill();
     let prefill_ms: f64 = prefills

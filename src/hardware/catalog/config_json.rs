@@ -1,183 +1,398 @@
-//! The shape of a dense transformer from the `config.json` that is published with it on Hugging Face.
+//! The shape of a transformer from the `config.json` that is published with it on Hugging Face.
+//!
+//! What each key means was read in the configuration and modelling files of `transformers` and of the models' own repositories.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use serde_json::Value;
 
-use super::Model;
-use crate::hardware::{HardwareError, Precision};
+use super::model::{Experts, Indexer, LatentAttention, Model, Window};
+use super::{experts, quantization};
+use crate::hardware::HardwareError;
 use crate::settings::quoted;
 
-/// `model_type`s whose MLP is gated, and those whose MLP is plain.
-const GATED: &[&str] =
-    &["llama", "mistral", "qwen", "qwen2", "qwen3", "internlm", "internlm2", "phi3", "gemma", "gemma2", "granite", "olmo", "olmo2"];
-const PLAIN: &[&str] = &["phi", "gpt_neox", "starcoder2"];
-const QK_NORM: &[&str] = &["qwen3", "olmo2"];
+/// What the layers of a `model_type` are like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// An ordinary MLP, gated or plain.
+    Gated,
+    Plain,
+    /// Experts that are told by `num_local_experts` and `intermediate_size`.
+    Mixtral,
+    /// Experts that are told by `num_experts` and `moe_intermediate_size`, with ordinary layers between.
+    Qwen,
+    /// Experts that are told by `n_routed_experts` and `moe_intermediate_size`, after some ordinary layers.
+    DeepSeek,
+    /// Experts as in Mixtral, one shared expert of the same width, ordinary layers between.
+    Llama4,
+}
+
+const KINDS: &[(&str, Kind)] = &[
+    ("llama", Kind::Gated),
+    ("mistral", Kind::Gated),
+    ("ministral", Kind::Gated),
+    ("ministral3", Kind::Gated),
+    ("qwen", Kind::Gated),
+    ("qwen2", Kind::Gated),
+    ("qwen2_vl_text", Kind::Gated),
+    ("qwen2_5_vl_text", Kind::Gated),
+    ("qwen3", Kind::Gated),
+    ("qwen3_vl_text", Kind::Gated),
+    ("internlm", Kind::Gated),
+    ("internlm2", Kind::Gated),
+    ("phi3", Kind::Gated),
+    ("gemma", Kind::Gated),
+    ("gemma2", Kind::Gated),
+    ("gemma3_text", Kind::Gated),
+    ("granite", Kind::Gated),
+    ("olmo", Kind::Gated),
+    ("olmo2", Kind::Gated),
+    ("olmo3", Kind::Gated),
+    ("cohere", Kind::Gated),
+    ("cohere2", Kind::Gated),
+    ("glm", Kind::Gated),
+    ("glm4", Kind::Gated),
+    ("seed_oss", Kind::Gated),
+    ("exaone4", Kind::Gated),
+    ("smollm3", Kind::Gated),
+    ("phi", Kind::Plain),
+    ("gpt_neox", Kind::Plain),
+    ("starcoder2", Kind::Plain),
+    ("mixtral", Kind::Mixtral),
+    ("phimoe", Kind::Mixtral),
+    ("granitemoe", Kind::Mixtral),
+    ("minimax_m2", Kind::Mixtral),
+    ("gpt_oss", Kind::Mixtral),
+    ("qwen2_moe", Kind::Qwen),
+    ("qwen3_moe", Kind::Qwen),
+    ("qwen3_vl_moe_text", Kind::Qwen),
+    ("olmoe", Kind::Qwen),
+    ("deepseek_v2", Kind::DeepSeek),
+    ("deepseek_v3", Kind::DeepSeek),
+    ("deepseek_v32", Kind::DeepSeek),
+    ("kimi_k2", Kind::DeepSeek),
+    ("dots1", Kind::DeepSeek),
+    ("glm4_moe", Kind::DeepSeek),
+    ("glm4v_moe_text", Kind::DeepSeek),
+    ("glm4_moe_lite", Kind::DeepSeek),
+    ("glm_moe_dsa", Kind::DeepSeek),
+    ("llama4", Kind::Llama4),
+    ("llama4_text", Kind::Llama4),
+];
+
+const LINEAR: &str = "layers of linear attention, with a state of constant size instead of a KV cache";
+const STATE_SPACE: &str = "state-space layers, with a state of constant size instead of a KV cache";
+
+/// `model_type`s that are known and not modelled, and why.
+const NOT_MODELLED: &[(&str, &str)] = &[
+    ("qwen3_next", LINEAR),
+    ("qwen3_5", LINEAR),
+    ("qwen3_5_text", LINEAR),
+    ("qwen3_5_moe", LINEAR),
+    ("qwen3_5_moe_text", LINEAR),
+    ("kimi_linear", LINEAR),
+    ("minimax", LINEAR),
+    ("minimax_text_01", LINEAR),
+    ("mamba", STATE_SPACE),
+    ("mamba2", STATE_SPACE),
+    ("falcon_mamba", STATE_SPACE),
+    ("falcon_h1", STATE_SPACE),
+    ("jamba", STATE_SPACE),
+    ("bamba", STATE_SPACE),
+    ("zamba2", STATE_SPACE),
+    ("nemotron_h", STATE_SPACE),
+    ("granitemoehybrid", STATE_SPACE),
+    ("lfm2", "short convolutions in place of attention"),
+    ("deepseek_v4", "compressed attention and hyper-connections"),
+    ("gemma3n", "layers that share caches and embeddings of their own"),
+    ("gemma3n_text", "layers that share caches and embeddings of their own"),
+    ("t5", "an encoder"),
+    ("bert", "an encoder only"),
+];
+
+/// What normalises queries and keys.
+const QK_NORM: &[&str] =
+    &["qwen3", "qwen3_moe", "qwen3_vl_text", "qwen3_vl_moe_text", "olmo2", "olmo3", "olmoe", "gemma3_text", "exaone4", "dots1"];
 /// Of these the library ties embeddings unless the file says otherwise.
-const TIED_BY_DEFAULT: &[&str] = &["gemma", "gemma2", "starcoder2"];
-const MIXTURE_OF_EXPERTS: &[&str] = &["num_local_experts", "num_experts", "n_routed_experts", "moe_intermediate_size"];
-const LATENT_ATTENTION: &[&str] = &["kv_lora_rank", "q_lora_rank"];
+const TIED_BY_DEFAULT: &[&str] = &["gemma", "gemma2", "gemma3_text", "starcoder2", "cohere", "cohere2"];
+
+/// What ModelOpt writes beside a `config.json` that says nothing of quantisation.
+const BESIDE: &str = "hf_quant_config.json";
 
 pub(super) fn read(file: &Path) -> Result<Model, HardwareError> {
-    let text = std::fs::read_to_string(file).map_err(|source| HardwareError::Unreadable { file: file.into(), source })?;
-    parse(&text, &file.display().to_string()).map_err(|message| HardwareError::BadModel { file: file.into(), message })
-}
-
-/// What the file says that is not modelled, a sentence each.
-pub(super) fn not_modelled(file: &Path, weights: Precision) -> Result<Vec<String>, HardwareError> {
-    let text = std::fs::read_to_string(file).map_err(|source| HardwareError::Unreadable { file: file.into(), source })?;
-    let config: Value =
-        serde_json::from_str(&text).map_err(|error| HardwareError::BadModel { file: file.into(), message: format!("no JSON: {error}") })?;
-    let sentences = [quantization(&config, weights), sliding_window(&config)];
-    Ok(sentences.into_iter().flatten().map(|sentence| format!("{}: {sentence}", file.display())).collect())
-}
-
-/// Weights that are stored otherwise than the settings say.
-fn quantization(config: &Value, weights: Precision) -> Option<String> {
-    let found = ["quantization_config", "compression_config"].into_iter().find(|key| config.get(*key).is_some_and(Value::is_object))?;
-    let said = &config[found];
-    let method = said.get("quant_method").and_then(Value::as_str).unwrap_or("of an unnamed method");
-    // `fp8` itself, and what names it elsewhere: FBGEMM's, ModelOpt's algorithm, a group of compressed tensors of 8-bit floats.
-    let is_fp8 = method.contains("fp8")
-        || said.get("quant_algo").and_then(Value::as_str).is_some_and(|algorithm| algorithm.eq_ignore_ascii_case("fp8"))
-        || said.get("config_groups").and_then(Value::as_object).is_some_and(|groups| {
-            let weights = |group: &Value| group.get("weights").map(|weights| (weights["type"] == "float", weights["num_bits"] == 8));
-            groups.values().all(|group| weights(group) == Some((true, true)))
-        });
-    let taken = weights.name();
-    match (is_fp8, weights) {
-        (true, Precision::Fp8) => None,
-        (true, _) => Some(format!(
-            "`{found}` ({method}) is not read: weights are taken as {taken}; set `\"execution_time\": {{\"analytical\": {{\"weights\": \"fp8\"}}}}`"
-        )),
-        (false, _) => Some(format!(
-            "`{found}` ({method}) is not modelled: weights are taken as {taken}, so steps are timed as slower and the KV cache as smaller \
-             than with fewer bits"
-        )),
-    }
-}
-
-/// Layers that attend to the latest tokens only.
-fn sliding_window(config: &Value) -> Option<String> {
-    let window = config.get("sliding_window").and_then(Value::as_u64).filter(|&window| window > 0)?;
-    // Qwen's switch; other kinds have none and use their window.
-    let kind = config.get("model_type").and_then(Value::as_str).unwrap_or_default();
-    let used = config.get("use_sliding_window").and_then(Value::as_bool).unwrap_or(!kind.starts_with("qwen"));
-    let all_full =
-        config.get("layer_types").and_then(Value::as_array).is_some_and(|kinds| kinds.iter().all(|kind| kind == "full_attention"));
-    (used && !all_full).then(|| {
-        format!(
-            "`sliding_window` ({window} tokens) is not modelled: every layer attends to all tokens, so long prompts take more time and KV \
-             cache than they would"
-        )
-    })
-}
-
-fn parse(text: &str, name: &str) -> Result<Model, String> {
-    let config: Value = serde_json::from_str(text).map_err(|error| format!("no JSON: {error}"))?;
-    // No experts at all is how some write a dense model.
-    let present = |key: &&&str| config.get(**key).is_some_and(|value| !value.is_null() && value.as_u64() != Some(0));
-    if let Some(key) = MIXTURE_OF_EXPERTS.iter().find(present) {
-        return Err(format!("`{key}` tells of a mixture of experts; only dense models are modelled"));
-    }
-    if let Some(key) = LATENT_ATTENTION.iter().find(present) {
-        return Err(format!("`{key}` tells of multi-head latent attention; only multi-head and grouped-query attention are modelled"));
-    }
-    if config.get("text_config").is_some() {
-        return Err("`text_config` tells of a multimodal model; save that part as a file of its own and name it".into());
-    }
-    let kind = config.get("model_type").and_then(Value::as_str).ok_or("no text `model_type`; is this a model's config.json?")?;
-    let gated_mlp = GATED.contains(&kind);
-    if !gated_mlp && !PLAIN.contains(&kind) {
-        return Err(format!("`model_type` is `{kind}`, expected one of {}", quoted(&[GATED, PLAIN].concat())));
-    }
-    let number = |key: &str| match config.get(key) {
-        None | Some(Value::Null) => Ok(None),
-        Some(value) => match value.as_u64().and_then(|number| u32::try_from(number).ok()).filter(|&number| number > 0) {
-            Some(number) => Ok(Some(number)),
-            None => Err(format!("`{key}` is {value}, expected a whole number of at least 1")),
-        },
+    let read = |file: &Path| std::fs::read_to_string(file).map_err(|source| HardwareError::Unreadable { file: file.into(), source });
+    let bad = |file: &Path, message: String| HardwareError::BadModel { file: file.into(), message };
+    let text = read(file)?;
+    let beside = file.with_file_name(BESIDE);
+    let quantization = match beside.is_file() {
+        true => Some(serde_json::from_str(&read(&beside)?).map_err(|error| bad(&beside, format!("no JSON: {error}")))?),
+        false => None,
     };
-    let required = |key: &str| number(key)?.ok_or_else(|| format!("no `{key}`"));
-    let (embedding_dim, num_query_heads) = (required("hidden_size")?, required("num_attention_heads")?);
-    let mlp = required("intermediate_size")?;
-    let head_dim = match number("head_dim")? {
-        Some(head_dim) => head_dim,
-        None if embedding_dim % num_query_heads == 0 => embedding_dim / num_query_heads,
-        None => return Err(format!("`hidden_size` {embedding_dim} is no multiple of `num_attention_heads` {num_query_heads}")),
+    parse_with(&text, quantization, &file.display().to_string()).map_err(|message| bad(file, message))
+}
+
+/// The part of a file that tells of the language model.
+struct Config<'a> {
+    root: &'a Value,
+    text: &'a Value,
+    kind_name: &'a str,
+    kind: Kind,
+}
+
+impl Config<'_> {
+    fn find(&self, key: &str) -> Option<&Value> {
+        self.text.get(key).filter(|value| !value.is_null())
+    }
+
+    fn bool(&self, key: &str) -> Option<bool> {
+        self.find(key).and_then(Value::as_bool)
+    }
+
+    /// A count that may be absent or 0.
+    fn count(&self, key: &str) -> Result<Option<u32>, String> {
+        match self.find(key) {
+            None => Ok(None),
+            Some(value) => match value.as_u64().and_then(|number| u32::try_from(number).ok()) {
+                Some(number) => Ok(Some(number)),
+                None => Err(format!("`{key}` is {value}, expected a whole number of at least 0")),
+            },
+        }
+    }
+
+    fn number(&self, key: &str) -> Result<Option<u32>, String> {
+        match self.find(key) {
+            None => Ok(None),
+            Some(value) => match value.as_u64().and_then(|number| u32::try_from(number).ok()).filter(|&number| number > 0) {
+                Some(number) => Ok(Some(number)),
+                None => Err(format!("`{key}` is {value}, expected a whole number of at least 1")),
+            },
+        }
+    }
+
+    fn required(&self, key: &str) -> Result<u32, String> {
+        self.number(key)?.ok_or_else(|| format!("no `{key}`"))
+    }
+
+    /// The first of some keys that is there.
+    fn either(&self, keys: &[&str]) -> Result<u32, String> {
+        for key in keys {
+            if let Some(number) = self.number(key)? {
+                return Ok(number);
+            }
+        }
+        Err(format!("no `{}`", keys[0]))
+    }
+
+    /// The kinds of the layers, where the file lists them.
+    fn layer_types(&self) -> Vec<&str> {
+        self.find("layer_types").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect()
+    }
+}
+
+fn config<'a>(root: &'a Value) -> Result<Config<'a>, String> {
+    let text = match root.get("text_config").or_else(|| root.get("llm_config")) {
+        Some(part) if part.is_object() => part,
+        _ => root,
     };
-    Ok(Model {
-        name: name.to_string().into(),
-        num_layers: required("num_hidden_layers")?,
-        embedding_dim,
-        num_query_heads,
-        num_kv_heads: number("num_key_value_heads")?.unwrap_or(num_query_heads),
-        head_dim,
-        // The first Qwen counts both halves of the gated layer.
-        mlp_hidden_dim: if kind == "qwen" { mlp / 2 } else { mlp },
-        vocabulary: required("vocab_size")?,
-        gated_mlp,
-        qk_norm: QK_NORM.contains(&kind),
-        tied_embeddings: config.get("tie_word_embeddings").and_then(Value::as_bool).unwrap_or(TIED_BY_DEFAULT.contains(&kind)),
-    })
+    let named = |part: &'a Value| part.get("model_type").and_then(Value::as_str);
+    let kind_name = named(text).or_else(|| named(root)).ok_or("no text `model_type`; is this a model's config.json?")?;
+    if let Some((_, why)) = NOT_MODELLED.iter().find(|(name, _)| *name == kind_name) {
+        return Err(format!(
+            "`model_type` {kind_name} has {why}, which is not modelled: it would take times of these layers and their part of memory"
+        ));
+    }
+    let Some(&(_, kind)) = KINDS.iter().find(|(name, _)| *name == kind_name) else {
+        let names: Vec<&str> = KINDS.iter().map(|(name, _)| *name).collect();
+        return Err(format!(
+            "`model_type` is `{kind_name}`, expected one of {}; a model that is built like one of these is read under its name",
+            quoted(&names)
+        ));
+    };
+    Ok(Config { root, text, kind_name, kind })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const QWEN3: &str = r#"{"model_type": "qwen3", "hidden_size": 5120, "num_hidden_layers": 64, "num_attention_heads": 64,
-        "num_key_value_heads": 8, "head_dim": 128, "intermediate_size": 25600, "vocab_size": 151936, "tie_word_embeddings": false}"#;
-
-    #[test]
-    fn reads_a_published_configuration() {
-        let model = parse(QWEN3, "Qwen/Qwen3-32B").unwrap();
-        assert_eq!(&model, super::super::model("Qwen/Qwen3-32B").unwrap());
-        let phi = r#"{"model_type": "phi", "hidden_size": 2560, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": null,
-            "intermediate_size": 10240, "vocab_size": 51200, "tie_word_embeddings": false}"#;
-        assert_eq!(&parse(phi, "microsoft/phi-2").unwrap(), super::super::model("microsoft/phi-2").unwrap());
-        let qwen = r#"{"model_type": "qwen", "hidden_size": 8192, "num_hidden_layers": 80, "num_attention_heads": 64,
-            "intermediate_size": 49152, "vocab_size": 152064, "tie_word_embeddings": false}"#;
-        assert_eq!(&parse(qwen, "Qwen/Qwen-72B").unwrap(), super::super::model("Qwen/Qwen-72B").unwrap());
-    }
-
-    #[test]
-    fn no_experts_are_a_dense_model() {
-        let with = |more: &str| QWEN3.replacen('{', &format!("{{{more}, "), 1);
-        assert!(parse(&with(r#""num_local_experts": 0, "num_experts": null"#), "m").is_ok());
-        assert!(parse(&with(r#""num_local_experts": 8"#), "m").unwrap_err().contains("mixture of experts"));
-    }
-
-    #[test]
-    fn says_what_is_not_modelled() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("m.json");
-        let told = |more: &str, weights: Precision| {
-            std::fs::write(&file, QWEN3.replacen('{', &format!("{{{more}, "), 1)).unwrap();
-            not_modelled(&file, weights).unwrap().join("; ")
-        };
-        let fp8 = r#""quantization_config": {"quant_method": "fp8"}"#;
-        assert!(told(fp8, Precision::Bf16).contains("`quantization_config` (fp8) is not read: weights are taken as bf16; set"));
-        assert_eq!(told(fp8, Precision::Fp8), "");
-        let groups = r#""quantization_config": {"quant_method": "compressed-tensors", "config_groups": {"g": {"weights": {"type": "float", "num_bits": 8}}}}"#;
-        assert_eq!(told(groups, Precision::Fp8), "");
-        let awq = r#""quantization_config": {"quant_method": "awq", "bits": 4}"#;
-        assert!(told(awq, Precision::Fp8).contains("`quantization_config` (awq) is not modelled: weights are taken as fp8"));
-        assert_eq!(told(r#""sliding_window": 4096, "use_sliding_window": false"#, Precision::Bf16), "");
-        assert_eq!(told(r#""sliding_window": null"#, Precision::Bf16), "");
-        assert!(told(r#""sliding_window": 4096, "use_sliding_window": true"#, Precision::Bf16).contains("`sliding_window` (4096 tokens)"));
-        std::fs::write(&file, QWEN3.replace("qwen3", "mistral").replacen('{', r#"{"sliding_window": 4096, "#, 1)).unwrap();
-        assert_eq!(not_modelled(&file, Precision::Bf16).unwrap().len(), 1);
-    }
-
-    #[test]
-    fn says_what_is_wrong() {
-        let error = |from: &str, to: &str| parse(&QWEN3.replace(from, to), "m").unwrap_err();
-        assert!(error("\"head_dim\"", "\"num_experts\"").contains("mixture of experts"));
-        assert!(error("\"head_dim\"", "\"kv_lora_rank\"").contains("latent attention"));
-        assert_eq!(error("\"vocab_size\"", "\"vocabulary\""), "no `vocab_size`");
-        assert_eq!(error("5120", "-1"), "`hidden_size` is -1, expected a whole number of at least 1");
-        assert!(error("qwen3", "mamba").contains("`mamba`, expected one of `llama`"));
-        assert!(parse("{", "m").unwrap_err().contains("no JSON"));
-    }
+fn parse(text: &str, name: &str) -> Result<Model, String> {
+    parse_with(text, None, name)
 }
+
+/// `quantization`: what is said of it elsewhere, in case the file says nothing.
+fn parse_with(text: &str, quantization: Option<Value>, name: &str) -> Result<Model, String> {
+    let mut root: Value = serde_json::from_str(text).map_err(|error| format!("no JSON: {error}"))?;
+    if let (Some(quantization), Some(keys)) = (quantization, root.as_object_mut()) {
+        if keys.get("quantization_config").is_none_or(Value::is_null) {
+            keys.insert("quantization_config".into(), quantization);
+        }
+    }
+    let config = config(&root)?;
+    let (kind, kind_name) = (config.kind, config.kind_name);
+    let (embedding_dim, num_query_heads) = (config.required("hidden_size")?, config.required("num_attention_heads")?);
+    let num_layers = config.required("num_hidden_layers")?;
+    let mut notes: Vec<Cow<'static, str>> = Vec::new();
+    let latent = latent(&config)?;
+    let experts = experts_of(&config, num_layers)?;
+    let head_dim = match (latent, config.number("head_dim")?) {
+        (Some(latent), _) => latent.nope_dim + latent.rope_dim,
+        (None, Some(head_dim)) => head_dim,
+        (None, None) if embedding_dim % num_query_heads == 0 => embedding_dim / num_query_heads,
+        (None, None) => return Err(format!("`hidden_size` {embedding_dim} is no multiple of `num_attention_heads` {num_query_heads}")),
+    };
+    let has_mlp = experts.is_none_or(|experts| experts.dense_layers > 0);
+    let mlp = match kind {
+        _ if !has_mlp => 0,
+        // The first Qwen counts both halves of the gated layer.
+        Kind::Gated if kind_name == "qwen" => config.required("intermediate_size")? / 2,
+        Kind::Llama4 => config.either(&["intermediate_size_mlp", "intermediate_size"])?,
+        _ => config.required("intermediate_size")?,
+    };
+    let (weights, kv_cache) = quantization::read(config.root, config.text)?;
+    if !std::ptr::eq(config.root, config.text) {
+        notes.push(
+            "of a multimodal model only the text part is modelled: neither the weights nor the time of its encoders are counted".into(),
+        );
+    }
+    if config.count("num_nextn_predict_layers")?.is_some_and(|layers| layers > 0) {
+        notes.push(experts::NO_PREDICTION.into());
+    }
+    if config.count("index_topk_freq")?.is_some_and(|every| every > 1) {
+        notes.push("every layer is taken to choose the tokens it attends to itself, though some take over the choice of another".into());
+    }
+    if kind == Kind::Llama4 {
+        notes.push(experts::CHUNKED_AS_FULL.into());
+    }
+    Ok(Model {
+        name: name.to_string().into(),
+        num_layers,
+        embedding_dim,
+        num_query_heads,
+        num_kv_heads: if latent.is_some() { num_query_heads } else { config.number("num_key_value_heads")?.unwrap_or(num_query_heads) },
+        head_dim,
+        mlp_hidden_dim: mlp,
+        vocabulary: config.required("vocab_size")?,
+        gated_mlp: kind != Kind::Plain,
+        qk_norm: latent.is_none() && config.bool("use_qk_norm").unwrap_or(QK_NORM.contains(&kind_name)) && kind != Kind::Llama4,
+        tied_embeddings: [config.text, config.root]
+            .into_iter()
+            .find_map(|part| part.get("tie_word_embeddings").and_then(Value::as_bool))
+            .unwrap_or(TIED_BY_DEFAULT.contains(&kind_name)),
+        latent,
+        window: window(&config, num_layers)?,
+        experts,
+        weights,
+        kv_cache,
+        approximations: notes,
+    })
+}
+
+fn latent(config: &Config) -> Result<Option<LatentAttention>, String> {
+    let Some(kv_rank) = config.number("kv_lora_rank")? else { return Ok(None) };
+    let indexer = match config.number("index_topk")? {
+        Some(top_k) => Some(Indexer { heads: config.required("index_n_heads")?, head_dim: config.required("index_head_dim")?, top_k }),
+        None => None,
+    };
+    Ok(Some(LatentAttention {
+        query_rank: config.count("q_lora_rank")?.unwrap_or(0),
+        kv_rank,
+        rope_dim: config.required("qk_rope_head_dim")?,
+        nope_dim: config.required("qk_nope_head_dim")?,
+        value_dim: config.required("v_head_dim")?,
+        indexer,
+    }))
+}
+
+/// Keys that count the experts, by which a dense model with none is told from a mixture.
+const EXPERT_COUNTS: &[&str] = &["num_local_experts", "num_experts", "n_routed_experts"];
+
+fn experts_of(config: &Config, num_layers: u32) -> Result<Option<Experts>, String> {
+    let mut count = None;
+    for key in EXPERT_COUNTS {
+        // No experts at all is how some write a dense model.
+        count = count.or(config.count(key)?.filter(|&count| count > 0).map(|count| (*key, count)));
+    }
+    let Some((key, count)) = count else {
+        return match config.kind {
+            Kind::Gated | Kind::Plain => Ok(None),
+            // A dense model of a family of mixtures.
+            _ if EXPERT_COUNTS.iter().any(|key| config.text.get(key).is_some()) => Ok(None),
+            _ => Err(format!("no `{}`, which `model_type` {} has", EXPERT_COUNTS.join("`, `"), config.kind_name)),
+        };
+    };
+    if matches!(config.kind, Kind::Gated | Kind::Plain) {
+        return Err(format!(
+            "`{key}` is {count}, but `model_type` {} is known as a dense model: how its experts are built is not known",
+            config.kind_name
+        ));
+    }
+    let per_token = config.either(&["num_experts_per_tok", "experts_per_token", "moe_topk"])?;
+    if per_token > count {
+        return Err(format!("`num_experts_per_tok` is {per_token}, expected at most the {count} experts"));
+    }
+    let hidden_dim = match config.kind {
+        Kind::Mixtral | Kind::Llama4 => config.required("intermediate_size")?,
+        _ => config.either(&["moe_intermediate_size", "intermediate_size"])?,
+    };
+    let shared_hidden_dim = match config.kind {
+        Kind::Llama4 => hidden_dim,
+        Kind::Qwen => config.count("shared_expert_intermediate_size")?.unwrap_or(0),
+        Kind::DeepSeek => config.count("n_shared_experts")?.unwrap_or(0) * hidden_dim,
+        _ => config.count("shared_intermediate_size")?.unwrap_or(0),
+    };
+    let is_expert_layer = |layer: u32| -> Result<bool, String> {
+        let listed = |key: &str| config.find(key).and_then(Value::as_array).filter(|layers| !layers.is_empty());
+        Ok(match config.kind {
+            Kind::Qwen => {
+                let step = config.number("decoder_sparse_step")?.unwrap_or(1);
+                let plain = listed("mlp_only_layers").is_some_and(|layers| layers.iter().any(|known| *known == layer));
+                !plain && (layer + 1).is_multiple_of(step)
+            }
+            Kind::Llama4 => match listed("moe_layers") {
+                Some(layers) => layers.iter().any(|known| *known == layer),
+                None => (layer + 1).is_multiple_of(config.number("interleave_moe_layer_step")?.unwrap_or(1)),
+            },
+            Kind::DeepSeek => match listed("moe_layer_freq") {
+                Some(layers) => layers.get(layer as usize).is_some_and(|is_mixture| *is_mixture == 1),
+                None => {
+                    let first = config.count("first_k_dense_replace")?.unwrap_or(0);
+                    layer >= first && layer.is_multiple_of(config.number("moe_layer_freq")?.unwrap_or(1))
+                }
+            },
+            _ => true,
+        })
+    };
+    let mut dense_layers = 0;
+    for layer in 0..num_layers {
+        dense_layers += u32::from(!is_expert_layer(layer)?);
+    }
+    Ok(Some(Experts { count, per_token, hidden_dim, shared_hidden_dim, dense_layers }))
+}
+
+/// Layers that attend to the latest tokens only.
+fn window(config: &Config, num_layers: u32) -> Result<Option<Window>, String> {
+    // `false` is how some write none.
+    if config.bool("sliding_window") == Some(false) || config.kind == Kind::Llama4 {
+        return Ok(None);
+    }
+    let Some(tokens) = config.count("sliding_window")?.filter(|&tokens| tokens > 0) else { return Ok(None) };
+    // Qwen's switch; other kinds have none and use their window.
+    let used = config.bool("use_sliding_window").unwrap_or(!config.kind_name.starts_with("qwen"));
+    let reaches_everything = config.count("max_position_embeddings")?.is_some_and(|longest| longest <= tokens);
+    if !used || reaches_everything {
+        return Ok(None);
+    }
+    let types = config.layer_types();
+    let every = |pattern: u32| num_layers - num_layers / pattern.max(1);
+    let layers = match config.kind_name {
+        _ if types.len() == num_layers as usize => types.iter().filter(|kind| **kind == "sliding_attention").count() as u32,
+        "gemma2" | "gpt_oss" => num_layers.div_ceil(2),
+        "gemma3_text" => every(config.number("sliding_window_pattern")?.unwrap_or(6)),
+        "cohere2" | "olmo3" | "exaone4" => every(config.number("sliding_window_pattern")?.unwrap_or(4)),
+        // Layers below this one attend to everything.
+        name if name.starts_with("qwen") => num_layers - config.count("max_window_layers")?.unwrap_or(0).min(num_layers),
+        _ => num_layers,
+    };
+    Ok((layers > 0).then_some(Window { tokens, layers }))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,56 +1,24 @@
 //! Named models, devices and nodes.
 //!
-//! A model is also any dense transformer whose published `config.json` is at hand ([`model_from`]).
+//! A model is also any transformer whose published `config.json` is at hand ([`model_from`]).
 
 mod config_json;
 mod devices;
+mod experts;
+mod model;
 mod models;
 mod nodes;
+mod quantization;
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Serialize};
-
-use super::{Files, HardwareError, Precision};
+use super::{Files, HardwareError, Weights};
 use crate::settings::quoted;
 
 pub use devices::DEVICES;
+pub use model::{Experts, Indexer, LatentAttention, Model, Window};
 pub use models::MODELS;
 pub use nodes::NODES;
-
-/// Shape of a dense transformer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Model {
-    pub name: Cow<'static, str>,
-    pub num_layers: u32,
-    pub embedding_dim: u32,
-    pub num_query_heads: u32,
-    pub num_kv_heads: u32,
-    pub head_dim: u32,
-    pub mlp_hidden_dim: u32,
-    pub vocabulary: u32,
-    /// Gated MLPs have three weight matrices, plain ones two.
-    pub gated_mlp: bool,
-    /// Queries and keys are normalised before attention.
-    pub qk_norm: bool,
-    /// Input embedding and LM head are one matrix.
-    pub tied_embeddings: bool,
-}
-
-impl Model {
-    /// Parameters of all transformer layers, norms and biases aside.
-    pub fn layer_parameters(&self) -> f64 {
-        let (embedding, head) = (f64::from(self.embedding_dim), f64::from(self.head_dim));
-        let attention = embedding * head * 2.0 * f64::from(self.num_query_heads + self.num_kv_heads);
-        let matrices = if self.gated_mlp { 3.0 } else { 2.0 };
-        f64::from(self.num_layers) * (attention + matrices * embedding * f64::from(self.mlp_hidden_dim))
-    }
-
-    /// Parameters of the input embedding, which are as many as those of the LM head.
-    pub fn embedding_parameters(&self) -> f64 {
-        f64::from(self.vocabulary) * f64::from(self.embedding_dim)
-    }
-}
 
 /// One accelerator, after its data sheet.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,6 +32,8 @@ pub struct Device {
     pub peak_bf16_tflops: f64,
     /// Dense; `None` where the device has no FP8 units.
     pub peak_fp8_tflops: Option<f64>,
+    /// Dense; `None` where the device has no units for 4-bit floats.
+    pub peak_fp4_tflops: Option<f64>,
     /// To the other devices of its node, one direction.
     pub link_gb_per_s: f64,
     pub link: Link,
@@ -74,6 +44,7 @@ pub struct Device {
 /// How the devices of a node are joined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Link {
+    /// Or AMD's Infinity Fabric.
     NvLink,
     Pcie,
 }
@@ -91,7 +62,12 @@ pub struct Node {
 /// A named model.
 pub fn model(name: &str) -> Option<&'static Model> {
     let name = models::ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, name)| name);
-    MODELS.iter().find(|model| model.name == name)
+    all_models().find(|model| model.name == name)
+}
+
+/// Every named model: dense ones, then mixtures of experts.
+pub fn all_models() -> impl Iterator<Item = &'static Model> {
+    MODELS.iter().chain(experts::MODELS)
 }
 
 /// Whether the publishers of a model propose to sample its output by top-k or top-p.
@@ -113,7 +89,7 @@ pub fn is_config_path(name: &str) -> bool {
     name.ends_with(".json")
 }
 
-/// A named model, or the dense transformer that a Hugging Face `config.json` describes.
+/// A named model, or the transformer that a Hugging Face `config.json` describes.
 pub fn model_from(name: &str, files: &Files) -> Result<Cow<'static, Model>, HardwareError> {
     match model(name) {
         Some(model) => Ok(Cow::Borrowed(model)),
@@ -122,18 +98,19 @@ pub fn model_from(name: &str, files: &Files) -> Result<Cow<'static, Model>, Hard
     }
 }
 
-/// What a model's `config.json` says that is not modelled where its weights are taken to be stored so, a sentence each; nothing for a
-/// named model.
-pub fn not_modelled(name: &str, weights: Precision, files: &Files) -> Result<Vec<String>, HardwareError> {
-    if model(name).is_some() || !is_config_path(name) {
-        return Ok(Vec::new());
+/// What is approximated for a model whose weights are taken to be stored so, a sentence each.
+pub fn approximations(model: &Model, weights: Weights) -> Vec<String> {
+    let own = model.approximations.iter().map(|sentence| sentence.to_string());
+    let mut sentences: Vec<String> = if is_config_path(&model.name) { own.collect() } else { experts::approximations(&model.name) };
+    if weights != model.weights && !model.weights.is_bf16() {
+        sentences.push(format!("published with {} weights, taken as {} as the settings say", model.weights.name(), weights.name()));
     }
-    config_json::not_modelled(&files.find(name.as_ref())?, weights)
+    sentences.into_iter().map(|sentence| format!("{}: {sentence}", model.name)).collect()
 }
 
 /// The message for a model that is not in the catalogue.
 pub fn unknown_model(name: &str) -> String {
-    let names: Vec<&str> = MODELS.iter().map(|model| model.name.as_ref()).collect();
+    let names: Vec<&str> = all_models().map(|model| model.name.as_ref()).collect();
     format!("unknown model `{name}`, expected one of {} or the path of a Hugging Face config.json", quoted(&names))
 }
 
@@ -152,10 +129,10 @@ mod tests {
     fn names_are_unique_and_nodes_have_devices() {
         let mut names = BTreeSet::new();
         let aliases = models::ALIASES.iter().map(|(alias, _)| *alias);
-        assert!(MODELS.iter().map(|model| model.name.as_ref()).chain(aliases).all(|name| names.insert(name)));
+        assert!(all_models().map(|model| model.name.as_ref()).chain(aliases).all(|name| names.insert(name)));
         assert!(DEVICES.iter().flat_map(|device| device.aliases.iter().copied().chain([device.name])).all(|name| names.insert(name)));
         assert!(NODES.iter().all(|node| device(node.device).is_some()));
-        assert!(models::SAMPLING.iter().all(|name| MODELS.iter().any(|model| model.name == *name)));
+        assert!(models::SAMPLING.iter().all(|name| all_models().any(|model| model.name == *name)));
         assert!(models::ALIASES.iter().all(|(alias, name)| model(alias).is_some_and(|model| model.name == *name)));
     }
 
@@ -191,6 +168,39 @@ mod tests {
             let embeddings = if model.tied_embeddings { 1.0 } else { 2.0 };
             let counted = (model.layer_parameters() + embeddings * model.embedding_parameters()) / 1e9;
             assert!((counted / billions - 1.0).abs() < 2e-3, "{name}: {counted}, published {billions}");
+        }
+    }
+
+    /// Billions of parameters, all and of one token, as published with the models; MTP layers and encoders are not among them.
+    #[test]
+    fn parameter_counts_of_mixtures_are_the_published_ones() {
+        for (name, billions, active) in [
+            ("mistralai/Mixtral-8x7B-v0.1", 46.7, 12.9),
+            ("mistralai/Mixtral-8x22B-v0.1", 140.6, 39.1),
+            ("Qwen/Qwen3-30B-A3B", 30.5, 3.3),
+            ("Qwen/Qwen3-235B-A22B", 235.1, 22.2),
+            ("Qwen/Qwen3-Coder-480B-A35B-Instruct", 480.2, 35.4),
+            ("openai/gpt-oss-20b", 20.9, 4.2),
+            ("openai/gpt-oss-120b", 116.8, 5.7),
+            ("MiniMaxAI/MiniMax-M2.5", 229.0, 10.8),
+            ("deepseek-ai/DeepSeek-V3", 671.0, 37.6),
+            ("deepseek-ai/DeepSeek-V3.2", 671.9, 38.5),
+            ("deepseek-ai/DeepSeek-V2", 235.7, 21.4),
+            ("deepseek-ai/DeepSeek-V2-Lite", 15.7, 2.7),
+            ("moonshotai/Kimi-K2-Instruct", 1026.0, 32.9),
+            ("moonshotai/Kimi-K2.5", 1026.0, 32.9),
+            ("zai-org/GLM-4.5", 352.8, 33.6),
+            ("zai-org/GLM-4.5-Air", 106.9, 12.6),
+            ("zai-org/GLM-5", 743.9, 41.0),
+            ("meta-llama/Llama-4-Scout-17B-16E-Instruct", 107.8, 17.2),
+            ("meta-llama/Llama-4-Maverick-17B-128E-Instruct", 400.7, 17.2),
+        ] {
+            let model = model(name).unwrap();
+            let embeddings = 2.0 * model.embedding_parameters();
+            let counted = (model.layer_parameters() + embeddings) / 1e9;
+            assert!((counted / billions - 1.0).abs() < 5e-3, "{name}: {counted}, published {billions}");
+            let counted = (model.active_parameters() + embeddings) / 1e9;
+            assert!((counted / active - 1.0).abs() < 3e-2, "{name}: {counted} active, published {active}");
         }
     }
 }

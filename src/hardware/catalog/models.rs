@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::Model;
+use crate::hardware::{Precision, WeightFormat, Weights};
 
 /// Gated MLP, head size 128, no norm of queries and keys, separate LM head: what most models have in common.
 const fn dense(name: &'static str, [layers, embedding, heads, kv_heads, mlp, vocabulary]: [u32; 6]) -> Model {
@@ -18,6 +19,12 @@ const fn dense(name: &'static str, [layers, embedding, heads, kv_heads, mlp, voc
         gated_mlp: true,
         qk_norm: false,
         tied_embeddings: false,
+        latent: None,
+        window: None,
+        experts: None,
+        weights: Weights::all(WeightFormat::Bf16),
+        kv_cache: Precision::Bf16,
+        approximations: Vec::new(),
     }
 }
 
@@ -83,6 +90,23 @@ pub const ALIASES: &[(&str, &str)] = &[
     ("Qwen/Qwen2.5-72B-Instruct", "Qwen/Qwen2.5-72B"),
     ("Qwen/Qwen2.5-7B-Instruct", "Qwen/Qwen2.5-7B"),
     ("mistralai/Mistral-Nemo-Instruct-2407", "mistralai/Mistral-Nemo-Base-2407"),
+    ("mistralai/Mixtral-8x7B-Instruct-v0.1", "mistralai/Mixtral-8x7B-v0.1"),
+    ("mistralai/Mixtral-8x22B-Instruct-v0.1", "mistralai/Mixtral-8x22B-v0.1"),
+    ("Qwen/Qwen3-30B-A3B-Instruct-2507", "Qwen/Qwen3-30B-A3B"),
+    ("Qwen/Qwen3-Coder-30B-A3B-Instruct", "Qwen/Qwen3-30B-A3B"),
+    ("Qwen/Qwen3-235B-A22B-Instruct-2507", "Qwen/Qwen3-235B-A22B"),
+    ("deepseek-ai/DeepSeek-R1", "deepseek-ai/DeepSeek-V3"),
+    ("deepseek-ai/DeepSeek-R1-0528", "deepseek-ai/DeepSeek-V3"),
+    ("deepseek-ai/DeepSeek-V3-0324", "deepseek-ai/DeepSeek-V3"),
+    ("deepseek-ai/DeepSeek-V3.1", "deepseek-ai/DeepSeek-V3"),
+    ("deepseek-ai/DeepSeek-V2-Chat", "deepseek-ai/DeepSeek-V2"),
+    ("deepseek-ai/DeepSeek-V2-Lite-Chat", "deepseek-ai/DeepSeek-V2-Lite"),
+    ("MiniMaxAI/MiniMax-M2", "MiniMaxAI/MiniMax-M2.5"),
+    ("MiniMaxAI/MiniMax-M2.7", "MiniMaxAI/MiniMax-M2.5"),
+    ("zai-org/GLM-4.6", "zai-org/GLM-4.5"),
+    ("zai-org/GLM-5.1", "zai-org/GLM-5"),
+    ("meta-llama/Llama-4-Scout-17B-16E", "meta-llama/Llama-4-Scout-17B-16E-Instruct"),
+    ("meta-llama/Llama-4-Maverick-17B-128E", "meta-llama/Llama-4-Maverick-17B-128E-Instruct"),
 ];
 
 /// Models whose `generation_config.json` asks for top-k or top-p sampling, as an engine does unless a request says otherwise; other names

@@ -29,6 +29,7 @@ pub const NODES: &[Node] = &[
     unpriced("a100_pcie_server", "a100_pcie", 8),
     unpriced("h100_pcie_server", "h100_pcie", 8),
     unpriced("rtx_pro_6000_server", "rtx_pro_6000_server", 8),
+    unpriced("mi300x_server", "mi300x", 8),
     unpriced("a30_server", "a30", 8),
     unpriced("l4_server", "l4", 8),
 ];

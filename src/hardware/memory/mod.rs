@@ -2,10 +2,11 @@
 
 mod vidur;
 mod vllm;
+mod weights;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Deployment, Precision};
+use super::{Deployment, Precision, Weights};
 use crate::choice;
 use crate::settings::Faults;
 
@@ -56,7 +57,7 @@ pub struct Needs<'a> {
     pub block_size_tokens: u32,
     /// Share of device memory left unused (`vidur`; `vllm` has `gpu_memory_utilization`).
     pub memory_margin_fraction: f64,
-    pub weights: Precision,
+    pub weights: Weights,
     pub kv_cache: Precision,
 }
 
@@ -99,7 +100,7 @@ pub fn kv_tokens(deployment: &Deployment, needs: &Needs) -> u64 {
 }
 
 /// Weights that one device holds, as the reference counts them: transformer layers only.
-pub fn weight_bytes(deployment: &Deployment, weights: Precision) -> f64 {
+pub fn weight_bytes(deployment: &Deployment, weights: Weights) -> f64 {
     vidur::weight_bytes(deployment, weights)
 }
 

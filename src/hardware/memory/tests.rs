@@ -1,5 +1,5 @@
 use super::*;
-use crate::hardware::Files;
+use crate::hardware::{Files, WeightFormat};
 
 fn deployment(model: &str, node: &str, tp: u32, pp: u32) -> Deployment {
     Deployment::resolve(model, node, tp, pp, &Files::default()).unwrap()
@@ -11,7 +11,7 @@ fn needs(planner: &MemoryPlanner, max_request_tokens: u32) -> Needs<'_> {
         max_request_tokens,
         block_size_tokens: 16,
         memory_margin_fraction: 0.1,
-        weights: Precision::Bf16,
+        weights: Weights::default(),
         kv_cache: Precision::Bf16,
     }
 }
@@ -91,7 +91,7 @@ fn precision_and_pipelining() {
     for planner in [MemoryPlanner::default(), MemoryPlanner::Vllm(VllmPlanner::default())] {
         let node = deployment(LLAMA_70B, "h100_dgx", 4, 1);
         let bf16 = needs(&planner, 4096);
-        let (plain, weights) = (kv_tokens(&node, &bf16), kv_tokens(&node, &Needs { weights: Precision::Fp8, ..bf16 }));
+        let (plain, weights) = (kv_tokens(&node, &bf16), kv_tokens(&node, &Needs { weights: WeightFormat::Fp8.into(), ..bf16 }));
         assert!(weights > plain);
         assert!(kv_tokens(&node, &Needs { kv_cache: Precision::Fp8, ..bf16 }).abs_diff(2 * plain) <= 1);
     }

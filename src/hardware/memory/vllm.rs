@@ -6,8 +6,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Budget, GIB, Needs};
-use crate::hardware::{Deployment, Precision};
+use super::{Budget, GIB, Needs, weights};
+use crate::hardware::{Deployment, WeightFormat};
 use crate::settings::Faults;
 
 /// vLLM's accounting; `memory_margin_fraction` is not used.
@@ -63,15 +63,17 @@ pub(super) fn budget(planner: &VllmPlanner, deployment: &Deployment, needs: &Nee
     let share = f64::from(tp);
     // The fullest stage: with pipelining first and last hold one embedding each.
     let embeddings = if pp == 1.0 && !model.tied_embeddings { 2.0 } else { 1.0 };
-    let weights = needs.weights.bytes() * model.layer_parameters() / (share * pp)
-        + Precision::Bf16.bytes() * embeddings * model.embedding_parameters() / share;
+    let layers = match weights::is_plain(deployment) {
+        true => needs.weights.layers.bytes() * model.layer_parameters() / (share * pp),
+        false => weights::layer_bytes(deployment, needs.weights),
+    };
+    let weights = layers + WeightFormat::Bf16.bytes() * embeddings * model.embedding_parameters() / share;
     let attention_width = f64::from(model.num_query_heads) * f64::from(model.head_dim);
-    let activations = Precision::Bf16.bytes() * f64::from(planner.max_batched_tokens) * attention_width * activation_factor(tp);
-    let kv_heads = f64::from(model.num_kv_heads.div_ceil(tp));
+    let activations = WeightFormat::Bf16.bytes() * f64::from(planner.max_batched_tokens) * attention_width * activation_factor(tp);
     Budget {
         available: deployment.device.memory_gib * GIB * planner.gpu_memory_utilization,
         taken: weights + activations.max(LEAST_ACTIVATIONS) + collectives_bytes(tp) + planner.reserve_gib * GIB,
         taken_for: "weights, activations and buffers",
-        per_token: needs.kv_cache.bytes() * 2.0 * f64::from(model.head_dim) * kv_heads * f64::from(model.num_layers) / pp,
+        per_token: weights::kv_bytes_per_token(deployment, needs.kv_cache, needs.max_request_tokens) / pp,
     }
 }
