@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use scalefront::hardware::analytical::{self, fits};
 use scalefront::hardware::check::{self, Compared, Comparison, Refused};
-use scalefront::hardware::memory::{self, MemoryPlanner, Needs, VllmPlanner};
-use scalefront::hardware::{BatchShape, Deployment, ExecutionTime, ExecutionTimeSettings, Files, catalog};
+use scalefront::hardware::memory::{self, MemoryPlanner, Needs, ProfiledPlanner, VllmPlanner};
+use scalefront::hardware::{BatchShape, Deployment, ExecutionTime, ExecutionTimeSettings, Files, catalog, coverage};
 use scalefront::settings::Faults;
 use scalefront::sweep::hardware_files::{CACHE_DIR, hardware_files};
 
@@ -25,7 +25,7 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Print the models, devices and nodes known by name
-    List,
+    List(ListArgs),
     /// Print step times, constants and memory of one deployment
     Show(ShowArgs),
     /// Import measured tables for one deployment, and keep them for later runs
@@ -36,6 +36,13 @@ enum Command {
     Validate(validate::ValidateArgs),
     /// Fit engine overheads to measured runs of real servers
     Calibrate(validate::CalibrateArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct ListArgs {
+    /// As the page docs/hardware.md: models x devices, with how many devices a model takes and what its step times rest on
+    #[arg(long)]
+    markdown: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -112,7 +119,8 @@ impl Args {
     pub fn run(&self) -> Result<Exit> {
         let mut out = String::new();
         match &self.command {
-            Command::List => list(&mut out)?,
+            Command::List(ListArgs { markdown: true }) => out = coverage::page(),
+            Command::List(_) => list(&mut out)?,
             Command::Show(args) => args.show(&mut out)?,
             Command::Import(args) => args.import(&mut out)?,
             Command::Check(args) => args.run(&mut out)?,
@@ -217,7 +225,12 @@ impl ShowArgs {
         }
         print_steps(out, &times)?;
         writeln!(out, "\nKV cache of one replica, tokens")?;
-        for planner in [MemoryPlanner::default(), MemoryPlanner::Vllm(VllmPlanner::default())] {
+        let planners = [
+            MemoryPlanner::default(),
+            MemoryPlanner::Vllm(VllmPlanner::default()),
+            MemoryPlanner::VllmProfiled(ProfiledPlanner::default()),
+        ];
+        for planner in planners {
             let needs = Needs {
                 planner: &planner,
                 max_request_tokens: 4096,
@@ -229,13 +242,13 @@ impl ShowArgs {
             match memory::plan(deployment, &needs) {
                 Ok(capacity) => writeln!(
                     out,
-                    "  {:6} {:10} ({} requests of {} tokens)",
+                    "  {:13} {:10} ({} requests of {} tokens)",
                     planner.name(),
                     memory::kv_tokens(deployment, &needs),
                     capacity.max_requests,
                     needs.max_request_tokens
                 )?,
-                Err(error) => writeln!(out, "  {:6} {error}", planner.name())?,
+                Err(error) => writeln!(out, "  {:13} {error}", planner.name())?,
             }
         }
         if let ExecutionTimeSettings::Analytical(settings) = &settings {

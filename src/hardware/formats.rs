@@ -85,6 +85,10 @@ impl WeightFormat {
         }
     }
 
+    pub fn is_bf16(self) -> bool {
+        self == Self::Bf16
+    }
+
     /// A format by the name measured data gives it.
     pub fn named(name: &str) -> Option<Self> {
         Some(match name {

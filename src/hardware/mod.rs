@@ -11,6 +11,7 @@ mod cache;
 pub mod catalog;
 pub mod check;
 mod condensed;
+pub mod coverage;
 mod decode_steps;
 mod deployment;
 mod execution_time;

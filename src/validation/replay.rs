@@ -79,14 +79,11 @@ impl Replay {
         if let Some(name) = engine.engine.as_ref().filter(|name| !name.to_lowercase().contains("vllm")) {
             return Err(format!("engine `{name}` is not modelled, only vLLM is"));
         }
-        if experiment.model_kind.as_deref().is_some_and(|kind| kind != "dense") {
-            return Err(format!("`{model}` is no dense model, and only such are modelled"));
-        }
         let Some(node) = node_of(&experiment.gpu) else {
             return Err(format!("device `{}` is not in the catalogue", experiment.gpu));
         };
         if catalog::model(model).is_none() {
-            return Err(format!("model `{model}` is not in the catalogue of dense models"));
+            return Err(format!("model `{model}` is not in the catalogue"));
         }
         if let Some(parallel) = engine.data_parallel.filter(|&parallel| parallel > 1) {
             return Err(format!("{parallel} replicas behind one server (data parallel) are not modelled"));
@@ -111,9 +108,10 @@ impl Replay {
             "model": model, "node": node, "node_price_usd_per_hour": 1, "tensor_parallel": experiment.tp,
             "execution_time": {"analytical": {"weights": weights}},
             "replica_scheduler": {"vllm_v1": scheduler},
-            "memory_planner": {"vllm": {
+            "memory_planner": {"vllm_profiled": {
                 "gpu_memory_utilization": engine.gpu_memory_utilization.unwrap_or(0.9),
                 "max_batched_tokens": engine.max_num_batched_tokens.unwrap_or(8192),
+                "max_num_seqs": engine.max_num_seqs.unwrap_or(256),
             }},
             "max_request_tokens": engine.max_model_len.unwrap_or(4096).min(4096),
         });

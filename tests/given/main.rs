@@ -72,6 +72,8 @@ fn main() {
         quirk("memory_leak", "g_faster_transformer_rr_static2", quirks::memory_leak),
         quirk("leaked_counter_and_stranded_requests", "k_no_eligible_rr", quirks::leaked_counter_and_stranded_requests),
         hardware("analytical_steps", &["data/hardware/aic_ground_truth.csv"], hardware::analytical_steps),
+        hardware("analytical_mixtures", &["data/hardware/moe"], hardware::analytical_mixtures),
+        hardware("analytical_quantised", &["data/hardware/moe"], hardware::analytical_quantised),
         hardware("analytical_time_per_token", &["data/hardware/silicon_sample.csv"], hardware::analytical_time_per_token),
         hardware(
             "vidur_profile_of_the_lab",
@@ -94,6 +96,7 @@ fn main() {
             hardware::aiconfigurator_import,
         ),
         test("validation::real_servers", &["data/real_vllm"], validation::real_servers),
+        test("validation::real_mixtures", &["data/real_vllm", "data/real_vllm_moe"], validation::real_mixtures),
         trace("azure_2023_code", "AzureLLMInferenceTrace_code.csv", traces::azure_2023_code),
         trace("azure_2023_conversation", "AzureLLMInferenceTrace_conv.csv", traces::azure_2023_conversation),
         trace("the_lab_trace", "Synthetic_Trace1_1hr.csv", traces::the_lab_trace),

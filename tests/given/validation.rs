@@ -29,3 +29,16 @@ pub fn real_servers(shared: &Path) {
         }
     }
 }
+
+/// Mixtral, whose runs no overhead was fitted to: with those of the dense models.
+pub fn real_mixtures(shared: &Path) {
+    let experiments = Experiments::read(&shared.join("data/real_vllm_moe")).unwrap();
+    let (replays, refused) = prepare(&experiments, |id| id.contains("mixtral"));
+    assert!(replays.len() == 3, "{refused:?}");
+    let all: Vec<&Replay> = replays.iter().collect();
+    let settings: OverheadSettings = serde_json::from_str("\"calibrated\"").unwrap();
+    let rows = compare(&all, &experiments.measured, &[1, 2, 3], |replay| replay.resolve(&settings)).unwrap();
+    for (metric, limit) in [("e2e_mean", 0.06), ("tpot_mean", 0.06), ("ttft_mean", 0.09), ("e2e_p99", 0.09)] {
+        assert!(median(&rows, metric) <= limit, "{metric}");
+    }
+}

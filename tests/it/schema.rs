@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use scalefront::hardware::coverage;
 use scalefront::sweep::grid::Grid;
 use scalefront::sweep::source::Source;
 use scalefront::sweep::{policies, reference, schema};
@@ -28,6 +29,12 @@ fn the_committed_reference_is_up_to_date() {
 fn the_committed_metrics_are_up_to_date() {
     let committed = fs::read_to_string(sweeps().join("../docs/metrics.md")).unwrap_or_default();
     assert!(committed == reference::metrics(), "run: cargo run --no-default-features schema metrics --markdown > docs/metrics.md");
+}
+
+#[test]
+fn the_page_of_models_and_devices_is_committed() {
+    let committed = fs::read_to_string(sweeps().join("../docs/hardware.md")).unwrap_or_default();
+    assert!(committed == coverage::page(), "run: cargo run --no-default-features hardware list --markdown > docs/hardware.md");
 }
 
 #[test]

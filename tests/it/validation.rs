@@ -28,7 +28,7 @@ fn folder(dir: &Path, truth: &Overheads) -> Experiments {
         experiment("seven", "meta-llama/Llama-2-7b-hf", "H100-80GB-SXM"),
         experiment("eight", "meta-llama/Llama-3.1-8B", "H100-80GB-SXM"),
         experiment("twelve", "mistralai/Mistral-Nemo-Instruct-2407", "H100-80GB-SXM"),
-        experiment("experts", "mistralai/Mixtral-8x7B-v0.1", "H100-80GB-SXM"),
+        experiment("experts", "Qwen/Qwen3-Next-80B-A3B-Instruct", "H100-80GB-SXM"),
         experiment("unheard-of", "meta-llama/Llama-2-7b-hf", "ABACUS 3000"),
     ];
     let mut described = runs.to_vec();
@@ -66,7 +66,7 @@ fn runs_that_cannot_be_simulated_say_why() {
     let experiments = folder(dir.path(), &TRUTH);
     let (_, skipped) = prepare(&experiments, |_| true);
     assert!(skipped[0].experiment == "scribbled" && skipped[0].reason.contains("experiments.json: model: invalid type"), "{skipped:?}");
-    assert!(skipped[1].reason.contains("model `mistralai/Mixtral-8x7B-v0.1` is not in the catalogue of dense models"), "{skipped:?}");
+    assert!(skipped[1].reason.contains("model `Qwen/Qwen3-Next-80B-A3B-Instruct` is not in the catalogue"), "{skipped:?}");
     assert!(skipped[2].reason.contains("device `ABACUS 3000` is not in the catalogue"), "{skipped:?}");
 }
 
@@ -140,7 +140,7 @@ fn the_commands_print_tables_and_write_them() {
     assert!(stdout(&output).contains("meta-llama/Llama-3.1-8B is the only model: left out, nothing remains"), "{}", stdout(&output));
     for (arguments, said) in [
         (vec!["hardware", "validate", "nowhere"], "nowhere: cannot be read, expected a folder with experiments.json"),
-        (vec!["hardware", "validate", ".", "--only", "experts"], "experts: model `mistralai/Mixtral-8x7B-v0.1`"),
+        (vec!["hardware", "validate", ".", "--only", "experts"], "experts: model `Qwen/Qwen3-Next-80B-A3B-Instruct`"),
         (vec!["hardware", "validate", ".", "--overheads", "{\"given\": {\"api_ms\": -1}}"], "`given.api_ms`: -1 found"),
     ] {
         let output = scalefront(dir.path(), &arguments);

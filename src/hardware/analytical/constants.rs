@@ -87,6 +87,10 @@ constants! {
     gemm_fp8_smooth_p,
     /// Matrix product with quantised weights: bytes moved for each number of the input, to round it to their format.
     gemm_fp8_rounding_passes,
+    /// Matrix product with quantised weights: rows of a tile, to a multiple of which a product's rows are padded; 0: not at all.
+    gemm_fp8_tile_tokens,
+    /// Matrix product with quantised weights: times as long of a single row, for which some libraries have no kernel.
+    gemm_fp8_single_row_factor,
     /// Prefill attention: share of the bf16 peak reached.
     prefill_attention_eff_compute,
     /// Prefill attention: cost of each token read or written, as a share of the memory bandwidth. A fit, may exceed 1.

@@ -53,6 +53,15 @@ pub(super) fn soft_maximum(x: f64, y: f64, p: f64) -> f64 {
     if largest <= 0.0 { 0.0 } else { largest * ((x / largest).powf(p) + (y / largest).powf(p)).powf(1.0 / p) }
 }
 
+/// Rows that are computed for `rows`: whole tiles, smaller ones up to half a tile.
+fn padded(rows: f64, tile: f64) -> f64 {
+    match () {
+        () if tile <= 0.0 => rows,
+        () if rows > tile / 2.0 => (rows / tile).ceil() * tile,
+        () => rows.max(16.0).log2().ceil().exp2(),
+    }
+}
+
 impl Formulas {
     pub fn new(deployment: &Deployment, constants: Constants, settings: &AnalyticalSettings) -> Self {
         let (model, tensor_parallel): (&Model, u32) = (&deployment.model, deployment.tensor_parallel);
@@ -90,7 +99,7 @@ impl Formulas {
     pub fn gemm_us(&self, m: f64, n: f64, k: f64, weights: WeightFormat) -> f64 {
         let c = &self.constants;
         let flops = 2.0 * m * n * k;
-        if weights == WeightFormat::Bf16 {
+        if weights == WeightFormat::Bf16 || m <= 0.0 {
             let compute = flops / (c.peak_bf16_tflops * 1e6 * c.gemm_eff_compute);
             let memory = BF16_BYTES * (m * n + m * k + n * k) / (c.memory_gb_per_s * 1e3 * c.gemm_eff_memory);
             return c.gemm_overhead_us + soft_maximum(compute, memory, c.gemm_smooth_p);
@@ -100,10 +109,11 @@ impl Formulas {
             // Activations are rounded to the format of the weights.
             _ => BF16_BYTES * m * n + weights.bytes() * (m * k + n * k),
         };
-        let compute = flops / (peak_tflops(c, weights) * 1e6 * c.gemm_fp8_eff_compute);
+        let compute = flops * padded(m, c.gemm_fp8_tile_tokens) / m / (peak_tflops(c, weights) * 1e6 * c.gemm_fp8_eff_compute);
         let memory = bytes / (c.memory_gb_per_s * 1e3 * c.gemm_fp8_eff_memory);
         let rounding = c.gemm_fp8_rounding_passes * m * k / (c.memory_gb_per_s * 1e3);
-        c.gemm_fp8_overhead_us + soft_maximum(compute, memory, c.gemm_fp8_smooth_p) + rounding
+        let factor = if m == 1.0 { c.gemm_fp8_single_row_factor } else { 1.0 };
+        factor * (c.gemm_fp8_overhead_us + soft_maximum(compute, memory, c.gemm_fp8_smooth_p) + rounding)
     }
 
     fn elementwise_bytes_us(&self, bytes: f64) -> f64 {

@@ -18,12 +18,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::attention::{AnalyticAttention, LimitedAttention};
-use super::catalog::Model;
+use super::catalog::{Device, Model};
 use super::condensed::{Axis, Table};
 use super::{Deployment, HardwareError, Precision, WeightFormat, Weights};
 use crate::settings::Faults;
 
 pub use constants::{ConstantOverrides, Constants};
+use fits::Fit;
 use formulas::Formulas;
 
 /// The analytical model, by default with the constants of the node's device.
@@ -110,7 +111,8 @@ pub fn parameters(deployment: &Deployment, settings: &AnalyticalSettings) -> Res
     };
     let quantised = fits::quantised(device, weights.layers);
     quantised.apply(&mut constants);
-    let routed = model.experts.map(|_| experts_fits::routed(device, weights.experts, model.latent.is_some()));
+    let routed =
+        model.experts.map(|_| experts_fits::routed(device, weights.experts, model.latent.is_some(), deployment.expert_parallel > 1));
     if let Some(routed) = &routed {
         routed.apply(&mut constants);
     }
@@ -153,6 +155,41 @@ pub fn parameters(deployment: &Deployment, settings: &AnalyticalSettings) -> Res
         provenance += &format!(", {} ms overhead a step", settings.step_overhead_ms);
     }
     Ok(Parameters { constants, provenance })
+}
+
+/// How far step times of a model on a device rest on measurements of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Support {
+    Measured,
+    Partly,
+    DataSheet,
+    /// The device cannot multiply in the format of the weights.
+    NoUnits,
+}
+
+/// What the constants in force for a model as it is published rest on.
+pub fn support(model: &Model, device: &Device) -> Support {
+    let (constants, fit) = fits::device_constants(device);
+    let mut formats = vec![model.weights.layers];
+    formats.extend(model.experts.map(|_| model.weights.experts));
+    if formats.iter().any(|format| formulas::peak_tflops(&constants, *format) <= 0.0) {
+        return Support::NoUnits;
+    }
+    let mut measured = vec![matches!(fit, Fit::Fitted(_))];
+    if !model.weights.layers.is_bf16() {
+        measured.push(fits::quantised(device, model.weights.layers).caveat().is_empty());
+    }
+    if model.experts.is_some() {
+        measured.push(experts_fits::routed(device, model.weights.experts, false, false).is_fitted);
+    }
+    if model.latent.is_some() {
+        measured.push(fits::latent_is_fitted(device));
+    }
+    match (measured.iter().all(|part| *part), measured.iter().any(|part| *part) || matches!(fit, Fit::Partly(_))) {
+        (true, _) => Support::Measured,
+        (false, true) => Support::Partly,
+        (false, false) => Support::DataSheet,
+    }
 }
 
 /// A deployment's step times, without attention ms per stage: tables of tokens; and what depends on the number of requests.

@@ -105,6 +105,7 @@ pub const ALIASES: &[(&str, &str)] = &[
     ("MiniMaxAI/MiniMax-M2.7", "MiniMaxAI/MiniMax-M2.5"),
     ("zai-org/GLM-4.6", "zai-org/GLM-4.5"),
     ("zai-org/GLM-5.1", "zai-org/GLM-5"),
+    ("RedHatAI/Llama-4-Scout-17B-16E-Instruct-FP8-dynamic", "meta-llama/Llama-4-Scout-17B-16E-Instruct"),
     ("meta-llama/Llama-4-Scout-17B-16E", "meta-llama/Llama-4-Scout-17B-16E-Instruct"),
     ("meta-llama/Llama-4-Maverick-17B-128E", "meta-llama/Llama-4-Maverick-17B-128E-Instruct"),
 ];

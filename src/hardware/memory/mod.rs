@@ -1,5 +1,6 @@
 //! How many KV blocks fit beside the weights: the reference's planner, and vLLM's accounting.
 
+mod profiled;
 mod vidur;
 mod vllm;
 mod weights;
@@ -10,6 +11,7 @@ use super::{Deployment, Precision, Weights};
 use crate::choice;
 use crate::settings::Faults;
 
+pub use profiled::ProfiledPlanner;
 pub use vidur::VidurPlanner;
 pub use vllm::VllmPlanner;
 
@@ -18,6 +20,8 @@ choice! {
     pub enum MemoryPlanner {
         "vidur" => Vidur(VidurPlanner),
         "vllm" => Vllm(VllmPlanner),
+        /// vLLM's profile of itself at start, fitted to what servers logged.
+        "vllm_profiled" => VllmProfiled(ProfiledPlanner),
     }
 }
 
@@ -32,6 +36,7 @@ impl MemoryPlanner {
         match self {
             Self::Vidur(_) => {}
             Self::Vllm(planner) => faults.within("vllm", |faults| planner.check(faults)),
+            Self::VllmProfiled(planner) => faults.within("vllm_profiled", |faults| planner.check(faults)),
         }
     }
 }
@@ -77,6 +82,7 @@ impl Budget {
         match needs.planner {
             MemoryPlanner::Vidur(_) => vidur::budget(deployment, needs),
             MemoryPlanner::Vllm(planner) => vllm::budget(planner, deployment, needs),
+            MemoryPlanner::VllmProfiled(planner) => profiled::budget(planner, deployment, needs),
         }
     }
 
@@ -132,7 +138,7 @@ pub fn plan(deployment: &Deployment, needs: &Needs) -> Result<KvCapacity, DoesNo
     }
     let num_blocks = match needs.planner {
         MemoryPlanner::Vidur(_) => vidur::num_blocks(deployment, needs, max_requests),
-        MemoryPlanner::Vllm(_) => (budget.kv_tokens() / f64::from(needs.block_size_tokens)) as u32,
+        MemoryPlanner::Vllm(_) | MemoryPlanner::VllmProfiled(_) => (budget.kv_tokens() / f64::from(needs.block_size_tokens)) as u32,
     };
     Ok(KvCapacity { num_blocks, max_requests })
 }

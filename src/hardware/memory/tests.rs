@@ -1,5 +1,5 @@
 use super::*;
-use crate::hardware::{Files, WeightFormat};
+use crate::hardware::{Files, WeightFormat, catalog};
 
 fn deployment(model: &str, node: &str, tp: u32, pp: u32) -> Deployment {
     Deployment::resolve(model, node, tp, pp, &Files::default()).unwrap()
@@ -98,4 +98,58 @@ fn precision_and_pipelining() {
     let planner = MemoryPlanner::Vllm(VllmPlanner::default());
     let tokens = |tp, pp| kv_tokens(&deployment(LLAMA_70B, "h100_dgx", tp, pp), &needs(&planner, 4096)) as f64;
     assert!((tokens(4, 2) / tokens(8, 1) - 1.0).abs() < 0.1);
+}
+
+/// What aiconfigurator-core answers for mixtures on vLLM: weights of one device, bytes, and of a token's KV cache.
+#[test]
+fn mixtures_of_experts() {
+    let planner = MemoryPlanner::Vllm(VllmPlanner::default());
+    let weights = |model: &str, tp, ep| {
+        let deployment = deployment(model, "h200_dgx", tp, 1).with_expert_parallel(ep).unwrap();
+        vllm::weight_bytes(&deployment, deployment.model.weights)
+    };
+    for (model, tp, ep, expected) in [
+        ("mistralai/Mixtral-8x7B-v0.1", 2, 1, 46_572_503_040.0),
+        ("mistralai/Mixtral-8x7B-v0.1", 2, 2, 46_572_503_040.0),
+        ("mistralai/Mixtral-8x22B-v0.1", 8, 8, 35_110_649_856.0),
+        ("Qwen/Qwen3-30B-A3B", 4, 4, 15_129_247_744.0),
+        ("MiniMaxAI/MiniMax-M2.5", 4, 1, 57_257_558_016.0),
+    ] {
+        let found = weights(model, tp, ep);
+        assert!((found / expected - 1.0).abs() < 2e-2, "{model} tp {tp} ep {ep}: {found}, expected {expected}");
+    }
+    // Latent attention is held whole by every device; half the layers of gpt-oss keep 128 tokens.
+    let per_token =
+        |model: &str, tp, kv_cache, longest| weights::kv_bytes_per_token(&deployment(model, "h200_dgx", tp, 1), kv_cache, longest);
+    assert_eq!(per_token("deepseek-ai/DeepSeek-V3", 8, Precision::Bf16, 4096), 70_272.0);
+    assert_eq!(per_token("deepseek-ai/DeepSeek-V3", 1, Precision::Fp8, 4096), 35_136.0);
+    assert_eq!(per_token("openai/gpt-oss-20b", 1, Precision::Bf16, 128), 49_152.0);
+    assert!((per_token("openai/gpt-oss-20b", 1, Precision::Bf16, 1280) / (24_576.0 * 1.1) - 1.0).abs() < 1e-12);
+    let fits = |model: &str, node, tp| {
+        plan(&deployment(model, node, tp, 1), &Needs { weights: catalog::model(model).unwrap().weights, ..needs(&planner, 4096) })
+    };
+    assert!(fits("deepseek-ai/DeepSeek-V3", "h200_dgx", 8).is_ok());
+    assert!(fits("deepseek-ai/DeepSeek-V3", "h100_dgx", 8).unwrap_err().to_string().contains("does not fit"));
+    assert!(fits("openai/gpt-oss-120b", "h100_dgx", 2).is_ok());
+}
+
+/// Blocks that servers logged (vLLM 0.15.1, H100, 0.9 of its memory), as `num_gpu_blocks` of 16 tokens.
+#[test]
+fn profiled_capacities_are_those_logged() {
+    for (model, tp, max_batched_tokens, blocks) in [
+        ("meta-llama/Llama-2-7b-hf", 1, 2048, 7463),
+        ("meta-llama/Llama-2-70b-hf", 4, 2048, 31_357),
+        ("codellama/CodeLlama-34b-Instruct-hf", 2, 2048, 26_603),
+        (LLAMA_70B, 4, 8192, 30_251),
+        (LLAMA_70B, 4, 2048, 30_425),
+        ("mistralai/Mistral-Nemo-Base-2407", 2, 1024, 48_009),
+        ("mistralai/Mistral-Nemo-Base-2407", 1, 2048, 19_251),
+        ("Qwen/Qwen2.5-7B", 1, 2048, 65_352),
+        ("01-ai/Yi-34B", 2, 2048, 20_793),
+        ("mistralai/Mixtral-8x7B-v0.1", 2, 2048, 27_511),
+    ] {
+        let planner = MemoryPlanner::VllmProfiled(ProfiledPlanner { max_batched_tokens, ..ProfiledPlanner::default() });
+        let found = plan(&deployment(model, "h100_dgx", tp, 1), &needs(&planner, 4096)).unwrap().num_blocks;
+        assert!((f64::from(found) / f64::from(blocks) - 1.0).abs() < 1e-2, "{model} tp {tp}: {found} blocks, logged {blocks}");
+    }
 }

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Budget, GIB, Needs, weights};
-use crate::hardware::{Deployment, WeightFormat};
+use crate::hardware::{Deployment, WeightFormat, Weights};
 use crate::settings::Faults;
 
 /// vLLM's accounting; `memory_margin_fraction` is not used.
@@ -58,16 +58,21 @@ fn collectives_bytes(tensor_parallel: u32) -> f64 {
     }
 }
 
-pub(super) fn budget(planner: &VllmPlanner, deployment: &Deployment, needs: &Needs) -> Budget {
-    let (model, tp, pp) = (&deployment.model, deployment.tensor_parallel, f64::from(deployment.pipeline_parallel));
-    let share = f64::from(tp);
+/// Weights of one device with its embeddings.
+pub(super) fn weight_bytes(deployment: &Deployment, weights: Weights) -> f64 {
+    let (model, share, pp) = (&deployment.model, f64::from(deployment.tensor_parallel), f64::from(deployment.pipeline_parallel));
     // The fullest stage: with pipelining first and last hold one embedding each.
     let embeddings = if pp == 1.0 && !model.tied_embeddings { 2.0 } else { 1.0 };
     let layers = match weights::is_plain(deployment) {
-        true => needs.weights.layers.bytes() * model.layer_parameters() / (share * pp),
-        false => weights::layer_bytes(deployment, needs.weights),
+        true => weights.layers.bytes() * model.layer_parameters() / (share * pp),
+        false => weights::layer_bytes(deployment, weights),
     };
-    let weights = layers + WeightFormat::Bf16.bytes() * embeddings * model.embedding_parameters() / share;
+    layers + WeightFormat::Bf16.bytes() * embeddings * model.embedding_parameters() / share
+}
+
+pub(super) fn budget(planner: &VllmPlanner, deployment: &Deployment, needs: &Needs) -> Budget {
+    let (model, tp, pp) = (&deployment.model, deployment.tensor_parallel, f64::from(deployment.pipeline_parallel));
+    let weights = weight_bytes(deployment, needs.weights);
     let attention_width = f64::from(model.num_query_heads) * f64::from(model.head_dim);
     let activations = WeightFormat::Bf16.bytes() * f64::from(planner.max_batched_tokens) * attention_width * activation_factor(tp);
     Budget {
