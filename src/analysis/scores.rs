@@ -48,6 +48,8 @@ pub struct Workload {
 pub struct Family {
     /// `policy`, or `policy / value / ..` when grouped further.
     pub label: String,
+    /// The `policy` column.
+    pub policy: String,
     /// Values of the `group_by` columns, empty where a run has none.
     pub groups: Vec<String>,
 }
@@ -367,7 +369,7 @@ impl<'a> Columns<'a> {
     fn family(&self, i: usize) -> Family {
         let policy = self.policy.text(i).unwrap_or_default();
         let groups = self.groups.iter().map(|cells| cells.text(i).unwrap_or_default()).collect::<Vec<_>>();
-        Family { label: family_label(&policy, &groups), groups }
+        Family { label: family_label(&policy, &groups), policy, groups }
     }
 }
 

@@ -193,7 +193,7 @@ fn parquet_writer<W: Write>(out: W) -> ParquetWriter<W> {
 }
 
 /// The table at `path`, if its checksum is that `expected`.
-pub(super) fn read_parquet(path: &Path, expected: Option<&Checksum>) -> Result<DataFrame> {
+pub fn read_parquet(path: &Path, expected: Option<&Checksum>) -> Result<DataFrame> {
     parquet::read(path, expected, |_| None)
 }
 

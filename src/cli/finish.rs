@@ -10,6 +10,7 @@ use scalefront::sweep::estimate::duration;
 use scalefront::sweep::journal::{self, Recorded};
 use scalefront::sweep::manifest::{Manifest, Timings};
 use scalefront::sweep::plan::Plan;
+use scalefront::sweep::robustness::{self, Chosen};
 use scalefront::sweep::run::Interrupted;
 use scalefront::sweep::series;
 use scalefront::sweep::store::{MANIFEST, RUNS, ResultsDir, SERIES, read_manifest, write_json};
@@ -25,6 +26,8 @@ pub struct Finishing<'a> {
     pub style: Style,
     /// Runs whose curves are drawn, at most.
     pub most_curves: usize,
+    /// Whether the settings of verdicts are tried under a little other circumstances.
+    pub robustness: bool,
     pub started: Instant,
 }
 
@@ -75,8 +78,23 @@ fn judge(
     };
     tables::store_curves(dir.path(), &series)?;
     (timings.curves, timings.curves_s) = (drawn.len(), began.elapsed().as_secs_f64());
+    let began = Instant::now();
+    let chosen = if any_ok && how.robustness { tables::chosen(dir.path(), &plan.grid.objectives, columns)? } else { Vec::new() };
+    let chosen: Vec<Chosen> =
+        chosen.into_iter().map(|(role, rows)| Chosen { role, cells: rows.into_iter().map(|row| plan.unique()[row]).collect() }).collect();
+    let count = robustness::count(plan, &chosen);
+    let trials = match watched(common, "Testing robustness", count, |bar| robustness::test(plan, &chosen, bar)) {
+        Ok(trials) => trials,
+        Err(Interrupted) => {
+            eprintln!("interrupted: all runs are stored, but no report; the same command goes on, a sweep with --resume");
+            return Ok(Some(Exit::Interrupted));
+        }
+    };
+    tables::store_robustness(dir.path(), &trials)?;
+    (timings.trials, timings.trials_s) = (count, began.elapsed().as_secs_f64());
     let checksum = |name: &str| Ok((name.to_owned(), Checksum::of_file(&dir.file(name))?));
-    let stored = [RUNS, SERIES].into_iter().map(checksum).collect::<Result<_>>()?;
+    let tested = (!trials.is_empty()).then_some(robustness::TABLE);
+    let stored = [RUNS, SERIES].into_iter().chain(tested).map(checksum).collect::<Result<_>>()?;
     let manifest = Manifest::new(plan, columns, runs_failed, stored, command_line(), timings);
     write_json(&dir.file(MANIFEST), &manifest)?;
     if journal::is_in(dir.path()) {
@@ -97,7 +115,7 @@ fn judge(
     if any_ok {
         report(dir, common, how.style)?;
         if !common.quiet {
-            say(format!("{} in all, planning, curves and report included", duration(how.started.elapsed().as_secs_f64())))?;
+            say(format!("{} in all, planning, curves, robustness and report included", duration(how.started.elapsed().as_secs_f64())))?;
         }
     }
     Ok(None)
@@ -172,6 +190,8 @@ fn timings(plan: &Plan, threads: usize, started: Instant) -> Timings {
         finished_at: finished_at.format("%Y-%m-%dT%H:%M:%SZ").to_string(),
         curves: 0,
         curves_s: 0.0,
+        trials: 0,
+        trials_s: 0.0,
     }
 }
 

@@ -48,7 +48,7 @@ impl Args {
         catch_interrupts()?;
         let dir = ResultsDir::open(&common.out(&plan.grid.name), &plan.grid.as_given)?;
         tables::check_available()?;
-        let how = Finishing { common: &common, oracle: None, style: self.style, most_curves: MOST_CURVES, started };
+        let how = Finishing { common: &common, oracle: None, style: self.style, most_curves: MOST_CURVES, robustness: true, started };
         pool.install(|| finish::finish(&plan, &mut recorded, &dir, &how))
     }
 }

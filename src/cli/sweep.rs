@@ -11,6 +11,7 @@ use scalefront::sweep::grid::Grid;
 use scalefront::sweep::journal::{self, Header, Journal, Recorded};
 use scalefront::sweep::oracle;
 use scalefront::sweep::plan::Plan;
+use scalefront::sweep::robustness;
 use scalefront::sweep::run::{self, CellLimits, Stop};
 use scalefront::sweep::series::MOST_CURVES;
 use scalefront::sweep::shard::Shard;
@@ -71,6 +72,10 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = MOST_CURVES)]
     curves: usize,
 
+    /// Where limits are given, test how robust the verdict is: with more traffic, on other days, with slower starts and steps
+    #[arg(long, value_name = "BOOL", default_value_t = true, default_missing_value = "true", num_args = 0..=1, action = clap::ArgAction::Set)]
+    robustness: bool,
+
     /// What an hour of a core costs where this will run, for the estimate of --dry-run
     #[arg(long, value_name = "USD", default_value_t = CORE_PRICE_USD_PER_HOUR, value_parser = price, allow_negative_numbers = true)]
     core_price_usd_per_hour: f64,
@@ -127,6 +132,10 @@ impl Args {
             let of = |places: &[usize]| pool.install(|| estimate::estimate(&plan, places, terms));
             say(plan.describe())?;
             say(of(&(0..plan.unique().len()).collect::<Vec<_>>()))?;
+            if self.robustness && !plan.grid.objectives.constraints.is_empty() {
+                let runs = robustness::most_runs(&plan);
+                say(format!("Then up to {runs} runs to test how robust the verdict is; `--robustness false` leaves them out"))?;
+            }
             if let Some(shard) = shard {
                 let places = shard.share(&plan);
                 let time = estimate::duration(terms.planning_s + of(&places).running_s);
@@ -199,7 +208,7 @@ impl Args {
     }
 
     fn finishing<'a>(&'a self, oracle: Option<&'a OracleSettings>, started: Instant) -> Finishing<'a> {
-        Finishing { common: &self.common, oracle, style: self.style, most_curves: self.curves, started }
+        Finishing { common: &self.common, oracle, style: self.style, most_curves: self.curves, robustness: self.robustness, started }
     }
 
     fn shard(&self) -> Result<Option<Shard>> {

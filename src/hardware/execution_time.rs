@@ -218,6 +218,20 @@ impl ExecutionTime {
         self
     }
 
+    /// The same engine, every step of which takes `factor` times as long.
+    pub fn slowed(&self, factor: f64) -> Self {
+        let Overheads { kernel_time_factor, step_ms, per_sequence_us, sampling_ns_per_logit, api_ms } = self.overheads;
+        let overheads = Overheads {
+            kernel_time_factor: kernel_time_factor * factor,
+            step_ms: step_ms * factor,
+            per_sequence_us: per_sequence_us * factor,
+            sampling_ns_per_logit: sampling_ns_per_logit * factor,
+            api_ms,
+        };
+        let step_overheads = StepOverheads::new(&overheads, self.deployment.model.vocabulary);
+        Self { overheads, step_overheads, ..self.clone() }
+    }
+
     /// Seconds that `stage` works on a batch.
     #[inline]
     pub fn stage_time_s(&self, shape: &BatchShape, stage: u32) -> f64 {

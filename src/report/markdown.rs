@@ -7,6 +7,7 @@ use super::plots::Plots;
 use super::remarks;
 use super::study::Study;
 use super::terminal::{edge_note, plus_minus, regret, share_plus_minus};
+use super::verdict::{self, to_markdown};
 use crate::analysis::scores::Score;
 use crate::autoscaler::upstream::PolicyRecord;
 
@@ -27,6 +28,9 @@ fn write_summary(study: &Study, plots: &Plots, out: &mut String) -> std::fmt::Re
     let (manifest, analysis) = (&study.manifest, &study.analysis);
     let failed = analysis.runs.iter().filter(|run| !run.ok).count();
     writeln!(out, "# {}\n", escape(&manifest.name))?;
+    let headline: Vec<String> = verdict::headline(study).iter().map(|sentence| to_markdown(sentence)).collect();
+    writeln!(out, "**Verdict.** {}\n", headline.join("\n"))?;
+    write_judged(study, plots, out)?;
     writeln!(
         out,
         "{} {}, {} failed, {}.\n",
@@ -49,7 +53,7 @@ fn write_summary(study: &Study, plots: &Plots, out: &mut String) -> std::fmt::Re
             )?;
         }
         for remark in remarks::of(study, number) {
-            writeln!(out, "- {}", remark_markdown(&remark))?;
+            writeln!(out, "- {}", to_markdown(&remark))?;
         }
         writeln!(out)?;
         write_scores(study, number, out)?;
@@ -74,9 +78,40 @@ fn write_summary(study: &Study, plots: &Plots, out: &mut String) -> std::fmt::Re
     writeln!(out, "\n~~~~~~sh\n{}\n~~~~~~", manifest.command.replace("~~~~~~", ""))
 }
 
-/// A remark names fields in backticks.
-fn remark_markdown(remark: &str) -> String {
-    remark.split('`').enumerate().map(|(k, part)| if k % 2 == 1 { format!("`{part}`") } else { escape(part) }).collect()
+/// What each verdict rests on, how robust it is, and its setting to copy.
+fn write_judged(study: &Study, plots: &Plots, out: &mut String) -> std::fmt::Result {
+    for judged in &study.judged {
+        if study.analysis.workloads.len() > 1 {
+            writeln!(out, "## Verdict on {}\n", escape(&judged.verdict.workload))?;
+        }
+        for sentence in judged.sentences[1..].iter().chain(&judged.robustness) {
+            writeln!(out, "- {}", to_markdown(sentence))?;
+        }
+        let limits: Vec<String> = judged.verdict.constraints.iter().map(ToString::to_string).collect();
+        let [settings, changes] = verdict::lines(study, judged);
+        for (title, lines) in [("setting", settings), ("under a change, or one step away", changes)] {
+            if lines.is_empty() {
+                continue;
+            }
+            writeln!(
+                out,
+                "\n| {title} | {} | least room | runs that keep them | US$ a month |",
+                escape(&limits.join(" | ")).replace("\\|", "|")
+            )?;
+            writeln!(out, "|---|{}---|---|---|", "---|".repeat(limits.len()))?;
+            for line in lines {
+                let kept = if line.keeps { line.kept } else { format!("**{}**", line.kept) };
+                writeln!(out, "| {} | {} | {} | {kept} | {} |", to_markdown(&line.what), line.values.join(" | "), line.margin, line.cost)?;
+            }
+        }
+        if let Some(stem) = plots.robustness.get(judged.workload).and_then(Option::as_ref) {
+            writeln!(out, "\n![Robustness on {}](plots/{stem}.png)", escape(&judged.verdict.workload))?;
+        }
+        if let Some(snippet) = &judged.snippet {
+            writeln!(out, "\nIts settings, as a piece of a grid file:\n\n~~~~~~json\n{snippet:#}\n~~~~~~\n")?;
+        }
+    }
+    Ok(())
 }
 
 fn write_scores(study: &Study, workload: usize, out: &mut String) -> std::fmt::Result {

@@ -11,6 +11,7 @@ mod remarks;
 mod study;
 mod terminal;
 mod thin;
+mod verdict;
 
 use std::io::Write;
 use std::path::Path;
@@ -27,7 +28,7 @@ use study::Study;
 pub use terminal::ReportSummary;
 
 /// Rebuilds everything derived in a results directory: `fronts.parquet`, `fronts.csv`, `hypervolume.csv`,
-/// `contributions.csv`, `attainment.csv`, `plots/`, `summary.md` and `report.html`, each written whole or not at all.
+/// `contributions.csv`, `attainment.csv`, `constraints.csv`, `verdict.json`, `plots/`, `summary.md` and `report.html`, each written whole or not at all.
 ///
 /// Reads `manifest.json`, `runs.parquet` and, when there, `series.parquet` (without it there are no curves of single runs).
 /// Fails when one of them cannot be read, or names an objective that the runs do not have.
@@ -42,7 +43,9 @@ pub fn build(directory: &Path, style: Style) -> Result<ReportSummary> {
     write_table(contributions, &directory.join("contributions.csv"), TableFormat::Csv)?;
     let attainment = attainment_columns(&study.analysis, &study.manifest.objectives);
     write_table(attainment, &directory.join("attainment.csv"), TableFormat::Csv)?;
+    verdict::write_constraints(&study, &directory.join("constraints.csv"))?;
     let plots = plots::draw_all(&study, &directory.join("plots"), style).context("cannot draw the plots")?;
+    write_text(&directory.join("verdict.json"), &format!("{:#}\n", verdict::to_json(&study)))?;
     write_text(&directory.join("summary.md"), &markdown::summary(&study, &plots))?;
     write_text(&directory.join("report.html"), &html::page(&study)?)?;
     Ok(terminal::summary(&study, directory))

@@ -6,6 +6,8 @@ use anyhow::{Context, Result};
 use polars::prelude::DataFrame;
 
 use super::names::{counted, label_within, short_setting, significant};
+use super::palette::{Look, looks};
+use super::verdict::{Judgement, judge};
 use crate::analysis::effects::{Effect, effects};
 use crate::analysis::quality::ValueContribution;
 use crate::analysis::read_runs;
@@ -13,9 +15,11 @@ use crate::analysis::regret::Oracle;
 use crate::analysis::scores::{Analysis, Front, Highlights, Score, analyse};
 use crate::analysis::series::{Points, SeriesTable, read_series};
 use crate::analysis::statistics::Estimate;
-use crate::analysis::table::Cells;
+use crate::analysis::table::{Cells, read_parquet};
+use crate::analysis::verdict::Trials;
 use crate::sweep::manifest::Manifest;
 use crate::sweep::oracle::{self, Account};
+use crate::sweep::robustness;
 use crate::sweep::run::NODE_PRICE;
 use crate::sweep::store::{MANIFEST, RUNS, SERIES, read_manifest};
 
@@ -32,6 +36,14 @@ pub struct Study {
     pub varied: Vec<String>,
     /// What each value of these is worth.
     pub contributions: Vec<ValueContribution>,
+    /// The points of the edge, all columns.
+    pub edge_frame: Option<DataFrame>,
+    /// The verdicts' settings under a little other circumstances, if they were tried.
+    pub trials: Option<Trials>,
+    /// How each family looks, on every page and figure.
+    pub looks: Vec<Look>,
+    /// Of each workload with limits.
+    pub judged: Vec<Judgement>,
 }
 
 impl Study {
@@ -43,6 +55,10 @@ impl Study {
         let series = if path.exists() { read_series(&path, manifest.tables.get(SERIES))? } else { SeriesTable::new() };
         let mut study = Self::new(manifest, runs, series).with_context(|| format!("{}: cannot analyse", directory.join(RUNS).display()))?;
         study.load_oracle(directory)?;
+        if let Some(checksum) = study.manifest.tables.get(robustness::TABLE) {
+            study.trials = Some(Trials::read(&directory.join(robustness::TABLE), Some(checksum))?);
+        }
+        study.judged = judge(&study)?;
         Ok(study)
     }
 
@@ -57,6 +73,7 @@ impl Study {
             serde_json::from_str(&text).with_context(|| format!("{}: not an account of this version", path.display()))?;
         if account.is_of(&self.manifest) {
             self.analysis.oracle = Oracle::read(&directory.join(oracle::TABLE), account.table.as_ref(), &self.manifest.objectives)?;
+            self.edge_frame = Some(read_parquet(&directory.join(oracle::TABLE), account.table.as_ref())?);
             self.oracle = Some(account);
         }
         Ok(())
@@ -67,8 +84,23 @@ impl Study {
         let effects = effects(&runs, &manifest.setting_columns, &analysis)?;
         let ids = Cells::named(&runs, "run_id")?;
         let run_ids = (0..runs.height()).map(|row| ids.text(row).unwrap_or_default()).collect();
-        let mut study =
-            Self { manifest, runs, analysis, effects, series, oracle: None, run_ids, varied: Vec::new(), contributions: Vec::new() };
+        let families: Vec<_> = analysis.families.iter().map(|family| (family.policy.clone(), family.groups.clone())).collect();
+        let looks = looks(&families);
+        let mut study = Self {
+            manifest,
+            runs,
+            analysis,
+            effects,
+            series,
+            oracle: None,
+            run_ids,
+            varied: Vec::new(),
+            contributions: Vec::new(),
+            edge_frame: None,
+            trials: None,
+            looks,
+            judged: Vec::new(),
+        };
         study.varied = study.find_varied()?;
         study.contributions = study.analysis.value_contributions(&study.runs, &study.varied)?;
         Ok(study)
@@ -150,7 +182,11 @@ impl Study {
             0 => String::new(),
             curves => format!(", curves of {} {} s", counted(curves, "run"), significant(timings.curves_s, 3)),
         };
-        format!("{} s on {}{curves}", significant(timings.wall_s, 4), counted(timings.threads, "thread"))
+        let trials = match timings.trials {
+            0 => String::new(),
+            trials => format!(", {} of the verdict's robustness {} s", counted(trials, "run"), significant(timings.trials_s, 3)),
+        };
+        format!("{} s on {}{curves}{trials}", significant(timings.wall_s, 4), counted(timings.threads, "thread"))
     }
 
     /// Where a workload's reference point comes from, as a half-sentence.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::names::{counted, grouped, percent, quantity};
 use super::remarks::{self, beyond};
 use super::study::Study;
+use super::verdict;
 use crate::analysis::scores::Score;
 use crate::analysis::statistics::Estimate;
 
@@ -21,6 +22,8 @@ pub struct ReportSummary {
     pub failed: usize,
     /// How long the runs took, on how many threads.
     pub time: String,
+    /// The verdict on each workload, or how limits are given.
+    pub verdict: Vec<String>,
     /// By workload, best family first.
     pub families: Vec<FamilySummary>,
     /// Where scores come from, if they compare within the sweep only; what is to be said of runs.
@@ -68,11 +71,26 @@ pub fn summary(study: &Study, directory: &Path) -> ReportSummary {
         runs: study.analysis.runs.len(),
         failed: study.analysis.runs.iter().filter(|run| !run.ok).count(),
         time: study.time(),
+        verdict: verdict_lines(study),
         families: families.collect(),
         remarks: all_remarks(study),
         edges: (0..study.analysis.workloads.len()).filter_map(|workload| edge_note(study, workload)).collect(),
         policies: study.manifest.policies.iter().map(ToString::to_string).collect(),
     }
+}
+
+/// The verdicts, a sentence a line after the first.
+fn verdict_lines(study: &Study) -> Vec<String> {
+    let mut lines = Vec::new();
+    let headline = verdict::headline(study);
+    for (number, first) in headline.into_iter().enumerate() {
+        lines.push(first.replace('`', ""));
+        if let Some(judged) = study.judged.get(number) {
+            lines.extend(judged.sentences[1..].iter().chain(&judged.robustness).map(|sentence| format!("  {}", sentence.replace('`', ""))));
+            lines.extend(judged.snippet.as_ref().map(|snippet| format!("  Its settings: {snippet}")));
+        }
+    }
+    lines
 }
 
 /// The remarks on all workloads, with their names where there are several, and on reference points that were not given.
@@ -147,6 +165,9 @@ pub fn aligned<const N: usize>(table: &[[String; N]]) -> String {
 
 impl fmt::Display for ReportSummary {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        for (number, line) in self.verdict.iter().enumerate() {
+            writeln!(f, "{}{line}", if number == 0 { "Verdict: " } else { "" })?;
+        }
         writeln!(f, "{}: {}, {} failed, {}", self.name, counted(self.runs, "run"), self.failed, self.time)?;
         let regret = if self.edges.is_empty() { ["", ""] } else { ["of the edge", "extra cost"] };
         let attained = if self.families.iter().any(|family| family.attainment.is_some()) { "attained" } else { "" };

@@ -79,7 +79,7 @@ fn without_indices(name: &str) -> String {
 }
 
 /// Columns that are neither settings nor metrics.
-const OTHERS: [(&str, Kind, &str); 19] = [
+const OTHERS: [(&str, Kind, &str); 22] = [
     (
         "run_id",
         Kind::Text,
@@ -100,6 +100,9 @@ const OTHERS: [(&str, Kind, &str); 19] = [
         "What the hypervolume of the family's own front would lose without the run, a share of the reference box.",
     ),
     ("hv_contribution_joint", Kind::Float, "What the hypervolume of the joint front of all families would lose without the run."),
+    ("role", Kind::Text, "Which setting of the verdict is tried: `best` or `runner_up`."),
+    ("change", Kind::Text, "What is different: `traffic`, `other_seed`, `resampled_blocks`, `cold_start` or `step_times`."),
+    ("amount", Kind::Float, "So many times as much; of other days the seed or the number of the draw."),
     ("found_by", Kind::Text, "`search`, or the id of the run that was taken over."),
     ("fluid_bound_usd", Kind::Float, "No schedule with this latency can cost less; null where no bound is known."),
     ("schedule", Kind::Text, "Pairs of seconds and replicas from then on (JSON)."),

@@ -122,4 +122,9 @@ pub struct Timings {
     pub curves: usize,
     #[serde(default)]
     pub curves_s: f64,
+    /// Runs that tested how robust the verdict is, and the time that took; not part of `wall_s`.
+    #[serde(default)]
+    pub trials: usize,
+    #[serde(default)]
+    pub trials_s: f64,
 }

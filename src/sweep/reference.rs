@@ -37,7 +37,8 @@ const METRICS: &str = "\
 <!-- Made by `scalefront schema metrics --markdown`; a test compares. -->
 
 Every metric is a column of `runs.parquet`. Those of which less is better can be objectives of a grid (`objectives.latency`,
-`objectives.cost`). How they are computed is said in [methods](methods.md).
+`objectives.cost`); those of which less or more is can be limited (`objectives.constraints`). How they are computed is said in
+[methods](methods.md).
 
 | metric | unit | better | meaning | needs |
 |---|---|---|---|---|

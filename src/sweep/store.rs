@@ -241,6 +241,8 @@ mod tests {
                 finished_at: String::new(),
                 curves: 0,
                 curves_s: 0.0,
+                trials: 0,
+                trials_s: 0.0,
             },
         }
     }

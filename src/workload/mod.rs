@@ -38,6 +38,7 @@ pub mod formats;
 pub mod generate;
 pub mod lengths;
 pub mod outputs;
+mod perturbed;
 mod prefix;
 mod priorities;
 mod prefix_runs;

@@ -32,13 +32,14 @@ await visit(file, screenshots, async page => {
   const known = ([percent, seeds, cost, latency]) => corners.some(c => c[0] === percent && c[1] === seeds && close(cost, c[2]) && close(latency, c[3]));
   check(drawn.bands.length === 0 || (found.length === corners.length && found.every(known)), `its bands have the ${corners.length} corners of attainment.csv`);
 
+  const short = name => name.replace(/^autoscaler\./, "");
   // ---- filters
   const count = () => ask(`return parseInt(document.getElementById("cells-count").textContent.replaceAll(",", ""))`);
   const all = await count();
   check(all > 0, `${all} cells of the first workload are listed`);
   const set = (name, index) => ask(`const box = [...document.querySelectorAll("#filters label")].find(label => label.textContent.startsWith(${JSON.stringify(name)}))?.querySelector("select");
     if (!box || box.options.length <= ${index}) return false; box.value = box.options[${index}].value; box.dispatchEvent(new Event("change")); return true`);
-  const filters = await ask(`return [...document.querySelectorAll("#filters label")].map(label => label.firstChild.textContent.trim())`);
+  const filters = await ask(`return [...document.querySelectorAll("#filters label")].filter(label => label.querySelector("select")).map(label => label.firstChild.textContent.trim())`);
   for (const name of filters.filter(name => name !== "Workload")) {
     await set(name, 1);
     const some = await count(), fronts = (await ask(`return scalefront.view()`)).fronts;
@@ -55,6 +56,32 @@ await visit(file, screenshots, async page => {
   await ask(`document.querySelector("#legend button").click()`);
   check(families > 0 && await ask(`return document.querySelector("#legend button").getAttribute("aria-pressed")`) === "false" && await count() < all, "a family can be hidden");
   await ask(`document.querySelector("#legend button").click()`);
+
+  // ---- limits on numbers, other axes, downloads
+  const metric = data.columns.find(column => column.kind === "objective" && column.name === data.cost.column);
+  const values = (metric.values ?? metric.codes.map(code => metric.dict[code])).filter(value => value != null).sort((a, b) => a - b);
+  const middle = values[values.length >> 1];
+  await ask(`const tools = document.querySelector("#filters .tools-inline"), [name] = tools.querySelectorAll("select");
+    name.value = ${JSON.stringify(metric.name)}; document.getElementById("limit-value").value = ${middle}; document.getElementById("add-limit").click()`);
+  const limited = await count();
+  check(limited > 0 && limited < all, `a limit on ${metric.name} leaves ${limited} cells`);
+  const lines = (await ask(`return scalefront.csv()`)).trim().split("\r\n");
+  check(lines.length === limited + 1 && lines[0].split(",").length === data.columns.length, `the CSV to download has these ${limited} and every column`);
+  await ask(`document.querySelector("#limits button").click()`);
+  check(await count() === all, "without it all are back");
+  check((await ask(`return scalefront.picture()`)).startsWith("data:image/png;base64,"), "the chart can be downloaded");
+  const before = JSON.stringify(await ask(`return scalefront.places()`));
+  const axis = value => ask(`const box = document.querySelector("#axes select"); box.value = ${JSON.stringify(value)}; box.dispatchEvent(new Event("change")); return box.value`);
+  check(await axis("mean_replicas") === "mean_replicas" && JSON.stringify(await ask(`return scalefront.places()`)) !== before, "another metric can be laid across");
+  await axis(data.cost.column);
+  check(JSON.stringify(await ask(`return scalefront.places()`)) === before, "and the objective again");
+  check(await ask(`return document.querySelector("main section").id`) === "verdict" || await ask(`return document.getElementById("verdict").getBoundingClientRect().top < document.getElementById("front").getBoundingClientRect().top`), "the verdict stands first");
+  if (data.columns.some(column => column.name === "keeps_limits")) {
+    await ask(`document.getElementById("keeping").click()`);
+    const keeping = await count(), kept = data.columns.find(column => column.name === "keeps_limits").values;
+    check(keeping === kept.filter((value, row) => value === true && data.columns.find(column => column.name === "workload").codes[row] === 0).length, `${keeping} cells keep the limits`);
+    await ask(`document.getElementById("keeping").click()`);
+  }
 
   // ---- sorting
   const sort = name => ask(`const head = () => [...document.querySelectorAll("#table th")].find(th => th.textContent.startsWith(${JSON.stringify(name)}));
@@ -77,17 +104,18 @@ await visit(file, screenshots, async page => {
   await page.click(target.x, target.y);
   await page.sleep(100);
   const tip = await ask(`return document.getElementById("tip").innerText`);
-  const short = name => name.replace(/^autoscaler\./, "");
   const value = column => column.dict ? column.dict[column.codes[target.row]] : column.values ? column.values[target.row] : column.const;
   const settings = data.columns.filter(column => column.kind === "setting" && value(column) != null);
-  const untold = settings.filter(column => !tip.includes(short(column.name)));
-  check(settings.length > 0 && untold.length === 0, `hover tells all ${settings.length} settings of the run${untold.length ? `, but not ${untold.map(c => c.name)}` : ""}`);
+  const differing = settings.filter(column => data.varied.includes(column.name)), same = settings.filter(column => "const" in column);
+  const untold = differing.filter(column => !tip.includes(short(column.name)));
+  check(differing.length > 0 && untold.length === 0, `hover tells the ${differing.length} settings by which the run differs${untold.length ? `, but not ${untold.map(c => c.name)}` : ""}`);
+  check(!same.some(column => tip.includes(short(column.name) + "\t")), "and none that is the same everywhere");
   check(await ask(`const box = document.getElementById("tip").getBoundingClientRect(); return box.top >= 0 && box.bottom <= innerHeight && box.left >= 0 && box.right <= innerWidth`), "all of it can be seen");
   await page.screenshot("light-hover", false);
   check(await chosen() === 1, "a click on a point chooses its run");
   const figures = await ask(`return [...document.querySelectorAll("#curves figure")].map(figure => figure.getAttribute("aria-label"))`);
   if (Object.keys(data.curves).length) {
-    const kinds = ["Replicas over time", "Arrival rate", "Queue length", "Latency distribution"];
+    const kinds = ["Replicas over time", "Arrival rate", "Queue length", "Share of requests that take longer"];
     check(kinds.every(kind => figures.some(text => text.startsWith(kind))) && figures.every(text => text.includes(", at most ")), `its ${figures.length} curves are drawn, and described in words`);
   }
   await remove();

@@ -38,6 +38,7 @@ fn the_report_and_a_comparison_work_in_a_browser() {
     };
     grid["workloads"].as_array_mut().unwrap().push(second);
     grid["autoscalers"] = json!([{"static": {"replicas": [1, 2, 3]}}, "inferline"]);
+    grid["objectives"] = json!({"constraints": {"p90_e2e_s": 1}});
     let dir = directory_with(&grid.to_string());
     for arguments in [&["sweep", "x.json", "--quiet"][..], &["compare", "results/small", "--quiet"]] {
         let output = scalefront(dir.path(), arguments);

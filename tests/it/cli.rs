@@ -310,6 +310,7 @@ mod results {
             "runs.parquet",
             "series.parquet",
             "summary.md",
+            "verdict.json",
         ];
         assert_eq!(files(&dir.path().join("1")), expected);
 

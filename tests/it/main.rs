@@ -39,3 +39,4 @@ mod sound;
 mod tidy;
 mod upstream;
 mod validation;
+mod verdict;

@@ -269,6 +269,8 @@ fn manifest(shape: &Shape, rows: &[RunRow]) -> Manifest {
             finished_at: "2026-11-23T14:00:00Z".to_owned(),
             curves: 9,
             curves_s: 1.5,
+            trials: 0,
+            trials_s: 0.0,
         },
     }
 }

@@ -42,7 +42,7 @@ fn sixty_cells() {
     for name in ["fronts.parquet", "fronts.csv", "hypervolume.csv", "contributions.csv", "attainment.csv", "summary.md", "report.html"] {
         assert!(first.contains_key(&directory.join(name)), "{name}");
     }
-    for kind in ["front", "replicas", "arrival_rate", "latency_cdf"] {
+    for kind in ["front", "replicas", "arrival_rate", "latency_survival"] {
         for extension in ["svg", "png"] {
             assert!(first.contains_key(&directory.join(format!("plots/{kind}_steps.{extension}"))), "{kind}.{extension}");
         }
@@ -60,7 +60,7 @@ fn sixty_cells() {
         text("plots/front_steps.svg").contains("line: attained by half of the 3 seeds · band: between what 10 and 90 % of them attain")
     );
     assert_eq!(text("plots/front_steps.svg").matches("opacity=\"0.22\"").count(), 4, "a band a family");
-    assert!(text("report.html").contains("What the hypervolume owes to each service level") && text("summary.md").contains("level="));
+    assert!(text("report.html").contains("What the hypervolume owes to each value of a setting") && text("summary.md").contains("level="));
     // What is to be said of runs is said in all three.
     let said = ["10 of 126,000 requests were rejected", "Held back by", "chiron (15 of 15 runs at 64 replicas, up to 49 %)"];
     for text in [text("summary.md"), text("report.html"), summary.to_string()] {

@@ -16,7 +16,7 @@ pub use contestants::{Choice, Contestant};
 
 use super::front::{Point, hv_exact, non_dominated};
 use super::indicators::{At, mean_log_ratio};
-use super::scores::{Analysis, analyse};
+use super::scores::{Analysis, Family, analyse};
 use super::statistics::{Estimate, estimate};
 use crate::sweep::manifest::Manifest;
 use crate::sweep::objectives::{Objectives, Reference};
@@ -51,6 +51,8 @@ pub struct Comparison {
     /// The first sweep's; all are judged by them.
     pub objectives: Objectives,
     pub contestants: Vec<Contestant>,
+    /// All families of all sweeps: label, policy, and what tells families of a policy apart.
+    pub families: Vec<Family>,
     /// Runs of each contestant by cell.
     pub cells: Vec<BTreeMap<CellKey, CellRuns>>,
     pub workloads: Vec<ComparedWorkload>,
@@ -163,7 +165,10 @@ pub fn compare(sweeps: &[Sweep], choice: &Choice) -> Result<Comparison> {
             workloads.push(ComparedWorkload { name: name.clone(), reference });
         }
     }
-    let mut comparison = Comparison { objectives, contestants, cells, workloads, outcomes: Vec::new(), warnings: Vec::new() };
+    let mut families: Vec<Family> = analyses.iter().flat_map(|analysis| analysis.families.clone()).collect();
+    families.sort();
+    families.dedup();
+    let mut comparison = Comparison { objectives, contestants, families, cells, workloads, outcomes: Vec::new(), warnings: Vec::new() };
     let same_arrivals = warnings::workloads_without_chance(sweeps);
     for (baseline, candidate) in pairs {
         for workload in 0..comparison.workloads.len() {

@@ -58,6 +58,8 @@ fn sweep(label: &str, samples: &[Sample]) -> Sweep {
             finished_at: String::new(),
             curves: 0,
             curves_s: 0.0,
+            trials: 0,
+            trials_s: 0.0,
         },
     };
     Sweep { label: label.into(), manifest, runs: runs.unwrap() }

@@ -26,6 +26,14 @@ pub fn rows_with_curves(_dir: &Path, _objectives: &Objectives, _most: usize) -> 
     check_available().map(|()| Vec::new())
 }
 
+pub fn chosen(_dir: &Path, _objectives: &Objectives, _settings: &[String]) -> Result<Vec<(&'static str, Vec<usize>)>> {
+    check_available().map(|()| Vec::new())
+}
+
+pub fn store_robustness(_dir: &Path, _rows: &[RunRow]) -> Result<()> {
+    check_available()
+}
+
 pub fn regroup_runs(_dir: &Path, _group_by: &[String]) -> Result<()> {
     check_available()
 }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use scalefront::analysis::compare::Choice;
 use scalefront::analysis::scores::columns_for_fronts;
 use scalefront::analysis::table::{Described, write_described};
@@ -12,8 +12,10 @@ use scalefront::hardware::check::Compared;
 use scalefront::report;
 use scalefront::simulation::{BatchRecord, Detail, ReplicaRecord, RequestRecord, TuneRecord};
 use scalefront::sweep::objectives::Objectives;
+use scalefront::sweep::robustness::TABLE;
 use scalefront::sweep::row::{RunRow, RunSeries, Series};
 use scalefront::sweep::store::{RUNS, SERIES};
+use scalefront::sweep::verdict::Verdict;
 use scalefront::validation;
 use scalefront::workload::Workload;
 
@@ -33,6 +35,36 @@ pub fn store_runs(dir: &Path, count: usize, rows: impl FnMut(Range<usize>) -> Re
 pub fn rows_with_curves(dir: &Path, objectives: &Objectives, most: usize) -> Result<Vec<usize>> {
     let runs = analysis::read_runs_columns(&dir.join(RUNS), &columns_for_fronts(objectives))?;
     analysis::rows_with_curves(&runs, objectives, most)
+}
+
+/// The settings of the stored runs' verdicts that are worth testing, with the rows of their runs: of each workload the best, and the
+/// cheapest of another policy.
+pub fn chosen(dir: &Path, objectives: &Objectives, settings: &[String]) -> Result<Vec<(&'static str, Vec<usize>)>> {
+    if objectives.constraints.is_empty() {
+        return Ok(Vec::new());
+    }
+    let runs = analysis::read_runs(&dir.join(RUNS), None)?;
+    let verdicts = analysis::verdict::of_runs(&runs, settings, objectives)?;
+    let of = |verdict: Verdict| {
+        let named = [("best", verdict.best), ("runner_up", verdict.runner_up)];
+        let rows = move |(role, place): (&'static str, Option<usize>)| Some((role, verdict.settings[place?].rows.clone()));
+        named.into_iter().filter_map(rows).collect::<Vec<_>>()
+    };
+    Ok(verdicts.into_iter().flat_map(of).collect())
+}
+
+/// Stores the trials of verdicts, or removes those of an earlier one where there are none.
+pub fn store_robustness(dir: &Path, rows: &[RunRow]) -> Result<()> {
+    if !rows.is_empty() {
+        return analysis::verdict::write_robustness(rows, dir);
+    }
+    for name in [TABLE, "robustness.csv"] {
+        let path = dir.join(name);
+        if path.exists() {
+            std::fs::remove_file(&path).with_context(|| format!("{}: cannot remove", path.display()))?;
+        }
+    }
+    Ok(())
 }
 
 /// Names the families of the stored runs anew, told apart by the columns `group_by`.

@@ -1,5 +1,5 @@
 "use strict";
-// The interactive part of the report: filters, the front, curves of chosen runs, the table of all cells.
+// The interactive part of the report: filters and the front. `cells.js` goes on within the same function: curves, table, beginning.
 (() => {
 const $ = id => document.getElementById(id);
 const data = JSON.parse($("data").textContent);
@@ -22,18 +22,26 @@ const cell = (column, row) =>
   column.dict ? column.dict[column.codes[row]] : column.values ? column.values[row] : column.const;
 const at = (name, row) => cell(columns.get(name), row);
 const workloadOf = columns.get("workload").codes, familyOf = columns.get("family").codes;
-const latency = row => at(data.latency.column, row), cost = row => at(data.cost.column, row);
+/** What the chart shows: the objectives, unless the reader chooses other metrics. Of the vertical axis: `latency`, of the other: `cost`. */
+const axes = { x: data.cost.column, y: data.latency.column };
+const latency = row => at(axes.y, row), cost = row => at(axes.x, row);
+const isObjective = () => axes.x === data.cost.column && axes.y === data.latency.column;
+const moreIsBetter = name => data.labels[name]?.[1] === "more";
+const labelOf = name => name === data.cost.column ? data.cost.label : name === data.latency.column ? data.latency.label : data.labels[name]?.[0] ?? short(name);
+const keeps = row => columns.has("keeps_limits") ? at("keeps_limits", row) : null;
 const usable = row => at("status", row) === "ok" && Number.isFinite(latency(row)) && Number.isFinite(cost(row));
 const short = name => name.replace(/^autoscaler\./, "");
 const number = value => value == null ? "" : typeof value !== "number" ? String(value)
   : Number.isInteger(value) ? value.toLocaleString("en-US") : Math.abs(value) < 1e-4 ? value.toExponential(3) : String(+value.toPrecision(5));
 
 // ---------------------------------------------------------------- state
-const state = { workload: 0, seed: "", filters: {}, hidden: new Set(), chosen: [], log: false, sort: null, page: 0 };
+const state = { workload: 0, seed: "", filters: {}, limits: [], keeping: false, hidden: new Set(), chosen: [], log: false, sort: null, page: 0 };
 const visible = row => workloadOf[row] === state.workload && matches(row);
 const matches = row =>
   !state.hidden.has(familyOf[row]) && (state.seed === "" || String(at("seed", row)) === state.seed)
-  && Object.entries(state.filters).every(([name, value]) => value === "" || String(at(name, row)) === value);
+  && Object.entries(state.filters).every(([name, value]) => value === "" || String(at(name, row)) === value)
+  && state.limits.every(({ name, most, value }) => { const found = at(name, row); return found != null && (most ? found <= value : found >= value); })
+  && (!state.keeping || keeps(row) === true);
 const seeds = [...new Set(Array.from({ length: data.rows }, (_, row) => at("seed", row)))].sort((a, b) => a - b);
 const families = () => data.workloads[state.workload].ranked;
 
@@ -41,9 +49,10 @@ const families = () => data.workloads[state.workload].ranked;
 /** Rows that no other beats in both objectives, by rising cost; of equal ones the first. As `non_dominated` of the analysis. */
 function nonDominated(rows) {
   let lowest = Infinity;
-  return [...rows].sort((a, b) => cost(a) - cost(b) || latency(a) - latency(b) || a - b).filter(row => {
-    const kept = latency(row) < lowest;
-    lowest = Math.min(lowest, latency(row));
+  const [u, v] = [moreIsBetter(axes.x) ? -1 : 1, moreIsBetter(axes.y) ? -1 : 1];
+  return [...rows].sort((a, b) => u * (cost(a) - cost(b)) || v * (latency(a) - latency(b)) || a - b).filter(row => {
+    const kept = v * latency(row) < lowest;
+    lowest = Math.min(lowest, v * latency(row));
     return kept;
   });
 }
@@ -124,7 +133,37 @@ function buildFilters() {
     const values = [...new Set(columns.get(name).dict ?? columns.get(name).values)].sort();
     filters.append(select(short(name), [["", "all"], ...values.map(value => [value, value])], "", value => { state.filters[name] = value; refresh(); }));
   }
+  if (columns.has("keeps_limits")) filters.append(element("label", {}, element("input", { type: "checkbox", id: "keeping", onchange: event => { state.keeping = event.target.checked; refresh(); } }), " only what keeps the limits"));
+  const names = numericColumns();
+  if (names.length) {
+    const name = element("select", { "aria-label": "Column to limit" }, ...names.map(name => element("option", { value: name, selected: name === data.latency.column }, short(name))));
+    const most = element("select", { "aria-label": "At most or at least" }, element("option", { value: "1" }, "≤"), element("option", { value: "" }, "≥"));
+    const value = element("input", { type: "number", step: "any", id: "limit-value", "aria-label": "Limit", placeholder: "value" });
+    const add = () => {
+      if (value.value === "" || !Number.isFinite(+value.value)) return;
+      state.limits.push({ name: name.value, most: most.value === "1", value: +value.value });
+      value.value = "";
+      buildLimits(); refresh();
+    };
+    value.addEventListener("keydown", event => { if (event.key === "Enter") add(); });
+    filters.append(element("span", { class: "tools-inline" }, name, " ", most, " ", value, " ", element("button", { type: "button", id: "add-limit", onclick: add }, "Filter")), element("span", { id: "limits" }));
+  }
   filters.hidden = filters.children.length === 0;
+}
+/** Columns of numbers that differ between runs. */
+const numericColumns = () => data.columns.filter(column => !("const" in column) && column.kind !== "id" && column.kind !== "judged"
+  && (column.dict ?? column.values ?? []).some(value => typeof value === "number") && !["workload", "family"].includes(column.name)).map(column => column.name);
+function buildLimits() {
+  $("limits").replaceChildren(...state.limits.map((limit, k) => element("span", { class: "limit" }, `${short(limit.name)} ${limit.most ? "≤" : "≥"} ${limit.value}`,
+    element("button", { type: "button", "aria-label": `Remove ${limit.name}`, onclick: () => { state.limits.splice(k, 1); buildLimits(); refresh(); } }, "×"))));
+}
+function buildAxes() {
+  const metrics = data.columns.filter(column => !("const" in column) && ["metric", "objective"].includes(column.kind) && data.labels[column.name]).map(column => column.name);
+  const choose = (axis, what) => select(what, metrics.map(name => [name, labelOf(name)]), axes[axis], value => {
+    axes[axis] = value;
+    findFronts(); resetLog(); refresh(true);
+  });
+  $("axes").append(choose("x", "Across"), " ", choose("y", "Up"));
 }
 function buildLegend() {
   $("legend").replaceChildren(...families().map(family => element("button", {
@@ -144,7 +183,7 @@ const extent = values => values.reduce(([low, high], value) => [Math.min(low, va
 
 /** The axes' ranges: the fronts inside the reference box, or every visible run. */
 function ranges(all) {
-  const reference = data.workloads[state.workload].reference;
+  const reference = isObjective() ? data.workloads[state.workload].reference : null;
   let rows = all ? Array.from({ length: data.rows }, (_, row) => row).filter(row => visible(row) && usable(row)) : frontRows();
   const inside = reference ? rows.filter(row => cost(row) < reference[0] && latency(row) < reference[1]) : [];
   if (!all && inside.length) rows = inside;
@@ -183,8 +222,8 @@ function buildChart() {
       y: { distr: state.log ? 3 : 1, log: 10, range: (u, low, high) => low == null ? range.y : [low, high] },
     },
     axes: [
-      { ...axis, space: 70, label: data.cost.label, labelSize: 24, size: 40, values: decimals },
-      { ...axis, space: 44, label: data.latency.label, labelSize: 24, size: 58, values: state.log ? (u, splits) => splits.map(v => v == null ? null : logLabel(u, v)) : decimals },
+      { ...axis, space: 70, label: labelOf(axes.x), labelSize: 24, size: 40, values: decimals },
+      { ...axis, space: 44, label: labelOf(axes.y), labelSize: 24, size: 58, values: state.log ? (u, splits) => splits.map(v => v == null ? null : logLabel(u, v)) : decimals },
     ],
     series: [{}, { show: false, points: { show: false } }],
     hooks: { drawClear: [u => drawBox(u, true)], draw: [u => drawBox(u, false), drawFront] },
@@ -212,7 +251,7 @@ function clipped(u, paint) {
 const place = (u, row) => [u.valToPos(cost(row), "x", true), u.valToPos(latency(row), "y", true)];
 function drawBox(u, filled) {
   const reference = data.workloads[state.workload].reference;
-  if (!reference) return;
+  if (!reference || !isObjective()) return;
   clipped(u, (context, ratio) => {
     const { left, top, width, height } = u.bbox;
     const x = clamp(u.valToPos(reference[0], "x", true), left - 9, left + width + 9), y = clamp(u.valToPos(reference[1], "y", true), top - 9, top + height + 9);
@@ -241,7 +280,8 @@ function drawFront(u) {
       context.fillStyle = data.families[familyOf[row]].colour;
       drawMarker(context, data.families[familyOf[row]].marker, x, y, 2.8 * ratio);
     }
-    drawEdge(u, context, ratio);
+    if (isObjective()) drawEdge(u, context, ratio);
+    drawLimits(u, context, ratio);
     const stairs = border => {
       let y0 = top - 10;
       const path = border.flatMap(([c, l]) => {
@@ -254,16 +294,18 @@ function drawFront(u) {
     // The best family on top; its runs above all lines.
     const worstFirst = [...view.bands].reverse();
     context.globalAlpha = .2;
-    for (const band of worstFirst.filter(band => band.seeds > 1)) {
+    const minimised = !moreIsBetter(axes.x) && !moreIsBetter(axes.y);
+    for (const band of worstFirst.filter(band => band.seeds > 1 && minimised)) {
       context.fillStyle = data.families[band.f].colour;
       context.beginPath();
       [...stairs(band[10]), ...stairs(band[90]).reverse()].forEach(([x, y]) => context.lineTo(x, y));
       context.fill();
     }
     context.globalAlpha = 1;
-    for (const band of worstFirst) {
+    for (const band of minimised ? worstFirst : []) {
       context.strokeStyle = data.families[band.f].colour;
       context.lineWidth = 2 * ratio;
+      context.setLineDash((data.families[band.f].dash ?? []).map(length => length * ratio));
       context.beginPath();
       stairs(band[50]).forEach(([x, y]) => context.lineTo(x, y));
       context.stroke();
@@ -275,6 +317,15 @@ function drawFront(u) {
         for (const row of front.rows) drawMarker(context, family.marker, ...place(u, row), (band.seeds > 1 ? 3.8 : 5) * ratio, edge);
       }
     }
+    context.setLineDash([]);
+    // What keeps the limits is ringed, the verdict twice.
+    const verdict = new Set(data.workloads[state.workload].verdict ?? []);
+    for (const [row, x, y] of shown) {
+      if (keeps(row) !== true && !verdict.has(row)) continue;
+      if (!view.onFront.has(row) && !verdict.has(row)) continue;
+      context.strokeStyle = css("--ink"); context.lineWidth = 1.1 * ratio;
+      for (const radius of verdict.has(row) ? [6.5, 9.5] : [6.5]) { context.beginPath(); context.arc(x, y, radius * ratio, 0, 2 * Math.PI); context.stroke(); }
+    }
     const ring = (row, radius) => {
       if (!visible(row)) return;
       const [x, y] = place(u, row);
@@ -284,6 +335,25 @@ function drawFront(u) {
     state.chosen.forEach(row => ring(row, 9));
     if (highlighted != null) ring(highlighted, 11);
   });
+}
+/** Limits on what the axes show, as lines. */
+function drawLimits(u, context, ratio) {
+  const { left, top, width, height } = u.bbox;
+  context.globalAlpha = 1; context.strokeStyle = css("--ink"); context.fillStyle = css("--ink"); context.lineWidth = 1.2 * ratio; context.setLineDash([2 * ratio, 3 * ratio]);
+  context.font = `${11 * ratio}px system-ui, sans-serif`;
+  for (const { column, limit } of data.workloads[state.workload].limits) {
+    const text = `limit ${number(limit)}`;
+    if (column === axes.y) {
+      const y = u.valToPos(limit, "y", true);
+      context.beginPath(); context.moveTo(left, y); context.lineTo(left + width, y); context.stroke();
+      context.fillText(text, left + width - context.measureText(text).width - 6 * ratio, y - 4 * ratio);
+    } else if (column === axes.x) {
+      const x = u.valToPos(limit, "x", true);
+      context.beginPath(); context.moveTo(x, top); context.lineTo(x, top + height); context.stroke();
+      context.fillText(text, x + 4 * ratio, top + 12 * ratio);
+    }
+  }
+  context.setLineDash([]);
 }
 /** What perfect foresight reached: dashed, of the chosen seed or by half of them. */
 function drawEdge(u, context, ratio) {
@@ -324,12 +394,13 @@ function hover(row) {
   tip.hidden = row == null;
   if (row == null) return;
   const line = (name, value) => value == null || value === "" ? null : element("tr", {}, element("th", { scope: "row" }, name), element("td", {}, number(value)));
-  const settings = data.columns.filter(column => column.kind === "setting" && cell(column, row) != null);
-  const varied = settings.filter(column => data.varied.includes(column.name)), others = settings.filter(column => !varied.includes(column));
+  // What matters: the axes, what is limited, a few more metrics, and the settings that differ.
+  const varied = data.columns.filter(column => data.varied.includes(column.name) && cell(column, row) != null);
+  const limited = data.workloads[state.workload].limits.map(limit => limit.column);
+  const more = [...new Set([...limited, "p90_e2e_s", "p99_ttft_s", "attainment", "cost_usd_per_month", "mean_replicas"])].filter(name => columns.has(name) && name !== axes.x && name !== axes.y).slice(0, 5);
   tip.replaceChildren(element("div", {}, markerIcon(familyOf[row]), " ", element("strong", {}, data.families[familyOf[row]].label), view.onFront.has(row) ? " · on its front" : ""),
-    element("table", {}, element("tbody", {}, ...[line(data.latency.label, latency(row)), line(data.cost.label, cost(row)), line("Seed", at("seed", row)),
-      ...varied.map(column => line(short(column.name), cell(column, row)))].filter(Boolean))),
-    element("div", { class: "others" }, others.map(column => `${short(column.name)}=${number(cell(column, row))}`).join(", ")));
+    element("table", {}, element("tbody", {}, ...[line(labelOf(axes.y), latency(row)), line(labelOf(axes.x), cost(row)), ...more.map(name => line(labelOf(name), at(name, row))), line("Keeps the limits", keeps(row) == null ? null : keeps(row) ? "yes" : "no"), seeds.length > 1 ? line("Seed", at("seed", row)) : null,
+      ...varied.map(column => line(short(column.name), cell(column, row)))].filter(Boolean))));
   const [x, y] = place(chart, row), ratio = devicePixelRatio || 1, bounds = $("chart").getBoundingClientRect();
   const left = bounds.left + scrollX + x / ratio, top = bounds.top + scrollY + y / ratio;
   const overflow = left + 18 + tip.offsetWidth > scrollX + document.documentElement.clientWidth;
@@ -345,198 +416,3 @@ function walk(event) {
   else if (event.key === "Escape") hover(null);
 }
 
-// ---------------------------------------------------------------- curves of chosen runs
-const DASHES = [[], [7, 4], [2, 3], [10, 3, 2, 3]];
-const has = row => data.curves[row] != null;
-function chooseDefaults() {
-  // The middle of the best families' fronts.
-  for (const family of families()) {
-    const front = data.fronts.find(front => front.w === state.workload && front.f === family);
-    const rows = front?.rows.filter(has) ?? [];
-    const reference = data.workloads[state.workload].reference;
-    const share = row => reference ? Math.max(0, 1 - cost(row) / reference[0]) * Math.max(0, 1 - latency(row) / reference[1]) : 0;
-    if (rows.length) state.chosen.push(rows.reduce((best, row) => share(row) > share(best) ? row : best));
-    if (state.chosen.length === 3) break;
-  }
-}
-function choose(row) {
-  if (state.chosen.includes(row)) state.chosen = state.chosen.filter(other => other !== row);
-  else state.chosen = [...state.chosen, row].slice(-DASHES.length);
-  buildCurves();
-  chart.redraw(false);
-}
-function points(row, name) {
-  const place = data.curves[row]?.[name];
-  if (place == null) return null;
-  const { even, x, y } = data.pool[place];
-  return [even ? y.map((_, k) => x[0] + x[1] * k) : x, y];
-}
-let curveCharts = [];
-function buildCurves() {
-  curveCharts.forEach(chart => chart.destroy());
-  curveCharts = [];
-  const chosen = state.chosen;
-  $("runs").replaceChildren(...chosen.map((row, k) => {
-    const dash = element("span", {});
-    dash.innerHTML = `<svg class="dash" viewBox="0 0 30 16" aria-hidden="true"><path d="M0 8H30" stroke="${data.families[familyOf[row]].colour}" stroke-width="2.5" stroke-dasharray="${DASHES[k].join(" ")}"/></svg>`;
-    const settings = data.varied.map(name => [short(name), at(name, row)]).filter(([, value]) => value != null).map(([name, value]) => `${name}=${value}`).join(", ");
-    return element("div", { class: "chip" }, dash, element("div", {}, element("strong", {}, data.families[familyOf[row]].label), ` ${number(cost(row))} / ${number(latency(row))}`,
-      seeds.length > 1 ? ` · seed ${at("seed", row)}` : "", element("div", { class: "hint" }, settings), has(row) ? null : element("div", { class: "hint" }, "no curves: they are stored of runs on fronts without filters only")),
-      element("button", { type: "button", "aria-label": "Remove " + data.families[familyOf[row]].label, onclick: () => choose(row) }, "×"));
-  }));
-  if (chosen.length) $("runs").prepend(element("p", { class: "hint" }, `Chosen runs (${data.cost.label} / ${data.latency.label}):`));
-  const box = $("curves");
-  box.replaceChildren();
-  if (!chosen.some(has)) {
-    if (!Object.keys(data.curves).length) box.append(element("p", { class: "hint" }, "No curves of single runs are stored beside these results."));
-    return;
-  }
-  const end = Math.max(...chosen.flatMap(row => ["num_replicas", "queue_length", "arrival_rate_per_s"].map(name => points(row, name)?.[0].at(-1) ?? 0)));
-  const [unit, divisor] = end <= 300 ? ["s", 1] : end <= 10800 ? ["min", 60] : ["h", 3600];
-  const perSeed = [...new Map(chosen.filter(has).map(row => [at("seed", row), row])).values()];
-  const curves = [
-    { title: `Replicas over time`, name: "num_replicas", rows: chosen, also: "num_draining" },
-    { title: "Arrival rate (requests/s)", name: "arrival_rate_per_s", rows: perSeed, plain: true },
-    { title: "Queue length (requests)", name: "queue_length", rows: chosen },
-    { title: "Latency distribution: fraction of requests", name: data.distribution.curve, rows: chosen, cdf: true },
-  ];
-  for (const curve of curves) {
-    const lines = [];
-    for (const row of curve.rows) {
-      const dash = curve.plain ? [] : DASHES[chosen.indexOf(row)], colour = curve.plain ? css("--ink") : data.families[familyOf[row]].colour;
-      const main = points(row, curve.name);
-      if (main) lines.push({ row, label: data.families[familyOf[row]].label, xy: main, colour, dash, width: 2 });
-      const draining = curve.also && chosen.length === 1 ? points(row, curve.also) : null;
-      if (draining) lines.push({ row, label: "draining", xy: draining, colour: css("--soft"), dash: [], width: 1.2 });
-    }
-    if (!lines.length) continue;
-    const figure = element("figure", { role: "img", "aria-label": `${curve.title}: ${lines.map(line => `${line.label}, at most ${number(Math.max(...line.xy[1]))}`).join("; ")}` },
-      element("figcaption", {}, curve.title + (curve.also && chosen.length === 1 && lines.length > 1 ? " (thin: draining)" : "")));
-    box.append(figure);
-    const last = curve.cdf ? Math.max(...lines.map(line => line.xy[0].at(-1))) : end;
-    // A distribution stays at 1; what goes over time ends with its run.
-    const tables = lines.map(({ row, xy: [x, y] }) => {
-      const until = curve.cdf ? last : points(row, "num_replicas")?.[0].at(-1) ?? end;
-      const more = until > x.at(-1);
-      return [[...x, ...(more ? [until] : [])].map(value => curve.cdf ? value : value / divisor), [...y, ...(more ? [y.at(-1)] : [])]];
-    });
-    const lowest = Math.min(...lines.map(line => line.xy[0].find(value => value > 0) ?? Infinity));
-    const log = curve.cdf && last > 10 * lowest;
-    const axis = { filter: (u, splits) => splits, stroke: css("--soft"), grid: { stroke: css("--grid"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif" };
-    const top = Math.max(...lines.flatMap(line => line.xy[1]));
-    curveCharts.push(new uPlot({
-      width: figure.clientWidth, height: 210, legend: { show: false },
-      cursor: { drag: { x: true, y: false }, points: { size: 6 }, sync: curve.cdf ? undefined : { key: "time" } },
-      scales: { x: { time: false, distr: log ? 3 : 1, range: (u, low, high) => [low, high] }, y: { range: () => [0, top * 1.07 || 1] } },
-      axes: [{ ...axis, space: 60, label: curve.cdf ? data.distribution.label : `Time (${unit})`, labelSize: 20, size: 32, labelFont: "12px system-ui, sans-serif", values: (u, splits) => splits.map(v => v == null || (log && !isRound(v)) ? null : +v.toPrecision(4) + "") }, { ...axis, size: 48, space: 24, ...(curve.cdf ? {} : { incrs: [1, 2, 5].flatMap(k => [k, 10 * k, 100 * k, 1e3 * k, 1e4 * k, 1e5 * k]).sort((a, b) => a - b) }) }],
-      series: [{}, ...lines.map(line => ({ label: line.label, stroke: line.colour, width: line.width, dash: line.dash, points: { show: false }, paths: uPlot.paths.stepped({ align: 1 }) }))],
-    }, uPlot.join(tables), figure));
-  }
-}
-
-// ---------------------------------------------------------------- the table of all cells
-const PAGE = 100;
-function buildTable() {
-  const all = $("all-columns").checked, onlyFront = $("only-front").checked;
-  const main = new Set(["family", "seed", "status", ...data.varied, data.latency.column, data.cost.column,
-    "p90_e2e_s", "p99_e2e_s", "p99_ttft_s", "attainment", "num_rejected", "mean_replicas", "num_restarts"]);
-  const rank = column => column.kind === "objective" ? 2 : column.kind === "metric" ? 3 : column.kind === "setting" ? 1 : column.name === "run_id" || column.name === "error" ? 4 : 0;
-  const list = data.columns.filter(column => !("const" in column) && (all || main.has(column.name))).sort((a, b) => rank(a) - rank(b));
-  const rows = Array.from({ length: data.rows }, (_, row) => row).filter(row => visible(row) && (!onlyFront || view.onFront.has(row)));
-  const sort = state.sort ?? { name: data.latency.column, down: false };
-  const column = columns.get(sort.name);
-  const compare = (a, b) => typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b), "en");
-  rows.sort((a, b) => {
-    const [x, y] = [cell(column, a), cell(column, b)];
-    if (x == null || y == null) return (x == null) - (y == null) || a - b; // empty cells last, whichever way
-    return (sort.down ? -1 : 1) * compare(x, y) || a - b;
-  });
-  const pages = Math.max(1, Math.ceil(rows.length / PAGE));
-  state.page = clamp(state.page, 0, pages - 1);
-  const numeric = column => column.kind === "metric" || column.kind === "objective" || (column.dict ?? column.values ?? []).some(value => typeof value === "number");
-  const head = element("tr", {}, ...list.map(column => {
-    const sorted = column.name === sort.name;
-    return element("th", { scope: "col", class: numeric(column) ? "num" : null, "aria-sort": sorted ? (sort.down ? "descending" : "ascending") : null },
-      element("button", { type: "button", onclick: () => { state.sort = { name: column.name, down: sorted && !sort.down }; state.page = 0; buildTable(); } },
-        short(column.name) + (sorted ? (sort.down ? " ▼" : " ▲") : "")));
-  }));
-  const body = rows.slice(state.page * PAGE, (state.page + 1) * PAGE).map(row => element("tr", { "data-row": row, class: view.onFront.has(row) ? "on-front" : null },
-    ...list.map((column, k) => {
-      const value = cell(column, row), text = number(value);
-      const named = column.name === "family" && [markerIcon(familyOf[row]), " ", element("span", {}, text)];
-      const content = !named ? [text] : view.onFront.has(row) ? [element("button", { type: "button", "aria-label": `${text}: show or hide its curves` }, ...named)] : named;
-      return element("td", { class: numeric(column) ? "num" : null, title: typeof value === "string" && value.length > 40 ? value : null }, ...content);
-    })));
-  $("table").replaceChildren(element("thead", {}, head), element("tbody", {}, ...body));
-  $("cells-count").textContent = `${rows.length.toLocaleString("en-US")} cells of this workload, those on a front marked at the left`;
-  $("page").textContent = `${state.page + 1} of ${pages}`;
-  $("previous").disabled = state.page === 0;
-  $("next").disabled = state.page === pages - 1;
-}
-function buildConstants() {
-  const constants = data.columns.filter(column => "const" in column && !["metric", "objective"].includes(column.kind) && column.const != null);
-  $("constants").querySelector("dl").append(...constants.flatMap(column => [element("dt", {}, column.name), element("dd", {}, String(column.const))]));
-  $("constants").hidden = constants.length === 0;
-}
-
-// ---------------------------------------------------------------- all together
-/** Families that are nowhere inside the reference box: the chart's ranges leave them out. */
-function outsideNote(reference) {
-  if (!reference) return "";
-  const inside = front => front.rows.some(row => cost(row) < reference[0] && latency(row) < reference[1]);
-  const names = families().filter(f => view.fronts.some(front => front.f === f) && !view.fronts.some(front => front.f === f && inside(front)));
-  return names.length ? ` Outside the box: ${names.map(f => data.families[f].label).join(", ")} (“Show all runs” shows them).` : "";
-}
-function note() {
-  const usableRows = Array.from({ length: data.rows }, (_, row) => row).filter(row => visible(row) && usable(row)).length;
-  const reference = data.workloads[state.workload].reference;
-  $("chart-note").textContent = `${usableRows.toLocaleString("en-US")} runs, faint; those on the front of their family and seed bold. ${view.bands.some(band => band.seeds > 1) ? "Line: what half of the seeds attain; band: between what 10 and 90 % of them attain. " : "Line: the front of each family. "}`
-    + (reference ? `Shaded: the box of the hypervolume, up to the reference point (${number(reference[0])}, ${number(reference[1])})${data.reference_given ? "" : ", a tenth beyond the worst of the fronts"}.` : "")
-    + outsideNote(reference)
-    + (data.workloads[state.workload].edges.length ? " Dashed: the edge of the possible, found with perfect foresight." : "");
-}
-function refresh(rebuild = false) {
-  state.page = 0;
-  findFronts();
-  if (rebuild) { buildLegend(); buildChart(); buildCurves(); } else chart.redraw(false);
-  hover(null); note(); buildTable();
-}
-function resize() { if (Math.abs(chart.width - $("chart").clientWidth) > 2) { buildChart(); buildCurves(); } }
-function applyTheme(theme) {
-  document.documentElement.dataset.theme = theme;
-  buildChart(); buildCurves();
-}
-
-for (const id of ["front", "cells"]) $(id).hidden = false;
-buildFilters(); findFronts(); resetLog(); chooseDefaults(); buildConstants(); refresh(true);
-$("log").addEventListener("change", event => { state.log = event.target.checked; buildChart(); });
-$("zoom-box").addEventListener("click", () => { range = ranges(false); applyRange(); });
-$("zoom-all").addEventListener("click", () => { range = ranges(true); applyRange(); });
-$("chart").addEventListener("keydown", walk);
-$("chart").addEventListener("blur", () => hover(null));
-for (const id of ["only-front", "all-columns"]) $(id).addEventListener("change", () => { state.page = 0; buildTable(); });
-$("previous").addEventListener("click", () => { state.page--; buildTable(); });
-$("next").addEventListener("click", () => { state.page++; buildTable(); });
-$("table").addEventListener("click", event => {
-  const row = event.target.closest("tr[data-row]")?.dataset.row;
-  if (row != null && view.onFront.has(+row)) { choose(+row); $("runs").scrollIntoView({ block: "nearest" }); }
-});
-$("theme").addEventListener("click", () => {
-  const dark = document.documentElement.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
-  applyTheme(dark === "dark" ? "light" : "dark");
-});
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { if (!document.documentElement.dataset.theme) { buildChart(); buildCurves(); } });
-new ResizeObserver(resize).observe($("chart"));
-// What is drawn, and where on the screen, for tests and the console.
-window.scalefront = {
-  view: () => ({ fronts: view.fronts, bands: view.bands }),
-  places: () => {
-    const { left, top } = $("chart").querySelector("canvas").getBoundingClientRect(), ratio = devicePixelRatio || 1;
-    return shown.map(([row, x, y]) => ({ row, x: left + x / ratio, y: top + y / ratio, front: view.onFront.has(row) }));
-  },
-};
-if (navigator.clipboard) {
-  $("copy").hidden = false;
-  $("copy").addEventListener("click", async event => { await navigator.clipboard.writeText($("command").textContent); event.target.textContent = "Copied"; });
-}
-})();

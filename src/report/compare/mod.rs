@@ -113,6 +113,15 @@ const METHOD: &str = "Runs are paired by workload, cluster settings and seed. Co
     equal cost likewise. Hypervolume: share of the box up to the reference point. In brackets the 95 % interval (Student's t over paired \
     seeds; cells of a seed averaged first). Won, lost, tied: cells in which the candidate's hypervolume is larger, smaller, the same.";
 
+/// The sweeps' names; of sweeps of one name the directories'.
+fn title(sweeps: &[Sweep]) -> String {
+    let directory =
+        |sweep: &Sweep| Path::new(&sweep.label).file_name().map_or(sweep.label.clone(), |name| name.to_string_lossy().into_owned());
+    let alike = sweeps.len() > 1 && sweeps.iter().all(|sweep| sweep.manifest.name == sweeps[0].manifest.name);
+    let names: Vec<String> = sweeps.iter().map(|sweep| if alike { directory(sweep) } else { sweep.manifest.name.clone() }).collect();
+    names.join(" and ")
+}
+
 impl Page {
     fn new(sweeps: &[Sweep], comparison: &Comparison) -> Self {
         let objectives = &comparison.objectives;
@@ -134,7 +143,7 @@ impl Page {
             about.push(format!("{tested} intervals at 95 %: even without any difference about one in twenty would exclude 0."));
         }
         Self {
-            title: sweeps.iter().map(|sweep| sweep.label.as_str()).collect::<Vec<_>>().join(" and "),
+            title: title(sweeps),
             about,
             warnings: comparison.warnings.clone(),
             sections,

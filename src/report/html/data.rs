@@ -12,9 +12,10 @@ use crate::analysis::front::Point;
 use crate::analysis::scores::Run;
 use crate::analysis::table::Cells;
 use crate::report::names::{counted, label, sentence};
-use crate::report::palette::look;
 use crate::report::remarks;
 use crate::report::study::Study;
+use crate::report::verdict;
+use crate::simulation::metric::{self, Better};
 use crate::sweep::row::DERIVED_COLUMNS;
 use crate::sweep::series::{cdf_name, judged};
 
@@ -43,7 +44,11 @@ pub fn of(study: &Study) -> Result<Data> {
         let (some, all) = (counted(rows.len(), "run"), counted(study.run_ids.len(), "run"));
         notes.push(format!("The charts and the table of this page hold {some} of {all}: every front, and an even choice of the others."));
     }
-    let (columns, dropped) = columns(study, &rows)?;
+    let keeps = verdict::keeps(study)?;
+    let (mut columns, dropped) = columns(study, &rows)?;
+    if keeps.iter().any(Option::is_some) {
+        columns.as_array_mut().into_iter().for_each(|columns| columns.push(judged_column(&keeps, &rows)));
+    }
     if !dropped.is_empty() {
         notes.push(format!("To keep this page small it leaves out {}; runs.parquet holds all metrics.", dropped.join(", ")));
     }
@@ -61,8 +66,9 @@ pub fn of(study: &Study) -> Result<Data> {
         ));
     }
     let families = study.analysis.families.iter().enumerate().map(|(k, family)| {
-        let look = look(k);
-        json!({ "label": family.label, "colour": look.hex(), "marker": look.marker_name })
+        let look = study.looks[k];
+        let dash = look.dash.map(|(dash, gap)| [dash, gap]);
+        json!({ "label": family.label, "colour": look.hex(), "marker": look.marker_name, "dash": dash })
     });
     let workloads = study.analysis.workloads.iter().enumerate().map(|(w, workload)| {
         let reference = workload.reference.map(|reference| [reference.cost, reference.latency]);
@@ -76,9 +82,21 @@ pub fn of(study: &Study) -> Result<Data> {
         let all = std::iter::once(edge(String::new(), oracle.attained(&workload.name)));
         let each = oracle.seeds(&workload.name).into_iter().map(|seed| edge(seed.to_string(), oracle.edge(&workload.name, seed, None)));
         let edges = all.chain(each).filter(|_| !oracle.seeds(&workload.name).is_empty());
-        json!({ "name": workload.name, "reference": reference, "ranked": ranked, "edges": edges.collect::<Vec<_>>() })
+        let judged = study.judged.iter().find(|judged| judged.workload == w);
+        let limits = judged.into_iter().flat_map(|judged| &judged.verdict.constraints);
+        let limits = limits.map(|constraint| json!({ "column": constraint.metric.name, "limit": constraint.limit })).collect::<Vec<_>>();
+        let named = judged.and_then(|judged| judged.named()).map(|setting| setting.rows.iter().filter_map(|row| number.get(row)).collect::<Vec<_>>());
+        json!({ "limits": limits, "verdict": named, "name": workload.name, "reference": reference, "ranked": ranked, "edges": edges.collect::<Vec<_>>() })
     });
     let (latency, cost) = study.objectives();
+    let labels = metric::all().iter().map(|metric| {
+        let better = match metric.better {
+            Better::More => "more",
+            _ => "less",
+        };
+        (metric.name.clone(), json!([label(&metric.name), better]))
+    });
+    let labels = labels.collect::<serde_json::Map<_, _>>();
     let judged = judged(&study.manifest.objectives);
     let json = json!({
         "latency": { "column": latency, "label": label(latency) },
@@ -86,6 +104,7 @@ pub fn of(study: &Study) -> Result<Data> {
         "attainment": remarks::has_attainment(study),
         "cost": { "column": cost, "label": label(cost) },
         "reference_given": study.analysis.reference_given,
+        "labels": labels,
         "families": families.collect::<Vec<_>>(),
         "workloads": workloads.collect::<Vec<_>>(),
         "rows": rows.len(),
@@ -157,6 +176,12 @@ fn columns(study: &Study, rows: &[usize]) -> Result<(Value, Vec<String>)> {
         }
     }
     Ok((Value::Array(columns), dropped))
+}
+
+/// Whether runs keep every limit of their workload.
+fn judged_column(keeps: &[Option<bool>], rows: &[usize]) -> Value {
+    let values = rows.iter().map(|&row| json!(keeps[row])).collect::<Vec<_>>();
+    json!({ "name": "keeps_limits", "kind": "judged", "values": values })
 }
 
 fn encoded(name: &str, kind: &str, cells: &Cells, rows: &[usize]) -> Value {

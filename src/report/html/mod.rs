@@ -10,15 +10,18 @@ use minijinja::Environment;
 use serde_json::{Value, json};
 
 use super::names::{counted, grouped, label, percent, quantity, short_setting, significant};
-use super::palette::look;
+use super::plots::{Style, robustness};
 use super::remarks;
 use super::study::Study;
 use super::terminal::{edge_note, plus_minus, regret, share_plus_minus};
+use super::verdict::{self, Judgement};
 use crate::analysis::effects::Strength;
+use crate::sweep::verdict::NO_LIMITS;
 
 const TEMPLATE: &str = include_str!("../assets/report.html");
 const STYLE: &str = include_str!("../assets/report.css");
-const SCRIPT: &str = include_str!("../assets/report.js");
+/// One script in two files.
+const SCRIPT: &str = concat!(include_str!("../assets/report.js"), include_str!("../assets/cells.js"));
 const UPLOT_STYLE: &str = include_str!("../assets/uPlot.min.css");
 const UPLOT_SCRIPT: &str = include_str!("../assets/uPlot.iife.min.js");
 
@@ -72,6 +75,8 @@ pub fn page(study: &Study) -> Result<String> {
         "runs": counted(study.analysis.runs.len(), "run"),
         "failed": failures.len(),
         "seeds": counted(study.seeds().len(), "seed"),
+        "verdicts": verdicts(study)?,
+        "no_limits": coded(NO_LIMITS),
         "scores": scores(study),
         "reference_given": study.analysis.reference_given,
         "has_attainment": remarks::has_attainment(study),
@@ -105,6 +110,32 @@ pub fn page(study: &Study) -> Result<String> {
     page.context("the page's template does not render")
 }
 
+/// Text and, at every second place, names within it: what stood between backticks.
+fn coded(sentence: &str) -> Vec<&str> {
+    sentence.split('`').collect()
+}
+
+fn verdicts(study: &Study) -> Result<Vec<Value>> {
+    let line = |line: &verdict::Line| {
+        json!({
+            "what": coded(&line.what), "values": line.values, "margin": line.margin, "kept": line.kept, "keeps": line.keeps,
+            "cost": line.cost,
+        })
+    };
+    let of = |judged: &Judgement| -> Result<Value> {
+        let limits = judged.verdict.constraints.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let tables = verdict::lines(study, judged).map(|lines| lines.iter().map(line).collect::<Vec<_>>());
+        let rest = judged.sentences[1..].iter().map(|sentence| coded(sentence)).collect::<Vec<_>>();
+        Ok(json!({
+            "workload": judged.verdict.workload, "found": judged.verdict.best.is_some(), "lead": coded(&judged.sentences[0]), "rest": rest,
+            "robustness": judged.robustness.iter().map(|sentence| coded(sentence)).collect::<Vec<_>>(), "limits": limits,
+            "settings": tables[0], "changes": tables[1], "snippet": judged.snippet.as_ref().map(|snippet| format!("{snippet:#}")),
+            "figure": robustness::plot(study, judged.workload, Style::Paper)?,
+        }))
+    };
+    study.judged.iter().map(of).collect()
+}
+
 /// JSON that can stand inside a script element: it cannot end the element, nor open a comment.
 fn embeddable(json: &Value) -> String {
     json.to_string().replace('<', "\\u003c").replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029")
@@ -121,7 +152,7 @@ fn scores(study: &Study) -> Vec<Value> {
                 "attained": remarks::attainment(study, highlights.balanced).map(percent), "settings": study.describe(highlights.balanced),
             })
         });
-        let (look, distance) = (look(score.family), study.analysis.distance(score));
+        let (look, distance) = (study.looks[score.family], study.analysis.distance(score));
         json!({
             "family": study.analysis.label(score.family), "colour": look.hex(), "marker": look.marker_name,
             "hv_exact": if score.outside.is_some() { "outside".into() } else { share_plus_minus(score.hv_exact) },
@@ -148,7 +179,7 @@ fn contributions(study: &Study) -> Vec<Value> {
     let of = |workload: usize| {
         let values = study.worthwhile(workload);
         let rows = values.iter().take(MAX_CONTRIBUTIONS).map(|value| {
-            let look = look(value.family);
+            let look = study.looks[value.family];
             json!({
                 "family": study.analysis.label(value.family), "colour": look.hex(), "marker": look.marker_name,
                 "setting": format!("{}={}", short_setting(&value.setting), value.value), "runs": value.runs, "on_front": value.on_front,

@@ -32,7 +32,7 @@ pub fn draw_band(panel: &Panel, look: Look, sets: &[Vec<Point>]) -> Result<()> {
 /// The median of `sets`, the front itself with one. Markers stand at its corners; these are runs only with one seed.
 pub fn draw_line(figure: &Figure, panel: &Panel, look: Look, sets: &[Vec<Point>]) -> Result<()> {
     let median = attainment(sets, HALF);
-    panel.line(&staircase(&median, panel), Line::solid(colour(look), 2.0))?;
+    panel.line(&staircase(&median, panel), Line { dash: look.dash, ..Line::solid(colour(look), 2.0) })?;
     let radius = if sets.len() < 2 && median.len() > CROWDED { 3.6 } else { 5.2 };
     let mut last: Option<(f64, f64)> = None;
     for at in median.iter().filter_map(|point| panel.at(point.cost, point.latency)) {

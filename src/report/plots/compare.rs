@@ -11,7 +11,7 @@ use super::style::Style;
 use crate::analysis::compare::{Comparison, Outcome};
 use crate::analysis::front::Point;
 use crate::report::names::counted;
-use crate::report::palette::{Look, look};
+use crate::report::palette::{Look, look, looks};
 
 /// Panels of a figure.
 const MAX_PANELS: usize = 6;
@@ -24,7 +24,8 @@ const PANEL: (f64, f64) = (360.0, 210.0);
 /// None when no contestant has a usable run on the workload.
 pub fn plot(comparison: &Comparison, workload: usize, style: Style) -> Result<Option<String>> {
     let outcomes = comparison.outcomes.iter().filter(|outcome| outcome.workload == workload).collect::<Vec<_>>();
-    let all = outcomes.iter().flat_map(|outcome| pair(outcome)).flat_map(|(contestant, _)| sets(comparison, contestant, workload));
+    let all =
+        outcomes.iter().flat_map(|outcome| pair(comparison, outcome)).flat_map(|(contestant, _)| sets(comparison, contestant, workload));
     let all = all.flatten().collect::<Vec<_>>();
     if all.is_empty() {
         return Ok(None);
@@ -44,7 +45,7 @@ fn one_pair(comparison: &Comparison, outcome: &Outcome, (x, y): (Axis, Axis), st
         let panel = Panel::new(figure, [COLUMNS[0], 40.0, 590.0, 410.0 - style.lift()], x, y, true)?;
         draw_pair(figure, &panel, comparison, outcome)?;
         let mut below = legend_title(figure, "Compared")?;
-        for (contestant, look) in pair(outcome) {
+        for (contestant, look) in pair(comparison, outcome) {
             let detail = counted(sets(comparison, contestant, outcome.workload).len(), "seed");
             below = legend_entry(figure, below, look, &comparison.contestants[contestant].label, &detail)?;
         }
@@ -62,8 +63,8 @@ fn panels(comparison: &Comparison, outcomes: &[&Outcome], (x, y): (Axis, Axis), 
         title(figure, comparison, shown[0])?;
         for (k, outcome) in shown.iter().enumerate() {
             let (left, mut top) = (COLUMNS[k % 2], 50.0 + pitch * (k / 2) as f64);
-            for (contestant, look) in pair(outcome) {
-                figure.line(&[(left, top), (left + 28.0, top)], Line::solid(colour(look), 2.0))?;
+            for (contestant, look) in pair(comparison, outcome) {
+                figure.line(&[(left, top), (left + 28.0, top)], Line { dash: look.dash, ..Line::solid(colour(look), 2.0) })?;
                 figure.marker((left + 14.0, top), look, 5.2, 1.0, true)?;
                 let (name, width) = (&comparison.contestants[contestant].label, PANEL.0 - 36.0);
                 let text = figure.size_for(name, TEXT, LEAST_TEXT, width)?;
@@ -83,9 +84,19 @@ fn panels(comparison: &Comparison, outcomes: &[&Outcome], (x, y): (Axis, Axis), 
     })
 }
 
-/// Baseline and candidate with their looks.
-fn pair(outcome: &Outcome) -> [(usize, Look); 2] {
-    [(outcome.baseline, look(0)), (outcome.candidate, look(1))]
+/// Baseline and candidate with their looks: those of their families in reports, unless both are of one family or of all.
+fn pair(comparison: &Comparison, outcome: &Outcome) -> [(usize, Look); 2] {
+    let families: Vec<_> = comparison.families.iter().map(|family| (family.policy.clone(), family.groups.clone())).collect();
+    let looks = looks(&families);
+    let family = |contestant: usize| {
+        let label = comparison.contestants[contestant].family.as_ref()?;
+        comparison.families.iter().position(|family| family.label == *label)
+    };
+    let both = match (family(outcome.baseline), family(outcome.candidate)) {
+        (Some(baseline), Some(candidate)) if baseline != candidate => [looks[baseline], looks[candidate]],
+        _ => [look(0), look(1)],
+    };
+    [(outcome.baseline, both[0]), (outcome.candidate, both[1])]
 }
 
 /// The front of each seed.
@@ -109,7 +120,7 @@ fn draw_pair(figure: &Figure, panel: &Panel, comparison: &Comparison, outcome: &
     if let Some(reference) = workload.reference {
         panel.fill_to(reference.cost, reference.latency, FAINT_INK, 0.09)?;
     }
-    let pair = pair(outcome).map(|(contestant, look)| (contestant, look, sets(comparison, contestant, outcome.workload)));
+    let pair = pair(comparison, outcome).map(|(contestant, look)| (contestant, look, sets(comparison, contestant, outcome.workload)));
     for (_, look, sets) in &pair {
         draw_band(panel, *look, sets)?;
     }

@@ -9,7 +9,6 @@ use super::style::Style;
 use crate::analysis::scores::Score;
 use crate::analysis::series::Points;
 use crate::report::names::{quantity, sentence};
-use crate::report::palette::look;
 use crate::report::study::Study;
 use crate::sweep::series::{cdf_name, judged};
 
@@ -19,6 +18,8 @@ const MAX_PANELS: usize = 5;
 const MAX_POINTS: usize = 1_500;
 /// Long names shrink to this before they are cut.
 const LEAST_TEXT: f64 = 10.0;
+/// Of fewer requests a share has no place in the figure.
+const LEAST_SHARE: f64 = 1e-4;
 /// Left end of panels and titles.
 const LEFT: f64 = 84.0;
 
@@ -45,7 +46,7 @@ pub fn replicas(study: &Study, workload: usize, style: Style) -> Result<Option<S
             let panel = Panel::new(figure, [LEFT, top, 560.0, top + height], x, Axis::linear("Replicas", 0.0, most * 1.08), last)?;
             family_name(figure, study, score, 576.0, top + 10.0, 316.0)?;
             for (n, chosen) in chosen(study, score).iter().enumerate() {
-                let line = Line { colour: colour(look(score.family)), ..chosen.line };
+                let line = Line { colour: colour(study.looks[score.family]), ..chosen.line };
                 panel.line(&steps(chosen.curve, divisor), line)?;
                 let y = top + 34.0 + 36.0 * n as f64;
                 figure.line(&[(576.0, y), (604.0, y)], line)?;
@@ -66,11 +67,14 @@ pub fn replicas(study: &Study, workload: usize, style: Style) -> Result<Option<S
     Ok(Some(svg))
 }
 
-/// The distribution of the latency that runs are judged by, of the most balanced run on each family's front.
-pub fn latency_cdf(study: &Study, workload: usize, style: Style) -> Result<Option<String>> {
+/// How many requests take longer than so long, of the latency that runs are judged by: of the verdict's setting where there is one, and of
+/// the most balanced run on each family's front. Both axes are logarithmic, so that the tail is seen.
+pub fn latency_survival(study: &Study, workload: usize, style: Style) -> Result<Option<String>> {
     let judged = judged(&study.manifest.objectives);
+    let best = study.judged.iter().find(|judged| judged.workload == workload).and_then(|judged| judged.named()).map(|best| best.rows[0]);
     let curve = |score: &&Score| {
-        let row = study.first_front(score)?.1.balanced;
+        let named = best.filter(|&row| study.analysis.runs[row].family == score.family);
+        let row = named.filter(|&row| study.curve(row, &cdf_name(judged)).is_some()).or(Some(study.first_front(score)?.1.balanced))?;
         Some((row, study.curve(row, &cdf_name(judged))?))
     };
     let scores = study.analysis.scores_of(workload).filter(|score| curve(score).is_some()).take(style.max_families()).collect::<Vec<_>>();
@@ -79,27 +83,41 @@ pub fn latency_cdf(study: &Study, workload: usize, style: Style) -> Result<Optio
     if scores.is_empty() || low > high {
         return Ok(None);
     }
+    let limit = limit_on_latency(study, workload);
+    let high = limit.as_ref().map_or(high, |limit| high.max(limit.1 * 1.1));
     let text = format!("{} of a request (s)", sentence(judged.label));
     let x = if high > low * 10.0 { Axis::log_beyond(1.0, text, low / 1.1, high * 1.05) } else { Axis::linear(text, 0.0, high * 1.05) };
     let svg = draw(SIZE, style, |figure| {
         title(figure, study, workload, &format!("{}, best compromise of each family", judged.label))?;
-        let panel = Panel::new(figure, [LEFT, 40.0, 590.0, 410.0], x.clone(), Axis::linear("Fraction of requests", 0.0, 1.02), true)?;
+        let y = Axis::log_beyond(1.0, "Share of requests that take longer", LEAST_SHARE, 1.1);
+        let panel = Panel::new(figure, [LEFT, 40.0, 590.0, 410.0], x.clone(), y, true)?;
+        let thin = Line { colour: FAINT_INK, opacity: 1.0, width: 1.0, dash: Some((4.0, 3.0)) };
         if let Some((share, name)) = judged_share(&study.manifest.objectives.latency) {
-            panel.line(&[(x.low, share), (x.high, share)], Line { colour: FAINT_INK, opacity: 1.0, width: 1.0, dash: Some((4.0, 3.0)) })?;
-            figure.text(&name, (586.0, 410.0 - 370.0 * share / 1.02 + 10.0 * style.text()), SMALL_TEXT, FAINT_INK, Anchor::Right)?;
+            panel.line(&[(x.low, 1.0 - share), (x.high, 1.0 - share)], thin)?;
+            if let Some((_, y)) = panel.at(x.high, 1.0 - share) {
+                figure.text(&name, (586.0, y - 9.0 * style.text()), SMALL_TEXT, FAINT_INK, Anchor::Right)?;
+            }
+        }
+        if let Some((name, limit)) = &limit {
+            let limit = *limit;
+            panel.line(&[(limit, LEAST_SHARE), (limit, 1.1)], Line { colour: INK, ..thin })?;
+            if let Some((x, y)) = panel.at(limit, LEAST_SHARE) {
+                figure.text(&format!("limit of {name}"), (x + 5.0, y - 10.0 * style.text()), SMALL_TEXT, INK, Anchor::Left)?;
+            }
         }
         // Settings in several lines where there is room.
         let lines = if scores.len() > 4 { 1 } else { 3 };
         let pitch = (38.0 + 14.0 * lines as f64) * style.text();
         for (k, score) in scores.iter().enumerate() {
             let Some((row, points)) = curve(score) else { continue };
-            let line = Line::solid(colour(look(score.family)), 2.0);
-            let stairs = stairs(&thinned(points), x.high);
-            panel.line(&stairs, line)?;
+            let look = study.looks[score.family];
+            let line = Line { dash: look.dash, ..Line::solid(colour(look), 2.0) };
+            let survival: Vec<(f64, f64)> = thinned(points).iter().map(|point| (point.0, (1.0 - point.1).max(LEAST_SHARE))).collect();
+            panel.line(&stairs(&survival, survival.last().map_or(x.high, |last| last.0)), line)?;
             // The marker, at a height of its own, tells lines apart without their colour.
-            let height = 0.45 + 0.4 * k as f64 / scores.len() as f64;
-            if let Some(at) = points.iter().find(|point| point.1 >= height).and_then(|point| panel.at(point.0, height)) {
-                figure.marker(at, look(score.family), 5.2, 1.0, true)?;
+            let height = 0.5 * 0.6f64.powi(k as i32);
+            if let Some(at) = survival.iter().find(|point| point.1 <= height).and_then(|point| panel.at(point.0, height)) {
+                figure.marker(at, study.looks[score.family], 5.2, 1.0, true)?;
             }
             let y = 48.0 + pitch * k as f64;
             figure.line(&[(612.0, y), (640.0, y)], line)?;
@@ -118,6 +136,13 @@ pub fn latency_cdf(study: &Study, workload: usize, style: Style) -> Result<Optio
         panel.finish()
     })?;
     Ok(Some(svg))
+}
+
+/// The limit on the latency that runs are judged by, with the metric's name.
+fn limit_on_latency(study: &Study, workload: usize) -> Option<(String, f64)> {
+    let (latency, _) = study.objectives();
+    let limits = study.manifest.objectives.constraints.on(&study.analysis.workloads[workload].name);
+    limits.iter().find(|constraint| constraint.metric.name == latency).map(|constraint| (latency.to_owned(), constraint.limit))
 }
 
 /// The share of requests that a percentile leaves below it, and its name: 0.99 and `P99` of `p99_ttft_s`.
@@ -201,7 +226,7 @@ fn title(figure: &Figure, study: &Study, workload: usize, what: &str) -> Result<
 }
 
 fn family_name(figure: &Figure, study: &Study, score: &Score, x: f64, y: f64, width: f64) -> Result<()> {
-    figure.marker((x + 7.0, y), look(score.family), 5.2, 1.0, true)?;
+    figure.marker((x + 7.0, y), study.looks[score.family], 5.2, 1.0, true)?;
     let name = study.analysis.label(score.family);
     let size = figure.size_for(name, TEXT, LEAST_TEXT, width - 30.0)?;
     let name = figure.fit(name, size, width - 30.0)?;

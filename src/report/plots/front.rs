@@ -9,9 +9,10 @@ use super::style::Style;
 use crate::analysis::front::{Point, compromise};
 use crate::analysis::scores::Score;
 use crate::report::names::{counted, label, percent, quantity};
-use crate::report::palette::{Look, look};
+use crate::report::palette::Look;
 use crate::report::remarks::beyond;
 use crate::report::study::Study;
+use crate::report::verdict::keeps;
 use crate::sweep::objectives::{Objectives, Reference};
 
 /// A latency axis that spans more than this factor is logarithmic.
@@ -42,7 +43,7 @@ pub fn plot(study: &Study, workload: usize, style: Style) -> Result<String> {
         }
         let fronts = shown.iter().rev().map(|score| {
             let fronts = study.analysis.fronts_of(workload, score.family);
-            (look(score.family), fronts.map(|front| front.rows.iter().map(|&row| analysis.point(row)).collect()).collect::<Vec<_>>())
+            (study.looks[score.family], fronts.map(|front| front.rows.iter().map(|&row| analysis.point(row)).collect()).collect::<Vec<_>>())
         });
         let fronts = fronts.collect::<Vec<_>>();
         for (look, sets) in &fronts {
@@ -56,11 +57,15 @@ pub fn plot(study: &Study, workload: usize, style: Style) -> Result<String> {
         if let Some(reference) = study.analysis.reference(workload) {
             draw_reference(figure, &panel, reference)?;
         }
+        draw_limits(figure, &panel, study, workload)?;
         panel.finish()?;
         figure.text(&figure.fit(&study.analysis.workloads[workload].name, 16.0, 500.0)?, (84.0, 20.0), 16.0, INK, Anchor::Left)?;
         draw_legend(figure, study, workload, shown, scores.len())?;
         let usable = study.analysis.runs.iter().filter(|run| run.workload == workload && run.point.is_some()).count();
         let mut notes = vec![format!("faint: all {}", counted(usable, "run"))];
+        if study.judged.iter().any(|judged| judged.workload == workload) {
+            notes.push("fainter: breaks a limit".to_owned());
+        }
         if outside > 0 {
             notes.push(format!("{outside} outside the axes"));
         }
@@ -121,11 +126,39 @@ pub fn axes(all: Vec<Point>, reference: Option<Reference>, objectives: &Objectiv
     (x, y)
 }
 
-/// Draws the runs and returns how many lie outside the axes.
+/// Limits on what the axes show, and where the verdict lies.
+fn draw_limits(figure: &Figure, panel: &Panel, study: &Study, workload: usize) -> Result<()> {
+    let Some(judged) = study.judged.iter().find(|judged| judged.workload == workload) else { return Ok(()) };
+    let (latency, cost) = study.objectives();
+    let dotted = Line { colour: INK, opacity: 1.0, width: 1.2, dash: Some((2.0, 3.0)) };
+    for constraint in &judged.verdict.constraints {
+        let (limit, text) = (constraint.limit, format!("limit {}", quantity(constraint.limit, &constraint.metric.name)));
+        if constraint.metric.name == latency {
+            panel.line(&[(panel.x.low, limit), (panel.x.high, limit)], dotted)?;
+            if let Some((x, y)) = panel.at(panel.x.high, limit) {
+                figure.text(&text, (x - 4.0, y - 9.0), SMALL_TEXT, INK, Anchor::Right)?;
+            }
+        } else if constraint.metric.name == cost {
+            panel.line(&[(limit, panel.y.low), (limit, panel.y.high)], dotted)?;
+            if let Some((x, y)) = panel.at(limit, panel.y.high) {
+                figure.text(&text, (x + 4.0, y + 9.0), SMALL_TEXT, INK, Anchor::Left)?;
+            }
+        }
+    }
+    let best = judged.verdict.best.and_then(|best| study.analysis.runs[judged.verdict.settings[best].rows[0]].point);
+    if let Some((x, y)) = best.and_then(|point| panel.at(point.cost, point.latency)) {
+        figure.line(&[(x + 5.0, y - 5.0), (x + 16.0, y - 18.0)], Line::solid(INK, 1.4))?;
+        figure.text("verdict", (x + 18.0, y - 21.0), TEXT, INK, Anchor::Left)?;
+    }
+    Ok(())
+}
+
+/// Draws the runs, those that break a limit fainter, and returns how many lie outside the axes.
 fn draw_runs(figure: &Figure, panel: &Panel, study: &Study, workload: usize, shown: &[&Score]) -> Result<usize> {
     let mut outside = 0;
     let mut drawn = std::collections::BTreeSet::new();
-    for run in study.analysis.runs.iter().filter(|run| run.workload == workload) {
+    let keeps = keeps(study)?;
+    for (row, run) in study.analysis.runs.iter().enumerate().filter(|(_, run)| run.workload == workload) {
         let Some(point) = run.point else { continue };
         let Some(at) = panel.at(point.cost, point.latency) else {
             outside += 1;
@@ -133,8 +166,9 @@ fn draw_runs(figure: &Figure, panel: &Panel, study: &Study, workload: usize, sho
         };
         // One marker for all runs of a family that would cover each other: a file of ten thousand runs stays small.
         if drawn.insert((run.family, at.0.round() as i32, at.1.round() as i32)) {
+            let opacity = if keeps[row] == Some(false) { 0.14 } else { 0.32 };
             let known = shown.iter().any(|score| score.family == run.family);
-            figure.marker(at, look(run.family), if known { 2.6 } else { 1.6 }, 0.28, false)?;
+            figure.marker(at, study.looks[run.family], if known { 2.6 } else { 1.6 }, opacity, false)?;
         }
     }
     Ok(outside)
@@ -185,7 +219,7 @@ fn draw_legend(figure: &Figure, study: &Study, workload: usize, shown: &[&Score]
             Some(regret) => format!("{hv}, {} of the edge", percent(regret.share.mean)),
             None => hv,
         };
-        y = legend_entry(figure, y, look(score.family), study.analysis.label(score.family), &hv)?;
+        y = legend_entry(figure, y, study.looks[score.family], study.analysis.label(score.family), &hv)?;
     }
     if families > shown.len() {
         let text = format!("and {} more, runs only", families - shown.len());
@@ -204,7 +238,7 @@ pub fn legend_title(figure: &Figure, text: &str) -> Result<f64> {
 pub fn legend_entry(figure: &Figure, y: f64, look: Look, name: &str, detail: &str) -> Result<f64> {
     let (left, width) = LEGEND;
     let line_height = 15.5 * figure.style.text();
-    figure.line(&[(left, y), (left + 28.0, y)], Line::solid(colour(look), 2.0))?;
+    figure.line(&[(left, y), (left + 28.0, y)], Line { dash: look.dash, ..Line::solid(colour(look), 2.0) })?;
     figure.marker((left + 14.0, y), look, 5.2, 1.0, true)?;
     let mut below = y - 1.0;
     for line in figure.wrapped(name, TEXT, width - 36.0, 2)? {

@@ -7,6 +7,7 @@ mod compare;
 mod curves;
 mod figure;
 mod front;
+pub(super) mod robustness;
 mod scaling;
 mod style;
 mod trace;
@@ -33,12 +34,16 @@ const SIZE: (i32, i32) = (900, 480);
 /// Workloads drawn; `report.html` shows all of them.
 pub const MAX_WORKLOADS: usize = 12;
 
-const KINDS: [&str; 4] = ["front", "replicas", "arrival_rate", "latency_cdf"];
+const KINDS: [&str; 5] = ["front", "robustness", "replicas", "arrival_rate", "latency_survival"];
+/// What earlier versions drew besides.
+const NO_LONGER_DRAWN: &str = "latency_cdf";
 
 /// What was drawn.
 pub struct Plots {
     /// Per workload the file name of its front without extension, None where it was not drawn.
     pub front: Vec<Option<String>>,
+    /// The same of the robustness of its verdict.
+    pub robustness: Vec<Option<String>>,
 }
 
 /// Draws every figure into `directory`, and removes those of an earlier report that are no longer drawn.
@@ -53,9 +58,10 @@ pub fn draw_all(study: &Study, directory: &Path, style: Style) -> Result<Plots> 
     let draw = |&(workload, kind): &(usize, &str)| -> Result<Option<String>> {
         let svg = match kind {
             "front" => Some(front::plot(study, workload, style)?),
+            "robustness" => robustness::plot(study, workload, style)?,
             "replicas" => curves::replicas(study, workload, style)?,
             "arrival_rate" => curves::arrival_rate(study, workload, style)?,
-            _ => curves::latency_cdf(study, workload, style)?,
+            _ => curves::latency_survival(study, workload, style)?,
         };
         let Some(svg) = svg else { return Ok(None) };
         let stem = format!("{kind}_{}", slugs[workload]);
@@ -63,10 +69,13 @@ pub fn draw_all(study: &Study, directory: &Path, style: Style) -> Result<Plots> 
         Ok(Some(stem))
     };
     let stems = jobs.par_iter().map(draw).collect::<Result<Vec<_>>>()?;
-    remove_stale(directory, &KINDS, &stems)?;
-    let mut front = stems.iter().step_by(KINDS.len()).cloned().collect::<Vec<_>>();
-    front.resize(study.analysis.workloads.len(), None);
-    Ok(Plots { front })
+    remove_stale(directory, &[&KINDS[..], &[NO_LONGER_DRAWN]].concat(), &stems)?;
+    let of = |kind: usize| {
+        let mut drawn = stems.iter().skip(kind).step_by(KINDS.len()).cloned().collect::<Vec<_>>();
+        drawn.resize(study.analysis.workloads.len(), None);
+        drawn
+    };
+    Ok(Plots { front: of(0), robustness: of(1) })
 }
 
 /// Draws predicted against measured times into `<stem>.svg` and `<stem>.png` of a directory.

@@ -1,0 +1,167 @@
+//! A newcomer's day: which setting keeps the limits for the least money, and what a month of it costs. The verdict has to name what an
+//! exhaustive listing of the runs finds.
+#![cfg(feature = "report")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::cli::{directory_with, scalefront, stderr, stdout};
+
+/// Two hours that rise and fall like a day, on Qwen3-32B.
+fn day() -> Value {
+    json!({
+        "name": "day",
+        "workloads": [{"name": "day", "generate": {
+            "arrivals": {"diurnal": {"mean_rate_per_s": 9, "amplitude": 0.8, "duration_s": 7200, "period_s": 7200, "phase_s": 5400}},
+            "lengths": {"fixed": {"prefill_tokens": 2000, "decode_tokens": 299}}}}],
+        "seeds": [1, 2],
+        "cluster": {
+            "model": "Qwen/Qwen3-32B", "node": "h100_dgx", "node_price_usd_per_hour": 30, "tensor_parallel": 2, "max_request_tokens": 4096,
+            "execution_time": "analytical", "replica_scheduler": "vllm_v1", "global_scheduler": "least_outstanding",
+            "initial_replicas": 4, "max_replicas": 16, "scale_up_delay_s": 60
+        },
+        "autoscalers": [
+            {"static": {"replicas": {"from": 2, "to": 8, "step": 1}}},
+            {"hpa": {"metric": "kv_use", "target_per_replica": [0.2, 0.4, 0.8]}},
+            {"keda": {"target_per_replica": [16, 32, 64, 128], "min_replicas": [1, 4]}}
+        ],
+        "objectives": {"latency": "p99_ttft_s", "constraints": {"p99_ttft_s": 2, "p90_e2e_s": 20}}
+    })
+}
+
+/// The rows of `runs.csv`-like tables: what `fronts.csv` is not, every run.
+fn listed(dir: &Path) -> Vec<BTreeMap<String, String>> {
+    let runs = scalefront::analysis::read_runs(&dir.join("runs.parquet"), None).unwrap();
+    let columns = [
+        "run_id",
+        "seed",
+        "policy",
+        "autoscaler.replicas",
+        "autoscaler.target_per_replica",
+        "autoscaler.min_replicas",
+        "status",
+        "p99_ttft_s",
+        "p90_e2e_s",
+        "total_cost_usd",
+        "cost_usd_per_month",
+    ];
+    let cells = columns.map(|name| (name, scalefront::analysis::table::Cells::named(&runs, name).unwrap()));
+    let row = |row: usize| cells.iter().map(|(name, cells)| (name.to_string(), cells.text(row).unwrap_or_default())).collect();
+    (0..runs.height()).map(row).collect()
+}
+
+fn sweep(dir: &Path, more: &[&str]) -> String {
+    let output = scalefront(dir, &[&["sweep", "x.json"], more].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    stdout(&output)
+}
+
+fn verdict(dir: &Path) -> Value {
+    serde_json::from_slice::<Value>(&fs::read(dir.join("verdict.json")).unwrap()).unwrap()[0].clone()
+}
+
+#[test]
+fn the_verdict_is_what_an_exhaustive_listing_finds() {
+    let dir = directory_with(&day().to_string());
+    let said = sweep(dir.path(), &["--out", "one", "--threads", "2"]);
+    let one = dir.path().join("one");
+
+    // By hand: settings all of whose runs keep both limits, and the mean of their costs.
+    let number = |row: &BTreeMap<String, String>, name: &str| row[name].parse::<f64>().unwrap();
+    let mut settings: BTreeMap<String, Vec<BTreeMap<String, String>>> = BTreeMap::new();
+    for row in listed(&one) {
+        let names = ["policy", "autoscaler.replicas", "autoscaler.target_per_replica", "autoscaler.min_replicas"];
+        settings.entry(names.map(|name| row[name].clone()).join(" ")).or_default().push(row);
+    }
+    assert_eq!(settings.len(), 18);
+    let keeping: Vec<_> = settings
+        .values()
+        .filter(|rows| rows.iter().all(|row| number(row, "p99_ttft_s") <= 2.0 && number(row, "p90_e2e_s") <= 20.0))
+        .collect();
+    assert!(!keeping.is_empty() && keeping.len() < settings.len(), "{} of {} keep the limits", keeping.len(), settings.len());
+    let cost = |rows: &[BTreeMap<String, String>], name: &str| rows.iter().map(|row| number(row, name)).sum::<f64>() / rows.len() as f64;
+    let cheapest = keeping.iter().min_by(|a, b| cost(a, "total_cost_usd").total_cmp(&cost(b, "total_cost_usd"))).unwrap();
+
+    let verdict = verdict(&one);
+    let ids: Vec<&str> = cheapest.iter().map(|row| row["run_id"].as_str()).collect();
+    assert_eq!(verdict["best"]["run_ids"], json!(ids), "{verdict:#}");
+    assert_eq!(verdict["settings_keeping"], keeping.len());
+    let month = cost(cheapest, "cost_usd_per_month");
+    assert!((verdict["best"]["cost_usd_per_month"].as_f64().unwrap() / month - 1.0).abs() < 1e-12);
+    let worst = cheapest.iter().map(|row| number(row, "p99_ttft_s")).fold(0.0, f64::max);
+    assert_eq!(verdict["best"]["constraints"][0]["value"].as_f64(), Some(worst));
+
+    // First everywhere: terminal, first paragraph of the summary, page.
+    assert!(said.starts_with("Verdict: "), "{said}");
+    let dollars = format!("US$ {}", scalefront::sweep::names::grouped(month.round() as u64));
+    let summary = fs::read_to_string(one.join("summary.md")).unwrap();
+    let first = summary.split("\n\n").nth(1).unwrap();
+    let page = fs::read_to_string(one.join("report.html")).unwrap();
+    assert!(first.starts_with("**Verdict.**") && first.contains(&dollars) && said.contains(&dollars), "{first}");
+    assert!(page.contains(&dollars) && page.find("id=\"verdict\"").unwrap() < page.find("id=\"front\"").unwrap());
+
+    // What it says to copy is the very setting.
+    let mut alone = day();
+    for (key, value) in verdict["setting"].as_object().unwrap() {
+        alone[key] = value.clone();
+    }
+    fs::write(dir.path().join("x.json"), alone.to_string()).unwrap();
+    sweep(dir.path(), &["--out", "alone", "--quiet"]);
+    let again: Vec<String> = listed(&dir.path().join("alone")).iter().map(|row| row["run_id"].clone()).collect();
+    assert_eq!(again, ids);
+}
+
+#[test]
+fn robustness_is_tested_alike_on_any_number_of_threads_and_in_shards() {
+    let mut grid = day();
+    grid["workloads"][0]["generate"]["arrivals"]["diurnal"]["duration_s"] = json!(900);
+    grid["workloads"][0]["generate"]["arrivals"]["diurnal"]["period_s"] = json!(900);
+    grid["autoscalers"] = json!([{"static": {"replicas": [2, 8]}}, {"keda": {"target_per_replica": [16, 64]}}]);
+    grid["objectives"]["constraints"] = json!({"p99_ttft_s": 60});
+    let dir = directory_with(&grid.to_string());
+    sweep(dir.path(), &["--out", "one", "--threads", "1"]);
+    sweep(dir.path(), &["--out", "two", "--threads", "2"]);
+    for shard in ["1/2", "2/2"] {
+        sweep(dir.path(), &["--out", "parts", "--shard", shard]);
+    }
+    let merged = scalefront(dir.path(), &["merge", "parts", "--out", "merged"]);
+    assert_eq!(merged.status.code(), Some(0), "{}", stderr(&merged));
+    let read = |out: &str, name: &str| fs::read(dir.path().join(out).join(name)).unwrap();
+    for name in ["robustness.parquet", "robustness.csv", "verdict.json", "constraints.csv"] {
+        assert!(read("one", name) == read("two", name), "{name}: another number of threads");
+        assert!(read("one", name) == read("merged", name), "{name}: in shards");
+    }
+    let trials = verdict(&dir.path().join("one"))["robustness"].as_array().unwrap().clone();
+    let changes: Vec<&str> = trials.iter().filter(|trial| trial["role"] == "best").map(|trial| trial["change"].as_str().unwrap()).collect();
+    assert!(["traffic", "step_times", "other_seed"].iter().all(|change| changes.contains(change)), "{changes:?}");
+
+    // The report alone keeps them; without limits there are none, nor of earlier limits; `--robustness false` leaves them out.
+    let report = scalefront(dir.path(), &["report", "two"]);
+    assert_eq!(report.status.code(), Some(0), "{}", stderr(&report));
+    assert!(read("two", "verdict.json") == read("one", "verdict.json"));
+    let without = sweep(dir.path(), &["--out", "bare", "--robustness", "false"]);
+    assert!(without.starts_with("Verdict: ") && !dir.path().join("bare/robustness.csv").exists());
+    grid["objectives"].as_object_mut().unwrap().remove("constraints");
+    fs::write(dir.path().join("x.json"), grid.to_string()).unwrap();
+    let said = sweep(dir.path(), &["--out", "one"]);
+    assert!(said.starts_with("Verdict: No limits are given"), "{said}");
+    assert!(!dir.path().join("one/robustness.csv").exists() && !dir.path().join("one/constraints.csv").exists());
+}
+
+#[test]
+fn where_nothing_keeps_the_limits_it_says_what_comes_nearest() {
+    let mut grid = day();
+    grid["workloads"][0]["generate"]["arrivals"]["diurnal"]["duration_s"] = json!(300);
+    grid["autoscalers"] = json!([{"static": {"replicas": [2, 3]}}]);
+    grid["objectives"]["constraints"] = json!({"p99_ttft_s": 0.001, "p90_e2e_s": 500});
+    let dir = directory_with(&grid.to_string());
+    let said = sweep(dir.path(), &["--out", "one"]);
+    assert!(said.starts_with("Verdict: None of 2 settings tried keeps p99_ttft_s ≤ 0.001 and p90_e2e_s ≤ 500"), "{said}");
+    assert!(said.contains("No setting keeps p99_ttft_s ≤ 0.001.") && said.contains("comes nearest"), "{said}");
+    let verdict = verdict(&dir.path().join("one"));
+    assert_eq!((&verdict["kept"], &verdict["best"]), (&json!(false), &json!(null)));
+    assert!(verdict["nearest"]["cost_usd_per_month"].as_f64().unwrap() > 0.0);
+}
