@@ -13,7 +13,7 @@ use scalefront::hardware::{BatchShape, Deployment, ExecutionTime, ExecutionTimeS
 use scalefront::settings::Faults;
 use scalefront::sweep::hardware_files::{CACHE_DIR, hardware_files};
 
-use super::{Exit, tables, validate};
+use super::{Exit, calibrate, tables, validate};
 
 /// Models, devices and nodes; measured tables in; errors against measurements
 #[derive(Debug, clap::Args)]
@@ -34,8 +34,8 @@ enum Command {
     Check(CheckArgs),
     /// Simulate measured runs of real servers, and compare latencies
     Validate(validate::ValidateArgs),
-    /// Fit engine overheads to measured runs of real servers
-    Calibrate(validate::CalibrateArgs),
+    /// Fit engine overheads to a result file of your own server, or to measured runs of several
+    Calibrate(calibrate::CalibrateArgs),
 }
 
 #[derive(Debug, clap::Args)]

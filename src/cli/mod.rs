@@ -1,8 +1,10 @@
 //! The command line: one file a subcommand, each of which parses, calls the library and prints.
 
+mod calibrate;
 mod common;
 mod compare;
 mod finish;
+mod fleets;
 mod hardware;
 mod merge;
 mod oracle;

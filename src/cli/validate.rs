@@ -1,4 +1,4 @@
-//! `scalefront hardware validate` and `calibrate`: simulations beside measured runs of real servers.
+//! `scalefront hardware validate`: simulations beside measured runs of real servers.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -7,17 +7,19 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use scalefront::files::make_directory;
-use scalefront::hardware::{OverheadSettings, Overheads};
+use scalefront::hardware::OverheadSettings;
 use scalefront::settings::Faults;
+use scalefront::sweep::hardware_files::hardware_files;
 use scalefront::sweep::store::write_atomically;
-use scalefront::validation::calibrate::{Fit, calibrate};
+use scalefront::validation::fleet;
 use scalefront::validation::{Compared, Experiments, Replay, Skipped, compare, errors, prepare};
 
-use super::tables;
+use super::{fleets, tables};
 
 #[derive(Debug, clap::Args)]
-struct Runs {
-    /// A folder with experiments.json, measured.csv and traces, or its experiments.json
+pub struct ValidateArgs {
+    /// A folder with experiments.json, measured.csv and traces, or its experiments.json; or runs in which the fleet scaled: a folder with
+    /// run.json, or of such folders
     path: PathBuf,
 
     /// Only runs with this in their id
@@ -31,106 +33,49 @@ struct Runs {
     /// Where table and picture go
     #[arg(long, value_name = "DIR", default_value = "results/validation")]
     out: PathBuf,
+
+    /// Engine overheads, as in a grid file: a name, or JSON such as '{"given": {"api_ms": 5}}' [default: calibrated; of runs in which the
+    /// fleet scaled, fitted to the other runs of the folder]
+    #[arg(long, value_name = "JSON")]
+    overheads: Option<String>,
 }
 
-#[derive(Debug, clap::Args)]
-pub struct ValidateArgs {
-    #[command(flatten)]
-    runs: Runs,
-
-    /// Engine overheads, as in a grid file: a name, or JSON such as '{"given": {"api_ms": 5}}'
-    #[arg(long, value_name = "JSON", default_value = "calibrated")]
-    overheads: String,
+pub(super) struct Prepared {
+    pub experiments: Experiments,
+    pub replays: Vec<Replay>,
+    pub skipped: Vec<Skipped>,
+    pub seeds: Vec<u64>,
 }
 
-#[derive(Debug, clap::Args)]
-pub struct CalibrateArgs {
-    #[command(flatten)]
-    runs: Runs,
-}
-
-struct Prepared {
-    experiments: Experiments,
-    replays: Vec<Replay>,
-    skipped: Vec<Skipped>,
-    seeds: Vec<u64>,
-}
-
-impl Runs {
-    fn prepare(&self) -> Result<Prepared> {
-        let experiments = Experiments::read(&self.path)?;
-        let (replays, skipped) = prepare(&experiments, |id| self.only.as_ref().is_none_or(|part| id.contains(part.as_str())));
-        if replays.is_empty() {
-            let why: String = skipped.iter().map(|Skipped { experiment, reason }| format!("\n  {experiment}: {reason}")).collect();
-            bail!("{}: none of {} runs can be simulated and was asked for{why}", self.path.display(), experiments.list.len());
-        }
-        Ok(Prepared { experiments, replays, skipped, seeds: (1..=self.seeds).collect() })
+/// Reads a folder of measured runs, and prepares those with `only` in their id.
+pub(super) fn prepared(path: &Path, only: Option<&str>, seeds: u64) -> Result<Prepared> {
+    let experiments = Experiments::read(path)?;
+    let (replays, skipped) = prepare(&experiments, |id| only.is_none_or(|part| id.contains(part)));
+    if replays.is_empty() {
+        let why: String = skipped.iter().map(|Skipped { experiment, reason }| format!("\n  {experiment}: {reason}")).collect();
+        bail!("{}: none of {} runs can be simulated and was asked for{why}", path.display(), experiments.list.len());
     }
+    Ok(Prepared { experiments, replays, skipped, seeds: (1..=seeds).collect() })
 }
 
 impl ValidateArgs {
     pub fn run(&self, out: &mut String) -> Result<()> {
-        let settings = overheads(&self.overheads)?;
-        let Prepared { experiments, replays, skipped, seeds } = self.runs.prepare()?;
+        let asked = self.overheads.as_deref().map(overheads).transpose()?;
+        let folders = fleet::folders(&self.path);
+        if !folders.is_empty() {
+            return fleets::validate(&folders, self.only.as_deref(), asked.as_ref(), self.seeds, &self.out, out);
+        }
+        let settings = asked.map_or_else(|| overheads("calibrated"), Ok)?;
+        let Prepared { experiments, replays, skipped, seeds } = prepared(&self.path, self.only.as_deref(), self.seeds)?;
         let all: Vec<&Replay> = replays.iter().collect();
-        let rows = compare(&all, &experiments.measured, &seeds, |replay| replay.resolve(&settings))?;
-        writeln!(out, "{}: {} measured runs simulated, {} skipped\n", self.runs.path.display(), replays.len(), skipped.len())?;
+        let rows = compare(&all, &experiments.measured, &seeds, |replay| Ok(replay.resolve(&settings, &hardware_files(&[]))?))?;
+        writeln!(out, "{}: {} measured runs simulated, {} skipped\n", self.path.display(), replays.len(), skipped.len())?;
         print_stages(out, &rows)?;
         for Skipped { experiment, reason } in &skipped {
             writeln!(out, "skipped: {experiment}: {reason}")?;
         }
         print_errors(out, &rows)?;
-        store(out, &rows, &self.runs.out, "validation")
-    }
-}
-
-impl CalibrateArgs {
-    pub fn run(&self, out: &mut String) -> Result<()> {
-        let Prepared { experiments, replays, skipped, seeds } = self.runs.prepare()?;
-        let calibration = calibrate(&replays, &experiments.measured, &seeds, |left_out, round, error| {
-            let fit = left_out.map_or("fit to all".into(), |model| format!("fit without {model}"));
-            eprintln!("{fit}: round {round}, weighted mean error {:.2} %", 100.0 * error);
-        })?;
-        writeln!(out, "{}: fitted to {} measured runs, {} skipped\n", self.runs.path.display(), replays.len(), skipped.len())?;
-        let fit = &calibration.fit;
-        writeln!(
-            out,
-            "left out                                step ms  us a sequence  ns a logit  API ms  factor of {}",
-            fit.devices.join(", ")
-        )?;
-        print_fit(out, "nothing", fit)?;
-        for (model, fit) in &calibration.without {
-            print_fit(out, model, fit)?;
-        }
-        if let [(model, _)] = &calibration.without[..] {
-            writeln!(
-                out,
-                "{model} is the only model: left out, nothing remains to fit to but the round numbers that every fit starts from"
-            )?;
-        }
-        writeln!(out, "\nEvery model left out in turn")?;
-        print_stages(out, &calibration.left_out)?;
-        print_errors(out, &calibration.left_out)?;
-        writeln!(out, "\nThe same with the fit to all runs")?;
-        print_errors(out, &calibration.all)?;
-        writeln!(out, "\nFor a grid file")?;
-        for device in &fit.devices {
-            let given = serde_json::json!({"engine_overheads": {"given": rounded(fit.overheads(device))}});
-            writeln!(out, "  {device}: {given}")?;
-        }
-        store(out, &calibration.left_out, &self.runs.out, "left_out")
-    }
-}
-
-/// Four digits are more than a fit is worth.
-fn rounded(overheads: Overheads) -> Overheads {
-    let round = |value: f64| (value * 1e4).round() / 1e4;
-    Overheads {
-        kernel_time_factor: round(overheads.kernel_time_factor),
-        step_ms: round(overheads.step_ms),
-        per_sequence_us: round(overheads.per_sequence_us),
-        sampling_ns_per_logit: round(overheads.sampling_ns_per_logit),
-        api_ms: round(overheads.api_ms),
+        store(out, &rows, &self.out, "validation")
     }
 }
 
@@ -147,19 +92,11 @@ fn overheads(text: &str) -> Result<OverheadSettings> {
     }
 }
 
-fn print_fit(out: &mut String, name: &str, fit: &Fit) -> Result<()> {
-    let Overheads { step_ms, per_sequence_us, sampling_ns_per_logit, api_ms, .. } = fit.overheads("");
-    let factors: Vec<String> = fit.devices.iter().map(|device| format!("{:.4}", fit.overheads(device).kernel_time_factor)).collect();
-    let factors = factors.join(", ");
-    writeln!(out, "{name:38}  {step_ms:7.3}  {per_sequence_us:13.2}  {sampling_ns_per_logit:10.3}  {api_ms:6.2}  {factors}")?;
-    Ok(())
-}
-
 /// Shown of each stage; the table on disk has everything.
 const SHOWN: [&str; 5] = ["ttft_mean", "ttft_p99", "tpot_mean", "e2e_mean", "e2e_p99"];
 
 /// A line a stage: measured, simulated and error of what matters most. Stages that are judged bear a star.
-fn print_stages(out: &mut String, rows: &[Compared]) -> Result<()> {
+pub(super) fn print_stages(out: &mut String, rows: &[Compared]) -> Result<()> {
     write!(out, "{:54}", "run and stage (* judged); measured > simulated, ms")?;
     SHOWN.iter().for_each(|metric| *out += &format!("  {metric:>26}"));
     out.push('\n');
@@ -209,7 +146,7 @@ const PEER: [(&str, &str); 6] = [
 ];
 
 /// Absolute errors over judged stages and over whole runs.
-fn print_errors(out: &mut String, rows: &[Compared]) -> Result<()> {
+pub(super) fn print_errors(out: &mut String, rows: &[Compared]) -> Result<()> {
     writeln!(out, "\nabsolute error, %    judged stages                     whole runs (`all`)              BLIS, dense")?;
     writeln!(out, "metric               number  median    mean   worst    number  median    mean   worst  median")?;
     for metric in scalefront::validation::QUANTITIES.iter().flat_map(|q| scalefront::validation::STATISTICS.map(|s| format!("{q}_{s}"))) {
@@ -227,7 +164,7 @@ fn print_errors(out: &mut String, rows: &[Compared]) -> Result<()> {
 }
 
 /// Writes table and picture.
-fn store(out: &mut String, rows: &[Compared], dir: &Path, stem: &str) -> Result<()> {
+pub(super) fn store(out: &mut String, rows: &[Compared], dir: &Path, stem: &str) -> Result<()> {
     make_directory(dir).with_context(|| format!("{}: cannot create", dir.display()))?;
     let table = dir.join(format!("{stem}.csv"));
     write_atomically(&table, |file| {

@@ -93,6 +93,8 @@ pub enum HardwareError {
     #[error("{file}, line {line}: {message}")]
     BadTable { file: PathBuf, line: u64, message: String },
     #[error("{file}: {message}")]
+    BadCalibration { file: PathBuf, message: String },
+    #[error("{file}: {message}")]
     BadModel { file: PathBuf, message: String },
     #[error("{path} is not there, looked for at {}", places.iter().map(|place| place.display().to_string()).collect::<Vec<_>>().join(", "))]
     NotFound { path: PathBuf, places: Vec<PathBuf> },
@@ -207,14 +209,23 @@ impl ExecutionTime {
         })
     }
 
-    /// These step times with what a serving engine adds to them.
-    pub fn with_overheads(mut self, settings: &OverheadSettings) -> Self {
-        let (overheads, source) = settings.resolve(&self.deployment);
-        self.overheads = overheads;
-        self.step_overheads = StepOverheads::new(&overheads, self.deployment.model.vocabulary);
+    /// These step times with what a serving engine adds to them, one that `sorts_logits` to sample or not.
+    ///
+    /// Errors: stored overheads cannot be read.
+    pub fn with_overheads(self, settings: &OverheadSettings, sorts_logits: bool, files: &Files) -> Result<Self, HardwareError> {
+        let (overheads, source) = settings.resolve(&self.deployment, sorts_logits, files)?;
+        let mut times = self.with(&overheads);
         if let Some(source) = source {
-            self.provenance += &format!("; {source}");
+            times.provenance += &format!("; {source}");
         }
+        Ok(times)
+    }
+
+    /// These step times with given overheads.
+    #[must_use]
+    pub fn with(mut self, overheads: &Overheads) -> Self {
+        self.overheads = *overheads;
+        self.step_overheads = StepOverheads::new(overheads, self.deployment.model.vocabulary);
         self
     }
 

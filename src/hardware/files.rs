@@ -21,6 +21,8 @@ pub struct Files<'a> {
     pub base_dirs: &'a [PathBuf],
     /// Condensed imports are kept here by content hash; nowhere if absent.
     pub cache_dir: Option<&'a Path>,
+    /// Calibrations are looked for here by their names, under each of the base directories.
+    pub calibrations_dir: Option<&'a Path>,
     /// This room reads no Parquet; whoever does lends it.
     pub parquet: Option<ReadParquet>,
 }

@@ -21,6 +21,7 @@ mod interpolate;
 pub mod memory;
 mod overheads;
 mod profile;
+pub mod stored;
 mod vidur;
 
 pub use aiconfigurator::AiconfiguratorSettings;

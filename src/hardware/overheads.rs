@@ -11,8 +11,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Deployment;
 use super::catalog::{self, Device};
+use super::stored::StoredSettings;
+use super::{Deployment, Files, HardwareError};
 use crate::choice;
 use crate::settings::Faults;
 
@@ -24,6 +25,8 @@ choice! {
         /// What was fitted to runs of real servers on this device; on a device without such runs no factor on its kernels.
         "calibrated" => Calibrated(CalibratedSettings),
         "given" => Given(Overheads),
+        /// What `hardware calibrate` fitted to result files of your own server.
+        "stored" => Stored(StoredSettings),
     }
 }
 
@@ -34,8 +37,8 @@ pub struct NoOverheads {}
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CalibratedSettings {
-    /// Whether requests sample by top-k or top-p in an engine that sorts for it (vLLM before 0.17). What the model's publishers propose
-    /// if absent.
+    /// Whether requests sample by top-k or top-p in an engine that sorts for it. If absent, what the model's publishers propose where the
+    /// replica scheduler is `vllm_v1` of a `version` before 0.17, and not elsewhere: no other engine was seen to pay for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub samples: Option<bool>,
 }
@@ -58,6 +61,14 @@ pub struct Overheads {
 
 impl Overheads {
     pub const NONE: Self = Self { kernel_time_factor: 1.0, step_ms: 0.0, per_sequence_us: 0.0, sampling_ns_per_logit: 0.0, api_ms: 0.0 };
+
+    pub fn check(&self, faults: &mut Faults) {
+        faults.positive("kernel_time_factor", self.kernel_time_factor);
+        faults.not_negative("step_ms", self.step_ms);
+        faults.not_negative("per_sequence_us", self.per_sequence_us);
+        faults.not_negative("sampling_ns_per_logit", self.sampling_ns_per_logit);
+        faults.not_negative("api_ms", self.api_ms);
+    }
 }
 
 impl Default for Overheads {
@@ -98,24 +109,31 @@ impl OverheadSettings {
     }
 
     pub fn check(&self, faults: &mut Faults) {
-        if let Self::Given(given) = self {
-            faults.within("given", |faults| {
-                faults.positive("kernel_time_factor", given.kernel_time_factor);
-                faults.not_negative("step_ms", given.step_ms);
-                faults.not_negative("per_sequence_us", given.per_sequence_us);
-                faults.not_negative("sampling_ns_per_logit", given.sampling_ns_per_logit);
-                faults.not_negative("api_ms", given.api_ms);
-            });
+        match self {
+            Self::Given(given) => faults.within("given", |faults| given.check(faults)),
+            Self::Stored(stored) => faults.within("stored", |faults| stored.check(faults)),
+            Self::None(_) | Self::Calibrated(_) => {}
         }
     }
 
-    /// The overheads in force for a deployment, and where they come from.
-    pub fn resolve(&self, deployment: &Deployment) -> (Overheads, Option<String>) {
-        match self {
+    /// The overheads in force for a deployment whose engine `sorts_logits` to sample or not, and where they come from.
+    ///
+    /// Errors: stored ones cannot be read.
+    pub fn resolve(
+        &self,
+        deployment: &Deployment,
+        sorts_logits: bool,
+        files: &Files,
+    ) -> Result<(Overheads, Option<String>), HardwareError> {
+        Ok(match self {
             Self::None(_) => (Overheads::NONE, None),
             Self::Given(given) => (*given, Some("engine overheads given".into())),
+            Self::Stored(settings) => {
+                let stored = settings.read(files)?;
+                (stored.overheads, Some(stored.provenance(deployment)))
+            }
             Self::Calibrated(settings) => {
-                let samples = settings.samples.unwrap_or_else(|| catalog::samples_by_default(&deployment.model.name));
+                let samples = settings.samples.unwrap_or_else(|| sorts_logits && catalog::samples_by_default(&deployment.model.name));
                 let device = deployment.device;
                 let factor = FACTORS.iter().find(|(known, _)| *known == device.name).map(|(_, factor)| *factor);
                 let overheads = Overheads {
@@ -127,7 +145,7 @@ impl OverheadSettings {
                     if factor.is_none() { format!(", none of them on {}: kernel times UNFITTED", device.name) } else { String::new() };
                 (overheads, Some(format!("engine overheads {PROVENANCE}{elsewhere}")))
             }
-        }
+        })
     }
 }
 
@@ -166,7 +184,7 @@ mod tests {
     fn times(settings: &str) -> ExecutionTime {
         let deployment = Deployment::resolve("meta-llama/Llama-2-7b-hf", "h100_dgx", 1, 1, &Files::default()).unwrap();
         let kernels = ExecutionTime::load(&ExecutionTimeSettings::Analytical(Default::default()), &deployment, &Files::default()).unwrap();
-        kernels.with_overheads(&serde_json::from_str(settings).unwrap())
+        kernels.with_overheads(&serde_json::from_str(settings).unwrap(), true, &Files::default()).unwrap()
     }
 
     #[test]

@@ -82,6 +82,15 @@ impl ReplicaSchedulerSettings {
         self.settings().on_device(device).unwrap_or_else(|| self.clone())
     }
 
+    /// Whether the engine sorts logits to sample by top-k or top-p: vLLM before 0.17 does.
+    pub fn sorts_logits(&self) -> bool {
+        match self {
+            Self::Vllm(_) => true,
+            Self::VllmV1(settings) => settings.sorts_logits(),
+            _ => false,
+        }
+    }
+
     /// Checks the settings for replicas of `pipeline_parallel` stages.
     pub fn check(&self, pipeline_parallel: u32, faults: &mut Faults) {
         let common = self.common();

@@ -144,6 +144,11 @@ impl Requests {
         self.free.push(slot);
     }
 
+    /// Where a replica's requests are, finished ones that it still keeps included.
+    pub fn of_replica(&self, replica_id: u32) -> Vec<Slot> {
+        (0..self.live.len() as u32).map(Slot).filter(|&slot| self[slot].replica_id == replica_id).collect()
+    }
+
     /// Takes a lost replica's requests from it: what was begun starts over, and `abandoned` is told of each that is not finished.
     pub fn abandon(&mut self, replica_id: u32, mut abandoned: impl FnMut(Slot)) {
         for slot in (0..self.live.len() as u32).map(Slot) {

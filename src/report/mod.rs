@@ -23,7 +23,7 @@ use crate::analysis::table::{write_csv, write_parquet};
 use crate::analysis::{TableFormat, write_table};
 use crate::sweep::store::write_atomically;
 pub use compare::{ComparisonSummary, build_comparison};
-pub use plots::{Series, Style, draw_check, draw_scaling, draw_validation, draw_workload};
+pub use plots::{Series, Style, draw_check, draw_fleet, draw_scaling, draw_validation, draw_workload};
 use study::Study;
 pub use terminal::ReportSummary;
 

@@ -50,6 +50,52 @@ pub struct ColdStartSettings {
     pub load_bandwidth_gb_per_s: Option<f64>,
     /// Standard deviation of the delay: normal, seeded, never below zero in all.
     pub spread_s: f64,
+    /// Times from decision to serving as they were measured, in place of `scale_up_delay_s` and `spread_s`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub measured: Option<StartTimes>,
+    /// What a fresh replica's first steps take beyond their time: none if empty. Replicas that are there from the start are warm.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stalls: Vec<Stall>,
+}
+
+/// A spread of start times: drawn for each start, seeded, straight from the least over the median to the longest.
+///
+/// Measured, vLLM 0.20 with an 8B model on H100 pods of an llm-d cluster: 62, 76 and 104 s (27 starts of five runs).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StartTimes {
+    pub least_s: f64,
+    pub median_s: f64,
+    pub most_s: f64,
+}
+
+impl StartTimes {
+    /// The time below which a share of the starts lies.
+    pub fn quantile_s(&self, share: f64) -> f64 {
+        let Self { least_s, median_s, most_s } = *self;
+        if share < 0.5 { least_s + 2.0 * share * (median_s - least_s) } else { median_s + (2.0 * share - 1.0) * (most_s - median_s) }
+    }
+
+    fn check(&self, faults: &mut Faults) {
+        let Self { least_s, median_s, most_s } = *self;
+        faults.not_negative("least_s", least_s);
+        faults.require(median_s >= least_s, "median_s", || format!("{median_s} found, expected at least `least_s` ({least_s})"));
+        faults.require(most_s.is_finite() && most_s >= median_s, "most_s", || {
+            format!("{most_s} found, expected at least `median_s` ({median_s})")
+        });
+    }
+}
+
+/// A step of a fresh replica that takes longer: kernels that are compiled, graphs that are captured on first use.
+///
+/// Measured, vLLM 0.20 with an 8B model on H100: the first step, 2.3 to 4.4 s, and one 3 to 11 s later, 2.2 s.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Stall {
+    /// The first step that begins so long after the replica's first one.
+    pub after_s: f64,
+    /// What it takes beyond its time.
+    pub duration_s: f64,
 }
 
 impl ColdStartSettings {
@@ -58,6 +104,27 @@ impl ColdStartSettings {
             faults.positive("load_bandwidth_gb_per_s", bandwidth);
         }
         faults.not_negative("spread_s", self.spread_s);
+        if let Some(measured) = &self.measured {
+            faults.within("measured", |faults| measured.check(faults));
+            faults.require(self.spread_s == 0.0, "spread_s", || {
+                format!("{} found, expected none beside `measured`, which is a spread of its own", self.spread_s)
+            });
+        }
+        for (i, stall) in self.stalls.iter().enumerate() {
+            faults.within(format!("stalls[{i}]"), |faults| {
+                faults.not_negative("after_s", stall.after_s);
+                faults.positive("duration_s", stall.duration_s);
+                let before_s = i.checked_sub(1).map_or(0.0, |before| self.stalls[before].after_s);
+                faults.require(stall.after_s >= before_s, "after_s", || {
+                    format!("{} found, expected stalls in order of time: at least {before_s}", stall.after_s)
+                });
+            });
+        }
+    }
+
+    /// Whether starts are drawn.
+    pub fn draws(&self) -> bool {
+        self.spread_s > 0.0 || self.measured.is_some_and(|measured| measured.least_s < measured.most_s)
     }
 }
 

@@ -71,6 +71,11 @@ pub struct ClusterSettings {
     /// Most devices at once, a quota: replicas that serve, start or drain hold theirs, and others wait for them. No limit if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_devices: Option<u32>,
+    /// How long a replica that is told to leave may finish what it has. What it still has then is cut off: counted (`num_cut`), in no
+    /// latency, outside every limit. As long as it takes if absent. Kubernetes' `terminationGracePeriodSeconds`, where the server heeds it:
+    /// on an llm-d cluster with vLLM 0.20 all requests ended 0.8 to 2.6 s after the last was routed there, as if they were done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scale_down_grace_s: Option<f64>,
     /// What is paid for.
     pub billing: BillingSettings,
     /// How often replicas are lost; never by default.
@@ -111,6 +116,7 @@ impl Default for ClusterSettings {
             scale_down_choice: ScaleDownChoice::default(),
             node_pool: None,
             max_devices: None,
+            scale_down_grace_s: None,
             billing: BillingSettings::default(),
             failures: FailureSettings::default(),
             latency_limits: LatencyLimits::default(),
@@ -178,6 +184,9 @@ impl ClusterSettings {
         faults.interval_s("tune_interval_s", self.tune_interval_s);
         faults.not_negative("scale_up_delay_s", self.scale_up_delay_s);
         faults.not_negative("scale_down_delay_s", self.scale_down_delay_s);
+        if let Some(grace_s) = self.scale_down_grace_s {
+            faults.not_negative("scale_down_grace_s", grace_s);
+        }
         faults.within("global_scheduler", |faults| self.global_scheduler.check(faults));
         faults.within("cold_start", |faults| self.cold_start.check(faults));
         faults.within("billing", |faults| self.billing.check(faults));
@@ -227,11 +236,16 @@ impl ClusterSettings {
         }
     }
 
+    /// Whether replicas may be gone with what they were working on.
+    pub fn loses_replicas(&self) -> bool {
+        self.failures.any() || self.scale_down_grace_s.is_some()
+    }
+
     /// Whether the same traffic may go differently under another seed.
     pub fn draws(&self) -> bool {
         self.global_scheduler.settings().draws()
             || self.failures.any()
-            || self.cold_start.spread_s > 0.0
+            || self.cold_start.draws()
             || self.scale_down_choice == ScaleDownChoice::ReplicaSet
     }
 }

@@ -34,6 +34,8 @@ pub enum Due {
     Notice { lane: u32, id: u32 },
     /// It is gone.
     Loss { lane: u32, id: u32 },
+    /// Its time to finish what it has is over.
+    Cut { lane: u32, id: u32 },
 }
 
 /// When something is due and which of what is due at once comes first. Times are kept as bits: for numbers of at least 0 these order

@@ -34,13 +34,14 @@ impl Violations {
     }
 }
 
-/// Every request completes exactly once or is rejected, and lives through its stations in order.
+/// Every request completes exactly once, is rejected or cut off, and lives through its stations in order.
 fn check_requests(metrics: &RunMetrics, detail: &Detail, found: &mut Violations) {
     let completed = || detail.requests.iter().filter(|request| request.completed_at_s.is_some());
     let count = completed().count() as u64;
     found.require(metrics.num_completed == count, || format!("{} completions of {count} requests", metrics.num_completed));
-    found.require(metrics.num_completed + metrics.num_rejected == metrics.num_requests, || {
-        format!("{} completed and {} rejected of {} requests", metrics.num_completed, metrics.num_rejected, metrics.num_requests)
+    found.require(metrics.num_completed + metrics.num_rejected + metrics.num_cut == metrics.num_requests, || {
+        let RunMetrics { num_requests, num_completed, num_rejected, num_cut, .. } = metrics;
+        format!("{num_completed} completed, {num_cut} cut off and {num_rejected} rejected of {num_requests} requests")
     });
     let restarts = completed().map(|request| u64::from(request.restarts)).sum::<u64>();
     found.require(metrics.num_restarts == restarts, || format!("{} restarts counted, {restarts} recorded", metrics.num_restarts));
@@ -119,7 +120,7 @@ fn check_batches(inputs: &RunInputs, metrics: &RunMetrics, detail: &Detail, foun
     let mut ids: Vec<u64> = detail.batches.iter().map(|batch| batch.batch_id).collect();
     ids.sort_unstable();
     // Batches that were lost with their replica have left gaps.
-    let gaps = inputs.cluster.failures.any();
+    let gaps = inputs.cluster.loses_replicas();
     found.require((0..).zip(&ids).all(|(expected, &id)| gaps || expected == id) && ids.is_sorted_by(|a, b| a < b), || {
         "batch ids with gaps or twice".into()
     });

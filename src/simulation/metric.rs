@@ -229,7 +229,7 @@ const fn needing(needs: Needs, row: Row) -> Row {
     Row { needs, ..row }
 }
 
-const COUNTS: [Row; 4] = [
+const COUNTS: [Row; 5] = [
     row("num_requests", "Requests", "requests", Neither, Count(|m| m.num_requests), "Requests that arrived."),
     row("num_completed", "Completed requests", "requests", More, Count(|m| m.num_completed), "Requests that were answered in full."),
     row(
@@ -239,6 +239,14 @@ const COUNTS: [Row; 4] = [
         Less,
         Count(|m| m.num_rejected),
         "Requests that could never have been admitted: larger than a replica's memory or a batch. Latencies are those of the others.",
+    ),
+    row(
+        "num_cut",
+        "Requests cut off",
+        "requests",
+        Less,
+        Count(|m| m.num_cut),
+        "Requests that a replica told to leave had not finished within `scale_down_grace_s`. Latencies are those of the others.",
     ),
     row(
         "num_restarts",
@@ -259,7 +267,7 @@ const OTHERS: [Row; 31] = [
             "",
             More,
             Optional(|m| m.attainment),
-            "Share of all requests that kept every stated latency limit; rejected ones did not.",
+            "Share of all requests that kept every stated latency limit; those rejected or cut off did not.",
         ),
     ),
     needing(
@@ -270,7 +278,7 @@ const OTHERS: [Row; 31] = [
             "",
             Less,
             Optional(|m| m.attainment.map(|attainment| 1.0 - attainment)),
-            "Share of all requests that broke a stated latency limit or were rejected: 1 less attainment.",
+            "Share of all requests that broke a stated latency limit, were rejected or cut off: 1 less attainment.",
         ),
     ),
     needing(

@@ -223,6 +223,8 @@ pub struct RunMetrics {
     pub num_completed: u64,
     /// Requests that could never have been admitted, larger than a replica's memory or a batch.
     pub num_rejected: u64,
+    /// Requests that a replica had not finished when its time to leave was over.
+    pub num_cut: u64,
     pub num_restarts: u64,
     /// Arrival to last token.
     pub e2e_s: Option<Distribution>,

@@ -12,7 +12,7 @@ pub mod metric;
 mod metrics;
 mod record;
 
-pub use billing::{BillingSettings, BillingUnit, ColdStartSettings, FailureSettings, LatencyLimits};
+pub use billing::{BillingSettings, BillingUnit, ColdStartSettings, FailureSettings, LatencyLimits, Stall, StartTimes};
 pub use cluster::ClusterSettings;
 pub use deployment::{NodePoolSettings, Placement, ScaleDownChoice, ScaleDownOrder};
 pub use engine::Workspace;
@@ -41,7 +41,7 @@ pub struct RunInputs<'a> {
     pub max_requests: u32,
     pub node_price_usd_per_hour: f64,
     pub devices_per_node: u32,
-    /// From the decision to a replica that serves, but for a random spread.
+    /// From the decision to a replica that serves, but for a random spread: the median.
     pub scale_up_delay_s: f64,
     /// Seed of whatever is random in the cluster; the traffic has been drawn already.
     pub seed: u64,
@@ -124,7 +124,7 @@ impl<'a> RunInputs<'a> {
             max_requests: planned.max_requests,
             node_price_usd_per_hour,
             devices_per_node: node.devices_per_node,
-            scale_up_delay_s: cluster.scale_up_delay_s + load_s,
+            scale_up_delay_s: cluster.cold_start.measured.map_or(cluster.scale_up_delay_s, |measured| measured.median_s) + load_s,
             seed,
             stepping: false,
             queue_every_step: false,

@@ -7,9 +7,12 @@ use crate::hardware::{Files, ReadParquet};
 /// Where imports are kept, beside the results they serve.
 pub const CACHE_DIR: &str = "results/.hardware";
 
+/// Where `hardware calibrate` keeps what it fitted to result files, by name.
+pub const CALIBRATIONS_DIR: &str = "results/calibrations";
+
 /// Files looked for under `base_dirs`, imports kept, Parquet read if this build can.
 pub fn hardware_files(base_dirs: &[PathBuf]) -> Files<'_> {
-    Files { base_dirs, cache_dir: Some(Path::new(CACHE_DIR)), parquet: PARQUET }
+    Files { base_dirs, cache_dir: Some(Path::new(CACHE_DIR)), calibrations_dir: Some(Path::new(CALIBRATIONS_DIR)), parquet: PARQUET }
 }
 
 #[cfg(not(feature = "report"))]

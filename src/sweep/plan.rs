@@ -283,7 +283,8 @@ fn load_hardware(grid: &Grid, inputs: &mut SharedInputs, problems: &mut Vec<Prob
         let ClusterSettings { execution_time, engine_overheads, model, node, tensor_parallel, pipeline_parallel, expert_parallel, .. } =
             &cluster;
         let split = [tensor_parallel, pipeline_parallel, expert_parallel];
-        let key = json!([execution_time, engine_overheads, model, node, split]).to_string();
+        let sorts = cluster.replica_scheduler.sorts_logits();
+        let key = json!([execution_time, engine_overheads, sorts, model, node, split]).to_string();
         let input = *known.entry(key).or_insert_with(|| {
             let problem = |setting: &str, message: String| grid.cluster.problem(&grid.source, index, setting, message);
             let loaded = Deployment::resolve(model, node, *tensor_parallel, *pipeline_parallel, &files)
@@ -298,8 +299,9 @@ fn load_hardware(grid: &Grid, inputs: &mut SharedInputs, problems: &mut Vec<Prob
                     memory::plan(&deployment, &cluster.memory_needs(weights, kv_cache))
                         .map_err(|error| problem("tensor_parallel", error.to_string()))?;
                     let times = ExecutionTime::load(&cluster.execution_time, &deployment, &files)
-                        .map(|times| times.with_overheads(&cluster.engine_overheads))
-                        .map_err(|error| problem("execution_time", error.to_string()))?;
+                        .map_err(|error| problem("execution_time", error.to_string()))?
+                        .with_overheads(&cluster.engine_overheads, sorts, &files)
+                        .map_err(|error| problem("engine_overheads", error.to_string()))?;
                     let approximations = catalog::approximations(&times.deployment.model, weights);
                     Ok((times, approximations))
                 });

@@ -3,14 +3,18 @@
 //! Fitted are `step_ms`, `per_sequence_us`, `sampling_ns_per_logit` and `api_ms`, common to all, and a `kernel_time_factor` for each
 //! device. Least absolute error of the logarithms of simulated over measured values: mean time per output token and mean end-to-end
 //! latency with weight 1, mean time to first token 0.7, P99 of end-to-end latency 0.3, every judged stage alike. Simulated values hardly
-//! bend in these parameters, so Gauss-Newton steps from differences do: each iteration costs one simulation of all runs for each
-//! parameter. Parameters stay at 0 where they would turn negative.
+//! bend in these parameters, so Gauss-Newton steps do: differences at the common start, one simulation of all runs for each parameter, serve
+//! every fit; each step corrects the slopes by what it was seen to do. Parameters stay at 0 where they would turn negative.
 //!
 //! *Leaving a model out* is a fit of its own, from the same start and by the same steps, to the runs of all other models; the model's
 //! runs are then simulated with what results. Its measurements have no say in that.
 
-use anyhow::{Result, bail};
+use std::collections::BTreeSet;
 
+use anyhow::{Result, bail};
+use rayon::prelude::*;
+
+use super::fitting::{self, Row, correct, total};
 use super::{Compared, Measured, Replay, compare};
 use crate::hardware::{Overheads, catalog, sampling_on};
 
@@ -18,14 +22,11 @@ use crate::hardware::{Overheads, catalog, sampling_on};
 const COMMON: [(&str, f64); 4] = [("step_ms", 0.2), ("per_sequence_us", 4.0), ("sampling_ns_per_logit", 0.1), ("api_ms", 1.0)];
 const FACTOR_STEP: f64 = 0.02;
 const WEIGHTS: [(&str, f64); 4] = [("tpot_mean", 1.0), ("e2e_mean", 1.0), ("ttft_mean", 0.7), ("e2e_p99", 0.3)];
-/// Errors below this count as none when weights are taken for the next round.
-const SMALL: f64 = 1e-3;
-const REWEIGHTINGS: usize = 60;
 /// Rounds of a fit; fewer where one lowers the error by less than [`LEAST_GAIN`] of it.
-const ROUNDS: usize = 6;
-const LEAST_GAIN: f64 = 1e-3;
-/// Parts of a step that are tried, the whole one first.
-const LENGTHS: [f64; 3] = [1.0, 0.4, 0.16];
+const ROUNDS: usize = 10;
+const LEAST_GAIN: f64 = 5e-4;
+/// Parts of a step that are tried, the whole one first; what did not help has corrected the slopes of those that follow.
+const LENGTHS: [f64; 4] = [1.0, 0.4, 1.0, 0.3];
 
 /// Parameters: the common ones, then a factor for each device.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,51 +69,66 @@ pub struct Calibration {
     pub left_out: Vec<Compared>,
 }
 
-struct Row {
-    weight: f64,
-    error: f64,
-}
-
 fn rows(compared: &[Compared]) -> Vec<Row> {
     let weight = |row: &Compared| WEIGHTS.iter().find(|(metric, _)| *metric == row.metric && row.judged).map(|(_, weight)| *weight);
     let row = |row: &Compared| Some(Row { weight: weight(row)?, error: (row.simulated_ms / row.measured_ms).ln() });
     compared.iter().filter_map(row).collect()
 }
 
-fn total(rows: &[Row]) -> f64 {
-    rows.iter().map(|row| row.weight * row.error.abs()).sum()
+/// What every fit begins with: the runs at the common start, and a step from there in each parameter. No fit's own.
+struct FirstRound {
+    fit: Fit,
+    compared: Vec<Compared>,
+    /// By parameter.
+    moved: Vec<Vec<Compared>>,
 }
 
 /// Fits overheads to all runs, then anew to what remains when each model in turn is left out. `told` hears of every round: the model
-/// left out, the round's number, the mean error so far.
+/// left out, the round's number, the mean error so far. Fits are independent of one another and run side by side.
 ///
 /// Errors: there is nothing to fit to; a simulation gives up.
 pub fn calibrate(
     replays: &[Replay],
     measured: &Measured,
     seeds: &[u64],
-    mut told: impl FnMut(Option<&str>, usize, f64),
+    told: impl Fn(Option<&str>, usize, f64) + Sync,
 ) -> Result<Calibration> {
     let all: Vec<&Replay> = replays.iter().collect();
     let mut devices: Vec<&'static str> = replays.iter().map(Replay::device).collect();
     devices.sort_unstable();
     devices.dedup();
     let bench = Bench { measured, seeds };
-    let (fit, compared) = bench.fitted(&all, Fit::start(&devices), |round, error| told(None, round, error))?;
-    if rows(&compared).is_empty() {
+    let first = bench.first_round(&all, Fit::start(&devices))?;
+    if rows(&first.compared).is_empty() {
         bail!("no run with a measured mean of a judged stage: nothing to fit to");
     }
     let mut models: Vec<&String> = replays.iter().map(|replay| &replay.experiment.model).collect();
     models.sort();
     models.dedup();
+    let fits: Vec<Option<&String>> = std::iter::once(None).chain(models.into_iter().map(Some)).collect();
+    let fitted = |left_out: &Option<&String>| -> Result<(Fit, Vec<Compared>, Vec<Compared>)> {
+        let name = left_out.map(String::as_str);
+        let (own, others): (Vec<&Replay>, Vec<&Replay>) = all.iter().partition(|replay| Some(&replay.experiment.model) == *left_out);
+        let (fit, compared) = bench.fitted(&others, &first.without(name), |round, error| told(name, round, error))?;
+        let unseen = bench.simulated(&own, &fit)?;
+        Ok((fit, compared, unseen))
+    };
+    let mut results = fits.par_iter().map(fitted).collect::<Result<Vec<_>>>()?.into_iter();
+    let (fit, compared, _) = results.next().expect("the fit to all is the first");
     let (mut without, mut left_out) = (Vec::new(), Vec::new());
-    for model in models {
-        let (own, others): (Vec<&Replay>, Vec<&Replay>) = all.iter().partition(|replay| replay.experiment.model == *model);
-        let (fit, _) = bench.fitted(&others, Fit::start(&devices), |round, error| told(Some(model), round, error))?;
-        left_out.extend(bench.simulated(&own, &fit)?);
+    for (model, (fit, _, unseen)) in fits.into_iter().flatten().zip(results) {
+        left_out.extend(unseen);
         without.push((model.clone(), fit));
     }
     Ok(Calibration { fit, all: compared, without, left_out })
+}
+
+impl FirstRound {
+    /// What there is of it without the runs of one model.
+    fn without(&self, model: Option<&str>) -> Self {
+        let others = |compared: &Vec<Compared>| compared.iter().filter(|row| Some(row.model.as_str()) != model).cloned().collect();
+        Self { fit: self.fit.clone(), compared: others(&self.compared), moved: self.moved.iter().map(others).collect() }
+    }
 }
 
 /// What simulations are compared with, and the seeds they run under.
@@ -123,130 +139,62 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     fn simulated(&self, runs: &[&Replay], fit: &Fit) -> Result<Vec<Compared>> {
-        compare(runs, self.measured, self.seeds, |replay| replay.overheads(&fit.overheads(replay.device())))
+        compare(runs, self.measured, self.seeds, |replay| Ok(replay.overheads(&fit.overheads(replay.device()))))
     }
 
-    /// Steps from `fit` until the error falls no more, and the runs as simulated there. Nothing but `runs` has a say in it.
-    fn fitted(&self, runs: &[&Replay], mut fit: Fit, mut told: impl FnMut(usize, f64)) -> Result<(Fit, Vec<Compared>)> {
-        let mut compared = self.simulated(runs, &fit)?;
+    fn first_round(&self, runs: &[&Replay], fit: Fit) -> Result<FirstRound> {
+        let compared = self.simulated(runs, &fit)?;
+        let mut moved = Vec::new();
+        for (index, step) in fit.steps().into_iter().enumerate() {
+            let mut there = fit.clone();
+            there.values[index] += step;
+            // Runs whose overheads this parameter has no part in stay as they are.
+            let overheads = |replay: &Replay, fit: &Fit| replay.overheads(&fit.overheads(replay.device()));
+            let knows = |replay: &Replay| overheads(replay, &there) != overheads(replay, &fit);
+            let concerned: Vec<&Replay> = runs.iter().copied().filter(|replay| knows(replay)).collect();
+            let mut simulated = self.simulated(&concerned, &there)?.into_iter();
+            let ids: BTreeSet<&str> = concerned.iter().map(|replay| replay.experiment.id.as_str()).collect();
+            let row = |row: &Compared| {
+                let is_new = ids.contains(row.experiment.as_str());
+                if is_new { simulated.next().expect("equal rows of equal runs") } else { row.clone() }
+            };
+            moved.push(compared.iter().map(row).collect());
+        }
+        Ok(FirstRound { fit, compared, moved })
+    }
+
+    /// Steps from the first round on until the error falls no more, and the runs as simulated there. Nothing but `runs` has a say in it.
+    ///
+    /// Errors hardly bend in these parameters: their slopes at the start do, corrected by what each step is seen to do.
+    fn fitted(&self, runs: &[&Replay], first: &FirstRound, told: impl Fn(usize, f64)) -> Result<(Fit, Vec<Compared>)> {
+        let (mut fit, mut compared) = (first.fit.clone(), first.compared.clone());
+        let scales = fit.steps();
+        let mut errors = rows(&compared);
+        let slope = |(moved, step): (&Vec<Compared>, &f64)| -> Vec<f64> {
+            rows(moved).iter().zip(&errors).map(|(there, here)| (there.error - here.error) / step).collect()
+        };
+        let mut slopes: Vec<Vec<f64>> = first.moved.iter().zip(&scales).map(slope).collect();
         for round in 1..=ROUNDS {
-            let errors = rows(&compared);
             if errors.is_empty() {
                 break;
             }
             told(round, total(&errors) / errors.iter().map(|row| row.weight).sum::<f64>());
-            let mut slopes = Vec::new();
-            for (index, step) in fit.steps().into_iter().enumerate() {
-                let mut moved = fit.clone();
-                moved.values[index] += step;
-                let there = rows(&self.simulated(runs, &moved)?);
-                slopes.push(there.iter().zip(&errors).map(|(there, here)| (there.error - here.error) / step).collect::<Vec<f64>>());
-            }
             let mut better = None;
             for length in LENGTHS {
-                let candidate = step(&fit, &slopes, &errors, length);
+                let values = fitting::step(&fit.values, &scales, &slopes, &errors, length);
+                let candidate = Fit { values, ..fit.clone() };
                 let there = self.simulated(runs, &candidate)?;
-                if total(&rows(&there)) < total(&errors) * (1.0 - LEAST_GAIN) {
-                    better = Some((candidate, there));
+                let errors_there = rows(&there);
+                let moved: Vec<f64> = candidate.values.iter().zip(&fit.values).map(|(there, here)| there - here).collect();
+                correct(&mut slopes, &scales, &moved, &errors, &errors_there);
+                if total(&errors_there) < total(&errors) * (1.0 - LEAST_GAIN) {
+                    better = Some((candidate, there, errors_there));
                     break;
                 }
             }
             let Some(better) = better else { break };
-            (fit, compared) = better;
+            (fit, compared, errors) = better;
         }
         Ok((fit, compared))
-    }
-}
-
-/// The fit moved to where the errors, taken as linear, are least; `length` of the way.
-fn step(fit: &Fit, slopes: &[Vec<f64>], errors: &[Row], length: f64) -> Fit {
-    let parameters = slopes.len();
-    let scales = fit.steps();
-    // A parameter no row knows of stays where it is: the factor of a device without runs at 1.
-    let mut free: Vec<bool> = (0..parameters).map(|p| slopes[p].iter().any(|slope| slope.abs() * scales[p] > 1e-7)).collect();
-    let mut moved = vec![0.0; parameters];
-    for _ in 0..REWEIGHTINGS {
-        let mut normal = vec![vec![0.0; parameters]; parameters];
-        let mut right = vec![0.0; parameters];
-        for (i, row) in errors.iter().enumerate() {
-            let error = row.error + (0..parameters).map(|p| slopes[p][i] * moved[p]).sum::<f64>();
-            let weight = row.weight / error.abs().max(SMALL);
-            for p in 0..parameters {
-                let slope = slopes[p][i] * scales[p];
-                right[p] -= weight * slope * row.error;
-                (0..parameters).for_each(|q| normal[p][q] += weight * slope * slopes[q][i] * scales[q]);
-            }
-        }
-        for p in 0..parameters {
-            normal[p][p] *= 1.0 + 1e-9;
-            if !free[p] {
-                // Held where it is: at its bound, or where it was.
-                normal[p].fill(0.0);
-                (normal[p][p], right[p]) = (1.0, moved[p] / scales[p]);
-            }
-        }
-        for (p, solved) in solve(normal, right).into_iter().enumerate() {
-            moved[p] = solved * scales[p];
-            if fit.values[p] + moved[p] < 0.0 {
-                (moved[p], free[p]) = (-fit.values[p], false);
-            }
-        }
-    }
-    let mut next = fit.clone();
-    next.values.iter_mut().zip(&moved).for_each(|(value, moved)| *value = (*value + length * moved).max(0.0));
-    next
-}
-
-/// Solves a small linear system by elimination with pivots; a direction without a pivot stays at 0.
-fn solve(mut matrix: Vec<Vec<f64>>, mut right: Vec<f64>) -> Vec<f64> {
-    let size = right.len();
-    for column in 0..size {
-        let pivot = (column..size).max_by(|&a, &b| matrix[a][column].abs().total_cmp(&matrix[b][column].abs())).unwrap_or(column);
-        matrix.swap(column, pivot);
-        right.swap(column, pivot);
-        if matrix[column][column].abs() < 1e-12 {
-            continue;
-        }
-        for row in 0..size {
-            if row != column {
-                let factor = matrix[row][column] / matrix[column][column];
-                (0..size).for_each(|k| matrix[row][k] -= factor * matrix[column][k]);
-                right[row] -= factor * right[column];
-            }
-        }
-    }
-    (0..size).map(|i| if matrix[i][i].abs() < 1e-12 { 0.0 } else { right[i] / matrix[i][i] }).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn solves_small_systems() {
-        let solution = solve(vec![vec![0.0, 2.0], vec![1.0, 1.0]], vec![4.0, 5.0]);
-        assert!((solution[0] - 3.0).abs() < 1e-12 && (solution[1] - 2.0).abs() < 1e-12);
-    }
-
-    /// Rows that are linear in the parameters are fitted in one step, an outlier aside.
-    #[test]
-    fn a_step_finds_linear_parameters_and_keeps_them_positive() {
-        let fit = Fit { devices: vec!["h100", "a100"], values: vec![1.0, 0.0, 0.5, 3.0, 1.0, 1.0] };
-        let truth = [0.6, 0.0, 0.8, 4.0, 1.1, 1.0];
-        let mut slopes: Vec<Vec<f64>> =
-            (0..5).map(|p| (0..40).map(|i| f64::from((i * (p + 3) + p * p) % 11) / 20.0 + 0.05).collect()).collect();
-        let errors: Vec<Row> = (0..40)
-            .map(|i| {
-                let error: f64 = (0..5).map(|p| slopes[p][i] * (fit.values[p] - truth[p])).sum();
-                Row { weight: 1.0, error: error + if i == 7 { 0.9 } else { 0.0 } }
-            })
-            .collect();
-        // No run is of the second device.
-        slopes.push(vec![0.0; 40]);
-        let next = step(&fit, &slopes, &errors, 1.0);
-        for (found, wanted) in next.values.iter().zip(truth) {
-            assert!((found - wanted).abs() < 0.02, "{:?}", next.values);
-        }
-        assert_eq!(next.values[5], 1.0);
     }
 }

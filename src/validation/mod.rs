@@ -9,12 +9,16 @@
 
 pub mod calibrate;
 mod experiment;
+mod fitting;
+pub mod fleet;
+mod observed;
 mod replay;
+pub mod results;
 
 use anyhow::Result;
 use rayon::prelude::*;
 
-pub use experiment::{Engine, Experiment, Experiments, Measured, Skipped};
+pub use experiment::{Engine, Experiment, Experiments, Load, Measured, Skipped, TracedRequest};
 pub use replay::{Replay, Served, node_of};
 
 use crate::hardware::Overheads;
@@ -74,14 +78,14 @@ pub fn compare(
     replays: &[&Replay],
     measured: &Measured,
     seeds: &[u64],
-    overheads: impl Fn(&Replay) -> Overheads + Sync,
+    overheads: impl Fn(&Replay) -> Result<Overheads> + Sync,
 ) -> Result<Vec<Compared>> {
     let one = |replay: &&Replay| -> Result<Vec<Compared>> {
         let mut workspace = Workspace::default();
         let seeds = if replay.experiment.trace.is_some() { &seeds[..1] } else { seeds };
         let mut served = Vec::new();
         for &seed in seeds {
-            served.extend(replay.run(&overheads(replay), seed, &mut workspace)?);
+            served.extend(replay.run(&overheads(replay)?, seed, &mut workspace)?);
         }
         Ok(beside(replay, measured, &served))
     };

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::experiment::{Experiment, Experiments, TracedRequest, is_in_process, read_trace, sorts_logits, vllm_version};
 use crate::autoscaler::AutoscalerSettings;
-use crate::hardware::{Deployment, ExecutionTime, Files, OverheadSettings, Overheads, catalog};
+use crate::hardware::{Deployment, ExecutionTime, Files, HardwareError, OverheadSettings, Overheads, catalog};
 use crate::random;
 use crate::settings::Faults;
 use crate::simulation::{ClusterSettings, Parts, RequestRecord, RunInputs, Workspace, simulate_parts_in_detail};
@@ -72,6 +72,14 @@ impl Replay {
     ///
     /// Errors: why it cannot be simulated.
     pub fn new(experiments: &Experiments, experiment: &Experiment) -> Result<Self, String> {
+        let requests = experiment.trace.as_ref().map(|trace| read_trace(&experiments.dir.join(trace))).transpose();
+        Self::of(experiment, requests.map_err(|error| format!("{error:#}"))?)
+    }
+
+    /// Prepares a run of these requests, or of those that its load describes.
+    ///
+    /// Errors: why it cannot be simulated.
+    pub fn of(experiment: &Experiment, requests: Option<Vec<TracedRequest>>) -> Result<Self, String> {
         let (model, engine) = (&experiment.model, &experiment.engine);
         if experiment.usable == Some(false) {
             return Err("its description says that it is not usable".into());
@@ -79,7 +87,7 @@ impl Replay {
         if let Some(name) = engine.engine.as_ref().filter(|name| !name.to_lowercase().contains("vllm")) {
             return Err(format!("engine `{name}` is not modelled, only vLLM is"));
         }
-        let Some(node) = node_of(&experiment.gpu) else {
+        let Some(node) = catalog::node(&experiment.gpu).map(|node| node.name).or_else(|| node_of(&experiment.gpu)) else {
             return Err(format!("device `{}` is not in the catalogue", experiment.gpu));
         };
         if catalog::model(model).is_none() {
@@ -124,8 +132,6 @@ impl Replay {
         let times = Deployment::resolve(model, node, experiment.tp, 1, &Files::default())
             .and_then(|deployment| ExecutionTime::load(&cluster.execution_time, &deployment, &Files::default()))
             .map_err(|error| error.to_string())?;
-        let requests = experiment.trace.as_ref().map(|trace| read_trace(&experiments.dir.join(trace))).transpose();
-        let requests = requests.map_err(|error| format!("{error:#}"))?;
         let load = &experiment.load;
         if requests.is_none() && (load.prompt.tokens().is_none() || load.output.tokens().is_none()) {
             return Err("neither a trace nor constant prompt and output lengths are stated".into());
@@ -156,13 +162,20 @@ impl Replay {
     }
 
     /// What the catalogue says its overheads are, or `settings` do.
-    pub fn resolve(&self, settings: &OverheadSettings) -> Overheads {
+    ///
+    /// Errors: stored ones cannot be read.
+    pub fn resolve(&self, settings: &OverheadSettings, files: &Files) -> Result<Overheads, HardwareError> {
         let sampling: OverheadSettings = serde_json::from_value(json!({"calibrated": {"samples": true}})).expect("settings that exist");
         let settings = if matches!(settings, OverheadSettings::Calibrated(_)) { &sampling } else { settings };
-        self.overheads(&settings.resolve(&self.times.deployment).0)
+        let (overheads, _) = settings.resolve(&self.times.deployment, self.samples, files)?;
+        Ok(self.overheads(&overheads))
     }
 
-    fn inputs<'a>(&'a self, workload: &'a Workload, times: &'a ExecutionTime) -> Result<RunInputs<'a>, crate::hardware::HardwareError> {
+    pub fn deployment(&self) -> &Deployment {
+        &self.times.deployment
+    }
+
+    fn inputs<'a>(&'a self, workload: &'a Workload, times: &'a ExecutionTime) -> Result<RunInputs<'a>, HardwareError> {
         RunInputs::new(workload, &self.cluster, &self.autoscaler, times, 1)
     }
 
@@ -170,7 +183,7 @@ impl Replay {
     ///
     /// Errors: the simulation gives up.
     pub fn run(&self, overheads: &Overheads, seed: u64, workspace: &mut Workspace) -> Result<Vec<Served>> {
-        let times = self.times.clone().with_overheads(&OverheadSettings::Given(*overheads));
+        let times = self.times.clone().with(overheads);
         let (mut workload, mut stages) = (Workload::default(), Vec::new());
         if self.prompts().is_some() {
             workload.prefix = Some(PrefixBlocks::new(BLOCK_TOKENS));

@@ -3,6 +3,7 @@
 //! The data is looked for in `../shared`, or where `SCALEFRONT_SHARED` says. A test whose data is absent is ignored and says what it lacks;
 //! with `SCALEFRONT_SHARED_REQUIRED` set, as in continuous integration, it fails. (Rust's own harness cannot ignore a test at run time.)
 
+mod calibration;
 #[path = "../it/golden/case.rs"]
 mod case;
 mod golden;
@@ -104,6 +105,12 @@ fn main() {
         trace("servegen_clients", "servegen", traces::servegen_clients),
         test("results::whole_files_are_what_the_server_saw", &["data/bench_files"], results::whole_files_are_what_the_server_saw),
         test("results::whole_files_without_arrivals_are_refused", &["data/bench_files"], results::whole_files_without_arrivals_are_refused),
+        test("calibration::whole_files_are_calibrated_on", &["data/bench_files"], calibration::whole_files_are_calibrated_on),
+        test(
+            "calibration::two_rates_tell_what_goes_with_the_load",
+            &["data/bench_files"],
+            calibration::two_rates_tell_what_goes_with_the_load,
+        ),
     ];
     libtest_mimic::run(&Arguments::from_args(), tests).exit();
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use scalefront::hardware::OverheadSettings;
+use scalefront::hardware::{Files, OverheadSettings};
 use scalefront::validation::calibrate::calibrate;
 use scalefront::validation::{Compared, Experiments, Replay, compare, errors, prepare};
 
@@ -21,7 +21,8 @@ pub fn real_servers(shared: &Path) {
     assert!(replays.len() >= 20);
     let all: Vec<&Replay> = replays.iter().collect();
     let settings: OverheadSettings = serde_json::from_str("\"calibrated\"").unwrap();
-    let with_catalogue = compare(&all, &experiments.measured, &[1, 2, 3], |replay| replay.resolve(&settings)).unwrap();
+    let with_catalogue =
+        compare(&all, &experiments.measured, &[1, 2, 3], |replay| Ok(replay.resolve(&settings, &Files::default())?)).unwrap();
     let left_out = calibrate(&replays, &experiments.measured, &[1], |_, _, _| {}).unwrap().left_out;
     for rows in [&with_catalogue, &left_out] {
         for (metric, limit) in [("e2e_mean", 0.06), ("tpot_mean", 0.06), ("ttft_mean", 0.09), ("e2e_p99", 0.09)] {
@@ -37,7 +38,7 @@ pub fn real_mixtures(shared: &Path) {
     assert!(replays.len() == 3, "{refused:?}");
     let all: Vec<&Replay> = replays.iter().collect();
     let settings: OverheadSettings = serde_json::from_str("\"calibrated\"").unwrap();
-    let rows = compare(&all, &experiments.measured, &[1, 2, 3], |replay| replay.resolve(&settings)).unwrap();
+    let rows = compare(&all, &experiments.measured, &[1, 2, 3], |replay| Ok(replay.resolve(&settings, &Files::default())?)).unwrap();
     for (metric, limit) in [("e2e_mean", 0.06), ("tpot_mean", 0.06), ("ttft_mean", 0.09), ("e2e_p99", 0.09)] {
         assert!(median(&rows, metric) <= limit, "{metric}");
     }

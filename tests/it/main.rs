@@ -3,6 +3,7 @@
 mod audit;
 mod benches;
 mod bounds;
+mod calibration;
 #[cfg(feature = "report")]
 mod browser;
 mod cli;
@@ -19,9 +20,11 @@ mod events;
 #[cfg(unix)]
 mod external;
 mod fleet;
+mod fleets;
 mod golden;
 mod hardware;
 mod hostile;
+mod leaving;
 mod limits;
 mod mutants;
 mod oracle;

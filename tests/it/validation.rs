@@ -47,7 +47,7 @@ fn folder(dir: &Path, truth: &Overheads) -> Experiments {
     let experiments = Experiments::read(dir).unwrap();
     let (replays, skipped) = prepare(&experiments, |_| true);
     assert_eq!((replays.len(), skipped.len()), (3, 3));
-    let rows = compare(&replays.iter().collect::<Vec<_>>(), &experiments.measured, &[1], |replay| replay.overheads(truth)).unwrap();
+    let rows = compare(&replays.iter().collect::<Vec<_>>(), &experiments.measured, &[1], |replay| Ok(replay.overheads(truth))).unwrap();
     csv = csv
         .lines()
         .filter(|line| line.starts_with("experiment_id") || line.starts_with("experts") || line.starts_with("unheard"))

@@ -9,6 +9,7 @@ use scalefront::simulation::Detail;
 use scalefront::sweep::objectives::Objectives;
 use scalefront::sweep::row::{RunRow, RunSeries, Series};
 use scalefront::validation;
+use scalefront::validation::fleet::Steps;
 use scalefront::workload::Workload;
 
 use super::{Compared as Comparison, Format, Style};
@@ -74,5 +75,10 @@ pub fn draw_check(_rows: &[Compared], _dir: &Path) -> Result<Option<PathBuf>> {
 
 /// No picture.
 pub fn draw_validation(_rows: &[validation::Compared], _dir: &Path, _stem: &str) -> Result<Option<PathBuf>> {
+    Ok(None)
+}
+
+/// No picture.
+pub fn draw_fleet(_id: &str, _curves: &[(String, Steps)], _ends_s: f64, _dir: &Path) -> Result<Option<PathBuf>> {
     Ok(None)
 }

@@ -17,6 +17,7 @@ use scalefront::sweep::row::{RunRow, RunSeries, Series};
 use scalefront::sweep::store::{RUNS, SERIES};
 use scalefront::sweep::verdict::Verdict;
 use scalefront::validation;
+use scalefront::validation::fleet::Steps;
 use scalefront::workload::Workload;
 
 use super::{Compared as Comparison, Format, Style};
@@ -240,5 +241,12 @@ pub fn draw_check(rows: &[Compared], dir: &Path) -> Result<Option<PathBuf>> {
 /// Draws simulated against measured latencies; where the picture is.
 pub fn draw_validation(rows: &[validation::Compared], dir: &Path, stem: &str) -> Result<Option<PathBuf>> {
     report::draw_validation(rows, dir, stem)?;
+    Ok(Some(dir.join(format!("{stem}.svg"))))
+}
+
+/// Draws the replicas of a measured run beside simulated ones; where the picture is.
+pub fn draw_fleet(id: &str, curves: &[(String, Steps)], ends_s: f64, dir: &Path) -> Result<Option<PathBuf>> {
+    let stem = format!("fleet_{id}");
+    report::draw_fleet(id, curves, ends_s, dir, &stem)?;
     Ok(Some(dir.join(format!("{stem}.svg"))))
 }

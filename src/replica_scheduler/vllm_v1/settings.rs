@@ -87,6 +87,8 @@ type Version = (u32, u32);
 const OLDEST: Version = (0, 8);
 const LATEST: Version = (0, 33);
 const ASYNC_SCHEDULING: Version = (0, 14);
+/// From here on sampling by top-k and top-p does not sort; measured runs show no such cost.
+const SAMPLES_WITHOUT_SORTING: Version = (0, 17);
 const RESERVE_FULL_PROMPT: Version = (0, 19);
 const UNHASHED_BLOCKS_FIRST: Version = (0, 23);
 const WATERMARK: Version = (0, 24);
@@ -105,6 +107,10 @@ impl VllmV1Settings {
     pub fn nearest_version(other: Option<(u32, u32)>) -> String {
         let (major, minor) = other.unwrap_or(LATEST).clamp(OLDEST, LATEST);
         format!("{major}.{minor}")
+    }
+
+    pub(crate) fn sorts_logits(&self) -> bool {
+        self.version() < SAMPLES_WITHOUT_SORTING
     }
 
     /// The version; the latest of one that is faulty.

@@ -6,6 +6,7 @@ mod check;
 mod compare;
 mod curves;
 mod figure;
+mod fleet;
 mod front;
 pub(super) mod robustness;
 mod scaling;
@@ -25,6 +26,7 @@ use crate::files::make_directory;
 use crate::hardware::check::Compared;
 use crate::sweep::store::write_atomically;
 use crate::validation;
+use crate::validation::fleet::Steps;
 use crate::workload::Workload;
 pub use scaling::Series;
 pub use style::Style;
@@ -94,6 +96,12 @@ pub fn draw_validation(rows: &[validation::Compared], directory: &Path, stem: &s
 pub fn draw_workload(workload: &Workload, name: &str, directory: &Path, stem: &str) -> Result<()> {
     make_directory(directory).with_context(|| format!("{}: cannot create", directory.display()))?;
     store(&trace::plot(workload, name)?, directory, stem)
+}
+
+/// Draws the replicas of a measured run, and of simulations beside it, into `<stem>.svg` and `<stem>.png` of a directory.
+pub fn draw_fleet(title: &str, curves: &[(String, Steps)], ends_s: f64, directory: &Path, stem: &str) -> Result<()> {
+    make_directory(directory).with_context(|| format!("{}: cannot create", directory.display()))?;
+    store(&fleet::plot(title, curves, ends_s)?, directory, stem)
 }
 
 /// Draws how costs grow, both axes logarithmic, into `<stem>.svg` and `<stem>.png` of a directory. Labels are those of x and y.

@@ -142,7 +142,8 @@ impl Samples {
 pub(super) struct Totals {
     pub completed: u64,
     pub rejected: u64,
-    /// Completed or rejected.
+    pub cut: u64,
+    /// Completed, rejected or cut off.
     pub left: u64,
     pub restarts: u64,
     pub batches: u64,
@@ -322,6 +323,7 @@ impl Engine<'_> {
             num_requests,
             num_completed: totals.completed,
             num_rejected: totals.rejected,
+            num_cut: totals.cut,
             num_restarts: totals.restarts,
             e2e_s,
             ttft_s,

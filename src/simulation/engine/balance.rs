@@ -21,11 +21,12 @@ impl Engine<'_> {
                 found.push(message());
             }
         };
-        require(totals.completed + totals.rejected == self.num_requests, &|| {
-            format!("{} requests completed and {} rejected of {}", totals.completed, totals.rejected, self.num_requests)
+        require(totals.completed + totals.rejected + totals.cut == self.num_requests, &|| {
+            let (completed, rejected, cut) = (totals.completed, totals.rejected, totals.cut);
+            format!("{completed} requests completed, {rejected} rejected and {cut} cut off of {}", self.num_requests)
         });
         require(totals.queued == 0, &|| format!("{} requests counted as queued at the end", totals.queued));
-        if totals.rejected == 0 {
+        if totals.rejected + totals.cut == 0 {
             let asked = workload.totals();
             let asked = asked.prefill_tokens + asked.decode_tokens;
             require(totals.tokens == asked, &|| format!("{} tokens in completed requests of {asked} asked for", totals.tokens));

@@ -137,7 +137,7 @@ impl<'a> Engine<'a> {
             api_s: inputs.execution_time.overheads.api_ms * 1e-3,
             pipeline_parallel: cluster.pipeline_parallel,
             pipelined: cluster.pipeline_parallel > 1,
-            stepping: inputs.stepping || (cluster.failures.any() && !scheduler.may_be_lost()),
+            stepping: inputs.stepping || (cluster.loses_replicas() && !scheduler.may_be_lost()),
             scheduler,
             shortcuts: !inputs.queue_every_step,
             batch_size_cap: inputs.scheduler_settings.common().batch_size_cap,
@@ -166,14 +166,7 @@ impl<'a> Engine<'a> {
     }
 
     pub fn run(mut self) -> Result<RunMetrics, SimulationError> {
-        let there = self.devices.as_mut().map_or(self.initial_replicas, |devices| devices.prepare(self.initial_replicas));
-        for _ in 0..there {
-            let lane = self.add_replica(0.0);
-            if let Some(devices) = &mut self.devices {
-                devices.put_initial(lane);
-            }
-        }
-        (there..self.initial_replicas).for_each(|_| self.start_replica());
+        self.add_initial_replicas();
         self.record_replicas();
         if self.ends_at_s > 0.0 {
             self.work.events.push(self.ends_at_s, 0.0, Due::End);
@@ -232,6 +225,7 @@ impl<'a> Engine<'a> {
                 Due::Scrape => self.work.steps.push(Step::Scrape),
                 Due::Notice { lane, id } => self.work.steps.push(Step::Notice { lane, id }),
                 Due::Loss { lane, id } => self.work.steps.push(Step::Loss { lane, id }),
+                Due::Cut { lane, id } => self.work.steps.push(Step::Cut { lane, id }),
             }
         }
         self.take_steps()
@@ -270,6 +264,7 @@ impl<'a> Engine<'a> {
                 Step::Scrape => self.scrape(self.router.scrape_interval_s().expect("only a router that wants reports is scraped for"))?,
                 Step::Notice { lane, id } => self.notice(lane, id),
                 Step::Loss { lane, id } => self.lose(lane, id),
+                Step::Cut { lane, id } => self.cut_off(lane, id),
             }
             if self.is_over() {
                 // Like the reference: nothing runs after the last completion, not even what is due at the same instant.
@@ -465,7 +460,9 @@ impl<'a> Engine<'a> {
         // On a replica of one stage nothing can come between forming a batch and starting it.
         let batch = &in_flight.batch;
         replica.stages[0].working_on = Some(index);
-        let repeats = if batch.shape.num_decodes == batch.len() && !self.stepping {
+        let settled = replica.stalls.are_over();
+        let stall_s = replica.stalls.of_step(now_s, &self.inputs.cluster.cold_start.stalls);
+        let repeats = if batch.shape.num_decodes == batch.len() && !self.stepping && settled {
             self.scheduler.repeats_decodes(&replica.state, &work.requests)
         } else {
             0
@@ -475,7 +472,7 @@ impl<'a> Engine<'a> {
             replica.run.start(now_s, batch, &replica.state, &work.requests, repeats, self.scheduler.reserves_ahead());
             replica.run.look_ahead(self.inputs.execution_time)
         } else {
-            (now_s + work.step_times.of(&batch.shape, self.inputs.execution_time), now_s)
+            (now_s + work.step_times.of(&batch.shape, self.inputs.execution_time) + stall_s, now_s)
         };
         work.events.end_stage(lane, 0, end_s, created_s);
     }
@@ -489,7 +486,8 @@ impl<'a> Engine<'a> {
         }
         if let Some(index) = state.waiting.pop_front() {
             state.working_on = Some(index);
-            let duration_s = self.inputs.execution_time.stage_time_s(&work.in_flight[index].batch.shape, stage);
+            let stall_s = if stage == 0 { replica.stalls.of_step(self.now_s, &self.inputs.cluster.cold_start.stalls) } else { 0.0 };
+            let duration_s = self.inputs.execution_time.stage_time_s(&work.in_flight[index].batch.shape, stage) + stall_s;
             self.totals.busy_s += duration_s / f64::from(self.inputs.cluster.pipeline_parallel);
             work.events.end_stage(lane, stage, self.now_s + duration_s, self.now_s);
         }

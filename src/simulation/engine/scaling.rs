@@ -1,10 +1,11 @@
 //! Replicas come and go: decisions, starts, drains, losses.
 
+use rand::RngExt;
 use rand_distr::{Distribution as _, Exp1, StandardNormal};
 
 use super::devices::Consequences;
 use super::orders::Order;
-use super::state::{Replica, Stages, Step};
+use super::state::{Replica, Stages, Stalls, Step};
 use super::{Engine, MOST_IDLE_TICKS};
 use crate::autoscaler::{Decision, ForwardPass, ReplicaSignals, Snapshot};
 use crate::global_scheduler::{Load, Target};
@@ -12,7 +13,7 @@ use crate::replica_scheduler::ReplicaState;
 use crate::simulation::decode_run::DecodeRun;
 use crate::simulation::event::Due;
 use crate::simulation::record::TuneRecord;
-use crate::simulation::{ScaleDownOrder, SimulationError};
+use crate::simulation::{ColdStartSettings, ScaleDownOrder, SimulationError};
 
 impl Engine<'_> {
     /// Tells the policy what has happened and carries out what it decides.
@@ -142,9 +143,12 @@ impl Engine<'_> {
     pub(super) fn start_replica(&mut self) {
         let order = self.orders.place(self.now_s);
         self.counts.starting += 1;
-        let spread_s = self.inputs.cluster.cold_start.spread_s;
+        let ColdStartSettings { spread_s, measured, .. } = self.inputs.cluster.cold_start;
         let mut delay_s = self.inputs.scale_up_delay_s;
-        if spread_s > 0.0 {
+        if let Some(measured) = measured {
+            let share: f64 = self.cold_start_stream.random();
+            delay_s += measured.quantile_s(share) - measured.median_s;
+        } else if spread_s > 0.0 {
             let deviation: f64 = StandardNormal.sample(&mut self.cold_start_stream);
             delay_s = (delay_s + spread_s * deviation).max(0.0);
         }
@@ -249,10 +253,10 @@ impl Engine<'_> {
                 self.router.remove(replicas[lane as usize].target(lane));
                 self.free_replica(lane);
             }
-            Some(lane) => self.drain(replicas[lane as usize].target(lane)),
+            Some(lane) => self.ask_to_leave(replicas[lane as usize].target(lane)),
             None => {
                 if let Some(target) = self.router.choose_drain() {
-                    self.drain(target);
+                    self.ask_to_leave(target);
                 }
             }
         }
@@ -280,6 +284,14 @@ impl Engine<'_> {
         true
     }
 
+    /// Takes a busy replica out of service, which has its time to finish what it has.
+    fn ask_to_leave(&mut self, target: Target) {
+        self.drain(target);
+        if let Some(grace_s) = self.inputs.cluster.scale_down_grace_s {
+            self.work.events.push(self.now_s + grace_s, self.now_s, Due::Cut { lane: target.lane, id: target.id });
+        }
+    }
+
     /// Takes a busy replica out of service; it leaves once it is empty.
     fn drain(&mut self, target: Target) {
         self.router.remove(target);
@@ -290,6 +302,19 @@ impl Engine<'_> {
         if let Some(devices) = &mut self.devices {
             devices.stop(target.lane, self.now_s);
         }
+    }
+
+    /// Those that are there from the start, and warm; what finds no devices starts.
+    pub(super) fn add_initial_replicas(&mut self) {
+        let there = self.devices.as_mut().map_or(self.initial_replicas, |devices| devices.prepare(self.initial_replicas));
+        for _ in 0..there {
+            let lane = self.add_replica(0.0);
+            if let Some(devices) = &mut self.devices {
+                devices.put_initial(lane);
+            }
+        }
+        self.work.replicas.iter_mut().for_each(|replica| replica.stalls = Stalls::default());
+        (there..self.initial_replicas).for_each(|_| self.start_replica());
     }
 
     /// Adds a replica that is paid from some time on; returns its lane.
@@ -314,6 +339,7 @@ impl Engine<'_> {
                 run: DecodeRun::default(),
                 state: ReplicaState { vllm_v1: work.vllm_v1.pop(), ..ReplicaState::new(self.kv) },
                 stages: Stages::new(self.inputs.cluster.pipeline_parallel),
+                stalls: Stalls::default(),
             });
             work.replicas.len() as u32 - 1
         });
@@ -327,6 +353,7 @@ impl Engine<'_> {
         replica.latest_pass = ForwardPass::default();
         replica.load = Load::default();
         replica.kv_since_s = self.now_s;
+        replica.stalls = Stalls::fresh(&self.inputs.cluster.cold_start.stalls);
         replica.state.reset();
         self.existing.push(lane);
         self.counts.existing += 1;
@@ -399,20 +426,9 @@ impl Engine<'_> {
             self.work.events.push(self.now_s.next_up(), self.now_s, Due::Loss { lane, id });
             return;
         }
-        if self.work.replicas[lane as usize].running {
-            self.settle_run(lane, self.now_s, 0);
-            self.materialize_run(lane);
-        }
-        self.totals.account_kv(&mut self.work.replicas[lane as usize], self.now_s);
+        self.stop_working(lane);
         let work = &mut *self.work;
-        let replica = &mut work.replicas[lane as usize];
-        work.events.cancel_stages(lane);
-        replica.batches_in_flight = 0;
-        for stage in replica.stages.iter_mut() {
-            stage.working_on.take().into_iter().chain(stage.waiting.drain(..)).for_each(|index| work.in_flight.give_back(index));
-        }
-        self.totals.queued -= replica.state.queue.len() as u32;
-        replica.state.reset();
+        work.replicas[lane as usize].state.reset();
         let before = work.unrouted.len();
         work.requests.abandon(id, |slot| work.unrouted.push_back(slot));
         self.totals.queued += (work.unrouted.len() - before) as u32;
@@ -427,5 +443,51 @@ impl Engine<'_> {
         self.free_replica(lane);
         self.record_replicas();
         self.work.steps.push(Step::Route);
+    }
+
+    /// What a replica works on and what waits there goes no further; what it holds is still told of in its requests.
+    fn stop_working(&mut self, lane: u32) {
+        if self.work.replicas[lane as usize].running {
+            self.settle_run(lane, self.now_s, 0);
+            self.materialize_run(lane);
+        }
+        self.totals.account_kv(&mut self.work.replicas[lane as usize], self.now_s);
+        let work = &mut *self.work;
+        let replica = &mut work.replicas[lane as usize];
+        work.events.cancel_stages(lane);
+        replica.batches_in_flight = 0;
+        for stage in replica.stages.iter_mut() {
+            stage.working_on.take().into_iter().chain(stage.waiting.drain(..)).for_each(|index| work.in_flight.give_back(index));
+        }
+        self.totals.queued -= replica.state.queue.len() as u32;
+    }
+
+    /// A replica that was told to leave has had its time: what it has not finished is cut off.
+    pub(super) fn cut_off(&mut self, lane: u32, id: u32) {
+        let replica = &self.work.replicas[lane as usize];
+        if !replica.alive || replica.id != id {
+            return;
+        }
+        if !self.work.steps.is_empty() {
+            // Not amid what else happens at this instant.
+            self.work.events.push(self.now_s.next_up(), self.now_s, Due::Cut { lane, id });
+            return;
+        }
+        self.stop_working(lane);
+        let work = &mut *self.work;
+        for slot in work.requests.of_replica(id) {
+            let request = &work.requests[slot];
+            if !request.is_completed() {
+                self.totals.cut += 1;
+                self.totals.left += 1;
+                if let Some(detail) = &mut self.detail {
+                    detail.requests[request.id as usize].leave(request, self.api_s);
+                }
+            }
+            work.requests.release(slot);
+        }
+        work.replicas[lane as usize].state.reset();
+        self.free_replica(lane);
+        self.record_replicas();
     }
 }

@@ -9,10 +9,10 @@ use super::step_times::StepTimes;
 use crate::autoscaler::{BatchEnd, Completion, FirstToken, ForwardPass, ReplicaSignals};
 use crate::global_scheduler::{Load, Target};
 use crate::replica_scheduler::{Batch, ReplicaState, Requests, Slot, VllmV1State};
-use crate::simulation::LatencyLimits;
 use crate::simulation::decode_run::DecodeRun;
 use crate::simulation::event::EventQueue;
 use crate::simulation::record::BatchRecord;
+use crate::simulation::{LatencyLimits, Stall};
 
 /// What is to be done at this instant.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +32,7 @@ pub(super) enum Step {
     Scrape,
     Notice { lane: u32, id: u32 },
     Loss { lane: u32, id: u32 },
+    Cut { lane: u32, id: u32 },
 }
 
 /// The steps of this instant, first in, first out. Mostly there is one at a time, which then never touches the buffer.
@@ -239,6 +240,45 @@ pub(super) struct Replica {
     pub(super) drains_from_s: f64,
     /// Kept only for a policy that observes passes.
     pub(super) latest_pass: ForwardPass,
+    pub(super) stalls: Stalls,
+}
+
+/// What a fresh replica has still to go through; nothing by default.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Stalls {
+    left: u32,
+    first_step_at_s: f64,
+}
+
+impl Stalls {
+    pub fn fresh(stalls: &[Stall]) -> Self {
+        Self { left: stalls.len() as u32, first_step_at_s: f64::NAN }
+    }
+
+    /// Whether its steps take the time they always will.
+    #[inline]
+    pub fn are_over(&self) -> bool {
+        self.left == 0
+    }
+
+    /// What a step that begins now takes beyond its time. `stalls` are all there were.
+    #[inline]
+    pub fn of_step(&mut self, now_s: f64, stalls: &[Stall]) -> f64 {
+        if self.left == 0 { 0.0 } else { self.next(now_s, stalls) }
+    }
+
+    #[cold]
+    fn next(&mut self, now_s: f64, stalls: &[Stall]) -> f64 {
+        if self.first_step_at_s.is_nan() {
+            self.first_step_at_s = now_s;
+        }
+        let stall = stalls[stalls.len() - self.left as usize];
+        if now_s - self.first_step_at_s < stall.after_s {
+            return 0.0;
+        }
+        self.left -= 1;
+        stall.duration_s
+    }
 }
 
 impl Replica {

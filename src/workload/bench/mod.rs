@@ -26,7 +26,11 @@ pub use self::vllm::TOOL as VLLM;
 use super::error::WorkloadError;
 use super::source;
 
+/// More than this is no result file of a person's.
+pub const LIMIT_BYTES: u64 = source::DECOMPRESSED_LIMIT_BYTES;
+
 /// A benchmark tool, as far as its result files go.
+#[derive(Debug)]
 pub struct Tool {
     /// As people call it.
     pub name: &'static str,
@@ -138,9 +142,15 @@ pub fn recognise(path: &Path) -> Result<Option<&'static Tool>, WorkloadError> {
     aggregates::refused(&keys).map_or(Ok(None), |message| Err(WorkloadError::File { file: path.into(), message: message.into() }))
 }
 
-const TOOLS: [&Tool; 5] = [&VLLM, &SGLANG, &GUIDELLM, &AIPERF, &INFERENCE_PERF];
+/// Every tool whose files are known.
+pub const TOOLS: [&Tool; 5] = [&VLLM, &SGLANG, &GUIDELLM, &AIPERF, &INFERENCE_PERF];
 
 impl Results {
+    /// The levels of load; one without a name where the file tells none.
+    pub fn levels_or_one(&self) -> Vec<String> {
+        if self.levels.is_empty() { vec!["all requests".into()] } else { self.levels.clone() }
+    }
+
     /// Says so where requests waited in the client: then they were sent later than planned, and no latency holds it.
     fn say_what_waited(&mut self) {
         const LONG_S: f64 = 0.02;
