@@ -24,7 +24,7 @@ class _Directory:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.path)!r})"
 
-    def _json(self, name: str) -> dict[str, Any]:
+    def _json(self, name: str) -> Any:
         try:
             return json.loads((self.path / name).read_text(encoding="utf-8"))
         except FileNotFoundError as error:
@@ -57,6 +57,11 @@ class Results(_Directory):
     def hypervolume(self) -> Any:
         """Scores per workload and family."""
         return self.table("hypervolume.csv").frame()
+
+    @property
+    def verdict(self) -> list[dict[str, Any]]:
+        """On each workload with constraints the cheapest setting that keeps them; empty without."""
+        return self._json("verdict.json")
 
     @property
     def report(self) -> Path:

@@ -62,6 +62,11 @@ class Package(unittest.TestCase):
         one = scalefront.simulate(GRID | {"name": "one", "seeds": [1], "autoscalers": ["inferline"]})
         self.assertEqual(one.requests.height, one.summary["num_requests"])
 
+    def test_a_verdict_is_what_keeps_the_constraints(self):
+        self.assertEqual(scalefront.sweep(GRID, quiet=True).verdict, [])
+        limited = scalefront.sweep(GRID | {"name": "limited", "objectives": {"constraints": {"p99_e2e_s": 1000}}}, quiet=True)
+        self.assertTrue(limited.verdict[0]["kept"], limited.verdict)
+
     def test_a_wrong_grid_is_told_with_its_field(self):
         with self.assertRaisesRegex(scalefront.GridError, r"seeds: .*expected"):
             scalefront.sweep(GRID | {"seeds": "x"}, quiet=True)

@@ -59,6 +59,7 @@ fn write_summary(study: &Study, plots: &Plots, out: &mut String) -> std::fmt::Re
         write_scores(study, number, out)?;
         if let Some(stem) = plots.front.get(number).and_then(Option::as_ref) {
             writeln!(out, "![Front of {}](plots/{stem}.png)\n", escape(&workload.name))?;
+            writeln!(out, "*{}*\n", escape(&caption(study, number)))?;
         }
         write_best(study, number, out)?;
         write_contributions(study, number, out)?;
@@ -76,6 +77,34 @@ fn write_summary(study: &Study, plots: &Plots, out: &mut String) -> std::fmt::Re
     write_policies(study, out)?;
     // A fence longer than any run of backticks inside cannot be closed by the command.
     writeln!(out, "\n~~~~~~sh\n{}\n~~~~~~", manifest.command.replace("~~~~~~", ""))
+}
+
+/// What a paper says below the figure of a front.
+fn caption(study: &Study, workload: usize) -> String {
+    let (latency, cost) = study.objectives();
+    let runs = study.analysis.runs.iter().filter(|run| run.workload == workload && run.point.is_some()).count();
+    let families = match study.analysis.scores_of(workload).count() {
+        1 => "one policy family".to_owned(),
+        several => format!("{several} policy families"),
+    };
+    let seeds = study.seeds().len();
+    let line = match seeds {
+        1 => "The staircase of a family joins its runs that no other of it beats".to_owned(),
+        _ => format!("Lines: what half of the {seeds} seeds of a family attain; bands: between what 10 % and 90 % of them do"),
+    };
+    let limits = if study.judged.iter().any(|judged| judged.workload == workload) {
+        " Dotted: a limit; runs that break one are fainter."
+    } else {
+        ""
+    };
+    format!(
+        "{} against {} on {}: {} of {families}, simulated with Scalefront {}. {line}.{limits}",
+        label(latency),
+        label(cost),
+        study.analysis.workloads[workload].name,
+        counted(runs, "run"),
+        study.manifest.scalefront_version
+    )
 }
 
 /// What each verdict rests on, how robust it is, and its setting to copy.
