@@ -8,6 +8,7 @@ use scalefront::oracle::OracleSettings;
 use scalefront::sweep::checksum::Checksum;
 use scalefront::sweep::estimate::duration;
 use scalefront::sweep::journal::{self, Recorded};
+use scalefront::sweep::kept_curves::KeptCurves;
 use scalefront::sweep::manifest::{Manifest, Timings};
 use scalefront::sweep::plan::Plan;
 use scalefront::sweep::robustness::{self, Chosen};
@@ -31,11 +32,12 @@ pub struct Finishing<'a> {
     pub started: Instant,
 }
 
-/// Stores everything about a sweep all of whose runs have ended. The journal in `dir`, if there is one, has then done its work and goes.
-pub fn finish(plan: &Plan, recorded: &mut Recorded, dir: &ResultsDir, how: &Finishing) -> Result<Exit> {
+/// Stores everything about a sweep all of whose runs have ended, of some of which curves were `kept`. The journal in `dir`, if there is
+/// one, has then done its work and goes.
+pub fn finish(plan: &Plan, recorded: &mut Recorded, kept: KeptCurves, dir: &ResultsDir, how: &Finishing) -> Result<Exit> {
     let timings = timings(plan, how.common.threads(), how.started);
     let columns = tables::store_runs(dir.path(), plan.unique().len(), |places| recorded.rows_at(plan, places))?;
-    if let Some(exit) = judge(plan, &columns, recorded.failed, timings, dir, how)? {
+    if let Some(exit) = judge(plan, &columns, recorded.failed, kept, timings, dir, how)? {
         return Ok(exit);
     }
     exit(plan, recorded)
@@ -47,7 +49,7 @@ pub fn judge_again(plan: &Plan, manifest: &Manifest, dir: &ResultsDir, how: &Fin
         tables::regroup_runs(dir.path(), &plan.grid.objectives.group_by)?;
     }
     let (columns, timings) = (&manifest.setting_columns, manifest.timings.clone());
-    if let Some(exit) = judge(plan, columns, manifest.runs_failed, timings, dir, how)? {
+    if let Some(exit) = judge(plan, columns, manifest.runs_failed, KeptCurves::default(), timings, dir, how)? {
         return Ok(exit);
     }
     exit_of(manifest)
@@ -58,6 +60,7 @@ fn judge(
     plan: &Plan,
     columns: &[String],
     runs_failed: usize,
+    mut kept: KeptCurves,
     mut timings: Timings,
     dir: &ResultsDir,
     how: &Finishing,
@@ -66,10 +69,10 @@ fn judge(
     let (common, began) = (how.common, Instant::now());
     // Of runs that all failed there is nothing to show but why.
     let any_ok = runs_failed < plan.unique().len();
-    // Runs on a front are run once more to be looked at.
     let drawn = if any_ok { tables::rows_with_curves(dir.path(), &plan.grid.objectives, how.most_curves)? } else { Vec::new() };
-    let drawn: Vec<u64> = drawn.into_iter().map(|row| plan.unique()[row]).collect();
-    let series = match watched(common, "Drawing", drawn.len(), |bar| series::of_cells(plan, &drawn, bar)) {
+    // Rows are in the order of the plan. Of most runs curves were kept; others, such as those before a sweep was resumed, are run once more.
+    let again = drawn.iter().filter(|&&place| !kept.holds(place)).count();
+    let series = match watched(common, "Drawing", again, |bar| series::of_runs(plan, &drawn, &mut kept, bar)) {
         Ok(series) => series,
         Err(Interrupted) => {
             eprintln!("interrupted: all runs are stored, but no report; the same command goes on, a sweep with --resume");
@@ -77,7 +80,7 @@ fn judge(
         }
     };
     tables::store_curves(dir.path(), &series)?;
-    (timings.curves, timings.curves_s) = (drawn.len(), began.elapsed().as_secs_f64());
+    (timings.curves, timings.curves_s) = (again, began.elapsed().as_secs_f64());
     let began = Instant::now();
     let chosen = if any_ok && how.robustness { tables::chosen(dir.path(), &plan.grid.objectives, columns)? } else { Vec::new() };
     let chosen: Vec<Chosen> =

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Result;
+use scalefront::sweep::kept_curves::KeptCurves;
 use scalefront::sweep::merge;
 use scalefront::sweep::series::MOST_CURVES;
 use scalefront::sweep::store::ResultsDir;
@@ -49,6 +50,6 @@ impl Args {
         let dir = ResultsDir::open(&common.out(&plan.grid.name), &plan.grid.as_given)?;
         tables::check_available()?;
         let how = Finishing { common: &common, oracle: None, style: self.style, most_curves: MOST_CURVES, robustness: true, started };
-        pool.install(|| finish::finish(&plan, &mut recorded, &dir, &how))
+        pool.install(|| finish::finish(&plan, &mut recorded, KeptCurves::default(), &dir, &how))
     }
 }

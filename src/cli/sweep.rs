@@ -9,6 +9,7 @@ use scalefront::simulation::MOST_EVENTS;
 use scalefront::sweep::estimate::{self, CORE_PRICE_USD_PER_HOUR, Terms};
 use scalefront::sweep::grid::Grid;
 use scalefront::sweep::journal::{self, Header, Journal, Recorded};
+use scalefront::sweep::kept_curves::{Keeper, KeptCurves, MOST_BYTES};
 use scalefront::sweep::oracle;
 use scalefront::sweep::plan::Plan;
 use scalefront::sweep::robustness;
@@ -68,7 +69,7 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = Style::Paper)]
     style: Style,
 
-    /// Draw curves of at most N runs on fronts, each of which is simulated once more for them
+    /// Draw curves of at most N runs on fronts
     #[arg(long, value_name = "N", default_value_t = MOST_CURVES)]
     curves: usize,
 
@@ -127,7 +128,7 @@ impl Args {
                 threads: self.common.threads(),
                 core_price_usd_per_hour: self.core_price_usd_per_hour,
                 planning_s: started.elapsed().as_secs_f64(),
-                most_curves: self.curves,
+                keeps_curves: self.curves > 0,
             };
             let of = |places: &[usize]| pool.install(|| estimate::estimate(&plan, places, terms));
             say(plan.describe())?;
@@ -159,7 +160,8 @@ impl Args {
                 // Without --resume, too: nothing that is stored would come out differently.
                 Some(Finished::RunsOnly(manifest)) if has_its_tables(&dir) => {
                     eprintln!("{}: the runs are there; they are judged anew by the objectives as they are now", dir.path().display());
-                    return pool.install(|| finish::judge_again(&plan, &manifest, &dir, &self.finishing(search.as_ref(), started)));
+                    let how = self.finishing(search.as_ref(), started);
+                    return pool.install(|| finish::judge_again(&plan, &manifest, &dir, &how));
                 }
                 Some(Finished::Judged) if self.resume && has_its_tables(&dir) => {
                     if let Some(settings) = &search
@@ -178,9 +180,11 @@ impl Args {
         let (journal, left) = self.journal(dir.path(), &header, places)?;
         let share = header.share;
 
+        // A shard is not drawn.
+        let curves = (shard.is_none() && self.curves > 0).then(|| Keeper::new(&plan, MOST_BYTES));
         let ended = pool.install(|| {
-            let limits = self.limits();
-            finish::watched(&self.common, "Running", left.len(), |bar| run::run_journaled(&plan, &left, &limits, &journal, bar))
+            let (limits, curves) = (self.limits(), curves.as_ref());
+            finish::watched(&self.common, "Running", left.len(), |bar| run::run_journaled(&plan, &left, &limits, &journal, curves, bar))
         });
         let mut recorded = Recorded::read(&[dir.path()])?;
         let stored = format!("{} of {share} runs are stored in {}", recorded.len(), dir.path().display());
@@ -204,7 +208,8 @@ impl Args {
             }
             return finish::exit(&plan, &mut recorded);
         }
-        pool.install(|| finish::finish(&plan, &mut recorded, &dir, &self.finishing(search.as_ref(), started)))
+        let kept = curves.map_or_else(KeptCurves::default, Keeper::into_kept);
+        pool.install(|| finish::finish(&plan, &mut recorded, kept, &dir, &self.finishing(search.as_ref(), started)))
     }
 
     fn finishing<'a>(&'a self, oracle: Option<&'a OracleSettings>, started: Instant) -> Finishing<'a> {

@@ -175,12 +175,12 @@ impl Study {
         seeds
     }
 
-    /// How long the runs took, on how many threads, and their curves: `12.5 s on 2 threads, curves of 27 runs 3.1 s`.
+    /// How long the runs took, on how many threads, and those that were run again: `12.5 s on 2 threads, 27 runs again for curves 3.1 s`.
     pub fn time(&self) -> String {
         let timings = &self.manifest.timings;
         let curves = match timings.curves {
             0 => String::new(),
-            curves => format!(", curves of {} {} s", counted(curves, "run"), significant(timings.curves_s, 3)),
+            curves => format!(", {} again for curves {} s", counted(curves, "run"), significant(timings.curves_s, 3)),
         };
         let trials = match timings.trials {
             0 => String::new(),

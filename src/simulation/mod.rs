@@ -19,7 +19,7 @@ pub use engine::Workspace;
 pub use invariants::violations;
 pub use limits::{EVENTS_BETWEEN_QUESTIONS, Limits, MOST_EVENTS};
 pub use metrics::{Distribution, HELD_BACK, MetricValue, RunMetrics};
-pub use record::{BatchRecord, Detail, ReplicaRecord, RequestRecord, TuneRecord};
+pub use record::{BatchRecord, Detail, ReplicaRecord, RequestRecord, Trail, TuneRecord};
 
 use crate::autoscaler::bill::Bill;
 use crate::autoscaler::{Autoscaler, AutoscalerSettings, PolicyContext, Programs};
@@ -49,6 +49,8 @@ pub struct RunInputs<'a> {
     pub stepping: bool,
     /// Take lone arrivals and lone ends of batches through the queue of steps like all others: slower, for those who doubt the shortcuts.
     pub queue_every_step: bool,
+    /// Keep a [`Trail`] in the workspace, for curves.
+    pub keeps_trail: bool,
     /// When to give up, and whether to check.
     pub limits: Limits<'a>,
     /// Where a policy that is a program of its own is run.
@@ -128,6 +130,7 @@ impl<'a> RunInputs<'a> {
             seed,
             stepping: false,
             queue_every_step: false,
+            keeps_trail: false,
             limits: Limits::default(),
             programs: None,
         })

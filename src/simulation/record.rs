@@ -101,3 +101,36 @@ pub struct Detail {
     pub replicas: Vec<ReplicaRecord>,
     pub tunes: Vec<TuneRecord>,
 }
+
+/// What curves of a run are made of, where a record of everything would cost too much: 16 bytes a request, kept by a thread's workspace.
+#[derive(Debug, Default)]
+pub struct Trail {
+    pub(super) is_kept: bool,
+    /// Arrival and first time in a batch of each request that has left, in the order in which they left. Of one that never was in a batch
+    /// these are equal.
+    pub waits_s: Vec<(f64, f64)>,
+    /// The same as in [`Detail`].
+    pub replicas: Vec<ReplicaRecord>,
+    /// When the last of them had left, for its client.
+    pub left_at_s: f64,
+}
+
+impl Trail {
+    pub(super) fn clear(&mut self, num_requests: Option<usize>) {
+        self.is_kept = num_requests.is_some();
+        self.waits_s.clear();
+        self.waits_s.reserve_exact(num_requests.unwrap_or(0));
+        self.replicas.clear();
+        self.left_at_s = 0.0;
+    }
+
+    /// Takes down a request that leaves, for its client at some time.
+    #[inline]
+    pub(super) fn leave(&mut self, request: &Request, left_at_s: f64) {
+        if self.is_kept {
+            self.left_at_s = self.left_at_s.max(left_at_s);
+            let waited = !request.scheduled_at_s.is_nan();
+            self.waits_s.push((request.arrived_at_s, if waited { request.scheduled_at_s } else { request.arrived_at_s }));
+        }
+    }
+}

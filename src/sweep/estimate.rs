@@ -9,9 +9,7 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
-use super::cell::cluster_columns;
 use super::plan::Plan;
-use super::row::RunRow;
 use super::run::{Workspaces, run_inputs};
 use crate::simulation::{Limits, RunInputs, SimulationError, Workspace, simulate};
 
@@ -25,8 +23,8 @@ pub const JOURNAL_BYTES_PER_RUN: f64 = 1000.0;
 const MOST_TRIED: usize = 48;
 const TRIAL_S: f64 = 2.0;
 
-/// Drawing a run takes its simulation once more, recorded, and its curves.
-const CURVES_PER_RUN: f64 = 1.6;
+/// To keep what curves are made of, and to make them where a run may be on a front, adds to a run at most.
+const CURVES_SHARE: f64 = 0.1;
 
 /// Tables, figures and page: of any sweep, of each run, and of each workload that is drawn. Measured as `docs/large-sweeps.md` says.
 const TABLES_S: f64 = 0.35;
@@ -41,8 +39,8 @@ pub struct Terms {
     pub core_price_usd_per_hour: f64,
     /// What planning has taken: reading traces, drawing workloads, finding the runs.
     pub planning_s: f64,
-    /// Runs whose curves are drawn, at most.
-    pub most_curves: usize,
+    /// Whether curves are kept as runs go.
+    pub keeps_curves: bool,
 }
 
 /// Prints as lines for the plan. Times are by the clock.
@@ -54,9 +52,6 @@ pub struct Estimate {
     /// Runs that are tried, and the time it took.
     pub tried: usize,
     pub trial_s: f64,
-    /// Runs on fronts.
-    pub curves: usize,
-    pub curves_s: f64,
     pub tables_s: f64,
 }
 
@@ -73,13 +68,12 @@ pub fn estimate(plan: &Plan, places: &[usize], terms: Terms) -> Estimate {
     let rates = Rates::of(plan, &took);
     let threads = terms.threads as f64;
     let (mut sum_s, mut longest_s) = (0.0, 0.0_f64);
+    let with_curves = if terms.keeps_curves { 1.0 + CURVES_SHARE } else { 1.0 };
     for &place in places {
-        let run_s = rates.run_s(plan, place);
+        let run_s = with_curves * rates.run_s(plan, place);
         sum_s += run_s;
         longest_s = longest_s.max(run_s);
     }
-    let curves = on_fronts(plan, places).min(terms.most_curves).min(places.len());
-    let curve_s = CURVES_PER_RUN * sum_s / places.len().max(1) as f64;
     let workloads = plan.workloads().min(MOST_WORKLOADS_DRAWN) as f64;
     Estimate {
         terms,
@@ -87,8 +81,6 @@ pub fn estimate(plan: &Plan, places: &[usize], terms: Terms) -> Estimate {
         running_s: (sum_s / threads).max(longest_s),
         tried: tried.len(),
         trial_s,
-        curves,
-        curves_s: if curves == 0 { 0.0 } else { (curve_s * curves as f64 / threads).max(CURVES_PER_RUN * longest_s) },
         tables_s: TABLES_S + TABLES_US_PER_RUN * 1e-6 * places.len() as f64 + FIGURES_S_PER_WORKLOAD * workloads / threads.min(4.0),
     }
 }
@@ -168,32 +160,10 @@ impl Rates {
     }
 }
 
-/// Runs that are likely to be on the front of their family and seed.
-fn on_fronts(plan: &Plan, places: &[usize]) -> usize {
-    let groups = &plan.grid.objectives.group_by;
-    let label = |combination: u64| {
-        let columns = RunRow { columns: cluster_columns(&plan.grid.cluster.get(combination)) };
-        groups.iter().map(|name| columns.text(name)).collect::<Vec<_>>()
-    };
-    let mut labels: BTreeMap<u64, Vec<String>> = BTreeMap::new();
-    let mut sizes: BTreeMap<(Group, usize, Vec<String>), usize> = BTreeMap::new();
-    for &place in places {
-        let at = plan.grid.coordinates(plan.unique()[place]);
-        let label = labels.entry(at.cluster_combination).or_insert_with(|| label(at.cluster_combination)).clone();
-        *sizes.entry((group(plan, place), at.seed, label)).or_default() += 1;
-    }
-    sizes.values().map(|&runs| likely_front(runs)).sum::<f64>().round() as usize
-}
-
-/// Points of a front of so many runs: of few most, of many a small share, as of the sweeps in `docs/large-sweeps.md`.
-fn likely_front(runs: usize) -> f64 {
-    (runs as f64).powf(0.75)
-}
-
 impl Estimate {
     /// By the clock, all phases together.
     pub fn total_s(&self) -> f64 {
-        self.terms.planning_s + self.running_s + self.curves_s + self.tables_s
+        self.terms.planning_s + self.running_s + self.tables_s
     }
 
     pub fn core_hours(&self) -> f64 {
@@ -215,7 +185,6 @@ impl fmt::Display for Estimate {
         let (runs, tried, trial) = (self.runs, self.tried, duration(self.trial_s));
         let runs = format!("{runs} run{}", if runs == 1 { "" } else { "s" });
         writeln!(f, "  running           {}, {runs} (by a trial of {tried} for {trial})", duration(self.running_s))?;
-        writeln!(f, "  curves            {}, some {} runs on fronts once more", duration(self.curves_s), self.curves)?;
         writeln!(f, "  tables and report {}", duration(self.tables_s))?;
         let (hours, cost) = (self.core_hours(), self.core_hours() * price);
         writeln!(f, "Estimated cost: ${cost:.2} for {hours:.2} core-hours (at ${price} a core-hour, see --core-price-usd-per-hour)")?;
@@ -243,7 +212,7 @@ mod tests {
     use crate::sweep::grid::Grid;
     use crate::sweep::source::Source;
 
-    const TERMS: Terms = Terms { threads: 1, core_price_usd_per_hour: 0.1, planning_s: 0.5, most_curves: 500 };
+    const TERMS: Terms = Terms { threads: 1, core_price_usd_per_hour: 0.1, planning_s: 0.5, keeps_curves: true };
 
     fn plan(replicas: &str) -> Plan {
         let text = r#"{"workloads": [{"name": "w", "generate": {"arrivals": {"poisson": {"phases": [{"duration_s": 20, "rate_per_s": 20}]}},
@@ -265,22 +234,19 @@ mod tests {
             running_s: 3000.0,
             tried: 48,
             trial_s: 2.04,
-            curves: 500,
-            curves_s: 60.0,
             tables_s: 240.0,
         };
-        assert_eq!(estimate.total_s(), 3300.5);
+        assert_eq!(estimate.total_s(), 3240.5);
         let text = estimate.to_string();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(
             lines,
             [
-                "Estimated time: 55 min on 2 threads",
+                "Estimated time: 54 min on 2 threads",
                 "  planning          0.5 s, as it just took",
                 "  running           50 min, 1000000 runs (by a trial of 48 for 2.0 s)",
-                "  curves            60 s, some 500 runs on fronts once more",
                 "  tables and report 4.0 min",
-                "Estimated cost: $0.18 for 1.83 core-hours (at $0.1 a core-hour, see --core-price-usd-per-hour)",
+                "Estimated cost: $0.18 for 1.80 core-hours (at $0.1 a core-hour, see --core-price-usd-per-hour)",
                 "Estimated disk: 1000.0 MB while it runs",
             ]
         );
@@ -298,14 +264,13 @@ mod tests {
         assert_eq!(chosen(&plan, &all[..10]), all[..10]);
     }
 
-    /// Of runs that a trial ends, the estimate is what the trial took; drawing at most all of them is not less.
+    /// Of runs that a trial ends, the estimate is what the trial took, and what their curves add.
     #[test]
     fn more_runs_take_longer() {
         let (few, many) = (plan("[1, 2]"), plan(r#"{"from": 1, "to": 400, "step": 1}"#));
         let [few, many] = [few, many].map(|plan| estimate(&plan, &places(&plan), TERMS));
         assert_eq!((few.runs, few.tried), (6, 6));
-        assert!(few.running_s > 0.0 && few.running_s <= few.trial_s, "{few:?}");
-        assert!(many.running_s > few.running_s && many.tables_s > few.tables_s && many.curves > few.curves, "{many:?}");
-        assert_eq!(estimate(&plan("[1]"), &[0], Terms { most_curves: 0, ..TERMS }).curves_s, 0.0);
+        assert!(few.running_s > 0.0 && few.running_s <= (1.0 + CURVES_SHARE) * few.trial_s, "{few:?}");
+        assert!(many.running_s > few.running_s && many.tables_s > few.tables_s, "{many:?}");
     }
 }

@@ -117,7 +117,7 @@ pub struct Timings {
     pub runs_per_s: f64,
     pub requests_per_s: f64,
     pub finished_at: String,
-    /// Runs that were simulated once more for their curves, and the time that took; not part of `wall_s`.
+    /// Runs that were simulated once more for curves that had not been kept, and the time that took; not part of `wall_s`.
     #[serde(default)]
     pub curves: usize,
     #[serde(default)]

@@ -12,6 +12,7 @@ pub mod estimate;
 pub mod grid;
 pub mod hardware_files;
 pub mod journal;
+pub mod kept_curves;
 pub mod manifest;
 pub mod merge;
 pub mod names;

@@ -10,12 +10,12 @@ use rayon::prelude::*;
 
 use super::cell::Cell;
 use super::journal::Journal;
+use super::kept_curves::Keeper;
 use super::panics::caught;
 use super::plan::{Plan, SharedInputs};
 use super::row::{DERIVED_COLUMNS, IDENTITY_COLUMNS, RunRow, Scalar, family_label};
 use crate::simulation::{
-    Detail, Limits, MOST_EVENTS, MetricValue, Parts, RunInputs, RunMetrics, SimulationError, Workspace, simulate, simulate_in_detail,
-    simulate_parts_in_detail,
+    Detail, Limits, MOST_EVENTS, MetricValue, RunInputs, RunMetrics, SimulationError, Workspace, simulate, simulate_in_detail,
 };
 use crate::workload::MOST_KEPT;
 
@@ -84,13 +84,6 @@ pub fn run_cell_in_detail(
     simulate_in_detail(&inputs, workspace).map_err(|error| error.to_string())
 }
 
-/// The same, as far as requests and replicas go: many like decode batches are taken in one step.
-pub fn run_cell_for_curves(cell: &Cell, inputs: &SharedInputs, workspace: &mut Workspace) -> Result<(RunMetrics, Detail), String> {
-    let inputs = run_inputs(cell, inputs)?;
-    check_recordable(&inputs)?;
-    simulate_parts_in_detail(&inputs, Parts::of(&inputs), workspace).map_err(|error| error.to_string())
-}
-
 /// Whether a record of everything that happens has room in memory.
 fn check_recordable(inputs: &RunInputs) -> Result<(), String> {
     if inputs.workload.streamed.is_none() {
@@ -107,14 +100,15 @@ pub(super) fn run_inputs<'a>(cell: &'a Cell, inputs: &'a SharedInputs) -> Result
         .map_err(|error| error.to_string())
 }
 
-/// Simulates one cell within limits.
+/// Simulates one cell within limits, leaving a trail for curves if asked to.
 fn run_cell_within(
     cell: &Cell,
     inputs: &SharedInputs,
     limits: &CellLimits,
+    keeps_trail: bool,
     progress: &dyn Progress,
     workspace: &mut Workspace,
-) -> Result<Outcome, Interrupted> {
+) -> Result<Result<RunMetrics, String>, Interrupted> {
     let started = Instant::now();
     let is_late = || limits.timeout.is_some_and(|timeout| started.elapsed() >= timeout);
     let give_up = || progress.is_interrupted() || is_late();
@@ -123,8 +117,8 @@ fn run_cell_within(
         Err(error) => return Ok(Err(error)),
     };
     let stop = Limits { most_events: limits.most_events, most_bytes: limits.most_bytes, give_up: Some(&give_up), check: limits.check };
-    match simulate(&RunInputs { limits: stop, ..inputs }, workspace) {
-        Ok(metrics) => Ok(Ok(metrics.columns().into_iter().map(|(_, value)| value).collect())),
+    match simulate(&RunInputs { limits: stop, keeps_trail, ..inputs }, workspace) {
+        Ok(metrics) => Ok(Ok(metrics)),
         Err(SimulationError::CalledOff { .. }) if !is_late() => Err(Interrupted),
         Err(SimulationError::CalledOff { at_s, unfinished }) => Ok(Err(format!(
             "took longer than `--cell-timeout {}`: at {at_s} s of simulated time {unfinished} requests were unfinished",
@@ -134,10 +128,18 @@ fn run_cell_within(
     }
 }
 
-/// Runs the cells at `places` of the plan on the current rayon pool, and writes down how each ended as soon as it has.
+/// Runs the cells at `places` of the plan on the current rayon pool, and writes down how each ended as soon as it has; `curves` are offered
+/// what they may have a use for.
 ///
-/// Memory does not grow with the number of cells.
-pub fn run_journaled(plan: &Plan, places: &[usize], limits: &CellLimits, journal: &Journal, progress: &dyn Progress) -> Result<(), Stop> {
+/// Memory does not grow with the number of cells, but for the points of fronts.
+pub fn run_journaled(
+    plan: &Plan,
+    places: &[usize],
+    limits: &CellLimits,
+    journal: &Journal,
+    curves: Option<&Keeper>,
+    progress: &dyn Progress,
+) -> Result<(), Stop> {
     let workspaces = Workspaces::<Workspace>::default();
     let ended = places.par_iter().with_max_len(1).try_for_each(|&place| {
         if progress.is_interrupted() {
@@ -145,7 +147,13 @@ pub fn run_journaled(plan: &Plan, places: &[usize], limits: &CellLimits, journal
         }
         let index = plan.unique()[place];
         let cell = plan.cell(index);
-        let ended = workspaces.run(|workspace| run_cell_within(&cell, &plan.inputs, limits, progress, workspace));
+        let ended = workspaces.run(|workspace| {
+            let ended = run_cell_within(&cell, &plan.inputs, limits, curves.is_some(), progress, workspace)?;
+            if let (Ok(metrics), Some(curves)) = (&ended, curves) {
+                curves.offer(plan, place, &cell, metrics, workspace);
+            }
+            Ok(ended.map(|metrics| metrics.columns().into_iter().map(|(_, value)| value).collect::<Vec<_>>()))
+        });
         let outcome = match ended {
             Ok(outcome) => outcome.map_err(|Interrupted| Stop::Interrupted)?,
             Err(panic) => Err(panic),

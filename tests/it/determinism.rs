@@ -45,7 +45,7 @@ fn rows_of(plan: &Plan, dirs: &[&Path]) -> Vec<RunRow> {
 fn rows(plan: &Plan, places: &[usize], threads: usize) -> Vec<RunRow> {
     let dir = tempfile::tempdir().unwrap();
     let journal = Journal::create(dir.path(), &Header::new(plan, None, places.len())).unwrap();
-    on_threads(threads, || run_journaled(plan, places, &CellLimits::default(), &journal, &Quiet)).unwrap();
+    on_threads(threads, || run_journaled(plan, places, &CellLimits::default(), &journal, None, &Quiet)).unwrap();
     rows_of(plan, &[dir.path()])
 }
 
@@ -89,7 +89,7 @@ fn rows_do_not_depend_on_threads_order_shards_or_interruptions() {
         let shard = Shard::new(number, 5).unwrap();
         let places = shard.share(&plan);
         let journal = Journal::create(dir.path(), &Header::new(&plan, Some(shard), places.len())).unwrap();
-        on_threads(2, || run_journaled(&plan, &places, &CellLimits::default(), &journal, &Quiet)).unwrap();
+        on_threads(2, || run_journaled(&plan, &places, &CellLimits::default(), &journal, None, &Quiet)).unwrap();
     }
     // In whatever order they are given.
     let paths: Vec<&Path> = dirs.iter().rev().map(|dir| dir.path()).collect();
@@ -103,7 +103,7 @@ fn rows_do_not_depend_on_threads_order_shards_or_interruptions() {
         let (journal, recorded) = Journal::resume(dir.path(), &header).unwrap();
         let left: Vec<usize> = all.iter().copied().filter(|&place| !recorded.holds(place)).collect();
         let progress = After(7, AtomicUsize::new(0));
-        match on_threads(2, || run_journaled(&plan, &left, &CellLimits::default(), &journal, &progress)) {
+        match on_threads(2, || run_journaled(&plan, &left, &CellLimits::default(), &journal, None, &progress)) {
             Ok(()) => break,
             Err(Stop::Interrupted) => rounds += 1,
             Err(other) => panic!("{other:?}"),

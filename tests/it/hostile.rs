@@ -96,7 +96,7 @@ fn journals() -> Vec<Vec<u8>> {
     let places: Vec<usize> = (0..plan.unique().len()).collect();
     let journal = Journal::create(dir.path(), &Header::new(&plan, None, places.len())).unwrap();
     let limits = CellLimits { most_events: 200, ..CellLimits::default() };
-    run_journaled(&plan, &places, &limits, &journal, &Quiet).unwrap();
+    run_journaled(&plan, &places, &limits, &journal, None, &Quiet).unwrap();
     journal.append(1, &Err("again".into())).unwrap();
     let text = fs::read_to_string(dir.path().join("journal.jsonl")).unwrap();
     // The entry puts checksums before the lines.

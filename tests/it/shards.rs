@@ -31,7 +31,7 @@ fn missing_doubled_and_foreign_shards_are_named_among_a_hundred() {
         fs::create_dir_all(&at).unwrap();
         let header = scalefront::sweep::journal::Header::new(&own, Some(shard), places.len());
         let journal = scalefront::sweep::journal::Journal::create(&at, &header).unwrap();
-        scalefront::sweep::run::run_journaled(&own, &places, &Default::default(), &journal, &crate::rows::Quiet).unwrap();
+        scalefront::sweep::run::run_journaled(&own, &places, &Default::default(), &journal, None, &crate::rows::Quiet).unwrap();
     }
     assert_eq!(merge::join(std::slice::from_ref(&shards)).unwrap().len(), 100);
     assert_eq!(merge::plan(merge::join(std::slice::from_ref(&shards)).unwrap().header()).unwrap().runs_hash, own.runs_hash);

@@ -3,6 +3,7 @@
 use super::Engine;
 use super::state::Replica;
 use crate::replica_scheduler::{KvBlocks, Request};
+use crate::simulation::metric::{QUANTITIES, Quantity};
 use crate::simulation::metrics::{Buckets, Distribution, Histogram, RunMetrics, Sample};
 use crate::simulation::record::ReplicaRecord;
 use crate::simulation::{LatencyLimits, SimulationError};
@@ -109,6 +110,34 @@ impl Samples {
         match &self.coarse {
             Some(coarse) => coarse.num_within,
             None => self.latencies().filter(|&(e2e_s, ttft_s, tokens)| limits.keeps(ttft_s, tpot_s(e2e_s, ttft_s, tokens), e2e_s)).count(),
+        }
+    }
+
+    /// One of [`QUANTITIES`] of every request that has it.
+    pub fn values_of(&mut self, quantity: &Quantity) -> &[f64] {
+        let place = QUANTITIES.iter().position(|other| other.name == quantity.name);
+        let decoding = self.num_decoding > 0;
+        match place.expect("a quantity of the list") {
+            0 => self.e2e_s.values(),
+            1 => {
+                if decoding {
+                    self.ttft_s.values()
+                } else {
+                    self.e2e_s.values()
+                }
+            }
+            3 => self.scheduling_delay_s.values(),
+            4 if !decoding => self.e2e_s.values(),
+            place => {
+                let mut scratch = std::mem::take(&mut self.scratch);
+                scratch.clear(self.e2e_s.values().len());
+                match place {
+                    2 => scratch.extend(self.latencies().filter_map(|(e2e_s, ttft_s, tokens)| tpot_s(e2e_s, ttft_s, tokens))),
+                    _ => scratch.extend(self.latencies().map(|(e2e_s, _, tokens)| e2e_s / f64::from(tokens))),
+                }
+                self.scratch = scratch;
+                self.scratch.values()
+            }
         }
     }
 
@@ -250,16 +279,23 @@ impl Engine<'_> {
         };
         self.totals.max_replicas = self.totals.max_replicas.max(counts.existing);
         self.totals.min_replicas = self.totals.min_replicas.min(counts.existing);
+        if self.detail.is_none() && !self.work.trail.is_kept {
+            return;
+        }
+        let record = ReplicaRecord {
+            time_s: self.now_s,
+            num_replicas: counts.existing,
+            num_draining: counts.draining,
+            num_starting: counts.starting,
+            num_pending: self.devices.as_ref().map(|devices| devices.num_waiting()),
+            num_nodes: paid_nodes,
+            cost_per_hour_usd: self.totals.cost_per_hour,
+        };
+        if self.work.trail.is_kept {
+            self.work.trail.replicas.push(record.clone());
+        }
         if let Some(detail) = &mut self.detail {
-            detail.replicas.push(ReplicaRecord {
-                time_s: self.now_s,
-                num_replicas: counts.existing,
-                num_draining: counts.draining,
-                num_starting: counts.starting,
-                num_pending: self.devices.as_ref().map(|devices| devices.num_waiting()),
-                num_nodes: paid_nodes,
-                cost_per_hour_usd: self.totals.cost_per_hour,
-            });
+            detail.replicas.push(record);
         }
     }
 

@@ -112,7 +112,8 @@ const MOST_IDLE_TICKS: u64 = 100_000;
 
 impl<'a> Engine<'a> {
     pub fn new(inputs: &'a RunInputs<'a>, parts: Parts, work: &'a mut Workspace, mut detail: Option<&'a mut Detail>) -> Self {
-        work.clear(inputs.workload.num_requests(), &inputs.cluster.latency_limits, inputs.cluster.pipeline_parallel);
+        let (num_requests, stages) = (inputs.workload.num_requests(), inputs.cluster.pipeline_parallel);
+        work.clear(num_requests, &inputs.cluster.latency_limits, stages, inputs.keeps_trail);
         if let Some(detail) = &mut detail {
             **detail = Detail::default();
             let workload = inputs.workload;
@@ -294,6 +295,7 @@ impl<'a> Engine<'a> {
         let Arrival { id, arrived_at_s, prefill_tokens, decode_tokens, max_new_tokens, priority } = self.feed.take();
         if !self.scheduler.fits_empty(&self.kv, prefill_tokens, decode_tokens) {
             self.totals.reject();
+            self.work.trail.leave(&Request::new(id, arrived_at_s, prefill_tokens, decode_tokens), arrived_at_s);
             return None;
         }
         self.totals.queued += 1;
@@ -411,6 +413,7 @@ impl<'a> Engine<'a> {
         let replica = &mut work.replicas[lane as usize];
         while let Some(slot) = replica.state.rejected.pop() {
             self.totals.reject();
+            work.trail.leave(&work.requests[slot], self.now_s);
             if let Some(detail) = &mut self.detail {
                 detail.requests[work.requests[slot].id as usize].leave(&work.requests[slot], self.api_s);
             }
@@ -560,6 +563,7 @@ impl<'a> Engine<'a> {
                 self.totals.count_prompt(request);
                 replica.load.prefill_tokens -= u64::from(request.original_prefill_tokens) * u64::from(self.router_observes_load);
                 work.samples.add(request, self.now_s, self.api_s);
+                work.trail.leave(request, self.now_s + self.api_s);
                 if let Some(detail) = &mut self.detail {
                     let record = &mut detail.requests[request.id as usize];
                     record.leave(request, self.api_s);

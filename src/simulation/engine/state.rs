@@ -11,8 +11,10 @@ use crate::global_scheduler::{Load, Target};
 use crate::replica_scheduler::{Batch, ReplicaState, Requests, Slot, VllmV1State};
 use crate::simulation::decode_run::DecodeRun;
 use crate::simulation::event::EventQueue;
-use crate::simulation::record::BatchRecord;
+use crate::simulation::metric::Quantity;
+use crate::simulation::record::{BatchRecord, Trail};
 use crate::simulation::{LatencyLimits, Stall};
+use crate::workload::MOST_KEPT;
 
 /// What is to be done at this instant.
 #[derive(Debug, Clone, Copy)]
@@ -345,12 +347,13 @@ pub struct Workspace {
     pub(super) completions: Vec<Completion>,
     pub(super) signals: Vec<ReplicaSignals>,
     pub(super) samples: Samples,
+    pub(super) trail: Trail,
     pub(super) step_times: StepTimes,
 }
 
 impl Workspace {
     /// Makes ready for a run of this many requests on replicas of this many stages.
-    pub fn clear(&mut self, num_requests: u64, limits: &LatencyLimits, stages_per_lane: u32) {
+    pub(super) fn clear(&mut self, num_requests: u64, limits: &LatencyLimits, stages_per_lane: u32, keeps_trail: bool) {
         self.events.clear(stages_per_lane);
         self.steps.clear();
         self.requests.clear();
@@ -363,12 +366,24 @@ impl Workspace {
         self.first_tokens.clear();
         self.completions.clear();
         self.samples.clear(num_requests, limits);
+        // Of more requests not even the latencies are kept.
+        self.trail.clear((keeps_trail && num_requests <= MOST_KEPT).then_some(num_requests as usize));
         self.step_times.clear();
     }
 }
 
 impl Workspace {
-    /// Memory of what a run keeps now; see [`crate::simulation::Limits::most_bytes`].
+    /// What the latest run has left for curves, if it was asked to and was not too long.
+    pub fn trail(&self) -> Option<&Trail> {
+        self.trail.is_kept.then_some(&self.trail)
+    }
+
+    /// A quantity of every request that the latest run completed and that has it. None of a run too long to have kept them.
+    pub fn values_of(&mut self, quantity: &Quantity) -> &[f64] {
+        self.samples.values_of(quantity)
+    }
+
+    /// Memory of what a run keeps now, whether or not curves are wanted; see [`crate::simulation::Limits::most_bytes`].
     pub(super) fn bytes(&self) -> u64 {
         let slots = |replica: &Replica| (replica.state.queue.len() + replica.state.waiting.len()) * size_of::<Slot>();
         let in_flight: usize = self.replicas.iter().map(|replica| replica.batches_in_flight as usize).sum();
