@@ -6,16 +6,23 @@ mod cases;
 use std::alloc::System;
 use std::hint::black_box;
 
-use cases::Size;
+use cases::{Setup, Size};
+use scalefront::autoscaler::AutoscalerSettings;
 use scalefront::simulation::{Workspace, simulate};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
+/// One test, since the counter counts what all threads allocate.
+#[test]
+fn runs_allocate_little() {
+    steady_state_does_not_allocate();
+    no_policy_allocates_by_the_request();
+}
+
 /// A thread's second run on a workload allocates as often as there are parts to build, whatever the number of requests, and its workspace
 /// keeps at most 60 bytes a request.
-#[test]
 fn steady_state_does_not_allocate() {
     let region = Region::new(ALLOCATOR);
     drop(black_box(Vec::<u8>::with_capacity(1000)));
@@ -42,5 +49,30 @@ fn steady_state_does_not_allocate() {
         println!("{router}: allocations of the second run of 6,300 and of 126,000 requests: {allocations:?}");
         // What grows is the policy's memory of arrivals: it doubles a few times until it has seen the peak.
         assert!(allocations[1] <= allocations[0] + 12 && allocations[1] < 100, "{router}: {allocations:?}");
+    }
+}
+
+/// Of every policy: twice the traffic in the same time allocates no more, but for what more replicas and longer memories take. What a policy
+/// allocates at its ticks, it allocates at either.
+fn no_policy_allocates_by_the_request() {
+    let lengths = serde_json::json!({"fixed": {"prefill_tokens": 256, "decode_tokens": 8}});
+    let cluster = serde_json::json!({"replica_scheduler": {"vllm": {"batch_size_cap": 16}}, "max_replicas": 24});
+    let named = AutoscalerSettings::NAMES.iter().filter(|name| !["static", "schedule", "external"].contains(name));
+    let fixed = serde_json::json!({"static": {"replicas": 12}});
+    for policy in named.map(|name| serde_json::json!(name)).chain([fixed]) {
+        let [few, many] = [20, 40].map(|rate_per_s| {
+            let arrivals = serde_json::json!({"poisson": {"rate_per_s": rate_per_s, "duration_s": 300}});
+            let setup = Setup::new(cases::generated(arrivals, lengths.clone()), cluster.clone(), policy.clone());
+            let inputs = setup.inputs();
+            let mut workspace = Workspace::default();
+            simulate(&inputs, &mut workspace).unwrap();
+            let region = Region::new(ALLOCATOR);
+            simulate(&inputs, &mut workspace).unwrap();
+            let change = region.change();
+            ((change.allocations + change.reallocations) as f64, setup.requests() as f64)
+        });
+        let by_request = (many.0 - few.0) / (many.1 - few.1);
+        println!("{policy}: {} and {} allocations, {by_request:.4} a request more", few.0, many.0);
+        assert!(by_request < 0.05, "{policy}: {few:?} and {many:?} allocations and requests");
     }
 }

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use super::aws_target_tracking::{WarmMetric, check_adds_up};
 use super::signals::LoadMetric;
-use super::{Arrivals, Autoscaler, BatchEnd, Checked, Decision, Observes, PolicyContext, PolicySettings, Snapshot, Upstream};
+use super::{Arrivals, Autoscaler, BatchSums, Checked, Decision, Observes, PolicyContext, PolicySettings, Snapshot, Upstream};
 use crate::settings::Faults;
 
 /// What a step's adjustment means.
@@ -214,8 +214,8 @@ impl Autoscaler for AwsStepScaling {
         self.metric.count_arrivals(arrivals);
     }
 
-    fn observe_batches(&mut self, batches: &[BatchEnd]) {
-        self.metric.count_batches(batches);
+    fn observe_batch_sums(&mut self, sums: BatchSums) {
+        self.metric.count_batches(sums);
     }
 
     fn decide(&mut self, now_s: f64, snapshot: &Snapshot) -> Decision {

@@ -22,7 +22,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::signals::{LoadMetric, Signals};
-use super::{Arrivals, Autoscaler, BatchEnd, Checked, Decision, Observes, PolicyContext, PolicySettings, Snapshot, Upstream};
+use super::{Arrivals, Autoscaler, BatchSums, Checked, Decision, Observes, PolicyContext, PolicySettings, Snapshot, Upstream};
 use crate::settings::Faults;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -128,8 +128,8 @@ impl WarmMetric {
         self.signals.count_arrivals(arrivals);
     }
 
-    pub fn count_batches(&mut self, batches: &[BatchEnd]) {
-        self.signals.count_batches(batches);
+    pub fn count_batches(&mut self, sums: BatchSums) {
+        self.signals.count_batches(sums);
     }
 
     /// Instances that are measured.
@@ -218,8 +218,8 @@ impl Autoscaler for AwsTargetTracking {
         self.metric.count_arrivals(arrivals);
     }
 
-    fn observe_batches(&mut self, batches: &[BatchEnd]) {
-        self.metric.count_batches(batches);
+    fn observe_batch_sums(&mut self, sums: BatchSums) {
+        self.metric.count_batches(sums);
     }
 
     fn decide(&mut self, now_s: f64, snapshot: &Snapshot) -> Decision {

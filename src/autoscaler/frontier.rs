@@ -45,7 +45,7 @@ use self::throughput::{MeanLengths, ReplicaLimits, ThroughputCurve};
 use self::traffic::{Aftermath, ArrivalCounts, RateEstimate, Returns};
 use super::bill::Bill;
 use super::{
-    Arrivals, Autoscaler, BatchEnd, Checked, Completion, Decision, FirstToken, Observes, PolicyContext, PolicySettings, Snapshot, Upstream,
+    Arrivals, Autoscaler, BatchSums, Checked, Completion, Decision, FirstToken, Observes, PolicyContext, PolicySettings, Snapshot, Upstream,
 };
 use crate::hardware::ExecutionTime;
 use crate::settings::Faults;
@@ -314,7 +314,7 @@ impl Frontier {
 
 impl Autoscaler for Frontier {
     fn observes(&self) -> Observes {
-        Observes { arrivals: true, batches: true, latencies: true, ..Observes::default() }
+        Observes { arrivals: true, batch_sums: true, latencies: true, ..Observes::default() }
     }
 
     fn tick_interval_s(&self) -> Option<f64> {
@@ -329,8 +329,8 @@ impl Autoscaler for Frontier {
         self.lengths.prompt_tokens += arrivals.prefill_tokens.iter().map(|&tokens| f64::from(tokens)).sum::<f64>();
     }
 
-    fn observe_batches(&mut self, batches: &[BatchEnd]) {
-        self.lengths.decode_tokens += batches.iter().map(|batch| (batch.tokens - batch.prefill_tokens) as f64).sum::<f64>();
+    fn observe_batch_sums(&mut self, sums: BatchSums) {
+        self.lengths.decode_tokens += (sums.tokens - sums.prefill_tokens) as f64;
     }
 
     fn observe_latencies(&mut self, _: &[FirstToken], completions: &[Completion]) {

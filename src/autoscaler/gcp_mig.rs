@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use super::aws_target_tracking::check_adds_up;
 use super::signals::{LoadMetric, Signals};
-use super::{Arrivals, Autoscaler, BatchEnd, Checked, Decision, Observes, PolicyContext, PolicySettings, Snapshot, Upstream};
+use super::{Arrivals, Autoscaler, BatchSums, Checked, Decision, Observes, PolicyContext, PolicySettings, Snapshot, Upstream};
 use crate::settings::Faults;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -184,8 +184,8 @@ impl Autoscaler for GcpMig {
         self.signals.count_arrivals(arrivals);
     }
 
-    fn observe_batches(&mut self, batches: &[BatchEnd]) {
-        self.signals.count_batches(batches);
+    fn observe_batch_sums(&mut self, sums: BatchSums) {
+        self.signals.count_batches(sums);
     }
 
     fn decide(&mut self, now_s: f64, snapshot: &Snapshot) -> Decision {

@@ -214,6 +214,15 @@ pub struct BatchEnd {
     pub num_requests: u32,
 }
 
+/// What the batches that ended since the last decision come to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BatchSums {
+    pub batches: u64,
+    /// Prefill and decode tokens processed.
+    pub tokens: u64,
+    pub prefill_tokens: u64,
+}
+
 /// A request that got its first token since the last decision.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct FirstToken {
@@ -340,6 +349,8 @@ pub trait Autoscaler: Send {
 
     fn observe_batches(&mut self, _batches: &[BatchEnd]) {}
 
+    fn observe_batch_sums(&mut self, _sums: BatchSums) {}
+
     fn observe_latencies(&mut self, _first_tokens: &[FirstToken], _completions: &[Completion]) {}
 
     fn decide(&mut self, now_s: f64, snapshot: &Snapshot) -> Decision;
@@ -359,7 +370,9 @@ pub trait Autoscaler: Send {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Observes {
     pub arrivals: bool,
+    /// Every batch for itself: of long outputs tens of millions a day.
     pub batches: bool,
+    pub batch_sums: bool,
     pub latencies: bool,
     /// Fill [`Snapshot::replicas`], all but passes.
     pub replicas: bool,
@@ -375,6 +388,7 @@ impl Observes {
         Self {
             arrivals: self.arrivals || other.arrivals,
             batches: self.batches || other.batches,
+            batch_sums: self.batch_sums || other.batch_sums,
             latencies: self.latencies || other.latencies,
             replicas: self.replicas || other.replicas,
             replica_requests: self.replica_requests || other.replica_requests,

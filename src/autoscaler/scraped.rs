@@ -8,7 +8,7 @@ use std::fmt::Debug;
 
 use super::cadence::Cadence;
 use super::signals::Signals;
-use super::{Arrivals, Autoscaler, BatchEnd, Completion, Decision, FirstToken, Observes, Snapshot};
+use super::{Arrivals, Autoscaler, BatchSums, Completion, Decision, FirstToken, Observes, Snapshot};
 
 /// What a controller is shown: its copy of the metrics, and the counts of replicas that any controller may ask for at any time.
 #[derive(Debug, Clone, Copy)]
@@ -66,8 +66,8 @@ impl<C: Controller<N>, const N: usize> Autoscaler for Scraped<C, N> {
         self.signals.count_arrivals(arrivals);
     }
 
-    fn observe_batches(&mut self, batches: &[BatchEnd]) {
-        self.signals.count_batches(batches);
+    fn observe_batch_sums(&mut self, sums: BatchSums) {
+        self.signals.count_batches(sums);
     }
 
     fn observe_latencies(&mut self, first_tokens: &[FirstToken], completions: &[Completion]) {

@@ -27,7 +27,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::replica_model::Lengths;
-use super::{Arrivals, BatchEnd, Completion, FirstToken, Observes, ReplicaSignals, Snapshot};
+use super::{Arrivals, BatchSums, Completion, FirstToken, Observes, ReplicaSignals, Snapshot};
 
 /// Sums that only grow, as servers export them.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -71,10 +71,10 @@ impl Signals {
         self.live.arrived_prefill_tokens += arrivals.prefill_tokens.iter().map(|&tokens| u64::from(tokens)).sum::<u64>() as f64;
     }
 
-    pub fn count_batches(&mut self, batches: &[BatchEnd]) {
-        self.live.processed_tokens += batches.iter().map(|batch| batch.tokens).sum::<u64>() as f64;
-        self.live.processed_prefill_tokens += batches.iter().map(|batch| batch.prefill_tokens).sum::<u64>() as f64;
-        self.live.ended_batches += batches.len() as f64;
+    pub fn count_batches(&mut self, sums: BatchSums) {
+        self.live.processed_tokens += sums.tokens as f64;
+        self.live.processed_prefill_tokens += sums.prefill_tokens as f64;
+        self.live.ended_batches += sums.batches as f64;
     }
 
     pub fn count_latencies(&mut self, first_tokens: &[FirstToken], completions: &[Completion]) {
@@ -204,7 +204,7 @@ impl LoadMetric {
     /// What a policy has to be told for it.
     pub fn observes(self) -> Observes {
         match self {
-            Self::TokensPerS => Observes { batches: true, ..Observes::default() },
+            Self::TokensPerS => Observes { batch_sums: true, ..Observes::default() },
             Self::RequestsPerS => Observes { arrivals: true, ..Observes::default() },
             _ => Observes { replicas: true, ..Observes::default() },
         }

@@ -3,7 +3,7 @@
 //! Which runs are on fronts is known at the end. Until then a run is kept as long as none of its family, workload and seed has been better
 //! in both objectives. The room for that is bounded: whoever finds none is run once more if its curves turn out to be wanted.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use super::cell::Cell;
@@ -20,7 +20,7 @@ pub const MOST_BYTES: usize = 64 << 20;
 /// The curves of a sweep's runs so far, by the runs' places in the plan.
 #[derive(Debug, Default)]
 pub struct KeptCurves {
-    curves: HashMap<usize, Vec<Series>>,
+    curves: BTreeMap<usize, Vec<Series>>,
     bytes: usize,
 }
 

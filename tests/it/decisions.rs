@@ -12,8 +12,8 @@ use std::path::PathBuf;
 
 use scalefront::autoscaler::bill::Bill;
 use scalefront::autoscaler::{
-    Arrivals, Autoscaler, AutoscalerSettings, BatchEnd, Completion, Decision, FirstToken, ForwardPass, PolicyContext, ReplicaSignals,
-    Snapshot,
+    Arrivals, Autoscaler, AutoscalerSettings, BatchEnd, BatchSums, Completion, Decision, FirstToken, ForwardPass, PolicyContext,
+    ReplicaSignals, Snapshot,
 };
 use scalefront::hardware::ExecutionTime;
 use scalefront::replica_scheduler::KvBlocks;
@@ -242,7 +242,7 @@ impl Cluster {
         let mut served: Vec<Served> = self.replicas.iter().flat_map(|replica| replica.served.iter().copied()).collect();
         served.sort_by(|a, b| a.start_s.total_cmp(&b.start_s).then(a.request.cmp(&b.request)));
         let finished: Vec<&Served> = served.iter().filter(|served| news(served.start_s + SERVICE_S)).collect();
-        if observes.batches {
+        if observes.batches || observes.batch_sums {
             let batches: Vec<BatchEnd> = (finished.iter())
                 .map(|served| {
                     let (prefill, decode) = lengths(served.request);
@@ -255,6 +255,11 @@ impl Cluster {
                     }
                 })
                 .collect();
+            policy.observe_batch_sums(BatchSums {
+                batches: batches.len() as u64,
+                tokens: batches.iter().map(|batch| batch.tokens).sum(),
+                prefill_tokens: batches.iter().map(|batch| batch.prefill_tokens).sum(),
+            });
             policy.observe_batches(&batches);
         }
         if observes.latencies {

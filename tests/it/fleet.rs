@@ -1,9 +1,14 @@
 //! What a fleet does and what it costs: which replicas a scale-down takes, how long a run lasts.
 
-use scalefront::autoscaler::{Autoscaler, AutoscalerSettings, Decision, Snapshot};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use scalefront::autoscaler::{Autoscaler, AutoscalerSettings, BatchEnd, BatchSums, Decision, Observes, Snapshot};
 use scalefront::hardware::{Deployment, ExecutionTime, Files};
 use scalefront::settings::Faults;
-use scalefront::simulation::{Detail, Parts, RunInputs, RunMetrics, Workspace, simulate, simulate_parts_in_detail, violations};
+use scalefront::simulation::{
+    Detail, Parts, RunInputs, RunMetrics, Workspace, simulate, simulate_parts, simulate_parts_in_detail, violations,
+};
 use serde_json::{Value, json};
 
 use crate::scenario::Scenario;
@@ -291,4 +296,47 @@ fn a_run_lasts_as_long_as_its_workload() {
     assert!(overtime.simulated_s > 19.0 && (overtime.total_cost_usd - overtime.simulated_s * USD_PER_S).abs() < 1e-9);
     let plain = lasting(None, json!({"static": {"replicas": 1}}));
     assert_eq!(plain, overtime, "a duration that is over before the work is does nothing");
+}
+
+/// Asks for every batch and for their sums.
+struct Adds {
+    batches: BatchSums,
+    seen: Arc<AtomicU64>,
+}
+
+impl Autoscaler for Adds {
+    fn observes(&self) -> Observes {
+        Observes { batches: true, batch_sums: true, ..Observes::default() }
+    }
+
+    fn observe_batches(&mut self, batches: &[BatchEnd]) {
+        self.batches = BatchSums {
+            batches: batches.len() as u64,
+            tokens: batches.iter().map(|batch| batch.tokens).sum(),
+            prefill_tokens: batches.iter().map(|batch| batch.prefill_tokens).sum(),
+        };
+    }
+
+    fn observe_batch_sums(&mut self, sums: BatchSums) {
+        assert_eq!(sums, self.batches);
+        self.seen.fetch_add(sums.batches, Ordering::Relaxed);
+    }
+
+    fn decide(&mut self, _now_s: f64, _snapshot: &Snapshot) -> Decision {
+        Decision::Hold
+    }
+}
+
+/// At every tick, amid runs of decodes too: some are cut by arrivals, some end by themselves.
+#[test]
+fn sums_of_batches_are_those_of_all_batches() {
+    let requests = (0..300).map(|i| (f64::from(i) * 0.4, 64 + i % 50 * 20, 1 + i % 7 * 60));
+    let scenario = Scenario::new(json!({"tune_interval_s": 0.25, "initial_replicas": 3}), json!("inferline"), requests);
+    let inputs = scenario.inputs();
+    let seen = Arc::new(AtomicU64::new(0));
+    let policy = Adds { batches: BatchSums::default(), seen: seen.clone() };
+    let parts = Parts { autoscaler: Some(Box::new(policy)), ..Parts::of(&inputs) };
+    let metrics = simulate_parts(&inputs, parts, &mut Workspace::default()).unwrap();
+    let seen = seen.load(Ordering::Relaxed);
+    assert!(seen > 5_000 && metrics.num_batches - seen < 500, "{seen} of {}", metrics.num_batches);
 }

@@ -5,7 +5,7 @@ use super::state::Replica;
 use crate::replica_scheduler::{KvBlocks, Request};
 use crate::simulation::metric::{QUANTITIES, Quantity};
 use crate::simulation::metrics::{Buckets, Distribution, Histogram, RunMetrics, Sample};
-use crate::simulation::record::ReplicaRecord;
+use crate::simulation::record::{Detail, ReplicaRecord};
 use crate::simulation::{LatencyLimits, SimulationError};
 use crate::workload::MOST_KEPT;
 
@@ -243,6 +243,17 @@ impl Totals {
     pub fn turn(&mut self, direction: i8) {
         self.reversals += u64::from(self.direction == -direction);
         self.direction = direction;
+    }
+}
+
+/// Counts preemptions of requests that have left.
+#[cold]
+pub(super) fn count_late_preemptions(ids: &mut Vec<u32>, totals: &mut Totals, detail: &mut Option<&mut Detail>) {
+    for id in ids.drain(..) {
+        totals.restarts += 1;
+        if let Some(detail) = detail {
+            detail.requests[id as usize].restarts += 1;
+        }
     }
 }
 

@@ -33,6 +33,8 @@ impl Engine<'_> {
         let run_settled_s = run.settled.at_s;
         let iterations = u64::from(run.settled.iterations - before.iterations);
         self.totals.batches += iterations;
+        self.batch_sums.batches += iterations;
+        self.batch_sums.tokens += iterations * u64::from(num_requests);
         self.next_batch_id += iterations;
         self.totals.busy_s += run.settled.at_s - before.at_s;
         self.totals.kv_block_s += run.settled.kv_block_s - before.kv_block_s;

@@ -17,7 +17,7 @@ mod step_times;
 
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-use self::accounts::Totals;
+use self::accounts::{Totals, count_late_preemptions};
 use self::devices::Devices;
 use self::feed::{Arrival, Feed};
 use self::orders::Orders;
@@ -27,7 +27,7 @@ use super::event::Due;
 use super::metrics::RunMetrics;
 use super::record::{Detail, RequestRecord};
 use super::{EVENTS_BETWEEN_QUESTIONS, Parts, RunInputs, SimulationError};
-use crate::autoscaler::{Autoscaler, Completion, FirstToken, Observes};
+use crate::autoscaler::{Autoscaler, BatchSums, Completion, FirstToken, Observes};
 use crate::global_scheduler::GlobalScheduler;
 use crate::random;
 use crate::replica_scheduler::{KvBlocks, ReplicaScheduler, Request, Rule, Slot};
@@ -86,6 +86,8 @@ pub(super) struct Engine<'a> {
     devices: Option<Box<Devices<'a>>>,
     counts: Counts,
     totals: Totals,
+    /// What the autoscaler has not been told yet, if it wants only sums.
+    batch_sums: BatchSums,
     idle_ticks: u64,
     /// Instants so far, and the one at which to look whether to go on.
     events: u64,
@@ -94,17 +96,6 @@ pub(super) struct Engine<'a> {
     num_requests: u64,
     work: &'a mut Workspace,
     detail: Option<&'a mut Detail>,
-}
-
-/// Counts preemptions of requests that have left.
-#[cold]
-fn count_late_preemptions(ids: &mut Vec<u32>, totals: &mut Totals, detail: &mut Option<&mut Detail>) {
-    for id in ids.drain(..) {
-        totals.restarts += 1;
-        if let Some(detail) = detail {
-            detail.requests[id as usize].restarts += 1;
-        }
-    }
 }
 
 /// Ticks in a row at which nothing happened and nothing was pending, after which a run is given up.
@@ -155,6 +146,7 @@ impl<'a> Engine<'a> {
             devices: Devices::of(inputs),
             counts: Counts::default(),
             totals: Totals { min_replicas: u32::MAX, ..Totals::default() },
+            batch_sums: BatchSums::default(),
             idle_ticks: 0,
             events: 0,
             look_up_at: inputs.limits.most_events.min(EVENTS_BETWEEN_QUESTIONS),
@@ -577,6 +569,9 @@ impl<'a> Engine<'a> {
         }
         if self.observes.batches {
             work.ended_batches.push(in_flight.end(self.now_s));
+        }
+        if self.observes.batch_sums {
+            in_flight.add_to(&mut self.batch_sums);
         }
         if self.observes.passes {
             replica.latest_pass = in_flight.pass(self.now_s);

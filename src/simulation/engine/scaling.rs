@@ -23,7 +23,7 @@ impl Engine<'_> {
             policy.observe_arrivals(self.feed.observe());
         }
         let observes = self.observes;
-        if observes.batches || observes.replicas || observes.passes {
+        if observes.batches || observes.batch_sums || observes.replicas || observes.passes {
             self.settle_runs();
         }
         let work = &mut *self.work;
@@ -35,6 +35,9 @@ impl Engine<'_> {
             }
             policy.observe_batches(ended);
             ended.clear();
+        }
+        if self.observes.batch_sums {
+            policy.observe_batch_sums(std::mem::take(&mut self.batch_sums));
         }
         if self.observes.latencies {
             policy.observe_latencies(&work.first_tokens, &work.completions);

@@ -6,7 +6,7 @@ use std::ops::{Index, IndexMut};
 
 use super::accounts::Samples;
 use super::step_times::StepTimes;
-use crate::autoscaler::{BatchEnd, Completion, FirstToken, ForwardPass, ReplicaSignals};
+use crate::autoscaler::{BatchEnd, BatchSums, Completion, FirstToken, ForwardPass, ReplicaSignals};
 use crate::global_scheduler::{Load, Target};
 use crate::replica_scheduler::{Batch, ReplicaState, Requests, Slot, VllmV1State};
 use crate::simulation::decode_run::DecodeRun;
@@ -93,6 +93,13 @@ impl InFlight {
             prefill_tokens: shape.prefill_tokens,
             num_requests: self.batch.len(),
         }
+    }
+
+    /// The same for a policy that wants sums alone.
+    pub fn add_to(&self, sums: &mut BatchSums) {
+        sums.batches += 1;
+        sums.tokens += self.batch.shape.total_tokens;
+        sums.prefill_tokens += self.batch.shape.prefill_tokens;
     }
 
     /// The same as an engine's forward pass.
