@@ -9,7 +9,7 @@ use scalefront::sweep::checksum::Checksum;
 use scalefront::sweep::estimate::duration;
 use scalefront::sweep::journal::{self, Recorded};
 use scalefront::sweep::kept_curves::KeptCurves;
-use scalefront::sweep::manifest::{Manifest, Timings};
+use scalefront::sweep::manifest::{Manifest, Timings, setting_columns};
 use scalefront::sweep::plan::Plan;
 use scalefront::sweep::robustness::{self, Chosen};
 use scalefront::sweep::run::Interrupted;
@@ -82,7 +82,8 @@ fn judge(
     tables::store_curves(dir.path(), &series)?;
     (timings.curves, timings.curves_s) = (again, began.elapsed().as_secs_f64());
     let began = Instant::now();
-    let chosen = if any_ok && how.robustness { tables::chosen(dir.path(), &plan.grid.objectives, columns)? } else { Vec::new() };
+    let chosen =
+        if any_ok && how.robustness { tables::chosen(dir.path(), &plan.grid.objectives, &setting_columns(columns))? } else { Vec::new() };
     let chosen: Vec<Chosen> =
         chosen.into_iter().map(|(role, rows)| Chosen { role, cells: rows.into_iter().map(|row| plan.unique()[row]).collect() }).collect();
     let count = robustness::count(plan, &chosen);

@@ -52,6 +52,13 @@ pub struct Manifest {
     pub timings: Timings,
 }
 
+/// Those of a table's columns that are settings: neither identity, nor what follows from settings, nor metrics.
+pub fn setting_columns(columns: &[String]) -> Vec<String> {
+    let metrics = RunMetrics::names();
+    let other = |name: &str| IDENTITY_COLUMNS.contains(&name) || DERIVED_COLUMNS.contains(&name);
+    columns.iter().filter(|name| !other(name) && !metrics.contains(name)).cloned().collect()
+}
+
 impl Manifest {
     /// The account of a finished sweep, of whose runs `runs_failed` failed and whose table has `columns`; `tables` are those stored.
     pub fn new(
@@ -63,9 +70,6 @@ impl Manifest {
         timings: Timings,
     ) -> Self {
         let runs_planned = plan.unique().len();
-        let metrics = RunMetrics::names();
-        let other = |name: &str| IDENTITY_COLUMNS.contains(&name) || DERIVED_COLUMNS.contains(&name);
-        let is_setting = |name: &&String| !other(name) && !metrics.contains(name);
         Self {
             name: plan.grid.name.clone(),
             question: plan.grid.question.clone(),
@@ -79,7 +83,7 @@ impl Manifest {
             objectives: plan.grid.objectives.clone(),
             axes: plan.grid.axes(),
             workloads: plan.inputs.workloads.iter().map(|workload| workload.summary.clone()).collect(),
-            setting_columns: columns.iter().filter(is_setting).cloned().collect(),
+            setting_columns: setting_columns(columns),
             hardware: plan.provenance(),
             policies: plan.policies(),
             runs_planned,

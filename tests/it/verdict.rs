@@ -94,6 +94,11 @@ fn the_verdict_is_what_an_exhaustive_listing_finds() {
     let worst = cheapest.iter().map(|row| number(row, "p99_ttft_s")).fold(0.0, f64::max);
     assert_eq!(verdict["best"]["constraints"][0]["value"].as_f64(), Some(worst));
 
+    // Every seed of it is tried again.
+    let trials = verdict["robustness"].as_array().unwrap();
+    let traffic: Vec<&Value> = trials.iter().filter(|trial| trial["role"] == "best" && trial["change"] == "traffic").collect();
+    assert!(traffic.len() == 2 && traffic.iter().all(|trial| trial["runs"] == 2), "{trials:?}");
+
     // First everywhere: terminal, first paragraph of the summary, page.
     assert!(said.starts_with("Verdict: "), "{said}");
     let dollars = format!("US$ {}", scalefront::sweep::names::grouped(month.round() as u64));
