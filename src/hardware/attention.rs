@@ -121,9 +121,15 @@ impl AnalyticAttention {
         }
     }
 
-    /// One layer's decode attention where it depends on the sum of cached tokens alone.
-    pub fn decode_by_sum(&self) -> Option<&Table> {
-        (self.limited.is_none() && self.scan.is_none()).then_some(&self.decode_ms)
+    /// One layer's decode attention as a table of the sum of cached tokens, and what is added to it, where that stays the same as the sum
+    /// grows: without limits, or where every one is reached.
+    pub fn decode_by_sum(&self, num_decodes: u32, cached_tokens: u64) -> Option<(&Table, f64)> {
+        if self.scan.is_some() {
+            return None;
+        }
+        let Some(limited) = &self.limited else { return Some((&self.decode_ms, 0.0)) };
+        let most = u64::from(num_decodes) * u64::from(limited.tokens);
+        (cached_tokens >= most).then(|| (&self.decode_ms, limited.decode_ms.at(most)))
     }
 }
 

@@ -131,10 +131,11 @@ pub fn read(file: &Path) -> Result<Vec<Measured>, HardwareError> {
                 .filter(|text| !text.is_empty())
         };
         let optional_count = |names: [&str; 2]| match said(names) {
-            None => Ok(1),
+            // 0 is how some write that there are none.
+            None | Some("0") => Ok(1),
             Some(text) => match text.parse::<u32>() {
-                Ok(value) if value > 0 => Ok(value),
-                _ => Err(bad(line, format!("column `{}` is `{text}`, expected a whole number of at least 1", names[0]))),
+                Ok(value) => Ok(value),
+                _ => Err(bad(line, format!("column `{}` is `{text}`, expected a whole number", names[0]))),
             },
         };
         let format = |names: [&str; 2]| match said(names) {
@@ -275,6 +276,11 @@ fn deployment_of(measured: &Measured, node: &Node, files: &Files) -> Result<Depl
     // Measured data does not tell group sizes.
     if (formats.0.experts, deployment.model.weights.experts) == (WeightFormat::Int4, WeightFormat::Int4Group32) {
         formats.0.experts = WeightFormat::Int4Group32;
+    }
+    // Serving rows tell widths rather than formats: FP8 is said of blocks too, FP4 of any kind of four bits.
+    let is_serving = matches!(measured.phase, Phase::Serving { .. });
+    if is_serving && (formats.0.experts.bytes() - deployment.model.weights.experts.bytes()).abs() < 0.1 {
+        formats.0 = deployment.model.weights;
     }
     if formats != (deployment.model.weights, deployment.model.kv_cache) {
         let model = deployment.model.to_mut();

@@ -16,6 +16,8 @@ pub enum DecodeSteps<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct DecodeTimes<'a> {
     pub(super) attention_ms: Even<'a>,
+    /// Attention that stays the same.
+    pub(super) added_ms: f64,
     pub(super) num_decodes: u32,
     pub(super) stage_ms: f64,
     pub(super) layers: f64,
@@ -34,7 +36,7 @@ impl DecodeTimes<'_> {
     /// bit.
     #[inline(always)]
     pub fn duration_s(&self, cached_tokens: u64) -> f64 {
-        let kernels_s = (self.stage_ms + self.layers * self.attention_ms.at(cached_tokens) + self.head_ms) * 1e-3;
+        let kernels_s = (self.stage_ms + self.layers * (self.attention_ms.at(cached_tokens) + self.added_ms) + self.head_ms) * 1e-3;
         self.overheads.on_top_of(kernels_s, self.num_decodes, 0)
     }
 }

@@ -275,10 +275,12 @@ impl ExecutionTime {
         let steps = match &self.times {
             Times::Profile(times) => 1 + times.decode_steps_alike(&shape),
             Times::Steps(StepTimes { stages, head, attention: StepAttention::Analytic(attention), layers_per_stage, num_stages: 1 }) => {
-                if let Some(attention_ms) = attention.decode_by_sum().and_then(|table| table.even(cached_tokens)) {
-                    let num_decodes = shape.num_decodes;
+                let num_decodes = shape.num_decodes;
+                let by_sum = attention.decode_by_sum(num_decodes, cached_tokens);
+                if let Some((attention_ms, added_ms)) = by_sum.and_then(|(table, added_ms)| Some((table.even(cached_tokens)?, added_ms))) {
                     return DecodeSteps::Along(DecodeTimes {
                         attention_ms,
+                        added_ms,
                         num_decodes,
                         stage_ms: stages[0].at(num_decodes.into()),
                         layers: *layers_per_stage,

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::hardware::{BatchShape, ExecutionTime, ExecutionTimeSettings, Files};
+use crate::hardware::{BatchShape, DecodeSteps, ExecutionTime, ExecutionTimeSettings, Files};
 
 const LLAMA_70B: &str = "meta-llama/Meta-Llama-3-70B";
 const NODES: [&str; 5] = ["a100_dgx", "h100_dgx", "h200_dgx", "b200_dgx", "l40s_server"];
@@ -117,6 +117,23 @@ fn provenance_names_sources() {
     assert!(load(LLAMA_70B, "a100_dgx", 4, 1).provenance.contains("aiconfigurator-core 0.12.0, vLLM 0.14.0"));
     assert!(load(LLAMA_70B, "a100_pcie_server", 4, 1).provenance.contains("UNFITTED"));
     assert!(load("meta-llama/Llama-2-7b-hf", "a40_pairwise_nvlink", 1, 1).provenance.contains("attention UNFITTED"));
+}
+
+/// Steps that repeat are skipped over with windows too, to the bit.
+#[test]
+fn repeated_decodes_of_windowed_layers_are_steps() {
+    let times = load("openai/gpt-oss-20b", "h100_dgx", 1, 1);
+    let mut shape = batch(&[], &[100, 300, 900]);
+    // Below the windows of all requests step by step.
+    assert!(matches!(times.decode_steps(&shape, 350), DecodeSteps::Alike { steps: 1, .. }));
+    for cached in [384, 1300, 5000, 40_000] {
+        shape.decode_cached_tokens = cached;
+        let DecodeSteps::Along(along) = times.decode_steps(&shape, cached) else { panic!("{cached} tokens go step by step") };
+        for later in (cached..cached + 3 * along.steps(cached).min(40)).step_by(3) {
+            shape.decode_cached_tokens = later;
+            assert_eq!(along.duration_s(later), times.stage_time_s(&shape, 0), "{later}");
+        }
+    }
 }
 
 fn a_batch() -> impl Strategy<Value = (Vec<(u32, u32)>, Vec<u32>)> {
