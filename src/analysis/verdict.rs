@@ -83,6 +83,9 @@ pub struct Tested {
 /// Trials as [`write_robustness`] stored them.
 pub struct Trials(DataFrame);
 
+/// Role, change and amount.
+type Trial = (String, String, Option<f64>);
+
 impl Trials {
     pub fn read(path: &Path, expected: Option<&Checksum>) -> Result<Self> {
         Ok(Self(read_parquet(path, expected)?))
@@ -91,7 +94,7 @@ impl Trials {
     /// Those of a verdict's settings, in their order; of runs that it does not name, none. `run_id` is that of a row of runs.
     pub fn of(&self, verdict: &Verdict, run_id: &dyn Fn(usize) -> String) -> Result<Vec<Tested>> {
         let table = Table::of(&self.0)?;
-        let mut groups: Vec<((String, String, Option<f64>), Vec<usize>)> = Vec::new();
+        let mut groups: Vec<(Trial, Vec<usize>)> = Vec::new();
         for row in 0..table.rows() {
             let text = |column: &str| table.text(row, column).unwrap_or_default();
             let (role, change) = (text("role"), text("change"));

@@ -104,8 +104,11 @@ fn bin_of(time_s: f64, width_s: f64) -> usize {
     ((time_s / width_s) as usize).min(BINS - 1)
 }
 
+/// Points of a curve.
+type Points = Vec<(f64, f64)>;
+
 /// Mean number of intervals that are open, and intervals opened a second, in each bin of `[0, end_s]`.
-fn queue_and_rate(intervals: &[(f64, f64)], end_s: f64) -> (Vec<(f64, f64)>, Vec<(f64, f64)>) {
+fn queue_and_rate(intervals: &[(f64, f64)], end_s: f64) -> (Points, Points) {
     if end_s <= 0.0 {
         return (Vec::new(), Vec::new());
     }

@@ -220,10 +220,10 @@ fn parse(text: &str, name: &str) -> Result<Model, String> {
 /// `quantization`: what is said of it elsewhere, in case the file says nothing.
 fn parse_with(text: &str, quantization: Option<Value>, name: &str) -> Result<Model, String> {
     let mut root: Value = serde_json::from_str(text).map_err(|error| format!("no JSON: {error}"))?;
-    if let (Some(quantization), Some(keys)) = (quantization, root.as_object_mut()) {
-        if keys.get("quantization_config").is_none_or(Value::is_null) {
-            keys.insert("quantization_config".into(), quantization);
-        }
+    if let (Some(quantization), Some(keys)) = (quantization, root.as_object_mut())
+        && keys.get("quantization_config").is_none_or(Value::is_null)
+    {
+        keys.insert("quantization_config".into(), quantization);
     }
     let config = config(&root)?;
     let (kind, kind_name) = (config.kind, config.kind_name);
