@@ -22,6 +22,7 @@ pub mod replica_scheduler;
 pub mod global_scheduler;
 pub mod autoscaler;
 pub mod simulation;
+pub mod controllers;
 pub mod oracle;
 pub mod validation;
 pub mod sweep;

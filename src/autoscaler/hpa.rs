@@ -81,12 +81,13 @@ impl Default for HpaSettings {
 }
 
 impl HpaSettings {
-    fn targets(&self) -> Vec<MetricTarget> {
+    /// Every metric, the first one included.
+    pub fn targets(&self) -> Vec<MetricTarget> {
         let Self { metric, source, target_per_replica, target_value, .. } = *self;
         std::iter::once(MetricTarget { metric, source, target_per_replica, target_value }).chain(self.also.iter().cloned()).collect()
     }
 
-    fn own_loop(&self) -> HpaLoop {
+    pub fn own_loop(&self) -> HpaLoop {
         HpaLoop { sync_interval_s: self.sync_interval_s, tolerance: self.tolerance, behavior: self.behavior.clone(), version: self.version }
     }
 }

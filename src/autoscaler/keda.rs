@@ -203,7 +203,8 @@ impl Trigger {
 }
 
 impl KedaSettings {
-    fn triggers(&self) -> Vec<Trigger> {
+    /// Every trigger, the first one included.
+    pub fn triggers(&self) -> Vec<Trigger> {
         let first = Trigger {
             metric: self.metric,
             trigger: self.trigger.clone(),
@@ -215,7 +216,8 @@ impl KedaSettings {
         std::iter::once(first).chain(self.also.iter().cloned()).collect()
     }
 
-    fn names(&self) -> Vec<String> {
+    /// What formulas call them.
+    pub fn names(&self) -> Vec<String> {
         let name = |(i, trigger): (usize, &Trigger)| trigger.trigger.clone().unwrap_or_else(|| format!("t{}", i + 1));
         self.triggers().iter().enumerate().map(name).collect()
     }

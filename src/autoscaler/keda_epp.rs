@@ -118,6 +118,11 @@ impl KedaEppSettings {
         }
     }
 
+    /// The ScaledObject that the overlay makes; `None` where it is more than triggers side by side.
+    pub fn as_keda(&self) -> Option<KedaSettings> {
+        (self.signal != KedaEppSignal::QueueGuard).then(|| self.scaled_object())
+    }
+
     /// The ScaledObject that the overlay makes.
     fn scaled_object(&self) -> KedaSettings {
         let (first, second) = self.targets();

@@ -57,7 +57,7 @@ pub use holt_winters::HoltWintersSettings;
 pub use hpa::HpaSettings;
 pub use inferline::{InferlineSettings, ThroughputMeasure};
 pub use inferline_paper::InferlinePaperSettings;
-pub use keda::KedaSettings;
+pub use keda::{Fallback, FallbackBehavior, KedaSettings, ScalingModifiers, Trigger};
 pub use keda_epp::{KedaEppBehavior, KedaEppSettings, KedaEppSignal};
 pub use knative_kpa::{KnativeKpaSettings, KpaMetric};
 pub use lcp::LcpSettings;

@@ -3,6 +3,7 @@
 mod calibrate;
 mod common;
 mod compare;
+mod export;
 mod finish;
 mod fleets;
 mod hardware;
@@ -37,6 +38,7 @@ enum Command {
     Simulate(simulate::Args),
     Compare(compare::Args),
     Oracle(oracle::Args),
+    Export(export::Args),
     Report(report::Args),
     Trace(trace::Args),
     Hardware(hardware::Args),
@@ -74,6 +76,7 @@ impl Cli {
             Command::Simulate(args) => args.run(),
             Command::Compare(args) => args.run(),
             Command::Oracle(args) => args.run(),
+            Command::Export(args) => args.run(),
             Command::Report(args) => args.run(),
             Command::Trace(args) => args.run(),
             Command::Hardware(args) => args.run(),

@@ -6,7 +6,11 @@
 //!
 //! Cells are ordered by workload, its axes, seed, the cluster's axes, autoscaler, its axes; the last varies fastest.
 
+mod entry;
 mod judged;
+mod manifests;
+
+pub use entry::{AutoscalerEntry, BESIDE_AUTOSCALER, ReplicaBounds};
 
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
@@ -50,7 +54,8 @@ pub struct GridFile {
     pub seeds: Option<Vec<u64>>,
     /// Hardware, model, schedulers, delays, limits and bills; the lab's if absent.
     pub cluster: Option<ClusterSettings>,
-    /// The policies to compare, each under its settings.
+    /// The policies to compare, each under its settings. Beside these may stand a `label`, and `min_replicas`, `max_replicas` and
+    /// `initial_replicas` of its own, which count instead of the cluster's.
     pub autoscalers: Vec<AutoscalerSettings>,
     /// What fronts and scores are made of: P90 latency against total cost if absent.
     pub objectives: Option<Objectives>,
@@ -86,20 +91,6 @@ pub struct Grid {
 pub struct Section<T> {
     template: Template,
     settings: PhantomData<T>,
-}
-
-/// An autoscaler, and the label its runs are grouped under if not by its kind.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct AutoscalerEntry {
-    pub label: Option<String>,
-    pub settings: AutoscalerSettings,
-}
-
-impl AutoscalerEntry {
-    /// The policy family in tables and fronts.
-    pub fn family(&self) -> &str {
-        self.label.as_deref().unwrap_or(self.settings.name())
-    }
 }
 
 /// Settings that can be parsed and checked.
@@ -139,26 +130,6 @@ impl Settings for Objectives {
 
     fn check(&self, faults: &mut Faults) {
         self.check(faults);
-    }
-}
-
-/// `{"label": .., "inferline": {..}}`: the label is split off before the choice is parsed.
-impl Settings for AutoscalerEntry {
-    fn parse(mut value: Value) -> Result<Self, serde_path_to_error::Error<serde_json::Error>> {
-        #[derive(Deserialize)]
-        struct Label {
-            label: Option<String>,
-        }
-        let label = value.as_object_mut().and_then(|object| object.shift_remove("label"));
-        let label = strict::<Label>(serde_json::json!({ "label": label }))?.label;
-        Ok(Self { label, settings: strict(value)? })
-    }
-
-    fn check(&self, faults: &mut Faults) {
-        if let Some(label) = &self.label {
-            faults.require(!label.trim().is_empty(), "label", || "an empty label found, expected a name".into());
-        }
-        self.settings.check(faults);
     }
 }
 
@@ -273,11 +244,16 @@ impl Grid {
 
     /// Parses and checks the text of a grid file that stands (or would stand) at `path`.
     pub fn parse(source: Source, path: &Path, base_dirs: Vec<PathBuf>) -> Result<Self, GridError> {
-        let root = source.parse()?;
+        let mut root = source.parse()?;
+        let as_given = root.to_value();
+        let mut problems = Vec::new();
+        manifests::read_into(&mut root, &source, &base_dirs, &mut problems);
+        if !problems.is_empty() {
+            return Err(source.errors(problems));
+        }
         let NodeValue::Object(members) = &root.value else {
             return Err(source.error(root.at, "", "a grid file is an object, {\"workloads\": [..], \"autoscalers\": [..], ..}"));
         };
-        let mut problems = Vec::new();
         for member in members.iter().filter(|member| !KEYS.contains(&member.key.as_str())) {
             let mut message = format!("unknown field `{}`, expected one of {}", member.key, quoted(KEYS));
             if let Some(name) = closest(&member.key, KEYS.iter().copied()) {
@@ -298,7 +274,7 @@ impl Grid {
         if !problems.is_empty() {
             return Err(source.errors(problems));
         }
-        let (as_given, root_at) = (root.to_value(), root.at);
+        let root_at = root.at;
         let grid = Self {
             name,
             question,
@@ -408,6 +384,7 @@ impl Grid {
             autoscaler.check(&self.source, &mut problems);
         }
         if problems.is_empty() {
+            self.check_bounds(&mut problems);
             // Rows are told apart by the workload's name, so a name stands for one entry.
             let mut names = BTreeSet::new();
             for section in &self.workloads {

@@ -135,7 +135,7 @@ impl Plan {
             workload_input: self.workload_inputs[self.workload_slot(&at)],
             hardware_input: self.hardware_inputs[at.cluster_combination as usize],
             seed: self.grid.seeds[at.seed],
-            cluster: self.grid.cluster.get(at.cluster_combination).on_its_device(),
+            cluster: entry.bounds.on(self.grid.cluster.get(at.cluster_combination).on_its_device()),
             family: entry.family().into(),
             autoscaler: entry.settings,
         }

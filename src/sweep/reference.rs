@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
+use super::grid::BESIDE_AUTOSCALER;
 use super::schema;
 use crate::simulation::metric::{self, Better, Needs};
 
@@ -118,6 +119,8 @@ fn takes(schema: &Value) -> (String, bool) {
         "array" => format!("list of {}", takes(&schema["items"]).0),
         "object" => {
             let members = schema["properties"].as_object().into_iter().flatten();
+            // Bounds of its own may stand beside every autoscaler: said once, above the list.
+            let members = members.filter(|(name, _)| !BESIDE_AUTOSCALER[1..].contains(&name.as_str()));
             let members = members.map(|(name, schema)| format!("`\"{name}\":` {}", takes(schema).0)).collect::<Vec<_>>();
             let any = schema.get("additionalProperties").filter(|any| any.is_object());
             if let (true, Some(any)) = (members.is_empty(), any) {

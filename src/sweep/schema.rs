@@ -34,7 +34,7 @@ pub(super) fn with_axes() -> Value {
             }
         }
         if let Some(alternatives) = changed.get_mut("AutoscalerSettings").and_then(|choice| choice.get_mut("anyOf")) {
-            label(alternatives);
+            beside(alternatives, &definitions);
         }
         changed.insert("Range".into(), range());
     }
@@ -185,13 +185,28 @@ fn range() -> Value {
     })
 }
 
-/// Lets an autoscaler carry a label beside its choice.
-fn label(alternatives: &mut Value) {
+/// Lets an autoscaler be read from a controller's file, and carry a label and bounds of its own beside its choice.
+fn beside(alternatives: &mut Value, definitions: &Value) {
     let label = json!({ "type": "string", "description": "Groups runs in tables and fronts, instead of the autoscaler's kind." });
+    let bound = |description: &str| or_axis(json!({ "type": "integer", "minimum": 0, "description": description }), definitions);
+    let besides = [
+        ("label".to_string(), label),
+        ("min_replicas".to_string(), bound("Least replicas of this autoscaler's runs, instead of the cluster's.")),
+        ("max_replicas".to_string(), bound("Most replicas of this autoscaler's runs, instead of the cluster's.")),
+        ("initial_replicas".to_string(), bound("Replicas its runs begin with, instead of the cluster's, moved within the bounds.")),
+    ];
+    if let Some(alternatives) = alternatives.as_array_mut() {
+        let paths = json!({ "type": "object", "required": ["path"], "additionalProperties": false,
+            "description": "A HorizontalPodAutoscaler, a ScaledObject of KEDA, a Service of Knative or an autoscaling_config of Ray Serve, YAML or \
+                JSON: its policy with its settings and bounds on replicas.",
+            "properties": { "path": or_axis(json!({ "type": "string" }), definitions) } });
+        alternatives.push(json!({ "type": "object", "properties": { "from_manifest": paths }, "required": ["from_manifest"],
+            "additionalProperties": false }));
+    }
     for alternative in alternatives.as_array_mut().into_iter().flatten() {
         if let Some(properties) = alternative.get_mut("properties").and_then(Value::as_object_mut) {
             let choice = std::mem::take(properties);
-            *properties = Map::from_iter([("label".to_string(), label.clone())].into_iter().chain(choice));
+            *properties = Map::from_iter(besides.iter().cloned().chain(choice));
         }
     }
 }

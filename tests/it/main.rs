@@ -8,6 +8,7 @@ mod calibration;
 mod browser;
 mod cli;
 mod cluster;
+mod controllers;
 mod deployment;
 #[cfg(feature = "report")]
 mod compare;

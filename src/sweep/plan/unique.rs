@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::Plan;
 use crate::sweep::cell::{AutoscalerPart, ClusterPart, IdParts, WorkloadPart};
-use crate::sweep::grid::Coordinates;
+use crate::sweep::grid::{Coordinates, ReplicaBounds};
 
 /// Combinations of a section whose parts are kept, some MB; of longer ones each is made anew whenever it is asked for.
 const MOST_KEPT: u64 = 8192;
@@ -33,7 +33,7 @@ struct Sections<'a> {
     clusters: Parts<ClusterPart>,
     /// By entry.
     workloads: Vec<Parts<WorkloadPart>>,
-    autoscalers: Vec<Parts<AutoscalerPart>>,
+    autoscalers: Vec<Parts<(AutoscalerPart, ReplicaBounds)>>,
 }
 
 impl<'a> Sections<'a> {
@@ -41,7 +41,7 @@ impl<'a> Sections<'a> {
         let grid = &plan.grid;
         Self {
             plan,
-            clusters: Parts::new(grid.cluster.count(), |index| cluster(plan, index)),
+            clusters: Parts::new(grid.cluster.count(), |index| cluster(plan, index, ReplicaBounds::default())),
             workloads: (0..grid.workloads.len())
                 .map(|entry| Parts::new(grid.workloads[entry].count(), |index| workload(plan, entry, index)))
                 .collect(),
@@ -58,22 +58,27 @@ impl<'a> Sections<'a> {
         let inputs = &plan.inputs;
         let workload_part =
             self.workloads[at.workload].get(at.workload_combination, || workload(plan, at.workload, at.workload_combination));
-        let autoscaler_part =
+        let autoscaler =
             self.autoscalers[at.autoscaler].get(at.autoscaler_combination, || autoscaler(plan, at.autoscaler, at.autoscaler_combination));
+        let (autoscaler_part, bounds) = &*autoscaler;
+        let cluster = match *bounds == ReplicaBounds::default() {
+            true => self.clusters.get(at.cluster_combination, || cluster(plan, at.cluster_combination, *bounds)),
+            false => Cow::Owned(cluster(plan, at.cluster_combination, *bounds)),
+        };
         let parts = IdParts {
             workload: &workload_part,
             workload_fingerprint: &inputs.workloads[plan.workload_inputs[plan.workload_slot(&at)]].fingerprint,
             seed: plan.grid.seeds[at.seed],
-            cluster: &self.clusters.get(at.cluster_combination, || cluster(plan, at.cluster_combination)),
+            cluster: &cluster,
             hardware_fingerprint: &inputs.hardware[plan.hardware_inputs[at.cluster_combination as usize]].fingerprint,
-            autoscaler: &autoscaler_part,
+            autoscaler: autoscaler_part,
         };
         (parts.id(), parts.depends_on_seed())
     }
 }
 
-fn cluster(plan: &Plan, index: u64) -> ClusterPart {
-    ClusterPart::of(&plan.grid.cluster.get(index).on_its_device())
+fn cluster(plan: &Plan, index: u64, bounds: ReplicaBounds) -> ClusterPart {
+    ClusterPart::of(&bounds.on(plan.grid.cluster.get(index).on_its_device()))
 }
 
 fn workload(plan: &Plan, entry: usize, index: u64) -> WorkloadPart {
@@ -81,9 +86,9 @@ fn workload(plan: &Plan, entry: usize, index: u64) -> WorkloadPart {
     WorkloadPart::of(&section.get(index), &section.varying(index))
 }
 
-fn autoscaler(plan: &Plan, entry: usize, index: u64) -> AutoscalerPart {
+fn autoscaler(plan: &Plan, entry: usize, index: u64) -> (AutoscalerPart, ReplicaBounds) {
     let entry = plan.autoscaler(entry, index);
-    AutoscalerPart::of(&entry.settings, entry.family())
+    (AutoscalerPart::of(&entry.settings, entry.family()), entry.bounds)
 }
 
 impl Plan {

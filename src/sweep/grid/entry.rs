@@ -1,0 +1,101 @@
+//! An entry of `autoscalers`: the policy, and what may stand beside it.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Grid, Settings, strict};
+use crate::autoscaler::AutoscalerSettings;
+use crate::settings::{Fault, Faults};
+use crate::simulation::ClusterSettings;
+use crate::sweep::source::Problem;
+
+/// What may stand beside an autoscaler's choice.
+pub const BESIDE_AUTOSCALER: [&str; 4] = ["label", "min_replicas", "max_replicas", "initial_replicas"];
+
+/// An autoscaler, the label its runs are grouped under if not by its kind, and its own bounds on replicas.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AutoscalerEntry {
+    pub label: Option<String>,
+    pub bounds: ReplicaBounds,
+    pub settings: AutoscalerSettings,
+}
+
+/// Bounds that stand in an autoscaler's own file rather than with the cluster; the cluster's where absent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub struct ReplicaBounds {
+    pub min_replicas: Option<u32>,
+    pub max_replicas: Option<u32>,
+    pub initial_replicas: Option<u32>,
+}
+
+impl ReplicaBounds {
+    /// The cluster with these bounds. What it begins with is moved within them unless they say what.
+    #[must_use]
+    pub fn on(self, mut cluster: ClusterSettings) -> ClusterSettings {
+        if self != Self::default() {
+            cluster.min_replicas = self.min_replicas.unwrap_or(cluster.min_replicas);
+            cluster.max_replicas = self.max_replicas.unwrap_or(cluster.max_replicas);
+            let within = |replicas: u32| replicas.min(cluster.max_replicas).max(cluster.min_replicas);
+            cluster.initial_replicas = self.initial_replicas.unwrap_or_else(|| within(cluster.initial_replicas));
+        }
+        cluster
+    }
+}
+
+impl AutoscalerEntry {
+    /// The policy family in tables and fronts.
+    pub fn family(&self) -> &str {
+        self.label.as_deref().unwrap_or(self.settings.name())
+    }
+}
+
+/// `{"label": .., "min_replicas": .., "inferline": {..}}`: what stands beside the choice is split off before it is parsed.
+impl Settings for AutoscalerEntry {
+    fn parse(mut value: Value) -> Result<Self, serde_path_to_error::Error<serde_json::Error>> {
+        #[derive(Deserialize)]
+        struct Beside {
+            label: Option<String>,
+            min_replicas: Option<u32>,
+            max_replicas: Option<u32>,
+            initial_replicas: Option<u32>,
+        }
+        let mut split_off = |key: &str| value.as_object_mut().and_then(|object| object.shift_remove(key));
+        let beside = BESIDE_AUTOSCALER.map(|key| (key.to_owned(), split_off(key).unwrap_or_default()));
+        let Beside { label, min_replicas, max_replicas, initial_replicas } = strict(Value::Object(beside.into_iter().collect()))?;
+        let bounds = ReplicaBounds { min_replicas, max_replicas, initial_replicas };
+        Ok(Self { label, bounds, settings: strict(value)? })
+    }
+
+    fn check(&self, faults: &mut Faults) {
+        if let Some(label) = &self.label {
+            faults.require(!label.trim().is_empty(), "label", || "an empty label found, expected a name".into());
+        }
+        self.settings.check(faults);
+    }
+}
+
+impl Grid {
+    /// An autoscaler's own bounds have to go with those of every cluster it meets.
+    pub(super) fn check_bounds(&self, problems: &mut Vec<Problem>) {
+        for section in &self.autoscalers {
+            let mut seen = BTreeSet::new();
+            for index in 0..section.count() {
+                let bounds = section.get(index).bounds;
+                if bounds == ReplicaBounds::default() || !seen.insert(bounds) {
+                    continue;
+                }
+                for combination in 0..self.cluster.count() {
+                    let mut faults = Faults::default();
+                    bounds.on(self.cluster.get(combination)).check(&mut faults);
+                    let own = |fault: &&Fault| BESIDE_AUTOSCALER.contains(&fault.path.as_str());
+                    if let Some(fault) = faults.found.iter().find(own) {
+                        problems.push(section.problem(&self.source, index, &fault.path, fault.message.clone()));
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
