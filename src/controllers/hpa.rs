@@ -23,8 +23,13 @@ pub(super) fn export(settings: &HpaSettings, subject: &Subject, notes: &mut Note
     let own_loop = settings.own_loop();
     let behavior = behavior_of(&own_loop, "", notes);
     notes.elsewhere("scrape_interval_s", settings.scrape_interval_s, 15.0, "how often Prometheus scrapes and the adapter asks");
-    if settings.starting_pods == StartingPods::Pending {
-        notes.cannot_say("`starting_pods` pending: pods have to be pending while they start, as where they wait for a node");
+    match settings.starting_pods {
+        StartingPods::Pending => notes.cannot_say(
+            "`starting_pods` pending: a pod has to be unready or without a node while it starts, as one with a readiness probe is",
+        ),
+        StartingPods::Running => {
+            notes.cannot_say("`starting_pods` running: a pod has to run and be without a metric while it loads its model")
+        }
     }
     Ok(json!({
         "apiVersion": "autoscaling/v2",
