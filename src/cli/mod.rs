@@ -10,6 +10,7 @@ mod hardware;
 mod merge;
 mod oracle;
 mod policies;
+mod recommend;
 mod report;
 mod schema;
 mod simulate;
@@ -38,6 +39,7 @@ enum Command {
     Simulate(simulate::Args),
     Compare(compare::Args),
     Oracle(oracle::Args),
+    Recommend(recommend::Args),
     Export(export::Args),
     Report(report::Args),
     Trace(trace::Args),
@@ -76,6 +78,7 @@ impl Cli {
             Command::Simulate(args) => args.run(),
             Command::Compare(args) => args.run(),
             Command::Oracle(args) => args.run(),
+            Command::Recommend(args) => args.run(),
             Command::Export(args) => args.run(),
             Command::Report(args) => args.run(),
             Command::Trace(args) => args.run(),

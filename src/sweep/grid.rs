@@ -18,7 +18,6 @@ use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::axes::{Segment, Template};
@@ -319,6 +318,15 @@ impl Grid {
             autoscaler,
             autoscaler_combination,
         }
+    }
+
+    /// The cell at these coordinates.
+    pub fn index(&self, at: &Coordinates) -> u64 {
+        let before = |counts: &mut dyn Iterator<Item = u64>| counts.sum::<u64>();
+        let workload = before(&mut self.workloads[..at.workload].iter().map(Section::count)) + at.workload_combination;
+        let autoscaler = before(&mut self.autoscalers[..at.autoscaler].iter().map(Section::count)) + at.autoscaler_combination;
+        let per_cluster: u64 = self.autoscalers.iter().map(Section::count).sum();
+        ((workload * self.seeds.len() as u64 + at.seed as u64) * self.cluster.count() + at.cluster_combination) * per_cluster + autoscaler
     }
 
     /// Every axis, in the order in which cells vary.

@@ -162,8 +162,46 @@ pub fn run_journaled(
         progress.run_ended(plan.requests(index));
         if limits.fail_fast && outcome.is_err() { Err(Stop::Failed) } else { Ok(()) }
     });
+    let run = |&place: &usize| run_place(plan, place, limits, journal, progress, &workspaces).map(|_| ());
+    let ended = places.par_iter().with_max_len(1).try_for_each(run);
     // What is stored is to stay stored, however it ended.
     journal.sync().map_err(Stop::Journal).and(ended)
+}
+
+/// The same for few cells; how each ended, in the order of `places`.
+pub fn outcomes(
+    plan: &Plan,
+    places: &[usize],
+    limits: &CellLimits,
+    journal: &Journal,
+    progress: &dyn Progress,
+) -> Result<Vec<Outcome>, Stop> {
+    let workspaces = Workspaces::<Workspace>::default();
+    places.par_iter().with_max_len(1).map(|&place| run_place(plan, place, limits, journal, progress, &workspaces)).collect()
+}
+
+/// Runs the cell at one place and writes down how it ended.
+fn run_place(
+    plan: &Plan,
+    place: usize,
+    limits: &CellLimits,
+    journal: &Journal,
+    progress: &dyn Progress,
+    workspaces: &Workspaces<Workspace>,
+) -> Result<Outcome, Stop> {
+    if progress.is_interrupted() {
+        return Err(Stop::Interrupted);
+    }
+    let index = plan.unique()[place];
+    let cell = plan.cell(index);
+    let ended = workspaces.run(|workspace| run_cell_within(&cell, &plan.inputs, limits, progress, workspace));
+    let outcome = match ended {
+        Ok(outcome) => outcome.map_err(|Interrupted| Stop::Interrupted)?,
+        Err(panic) => Err(panic),
+    };
+    journal.append(place, &outcome).map_err(Stop::Journal)?;
+    progress.run_ended(plan.requests(index));
+    if limits.fail_fast && outcome.is_err() { Err(Stop::Failed) } else { Ok(outcome) }
 }
 
 /// Runs every cell of the plan on the current rayon pool; a row each, in the plan's order.

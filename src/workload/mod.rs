@@ -43,6 +43,7 @@ mod prefix;
 mod priorities;
 mod prefix_runs;
 pub mod prompts;
+mod scaled;
 pub mod servegen;
 pub mod source;
 mod stream;
