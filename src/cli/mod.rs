@@ -13,6 +13,7 @@ mod policies;
 mod recommend;
 mod report;
 mod schema;
+mod shadow;
 mod simulate;
 mod sweep;
 mod tables;
@@ -40,6 +41,7 @@ enum Command {
     Compare(compare::Args),
     Oracle(oracle::Args),
     Recommend(recommend::Args),
+    Shadow(shadow::Args),
     Export(export::Args),
     Report(report::Args),
     Trace(trace::Args),
@@ -79,6 +81,7 @@ impl Cli {
             Command::Compare(args) => args.run(),
             Command::Oracle(args) => args.run(),
             Command::Recommend(args) => args.run(),
+            Command::Shadow(args) => args.run(),
             Command::Export(args) => args.run(),
             Command::Report(args) => args.run(),
             Command::Trace(args) => args.run(),

@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, bail};
 use scalefront::autoscaler::upstream::PolicyRecord;
+use scalefront::files::make_directory;
 use scalefront::simulation::metric::QUANTITIES;
 use scalefront::simulation::{Limits, Workspace};
 use scalefront::sweep::grid::Grid;
 use scalefront::sweep::plan::Plan;
+use scalefront::sweep::shadow::scrape;
 use scalefront::sweep::store::{MANIFEST, ResultsDir, write_atomically, write_json};
 use scalefront::sweep::{chrome_trace, run, series};
 
@@ -33,8 +35,16 @@ pub struct Args {
     #[arg(long)]
     time_series: bool,
 
+    /// Also write what Prometheus would have recorded, scraping every so many seconds: metrics/*.json, as `shadow` reads them
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "15", value_parser = interval, allow_negative_numbers = true)]
+    prometheus: Option<f64>,
+
     #[command(flatten)]
     common: CommonArgs,
+}
+
+fn interval(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|s: &f64| s.is_finite() && *s >= 0.001).ok_or_else(|| "expected a number of seconds of at least 0.001".into())
 }
 
 impl Args {
@@ -67,6 +77,13 @@ impl Args {
         tables::store_detail(dir.path(), &detail, self.format)?;
         if self.time_series {
             tables::store_series(dir.path(), &series::of_detail(&detail, metrics.simulated_s, &QUANTITIES.each_ref()), self.format)?;
+        }
+        if let Some(interval_s) = self.prometheus {
+            let metrics_dir = dir.file("metrics");
+            make_directory(&metrics_dir).with_context(|| format!("{}: cannot make the directory", metrics_dir.display()))?;
+            for (name, value) in scrape::of_detail(&detail, metrics.simulated_s, interval_s) {
+                write_json(&metrics_dir.join(name), &value)?;
+            }
         }
         if self.chrome_trace {
             write_atomically(&dir.file("chrome_trace.json"), |out| Ok(chrome_trace::write(&detail, out)?))?;

@@ -31,6 +31,7 @@ pub mod recommend;
 pub mod reference;
 pub mod schema;
 pub mod series;
+pub mod shadow;
 pub mod shard;
 pub mod source;
 pub mod store;

@@ -38,6 +38,7 @@ mod rows;
 mod scenario;
 mod schema;
 mod sglang;
+mod shadow;
 mod shards;
 mod sound;
 mod tidy;

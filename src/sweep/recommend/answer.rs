@@ -63,7 +63,7 @@ pub struct Recommendation {
     pub budget: usize,
     pub exhaustive: usize,
     pub ended: Ended,
-    provenance: Value,
+    pub provenance: Value,
 }
 
 impl Recommendation {

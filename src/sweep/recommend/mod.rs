@@ -108,3 +108,6 @@ fn journal(dir: &Path, header: &Header) -> Result<(Journal, BTreeMap<usize, Outc
     let outcomes = places.into_iter().map(|place| Ok((place, recorded.outcome(place)?))).collect::<Result<_>>()?;
     Ok((journal, outcomes))
 }
+
+#[cfg(test)]
+mod tests;

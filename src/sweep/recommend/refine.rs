@@ -29,8 +29,9 @@ pub fn refined(grid: &Grid, times: u64) -> Result<Grid, GridError> {
 /// The grid with other content, as if its file held that.
 pub fn parsed(grid: &Grid, value: &Value) -> Result<Grid, GridError> {
     let file = grid.source.file.clone();
-    let read = Grid::parse(Source { file: file.clone(), text: value.to_string() }, file.as_ref(), grid.base_dirs.clone())?;
-    Ok(Grid { starts_programs: grid.starts_programs, ..read })
+    let mut read = Grid::parse(Source { file: file.clone(), text: value.to_string() }, file.as_ref(), grid.base_dirs.clone())?;
+    read.starts_programs = grid.starts_programs;
+    Ok(read)
 }
 
 /// JSON pointers of ranges with points, of autoscalers and clusters: traffic is not to be chosen.
