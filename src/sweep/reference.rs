@@ -173,7 +173,7 @@ mod tests {
         let page = grid();
         for line in [
             "| `level` | number, axis |  | `2.0` | 1 (cheapest) to 3 (fastest); levels between are interpolated. |",
-            "| `autoscalers` | list of [AutoscalerSettings](#autoscalersettings) | yes |  | The policies to compare, each under its settings. |",
+            "| `autoscalers` | list of [AutoscalerSettings](#autoscalersettings) | yes |  | The policies to compare, each under its settings. Beside these may stand a",
             "| `name` | string, axis | yes |  |",
         ] {
             assert!(page.contains(line), "{line}");

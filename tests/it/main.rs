@@ -33,6 +33,7 @@ mod policies;
 mod properties;
 mod queueing;
 mod quirks;
+mod recommend;
 mod reliability;
 mod rows;
 mod scenario;

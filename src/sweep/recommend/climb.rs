@@ -128,13 +128,13 @@ pub fn search(arms: &[Arm], race: &mut Race, progress: &dyn Progress) -> Result<
                 return Ok(());
             }
         }
-        // The best arms first, should there not be enough for all.
+        // The better half first: what is far from the best may not be worth a look once the best is known.
         let promise = by_promise(arms, race);
         active.sort_by_key(|arm| promise.iter().position(|other| other == arm));
         // With few arms to go on in, each looks around at once: threads would wait otherwise.
         let wide = active.len() <= 2;
         let mut next: Vec<Candidate> = Vec::new();
-        for &arm in active.iter().take(HEAT) {
+        for &arm in active.iter().take(active.len().div_ceil(2).clamp(2, HEAT)) {
             next.extend(climbs[arm].next(&arms[arm], &race.standings, wide));
         }
         if !next.is_empty() {

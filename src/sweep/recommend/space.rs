@@ -30,6 +30,10 @@ impl Arm {
         self.points.len()
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.points.is_empty()
+    }
+
     /// The setting at these coordinates. Where an axis is nested in another not every place holds one.
     pub fn at(&self, place: &[usize]) -> Option<Candidate> {
         self.points.get(place).copied()

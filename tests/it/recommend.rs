@@ -1,0 +1,233 @@
+//! The search against running everything: runs used, and dollars left on the table. Printed with `--nocapture`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use scalefront::sweep::grid::Grid;
+use scalefront::sweep::plan::Plan;
+use scalefront::sweep::recommend::space::{arms, cell, pairs};
+use scalefront::sweep::recommend::{default_budget, search};
+use scalefront::sweep::row::{RunRow, Scalar};
+use scalefront::sweep::run::run_all;
+use scalefront::sweep::source::Source;
+use serde_json::{Value, json};
+
+use super::cli::{directory_with, scalefront, stderr, stdout};
+use super::rows::{Quiet, plan};
+
+fn number(row: &RunRow, name: &str) -> f64 {
+    match row.get(name) {
+        Some(Scalar::Float(value)) => *value,
+        Some(Scalar::Int(value)) => *value as f64,
+        other => panic!("{name}: {other:?}"),
+    }
+}
+
+/// The least mean cost a month of the settings that keep the limits everywhere, by running all of them.
+fn exhaustive(plan: &Plan) -> Option<f64> {
+    let rows: BTreeMap<String, RunRow> = run_all(plan, &Quiet).unwrap().into_iter().map(|row| (row.text("run_id"), row)).collect();
+    let pairs = pairs(&plan.grid);
+    let mut best: Option<(f64, f64)> = None;
+    for candidate in arms(&plan.grid).iter().flat_map(|arm| arm.places().map(|(_, at)| *at).collect::<Vec<_>>()) {
+        let (mut cost, mut month, mut kept) = (0.0, 0.0, true);
+        for &pair in &pairs {
+            let cell = plan.cell(cell(&plan.grid, candidate, pair));
+            let row = &rows[&plan.id(&cell)];
+            let limits = plan.grid.objectives.constraints.on(&cell.workload_name());
+            kept &= limits.iter().all(|limit| limit.check(Some(number(row, &limit.metric.name))).kept);
+            cost += number(row, &plan.grid.objectives.cost);
+            month += number(row, "cost_usd_per_month") / pairs.len() as f64;
+        }
+        if kept && best.is_none_or(|(least, _)| cost < least) {
+            best = Some((cost, month));
+        }
+    }
+    best.map(|(_, month)| month)
+}
+
+/// Dollars a month that the search's answer costs beyond the best, as a share of it.
+fn regret(name: &str, plan: &Plan, budget: usize) -> f64 {
+    let best = exhaustive(plan).unwrap_or_else(|| panic!("{name}: nothing keeps the limits"));
+    let dir = tempfile::tempdir().unwrap();
+    let found = search(plan, dir.path(), budget, &Quiet).unwrap();
+    let month = found.best.as_ref().and_then(|best| best.cost_usd_per_month);
+    let setting = found.best.as_ref().map_or("nothing".into(), |best| best.name());
+    let regret = month.map_or(f64::INFINITY, |month| month - best);
+    println!("{name}: {} of {} runs, ${best:.0} a month at best, regret ${regret:.2}: {setting}", found.runs, plan.unique().len());
+    assert!(found.runs <= budget, "{name}: {} runs of a budget of {budget}", found.runs);
+    regret / best
+}
+
+fn phases(rates: &[f64]) -> Value {
+    json!(rates.iter().map(|rate| json!({"duration_s": 90, "rate_per_s": rate})).collect::<Vec<_>>())
+}
+
+fn workload(name: &str, arrivals: Value, prefill_tokens: u32, decode_tokens: u32) -> Value {
+    json!({"name": name, "generate": {"arrivals": arrivals,
+        "lengths": {"fixed": {"prefill_tokens": prefill_tokens, "decode_tokens": decode_tokens}}}})
+}
+
+/// Small grids of different kinds: a line, a plane with damping, several families, fleets of several shapes, a rough landscape.
+fn grids() -> Vec<(&'static str, Value)> {
+    let steps = workload("steps", json!({"poisson": {"phases": phases(&[6.0, 18.0, 9.0])}}), 256, 4);
+    let swell =
+        workload("swell", json!({"diurnal": {"mean_rate_per_s": 12, "amplitude": 0.8, "period_s": 300, "duration_s": 300}}), 300, 8);
+    let bursts = workload(
+        "bursts",
+        json!({"bursts": {"base_rate_per_s": 5, "burst_rate_per_s": 30, "burst_duration_s": 20, "interval_s": 90, "duration_s": 360,
+            "timing": "random"}}),
+        256,
+        2,
+    );
+    let cluster = json!({"max_replicas": 12, "replica_scheduler": {"vllm": {"batch_size_cap": 16}}});
+    let limits = |limits: Value| json!({"constraints": limits});
+    vec![
+        (
+            "one knob",
+            json!({"workloads": [steps, swell], "seeds": [1, 2], "cluster": cluster,
+            "autoscalers": [{"frontier": {"service_level": {"from": 0, "to": 1, "points": 101}}}],
+            "objectives": limits(json!({"p90_e2e_s": 0.8}))}),
+        ),
+        (
+            "damping",
+            json!({"workloads": [swell, bursts], "seeds": [1, 2], "cluster": cluster,
+            "autoscalers": [{"hpa": {"target_per_replica": {"from": 1, "to": 16, "step": 1},
+                "behavior": {"scale_up": {}, "scale_down": {"stabilization_window_s": [0, 30, 60, 120, 300]}}}, "min_replicas": [1, 2, 3]}],
+            "objectives": limits(json!({"p90_e2e_s": 2, "p99_ttft_s": 4}))}),
+        ),
+        (
+            "families",
+            json!({"workloads": [steps, bursts], "seeds": [1], "cluster": cluster,
+            "autoscalers": [
+                {"frontier": {"service_level": {"from": 0, "to": 1, "points": 41}}},
+                {"static": {"replicas": {"from": 1, "to": 12, "step": 1}}},
+                {"keda": {"target_per_replica": {"from": 1, "to": 32, "step": 1}}, "min_replicas": [1, 2, 3, 4]},
+                {"knative_kpa": {"target_per_replica": [1, 2, 4, 8, 16, 32], "stable_window_s": [10, 30, 60]}},
+                {"ray_serve": {"target_per_replica": [1, 2, 4, 8, 16], "downscale_delay_s": [10, 60, 300]}},
+                {"service_level": {"level": {"from": 1, "to": 3, "points": 21}}}],
+            "objectives": limits(json!({"p90_e2e_s": 1}))}),
+        ),
+        (
+            "fleets",
+            json!({"workloads": [steps, swell], "seeds": [1, 2],
+            "cluster": {"max_replicas": 24, "execution_time": "analytical", "model": "meta-llama/Meta-Llama-3-8B", "node": "h100_dgx",
+                "node_price_usd_per_hour": 30, "billing": {"unit": "device"}, "tensor_parallel": [1, 2, 4]},
+            "autoscalers": [{"static": {"replicas": {"from": 1, "to": 24, "step": 1}}}],
+            "objectives": limits(json!({"p90_e2e_s": 0.12}))}),
+        ),
+        (
+            "rough",
+            json!({"workloads": [bursts], "seeds": [1, 2, 3], "cluster": cluster,
+            "autoscalers": [{"keda": {"target_per_replica": {"from": 1, "to": 24, "step": 1}, "polling_interval_s": [5, 15, 30],
+                "cooldown_period_s": [30, 120, 300]}, "min_replicas": [1, 2, 3]}],
+            "objectives": limits(json!({"p95_e2e_s": 3, "scale_ups_per_day": 4000}))}),
+        ),
+    ]
+}
+
+#[test]
+fn a_tenth_of_the_runs_finds_the_best_or_nearly() {
+    let mut shares = Vec::new();
+    for (name, grid) in grids() {
+        let plan = plan(&grid);
+        shares.push((name, regret(name, &plan, default_budget(plan.unique().len()))));
+    }
+    assert!(shares.iter().all(|(_, share)| *share < 0.03), "{shares:?}");
+    assert!(shares.iter().filter(|(_, share)| *share < 1e-9).count() >= 3, "{shares:?}");
+}
+
+/// Minutes long: `cargo test --release --test it recommend -- --ignored --nocapture`.
+#[test]
+#[ignore = "runs every setting of sweeps/frontier_shapes.json"]
+fn the_shapes_of_frontier_in_a_tenth_of_their_runs() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("sweeps/frontier_shapes.json");
+    let shapes: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    let mut shares = Vec::new();
+    let names = ["steps", "diurnal", "bursts"].map(Some).into_iter().chain([None]);
+    for only in names {
+        let mut grid = shapes.clone();
+        grid["workloads"].as_array_mut().unwrap().retain(|workload| only.is_none_or(|name| workload["name"] == name));
+        grid["objectives"]["constraints"] = json!({"p90_e2e_s": 0.5});
+        let source = Source { file: "shapes.json".into(), text: grid.to_string() };
+        let plan = Plan::new(Grid::parse(source, Path::new("shapes.json"), Vec::new()).unwrap()).unwrap();
+        shares.push((only, regret(only.unwrap_or("all three"), &plan, plan.unique().len() / 10)));
+    }
+    assert!(shares.iter().all(|(_, share)| *share < 0.005), "{shares:?}");
+}
+
+fn small() -> String {
+    json!({
+        "name": "small",
+        "workloads": [workload("w", json!({"poisson": {"phases": phases(&[5.0, 15.0])}}), 256, 4)],
+        "autoscalers": [{"hpa": {"target_per_replica": {"from": 1, "to": 32, "points": 8}}}, {"static": {"replicas": {"from": 1, "to": 8, "step": 1}}}]
+    })
+    .to_string()
+}
+
+#[test]
+fn the_command_recommends_exports_and_goes_on() {
+    let dir = directory_with(&small());
+    let run = |arguments: &[&str]| scalefront(dir.path(), arguments);
+    let output = run(&["recommend", "x.json", "--limit", "p90_e2e_s=1.5", "--budget", "30"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let file = dir.path().join("results/small_recommended/recommendation.json");
+    let answer: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    let month = answer["cost_usd_per_month"].as_f64().unwrap();
+    assert!(month > 0.0 && answer["runs"]["used"].as_u64().unwrap() <= 30, "{answer:#}");
+    assert!(answer["constraints"][0]["margin"].as_f64().unwrap() >= 0.0 && answer["constraints"][0]["limit"] == 1.5);
+    assert!(stdout(&output).contains("keeps every limit at $") && stdout(&output).contains("Apply: "), "{}", stdout(&output));
+    assert!(!answer["robustness"]["trials"].as_array().unwrap().is_empty());
+    // What is to be applied is a command that works, or a fleet by size.
+    let apply = answer["apply"].as_str().unwrap();
+    if let Some(arguments) = apply.strip_prefix("scalefront ") {
+        let output = run(&arguments.split(' ').collect::<Vec<_>>());
+        assert_eq!(output.status.code(), Some(0), "{apply}: {}", stderr(&output));
+    } else {
+        assert!(apply.starts_with("replicas: "), "{apply}");
+    }
+    // Once more, with more to spend: nothing is run again, and it is never worse.
+    let output = run(&["recommend", "x.json", "--limit", "p90_e2e_s=1.5", "--budget", "60"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let again: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    assert!(again["runs"]["of_them_from_an_earlier_search"].as_u64().unwrap() > 0, "{again:#}");
+    assert!(again["cost_usd_per_month"].as_f64().unwrap() <= month);
+    // Another question does not go on with this one's runs.
+    let output = run(&["recommend", "x.json", "--limit", "p90_e2e_s=1.5", "--refine", "2"]);
+    assert!(output.status.code() == Some(2) && stderr(&output).contains("choose another directory with --out"), "{}", stderr(&output));
+}
+
+#[test]
+fn the_command_refuses_what_makes_no_sense() {
+    let dir = directory_with(&small());
+    for (arguments, message) in [
+        (&["recommend", "x.json"][..], "x.json: objectives.constraints: no limits found"),
+        (&["recommend", "x.json", "--limit", "p90_e2e_s"], "expected a metric and its limit, such as p99_ttft_s=2"),
+        (&["recommend", "x.json", "--limit", "p90_e2s=1"], "did you mean `p90_e2e_s`?"),
+        (&["recommend", "x.json", "--limit", "p90_e2e_s=1", "--workload", "v"], "--workload: `v` found, expected one of `w`"),
+        (&["recommend", "x.json", "--limit", "p90_e2e_s=1", "--budget", "0"], "expected a whole number of at least 1"),
+        (&["recommend", "gone.json"], "no such file"),
+    ] {
+        let output = scalefront(dir.path(), arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", stdout(&output));
+        assert!(stderr(&output).contains(message), "{arguments:?}: {}", stderr(&output));
+    }
+    assert!(!dir.path().join("results").exists());
+}
+
+#[test]
+fn the_largest_load_is_one_command() {
+    let dir = directory_with(&small());
+    let output = scalefront(dir.path(), &["recommend", "x.json", "--limit", "p90_e2e_s=1.5", "--largest-load", "--precision", "0.1"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let answer: Value = serde_json::from_slice(&fs::read(dir.path().join("results/small_recommended/largest_load.json")).unwrap()).unwrap();
+    let settings = answer["settings"].as_array().unwrap();
+    assert_eq!(settings.len(), 16);
+    let rate = |replicas: u64| {
+        let of = |setting: &&Value| setting["autoscaler"]["static"]["replicas"] == replicas;
+        settings.iter().find(of).unwrap()["rate_per_s"].as_f64().unwrap()
+    };
+    assert!(rate(8) > 3.0 * rate(2), "{answer:#}");
+    let prices: Vec<f64> = settings.iter().filter_map(|setting| setting["usd_per_million_requests"].as_f64()).collect();
+    assert!(prices.is_sorted(), "{prices:?}");
+}

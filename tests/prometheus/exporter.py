@@ -1,0 +1,39 @@
+"""Serves a recorded run on /metrics as if it happened now, so many seconds of it in one: usage exporter.py METRICS_DIR PORT SPEED."""
+
+import glob
+import json
+import os
+import sys
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+series = []
+for path in sorted(glob.glob(os.path.join(sys.argv[1], "*.json"))):
+    with open(path) as file:
+        for result in json.load(file)["data"]["result"]:
+            labels = {key: value for key, value in result["metric"].items() if key not in ("__name__", "job")}
+            series.append((result["metric"]["__name__"], labels, [(float(t), value) for t, value in result["values"]]))
+begin = min(values[0][0] for _, _, values in series)
+port, speed = int(sys.argv[2]), float(sys.argv[3])
+started = time.time()
+
+
+class Metrics(BaseHTTPRequestHandler):
+    def do_GET(self):
+        now = begin + speed * (time.time() - started)
+        lines = []
+        for name, labels, values in series:
+            past = [value for at, value in values if at <= now]
+            inner = ",".join(f'{key}="{value}"' for key, value in labels.items())
+            lines.append(f"{name}{{{inner}}} {past[-1] if past else 0}\n")
+        body = "".join(lines).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "text/plain; version=0.0.4")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+HTTPServer(("127.0.0.1", port), Metrics).serve_forever()
