@@ -140,29 +140,8 @@ pub fn run_journaled(
     curves: Option<&Keeper>,
     progress: &dyn Progress,
 ) -> Result<(), Stop> {
-    let workspaces = Workspaces::<Workspace>::default();
-    let ended = places.par_iter().with_max_len(1).try_for_each(|&place| {
-        if progress.is_interrupted() {
-            return Err(Stop::Interrupted);
-        }
-        let index = plan.unique()[place];
-        let cell = plan.cell(index);
-        let ended = workspaces.run(|workspace| {
-            let ended = run_cell_within(&cell, &plan.inputs, limits, curves.is_some(), progress, workspace)?;
-            if let (Ok(metrics), Some(curves)) = (&ended, curves) {
-                curves.offer(plan, place, &cell, metrics, workspace);
-            }
-            Ok(ended.map(|metrics| metrics.columns().into_iter().map(|(_, value)| value).collect::<Vec<_>>()))
-        });
-        let outcome = match ended {
-            Ok(outcome) => outcome.map_err(|Interrupted| Stop::Interrupted)?,
-            Err(panic) => Err(panic),
-        };
-        journal.append(place, &outcome).map_err(Stop::Journal)?;
-        progress.run_ended(plan.requests(index));
-        if limits.fail_fast && outcome.is_err() { Err(Stop::Failed) } else { Ok(()) }
-    });
-    let run = |&place: &usize| run_place(plan, place, limits, journal, progress, &workspaces).map(|_| ());
+    let (workspaces, writing) = (Workspaces::<Workspace>::default(), Writing { journal, curves });
+    let run = |&place: &usize| run_place(plan, place, limits, &writing, progress, &workspaces).map(|_| ());
     let ended = places.par_iter().with_max_len(1).try_for_each(run);
     // What is stored is to stay stored, however it ended.
     journal.sync().map_err(Stop::Journal).and(ended)
@@ -176,8 +155,14 @@ pub fn outcomes(
     journal: &Journal,
     progress: &dyn Progress,
 ) -> Result<Vec<Outcome>, Stop> {
-    let workspaces = Workspaces::<Workspace>::default();
-    places.par_iter().with_max_len(1).map(|&place| run_place(plan, place, limits, journal, progress, &workspaces)).collect()
+    let (workspaces, writing) = (Workspaces::<Workspace>::default(), Writing { journal, curves: None });
+    places.par_iter().with_max_len(1).map(|&place| run_place(plan, place, limits, &writing, progress, &workspaces)).collect()
+}
+
+/// Where what a run comes to is kept.
+struct Writing<'a> {
+    journal: &'a Journal,
+    curves: Option<&'a Keeper>,
 }
 
 /// Runs the cell at one place and writes down how it ended.
@@ -185,7 +170,7 @@ fn run_place(
     plan: &Plan,
     place: usize,
     limits: &CellLimits,
-    journal: &Journal,
+    writing: &Writing,
     progress: &dyn Progress,
     workspaces: &Workspaces<Workspace>,
 ) -> Result<Outcome, Stop> {
@@ -194,12 +179,18 @@ fn run_place(
     }
     let index = plan.unique()[place];
     let cell = plan.cell(index);
-    let ended = workspaces.run(|workspace| run_cell_within(&cell, &plan.inputs, limits, progress, workspace));
+    let ended = workspaces.run(|workspace| {
+        let ended = run_cell_within(&cell, &plan.inputs, limits, writing.curves.is_some(), progress, workspace)?;
+        if let (Ok(metrics), Some(curves)) = (&ended, writing.curves) {
+            curves.offer(plan, place, &cell, metrics, workspace);
+        }
+        Ok(ended.map(|metrics| metrics.columns().into_iter().map(|(_, value)| value).collect::<Vec<_>>()))
+    });
     let outcome = match ended {
         Ok(outcome) => outcome.map_err(|Interrupted| Stop::Interrupted)?,
         Err(panic) => Err(panic),
     };
-    journal.append(place, &outcome).map_err(Stop::Journal)?;
+    writing.journal.append(place, &outcome).map_err(Stop::Journal)?;
     progress.run_ended(plan.requests(index));
     if limits.fail_fast && outcome.is_err() { Err(Stop::Failed) } else { Ok(outcome) }
 }

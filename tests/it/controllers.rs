@@ -41,8 +41,17 @@ fn grid() -> Value {
 fn results(plan: &Plan) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("results")).unwrap();
-    let timings =
-        Timings { threads: 1, wall_s: 1.0, runs_per_s: 1.0, requests_per_s: 1.0, finished_at: String::new(), curves: 0, curves_s: 0.0 };
+    let timings = Timings {
+        threads: 1,
+        wall_s: 1.0,
+        runs_per_s: 1.0,
+        requests_per_s: 1.0,
+        finished_at: String::new(),
+        curves: 0,
+        curves_s: 0.0,
+        trials: 0,
+        trials_s: 0.0,
+    };
     let manifest = Manifest::new(plan, &[], 0, Default::default(), "scalefront sweep x.json".into(), timings);
     write_json(&dir.path().join("results/manifest.json"), &manifest).unwrap();
     dir
