@@ -29,4 +29,6 @@ pub mod sweep;
 #[cfg(feature = "report")]
 pub mod analysis;
 #[cfg(feature = "report")]
+pub mod leaderboard;
+#[cfg(feature = "report")]
 pub mod report;

@@ -7,11 +7,12 @@ dialogue itself, for other languages. This module needs the standard library onl
 """
 
 import json
+import os
 import sys
 from types import SimpleNamespace
 
 PROTOCOL = 1
-OBSERVABLE = ("arrivals", "decode_tokens", "batches", "latencies", "replicas")
+OBSERVABLE = ("arrivals", "decode_tokens", "batches", "latencies", "replicas", "passes")
 
 
 class Policy:
@@ -43,32 +44,55 @@ class Change(int):
 def serve(policy, questions=sys.stdin, answers=None):
     """Answers until the simulator has no more questions. What a policy prints goes to standard error, where it disturbs nothing."""
     if answers is None:
-        answers, sys.stdout = sys.stdout, sys.stderr
+        answer_with, sys.stdout = _unbuffered(sys.stdout), sys.stderr
+    else:
+        answer_with = _flushed(answers)
     unknown = set(policy.observes) - set(OBSERVABLE)
     if unknown:
         raise ValueError(f"{policy.__name__}.observes: {sorted(unknown)} found, expected some of {OBSERVABLE}")
     running = None
+    # A run asks thousands of times: ticks come first and are answered without building what most answers lack.
+    decode = json.JSONDecoder().raw_decode
     for line in questions:
-        question = json.loads(line)
+        question, _ = decode(line)
         kind = question["type"]
-        if kind == "hello":
-            answer = {"type": "hello", "protocol": PROTOCOL, "observes": list(policy.observes)}
+        if kind == "tick":
+            decision = running.decide(question["now_s"], SimpleNamespace(**question))
+            if decision is None:
+                answer = '{"type": "decision"'
+            elif isinstance(decision, Change):
+                answer = '{"type": "decision", "change": %d' % decision
+            else:
+                answer = '{"type": "decision", "target": %d' % decision
+            evidence = running.evidence()
+            answer += ', "evidence": %s}\n' % json.dumps(evidence) if evidence else "}\n"
         elif kind == "start":
             running = policy(question["settings"], SimpleNamespace(**question["cluster"]), question["seed"])
-            answer = {"type": "ready"}
+            ready = {"type": "ready"}
             if running.tick_interval_s is not None:
-                answer["tick_interval_s"] = running.tick_interval_s
-        elif kind == "tick":
-            decision = running.decide(question["now_s"], SimpleNamespace(**question))
-            answer = {"type": "decision"}
-            if isinstance(decision, Change):
-                answer["change"] = int(decision)
-            elif decision is not None:
-                answer["target"] = int(decision)
-            evidence = running.evidence()
-            if evidence:
-                answer["evidence"] = evidence
+                ready["tick_interval_s"] = running.tick_interval_s
+            answer = json.dumps(ready) + "\n"
+        elif kind == "hello":
+            answer = json.dumps({"type": "hello", "protocol": PROTOCOL, "observes": list(policy.observes)}) + "\n"
         else:
             raise ValueError(f"question of type {kind!r} found, expected hello, start or tick")
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
+        answer_with(answer)
+
+
+def _unbuffered(stream):
+    descriptor = stream.fileno()
+
+    def write(text):
+        data = text.encode()
+        while data:
+            data = data[os.write(descriptor, data):]
+
+    return write
+
+
+def _flushed(stream):
+    def write(text):
+        stream.write(text)
+        stream.flush()
+
+    return write

@@ -4,7 +4,7 @@
 //!
 //! | host | program |
 //! |---|---|
-//! | `{"type": "hello", "protocol": 1}` | `{"type": "hello", "protocol": 1, "observes": [..]}`: any of `arrivals`, `decode_tokens`, `batches`, `latencies`, `replicas` |
+//! | `{"type": "hello", "protocol": 1}` | `{"type": "hello", "protocol": 1, "observes": [..]}`: any of `arrivals`, `decode_tokens`, `batches`, `latencies`, `replicas`, `passes` |
 //! | `{"type": "start", "seed", "settings", "cluster"}`: a run begins, forget the last | `{"type": "ready"}`, or with `"tick_interval_s"` |
 //! | `{"type": "tick", "now_s", "serving", ..}` | `{"type": "decision"}` to hold, with `"change": n` to add or (negative) drain, or with `"target": n`; `"evidence": {name: number}` for the records |
 //!
@@ -218,6 +218,8 @@ enum Wish {
     Batches,
     Latencies,
     Replicas,
+    /// Replicas, each with its latest forward pass.
+    Passes,
 }
 
 /// A program in the midst of a run.
@@ -343,7 +345,7 @@ impl External {
             outstanding_requests: snapshot.outstanding_requests,
             unrouted_requests: snapshot.unrouted_requests,
             observed: &observed,
-            replicas: self.wishes.contains(&Wish::Replicas).then_some(snapshot.replicas),
+            replicas: self.observes().replicas.then_some(snapshot.replicas),
         });
         let answer = self.ask(&tick)?;
         self.observed = observed;
@@ -389,7 +391,8 @@ impl Autoscaler for External {
             arrivals: wishes(Wish::Arrivals),
             batches: wishes(Wish::Batches),
             latencies: wishes(Wish::Latencies),
-            replicas: wishes(Wish::Replicas),
+            replicas: wishes(Wish::Replicas) || wishes(Wish::Passes),
+            passes: wishes(Wish::Passes),
             ..Observes::default()
         }
     }
@@ -451,7 +454,7 @@ fn example(expected: &str) -> String {
     match expected {
         "hello" => format!(
             "a line such as {{\"type\": \"hello\", \"protocol\": {PROTOCOL}, \"observes\": []}}, with any of {}",
-            quoted(&["arrivals", "decode_tokens", "batches", "latencies", "replicas"])
+            quoted(&["arrivals", "decode_tokens", "batches", "latencies", "replicas", "passes"])
         ),
         "ready" => "a line such as {\"type\": \"ready\"}".into(),
         _ => "a line such as {\"type\": \"decision\", \"target\": 4}".into(),

@@ -7,6 +7,7 @@ mod export;
 mod finish;
 mod fleets;
 mod hardware;
+mod leaderboard;
 mod merge;
 mod oracle;
 mod policies;
@@ -47,6 +48,7 @@ enum Command {
     Trace(trace::Args),
     Hardware(hardware::Args),
     Policies(policies::Args),
+    Leaderboard(leaderboard::Args),
     Schema(schema::Args),
 }
 
@@ -87,6 +89,7 @@ impl Cli {
             Command::Trace(args) => args.run(),
             Command::Hardware(args) => args.run(),
             Command::Policies(args) => args.run(),
+            Command::Leaderboard(args) => args.run(),
             Command::Schema(args) => args.run(),
         }
     }

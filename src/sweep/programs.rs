@@ -198,7 +198,8 @@ impl Process {
 
     fn exchange(&mut self, line: &str) -> Result<String, String> {
         let input = self.input.as_mut().expect("open until the process ends");
-        let sent = input.write_all(line.as_bytes()).and_then(|()| input.write_all(b"\n")).and_then(|()| input.flush());
+        // In one piece: the program would wake for a line without its end.
+        let sent = input.write_all(format!("{line}\n").as_bytes());
         if sent.is_err() {
             return Err(self.ended());
         }

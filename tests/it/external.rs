@@ -173,3 +173,17 @@ proptest! {
         prop_assert_eq!(outcome(&external), outcome(&external));
     }
 }
+
+#[test]
+#[cfg(feature = "report")]
+fn the_python_package_and_its_notebook_work() {
+    let has_polars = Command::new("python3").args(["-c", "import polars"]).output().is_ok_and(|output| output.status.success());
+    if !has_polars {
+        eprintln!("SKIPPED: no python3 with polars");
+        return;
+    }
+    let mut tests = Command::new("python3");
+    tests.args(["-m", "unittest", "discover", "python/tests"]).current_dir(root()).env("SCALEFRONT", env!("CARGO_BIN_EXE_scalefront"));
+    let output = tests.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}

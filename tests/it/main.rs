@@ -25,6 +25,8 @@ mod fleets;
 mod golden;
 mod hardware;
 mod hostile;
+#[cfg(feature = "report")]
+mod leaderboard;
 mod leaving;
 mod limits;
 mod mutants;

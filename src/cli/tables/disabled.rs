@@ -13,7 +13,7 @@ use scalefront::validation::fleet::Steps;
 use scalefront::workload::Workload;
 
 use super::{Compared as Comparison, Format, Style};
-use crate::cli::compare;
+use crate::cli::{Exit, compare, leaderboard};
 
 pub fn check_available() -> Result<()> {
     bail!("this scalefront was built without tables and plots; build it with its default feature `report` (without --no-default-features)")
@@ -81,4 +81,8 @@ pub fn draw_validation(_rows: &[validation::Compared], _dir: &Path, _stem: &str)
 /// No picture.
 pub fn draw_fleet(_id: &str, _curves: &[(String, Steps)], _ends_s: f64, _dir: &Path) -> Result<Option<PathBuf>> {
     Ok(None)
+}
+
+pub fn leaderboard(_args: &leaderboard::Args) -> Result<Exit> {
+    check_available().map(|()| Exit::Done)
 }

@@ -4,11 +4,15 @@
 mod disabled;
 #[cfg(feature = "report")]
 mod enabled;
+#[cfg(feature = "report")]
+mod scored;
 
 #[cfg(not(feature = "report"))]
 pub use disabled::*;
 #[cfg(feature = "report")]
 pub use enabled::*;
+#[cfg(feature = "report")]
+pub use scored::leaderboard;
 
 /// For whom figures are drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
