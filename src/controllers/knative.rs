@@ -94,7 +94,7 @@ pub(super) fn import(root: &Value) -> Result<Imported, Refusal> {
     let of_revision = root.get("kind").and_then(Value::as_str) == Some("Revision");
     let path = if of_revision { "metadata.annotations" } else { "spec.template.metadata.annotations" };
     let found = path.split('.').try_fold(root, |value, field| value.get(field));
-    let mut annotations = found.map_or_else(|| Ok(Fields::of(&json!({}), path)?), |found| Fields::of(found, path))?;
+    let mut annotations = found.map_or_else(|| Fields::of(&json!({}), path), |found| Fields::of(found, path))?;
     let others: Vec<String> = annotations.names().filter(|name| !name.starts_with(PREFIX)).map(str::to_owned).collect();
     annotations.ignore(&others.iter().map(String::as_str).collect::<Vec<_>>());
     let mut settings = KnativeKpaSettings::default();

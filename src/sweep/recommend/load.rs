@@ -80,7 +80,8 @@ fn of_setting(
         progress.run_ended(0);
         Some(tried)
     };
-    let (mut kept, mut broke): (Option<(f64, Tried)>, Option<(f64, Tried)>) = (None, None);
+    let mut kept: Option<(f64, Tried)> = None;
+    let mut broke: Option<(f64, Tried)> = None;
     let mut factor = 1.0;
     while (LEAST..=MOST).contains(&factor) {
         let tried = at(factor)?;

@@ -261,9 +261,8 @@ impl Clock {
             };
             let until = self.step(at_s).min(self.steps);
             let over = until.saturating_sub(from).max(1);
-            for step in from..(from + over).min(self.steps) {
-                gained[step] += gain / over as f64;
-            }
+            let steps = from.min(self.steps)..(from + over).min(self.steps);
+            gained[steps].iter_mut().for_each(|step| *step += gain / over as f64);
             last = Some((at_s, value));
         }
         gained
