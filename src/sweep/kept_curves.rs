@@ -149,11 +149,12 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::simulation::Limits;
     use crate::sweep::grid::Grid;
     use crate::sweep::journal::{Header, Journal};
     use crate::sweep::row::RunSeries;
-    use crate::sweep::run::{CellLimits, Progress, run_cell, run_journaled};
-    use crate::sweep::series::of_runs;
+    use crate::sweep::run::{CellLimits, Progress, run_cell, run_cell_in_detail, run_journaled};
+    use crate::sweep::series::{of_detail, of_runs};
     use crate::sweep::source::Source;
 
     struct Quiet;
@@ -217,6 +218,18 @@ mod tests {
         let names = |run: &RunSeries| run.series.iter().map(|series| series.name.clone()).collect::<Vec<_>>();
         assert_eq!(names(&again[0]), ["num_replicas", "num_draining", "queue_length", "arrival_rate_per_s", "ttft_cdf"]);
         assert_eq!(of_runs(&plan, &all, &mut curves, &Quiet).unwrap(), again);
+        // The slow twin records everything.
+        for (&place, run) in all.iter().zip(&again) {
+            let cell = plan.cell(plan.unique()[place]);
+            let (metrics, detail) = run_cell_in_detail(&cell, &plan.inputs, Limits::default(), &mut workspace).unwrap();
+            let recorded = of_detail(&detail, metrics.simulated_s, &[judged(&plan.grid.objectives)]);
+            assert_eq!(recorded.len(), run.series.len());
+            for (recorded, kept) in recorded.iter().zip(&run.series) {
+                assert_eq!((&recorded.name, recorded.points.len()), (&kept.name, kept.points.len()));
+                let close = |(a, b): (&(f64, f64), &(f64, f64))| a.0 == b.0 && (a.1 - b.1).abs() <= 1e-9;
+                assert!(recorded.points.iter().zip(&kept.points).all(close), "{} of {}", kept.name, run.run_id);
+            }
+        }
         assert_eq!(curves.bytes, 0, "all were taken");
     }
 

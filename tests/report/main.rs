@@ -59,7 +59,7 @@ fn sixty_cells() {
     assert!(
         text("plots/front_steps.svg").contains("line: attained by half of the 3 seeds · band: between what 10 and 90 % of them attain")
     );
-    assert_eq!(text("plots/front_steps.svg").matches("opacity=\"0.22\"").count(), 4, "a band a family");
+    assert_eq!(text("plots/front_steps.svg").matches("fill-opacity=\"0.22\"").count(), 4, "a band a family");
     assert!(text("report.html").contains("What the hypervolume owes to each value of a setting") && text("summary.md").contains("level="));
     // What is to be said of runs is said in all three.
     let said = ["10 of 126,000 requests were rejected", "Held back by", "chiron (15 of 15 runs at 64 replicas, up to 49 %)"];

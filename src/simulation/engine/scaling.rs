@@ -483,6 +483,7 @@ impl Engine<'_> {
             if !request.is_completed() {
                 self.totals.cut += 1;
                 self.totals.left += 1;
+                work.trail.leave(request, self.now_s);
                 if let Some(detail) = &mut self.detail {
                     detail.requests[request.id as usize].leave(request, self.api_s);
                 }
