@@ -211,7 +211,7 @@ impl Policies {
     /// Errors: it is no such object, or has workloads or a cluster of its own.
     pub fn read(path: &Path) -> Result<Self> {
         let members = read_object(path)?;
-        for foreign in members.keys().filter(|key| !["autoscalers", "$schema", "question", "name"].contains(&key.as_str())) {
+        if let Some(foreign) = members.keys().find(|key| !["autoscalers", "$schema", "question", "name"].contains(&key.as_str())) {
             bail!(
                 "{}: `{foreign}` found, expected `autoscalers` alone; the leaderboard has workloads, clusters and seeds of its own",
                 path.display()

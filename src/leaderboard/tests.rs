@@ -77,7 +77,7 @@ fn rows_stand_beside_those_that_are_there() {
     // The file is beside the cases here; what counts is that it is none once it is named.
     let policies = Policies::read(&mine).unwrap();
     fs::remove_file(&mine).unwrap();
-    let (both, names) = scored(&board, &[policies.clone()], first.clone());
+    let (both, names) = scored(&board, std::slice::from_ref(&policies), first.clone());
     assert_eq!(names, ["mine"]);
     assert_eq!(both.yardsticks, first.yardsticks, "an edge that is known is not searched again");
     assert_eq!(both.rows.len(), 2);
