@@ -1,4 +1,7 @@
-"""Serves a recorded run on /metrics as if it happened now, so many seconds of it in one: usage exporter.py METRICS_DIR PORT SPEED."""
+"""Serves a recorded run on /metrics as if it happened now, so many seconds of it in one: usage exporter.py METRICS_DIR PORT SPEED.
+
+It begins with the first scrape, and answers no more once it is over: what Prometheus has is then the run and nothing else.
+"""
 
 import glob
 import json
@@ -14,13 +17,19 @@ for path in sorted(glob.glob(os.path.join(sys.argv[1], "*.json"))):
             labels = {key: value for key, value in result["metric"].items() if key not in ("__name__", "job")}
             series.append((result["metric"]["__name__"], labels, [(float(t), value) for t, value in result["values"]]))
 begin = min(values[0][0] for _, _, values in series)
+end = max(values[-1][0] for _, _, values in series)
 port, speed = int(sys.argv[2]), float(sys.argv[3])
-started = time.time()
+started = None
 
 
 class Metrics(BaseHTTPRequestHandler):
     def do_GET(self):
+        global started
+        started = started or time.time()
         now = begin + speed * (time.time() - started)
+        if now > end:
+            self.send_error(503)
+            return
         lines = []
         for name, labels, values in series:
             past = [value for at, value in values if at <= now]

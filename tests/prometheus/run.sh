@@ -15,8 +15,6 @@ cd "$work"
 "$prometheus" --version 2>&1 | head -1
 "$scalefront" simulate "$here/grid.json" --quiet --prometheus 15 --out run
 speed=30
-python3 "$here/exporter.py" run/metrics 19187 $speed &
-started+=($!)
 cat > prometheus.yml <<'Y'
 global: {scrape_interval: 500ms}
 scrape_configs:
@@ -24,13 +22,16 @@ scrape_configs:
 Y
 "$prometheus" --config.file=prometheus.yml --storage.tsdb.path=data --web.listen-address=127.0.0.1:19190 > prometheus.log 2>&1 &
 started+=($!)
+until curl -sf 127.0.0.1:19190/-/ready > /dev/null; do sleep 0.2; done
+python3 "$here/exporter.py" run/metrics 19187 $speed &
+started+=($!)
 begin=$(date +%s)
-sleep $((3600 / speed + 15))
+sleep $((3600 / speed + 10))
 mkdir recorded
 for file in run/metrics/*.json; do
     name=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["data"]["result"][0]["metric"]["__name__"])' "$file")
     curl -sfG 127.0.0.1:19190/api/v1/query_range --data-urlencode "query=$name{job=\"replayed\"}" \
-        -d start="$((begin + 2))" -d end="$(date +%s)" -d step=0.5 -o "recorded/$(basename "$file")"
+        -d start="$begin" -d end="$(date +%s)" -d step=0.5 -o "recorded/$(basename "$file")"
 done
 "$scalefront" shadow recorded "$here/grid.json" --time-scale $speed --out shadow
 python3 - <<'PY'
