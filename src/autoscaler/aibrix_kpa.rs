@@ -20,7 +20,7 @@
 //! | `sync_interval_s` | 10 | `podautoscaler_controller.go` |
 //!
 //! Source: vllm-project/aibrix e3e10f9e (22 August 2026), `pkg/controller/podautoscaler/algorithm/kpa.go`, `metrics/client.go`. Checked: run;
-//! `tests/it/upstream/aibrix.rs` compares tick by tick.
+//! `tests/given/upstream/aibrix.rs` compares tick by tick.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -16,14 +16,15 @@
 //! | `scale_in` | below 4: -1 | ours |
 //! | `adjustment_type`, `min_adjustment_magnitude` | `change_in_capacity`, 1 | API reference |
 //!
-//! Program: AWS Auto Scaling, as documented in 2026 (steps and types read; rounding of percentages from memory); closed, so never run here.
+//! Program: AWS Auto Scaling, as documented in 2026 (`StepScalingPolicyConfiguration` of the API reference, and the user guide's
+//! rounding of percentages, read); closed, so never run here.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::aws_target_tracking::{WarmMetric, check_adds_up};
-use super::signals::LoadMetric;
-use super::{Arrivals, Autoscaler, BatchSums, Checked, Decision, Observes, PolicyContext, PolicySettings, Snapshot, Upstream};
+use super::aws::{AlarmRule, Alarmed, Breaches, WarmMetric};
+use super::signals::{LoadMetric, check_adds_up};
+use super::{Autoscaler, Checked, PolicyContext, PolicySettings, Upstream};
 use crate::settings::Faults;
 
 /// What a step's adjustment means.
@@ -156,7 +157,7 @@ impl PolicySettings for AwsStepScalingSettings {
         Upstream {
             program: "AWS Auto Scaling, step scaling",
             version: "as documented in 2026",
-            checked: Checked::Memory,
+            checked: Checked::Read,
             left_out: "several policies at once",
             knob: "scale_out",
             signals: "the metric averaged over a minute and over warm instances",
@@ -166,66 +167,26 @@ impl PolicySettings for AwsStepScalingSettings {
 
     fn build(&self, _: &PolicyContext) -> Option<Box<dyn Autoscaler>> {
         let metric = WarmMetric::new(self.metric, self.period_s, self.instance_warmup_s);
-        Some(Box::new(AwsStepScaling { settings: self.clone(), metric, high: 0, low: 0 }))
+        Some(Box::new(Alarmed::new(self.clone(), metric)))
     }
 }
 
-#[derive(Debug)]
-struct AwsStepScaling {
-    settings: AwsStepScalingSettings,
-    metric: WarmMetric,
-    /// Periods in a row that breach the upper and the lower alarm.
-    high: u32,
-    low: u32,
-}
+impl AlarmRule for AwsStepScalingSettings {
+    fn breaches(&self, average: f64) -> [bool; 2] {
+        [average >= self.scale_out.threshold, average <= self.scale_in.threshold]
+    }
 
-impl AwsStepScaling {
-    fn capacity(&mut self, average: Option<f64>, warm: u32, current: u32) -> u32 {
-        let AwsStepScalingSettings { scale_out, scale_in, evaluation_periods, .. } = &self.settings;
-        let Some(average) = average else {
-            (self.high, self.low) = (0, 0);
-            return current;
-        };
-        let (above, below) = (average - scale_out.threshold, average - scale_in.threshold);
-        self.high = if above >= 0.0 { self.high + 1 } else { 0 };
-        self.low = if below <= 0.0 { self.low + 1 } else { 0 };
-        if self.high >= *evaluation_periods {
+    fn capacity(&self, average: f64, breaches: &mut Breaches, warm: u32, current: u32) -> u32 {
+        let (above, below) = (average - self.scale_out.threshold, average - self.scale_in.threshold);
+        if breaches.high >= self.evaluation_periods {
             // From what is warm: what warms up is part of this adjustment.
-            return current.max(scale_out.adjusted(above, true, warm));
+            return current.max(self.scale_out.adjusted(above, true, warm));
         }
-        if self.low >= *evaluation_periods && warm == current {
+        if breaches.low >= self.evaluation_periods && warm == current {
             // Without an instance there would be no metric to bring one back.
-            return current.min(scale_in.adjusted(below, false, current).max(1));
+            return current.min(self.scale_in.adjusted(below, false, current).max(1));
         }
         current
-    }
-}
-
-impl Autoscaler for AwsStepScaling {
-    fn observes(&self) -> Observes {
-        self.metric.observes()
-    }
-
-    fn tick_interval_s(&self) -> Option<f64> {
-        Some(self.metric.tick_interval_s())
-    }
-
-    fn observe_arrivals(&mut self, arrivals: Arrivals) {
-        self.metric.count_arrivals(arrivals);
-    }
-
-    fn observe_batch_sums(&mut self, sums: BatchSums) {
-        self.metric.count_batches(sums);
-    }
-
-    fn decide(&mut self, now_s: f64, snapshot: &Snapshot) -> Decision {
-        let Some(average) = self.metric.sample(now_s, snapshot) else { return Decision::Hold };
-        let current = snapshot.committed();
-        Decision::towards(current, self.capacity(average, self.metric.warm(), current))
-    }
-
-    fn evidence(&self) -> Vec<(&'static str, f64)> {
-        vec![("high_periods", self.high.into()), ("low_periods", self.low.into())]
     }
 }
 
@@ -233,9 +194,9 @@ impl Autoscaler for AwsStepScaling {
 mod tests {
     use super::*;
 
-    fn policy() -> AwsStepScaling {
+    fn policy() -> Alarmed<AwsStepScalingSettings> {
         let settings = AwsStepScalingSettings::default();
-        AwsStepScaling { metric: WarmMetric::new(settings.metric, 60.0, 300.0), settings, high: 0, low: 0 }
+        Alarmed::new(settings.clone(), WarmMetric::new(settings.metric, 60.0, 300.0))
     }
 
     #[test]

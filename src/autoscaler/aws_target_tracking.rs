@@ -16,13 +16,12 @@
 //! Program: AWS Auto Scaling, as documented in 2026; closed, so never run here. How much its scale-in holds back beyond the longer alarm
 //! is not published.
 
-use std::collections::BTreeMap;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::signals::{LoadMetric, Signals};
-use super::{Arrivals, Autoscaler, BatchSums, Checked, Decision, Observes, PolicyContext, PolicySettings, Snapshot, Upstream};
+use super::aws::{AlarmRule, Alarmed, Breaches, WarmMetric};
+use super::signals::{LoadMetric, check_adds_up};
+use super::{Autoscaler, Checked, PolicyContext, PolicySettings, Upstream};
 use crate::settings::Faults;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -81,155 +80,27 @@ impl PolicySettings for AwsTargetTrackingSettings {
 
     fn build(&self, _: &PolicyContext) -> Option<Box<dyn Autoscaler>> {
         let metric = WarmMetric::new(self.metric, self.period_s, self.instance_warmup_s);
-        Some(Box::new(AwsTargetTracking { settings: self.clone(), metric, high: 0, low: 0 }))
+        Some(Box::new(Alarmed::new(self.clone(), metric)))
     }
 }
 
-/// Reports a metric that is no load to be shared.
-pub fn check_adds_up(faults: &mut Faults, metric: LoadMetric) {
-    faults.require(metric != LoadMetric::PoolSaturation, "metric", || {
-        "`pool_saturation` found, which is a mean already, expected a metric that replicas share".into()
-    });
-}
-
-/// Samples that a period's average is made of.
-const SAMPLES: u32 = 6;
-
-/// A metric per warm instance, averaged over periods: what alarms look at.
-#[derive(Debug)]
-pub struct WarmMetric {
-    metric: LoadMetric,
-    period_s: f64,
-    warmup_s: f64,
-    signals: Signals,
-    /// When each replica that serves was first seen.
-    since_s: BTreeMap<u32, f64>,
-    warm: u32,
-    sum: f64,
-    samples: u32,
-    ticks: u32,
-}
-
-impl WarmMetric {
-    pub fn new(metric: LoadMetric, period_s: f64, warmup_s: f64) -> Self {
-        let signals = Signals::new(period_s);
-        Self { metric, period_s, warmup_s, signals, since_s: BTreeMap::new(), warm: 0, sum: 0.0, samples: 0, ticks: 0 }
+impl AlarmRule for AwsTargetTrackingSettings {
+    fn breaches(&self, average: f64) -> [bool; 2] {
+        let ratio = average / self.target_per_replica;
+        [ratio > 1.0, ratio < self.scale_in_fraction]
     }
 
-    pub fn tick_interval_s(&self) -> f64 {
-        self.period_s / f64::from(SAMPLES)
-    }
-
-    pub fn observes(&self) -> Observes {
-        Observes { replicas: true, ..self.metric.observes() }
-    }
-
-    pub fn count_arrivals(&mut self, arrivals: Arrivals) {
-        self.signals.count_arrivals(arrivals);
-    }
-
-    pub fn count_batches(&mut self, sums: BatchSums) {
-        self.signals.count_batches(sums);
-    }
-
-    /// Instances that are measured.
-    pub fn warm(&self) -> u32 {
-        self.warm
-    }
-
-    /// Takes a sample; at the end of a period, its average if there was anything to measure.
-    pub fn sample(&mut self, now_s: f64, snapshot: &Snapshot) -> Option<Option<f64>> {
-        self.signals.scrape(now_s, snapshot);
-        let before = std::mem::take(&mut self.since_s);
-        let replicas = &self.signals.replicas;
-        self.since_s = replicas.iter().map(|replica| (replica.id, before.get(&replica.id).copied().unwrap_or(now_s))).collect();
-        // Those of the beginning are no younger than the group.
-        let is_warm = |id: &u32| self.since_s.get(id).is_some_and(|&since_s| since_s == 0.0 || now_s - since_s >= self.warmup_s);
-        let warm: Vec<_> = replicas.iter().filter(|replica| is_warm(&replica.id)).collect();
-        self.warm = warm.len() as u32;
-        if self.warm > 0 {
-            let unrouted = match self.metric {
-                LoadMetric::OutstandingRequests | LoadMetric::QueuedRequests => f64::from(self.signals.unrouted_requests),
-                _ => 0.0,
-            };
-            let measured: Option<f64> = warm.iter().map(|replica| self.metric.of_replica(replica)).sum();
-            // Rates are counted for the cluster as a whole, and so for all that serve.
-            let share = measured.map_or_else(
-                || self.metric.total(&self.signals, self.period_s) / replicas.len() as f64,
-                |measured| (measured + unrouted) / f64::from(self.warm),
-            );
-            self.sum += share;
-            self.samples += 1;
-        }
-        self.ticks += 1;
-        if !self.ticks.is_multiple_of(SAMPLES) {
-            return None;
-        }
-        let average = (self.samples > 0).then(|| self.sum / f64::from(self.samples));
-        (self.sum, self.samples) = (0.0, 0);
-        Some(average)
-    }
-}
-
-#[derive(Debug)]
-struct AwsTargetTracking {
-    settings: AwsTargetTrackingSettings,
-    metric: WarmMetric,
-    /// Periods in a row that breach the upper and the lower alarm.
-    high: u32,
-    low: u32,
-}
-
-impl AwsTargetTracking {
-    /// The capacity after a period, of which `warm` instances were measured.
-    fn capacity(&mut self, average: Option<f64>, warm: u32, current: u32) -> u32 {
-        let settings = &self.settings;
-        let Some(average) = average else {
-            (self.high, self.low) = (0, 0);
-            return current;
-        };
-        let ratio = average / settings.target_per_replica;
-        self.high = if ratio > 1.0 { self.high + 1 } else { 0 };
-        self.low = if ratio < settings.scale_in_fraction { self.low + 1 } else { 0 };
+    fn capacity(&self, average: f64, breaches: &mut Breaches, warm: u32, current: u32) -> u32 {
         // Without an instance there would be no metric to bring one back.
-        let wanted = ((f64::from(warm) * ratio).ceil() as u32).max(1);
-        if self.high >= settings.scale_out_periods {
+        let wanted = ((f64::from(warm) * (average / self.target_per_replica)).ceil() as u32).max(1);
+        if breaches.high >= self.scale_out_periods {
             return current.max(wanted);
         }
-        let shrinks = self.low >= settings.scale_in_periods && !settings.disable_scale_in && warm == current;
-        if shrinks {
-            self.low = 0;
+        if breaches.low >= self.scale_in_periods && !self.disable_scale_in && warm == current {
+            breaches.low = 0;
             return current.min(wanted);
         }
         current
-    }
-}
-
-impl Autoscaler for AwsTargetTracking {
-    fn observes(&self) -> Observes {
-        self.metric.observes()
-    }
-
-    fn tick_interval_s(&self) -> Option<f64> {
-        Some(self.metric.tick_interval_s())
-    }
-
-    fn observe_arrivals(&mut self, arrivals: Arrivals) {
-        self.metric.count_arrivals(arrivals);
-    }
-
-    fn observe_batch_sums(&mut self, sums: BatchSums) {
-        self.metric.count_batches(sums);
-    }
-
-    fn decide(&mut self, now_s: f64, snapshot: &Snapshot) -> Decision {
-        let Some(average) = self.metric.sample(now_s, snapshot) else { return Decision::Hold };
-        let current = snapshot.committed();
-        Decision::towards(current, self.capacity(average, self.metric.warm(), current))
-    }
-
-    fn evidence(&self) -> Vec<(&'static str, f64)> {
-        vec![("high_periods", self.high.into()), ("low_periods", self.low.into())]
     }
 }
 
@@ -237,9 +108,9 @@ impl Autoscaler for AwsTargetTracking {
 mod tests {
     use super::*;
 
-    fn policy() -> AwsTargetTracking {
+    fn policy() -> Alarmed<AwsTargetTrackingSettings> {
         let settings = AwsTargetTrackingSettings::default();
-        AwsTargetTracking { metric: WarmMetric::new(settings.metric, 60.0, 300.0), settings, high: 0, low: 0 }
+        Alarmed::new(settings.clone(), WarmMetric::new(settings.metric, 60.0, 300.0))
     }
 
     #[test]
@@ -257,21 +128,5 @@ mod tests {
     fn near_the_target_nothing_happens() {
         let mut aws = policy();
         assert!((0..40).all(|_| aws.capacity(Some(7.3), 4, 4) == 4));
-    }
-
-    #[test]
-    fn the_young_are_not_measured() {
-        let replica = |id, running_requests| super::super::ReplicaSignals { id, running_requests, ..Default::default() };
-        let mut metric = WarmMetric::new(LoadMetric::OutstandingRequests, 60.0, 300.0);
-        let old = [replica(0, 12)];
-        let both = [replica(0, 12), replica(1, 2)];
-        let mut averages = Vec::new();
-        for tick in 0..48 {
-            let replicas = if tick < 6 { &old[..] } else { &both[..] };
-            let snapshot = Snapshot { serving: replicas.len() as u32, replicas, ..Snapshot::default() };
-            averages.extend(metric.sample(f64::from(tick) * 10.0, &snapshot));
-        }
-        assert_eq!(averages[..6], [Some(12.0); 6]);
-        assert_eq!(averages[7], Some(7.0), "warm after five minutes");
     }
 }

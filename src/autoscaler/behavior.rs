@@ -16,7 +16,7 @@
 //!
 //! Source: kubernetes/kubernetes `pkg/controller/podautoscaler/horizontal.go` (`normalizeDesiredReplicas`,
 //! `stabilizeRecommendationWithBehaviors`, `convertDesiredReplicasWithBehaviorRate`), defaults `pkg/apis/autoscaling/v2/defaults.go`.
-//! Functions of 1.20.2 were run, those of 1.33 ported; `tests/it/upstream/hpa.rs` compares.
+//! Functions of 1.20.2 were run, those of 1.33 ported; `tests/given/upstream/hpa.rs` compares.
 
 use std::collections::VecDeque;
 

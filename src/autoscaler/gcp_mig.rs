@@ -21,8 +21,7 @@ use std::collections::VecDeque;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::aws_target_tracking::check_adds_up;
-use super::signals::{LoadMetric, Signals};
+use super::signals::{LoadMetric, Signals, check_adds_up};
 use super::{Arrivals, Autoscaler, BatchSums, Checked, Decision, Observes, PolicyContext, PolicySettings, Snapshot, Upstream};
 use crate::settings::Faults;
 

@@ -4,8 +4,8 @@
 //! A sync: above the most or below the least replicas, to the bound at once. Otherwise each metric proposes; the largest counts; a metric
 //! that could not be read keeps the result from falling below what there is; none at all leaves everything as it is.
 //!
-//! Source: kubernetes/kubernetes `pkg/controller/podautoscaler/horizontal.go` (`reconcileAutoscaler`, `computeReplicasForMetrics`). That a
-//! failed metric forbids shrinking is from memory.
+//! Source: kubernetes/kubernetes `pkg/controller/podautoscaler/horizontal.go` (`reconcileAutoscaler`, `computeReplicasForMetrics`: if
+//! some metrics are invalid and the others ask for fewer, an error and no change).
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -13,7 +13,7 @@
 //! | `behavior` | none: 300 s and doubling | what most manifests leave out; `{}` has its defaults: up 0 s and max(4 pods, 100 %) in 15 s, down 300 s and 100 % in 15 s |
 //! | `version` | `1.33` | `1.20` has other edges |
 //! | `starting_pods` | `pending` | ours: a cold start of minutes is mostly a node and an image; `running` where it is mostly loading a model |
-//! | `scrape_interval_s` | 15 | metrics-server `--metric-resolution` (from memory) |
+//! | `scrape_interval_s` | 15 | metrics-server's manifest: `--metric-resolution=15s` |
 //! | `metric`, `target_per_replica` | outstanding requests, 10 | ours: Kubernetes has no default for servers of language models |
 //!
 //! With `min_replicas` 0 and an external metric it scales to zero and back, as since 1.37 by default (from the announcement): from zero the
@@ -22,7 +22,7 @@
 //! The first sync comes at time 0; CPU initialisation does not apply.
 //!
 //! Source: kubernetes/website `horizontal-pod-autoscale.md`; kubernetes/kubernetes `replica_calculator.go` and `horizontal.go`. Checked:
-//! functions of 1.20.2 run, those of 1.33 ported; `tests/it/upstream/hpa.rs` compares decisions tick by tick.
+//! functions of 1.20.2 run, those of 1.33 ported; `tests/given/upstream/hpa.rs` compares decisions tick by tick.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -27,7 +27,7 @@
 //! raises any other number to the minimum, and KEDA's documentation says as much.
 //!
 //! Source: kedacore/keda 8b4f083c (20 August 2026, after 2.20.1), `pkg/scaling/executor/scale_scaledobjects.go`, `pkg/fallback`. Read, not
-//! run; that an activation threshold is exceeded strictly is from memory for plain triggers.
+//! run; that an activation threshold is exceeded strictly is read in `pkg/scalers/prometheus_scaler.go`.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

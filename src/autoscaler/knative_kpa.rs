@@ -18,7 +18,7 @@
 //! Scaling to zero needs `min_replicas` 0. Concurrency is sampled at each scrape where the queue proxy reports a mean over the second.
 //!
 //! Source: knative/serving 98e5ef90 (August 2026, 1.23), `pkg/autoscaler/scaling/autoscaler.go`, `pkg/autoscaler/aggregation/bucketing.go`,
-//! `pkg/reconciler/autoscaling/kpa/scaler.go`. Checked: run; `tests/it/upstream/knative.rs` compares tick by tick.
+//! `pkg/reconciler/autoscaling/kpa/scaler.go`. Checked: run; `tests/given/upstream/knative.rs` compares tick by tick.
 
 pub mod buckets;
 pub mod zero;

@@ -3,6 +3,7 @@
 pub mod aibrix;
 mod aibrix_apa;
 mod aibrix_kpa;
+mod aws;
 mod aws_step_scaling;
 mod aws_target_tracking;
 pub mod behavior;

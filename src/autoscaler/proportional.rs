@@ -8,7 +8,7 @@
 //! there are, or the reverse.
 //!
 //! Source: kubernetes/kubernetes `pkg/controller/podautoscaler/replica_calculator.go`. Functions of 1.20.2 were run, those of 1.33 ported;
-//! `tests/it/upstream/hpa.rs` compares.
+//! `tests/given/upstream/hpa.rs` compares.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

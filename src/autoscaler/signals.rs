@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use super::replica_model::Lengths;
 use super::{Arrivals, BatchSums, Completion, FirstToken, Observes, ReplicaSignals, Snapshot};
+use crate::settings::Faults;
 
 /// Sums that only grow, as servers export them.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -241,6 +242,13 @@ impl LoadMetric {
             }
         }
     }
+}
+
+/// Reports a metric that is no load to be shared.
+pub fn check_adds_up(faults: &mut Faults, metric: LoadMetric) {
+    faults.require(metric != LoadMetric::PoolSaturation, "metric", || {
+        "`pool_saturation` found, which is a mean already, expected a metric that replicas share".into()
+    });
 }
 
 #[cfg(test)]

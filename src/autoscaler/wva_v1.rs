@@ -18,8 +18,8 @@
 //! | `scale_to_zero_after_s` | off; 600 where it is on | the enforcer's retention |
 //!
 //! Source: llm-d/llm-d-workload-variant-autoscaler `internal/saturationv1/analyzer.go`. There is one variant here, so the choice of the
-//! cheapest and the dearest has no say. Ported; `tests/it/upstream/wva.rs`
-//! holds it against given decisions.
+//! cheapest and the dearest has no say. Checked: run, in February's
+//! and August's version; `tests/given/upstream/wva.rs` compares.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -98,7 +98,7 @@ impl PolicySettings for WvaV1Settings {
         Upstream {
             program: "llm-d workload variant autoscaler, saturation analyzer V1",
             version: self.version.name(),
-            checked: Checked::Ported,
+            checked: Checked::Run,
             left_out: "several variants",
             knob: "kv_spare_trigger",
             signals: "each replica's peak KV use and queue of the last minute, sampled every 15 s; every 30 s, then an HPA",

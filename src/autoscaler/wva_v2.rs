@@ -24,8 +24,8 @@
 //! | `scale_to_zero_after_s` | off; 600 where it is on | the enforcer's retention |
 //!
 //! Source: llm-d/llm-d-workload-variant-autoscaler `internal/engines/analyzers/saturation_v2`, `internal/engines/pipeline`. One variant
-//! here, so the cheapest and the dearest are the same. Ported; `tests/it/upstream/wva.rs`
-//! holds it against given decisions.
+//! here, so the cheapest and the dearest are the same. Checked: run, in February's and
+//! August's version; `tests/given/upstream/wva.rs` compares.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -140,7 +140,7 @@ impl PolicySettings for WvaV2Settings {
                 WvaAnalyzers::SaturationAndThroughput => "llm-d workload variant autoscaler, saturation V2 and throughput analyzers",
             },
             version: self.version.name(),
-            checked: Checked::Ported,
+            checked: Checked::Run,
             left_out: "several variants",
             knob: "scale_up_threshold",
             signals: "each replica's peak KV use and queue of the last minute, mean lengths of five minutes; every 30 s, then an HPA",

@@ -10,9 +10,13 @@ mod golden;
 mod hardware;
 mod quirks;
 mod results;
+#[allow(dead_code, reason = "here only tables are taken from it")]
+#[path = "../it/scenario.rs"]
+mod scenario;
 #[path = "../it/sound.rs"]
 mod sound;
 mod traces;
+mod upstream;
 mod validation;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -59,6 +63,11 @@ fn hardware(name: &str, needs: &[&str], check: fn(&Path)) -> Trial {
 
 fn trace(name: &str, trace: &str, check: fn(&Path)) -> Trial {
     test(&format!("traces::{name}"), &[&format!("data/traces/{trace}")], check)
+}
+
+/// What a program decided beside what the policy named after it decides.
+fn upstream(program: &str, name: &str, check: fn()) -> Trial {
+    test(&format!("upstream::{program}::{name}"), &[&format!("data/upstream_decisions/{program}/index.csv")], move |_| check())
 }
 
 fn main() {
@@ -111,6 +120,19 @@ fn main() {
             &["data/bench_files"],
             calibration::two_rates_tell_what_goes_with_the_load,
         ),
+        upstream("aibrix", "decisions", upstream::aibrix::decisions),
+        upstream("dynamo", "load_over_time", upstream::dynamo::load_over_time),
+        upstream("dynamo", "throughput_over_time", upstream::dynamo::throughput_over_time),
+        upstream("dynamo", "sizings", upstream::dynamo::sizings),
+        upstream("dynamo", "forecasts", upstream::dynamo::forecasts),
+        upstream("hpa", "single_calculations", upstream::hpa::single_calculations),
+        upstream("hpa", "decisions", upstream::hpa::decisions),
+        upstream("knative", "decisions", upstream::knative::decisions),
+        upstream("knative", "scale_to_zero", upstream::knative::scale_to_zero),
+        upstream("ray", "decisions_over_time", upstream::ray::decisions_over_time),
+        upstream("ray", "single_decisions", upstream::ray::single_decisions),
+        upstream("wva", "saturation_v1", upstream::wva::saturation_v1),
+        upstream("wva", "saturation_v2_and_throughput", upstream::wva::saturation_v2_and_throughput),
     ];
     libtest_mimic::run(&Arguments::from_args(), tests).exit();
 }

@@ -112,13 +112,16 @@ impl Audit {
 
     fn check_batch(&self, replica: &ReplicaState, requests: &Requests, batch: &Batch, seen: &mut Seen) {
         assert!(batch.len() <= self.batch_size_cap, "{} requests in a batch", batch.len());
-        let mut shape = BatchShape::default();
+        let (mut shape, mut accepted) = (BatchShape::default(), 0);
         for &(slot, tokens) in &batch.entries {
             let request = &requests[slot];
             let id = request.id;
             assert!(request.prefill_tokens >= request.original_prefill_tokens, "a part of the prompt of request {id} became decode tokens");
             if request.prefill_complete {
-                assert_eq!(tokens, 1, "decode tokens of a request in a batch");
+                let left = request.total_tokens() - request.processed_tokens;
+                let most = if batch.shape.num_drafts > 0 { left } else { 1 };
+                assert!((1..=most).contains(&tokens), "{tokens} of {left} decode tokens of a request in a batch");
+                accepted += tokens - 1;
                 shape.add_decode(request.processed_tokens);
             } else {
                 let left = request.prefill_tokens - request.processed_tokens;
@@ -144,7 +147,9 @@ impl Audit {
             seen.computed.entry(request.replica_id).or_default().extend(known);
             assert!(request.blocks >= replica.kv.blocks_for(cached), "request {id} caches {cached} tokens in {} blocks", request.blocks);
         }
+        shape.add_drafts(batch.shape.num_drafts);
         assert_eq!(shape, batch.shape, "shape of the batch");
+        assert!(accepted <= shape.num_drafts, "{accepted} of {} drafted tokens accepted", shape.num_drafts);
     }
 }
 
@@ -217,6 +222,14 @@ impl ReplicaScheduler for Audit {
 
     fn fits_empty(&self, kv: &KvBlocks, prefill_tokens: u32, decode_tokens: u32) -> bool {
         self.watched.fits_empty(kv, prefill_tokens, decode_tokens)
+    }
+
+    fn limits_queues(&self) -> bool {
+        self.watched.limits_queues()
+    }
+
+    fn lets_in(&self, replica: &ReplicaState, requests: &Requests) -> bool {
+        self.watched.lets_in(replica, requests)
     }
 
     fn would_admit(&self, replica: &ReplicaState, requests: &Requests) -> bool {

@@ -179,6 +179,32 @@ proptest! {
     #[test]
     fn vllm_v1_keeps_its_invariants(scenario in scenario("vllm_v1")) { check(&scenario) }
 
+    /// With priorities, drafted tokens and limits on queues; who is refused is rejected.
+    #[test]
+    fn vllm_v1_keeps_its_invariants_with_options(
+        mut scenario in scenario("vllm_v1"), by_priority in prop::bool::ANY, drafts in 0..4_u32, rate in 0.0..1.0_f64,
+        most_queued in prop::option::of(2..12_u32), most_tokens in prop::option::of(20..300_u64),
+    ) {
+        let mut cluster = json!(scenario.cluster);
+        let settings = &mut cluster["replica_scheduler"]["vllm_v1"];
+        settings["max_num_queued_reqs"] = json!(most_queued);
+        settings["max_num_queued_tokens"] = json!(most_tokens);
+        if by_priority && scenario.cluster.pipeline_parallel == 1 {
+            settings["policy"] = json!("priority");
+            scenario.workload.told.priorities = Some((0..scenario.workload.len() as i32).map(|i| i * 7 % 5).collect());
+        }
+        if drafts > 0 {
+            settings["speculative"] = json!({"num_speculative_tokens": drafts, "acceptance_rate": rate});
+        }
+        scenario.cluster = serde_json::from_value(cluster).unwrap();
+        let inputs = scenario.inputs();
+        let (metrics, _, found) = run(&RunInputs { stepping: true, ..inputs }, None).unwrap();
+        prop_assert_eq!(found, [""; 0]);
+        prop_assert!(metrics.num_refused <= metrics.num_rejected);
+        prop_assert!(most_queued.or(most_tokens.map(|_| 0)).is_some() || metrics.num_refused == 0);
+        check(&scenario);
+    }
+
     /// Who completes, with how many tokens, is not a matter of caching; what is cached is not computed.
     #[test]
     fn caching_changes_no_output(mut scenario in scenario("vllm_v1")) {

@@ -1,7 +1,7 @@
 //! Saturation analyzer V2: tokens demanded against tokens of capacity, and the step that follows from one or several analyzers.
 //!
 //! Source: `internal/engines/analyzers/saturation_v2/analyzer.go`, `internal/engines/pipeline/{cost_aware_optimizer,analyzer_helpers}.go`,
-//! run; `tests/it/upstream/wva.rs` compares.
+//! run; `tests/given/upstream/wva.rs` compares.
 
 use std::collections::VecDeque;
 

@@ -7,7 +7,7 @@
 //! row the measured tokens per second are off the line's by 15 % at k of 0.3 or more.
 //!
 //! Source: `internal/engines/analyzers/throughput/{analyzer,itl_model,observation_window,shape_tracker}.go` of 2976e4ee, ported;
-//! `tests/it/upstream/wva.rs` compares.
+//! `tests/given/upstream/wva.rs` compares.
 
 use std::collections::VecDeque;
 

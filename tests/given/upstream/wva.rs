@@ -37,8 +37,7 @@ fn replicas(row: Row) -> Vec<WvaReplica> {
     row.list("replicas").map(replica).collect()
 }
 
-#[test]
-fn saturation_v1() {
+pub fn saturation_v1() {
     let mut tally = Tally::default();
     for series in series("wva").iter().filter(|series| series.name.contains("_v1_")) {
         let settings = WvaV1Settings { version: version(series), ..WvaV1Settings::default() };
@@ -56,8 +55,7 @@ fn saturation_v1() {
     tally.conclude("wva, saturation analyzer V1");
 }
 
-#[test]
-fn saturation_v2_and_throughput() {
+pub fn saturation_v2_and_throughput() {
     let (mut analyses, mut targets) = (Tally::default(), Tally::default());
     for series in series("wva").iter().filter(|series| !series.name.contains("_v1_")) {
         let analyzers = match series.setting("analyzer") {

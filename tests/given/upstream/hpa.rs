@@ -96,8 +96,7 @@ fn proposal(rule: Proportion, row: Row, values_milli: &[i64], external_milli: Op
     }
 }
 
-#[test]
-fn single_calculations() {
+pub fn single_calculations() {
     let mut tally = Tally::default();
     for series in series("hpa").iter().filter(|series| series.name.starts_with("milli_units")) {
         for (version, column) in [(KubernetesVersion::V1_20, "desired_k1.20"), (KubernetesVersion::V1_33, "desired_port")] {
@@ -113,8 +112,7 @@ fn single_calculations() {
     tally.conclude("hpa, single calculations");
 }
 
-#[test]
-fn decisions() {
+pub fn decisions() {
     let (mut metric, mut decided) = (Tally::default(), Tally::default());
     for series in series("hpa").iter().filter(|series| !series.name.starts_with("milli_units")) {
         let setup = Setup::of(series);

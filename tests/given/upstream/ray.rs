@@ -89,14 +89,12 @@ fn replay(series: &Series) {
     tally.conclude(&series.name);
 }
 
-#[test]
-fn decisions_over_time() {
+pub fn decisions_over_time() {
     series("ray").iter().filter(|series| series.looped == "closed").for_each(replay);
 }
 
 /// One decision each, without delays, from as many replicas as there should be.
-#[test]
-fn single_decisions() {
+pub fn single_decisions() {
     for series in series("ray").iter().filter(|series| series.looped == "table") {
         let mut tally = Tally::default();
         for row in series.rows() {

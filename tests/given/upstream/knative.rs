@@ -34,8 +34,7 @@ fn settings(series: &Series) -> KnativeKpaSettings {
     settings
 }
 
-#[test]
-fn decisions() {
+pub fn decisions() {
     let (mut means, mut decided, mut applied) = (Tally::default(), Tally::default(), Tally::default());
     for series in series("knative").iter().filter(|series| !series.name.starts_with("grace")) {
         let settings = settings(series);
@@ -78,8 +77,7 @@ fn decisions() {
     applied.conclude("knative, replicas applied");
 }
 
-#[test]
-fn scale_to_zero() {
+pub fn scale_to_zero() {
     let mut tally = Tally::default();
     for series in series("knative").iter().filter(|series| series.name.starts_with("grace")) {
         for (number, row) in series.rows().enumerate() {

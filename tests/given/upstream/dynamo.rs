@@ -179,8 +179,7 @@ fn replay_load(series: &Series) {
     tally.conclude(&series.name);
 }
 
-#[test]
-fn load_over_time() {
+pub fn load_over_time() {
     series("dynamo").iter().filter(|series| series.looped == "closed").for_each(replay_load);
 }
 
@@ -230,14 +229,12 @@ fn replay_throughput(series: &Series) {
     tally.conclude(name);
 }
 
-#[test]
-fn throughput_over_time() {
+pub fn throughput_over_time() {
     series("dynamo").iter().filter(|series| series.name.starts_with("throughput_")).for_each(replay_throughput);
 }
 
 /// One sizing each, from one engine.
-#[test]
-fn sizings() {
+pub fn sizings() {
     for series in series("dynamo").iter().filter(|series| series.name.starts_with("targets_")) {
         let mut tally = Tally::default();
         for row in series.rows() {
@@ -262,8 +259,7 @@ fn sizings() {
 
 /// Values in, the next value out after each. Near a unit root the fit of an ARIMA is led by rounding, in the program as here: of its
 /// forecasts three in four have to be within 0.5 %, the rest are told.
-#[test]
-fn forecasts() {
+pub fn forecasts() {
     for series in series("dynamo").iter().filter(|series| series.name.starts_with("forecast_")) {
         for (column, settings, within) in [
             ("constant", json!({"load_predictor": "constant"}), 1e-9),

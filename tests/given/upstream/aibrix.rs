@@ -48,8 +48,7 @@ fn checked<P: PolicySettings>(series: &Series, settings: P) -> P {
     settings
 }
 
-#[test]
-fn decisions() {
+pub fn decisions() {
     let mut compared = Compared { means: Tally::default(), recommended: Tally::default(), desired: Tally::default() };
     for series in &series("aibrix") {
         let (metric, target_per_replica) = target(series);

@@ -3,26 +3,14 @@
 //! A tick of difference is a difference. The series may not be committed; `upstream_decisions/README.md` beside them says what they are and
 //! how they were made. Any series of the same kinds put there is replayed too.
 
-mod aibrix;
-mod dynamo;
-mod hpa;
-mod knative;
-mod ray;
-mod wva;
+pub mod aibrix;
+pub mod dynamo;
+pub mod hpa;
+pub mod knative;
+pub mod ray;
+pub mod wva;
 
-use std::path::{Path, PathBuf};
-
-/// Data beside the repository; nothing, and a line that says so, where it is not there.
-fn path(inside: &str) -> Option<PathBuf> {
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
-    let found = std::env::var_os("SCALEFRONT_SHARED").map_or_else(beside, PathBuf::from).join(inside);
-    if !found.exists() {
-        assert!(std::env::var_os("SCALEFRONT_SHARED_REQUIRED").is_none(), "{} is not there", found.display());
-        eprintln!("SKIPPED: {} is not there", found.display());
-        return None;
-    }
-    Some(found)
-}
+use std::path::Path;
 
 /// One series: what it is called, how the program was set, and its rows.
 pub struct Series {
@@ -77,9 +65,9 @@ impl<'a> Row<'a> {
     }
 }
 
-/// All series of a program; none, and a line that says so, where they are not there.
+/// All series of a program.
 pub fn series(program: &str) -> Vec<Series> {
-    let Some(folder) = path(&format!("data/upstream_decisions/{program}")) else { return Vec::new() };
+    let folder = super::shared().join("data/upstream_decisions").join(program);
     let read = |path: &Path| {
         let mut reader = csv::Reader::from_path(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let columns: Vec<String> = reader.headers().unwrap().iter().map(str::to_owned).collect();
