@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use scalefront::hardware::analytical::{self, fits};
 use scalefront::hardware::check::{self, Compared, Comparison, Refused};
-use scalefront::hardware::memory::{self, MemoryPlanner, Needs, ProfiledPlanner, VllmPlanner};
+use scalefront::hardware::memory::{self, MemoryPlanner, Needs, ProfiledPlanner, VllmDefaults, VllmPlanner};
 use scalefront::hardware::{BatchShape, Deployment, ExecutionTime, ExecutionTimeSettings, Files, catalog, coverage};
 use scalefront::settings::Faults;
 use scalefront::sweep::hardware_files::{CACHE_DIR, hardware_files};
@@ -238,6 +238,7 @@ impl ShowArgs {
                 memory_margin_fraction: 0.1,
                 weights: times.weights,
                 kv_cache: times.kv_cache,
+                vllm: VllmDefaults::default(),
             };
             match memory::plan(deployment, &needs) {
                 Ok(capacity) => writeln!(

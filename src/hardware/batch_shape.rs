@@ -20,6 +20,8 @@ pub struct BatchShape {
     pub prefill_cached_tokens_64: u64,
     /// Sum of tokens in the cache over decodes.
     pub decode_cached_tokens: u64,
+    /// Drafted tokens that decodes verify beside their own.
+    pub num_drafts: u32,
 }
 
 impl BatchShape {
@@ -37,6 +39,12 @@ impl BatchShape {
             self.prefill_cached_tokens_squared += cached * cached;
             self.prefill_cached_tokens_64 += cached.next_multiple_of(64);
         }
+    }
+
+    /// Lets decode steps verify so many drafted tokens more: they read the same cache.
+    pub fn add_drafts(&mut self, drafts: u32) {
+        self.total_tokens += u64::from(drafts);
+        self.num_drafts += drafts;
     }
 
     /// Adds a decode step of a request with `cached` tokens.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::analytical::{self, Support};
 use super::catalog::{self, Device, Model, Node};
-use super::memory::{self, MemoryPlanner, Needs, VllmPlanner};
+use super::memory::{self, MemoryPlanner, Needs, VllmDefaults, VllmPlanner};
 use super::{Deployment, Files};
 
 /// Tokens of a request that has to fit.
@@ -21,6 +21,7 @@ pub fn fewest_devices(model: &Model, node: &Node) -> Option<u32> {
             memory_margin_fraction: 0.1,
             weights: model.weights,
             kv_cache: model.kv_cache,
+            vllm: VllmDefaults::default(),
         };
         Deployment::resolve(&model.name, node.name, devices, 1, &Files::default())
             .is_ok_and(|deployment| memory::plan(&deployment, &needs).is_ok())

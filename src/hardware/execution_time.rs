@@ -156,7 +156,7 @@ impl StepTimes {
         };
         let last = stage + 1 == self.num_stages;
         let kind = if last { self.stages.len() - 1 } else { usize::from(stage > 0) };
-        let head_ms = if last { self.head.at(u64::from(shape.num_prefills + shape.num_decodes)) } else { 0.0 };
+        let head_ms = if last { self.head.at(u64::from(shape.num_prefills + shape.num_decodes + shape.num_drafts)) } else { 0.0 };
         (self.stages[kind].at(shape.total_tokens) + self.layers_per_stage * attention_ms + head_ms) * 1e-3
     }
 }

@@ -4,7 +4,8 @@ use super::{Batch, KvBlocks, ReplicaScheduler, ReplicaSchedulerSettings, Replica
 use crate::settings::Faults;
 
 /// Replicas of one stage; requests of up to 32 tokens are provided for.
-pub const SHAPE: ReplicaShape = ReplicaShape { pipeline_parallel: 1, max_request_tokens: 32, max_requests: 100 };
+pub const SHAPE: ReplicaShape =
+    ReplicaShape { pipeline_parallel: 1, max_request_tokens: 32, max_requests: 100, tensor_parallel: 1, kv_bytes_per_token: 1e6 };
 
 pub struct Bench {
     scheduler: Rule,
@@ -28,6 +29,10 @@ impl Bench {
 
     pub fn fits_empty(&self, prefill_tokens: u32, decode_tokens: u32) -> bool {
         self.scheduler.fits_empty(&self.replica.kv, prefill_tokens, decode_tokens)
+    }
+
+    pub fn lets_in(&self) -> bool {
+        self.scheduler.lets_in(&self.replica, &self.requests)
     }
 
     pub fn arrive(&mut self, prefill_tokens: u32, decode_tokens: u32) -> Slot {

@@ -37,6 +37,7 @@ pub use vllm_v1::{State as VllmV1State, VllmV1, VllmV1Settings};
 
 use crate::choice;
 use crate::hardware::catalog::Device;
+use crate::hardware::memory::VllmDefaults;
 use crate::settings::Faults;
 
 /// The largest KV block: engines have 1 to some hundred tokens.
@@ -74,6 +75,19 @@ impl ReplicaSchedulerSettings {
     /// Whether prompts that begin alike may share what was computed of them.
     pub fn caches_prefixes(&self) -> bool {
         self.settings().caches_prefixes()
+    }
+
+    /// Whether a decoding request may be given more tokens than it yields.
+    pub fn drafts_tokens(&self) -> bool {
+        matches!(self, Self::VllmV1(settings) if settings.speculative.is_some())
+    }
+
+    /// What the engine has that bears on its memory, if that is known.
+    pub fn vllm_defaults(&self) -> Option<VllmDefaults> {
+        match self {
+            Self::VllmV1(settings) => Some(settings.memory_defaults()),
+            _ => None,
+        }
     }
 
     /// The same with everything said that depends on the device.
@@ -135,6 +149,16 @@ pub trait ReplicaScheduler: Send + Sync {
     /// Whether a request could be admitted by a replica that is otherwise empty, and then finish. What could not is rejected: waiting
     /// for it would never end.
     fn fits_empty(&self, kv: &KvBlocks, prefill_tokens: u32, decode_tokens: u32) -> bool;
+
+    /// Whether [`Self::lets_in`] is to be asked.
+    fn limits_queues(&self) -> bool {
+        false
+    }
+
+    /// Whether a request that is routed to a replica is let in. One that is not is rejected, as by a server that is busy.
+    fn lets_in(&self, _replica: &ReplicaState, _requests: &Requests) -> bool {
+        true
+    }
 
     /// Whether the head of the queue might be taken (or rejected) when the next batch is formed. May err towards true.
     fn would_admit(&self, replica: &ReplicaState, requests: &Requests) -> bool;

@@ -74,7 +74,7 @@ pub struct BlockedPrompt<'a> {
 impl BlockedPrompt<'_> {
     /// KV blocks that end in the first so many hash blocks.
     #[inline]
-    fn within(&self, hashes: u32) -> u32 {
+    pub fn within(&self, hashes: u32) -> u32 {
         self.kv.full_blocks(hashes.saturating_mul(self.prompt.block_tokens))
     }
 

@@ -49,6 +49,14 @@ impl ReplicaScheduler for Rule {
         }
     }
 
+    fn limits_queues(&self) -> bool {
+        self.as_dyn().limits_queues()
+    }
+
+    fn lets_in(&self, replica: &ReplicaState, requests: &Requests) -> bool {
+        self.as_dyn().lets_in(replica, requests)
+    }
+
     fn would_admit(&self, replica: &ReplicaState, requests: &Requests) -> bool {
         self.as_dyn().would_admit(replica, requests)
     }

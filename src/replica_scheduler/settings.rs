@@ -14,13 +14,16 @@ pub struct Common {
 }
 
 /// What a scheduler has to know of the replicas it is built for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ReplicaShape {
     pub pipeline_parallel: u32,
     /// Longest request the memory planner provides for, prefill and decode tokens together.
     pub max_request_tokens: u32,
     /// Requests of that length that fit at once, says the memory planner.
     pub max_requests: u32,
+    /// Devices that share each layer, and what each holds of the KV cache of a token.
+    pub tensor_parallel: u32,
+    pub kv_bytes_per_token: f64,
 }
 
 /// What the registry asks of a scheduler's settings.

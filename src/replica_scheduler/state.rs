@@ -193,6 +193,10 @@ impl ReplicaState {
 pub struct Batch {
     pub entries: Vec<(Slot, u32)>,
     pub shape: BatchShape,
+    /// By what share of its time a batch takes longer than its shape tells.
+    pub slower_by: f64,
+    /// And by what time, for what it has to get first.
+    pub waits_s: f64,
 }
 
 impl Batch {
@@ -208,6 +212,13 @@ impl Batch {
         self.entries.push((slot, 1));
     }
 
+    /// A decode step that verifies so many drafted tokens and yields `tokens`.
+    pub fn add_drafted_decode(&mut self, slot: Slot, request: &Request, drafts: u32, tokens: u32) {
+        self.shape.add_decode(request.processed_tokens);
+        self.shape.add_drafts(drafts);
+        self.entries.push((slot, tokens));
+    }
+
     #[inline]
     pub fn len(&self) -> u32 {
         self.entries.len() as u32
@@ -221,5 +232,7 @@ impl Batch {
     pub fn clear(&mut self) {
         self.entries.clear();
         self.shape = BatchShape::default();
+        self.slower_by = 0.0;
+        self.waits_s = 0.0;
     }
 }

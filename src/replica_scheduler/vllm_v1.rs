@@ -15,13 +15,18 @@
 //!
 //! Unlike there, with pipelining requests are kept in order of arrival and steps are put together knowing the results of those before.
 
+mod by_priority;
+mod offloading;
 mod settings;
+mod speculative;
 mod state;
 mod step;
 
 pub use settings::VllmV1Settings;
 pub use state::State;
 
+use self::offloading::Tier;
+use self::speculative::Drafting;
 use self::step::Step;
 use super::{Batch, KvBlocks, ReplicaScheduler, ReplicaState, Requests};
 
@@ -44,6 +49,14 @@ pub struct VllmV1 {
     /// Whether that limit holds for a request that is alone, too.
     limits_lone_prefills: bool,
     prefill_schedule_interval: u32,
+    /// Most requests of a replica, and from how many prompt tokens without a first token on none is let in.
+    most_queued: u32,
+    most_queued_tokens: Option<u64>,
+    by_priority: bool,
+    /// Tokens drafted and verified in a step; none without speculative decoding.
+    drafting: Drafting,
+    /// Where blocks are kept beside the device, if anywhere.
+    tier: Option<Tier>,
 }
 
 impl VllmV1 {
@@ -63,6 +76,9 @@ impl ReplicaScheduler for VllmV1 {
         if is_ahead && batch.is_empty() && !self.pipelined {
             Step::new(self, &mut own, replica, requests, batch, false).schedule();
         }
+        if self.most_queued_tokens.is_some() {
+            own.in_flight.extend(batch.entries.iter().map(|&(slot, _)| slot));
+        }
         // Whoever asks what would be admitted must find what is left.
         own.settle(&replica.kv);
         replica.vllm_v1 = Some(own);
@@ -71,6 +87,9 @@ impl ReplicaScheduler for VllmV1 {
     fn end_batch(&self, replica: &mut ReplicaState, requests: &mut Requests, batch: &Batch) {
         let mut own = replica.vllm_v1.take().unwrap_or_default();
         own.a_batch_just_ended = true;
+        if self.most_queued_tokens.is_some() {
+            own.in_flight.drain(..batch.entries.len());
+        }
         own.left_out.clear();
         own.left_out.extend_from_slice(&replica.waiting);
         for &(slot, _) in &batch.entries {
@@ -94,17 +113,41 @@ impl ReplicaScheduler for VllmV1 {
         replica.vllm_v1 = Some(own);
     }
 
+    fn limits_queues(&self) -> bool {
+        self.most_queued < u32::MAX || self.most_queued_tokens.is_some()
+    }
+
+    fn lets_in(&self, replica: &ReplicaState, requests: &Requests) -> bool {
+        replica.outstanding() < self.most_queued
+            && self.most_queued_tokens.is_none_or(|most| {
+                let in_flight = replica.vllm_v1.iter().flat_map(|own| &own.in_flight);
+                let all = replica.queue.iter().chain(&replica.waiting).chain(in_flight).map(|&slot| &requests[slot]);
+                let waits_for_first = all.filter(|request| request.first_token_at_s.is_nan());
+                waits_for_first.map(|request| u64::from(request.original_prefill_tokens)).sum::<u64>() < most
+            })
+    }
+
     fn fits_empty(&self, kv: &KvBlocks, prefill_tokens: u32, decode_tokens: u32) -> bool {
-        kv.fits_empty(prefill_tokens, decode_tokens)
+        // Drafted tokens need blocks, too, those of the step before among them where that is not known yet.
+        kv.fits_empty(prefill_tokens, decode_tokens + 2 * self.drafting.drafts + self.drafting.lookahead)
     }
 
     fn would_admit(&self, replica: &ReplicaState, requests: &Requests) -> bool {
+        if self.by_priority {
+            // Who comes first is told when a batch is formed.
+            return !replica.queue.is_empty() && replica.allocated < self.most_running;
+        }
         replica.queue.front().is_some_and(|&head| {
             let room = self.max_tokens_in_batch.saturating_sub(replica.allocated);
             let hit = state::hit(replica.vllm_v1.as_deref(), &replica.kv, requests, head);
             replica.allocated < self.most_running
                 && step::admission(self, &replica.kv, &requests[head], hit, room, replica.allocated > 0).is_some()
         })
+    }
+
+    fn repeats_decodes(&self, replica: &ReplicaState, requests: &Requests) -> u32 {
+        let repeats = replica.waiting.is_empty() && self.drafting.drafts == 0 && !self.would_admit(replica, requests);
+        if repeats { u32::MAX } else { 0 }
     }
 
     fn skipped_decodes(&self, replica: &mut ReplicaState, repeats: u32) {

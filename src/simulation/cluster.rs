@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::billing::{BillingSettings, BillingUnit, ColdStartSettings, FailureSettings, LatencyLimits};
 use super::deployment::{NodePoolSettings, ScaleDownChoice, ScaleDownOrder};
 use crate::global_scheduler::GlobalSchedulerSettings;
-use crate::hardware::memory::{MemoryPlanner, Needs};
+use crate::hardware::memory::{MemoryPlanner, Needs, VllmDefaults};
 use crate::hardware::{ExecutionTimeSettings, OverheadSettings, Precision, Weights, catalog};
 use crate::replica_scheduler::ReplicaSchedulerSettings;
 use crate::settings::{Faults, MAX_REPLICAS};
@@ -131,6 +131,10 @@ impl ClusterSettings {
         if let Some(device) = catalog::node(&self.node).and_then(|node| catalog::device(node.device)) {
             self.replica_scheduler = self.replica_scheduler.on_device(device);
         }
+        let defaults = self.vllm_defaults();
+        if let MemoryPlanner::Vllm(planner) = &mut self.memory_planner {
+            planner.with(&defaults);
+        }
         self
     }
 
@@ -224,6 +228,13 @@ impl ClusterSettings {
         }
     }
 
+    /// What the serving engine has that the memory planner is not told.
+    fn vllm_defaults(&self) -> VllmDefaults {
+        let device = catalog::node(&self.node).and_then(|node| catalog::device(node.device));
+        let engine = device.map(|device| self.replica_scheduler.on_device(device));
+        engine.and_then(|engine| engine.vllm_defaults()).unwrap_or_default()
+    }
+
     /// What the memory planner is asked for, with the number formats of the model of step times.
     pub fn memory_needs(&self, weights: Weights, kv_cache: Precision) -> Needs<'_> {
         Needs {
@@ -233,6 +244,7 @@ impl ClusterSettings {
             memory_margin_fraction: self.memory_margin_fraction,
             weights,
             kv_cache,
+            vllm: self.vllm_defaults(),
         }
     }
 

@@ -13,7 +13,7 @@ pub fn violations(inputs: &RunInputs, metrics: &RunMetrics, detail: &Detail, wor
     check_replicas(inputs, metrics, detail, &mut found);
     if inputs.stepping {
         check_batches(inputs, metrics, detail, &mut found);
-        check_tokens(metrics, detail, &mut found);
+        check_tokens(inputs, metrics, detail, &mut found);
     }
     found.0.extend(workspace.leftovers());
     found.0
@@ -141,14 +141,19 @@ fn check_batches(inputs: &RunInputs, metrics: &RunMetrics, detail: &Detail, foun
 }
 
 /// Tokens processed are those of the requests; more only where a restart or a rejection on the way lost some.
-fn check_tokens(metrics: &RunMetrics, detail: &Detail, found: &mut Violations) {
+fn check_tokens(inputs: &RunInputs, metrics: &RunMetrics, detail: &Detail, found: &mut Violations) {
     let processed: u64 = detail.batches.iter().map(|batch| batch.prefill_tokens + batch.decode_tokens).sum();
     let prefilled: u64 = detail.batches.iter().map(|batch| batch.prefill_tokens).sum();
     let completed = || detail.requests.iter().filter(|request| request.completed_at_s.is_some());
     let prompts: u64 = completed().map(|request| u64::from(request.prefill_tokens) - u64::from(request.cached_tokens)).sum();
     // A prefill yields the first output token on top.
     let outputs: u64 = completed().map(|request| u64::from(request.decode_tokens) - 1).sum();
-    if metrics.num_restarts == 0 && detail.requests.iter().all(|request| request.completed_at_s.is_some() || request.replica_id.is_none()) {
+    // Drafts that are not accepted are computed in vain.
+    let drafts = inputs.cluster.replica_scheduler.drafts_tokens();
+    if !drafts
+        && metrics.num_restarts == 0
+        && detail.requests.iter().all(|request| request.completed_at_s.is_some() || request.replica_id.is_none())
+    {
         found.require(prefilled == prompts && processed == prompts + outputs, || {
             format!("{prefilled} tokens prefilled of {prompts}, {} decoded of {outputs}", processed - prefilled)
         });

@@ -229,7 +229,7 @@ const fn needing(needs: Needs, row: Row) -> Row {
     Row { needs, ..row }
 }
 
-const COUNTS: [Row; 5] = [
+const COUNTS: [Row; 6] = [
     row("num_requests", "Requests", "requests", Neither, Count(|m| m.num_requests), "Requests that arrived."),
     row("num_completed", "Completed requests", "requests", More, Count(|m| m.num_completed), "Requests that were answered in full."),
     row(
@@ -238,7 +238,16 @@ const COUNTS: [Row; 5] = [
         "requests",
         Less,
         Count(|m| m.num_rejected),
-        "Requests that could never have been admitted: larger than a replica's memory or a batch. Latencies are those of the others.",
+        "Requests that could never have been admitted, larger than a replica's memory or a batch, and those that were refused. Latencies are \
+         those of the others.",
+    ),
+    row(
+        "num_refused",
+        "Refused requests",
+        "requests",
+        Less,
+        Count(|m| m.num_refused),
+        "Rejected requests that a replica refused because its queue was full (`max_num_queued_reqs`, `max_num_queued_tokens`). Nobody retries.",
     ),
     row(
         "num_cut",

@@ -221,8 +221,10 @@ fn nearest_rank(p: f64, count: usize) -> usize {
 pub struct RunMetrics {
     pub num_requests: u64,
     pub num_completed: u64,
-    /// Requests that could never have been admitted, larger than a replica's memory or a batch.
+    /// Requests that could never have been admitted, larger than a replica's memory or a batch, and those that were refused.
     pub num_rejected: u64,
+    /// Requests that a replica refused because its queue was full.
+    pub num_refused: u64,
     /// Requests that a replica had not finished when its time to leave was over.
     pub num_cut: u64,
     pub num_restarts: u64,

@@ -185,6 +185,12 @@ impl<'a> RunInputs<'a> {
             pipeline_parallel: self.cluster.pipeline_parallel,
             max_request_tokens: self.cluster.max_request_tokens,
             max_requests: self.max_requests,
+            tensor_parallel: self.cluster.tensor_parallel,
+            kv_bytes_per_token: memory::kv_bytes_per_token(
+                &self.execution_time.deployment,
+                self.execution_time.kv_cache,
+                self.cluster.max_request_tokens,
+            ),
         })
     }
 

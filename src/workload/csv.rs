@@ -95,17 +95,63 @@ impl PromptColumns {
     }
 }
 
-/// What a header has beside the format's own columns, for a workload's prompts.
-pub fn prompt_header(workload: &Workload) -> &'static str {
-    if workload.prefix.is_some() { ",block_tokens,hash_ids" } else { "" }
+/// The columns by which a CSV trace of ours tells how much a request may generate, and how urgent it is; each may be absent.
+#[derive(Debug, Clone)]
+pub struct ToldColumns {
+    max_new_tokens: Option<Columns<1>>,
+    priority: Option<Columns<1>>,
+}
+
+impl ToldColumns {
+    /// Looks for them in the header, and takes them out of what `columns` does not read.
+    pub fn locate<const N: usize>(header: &Line, columns: &mut Columns<N>) -> Self {
+        let mut locate = |name: &'static str| {
+            let found = Columns::locate(header, [name]).ok()?;
+            columns.others.retain(|other| other != name);
+            Some(found)
+        };
+        Self { max_new_tokens: locate("max_new_tokens"), priority: locate("priority") }
+    }
+
+    /// What a line tells; an empty field tells nothing.
+    pub fn read(&self, line: &Line) -> Result<(Option<f64>, Option<i32>), WorkloadError> {
+        let field = |columns: &Option<Columns<1>>| match columns {
+            None => Ok(None),
+            Some(columns) => columns.read(line).map(|[field]| Some(field).filter(|field| !field.text().is_empty())),
+        };
+        let most = field(&self.max_new_tokens)?.map(|field| field.tokens()).transpose()?;
+        let priority = field(&self.priority)?.map(|field| field.text().parse().map_err(|_| field.error("a whole number"))).transpose()?;
+        Ok((most, priority))
+    }
+}
+
+/// What a header has beside the format's own columns, for a workload's prompts and what is told of its requests.
+pub fn more_header(workload: &Workload) -> String {
+    let mut header = String::new();
+    for (is_there, columns) in [
+        (workload.prefix.is_some(), ",block_tokens,hash_ids"),
+        (workload.told.max_new_tokens.is_some(), ",max_new_tokens"),
+        (workload.told.priorities.is_some(), ",priority"),
+    ] {
+        header += if is_there { columns } else { "" };
+    }
+    header
 }
 
 /// The same for one of its requests.
-pub fn prompt_fields(workload: &Workload, request: usize) -> String {
-    workload.prefix.as_ref().map_or_else(String::new, |prefix| {
+pub fn more_fields(workload: &Workload, request: usize) -> String {
+    let mut fields = String::new();
+    if let Some(prefix) = &workload.prefix {
         let ids = prefix.of(request).iter().map(u64::to_string).collect::<Vec<_>>().join(" ");
-        format!(",{},{ids}", prefix.block_tokens)
-    })
+        fields += &format!(",{},{ids}", prefix.block_tokens);
+    }
+    if let Some(most) = &workload.told.max_new_tokens {
+        fields += &format!(",{}", most[request]);
+    }
+    if let Some(priorities) = &workload.told.priorities {
+        fields += &format!(",{}", priorities[request]);
+    }
+    fields
 }
 
 /// All fields of a line, quotes resolved.

@@ -98,8 +98,7 @@ pub fn describe(workload: &Workload) -> Option<Description> {
             PrefixFigures { block_tokens: prefix.block_tokens, blocks: prefix.ids().len(), distinct_blocks: ids.len() }
         }),
         max_new_tokens: workload
-            .outputs
-            .limits()
+            .output_limits()
             .map(|mut limits| token_figures(&workload.decode_tokens.iter().map(|&tokens| limits.next(tokens)).collect::<Vec<_>>())),
         ignore_eos: workload.outputs.settings.ignore_eos,
     })

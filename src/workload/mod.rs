@@ -47,6 +47,7 @@ mod scaled;
 pub mod servegen;
 pub mod source;
 mod stream;
+mod told;
 pub mod trace;
 
 use std::path::PathBuf;
@@ -61,6 +62,7 @@ pub use self::prefix::PrefixBlocks;
 pub use self::prefix_runs::{PrefixRuns, Prompt, Run};
 pub use self::priorities::{Priorities, PriorityClass};
 pub use self::stream::{MOST_KEPT, RequestStream, Streamed, Totals};
+pub use self::told::Told;
 pub use self::trace::{TraceNotes, TraceSpec};
 use crate::settings::Faults;
 
@@ -85,10 +87,11 @@ pub struct WorkloadSpec {
     /// Requests read from a file, whatever the seed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<TraceSpec>,
-    /// What requests may generate, for engines that reserve room for it: just what they do, unless told otherwise.
+    /// What requests may generate, for engines that reserve room for it: what a trace says (`max_new_tokens`), otherwise just what they do,
+    /// unless told here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outputs: Option<OutputSettings>,
-    /// How urgent requests are: each is drawn a class. All alike if empty.
+    /// How urgent requests are: each is drawn a class. If empty, as a trace says (`priority`), otherwise all alike.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub priorities: Vec<PriorityClass>,
 }
@@ -196,6 +199,8 @@ pub struct Workload {
     pub outputs: Outputs,
     /// How urgent they are.
     pub priorities: Priorities,
+    /// What of these two a trace tells. Settings go before it.
+    pub told: Told,
     /// Set where the columns are only the beginning of what is generated.
     pub streamed: Option<Streamed>,
 }
@@ -239,6 +244,19 @@ impl Workload {
         self.decode_tokens.push(decode_tokens);
     }
 
+    /// The most tokens that one request after the other may generate, told what it does; `None` if just that.
+    pub fn output_limits(&self) -> Option<OutputLimits> {
+        if self.outputs.settings != OutputSettings::default() {
+            return self.outputs.limits();
+        }
+        self.told.max_new_tokens.clone().map(|column| OutputLimits::Drawn(Box::new(column.into_iter())))
+    }
+
+    /// The priority of one request after the other; `None` if all are 0.
+    pub fn priorities(&self) -> Option<Box<dyn Iterator<Item = i32> + Send + Sync>> {
+        self.priorities.draws().or_else(|| Some(Box::new(self.told.priorities.clone()?.into_iter())))
+    }
+
     /// Keeps the first `len` requests.
     pub fn truncate(&mut self, len: usize) {
         self.arrived_at_s.truncate(len);
@@ -247,6 +265,7 @@ impl Workload {
         if let Some(prefix) = &mut self.prefix {
             prefix.truncate(len);
         }
+        self.told.truncate(len);
     }
 
     /// Drops the first `requests`.
@@ -257,6 +276,7 @@ impl Workload {
         if let Some(prefix) = &mut self.prefix {
             prefix.skip(requests);
         }
+        self.told.skip(requests);
     }
 
     /// Puts requests in order of arrival; those of the same instant stay in the order they have.
@@ -270,6 +290,7 @@ impl Workload {
         self.prefill_tokens = order.iter().map(|&i| self.prefill_tokens[i as usize]).collect();
         self.decode_tokens = order.iter().map(|&i| self.decode_tokens[i as usize]).collect();
         self.prefix = self.prefix.as_ref().map(|prefix| prefix.reordered(&order));
+        self.told = self.told.reordered(&order);
     }
 
     /// BLAKE3 of the columns' little-endian bytes, in hexadecimal; prompt blocks and a duration count only where there are any.
@@ -293,6 +314,7 @@ impl Workload {
         }
         self.outputs.hash(&mut hasher);
         self.priorities.hash(&mut hasher);
+        self.told.hash(&mut hasher);
         if let Some(Streamed { generate, seed, totals }) = &self.streamed {
             hasher.update(&serde_json::to_vec(&(generate, seed, totals.requests)).expect("settings are plain data"));
         }

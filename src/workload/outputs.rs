@@ -16,7 +16,7 @@ use crate::settings::Faults;
 
 const STREAM: &str = "workload.max_new_tokens";
 
-/// What requests may generate; only `sglang` heeds it.
+/// What requests may generate; only `sglang` heeds it. Goes before what a trace says (`max_new_tokens`).
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct OutputSettings {

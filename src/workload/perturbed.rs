@@ -70,6 +70,7 @@ impl Workload {
             duration_s: self.duration_s,
             outputs: self.outputs.clone(),
             priorities: self.priorities.clone(),
+            told: self.told.reordered(&order),
             streamed: None,
         }
     }

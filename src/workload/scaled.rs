@@ -51,6 +51,7 @@ impl Workload {
             duration_s: Some(end_s),
             outputs: self.outputs.clone(),
             priorities: self.priorities.clone(),
+            told: self.told.reordered(&order),
             streamed: None,
         })
     }

@@ -200,8 +200,7 @@ fn read_results(spec: &TraceSpec, format: TraceFormat, tool: &Tool, path: &Path)
             ticks: request.sent_s,
             prefill_tokens: request.prefill_tokens.into(),
             decode_tokens: request.decode_tokens.into(),
-            hash_ids: Vec::new(),
-            block_tokens: None,
+            ..Row::default()
         };
         // Numbers the request: the file has no lines to speak of.
         requests.take(Some(row), &Line { file: path, number, text: "" })?;
@@ -307,7 +306,10 @@ impl<'s> Requests<'s> {
         let decode = scaled(row.decode_tokens, self.spec.decode_scale, "decode_scale", line)?;
         let (prefill_cut, decode_cut) = cut(prefill, decode, self.spec.max_tokens);
         self.cut += u64::from((prefill_cut, decode_cut) != (prefill, decode));
+        let most = row.max_new_tokens.map(|most| scaled(most, self.spec.decode_scale, "decode_scale", line)).transpose()?;
         self.workload.push(row.ticks, prefill_cut, decode_cut);
+        let most = most.map(|most| most.min(self.spec.max_tokens.map_or(u32::MAX, |all| all - prefill_cut)));
+        self.workload.told.push(&self.workload.decode_tokens, most, row.priority);
         if let Some(tokens) = self.blocks.tokens {
             self.workload.prefix.get_or_insert_with(|| PrefixBlocks::new(tokens)).push(&row.hash_ids, prefill_cut);
         }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use scalefront::workload::formats::TraceFormat;
-use scalefront::workload::{PrefixBlocks, TraceSpec, Workload, trace};
+use scalefront::workload::{PrefixBlocks, Told, TraceSpec, Workload, trace};
 use serde_json::json;
 
 fn round_trip(workload: &Workload, format: TraceFormat) -> (Workload, Vec<u8>) {
@@ -19,7 +19,7 @@ fn round_trip(workload: &Workload, format: TraceFormat) -> (Workload, Vec<u8>) {
 fn any_workload() -> impl Strategy<Value = Workload> {
     let request = (0.0f64..1e4, 1u32..20_000, 1u32..5000, any::<u64>(), 0usize..60);
     let block_tokens = prop::sample::select(vec![512, 16, 1, 64, 100, 4096]);
-    (prop::collection::vec(request, 1..20), block_tokens, 0..3).prop_map(|(requests, block_tokens, ids_are)| {
+    (prop::collection::vec(request, 1..20), block_tokens, 0..3, any::<[bool; 2]>()).prop_map(|(requests, block_tokens, ids_are, told)| {
         let mut workload = Workload { prefix: Some(PrefixBlocks::new(block_tokens)), ..Workload::default() };
         for (at, prefill, decode, own, shared) in requests {
             workload.push(at, prefill, decode);
@@ -31,6 +31,12 @@ fn any_workload() -> impl Strategy<Value = Workload> {
             let ids: Vec<u64> = (0..blocks).map(|block| if block < shared { block as u64 } else { own ^ block as u64 }).collect();
             workload.prefix.as_mut().unwrap().push(&ids, prefill);
         }
+        let own = |request: u32| request.wrapping_mul(0x9e37_79b9);
+        let more = |(request, tokens): (u32, &u32)| tokens + own(request) % 100;
+        workload.told = Told {
+            max_new_tokens: told[0].then(|| (0..).zip(&workload.decode_tokens).map(more).collect()),
+            priorities: told[1].then(|| (0..workload.len() as u32).map(|request| own(request).cast_signed()).collect()),
+        };
         workload.sort();
         workload.prefix = workload.prefix.filter(|prefix| !prefix.ids().is_empty());
         workload
@@ -48,7 +54,7 @@ proptest! {
             }
             let again = round_trip(&workload, format).0;
             prop_assert_eq!((&again.prefill_tokens, &again.decode_tokens), (&workload.prefill_tokens, &workload.decode_tokens));
-            prop_assert_eq!(&again.prefix, &workload.prefix, "{:?}", format);
+            prop_assert_eq!((&again.prefix, &again.told), (&workload.prefix, &workload.told), "{:?}", format);
             if format == TraceFormat::Azure {
                 for (found, at) in again.arrived_at_s.iter().zip(&workload.arrived_at_s) {
                     prop_assert!((found - (at - workload.arrived_at_s[0])).abs() <= 1.01e-7);

@@ -139,3 +139,33 @@ fn complaints_about_settings() {
         trace.decompressed_limit_bytes: 0 found, expected at least 1";
     assert_eq!(super::load_json(spec, 1, &[]).unwrap_err().to_string(), expected);
 }
+
+/// What a trace tells of requests goes with their scaled and cut lengths; settings go before it.
+#[test]
+fn a_trace_tells_what_requests_may_generate_and_how_urgent_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("told.csv");
+    let lines = "arrived_at,num_prefill_tokens,priority,num_decode_tokens,max_new_tokens\n\
+                 0,100,,10,\n1,100,7,10,400\n2,100,-3,10,5\n3,950,0,10,100\n";
+    fs::write(&file, lines).unwrap();
+    let load = |more: Value| {
+        let mut spec = json!({"name": "told", "trace": {"path": file, "decode_scale": 2, "max_tokens": 1000}});
+        more.as_object().unwrap().iter().for_each(|(name, value)| spec[name] = value.clone());
+        super::load_json(spec, 1, &[]).unwrap()
+    };
+    let most = |workload: &Workload| {
+        let mut limits = workload.output_limits().unwrap();
+        workload.decode_tokens.iter().map(|&tokens| limits.next(tokens)).collect::<Vec<_>>()
+    };
+    let told = load(json!({}));
+    assert_eq!(most(&told), [20, 800, 20, 50]);
+    assert_eq!(told.priorities().unwrap().collect::<Vec<_>>(), [0, 7, -3, 0]);
+    let set = load(json!({"outputs": {"max_new_tokens": {"fixed": {"tokens": 64}}}, "priorities": [{"share": 1, "priority": 2}]}));
+    assert_eq!((most(&set), set.priorities().unwrap().take(2).collect()), (vec![64; 4], vec![2, 2]));
+    assert!(load(json!({"outputs": {"ignore_eos": true}})).output_limits().is_none());
+
+    fs::write(&file, lines.replace(",7,", ",urgent,")).unwrap();
+    let spec = json!({"name": "told", "trace": {"path": file}});
+    let error = super::load_json(spec, 1, &[]).unwrap_err().to_string();
+    assert!(error.contains("priority") && error.contains("`urgent`") && error.contains("a whole number"), "{error}");
+}

@@ -13,7 +13,7 @@ use crate::settings::Faults;
 
 pub use profiled::ProfiledPlanner;
 pub use vidur::VidurPlanner;
-pub use vllm::VllmPlanner;
+pub use vllm::{VllmDefaults, VllmPlanner};
 
 choice! {
     /// How device memory is divided between weights and KV cache.
@@ -64,6 +64,8 @@ pub struct Needs<'a> {
     pub memory_margin_fraction: f64,
     pub weights: Weights,
     pub kv_cache: Precision,
+    /// What the `vllm` planner goes by where it is not told.
+    pub vllm: VllmDefaults,
 }
 
 /// One device's memory, bytes.
@@ -108,6 +110,11 @@ pub fn kv_tokens(deployment: &Deployment, needs: &Needs) -> u64 {
 /// Weights that one device holds, as the reference counts them: transformer layers only.
 pub fn weight_bytes(deployment: &Deployment, weights: Weights) -> f64 {
     vidur::weight_bytes(deployment, weights)
+}
+
+/// KV cache of a token that one device holds: its heads, of the layers of its stage.
+pub fn kv_bytes_per_token(deployment: &Deployment, kv_cache: Precision, max_request_tokens: u32) -> f64 {
+    weights::kv_bytes_per_token(deployment, kv_cache, max_request_tokens) / f64::from(deployment.pipeline_parallel)
 }
 
 /// Plans the KV cache of one replica.

@@ -13,6 +13,7 @@ fn needs(planner: &MemoryPlanner, max_request_tokens: u32) -> Needs<'_> {
         memory_margin_fraction: 0.1,
         weights: Weights::default(),
         kv_cache: Precision::Bf16,
+        vllm: VllmDefaults::default(),
     }
 }
 

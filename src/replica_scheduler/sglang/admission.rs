@@ -100,7 +100,8 @@ impl Iteration<'_> {
             return None;
         }
         let held = budgets.admitted.len() as u32;
-        for place in 0..self.state.seen {
+        let mut place = 0;
+        while place < self.state.seen {
             let slot = *self.replica.queue.iter().nth(place).expect("those that are seen are in the queue");
             if budgets.stop(self.state) == Some(Stop::Budget) {
                 break;
@@ -111,7 +112,17 @@ impl Iteration<'_> {
             if self.state.full && !self.preempt_for(slot, &mut budgets) {
                 break;
             }
-            if let Some(stop) = self.admit(slot, &mut budgets).or_else(|| budgets.stop(self.state)) {
+            let stop = self.admit(slot, &mut budgets);
+            if stop == Some(Stop::NoTokens) && budgets.admitted.is_empty() && self.has_all() {
+                // SGLang would have it wait for ever, and everybody behind it.
+                self.replica.queue.pop_front();
+                self.state.seen -= 1;
+                self.replica.rejected.push(slot);
+                budgets.ends = None;
+                continue;
+            }
+            place += 1;
+            if let Some(stop) = stop.or_else(|| budgets.stop(self.state)) {
                 if stop == Stop::NoTokens {
                     self.state.full = !budgets.admitted.is_empty() || !self.state.running.is_empty();
                 }
@@ -122,6 +133,12 @@ impl Iteration<'_> {
             return None;
         }
         Some(self.launch_prefill(budgets, held))
+    }
+
+    /// Whether the whole cache is there for whoever comes first: what does not fit then never will.
+    fn has_all(&self) -> bool {
+        let state = &*self.state;
+        state.in_memory == 0 && state.chunked.is_none() && state.running.is_empty() && state.available_tokens() == state.kv_tokens
     }
 
     /// The chunk in progress goes first: what the batch and the cache have room for. False if that is nothing.

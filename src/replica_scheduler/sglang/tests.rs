@@ -60,6 +60,25 @@ fn an_interval_lets_those_that_run_go_on_between_prompts() {
     assert_eq!(kinds, [0, 0, 1, 0, 0, 1, 0, 0], "{batches:?}");
 }
 
+/// Where the ends of requests are known, one token more has to be left than where they are not: a request that lacks just that one could
+/// wait for ever, alone.
+#[test]
+fn what_can_never_be_admitted_is_given_up() {
+    for overlap in [false, true] {
+        let mut bench = Bench::new(&format!(r#"{{"sglang": {{"overlap": {overlap}, "prefix_caching": false, "num_blocks": 100}}}}"#));
+        assert!(bench.fits_empty(20, 78) && !bench.fits_empty(20, 79));
+        let too_long = bench.arrive(20, 78);
+        for (prefill_tokens, decode_tokens) in [(20, 77), (10, 3)] {
+            bench.arrive(prefill_tokens, decode_tokens);
+        }
+        (0..3).for_each(|slot| bench.requests[Slot(slot)].ignore_eos = true);
+        let batches = bench.drain();
+        assert_eq!(bench.replica.rejected, [too_long]);
+        let tokens = |id: u32| batches.concat().iter().filter(|&&(other, _)| other == id).map(|&(_, tokens)| tokens).sum::<u32>();
+        assert_eq!([tokens(0), tokens(1), tokens(2)], [0, 20 + 76, 10 + 2]);
+    }
+}
+
 #[test]
 fn room_is_kept_for_what_may_be_generated() {
     // Prompt, page and what may be generated are 51 tokens; more than that has to be left.

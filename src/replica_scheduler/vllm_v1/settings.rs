@@ -4,7 +4,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::VllmV1;
+use super::offloading::KvOffloading;
+use super::speculative::{Drafting, Speculative};
 use crate::hardware::catalog::Device;
+use crate::hardware::memory::VllmDefaults;
 use crate::replica_scheduler::settings::check_shared_cap;
 use crate::replica_scheduler::{Common, ReplicaScheduler, ReplicaSchedulerSettings, ReplicaShape, SchedulerSettings};
 use crate::settings::Faults;
@@ -44,6 +47,21 @@ pub struct VllmV1Settings {
     pub watermark: f64,
     /// Most tokens of one prompt in a step, 0 for no limit. Since 0.32 not applied to a request that is alone.
     pub long_prefill_token_threshold: u32,
+    /// Most requests of a replica, waiting and running, beyond which new ones are rejected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_num_queued_reqs: Option<u32>,
+    /// Prompt tokens of requests without a first token from which on new requests are rejected, each counted whole until it comes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_num_queued_tokens: Option<u64>,
+    /// Who comes first, and who is preempted last.
+    #[serde(skip_serializing_if = "Policy::is_fcfs")]
+    pub policy: Policy,
+    /// Speculative decoding, if any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub speculative: Option<Speculative>,
+    /// A second tier of the prefix cache in the host's memory, if any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kv_offloading: Option<KvOffloading>,
     /// Prompts are computed in one step of so many, while others decode and no prompt is left waiting; since 0.33.
     pub prefill_schedule_interval: u32,
 }
@@ -64,8 +82,31 @@ impl Default for VllmV1Settings {
             unhashed_blocks_first: None,
             watermark: 0.0,
             long_prefill_token_threshold: 0,
+            max_num_queued_reqs: None,
+            max_num_queued_tokens: None,
+            policy: Policy::default(),
+            speculative: None,
+            kv_offloading: None,
             prefill_schedule_interval: 1,
         }
+    }
+}
+
+/// Who comes first among waiting requests, and who is preempted last: vLLM's `scheduling_policy`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Policy {
+    /// First come, first served; the request admitted last is preempted.
+    #[default]
+    Fcfs,
+    /// Requests of higher priority (a workload's `priorities`) first, those alike in order of arrival; the last in this order is preempted,
+    /// even if it was scheduled in the same step. Waiting requests preempt nobody. (vLLM's own numbers are the other way round: lower first.)
+    Priority,
+}
+
+impl Policy {
+    fn is_fcfs(&self) -> bool {
+        *self == Self::Fcfs
     }
 }
 
@@ -90,6 +131,7 @@ const ASYNC_SCHEDULING: Version = (0, 14);
 /// From here on sampling by top-k and top-p does not sort; measured runs show no such cost.
 const SAMPLES_WITHOUT_SORTING: Version = (0, 17);
 const RESERVE_FULL_PROMPT: Version = (0, 19);
+const MORE_MEMORY: Version = (0, 20);
 const UNHASHED_BLOCKS_FIRST: Version = (0, 23);
 const WATERMARK: Version = (0, 24);
 const LARGE_DEVICES: Version = (0, 28);
@@ -139,6 +181,12 @@ impl VllmV1Settings {
         }
     }
 
+    /// What bears on memory: the share of it that is used, and the largest batch.
+    pub fn memory_defaults(&self) -> VllmDefaults {
+        let gpu_memory_utilization = if self.version() >= MORE_MEMORY { 0.92 } else { 0.9 };
+        VllmDefaults { gpu_memory_utilization, max_batched_tokens: self.limits().0 }
+    }
+
     /// What `on` sets; that of the smallest devices where it was not asked.
     fn limits(&self) -> (u32, u32) {
         let tokens = self.max_tokens_in_batch.unwrap_or(2048);
@@ -176,6 +224,18 @@ impl SchedulerSettings for VllmV1Settings {
             faults.at_least("max_num_active_seqs", active.into(), 1);
             faults.at_most("max_num_active_seqs", active.into(), requests.into());
         }
+        if let Some(speculative) = &self.speculative {
+            faults.within("speculative", |faults| speculative.check(faults));
+        }
+        if let Some(offloading) = &self.kv_offloading {
+            faults.within("kv_offloading", |faults| offloading.check(faults));
+            faults.require(self.prefix_caching, "kv_offloading", || {
+                "found with `prefix_caching` false, expected true: what is kept is found as a cached prefix".into()
+            });
+        }
+        faults.require(self.policy == Policy::Fcfs || pipeline_parallel == 1, "policy", || {
+            format!("`priority` found with `pipeline_parallel` {pipeline_parallel}, expected `fcfs`, or 1 stage")
+        });
         faults.at_least("prefill_schedule_interval", self.prefill_schedule_interval.into(), 1);
         faults.require((0.0..1.0).contains(&self.watermark), "watermark", || {
             format!("{} found, expected a share of at least 0 and below 1", self.watermark)
@@ -207,6 +267,11 @@ impl SchedulerSettings for VllmV1Settings {
             long_prefill_token_threshold: self.long_prefill_token_threshold,
             limits_lone_prefills: version < LONE_PREFILLS_UNLIMITED,
             prefill_schedule_interval: self.prefill_schedule_interval,
+            most_queued: self.max_num_queued_reqs.unwrap_or(u32::MAX),
+            most_queued_tokens: self.max_num_queued_tokens,
+            tier: self.kv_offloading.map(|offloading| offloading.on(replica, self.block_size_tokens)),
+            drafting: self.speculative.map_or(Drafting::default(), |speculative| speculative.drafting()),
+            by_priority: self.policy == Policy::Priority,
         })
     }
 
@@ -250,6 +315,18 @@ mod tests {
         let on = |text: &str| settings(text).on(catalog::device("a100").unwrap()).limits();
         assert_eq!(on(r#"{"performance_mode": "throughput"}"#), (4096, 512));
         assert_eq!(on(r#"{"performance_mode": "throughput", "max_tokens_in_batch": 300}"#), (300, 300));
+    }
+
+    #[test]
+    fn memory_follows_version_and_device() {
+        let memory = |text: &str, device: &str| {
+            let defaults = settings(text).on(catalog::device(device).unwrap()).memory_defaults();
+            (defaults.gpu_memory_utilization, defaults.max_batched_tokens)
+        };
+        assert_eq!(memory("{}", "h100"), (0.92, 8192));
+        assert_eq!(memory("{}", "a100"), (0.92, 2048));
+        assert_eq!(memory(r#"{"version": "0.19"}"#, "h100"), (0.9, 8192));
+        assert_eq!(memory(r#"{"max_tokens_in_batch": 4096}"#, "h100"), (0.92, 4096));
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use super::super::prefix_cache::{BlockedPrompt, Held, Hit, PrefixCache};
 use super::super::{KvBlocks, Request, Requests, Slot};
 use super::VllmV1;
+use super::by_priority::Rank;
+use super::offloading::Offloaded;
 use crate::workload::PrefixRuns;
 
 #[derive(Debug, Clone, Default)]
@@ -10,11 +12,18 @@ pub struct State {
     started: bool,
     /// Blocks that are kept after use, and where free ones are taken from.
     cache: Option<PrefixCache>,
+    /// What the host keeps, and how much of it at most: nothing unless asked for.
+    offloaded: Offloaded,
+    most_offloaded: u32,
     /// Requests that finished with the batch before, in the order they were admitted: a step scheduled ahead does not know it yet.
     leaving: Vec<Leaving>,
     /// Those in memory that were not in that batch.
     pub(super) left_out: Vec<Slot>,
     pub(super) a_batch_just_ended: bool,
+    /// Requests in batches that run, where somebody asks.
+    pub(super) in_flight: Vec<Slot>,
+    /// How many of the queue, from its front, stand in order of priority.
+    pub(super) ranked: usize,
     /// Admissions so far.
     pub(super) admissions: u32,
     /// Steps with something in them, and the latest with a part of a prompt.
@@ -30,6 +39,7 @@ pub struct State {
 #[derive(Debug, Clone, Copy)]
 struct Leaving {
     id: u32,
+    rank: Rank,
     blocks: u32,
     held: Held,
     /// Tokens it computed, and those that had been before its last step.
@@ -52,8 +62,9 @@ pub(super) fn computed_tokens(request: &Request) -> u32 {
 impl State {
     /// Makes a used state as good as new, keeping its memory.
     pub fn reset(&mut self) {
-        let Self { cache, leaving, left_out, .. } = std::mem::take(self);
-        (self.cache, self.leaving, self.left_out) = (cache, leaving, left_out);
+        let Self { cache, leaving, left_out, in_flight, .. } = std::mem::take(self);
+        (self.cache, self.leaving, self.left_out, self.in_flight) = (cache, leaving, left_out, in_flight);
+        self.in_flight.clear();
         self.leaving.clear();
         self.left_out.clear();
     }
@@ -70,6 +81,8 @@ impl State {
             return;
         }
         self.started = true;
+        self.offloaded.clear();
+        self.most_offloaded = rule.tier.map_or(0, |tier| tier.blocks);
         if !rule.prefix_caching {
             self.cache = None;
         } else if let Some(cache) = &mut self.cache {
@@ -97,6 +110,9 @@ impl State {
         if held.named_blocks < until {
             cache.share(prompt, held.named_blocks, until, held.admission);
             held.named_blocks = until;
+            if self.most_offloaded > 0 {
+                self.offloaded.keep(prompt, until, self.most_offloaded);
+            }
         }
     }
 
@@ -141,9 +157,10 @@ impl State {
 
     /// Remembers what a finished request holds.
     pub(super) fn leave(&mut self, request: &Request) {
+        let rank = Rank::of(request);
         let computed_tokens = computed_tokens(request);
         let computed_before = request.prefill_tokens.max(computed_tokens - 1);
-        self.leaving.push(Leaving { id: request.id, blocks: request.blocks, held: request.held, computed_tokens, computed_before });
+        self.leaving.push(Leaving { id: request.id, rank, blocks: request.blocks, held: request.held, computed_tokens, computed_before });
     }
 
     /// Frees what finished requests hold.
@@ -170,6 +187,15 @@ impl State {
         Some(one.id)
     }
 
+    /// Preempts the finished request that stands last, if it comes after `rank`.
+    pub(super) fn preempt_leaving_after(&mut self, kv: &mut KvBlocks, prompts: Option<&PrefixRuns>, rank: Rank) -> Option<u32> {
+        let by_rank = |one: &usize, other: &usize| self.leaving[*one].rank.partial_cmp(&self.leaving[*other].rank).expect("finite times");
+        let last = (0..self.leaving.len()).max_by(by_rank).filter(|&last| self.leaving[last].rank > rank)?;
+        let mut one = self.leaving.remove(last);
+        self.free(kv, prompts, (one.id, one.blocks), &mut one.held, one.computed_before, Returns::No);
+        Some(one.id)
+    }
+
     /// Gives a request what was found of it; returns how many blocks are no longer free.
     pub(super) fn admit(&mut self, kv: &KvBlocks, prompts: Option<&PrefixRuns>, request: &mut Request, hit: Found) -> u32 {
         self.admissions += 1;
@@ -192,11 +218,19 @@ impl State {
 pub(super) struct Found {
     named: Hit,
     own_blocks: u32,
+    /// What comes after that and has to be got from the host.
+    pub loaded_blocks: u32,
 }
 
 impl Found {
+    /// Blocks that are on the device.
     pub fn blocks(&self) -> u32 {
         self.named.blocks + self.own_blocks
+    }
+
+    /// Blocks that need not be computed.
+    pub fn cached_blocks(&self) -> u32 {
+        self.blocks() + self.loaded_blocks
     }
 
     /// Those that are free, and no longer so once the request is admitted.
@@ -216,6 +250,9 @@ pub(super) fn hit(state: Option<&State>, kv: &KvBlocks, requests: &Requests, slo
         let named = prompt.named().min(kv.full_blocks(request.original_prefill_tokens));
         found.named = cache.look_up(prompt, named.min(most));
         if found.named.blocks < named {
+            if let Some(state) = state.filter(|state| state.most_offloaded > 0) {
+                found.loaded_blocks = state.offloaded.look_up(prompt, found.named.blocks, named.min(most));
+            }
             return found;
         }
     }

@@ -5,30 +5,30 @@ use super::VllmV1;
 use super::state::{Found, State, computed_tokens, hit};
 
 pub(super) struct Step<'a> {
-    rule: &'a VllmV1,
-    own: &'a mut State,
-    replica: &'a mut ReplicaState,
-    requests: &'a mut Requests,
-    batch: &'a mut Batch,
+    pub(super) rule: &'a VllmV1,
+    pub(super) own: &'a mut State,
+    pub(super) replica: &'a mut ReplicaState,
+    pub(super) requests: &'a mut Requests,
+    pub(super) batch: &'a mut Batch,
     /// Whether this is scheduled while the batch before runs, whose results are there already.
     is_ahead: bool,
     /// Tokens that may still be scheduled.
-    budget: u32,
+    pub(super) budget: u32,
     /// Most tokens of one prompt.
     longest_prefill: u32,
     /// Whether prompts wait for a later step.
     defers_prefills: bool,
-    has_prefills: bool,
+    pub(super) has_prefills: bool,
     #[cfg(test)]
     preempted: Vec<u32>,
 }
 
 /// Tokens of a waiting request to be computed at once, and the blocks it then has, if there are as many.
 pub(super) fn admission(rule: &VllmV1, kv: &KvBlocks, request: &Request, hit: Found, room: u32, others_run: bool) -> Option<(u32, u32)> {
-    let cached = hit.blocks() * kv.block_size_tokens;
+    let cached = hit.cached_blocks() * kv.block_size_tokens;
     let tokens = (request.prefill_tokens - cached).min(room);
-    let blocks = kv.blocks_for(cached + tokens);
-    let must_fit = if rule.reserve_full_prompt { kv.blocks_for(request.prefill_tokens) } else { blocks };
+    let blocks = kv.blocks_for(cached + tokens + rule.drafting.lookahead);
+    let must_fit = if rule.reserve_full_prompt { kv.blocks_for(request.prefill_tokens).max(blocks) } else { blocks };
     let watermark = if others_run { rule.watermark_blocks(kv) } else { 0 };
     (tokens > 0 && must_fit - hit.blocks() + hit.revived() + watermark <= kv.free).then_some((tokens, blocks))
 }
@@ -66,7 +66,11 @@ impl<'a> Step<'a> {
 
     /// Forms the batch.
     pub fn schedule(mut self) {
-        let preempted = self.go_on();
+        let by_priority = self.rule.by_priority;
+        if by_priority {
+            self.rank_queue();
+        }
+        let preempted = if by_priority { self.go_on_by_priority() } else { self.go_on() };
         if !preempted {
             self.admit();
             if self.rule.prefill_schedule_interval > 1 && !self.defers_prefills {
@@ -76,6 +80,7 @@ impl<'a> Step<'a> {
         }
         if !self.batch.is_empty() {
             self.own.steps += 1;
+            self.batch.slower_by = self.rule.drafting.time_fraction;
         }
         if self.has_prefills {
             self.own.last_prefill_step = Some(self.own.steps);
@@ -95,7 +100,7 @@ impl<'a> Step<'a> {
     }
 
     /// Whether a request was there when this step was scheduled: if that was ahead, when the batch before started.
-    fn is_seen(&self, slot: Slot) -> bool {
+    pub(super) fn is_seen(&self, slot: Slot) -> bool {
         !self.is_ahead || self.requests[slot].arrived_at_s <= self.replica.batch_started_at_s
     }
 
@@ -113,9 +118,9 @@ impl<'a> Step<'a> {
     }
 
     /// Tokens of a running request to be scheduled.
-    fn tokens(&self, request: &Request) -> u32 {
+    pub(super) fn tokens(&self, request: &Request) -> u32 {
         if request.prefill_complete {
-            1
+            (1 + self.rule.drafting.drafts).min(self.budget)
         } else if self.defers_prefills {
             0
         } else {
@@ -136,7 +141,7 @@ impl<'a> Step<'a> {
                 continue;
             }
             let cached = computed_tokens(request) + tokens;
-            let more = self.replica.kv.blocks_for(cached).saturating_sub(request.blocks);
+            let more = self.more_blocks(slot, cached);
             while self.replica.kv.free < more && self.replica.waiting.len() > next {
                 if self.rule.pipelined && self.waits_for_other_stages(next) {
                     break;
@@ -148,18 +153,9 @@ impl<'a> Step<'a> {
                 break;
             }
             next += 1;
-            let replica = &mut *self.replica;
-            let (request, prompts) = self.requests.with_prompts(slot);
-            request.blocks += more;
-            replica.kv.free -= more;
+            self.give_blocks(slot, more, cached);
             self.budget -= tokens;
-            if request.prefill_complete {
-                self.batch.add_decode(slot, request);
-            } else {
-                self.has_prefills = true;
-                self.batch.add_prefill(slot, request, tokens);
-                self.own.share(&replica.kv, prompts, request, cached);
-            }
+            self.add(slot, tokens);
         }
         self.replica.waiting.drain(kept..next.min(self.replica.waiting.len()).max(kept));
         preempted
@@ -171,29 +167,77 @@ impl<'a> Step<'a> {
         self.replica.waiting.len() == next + 1 && self.replica.allocated as usize > self.replica.waiting.len()
     }
 
+    /// Blocks that a running request needs more, to have so many tokens computed.
+    pub(super) fn more_blocks(&self, slot: Slot, cached: u32) -> u32 {
+        let (request, drafting) = (&self.requests[slot], &self.rule.drafting);
+        // As long as its results are not known, all that the step before drafted might have been accepted.
+        let in_doubt = if self.is_ahead && request.prefill_complete { drafting.drafts } else { 0 };
+        self.replica.kv.blocks_for(cached + in_doubt + drafting.lookahead).saturating_sub(request.blocks)
+    }
+
+    /// Puts a running request into the batch.
+    pub(super) fn add(&mut self, slot: Slot, tokens: u32) {
+        let request = &self.requests[slot];
+        if !request.prefill_complete {
+            self.has_prefills = true;
+            self.batch.add_prefill(slot, request, tokens);
+        } else if self.rule.drafting.drafts == 0 {
+            self.batch.add_decode(slot, request);
+        } else {
+            let left = request.total_tokens() - request.processed_tokens;
+            let accepted = self.rule.drafting.accepted(tokens - 1, request.id, request.processed_tokens);
+            self.batch.add_drafted_decode(slot, request, tokens - 1, (1 + accepted).min(left));
+        }
+    }
+
     /// Preempts the request admitted last.
     fn preempt_last(&mut self) {
         let last = *self.replica.waiting.last().expect("whoever needs a block is there");
         let admission = self.requests[last].held.admission;
-        let kv = &mut self.replica.kv;
-        if let Some(id) = self.own.preempt_leaving(kv, self.requests.prompts(), admission) {
-            #[cfg(test)]
-            self.preempted.push(id);
-            self.replica.preempted_when_finished.push(id);
+        if let Some(id) = self.own.preempt_leaving(&mut self.replica.kv, self.requests.prompts(), admission) {
+            self.note_late_preemption(id);
             return;
         }
         self.replica.waiting.pop();
-        let request = &self.requests[last];
-        let mut hashed_tokens = computed_tokens(request);
-        if self.is_ahead && request.prefill_complete && !self.own.left_out.contains(&last) {
+        self.preempt(last, 0);
+    }
+
+    /// A request was preempted that has finished.
+    pub(super) fn note_late_preemption(&mut self, id: u32) {
+        #[cfg(test)]
+        self.preempted.push(id);
+        self.replica.preempted_when_finished.push(id);
+    }
+
+    /// Takes a request out of memory, of which so many tokens were scheduled in this step, and puts it where it belongs in the queue.
+    pub(super) fn preempt(&mut self, slot: Slot, scheduled_tokens: u32) {
+        let request = &self.requests[slot];
+        let mut hashed_tokens = computed_tokens(request) + scheduled_tokens;
+        if self.is_ahead && request.prefill_complete && !self.own.left_out.contains(&slot) {
             // The block that its last step filled gets its hash with the results of that step.
             hashed_tokens = request.prefill_tokens.max(hashed_tokens - 1);
         }
-        self.own.preempt(kv, self.requests, last, hashed_tokens);
+        self.own.preempt(&mut self.replica.kv, self.requests, slot, hashed_tokens);
         self.replica.allocated -= 1;
-        self.replica.queue.push_front(last);
+        if self.rule.by_priority {
+            self.replica.queue.insert(self.place_of(slot), slot);
+            self.own.ranked += 1;
+        } else {
+            self.replica.queue.push_front(slot);
+        }
         #[cfg(test)]
-        self.preempted.push(self.requests[last].id);
+        self.preempted.push(self.requests[slot].id);
+    }
+
+    /// Gives a running request more blocks, for so many tokens in all.
+    pub(super) fn give_blocks(&mut self, slot: Slot, more: u32, cached: u32) {
+        let replica = &mut *self.replica;
+        let (request, prompts) = self.requests.with_prompts(slot);
+        request.blocks += more;
+        replica.kv.free -= more;
+        if !request.prefill_complete {
+            self.own.share(&replica.kv, prompts, request, cached);
+        }
     }
 
     fn admit(&mut self) {
@@ -205,7 +249,7 @@ impl<'a> Step<'a> {
             }
             self.own.settle(&self.replica.kv);
             let hit = hit(Some(&*self.own), &self.replica.kv, self.requests, slot);
-            let cached = hit.blocks() * self.replica.kv.block_size_tokens;
+            let cached = hit.cached_blocks() * self.replica.kv.block_size_tokens;
             let whole = cached + 1 >= self.requests[slot].prefill_tokens;
             if self.defers_prefills && !whole {
                 break;
@@ -215,6 +259,7 @@ impl<'a> Step<'a> {
                 break;
             };
             self.replica.queue.pop_front();
+            self.own.ranked = self.own.ranked.saturating_sub(1);
             let replica = &mut *self.replica;
             let (request, prompts) = self.requests.with_prompts(slot);
             replica.kv.free -= self.own.admit(&replica.kv, prompts, request, hit);
@@ -226,6 +271,9 @@ impl<'a> Step<'a> {
             request.blocks = blocks;
             self.budget -= tokens;
             self.has_prefills |= !whole;
+            if let Some(tier) = &self.rule.tier {
+                self.batch.waits_s += tier.load_s(hit.loaded_blocks);
+            }
             self.batch.add_prefill(slot, request, tokens);
             self.own.share(&replica.kv, prompts, request, cached + tokens);
         }

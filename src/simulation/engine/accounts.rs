@@ -172,6 +172,8 @@ pub(super) struct Totals {
     pub completed: u64,
     pub rejected: u64,
     pub cut: u64,
+    /// Of those rejected, by a replica whose queue was full.
+    pub refused: u64,
     /// Completed, rejected or cut off.
     pub left: u64,
     pub restarts: u64,
@@ -371,6 +373,7 @@ impl Engine<'_> {
             num_completed: totals.completed,
             num_rejected: totals.rejected,
             num_cut: totals.cut,
+            num_refused: totals.refused,
             num_restarts: totals.restarts,
             e2e_s,
             ttft_s,

@@ -50,8 +50,8 @@ impl<'a> Feed<'a> {
             unobserved: 0,
             observes,
             before: 0,
-            limits: kept.outputs.limits(),
-            priorities: kept.priorities.draws(),
+            limits: kept.output_limits(),
+            priorities: kept.priorities(),
         };
         feed.refill();
         feed.look_ahead();

@@ -11,6 +11,7 @@ mod decodes;
 mod devices;
 mod feed;
 mod orders;
+mod routing;
 mod scaling;
 mod state;
 mod step_times;
@@ -19,7 +20,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 
 use self::accounts::{Totals, count_late_preemptions};
 use self::devices::Devices;
-use self::feed::{Arrival, Feed};
+use self::feed::Feed;
 use self::orders::Orders;
 use self::state::Step;
 pub use self::state::Workspace;
@@ -30,7 +31,7 @@ use super::{EVENTS_BETWEEN_QUESTIONS, Parts, RunInputs, SimulationError};
 use crate::autoscaler::{Autoscaler, BatchSums, Completion, FirstToken, Observes};
 use crate::global_scheduler::GlobalScheduler;
 use crate::random;
-use crate::replica_scheduler::{KvBlocks, ReplicaScheduler, Request, Rule, Slot};
+use crate::replica_scheduler::{KvBlocks, ReplicaScheduler, Rule};
 
 /// Replicas by what they are about to do.
 #[derive(Debug, Default)]
@@ -60,6 +61,8 @@ pub(super) struct Engine<'a> {
     observes: Observes,
     router_observes_load: bool,
     router_reads_prompts: bool,
+    /// Whether replicas may turn requests away.
+    limits_queues: bool,
     pipeline_parallel: u32,
     pipelined: bool,
     stepping: bool,
@@ -122,6 +125,7 @@ impl<'a> Engine<'a> {
         Self {
             router_observes_load: router.observes_load(),
             router_reads_prompts: router.reads_prompts(),
+            limits_queues: scheduler.limits_queues(),
             router,
             observes,
             tick_interval_s: autoscaler.as_ref().and_then(|policy| policy.tick_interval_s()).unwrap_or(cluster.tune_interval_s),
@@ -281,78 +285,6 @@ impl<'a> Engine<'a> {
         self.num_requests - self.totals.left
     }
 
-    /// Takes the next request of the workload in, unless no replica could ever serve it.
-    #[inline(always)]
-    fn admit(&mut self) -> Option<Slot> {
-        let Arrival { id, arrived_at_s, prefill_tokens, decode_tokens, max_new_tokens, priority } = self.feed.take();
-        if !self.scheduler.fits_empty(&self.kv, prefill_tokens, decode_tokens) {
-            self.totals.reject();
-            self.work.trail.leave(&Request::new(id, arrived_at_s, prefill_tokens, decode_tokens), arrived_at_s);
-            return None;
-        }
-        self.totals.queued += 1;
-        let ignore_eos = self.inputs.workload.outputs.settings.ignore_eos;
-        let request = Request { max_new_tokens, ignore_eos, priority, ..Request::new(id, arrived_at_s, prefill_tokens, decode_tokens) };
-        Some(self.work.requests.insert(request))
-    }
-
-    fn arrive(&mut self) {
-        if let Some(slot) = self.admit() {
-            self.work.unrouted.push_back(slot);
-            self.work.steps.push(Step::Route);
-        }
-    }
-
-    /// A request arrives at an instant at which nothing else is due.
-    fn arrive_alone(&mut self) {
-        let Some(slot) = self.admit() else { return };
-        if self.work.unrouted.is_empty()
-            && let Some(lane) = self.assign(slot)
-        {
-            self.form_batches(lane);
-        } else {
-            self.work.unrouted.push_back(slot);
-        }
-    }
-
-    /// Gives a request to the replica the global scheduler chooses; returns its lane.
-    #[inline(always)]
-    fn assign(&mut self, slot: Slot) -> Option<u32> {
-        let work = &mut *self.work;
-        let prefill_tokens = work.requests[slot].original_prefill_tokens;
-        let target = if self.router_reads_prompts {
-            self.router.route_prompt(prefill_tokens, work.requests.prompt(slot))
-        } else {
-            self.router.route(prefill_tokens)
-        }?;
-        let request = &mut work.requests[slot];
-        let replica = &mut work.replicas[target.lane as usize];
-        request.replica_id = replica.id;
-        replica.state.queue.push_back(slot);
-        if self.router_observes_load {
-            replica.load.prefill_tokens += u64::from(request.original_prefill_tokens);
-            replica.load.requests = replica.state.outstanding();
-            self.router.set_load(target, replica.load);
-        }
-        Some(target.lane)
-    }
-
-    /// Hands the requests that wait for a replica to the global scheduler, as long as there is a replica.
-    fn route(&mut self) {
-        while let Some(&slot) = self.work.unrouted.front() {
-            let Some(lane) = self.assign(slot) else { break };
-            self.work.unrouted.pop_front();
-            self.work.touched.push(lane);
-        }
-        // Several requests at one instant: each replica once, in order of ids.
-        let work = &mut *self.work;
-        work.touched.sort_unstable_by_key(|&lane| work.replicas[lane as usize].id);
-        work.touched.dedup();
-        for lane in work.touched.drain(..) {
-            work.steps.push(Step::FormBatches { lane });
-        }
-    }
-
     /// Forms batches as long as there is something to do and room in the pipeline; whether any was formed.
     fn form_batches(&mut self, lane: u32) -> bool {
         let replica = &self.work.replicas[lane as usize];
@@ -467,7 +399,10 @@ impl<'a> Engine<'a> {
             replica.run.start(now_s, batch, &replica.state, &work.requests, repeats, self.scheduler.reserves_ahead());
             replica.run.look_ahead(self.inputs.execution_time)
         } else {
-            (now_s + work.step_times.of(&batch.shape, self.inputs.execution_time) + stall_s, now_s)
+            (
+                now_s + work.step_times.of(&batch.shape, self.inputs.execution_time) * (1.0 + batch.slower_by) + batch.waits_s + stall_s,
+                now_s,
+            )
         };
         work.events.end_stage(lane, 0, end_s, created_s);
     }
@@ -482,7 +417,9 @@ impl<'a> Engine<'a> {
         if let Some(index) = state.waiting.pop_front() {
             state.working_on = Some(index);
             let stall_s = if stage == 0 { replica.stalls.of_step(self.now_s, &self.inputs.cluster.cold_start.stalls) } else { 0.0 };
-            let duration_s = self.inputs.execution_time.stage_time_s(&work.in_flight[index].batch.shape, stage) + stall_s;
+            let batch = &work.in_flight[index].batch;
+            let waits_s = if stage == 0 { batch.waits_s } else { 0.0 };
+            let duration_s = self.inputs.execution_time.stage_time_s(&batch.shape, stage) * (1.0 + batch.slower_by) + waits_s + stall_s;
             self.totals.busy_s += duration_s / f64::from(self.inputs.cluster.pipeline_parallel);
             work.events.end_stage(lane, stage, self.now_s + duration_s, self.now_s);
         }

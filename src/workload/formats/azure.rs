@@ -12,7 +12,7 @@ use chrono::{DateTime, NaiveDateTime};
 
 use super::{Clock, Layout, Reading, Row, RowReader};
 use crate::workload::Workload;
-use crate::workload::csv::{self, Columns, Field, PromptColumns};
+use crate::workload::csv::{self, Columns, Field, PromptColumns, ToldColumns};
 use crate::workload::error::WorkloadError;
 use crate::workload::source::Line;
 
@@ -36,13 +36,15 @@ pub static LAYOUT: Layout = Layout {
 struct Reader {
     columns: Columns<3>,
     prompts: PromptColumns,
+    told: ToldColumns,
     first_ns: Option<i64>,
 }
 
 impl Reader {
     fn new(header: &Line) -> Result<Self, WorkloadError> {
         let mut columns = Columns::locate(header, COLUMNS)?;
-        Ok(Self { prompts: PromptColumns::locate(header, &mut columns), columns, first_ns: None })
+        let (prompts, told) = (PromptColumns::locate(header, &mut columns), ToldColumns::locate(header, &mut columns));
+        Ok(Self { columns, prompts, told, first_ns: None })
     }
 }
 
@@ -53,7 +55,8 @@ impl RowReader for Reader {
         let ticks = ns.saturating_sub(*self.first_ns.get_or_insert(ns)) as f64;
         let (prefill_tokens, decode_tokens) = (prefill.tokens()?, decode.tokens()?);
         let (block_tokens, hash_ids) = self.prompts.read(line)?;
-        Ok(Some(Row { ticks, prefill_tokens, decode_tokens, hash_ids, block_tokens }))
+        let (max_new_tokens, priority) = self.told.read(line)?;
+        Ok(Some(Row { ticks, prefill_tokens, decode_tokens, hash_ids, block_tokens, max_new_tokens, priority }))
     }
 
     fn ticks_per_s(&self) -> f64 {
@@ -84,7 +87,7 @@ fn nanoseconds(field: &Field) -> Result<i64, WorkloadError> {
 /// after 0 becomes 0 when read back.
 fn write(workload: &Workload, out: &mut dyn Write) -> io::Result<()> {
     const STEPS_PER_S: i64 = 10_000_000;
-    write!(out, "{}{}", LAYOUT.first_line, csv::prompt_header(workload))?;
+    write!(out, "{}{}", LAYOUT.first_line, csv::more_header(workload))?;
     for (request, at) in workload.arrived_at_s.iter().enumerate() {
         // Whatever is too late for the reader's nanoseconds saturates and is refused.
         let steps = (at * STEPS_PER_S as f64).round() as i64;
@@ -92,7 +95,7 @@ fn write(workload: &Workload, out: &mut dyn Write) -> io::Result<()> {
         let date = date.ok_or_else(|| io::Error::other(format!("an arrival at {at} s, later than this format can tell")))?;
         let (prefill, decode) = (workload.prefill_tokens[request], workload.decode_tokens[request]);
         let date = date.format("%Y-%m-%d %H:%M:%S");
-        write!(out, "\r\n{date}.{:07},{prefill},{decode}{}", steps % STEPS_PER_S, csv::prompt_fields(workload, request))?;
+        write!(out, "\r\n{date}.{:07},{prefill},{decode}{}", steps % STEPS_PER_S, csv::more_fields(workload, request))?;
     }
     Ok(())
 }

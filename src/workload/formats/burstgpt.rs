@@ -44,7 +44,7 @@ impl RowReader for Reader {
     fn read(&mut self, line: &Line) -> Result<Option<Row>, WorkloadError> {
         let [timestamp, request, response] = self.columns.read(line)?;
         let (ticks, prefill_tokens, decode_tokens) = (timestamp.time(self.unit)?, request.tokens()?, response.tokens()?);
-        let row = Row { ticks, prefill_tokens, decode_tokens, hash_ids: Vec::new(), block_tokens: None };
+        let row = Row { ticks, prefill_tokens, decode_tokens, ..Row::default() };
         Ok((decode_tokens > 0.0 || self.keep_failures).then_some(row))
     }
 

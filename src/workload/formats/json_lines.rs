@@ -80,6 +80,8 @@ impl RowReader for Reader {
             prefill_tokens: tokens("input_length", record.input_length)?,
             decode_tokens: tokens("output_length", record.output_length)?,
             hash_ids: record.hash_ids,
+            max_new_tokens: record.max_new_tokens.map(|most| tokens("max_new_tokens", most)).transpose()?,
+            priority: record.priority,
             block_tokens: match record.block_size {
                 Some(0) => return Err(line.value_error("block_size", "0", "tokens a block of the prompt holds, at least 1")),
                 block_tokens => block_tokens,
@@ -100,6 +102,8 @@ struct Record<'l> {
     output_length: f64,
     hash_ids: Vec<u64>,
     block_size: Option<u32>,
+    max_new_tokens: Option<f64>,
+    priority: Option<i32>,
     /// The field that says what the request waits for.
     waits_by: Option<&'static str>,
 }
@@ -116,6 +120,8 @@ enum Field {
     OutputLength,
     HashIds,
     BlockSize,
+    MaxNewTokens,
+    Priority,
     Waits(&'static str),
     Other,
 }
@@ -137,6 +143,7 @@ impl<'l> Visitor<'l> for Fields<'_> {
 
     fn visit_map<A: MapAccess<'l>>(mut self, mut map: A) -> Result<Record<'l>, A::Error> {
         let (mut timestamp, mut input_length, mut output_length, mut hash_ids, mut block_size) = (None, None, None, None, None);
+        let (mut max_new_tokens, mut priority) = (None, None);
         let mut waits_by = None;
         while let Some(field) = map.next_key_seed(&mut self)? {
             match field {
@@ -145,6 +152,8 @@ impl<'l> Visitor<'l> for Fields<'_> {
                 Field::OutputLength => once(&mut output_length, "output_length", map.next_value()?)?,
                 Field::HashIds => once(&mut hash_ids, "hash_ids", map.next_value()?)?,
                 Field::BlockSize => once(&mut block_size, "block_size", map.next_value()?)?,
+                Field::MaxNewTokens => once(&mut max_new_tokens, "max_new_tokens", map.next_value()?)?,
+                Field::Priority => once(&mut priority, "priority", map.next_value()?)?,
                 Field::Waits(by) => {
                     waits_by = Some(by);
                     map.next_value::<IgnoredAny>()?;
@@ -163,6 +172,8 @@ impl<'l> Visitor<'l> for Fields<'_> {
             output_length: output_length.ok_or_else(|| de::Error::missing_field("output_length"))?,
             hash_ids: hash_ids.unwrap_or_default(),
             block_size,
+            max_new_tokens,
+            priority,
             waits_by,
         })
     }
@@ -195,6 +206,8 @@ impl<'l> DeserializeSeed<'l> for &mut Fields<'_> {
                     "output_length" => Field::OutputLength,
                     "hash_ids" => Field::HashIds,
                     "block_size" => Field::BlockSize,
+                    "max_new_tokens" => Field::MaxNewTokens,
+                    "priority" => Field::Priority,
                     _ => sessions::WAITS.iter().find(|waits| **waits == name).map_or(Field::Other, |waits| Field::Waits(waits)),
                 };
                 if matches!(known, Field::Other | Field::Waits(_)) && !self.0.iter().any(|seen| seen == name) {

@@ -18,11 +18,11 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Workload;
 use super::bench::Tool;
 use super::error::{WorkloadError, excerpt};
 use super::source::Line;
 use super::trace::TraceSpec;
+use super::{OutputSettings, Told, Workload};
 use crate::files::plain;
 use crate::settings::quoted;
 
@@ -110,7 +110,7 @@ pub struct Layout {
 }
 
 /// A request as a trace has it, before anything is scaled or cut.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Row {
     /// Clock reading, in ticks of the reader.
     pub ticks: f64,
@@ -120,6 +120,9 @@ pub struct Row {
     pub hash_ids: Vec<u64>,
     /// Tokens a block holds, where the line says so.
     pub block_tokens: Option<u32>,
+    /// The most tokens it may generate, and how urgent it is, where the line says so.
+    pub max_new_tokens: Option<f64>,
+    pub priority: Option<i32>,
 }
 
 /// Reads the lines of one trace.
@@ -228,6 +231,12 @@ impl TraceFormat {
                 lost.push(format!("time starts at the first request when it is read: all arrivals are {first_s} s earlier"));
             }
             _ => {}
+        }
+        if self.layout().block_tokens.is_none() && workload.told != Told::default() {
+            lost.push("`max_new_tokens` and `priority` are written as columns of their own; Scalefront reads them".into());
+        }
+        if workload.outputs.settings != OutputSettings::default() || !workload.priorities.classes.is_empty() {
+            lost.push("what `outputs` and `priorities` say of requests is in no trace: give them again where it is read".into());
         }
         let Some(prefix) = &workload.prefix else { return lost };
         match self.layout().block_tokens {

@@ -56,10 +56,23 @@ fn write(workload: &Workload, out: &mut dyn Write) -> io::Result<()> {
         let (input, output) = (workload.prefill_tokens[request], workload.decode_tokens[request]);
         let ids = workload.prefix.as_ref().map_or(&[][..], |prefix| prefix.of(request));
         let ids = ids.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
+        let told = told(workload, request);
         let lengths = format!(r#""input_length": {input}, "output_length": {output}"#);
-        writeln!(out, r#"{{"timestamp": {timestamp}, {lengths}, "hash_ids": [{ids}]{block_size}}}"#)?;
+        writeln!(out, r#"{{"timestamp": {timestamp}, {lengths}, "hash_ids": [{ids}]{block_size}{told}}}"#)?;
     }
     Ok(())
+}
+
+/// The fields of what is told of a request.
+fn told(workload: &Workload, request: usize) -> String {
+    let mut told = String::new();
+    if let Some(most) = &workload.told.max_new_tokens {
+        told += &format!(r#", "max_new_tokens": {}"#, most[request]);
+    }
+    if let Some(priorities) = &workload.told.priorities {
+        told += &format!(r#", "priority": {}"#, priorities[request]);
+    }
+    told
 }
 
 #[cfg(test)]

@@ -1,13 +1,13 @@
 //! Vidur's processed traces: CSV `arrived_at,num_prefill_tokens,num_decode_tokens`; seconds and tokens, time from 0.
 //!
 //! Where it is known which prompts begin alike, [`write()`] adds the columns `block_tokens` and `hash_ids` (ids with a blank between them).
-//! Vidur finds its columns by name and takes no notice of others.
+//! What is told of requests beside, [`ToldColumns`] has: `max_new_tokens` and `priority`. Vidur finds its columns by name and takes no notice of others.
 
 use std::io::{self, Write};
 
 use super::{Clock, Layout, Reading, Row, RowReader, TimeUnit};
 use crate::workload::Workload;
-use crate::workload::csv::{self, Columns, PromptColumns};
+use crate::workload::csv::{self, Columns, PromptColumns, ToldColumns};
 use crate::workload::error::WorkloadError;
 use crate::workload::source::Line;
 use crate::workload::trace::TraceSpec;
@@ -32,13 +32,15 @@ pub static LAYOUT: Layout = Layout {
 struct Reader {
     columns: Columns<3>,
     prompts: PromptColumns,
+    told: ToldColumns,
     unit: TimeUnit,
 }
 
 impl Reader {
     fn new(header: &Line, spec: &TraceSpec) -> Result<Self, WorkloadError> {
         let mut columns = Columns::locate(header, COLUMNS)?;
-        Ok(Self { prompts: PromptColumns::locate(header, &mut columns), columns, unit: spec.time_unit.unwrap_or(TimeUnit::Seconds) })
+        let (prompts, told) = (PromptColumns::locate(header, &mut columns), ToldColumns::locate(header, &mut columns));
+        Ok(Self { columns, prompts, told, unit: spec.time_unit.unwrap_or(TimeUnit::Seconds) })
     }
 }
 
@@ -46,8 +48,9 @@ impl RowReader for Reader {
     fn read(&mut self, line: &Line) -> Result<Option<Row>, WorkloadError> {
         let [arrived_at, prefill, decode] = self.columns.read(line)?;
         let (block_tokens, hash_ids) = self.prompts.read(line)?;
+        let (max_new_tokens, priority) = self.told.read(line)?;
         let (ticks, prefill_tokens, decode_tokens) = (arrived_at.time(self.unit)?, prefill.tokens()?, decode.tokens()?);
-        Ok(Some(Row { ticks, prefill_tokens, decode_tokens, hash_ids, block_tokens }))
+        Ok(Some(Row { ticks, prefill_tokens, decode_tokens, hash_ids, block_tokens, max_new_tokens, priority }))
     }
 
     fn not_read(&self) -> &[String] {
@@ -57,10 +60,10 @@ impl RowReader for Reader {
 
 /// Arrivals are written so that they are read back bit for bit.
 fn write(workload: &Workload, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "{}{}", LAYOUT.first_line, csv::prompt_header(workload))?;
+    writeln!(out, "{}{}", LAYOUT.first_line, csv::more_header(workload))?;
     for (request, at) in workload.arrived_at_s.iter().enumerate() {
         let (prefill, decode) = (workload.prefill_tokens[request], workload.decode_tokens[request]);
-        writeln!(out, "{at},{prefill},{decode}{}", csv::prompt_fields(workload, request))?;
+        writeln!(out, "{at},{prefill},{decode}{}", csv::more_fields(workload, request))?;
     }
     Ok(())
 }

@@ -51,7 +51,7 @@ fn scheduler_settings(settings: &Value) -> ReplicaSchedulerSettings {
 fn replay(case: &Value) -> Replayed {
     let settings = scheduler_settings(&case["settings"]);
     let common = settings.common();
-    let rule = settings.build(&ReplicaShape { pipeline_parallel: 1, max_request_tokens: 1 << 20, max_requests: 1 });
+    let rule = settings.build(&ReplicaShape { max_request_tokens: 1 << 20, ..crate::replica_scheduler::bench::SHAPE });
     let kv = KvBlocks::new(common.num_blocks.unwrap(), common.block_size_tokens, 0.0);
     let mut replica = ReplicaState::new(kv);
     let mut requests = Requests::default();

@@ -1,0 +1,118 @@
+//! Requests arrive, and are given to replicas.
+
+use super::Engine;
+use super::feed::Arrival;
+use super::state::Step;
+use crate::replica_scheduler::{ReplicaScheduler, Request, Slot};
+
+/// What became of a request that the global scheduler was asked about.
+enum Assigned {
+    /// It waits at the replica of this lane.
+    To(u32),
+    /// There is no replica.
+    Nowhere,
+    TurnedAway,
+}
+
+impl Engine<'_> {
+    /// Takes the next request of the workload in, unless no replica could ever serve it.
+    #[inline(always)]
+    fn admit(&mut self) -> Option<Slot> {
+        let Arrival { id, arrived_at_s, prefill_tokens, decode_tokens, max_new_tokens, priority } = self.feed.take();
+        if !self.scheduler.fits_empty(&self.kv, prefill_tokens, decode_tokens) {
+            self.totals.reject();
+            self.work.trail.leave(&Request::new(id, arrived_at_s, prefill_tokens, decode_tokens), arrived_at_s);
+            return None;
+        }
+        self.totals.queued += 1;
+        let ignore_eos = self.inputs.workload.outputs.settings.ignore_eos;
+        let request = Request { max_new_tokens, ignore_eos, priority, ..Request::new(id, arrived_at_s, prefill_tokens, decode_tokens) };
+        Some(self.work.requests.insert(request))
+    }
+
+    pub(super) fn arrive(&mut self) {
+        if let Some(slot) = self.admit() {
+            self.work.unrouted.push_back(slot);
+            self.work.steps.push(Step::Route);
+        }
+    }
+
+    /// A request arrives at an instant at which nothing else is due.
+    pub(super) fn arrive_alone(&mut self) {
+        let Some(slot) = self.admit() else { return };
+        let assigned = if self.work.unrouted.is_empty() { self.assign(slot) } else { Assigned::Nowhere };
+        match assigned {
+            Assigned::To(lane) => {
+                self.form_batches(lane);
+            }
+            Assigned::Nowhere => self.work.unrouted.push_back(slot),
+            Assigned::TurnedAway => {}
+        }
+    }
+
+    /// Gives a request to the replica the global scheduler chooses, if that lets it in.
+    #[inline(always)]
+    fn assign(&mut self, slot: Slot) -> Assigned {
+        let work = &mut *self.work;
+        let prefill_tokens = work.requests[slot].original_prefill_tokens;
+        let target = if self.router_reads_prompts {
+            self.router.route_prompt(prefill_tokens, work.requests.prompt(slot))
+        } else {
+            self.router.route(prefill_tokens)
+        };
+        let Some(target) = target else { return Assigned::Nowhere };
+        let replica = &mut work.replicas[target.lane as usize];
+        if self.limits_queues && !self.scheduler.lets_in(&replica.state, &work.requests) {
+            let replica_id = replica.id;
+            self.turn_away(slot, replica_id);
+            return Assigned::TurnedAway;
+        }
+        let request = &mut work.requests[slot];
+        request.replica_id = replica.id;
+        replica.state.queue.push_back(slot);
+        if self.router_observes_load {
+            replica.load.prefill_tokens += u64::from(request.original_prefill_tokens);
+            replica.load.requests = replica.state.outstanding();
+            self.router.set_load(target, replica.load);
+        }
+        Assigned::To(target.lane)
+    }
+
+    /// Rejects a request that its replica does not let in.
+    #[cold]
+    fn turn_away(&mut self, slot: Slot, replica_id: u32) {
+        self.totals.reject();
+        self.totals.refused += 1;
+        self.totals.queued -= 1;
+        let work = &mut *self.work;
+        let request = &mut work.requests[slot];
+        work.trail.leave(request, self.now_s);
+        // One that was never worked on is recorded as if it had never been there.
+        if let Some(detail) = &mut self.detail
+            && !request.scheduled_at_s.is_nan()
+        {
+            request.replica_id = replica_id;
+            detail.requests[request.id as usize].leave(request, self.api_s);
+        }
+        work.requests.release(slot);
+    }
+
+    /// Hands the requests that wait for a replica to the global scheduler, as long as there is a replica.
+    pub(super) fn route(&mut self) {
+        while let Some(&slot) = self.work.unrouted.front() {
+            match self.assign(slot) {
+                Assigned::To(lane) => self.work.touched.push(lane),
+                Assigned::Nowhere => break,
+                Assigned::TurnedAway => {}
+            }
+            self.work.unrouted.pop_front();
+        }
+        // Several requests at one instant: each replica once, in order of ids.
+        let work = &mut *self.work;
+        work.touched.sort_unstable_by_key(|&lane| work.replicas[lane as usize].id);
+        work.touched.dedup();
+        for lane in work.touched.drain(..) {
+            work.steps.push(Step::FormBatches { lane });
+        }
+    }
+}
