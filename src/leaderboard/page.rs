@@ -33,7 +33,9 @@ thirds of what they were, each by itself. Limits, bills and reference points sta
   arrivals; mean over seeds and cases. The edge is a search and no proof, so a little more than 100 is possible. It starts from fixed fleets
   and `frontier`, whose own share has this in its favour. The informed edge, without foresight, will stand beside it.
 - **Limits kept**: cases in which some level keeps the case's limits under every seed. The cheapest such level is the one chosen; where none
-  keeps them, the one that breaks them by least.
+  keeps them, the one that breaks them by least. Durations, reference points and limits were set while looking at runs of `frontier` and
+  `static`, so that `frontier` keeps every limit: its six of six is how the cases are, and no merit. A seed of your own (`--seed`) moves
+  the traffic, not the limits.
 - **Cost at limits**: cost of the chosen level over that of the cheapest fixed fleet that keeps the limits, geometric mean over the cases
   kept. Below 1 scaling pays. Compare it between policies that keep the same cases.
 - **Tail**: the limited P99 of the chosen level over its limit, worst over seeds, geometric mean over cases.

@@ -30,6 +30,7 @@ pub const LISTS: &[&str] = &[
     "bounds",
     "days",
     "priorities",
+    "stalls",
 ];
 
 const RANGE_KEYS: &[&str] = &["from", "to", "step", "points", "scale"];

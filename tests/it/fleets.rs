@@ -67,9 +67,11 @@ fn overheads_of_other_runs_tell_how_a_run_was_served() {
     let replays: Vec<FleetReplay> = runs.iter().map(|run| FleetReplay::new(run).unwrap()).collect();
     let start = Overheads { api_ms: 6.0, ..Overheads::NONE };
     let fit = fleet::fit(&[&replays[0]], &start).unwrap();
-    assert!((fit.step_ms - TRUTH.step_ms).abs() < 0.5 && (fit.api_ms - TRUTH.api_ms).abs() < 1.0, "{fit:?}");
+    // One run of two stages cannot tell the constants apart, only what they come to: judged by the other run.
     let (simulated, answers) = fleet::open_loop(&replays[1], &fit).unwrap();
-    assert_eq!(simulated.serving().iter().map(|step| step.1).collect::<Vec<_>>()[..2], [1, 2]);
+    let mut serving: Vec<_> = simulated.serving().iter().map(|step| step.1).collect();
+    serving.dedup();
+    assert_eq!(serving, [1, 2, 1]);
     for answer in answers.iter().filter(|answer| answer.question.starts_with("e2e")) {
         assert!(answer.error().abs() < 0.1, "{answer:?}");
     }

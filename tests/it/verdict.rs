@@ -48,7 +48,9 @@ fn listed(dir: &Path) -> Vec<BTreeMap<String, String>> {
         "total_cost_usd",
         "cost_usd_per_month",
     ];
-    let cells = columns.map(|name| (name, scalefront::analysis::table::Cells::named(&runs, name).unwrap()));
+    // A setting of policies that the sweep does not have is no column.
+    let cells: Vec<_> =
+        columns.iter().filter_map(|name| Some((name, scalefront::analysis::table::Cells::named(&runs, name).ok()?))).collect();
     let row = |row: usize| cells.iter().map(|(name, cells)| (name.to_string(), cells.text(row).unwrap_or_default())).collect();
     (0..runs.height()).map(row).collect()
 }

@@ -42,7 +42,7 @@ fn sixty_cells() {
     for name in ["fronts.parquet", "fronts.csv", "hypervolume.csv", "contributions.csv", "attainment.csv", "summary.md", "report.html"] {
         assert!(first.contains_key(&directory.join(name)), "{name}");
     }
-    for kind in ["front", "replicas", "arrival_rate", "latency_survival"] {
+    for kind in ["front", "replicas", "arrival_rate", "latency_cdf"] {
         for extension in ["svg", "png"] {
             assert!(first.contains_key(&directory.join(format!("plots/{kind}_steps.{extension}"))), "{kind}.{extension}");
         }

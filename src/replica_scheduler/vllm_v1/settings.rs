@@ -94,6 +94,7 @@ impl Default for VllmV1Settings {
 
 /// Who comes first among waiting requests, and who is preempted last: vLLM's `scheduling_policy`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "VllmPolicy")]
 #[serde(rename_all = "snake_case")]
 pub enum Policy {
     /// First come, first served; the request admitted last is preempted.

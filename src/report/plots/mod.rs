@@ -36,9 +36,7 @@ const SIZE: (i32, i32) = (900, 480);
 /// Workloads drawn; `report.html` shows all of them.
 pub const MAX_WORKLOADS: usize = 12;
 
-const KINDS: [&str; 5] = ["front", "robustness", "replicas", "arrival_rate", "latency_survival"];
-/// What earlier versions drew besides.
-const NO_LONGER_DRAWN: &str = "latency_cdf";
+const KINDS: [&str; 5] = ["front", "robustness", "replicas", "arrival_rate", "latency_cdf"];
 
 /// What was drawn.
 pub struct Plots {
@@ -48,7 +46,7 @@ pub struct Plots {
     pub robustness: Vec<Option<String>>,
 }
 
-/// Draws every figure into `directory`, and removes those of an earlier report that are no longer drawn.
+/// Draws every figure into `directory`, and removes those that an earlier report left and this one does not draw.
 pub fn draw_all(study: &Study, directory: &Path, style: Style) -> Result<Plots> {
     make_directory(directory).with_context(|| format!("{}: cannot create", directory.display()))?;
     let mut slugs: Vec<String> = Vec::new();
@@ -71,7 +69,7 @@ pub fn draw_all(study: &Study, directory: &Path, style: Style) -> Result<Plots> 
         Ok(Some(stem))
     };
     let stems = jobs.par_iter().map(draw).collect::<Result<Vec<_>>>()?;
-    remove_stale(directory, &[&KINDS[..], &[NO_LONGER_DRAWN]].concat(), &stems)?;
+    remove_stale(directory, &KINDS, &stems)?;
     let of = |kind: usize| {
         let mut drawn = stems.iter().skip(kind).step_by(KINDS.len()).cloned().collect::<Vec<_>>();
         drawn.resize(study.analysis.workloads.len(), None);
