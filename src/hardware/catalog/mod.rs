@@ -98,10 +98,22 @@ pub fn model_from(name: &str, files: &Files) -> Result<Cow<'static, Model>, Hard
     }
 }
 
-/// What is approximated for a model whose weights are taken to be stored so, a sentence each.
+/// What is approximated for a model whose weights are taken to be stored so, and what a file of its owner was taken to say where it
+/// differs from a plain transformer in bf16; a sentence each.
 pub fn approximations(model: &Model, weights: Weights) -> Vec<String> {
     let own = model.approximations.iter().map(|sentence| sentence.to_string());
     let mut sentences: Vec<String> = if is_config_path(&model.name) { own.collect() } else { experts::approximations(&model.name) };
+    if is_config_path(&model.name) {
+        if !model.weights.is_bf16() && weights == model.weights {
+            sentences.push(format!("{} weights, as its quantization says", model.weights.name()));
+        }
+        if let Some(Window { tokens, layers }) = model.window {
+            sentences.push(format!(
+                "a sliding window of {tokens} tokens in {layers} of {} layers, in step times and KV cache",
+                model.num_layers
+            ));
+        }
+    }
     if weights != model.weights && !model.weights.is_bf16() {
         sentences.push(format!("published with {} weights, taken as {} as the settings say", model.weights.name(), weights.name()));
     }

@@ -142,6 +142,12 @@ fn quantised_weights_are_read() {
     assert_eq!((read.weights, read.kv_cache), (Weights::all(WeightFormat::Fp8Block), Precision::Bf16));
     let told = approximations(&read, Weights::default());
     assert!(told[0].contains("published with fp8_block weights, taken as bf16"), "{told:?}");
+    // What a file of one's own was taken to say is said.
+    let own = with(QWEN3, json!({"quantization_config": {"quant_method": "fp8"}, "model_type": "gemma2", "sliding_window": 4096}));
+    let own = read_as("own.json", &own);
+    let told = approximations(&own, own.weights).join("; ");
+    assert!(told.contains("own.json: fp8 weights, as its quantization says"), "{told}");
+    assert!(told.contains("own.json: a sliding window of 4096 tokens in 32 of 64 layers"), "{told}");
 }
 
 #[test]
