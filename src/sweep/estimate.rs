@@ -28,8 +28,8 @@ const CURVES_SHARE: f64 = 0.1;
 
 /// Tables, figures and page: of any sweep, of each run, and of each workload that is drawn. Measured as `docs/large-sweeps.md` says.
 const TABLES_S: f64 = 0.35;
-const TABLES_US_PER_RUN: f64 = 250.0;
-const FIGURES_S_PER_WORKLOAD: f64 = 0.9;
+const TABLES_US_PER_RUN: f64 = 300.0;
+const FIGURES_S_PER_WORKLOAD: f64 = 0.25;
 const MOST_WORKLOADS_DRAWN: usize = 12;
 
 /// What is known before the trial.
