@@ -6,6 +6,7 @@
     results.hypervolume                                   # a polars frame
     results.runs.filter(results.runs["p90_e2e_s"] < 1)
     results.report                                        # the page, to open
+    scalefront.recommend("ask.json", {"p99_ttft_s": 2}).verdict
 
 What is computed is what the command computes, to the byte: this package starts the same program. `scalefront.policy` is for policies
 written in Python.
@@ -13,10 +14,11 @@ written in Python.
 
 from ._frames import Table
 from ._program import GridError, ScalefrontError, find_program
-from ._results import Results, Simulation, compare, open_results, simulate, sweep
+from ._results import Recommendation, Results, Simulation, compare, open_results, recommend, simulate, sweep
 
 __all__ = [
     "GridError",
+    "Recommendation",
     "Results",
     "ScalefrontError",
     "Simulation",
@@ -24,6 +26,7 @@ __all__ = [
     "compare",
     "find_program",
     "open_results",
+    "recommend",
     "simulate",
     "sweep",
 ]

@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -102,6 +102,38 @@ class Simulation(_Directory):
         return self.table("decisions.parquet").frame()
 
 
+class Recommendation(_Directory):
+    """What `recommend` found."""
+
+    @cached_property
+    def answer(self) -> dict[str, Any]:
+        """`recommendation.json` as a whole."""
+        return self._json("recommendation.json")
+
+    @property
+    def verdict(self) -> str:
+        """The answer in a sentence."""
+        return self.answer["verdict"]
+
+    @property
+    def kept(self) -> bool:
+        """Whether a setting was found that keeps the limits."""
+        return self.answer["kept"]
+
+    @property
+    def setting(self) -> dict[str, Any] | None:
+        """The setting that is recommended, or `None`."""
+        return self.answer["setting"]
+
+    @property
+    def cost_usd_per_month(self) -> float | None:
+        """Of 30.44 days, the mean over workloads and seeds."""
+        return self.answer["cost_usd_per_month"]
+
+    def _repr_markdown_(self) -> str:
+        return self.verdict
+
+
 def sweep(
     grid: Grid, *, out: str | os.PathLike[str] | None = None, threads: int | None = None, resume: bool = False, quiet: bool = False
 ) -> Results:
@@ -116,6 +148,32 @@ def sweep(
         if _program.run(arguments, quiet=quiet) == 1:
             warnings.warn(f"some runs failed: see `status` and `error` in {directory / 'runs.parquet'}", stacklevel=2)
     return Results(directory)
+
+
+def recommend(
+    grid: Grid,
+    limits: Mapping[str, float] | None = None,
+    *,
+    budget: int | None = None,
+    minutes: float | None = None,
+    workloads: Sequence[str] = (),
+    out: str | os.PathLike[str] | None = None,
+    threads: int | None = None,
+    quiet: bool = False,
+) -> Recommendation:
+    """Searches the cheapest setting of a grid that keeps its limits, those of `objectives.constraints` and of `limits` (`{"p99_ttft_s": 2}`).
+
+    `budget` is in runs, by default a tenth of the grid's. `out` is by default `results/<name>_recommended`; the same call goes on there.
+    """
+    with _file_of(grid) as (file, name):
+        directory = Path(out) if out is not None else Path("results") / f"{name}_recommended"
+        arguments = ["recommend", str(file), "--out", str(directory), *_threads(threads)]
+        arguments += [word for metric, value in (limits or {}).items() for word in ("--limit", f"{metric}={value!r}")]
+        arguments += [word for workload in workloads for word in ("--workload", workload)]
+        arguments += [] if budget is None else ["--budget", str(budget)]
+        arguments += [] if minutes is None else ["--minutes", str(minutes)]
+        _program.run(arguments, quiet=quiet)
+    return Recommendation(directory)
 
 
 def simulate(grid: Grid, *, out: str | os.PathLike[str] | None = None, quiet: bool = True) -> Simulation:

@@ -67,6 +67,20 @@ class Package(unittest.TestCase):
         limited = scalefront.sweep(GRID | {"name": "limited", "objectives": {"constraints": {"p99_e2e_s": 1000}}}, quiet=True)
         self.assertTrue(limited.verdict[0]["kept"], limited.verdict)
 
+    def test_a_recommendation_is_the_commands(self):
+        found = scalefront.recommend(GRID, {"p90_e2e_s": 1000.0}, quiet=True)
+        self.assertEqual(found.path, Path("results/small_recommended"))
+        self.assertTrue(found.kept and found.setting["family"] == "static", found.answer)
+        self.assertIn("a month", found.verdict)
+        self.assertGreater(found.cost_usd_per_month, 0)
+        self.assertEqual([limit["metric"] for limit in found.answer["constraints"]], ["p90_e2e_s"])
+        nothing = scalefront.recommend(GRID, {"p90_e2e_s": 0.001}, out="none", quiet=True)
+        self.assertEqual((nothing.kept, nothing.setting), (False, None), nothing.answer)
+        with self.assertRaisesRegex(scalefront.GridError, "limit"):
+            scalefront.recommend(GRID, quiet=True)
+        with self.assertRaisesRegex(scalefront.GridError, "nowhere"):
+            scalefront.recommend(GRID, {"p90_e2e_s": 1}, workloads=["nowhere"], out="other", quiet=True)
+
     def test_a_wrong_grid_is_told_with_its_field(self):
         with self.assertRaisesRegex(scalefront.GridError, r"seeds: .*expected"):
             scalefront.sweep(GRID | {"seeds": "x"}, quiet=True)

@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use super::aibrix::{self, Aibrix, AibrixCooldown, AibrixMetric, Common, Predictive, Schedules, Strategy};
 use super::cadence::check_intervals;
+use super::gauges;
 use super::scraped::Scraped;
 use super::signals::LoadMetric;
 use super::stable_panic::StablePanic;
@@ -117,6 +118,14 @@ impl PolicySettings for AibrixKpaSettings {
         faults.not_negative("cooldown_window_s", self.cooldown_window_s.up);
         faults.not_negative("cooldown_window_s", self.cooldown_window_s.down);
         aibrix::check(faults, &self.also, self.schedules.as_ref(), self.predictive.as_ref());
+    }
+
+    fn doubts(&self) -> Vec<String> {
+        if self.schedules.is_some() || self.predictive.is_some() {
+            return Vec::new();
+        }
+        let also = self.also.iter().map(|metric| (metric.metric, metric.target_per_replica));
+        gauges::doubts(&std::iter::once((self.metric, self.target_per_replica)).chain(also).collect::<Vec<_>>(), self.tolerance.up)
     }
 
     fn upstream(&self) -> Upstream {

@@ -20,6 +20,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::aws::{AlarmRule, Alarmed, Breaches, WarmMetric};
+use super::gauges;
 use super::signals::{LoadMetric, check_adds_up};
 use super::{Autoscaler, Checked, PolicyContext, PolicySettings, Upstream};
 use crate::settings::Faults;
@@ -64,6 +65,10 @@ impl PolicySettings for AwsTargetTrackingSettings {
         faults.at_least("scale_in_periods", self.scale_in_periods.into(), 1);
         faults.fraction("scale_in_fraction", self.scale_in_fraction);
         faults.not_negative("instance_warmup_s", self.instance_warmup_s);
+    }
+
+    fn doubts(&self) -> Vec<String> {
+        gauges::doubts(&[(self.metric, self.target_per_replica)], 0.0)
     }
 
     fn upstream(&self) -> Upstream {

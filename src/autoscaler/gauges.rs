@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::signals::LoadMetric;
 use crate::settings::Faults;
 
 /// What a target for each replica is called.
@@ -29,5 +30,43 @@ pub fn check(settings: &Value, faults: &mut Faults) {
             }
         }
         _ => {}
+    }
+}
+
+/// What is said of targets on `kv_use` that are so near 1 that even a full cache is no reason to add a replica. `targets` are all that the
+/// policy goes by, with what it aims at per replica: one that can be exceeded is enough.
+pub fn doubts(targets: &[(LoadMetric, f64)], tolerance: f64) -> Vec<String> {
+    // A share of the target, as controllers reckon it.
+    let never = |&(metric, target): &(LoadMetric, f64)| metric == LoadMetric::KvUse && 1.0 / target <= 1.0 + tolerance;
+    match targets {
+        [(_, target), ..] if targets.iter().all(never) => {
+            let within = if tolerance > 0.0 { format!(", within the tolerance of {tolerance}") } else { String::new() };
+            vec![format!(
+                "`{TARGET}` of {target} on `kv_use` never adds a replica: a full cache is {:.3} of it{within}; take less than {:.3}",
+                1.0 / target,
+                1.0 / (1.0 + tolerance)
+            )]
+        }
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_that_a_full_cache_does_not_exceed() {
+        let doubt = |target| doubts(&[(LoadMetric::KvUse, target)], 0.1);
+        assert_eq!(doubt(0.9), Vec::<String>::new());
+        assert!(
+            doubt(0.92)[0].contains("a full cache is 1.087 of it, within the tolerance of 0.1; take less than 0.909"),
+            "{:?}",
+            doubt(0.92)
+        );
+        assert_eq!(doubts(&[(LoadMetric::KvUse, 0.99)], 0.0).len(), 0);
+        assert_eq!(doubts(&[(LoadMetric::KvUse, 1.0)], 0.0).len(), 1);
+        assert!(doubts(&[(LoadMetric::KvUse, 1.0), (LoadMetric::QueuedRequests, 5.0)], 0.1).is_empty(), "another metric may");
+        assert!(doubts(&[(LoadMetric::OutstandingRequests, 1.0)], 0.1).is_empty(), "no ceiling");
     }
 }

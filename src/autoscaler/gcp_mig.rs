@@ -21,6 +21,7 @@ use std::collections::VecDeque;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::gauges;
 use super::signals::{LoadMetric, Signals, check_adds_up};
 use super::{Arrivals, Autoscaler, BatchSums, Checked, Decision, Observes, PolicyContext, PolicySettings, Snapshot, Upstream};
 use crate::settings::Faults;
@@ -67,6 +68,10 @@ impl PolicySettings for GcpMigSettings {
 
     fn reaches_zero(&self) -> bool {
         true
+    }
+
+    fn doubts(&self) -> Vec<String> {
+        gauges::doubts(&[(self.metric, self.target_per_replica)], 0.0)
     }
 
     fn upstream(&self) -> Upstream {

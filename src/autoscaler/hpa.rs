@@ -29,6 +29,7 @@ use serde::{Deserialize, Serialize};
 
 use super::behavior::BehaviorSettings;
 use super::cadence::check_intervals;
+use super::gauges;
 use super::horizontal::{Horizontal, HpaLoop, MetricSource, MetricTarget, Metrics, StartingPods};
 use super::proportional::KubernetesVersion;
 use super::scraped::{Controller, Scraped, Seen};
@@ -102,6 +103,15 @@ impl PolicySettings for HpaSettings {
         check_intervals(faults, &[("scrape_interval_s", self.scrape_interval_s), ("sync_interval_s", self.sync_interval_s)]);
         faults.positive("rate_window_s", self.rate_window_s);
         self.own_loop().check(faults);
+    }
+
+    fn doubts(&self) -> Vec<String> {
+        let targets = self.targets();
+        if targets.iter().any(|target| target.target_value.is_some()) {
+            return Vec::new();
+        }
+        let targets: Vec<_> = targets.iter().map(|target| (target.metric, target.target_per_replica)).collect();
+        gauges::doubts(&targets, self.tolerance.up)
     }
 
     fn upstream(&self) -> Upstream {

@@ -34,6 +34,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cadence::check_intervals;
 use super::formula::Formula;
+use super::gauges;
 use super::horizontal::{Horizontal, HpaLoop, MetricSource, MetricTarget, check_milli};
 use super::proportional::milli;
 use super::scraped::{Controller, Scraped, Seen};
@@ -270,6 +271,15 @@ impl PolicySettings for KedaSettings {
         }
         faults.positive("rate_window_s", self.rate_window_s);
         faults.within("hpa", |faults| self.hpa.check(faults));
+    }
+
+    fn doubts(&self) -> Vec<String> {
+        let triggers = self.triggers();
+        if self.scaling_modifiers.is_some() || self.fallback.is_some() || triggers.iter().any(|trigger| trigger.target_value.is_some()) {
+            return Vec::new();
+        }
+        let targets: Vec<_> = triggers.iter().map(|trigger| (trigger.metric, trigger.target_per_replica)).collect();
+        gauges::doubts(&targets, self.hpa.tolerance.up)
     }
 
     fn upstream(&self) -> Upstream {

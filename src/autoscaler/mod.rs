@@ -129,6 +129,11 @@ pub trait PolicySettings {
         Vec::new()
     }
 
+    /// What it can never do with these settings although they make sense, a sentence each without the policy's name.
+    fn doubts(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Whether it can do without any replica: leave none where `min_replicas` is 0, and start one when it is needed.
     fn reaches_zero(&self) -> bool {
         false

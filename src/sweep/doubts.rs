@@ -29,6 +29,7 @@ pub fn of_policies(plan: &Plan) -> Vec<String> {
                 let begins = if from_zero { ", and begins with it although `cluster.initial_replicas` is 0" } else { "" };
                 found.insert(format!("{}: keeps at least one replica although `cluster.min_replicas` is 0{begins}", entry.family()));
             }
+            found.extend(settings.doubts().iter().map(|doubt| format!("{}: {doubt}", entry.family())));
             for target in settings.latency_targets() {
                 found.extend(idle.iter().filter_map(|idle| idle.doubt(entry.family(), &target)));
             }

@@ -252,6 +252,11 @@ fn what_cannot_be_is_told_before() {
     let told = zero(json!(["frontier", "keda", {"static": {"replicas": 2}}, {"schedule": {"steps": [{"at_s": 0, "replicas": 1}]}}]), 1);
     assert_eq!(told, ["frontier: keeps at least one replica although `cluster.min_replicas` is 0"]);
     assert!(zero(json!(["frontier"]), 0)[0].ends_with(", and begins with it although `cluster.initial_replicas` is 0"));
+
+    let near_one = json!({"metric": "kv_use", "target_per_replica": [0.9, 0.95]});
+    let told = doubts(json!({"autoscalers": [{"hpa": near_one}, {"aibrix_apa": near_one}, {"gcp_mig": near_one}]}));
+    assert!(told.len() == 2 && told[0].starts_with("aibrix_apa: `target_per_replica` of 0.95 on `kv_use` never adds"), "{told:?}");
+    assert!(told[1].starts_with("hpa: ") && told[1].contains("within the tolerance of 0.1; take less than 0.909"), "{told:?}");
 }
 
 /// A share of the KV cache is never above 1: a target in per cent is refused where it stands.
