@@ -7,6 +7,7 @@ pub mod compare;
 pub mod effects;
 pub mod front;
 pub mod indicators;
+pub mod informed;
 pub mod outputs;
 pub mod quality;
 pub mod regret;

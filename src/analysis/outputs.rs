@@ -76,6 +76,8 @@ pub fn contribution_columns(analysis: &Analysis, contributions: &[ValueContribut
 /// `igd_plus` and `additive_epsilon`, likewise, against `indicators_against` (`oracle` or `joint_front`);
 /// `oracle_share` (hypervolume over the oracle's) and `oracle_extra_cost` (cost over the oracle's at equal latency, less 1), likewise, empty
 /// without an oracle;
+/// `informed_share` and `informed_bound_share`: hypervolume over what was reached without foresight, and over what no policy can beat in
+/// expectation; empty with fewer than three seeds, without an interval with fewer than ten;
 /// `hv_lab_equals_hv_exact`; `reference_latency`, `reference_cost`, `reference_from` (`grid` or
 /// `tenth_beyond_worst_of_fronts`); `num_points` (on the fronts of all seeds), `num_seeds`, `num_runs`, `num_failed`, `num_outside_box` (runs
 /// beyond the reference point); `outside_by_latency` and `outside_by_cost`: how far the nearest point of a front lies beyond the reference
@@ -96,6 +98,7 @@ pub fn hypervolume_columns(analysis: &Analysis, group_by: &[String]) -> Vec<(Str
     let of_scores = |of: fn(&Score) -> Option<Estimate>| scores.iter().map(of).collect::<Vec<_>>();
     let of_distances = |of: fn(&Distance) -> Option<Estimate>| distances.iter().map(|distance| of(distance.as_ref()?)).collect::<Vec<_>>();
     let regrets = scores.iter().map(|score| analysis.regret(score)).collect::<Vec<_>>();
+    let informed = scores.iter().map(|score| analysis.informed_share(score)).collect::<Vec<_>>();
     let estimates = [
         ("hv_exact", of_scores(|score| score.hv_exact)),
         ("hv_lab", of_scores(|score| score.hv_lab)),
@@ -103,6 +106,8 @@ pub fn hypervolume_columns(analysis: &Analysis, group_by: &[String]) -> Vec<(Str
         ("igd_plus", of_distances(|distance| distance.igd_plus)),
         ("additive_epsilon", of_distances(|distance| distance.additive_epsilon)),
         ("oracle_share", regrets.iter().map(|regret| Some(regret.as_ref()?.share)).collect()),
+        ("informed_share", informed.iter().map(|share| Some(share.as_ref()?.reached)).collect()),
+        ("informed_bound_share", informed.iter().map(|share| share.as_ref()?.bound).collect()),
         ("oracle_extra_cost", regrets.iter().map(|regret| regret.as_ref()?.extra_cost).collect()),
     ];
     for (name, estimates) in estimates {

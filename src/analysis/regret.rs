@@ -64,11 +64,12 @@ impl Oracle {
         read().with_context(|| format!("{}: cannot read the edge; `scalefront oracle` writes it", path.display()))
     }
 
-    fn of(frame: &DataFrame, objectives: &Objectives) -> Result<Self> {
+    pub(super) fn of(frame: &DataFrame, objectives: &Objectives) -> Result<Self> {
         let [workload, seed] = ["workload", "seed"].map(|name| Cells::named(frame, name));
         let (workload, seed) = (workload?, seed?);
         let (latency, cost) = (Cells::named(frame, &objectives.latency)?, Cells::named(frame, &objectives.cost)?);
-        let fluid = Cells::named(frame, "fluid_bound_usd")?;
+        // Only the clairvoyant edge has it.
+        let fluid = Cells::named(frame, "fluid_bound_usd").ok();
         let groups: Vec<Option<Cells>> = objectives.group_by.iter().map(|name| Cells::named(frame, name).ok()).collect();
         let point = |i: usize| {
             Some(EdgePoint {
@@ -76,7 +77,7 @@ impl Oracle {
                 seed: seed.number(i)? as i64,
                 groups: groups.iter().map(|cells| cells.as_ref().map(|cells| cells.text(i).unwrap_or_default())).collect(),
                 point: Point { latency: latency.number(i)?, cost: cost.number(i)? },
-                fluid_bound_usd: fluid.number(i),
+                fluid_bound_usd: fluid.as_ref().and_then(|fluid| fluid.number(i)),
             })
         };
         Ok(Self { points: (0..frame.height()).filter_map(point).collect() })

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use polars::prelude::DataFrame;
 
 use super::front::{Point, compromise, hv_exact, hv_lab, non_dominated};
+use super::informed::InformedEdge;
 use super::regret::Oracle;
 use super::statistics::{Estimate, estimate};
 use super::table::Cells;
@@ -32,6 +33,8 @@ pub struct Analysis {
     pub reference_given: bool,
     /// The edge of the possible; empty until one is searched.
     pub oracle: Oracle,
+    /// The same without foresight.
+    pub informed: InformedEdge,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -194,6 +197,7 @@ pub fn analyse(runs: &DataFrame, objectives: &Objectives) -> Result<Analysis> {
         scores: Vec::new(),
         reference_given: objectives.reference.is_some(),
         oracle: Oracle::default(),
+        informed: InformedEdge::default(),
     };
     let groups = analysis.groups();
     analysis.find_fronts(&groups);

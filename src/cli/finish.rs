@@ -4,7 +4,6 @@ use std::time::{Instant, SystemTime};
 
 use anyhow::Result;
 use scalefront::files::shell_path;
-use scalefront::oracle::OracleSettings;
 use scalefront::sweep::checksum::Checksum;
 use scalefront::sweep::estimate::duration;
 use scalefront::sweep::journal::{self, Recorded};
@@ -18,12 +17,13 @@ use scalefront::sweep::store::{MANIFEST, RUNS, ResultsDir, SERIES, read_manifest
 
 use super::Exit;
 use super::common::{Bar, CommonArgs, is_interrupted, quoted, say};
+use super::oracle::Searches;
 use super::tables::{self, Style};
 
 /// How a sweep is to be finished.
 pub struct Finishing<'a> {
     pub common: &'a CommonArgs,
-    pub oracle: Option<&'a OracleSettings>,
+    pub searches: &'a Searches,
     pub style: Style,
     /// Runs whose curves are drawn, at most.
     pub most_curves: usize,
@@ -104,9 +104,7 @@ fn judge(
     if journal::is_in(dir.path()) {
         journal::remove(dir.path())?;
     }
-    if let Some(settings) = how.oracle
-        && super::oracle::search(plan, settings, dir, common)?.is_err()
-    {
+    if how.searches.run(plan, dir, common)?.is_err() {
         eprintln!(
             "interrupted: the runs are stored in {shown}, `scalefront oracle {out}` searches, `scalefront report {out}` makes the report"
         );

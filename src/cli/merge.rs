@@ -11,6 +11,7 @@ use scalefront::sweep::store::ResultsDir;
 
 use super::common::{CommonArgs, catch_interrupts, threads};
 use super::finish::Finishing;
+use super::oracle::Searches;
 use super::tables::{self, Style};
 use super::{Exit, finish};
 
@@ -49,7 +50,14 @@ impl Args {
         catch_interrupts()?;
         let dir = ResultsDir::open(&common.out(&plan.grid.name), &plan.grid.as_given)?;
         tables::check_available()?;
-        let how = Finishing { common: &common, oracle: None, style: self.style, most_curves: MOST_CURVES, robustness: true, started };
+        let how = Finishing {
+            common: &common,
+            searches: &Searches::default(),
+            style: self.style,
+            most_curves: MOST_CURVES,
+            robustness: true,
+            started,
+        };
         pool.install(|| finish::finish(&plan, &mut recorded, KeptCurves::default(), &dir, &how))
     }
 }

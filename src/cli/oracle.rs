@@ -6,9 +6,11 @@ use anyhow::{Result, bail, ensure};
 use scalefront::RESULTS_VERSION;
 use scalefront::files::{shell_path, shell_word};
 use scalefront::oracle::OracleSettings;
+use scalefront::oracle::informed::InformedSettings;
 use scalefront::settings::Faults;
 use scalefront::sweep::checksum::Checksum;
 use scalefront::sweep::grid::Grid;
+use scalefront::sweep::informed;
 use scalefront::sweep::oracle::{self, Account};
 use scalefront::sweep::plan::Plan;
 use scalefront::sweep::run::Interrupted;
@@ -25,13 +27,22 @@ pub struct Args {
     /// A sweep's results directory, such as results/lab3
     dir: PathBuf,
 
-    /// Simulations of each search beyond its starts, which are what the sweep's runs did, constant fleets and such that follow traffic
-    #[arg(long, value_name = "N", default_value_t = OracleSettings::default().budget)]
-    runs: u32,
+    /// Search without foresight instead: policies that know how traffic is drawn, and not what is drawn
+    #[arg(long)]
+    informed: bool,
 
-    /// Decisions are taken at multiples of this
-    #[arg(long, value_name = "SECONDS", default_value_t = OracleSettings::default().step_s, allow_negative_numbers = true)]
-    step_s: f64,
+    /// Simulations of each search beyond its starts, which are what the sweep's runs did, constant fleets and such that follow traffic;
+    /// with --informed, policies tried, each on all fitting draws [default: 2000; with --informed 400]
+    #[arg(long, value_name = "N")]
+    runs: Option<u32>,
+
+    /// Draws that informed policies are fitted to, none of them the sweep's
+    #[arg(long, value_name = "N", requires = "informed", default_value_t = InformedSettings::default().fitting_draws)]
+    fitting_draws: u32,
+
+    /// Decisions are taken at multiples of this [default: 0.5; with --informed 0.25]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    step_s: Option<f64>,
 
     /// Seed of the search
     #[arg(long, value_name = "N", default_value_t = OracleSettings::default().search_seed)]
@@ -54,10 +65,21 @@ pub struct Args {
 impl Args {
     pub fn run(&self) -> Result<Exit> {
         tables::check_available()?;
-        let settings =
-            OracleSettings { budget: self.runs, step_s: self.step_s, search_seed: self.search_seed, ..OracleSettings::default() };
+        let search_seed = self.search_seed;
         let mut faults = Faults::default();
-        settings.check(&mut faults);
+        let searches = if self.informed {
+            let default = InformedSettings::default();
+            let (budget, step_s) = (self.runs.unwrap_or(default.budget), self.step_s.unwrap_or(default.step_s));
+            let settings = InformedSettings { budget, step_s, search_seed, fitting_draws: self.fitting_draws, ..default };
+            settings.check(&mut faults);
+            Searches { edge: None, informed: Some(settings) }
+        } else {
+            let default = OracleSettings::default();
+            let (budget, step_s) = (self.runs.unwrap_or(default.budget), self.step_s.unwrap_or(default.step_s));
+            let settings = OracleSettings { budget, step_s, search_seed, ..default };
+            settings.check(&mut faults);
+            Searches { edge: Some(settings), informed: None }
+        };
         if let Some(fault) = faults.found.first() {
             bail!("--{}: {}", fault.path.replace('_', "-").replace("budget", "runs"), fault.message);
         }
@@ -71,7 +93,7 @@ impl Args {
         let common = CommonArgs { out: None, threads: self.threads, quiet: self.quiet, seed_offset: 0 };
         let pool = common.pool()?;
         let plan = pool.install(|| -> Result<Plan> { Ok(Plan::new(Grid::stored(&manifest.grid_file, &manifest.grid)?)?) })?;
-        oracle::check(&plan)?;
+        searches.check(&plan)?;
         catch_interrupts()?;
         let dir = ResultsDir::open(&self.dir, &plan.grid.as_given)?;
         ensure!(
@@ -87,7 +109,7 @@ impl Args {
         );
         // Before the search, not after: the report reads them.
         dir.check_tables()?;
-        pool.install(|| match search(&plan, &settings, &dir, &common)? {
+        pool.install(|| match searches.run(&plan, &dir, &common)? {
             Ok(()) => report_again(&dir, &common, self.style),
             Err(Interrupted) => {
                 eprintln!("interrupted: nothing of the search was stored");
@@ -97,8 +119,42 @@ impl Args {
     }
 }
 
-/// Searches and stores; the report is to follow.
-pub fn search(plan: &Plan, settings: &OracleSettings, dir: &ResultsDir, common: &CommonArgs) -> Result<Result<(), Interrupted>> {
+/// Which edges to search for.
+#[derive(Debug, Clone, Default)]
+pub struct Searches {
+    /// With perfect foresight.
+    pub edge: Option<OracleSettings>,
+    /// Without.
+    pub informed: Option<InformedSettings>,
+}
+
+impl Searches {
+    /// Errors: a plan that has no such edge.
+    pub fn check(&self, plan: &Plan) -> Result<()> {
+        if self.edge.is_some() {
+            oracle::check(plan)?;
+        }
+        if self.informed.is_some() {
+            informed::check(plan)?;
+        }
+        Ok(())
+    }
+
+    /// Searches and stores; the report is to follow.
+    pub fn run(&self, plan: &Plan, dir: &ResultsDir, common: &CommonArgs) -> Result<Result<(), Interrupted>> {
+        if let Some(settings) = &self.edge
+            && let Err(interrupted) = search(plan, settings, dir, common)?
+        {
+            return Ok(Err(interrupted));
+        }
+        match &self.informed {
+            Some(settings) => search_informed(plan, settings, dir, common),
+            None => Ok(Ok(())),
+        }
+    }
+}
+
+fn search(plan: &Plan, settings: &OracleSettings, dir: &ResultsDir, common: &CommonArgs) -> Result<Result<(), Interrupted>> {
     let mut account = Account::new(plan, settings, command_line());
     let rows = match watched(common, "Searching", account.simulations as usize, |bar| oracle::search(plan, settings, bar)) {
         Ok(rows) => rows,
@@ -107,5 +163,18 @@ pub fn search(plan: &Plan, settings: &OracleSettings, dir: &ResultsDir, common: 
     tables::store_oracle(dir.path(), &rows)?;
     account.table = Some(Checksum::of_file(&dir.file(oracle::TABLE))?);
     write_json(&dir.file(oracle::ACCOUNT), &account)?;
+    Ok(Ok(()))
+}
+
+fn search_informed(plan: &Plan, settings: &InformedSettings, dir: &ResultsDir, common: &CommonArgs) -> Result<Result<(), Interrupted>> {
+    let count = informed::simulations(plan, settings) as usize;
+    let (rows, edges) = match watched(common, "Searching without foresight", count, |bar| informed::search(plan, settings, bar)) {
+        Ok(found) => found,
+        Err(interrupted) => return Ok(Err(interrupted)),
+    };
+    let mut account = informed::Account::new(plan, settings, command_line(), edges);
+    tables::store_informed(dir.path(), &rows)?;
+    account.table = Some(Checksum::of_file(&dir.file(informed::TABLE))?);
+    write_json(&dir.file(informed::ACCOUNT), &account)?;
     Ok(Ok(()))
 }

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use scalefront::oracle::OracleSettings;
+use scalefront::oracle::informed::InformedSettings;
 use scalefront::simulation::MOST_EVENTS;
 use scalefront::sweep::estimate::{self, CORE_PRICE_USD_PER_HOUR, Terms};
 use scalefront::sweep::grid::Grid;
 use scalefront::sweep::journal::{self, Header, Journal, Recorded};
 use scalefront::sweep::kept_curves::{Keeper, KeptCurves, MOST_BYTES};
-use scalefront::sweep::oracle;
 use scalefront::sweep::plan::Plan;
 use scalefront::sweep::robustness;
 use scalefront::sweep::run::{self, CellLimits, Stop};
@@ -20,6 +20,7 @@ use scalefront::sweep::store::{Finished, ResultsDir};
 
 use super::common::{CommonArgs, catch_interrupts, quoted, say, warn};
 use super::finish::Finishing;
+use super::oracle::Searches;
 use super::tables::{self, Style};
 use super::{Exit, finish};
 
@@ -64,6 +65,10 @@ pub struct Args {
     /// Then search the best that perfect foresight could do, with N simulations for each workload, seed and cluster; see `oracle`
     #[arg(long, value_name = "N", conflicts_with = "shard")]
     oracle: Option<u32>,
+
+    /// Then search the best that can be done without foresight, trying N policies for each generated workload; see `oracle --informed`
+    #[arg(long, value_name = "N", conflicts_with = "shard")]
+    informed: Option<u32>,
 
     /// Figures for print, or with larger type and thicker lines
     #[arg(long, value_enum, default_value_t = Style::Paper)]
@@ -148,25 +153,24 @@ impl Args {
         let mut out = self.common.out(&plan.grid.name);
         out.extend(shard.map(|shard| shard.directory()));
         let dir = ResultsDir::open(&out, &plan.grid.as_given)?;
-        let search = self.oracle.map(|budget| OracleSettings { budget, ..OracleSettings::default() });
+        let searches = Searches {
+            edge: self.oracle.map(|budget| OracleSettings { budget, ..OracleSettings::default() }),
+            informed: self.informed.map(|budget| InformedSettings { budget, ..InformedSettings::default() }),
+        };
         if shard.is_none() {
             // Before hours of running, not after.
             tables::check_available()?;
-            if search.is_some() {
-                oracle::check(&plan)?;
-            }
+            searches.check(&plan)?;
             let finished = if journal::is_in(dir.path()) { None } else { dir.finished(&plan) };
             match finished {
                 // Without --resume, too: nothing that is stored would come out differently.
                 Some(Finished::RunsOnly(manifest)) if has_its_tables(&dir) => {
                     eprintln!("{}: the runs are there; they are judged anew by the objectives as they are now", dir.path().display());
-                    let how = self.finishing(search.as_ref(), started);
+                    let how = self.finishing(&searches, started);
                     return pool.install(|| finish::judge_again(&plan, &manifest, &dir, &how));
                 }
                 Some(Finished::Judged) if self.resume && has_its_tables(&dir) => {
-                    if let Some(settings) = &search
-                        && pool.install(|| super::oracle::search(&plan, settings, &dir, &self.common))?.is_err()
-                    {
+                    if pool.install(|| searches.run(&plan, &dir, &self.common))?.is_err() {
                         eprintln!("interrupted: nothing of the search was stored");
                         return Ok(Exit::Interrupted);
                     }
@@ -209,11 +213,11 @@ impl Args {
             return finish::exit(&plan, &mut recorded);
         }
         let kept = curves.map_or_else(KeptCurves::default, Keeper::into_kept);
-        pool.install(|| finish::finish(&plan, &mut recorded, kept, &dir, &self.finishing(search.as_ref(), started)))
+        pool.install(|| finish::finish(&plan, &mut recorded, kept, &dir, &self.finishing(&searches, started)))
     }
 
-    fn finishing<'a>(&'a self, oracle: Option<&'a OracleSettings>, started: Instant) -> Finishing<'a> {
-        Finishing { common: &self.common, oracle, style: self.style, most_curves: self.curves, robustness: self.robustness, started }
+    fn finishing<'a>(&'a self, searches: &'a Searches, started: Instant) -> Finishing<'a> {
+        Finishing { common: &self.common, searches, style: self.style, most_curves: self.curves, robustness: self.robustness, started }
     }
 
     fn shard(&self) -> Result<Option<Shard>> {

@@ -86,6 +86,16 @@ impl FluidBound {
         self.kinds.iter().map(|(count, options)| least_work_s(options, f64::INFINITY) * *count as f64).sum()
     }
 
+    /// Dollars for a second of a replica.
+    pub fn usd_per_replica_s(&self) -> f64 {
+        self.usd_per_replica_s
+    }
+
+    /// Latency of the request that is the first to be over if it is alone.
+    pub fn fastest_s(&self) -> f64 {
+        self.kinds.iter().flat_map(|(_, options)| options).map(|option| option.1).fold(f64::INFINITY, f64::min)
+    }
+
     /// Least dollars with whatever latency.
     pub fn cost_usd(&self) -> f64 {
         self.cost_for_latency_usd(f64::INFINITY, 1.0)

@@ -8,6 +8,7 @@
 //! It is a search and no proof: [`FluidBound`] says how far away the impossible begins.
 
 mod fluid;
+pub mod informed;
 mod moments;
 mod schedule;
 
@@ -165,54 +166,110 @@ pub fn search_with(
     mut progress: impl FnMut(u64),
     mut evaluate: impl FnMut(&[ReplicaSchedule]) -> Vec<Result<RunMetrics, SimulationError>>,
 ) -> OracleResult {
-    let limits = limits(inputs, settings);
-    let duration_s = inputs.workload.end_s();
-    let moments = Moments::new(&inputs.workload.arrived_at_s, duration_s, settings.step_s);
-    let mut random = Xoshiro256PlusPlus::seed_from_u64(settings.search_seed ^ inputs.seed.rotate_left(32));
-    let mut front = Front { points: Vec::new(), most: settings.archive as usize, reference: objective.reference };
     let fluid_bound = FluidBound::new(inputs);
-    let followers = followers(&moments, &limits, fluid_bound.work_s() / duration_s.max(settings.step_s));
-    let all_starts = starts.iter().cloned().chain(constants(&limits)).chain(followers);
-    let mut pending: Vec<ReplicaSchedule> = all_starts.map(|start| start.within(&limits)).collect();
+    let traffic = Traffic {
+        arrived_at_s: &inputs.workload.arrived_at_s,
+        duration_s: inputs.workload.end_s(),
+        busy_replicas: fluid_bound.work_s() / inputs.workload.end_s().max(settings.step_s),
+        seed: settings.search_seed ^ inputs.seed.rotate_left(32),
+    };
+    let judged = |schedules: &[ReplicaSchedule]| {
+        let of = |result: Result<RunMetrics, SimulationError>| {
+            // A schedule that leaves requests unserved is no candidate.
+            let metrics = result.ok()?;
+            Some(((objective.cost)(&metrics)?, (objective.latency)(&metrics)?, metrics))
+        };
+        evaluate(schedules).into_iter().map(of).collect()
+    };
+    let (entries, done) = explore(&limits(inputs, settings), &traffic, starts, settings, objective.reference, &mut progress, judged);
+    let points = entries.into_iter().map(|entry| OraclePoint { schedule: entry.schedule, metrics: entry.judged }).collect();
+    OracleResult { points, fluid_bound, simulations: done }
+}
+
+/// What a search sees of traffic.
+#[derive(Debug, Clone, Copy)]
+struct Traffic<'a> {
+    arrived_at_s: &'a [f64],
+    duration_s: f64,
+    /// Replicas that the work keeps busy.
+    busy_replicas: f64,
+    /// Of the search.
+    seed: u64,
+}
+
+/// Searches for schedules that are good on average over draws of which each has the rates of all: `evaluate` gives mean cost and mean
+/// latency, in the order asked. `arrived_at_s` are the arrivals of all draws together, in order. Returns schedules by rising cost.
+pub fn search_over_draws(
+    inputs: &RunInputs,
+    arrived_at_s: &[f64],
+    settings: &OracleSettings,
+    reference: Option<(f64, f64)>,
+    mut evaluate: impl FnMut(&[ReplicaSchedule]) -> Vec<Option<(f64, f64)>>,
+) -> Vec<ReplicaSchedule> {
+    let duration_s = inputs.workload.end_s();
+    let busy_replicas = FluidBound::new(inputs).work_s() / duration_s.max(settings.step_s);
+    let traffic = Traffic { arrived_at_s, duration_s, busy_replicas, seed: settings.search_seed };
+    let judged = |schedules: &[ReplicaSchedule]| {
+        evaluate(schedules).into_iter().map(|means| means.map(|(cost, latency)| (cost, latency, ()))).collect()
+    };
+    let (entries, _) = explore(&limits(inputs, settings), &traffic, &[], settings, reference, &mut |_| (), judged);
+    entries.into_iter().map(|entry| entry.schedule).collect()
+}
+
+/// Cost, latency and whatever else, of a schedule that counts.
+type Judged<M> = Option<(f64, f64, M)>;
+
+fn explore<M>(
+    limits: &ScheduleLimits,
+    traffic: &Traffic,
+    starts: &[ReplicaSchedule],
+    settings: &OracleSettings,
+    reference: Option<(f64, f64)>,
+    progress: &mut dyn FnMut(u64),
+    mut evaluate: impl FnMut(&[ReplicaSchedule]) -> Vec<Judged<M>>,
+) -> (Vec<Entry<M>>, u64) {
+    let duration_s = traffic.duration_s;
+    let moments = Moments::new(traffic.arrived_at_s, duration_s, settings.step_s);
+    let mut random = Xoshiro256PlusPlus::seed_from_u64(traffic.seed);
+    let mut front = Front { points: Vec::new(), most: settings.archive as usize, reference };
+    let followers = followers(&moments, limits, traffic.busy_replicas);
+    let all_starts = starts.iter().cloned().chain(constants(limits)).chain(followers);
+    let mut pending: Vec<ReplicaSchedule> = all_starts.map(|start| start.within(limits)).collect();
     pending.reverse();
-    let (mut done, all) = (0, simulations(inputs, starts.len(), settings));
+    let (mut done, all) = (0, pending.len() as u64 + u64::from(settings.budget));
     while done < all {
         let count = u64::from(settings.batch).min(all - done) as usize;
         let candidates: Vec<ReplicaSchedule> =
-            (0..count).map(|_| pending.pop().unwrap_or_else(|| front.variant(&limits, &moments, duration_s, &mut random))).collect();
-        for (schedule, result) in candidates.iter().zip(evaluate(&candidates)) {
-            // A schedule that leaves requests unserved is no candidate.
-            if let Ok(metrics) = result
-                && let (Some(latency), Some(cost)) = ((objective.latency)(&metrics), (objective.cost)(&metrics))
-            {
-                front.offer(Entry { schedule: schedule.clone(), latency, cost, metrics });
+            (0..count).map(|_| pending.pop().unwrap_or_else(|| front.variant(limits, &moments, duration_s, &mut random))).collect();
+        for (schedule, judged) in candidates.iter().zip(evaluate(&candidates)) {
+            if let Some((cost, latency, judged)) = judged {
+                front.offer(Entry { schedule: schedule.clone(), latency, cost, judged });
             }
         }
         done += count as u64;
         progress(done);
     }
-    let points = front.points.into_iter().map(|entry| OraclePoint { schedule: entry.schedule, metrics: entry.metrics }).collect();
-    OracleResult { points, fluid_bound, simulations: done }
+    (front.points, done)
 }
 
-struct Entry {
+struct Entry<M> {
     schedule: ReplicaSchedule,
     latency: f64,
     cost: f64,
-    metrics: RunMetrics,
+    judged: M,
 }
 
 /// Non-dominated schedules in order of rising cost, hence falling latency.
-struct Front {
-    points: Vec<Entry>,
+struct Front<M> {
+    points: Vec<Entry<M>>,
     most: usize,
     reference: Option<(f64, f64)>,
 }
 
-impl Front {
-    fn offer(&mut self, entry: Entry) {
+impl<M> Front<M> {
+    fn offer(&mut self, entry: Entry<M>) {
         let cost = entry.cost;
-        let beaten = |by: &Entry| by.cost <= cost && by.latency <= entry.latency;
+        let beaten = |by: &Entry<M>| by.cost <= cost && by.latency <= entry.latency;
         if self.points.iter().any(beaten) {
             return;
         }

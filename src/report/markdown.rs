@@ -6,7 +6,7 @@ use super::names::{counted, grouped, label, markdown as escape, percent, quantit
 use super::plots::Plots;
 use super::remarks;
 use super::study::Study;
-use super::terminal::{edge_note, plus_minus, regret, share_plus_minus};
+use super::terminal::{edge_note, informed_note, informed_share, plus_minus, regret, share_plus_minus};
 use super::verdict::{self, to_markdown};
 use crate::analysis::scores::Score;
 use crate::autoscaler::upstream::PolicyRecord;
@@ -162,10 +162,13 @@ fn write_scores(study: &Study, workload: usize, out: &mut String) -> std::fmt::R
         None => writeln!(out, "No hypervolume: no run succeeded with a positive latency and cost.\n")?,
     }
     let edge = analysis.edge_quality(workload);
+    let informed = analysis.informed_quality(workload);
     let (head, rule) = if edge.is_some() { (" of the edge | extra cost |", "---|---|") } else { ("", "") };
+    let (informed_head, informed_rule) = if informed.is_some() { (" of the informed edge |", "---|") } else { ("", "") };
     writeln!(
         out,
-        "| family | hv_exact | hv_lab |{head} IGD+ | epsilon | front points | runs | failed |\n|---|---|---|{rule}---|---|---|---|---|"
+        "| family | hv_exact | hv_lab |{informed_head}{head} IGD+ | epsilon | front points | runs | failed |\n\
+         |---|---|---|{informed_rule}{rule}---|---|---|---|---|"
     )?;
     for score in analysis.scores_of(workload) {
         let family = escape(analysis.label(score.family));
@@ -177,10 +180,11 @@ fn write_scores(study: &Study, workload: usize, out: &mut String) -> std::fmt::R
         let [igd, epsilon] = [distance.and_then(|d| d.igd_plus), distance.and_then(|d| d.additive_epsilon)].map(plus_minus);
         let [share, extra] = regret(study, score);
         let regret = if edge.is_some() { format!(" {share} | {extra} |") } else { String::new() };
+        let own = if informed.is_some() { format!(" {} |", informed_share(study, score)) } else { String::new() };
         let Score { front_points, runs, failed, .. } = score;
-        writeln!(out, "| {family} | {exact} | {lab} |{regret} {igd} | {epsilon} | {front_points} | {runs} | {failed} |")?;
+        writeln!(out, "| {family} | {exact} | {lab} |{own}{regret} {igd} | {epsilon} | {front_points} | {runs} | {failed} |")?;
     }
-    if let Some(note) = edge_note(study, workload) {
+    for note in [edge_note(study, workload), informed_note(study, workload)].into_iter().flatten() {
         writeln!(out, "\n{note}")?;
     }
     writeln!(out)

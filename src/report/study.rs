@@ -9,6 +9,7 @@ use super::names::{counted, label_within, short_setting, significant};
 use super::palette::{Look, looks};
 use super::verdict::{Judgement, judge};
 use crate::analysis::effects::{Effect, effects};
+use crate::analysis::informed::InformedEdge;
 use crate::analysis::quality::ValueContribution;
 use crate::analysis::read_runs;
 use crate::analysis::regret::Oracle;
@@ -17,6 +18,7 @@ use crate::analysis::series::{Points, SeriesTable, read_series};
 use crate::analysis::statistics::Estimate;
 use crate::analysis::table::{Cells, read_parquet};
 use crate::analysis::verdict::Trials;
+use crate::sweep::informed;
 use crate::sweep::manifest::Manifest;
 use crate::sweep::oracle::{self, Account};
 use crate::sweep::robustness;
@@ -31,6 +33,8 @@ pub struct Study {
     pub series: SeriesTable,
     /// How the edge of the possible was found, if it was.
     pub oracle: Option<Account>,
+    /// How the edge without foresight came about, if one was searched.
+    pub informed: Option<informed::Account>,
     pub run_ids: Vec<String>,
     /// Settings with more than one value within some family, in the manifest's order.
     pub varied: Vec<String>,
@@ -55,6 +59,7 @@ impl Study {
         let series = if path.exists() { read_series(&path, manifest.tables.get(SERIES))? } else { SeriesTable::new() };
         let mut study = Self::new(manifest, runs, series).with_context(|| format!("{}: cannot analyse", directory.join(RUNS).display()))?;
         study.load_oracle(directory)?;
+        study.load_informed(directory)?;
         if let Some(checksum) = study.manifest.tables.get(robustness::TABLE) {
             study.trials = Some(Trials::read(&directory.join(robustness::TABLE), Some(checksum))?);
         }
@@ -79,6 +84,22 @@ impl Study {
         Ok(())
     }
 
+    /// Takes the edge without foresight in, if one has been searched for these very runs.
+    fn load_informed(&mut self, directory: &Path) -> Result<()> {
+        let path = directory.join(informed::ACCOUNT);
+        if !path.exists() {
+            return Ok(());
+        }
+        let text = std::fs::read_to_string(&path).with_context(|| format!("{}: cannot read", path.display()))?;
+        let account: informed::Account =
+            serde_json::from_str(&text).with_context(|| format!("{}: not an account of this version", path.display()))?;
+        if account.is_of(&self.manifest) {
+            self.analysis.informed = InformedEdge::read(directory, &account, &self.manifest.objectives)?;
+            self.informed = Some(account);
+        }
+        Ok(())
+    }
+
     fn new(manifest: Manifest, runs: DataFrame, series: SeriesTable) -> Result<Self> {
         let analysis = analyse(&runs, &manifest.objectives)?;
         let effects = effects(&runs, &manifest.setting_columns, &analysis)?;
@@ -93,6 +114,7 @@ impl Study {
             effects,
             series,
             oracle: None,
+            informed: None,
             run_ids,
             varied: Vec::new(),
             contributions: Vec::new(),

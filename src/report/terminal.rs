@@ -7,6 +7,7 @@ use super::names::{counted, grouped, percent, quantity};
 use super::remarks::{self, beyond};
 use super::study::Study;
 use super::verdict;
+use crate::analysis::informed::{SEEDS_OF_A_FIGURE, SEEDS_OF_AN_INTERVAL};
 use crate::analysis::scores::Score;
 use crate::analysis::statistics::Estimate;
 
@@ -42,6 +43,8 @@ pub struct FamilySummary {
     pub failed: usize,
     /// Share of the oracle's hypervolume and extra cost at equal latency; empty without an oracle.
     pub regret: [String; 2],
+    /// Share of the hypervolume reached without foresight; empty without such an edge.
+    pub informed: String,
     /// Cost, latency and settings of the front's best compromise (lowest seed), with units.
     pub best: Option<(String, String, String)>,
     /// How far the front lies outside the reference box, if it does.
@@ -58,6 +61,7 @@ pub fn summary(study: &Study, directory: &Path) -> ReportSummary {
         hv_exact: score.hv_exact,
         failed: score.failed,
         regret: regret(study, score),
+        informed: informed_share(study, score),
         best: study.first_front(score).map(|(_, highlights)| {
             let point = study.analysis.point(highlights.balanced);
             (quantity(point.cost, cost), quantity(point.latency, latency), study.describe(highlights.balanced))
@@ -74,7 +78,10 @@ pub fn summary(study: &Study, directory: &Path) -> ReportSummary {
         verdict: verdict_lines(study),
         families: families.collect(),
         remarks: all_remarks(study),
-        edges: (0..study.analysis.workloads.len()).filter_map(|workload| edge_note(study, workload)).collect(),
+        edges: (0..study.analysis.workloads.len())
+            .flat_map(|workload| [edge_note(study, workload), informed_note(study, workload)])
+            .flatten()
+            .collect(),
         policies: study.manifest.policies.iter().map(ToString::to_string).collect(),
     }
 }
@@ -134,6 +141,37 @@ pub fn edge_note(study: &Study, workload: usize) -> Option<String> {
     ))
 }
 
+/// A family's share of the edge without foresight.
+pub fn informed_share(study: &Study, score: &Score) -> String {
+    study.analysis.informed_share(score).map_or(String::new(), |share| percent(share.reached.mean))
+}
+
+/// What the edge without foresight on a workload is: what is certified, and what a search.
+pub fn informed_note(study: &Study, workload: usize) -> Option<String> {
+    let name = &study.analysis.workloads[workload].name;
+    let account = study.informed.as_ref()?;
+    let Some(edge) = study.analysis.informed_quality(workload) else {
+        let refused = study.analysis.informed.refusals().find(|edge| edge.workload == *name);
+        return Some(match refused {
+            Some(edge) => format!("No informed edge on {name}: {}.", edge.class),
+            None => format!("Informed edge on {name}: no figure, of fewer than {SEEDS_OF_A_FIGURE} seeds or without a reference point."),
+        });
+    };
+    let few = if edge.reached.interval.is_none() { format!(" (fewer than {SEEDS_OF_AN_INTERVAL}: no interval)") } else { String::new() };
+    let bound = match edge.bound {
+        Some(bound) => format!("no policy can do better than {} in expectation", plus_minus(Some(bound))),
+        None => "no bound is known but the edge of the possible".into(),
+    };
+    let (tried, kept) = (grouped(edge.account.policies_tried), grouped(edge.account.policies_kept));
+    Some(format!(
+        "Informed edge on {name}: hypervolume {} over {} seeds{few}, reached without foresight by {kept} of {tried} policies that know the \
+         law, found by a search on {} other draws; {bound}.",
+        plus_minus(Some(edge.reached)),
+        edge.reached.count,
+        account.settings.fitting_draws,
+    ))
+}
+
 /// `0.164 ± 0.012`, the interval being symmetric; `-` when unknown.
 pub fn plus_minus(estimate: Option<Estimate>) -> String {
     match estimate {
@@ -169,9 +207,12 @@ impl fmt::Display for ReportSummary {
             writeln!(f, "{}{line}", if number == 0 { "Verdict: " } else { "" })?;
         }
         writeln!(f, "{}: {}, {} failed, {}", self.name, counted(self.runs, "run"), self.failed, self.time)?;
-        let regret = if self.edges.is_empty() { ["", ""] } else { ["of the edge", "extra cost"] };
+        let has = |told: fn(&FamilySummary) -> &str| self.families.iter().any(|family| !told(family).is_empty());
+        let regret = if has(|family| &family.regret[0]) { ["of the edge", "extra cost"] } else { ["", ""] };
+        let informed = if has(|family| &family.informed) { "of the informed" } else { "" };
         let attained = if self.families.iter().any(|family| family.attainment.is_some()) { "attained" } else { "" };
-        let head = ["workload", "family", "hypervolume", regret[0], regret[1], "best compromise", "", attained, "settings", "failed"];
+        let head =
+            ["workload", "family", "hypervolume", informed, regret[0], regret[1], "best compromise", "", attained, "settings", "failed"];
         let mut table = vec![head.map(str::to_owned)];
         for family in self.families.iter().take(MAX_LINES) {
             let (cost, latency, settings) = match (&family.outside, &family.best) {
@@ -183,7 +224,19 @@ impl fmt::Display for ReportSummary {
             let failed = if family.failed == 0 { String::new() } else { family.failed.to_string() };
             let hv = if family.outside.is_some() { "outside".into() } else { share_plus_minus(family.hv_exact) };
             let [share, extra] = family.regret.clone();
-            table.push([family.workload.clone(), family.family.clone(), hv, share, extra, cost, latency, attained, settings, failed]);
+            table.push([
+                family.workload.clone(),
+                family.family.clone(),
+                hv,
+                family.informed.clone(),
+                share,
+                extra,
+                cost,
+                latency,
+                attained,
+                settings,
+                failed,
+            ]);
         }
         write!(f, "{}", aligned(&table))?;
         for edge in &self.edges {

@@ -11,6 +11,7 @@ mod earlier;
 pub mod estimate;
 pub mod grid;
 pub mod hardware_files;
+pub mod informed;
 pub mod journal;
 pub mod kept_curves;
 pub mod manifest;

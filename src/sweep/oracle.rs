@@ -69,13 +69,13 @@ impl Account {
 }
 
 /// Runs that differ in nothing but the autoscaler.
-struct Group {
+pub(super) struct Group {
     /// One of them, of an autoscaler that scales if there is one: it has all settings of the cluster.
-    cell: Cell,
+    pub cell: Cell,
     cells: Vec<u64>,
 }
 
-fn groups(plan: &Plan) -> Vec<Group> {
+pub(super) fn groups(plan: &Plan) -> Vec<Group> {
     let mut numbers = BTreeMap::new();
     let mut groups: Vec<Group> = Vec::new();
     for &index in plan.unique() {
@@ -199,7 +199,7 @@ fn of_group(
 }
 
 /// A run's value of an objective.
-fn objective(metric: &'static Metric) -> impl Fn(&RunMetrics) -> Option<f64> + Sync {
+pub(super) fn objective(metric: &'static Metric) -> impl Fn(&RunMetrics) -> Option<f64> + Sync {
     move |metrics| match metric.value(metrics) {
         MetricValue::Number(number) => Some(number).filter(|number| number.is_finite()),
         MetricValue::Count(count) => Some(count as f64),

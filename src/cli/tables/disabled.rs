@@ -47,6 +47,10 @@ pub fn store_oracle(_dir: &Path, _rows: &[RunRow]) -> Result<()> {
     check_available()
 }
 
+pub fn store_informed(_dir: &Path, _rows: &[RunRow]) -> Result<()> {
+    check_available()
+}
+
 pub fn store_detail(_dir: &Path, _detail: &Detail, _format: Format) -> Result<()> {
     check_available()
 }

@@ -83,6 +83,11 @@ pub fn store_oracle(dir: &Path, rows: &[RunRow]) -> Result<()> {
     analysis::regret::write_oracle(rows, dir)
 }
 
+/// Stores `informed.parquet` and, without the policies, `informed.csv`.
+pub fn store_informed(dir: &Path, rows: &[RunRow]) -> Result<()> {
+    analysis::informed::write_informed(rows, dir)
+}
+
 /// Stores `requests`, `batches`, `replicas` and `decisions` of one run.
 pub fn store_detail(dir: &Path, detail: &Detail, format: Format) -> Result<()> {
     let format = TableFormat::from(format);

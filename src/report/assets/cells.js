@@ -194,7 +194,8 @@ function note() {
     + (reference ? `Shaded: the box of the hypervolume, up to the reference point (${number(reference[0])}, ${number(reference[1])})${data.reference_given ? "" : ", a tenth beyond the worst of the fronts"}.` : "")
     + outsideNote(reference)
     + (columns.has("keeps_limits") ? " Ringed: keeps every limit; twice: the verdict. Dotted: a limit." : "")
-    + (isObjective() && data.workloads[state.workload].edges.length ? " Dashed: the edge of the possible, found with perfect foresight." : "");
+    + (isObjective() && data.workloads[state.workload].edges.length ? " Dashed: the edge of the possible, found with perfect foresight." : "")
+    + (isObjective() && data.workloads[state.workload].informed.length ? " Short dashes: the informed edge, which knows the law of the traffic and not the draw." : "");
 }
 function refresh(rebuild = false) {
   state.page = 0;

@@ -280,7 +280,10 @@ function drawFront(u) {
       context.fillStyle = data.families[familyOf[row]].colour;
       drawMarker(context, data.families[familyOf[row]].marker, x, y, 2.8 * ratio);
     }
-    if (isObjective()) drawEdge(u, context, ratio);
+    if (isObjective()) {
+      drawEdge(u, context, ratio, data.workloads[state.workload].edges, [6, 3]);
+      drawEdge(u, context, ratio, data.workloads[state.workload].informed, [2, 3]);
+    }
     drawLimits(u, context, ratio);
     const stairs = border => {
       let y0 = top - 10;
@@ -355,13 +358,12 @@ function drawLimits(u, context, ratio) {
   }
   context.setLineDash([]);
 }
-/** What perfect foresight reached: dashed, of the chosen seed or by half of them. */
-function drawEdge(u, context, ratio) {
-  const edges = data.workloads[state.workload].edges;
+/** What perfect foresight reached, or knowledge of the law alone: dashed, of the chosen seed or by half of them. */
+function drawEdge(u, context, ratio, edges, dash) {
   const edge = edges.find(edge => edge.seed === state.seed);
   if (!edge?.points.length) return;
   const { left, top, width } = u.bbox;
-  context.globalAlpha = 1; context.strokeStyle = css("--ink"); context.lineWidth = 1.4 * ratio; context.setLineDash([6 * ratio, 3 * ratio]);
+  context.globalAlpha = 1; context.strokeStyle = css("--ink"); context.lineWidth = 1.4 * ratio; context.setLineDash(dash.map(length => length * ratio));
   context.beginPath();
   let y0 = top - 10;
   for (const [pointCost, pointLatency] of edge.points) {

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::curves;
 use crate::analysis::front::Point;
+use crate::analysis::regret::Oracle;
 use crate::analysis::scores::Run;
 use crate::analysis::table::Cells;
 use crate::report::names::{counted, label, sentence};
@@ -73,20 +74,22 @@ pub fn of(study: &Study) -> Result<Data> {
     let workloads = study.analysis.workloads.iter().enumerate().map(|(w, workload)| {
         let reference = workload.reference.map(|reference| [reference.cost, reference.latency]);
         let ranked = study.analysis.scores_of(w).map(|score| score.family).collect::<Vec<_>>();
-        let oracle = &study.analysis.oracle;
         let edge = |seed: String, points: Vec<Point>| {
             let points = points.iter().map(|point| [rounded(point.cost, 6), rounded(point.latency, 6)]).collect::<Vec<_>>();
             json!({ "seed": seed, "points": points })
         };
-        // As the page's choice of seeds has it: none for all of them.
-        let all = std::iter::once(edge(String::new(), oracle.attained(&workload.name)));
-        let each = oracle.seeds(&workload.name).into_iter().map(|seed| edge(seed.to_string(), oracle.edge(&workload.name, seed, None)));
-        let edges = all.chain(each).filter(|_| !oracle.seeds(&workload.name).is_empty());
+        let edges_of = |oracle: &Oracle| {
+            // As the page's choice of seeds has it: none for all of them.
+            let all = std::iter::once(edge(String::new(), oracle.attained(&workload.name)));
+            let each = oracle.seeds(&workload.name).into_iter().map(|seed| edge(seed.to_string(), oracle.edge(&workload.name, seed, None)));
+            all.chain(each).filter(|_| !oracle.seeds(&workload.name).is_empty()).collect::<Vec<_>>()
+        };
+        let (edges, informed) = (edges_of(&study.analysis.oracle), edges_of(&study.analysis.informed.reached));
         let judged = study.judged.iter().find(|judged| judged.workload == w);
         let limits = judged.into_iter().flat_map(|judged| &judged.verdict.constraints);
         let limits = limits.map(|constraint| json!({ "column": constraint.metric.name, "limit": constraint.limit })).collect::<Vec<_>>();
         let named = judged.and_then(|judged| judged.named()).map(|setting| setting.rows.iter().filter_map(|row| number.get(row)).collect::<Vec<_>>());
-        json!({ "limits": limits, "verdict": named, "name": workload.name, "reference": reference, "ranked": ranked, "edges": edges.collect::<Vec<_>>() })
+        json!({ "limits": limits, "verdict": named, "name": workload.name, "reference": reference, "ranked": ranked, "edges": edges, "informed": informed })
     });
     let (latency, cost) = study.objectives();
     let labels = metric::all().iter().map(|metric| {

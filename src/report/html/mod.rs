@@ -13,7 +13,7 @@ use super::names::{counted, grouped, label, percent, quantity, short_setting, si
 use super::plots::{Style, robustness};
 use super::remarks;
 use super::study::Study;
-use super::terminal::{edge_note, plus_minus, regret, share_plus_minus};
+use super::terminal::{edge_note, informed_note, informed_share, plus_minus, regret, share_plus_minus};
 use super::verdict::{self, Judgement};
 use crate::analysis::effects::Strength;
 use crate::sweep::verdict::NO_LIMITS;
@@ -160,7 +160,7 @@ fn scores(study: &Study) -> Vec<Value> {
             "bar_percent": score.hv_exact.map_or(0.0, |hv| (hv.mean / highest(score.workload).max(f64::MIN_POSITIVE) * 1000.0).round() / 10.0),
             "igd_plus": plus_minus(distance.and_then(|distance| distance.igd_plus)),
             "additive_epsilon": plus_minus(distance.and_then(|distance| distance.additive_epsilon)),
-            "share": regret(study, score)[0], "extra_cost": regret(study, score)[1], "points": score.front_points, "runs": score.runs, "failed": score.failed, "best": best,
+            "share": regret(study, score)[0], "informed": informed_share(study, score), "extra_cost": regret(study, score)[1], "points": score.front_points, "runs": score.runs, "failed": score.failed, "best": best,
             "outside": score.outside.as_ref().map(remarks::beyond), "runs_outside": score.runs_outside,
         })
     };
@@ -170,6 +170,7 @@ fn scores(study: &Study) -> Vec<Value> {
         json!({
             "name": workload.name, "reference": reference, "origin": study.reference_origin(), "nothing_to_rank": workload.nothing_to_rank,
             "remarks": remarks::of(study, number).iter().map(|remark| remark.replace('`', "")).collect::<Vec<_>>(), "families": families, "edge": edge_note(study, number),
+            "informed": informed_note(study, number), "has_informed": study.analysis.informed_quality(number).is_some(),
         })
     };
     study.analysis.workloads.iter().enumerate().map(workload).collect()

@@ -23,6 +23,7 @@ pub const SIZE: (i32, i32) = (900, 500);
 const BEYOND_MEDIAN: f64 = 4.0;
 
 const EDGE: Line = Line { colour: INK, opacity: 1.0, width: 1.4, dash: Some((6.0, 3.0)) };
+const INFORMED: Line = Line { colour: INK, opacity: 1.0, width: 1.4, dash: Some((2.0, 3.0)) };
 
 /// Left end of the legend, beside the panel, and its width.
 const LEGEND: (f64, f64) = (612.0, 276.0);
@@ -32,7 +33,9 @@ pub fn plot(study: &Study, workload: usize, style: Style) -> Result<String> {
     let fronts = analysis.fronts.iter().filter(|front| front.workload == workload);
     let mut points = fronts.flat_map(|front| &front.rows).map(|&row| analysis.point(row)).collect::<Vec<_>>();
     let name = &analysis.workloads[workload].name;
-    points.extend(analysis.oracle.seeds(name).iter().flat_map(|&seed| analysis.oracle.edge(name, seed, None)));
+    for edge in [&analysis.oracle, &analysis.informed.reached] {
+        points.extend(edge.seeds(name).iter().flat_map(|&seed| edge.edge(name, seed, None)));
+    }
     let (x, y) = axes(points, analysis.reference(workload), objectives);
     draw(SIZE, style, |figure| {
         let scores = study.analysis.scores_of(workload).collect::<Vec<_>>();
@@ -50,7 +53,7 @@ pub fn plot(study: &Study, workload: usize, style: Style) -> Result<String> {
             draw_band(&panel, *look, sets)?;
         }
         let outside = draw_runs(figure, &panel, study, workload, shown)?;
-        draw_edge(&panel, study, workload)?;
+        draw_edges(&panel, study, workload)?;
         for (look, sets) in &fronts {
             draw_line(figure, &panel, *look, sets)?;
         }
@@ -174,10 +177,15 @@ fn draw_runs(figure: &Figure, panel: &Panel, study: &Study, workload: usize, sho
     Ok(outside)
 }
 
-/// What perfect foresight reached; with several seeds by half of them, like the lines of families.
-fn draw_edge(panel: &Panel, study: &Study, workload: usize) -> Result<()> {
-    let edge = study.analysis.oracle.attained(&study.analysis.workloads[workload].name);
-    if edge.is_empty() { Ok(()) } else { panel.line(&staircase(&edge, panel), EDGE) }
+/// What perfect foresight reached, and knowledge of the law; with several seeds by half of them, like the lines of families.
+fn draw_edges(panel: &Panel, study: &Study, workload: usize) -> Result<()> {
+    for (edge, line) in [(&study.analysis.oracle, EDGE), (&study.analysis.informed.reached, INFORMED)] {
+        let edge = edge.attained(&study.analysis.workloads[workload].name);
+        if !edge.is_empty() {
+            panel.line(&staircase(&edge, panel), line)?;
+        }
+    }
+    Ok(())
 }
 
 pub fn draw_reference(figure: &Figure, panel: &Panel, reference: Reference) -> Result<()> {
@@ -195,12 +203,17 @@ pub fn draw_reference(figure: &Figure, panel: &Panel, reference: Reference) -> R
 /// Best family first.
 fn draw_legend(figure: &Figure, study: &Study, workload: usize, shown: &[&Score], families: usize) -> Result<()> {
     let mut y = legend_title(figure, "Family, hypervolume")?;
-    if let Some(edge) = study.analysis.edge_quality(workload) {
+    let edge = study
+        .analysis
+        .edge_quality(workload)
+        .map(|edge| ("edge of the possible", format!("{:.3}, with foresight", edge.hv_exact.mean), EDGE));
+    let informed = study.analysis.informed_quality(workload);
+    let informed = informed.map(|edge| ("informed edge", format!("{:.3}, without foresight", edge.reached.mean), INFORMED));
+    for (title, hv, line) in [edge, informed].into_iter().flatten() {
         let (left, width) = LEGEND;
-        figure.line(&[(left, y), (left + 28.0, y)], EDGE)?;
-        figure.text("edge of the possible", (left + 36.0, y - 1.0), TEXT, INK, Anchor::Left)?;
+        figure.line(&[(left, y), (left + 28.0, y)], line)?;
+        figure.text(title, (left + 36.0, y - 1.0), TEXT, INK, Anchor::Left)?;
         let below = y - 1.0 + 15.5 * figure.style.text();
-        let hv = format!("{:.3}, with foresight", edge.hv_exact.mean);
         figure.text(&figure.fit(&hv, SMALL_TEXT, width - 36.0)?, (left + 36.0, below), SMALL_TEXT, FAINT_INK, Anchor::Left)?;
         y = below + 1.25 * 15.5 * figure.style.text();
     }
