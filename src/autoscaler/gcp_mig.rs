@@ -8,8 +8,8 @@
 //! | parameter | default | source |
 //! |---|---|---|
 //! | `metric`, `target_per_replica` | `outstanding_requests`, 8 | ours: the metric is of the user's own |
-//! | `stabilization_period_s` | 600 | Compute Engine's documentation |
-//! | `initialization_period_s` | 60 | the same, from memory |
+//! | `stabilization_period_s` | 600 | `stabilizationPeriodSec`, the same |
+//! | `initialization_period_s` | 60 | `coolDownPeriodSec` in the API reference of `AutoscalingPolicy`, read |
 //! | `max_scaled_in_replicas`, `scale_in_window_s` | none, 600 | the same: off unless asked for |
 //! | `interval_s` | 60 | how often custom metrics are taken in (from memory) |
 //!

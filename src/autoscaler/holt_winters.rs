@@ -7,12 +7,12 @@
 //!
 //! | parameter | default | source |
 //! |---|---|---|
-//! | `alpha`, `beta`, `gamma`, `phi` | 0.5, 0.1, 0.1, 0.9 | usual ranges; `phi` 0.8 to 0.98 in the textbook (from memory) |
+//! | `alpha`, `beta`, `gamma`, `phi` | 0.5, 0.1, 0.1, 0.9 | usual ranges; `phi` is usually kept from 0.8 to 0.98 (the textbook below, read) |
 //! | `interval_s`, `season_s` | 10, none | ours |
 //! | `target_utilization`, `down_window_s` | 0.8, 60 | ours |
 //!
 //! Source: Winters (1960), Gardner and McKenzie (1985) for the damped trend, in the additive form of Hyndman and Athanasopoulos,
-//! *Forecasting: Principles and Practice*, §8.3 (from memory). A replica's throughput comes from the hardware model and the mean lengths of
+//! *Forecasting: Principles and Practice*, §8.3 (the seasonal form from memory). A replica's throughput comes from the hardware model and the mean lengths of
 //! finished requests; nothing is decided before the first has finished.
 
 use schemars::JsonSchema;

@@ -30,6 +30,9 @@ fn write_summary(study: &Study, plots: &Plots, out: &mut String) -> std::fmt::Re
     writeln!(out, "# {}\n", escape(&manifest.name))?;
     let headline: Vec<String> = verdict::headline(study).iter().map(|sentence| to_markdown(sentence)).collect();
     writeln!(out, "**Verdict.** {}\n", headline.join("\n"))?;
+    if let Some(snippet) = study.joint.as_ref().and_then(|joint| joint.snippet.as_ref()) {
+        writeln!(out, "The setting for all workloads, as a piece of a grid file:\n\n~~~~~~json\n{snippet:#}\n~~~~~~\n")?;
+    }
     write_judged(study, plots, out)?;
     writeln!(
         out,
@@ -64,6 +67,9 @@ fn write_summary(study: &Study, plots: &Plots, out: &mut String) -> std::fmt::Re
         write_best(study, number, out)?;
         write_contributions(study, number, out)?;
         write_effects(study, number, out)?;
+        if let Some(stem) = plots.importance.get(number).and_then(Option::as_ref) {
+            writeln!(out, "![Settings that matter on {}](plots/{stem}.png)\n", escape(&workload.name))?;
+        }
     }
     if analysis.scores.iter().any(|score| !score.agree) {
         writeln!(out, "**`hv_lab` and `hv_exact` disagree on a front above: see `hypervolume.csv`.**\n")?;

@@ -7,7 +7,7 @@ use polars::prelude::DataFrame;
 
 use super::names::{counted, label_within, short_setting, significant};
 use super::palette::{Look, looks};
-use super::verdict::{Judgement, judge};
+use super::verdict::{JointJudgement, Judgement, judge, judge_together};
 use crate::analysis::effects::{Effect, effects};
 use crate::analysis::informed::InformedEdge;
 use crate::analysis::quality::ValueContribution;
@@ -48,6 +48,8 @@ pub struct Study {
     pub looks: Vec<Look>,
     /// Of each workload with limits.
     pub judged: Vec<Judgement>,
+    /// Of all of these together, where there are several.
+    pub joint: Option<JointJudgement>,
 }
 
 impl Study {
@@ -64,6 +66,7 @@ impl Study {
             study.trials = Some(Trials::read(&directory.join(robustness::TABLE), Some(checksum))?);
         }
         study.judged = judge(&study)?;
+        study.joint = judge_together(&study)?;
         Ok(study)
     }
 
@@ -122,6 +125,7 @@ impl Study {
             trials: None,
             looks,
             judged: Vec::new(),
+            joint: None,
         };
         study.varied = study.find_varied()?;
         study.contributions = study.analysis.value_contributions(&study.runs, &study.varied)?;

@@ -90,9 +90,10 @@ pub fn summary(study: &Study, directory: &Path) -> ReportSummary {
 fn verdict_lines(study: &Study) -> Vec<String> {
     let mut lines = Vec::new();
     let headline = verdict::headline(study);
+    let together = usize::from(study.joint.is_some());
     for (number, first) in headline.into_iter().enumerate() {
         lines.push(first.replace('`', ""));
-        if let Some(judged) = study.judged.get(number) {
+        if let Some(judged) = number.checked_sub(together).and_then(|number| study.judged.get(number)) {
             lines.extend(judged.sentences[1..].iter().chain(&judged.robustness).map(|sentence| format!("  {}", sentence.replace('`', ""))));
             lines.extend(judged.snippet.as_ref().map(|snippet| format!("  Its settings: {snippet}")));
         }

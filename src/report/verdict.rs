@@ -10,7 +10,7 @@ use super::study::Study;
 use crate::analysis::TableFormat;
 use crate::analysis::table::{Column, write_table};
 use crate::analysis::verdict::{Table, Tested};
-use crate::sweep::verdict::{NO_LIMITS, Neighbour, Runs, Standing, Verdict, checks, neighbours, snippet, verdicts};
+use crate::sweep::verdict::{Joint, NO_LIMITS, Neighbour, Runs, Shared, Standing, Verdict, checks, joint, neighbours, snippet, verdicts};
 
 /// A verdict with all that reports say of it.
 pub struct Judgement {
@@ -34,6 +34,29 @@ impl Judgement {
         let verdict = &self.verdict;
         verdict.best.or(verdict.nearest).map(|place| &verdict.settings[place])
     }
+}
+
+/// One setting for all workloads, with what reports say of it.
+pub struct JointJudgement {
+    pub joint: Joint,
+    pub sentence: String,
+    /// The setting to copy.
+    pub snippet: Option<Value>,
+}
+
+/// Judges all workloads together, from the judgements of each.
+pub fn judge_together(study: &Study) -> Result<Option<JointJudgement>> {
+    if study.judged.len() < 2 {
+        return Ok(None);
+    }
+    let table = Table::of(&study.runs)?;
+    let varying = table.varying(&study.manifest.setting_columns);
+    let verdicts: Vec<Verdict> = study.judged.iter().map(|judged| judged.verdict.clone()).collect();
+    let Some(joint) = joint(&table, &varying, &verdicts) else { return Ok(None) };
+    let sentence = joint.sentence(&verdicts, &|setting| name(study, setting));
+    let row = joint.named().map(|(shared, _)| verdicts[0].settings[shared.places[0]].rows[0]);
+    let snippet = row.map(|row| snippet(&table, row, &study.manifest.setting_columns, &study.manifest.grid["cluster"]));
+    Ok(Some(JointJudgement { joint, sentence, snippet }))
 }
 
 /// Judges each workload of which anything is asked.
@@ -127,7 +150,7 @@ pub fn headline(study: &Study) -> Vec<String> {
         let on = if several { format!("On `{}`: ", judged.verdict.workload) } else { String::new() };
         format!("{on}{}", judged.sentences[0])
     };
-    study.judged.iter().map(of).collect()
+    study.joint.iter().map(|joint| joint.sentence.clone()).chain(study.judged.iter().map(of)).collect()
 }
 
 /// Text with names in backticks as markdown.
@@ -180,7 +203,26 @@ pub fn to_json(study: &Study) -> Value {
             "sentences": judged.sentences.iter().chain(&judged.robustness).collect::<Vec<_>>(),
         })
     };
-    Value::Array(study.judged.iter().map(of).collect())
+    let together = |judged: &JointJudgement| {
+        let joint = &judged.joint;
+        let shared = |shared: &Option<Shared>| {
+            shared.as_ref().map(|shared| {
+                let standings = || study.judged.iter().zip(&shared.places).map(|(judged, &place)| &judged.verdict.settings[place]);
+                let row = standings().next().map_or(0, |standing| standing.rows[0]);
+                json!({
+                    "family": study.analysis.label(study.analysis.runs[row].family), "settings": study.describe(row),
+                    "run_ids": standings().flat_map(|standing| &standing.rows).map(|&row| &study.run_ids[row]).collect::<Vec<_>>(),
+                    "cost_usd_per_month": shared.cost_usd_per_month, "workloads_kept": shared.kept_on,
+                })
+            })
+        };
+        json!({
+            "workload": "*", "workloads": joint.workloads, "kept": joint.best.is_some(), "settings_tried": joint.tried,
+            "settings_keeping": joint.keeping, "setting": judged.snippet, "best": shared(&joint.best), "nearest": shared(&joint.nearest),
+            "sentences": [judged.sentence],
+        })
+    };
+    Value::Array(study.judged.iter().map(of).chain(study.joint.iter().map(together)).collect())
 }
 
 /// Whether each run keeps every limit of its workload; None without limits.

@@ -5,6 +5,7 @@
 //! policy and the cheapest fixed fleet. Where none keeps them, it is said which limit nobody keeps, and what comes nearest: the setting
 //! whose worst limit is broken by the smallest share.
 
+mod joint;
 mod neighbours;
 mod text;
 
@@ -14,6 +15,7 @@ use super::constraints::{Check, Constraint, Kept};
 use super::objectives::Objectives;
 use super::row::{RunRow, Scalar};
 
+pub use joint::{Joint, Shared, joint};
 pub use neighbours::{CLIFF, Neighbour, neighbours};
 pub use text::{NO_LIMITS, dollars, snippet};
 

@@ -172,3 +172,41 @@ fn where_nothing_keeps_the_limits_it_says_what_comes_nearest() {
     assert_eq!((&verdict["kept"], &verdict["best"]), (&json!(false), &json!(null)));
     assert!(verdict["nearest"]["cost_usd_per_month"].as_f64().unwrap() > 0.0);
 }
+
+/// Two workloads, one setting: what a listing by hand finds stands first in terminal and summary, and last in `verdict.json`.
+#[test]
+fn one_setting_for_all_workloads() {
+    let mut grid = day();
+    let busier = grid["workloads"][0].clone();
+    grid["workloads"][0]["generate"]["arrivals"] = json!({"poisson": {"phases": [{"duration_s": 600, "rate_per_s": 8}]}});
+    grid["workloads"].as_array_mut().unwrap().push(busier);
+    grid["workloads"][1]["name"] = "busier".into();
+    grid["workloads"][1]["generate"]["arrivals"] = json!({"poisson": {"phases": [{"duration_s": 600, "rate_per_s": 16}]}});
+    grid["autoscalers"] = json!([{"static": {"replicas": {"from": 2, "to": 8, "step": 1}}}]);
+    let dir = directory_with(&grid.to_string());
+    let said = sweep(dir.path(), &["--out", "two", "--robustness", "false"]);
+    let two = dir.path().join("two");
+
+    let mut keeping: BTreeMap<String, (bool, f64, f64)> = BTreeMap::new();
+    for row in listed(&two) {
+        let number = |name: &str| row[name].parse::<f64>().unwrap();
+        let (keeps, cost, month) = keeping.entry(row["autoscaler.replicas"].clone()).or_insert((true, 0.0, 0.0));
+        *keeps &= number("p99_ttft_s") <= 2.0 && number("p90_e2e_s") <= 20.0;
+        *cost += number("total_cost_usd");
+        *month += number("cost_usd_per_month") / 4.0;
+    }
+    let cheapest = keeping.iter().filter(|(_, (keeps, ..))| *keeps).min_by(|a, b| a.1.1.total_cmp(&b.1.1)).unwrap();
+    let verdicts = serde_json::from_slice::<Value>(&fs::read(two.join("verdict.json")).unwrap()).unwrap();
+    let together = verdicts.as_array().unwrap().last().unwrap();
+    assert_eq!((&together["workload"], &together["workloads"]), (&json!("*"), &json!(["day", "busier"])));
+    assert_eq!(together["setting"]["autoscalers"][0]["static"]["replicas"].to_string(), *cheapest.0, "{together:#}");
+    assert!((together["best"]["cost_usd_per_month"].as_f64().unwrap() / cheapest.1.2 - 1.0).abs() < 1e-9);
+    assert_eq!(together["best"]["run_ids"].as_array().unwrap().len(), 4);
+    assert!(said.starts_with("Verdict: On all 2 workloads together: static"), "{said}");
+    let summary = fs::read_to_string(two.join("summary.md")).unwrap();
+    assert!(summary.contains("**Verdict.** On all 2 workloads together: "), "{summary}");
+    assert!(
+        summary.contains("![Settings that matter on busier](plots/importance_busier.png)")
+            && two.join("plots/importance_busier.svg").exists()
+    );
+}

@@ -10,7 +10,7 @@ use minijinja::Environment;
 use serde_json::{Value, json};
 
 use super::names::{counted, grouped, label, percent, quantity, short_setting, significant};
-use super::plots::{Style, robustness};
+use super::plots::{Style, importance, robustness};
 use super::remarks;
 use super::study::Study;
 use super::terminal::{edge_note, informed_note, informed_share, plus_minus, regret, share_plus_minus};
@@ -75,6 +75,10 @@ pub fn page(study: &Study) -> Result<String> {
         "runs": counted(study.analysis.runs.len(), "run"),
         "failed": failures.len(),
         "seeds": counted(study.seeds().len(), "seed"),
+        "together": study.joint.as_ref().map(|judged| json!({
+            "found": judged.joint.best.is_some(), "lead": coded(&judged.sentence),
+            "snippet": judged.snippet.as_ref().map(|snippet| format!("{snippet:#}")),
+        })),
         "verdicts": verdicts(study)?,
         "no_limits": coded(NO_LIMITS),
         "scores": scores(study),
@@ -85,7 +89,7 @@ pub fn page(study: &Study) -> Result<String> {
         "several_seeds": study.seeds().len() > 1,
         "latency": label(latency),
         "cost": label(cost),
-        "effects": effects(study),
+        "effects": effects(study)?,
         "contributions": contributions(study),
         "axes": axes.collect::<Vec<_>>(),
         "workloads": workloads.collect::<Vec<_>>(),
@@ -193,14 +197,14 @@ fn contributions(study: &Study) -> Vec<Value> {
     (0..study.analysis.workloads.len()).map(of).filter(|workload| workload["rows"] != json!([])).collect()
 }
 
-fn effects(study: &Study) -> Vec<Value> {
+fn effects(study: &Study) -> Result<Vec<Value>> {
     let strength = |strength: &Strength| {
         json!({
             "ratio": significant(strength.ratio, 3), "best": strength.best,
             "explained": strength.explained.map(|share| (share * 100.0).round()),
         })
     };
-    let of = |workload: usize| {
+    let of = |workload: usize| -> Result<Value> {
         let effects = study.effects.iter().filter(move |effect| effect.workload == workload).take(MAX_EFFECTS);
         let rows = effects.map(|effect| {
             let shown = effect.values.iter().take(6).map(String::as_str).collect::<Vec<_>>().join(", ");
@@ -210,7 +214,8 @@ fn effects(study: &Study) -> Vec<Value> {
                 "values": shown + &more, "runs": effect.runs, "latency": strength(&effect.latency), "cost": strength(&effect.cost),
             })
         });
-        json!({ "name": study.analysis.workloads[workload].name, "rows": rows.collect::<Vec<_>>() })
+        let figure = importance::plot(study, workload, Style::Paper)?;
+        Ok(json!({ "name": study.analysis.workloads[workload].name, "rows": rows.collect::<Vec<_>>(), "figure": figure }))
     };
     (0..study.analysis.workloads.len()).map(of).collect()
 }

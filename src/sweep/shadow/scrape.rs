@@ -1,16 +1,17 @@
 //! A simulated run as Prometheus would have recorded it: results of `query_range`, a file a metric. For tests of what reads them, and for
 //! dashboards that are to be tried before there is a service.
 //!
-//! Names are vLLM's, the gateway's and kube-state-metrics'; bounds of buckets are vLLM's (from memory).
+//! Names are vLLM's, the gateway's and kube-state-metrics'; bounds of buckets are those of vLLM 0.30
+//! (read in copies of its `/metrics` that other projects keep).
 
 use serde_json::{Value, json};
 
 use crate::simulation::{Detail, RequestRecord};
 
-const E2E_BOUNDS: [f64; 20] =
-    [0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0, 240.0, 480.0, 960.0, 1920.0];
-const TTFT_BOUNDS: [f64; 20] =
-    [0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0, 160.0];
+const E2E_BOUNDS: [f64; 21] =
+    [0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0, 240.0, 480.0, 960.0, 1920.0, 7680.0];
+const TTFT_BOUNDS: [f64; 22] =
+    [0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0, 160.0, 640.0, 2560.0];
 const TOKEN_BOUNDS: [f64; 17] =
     [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0, 10_000.0, 20_000.0, 50_000.0, 100_000.0, 200_000.0];
 
