@@ -29,7 +29,7 @@ impl Args {
         match self.file {
             File::Grid if self.markdown => say(reference::grid().trim_end())?,
             File::Metrics => say(reference::metrics().trim_end())?,
-            File::Grid => say(format!("{:#}", schema::grid()))?,
+            File::Grid => say(schema::text().trim_end())?,
         }
         Ok(Exit::Done)
     }

@@ -23,6 +23,36 @@ pub fn grid() -> Value {
     schema
 }
 
+/// The schema as it is committed, an ending newline included.
+pub fn text() -> String {
+    let mut text = String::new();
+    write_within(&grid(), 0, 0, &mut text);
+    text + "\n"
+}
+
+/// Longest line of a value that is not broken, in characters.
+const WIDTH: usize = 160;
+
+/// Writes JSON with what is short on one line. `indent` is that of the line, `used` what stands on it already.
+fn write_within(value: &Value, indent: usize, used: usize, out: &mut String) {
+    let short = value.to_string();
+    if used + short.chars().count() <= WIDTH {
+        return *out += &short;
+    }
+    let (ends, items): ([char; 2], Vec<(String, &Value)>) = match value {
+        Value::Object(members) => (['{', '}'], members.iter().map(|(name, value)| (format!("{}: ", json!(name)), value)).collect()),
+        Value::Array(values) => (['[', ']'], values.iter().map(|value| (String::new(), value)).collect()),
+        _ => return *out += &short,
+    };
+    let within = indent + 2;
+    for (place, (name, value)) in items.iter().enumerate() {
+        out.push(if place == 0 { ends[0] } else { ',' });
+        *out += &format!("\n{:within$}{name}", "");
+        write_within(value, within, within + name.chars().count() + 1, out);
+    }
+    *out += &format!("\n{:indent$}{}", "", ends[1]);
+}
+
 /// The schema with every axis written out where it may stand.
 pub(super) fn with_axes() -> Value {
     let mut schema = schema_for!(GridFile).to_value();
