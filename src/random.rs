@@ -9,7 +9,7 @@
 //! The generator is xoshiro256++ in a pinned version; see the reference by Blackman and Vigna, <https://prng.di.unimi.it>.
 
 use rand_xoshiro::Xoshiro256PlusPlus;
-use rand_xoshiro::rand_core::SeedableRng;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
 /// The stream of random numbers for one purpose under one seed.
 pub fn stream(seed: u64, purpose: &str) -> Xoshiro256PlusPlus {
@@ -19,10 +19,13 @@ pub fn stream(seed: u64, purpose: &str) -> Xoshiro256PlusPlus {
     Xoshiro256PlusPlus::from_seed(*hasher.finalize().as_bytes())
 }
 
+/// A seed of its own for one purpose, for what draws from several streams.
+pub fn derived(seed: u64, purpose: &str) -> u64 {
+    stream(seed, purpose).next_u64()
+}
+
 #[cfg(test)]
 mod tests {
-    use rand_xoshiro::rand_core::Rng;
-
     use super::*;
 
     #[test]

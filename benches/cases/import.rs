@@ -24,8 +24,14 @@ pub fn cases(rows: usize) -> Vec<Case> {
     let read = |name: &str, text: String| {
         let (path, dir) = (dir.path().join(name), dir.clone());
         std::fs::write(&path, text).expect("a file in a directory of our own");
-        let spec =
-            WorkloadSpec { name: name.into(), generate: None, trace: Some(TraceSpec::new(path)), outputs: None, priorities: Vec::new() };
+        let spec = WorkloadSpec {
+            name: name.into(),
+            generate: None,
+            trace: Some(TraceSpec::new(path)),
+            sessions: None,
+            outputs: None,
+            priorities: Vec::new(),
+        };
         Case::new(format!("trace {name}"), rows, move || {
             let _kept = &dir;
             digest(workload::load(&spec, 1, &[]).expect("a good trace").fingerprint())

@@ -16,6 +16,7 @@ pub mod scores;
 pub mod series;
 pub mod statistics;
 pub mod table;
+pub mod turns;
 pub mod verdict;
 
 pub use runs::{read_runs, read_runs_columns, write_runs, write_runs_in_parts};

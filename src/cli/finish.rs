@@ -14,6 +14,7 @@ use scalefront::sweep::robustness::{self, Chosen};
 use scalefront::sweep::run::Interrupted;
 use scalefront::sweep::series;
 use scalefront::sweep::store::{MANIFEST, RUNS, ResultsDir, SERIES, read_manifest, write_json};
+use scalefront::sweep::turns;
 
 use super::Exit;
 use super::common::{Bar, CommonArgs, is_interrupted, quoted, say};
@@ -80,6 +81,13 @@ fn judge(
         }
     };
     tables::store_curves(dir.path(), &series)?;
+    let of_sessions = turns::places_of_sessions(plan, &drawn);
+    let told = watched(common, "Telling turns apart", of_sessions.len(), |bar| turns::of_runs(plan, &of_sessions, bar));
+    let Ok(told) = told else {
+        eprintln!("interrupted: all runs are stored, but no report; the same command goes on, a sweep with --resume");
+        return Ok(Some(Exit::Interrupted));
+    };
+    tables::store_turns(dir.path(), &told)?;
     (timings.curves, timings.curves_s) = (again, began.elapsed().as_secs_f64());
     let began = Instant::now();
     let chosen =

@@ -91,7 +91,7 @@ impl Args {
         let remarks = metrics.remarks(cell.cluster.max_replicas);
         let summary = run::row(&plan, &cell, Ok(metrics)).to_json();
         write_json(&dir.file("summary.json"), &summary)?;
-        self.remove_stale(&dir)?;
+        self.remove_stale(&dir, plan.inputs.workloads.iter().any(|workload| workload.content.sessions.is_some()))?;
         if !self.common.quiet {
             eprintln!("{}", PolicyRecord::new(&cell.family, &cell.autoscaler));
             remarks.iter().for_each(|remark| eprintln!("{remark}"));
@@ -101,7 +101,7 @@ impl Args {
     }
 
     /// Removes what an earlier run left that this one did not write: it would pass for this one's. A sweep's tables stay.
-    fn remove_stale(&self, dir: &ResultsDir) -> Result<()> {
+    fn remove_stale(&self, dir: &ResultsDir, has_turns: bool) -> Result<()> {
         if dir.file(MANIFEST).exists() {
             return Ok(());
         }
@@ -112,6 +112,8 @@ impl Args {
         let mut stale: Vec<String> =
             ["requests", "batches", "replicas", "decisions", "series"].iter().map(|table| format!("{table}.{other}")).collect();
         stale.extend((!self.time_series).then(|| format!("series.{kept}")));
+        stale.extend((!has_turns).then(|| format!("turns.{kept}")));
+        stale.push(format!("turns.{other}"));
         stale.extend((!self.chrome_trace).then(|| "chrome_trace.json".to_owned()));
         for path in stale.iter().map(|name| dir.file(name)).filter(|path| path.exists()) {
             std::fs::remove_file(&path).with_context(|| format!("{}: cannot remove what an earlier run left", path.display()))?;

@@ -9,6 +9,8 @@ mod power_of_two;
 mod prefix_aware;
 mod random;
 mod round_robin;
+mod session_affinity;
+mod session_hash;
 
 pub use bounded_round_robin::BoundedRoundRobinSettings;
 pub use least_kv::LeastKvSettings;
@@ -18,6 +20,8 @@ pub use power_of_two::PowerOfTwoSettings;
 pub use prefix_aware::PrefixAwareSettings;
 pub use random::RandomSettings;
 pub use round_robin::RoundRobinSettings;
+pub use session_affinity::SessionAffinitySettings;
+pub use session_hash::SessionHashSettings;
 
 use crate::choice;
 use crate::settings::Faults;
@@ -34,6 +38,8 @@ choice! {
         "power_of_two" => PowerOfTwo(PowerOfTwoSettings),
         "least_kv" => LeastKv(LeastKvSettings),
         "prefix_aware" => PrefixAware(PrefixAwareSettings),
+        "session_affinity" => SessionAffinity(SessionAffinitySettings),
+        "session_hash" => SessionHash(SessionHashSettings),
     }
 }
 
@@ -95,6 +101,17 @@ pub trait GlobalScheduler: Send {
 
     /// Whether hash blocks should be known to [`Self::route_prompt`].
     fn reads_prompts(&self) -> bool {
+        false
+    }
+
+    /// The same for a request of which the session may be known.
+    #[inline]
+    fn route_session(&mut self, prefill_tokens: u32, _session: Option<u32>) -> Option<Target> {
+        self.route(prefill_tokens)
+    }
+
+    /// Whether sessions should be known to [`Self::route_session`].
+    fn reads_sessions(&self) -> bool {
         false
     }
 

@@ -4,7 +4,7 @@ use std::ops::{Index, IndexMut};
 use std::sync::Arc;
 
 use super::Held;
-use crate::workload::{PrefixBlocks, PrefixRuns, Prompt};
+use crate::workload::{PrefixRuns, Prompt};
 
 /// Where a live request sits in [`Requests`]. Slots are reused once a request has left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -178,8 +178,14 @@ impl Requests {
     }
 
     /// Lets everybody know which prompts of the workload begin alike, if anything.
-    pub fn know(&mut self, prefix: Option<&PrefixBlocks>) {
-        self.prompts = prefix.map(|prefix| prefix.runs().clone());
+    pub fn know_runs(&mut self, prompts: Option<Arc<PrefixRuns>>) {
+        self.prompts = prompts;
+    }
+
+    /// The same of prompts by their blocks.
+    #[cfg(test)]
+    pub fn know(&mut self, prefix: Option<&crate::workload::PrefixBlocks>) {
+        self.know_runs(prefix.map(|prefix| prefix.runs().clone()));
     }
 
     /// The hash blocks of a request's prompt, where they are known.

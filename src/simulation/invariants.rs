@@ -39,9 +39,11 @@ fn check_requests(metrics: &RunMetrics, detail: &Detail, found: &mut Violations)
     let completed = || detail.requests.iter().filter(|request| request.completed_at_s.is_some());
     let count = completed().count() as u64;
     found.require(metrics.num_completed == count, || format!("{} completions of {count} requests", metrics.num_completed));
-    found.require(metrics.num_completed + metrics.num_rejected + metrics.num_cut == metrics.num_requests, || {
+    let cancelled = metrics.sessions.as_ref().map_or(0, |sessions| sessions.num_turns_cancelled);
+    found.require(metrics.num_completed + metrics.num_rejected + metrics.num_cut + cancelled == metrics.num_requests, || {
         let RunMetrics { num_requests, num_completed, num_rejected, num_cut, .. } = metrics;
-        format!("{num_completed} completed, {num_cut} cut off and {num_rejected} rejected of {num_requests} requests")
+        let cancelled = format!("{cancelled} cancelled");
+        format!("{num_completed} completed, {num_cut} cut off, {cancelled} and {num_rejected} rejected of {num_requests} requests")
     });
     let restarts = completed().map(|request| u64::from(request.restarts)).sum::<u64>();
     found.require(metrics.num_restarts == restarts, || format!("{} restarts counted, {restarts} recorded", metrics.num_restarts));

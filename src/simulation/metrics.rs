@@ -90,6 +90,13 @@ const PERCENTILES: [f64; 5] = [50.0, 75.0, 90.0, 95.0, 99.0];
 const MOST_BUCKETS: u64 = 4096;
 
 impl Distribution {
+    /// Sums up numbers of at least 0; `None` if there are none.
+    pub fn of_values(values: impl IntoIterator<Item = f64>) -> Option<Self> {
+        let mut sample = Sample::default();
+        sample.extend(values);
+        Self::of(&sample, &mut Buckets::default())
+    }
+
     /// Sums up a sample; `None` if it is empty.
     ///
     /// Percentiles are exact: the bits of such numbers order as the numbers do, so their leading bits split the sample into ordered
@@ -282,6 +289,31 @@ pub struct RunMetrics {
     pub max_kv_use: f64,
     /// Share of the prompt tokens of completed requests that were cached when they were admitted; absent without prefix caching.
     pub prefix_hit_rate: Option<f64>,
+    /// Absent where requests do not belong to sessions.
+    pub sessions: Option<SessionMetrics>,
+}
+
+/// What a run is summed up to where its requests belong to sessions.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct SessionMetrics {
+    pub num_sessions: u64,
+    /// Sessions of which every request was answered.
+    pub num_sessions_completed: u64,
+    /// Sessions whose users lost patience.
+    pub num_sessions_abandoned: u64,
+    /// Requests that never arrived because their sessions ended before.
+    pub num_turns_cancelled: u64,
+    /// First arrival to last token, of completed sessions.
+    pub session_s: Option<Distribution>,
+    /// The part of it in which an answer was being waited for.
+    pub session_busy_s: Option<Distribution>,
+    /// Share of all sessions that were completed with every request within the stated latency limits; absent without limits.
+    pub session_attainment: Option<f64>,
+    /// Arrival to first token, of first turns and of all others.
+    pub first_turn_ttft_s: Option<Distribution>,
+    pub later_turn_ttft_s: Option<Distribution>,
+    /// Share of the prompt tokens of later turns that were cached; absent without prefix caching.
+    pub later_turn_hit_rate: Option<f64>,
 }
 
 /// A run at `max_replicas` for more than this share of its time was held back by it.

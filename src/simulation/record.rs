@@ -17,6 +17,10 @@ pub struct RequestRecord {
     pub restarts: u32,
     /// Tokens of its prompt that were cached when it was first admitted.
     pub cached_tokens: u32,
+    /// Session and turn, where there are sessions.
+    pub session: Option<(u32, u32)>,
+    /// Whether it ever arrived: the turns of a session that ended before did not.
+    pub arrived: bool,
 }
 
 impl RequestRecord {
@@ -33,12 +37,20 @@ impl RequestRecord {
             completed_at_s: None,
             restarts: 0,
             cached_tokens: 0,
+            session: None,
+            arrived: true,
         }
+    }
+
+    /// A turn of a session, which may arrive later than it could, or never.
+    pub fn in_session(self, session: u32, turn: u32) -> Self {
+        Self { session: Some((session, turn)), arrived: false, ..self }
     }
 
     /// Takes down how far a request has come that leaves its replica, finished or not.
     pub(super) fn leave(&mut self, request: &Request, api_s: f64) {
         let happened = |at_s: f64| (!at_s.is_nan()).then_some(at_s);
+        (self.arrived_at_s, self.arrived) = (request.arrived_at_s, true);
         self.replica_id = Some(request.replica_id);
         self.scheduled_at_s = happened(request.scheduled_at_s);
         self.first_token_at_s = happened(request.first_token_at_s + api_s);

@@ -21,6 +21,7 @@ pub const LISTS: &[&str] = &[
     "seeds",
     "autoscalers",
     "group_by",
+    "drawn_from",
     "phases",
     "policies",
     "steps",

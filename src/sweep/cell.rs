@@ -271,7 +271,7 @@ mod tests {
     fn cell(cluster: Value, autoscaler: Value) -> Cell {
         Cell {
             index: 0,
-            workload: WorkloadSpec { name: "w".into(), generate: None, trace: None, outputs: None, priorities: Vec::new() },
+            workload: WorkloadSpec { name: "w".into(), generate: None, trace: None, sessions: None, outputs: None, priorities: Vec::new() },
             workload_varies: Vec::new(),
             workload_input: 0,
             hardware_input: 0,

@@ -17,7 +17,16 @@ use crate::simulation::metric::{self, Better, Metric};
 use crate::simulation::{MetricValue, RunMetrics};
 
 /// Metrics that are shares of a whole: 99 is a slip there, 0.99 is meant.
-const SHARES: [&str; 6] = ["attainment", "violation_rate", "utilization", "mean_kv_use", "max_kv_use", "prefix_hit_rate"];
+const SHARES: [&str; 8] = [
+    "attainment",
+    "violation_rate",
+    "utilization",
+    "mean_kv_use",
+    "max_kv_use",
+    "prefix_hit_rate",
+    "session_attainment",
+    "later_turn_hit_rate",
+];
 
 /// `objectives.constraints`: metrics and their limits, in the order of the file.
 #[derive(Debug, Clone, PartialEq, Default)]

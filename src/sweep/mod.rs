@@ -39,3 +39,4 @@ pub mod store;
 pub mod verdict;
 pub mod stored;
 mod synonyms;
+pub mod turns;

@@ -94,8 +94,15 @@ pub(super) fn groups(plan: &Plan) -> Vec<Group> {
     groups
 }
 
-/// Errors: a workload is too large to be held, and so to be run thousands of times.
+/// Errors: a workload is too large to be held, and so to be run thousands of times; its arrivals depend on what is searched for.
 pub fn check(plan: &Plan) -> Result<()> {
+    let waits = |workload: &&LoadedWorkload| workload.content.sessions.as_ref().is_some_and(|sessions| sessions.waits());
+    if let Some(LoadedWorkload { summary: WorkloadSummary { name, .. }, .. }) = plan.inputs.workloads.iter().find(waits) {
+        bail!(
+            "workload `{name}`: its requests wait for answers, so they come when the fleet lets them, and nobody can foresee them; an edge \
+             with foresight is defined for open arrivals: expected `generate`, a trace, or sessions with `loop` \"open\""
+        );
+    }
     match plan.inputs.workloads.iter().find(|workload| workload.content.streamed.is_some()) {
         None => Ok(()),
         Some(LoadedWorkload { summary: WorkloadSummary { name, requests, .. }, .. }) => {

@@ -23,6 +23,9 @@ pub const RUNS: &str = "runs.parquet";
 /// The curves of runs.
 pub const SERIES: &str = "series.parquet";
 
+/// How the turns of runs with curves fare, where there are sessions.
+pub const TURNS: &str = "turns.parquet";
+
 const LOCK: &str = ".lock";
 
 /// A results directory held by this process; nobody else writes to it until it is dropped.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::Workload;
+use super::{Sessions, Workload};
 
 /// The figures of a workload of at least one request. Quantiles interpolate linearly between ranks.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -28,6 +28,21 @@ pub struct Description {
     /// What requests may generate, where that is not just what they do.
     pub max_new_tokens: Option<TokenFigures>,
     pub ignore_eos: bool,
+    /// Where requests belong to sessions: then all rates are those of an infinitely fast fleet, whose answers take no time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sessions: Option<SessionFigures>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SessionFigures {
+    pub sessions: usize,
+    /// Requests that wait for answers.
+    pub waiting_requests: usize,
+    pub most_turns: u32,
+    /// Sessions at a time, where they start as others end.
+    pub lanes: Option<u32>,
+    /// Pauses before requests that wait: the mean.
+    pub mean_pause_s: Option<f64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -101,7 +116,20 @@ pub fn describe(workload: &Workload) -> Option<Description> {
             .output_limits()
             .map(|mut limits| token_figures(&workload.decode_tokens.iter().map(|&tokens| limits.next(tokens)).collect::<Vec<_>>())),
         ignore_eos: workload.outputs.settings.ignore_eos,
+        sessions: workload.sessions.as_deref().map(session_figures),
     })
+}
+
+fn session_figures(sessions: &Sessions) -> SessionFigures {
+    let pauses_s = || sessions.pause_s.iter().zip(&sessions.waits_for).filter(|(_, waits_for)| **waits_for > 0).map(|(pause_s, _)| pause_s);
+    let waiting_requests = pauses_s().count();
+    SessionFigures {
+        sessions: sessions.len(),
+        waiting_requests,
+        most_turns: sessions.most_turns(),
+        lanes: sessions.lanes.map(|lanes| lanes.number),
+        mean_pause_s: (waiting_requests > 0).then(|| pauses_s().sum::<f64>() / waiting_requests as f64),
+    }
 }
 
 /// Mean and population variance.
@@ -201,6 +229,13 @@ impl fmt::Display for Description {
         writeln!(f, "duration            {:>12.3} s", self.duration_s)?;
         writeln!(f, "mean rate           {:>12} requests/s", or_dash(self.mean_rate_per_s, 3))?;
         writeln!(f, "interarrival CV     {:>12}", or_dash(self.interarrival_cv, 3))?;
+        if let Some(SessionFigures { sessions, waiting_requests, most_turns, lanes, mean_pause_s }) = &self.sessions {
+            let lanes = lanes.map_or_else(String::new, |lanes| format!(", {lanes} at a time"));
+            writeln!(f, "sessions            {sessions:>12} of up to {most_turns} turns{lanes}")?;
+            let pause = or_dash(*mean_pause_s, 3);
+            writeln!(f, "turns that wait     {waiting_requests:>12}, after a pause of {pause} s in the mean; times are those of a fleet")?;
+            writeln!(f, "                                 whose answers take no time: a real one is asked later, and at lower rates")?;
+        }
         if let Some(prefix) = &self.prefix {
             let PrefixFigures { block_tokens, blocks, distinct_blocks } = prefix;
             writeln!(f, "prompt blocks       {blocks:>12} of {block_tokens} tokens, {distinct_blocks} distinct")?;

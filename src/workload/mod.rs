@@ -45,12 +45,14 @@ mod prefix_runs;
 pub mod prompts;
 mod scaled;
 pub mod servegen;
+pub mod sessions;
 pub mod source;
 mod stream;
 mod told;
 pub mod trace;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -61,10 +63,11 @@ pub use self::outputs::{OutputLimits, OutputSettings, Outputs};
 pub use self::prefix::PrefixBlocks;
 pub use self::prefix_runs::{PrefixRuns, Prompt, Run};
 pub use self::priorities::{Priorities, PriorityClass};
+pub use self::sessions::{SessionSpec, Sessions};
 pub use self::stream::{MOST_KEPT, RequestStream, Streamed, Totals};
 pub use self::told::Told;
 pub use self::trace::{TraceNotes, TraceSpec};
-use crate::settings::Faults;
+use crate::settings::{Faults, quoted};
 
 /// The most tokens a prefill or a decode may have: twice as many still fit 32 bits.
 pub const MAX_TOKENS: u32 = 1_000_000_000;
@@ -75,7 +78,7 @@ pub const MAX_ARRIVAL_S: f64 = 1e9;
 /// The most requests of a workload; 3.2 GB of columns, where they have to be kept.
 pub const MAX_REQUESTS: usize = 200_000_000;
 
-/// One entry of a grid's `workloads`: a name, and either `generate` or `trace`.
+/// One entry of a grid's `workloads`: a name, and one of `generate`, `trace` and `sessions`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WorkloadSpec {
@@ -87,6 +90,9 @@ pub struct WorkloadSpec {
     /// Requests read from a file, whatever the seed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<TraceSpec>,
+    /// Conversations and agents: requests that wait for answers, drawn from distributions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sessions: Option<SessionSpec>,
     /// What requests may generate, for engines that reserve room for it: what a trace says (`max_new_tokens`), otherwise just what they do,
     /// unless told here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -99,16 +105,21 @@ pub struct WorkloadSpec {
 impl WorkloadSpec {
     pub fn check(&self, faults: &mut Faults) {
         faults.require(!self.name.trim().is_empty(), "name", || "an empty name found".into());
-        match (&self.generate, &self.trace) {
-            (None, None) => faults.add("generate", "neither `generate` nor `trace` found, expected one of them"),
-            (Some(_), Some(_)) => faults.add("trace", "both `generate` and `trace` found, expected one of them"),
-            _ => {}
+        let sources = [("generate", self.generate.is_some()), ("trace", self.trace.is_some()), ("sessions", self.sessions.is_some())];
+        let given: Vec<&str> = sources.iter().filter(|source| source.1).map(|source| source.0).collect();
+        match given[..] {
+            [] => faults.add("generate", "none of `generate`, `trace` and `sessions` found, expected one of them"),
+            [_] => {}
+            [.., last] => faults.add(last, format!("{} found, expected one of them", quoted(&given))),
         }
         if let Some(generate) = &self.generate {
             faults.within("generate", |faults| generate.check(faults));
         }
         if let Some(trace) = &self.trace {
             faults.within("trace", |faults| trace.check(faults));
+        }
+        if let Some(sessions) = &self.sessions {
+            faults.within("sessions", |faults| sessions.check(faults));
         }
         if let Some(outputs) = &self.outputs {
             faults.within("outputs", |faults| outputs.check(faults));
@@ -158,6 +169,20 @@ fn load_requests(spec: &WorkloadSpec, seed: u64, base_dirs: &[PathBuf]) -> Resul
                 }
             }
         }
+        WorkloadSpec { sessions: Some(sessions), .. } => {
+            let mut notes = Vec::new();
+            let workload = sessions::generate::generate(sessions, seed, base_dirs, &mut notes, &mut faults)?;
+            let last_s = workload.arrived_at_s.last().copied();
+            match last_s {
+                _ if !faults.found.is_empty() => {}
+                Some(last_s) if last_s > MAX_ARRIVAL_S => {
+                    let message = format!("a turn not before {last_s} s drawn, expected none after {MAX_ARRIVAL_S} s");
+                    faults.add("sessions.think_time_s", message);
+                }
+                Some(_) => return Ok((workload, notes)),
+                None => faults.add("sessions", format!("no turn drawn under seed {seed}, expected at least one; raise rates or durations")),
+            }
+        }
         WorkloadSpec { trace: Some(trace), .. } => return trace::read(trace, base_dirs).map(|(workload, notes)| (workload, vec![notes])),
         _ => {} // neither: a fault
     }
@@ -167,6 +192,7 @@ fn load_requests(spec: &WorkloadSpec, seed: u64, base_dirs: &[PathBuf]) -> Resul
 /// Whether another seed gives other requests. A trace is the same under every seed, unless what its requests may generate is drawn.
 pub fn depends_on_seed(spec: &WorkloadSpec) -> bool {
     spec.generate.as_ref().is_some_and(GenerateSpec::depends_on_seed)
+        || spec.sessions.as_ref().is_some_and(SessionSpec::depends_on_seed)
         || spec.outputs.as_ref().is_some_and(OutputSettings::depends_on_seed)
         || !spec.priorities.is_empty()
 }
@@ -201,6 +227,8 @@ pub struct Workload {
     pub priorities: Priorities,
     /// What of these two a trace tells. Settings go before it.
     pub told: Told,
+    /// Set where requests wait for answers: then arrivals are the earliest there can be.
+    pub sessions: Option<Box<Sessions>>,
     /// Set where the columns are only the beginning of what is generated.
     pub streamed: Option<Streamed>,
 }
@@ -209,6 +237,12 @@ impl Workload {
     /// Requests kept in the columns.
     pub fn len(&self) -> usize {
         self.arrived_at_s.len()
+    }
+
+    /// What is known of prompts that begin alike.
+    pub fn prompts(&self) -> Option<&Arc<PrefixRuns>> {
+        let of_sessions = self.sessions.as_ref().and_then(|sessions| sessions.prompts.as_ref());
+        of_sessions.or_else(|| self.prefix.as_ref().map(PrefixBlocks::runs))
     }
 
     /// Requests in all, those included that are not kept.
@@ -315,6 +349,9 @@ impl Workload {
         self.outputs.hash(&mut hasher);
         self.priorities.hash(&mut hasher);
         self.told.hash(&mut hasher);
+        if let Some(sessions) = &self.sessions {
+            sessions.hash(&mut hasher);
+        }
         if let Some(Streamed { generate, seed, totals }) = &self.streamed {
             hasher.update(&serde_json::to_vec(&(generate, seed, totals.requests)).expect("settings are plain data"));
         }

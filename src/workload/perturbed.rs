@@ -15,9 +15,10 @@ const REACH: usize = 2;
 
 impl Workload {
     /// `factor` times as many requests, at least 1, on the same day: behind each arrival another one follows with probability
-    /// `factor - 1`, somewhere before the next, so that peaks grow as troughs do. None of a workload too large to be held.
+    /// `factor - 1`, somewhere before the next, so that peaks grow as troughs do. None of a workload too large to be held, or of sessions,
+    /// whose requests cannot be moved one by one.
     pub fn thickened(&self, factor: f64, seed: u64) -> Option<Self> {
-        if self.streamed.is_some() {
+        if self.streamed.is_some() || self.sessions.is_some() {
             return None;
         }
         let mut random = stream(seed, "robustness.traffic");
@@ -36,10 +37,10 @@ impl Workload {
     }
 
     /// Another day like this one: cut into blocks, each replaced by itself or one of its neighbours, drawn at random with replacement
-    /// (a local block bootstrap, after Paparoditis and Politis 2002). None of a workload too large to be held.
+    /// (a local block bootstrap, after Paparoditis and Politis 2002). None of a workload too large to be held, or of sessions.
     pub fn resampled(&self, draw: u64) -> Option<Self> {
         let end_s = self.end_s();
-        if self.streamed.is_some() || end_s <= 0.0 {
+        if self.streamed.is_some() || self.sessions.is_some() || end_s <= 0.0 {
             return None;
         }
         let mut random = stream(draw, "robustness.blocks");
@@ -71,6 +72,7 @@ impl Workload {
             outputs: self.outputs.clone(),
             priorities: self.priorities.clone(),
             told: self.told.reordered(&order),
+            sessions: None,
             streamed: None,
         }
     }

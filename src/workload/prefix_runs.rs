@@ -23,6 +23,13 @@ pub struct Prompt<'a> {
     pub block_tokens: u32,
 }
 
+impl Prompt<'_> {
+    /// Whether its blocks go on behind so many tokens: then they name what is generated as well.
+    pub fn names_more_than(&self, prompt_tokens: u32) -> bool {
+        self.runs.last().is_some_and(|run| run.end > prompt_tokens.div_ceil(self.block_tokens))
+    }
+}
+
 /// The prompts of a workload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PrefixRuns {
@@ -71,6 +78,28 @@ impl PrefixRuns {
             offsets.push(runs.len());
         }
         Self { block_tokens: prefix.block_tokens, offsets, runs }
+    }
+
+    /// Prompts of which the runs are known.
+    pub(super) fn of_runs<'r>(block_tokens: u32, prompts: impl Iterator<Item = &'r [Run]>) -> Self {
+        let (mut offsets, mut runs) = (vec![0], Vec::new());
+        for prompt in prompts {
+            runs.extend_from_slice(prompt);
+            offsets.push(runs.len());
+        }
+        Self { block_tokens, offsets, runs }
+    }
+
+    pub(super) fn hash(&self, hasher: &mut blake3::Hasher) {
+        hasher.update(b"runs");
+        hasher.update(&self.block_tokens.to_le_bytes());
+        for &offset in &self.offsets {
+            hasher.update(&(offset as u64).to_le_bytes());
+        }
+        for Run { id, end } in &self.runs {
+            hasher.update(&id.to_le_bytes());
+            hasher.update(&end.to_le_bytes());
+        }
     }
 
     /// The prompt of a request.

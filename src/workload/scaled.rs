@@ -12,7 +12,8 @@ const NEIGHBOURHOOD: usize = 64;
 impl Workload {
     /// `factor` times as many requests on average, in the same time. Each request is there as often as the factor says, by its own draw: what
     /// is there at one factor is there at every larger one, so that load only ever grows with it. Copies come before the next arrival and
-    /// have the lengths of a request shortly before. `None` of a workload too large to be held, or if nothing is left.
+    /// have the lengths of a request shortly before. `None` of a workload too large to be held, of
+    /// sessions (but for a factor of 1), or if nothing is left.
     pub fn scaled(&self, factor: f64, seed: u64) -> Option<Self> {
         if self.streamed.is_some() {
             return None;
@@ -37,7 +38,8 @@ impl Workload {
                 }
             }
         }
-        if picks.is_empty() {
+        // Turns that wait for answers cannot be copied one by one.
+        if picks.is_empty() || self.sessions.is_some() {
             return None;
         }
         picks.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
@@ -52,6 +54,7 @@ impl Workload {
             outputs: self.outputs.clone(),
             priorities: self.priorities.clone(),
             told: self.told.reordered(&order),
+            sessions: None,
             streamed: None,
         })
     }

@@ -12,7 +12,7 @@ use super::bench::{self, Tool};
 use super::error::WorkloadError;
 use super::formats::{Clock, Reading, Row, TimeUnit, TraceFormat};
 use super::source::{self, DECOMPRESSED_LIMIT_BYTES, Line, Lines};
-use super::{MAX_ARRIVAL_S, MAX_REQUESTS, MAX_TOKENS, PrefixBlocks, Workload, cut};
+use super::{MAX_ARRIVAL_S, MAX_REQUESTS, MAX_TOKENS, PrefixBlocks, Workload, cut, sessions};
 use crate::settings::{Faults, quoted};
 
 /// Which trace, and how it is changed on the way in.
@@ -55,12 +55,29 @@ pub struct TraceSpec {
     /// Keep BurstGPT's failed requests, which have no response, as requests of 1 decode token.
     #[serde(default)]
     pub keep_failures: bool,
+    /// Of a file with sessions: whether a turn waits for the answer before it. By the clock (`open`) if all turns have timestamps and
+    /// nothing is said.
+    #[serde(default, rename = "loop", skip_serializing_if = "Option::is_none")]
+    pub closing: Option<TraceLoop>,
+    /// So many sessions at a time, the next one starting with the last token of another, whatever the timestamps of first turns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lanes: Option<u32>,
     /// Put requests in order of arrival; otherwise a trace out of order is an error.
     #[serde(default)]
     pub sort: bool,
     /// The most bytes a compressed file may hold, against decompression bombs.
     #[serde(default = "decompressed_limit_bytes")]
     pub decompressed_limit_bytes: u64,
+}
+
+/// When a turn comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TraceLoop {
+    /// At its timestamp.
+    Open,
+    /// Some time after the answer before it.
+    Closed,
 }
 
 fn one() -> f64 {
@@ -87,6 +104,8 @@ impl TraceSpec {
             prefill_scale: 1.0,
             decode_scale: 1.0,
             keep_failures: false,
+            closing: None,
+            lanes: None,
             sort: false,
             decompressed_limit_bytes: DECOMPRESSED_LIMIT_BYTES,
         }
@@ -115,6 +134,12 @@ impl TraceSpec {
         }
         if let Some(most) = self.max_tokens {
             faults.at_least("max_tokens", most.into(), 2);
+        }
+        if let Some(lanes) = self.lanes {
+            faults.at_least("lanes", lanes.into(), 1);
+            faults.require(self.closing != Some(TraceLoop::Open), "loop", || {
+                "\"open\" found beside `lanes`, expected \"closed\" or nothing: lanes wait for answers".into()
+            });
         }
         faults.at_least("decompressed_limit_bytes", self.decompressed_limit_bytes, 1);
     }
@@ -156,6 +181,11 @@ pub fn read(spec: &TraceSpec, base_dirs: &[PathBuf]) -> Result<(Workload, TraceN
         None if path.is_file() => bench::recognise(&path)?.and_then(TraceFormat::of_results),
         _ => None,
     };
+    if of_results.is_none()
+        && let Some(format) = sessions::trace::recognise(spec, &path)?
+    {
+        return sessions::trace::read(spec, format, &path);
+    }
     match spec.format.or(of_results).map(|format| (format, &format.layout().reading)) {
         Some((format, Reading::Results(tool))) => read_results(spec, format, tool, &path),
         _ => read_lines(spec, &path),
@@ -403,7 +433,7 @@ impl<'s> Requests<'s> {
         let layout = self.format.layout();
         let mut assumed = Vec::new();
         if self.spec.format.is_none() {
-            let told_by = if matches!(layout.reading, Reading::Lines { .. }) { "the first line" } else { "its keys" };
+            let told_by = if matches!(layout.reading, Reading::Results(_)) { "its keys" } else { "the first line" };
             assumed.push(format!("the format is `{}`, by {told_by}", layout.name));
         }
         if let (Clock::Counts(usual), None) = (layout.clock, self.spec.time_unit) {

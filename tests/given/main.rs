@@ -13,6 +13,8 @@ mod results;
 #[allow(dead_code, reason = "here only tables are taken from it")]
 #[path = "../it/scenario.rs"]
 mod scenario;
+#[cfg(feature = "report")]
+mod sessions;
 #[path = "../it/sound.rs"]
 mod sound;
 mod traces;
@@ -112,6 +114,8 @@ fn main() {
         trace("the_lab_trace", "Synthetic_Trace1_1hr.csv", traces::the_lab_trace),
         trace("mooncake_conversation", "mooncake/conversation_trace.jsonl", traces::mooncake_conversation),
         trace("servegen_clients", "servegen", traces::servegen_clients),
+        #[cfg(feature = "report")]
+        test("sessions::as_the_peer", &["data/peer_outputs", "data/hardware/aiconfigurator"], sessions::as_the_peer),
         test("results::whole_files_are_what_the_server_saw", &["data/bench_files"], results::whole_files_are_what_the_server_saw),
         test("results::whole_files_without_arrivals_are_refused", &["data/bench_files"], results::whole_files_without_arrivals_are_refused),
         test("calibration::whole_files_are_calibrated_on", &["data/bench_files"], calibration::whole_files_are_calibrated_on),

@@ -41,6 +41,7 @@ mod reliability;
 mod rows;
 mod scenario;
 mod schema;
+mod sessions;
 mod sglang;
 mod shadow;
 mod shards;

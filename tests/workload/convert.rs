@@ -192,7 +192,8 @@ fn complaints() {
         ", line 1: `when,what` found, expected the first line of a known format: \
          `vidur` (arrived_at,num_prefill_tokens,num_decode_tokens), `azure` (TIMESTAMP,ContextTokens,GeneratedTokens), \
          `mooncake` ({\"timestamp\": 0, \"input_length\": 6758, \"output_length\": 500, \"hash_ids\": [0, 1]}), \
-         `qwen_bailian` ({\"chat_id\": 0, \"parent_chat_id\": -1, \"timestamp\": 0.5, \"input_length\": 30, \"output_length\": 90, \
+         `mooncake_delta` (sessions), `agentic_mooncake` (sessions), `aiperf_sessions` (sessions), `vllm_multi_turn` (sessions), \
+         `guidellm_synthetic` (sessions), `qwen_bailian` ({\"chat_id\": 0, \"parent_chat_id\": -1, \"timestamp\": 0.5, \"input_length\": 30, \"output_length\": 90, \
          \"turn\": 1, \"hash_ids\": [0, 1]}), \
          `burstgpt` (Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type), `vllm_bench` (results of vllm bench serve), \
          `guidellm` (results of GuideLLM), `aiperf` (results of AIPerf), `inference_perf` (results of inference-perf), \

@@ -100,7 +100,7 @@ fn complaints_about_settings() {
     let both = json!({"name": "", "trace": {"path": "a"}, "generate": {"arrivals": steps(), "lengths": fixed()}});
     assert_eq!(
         super::load_json(both, 1, &[]).unwrap_err().to_string(),
-        "workload ``: name: an empty name found; trace: both `generate` and `trace` found, expected one of them"
+        "workload ``: name: an empty name found; trace: `generate`, `trace` found, expected one of them"
     );
 }
 

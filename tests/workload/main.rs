@@ -7,6 +7,7 @@ mod meaning;
 mod processes;
 mod results;
 mod servegen;
+mod sessions;
 mod traces;
 
 use std::path::PathBuf;

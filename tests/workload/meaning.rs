@@ -115,21 +115,19 @@ fn without_hash_ids_the_unit_has_to_be_said() {
 }
 
 #[test]
-fn sessions_are_refused_by_their_names() {
-    let later = "{\"session_id\": \"a\", \"timestamp\": 0, \"input_length\": 30, \"output_length\": 5, \"hash_ids\": [1]}\n\
-                 {\"session_id\": \"a\", \"delay\": 4000, \"input_length\": 30, \"output_length\": 5, \"hash_ids\": [1]}\n";
-    let told = complaint(later, as_given);
-    assert!(told.starts_with(", line 2: a request with `delay` and no `timestamp` found, the later turn of a session"), "{told}");
+fn layouts_of_sessions_that_are_not_read_are_refused_by_their_names() {
     for (line, name) in [
-        (r#"{"request_id": "a", "wait_for": ["b"], "input_length": 3, "output_length": 4, "hash_ids": [1]}"#, "`wait_for`"),
-        (r#"{"session_id": "a", "turns": [{"text": "hello", "delay": 5}]}"#, "AIPerf's layout"),
         (r#"{"session_id": "a", "arrival_time_ns": 5, "sub_requests": [{"input_toks": 4}]}"#, "LLMServingSim's layout"),
         (r#"{"id": "a", "block_size": 64, "hash_id_scope": "local", "requests": [{"t": 0, "in": 5, "out": 6}]}"#, "weka"),
     ] {
         let told = complaint(line, as_given);
-        assert!(told.contains(name) && told.contains("sessions") || told.contains("session:"), "{told}");
-        assert!(told.contains("expected one request a line with a `timestamp` of its own"), "{told}");
+        assert!(told.contains(name) && told.contains("is not read: expected one request a line with a `timestamp` of its own"), "{told}");
     }
+    let nameless = "{\"timestamp\": 0, \"input_length\": 30, \"output_length\": 5, \"hash_ids\": [1]}\n\
+                    {\"delay\": 4000, \"input_length\": 30, \"output_length\": 5, \"hash_ids\": [1]}\n";
+    let told = complaint(nameless, as_given);
+    assert!(told.starts_with(", line 2: a request with `delay` and no `timestamp` found, the later turn of a session"), "{told}");
+    assert!(told.ends_with("expected also the `session_id` of each request, and no `loop` \"open\""), "{told}");
     // Turns that all have their times are requests like others; what is not kept of them is named.
     let (workload, notes) = read(&lines(3, 500.0, 512, "\"session_id\": \"a\", \"delay\": 5, "), as_given).unwrap();
     assert_eq!((workload.len(), notes.not_read), (3, vec!["session_id".to_owned(), "delay".to_owned()]));

@@ -8,6 +8,7 @@ use scalefront::hardware::check::Compared;
 use scalefront::simulation::Detail;
 use scalefront::sweep::objectives::Objectives;
 use scalefront::sweep::row::{RunRow, RunSeries, Series};
+use scalefront::sweep::turns::RunTurns;
 use scalefront::validation;
 use scalefront::validation::fleet::Steps;
 use scalefront::workload::Workload;
@@ -40,6 +41,10 @@ pub fn regroup_runs(_dir: &Path, _group_by: &[String]) -> Result<()> {
 }
 
 pub fn store_curves(_dir: &Path, _series: &[RunSeries]) -> Result<()> {
+    check_available()
+}
+
+pub fn store_turns(_dir: &Path, _runs: &[RunTurns]) -> Result<()> {
     check_available()
 }
 

@@ -14,7 +14,8 @@ use scalefront::simulation::{BatchRecord, Detail, ReplicaRecord, RequestRecord, 
 use scalefront::sweep::objectives::Objectives;
 use scalefront::sweep::robustness::TABLE;
 use scalefront::sweep::row::{RunRow, RunSeries, Series};
-use scalefront::sweep::store::{RUNS, SERIES};
+use scalefront::sweep::store::{RUNS, SERIES, TURNS};
+use scalefront::sweep::turns::{self, RunTurns, TurnFigures};
 use scalefront::sweep::verdict::Verdict;
 use scalefront::validation;
 use scalefront::validation::fleet::Steps;
@@ -78,6 +79,16 @@ pub fn store_curves(dir: &Path, series: &[RunSeries]) -> Result<()> {
     analysis::write_series(series, &dir.join(SERIES))
 }
 
+/// Stores `turns.parquet`, if there are sessions.
+pub fn store_turns(dir: &Path, runs: &[RunTurns]) -> Result<()> {
+    let path = dir.join(TURNS);
+    match runs {
+        [] if path.exists() => Ok(std::fs::remove_file(path)?),
+        [] => Ok(()),
+        runs => analysis::turns::write_turns(runs, &path),
+    }
+}
+
 /// Stores `oracle.parquet` and, without the schedules, `oracle.csv`.
 pub fn store_oracle(dir: &Path, rows: &[RunRow]) -> Result<()> {
     analysis::regret::write_oracle(rows, dir)
@@ -88,7 +99,7 @@ pub fn store_informed(dir: &Path, rows: &[RunRow]) -> Result<()> {
     analysis::informed::write_informed(rows, dir)
 }
 
-/// Stores `requests`, `batches`, `replicas` and `decisions` of one run.
+/// Stores `requests`, `batches`, `replicas`, `decisions` and, where there are sessions, `turns` of one run.
 pub fn store_detail(dir: &Path, detail: &Detail, format: Format) -> Result<()> {
     let format = TableFormat::from(format);
     let tables = [
@@ -97,7 +108,12 @@ pub fn store_detail(dir: &Path, detail: &Detail, format: Format) -> Result<()> {
         ("replicas", replicas(&detail.replicas)),
         ("decisions", decisions(&detail.tunes)),
     ];
-    tables.into_iter().try_for_each(|(name, columns)| write_described(columns, &dir.join(format!("{name}.{}", format.extension())), format))
+    let turns = turns::of_detail(detail);
+    let of_turns = (!turns.is_empty()).then(|| ("turns", analysis::turns::columns(&turns.iter().collect::<Vec<&TurnFigures>>())));
+    tables
+        .into_iter()
+        .chain(of_turns)
+        .try_for_each(|(name, columns)| write_described(columns, &dir.join(format!("{name}.{}", format.extension())), format))
 }
 
 /// A column of whole numbers, of decimal numbers, and of either with gaps.
@@ -114,7 +130,7 @@ fn times<T>(rows: &[T], value: impl Fn(&T) -> Option<f64>) -> Column {
 }
 
 fn requests(rows: &[RequestRecord]) -> Vec<Described> {
-    vec![
+    let mut columns = vec![
         ("request_id", "Number of the request, by arrival.", ints(rows, |r| r.request_id.into())),
         ("arrived_at_s", "When it arrived.", floats(rows, |r| r.arrived_at_s)),
         ("prefill_tokens", "Length of its prompt.", ints(rows, |r| r.prefill_tokens.into())),
@@ -129,7 +145,14 @@ fn requests(rows: &[RequestRecord]) -> Vec<Described> {
         ("completed_at_s", "When its last token was there.", times(rows, |r| r.completed_at_s)),
         ("restarts", "How often it lost its place in memory and began anew.", ints(rows, |r| r.restarts.into())),
         ("cached_tokens", "Tokens of its prompt that were cached when it was first admitted.", ints(rows, |r| r.cached_tokens.into())),
-    ]
+    ];
+    if rows.iter().any(|row| row.session.is_some()) {
+        let of_session =
+            |value: fn((u32, u32)) -> u32| Column::OptionalInt(rows.iter().map(|r| r.session.map(value).map(Into::into)).collect());
+        columns.push(("session_id", "Number of its session, by first arrival.", of_session(|(session, _)| session)));
+        columns.push(("turn", "Number of its turn in the session, from 1.", of_session(|(_, turn)| turn)));
+    }
+    columns
 }
 
 fn batches(rows: &[BatchRecord]) -> Vec<Described> {

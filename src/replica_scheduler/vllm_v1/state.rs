@@ -40,6 +40,7 @@ pub struct State {
 struct Leaving {
     id: u32,
     rank: Rank,
+    prompt_tokens: u32,
     blocks: u32,
     held: Held,
     /// Tokens it computed, and those that had been before its last step.
@@ -160,7 +161,30 @@ impl State {
         let rank = Rank::of(request);
         let computed_tokens = computed_tokens(request);
         let computed_before = request.prefill_tokens.max(computed_tokens - 1);
-        self.leaving.push(Leaving { id: request.id, rank, blocks: request.blocks, held: request.held, computed_tokens, computed_before });
+        self.leaving.push(Leaving {
+            id: request.id,
+            rank,
+            prompt_tokens: request.original_prefill_tokens,
+            blocks: request.blocks,
+            held: request.held,
+            computed_tokens,
+            computed_before,
+        });
+    }
+
+    /// Shares the blocks that an answer has filled, where a later turn's prompt is known to begin with it. Nobody asks for them earlier.
+    fn share_answer(&mut self, kv: &KvBlocks, prompts: Option<&PrefixRuns>, one: &mut Leaving) {
+        let Some(prompts) = prompts else { return };
+        let prompt = BlockedPrompt { prompt: prompts.of(one.id), kv };
+        let goes_on = prompt.prompt.names_more_than(one.prompt_tokens);
+        let until = prompt.named().min(kv.full_blocks(one.computed_tokens));
+        if goes_on
+            && one.held.named_blocks < until
+            && let Some(cache) = self.settle(kv)
+        {
+            cache.share(prompt, one.held.named_blocks, until, one.held.admission);
+            one.held.named_blocks = until;
+        }
     }
 
     /// Frees what finished requests hold.
@@ -170,6 +194,7 @@ impl State {
         }
         let mut leaving = std::mem::take(&mut self.leaving);
         for mut one in leaving.drain(..) {
+            self.share_answer(kv, prompts, &mut one);
             self.free(kv, prompts, (one.id, one.blocks), &mut one.held, one.computed_tokens, Returns::No);
         }
         self.leaving = leaving;

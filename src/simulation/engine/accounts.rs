@@ -1,7 +1,9 @@
 //! What is counted while a run goes, and how it is summed up at the end.
 
 use super::Engine;
+use super::feed::Feed;
 use super::state::Replica;
+use super::turns::Left;
 use crate::replica_scheduler::{KvBlocks, Request};
 use crate::simulation::metric::{QUANTITIES, Quantity};
 use crate::simulation::metrics::{Buckets, Distribution, Histogram, RunMetrics, Sample};
@@ -174,8 +176,10 @@ pub(super) struct Totals {
     pub cut: u64,
     /// Of those rejected, by a replica whose queue was full.
     pub refused: u64,
-    /// Completed, rejected or cut off.
+    /// Completed, rejected, cut off or cancelled.
     pub left: u64,
+    /// Turns that never arrived because their sessions ended before.
+    pub cancelled: u64,
     pub restarts: u64,
     pub batches: u64,
     /// Prompt and output tokens of completed requests.
@@ -259,7 +263,40 @@ pub(super) fn count_late_preemptions(ids: &mut Vec<u32>, totals: &mut Totals, de
     }
 }
 
+/// Tells a source whose requests wait for each other that one has left, for the client at `at_s`.
+pub(super) fn leave_session(feed: &mut Feed, totals: &mut Totals, id: u32, at_s: f64, how: Left) {
+    let Some(turns) = feed.turns() else { return };
+    let cancelled = turns.left(id, at_s, how);
+    totals.cancelled += cancelled;
+    totals.left += cancelled;
+    feed.look_again();
+}
+
+impl Left {
+    /// A request that has been answered in full.
+    pub fn answered(request: &Request, completed_at_s: f64, api_s: f64, limits: &LatencyLimits) -> Self {
+        let ttft_s = request.first_token_at_s + api_s - request.arrived_at_s;
+        let e2e_s = completed_at_s + api_s - request.arrived_at_s;
+        Self::Answered {
+            ttft_s,
+            within_limits: limits.keeps(ttft_s, tpot_s(e2e_s, ttft_s, request.output_tokens()), e2e_s),
+            prompt_tokens: request.original_prefill_tokens,
+            cached_tokens: request.cached_tokens,
+        }
+    }
+}
+
 impl Engine<'_> {
+    /// A request that was rejected at the door, or by a replica whose queue is full, ends its session.
+    #[cold]
+    pub(super) fn turn_rejected(&mut self, id: u32, arrived_at_s: f64) {
+        if let Some(detail) = &mut self.detail {
+            detail.requests[id as usize].arrived_at_s = arrived_at_s;
+            detail.requests[id as usize].arrived = true;
+        }
+        leave_session(&mut self.feed, &mut self.totals, id, self.now_s, Left::Unanswered);
+    }
+
     /// Accounts for the time until `now_s`, in which nothing has changed.
     #[inline]
     pub(super) fn pass_time(&mut self, now_s: f64) {
@@ -360,6 +397,12 @@ impl Engine<'_> {
                 return Err(SimulationError::Unbalanced(imbalances.join("; ")));
             }
         }
+        if self.in_sessions
+            && let Some(detail) = &mut self.detail
+        {
+            detail.requests.retain(|request| request.arrived);
+            detail.requests.sort_by(|a, b| a.arrived_at_s.total_cmp(&b.arrived_at_s).then(a.request_id.cmp(&b.request_id)));
+        }
         let totals = &self.totals;
         let samples = &mut self.work.samples;
         let limits = &self.inputs.cluster.latency_limits;
@@ -367,6 +410,8 @@ impl Engine<'_> {
         let num_requests = self.num_requests;
         let [e2e_s, ttft_s, tpot_s, scheduling_delay_s, normalized_latency_s] = samples.distributions();
         let ratio = |sum: f64, over: f64| if over > 0.0 { sum / over } else { 0.0 };
+        let caches_prefixes = self.inputs.cluster.replica_scheduler.caches_prefixes() && self.work.requests.prompts().is_some();
+        let sessions = self.feed.turns().map(|turns| turns.ledger().sum_up(kept.is_some(), caches_prefixes));
         let total_cost_usd = totals.cost * (1.0 / 3600.0);
         Ok(RunMetrics {
             num_requests,
@@ -406,8 +451,8 @@ impl Engine<'_> {
             below_demand_s: totals.below_demand_s,
             mean_kv_use: ratio(totals.kv_block_s, totals.replica_s * f64::from(self.kv.total)),
             max_kv_use: ratio(totals.max_kv_used_blocks.into(), self.kv.total.into()),
-            prefix_hit_rate: (self.inputs.cluster.replica_scheduler.caches_prefixes() && self.work.requests.prompts().is_some())
-                .then(|| ratio(totals.cached_tokens as f64, totals.prompt_tokens as f64)),
+            prefix_hit_rate: caches_prefixes.then(|| ratio(totals.cached_tokens as f64, totals.prompt_tokens as f64)),
+            sessions,
         })
     }
 }

@@ -21,12 +21,13 @@ impl Engine<'_> {
                 found.push(message());
             }
         };
-        require(totals.completed + totals.rejected + totals.cut == self.num_requests, &|| {
-            let (completed, rejected, cut) = (totals.completed, totals.rejected, totals.cut);
-            format!("{completed} requests completed, {rejected} rejected and {cut} cut off of {}", self.num_requests)
+        require(totals.completed + totals.rejected + totals.cut + totals.cancelled == self.num_requests, &|| {
+            let (completed, rejected, cut, cancelled) = (totals.completed, totals.rejected, totals.cut, totals.cancelled);
+            let all = self.num_requests;
+            format!("{completed} requests completed, {rejected} rejected, {cut} cut off and {cancelled} cancelled of {all}")
         });
         require(totals.queued == 0, &|| format!("{} requests counted as queued at the end", totals.queued));
-        if totals.rejected + totals.cut == 0 {
+        if totals.rejected + totals.cut + totals.cancelled == 0 {
             let asked = workload.totals();
             let asked = asked.prefill_tokens + asked.decode_tokens;
             require(totals.tokens == asked, &|| format!("{} tokens in completed requests of {asked} asked for", totals.tokens));

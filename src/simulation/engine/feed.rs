@@ -1,12 +1,13 @@
-//! The requests of a run in order of arrival: from the workload's columns, or from chunks made as they are needed.
+//! The requests of a run in order of arrival: from the workload's columns, from chunks made as they are needed, or as answers set them off.
 
+use super::turns::Turns;
 use crate::autoscaler::Arrivals;
 use crate::workload::{OutputLimits, RequestStream, Workload};
 
 pub(super) struct Feed<'a> {
     kept: &'a Workload,
-    /// Where the workload keeps only its beginning.
-    streamed: Option<Box<Chunk>>,
+    /// Where the columns are not all there is to it.
+    made: Option<Box<Made<'a>>>,
     /// The next request: its place in the columns at hand.
     next: usize,
     /// When it and the one after it arrive; infinite if there is none.
@@ -21,6 +22,14 @@ pub(super) struct Feed<'a> {
     limits: Option<OutputLimits>,
     /// How urgent they are, where they differ.
     priorities: Option<Box<dyn Iterator<Item = i32> + Send + Sync>>,
+}
+
+/// Requests that are made, or told when to come, as the run goes.
+enum Made<'a> {
+    /// Of a workload that keeps only its beginning.
+    Chunk(Chunk),
+    /// Of one whose requests wait for answers.
+    Turns(Turns<'a>),
 }
 
 /// What has been made and is still needed.
@@ -41,10 +50,14 @@ pub(super) struct Arrival {
 
 impl<'a> Feed<'a> {
     pub fn new(kept: &'a Workload, observes: bool) -> Self {
-        let streamed = kept.streamed.as_ref().map(|all| Box::new(Chunk { stream: all.requests(), columns: Workload::default() }));
+        let made = match (&kept.sessions, &kept.streamed) {
+            (Some(sessions), _) => Some(Made::Turns(Turns::new(kept, sessions, observes))),
+            (None, Some(all)) => Some(Made::Chunk(Chunk { stream: all.requests(), columns: Workload::default() })),
+            (None, None) => None,
+        };
         let mut feed = Self {
             kept,
-            streamed,
+            made: made.map(Box::new),
             next: 0,
             upcoming_s: [f64::INFINITY; 2],
             unobserved: 0,
@@ -60,10 +73,24 @@ impl<'a> Feed<'a> {
 
     #[inline]
     fn columns(&self) -> &Workload {
-        match &self.streamed {
-            None => self.kept,
-            Some(chunk) => &chunk.columns,
+        match self.made.as_deref() {
+            Some(Made::Chunk(chunk)) => &chunk.columns,
+            _ => self.kept,
         }
+    }
+
+    /// The source of requests that wait for answers, if this is one.
+    #[inline]
+    pub fn turns(&mut self) -> Option<&mut Turns<'a>> {
+        match self.made.as_deref_mut() {
+            Some(Made::Turns(turns)) => Some(turns),
+            _ => None,
+        }
+    }
+
+    /// Looks anew at what comes next, after a request has left that others may have waited for.
+    pub fn look_again(&mut self) {
+        self.look_ahead();
     }
 
     /// Arrival times from the next request on, as far as they are made: all that are left, or at least two.
@@ -73,6 +100,10 @@ impl<'a> Feed<'a> {
     }
 
     fn look_ahead(&mut self) {
+        if let Some(Made::Turns(turns)) = self.made.as_deref() {
+            self.upcoming_s = turns.upcoming_s();
+            return;
+        }
         self.upcoming_s = [0, 1].map(|place| self.made_s().get(place).copied().unwrap_or(f64::INFINITY));
     }
 
@@ -91,7 +122,30 @@ impl<'a> Feed<'a> {
     /// Takes the next request, which there must be.
     #[inline(always)]
     pub fn take(&mut self) -> Arrival {
-        let (columns, next) = (self.columns(), self.next);
+        if self.made.is_some() { self.take_made() } else { self.take_from(self.kept) }
+    }
+
+    #[inline(never)]
+    fn take_made(&mut self) -> Arrival {
+        let mut made = self.made.take().expect("only asked where requests are made");
+        let arrival = match &mut *made {
+            Made::Turns(turns) => turns.take(),
+            Made::Chunk(chunk) => self.take_from(&chunk.columns),
+        };
+        let of_turns = matches!(*made, Made::Turns(_));
+        self.made = Some(made);
+        if of_turns {
+            self.look_ahead();
+        } else if self.made_s().len() < 2 {
+            self.refill();
+            self.look_ahead();
+        }
+        arrival
+    }
+
+    #[inline(always)]
+    fn take_from(&mut self, columns: &Workload) -> Arrival {
+        let next = self.next;
         let mut arrival = Arrival {
             id: self.before + next as u32,
             arrived_at_s: columns.arrived_at_s[next],
@@ -109,15 +163,17 @@ impl<'a> Feed<'a> {
         }
         self.next += 1;
         self.upcoming_s = [self.upcoming_s[1], after_s];
-        if self.streamed.is_some() && self.made_s().len() < 2 {
-            self.refill();
-            self.look_ahead();
-        }
         arrival
     }
 
     /// How many of the next requests arrive at this time.
     pub fn num_at(&mut self, now_s: f64) -> usize {
+        if self.upcoming_s[0] != now_s {
+            return 0;
+        }
+        if let Some(Made::Turns(turns)) = self.made.as_deref() {
+            return turns.num_at(now_s);
+        }
         loop {
             let made_s = self.made_s();
             let num = made_s.iter().take_while(|&&at_s| at_s == now_s).count();
@@ -131,7 +187,7 @@ impl<'a> Feed<'a> {
     /// Makes the next chunk and forgets what has been taken and told; whether there was one.
     #[cold]
     fn refill(&mut self) -> bool {
-        let Some(Chunk { stream, columns }) = self.streamed.as_deref_mut() else { return false };
+        let Some(Made::Chunk(Chunk { stream, columns })) = self.made.as_deref_mut() else { return false };
         let done = if self.observes { self.unobserved } else { self.next };
         columns.arrived_at_s.drain(..done);
         columns.prefill_tokens.drain(..done);
@@ -146,6 +202,10 @@ impl<'a> Feed<'a> {
 
     /// Arrivals the autoscaler has not been told of before.
     pub fn observe(&mut self) -> Arrivals<'_> {
+        if matches!(self.made.as_deref(), Some(Made::Turns(_))) {
+            let Some(Made::Turns(turns)) = self.made.as_deref_mut() else { unreachable!("it is one") };
+            return turns.observe();
+        }
         let range = self.unobserved..self.next;
         self.unobserved = self.next;
         let columns = self.columns();
@@ -156,8 +216,11 @@ impl<'a> Feed<'a> {
         }
     }
 
-    /// Whether every request has been taken.
+    /// Whether every request has been taken, but for those that wait for others.
     pub fn is_over(&self) -> bool {
+        if let Some(Made::Turns(turns)) = self.made.as_deref() {
+            return turns.is_over();
+        }
         self.made_s().is_empty()
     }
 }

@@ -15,6 +15,7 @@ mod routing;
 mod scaling;
 mod state;
 mod step_times;
+mod turns;
 
 use rand_xoshiro::Xoshiro256PlusPlus;
 
@@ -24,6 +25,7 @@ use self::feed::Feed;
 use self::orders::Orders;
 use self::state::Step;
 pub use self::state::Workspace;
+use self::turns::Left;
 use super::event::Due;
 use super::metrics::RunMetrics;
 use super::record::{Detail, RequestRecord};
@@ -63,6 +65,8 @@ pub(super) struct Engine<'a> {
     router_reads_prompts: bool,
     /// Whether replicas may turn requests away.
     limits_queues: bool,
+    /// Whether it reads anything of requests but their lengths.
+    router_reads: bool,
     pipeline_parallel: u32,
     pipelined: bool,
     stepping: bool,
@@ -79,6 +83,8 @@ pub(super) struct Engine<'a> {
     /// No run is over earlier.
     ends_at_s: f64,
     feed: Feed<'a>,
+    /// Whether requests wait for others to leave.
+    in_sessions: bool,
     next_replica_id: u32,
     next_batch_id: u64,
     /// Lanes of existing replicas in order of their ids.
@@ -111,9 +117,11 @@ impl<'a> Engine<'a> {
         if let Some(detail) = &mut detail {
             **detail = Detail::default();
             let workload = inputs.workload;
-            detail.requests = (0..workload.len())
-                .map(|i| RequestRecord::new(i as u32, workload.arrived_at_s[i], workload.prefill_tokens[i], workload.decode_tokens[i]))
-                .collect();
+            let record = |i: usize| {
+                let record = RequestRecord::new(i as u32, workload.arrived_at_s[i], workload.prefill_tokens[i], workload.decode_tokens[i]);
+                workload.sessions.iter().fold(record, |record, sessions| record.in_session(sessions.session[i], sessions.turn[i]))
+            };
+            detail.requests = (0..workload.len()).map(record).collect();
         }
         let cluster = inputs.cluster;
         let Parts { scheduler, autoscaler, initial_replicas } = parts;
@@ -121,11 +129,12 @@ impl<'a> Engine<'a> {
         let observes = autoscaler.as_ref().map_or(Observes::default(), |policy| policy.observes());
         let router = cluster.global_scheduler.settings().build(inputs.seed, kv.block_size_tokens);
         let reads_prompts = inputs.scheduler_settings.caches_prefixes() || router.reads_prompts();
-        work.requests.know(inputs.workload.prefix.as_ref().filter(|_| reads_prompts));
+        work.requests.know_runs(if reads_prompts { inputs.workload.prompts().cloned() } else { None });
         Self {
             router_observes_load: router.observes_load(),
             router_reads_prompts: router.reads_prompts(),
             limits_queues: scheduler.limits_queues(),
+            router_reads: router.reads_prompts() || router.reads_sessions(),
             router,
             observes,
             tick_interval_s: autoscaler.as_ref().and_then(|policy| policy.tick_interval_s()).unwrap_or(cluster.tune_interval_s),
@@ -143,6 +152,7 @@ impl<'a> Engine<'a> {
             now_s: 0.0,
             ends_at_s: inputs.workload.duration_s.unwrap_or(0.0),
             feed: Feed::new(inputs.workload, observes.arrivals),
+            in_sessions: inputs.workload.sessions.is_some(),
             next_replica_id: 0,
             next_batch_id: 0,
             existing: Vec::new(),
@@ -341,6 +351,10 @@ impl<'a> Engine<'a> {
             if let Some(detail) = &mut self.detail {
                 detail.requests[work.requests[slot].id as usize].leave(&work.requests[slot], self.api_s);
             }
+            if self.in_sessions {
+                let (id, at_s) = (work.requests[slot].id, self.now_s);
+                accounts::leave_session(&mut self.feed, &mut self.totals, id, at_s, Left::Unanswered);
+            }
             if self.router_observes_load {
                 replica.load.prefill_tokens -= u64::from(work.requests[slot].original_prefill_tokens);
                 replica.load.requests = replica.state.outstanding();
@@ -497,6 +511,10 @@ impl<'a> Engine<'a> {
                     let record = &mut detail.requests[request.id as usize];
                     record.leave(request, self.api_s);
                     record.completed_at_s = Some(self.now_s + self.api_s);
+                }
+                if self.in_sessions {
+                    let how = Left::answered(request, self.now_s, self.api_s, &self.inputs.cluster.latency_limits);
+                    accounts::leave_session(&mut self.feed, &mut self.totals, request.id, self.now_s + self.api_s, how);
                 }
             }
         }

@@ -22,6 +22,9 @@ impl Engine<'_> {
         if !self.scheduler.fits_empty(&self.kv, prefill_tokens, decode_tokens) {
             self.totals.reject();
             self.work.trail.leave(&Request::new(id, arrived_at_s, prefill_tokens, decode_tokens), arrived_at_s);
+            if self.in_sessions {
+                self.turn_rejected(id, arrived_at_s);
+            }
             return None;
         }
         self.totals.queued += 1;
@@ -55,8 +58,13 @@ impl Engine<'_> {
     fn assign(&mut self, slot: Slot) -> Assigned {
         let work = &mut *self.work;
         let prefill_tokens = work.requests[slot].original_prefill_tokens;
-        let target = if self.router_reads_prompts {
-            self.router.route_prompt(prefill_tokens, work.requests.prompt(slot))
+        let target = if self.router_reads {
+            if self.router_reads_prompts {
+                self.router.route_prompt(prefill_tokens, work.requests.prompt(slot))
+            } else {
+                let sessions = self.inputs.workload.sessions.as_ref();
+                self.router.route_session(prefill_tokens, sessions.map(|sessions| sessions.session[work.requests[slot].id as usize]))
+            }
         } else {
             self.router.route(prefill_tokens)
         };
@@ -94,7 +102,11 @@ impl Engine<'_> {
             request.replica_id = replica_id;
             detail.requests[request.id as usize].leave(request, self.api_s);
         }
+        let (id, arrived_at_s) = (request.id, request.arrived_at_s);
         work.requests.release(slot);
+        if self.in_sessions {
+            self.turn_rejected(id, arrived_at_s);
+        }
     }
 
     /// Hands the requests that wait for a replica to the global scheduler, as long as there is a replica.

@@ -3,9 +3,11 @@
 use rand::RngExt;
 use rand_distr::{Distribution as _, Exp1, StandardNormal};
 
+use super::accounts::leave_session;
 use super::devices::Consequences;
 use super::orders::Order;
 use super::state::{Replica, Stages, Stalls, Step};
+use super::turns::Left;
 use super::{Engine, MOST_IDLE_TICKS};
 use crate::autoscaler::{Decision, ForwardPass, ReplicaSignals, Snapshot};
 use crate::global_scheduler::{Load, Target};
@@ -486,6 +488,9 @@ impl Engine<'_> {
                 work.trail.leave(request, self.now_s);
                 if let Some(detail) = &mut self.detail {
                     detail.requests[request.id as usize].leave(request, self.api_s);
+                }
+                if self.in_sessions {
+                    leave_session(&mut self.feed, &mut self.totals, request.id, self.now_s, Left::Unanswered);
                 }
             }
             work.requests.release(slot);

@@ -36,6 +36,18 @@ pub enum TraceFormat {
     Azure,
     /// JSON lines with `timestamp` in ms, `input_length`, `output_length`, `hash_ids` of 512 tokens.
     Mooncake,
+    /// JSON lines of sessions: Mooncake's fields, `session_id` and `delay` in ms, of each prompt only what is new.
+    MooncakeDelta,
+    /// JSON lines of agents' sessions: Mooncake's fields, `request_id`, `wait_for`, `delay` and `tool_wait_ms`.
+    AgenticMooncake,
+    /// JSON lines, a session each: AIPerf's `multi_turn` with `turns` of `text` or `input_length`, `output_length`, `delay` in ms.
+    #[serde(rename = "aiperf_sessions")]
+    AiPerfSessions,
+    /// Settings of vLLM's multi-turn benchmark, `"filetype": "generate_conversations"`.
+    VllmMultiTurn,
+    /// Settings of GuideLLM's synthetic data, `prompt_tokens`, `output_tokens`, `turns`.
+    #[serde(rename = "guidellm_synthetic")]
+    GuideLlmSynthetic,
     /// JSON lines with Mooncake's fields, `chat_id` and `turn`; `timestamp` in seconds, `hash_ids` of 16 tokens.
     QwenBailian,
     /// CSV with `Timestamp`, `Request tokens`, `Response tokens`.
@@ -86,6 +98,8 @@ pub enum Reading {
     },
     /// As a whole: the result file of a benchmark tool.
     Results(&'static Tool),
+    /// As a whole: requests that wait for answers.
+    Sessions,
 }
 
 type Open = fn(&Line, &TraceSpec) -> Result<Box<dyn RowReader>, WorkloadError>;
@@ -140,10 +154,15 @@ pub trait RowReader {
 }
 
 impl TraceFormat {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 15] = [
         Self::Vidur,
         Self::Azure,
         Self::Mooncake,
+        Self::MooncakeDelta,
+        Self::AgenticMooncake,
+        Self::AiPerfSessions,
+        Self::VllmMultiTurn,
+        Self::GuideLlmSynthetic,
         Self::QwenBailian,
         Self::BurstGpt,
         Self::VllmBench,
@@ -158,6 +177,11 @@ impl TraceFormat {
             Self::Vidur => &vidur::LAYOUT,
             Self::Azure => &azure::LAYOUT,
             Self::Mooncake => &mooncake::LAYOUT,
+            Self::MooncakeDelta => &sessions::DELTA,
+            Self::AgenticMooncake => &sessions::AGENTIC,
+            Self::AiPerfSessions => &sessions::AIPERF,
+            Self::VllmMultiTurn => &sessions::VLLM_MULTI_TURN,
+            Self::GuideLlmSynthetic => &sessions::GUIDELLM_SYNTHETIC,
             Self::QwenBailian => &qwen_bailian::LAYOUT,
             Self::BurstGpt => &burstgpt::LAYOUT,
             Self::VllmBench => &results::VLLM,
@@ -187,6 +211,7 @@ impl TraceFormat {
         }
         let name = |layout: &Layout| match layout.reading {
             Reading::Lines { .. } => format!("`{}` ({})", layout.name, layout.first_line),
+            Reading::Sessions => format!("`{}` (sessions)", layout.name),
             Reading::Results(tool) => format!("`{}` (results of {})", layout.name, tool.name),
         };
         let known = Self::ALL.map(|format| name(format.layout())).join(", ");
@@ -198,13 +223,18 @@ impl TraceFormat {
     /// Every format keeps token counts and prompt blocks. Vidur and Mooncake keep arrivals bit for bit, Azure to 100 ns and from the
     /// first request on. What is lost, [`lost_by`](Self::lost_by) tells.
     ///
-    /// Errors: the format is only read (its further columns a workload does not have); writing fails.
+    /// Errors: requests wait for answers; the format is only read (its further columns a workload does not have); writing fails.
     pub fn write(self, workload: &Workload, file: &Path) -> Result<(), WorkloadError> {
         let Some(write) = self.layout().write else {
             let written: Vec<&str> = Self::ALL.iter().map(|format| format.layout()).filter(|l| l.write.is_some()).map(|l| l.name).collect();
             let message = format!("traces in `{}` format are only read, expected one of {} to write", self.layout().name, quoted(&written));
             return Err(WorkloadError::File { file: file.into(), message });
         };
+        if workload.sessions.as_ref().is_some_and(|sessions| sessions.waits()) {
+            let message =
+                "requests that wait for answers are not written: no trace of single requests says so; keep the file they came from";
+            return Err(WorkloadError::File { file: file.into(), message: message.into() });
+        }
         let io_error = |reason| WorkloadError::Io { file: file.into(), reason };
         let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut out = BufWriter::new(tempfile::NamedTempFile::new_in(dir).map_err(|error| io_error(plain(error)))?);

@@ -1,0 +1,184 @@
+//! Published files of sessions.
+
+use scalefront::workload::formats::TraceFormat;
+use scalefront::workload::trace::TraceLoop;
+use scalefront::workload::{TraceNotes, TraceSpec, Workload, WorkloadError, trace};
+
+fn read(content: &str, set: impl FnOnce(&mut TraceSpec)) -> Result<(Workload, TraceNotes), WorkloadError> {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("trace"), content).unwrap();
+    let mut spec = TraceSpec::new("trace");
+    set(&mut spec);
+    trace::read(&spec, &[dir.path().into()])
+}
+
+fn complaint(content: &str, set: impl FnOnce(&mut TraceSpec)) -> String {
+    read(content, set).unwrap_err().to_string().split_once("/trace").unwrap().1.to_owned()
+}
+
+fn as_given(_: &mut TraceSpec) {}
+
+fn closed(spec: &mut TraceSpec) {
+    spec.closing = Some(TraceLoop::Closed);
+}
+
+fn pauses(workload: &Workload) -> Vec<(u32, u32, u32, f64)> {
+    let sessions = workload.sessions.as_ref().unwrap();
+    (0..workload.len()).map(|at| (sessions.session[at], sessions.turn[at], sessions.waits_for[at], sessions.pause_s[at])).collect()
+}
+
+const MOONCAKE: &str = r#"{"session_id": "a", "timestamp": 1000, "input_length": 1024, "output_length": 512, "hash_ids": [1, 2]}
+{"session_id": "b", "timestamp": 1500, "input_length": 600, "output_length": 10, "hash_ids": [1, 9]}
+{"session_id": "a", "delay": 4000, "input_length": 2048, "output_length": 50, "hash_ids": [1, 2, 3, 4]}
+{"session_id": "b", "delay_ms": 500, "input_length": 700, "output_length": 20, "hash_ids": [1, 8]}
+"#;
+
+#[test]
+fn mooncakes_later_turns_come_some_time_after_the_answer() {
+    let (workload, notes) = read(MOONCAKE, as_given).unwrap();
+    assert_eq!(notes.format, TraceFormat::Mooncake);
+    // In order of the earliest moment: b's second turn may come at 2 s, a's at 5 s.
+    assert_eq!(pauses(&workload), [(0, 1, 0, 1.0), (1, 1, 0, 1.5), (1, 2, 1, 0.5), (0, 2, 1, 4.0)]);
+    assert_eq!(workload.arrived_at_s, [1.0, 1.5, 2.0, 5.0]);
+    assert_eq!(workload.prefill_tokens, [1024, 600, 700, 2048]);
+    // What a's second prompt begins with was said in its first turn, the answer included: three blocks of 512.
+    let prompts = workload.prompts().unwrap();
+    let [first, second] = [0, 3].map(|request| prompts.of(request).runs.to_vec());
+    assert_eq!(first.last().unwrap().end, 3);
+    assert_eq!(second[..first.len()], first[..]);
+    // All at half the time.
+    let (faster, _) = read(MOONCAKE, |spec| spec.time_scale = 0.5).unwrap();
+    assert_eq!(faster.arrived_at_s, [0.5, 0.75, 1.0, 2.5]);
+    // One session at a time.
+    let (lanes, _) = read(MOONCAKE, |spec| spec.lanes = Some(1)).unwrap();
+    assert_eq!(lanes.arrived_at_s, [0.0, 4.0, 4.0, 4.5]);
+}
+
+#[test]
+fn of_delta_only_what_is_new_is_written() {
+    let (workload, _) = read(MOONCAKE, |spec| spec.format = Some(TraceFormat::MooncakeDelta)).unwrap();
+    assert_eq!(workload.prefill_tokens, [1024, 600, 600 + 10 + 700, 1024 + 512 + 2048]);
+    let prompts = workload.prompts().unwrap();
+    let runs = |request| prompts.of(request).runs.to_vec();
+    // Whole blocks of first prompts may be alike; what follows is the session's own, to the token.
+    assert_eq!((runs(0)[0], runs(1)[0]), (runs(1)[0], runs(0)[0]));
+    assert_eq!(runs(3)[..3], runs(0)[..]);
+    assert_eq!((runs(0).last().unwrap().end, runs(3).last().unwrap().end), (1536, 1024 + 512 + 2048 + 50));
+}
+
+const AGENTS: &str = r#"{"request_id": "r", "timestamp": 0, "input_length": 100, "output_length": 10, "prefix_reset": true}
+{"request_id": "x", "wait_for": ["r"], "delay": 100, "tool_wait_ms": 500, "input_length": 200, "output_length": 10}
+{"request_id": "y", "wait_for": ["r"], "delay": 0, "input_length": 300, "output_length": 10}
+{"request_id": "j", "wait_for": ["x", "y"], "tool_wait_ms": 250, "input_length": 400, "output_length": 10}
+{"request_id": "other", "timestamp": 300, "input_length": 500, "output_length": 10}
+"#;
+
+#[test]
+fn agents_fan_out_and_join() {
+    let (workload, notes) = read(AGENTS, as_given).unwrap();
+    assert_eq!(notes.format, TraceFormat::AgenticMooncake);
+    assert_eq!(workload.prefill_tokens, [100, 300, 500, 200, 400]);
+    assert_eq!(pauses(&workload), [(0, 1, 0, 0.0), (0, 2, 1, 0.0), (1, 1, 0, 0.3), (0, 2, 1, 0.6), (0, 3, 2, 0.25)]);
+    assert_eq!(workload.sessions.unwrap().lengths, [4, 1]);
+}
+
+#[test]
+fn aiperfs_sessions_grow() {
+    let sessions = r#"{"session_id": "a", "turns": [{"timestamp": 0, "text": "twelve chars", "output_length": 50}, {"delay": 2000, "input_length": 7, "output_length": 8}]}
+{"session_id": "b", "turns": [{"timestamp": 100, "input_length": 9, "output_length": 1, "role": "user"}]}
+"#;
+    let (workload, notes) = read(sessions, as_given).unwrap();
+    assert_eq!(notes.format, TraceFormat::AiPerfSessions);
+    assert_eq!((workload.prefill_tokens.clone(), workload.decode_tokens.clone()), (vec![3, 9, 3 + 50 + 7], vec![50, 1, 8]));
+    assert_eq!(pauses(&workload), [(0, 1, 0, 0.0), (1, 1, 0, 0.1), (0, 2, 1, 2.0)]);
+    assert!(notes.assumed.iter().any(|told| told.contains("4 characters")), "{:?}", notes.assumed);
+    let told = complaint(r#"{"session_id": "a", "turns": [{"input_length": 9, "output_length": 1}]}"#, as_given);
+    assert!(told.starts_with(", line 1: no `timestamp` found in the first turn of a session") && told.contains("`lanes`"), "{told}");
+}
+
+#[test]
+fn recorded_sessions_close_their_loops_only_if_asked() {
+    let burst = "Timestamp,Session ID,Elapsed time,Model,Request tokens,Response tokens,Total tokens,Log Type\n\
+                 100,7,3.5,GPT-4,50,20,70,Conversation log\n\
+                 101,,1,GPT-4,60,20,80,API log\n\
+                 110,7,2,GPT-4,90,30,120,Conversation log\n\
+                 111,8,2,GPT-4,90,0,90,Conversation log\n";
+    let (open, _) = read(burst, as_given).unwrap();
+    assert!(open.sessions.is_none());
+    let (workload, notes) = read(burst, closed).unwrap();
+    assert_eq!((notes.format, notes.skipped), (TraceFormat::BurstGpt, 1));
+    assert_eq!(pauses(&workload), [(0, 1, 0, 0.0), (1, 1, 0, 1.0), (0, 2, 1, 6.5)]);
+    let chats = r#"{"chat_id": 0, "parent_chat_id": -1, "timestamp": 0.5, "input_length": 30, "output_length": 90, "turn": 1, "hash_ids": [0, 1]}
+{"chat_id": 1, "parent_chat_id": 0, "timestamp": 60.5, "input_length": 150, "output_length": 9, "turn": 2, "hash_ids": [0, 2, 3, 4, 5, 6, 7, 8, 9, 10]}
+"#;
+    assert!(read(chats, as_given).unwrap().0.sessions.is_none());
+    let (workload, notes) = read(chats, closed).unwrap();
+    assert_eq!((notes.format, pauses(&workload)), (TraceFormat::QwenBailian, vec![(0, 1, 0, 0.5), (0, 2, 1, 60.0)]));
+    assert!(notes.assumed.iter().any(|told| told.contains("gaps between timestamps")), "{:?}", notes.assumed);
+}
+
+#[test]
+fn what_cannot_be_is_told_with_its_line() {
+    let broken = |from: &str, to: &str| complaint(&AGENTS.replacen(from, to, 1), as_given);
+    for (told, expected) in [
+        (broken(r#"["x", "y"]"#, r#"["x", "z"]"#), ", line 4: waits for `z`, which is not in the file; expected the id of a request"),
+        (broken(r#""wait_for": ["r"], "delay": 0"#, r#""wait_for": ["j"], "delay": 0"#), "waits for itself, by way of what it waits for"),
+        (broken(r#""delay": 100"#, r#""delay": -100"#), ", line 2, column `delay`: `-100` found, expected a pause of at least 0"),
+        (broken(r#""tool_wait_ms": 250"#, r#""tool_wait_ms": "soon""#), ", line 4, column `tool_wait_ms`"),
+        (broken(r#""request_id": "y""#, r#""request_id": "x""#), ", line 3: `x` found twice, first in line 2"),
+        (broken(r#""timestamp": 300, "#, ""), ", line 5: no `timestamp` found in the first turn of a session"),
+        (broken(r#""input_length": 200"#, r#""input_length": -2"#), ", line 2, column `input_length`"),
+        (broken(r#"["x", "y"]"#, "3"), ", line 4, column `wait_for`: `3` found, expected a list of ids of requests"),
+        (
+            complaint(AGENTS, |spec| spec.closing = Some(TraceLoop::Open)),
+            "`loop` \"open\" found, but turns in `agentic_mooncake` format wait",
+        ),
+        (complaint(AGENTS, |spec| spec.start_s = Some(3.0)), "`start_s` found, expected none of them for a trace of sessions"),
+        (complaint("arrived_at,num_prefill_tokens,num_decode_tokens\n0,1,1\n", closed), "`loop` found, but no sessions"),
+    ] {
+        assert!(told.contains(expected), "{told}\n{expected}");
+    }
+    let grows = |tokens: u32| {
+        let turn = format!(r#"{{"session_id": "a", "timestamp": 0, "delay": 0, "input_length": {tokens}, "output_length": 1}}"#);
+        complaint(&format!("{turn}\n{turn}\n{turn}\n"), |spec| spec.format = Some(TraceFormat::MooncakeDelta))
+    };
+    assert!(grows(400_000_000).starts_with(", line 3: a context of 1200000002 tokens"), "{}", grows(400_000_000));
+}
+
+#[test]
+fn settings_of_benchmarks_are_drawn() {
+    let vllm = r#"{
+        "filetype": "generate_conversations", "num_conversations": 24, "text_files": ["pg1184.txt"], "print_stats": false,
+        "prompt_input": {
+            "num_turns": {"distribution": "uniform", "min": 12, "max": 18},
+            "common_prefix_num_tokens": {"distribution": "constant", "value": 500},
+            "prefix_num_tokens": {"distribution": "lognormal", "average": 1000, "max": 5000},
+            "num_tokens": {"distribution": "uniform", "min": 120, "max": 160}},
+        "prompt_output": {"num_tokens": {"distribution": "uniform", "min": 80, "max": 120}}
+    }"#;
+    let (workload, notes) = read(vllm, |spec| spec.lanes = Some(4)).unwrap();
+    assert_eq!(notes.format, TraceFormat::VllmMultiTurn);
+    let sessions = workload.sessions.as_ref().unwrap();
+    assert_eq!((sessions.len(), sessions.lanes.unwrap().number), (24, 4));
+    assert!(sessions.lengths.iter().all(|turns| (6..=9).contains(turns)), "{:?}", sessions.lengths);
+    assert!(workload.decode_tokens.iter().all(|tokens| (80..=120).contains(tokens)));
+    let first = || (0..workload.len()).filter(|&at| sessions.turn[at] == 1).map(|at| workload.prefill_tokens[at]);
+    assert!(first().all(|tokens| (621..=5660).contains(&tokens)));
+    let mean = f64::from(first().sum::<u32>()) / 24.0;
+    assert!((1400.0..1900.0).contains(&mean), "{mean}");
+    let guidellm =
+        r#"{"prompt_tokens": 512, "output_tokens": 128, "output_tokens_stdev": 20, "turns": 5, "prefix_tokens": 100, "delay": 2}"#;
+    let (workload, notes) = read(guidellm, |spec| spec.max_requests = Some(50)).unwrap();
+    assert_eq!((notes.format, workload.len()), (TraceFormat::GuideLlmSynthetic, 50));
+    assert!(notes.assumed.iter().any(|told| told.starts_with("one session at a time")), "{:?}", notes.assumed);
+    let sessions = workload.sessions.as_ref().unwrap();
+    assert_eq!((workload.prefill_tokens[0], sessions.pause_s[0], sessions.pause_s[1]), (612, 0.0, 2.0));
+    for (told, expected) in [
+        (complaint(guidellm, as_given), "neither `samples` nor, in the grid, `max_requests` found"),
+        (complaint(&guidellm.replace(": 20", ": -20"), |spec| spec.max_requests = Some(5)), "`output_tokens_stdev`: -20 found"),
+        (complaint(&vllm.replacen("uniform", "zipf", 1), as_given), "`num_turns.distribution`: `zipf` found, expected `constant`"),
+        (complaint(&vllm.replace("num_conversations", "conversations"), as_given), "no `num_conversations` found"),
+    ] {
+        assert!(told.contains(expected), "{told}");
+    }
+}
