@@ -134,6 +134,18 @@ pub(super) struct StepTimes {
     pub attention: StepAttention,
     pub layers_per_stage: f64,
     pub num_stages: u32,
+    /// Whether prefills go through the LM head too.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub head_of_prefills: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_yes(flag: &bool) -> bool {
+    *flag
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -145,7 +157,7 @@ pub(super) enum StepAttention {
 impl StepTimes {
     pub fn new(deployment: &Deployment, dense: DenseTables, attention: StepAttention) -> Self {
         let (layers_per_stage, num_stages) = (deployment.layers_per_stage(), deployment.pipeline_parallel);
-        Self { stages: dense.stages, head: dense.head, attention, layers_per_stage, num_stages }
+        Self { stages: dense.stages, head: dense.head, attention, layers_per_stage, num_stages, head_of_prefills: true }
     }
 
     #[inline]
@@ -156,7 +168,9 @@ impl StepTimes {
         };
         let last = stage + 1 == self.num_stages;
         let kind = if last { self.stages.len() - 1 } else { usize::from(stage > 0) };
-        let head_ms = if last { self.head.at(u64::from(shape.num_prefills + shape.num_decodes + shape.num_drafts)) } else { 0.0 };
+        let rows = if self.head_of_prefills { shape.num_prefills } else { 0 } + shape.num_decodes + shape.num_drafts;
+        let has_head = last && (self.head_of_prefills || rows > 0);
+        let head_ms = if has_head { self.head.at(u64::from(rows)) } else { 0.0 };
         (self.stages[kind].at(shape.total_tokens) + self.layers_per_stage * attention_ms + head_ms) * 1e-3
     }
 }
@@ -194,7 +208,7 @@ impl ExecutionTime {
             ExecutionTimeSettings::Aiconfigurator(settings) => {
                 let sources = settings.sources(deployment, files)?;
                 let times = cache::cached(files, sources.paths(), settings, deployment, || sources.import(deployment))?;
-                (Times::Steps(times), sources.provenance())
+                (Times::Steps(times), sources.provenance(deployment))
             }
         };
         let (weights, kv_cache) = settings.formats(&deployment.model);
@@ -274,7 +288,14 @@ impl ExecutionTime {
         let shape = BatchShape { decode_cached_tokens: cached_tokens, ..*shape };
         let steps = match &self.times {
             Times::Profile(times) => 1 + times.decode_steps_alike(&shape),
-            Times::Steps(StepTimes { stages, head, attention: StepAttention::Analytic(attention), layers_per_stage, num_stages: 1 }) => {
+            Times::Steps(StepTimes {
+                stages,
+                head,
+                attention: StepAttention::Analytic(attention),
+                layers_per_stage,
+                num_stages: 1,
+                ..
+            }) => {
                 let num_decodes = shape.num_decodes;
                 let by_sum = attention.decode_by_sum(num_decodes, cached_tokens);
                 if let Some((attention_ms, added_ms)) = by_sum.and_then(|(table, added_ms)| Some((table.even(cached_tokens)?, added_ms))) {

@@ -18,6 +18,8 @@ pub(super) struct Spec {
     /// Share of the bandwidth memory operations reach, and their fixed time.
     memory_efficiency: f64,
     memory_overhead_ms: f64,
+    /// Compute capability, such as 90.
+    pub capability: Option<u32>,
 }
 
 impl Spec {
@@ -51,6 +53,7 @@ impl Spec {
             p2p_ms: number("p2p_latency")? * 1e3,
             memory_efficiency: number("mem_bw_empirical_scaling_factor")?,
             memory_overhead_ms: number("mem_empirical_constant_latency")? * 1e3,
+            capability: find("sm_version").and_then(|text| text.parse().ok()),
         })
     }
 
