@@ -140,6 +140,9 @@ pub(super) struct MeasuredAttention {
     pub prefill_ms: Grid,
     /// One layer, ms, by number of decodes and their cached tokens.
     pub decode_ms: Grid,
+    /// Whether prefills take as long as whole prompts of their new tokens, as sparse attention does, which sees so many tokens and no more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_new_tokens: bool,
 }
 
 impl MeasuredAttention {
@@ -149,6 +152,10 @@ impl MeasuredAttention {
     pub fn prefill_ms(&self, shape: &BatchShape) -> f64 {
         if shape.num_prefills == 0 {
             return 0.0;
+        }
+        let prefills = u64::from(shape.num_prefills);
+        if self.by_new_tokens {
+            return self.prefill_ms.at(prefills, (shape.prefill_tokens + prefills / 2) / prefills);
         }
         let new_pairs = (shape.prefill_tokens_squared + 2 * shape.prefill_tokens_times_cached) as f64;
         let all_pairs = new_pairs + shape.prefill_cached_tokens_squared as f64;

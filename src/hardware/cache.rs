@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use super::{Deployment, Files, HardwareError};
 
 /// Raise it when the same files are condensed to other tables.
-const FORMAT: &str = "2";
+const FORMAT: &str = "3";
 
 /// What `build` makes of some files for a deployment, or what it made of the same before. A cache that cannot be written is none.
 pub(super) fn cached<'p, T: Serialize + DeserializeOwned>(

@@ -137,6 +137,12 @@ pub(super) struct StepTimes {
     /// Whether prefills go through the LM head too.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub head_of_prefills: bool,
+    /// Stages of steps of decodes alone, where these differ from others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub decode_stages: Vec<Table>,
+    /// What is amiss with them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caveat: Option<String>,
 }
 
 fn yes() -> bool {
@@ -157,7 +163,9 @@ pub(super) enum StepAttention {
 impl StepTimes {
     pub fn new(deployment: &Deployment, dense: DenseTables, attention: StepAttention) -> Self {
         let (layers_per_stage, num_stages) = (deployment.layers_per_stage(), deployment.pipeline_parallel);
-        Self { stages: dense.stages, head: dense.head, attention, layers_per_stage, num_stages, head_of_prefills: true }
+        let (stages, head) = (dense.stages, dense.head);
+        let (head_of_prefills, decode_stages, caveat) = (true, Vec::new(), None);
+        Self { stages, head, attention, layers_per_stage, num_stages, head_of_prefills, decode_stages, caveat }
     }
 
     #[inline]
@@ -171,7 +179,8 @@ impl StepTimes {
         let rows = if self.head_of_prefills { shape.num_prefills } else { 0 } + shape.num_decodes + shape.num_drafts;
         let has_head = last && (self.head_of_prefills || rows > 0);
         let head_ms = if has_head { self.head.at(u64::from(rows)) } else { 0.0 };
-        (self.stages[kind].at(shape.total_tokens) + self.layers_per_stage * attention_ms + head_ms) * 1e-3
+        let stages = if shape.num_prefills > 0 || self.decode_stages.is_empty() { &self.stages } else { &self.decode_stages };
+        (stages[kind].at(shape.total_tokens) + self.layers_per_stage * attention_ms + head_ms) * 1e-3
     }
 }
 
@@ -208,7 +217,9 @@ impl ExecutionTime {
             ExecutionTimeSettings::Aiconfigurator(settings) => {
                 let sources = settings.sources(deployment, files)?;
                 let times = cache::cached(files, sources.paths(), settings, deployment, || sources.import(deployment))?;
-                (Times::Steps(times), sources.provenance(deployment))
+                let provenance =
+                    sources.provenance(deployment) + &times.caveat.as_ref().map_or_else(String::new, |text| format!("; {text}"));
+                (Times::Steps(times), provenance)
             }
         };
         let (weights, kv_cache) = settings.formats(&deployment.model);

@@ -107,6 +107,16 @@ fn main() {
             &["data/hardware/aic_ground_truth.csv", "data/hardware/aiconfigurator"],
             hardware::aiconfigurator_import,
         ),
+        #[cfg(feature = "report")]
+        hardware(
+            "aiconfigurator_mixtures",
+            &[
+                "data/hardware/moe/aic_moe_ground_truth_give.csv",
+                "data/hardware/moe/aiconfigurator_moe_0.12.0",
+                "data/hardware/aiconfigurator",
+            ],
+            hardware::aiconfigurator_mixtures,
+        ),
         test("validation::real_servers", &["data/real_vllm"], validation::real_servers),
         test("validation::real_mixtures", &["data/real_vllm", "data/real_vllm_moe"], validation::real_mixtures),
         trace("azure_2023_code", "AzureLLMInferenceTrace_code.csv", traces::azure_2023_code),

@@ -1,12 +1,12 @@
-//! Tables of routed experts, and of the latent attention of DeepSeek-V3's shape with its projections.
+//! Tables of routed experts, and of latent attention with its projections: DeepSeek-V3's, and the sparse one of V3.2 and GLM-5.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
+use super::attention::Phase;
 use super::rules::Nested;
 use super::spec::Spec;
-use super::tables::{Phase, Rows, dtype, weight_dtype};
-use crate::hardware::catalog::{Experts, Model};
+use super::tables::{Rows, Source, dtype, named, weight_dtype};
+use crate::hardware::catalog::{Experts, Indexer, LatentAttention, Model};
 use crate::hardware::{Deployment, HardwareError, Precision, ReadParquet, WeightFormat};
 
 /// Routed experts of one layer on one device, by tokens.
@@ -44,25 +44,25 @@ impl MixtureRoofline {
     }
 }
 
-/// Bytes of a weight without its scales, and the multiple of the bf16 peak, as the package counts.
-pub(super) fn counted(format: WeightFormat) -> (f64, f64) {
+/// Bytes of a weight as the package counts them: without scales but those of NVFP4.
+pub(super) fn counted_bytes(format: WeightFormat) -> f64 {
     match format {
-        WeightFormat::Bf16 => (2.0, 1.0),
-        WeightFormat::Fp8 | WeightFormat::Fp8Static | WeightFormat::Fp8Block => (1.0, 2.0),
-        WeightFormat::Nvfp4 => (0.5625, 4.0),
-        WeightFormat::Mxfp4 | WeightFormat::Int4 | WeightFormat::Int4Group32 => (0.5, 1.0),
+        WeightFormat::Bf16 => 2.0,
+        WeightFormat::Fp8 | WeightFormat::Fp8Static | WeightFormat::Fp8Block => 1.0,
+        WeightFormat::Nvfp4 => 0.5625,
+        WeightFormat::Mxfp4 | WeightFormat::Int4 | WeightFormat::Int4Group32 => 0.5,
     }
 }
 
-/// How unevenly tokens choose experts: the package takes DeepSeek's routers for more even than others.
-fn distribution(model: &Model) -> &'static str {
-    if model.latent.is_some() { "power_law_1.01" } else { "power_law_1.2" }
+/// How unevenly tokens choose experts: the package takes the routers of DeepSeek's kind and of Llama-4 for more even than others.
+fn distribution(model: &Model, experts: &Experts) -> &'static str {
+    if model.latent.is_some() || experts.per_token == 1 { "power_law_1.01" } else { "power_law_1.2" }
 }
 
 impl Mixture {
     pub fn read(
         parquet: ReadParquet,
-        files: &[PathBuf],
+        sources: &[Source],
         spec: &Spec,
         deployment: &Deployment,
         experts: &Experts,
@@ -91,31 +91,32 @@ impl Mixture {
             ("moe_ep_size", expert_parallel),
         ];
         let mut curve: BTreeMap<u64, f64> = BTreeMap::new();
-        for file in files {
-            let rows = Rows::read(parquet, file, &COLUMNS)?;
+        for source in sources {
+            let rows = Rows::read(parquet, source, &COLUMNS)?;
             let (dtypes, distributions) = (rows.texts("moe_dtype")?, rows.texts("distribution")?);
             let (tokens, latency) = (rows.numbers("num_tokens")?, rows.numbers("latency")?);
             let columns = wanted.iter().map(|(name, value)| Ok((rows.numbers(name)?, f64::from(*value))));
             let columns = columns.collect::<Result<Vec<_>, HardwareError>>()?;
-            for row in 0..latency.len() {
+            for row in rows.kept() {
                 let fits = dtypes[row] == weight_dtype(format)
-                    && distributions[row] == distribution(model)
+                    && distributions[row] == distribution(model, experts)
                     && columns.iter().all(|(values, value)| values[row] == *value);
                 if fits {
                     curve.entry(tokens[row] as u64).or_insert(latency[row]);
                 }
             }
         }
-        if curve.is_empty() {
+        // A single point does not tell what launching costs: other versions of the package have the rest.
+        if curve.len() < 2 {
             let said: Vec<String> = wanted.iter().map(|(name, value)| format!("{name} {value}")).collect();
-            let name = files.first().map(|file| file.display().to_string()).unwrap_or_default();
             return Err(HardwareError::Unsupported(format!(
-                "{name} has no experts of {} in {}; another split, or \"execution_time\": \"analytical\"",
+                "{} has {} of experts of {} in {}; earlier versions of the package's tables beside it, another split, or \"execution_time\": \"analytical\"",
+                named(sources),
+                if curve.is_empty() { "no rows" } else { "one row" },
                 said.join(", "),
                 weight_dtype(format)
             )));
         }
-        let (weight_bytes, multiple) = counted(format);
         let roofline = MixtureRoofline {
             per_token: experts.per_token.into(),
             experts: experts.count.into(),
@@ -123,8 +124,8 @@ impl Mixture {
             inner: experts.hidden_dim.into(),
             tensor_parallel: tensor_parallel.into(),
             expert_parallel: expert_parallel.into(),
-            weight_bytes,
-            flops_per_ms: spec.bf16_flops_per_ms * multiple,
+            weight_bytes: counted_bytes(format),
+            flops_per_ms: spec.flops_per_ms(format)?,
             bytes_per_ms: spec.bytes_per_ms,
         };
         Ok(Self { curve: curve.into_iter().map(|(tokens, ms)| (tokens as f64, ms)).collect(), roofline })
@@ -151,36 +152,40 @@ pub(super) struct Latent {
     heads: f64,
 }
 
-impl Latent {
-    pub fn read(
-        parquet: ReadParquet,
-        files: &[PathBuf],
-        phase: Phase,
-        spec: &Spec,
-        heads: f64,
-        format: WeightFormat,
-        kv_cache: Precision,
-    ) -> Result<Self, HardwareError> {
-        const COLUMNS: [&str; 7] = ["kv_cache_dtype", "gemm_type", "num_heads", "batch_size", "isl", "step", "latency"];
-        let mut points: BTreeMap<[u64; 3], f64> = BTreeMap::new();
-        for file in files {
-            let rows = Rows::read(parquet, file, &COLUMNS)?;
-            let (kv, gemm) = (rows.texts("kv_cache_dtype")?, rows.texts("gemm_type")?);
-            let [row_heads, batch, isl, step, latency] =
-                ["num_heads", "batch_size", "isl", "step", "latency"].map(|name| rows.numbers(name));
-            let (row_heads, batch, isl, step, latency) = (row_heads?, batch?, isl?, step?, latency?);
-            for row in (0..latency.len()).filter(|&row| kv[row] == dtype(kv_cache) && gemm[row] == weight_dtype(format)) {
-                let (heads, batch) = (row_heads[row] as u64, batch[row] as u64);
-                let point = match phase {
-                    Phase::Context if step[row] != 0.0 => continue,
-                    Phase::Context => [heads, isl[row] as u64, batch],
-                    Phase::Generation => [heads, batch, (isl[row] + step[row]) as u64],
-                };
-                points.entry(point).or_insert(latency[row]);
-            }
+/// What latent attention was measured for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AskedLatent {
+    pub latent: LatentAttention,
+    pub hidden: f64,
+    /// Of one device.
+    pub heads: f64,
+    pub weights: WeightFormat,
+    pub kv_cache: Precision,
+}
+
+/// DeepSeek-V3's ranks and widths, and GLM-5's: those that were measured, under the names of their architectures in tables of sparse
+/// attention.
+const MEASURED: [([u32; 5], Option<Indexer>, &str); 3] = [
+    ([1536, 512, 64, 128, 128], None, ""),
+    ([1536, 512, 64, 128, 128], Some(Indexer { heads: 64, head_dim: 128, top_k: 2048 }), "DeepseekV32ForCausalLM"),
+    ([2048, 512, 64, 192, 256], Some(Indexer { heads: 32, head_dim: 128, top_k: 2048 }), "GlmMoeDsaForCausalLM"),
+];
+
+/// The name that tables have for attention of this shape; `None` if it was not measured.
+pub(super) fn architecture(latent: LatentAttention) -> Option<&'static str> {
+    let shape = [latent.query_rank, latent.kv_rank, latent.rope_dim, latent.nope_dim, latent.value_dim];
+    MEASURED.iter().find(|(known, indexer, _)| *known == shape && *indexer == latent.indexer).map(|(_, _, name)| *name)
+}
+
+type Roofline = Box<dyn Fn([f64; 3]) -> f64>;
+
+impl AskedLatent {
+    fn roofline(self, phase: Phase, spec: &Spec) -> Result<Roofline, HardwareError> {
+        let (flops_per_ms, bytes_per_ms, kv_bytes) = (spec.bf16_flops_per_ms, spec.bytes_per_ms, self.kv_cache.bytes());
+        if let Some(indexer) = self.latent.indexer {
+            return self.sparse_roofline(indexer, phase, spec);
         }
-        let (flops_per_ms, bytes_per_ms, kv_bytes) = (spec.bf16_flops_per_ms, spec.bytes_per_ms, kv_cache.bytes());
-        let roofline: Box<dyn Fn([f64; 3]) -> f64> = match phase {
+        Ok(match phase {
             Phase::Context => Box::new(move |[heads, length, batch]| {
                 let bytes = batch * heads * (kv_bytes * length * 320.0 + 2.0 * length * 320.0);
                 (batch * heads * 320.0 * length * length / flops_per_ms).max(bytes / bytes_per_ms)
@@ -189,15 +194,104 @@ impl Latent {
                 let bytes = batch * (heads * 1088.0 * 2.0 + (length - 1.0) * 576.0 * kv_bytes);
                 (2.0 * batch * heads * 1088.0 * length / flops_per_ms).max(bytes / bytes_per_ms)
             }),
+        })
+    }
+
+    /// Projections, the indexer's scan of the whole context in FP8, and attention to the tokens that it chooses.
+    fn sparse_roofline(self, indexer: Indexer, phase: Phase, spec: &Spec) -> Result<Roofline, HardwareError> {
+        let Self { latent, hidden, weights, kv_cache, .. } = self;
+        let (bf16, bytes_per_ms) = (spec.bf16_flops_per_ms, spec.bytes_per_ms);
+        let (products, scan) = (spec.flops_per_ms(weights)?, spec.flops_per_ms(WeightFormat::Fp8)?);
+        let [query_rank, rank, rope, nope, value] =
+            [latent.query_rank, latent.kv_rank, latent.rope_dim, latent.nope_dim, latent.value_dim].map(f64::from);
+        let (index_heads, index_dim, chosen) = (f64::from(indexer.heads), f64::from(indexer.head_dim), f64::from(indexer.top_k));
+        let (weight_bytes, kv_bytes) = (counted_bytes(weights), kv_cache.bytes());
+        // A key of the scan: a byte a number, and four for each 128.
+        let key_bytes = index_dim + (index_dim / 128.0).ceil() * 4.0;
+        let down = query_rank + rank + rope + index_dim;
+        let parameters = move |heads: f64| {
+            hidden * down + query_rank * (heads * (nope + rope) + index_heads * index_dim) + hidden * (index_heads + heads * value)
         };
-        let sqrt_axis = (phase == Phase::Context).then_some(1);
+        // The absorbed projections of keys and values are multiplied, but not counted among what is read.
+        let products_flops = move |tokens: f64, heads: f64| 2.0 * tokens * (parameters(heads) + heads * rank * (nope + value));
+        let attention_flops = move |pairs: f64, heads: f64| 2.0 * heads * (2.0 * rank + rope) * pairs;
+        Ok(match phase {
+            Phase::Context => Box::new(move |[heads, length, batch]| {
+                let tokens = batch * length;
+                let scans = length > chosen;
+                let pairs = if scans {
+                    batch * (chosen * (chosen + 1.0) / 2.0 + (length - chosen) * chosen)
+                } else {
+                    batch * length * (length + 1.0) / 2.0
+                };
+                let scan_flops = if scans { 2.0 * tokens * index_heads * index_dim * length } else { 0.0 };
+                let scan_bytes = if scans { batch * length * key_bytes } else { 0.0 };
+                let bytes = parameters(heads) * weight_bytes
+                    + batch * heads * length.min(chosen) * (rank + rope) * kv_bytes
+                    + scan_bytes
+                    + tokens * heads * (nope + rope) * 4.0;
+                let compute = products_flops(tokens, heads) / products + scan_flops / scan + attention_flops(pairs, heads) / bf16;
+                compute.max(bytes / bytes_per_ms)
+            }),
+            Phase::Generation => Box::new(move |[heads, batch, length]| {
+                let seen = length.min(chosen);
+                let scan_flops = 2.0 * batch * index_heads * index_dim * length;
+                let bytes = parameters(heads) * weight_bytes + batch * (length * key_bytes + seen * (rank + rope) * kv_bytes);
+                let compute = products_flops(batch, heads) / products + scan_flops / scan + attention_flops(batch * seen, heads) / bf16;
+                compute.max(bytes / bytes_per_ms)
+            }),
+        })
+    }
+}
+
+impl Latent {
+    pub fn read(parquet: ReadParquet, sources: &[Source], phase: Phase, spec: &Spec, asked: AskedLatent) -> Result<Self, HardwareError> {
+        const COLUMNS: [&str; 8] = ["architecture", "kv_cache_dtype", "gemm_type", "num_heads", "batch_size", "isl", "step", "latency"];
+        let AskedLatent { latent, heads, weights, kv_cache, .. } = asked;
+        let is_sparse = latent.indexer.is_some();
+        let name = architecture(latent).unwrap_or_default();
+        // Kernels of TensorRT-LLM come first among those of sparse attention with an FP8 cache.
+        let (mut points, mut preferred): (BTreeMap<[u64; 3], f64>, BTreeMap<[u64; 3], f64>) = Default::default();
+        for source in sources {
+            let rows = Rows::read(parquet, source, &COLUMNS)?;
+            let (kv, gemm) = (rows.texts("kv_cache_dtype")?, rows.texts("gemm_type")?);
+            let architectures = if is_sparse { Some(rows.texts("architecture")?) } else { None };
+            let [row_heads, batch, isl, step, latency] =
+                ["num_heads", "batch_size", "isl", "step", "latency"].map(|name| rows.numbers(name));
+            let (row_heads, batch, isl, step, latency) = (row_heads?, batch?, isl?, step?, latency?);
+            let mut of_source: [BTreeMap<[u64; 3], f64>; 2] = Default::default();
+            for row in rows.kept().filter(|&row| kv[row] == dtype(kv_cache) && gemm[row] == weight_dtype(weights)) {
+                if architectures.is_some_and(|architectures| architectures[row] != name) {
+                    continue;
+                }
+                let (heads, batch) = (row_heads[row] as u64, batch[row] as u64);
+                let point = match phase {
+                    Phase::Context if step[row] != 0.0 => continue,
+                    Phase::Context => [heads, isl[row] as u64, batch],
+                    Phase::Generation => [heads, batch, (isl[row] + step[row]) as u64],
+                };
+                let is_preferred = is_sparse && (kv_cache == Precision::Bf16 || rows.kernel(row).contains("trtllm"));
+                let values = &mut of_source[usize::from(is_preferred)];
+                // Of equal rows of sparse attention the last counts, of others the first.
+                if is_sparse {
+                    values.insert(point, latency[row]);
+                } else {
+                    values.entry(point).or_insert(latency[row]);
+                }
+            }
+            let [others, first] = of_source;
+            others.into_iter().for_each(|(point, ms)| _ = points.entry(point).or_insert(ms));
+            first.into_iter().for_each(|(point, ms)| _ = preferred.entry(point).or_insert(ms));
+        }
+        let points = if preferred.is_empty() { points } else { preferred };
+        let sqrt_axis = (phase == Phase::Context && !is_sparse).then_some(1);
         let points = points.into_iter().map(|(point, ms)| (point.map(|number| number as f64), ms)).collect();
-        match Nested::new(points, sqrt_axis, roofline) {
+        match Nested::new(points, sqrt_axis, asked.roofline(phase, spec)?) {
             Some(points) => Ok(Self { points, phase, heads }),
             None => Err(HardwareError::Unsupported(format!(
-                "{} has too few rows of latent attention with {} weights and {} KV cache",
-                files.first().map(|file| file.display().to_string()).unwrap_or_default(),
-                weight_dtype(format),
+                "{} has too few rows of latent attention with {} weights and {} KV cache; \"weights\" and \"kv_cache\" name others",
+                named(sources),
+                weight_dtype(weights),
                 dtype(kv_cache)
             ))),
         }
@@ -250,7 +344,7 @@ mod tests {
         let deployment = Deployment::resolve("mistralai/Mixtral-8x7B-v0.1", "h100_dgx", 2, 1, &Files::default()).unwrap();
         let experts = deployment.model.experts.unwrap();
         let read = |deployment: &Deployment, format| {
-            Mixture::read(table, &[PathBuf::from("moe_perf.parquet")], &h100(), deployment, &experts, format)
+            Mixture::read(table, &[Source::whole("moe_perf.parquet".into())], &h100(), deployment, &experts, format)
         };
         let mixture = read(&deployment, WeightFormat::Bf16).unwrap();
         assert_eq!((mixture.ms(16.0), mixture.ms(64.0)), (0.4, 0.6));

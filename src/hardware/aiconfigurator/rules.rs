@@ -3,10 +3,14 @@
 //! *Utilisation* is the share of the roofline time in the measured time. Where points are missing it is carried over from the nearest ones,
 //! and the roofline of the question says the rest.
 
+use std::ops::Range;
+
 /// Times at points of three coordinates, nested: for each value of the first some of the second, for each of these some of the third.
 pub(super) struct Nested<R> {
     root: Node,
     leaves: Vec<Leaf>,
+    /// Leaves of one first coordinate: its octaves, and where they are.
+    parts: Vec<(f64, Range<usize>)>,
     roofline: R,
     /// The axis along which square roots of times lie on lines.
     sqrt_axis: Option<usize>,
@@ -36,7 +40,12 @@ impl<R: Fn([f64; 3]) -> f64> Nested<R> {
             leaves.pop_if(|leaf| leaf.point == point);
             leaves.push(Leaf { point, octaves: point.map(f64::log2), ms });
         }
-        (leaves.len() > NEAREST).then(|| Self { root: Self::branch(&leaves, 0), leaves, roofline, sqrt_axis })
+        let mut parts: Vec<(f64, Range<usize>)> = Vec::new();
+        for part in leaves.chunk_by(|a, b| a.point[0] == b.point[0]) {
+            let start = parts.last().map_or(0, |(_, known)| known.end);
+            parts.push((part[0].octaves[0], start..start + part.len()));
+        }
+        (leaves.len() > NEAREST).then(|| Self { root: Self::branch(&leaves, 0), leaves, parts, roofline, sqrt_axis })
     }
 
     fn branch(leaves: &[Leaf], axis: usize) -> Node {
@@ -87,7 +96,14 @@ impl<R: Fn([f64; 3]) -> f64> Nested<R> {
     fn beyond(&self, at: [f64; 3]) -> f64 {
         let octaves = at.map(f64::log2);
         let mut nearest: Vec<(f64, &Leaf)> = Vec::with_capacity(NEAREST + 2);
-        for leaf in &self.leaves {
+        // Nearest parts first: those farther along their axis alone than enough leaves are not looked at.
+        let mut parts: Vec<(f64, &Range<usize>)> = self.parts.iter().map(|(known, part)| ((known - octaves[0]).abs(), part)).collect();
+        parts.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+        let of_parts = parts.into_iter().flat_map(|(away, part)| self.leaves[part.clone()].iter().map(move |leaf| (away, leaf)));
+        for (away, leaf) in of_parts {
+            if nearest.len() > NEAREST && away * away > nearest[NEAREST].0 {
+                break;
+            }
             let distance: f64 = leaf.octaves.iter().zip(&octaves).map(|(a, b)| (a - b) * (a - b)).sum();
             if nearest.len() <= NEAREST || distance < nearest[NEAREST].0 {
                 let place = nearest.partition_point(|(known, _)| *known <= distance);

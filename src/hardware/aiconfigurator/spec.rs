@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::hardware::HardwareError;
+use crate::hardware::{HardwareError, WeightFormat};
 
 /// What the rules need of it, in bytes, flops and milliseconds.
 #[derive(Debug, Clone, PartialEq)]
@@ -12,6 +12,7 @@ pub(super) struct Spec {
     pub bytes_per_ms: f64,
     pub bf16_flops_per_ms: f64,
     pub fp8_flops_per_ms: Option<f64>,
+    pub fp4_flops_per_ms: Option<f64>,
     pub intra_node_bytes_per_ms: f64,
     pub inter_node_bytes_per_ms: f64,
     pub p2p_ms: f64,
@@ -20,6 +21,8 @@ pub(super) struct Spec {
     memory_overhead_ms: f64,
     /// Compute capability, such as 90.
     pub capability: Option<u32>,
+    /// Of which NCCL the tables of collectives are.
+    pub nccl_version: Option<String>,
 }
 
 impl Spec {
@@ -43,17 +46,38 @@ impl Spec {
                 _ => Err(format!("`{key}` is `{value}`, expected a number above 0")),
             }
         };
+        let flops = |key: &str| Ok::<_, String>(find(key).map(|_| number(key)).transpose()?.map(|flops| flops * 1e-3));
         Ok(Self {
             data_dir: find("data_dir").ok_or("no `data_dir`")?.into(),
             bytes_per_ms: number("mem_bw")? * 1e-3,
             bf16_flops_per_ms: number("bfloat16_tc_flops")? * 1e-3,
-            fp8_flops_per_ms: find("fp8_tc_flops").map(|_| number("fp8_tc_flops")).transpose()?.map(|flops| flops * 1e-3),
+            fp8_flops_per_ms: flops("fp8_tc_flops")?,
+            fp4_flops_per_ms: flops("fp4_tc_flops")?,
             intra_node_bytes_per_ms: number("intra_node_bw")? * 1e-3,
             inter_node_bytes_per_ms: number("inter_node_bw")? * 1e-3,
             p2p_ms: number("p2p_latency")? * 1e3,
             memory_efficiency: number("mem_bw_empirical_scaling_factor")?,
             memory_overhead_ms: number("mem_empirical_constant_latency")? * 1e3,
             capability: find("sm_version").and_then(|text| text.parse().ok()),
+            nccl_version: find("nccl_version").map(|text| text.trim_matches(['"', '\'']).to_string()),
+        })
+    }
+
+    /// Peak of the arithmetic that weights of a format are multiplied with.
+    pub fn flops_per_ms(&self, format: WeightFormat) -> Result<f64, HardwareError> {
+        let (flops, units) = match format {
+            WeightFormat::Bf16 | WeightFormat::Mxfp4 | WeightFormat::Int4 | WeightFormat::Int4Group32 => {
+                return Ok(self.bf16_flops_per_ms);
+            }
+            WeightFormat::Fp8 | WeightFormat::Fp8Static | WeightFormat::Fp8Block => (self.fp8_flops_per_ms, "FP8"),
+            WeightFormat::Nvfp4 => (self.fp4_flops_per_ms, "4-bit float"),
+        };
+        flops.ok_or_else(|| {
+            let name = self.data_dir.display();
+            HardwareError::Unsupported(format!(
+                "the system of {name} has no {units} units for {}; use \"weights\": \"bf16\"",
+                format.name()
+            ))
         })
     }
 

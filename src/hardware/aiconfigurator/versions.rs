@@ -1,12 +1,24 @@
 //! Which of the package's versions answer, by its own rules (read in aiconfigurator-core 0.12.0 and checked against its answers).
 //!
-//! `query_versions.yaml` names a *current* version (and a *previous* one) of each backend, for some systems others. A table is looked for
-//! in the version asked for, then in those its `reuse.yaml` names, then in earlier ones of the same backend, nearest first; of equal keys
-//! the first found counts. Versions that are no version numbers (`dev-<commit>`) are never looked at.
+//! `query_versions.yaml` names a *current* version (and a *previous* one) of each backend, for some systems others; *next* is the newest one
+//! after it. A table is looked for in the version asked for, then in those its `reuse.yaml` names, then in earlier ones of the same backend,
+//! nearest first, then in those of other backends, of which only rows of shared kernels count; of equal keys the first found counts.
+//! Versions that are no version numbers (`dev-<commit>`) are never looked at.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
+
+use super::attention::Pin;
+use super::tables::Source;
 use crate::hardware::HardwareError;
+
+const QUERY_VERSIONS: &str = "query_versions.yaml";
+const LANES: &str = "attention_lane_defaults.yaml";
+const MANIFEST: &str = "perf_data_reuse_manifest.yaml";
+const REUSE: &str = "reuse.yaml";
 
 /// A version's place in the order of versions: release numbers, then development, candidate, final and later releases, and their number.
 type Key = ([u64; 4], u8, u64);
@@ -28,38 +40,70 @@ pub(super) fn key(version: &str) -> Option<Key> {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// `query_versions.yaml`.
+#[derive(Debug, Deserialize)]
+struct QueryVersions {
+    #[serde(default)]
+    defaults: BTreeMap<String, Slots>,
+    #[serde(default)]
+    overrides: BTreeMap<String, BTreeMap<String, Slots>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 struct Slots {
     current: String,
     previous: Option<String>,
-    /// Whether they are this system's own, which then has no next one.
-    own: bool,
 }
 
-/// `backend: {current: "1", previous: null}` under `defaults:`, or under the system's name below `overrides:`.
-fn slots(text: &str, system: &str, backend: &str) -> Option<Slots> {
-    let (mut section, mut of_system) = (String::new(), String::new());
-    let (mut default, mut own) = (None, None);
-    for line in text.lines().map(|line| line.split(" #").next().unwrap_or_default()).filter(|line| !line.trim_start().starts_with('#')) {
-        let Some((name, value)) = line.trim().split_once(':') else { continue };
-        match line.len() - line.trim_start().len() {
-            0 => section = name.to_string(),
-            2 if section == "overrides" => of_system = name.to_string(),
-            _ => {}
-        }
-        let applies = section == "defaults" || section == "overrides" && of_system == system;
-        if !applies || name != backend || !value.trim().starts_with('{') {
-            continue;
-        }
-        let field = |field: &str| {
-            let (_, after) = value.split_once(&format!("{field}:"))?;
-            let text = after.trim_start().split([',', '}']).next()?.trim().trim_matches(['"', '\'']).to_string();
-            (text != "null").then_some(text)
-        };
-        let found = field("current").map(|current| Slots { current, previous: field("previous"), own: section == "overrides" });
-        if section == "defaults" { default = found } else { own = found }
-    }
-    own.or(default)
+/// `attention_lane_defaults.yaml`: kernels by version and compute capability. What it says of single architectures is of none that are
+/// modelled here.
+#[derive(Debug, Deserialize)]
+struct LaneDefaults {
+    #[serde(default)]
+    vllm: Pins,
+    #[serde(default)]
+    sglang: Pins,
+    #[serde(default)]
+    trtllm: Pins,
+    architectures: Option<IgnoredAny>,
+}
+
+type Pins = BTreeMap<String, BTreeMap<u32, String>>;
+
+/// `reuse.yaml` beside the tables of a version.
+#[derive(Debug, Deserialize)]
+struct Reuse {
+    #[serde(default)]
+    reuse: Vec<Donor>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Donor {
+    table: String,
+    from_version: String,
+}
+
+/// `perf_data_reuse_manifest.yaml`: kernels that several engines use.
+#[derive(Debug, Deserialize)]
+struct Manifest {
+    #[serde(default)]
+    groups: Vec<SharedKernel>,
+}
+
+#[derive(Debug, Deserialize)]
+struct SharedKernel {
+    op_file: String,
+    kernel_source: Option<String>,
+    tier: Option<String>,
+    #[serde(default)]
+    frameworks: Vec<String>,
+}
+
+/// A description of the package, if it is there.
+fn described<T: DeserializeOwned>(file: &Path) -> Result<Option<T>, HardwareError> {
+    let Ok(text) = std::fs::read_to_string(file) else { return Ok(None) };
+    let read = serde_saphyr::from_str(&text);
+    read.map(Some).map_err(|error| HardwareError::BadModel { file: file.into(), message: format!("not as the package writes it: {error}") })
 }
 
 /// Directories in a directory that are version numbers, ascending.
@@ -86,8 +130,10 @@ pub(super) fn resolve(
     let gemm = data.join("gemm").join(backend);
     let known = listed(&gemm);
     let unsupported = |message: String| Err(HardwareError::Unsupported(message));
-    let slots = std::fs::read_to_string(systems_dir.join("query_versions.yaml")).ok().and_then(|text| slots(&text, system, backend));
-    let Some(slots) = slots else {
+    let versions: Option<QueryVersions> = described(&systems_dir.join(QUERY_VERSIONS))?;
+    let own = versions.as_ref().and_then(|versions| versions.overrides.get(system)?.get(backend));
+    let slots = own.or_else(|| versions.as_ref().and_then(|versions| versions.defaults.get(backend)));
+    let (Some(versions), Some(slots)) = (&versions, slots) else {
         // Tables without the file that names their versions: the newest that has any.
         let newest = known.iter().rev().find(|version| has_table(&gemm.join(version)));
         return match requested {
@@ -99,25 +145,29 @@ pub(super) fn resolve(
             Some(version) => unsupported(format!("no `backend_version` {version} in {}, which has {}", gemm.display(), known.join(", "))),
         };
     };
+    // The newest version of any system that has no versions of its own.
     let next = || {
-        if slots.own {
+        if own.is_some() {
             return None;
         }
-        let families = std::fs::read_dir(data).into_iter().flatten().flatten();
-        let versions = families.flat_map(|family| {
-            let dir = family.path().join(backend);
+        let children = |dir: &Path| std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect::<Vec<_>>();
+        let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let systems = data.parent().map(children).unwrap_or_default();
+        let families = systems.iter().filter(|path| !versions.overrides.contains_key(&name(path))).flat_map(|path| children(path));
+        let found = families.flat_map(|family| {
+            let dir = family.join(backend);
             listed(&dir).into_iter().filter(|version| has_table(&dir.join(version))).collect::<Vec<_>>()
         });
-        versions.filter(|version| key(version) > key(&slots.current)).max_by_key(|version| key(version))
+        found.filter(|version| key(version) > key(&slots.current)).max_by_key(|version| key(version))
     };
     match requested {
-        None | Some("current") => Ok(slots.current),
+        None | Some("current") => Ok(slots.current.clone()),
         Some("next") => match next() {
             Some(version) => Ok(version),
             None => unsupported(format!("no next version of {backend} on {system}; use `current` ({})", slots.current)),
         },
-        Some("previous") => match slots.previous {
-            Some(version) => Ok(version),
+        Some("previous") => match &slots.previous {
+            Some(version) => Ok(version.clone()),
             None => unsupported(format!("no previous version of {backend} on {system}; use `current` ({})", slots.current)),
         },
         Some(version) if version == slots.current || slots.previous.as_deref() == Some(version) || next().as_deref() == Some(version) => {
@@ -132,65 +182,82 @@ pub(super) fn resolve(
 }
 
 /// The files of a table, in the order in which they answer.
-pub(super) fn files(data: &Path, family: &str, op: &str, backend: &str, version: &str) -> Result<Vec<PathBuf>, HardwareError> {
+pub(super) fn sources(
+    systems_dir: &Path,
+    data: &Path,
+    family: &str,
+    op: &str,
+    backend: &str,
+    version: &str,
+) -> Result<Vec<Source>, HardwareError> {
     let versions = data.join(family).join(backend);
     let name = format!("{op}_perf.parquet");
-    let mut order = vec![version.to_string()];
-    if let Ok(text) = std::fs::read_to_string(versions.join(version).join("reuse.yaml")) {
-        order.extend(donors(&text, &format!("{op}_perf")));
-    }
-    let earlier: Vec<String> = listed(&versions).into_iter().rev().filter(|known| key(known) < key(version)).collect();
-    order.extend(earlier);
-    let mut found: Vec<PathBuf> = Vec::new();
-    for file in order.iter().map(|version| versions.join(version).join(&name)) {
-        if file.exists() && !found.contains(&file) {
-            found.push(file);
+    let asked = versions.join(version).join(&name);
+    let mut found: Vec<Source> = Vec::new();
+    let mut add = |file: PathBuf, kernels: Option<BTreeSet<String>>| {
+        if file.is_file() && found.iter().all(|known| known.file != file) {
+            found.push(Source { file, kernels });
+        }
+    };
+    add(asked.clone(), None);
+    // Collectives of other versions only stand in for a table that is not there.
+    if !(family == "comm" && asked.is_file()) {
+        let reuse: Option<Reuse> = described(&versions.join(version).join(REUSE))?;
+        let donors = reuse.into_iter().flat_map(|reuse| reuse.reuse).filter(|donor| format!("{}.parquet", donor.table) == name);
+        donors.for_each(|donor| add(versions.join(donor.from_version).join(&name), None));
+        let earlier = listed(&versions).into_iter().rev().filter(|known| key(known) < key(version));
+        earlier.for_each(|version| add(versions.join(version).join(&name), None));
+        // Kernels that other engines share, newest versions first.
+        let manifest: Option<Manifest> = described(&systems_dir.join(MANIFEST))?;
+        let mut shared: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for group in manifest.into_iter().flat_map(|manifest| manifest.groups) {
+            let is_shared = matches!(group.tier.as_deref(), Some("shared" | "shared_fallback"));
+            let of_table = group.op_file.replace(".txt", ".parquet") == name;
+            if let (true, Some(kernel)) =
+                (is_shared && of_table && group.frameworks.iter().any(|known| known == backend), group.kernel_source)
+            {
+                for framework in group.frameworks.iter().filter(|known| *known != backend) {
+                    shared.entry(framework.clone()).or_default().insert(kernel.clone());
+                }
+            }
+        }
+        for (framework, kernels) in shared {
+            let versions = data.join(family).join(framework);
+            listed(&versions).into_iter().rev().for_each(|version| add(versions.join(version).join(&name), Some(kernels.clone())));
         }
     }
     if found.is_empty() {
-        let file = versions.join(version).join(&name);
-        return Err(HardwareError::NotFound { path: file.clone(), places: vec![file] });
+        return Err(HardwareError::NotFound { path: asked.clone(), places: vec![asked] });
     }
     Ok(found)
 }
 
-/// Versions that a table may be taken from: `- table: name` followed by `from_version: "1"`.
-fn donors(text: &str, table: &str) -> Vec<String> {
-    let (mut of_table, mut found) = (false, Vec::new());
-    for line in text.lines() {
-        let Some((name, value)) = line.trim().trim_start_matches("- ").split_once(':') else { continue };
-        let value = value.trim().trim_matches(['"', '\'']);
-        match name.trim() {
-            "table" => of_table = value == table,
-            "from_version" if of_table => found.push(value.to_string()),
-            _ => {}
-        }
-    }
-    found
+/// The kernel of attention that counts first on a device: what is said of the latest version up to this one.
+pub(super) fn pin(systems_dir: &Path, backend: &str, version: &str, capability: Option<u32>) -> Result<Pin, HardwareError> {
+    // Tables without the file that names kernels: none by name.
+    let Some(defaults) = described::<LaneDefaults>(&systems_dir.join(LANES))? else { return Ok(Pin::Nothing) };
+    let pins = match backend {
+        "vllm" => defaults.vllm,
+        "sglang" => defaults.sglang,
+        "trtllm" => defaults.trtllm,
+        _ => Pins::new(),
+    };
+    let latest = pins.iter().filter(|(known, _)| key(known) <= key(version)).max_by_key(|(known, _)| key(known));
+    Ok(match latest.and_then(|(_, kernels)| kernels.get(&capability?)) {
+        None => Pin::Unknown,
+        Some(name) if name == "default" => Pin::Nothing,
+        Some(name) => Pin::Kernel(name.clone()),
+    })
 }
 
-/// The kernels of attention that count first on a device: those pinned for the latest version up to this one.
-pub(super) fn lane(text: &str, backend: &str, version: &str, capability: u32) -> Option<String> {
-    let (mut of_backend, mut of_version) = (false, None);
-    let mut best: Option<(Key, String)> = None;
-    for line in text.lines().filter(|line| !line.trim_start().starts_with('#')) {
-        let Some((name, value)) = line.trim().split_once(':') else { continue };
-        let name = name.trim_matches(['"', '\'']);
-        match line.len() - line.trim_start().len() {
-            0 => of_backend = name == backend,
-            2 => of_version = key(name),
-            4 if of_backend && name.parse() == Ok(capability) => {
-                let lane = value.split(" #").next().unwrap_or_default().trim().trim_matches(['"', '\'']);
-                if let Some(found) = of_version.filter(|found| Some(*found) <= key(version)) {
-                    if best.as_ref().is_none_or(|(known, _)| *known <= found) {
-                        best = Some((found, lane.to_string()));
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-    best.map(|(_, lane)| lane)
+/// Whether the package is of 0.13 or later, which says kernels of single architectures.
+pub(super) fn is_of_013(systems_dir: &Path) -> Result<bool, HardwareError> {
+    Ok(described::<LaneDefaults>(&systems_dir.join(LANES))?.is_some_and(|defaults| defaults.architectures.is_some()))
+}
+
+/// The descriptions that what is read depends on, of those that are there.
+pub(super) fn descriptions(systems_dir: &Path) -> Vec<PathBuf> {
+    [QUERY_VERSIONS, LANES, MANIFEST].map(|name| systems_dir.join(name)).into_iter().filter(|file| file.is_file()).collect()
 }
 
 #[cfg(test)]
@@ -233,23 +300,37 @@ mod tests {
     }
 
     #[test]
-    fn tables_come_from_donors_and_earlier_versions() {
+    fn tables_come_from_donors_earlier_versions_and_other_engines() {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data/x");
         tables(dir.path(), &["0.22.0", "0.19.0", "0.24.0", "0.25.0", "0.31.0"]);
+        let sglang = data.join("gemm/sglang/0.5.14");
+        std::fs::create_dir_all(&sglang).unwrap();
+        std::fs::write(sglang.join("gemm_perf.parquet"), "").unwrap();
         let reuse = "reuse:\n- table: moe_perf\n  from_version: 0.31.0\n- table: gemm_perf\n  from_version: \"0.25.0\"\n";
         std::fs::write(data.join("gemm/vllm/0.24.0/reuse.yaml"), reuse).unwrap();
-        let found = files(&data, "gemm", "gemm", "vllm", "0.24.0").unwrap();
-        let versions: Vec<_> = found.iter().map(|file| file.parent().unwrap().file_name().unwrap().to_str().unwrap()).collect();
-        assert_eq!(versions, ["0.24.0", "0.25.0", "0.22.0", "0.19.0"]);
-        assert!(files(&data, "moe", "moe", "vllm", "0.24.0").is_err());
+        let groups = "groups:\n- {op_file: gemm_perf.txt, kernel_source: deep_gemm, tier: shared, frameworks: [sglang, vllm]}\n\
+            - {op_file: gemm_perf.parquet, kernel_source: own, tier: shared, frameworks: [sglang]}\n";
+        std::fs::write(dir.path().join(MANIFEST), groups).unwrap();
+        let found = sources(dir.path(), &data, "gemm", "gemm", "vllm", "0.24.0").unwrap();
+        let version = |source: &Source| source.file.parent().unwrap().file_name().unwrap().to_string_lossy().into_owned();
+        assert_eq!(found.iter().map(version).collect::<Vec<_>>(), ["0.24.0", "0.25.0", "0.22.0", "0.19.0", "0.5.14"]);
+        assert_eq!(found[4].kernels, Some(BTreeSet::from(["deep_gemm".to_string()])));
+        assert!(sources(dir.path(), &data, "moe", "moe", "vllm", "0.24.0").is_err());
     }
 
     #[test]
     fn kernels_are_pinned_from_a_version_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let pin = |backend, version, capability| pin(dir.path(), backend, version, Some(capability)).unwrap();
+        assert_eq!(pin("sglang", "0.5.16", 100), Pin::Nothing);
         let text = "# lanes\nsglang:\n  \"0.5.14\":\n    90: fa3\n    100: triton # though others have more rows\nvllm:\n  \"0.24.0\":\n    90: default\n";
-        assert_eq!(lane(text, "sglang", "0.5.16", 100).as_deref(), Some("triton"));
-        assert_eq!(lane(text, "sglang", "0.5.10", 100), None);
-        assert_eq!(lane(text, "vllm", "0.24.0", 120), None);
+        std::fs::write(dir.path().join(LANES), text).unwrap();
+        assert_eq!(pin("sglang", "0.5.16", 100), Pin::Kernel("triton".into()));
+        assert_eq!(pin("sglang", "0.5.10", 100), Pin::Unknown);
+        assert_eq!((pin("vllm", "0.24.0", 90), pin("vllm", "0.24.0", 120)), (Pin::Nothing, Pin::Unknown));
+        assert!(!is_of_013(dir.path()).unwrap());
+        std::fs::write(dir.path().join(LANES), format!("{text}architectures: {{}}\n")).unwrap();
+        assert!(is_of_013(dir.path()).unwrap());
     }
 }

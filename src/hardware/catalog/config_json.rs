@@ -2,6 +2,8 @@
 //!
 //! What each key means was read in the configuration and modelling files of `transformers` and of the models' own repositories.
 
+mod kinds;
+
 use std::borrow::Cow;
 use std::path::Path;
 
@@ -11,111 +13,7 @@ use super::model::{Experts, Indexer, LatentAttention, Model, Window};
 use super::{experts, quantization};
 use crate::hardware::HardwareError;
 use crate::settings::quoted;
-
-/// What the layers of a `model_type` are like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// An ordinary MLP, gated or plain.
-    Gated,
-    Plain,
-    /// Experts that are told by `num_local_experts` and `intermediate_size`.
-    Mixtral,
-    /// Experts that are told by `num_experts` and `moe_intermediate_size`, with ordinary layers between.
-    Qwen,
-    /// Experts that are told by `n_routed_experts` and `moe_intermediate_size`, after some ordinary layers.
-    DeepSeek,
-    /// Experts as in Mixtral, one shared expert of the same width, ordinary layers between.
-    Llama4,
-}
-
-const KINDS: &[(&str, Kind)] = &[
-    ("llama", Kind::Gated),
-    ("mistral", Kind::Gated),
-    ("ministral", Kind::Gated),
-    ("ministral3", Kind::Gated),
-    ("qwen", Kind::Gated),
-    ("qwen2", Kind::Gated),
-    ("qwen2_vl_text", Kind::Gated),
-    ("qwen2_5_vl_text", Kind::Gated),
-    ("qwen3", Kind::Gated),
-    ("qwen3_vl_text", Kind::Gated),
-    ("internlm", Kind::Gated),
-    ("internlm2", Kind::Gated),
-    ("phi3", Kind::Gated),
-    ("gemma", Kind::Gated),
-    ("gemma2", Kind::Gated),
-    ("gemma3_text", Kind::Gated),
-    ("granite", Kind::Gated),
-    ("olmo", Kind::Gated),
-    ("olmo2", Kind::Gated),
-    ("olmo3", Kind::Gated),
-    ("cohere", Kind::Gated),
-    ("cohere2", Kind::Gated),
-    ("glm", Kind::Gated),
-    ("glm4", Kind::Gated),
-    ("seed_oss", Kind::Gated),
-    ("exaone4", Kind::Gated),
-    ("smollm3", Kind::Gated),
-    ("phi", Kind::Plain),
-    ("gpt_neox", Kind::Plain),
-    ("starcoder2", Kind::Plain),
-    ("mixtral", Kind::Mixtral),
-    ("phimoe", Kind::Mixtral),
-    ("granitemoe", Kind::Mixtral),
-    ("minimax_m2", Kind::Mixtral),
-    ("gpt_oss", Kind::Mixtral),
-    ("qwen2_moe", Kind::Qwen),
-    ("qwen3_moe", Kind::Qwen),
-    ("qwen3_vl_moe_text", Kind::Qwen),
-    ("olmoe", Kind::Qwen),
-    ("deepseek_v2", Kind::DeepSeek),
-    ("deepseek_v3", Kind::DeepSeek),
-    ("deepseek_v32", Kind::DeepSeek),
-    ("kimi_k2", Kind::DeepSeek),
-    ("dots1", Kind::DeepSeek),
-    ("glm4_moe", Kind::DeepSeek),
-    ("glm4v_moe_text", Kind::DeepSeek),
-    ("glm4_moe_lite", Kind::DeepSeek),
-    ("glm_moe_dsa", Kind::DeepSeek),
-    ("llama4", Kind::Llama4),
-    ("llama4_text", Kind::Llama4),
-];
-
-const LINEAR: &str = "layers of linear attention, with a state of constant size instead of a KV cache";
-const STATE_SPACE: &str = "state-space layers, with a state of constant size instead of a KV cache";
-
-/// `model_type`s that are known and not modelled, and why.
-const NOT_MODELLED: &[(&str, &str)] = &[
-    ("qwen3_next", LINEAR),
-    ("qwen3_5", LINEAR),
-    ("qwen3_5_text", LINEAR),
-    ("qwen3_5_moe", LINEAR),
-    ("qwen3_5_moe_text", LINEAR),
-    ("kimi_linear", LINEAR),
-    ("minimax", LINEAR),
-    ("minimax_text_01", LINEAR),
-    ("mamba", STATE_SPACE),
-    ("mamba2", STATE_SPACE),
-    ("falcon_mamba", STATE_SPACE),
-    ("falcon_h1", STATE_SPACE),
-    ("jamba", STATE_SPACE),
-    ("bamba", STATE_SPACE),
-    ("zamba2", STATE_SPACE),
-    ("nemotron_h", STATE_SPACE),
-    ("granitemoehybrid", STATE_SPACE),
-    ("lfm2", "short convolutions in place of attention"),
-    ("deepseek_v4", "compressed attention and hyper-connections"),
-    ("gemma3n", "layers that share caches and embeddings of their own"),
-    ("gemma3n_text", "layers that share caches and embeddings of their own"),
-    ("t5", "an encoder"),
-    ("bert", "an encoder only"),
-];
-
-/// What normalises queries and keys.
-const QK_NORM: &[&str] =
-    &["qwen3", "qwen3_moe", "qwen3_vl_text", "qwen3_vl_moe_text", "olmo2", "olmo3", "olmoe", "gemma3_text", "exaone4", "dots1"];
-/// Of these the library ties embeddings unless the file says otherwise.
-const TIED_BY_DEFAULT: &[&str] = &["gemma", "gemma2", "gemma3_text", "starcoder2", "cohere", "cohere2"];
+use kinds::{KINDS, Kind, NOT_MODELLED, QK_NORM, TIED_BY_DEFAULT};
 
 /// What ModelOpt writes beside a `config.json` that says nothing of quantisation.
 const BESIDE: &str = "hf_quant_config.json";
@@ -225,6 +123,13 @@ fn parse_with(text: &str, quantization: Option<Value>, name: &str) -> Result<Mod
     {
         keys.insert("quantization_config".into(), quantization);
     }
+    let kind_name = config(&root)?.kind_name.to_string();
+    let part = ["text_config", "llm_config"].into_iter().find(|part| root.get(part).is_some_and(Value::is_object));
+    let text = match part {
+        Some(part) => &mut root[part],
+        None => &mut root,
+    };
+    kinds::to_common_keys(&kind_name, text)?;
     let config = config(&root)?;
     let (kind, kind_name) = (config.kind, config.kind_name);
     let (embedding_dim, num_query_heads) = (config.required("hidden_size")?, config.required("num_attention_heads")?);
@@ -386,7 +291,7 @@ fn window(config: &Config, num_layers: u32) -> Result<Option<Window>, String> {
         _ if types.len() == num_layers as usize => types.iter().filter(|kind| **kind == "sliding_attention").count() as u32,
         "gemma2" | "gpt_oss" => num_layers.div_ceil(2),
         "gemma3_text" => every(config.number("sliding_window_pattern")?.unwrap_or(6)),
-        "cohere2" | "olmo3" | "exaone4" => every(config.number("sliding_window_pattern")?.unwrap_or(4)),
+        "cohere2" | "olmo3" | "exaone4" | "exaone_moe" => every(config.number("sliding_window_pattern")?.unwrap_or(4)),
         // Layers below this one attend to everything.
         name if name.starts_with("qwen") => num_layers - config.count("max_window_layers")?.unwrap_or(0).min(num_layers),
         _ => num_layers,
@@ -394,5 +299,7 @@ fn window(config: &Config, num_layers: u32) -> Result<Option<Window>, String> {
     Ok((layers > 0).then_some(Window { tokens, layers }))
 }
 
+#[cfg(test)]
+mod published;
 #[cfg(test)]
 mod tests;
