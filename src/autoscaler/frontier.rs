@@ -31,7 +31,9 @@
 //!
 //! Source: ours; the steady state is the diffusion approximation of a queue, the windows are Lepski's rule.
 
+mod buried;
 mod congestion;
+mod late;
 mod throughput;
 mod traffic;
 
@@ -40,7 +42,9 @@ use std::collections::VecDeque;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::buried::Buried;
 use self::congestion::{SteadyState, backlog_request_s, drain};
+use self::late::LateBudget;
 use self::throughput::{MeanLengths, ReplicaLimits, ThroughputCurve};
 use self::traffic::{Aftermath, ArrivalCounts, RateEstimate, Returns};
 use super::bill::Bill;
@@ -60,11 +64,47 @@ pub struct FrontierSettings {
     pub level: Option<f64>,
     /// How often the policy decides; the cluster's `tune_interval_s` does not apply.
     pub tick_interval_s: f64,
+    /// Decide as seldom as cold starts ask for where these are paid: every twelfth part of one, up to a minute.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub paced_by_cold_starts: bool,
+    /// What a change costs beyond the bill (warming up, wear, attention), in seconds of a replica.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub change_price_s: f64,
+    /// Order others in the place of replicas that are buried under a backlog, and let these finish; only where the router does not look at
+    /// load.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub replaces_buried: bool,
+    /// End-to-end latency that the `quantile` of requests is to keep: insurance against surges is bought while more are late than that
+    /// forgives. Without a service level, the knob follows this target.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_s: Option<f64>,
+    /// The share of requests that `target_s` is for.
+    #[serde(skip_serializing_if = "is_p90")]
+    pub quantile: f64,
+}
+
+const P90: f64 = 0.9;
+
+fn is_p90(quantile: &f64) -> bool {
+    *quantile == P90
+}
+
+fn is_zero(seconds: &f64) -> bool {
+    *seconds == 0.0
 }
 
 impl Default for FrontierSettings {
     fn default() -> Self {
-        Self { service_level: None, level: None, tick_interval_s: 0.25 }
+        Self {
+            service_level: None,
+            level: None,
+            tick_interval_s: 0.25,
+            paced_by_cold_starts: false,
+            change_price_s: 0.0,
+            replaces_buried: false,
+            target_s: None,
+            quantile: P90,
+        }
     }
 }
 
@@ -80,6 +120,16 @@ impl PolicySettings for FrontierSettings {
             "found beside `service_level`, expected one of them: they are two scales of one knob".into()
         });
         faults.interval_s("tick_interval_s", self.tick_interval_s);
+        faults.not_negative("change_price_s", self.change_price_s);
+        if let Some(target_s) = self.target_s {
+            faults.positive("target_s", target_s);
+        }
+        faults.require(self.quantile > 0.0 && self.quantile < 1.0, "quantile", || {
+            format!("{} found, expected a share between 0 and 1, such as 0.9 for a P90", self.quantile)
+        });
+        faults.require(self.quantile == P90 || self.target_s.is_some(), "quantile", || {
+            "found without `target_s`, expected both: the quantile of requests that keeps that latency".into()
+        });
     }
 
     fn upstream(&self) -> Upstream {
@@ -95,7 +145,7 @@ impl PolicySettings for FrontierSettings {
     }
 
     fn build(&self, context: &PolicyContext) -> Option<Box<dyn Autoscaler>> {
-        Some(Box::new(Frontier::new(self.service_level(), self.tick_interval_s, context)))
+        Some(Box::new(Frontier::new(self, context)))
     }
 }
 
@@ -103,6 +153,16 @@ impl FrontierSettings {
     /// The knob on the scale from 0 to 1.
     fn service_level(&self) -> f64 {
         self.service_level.or(self.level.map(|level| level / 4.0)).unwrap_or(0.5)
+    }
+
+    /// Seconds between decisions on a cluster with such a bill.
+    fn tick_s(&self, context: &PolicyContext) -> f64 {
+        if !(self.paced_by_cold_starts && context.bill.cold_start) {
+            return self.tick_interval_s;
+        }
+        // To the millisecond, as other loops count time.
+        let paced_s = (context.scale_up_delay_s / TICKS_A_COLD_START).min(LONGEST_TICK_S);
+        ((paced_s * 1000.0).round() / 1000.0).max(self.tick_interval_s)
     }
 }
 
@@ -121,6 +181,10 @@ const SHARE_LATENCIES: f64 = 8.0;
 const BACKLOG_HORIZON: f64 = 6.0;
 /// How long a need is remembered, in cold starts.
 const LULL: f64 = 0.2;
+
+/// Where starts are paid, noise that orders replicas costs money: decisions per cold start, and the longest time between two.
+const TICKS_A_COLD_START: f64 = 12.0;
+const LONGEST_TICK_S: f64 = 60.0;
 
 /// Which surges matter.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -146,6 +210,9 @@ struct Frontier {
     execution_time: ExecutionTime,
     limits: ReplicaLimits,
     bill: Bill,
+    change_price_s: f64,
+    replaces_buried: bool,
+    budget: Option<LateBudget>,
     start_s: f64,
     calls_off_starts: bool,
     min_replicas: u32,
@@ -173,7 +240,9 @@ struct Frontier {
 }
 
 impl Frontier {
-    fn new(service_level: f64, tick_s: f64, context: &PolicyContext) -> Self {
+    fn new(settings: &FrontierSettings, context: &PolicyContext) -> Self {
+        let (service_level, tick_s) = (settings.service_level(), settings.tick_s(context));
+        let follows = settings.service_level.is_none() && settings.level.is_none();
         let cold_start_s = context.scale_up_delay_s + tick_s;
         let cold_start_ticks = (cold_start_s / tick_s).round().max(1.0) as usize;
         Self {
@@ -183,6 +252,9 @@ impl Frontier {
             execution_time: context.execution_time.clone(),
             limits: ReplicaLimits { kv: context.kv, batch_size_cap: context.batch_size_cap, pipeline_parallel: context.pipeline_parallel },
             bill: context.bill,
+            change_price_s: settings.change_price_s,
+            replaces_buried: settings.replaces_buried && !context.router_sees_load,
+            budget: settings.target_s.map(|target_s| LateBudget::new(target_s, settings.quantile, tick_s, follows)),
             start_s: context.scale_up_delay_s,
             calls_off_starts: context.calls_off_starts,
             min_replicas: context.min_replicas.max(1),
@@ -221,7 +293,13 @@ impl Frontier {
         let (_, curve) = self.curve.as_ref().expect("refreshed before");
         let throughput_per_s = curve.saturation_per_s();
         let period_s = self.share_period_s();
-        let request_price = self.theta / (throughput_per_s * curve.unloaded_s());
+        let (factor, surge_weight) = self.budget.as_ref().map_or((1.0, 1.0), |budget| (budget.factor(), budget.weight()));
+        let request_price = factor * self.theta / (throughput_per_s * curve.unloaded_s());
+        // What is ordered stays about as long as a backlog is reckoned with.
+        let dearer = match surges {
+            Surges::Late => 1.0 + self.change_price_s / (BACKLOG_HORIZON * self.cold_start_s),
+            Surges::Soon => 1.0,
+        };
         // What is ordered now serves long after the next cold start; what is let go of now is missed only until then.
         let (aftermath, per_s) = match surges {
             Surges::Soon => (&self.soon, self.soon.expected_per_s(rate.per_s)),
@@ -236,7 +314,7 @@ impl Frontier {
             let steady: f64 = rates.iter().map(|&(weight, at)| weight * self.steady.requests(curve, replicas, at, rate.dispersion)).sum();
             // A surge gathers for a cold start and is then worked off; its request-seconds count for that cold start.
             let (excess, squared) = surges.excess_per_s(capacity_per_s, self.returns.excess_per_s(now_s, capacity_per_s));
-            let surge = self.cold_start_s * (excess + squared / capacity_per_s) / 2.0;
+            let surge = surge_weight * self.cold_start_s * (excess + squared / capacity_per_s) / 2.0;
             let backlog = backlog_request_s(throughput_per_s, state.serving, f64::from(replicas), per_s, state.requests - steady);
             request_price * (steady + surge + backlog / (BACKLOG_HORIZON * self.cold_start_s))
         };
@@ -247,7 +325,7 @@ impl Frontier {
         while replicas < self.max_replicas {
             let more = self.bill.filled(replicas + 1).min(self.max_replicas);
             let cost_then = requests_cost(more);
-            let share = share_of_time((cost - cost_then) / self.bill.price(replicas, more), |share| {
+            let share = share_of_time((cost - cost_then) / (dearer * self.bill.price(replicas, more)), |share| {
                 self.bill.paid_s(self.start_s, share * period_s) / period_s
             });
             if share == 0.0 {
@@ -261,7 +339,7 @@ impl Frontier {
 
     /// How long a lull has to be to mean something: longer where starting anew is paid.
     fn lull_s(&self) -> f64 {
-        LULL * self.cold_start_s + if self.bill.cold_start { self.start_s } else { 0.0 }
+        LULL * self.cold_start_s + if self.bill.cold_start { self.start_s } else { 0.0 } + self.change_price_s
     }
 
     fn share_period_s(&self) -> f64 {
@@ -314,7 +392,8 @@ impl Frontier {
 
 impl Autoscaler for Frontier {
     fn observes(&self) -> Observes {
-        Observes { arrivals: true, batch_sums: true, latencies: true, ..Observes::default() }
+        let replica_requests = self.replaces_buried;
+        Observes { arrivals: true, batch_sums: true, latencies: true, replica_requests, ..Observes::default() }
     }
 
     fn tick_interval_s(&self) -> Option<f64> {
@@ -335,6 +414,9 @@ impl Autoscaler for Frontier {
 
     fn observe_latencies(&mut self, _: &[FirstToken], completions: &[Completion]) {
         self.lengths.completed += completions.len() as f64;
+        if let Some(budget) = &mut self.budget {
+            budget.observe(completions);
+        }
     }
 
     fn decide(&mut self, now_s: f64, snapshot: &Snapshot) -> Decision {
@@ -351,11 +433,18 @@ impl Autoscaler for Frontier {
             self.returns.note(now_s, seen_per_s);
         }
 
+        if let Some(budget) = &mut self.budget {
+            budget.tick(rate.per_s);
+        }
         // What is told to stop does not count any more.
         let staying = snapshot.serving.saturating_sub(snapshot.stopping);
-        let now = State { serving: f64::from(staying), requests: f64::from(snapshot.outstanding_requests) };
         let joins_s = now_s + self.cold_start_s - self.tick_s;
         let (_, curve) = self.curve.as_ref().expect("just refreshed");
+        let next_s = self.ordered.front().map_or(joins_s, |&(at_s, _)| at_s);
+        let buried = self.replaces_buried.then(|| Buried::of(snapshot, curve, rate.per_s, next_s - now_s));
+        let gone = buried.map_or(0, |buried| buried.replicas.min(staying));
+        let requests = buried.map_or(f64::from(snapshot.outstanding_requests), |buried| buried.all_requests - buried.requests);
+        let now = State { serving: f64::from(staying - gone), requests };
         let (mut then, mut then_s) = (now, now_s);
         for &(at_s, more) in self.ordered.iter().chain([&(joins_s, 0)]) {
             let requests = drain(curve, then.serving, rate.per_s, then.requests, at_s - then_s);
@@ -366,7 +455,8 @@ impl Autoscaler for Frontier {
         let lasting = self.needs_now.add(now_s, need_now, self.lull_s());
         let lasting_later = self.needs_later.add(now_s, need, LULL * self.cold_start_s);
         let committed = snapshot.committed();
-        let wanted = self.present(need, joins_s - now_s);
+        // Others in the place of those that are buried, which are told to stop once these serve.
+        let wanted = (self.present(need, joins_s - now_s) + gone).min(self.max_replicas);
         let (_, curve) = self.curve.as_ref().expect("just refreshed");
         self.evidence = vec![
             ("rate_per_s", rate.per_s),
@@ -380,6 +470,13 @@ impl Autoscaler for Frontier {
             ("outstanding_requests", now.requests),
             ("outstanding_requests_later", then.requests),
         ];
+        if self.replaces_buried {
+            self.evidence.push(("buried_replicas", gone.into()));
+        }
+        if let Some(budget) = &self.budget {
+            self.evidence.extend([("late_budget_overdrawn", budget.over()), ("surge_weight", budget.weight())]);
+            self.evidence.push(("latency_price_factor", budget.factor()));
+        }
         if wanted > committed {
             // No more is granted until those that are told to stop have left.
             let granted = (wanted - committed).min(self.max_replicas.saturating_sub(snapshot.serving + snapshot.starting));
@@ -390,8 +487,16 @@ impl Autoscaler for Frontier {
         if self.lengths.completed == 0.0 {
             return Decision::Hold;
         }
+        if gone > 0
+            && snapshot.starting == 0
+            && buried.is_some_and(|buried| buried.all_busy)
+            && staying - gone >= self.present(need_now, 0.0).max(self.min_replicas)
+        {
+            self.let_go(gone);
+            return Decision::Down(gone);
+        }
         // What is still to join is no reason to let go of what serves.
-        let surplus = staying.saturating_sub(self.present(lasting, 0.0)).min(committed - wanted);
+        let surplus = staying.saturating_sub(self.present(lasting, 0.0) + gone).min(committed - wanted);
         // A start that is paid and not wanted any more is called off; one that is not paid costs nothing up to its end.
         let unwanted = if self.calls_off_starts && self.bill.cold_start {
             committed.saturating_sub(self.bill.round(lasting_later, 0.0, self.max_replicas)).min(snapshot.starting)
@@ -482,119 +587,4 @@ impl Lengths {
 }
 
 #[cfg(test)]
-mod tests {
-    use rand::{RngExt, SeedableRng};
-    use rand_xoshiro::Xoshiro256PlusPlus;
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::autoscaler::AutoscalerSettings;
-    use crate::hardware::{Deployment, Files};
-    use crate::simulation::{ClusterSettings, RunInputs, RunMetrics, Workspace, simulate};
-    use crate::workload::Workload;
-
-    fn traffic(seed: u64, until_s: f64, rate_per_s: impl Fn(f64) -> f64, lengths: (u32, u32)) -> Workload {
-        let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
-        let (mut workload, mut at_s) = (Workload::default(), 0.0);
-        while at_s < until_s {
-            at_s -= (1.0 - random.random::<f64>()).ln() / rate_per_s(at_s);
-            workload.push(at_s, lengths.0, lengths.1);
-        }
-        workload
-    }
-
-    fn run(workload: &Workload, cluster: Value, autoscaler: Value) -> RunMetrics {
-        let cluster: ClusterSettings = serde_json::from_value(cluster).unwrap();
-        let autoscaler: AutoscalerSettings = serde_json::from_value(autoscaler).unwrap();
-        let times = execution_time(&cluster);
-        let inputs = RunInputs::new(workload, &cluster, &autoscaler, &times, 1).unwrap();
-        simulate(&inputs, &mut Workspace::default()).unwrap()
-    }
-
-    fn execution_time(cluster: &ClusterSettings) -> ExecutionTime {
-        let files = Files::default();
-        let deployment =
-            Deployment::resolve(&cluster.model, &cluster.node, cluster.tensor_parallel, cluster.pipeline_parallel, &files).unwrap();
-        ExecutionTime::load(&cluster.execution_time, &deployment, &files).unwrap()
-    }
-
-    fn curve(prompt: f64, output: f64, cap: u32) -> ThroughputCurve {
-        let limits =
-            ReplicaLimits { kv: crate::replica_scheduler::KvBlocks::new(20_000, 16, 0.01), batch_size_cap: cap, pipeline_parallel: 1 };
-        ThroughputCurve::new(&execution_time(&ClusterSettings::default()), &limits, MeanLengths { prompt, output })
-    }
-
-    /// What the model says of one replica is what the simulator does: alone, and swamped.
-    #[test]
-    fn throughput_is_the_simulators() {
-        for (prompt, output, cap) in [(256, 1, 16), (1000, 200, 32), (2000, 20, 64)] {
-            let cluster = json!({"replica_scheduler": {"vllm": {"batch_size_cap": cap}}});
-            let model = curve(prompt.into(), output.into(), cap);
-            let mut alone = Workload::default();
-            alone.push(0.0, prompt, output);
-            let latency = run(&alone, cluster.clone(), json!({"static": {"replicas": 1}})).e2e_s.unwrap().max;
-            assert!((latency / model.unloaded_s() - 1.0).abs() < 0.01, "{latency} s, model {}", model.unloaded_s());
-            let mut swamped = Workload::default();
-            (0..2000).for_each(|_| swamped.push(0.0, prompt, output));
-            let rate = 2000.0 / run(&swamped, cluster, json!({"static": {"replicas": 1}})).simulated_s;
-            assert!((rate / model.saturation_per_s() - 1.0).abs() < 0.15, "{rate}/s, model {}", model.saturation_per_s());
-        }
-    }
-
-    /// The steady state agrees with long runs of as many replicas as are sensible, up to a quarter.
-    #[test]
-    fn congestion_is_the_simulators() {
-        for (rate, replicas, lengths) in [(20.0, 3, (256, 1)), (40.0, 6, (256, 1)), (4.0, 4, (1000, 100)), (4.0, 8, (1000, 100))] {
-            let workload = traffic(1, 2000.0, |_| rate, lengths);
-            let cluster = json!({"global_scheduler": "least_outstanding", "replica_scheduler": {"vllm": {"batch_size_cap": 32}}});
-            let latency = run(&workload, cluster, json!({"static": {"replicas": replicas}})).e2e_s.unwrap().mean;
-            let model = curve(lengths.0.into(), lengths.1.into(), 32);
-            let requests = SteadyState::default().requests(&model, replicas, rate, 1.0);
-            assert!((requests / (rate * latency) - 1.0).abs() < 0.25, "{requests}, simulated {}", rate * latency);
-        }
-    }
-
-    /// Overload is dearer the fewer replicas there are.
-    #[test]
-    fn more_replicas_never_mean_more_requests() {
-        let (model, mut steady) = (curve(256.0, 1.0, 16), SteadyState::default());
-        let requests: Vec<f64> = (1..12).map(|replicas| steady.requests(&model, replicas, 60.0, 1.0)).collect();
-        assert!(requests.is_sorted_by(|fewer, more| fewer >= more), "{requests:?}");
-    }
-
-    #[test]
-    fn the_knob_goes_from_cheap_to_fast() {
-        let workload = traffic(2, 900.0, |at_s| if (300.0..600.0).contains(&at_s) { 45.0 } else { 15.0 }, (256, 1));
-        let cluster = json!({"replica_scheduler": {"vllm": {"batch_size_cap": 16}}});
-        let runs: Vec<(f64, f64)> = [0.0, 0.25, 0.5, 0.75, 1.0]
-            .iter()
-            .map(|level| run(&workload, cluster.clone(), json!({"frontier": {"service_level": level}})))
-            .map(|metrics| (metrics.total_cost_usd, metrics.e2e_s.unwrap().mean))
-            .collect();
-        assert!(runs.is_sorted_by(|a, b| a.0 < b.0 && a.1 > b.1), "{runs:?}");
-    }
-
-    /// A part of the time is dearer than it looks where starts are paid: for less of it then, or for all or none.
-    #[test]
-    fn coming_and_going_is_not_as_cheap_as_it_looks() {
-        let free = |worth| share_of_time(worth, |share| share);
-        assert_eq!([free(0.6), free(1.0), free(1.6)], [0.0, 0.5, 1.0]);
-        let paid = |worth, start: f64| share_of_time(worth, |share: f64| share + start);
-        assert!(paid(1.3, 0.1) < free(1.3) && paid(1.3, 0.1) > 0.0);
-        for worth in (60..160).map(|percent| f64::from(percent) / 100.0) {
-            let share = paid(worth, 0.3);
-            assert!(share == 0.0 || share == 1.0 || share + 0.3 < 1.0, "{worth}: {share} of the time for as much as all of it");
-            assert_eq!(paid(worth, 1.0), f64::from(u8::from(worth >= 1.0)), "{worth}");
-        }
-    }
-
-    #[test]
-    fn both_scales_are_one_knob() {
-        let read = |value: Value| serde_json::from_value::<FrontierSettings>(value).unwrap();
-        assert_eq!(read(json!({"level": 1})).service_level(), 0.25);
-        assert_eq!(read(json!({"level": 3})).service_level(), read(json!({"service_level": 0.75})).service_level());
-        let mut faults = Faults::default();
-        read(json!({"level": 1, "service_level": 0.5})).check(&mut faults);
-        assert_eq!(faults.found.len(), 1);
-    }
-}
+mod tests;

@@ -87,7 +87,7 @@ const MAX_BATCHED_TOKENS: u32 = 4096;
 const MOST_LOAD: f64 = 0.95;
 
 /// Requests in the system of so many queues alike that share a load of so many replicas. Convex, and finite even where nobody serves.
-fn requests_in_system(replicas: u32, load: f64) -> f64 {
+pub(super) fn requests_in_system(replicas: u32, load: f64) -> f64 {
     let replicas = f64::from(replicas);
     if load == 0.0 {
         return 0.0;

@@ -26,6 +26,8 @@ mod keda;
 mod keda_epp;
 pub mod knative_kpa;
 mod lcp;
+mod mpc;
+mod newsvendor;
 pub mod peaks;
 pub mod proportional;
 mod ray_serve;
@@ -62,6 +64,8 @@ pub use keda::{Fallback, FallbackBehavior, KedaSettings, ScalingModifiers, Trigg
 pub use keda_epp::{KedaEppBehavior, KedaEppSettings, KedaEppSignal};
 pub use knative_kpa::{KnativeKpaSettings, KpaMetric};
 pub use lcp::LcpSettings;
+pub use mpc::MpcSettings;
+pub use newsvendor::NewsvendorSettings;
 pub use ray_serve::{RayAggregation, RayServeSettings};
 pub use sageserve::SageserveSettings;
 pub use schedule::{ScheduleSettings, ScheduleStep};
@@ -106,6 +110,8 @@ choice! {
         "aws_step_scaling" => AwsStepScaling(AwsStepScalingSettings),
         "gcp_mig" => GcpMig(GcpMigSettings),
         "lcp" => Lcp(LcpSettings),
+        "newsvendor" => Newsvendor(NewsvendorSettings),
+        "mpc" => Mpc(MpcSettings),
         "sageserve" => Sageserve(SageserveSettings),
         "chiron" => Chiron(ChironSettings),
         "holt_winters" => HoltWinters(HoltWintersSettings),
@@ -182,6 +188,8 @@ pub struct PolicyContext<'a> {
     pub scale_down_delay_s: f64,
     /// Whether a scale-down first calls off replicas that start.
     pub calls_off_starts: bool,
+    /// Whether the router looks at what replicas have to do.
+    pub router_sees_load: bool,
     pub min_replicas: u32,
     pub max_replicas: u32,
     /// Seed of the policy's own random stream.
@@ -423,6 +431,7 @@ mod tests {
             scale_up_delay_s: 10.0,
             scale_down_delay_s: 0.0,
             calls_off_starts: true,
+            router_sees_load: false,
             min_replicas: 1,
             max_replicas: 64,
             seed: 0,

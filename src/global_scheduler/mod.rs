@@ -53,6 +53,11 @@ impl GlobalSchedulerSettings {
     pub fn check(&self, faults: &mut Faults) {
         faults.within(self.name(), |faults| self.settings().check(faults));
     }
+
+    /// Whether requests go where there is less to do.
+    pub fn sees_load(&self) -> bool {
+        !matches!(self, Self::RoundRobin(_) | Self::Random(_))
+    }
 }
 
 /// What the settings of every global scheduler can do.

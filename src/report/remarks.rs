@@ -8,7 +8,7 @@ use crate::simulation::HELD_BACK;
 
 /// Sentences about a workload's runs, for terminal, summary and page alike.
 pub fn of(study: &Study, workload: usize) -> Vec<String> {
-    [rejected(study, workload), at_limit(study, workload), outside(study, workload)].into_iter().flatten().collect()
+    [rejected(study, workload), at_limit(study, workload), churn(study, workload), outside(study, workload)].into_iter().flatten().collect()
 }
 
 fn outside(study: &Study, workload: usize) -> Option<String> {
@@ -71,6 +71,28 @@ fn at_limit(study: &Study, workload: usize) -> Option<String> {
     let families = study.analysis.scores_of(workload).filter_map(of_family).collect::<Vec<_>>();
     let what = "Held back by `max_replicas` for more than a tenth of the time";
     (!families.is_empty()).then(|| format!("{what}: {}.", families.join(", ")))
+}
+
+/// More time spent on cold starts than this share of replica hours is worth a word.
+const MUCH_STARTING: f64 = 0.1;
+
+/// Policies that start replicas all the time: what a cold start does not cost on the bill it costs in wear and attention.
+fn churn(study: &Study, workload: usize) -> Option<String> {
+    let runs = values(study, workload, ["scale_ups", "scale_up_delay_s", "replica_hours", "scale_ups_per_day"])?;
+    let of_family = |score: &Score| {
+        let own = || runs.iter().filter(|(row, _)| study.analysis.runs[*row].family == score.family).map(|(_, values)| values);
+        let share = |[ups, start_s, hours, _]: &[f64; 4]| if *hours > 0.0 { ups * start_s / (hours * 3600.0) } else { 0.0 };
+        let much = own().filter(|run| share(run) > MUCH_STARTING).collect::<Vec<_>>();
+        let most = much.iter().max_by(|a, b| share(a).total_cmp(&share(b)))?;
+        let (family, count) = (study.analysis.label(score.family), counted(own().count(), "run"));
+        let (percent, a_day) = (percent_small(share(most)), grouped(most[3].round() as u64));
+        Some(format!("{family} ({} of {count}, up to {percent}, {a_day} scale-ups a day)", much.len()))
+    };
+    let families = study.analysis.scores_of(workload).filter_map(of_family).collect::<Vec<_>>();
+    let what = "Scale-ups times `scale_up_delay_s` exceed a tenth of the replica hours";
+    (!families.is_empty()).then(|| {
+        format!("{what}: {}. A slower tick, a price of change, or a limit on `scale_ups_per_day` calms that.", families.join(", "))
+    })
 }
 
 /// The attainment of a run, where limits are given.

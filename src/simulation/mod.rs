@@ -147,6 +147,7 @@ impl<'a> RunInputs<'a> {
             tune_interval_s: cluster.tune_interval_s,
             scale_up_delay_s: self.lead_s(),
             scale_down_delay_s: cluster.scale_down_delay_s,
+            router_sees_load: cluster.global_scheduler.sees_load(),
             calls_off_starts: cluster.scale_down_order == ScaleDownOrder::StartingFirst,
             min_replicas: cluster.min_replicas,
             max_replicas: cluster.max_replicas,

@@ -334,6 +334,7 @@ fn trace(settings: &AutoscalerSettings, times: &ExecutionTime, decode_tokens: fn
             scale_up_delay_s: COLD_START_S,
             scale_down_delay_s: 0.0,
             calls_off_starts: true,
+            router_sees_load: false,
             min_replicas: 0,
             max_replicas: MAX_REPLICAS,
             seed: 0,

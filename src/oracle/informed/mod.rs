@@ -137,6 +137,9 @@ pub fn best_together(outcomes: &[Vec<Outcome>], reference: (f64, f64), most: usi
     chosen
 }
 
+/// Policies that are varied: those that add most.
+const PARENTS: usize = 64;
+
 /// What a search for bursts at random knows besides.
 #[derive(Debug, Clone)]
 pub struct Room {
@@ -224,7 +227,7 @@ impl Room {
         }
         let mut left = settings.budget as usize;
         while left > 0 {
-            let best = best_together(&outcomes, self.reference, settings.kept as usize);
+            let best = best_together(&outcomes, self.reference, PARENTS.min(settings.kept as usize));
             let batch: Vec<BurstPolicy> = (0..left.min(settings.batch as usize))
                 .map(|_| match best.len() {
                     0 => self.variant(&tried[random.random_range(0..tried.len())], &mut random),

@@ -55,6 +55,7 @@ impl Engine {
             pipeline_parallel: 1,
             bill: Bill { devices_per_replica: 1, devices_per_node: 1, whole_nodes: true, cold_start: false, drain: true, minimum_s: 0.0 },
             calls_off_starts: true,
+            router_sees_load: false,
             tune_interval_s: 5.0,
             scale_up_delay_s: 10.0,
             scale_down_delay_s: 0.0,
