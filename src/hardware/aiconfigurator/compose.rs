@@ -3,12 +3,12 @@
 //! Matrix products and elementwise operators once for all tokens, attention by batch and length, an all-reduce after attention, MLP and
 //! embedding, the LM head for one row a request. Experts are a table by the tokens of all groups that share them, latent attention one with
 //! all its projections. Oddities of the package are kept, as its answers are what an import is held against: all layers of DeepSeek's kind
-//! count as mixtures, also those that are not; on vLLM they have two all-reduces more than they need; Llama-4 has no shared expert, and no
-//! all-reduce in dense layers; prefills of some mixtures have no LM head.
+//! count as mixtures, also those that are not; on vLLM they have two all-reduces more than they need; in 0.12 GLM-5 in FP8 keeps its
+//! attention in bf16; Llama-4 has no shared expert, and no all-reduce in dense layers; prefills of some mixtures have no LM head.
 
 use super::attention::{Asked, Attention, Phase};
 use super::collectives::Collective;
-use super::mixtures::{AskedLatent, Latent, Mixture};
+use super::mixtures::{AskedLatent, Latent, Mixture, architecture};
 use super::scales::Scales;
 use super::tables::Gemm;
 use super::{HardwareError, Sources, WeightFormat};
@@ -262,13 +262,14 @@ impl Sources {
         let (model, spec) = (&deployment.model, &self.spec);
         let (query_heads, kv_heads) = heads_per_device(model, deployment.tensor_parallel);
         if let Some(latent) = model.latent {
-            let asked = AskedLatent {
-                latent,
-                hidden: model.embedding_dim.into(),
-                heads: query_heads,
-                weights: self.weights.layers,
-                kv_cache: self.kv_cache,
+            // GLM-5's checkpoints in FP8 name the norms of attention among what they leave out: 0.12 takes all of it to be bf16.
+            let taken_for_bf16 = architecture(latent) == Some("GlmMoeDsaForCausalLM") && !self.is_of_013;
+            let weights = match self.weights.layers {
+                WeightFormat::Fp8Block if taken_for_bf16 => WeightFormat::Bf16,
+                format => format,
             };
+            let hidden = f64::from(model.embedding_dim);
+            let asked = AskedLatent { latent, hidden, heads: query_heads, weights, kv_cache: self.kv_cache };
             let context = Latent::read(self.parquet, &self.context, Phase::Context, spec, asked)?;
             let generation = Latent::read(self.parquet, &self.generation, Phase::Generation, spec, asked)?;
             return Ok(MeasuredAttention {
@@ -299,7 +300,7 @@ impl Sources {
         let norms_ms = if model.qk_norm { 0.0264 } else { 0.0 };
         // Beside them rotary embedding and cache write.
         let around_prefills_ms = 0.0132 + norms_ms;
-        let around_decodes_ms = if self.norms_in_decodes { norms_ms } else { 0.0 };
+        let around_decodes_ms = if self.is_of_013 { norms_ms } else { 0.0 };
         let mean = |tables: &[(f64, Attention)], of: &dyn Fn(&Attention) -> f64| match tables {
             [(_, only)] => of(only),
             mixed => mixed.iter().map(|(share, table)| share * of(table)).sum(),

@@ -246,7 +246,8 @@ impl AskedLatent {
 
 impl Latent {
     pub fn read(parquet: ReadParquet, sources: &[Source], phase: Phase, spec: &Spec, asked: AskedLatent) -> Result<Self, HardwareError> {
-        const COLUMNS: [&str; 8] = ["architecture", "kv_cache_dtype", "gemm_type", "num_heads", "batch_size", "isl", "step", "latency"];
+        const COLUMNS: [&str; 9] =
+            ["op_name", "architecture", "kv_cache_dtype", "gemm_type", "num_heads", "batch_size", "isl", "step", "latency"];
         let AskedLatent { latent, heads, weights, kv_cache, .. } = asked;
         let is_sparse = latent.indexer.is_some();
         let name = architecture(latent).unwrap_or_default();
@@ -255,13 +256,18 @@ impl Latent {
         for source in sources {
             let rows = Rows::read(parquet, source, &COLUMNS)?;
             let (kv, gemm) = (rows.texts("kv_cache_dtype")?, rows.texts("gemm_type")?);
-            let architectures = if is_sparse { Some(rows.texts("architecture")?) } else { None };
+            let (ops, architectures) = match is_sparse {
+                true => (Some(rows.texts("op_name")?), Some(rows.texts("architecture")?)),
+                false => (None, None),
+            };
             let [row_heads, batch, isl, step, latency] =
                 ["num_heads", "batch_size", "isl", "step", "latency"].map(|name| rows.numbers(name));
             let (row_heads, batch, isl, step, latency) = (row_heads?, batch?, isl?, step?, latency?);
             let mut of_source: [BTreeMap<[u64; 3], f64>; 2] = Default::default();
             for row in rows.kept().filter(|&row| kv[row] == dtype(kv_cache) && gemm[row] == weight_dtype(weights)) {
-                if architectures.is_some_and(|architectures| architectures[row] != name) {
+                // Rows without an indexer are of layers that take over the choice of others (GLM-5.2).
+                let skips = ops.is_some_and(|ops| ops[row].contains("skip_indexer"));
+                if skips || architectures.is_some_and(|architectures| architectures[row] != name) {
                     continue;
                 }
                 let (heads, batch) = (row_heads[row] as u64, batch[row] as u64);

@@ -131,7 +131,7 @@ impl AiconfiguratorSettings {
             nccl: nccl.filter(|file| deployment.data_parallel > 1 && file.is_file()),
             scales,
             pin: versions::pin(&dir, &self.backend, &version, spec.capability)?,
-            norms_in_decodes: versions::is_of_013(&dir)?,
+            is_of_013: versions::is_of_013(&dir)?,
             descriptions: versions::descriptions(&dir),
             spec,
             yaml,
@@ -158,8 +158,8 @@ pub(super) struct Sources {
     /// What scaling inputs takes, where it is done beforehand.
     scales: Option<[Vec<Source>; 2]>,
     pin: Pin,
-    /// Whether norms of queries and keys are counted in decodes too.
-    norms_in_decodes: bool,
+    /// Whether the package is of 0.13 or later, which has put right some of what 0.12 does.
+    is_of_013: bool,
     descriptions: Vec<PathBuf>,
 }
 

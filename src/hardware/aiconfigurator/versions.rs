@@ -200,31 +200,27 @@ pub(super) fn sources(
         }
     };
     add(asked.clone(), None);
-    // Collectives of other versions only stand in for a table that is not there.
-    if !(family == "comm" && asked.is_file()) {
-        let reuse: Option<Reuse> = described(&versions.join(version).join(REUSE))?;
-        let donors = reuse.into_iter().flat_map(|reuse| reuse.reuse).filter(|donor| format!("{}.parquet", donor.table) == name);
-        donors.for_each(|donor| add(versions.join(donor.from_version).join(&name), None));
-        let earlier = listed(&versions).into_iter().rev().filter(|known| key(known) < key(version));
-        earlier.for_each(|version| add(versions.join(version).join(&name), None));
-        // Kernels that other engines share, newest versions first.
-        let manifest: Option<Manifest> = described(&systems_dir.join(MANIFEST))?;
-        let mut shared: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        for group in manifest.into_iter().flat_map(|manifest| manifest.groups) {
-            let is_shared = matches!(group.tier.as_deref(), Some("shared" | "shared_fallback"));
-            let of_table = group.op_file.replace(".txt", ".parquet") == name;
-            if let (true, Some(kernel)) =
-                (is_shared && of_table && group.frameworks.iter().any(|known| known == backend), group.kernel_source)
-            {
-                for framework in group.frameworks.iter().filter(|known| *known != backend) {
-                    shared.entry(framework.clone()).or_default().insert(kernel.clone());
-                }
+    let reuse: Option<Reuse> = described(&versions.join(version).join(REUSE))?;
+    let donors = reuse.into_iter().flat_map(|reuse| reuse.reuse).filter(|donor| format!("{}.parquet", donor.table) == name);
+    donors.for_each(|donor| add(versions.join(donor.from_version).join(&name), None));
+    let earlier = listed(&versions).into_iter().rev().filter(|known| key(known) < key(version));
+    earlier.for_each(|version| add(versions.join(version).join(&name), None));
+    // Kernels that other engines share, newest versions first.
+    let manifest: Option<Manifest> = described(&systems_dir.join(MANIFEST))?;
+    let mut shared: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for group in manifest.into_iter().flat_map(|manifest| manifest.groups) {
+        let is_shared = matches!(group.tier.as_deref(), Some("shared" | "shared_fallback"));
+        let of_table = group.op_file.replace(".txt", ".parquet") == name;
+        if let (true, Some(kernel)) = (is_shared && of_table && group.frameworks.iter().any(|known| known == backend), group.kernel_source)
+        {
+            for framework in group.frameworks.iter().filter(|known| *known != backend) {
+                shared.entry(framework.clone()).or_default().insert(kernel.clone());
             }
         }
-        for (framework, kernels) in shared {
-            let versions = data.join(family).join(framework);
-            listed(&versions).into_iter().rev().for_each(|version| add(versions.join(version).join(&name), Some(kernels.clone())));
-        }
+    }
+    for (framework, kernels) in shared {
+        let versions = data.join(family).join(framework);
+        listed(&versions).into_iter().rev().for_each(|version| add(versions.join(version).join(&name), Some(kernels.clone())));
     }
     if found.is_empty() {
         return Err(HardwareError::NotFound { path: asked.clone(), places: vec![asked] });

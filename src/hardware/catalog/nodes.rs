@@ -32,4 +32,5 @@ pub const NODES: &[Node] = &[
     unpriced("mi300x_server", "mi300x", 8),
     unpriced("a30_server", "a30", 8),
     unpriced("l4_server", "l4", 8),
+    unpriced("b60_server", "b60", 8),
 ];
