@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use scalefront::hardware::check::{self, Compared, Comparison, Measured, Phase};
+use scalefront::hardware::memory::{self, MemoryPlanner, Needs, ProfiledPlanner, VllmDefaults};
 use scalefront::hardware::{
     AnalyticalSettings, BatchShape, Deployment, ExecutionTime, ExecutionTimeSettings, Files, VidurSettings, WeightFormat, catalog,
 };
@@ -109,6 +110,50 @@ pub fn analytical_time_per_token(shared: &Path) {
         let mape = mape(&rows, |row| row.device == device);
         assert!(mape <= limit, "{device}: {mape}");
     }
+}
+
+/// Blocks that servers logged, beside those that are planned for them. Not judged: Llama-4 Scout, whose encoder is profiled with images (its
+/// plan is far too large, and has to say `reserve_gib`), and a server whose share of memory was not logged.
+pub fn kv_capacity_as_logged(shared: &Path) {
+    let mut judged: Vec<(String, u32, u32)> = Vec::new();
+    for dir in ["data/real_vllm", "data/real_vllm_moe"] {
+        let text = std::fs::read_to_string(shared.join(dir).join("experiments.json")).unwrap();
+        let experiments: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
+        for experiment in &experiments {
+            let engine = &experiment["engine"];
+            let is_logged = engine["kv_blocks_source"].as_str().is_some_and(|source| source.contains("vllm.log"));
+            let (Some(blocks), true) = (engine["kv_blocks_gpu"].as_u64(), is_logged) else { continue };
+            let model = experiment["model"].as_str().unwrap();
+            let number = |value: &serde_json::Value| u32::try_from(value.as_u64().unwrap()).unwrap();
+            let (tp, max_batched_tokens) = (number(&experiment["tp"]), number(&engine["max_num_batched_tokens"]));
+            let key = (model.to_string(), tp, max_batched_tokens);
+            if model.contains("Llama-4") || judged.contains(&key) {
+                continue;
+            }
+            assert!(experiment["gpu"].as_str().unwrap().starts_with("H100"));
+            let deployment = Deployment::resolve(model, "h100_dgx", tp, 1, &Files::default()).unwrap();
+            let planner = MemoryPlanner::VllmProfiled(ProfiledPlanner {
+                max_batched_tokens,
+                max_num_seqs: number(&engine["max_num_seqs"]),
+                gpu_memory_utilization: engine["gpu_memory_utilization"].as_f64().unwrap(),
+                ..ProfiledPlanner::default()
+            });
+            let needs = Needs {
+                planner: &planner,
+                max_request_tokens: 4096,
+                block_size_tokens: number(&engine["block_size"]),
+                memory_margin_fraction: 0.1,
+                weights: deployment.model.weights,
+                kv_cache: deployment.model.kv_cache,
+                vllm: VllmDefaults::default(),
+            };
+            let planned = memory::plan(&deployment, &needs).unwrap().num_blocks;
+            println!("{model}, tensor parallel {tp}, {max_batched_tokens} tokens: {planned} blocks, logged {blocks}");
+            assert!((f64::from(planned) / blocks as f64 - 1.0).abs() < 0.01, "{model}: {planned}, logged {blocks}");
+            judged.push(key);
+        }
+    }
+    assert!(judged.len() >= 11, "{judged:?}");
 }
 
 fn vidur(shared: &Path, compute: &str, network: &str) -> VidurSettings {

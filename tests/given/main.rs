@@ -86,6 +86,7 @@ fn main() {
         hardware("analytical_steps", &["data/hardware/aic_ground_truth.csv"], hardware::analytical_steps),
         hardware("analytical_mixtures", &["data/hardware/moe"], hardware::analytical_mixtures),
         hardware("analytical_quantised", &["data/hardware/moe"], hardware::analytical_quantised),
+        hardware("kv_capacity_as_logged", &["data/real_vllm", "data/real_vllm_moe"], hardware::kv_capacity_as_logged),
         hardware("analytical_time_per_token", &["data/hardware/silicon_sample.csv"], hardware::analytical_time_per_token),
         hardware(
             "vidur_profile_of_the_lab",
