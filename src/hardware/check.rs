@@ -341,7 +341,7 @@ mod tests {
     const STEPS: &str = "system,model,tp,phase,batch,isl_or_ctx,latency_ms\n\
         a100_sxm,meta-llama/Meta-Llama-3.1-70B,4,prefill,1,2048,337\n\
         a100_sxm,meta-llama/Meta-Llama-3.1-70B,4,decode,32,2048,35\n\
-        b60,meta-llama/Meta-Llama-3.1-70B,4,decode,32,2048,35\n";
+        gaudi3,meta-llama/Meta-Llama-3.1-70B,4,decode,32,2048,35\n";
 
     #[test]
     fn compares_steps() {
