@@ -38,6 +38,29 @@ pub fn of_policies(plan: &Plan) -> Vec<String> {
     found.into_iter().collect()
 }
 
+/// Sessions that outgrow what memory is planned for: an engine with so short a context would refuse their later turns.
+pub fn of_contexts(plan: &Plan) -> Vec<String> {
+    let clusters = (0..plan.grid.cluster.count().min(MOST_LOOKED_AT)).map(|index| plan.grid.cluster.get(index));
+    let Some(planned) = clusters.map(|cluster| cluster.max_request_tokens).min() else { return Vec::new() };
+    let of_sessions = plan.inputs.workloads.iter().filter(|workload| workload.content.sessions.is_some());
+    let doubts = of_sessions.filter_map(|workload| {
+        let content = &workload.content;
+        let contexts = content.prefill_tokens.iter().zip(&content.decode_tokens).map(|(prompt, answer)| prompt + answer);
+        let longer = contexts.filter(|&tokens| tokens > planned);
+        let (count, longest) = longer.fold((0_u64, 0), |(count, longest), tokens| (count + 1, longest.max(tokens)));
+        (count > 0).then(|| {
+            format!(
+                "workload `{}`: {count} of {} turns have more than `cluster.max_request_tokens` ({planned}) in prompt and answer, up to \
+                 {longest}; they are served as far as memory goes, where an engine with that limit would refuse them; end sessions by \
+                 `max_context_tokens`, or plan for longer requests",
+                workload.summary.name,
+                content.len()
+            )
+        })
+    });
+    doubts.collect()
+}
+
 /// What a replica that has nothing else to do takes for a workload's typical request.
 struct Idle<'a> {
     workload: &'a str,

@@ -195,6 +195,7 @@ impl Plan {
         }
         doubts.extend(self.inputs.hardware.iter().flat_map(|hardware| hardware.approximations.iter().cloned()));
         doubts.extend(doubts::of_policies(self));
+        doubts.extend(doubts::of_contexts(self));
         let mut told = BTreeSet::new();
         doubts.retain(|doubt| told.insert(doubt.clone()));
         doubts
@@ -229,7 +230,11 @@ fn load_workloads(grid: &Grid, inputs: &mut SharedInputs, problems: &mut Vec<Pro
             let seeds = if workload::depends_on_seed(&spec) { &grid.seeds[..] } else { &grid.seeds[..1] };
             let load = |&seed: &u64| {
                 let (content, traces) = workload::load_with_notes(&spec, seed, &grid.base_dirs).map_err(|error| {
-                    let setting = if spec.trace.is_some() { "trace.path" } else { "generate" };
+                    let setting = match &spec {
+                        WorkloadSpec { trace: Some(_), .. } => "trace.path",
+                        WorkloadSpec { sessions: Some(_), .. } => "sessions",
+                        _ => "generate",
+                    };
                     section.problem(&grid.source, *index, setting, error.to_string())
                 })?;
                 if content.is_empty() {

@@ -130,7 +130,7 @@ fn run(plan: &Plan, cell: &Cell, change: Change, workspace: &mut Workspace) -> R
     let mut cell = cell.clone();
     let mut workload: Arc<Workload> = plan.inputs.workloads[cell.workload_input].content.clone();
     let mut times = plan.inputs.hardware[cell.hardware_input].times.clone();
-    let too_large = || "too many requests, or such that wait for answers: they cannot be changed one by one".to_owned();
+    let too_large = || "too many requests to be changed one by one".to_owned();
     match change {
         Change::Traffic(factor) => workload = Arc::new(workload.thickened(factor, cell.seed).ok_or_else(too_large)?),
         Change::ResampledBlocks(draw) => workload = Arc::new(workload.resampled(draw).ok_or_else(too_large)?),

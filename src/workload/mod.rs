@@ -180,7 +180,10 @@ fn load_requests(spec: &WorkloadSpec, seed: u64, base_dirs: &[PathBuf]) -> Resul
                     faults.add("sessions.think_time_s", message);
                 }
                 Some(_) => return Ok((workload, notes)),
-                None => faults.add("sessions", format!("no turn drawn under seed {seed}, expected at least one; raise rates or durations")),
+                None => faults.add(
+                    "sessions",
+                    format!("no turn drawn under seed {seed}, expected at least one; raise rates or durations, or `max_context_tokens`"),
+                ),
             }
         }
         WorkloadSpec { trace: Some(trace), .. } => return trace::read(trace, base_dirs).map(|(workload, notes)| (workload, vec![notes])),

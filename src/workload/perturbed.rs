@@ -15,52 +15,56 @@ const REACH: usize = 2;
 
 impl Workload {
     /// `factor` times as many requests, at least 1, on the same day: behind each arrival another one follows with probability
-    /// `factor - 1`, somewhere before the next, so that peaks grow as troughs do. None of a workload too large to be held, or of sessions,
-    /// whose requests cannot be moved one by one.
+    /// `factor - 1`, somewhere before the next, so that peaks grow as troughs do. Of sessions, whole ones follow; where they start
+    /// as others end, there are as many more lanes. None of a workload too large to be held.
     pub fn thickened(&self, factor: f64, seed: u64) -> Option<Self> {
-        if self.streamed.is_some() || self.sessions.is_some() {
+        if self.streamed.is_some() {
             return None;
         }
         let mut random = stream(seed, "robustness.traffic");
         let mut picks = Vec::with_capacity((self.len() as f64 * factor) as usize + 16);
-        let end_s = self.end_s();
-        for (i, &at_s) in self.arrived_at_s.iter().enumerate() {
+        let (starts_s, end_s) = (self.starts_s(), self.end_s());
+        for (i, &at_s) in starts_s.iter().enumerate() {
             picks.push((at_s, i as u32));
             let (chance, place, like) = (unit(&mut random), unit(&mut random), unit(&mut random));
             if chance < factor - 1.0 {
-                let next_s = self.arrived_at_s.get(i + 1).copied().unwrap_or(end_s);
+                let next_s = starts_s.get(i + 1).copied().unwrap_or(end_s);
                 let back = (like * NEIGHBOURHOOD.min(i + 1) as f64) as usize;
                 picks.push((at_s + place * (next_s - at_s), (i - back) as u32));
             }
         }
-        Some(self.gathered(picks))
+        Some(self.gathered(picks, factor))
     }
 
     /// Another day like this one: cut into blocks, each replaced by itself or one of its neighbours, drawn at random with replacement
-    /// (a local block bootstrap, after Paparoditis and Politis 2002). None of a workload too large to be held, or of sessions.
+    /// (a local block bootstrap, after Paparoditis and Politis 2002). None of a workload too large to be held.
     pub fn resampled(&self, draw: u64) -> Option<Self> {
         let end_s = self.end_s();
-        if self.streamed.is_some() || self.sessions.is_some() || end_s <= 0.0 {
+        if self.streamed.is_some() || end_s <= 0.0 {
             return None;
         }
         let mut random = stream(draw, "robustness.blocks");
         let width_s = end_s / BLOCKS as f64;
+        let starts_s = self.starts_s();
         let start =
-            |block: usize| if block == BLOCKS { self.len() } else { self.arrived_at_s.partition_point(|&at| at < block as f64 * width_s) };
-        let mut picks = Vec::with_capacity(self.len());
+            |block: usize| if block == BLOCKS { starts_s.len() } else { starts_s.partition_point(|&at| at < block as f64 * width_s) };
+        let mut picks = Vec::with_capacity(starts_s.len());
         for block in 0..BLOCKS {
             let (low, high) = (block.saturating_sub(REACH), (block + REACH).min(BLOCKS - 1));
             let from = low + (unit(&mut random) * (high - low + 1) as f64) as usize;
             let moved_s = (block as f64 - from as f64) * width_s;
             // Rounding may move an arrival across the ends of the day.
-            picks.extend((start(from)..start(from + 1)).map(|i| ((self.arrived_at_s[i] + moved_s).clamp(0.0, end_s), i as u32)));
+            picks.extend((start(from)..start(from + 1)).map(|i| ((starts_s[i] + moved_s).clamp(0.0, end_s), i as u32)));
         }
-        Some(self.gathered(picks))
+        Some(self.gathered(picks, 1.0))
     }
 
-    /// Requests like those named, at these times.
-    fn gathered(&self, mut picks: Vec<(f64, u32)>) -> Self {
+    /// Requests or sessions like those named, at these times: `factor` times as many.
+    fn gathered(&self, mut picks: Vec<(f64, u32)>, factor: f64) -> Self {
         picks.sort_by(|a, b| a.0.total_cmp(&b.0));
+        if let Some(sessions) = &self.sessions {
+            return sessions.copied(self, &picks, factor);
+        }
         let order: Vec<u32> = picks.iter().map(|pick| pick.1).collect();
         let of = |column: &[u32]| order.iter().map(|&i| column[i as usize]).collect();
         Self {

@@ -102,6 +102,10 @@ impl PrefixRuns {
         }
     }
 
+    pub(super) fn block_tokens(&self) -> u32 {
+        self.block_tokens
+    }
+
     /// The prompt of a request.
     #[inline]
     pub fn of(&self, request: u32) -> Prompt<'_> {

@@ -12,8 +12,8 @@ const NEIGHBOURHOOD: usize = 64;
 impl Workload {
     /// `factor` times as many requests on average, in the same time. Each request is there as often as the factor says, by its own draw: what
     /// is there at one factor is there at every larger one, so that load only ever grows with it. Copies come before the next arrival and
-    /// have the lengths of a request shortly before. `None` of a workload too large to be held, of
-    /// sessions (but for a factor of 1), or if nothing is left.
+    /// have the lengths of a request shortly before. Of sessions, whole ones are copied; where
+    /// they start as others end, there are as many more lanes. `None` of a workload too large to be held, or if nothing is left.
     pub fn scaled(&self, factor: f64, seed: u64) -> Option<Self> {
         if self.streamed.is_some() {
             return None;
@@ -22,12 +22,12 @@ impl Workload {
             return Some(self.clone());
         }
         let mut picks: Vec<(f64, u32)> = Vec::with_capacity((self.len() as f64 * factor) as usize + 16);
-        let end_s = self.end_s();
-        for (i, &at_s) in self.arrived_at_s.iter().enumerate() {
+        let (starts_s, end_s) = (self.starts_s(), self.end_s());
+        for (i, &at_s) in starts_s.iter().enumerate() {
             // Draws of its own, so that they are the same whatever the factor.
             let mut random = stream(seed, &format!("load.{i}"));
             let times = (factor + unit(&mut random)).floor() as usize;
-            let next_s = self.arrived_at_s.get(i + 1).copied().unwrap_or(end_s);
+            let next_s = starts_s.get(i + 1).copied().unwrap_or(end_s);
             for copy in 0..times {
                 let (place, like) = (unit(&mut random), unit(&mut random));
                 if copy == 0 {
@@ -38,11 +38,13 @@ impl Workload {
                 }
             }
         }
-        // Turns that wait for answers cannot be copied one by one.
-        if picks.is_empty() || self.sessions.is_some() {
+        if picks.is_empty() {
             return None;
         }
         picks.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        if let Some(sessions) = &self.sessions {
+            return Some(sessions.copied(self, &picks, factor));
+        }
         let order: Vec<u32> = picks.iter().map(|pick| pick.1).collect();
         let of = |column: &[u32]| order.iter().map(|&i| column[i as usize]).collect();
         Some(Self {

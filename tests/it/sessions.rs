@@ -83,6 +83,25 @@ fn a_session_of_one_turn_is_an_open_request() {
     }
 }
 
+/// Once it is over, the same requests at the times at which they came give the same run.
+#[test]
+fn a_closed_run_replayed_open_is_the_same_run() {
+    // No session begins as another one ends: at one instant, what comes by the clock goes before what a completion sets off.
+    let spec = json!({"starts": {"poisson": {"rate_per_s": 1, "duration_s": 60}}, "lengths": lengths(),
+                      "turns": {"geometric": {"mean": 4}}, "think_time_s": {"exponential": {"mean_s": 2}}, "max_context_tokens": 3900});
+    let cluster = json!({"replica_scheduler": "vllm", "global_scheduler": "least_outstanding", "scale_up_delay_s": 5});
+    for autoscaler in [json!({"static": {"replicas": 2}}), json!("inferline")] {
+        let workload = sessions(spec.clone(), 2);
+        let duration_s = workload.duration_s;
+        let (closed, detail) = run(&scenario(cluster.clone(), autoscaler.clone(), workload));
+        let came = detail.requests.iter().map(|request| (request.arrived_at_s, request.prefill_tokens, request.decode_tokens));
+        let mut open = Scenario::new(cluster.clone(), autoscaler, came);
+        open.workload.duration_s = duration_s;
+        let (open, _) = run(&open);
+        assert_eq!(open, RunMetrics { sessions: None, ..closed });
+    }
+}
+
 /// What comes when, of sessions without branches: each turn a pause after the answer before it, as the client sees it.
 fn assert_turns_wait(workload: &Workload, detail: &Detail) {
     let sessions = workload.sessions.as_ref().unwrap();
@@ -228,7 +247,7 @@ fn machine_repairman_and_the_interactive_response_time_law() {
     let mean_service_s = service_s[199];
     for (users, think_per_service) in [(4_u32, 4.0), (10, 8.0), (20, 8.0)] {
         let mean_think_s = think_per_service * mean_service_s;
-        let (replications, turns) = (12, 1500);
+        let (replications, turns) = (6, 800);
         let mut found: [Vec<f64>; 3] = Default::default();
         for seed in 0..replications {
             let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);

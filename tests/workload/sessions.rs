@@ -124,6 +124,7 @@ fn what_cannot_be_is_told_with_its_line() {
         (broken(r#"["x", "y"]"#, r#"["x", "z"]"#), ", line 4: waits for `z`, which is not in the file; expected the id of a request"),
         (broken(r#""wait_for": ["r"], "delay": 0"#, r#""wait_for": ["j"], "delay": 0"#), "waits for itself, by way of what it waits for"),
         (broken(r#""delay": 100"#, r#""delay": -100"#), ", line 2, column `delay`: `-100` found, expected a pause of at least 0"),
+        (broken(r#""delay": 100"#, r#""delay": 1e300"#), ", line 2: a time or pause of 1e297 s found, expected at most 1000000000 s"),
         (broken(r#""tool_wait_ms": 250"#, r#""tool_wait_ms": "soon""#), ", line 4, column `tool_wait_ms`"),
         (broken(r#""request_id": "y""#, r#""request_id": "x""#), ", line 3: `x` found twice, first in line 2"),
         (broken(r#""timestamp": 300, "#, ""), ", line 5: no `timestamp` found in the first turn of a session"),

@@ -7,7 +7,7 @@ use crate::workload::{OutputLimits, RequestStream, Workload};
 pub(super) struct Feed<'a> {
     kept: &'a Workload,
     /// Where the columns are not all there is to it.
-    made: Option<Box<Made<'a>>>,
+    made: Option<Made<'a>>,
     /// The next request: its place in the columns at hand.
     next: usize,
     /// When it and the one after it arrive; infinite if there is none.
@@ -27,9 +27,9 @@ pub(super) struct Feed<'a> {
 /// Requests that are made, or told when to come, as the run goes.
 enum Made<'a> {
     /// Of a workload that keeps only its beginning.
-    Chunk(Chunk),
+    Chunk(Box<Chunk>),
     /// Of one whose requests wait for answers.
-    Turns(Turns<'a>),
+    Turns(Box<Turns<'a>>),
 }
 
 /// What has been made and is still needed.
@@ -51,13 +51,13 @@ pub(super) struct Arrival {
 impl<'a> Feed<'a> {
     pub fn new(kept: &'a Workload, observes: bool) -> Self {
         let made = match (&kept.sessions, &kept.streamed) {
-            (Some(sessions), _) => Some(Made::Turns(Turns::new(kept, sessions, observes))),
-            (None, Some(all)) => Some(Made::Chunk(Chunk { stream: all.requests(), columns: Workload::default() })),
+            (Some(sessions), _) => Some(Made::Turns(Box::new(Turns::new(kept, sessions, observes)))),
+            (None, Some(all)) => Some(Made::Chunk(Box::new(Chunk { stream: all.requests(), columns: Workload::default() }))),
             (None, None) => None,
         };
         let mut feed = Self {
             kept,
-            made: made.map(Box::new),
+            made,
             next: 0,
             upcoming_s: [f64::INFINITY; 2],
             unobserved: 0,
@@ -73,7 +73,7 @@ impl<'a> Feed<'a> {
 
     #[inline]
     fn columns(&self) -> &Workload {
-        match self.made.as_deref() {
+        match &self.made {
             Some(Made::Chunk(chunk)) => &chunk.columns,
             _ => self.kept,
         }
@@ -82,7 +82,7 @@ impl<'a> Feed<'a> {
     /// The source of requests that wait for answers, if this is one.
     #[inline]
     pub fn turns(&mut self) -> Option<&mut Turns<'a>> {
-        match self.made.as_deref_mut() {
+        match &mut self.made {
             Some(Made::Turns(turns)) => Some(turns),
             _ => None,
         }
@@ -100,7 +100,7 @@ impl<'a> Feed<'a> {
     }
 
     fn look_ahead(&mut self) {
-        if let Some(Made::Turns(turns)) = self.made.as_deref() {
+        if let Some(Made::Turns(turns)) = &self.made {
             self.upcoming_s = turns.upcoming_s();
             return;
         }
@@ -127,16 +127,15 @@ impl<'a> Feed<'a> {
 
     #[inline(never)]
     fn take_made(&mut self) -> Arrival {
-        let mut made = self.made.take().expect("only asked where requests are made");
-        let arrival = match &mut *made {
-            Made::Turns(turns) => turns.take(),
-            Made::Chunk(chunk) => self.take_from(&chunk.columns),
-        };
-        let of_turns = matches!(*made, Made::Turns(_));
-        self.made = Some(made);
-        if of_turns {
-            self.look_ahead();
-        } else if self.made_s().len() < 2 {
+        if let Some(Made::Turns(turns)) = &mut self.made {
+            let arrival = turns.take();
+            self.upcoming_s = turns.upcoming_s();
+            return arrival;
+        }
+        let made = self.made.take();
+        let arrival = self.take_from(if let Some(Made::Chunk(chunk)) = &made { &chunk.columns } else { self.kept });
+        self.made = made;
+        if self.made_s().len() < 2 {
             self.refill();
             self.look_ahead();
         }
@@ -171,7 +170,7 @@ impl<'a> Feed<'a> {
         if self.upcoming_s[0] != now_s {
             return 0;
         }
-        if let Some(Made::Turns(turns)) = self.made.as_deref() {
+        if let Some(Made::Turns(turns)) = &self.made {
             return turns.num_at(now_s);
         }
         loop {
@@ -187,7 +186,8 @@ impl<'a> Feed<'a> {
     /// Makes the next chunk and forgets what has been taken and told; whether there was one.
     #[cold]
     fn refill(&mut self) -> bool {
-        let Some(Made::Chunk(Chunk { stream, columns })) = self.made.as_deref_mut() else { return false };
+        let Some(Made::Chunk(chunk)) = &mut self.made else { return false };
+        let Chunk { stream, columns } = &mut **chunk;
         let done = if self.observes { self.unobserved } else { self.next };
         columns.arrived_at_s.drain(..done);
         columns.prefill_tokens.drain(..done);
@@ -202,13 +202,13 @@ impl<'a> Feed<'a> {
 
     /// Arrivals the autoscaler has not been told of before.
     pub fn observe(&mut self) -> Arrivals<'_> {
-        if matches!(self.made.as_deref(), Some(Made::Turns(_))) {
-            let Some(Made::Turns(turns)) = self.made.as_deref_mut() else { unreachable!("it is one") };
-            return turns.observe();
-        }
         let range = self.unobserved..self.next;
         self.unobserved = self.next;
-        let columns = self.columns();
+        let columns = match &mut self.made {
+            Some(Made::Turns(turns)) => return turns.observe(),
+            Some(Made::Chunk(chunk)) => &chunk.columns,
+            None => self.kept,
+        };
         Arrivals {
             arrived_at_s: &columns.arrived_at_s[range.clone()],
             prefill_tokens: &columns.prefill_tokens[range.clone()],
@@ -218,7 +218,7 @@ impl<'a> Feed<'a> {
 
     /// Whether every request has been taken, but for those that wait for others.
     pub fn is_over(&self) -> bool {
-        if let Some(Made::Turns(turns)) = self.made.as_deref() {
+        if let Some(Made::Turns(turns)) = &self.made {
             return turns.is_over();
         }
         self.made_s().is_empty()

@@ -10,6 +10,7 @@
 //! Requests are in that order, and their number in it is the same in every run.
 
 mod build;
+mod copies;
 mod documents;
 mod fields;
 pub mod generate;

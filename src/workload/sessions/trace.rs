@@ -387,7 +387,7 @@ impl Reader<'_> {
         })?;
         let last_s = workload.arrived_at_s.last().copied().unwrap_or_default();
         if last_s > MAX_ARRIVAL_S {
-            return Err(self.file_error(format!("a turn not before {last_s} s found, expected none after {MAX_ARRIVAL_S} s")));
+            return Err(self.file_error(format!("a turn not before {last_s:e} s found, expected none after {MAX_ARRIVAL_S} s")));
         }
         let waiting = waits.iter().filter(|waits| !waits.is_empty()).count();
         let number = workload.sessions.as_ref().map_or(0, |sessions| sessions.len());
@@ -468,6 +468,10 @@ impl Reader<'_> {
                     return Err(self.line_error(row.line, message));
                 }
             };
+            if pause_s > MAX_ARRIVAL_S {
+                let message = format!("a time or pause of {pause_s:e} s found, expected at most {MAX_ARRIVAL_S} s");
+                return Err(self.line_error(row.line, message));
+            }
             waits.push(parents);
             pauses_s.push(pause_s);
         }
