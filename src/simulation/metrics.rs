@@ -337,10 +337,18 @@ impl RunMetrics {
     /// `max_replicas`.
     pub fn remarks(&self, most_replicas: u32) -> Vec<String> {
         let mut remarks = Vec::new();
-        if self.num_rejected > 0 {
-            let (rejected, all) = (self.num_rejected, self.num_requests);
+        let (all, too_large, refused) = (self.num_requests, self.num_rejected - self.num_refused, self.num_refused);
+        let others = "latencies are those of the others";
+        if too_large > 0 {
+            remarks.push(format!("{too_large} of {all} requests were rejected: larger than a replica's memory or a batch holds; {others}"));
+        }
+        if refused > 0 {
+            remarks.push(format!("{refused} of {all} requests were turned away by replicas whose queues were full; {others}"));
+        }
+        let cancelled = self.sessions.as_ref().map_or(0, |sessions| sessions.num_turns_cancelled);
+        if cancelled > 0 {
             remarks.push(format!(
-                "{rejected} of {all} requests were rejected: larger than a replica's memory or a batch holds; latencies are those of the others"
+                "{cancelled} of {all} requests never came: an earlier turn of their session got no answer, or its user left"
             ));
         }
         let share = self.at_max_replicas_s / self.simulated_s;
