@@ -141,12 +141,25 @@ pub fn simulations(plan: &Plan, settings: &InformedSettings) -> u64 {
         let inputs = run_inputs(&subject.groups[0].cell, &plan.inputs).ok()?;
         let tried = match &subject.law {
             Err(_) => return None,
-            Ok(Law::KnownRate) => oracle::simulations(&inputs, 0, &schedules(settings)),
+            Ok(Law::KnownRate) => oracle::simulations(&inputs, 0, &schedules(settings)) + online(plan, &subject.groups[0]).len() as u64,
             Ok(Law::RandomBursts(_)) => STARTS + u64::from(settings.budget),
         };
         Some(tried * u64::from(settings.fitting_draws))
     };
     subjects(plan).iter().filter_map(of).sum()
+}
+
+/// The sweep's own policies that scale: they see and know no more than informed ones may.
+fn online(plan: &Plan, group: &Group) -> Vec<AutoscalerSettings> {
+    let settings = group.cells.iter().map(|&index| plan.cell(index).autoscaler);
+    // Fixed fleets start warm, and programs of the user's own may know anything.
+    settings.filter(|policy| policy.settings().initial_replicas().is_none() && !matches!(policy, AutoscalerSettings::External(_))).collect()
+}
+
+/// One who takes part where rates are known.
+enum Candidate {
+    Schedule(ReplicaSchedule),
+    Online(AutoscalerSettings),
 }
 
 /// Policies a search for bursts starts from.
@@ -248,7 +261,9 @@ impl Search<'_> {
             draws.iter().map(|(seed, workload)| self.inputs(workload, autoscaler, *seed)).collect::<Result<_, String>>()?;
         match law {
             Law::KnownRate => {
-                account.class = "rates are known, gaps and lengths are drawn: schedules, the same for every draw".into();
+                account.class = "rates are known, gaps and lengths are drawn: schedules, the same for every draw, and the sweep's own \
+                                 policies"
+                    .into();
                 self.rates(&inputs, account)
             }
             Law::RandomBursts(bursts) => {
@@ -297,10 +312,26 @@ impl Search<'_> {
             means.collect()
         };
         oracle::search_over_draws(&draws[0], &arrived_at_s, &settings, Some(self.reference()), evaluate);
+        let online = online(self.plan, &self.subject.groups[0]);
+        let run_online = |policy: &AutoscalerSettings, inputs: &RunInputs| {
+            let parts = Parts::of(&RunInputs { autoscaler: policy, ..inputs.clone() });
+            parts.autoscaler.unwrap_or_else(|| ReplicaSchedule::constant(inputs.cluster.initial_replicas).replay(&limits))
+        };
+        all.extend(self.outcomes(&online, draws, run_online));
+        let mut candidates: Vec<Option<Candidate>> =
+            tried.into_iter().map(Candidate::Schedule).chain(online.into_iter().map(Candidate::Online)).map(Some).collect();
         let kept = best_together(&all, self.reference(), self.settings.kept as usize);
         self.note(&all, &kept, account);
-        let kept: Vec<ReplicaSchedule> = kept.into_iter().map(|place| tried[place].clone()).collect();
-        self.rows(&kept, |schedule| json!(schedule.steps()), |_, _| None, account, replay)
+        let kept: Vec<Candidate> = kept.into_iter().filter_map(|place| candidates[place].take()).collect();
+        let build = |candidate: &Candidate, inputs: &RunInputs| match candidate {
+            Candidate::Schedule(schedule) => replay(schedule, inputs),
+            Candidate::Online(policy) => run_online(policy, inputs),
+        };
+        let told = |candidate: &Candidate| match candidate {
+            Candidate::Schedule(schedule) => json!(schedule.steps()),
+            Candidate::Online(policy) => json!(policy),
+        };
+        self.rows(&kept, told, |_, _| None, account, build)
     }
 
     fn bursts(&self, bursts: &Bursts, draws: &[RunInputs], account: &mut EdgeAccount) -> Result<Vec<RunRow>, String> {

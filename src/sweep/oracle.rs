@@ -72,7 +72,7 @@ impl Account {
 pub(super) struct Group {
     /// One of them, of an autoscaler that scales if there is one: it has all settings of the cluster.
     pub cell: Cell,
-    cells: Vec<u64>,
+    pub cells: Vec<u64>,
 }
 
 pub(super) fn groups(plan: &Plan) -> Vec<Group> {

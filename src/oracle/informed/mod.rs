@@ -10,7 +10,8 @@
 //!   of requests has been late; an order when a burst is likelier than not; replicas buried under a backlog replaced; some kept until the
 //!   burst is over by its known length. Bounds that hold in expectation are known (`bound.rs`).
 //! - *Rates that are known functions of time*, of which gaps and lengths are drawn: schedules of replicas over time, the same for every
-//!   draw, searched as clairvoyant schedules are but judged by their means over draws.
+//!   draw, searched as clairvoyant schedules are but judged by their means over draws; and the policies of the sweep, which know less than
+//!   they might.
 //!
 //! An order is only placed where the level asked for has changed (which then stays for two cold starts at least) or a burst is likelier
 //! than not. Without this rule, where cold starts are free, the best would be to order all the time and to drop on arrival what nothing
