@@ -91,7 +91,7 @@ struct CheckArgs {
     #[arg(long)]
     model: Option<String>,
 
-    /// Only serving rows of engines with this in their name and precision, such as "vllm fp8"
+    /// Only rows of engines with this in their name and precision, such as "vllm fp8", or name and version, such as "sglang next"
     #[arg(long)]
     engine: Option<String>,
 

@@ -8,7 +8,8 @@
 //!
 //! Either may say more of a deployment, in columns that are read where they are there: `ep` and `dp` (`moe_ep_size`, `attention_dp_size`) how
 //! experts are divided and attention is replicated, with `batch` of one replica; `gemm_dtype` and `moe_dtype` (`gemm_quant_mode`,
-//! `moe_quant_mode`), or `weights` alone, and `kv_dtype` the number formats, which count unless the settings name others.
+//! `moe_quant_mode`), or `weights` alone, and `kv_dtype` the number formats, which count unless the settings name others. `backend` and
+//! `requested` are of which engine steps are, and of which version.
 
 use std::path::Path;
 
@@ -42,7 +43,7 @@ pub struct Measured {
     pub line: u64,
     pub device: String,
     pub model: String,
-    /// Empty for steps; engine and precision of serving rows.
+    /// Engine and precision of serving rows; of steps the engine and the version asked for, where the file says them.
     pub engine: String,
     pub tensor_parallel: u32,
     pub pipeline_parallel: u32,
@@ -184,7 +185,7 @@ pub fn read(file: &Path) -> Result<Vec<Measured>, HardwareError> {
             line,
             device: text("system")?.into(),
             model: text("model")?.into(),
-            engine: String::new(),
+            engine: [said(["backend", "backend"]), said(["requested", "requested"])].into_iter().flatten().collect::<Vec<_>>().join(" "),
             tensor_parallel: count("tp")?,
             pipeline_parallel: 1,
             expert_parallel,
@@ -392,6 +393,8 @@ mod tests {
         let Comparison { compared, left_out, refused } = compare(&rows, &settings, &Files::default(), |_| true);
         assert_eq!((compared.len(), left_out, refused.len()), (2, 0, 2));
         assert!(compared[0].predicted_ms > compared[1].predicted_ms, "half the bytes take less time");
+        let of_engines = text.replace("system,", "backend,requested,system,").replace("h100_sxm,", "sglang,next,h100_sxm,");
+        assert_eq!(read(write(&of_engines).path()).unwrap()[0].engine, "sglang next");
         assert!(compared[1].measured.to_string().contains("expert parallel 2, fp8_block weights"), "{}", compared[1].measured);
         assert!(refused[0].reason.contains("expected a divisor of the 2 devices"), "{refused:?}");
         assert!(refused[1].reason.contains("no 4-bit float units"), "{refused:?}");
