@@ -58,7 +58,7 @@ fn no_policy_allocates_by_the_request() {
     let lengths = serde_json::json!({"fixed": {"prefill_tokens": 256, "decode_tokens": 8}});
     let cluster = serde_json::json!({"replica_scheduler": {"vllm": {"batch_size_cap": 16}}, "min_replicas": 12,
         "initial_replicas": 12, "max_replicas": 12});
-    let named = AutoscalerSettings::NAMES.iter().filter(|name| !["static", "schedule", "external"].contains(name));
+    let named = AutoscalerSettings::NAMES.iter().filter(|name| !["static", "schedule", "external", "per_pool", "fleet"].contains(name));
     let fixed = serde_json::json!({"static": {"replicas": 12}});
     for policy in named.map(|name| serde_json::json!(name)).chain([fixed]) {
         let [few, many] = [20, 40].map(|rate_per_s| {

@@ -29,6 +29,7 @@ pub fn cases(rows: usize) -> Vec<Case> {
             generate: None,
             trace: Some(TraceSpec::new(path)),
             sessions: None,
+            mix: Vec::new(),
             outputs: None,
             priorities: Vec::new(),
         };

@@ -16,6 +16,7 @@ pub mod scores;
 pub mod series;
 pub mod statistics;
 pub mod table;
+pub mod pools;
 pub mod turns;
 pub mod verdict;
 

@@ -29,6 +29,7 @@ mod lcp;
 mod mpc;
 mod newsvendor;
 pub mod peaks;
+mod pools;
 pub mod proportional;
 mod ray_serve;
 mod replica_model;
@@ -66,6 +67,7 @@ pub use knative_kpa::{KnativeKpaSettings, KpaMetric};
 pub use lcp::LcpSettings;
 pub use mpc::MpcSettings;
 pub use newsvendor::NewsvendorSettings;
+pub use pools::{FleetRule, GreedySettings, LocalPolicies, PerPoolSettings};
 pub use ray_serve::{RayAggregation, RayServeSettings};
 pub use sageserve::SageserveSettings;
 pub use schedule::{ScheduleSettings, ScheduleStep};
@@ -116,6 +118,8 @@ choice! {
         "chiron" => Chiron(ChironSettings),
         "holt_winters" => HoltWinters(HoltWintersSettings),
         "external" => External(ExternalSettings),
+        "per_pool" => PerPool(PerPoolSettings),
+        "fleet" => Fleet(FleetRule),
     }
 }
 
@@ -442,7 +446,8 @@ mod tests {
     /// Every policy that has defaults passes its own checks with them.
     #[test]
     fn defaults_are_sound() {
-        for name in AutoscalerSettings::NAMES.iter().filter(|name| !["static", "schedule", "external"].contains(name)) {
+        for name in AutoscalerSettings::NAMES.iter().filter(|name| !["static", "schedule", "external", "per_pool", "fleet"].contains(name))
+        {
             let settings: AutoscalerSettings = serde_json::from_str(&format!("\"{name}\"")).unwrap();
             let mut faults = Faults::default();
             settings.check(&mut faults);

@@ -1,11 +1,14 @@
 //! Which program, at which version, a policy stands for, and how far that was checked: printed wherever results are shown.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::value::StrDeserializer;
 use serde::{Deserialize, Serialize};
 
-use super::{AutoscalerSettings, ExternalSettings, ScheduleSettings, ScheduleStep, StaticSettings};
+use super::{
+    AutoscalerSettings, ExternalSettings, FleetRule, LocalPolicies, PerPoolSettings, ScheduleSettings, ScheduleStep, StaticSettings,
+};
 
 /// How a policy's rule was held against the program's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,8 +87,14 @@ pub fn every_policy() -> impl Iterator<Item = AutoscalerSettings> {
             timeout_s: 10.0,
             program_blake3: None,
         }),
+        "per_pool" => AutoscalerSettings::PerPool(PerPoolSettings(one_pool())),
+        "fleet" => AutoscalerSettings::Fleet(FleetRule::Independent(LocalPolicies { pools: one_pool() })),
         name => AutoscalerSettings::deserialize(StrDeserializer::<serde::de::value::Error>::new(name)).expect("a policy has defaults"),
     })
+}
+
+fn one_pool() -> BTreeMap<String, AutoscalerSettings> {
+    BTreeMap::from([("pool".into(), AutoscalerSettings::Static(StaticSettings { replicas: 1 }))])
 }
 
 /// A policy of a sweep, as records keep it.

@@ -10,6 +10,7 @@ use scalefront::sweep::journal::{self, Recorded};
 use scalefront::sweep::kept_curves::KeptCurves;
 use scalefront::sweep::manifest::{Manifest, Timings, setting_columns};
 use scalefront::sweep::plan::Plan;
+use scalefront::sweep::pools;
 use scalefront::sweep::robustness::{self, Chosen};
 use scalefront::sweep::run::Interrupted;
 use scalefront::sweep::series;
@@ -38,6 +39,7 @@ pub struct Finishing<'a> {
 pub fn finish(plan: &Plan, recorded: &mut Recorded, kept: KeptCurves, dir: &ResultsDir, how: &Finishing) -> Result<Exit> {
     let timings = timings(plan, how.common.threads(), how.started);
     let columns = tables::store_runs(dir.path(), plan.unique().len(), |places| recorded.rows_at(plan, places))?;
+    tables::store_pools(dir.path(), &pools::rows(plan, recorded)?)?;
     if let Some(exit) = judge(plan, &columns, recorded.failed, kept, timings, dir, how)? {
         return Ok(exit);
     }

@@ -26,14 +26,14 @@ pub use lightllm::{Lightllm, LightllmSettings};
 pub use orca::{Orca, OrcaSettings};
 pub use prefix_cache::Held;
 pub use queue::Queue;
-pub use request::{Request, Requests, Slot};
+pub use request::{Handover, Request, Requests, Slot};
 pub use rule::Rule;
 pub use sarathi::{Sarathi, SarathiSettings};
 pub use settings::{Common, ReplicaShape, SchedulerSettings};
 pub use sglang::{Policy as SglangPolicy, Sglang, SglangSettings};
 pub use state::{Batch, KvBlocks, ReplicaState};
 pub use vllm::{Vllm, VllmSettings};
-pub use vllm_v1::{State as VllmV1State, VllmV1, VllmV1Settings};
+pub use vllm_v1::{Reserved, State as VllmV1State, VllmV1, VllmV1Settings};
 
 use crate::choice;
 use crate::hardware::catalog::Device;
@@ -180,6 +180,33 @@ pub trait ReplicaScheduler: Send + Sync {
 
     /// Whether admission reserves all blocks a request will ever need, so that decodes need none.
     fn reserves_ahead(&self) -> bool {
+        false
+    }
+
+    /// The prompts whose KV caches come from elsewhere and that the latest batch gave room. These methods concern schedulers that hand
+    /// KV caches over; see [`Handover`].
+    fn take_reserved(&self, _replica: &mut ReplicaState) -> Vec<Reserved> {
+        Vec::new()
+    }
+
+    /// The KV cache of a prompt that was given room has arrived.
+    fn receive_kv(&self, _replica: &mut ReplicaState, _slot: Slot, _now_s: f64) {}
+
+    /// The KV cache of a prompt computed here, by its number, has been read elsewhere, while a batch runs here or not.
+    fn kv_was_read(&self, _replica: &mut ReplicaState, _requests: &Requests, _id: u32, _runs: bool) {}
+
+    /// Prompts computed here whose KV caches have not been read, by their numbers.
+    fn unread(&self, _replica: &ReplicaState) -> Vec<u32> {
+        Vec::new()
+    }
+
+    /// Tokens of a prompt that are cached, of a request that is not there.
+    fn cached_tokens(&self, _replica: &ReplicaState, _requests: &Requests, _id: u32, _prefill_tokens: u32) -> u32 {
+        0
+    }
+
+    /// Takes away a request that waits for its KV cache; whether it waited for room.
+    fn withdraw(&self, _replica: &mut ReplicaState, _requests: &mut Requests, _slot: Slot) -> bool {
         false
     }
 }

@@ -65,6 +65,15 @@ impl Queue {
         self.slots.insert(self.left + place, slot);
     }
 
+    /// Takes away the request behind the first `place` that wait.
+    pub fn remove(&mut self, place: usize) -> Slot {
+        let slot = self.slots.remove(self.left + place);
+        if self.left == self.slots.len() {
+            self.clear();
+        }
+        slot
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &Slot> {
         self.slots[self.left..].iter()
     }

@@ -40,8 +40,23 @@ pub struct Request {
     /// The higher, the sooner it is served, by schedulers that are told to heed it.
     pub priority: i32,
     pub prefill_complete: bool,
+    /// Where its KV cache goes to, or comes from.
+    pub handover: Handover,
     /// Whether it is known to generate `max_new_tokens`, end-of-sequence tokens being ignored.
     pub ignore_eos: bool,
+}
+
+/// What becomes of a prompt's KV cache where prefill and decode are apart; nothing by default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Handover {
+    /// It is to be read elsewhere once it is computed.
+    pub leaves: bool,
+    /// It comes from elsewhere, and is asked for once there is room.
+    pub awaited: bool,
+    /// It is there as soon as there is room.
+    pub at_once: bool,
+    /// The first output token comes with it.
+    pub with_token: bool,
 }
 
 /// The replica of a request that has none.
@@ -66,6 +81,7 @@ impl Request {
             max_new_tokens: decode_tokens,
             priority: 0,
             prefill_complete: false,
+            handover: Handover::default(),
             ignore_eos: false,
         }
     }
@@ -147,6 +163,12 @@ impl Requests {
     /// Where a replica's requests are, finished ones that it still keeps included.
     pub fn of_replica(&self, replica_id: u32) -> Vec<Slot> {
         (0..self.live.len() as u32).map(Slot).filter(|&slot| self[slot].replica_id == replica_id).collect()
+    }
+
+    /// Where a request is that has been routed and not finished, if it is here.
+    pub fn find_routed(&self, id: u32) -> Option<Slot> {
+        let found = self.live.iter().position(|request| request.id == id && request.replica_id != NOWHERE);
+        found.map(|place| Slot(place as u32))
     }
 
     /// Takes a lost replica's requests from it: what was begun starts over, and `abandoned` is told of each that is not finished.

@@ -1,6 +1,6 @@
 //! A replica scheduler as the engine holds it.
 
-use super::{Batch, KvBlocks, ReplicaScheduler, ReplicaState, Requests, Vllm};
+use super::{Batch, KvBlocks, ReplicaScheduler, ReplicaState, Requests, Reserved, Slot, Vllm};
 
 /// The rule most runs use, so that what every request passes through is part of the event loop, or any other behind a pointer.
 pub enum Rule {
@@ -75,5 +75,29 @@ impl ReplicaScheduler for Rule {
 
     fn reserves_ahead(&self) -> bool {
         self.as_dyn().reserves_ahead()
+    }
+
+    fn take_reserved(&self, replica: &mut ReplicaState) -> Vec<Reserved> {
+        self.as_dyn().take_reserved(replica)
+    }
+
+    fn receive_kv(&self, replica: &mut ReplicaState, slot: Slot, now_s: f64) {
+        self.as_dyn().receive_kv(replica, slot, now_s);
+    }
+
+    fn kv_was_read(&self, replica: &mut ReplicaState, requests: &Requests, id: u32, runs: bool) {
+        self.as_dyn().kv_was_read(replica, requests, id, runs);
+    }
+
+    fn unread(&self, replica: &ReplicaState) -> Vec<u32> {
+        self.as_dyn().unread(replica)
+    }
+
+    fn cached_tokens(&self, replica: &ReplicaState, requests: &Requests, id: u32, prefill_tokens: u32) -> u32 {
+        self.as_dyn().cached_tokens(replica, requests, id, prefill_tokens)
+    }
+
+    fn withdraw(&self, replica: &mut ReplicaState, requests: &mut Requests, slot: Slot) -> bool {
+        self.as_dyn().withdraw(replica, requests, slot)
     }
 }

@@ -16,19 +16,21 @@
 //! Unlike there, with pipelining requests are kept in order of arrival and steps are put together knowing the results of those before.
 
 mod by_priority;
+mod handover;
 mod offloading;
 mod settings;
 mod speculative;
 mod state;
 mod step;
 
+pub use handover::Reserved;
 pub use settings::VllmV1Settings;
 pub use state::State;
 
 use self::offloading::Tier;
 use self::speculative::Drafting;
 use self::step::Step;
-use super::{Batch, KvBlocks, ReplicaScheduler, ReplicaState, Requests};
+use super::{Batch, KvBlocks, ReplicaScheduler, ReplicaState, Requests, Slot};
 
 #[derive(Debug, Clone)]
 pub struct VllmV1 {
@@ -94,13 +96,18 @@ impl ReplicaScheduler for VllmV1 {
         own.left_out.extend_from_slice(&replica.waiting);
         for &(slot, _) in &batch.entries {
             if requests[slot].is_completed() {
-                own.leave(&requests[slot]);
-                replica.allocated -= 1;
+                if requests[slot].handover.leaves {
+                    own.keep(&requests[slot]);
+                } else {
+                    own.leave(&requests[slot]);
+                    replica.allocated -= 1;
+                }
                 requests.release(slot);
             } else {
                 replica.waiting.push(slot);
             }
         }
+        replica.allocated -= own.let_read_go(&mut replica.kv, requests);
         let nothing_follows = replica.waiting.is_empty() && replica.queue.is_empty();
         if nothing_follows || self.pipelined || !self.async_scheduling {
             own.let_leave(&mut replica.kv, requests.prompts());
@@ -133,20 +140,27 @@ impl ReplicaScheduler for VllmV1 {
     }
 
     fn would_admit(&self, replica: &ReplicaState, requests: &Requests) -> bool {
+        let running = replica.allocated - replica.vllm_v1.as_ref().map_or(0, |own| own.num_aside());
+        if replica.vllm_v1.as_ref().is_some_and(|own| own.has_arrivals()) {
+            return running < self.most_running;
+        }
         if self.by_priority {
             // Who comes first is told when a batch is formed.
-            return !replica.queue.is_empty() && replica.allocated < self.most_running;
+            return !replica.queue.is_empty() && running < self.most_running;
         }
         replica.queue.front().is_some_and(|&head| {
-            let room = self.max_tokens_in_batch.saturating_sub(replica.allocated);
+            if requests[head].handover.awaited {
+                return running < self.most_running && self.would_reserve(replica, requests, head, running > 0);
+            }
+            let room = self.max_tokens_in_batch.saturating_sub(running);
             let hit = state::hit(replica.vllm_v1.as_deref(), &replica.kv, requests, head);
-            replica.allocated < self.most_running
-                && step::admission(self, &replica.kv, &requests[head], hit, room, replica.allocated > 0).is_some()
+            running < self.most_running && step::admission(self, &replica.kv, &requests[head], hit, room, running > 0).is_some()
         })
     }
 
     fn repeats_decodes(&self, replica: &ReplicaState, requests: &Requests) -> u32 {
-        let repeats = replica.waiting.is_empty() && self.drafting.drafts == 0 && !self.would_admit(replica, requests);
+        let has_first_steps = replica.vllm_v1.as_ref().is_some_and(|own| own.has_first_steps());
+        let repeats = replica.waiting.is_empty() && self.drafting.drafts == 0 && !has_first_steps && !self.would_admit(replica, requests);
         if repeats { u32::MAX } else { 0 }
     }
 
@@ -154,6 +168,30 @@ impl ReplicaScheduler for VllmV1 {
         if let Some(own) = &mut replica.vllm_v1 {
             own.steps += u64::from(repeats);
         }
+    }
+
+    fn take_reserved(&self, replica: &mut ReplicaState) -> Vec<Reserved> {
+        Self::take_reserved(replica)
+    }
+
+    fn receive_kv(&self, replica: &mut ReplicaState, slot: Slot, now_s: f64) {
+        Self::receive(replica, slot, now_s);
+    }
+
+    fn kv_was_read(&self, replica: &mut ReplicaState, requests: &Requests, id: u32, runs: bool) {
+        Self::has_been_read(replica, requests, id, runs);
+    }
+
+    fn unread(&self, replica: &ReplicaState) -> Vec<u32> {
+        Self::unread(replica)
+    }
+
+    fn cached_tokens(&self, replica: &ReplicaState, requests: &Requests, id: u32, prefill_tokens: u32) -> u32 {
+        state::cached_tokens(replica.vllm_v1.as_deref(), &replica.kv, requests.prompts(), id, prefill_tokens)
+    }
+
+    fn withdraw(&self, replica: &mut ReplicaState, requests: &mut Requests, slot: Slot) -> bool {
+        Self::withdraw(replica, requests, slot)
     }
 }
 

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::billing::{BillingSettings, BillingUnit, ColdStartSettings, FailureSettings, LatencyLimits};
 use super::deployment::{NodePoolSettings, ScaleDownChoice, ScaleDownOrder};
+use super::fleet::{BudgetSettings, KvTransferSettings, PdDecider, Pool, PoolRouter};
 use crate::global_scheduler::GlobalSchedulerSettings;
 use crate::hardware::memory::{MemoryPlanner, Needs, VllmDefaults};
 use crate::hardware::{ExecutionTimeSettings, OverheadSettings, Precision, Weights, catalog};
@@ -82,6 +83,21 @@ pub struct ClusterSettings {
     pub failures: FailureSettings,
     /// What attainment and goodput are measured against.
     pub latency_limits: LatencyLimits,
+    /// Several pools of replicas instead of one: prefill and decode apart, several kinds of devices, several models.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pools: Vec<Pool>,
+    /// How KV caches get from pools of role `prefill` to those of role `decode`; in no time if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kv_transfer: Option<KvTransferSettings>,
+    /// Which requests are prefilled apart; all if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pd_decider: Option<PdDecider>,
+    /// Which of several pools of one model and role a request goes to; the first with room if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool_router: Option<PoolRouter>,
+    /// What all pools have together; no limit but their own if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget: Option<BudgetSettings>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
@@ -120,6 +136,11 @@ impl Default for ClusterSettings {
             billing: BillingSettings::default(),
             failures: FailureSettings::default(),
             latency_limits: LatencyLimits::default(),
+            pools: Vec::new(),
+            kv_transfer: None,
+            pd_decider: None,
+            pool_router: None,
+            budget: None,
         }
     }
 }
@@ -135,10 +156,22 @@ impl ClusterSettings {
         if let MemoryPlanner::Vllm(planner) = &mut self.memory_planner {
             planner.with(&defaults);
         }
+        self.pools = self.pools.into_iter().map(|pool| pool.map(Self::on_its_device)).collect();
         self
     }
 
     pub fn check(&self, faults: &mut Faults) {
+        // What pools take from the cluster is checked with them: the cluster itself need not be one.
+        if self.pools.is_empty() {
+            self.check_alone(faults);
+        } else {
+            faults.within("latency_limits", |faults| self.latency_limits.check(faults));
+        }
+        self.check_fleet(faults);
+    }
+
+    /// Checks the settings of one pool.
+    pub(super) fn check_alone(&self, faults: &mut Faults) {
         let (model, node) = (catalog::model(&self.model), catalog::node(&self.node));
         faults.require(model.is_some() || catalog::is_config_path(&self.model), "model", || catalog::unknown_model(&self.model));
         faults.require(node.is_some(), "node", || catalog::unknown_node(&self.node));
@@ -248,13 +281,24 @@ impl ClusterSettings {
         }
     }
 
+    /// Whether replicas are lost at all.
+    pub fn has_failures(&self) -> bool {
+        self.parts().iter().any(|part| part.failures.any())
+    }
+
     /// Whether replicas may be gone with what they were working on.
     pub fn loses_replicas(&self) -> bool {
+        if self.pools.iter().any(|pool| pool.settings().loses_replicas()) {
+            return true;
+        }
         self.failures.any() || self.scale_down_grace_s.is_some()
     }
 
     /// Whether the same traffic may go differently under another seed.
     pub fn draws(&self) -> bool {
+        if !self.pools.is_empty() {
+            return self.pools.iter().any(|pool| pool.settings().draws());
+        }
         self.global_scheduler.settings().draws()
             || self.failures.any()
             || self.cold_start.draws()

@@ -2,6 +2,9 @@
 //!
 //! Columns of tables, labels of figures, checks of objectives and the documentation all derive from this table.
 
+mod fleets;
+mod sessions;
+
 use std::fmt;
 use std::sync::LazyLock;
 
@@ -40,6 +43,12 @@ pub enum Needs {
     SessionsAndLimits,
     /// The same and a replica scheduler that caches prefixes.
     SessionsAndCaching,
+    /// `cluster.pools`.
+    Pools,
+    /// Pools of role `prefill`.
+    PrefillPools,
+    /// `cluster.budget`.
+    Budget,
 }
 
 /// What is measured of each request.
@@ -168,6 +177,9 @@ impl fmt::Display for Needs {
             Self::Sessions => "a workload of sessions",
             Self::SessionsAndLimits => "a workload of sessions and `cluster.latency_limits`",
             Self::SessionsAndCaching => "a workload of sessions and a replica scheduler that caches prefixes",
+            Self::Pools => "`cluster.pools`",
+            Self::PrefillPools => "a pool of role `prefill`",
+            Self::Budget => "`cluster.budget`",
         })
     }
 }
@@ -176,7 +188,12 @@ impl fmt::Display for Needs {
 pub fn all() -> &'static [Metric] {
     static ALL: LazyLock<Vec<Metric>> = LazyLock::new(|| {
         let statistics = QUANTITIES.iter().flat_map(|quantity| STATISTICS.iter().map(move |statistic| of_quantity(quantity, statistic)));
-        COUNTS.iter().map(Row::metric).chain(statistics).chain(OTHERS.iter().map(Row::metric)).collect()
+        COUNTS
+            .iter()
+            .map(Row::metric)
+            .chain(statistics)
+            .chain(OTHERS.iter().chain(&sessions::ROWS).chain(&fleets::ROWS).map(Row::metric))
+            .collect()
     });
     &ALL
 }
@@ -276,7 +293,7 @@ const COUNTS: [Row; 6] = [
     ),
 ];
 
-const OTHERS: [Row; 53] = [
+const OTHERS: [Row; 35] = [
     needing(
         Needs::LatencyLimits,
         row(
@@ -466,204 +483,6 @@ const OTHERS: [Row; 53] = [
         Less,
         Count(|m| m.sessions.map_or(0, |sessions| sessions.num_turns_cancelled)),
         "Requests that never arrived because their sessions ended before: an earlier one was rejected, or its user left.",
-    ),
-    needing(
-        Needs::Sessions,
-        row(
-            "mean_session_s",
-            "Mean session time",
-            "s",
-            Less,
-            Optional(|m| Some(m.sessions?.session_s?.mean)),
-            "Session time: mean over completed sessions (first arrival to last token of a session, pauses included).",
-        ),
-    ),
-    needing(
-        Needs::Sessions,
-        row(
-            "p50_session_s",
-            "P50 session time",
-            "s",
-            Less,
-            Optional(|m| Some(m.sessions?.session_s?.p50)),
-            "Session time: 50th percentile (nearest rank) over completed sessions (first arrival to last token of a session, pauses included).",
-        ),
-    ),
-    needing(
-        Needs::Sessions,
-        row(
-            "p90_session_s",
-            "P90 session time",
-            "s",
-            Less,
-            Optional(|m| Some(m.sessions?.session_s?.p90)),
-            "Session time: 90th percentile (nearest rank) over completed sessions (first arrival to last token of a session, pauses included).",
-        ),
-    ),
-    needing(
-        Needs::Sessions,
-        row(
-            "p99_session_s",
-            "P99 session time",
-            "s",
-            Less,
-            Optional(|m| Some(m.sessions?.session_s?.p99)),
-            "Session time: 99th percentile (nearest rank) over completed sessions (first arrival to last token of a session, pauses included).",
-        ),
-    ),
-    needing(
-        Needs::Sessions,
-        row(
-            "mean_session_busy_s",
-            "Mean busy session time",
-            "s",
-            Less,
-            Optional(|m| Some(m.sessions?.session_busy_s?.mean)),
-            "Busy session time: mean over completed sessions (the time of a session in which an answer was being waited for).",
-        ),
-    ),
-    needing(
-        Needs::Sessions,
-        row(
-            "p50_session_busy_s",
-            "P50 busy session time",
-            "s",
-            Less,
-            Optional(|m| Some(m.sessions?.session_busy_s?.p50)),
-            "Busy session time: 50th percentile (nearest rank) over completed sessions (the time of a session in which an answer was being waited for).",
-        ),
-    ),
-    needing(
-        Needs::Sessions,
-        row(
-            "p90_session_busy_s",
-            "P90 busy session time",
-            "s",
-            Less,
-            Optional(|m| Some(m.sessions?.session_busy_s?.p90)),
-            "Busy session time: 90th percentile (nearest rank) over completed sessions (the time of a session in which an answer was being waited for).",
-        ),
-    ),
-    needing(
-        Needs::Sessions,
-        row(
-            "p99_session_busy_s",
-            "P99 busy session time",
-            "s",
-            Less,
-            Optional(|m| Some(m.sessions?.session_busy_s?.p99)),
-            "Busy session time: 99th percentile (nearest rank) over completed sessions (the time of a session in which an answer was being waited for).",
-        ),
-    ),
-    needing(
-        Needs::Sessions,
-        row(
-            "mean_first_turn_ttft_s",
-            "Mean time to first token of first turns",
-            "s",
-            Less,
-            Optional(|m| Some(m.sessions?.first_turn_ttft_s?.mean)),
-            "Time to first token of first turns: mean over completed requests (arrival to first token, of requests that open a session).",
-        ),
-    ),
-    needing(
-        Needs::Sessions,
-        row(
-            "p50_first_turn_ttft_s",
-            "P50 time to first token of first turns",
-            "s",
-            Less,
-            Optional(|m| Some(m.sessions?.first_turn_ttft_s?.p50)),
-            "Time to first token of first turns: 50th percentile (nearest rank) over completed requests (arrival to first token, of requests that open a session).",
-        ),
-    ),
-    needing(
-        Needs::Sessions,
-        row(
-            "p90_first_turn_ttft_s",
-            "P90 time to first token of first turns",
-            "s",
-            Less,
-            Optional(|m| Some(m.sessions?.first_turn_ttft_s?.p90)),
-            "Time to first token of first turns: 90th percentile (nearest rank) over completed requests (arrival to first token, of requests that open a session).",
-        ),
-    ),
-    needing(
-        Needs::Sessions,
-        row(
-            "p99_first_turn_ttft_s",
-            "P99 time to first token of first turns",
-            "s",
-            Less,
-            Optional(|m| Some(m.sessions?.first_turn_ttft_s?.p99)),
-            "Time to first token of first turns: 99th percentile (nearest rank) over completed requests (arrival to first token, of requests that open a session).",
-        ),
-    ),
-    needing(
-        Needs::Sessions,
-        row(
-            "mean_later_turn_ttft_s",
-            "Mean time to first token of later turns",
-            "s",
-            Less,
-            Optional(|m| Some(m.sessions?.later_turn_ttft_s?.mean)),
-            "Time to first token of later turns: mean over completed requests (arrival to first token, of requests that go on with a session).",
-        ),
-    ),
-    needing(
-        Needs::Sessions,
-        row(
-            "p50_later_turn_ttft_s",
-            "P50 time to first token of later turns",
-            "s",
-            Less,
-            Optional(|m| Some(m.sessions?.later_turn_ttft_s?.p50)),
-            "Time to first token of later turns: 50th percentile (nearest rank) over completed requests (arrival to first token, of requests that go on with a session).",
-        ),
-    ),
-    needing(
-        Needs::Sessions,
-        row(
-            "p90_later_turn_ttft_s",
-            "P90 time to first token of later turns",
-            "s",
-            Less,
-            Optional(|m| Some(m.sessions?.later_turn_ttft_s?.p90)),
-            "Time to first token of later turns: 90th percentile (nearest rank) over completed requests (arrival to first token, of requests that go on with a session).",
-        ),
-    ),
-    needing(
-        Needs::Sessions,
-        row(
-            "p99_later_turn_ttft_s",
-            "P99 time to first token of later turns",
-            "s",
-            Less,
-            Optional(|m| Some(m.sessions?.later_turn_ttft_s?.p99)),
-            "Time to first token of later turns: 99th percentile (nearest rank) over completed requests (arrival to first token, of requests that go on with a session).",
-        ),
-    ),
-    needing(
-        Needs::SessionsAndLimits,
-        row(
-            "session_attainment",
-            "Session attainment",
-            "",
-            More,
-            Optional(|m| m.sessions?.session_attainment),
-            "Share of all sessions that were completed with every request within every stated latency limit.",
-        ),
-    ),
-    needing(
-        Needs::SessionsAndCaching,
-        row(
-            "later_turn_hit_rate",
-            "Hit rate of later turns",
-            "",
-            More,
-            Optional(|m| m.sessions?.later_turn_hit_rate),
-            "Share of the prompt tokens of later turns that were cached when they were admitted.",
-        ),
     ),
 ];
 

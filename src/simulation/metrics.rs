@@ -291,6 +291,43 @@ pub struct RunMetrics {
     pub prefix_hit_rate: Option<f64>,
     /// Absent where requests do not belong to sessions.
     pub sessions: Option<SessionMetrics>,
+    /// Absent where there is one pool and nothing else.
+    pub fleet: Option<FleetMetrics>,
+    /// Each pool by itself, where there are pools.
+    pub pools: Vec<PoolMetrics>,
+}
+
+/// What a run of several pools is summed up to beyond what every run is.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct FleetMetrics {
+    /// KV caches that went from prefill to decode, and their bytes; absent without pools of role `prefill`.
+    pub transfers: Option<u64>,
+    pub transfer_gb: Option<f64>,
+    /// From room for a KV cache to its arrival.
+    pub transfer_ms: Option<Distribution>,
+    /// Share of completed requests whose prompts were not prefilled apart.
+    pub local_prefill_share: Option<f64>,
+    /// Devices of replicas that exist.
+    pub mean_devices: f64,
+    pub max_devices: u64,
+    /// Time in which the budget had no room for one more replica of any pool, and replicas that were asked for and cut; absent without one.
+    pub budget_full_s: Option<f64>,
+    pub scale_ups_cut: Option<u64>,
+    /// Attainment of the model that fares worst; absent without latency limits.
+    pub least_attainment: Option<f64>,
+}
+
+/// One pool of a run. Its latencies are those within it: of a prefill pool up to the end of the prompt, of a decode pool from then on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PoolMetrics {
+    pub run: RunMetrics,
+    pub devices_per_replica: u64,
+    /// Share of KV blocks held by prompts whose KV cache is on its way here, over time and replicas.
+    pub parked_kv_use: f64,
+    /// Share held by prompts computed here whose KV cache had not been read elsewhere.
+    pub kept_kv_use: f64,
+    /// Tokens whose KV came from elsewhere.
+    pub received_tokens: u64,
 }
 
 /// What a run is summed up to where its requests belong to sessions.

@@ -6,6 +6,8 @@ mod decode_run;
 mod deployment;
 mod engine;
 mod event;
+pub mod fleet;
+mod inputs;
 mod invariants;
 mod limits;
 pub mod metric;
@@ -16,10 +18,12 @@ pub use billing::{BillingSettings, BillingUnit, ColdStartSettings, FailureSettin
 pub use cluster::ClusterSettings;
 pub use deployment::{NodePoolSettings, Placement, ScaleDownChoice, ScaleDownOrder};
 pub use engine::Workspace;
+pub use fleet::{FleetInputs, simulate_fleet, simulate_fleet_in_detail};
+pub use inputs::Inputs;
 pub use invariants::violations;
 pub use limits::{EVENTS_BETWEEN_QUESTIONS, Limits, MOST_EVENTS};
-pub use metrics::{Distribution, HELD_BACK, MetricValue, RunMetrics};
-pub use record::{BatchRecord, Detail, ReplicaRecord, RequestRecord, Trail, TuneRecord};
+pub use metrics::{Distribution, FleetMetrics, HELD_BACK, MetricValue, PoolMetrics, RunMetrics};
+pub use record::{BatchRecord, Detail, Hops, PoolDetail, ReplicaRecord, RequestRecord, Trail, TuneRecord};
 
 use crate::autoscaler::bill::Bill;
 use crate::autoscaler::{Autoscaler, AutoscalerSettings, PolicyContext, Programs};
@@ -175,7 +179,7 @@ impl<'a> RunInputs<'a> {
         }
     }
 
-    fn kv_blocks(&self) -> KvBlocks {
+    pub(crate) fn kv_blocks(&self) -> KvBlocks {
         let common = self.scheduler_settings.common();
         KvBlocks::new(self.num_blocks, common.block_size_tokens, common.watermark_blocks_fraction)
     }

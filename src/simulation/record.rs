@@ -19,8 +19,26 @@ pub struct RequestRecord {
     pub cached_tokens: u32,
     /// Session and turn, where there are sessions.
     pub session: Option<(u32, u32)>,
+    /// The pools it passed, where there are several.
+    pub hops: Option<Hops>,
     /// Whether it ever arrived: the turns of a session that ended before did not.
     pub arrived: bool,
+}
+
+/// A request's way through a fleet; pools by their numbers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Hops {
+    /// Where it began.
+    pub pool: u32,
+    /// Where it went on, if it was prefilled apart, and on which replica.
+    pub decode_pool: Option<u32>,
+    pub decode_replica_id: Option<u32>,
+    pub prefill_end_s: Option<f64>,
+    /// When there was room for its KV cache, and when that had arrived.
+    pub transfer_start_s: Option<f64>,
+    pub transfer_end_s: Option<f64>,
+    /// Tokens of its prompt that the decode replica had already.
+    pub reused_tokens: u32,
 }
 
 impl RequestRecord {
@@ -38,6 +56,7 @@ impl RequestRecord {
             restarts: 0,
             cached_tokens: 0,
             session: None,
+            hops: None,
             arrived: true,
         }
     }
@@ -48,7 +67,7 @@ impl RequestRecord {
     }
 
     /// Takes down how far a request has come that leaves its replica, finished or not.
-    pub(super) fn leave(&mut self, request: &Request, api_s: f64) {
+    pub(in crate::simulation) fn leave(&mut self, request: &Request, api_s: f64) {
         let happened = |at_s: f64| (!at_s.is_nan()).then_some(at_s);
         (self.arrived_at_s, self.arrived) = (request.arrived_at_s, true);
         self.replica_id = Some(request.replica_id);
@@ -109,6 +128,17 @@ pub struct TuneRecord {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Detail {
     pub requests: Vec<RequestRecord>,
+    pub batches: Vec<BatchRecord>,
+    pub replicas: Vec<ReplicaRecord>,
+    pub tunes: Vec<TuneRecord>,
+    /// The same by pools, where there are several; above they are together.
+    pub pools: Vec<PoolDetail>,
+}
+
+/// What the replicas of one pool did.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct PoolDetail {
+    pub name: String,
     pub batches: Vec<BatchRecord>,
     pub replicas: Vec<ReplicaRecord>,
     pub tunes: Vec<TuneRecord>,

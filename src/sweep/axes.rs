@@ -32,6 +32,8 @@ pub const LISTS: &[&str] = &[
     "days",
     "priorities",
     "stalls",
+    "pools",
+    "mix",
 ];
 
 const RANGE_KEYS: &[&str] = &["from", "to", "step", "points", "scale"];

@@ -33,8 +33,8 @@ pub struct Cell {
     pub workload_varies: Vec<(String, Value)>,
     /// Which of [`super::plan::SharedInputs::workloads`] it runs.
     pub workload_input: usize,
-    /// Which of [`super::plan::SharedInputs::hardware`] it runs on.
-    pub hardware_input: usize,
+    /// Which of [`super::plan::SharedInputs::hardware`] it runs on: one, or one for each pool.
+    pub hardware_inputs: Box<[usize]>,
     pub seed: u64,
     pub cluster: ClusterSettings,
     pub autoscaler: AutoscalerSettings,
@@ -56,7 +56,7 @@ impl Cell {
     /// Cluster and autoscaler as the file would have to spell them, defaults included, settings without effect left out.
     fn resolved(&self) -> (Value, Value) {
         let mut cluster = json!(self.cluster);
-        if is_fixed(&self.autoscaler) && !self.cluster.failures.any() {
+        if is_fixed(&self.autoscaler) && !self.cluster.has_failures() {
             without_scaling(&mut cluster);
         }
         (cluster, json!(self.autoscaler))
@@ -96,9 +96,22 @@ pub fn cluster_columns(cluster: &ClusterSettings) -> Vec<(String, Scalar)> {
 fn flattened_cluster(cluster: Value) -> Vec<(String, Scalar)> {
     let mut columns = Vec::new();
     if let Value::Object(members) = cluster {
-        members.iter().for_each(|(name, value)| flatten(name, value, &mut columns));
+        for (name, value) in &members {
+            match value {
+                Value::Array(pools) if name == "pools" => pools.iter().for_each(|pool| flatten_pool(pool, &mut columns)),
+                value => flatten(name, value, &mut columns),
+            }
+        }
     }
     columns
+}
+
+/// What a pool states, as columns such as `pools[decode].max_replicas`.
+fn flatten_pool(pool: &Value, columns: &mut Vec<(String, Scalar)>) {
+    let name = pool["name"].as_str().unwrap_or_default();
+    for (field, value) in pool.as_object().into_iter().flatten().filter(|(field, _)| *field != "name") {
+        flatten(&format!("pools[{name}].{field}"), value, columns);
+    }
 }
 
 /// The settings of an autoscaler as columns.
@@ -171,7 +184,7 @@ impl ClusterPart {
     pub fn of(cluster: &ClusterSettings) -> Self {
         let all = json!(cluster);
         let mut fixed = all.clone();
-        if !cluster.failures.any() {
+        if !cluster.has_failures() {
             without_scaling(&mut fixed);
         }
         Self { all: canonical(all), fixed: canonical(fixed), draws: cluster.draws() }
@@ -271,10 +284,18 @@ mod tests {
     fn cell(cluster: Value, autoscaler: Value) -> Cell {
         Cell {
             index: 0,
-            workload: WorkloadSpec { name: "w".into(), generate: None, trace: None, sessions: None, outputs: None, priorities: Vec::new() },
+            workload: WorkloadSpec {
+                name: "w".into(),
+                generate: None,
+                trace: None,
+                sessions: None,
+                mix: Vec::new(),
+                outputs: None,
+                priorities: Vec::new(),
+            },
             workload_varies: Vec::new(),
             workload_input: 0,
-            hardware_input: 0,
+            hardware_inputs: [0].into(),
             seed: 1,
             cluster: serde_json::from_value(cluster).unwrap(),
             autoscaler: serde_json::from_value(autoscaler).unwrap(),

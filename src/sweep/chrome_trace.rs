@@ -7,7 +7,7 @@ use std::io::Write;
 
 use serde_json::json;
 
-use crate::simulation::Detail;
+use crate::simulation::{BatchRecord, Detail};
 
 /// The cluster's process; replicas follow by id.
 const CLUSTER: u32 = 0;
@@ -15,21 +15,33 @@ const CLUSTER: u32 = 0;
 /// Writes a run, one event a line.
 pub fn write(detail: &Detail, out: &mut impl Write) -> std::io::Result<()> {
     let us = |time_s: f64| time_s * 1e6;
-    let mut replicas: Vec<u32> = detail.batches.iter().map(|batch| batch.replica_id).collect();
-    replicas.sort_unstable();
-    replicas.dedup();
+    // Replicas of several pools have the same numbers: processes of later pools begin behind those of earlier ones.
+    let pools: Vec<(&str, &[BatchRecord])> = match detail.pools.is_empty() {
+        true => vec![("", &detail.batches)],
+        false => detail.pools.iter().map(|pool| (pool.name.as_str(), &pool.batches[..])).collect(),
+    };
     write!(out, "{{\"displayTimeUnit\": \"ms\", \"traceEvents\": [\n{}", named(CLUSTER, "cluster"))?;
-    for &id in &replicas {
-        write!(out, ",\n{}", named(id + 1, &format!("replica {id}")))?;
+    let mut before = 0;
+    let mut processes = Vec::new();
+    for (name, batches) in &pools {
+        let mut replicas: Vec<u32> = batches.iter().map(|batch| batch.replica_id).collect();
+        replicas.sort_unstable();
+        replicas.dedup();
+        for &id in &replicas {
+            let name = if name.is_empty() { format!("replica {id}") } else { format!("{name} replica {id}") };
+            write!(out, ",\n{}", named(before + id + 1, &name))?;
+        }
+        processes.extend(batches.iter().map(|batch| (before, batch)));
+        before += replicas.last().map_or(0, |last| last + 1);
     }
-    for batch in &detail.batches {
+    for (before, batch) in processes {
         let kind = match (batch.prefill_tokens, batch.decode_tokens) {
             (0, _) => "decode",
             (_, 0) => "prefill",
             _ => "mixed",
         };
         let event = json!({
-            "name": kind, "cat": "batch", "ph": "X", "pid": batch.replica_id + 1, "tid": 0,
+            "name": kind, "cat": "batch", "ph": "X", "pid": before + batch.replica_id + 1, "tid": 0,
             "ts": us(batch.scheduled_at_s), "dur": us(batch.completed_at_s) - us(batch.scheduled_at_s),
             "args": { "batch": batch.batch_id, "requests": batch.num_requests,
                       "prefill_tokens": batch.prefill_tokens, "decode_tokens": batch.decode_tokens },

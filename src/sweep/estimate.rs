@@ -10,8 +10,8 @@ use std::time::Instant;
 use rayon::prelude::*;
 
 use super::plan::Plan;
-use super::run::{Workspaces, run_inputs};
-use crate::simulation::{Limits, RunInputs, SimulationError, Workspace, simulate};
+use super::run::{Workspaces, inputs_of};
+use crate::simulation::{Limits, SimulationError, Workspace};
 
 /// Dollars for an hour of one core where nothing else is said: what clouds ask on demand for a general-purpose virtual core.
 pub const CORE_PRICE_USD_PER_HOUR: f64 = 0.05;
@@ -117,9 +117,9 @@ fn whole_run_s(plan: &Plan, place: usize, slice_s: f64, workspace: &mut Workspac
     let cell = plan.cell(plan.unique()[place]);
     let started = Instant::now();
     let give_up = || started.elapsed().as_secs_f64() >= slice_s;
-    let Ok(inputs) = run_inputs(&cell, &plan.inputs) else { return 0.0 };
+    let Ok(inputs) = inputs_of(&cell, &plan.inputs) else { return 0.0 };
     let limits = Limits { give_up: Some(&give_up), ..Limits::default() };
-    let ended = simulate(&RunInputs { limits, ..inputs }, workspace);
+    let ended = inputs.within(limits).simulate(workspace);
     let elapsed_s = started.elapsed().as_secs_f64();
     match ended {
         Err(SimulationError::CalledOff { at_s, unfinished }) => {

@@ -114,7 +114,7 @@ impl Settings for WorkloadSpec {
 
 impl Settings for ClusterSettings {
     fn parse(value: Value) -> Result<Self, serde_path_to_error::Error<serde_json::Error>> {
-        strict(value)
+        strict::<Self>(value)?.with_pools()
     }
 
     fn check(&self, faults: &mut Faults) {
@@ -393,6 +393,7 @@ impl Grid {
         }
         if problems.is_empty() {
             self.check_bounds(&mut problems);
+            self.check_pools(&mut problems);
             // Rows are told apart by the workload's name, so a name stands for one entry.
             let mut names = BTreeSet::new();
             for section in &self.workloads {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::checksum::Checksum;
 use super::manifest::{Manifest, WorkloadSummary};
-use super::oracle::{Group, groups, objective};
+use super::oracle::{Group, groups, objective, refuse_pools};
 use super::plan::Plan;
 use super::row::{RunRow, Scalar};
 use super::run::{Interrupted, Progress, Workspaces, run_inputs, scalar, settings_of};
@@ -99,10 +99,10 @@ struct Subject {
 }
 
 fn subjects(plan: &Plan) -> Vec<Subject> {
-    let mut by_name: BTreeMap<(String, usize, String), Vec<Group>> = BTreeMap::new();
+    let mut by_name: BTreeMap<(String, Box<[usize]>, String), Vec<Group>> = BTreeMap::new();
     let mut order = Vec::new();
     for group in groups(plan) {
-        let key = (group.cell.workload_name(), group.cell.hardware_input, json!(group.cell.cluster).to_string());
+        let key = (group.cell.workload_name(), group.cell.hardware_inputs.clone(), json!(group.cell.cluster).to_string());
         if !by_name.contains_key(&key) {
             order.push(key.clone());
         }
@@ -120,6 +120,7 @@ fn subjects(plan: &Plan) -> Vec<Subject> {
 
 /// Errors: there is no reference point to search for, or no workload has a law to know.
 pub fn check(plan: &Plan) -> Result<()> {
+    refuse_pools(plan)?;
     ensure!(
         plan.grid.objectives.reference.is_some(),
         "objectives.reference: missing; an informed edge is searched within a given box, such as {{\"latency\": 2, \"cost\": 50}}"
@@ -237,7 +238,7 @@ impl Search<'_> {
     /// The runs of this cluster on other requests.
     fn inputs<'b>(&'b self, workload: &'b Workload, autoscaler: &'b AutoscalerSettings, seed: u64) -> Result<RunInputs<'b>, String> {
         let cell = &self.subject.groups[0].cell;
-        let times = &self.plan.inputs.hardware[cell.hardware_input].times;
+        let times = self.plan.inputs.times(cell)[0];
         RunInputs::new(workload, &cell.cluster, autoscaler, times, seed).map_err(|error| error.to_string())
     }
 

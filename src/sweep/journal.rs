@@ -235,7 +235,7 @@ impl Entry {
     fn parse(line: &[u8], header: &Header) -> Option<(usize, Outcome)> {
         let entry: Self = serde_json::from_slice(verified(line)?).ok()?;
         let outcome = match (entry.ok, entry.failed) {
-            (Some(values), None) if values.len() == header.metrics.len() => Ok(values.iter().map(from_json).collect::<Option<_>>()?),
+            (Some(values), None) if values.len() >= header.metrics.len() => Ok(values.iter().map(from_json).collect::<Option<_>>()?),
             (None, Some(message)) => Err(message),
             _ => return None,
         };
@@ -339,6 +339,11 @@ impl Recorded {
         reader.by_ref().read_until(b'\n', &mut line).with_context(trouble)?;
         let entry = Entry::parse(&line, &self.header).filter(|(run, _)| *run == place);
         Ok(entry.with_context(|| format!("{}: changed while it was read", path.display()))?.1)
+    }
+
+    /// Values of a run's outcome that are its metrics; those of its pools follow.
+    pub fn num_metrics(&self) -> usize {
+        self.header.metrics.len()
     }
 
     /// The rows of all runs in the order of the plan. Fails if one has not ended.

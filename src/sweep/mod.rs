@@ -23,6 +23,7 @@ pub mod panics;
 #[cfg(feature = "report")]
 pub mod parquet;
 pub mod plan;
+pub mod pools;
 pub mod programs;
 pub mod policies;
 pub mod row;

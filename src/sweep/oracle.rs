@@ -80,7 +80,7 @@ pub(super) fn groups(plan: &Plan) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for &index in plan.unique() {
         let cell = plan.cell(index);
-        let key = (cell.workload_input, cell.hardware_input, cell.seed, json!(cell.cluster).to_string());
+        let key = (cell.workload_input, cell.hardware_inputs.clone(), cell.seed, json!(cell.cluster).to_string());
         let number = *numbers.entry(key).or_insert_with(|| {
             groups.push(Group { cell: cell.clone(), cells: Vec::new() });
             groups.len() - 1
@@ -94,8 +94,20 @@ pub(super) fn groups(plan: &Plan) -> Vec<Group> {
     groups
 }
 
+/// Errors: a cluster has pools.
+pub(super) fn refuse_pools(plan: &Plan) -> Result<()> {
+    if (0..plan.grid.cluster.count()).any(|index| !plan.grid.cluster.get(index).pools.is_empty()) {
+        bail!(
+            "`cluster.pools` found: the search for an edge decides for one pool, and is not built for several; search each pool by itself, in \
+             a grid without `pools`"
+        );
+    }
+    Ok(())
+}
+
 /// Errors: a workload is too large to be held, and so to be run thousands of times; its arrivals depend on what is searched for.
 pub fn check(plan: &Plan) -> Result<()> {
+    refuse_pools(plan)?;
     let waits = |workload: &&LoadedWorkload| workload.content.sessions.as_ref().is_some_and(|sessions| sessions.waits());
     if let Some(LoadedWorkload { summary: WorkloadSummary { name, .. }, .. }) = plan.inputs.workloads.iter().find(waits) {
         bail!(

@@ -5,6 +5,7 @@
 
 mod unique;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
@@ -54,14 +55,32 @@ pub struct SharedInputs {
     pub programs: Arc<Programs>,
 }
 
+impl SharedInputs {
+    /// The contents of the hardware tables of a cell.
+    fn hardware_fingerprint(&self, inputs: &[usize]) -> Cow<'_, str> {
+        match inputs {
+            &[input] => Cow::Borrowed(&self.hardware[input].fingerprint),
+            inputs => {
+                let each: Vec<_> = inputs.iter().map(|&input| self.hardware[input].fingerprint.as_str()).collect();
+                Cow::Owned(each.join("+"))
+            }
+        }
+    }
+
+    /// The step times of a cell: one, or one for each pool.
+    pub fn times(&self, cell: &Cell) -> Vec<&ExecutionTime> {
+        cell.hardware_inputs.iter().map(|&input| &*self.hardware[input].times).collect()
+    }
+}
+
 #[derive(Debug)]
 pub struct Plan {
     pub grid: Grid,
     pub inputs: SharedInputs,
     /// The input of each (workload entry and combination, seed).
     workload_inputs: Vec<usize>,
-    /// The input of each combination of the cluster.
-    hardware_inputs: Vec<usize>,
+    /// The inputs of each combination of the cluster: one, or one for each pool.
+    hardware_inputs: Vec<Box<[usize]>>,
     /// Indices of the cells to run, ascending, and the ids of these.
     unique: Vec<u64>,
     ids: Vec<u64>,
@@ -133,7 +152,7 @@ impl Plan {
             workload: workload.get(at.workload_combination),
             workload_varies: workload.varying(at.workload_combination),
             workload_input: self.workload_inputs[self.workload_slot(&at)],
-            hardware_input: self.hardware_inputs[at.cluster_combination as usize],
+            hardware_inputs: self.hardware_inputs[at.cluster_combination as usize].clone(),
             seed: self.grid.seeds[at.seed],
             cluster: entry.bounds.on(self.grid.cluster.get(at.cluster_combination).on_its_device()),
             family: entry.family().into(),
@@ -157,8 +176,7 @@ impl Plan {
 
     /// The cell's [id](Cell::id).
     pub fn id(&self, cell: &Cell) -> String {
-        let Cell { workload_input, hardware_input, .. } = *cell;
-        cell.id(&self.inputs.workloads[workload_input].fingerprint, &self.inputs.hardware[hardware_input].fingerprint)
+        cell.id(&self.inputs.workloads[cell.workload_input].fingerprint, &self.inputs.hardware_fingerprint(&cell.hardware_inputs))
     }
 
     fn workload_slot(&self, at: &Coordinates) -> usize {
@@ -278,47 +296,52 @@ impl LoadedWorkload {
     }
 }
 
-/// Loads the step times of each deployment once. Returns the input of each combination of the cluster.
-fn load_hardware(grid: &Grid, inputs: &mut SharedInputs, problems: &mut Vec<Problem>) -> Vec<usize> {
+/// Loads the step times of each deployment once. Returns the inputs of each combination of the cluster.
+fn load_hardware(grid: &Grid, inputs: &mut SharedInputs, problems: &mut Vec<Problem>) -> Vec<Box<[usize]>> {
     let files = hardware_files(&grid.base_dirs);
     let mut known = BTreeMap::new();
     let mut of_combination = Vec::new();
     for index in 0..grid.cluster.count() {
-        let cluster = grid.cluster.get(index).on_its_device();
-        let ClusterSettings { execution_time, engine_overheads, model, node, tensor_parallel, pipeline_parallel, expert_parallel, .. } =
-            &cluster;
-        let split = [tensor_parallel, pipeline_parallel, expert_parallel];
-        let sorts = cluster.replica_scheduler.sorts_logits();
-        let key = json!([execution_time, engine_overheads, sorts, model, node, split]).to_string();
-        let input = *known.entry(key).or_insert_with(|| {
-            let problem = |setting: &str, message: String| grid.cluster.problem(&grid.source, index, setting, message);
-            let loaded = Deployment::resolve(model, node, *tensor_parallel, *pipeline_parallel, &files)
-                .map_err(|error| problem("model", error.to_string()))
-                .and_then(|deployment| {
-                    let split = deployment.with_expert_parallel(*expert_parallel);
-                    split.map_err(|error| problem("expert_parallel", error.to_string()))
-                })
-                .and_then(|deployment| {
-                    // Before tables are asked for: what fits nowhere was measured nowhere.
-                    let (weights, kv_cache) = cluster.execution_time.formats(&deployment.model);
-                    memory::plan(&deployment, &cluster.memory_needs(weights, kv_cache))
-                        .map_err(|error| problem("tensor_parallel", error.to_string()))?;
-                    let times = ExecutionTime::load(&cluster.execution_time, &deployment, &files)
-                        .map_err(|error| problem("execution_time", error.to_string()))?
-                        .with_overheads(&cluster.engine_overheads, sorts, &files)
-                        .map_err(|error| problem("engine_overheads", error.to_string()))?;
-                    let approximations = catalog::approximations(&times.deployment.model, weights);
-                    Ok((times, approximations))
-                });
-            match loaded {
-                Ok((times, approximations)) => {
-                    inputs.hardware.push(LoadedHardware { fingerprint: times.fingerprint(), times: Arc::new(times), approximations });
+        let whole = grid.cluster.get(index).on_its_device();
+        let of_part = |(part, cluster): (usize, &ClusterSettings)| {
+            let ClusterSettings {
+                execution_time, engine_overheads, model, node, tensor_parallel, pipeline_parallel, expert_parallel, ..
+            } = cluster;
+            let split = [tensor_parallel, pipeline_parallel, expert_parallel];
+            let sorts = cluster.replica_scheduler.sorts_logits();
+            let key = json!([execution_time, engine_overheads, sorts, model, node, split]).to_string();
+            *known.entry(key).or_insert_with(|| {
+                let path = whole.path_of_part(part);
+                let problem =
+                    |setting: &str, message: String| grid.cluster.problem(&grid.source, index, &format!("{path}{setting}"), message);
+                let loaded = Deployment::resolve(model, node, *tensor_parallel, *pipeline_parallel, &files)
+                    .map_err(|error| problem("model", error.to_string()))
+                    .and_then(|deployment| {
+                        let split = deployment.with_expert_parallel(*expert_parallel);
+                        split.map_err(|error| problem("expert_parallel", error.to_string()))
+                    })
+                    .and_then(|deployment| {
+                        // Before tables are asked for: what fits nowhere was measured nowhere.
+                        let (weights, kv_cache) = cluster.execution_time.formats(&deployment.model);
+                        memory::plan(&deployment, &cluster.memory_needs(weights, kv_cache))
+                            .map_err(|error| problem("tensor_parallel", error.to_string()))?;
+                        let times = ExecutionTime::load(&cluster.execution_time, &deployment, &files)
+                            .map_err(|error| problem("execution_time", error.to_string()))?
+                            .with_overheads(&cluster.engine_overheads, sorts, &files)
+                            .map_err(|error| problem("engine_overheads", error.to_string()))?;
+                        let approximations = catalog::approximations(&times.deployment.model, weights);
+                        Ok((times, approximations))
+                    });
+                match loaded {
+                    Ok((times, approximations)) => {
+                        inputs.hardware.push(LoadedHardware { fingerprint: times.fingerprint(), times: Arc::new(times), approximations });
+                    }
+                    Err(problem) => problems.push(problem),
                 }
-                Err(problem) => problems.push(problem),
-            }
-            inputs.hardware.len().saturating_sub(1)
-        });
-        of_combination.push(input);
+                inputs.hardware.len().saturating_sub(1)
+            })
+        };
+        of_combination.push(whole.parts().into_iter().enumerate().map(of_part).collect());
         if problems.len() > MAX_PROBLEMS {
             break;
         }
@@ -351,25 +374,37 @@ fn find_programs(grid: &Grid, problems: &mut Vec<Problem>) -> BTreeMap<Vec<Strin
 }
 
 /// Every workload meets every cluster, so each pair has to agree: a replica has room, its tables know the workload's batches.
-fn check_pairs(grid: &Grid, inputs: &SharedInputs, hardware_inputs: &[usize], problems: &mut Vec<Problem>) {
+fn check_pairs(grid: &Grid, inputs: &SharedInputs, hardware_inputs: &[Box<[usize]>], problems: &mut Vec<Problem>) {
     let autoscaler = grid.autoscalers[0].get(0).settings;
     let mut checked = BTreeSet::new();
-    for (index, &hardware) in (0..).zip(hardware_inputs) {
-        let cluster = grid.cluster.get(index).on_its_device();
-        let memory = json!([cluster.replica_scheduler, cluster.memory_planner, cluster.max_request_tokens, cluster.memory_margin_fraction])
-            .to_string();
-        if !checked.insert((hardware, memory)) {
-            continue;
+    for (index, hardware) in (0..).zip(hardware_inputs) {
+        let whole = grid.cluster.get(index).on_its_device();
+        if let Some((workload, message)) =
+            inputs.workloads.iter().find_map(|workload| Some((workload, whole.cannot_serve(&workload.content)?)))
+        {
+            let message = format!("{message} (workload `{}`)", workload.summary.name);
+            problems.push(grid.cluster.problem(&grid.source, index, if whole.pools.is_empty() { "" } else { "pools" }, message));
+            return;
         }
-        for workload in &inputs.workloads {
-            let (setting, message) = match RunInputs::new(&workload.content, &cluster, &autoscaler, &inputs.hardware[hardware].times, 0) {
-                Ok(_) => continue,
-                Err(error @ HardwareError::DoesNotFit(_)) => ("tensor_parallel", error.to_string()),
-                Err(error) => ("execution_time", format!("{error} (workload `{}`)", workload.summary.name)),
-            };
-            problems.push(grid.cluster.problem(&grid.source, index, setting, message));
-            if problems.len() > MAX_PROBLEMS {
-                return;
+        for ((part, cluster), &hardware) in whole.parts().into_iter().enumerate().zip(hardware) {
+            let memory =
+                json!([cluster.replica_scheduler, cluster.memory_planner, cluster.max_request_tokens, cluster.memory_margin_fraction])
+                    .to_string();
+            if !checked.insert((hardware, memory)) {
+                continue;
+            }
+            for workload in &inputs.workloads {
+                let times = &inputs.hardware[hardware].times;
+                let (setting, message) = match RunInputs::new(&workload.content, cluster, &autoscaler, times, 0) {
+                    Ok(_) => continue,
+                    Err(error @ HardwareError::DoesNotFit(_)) => ("tensor_parallel", error.to_string()),
+                    Err(error) => ("execution_time", format!("{error} (workload `{}`)", workload.summary.name)),
+                };
+                let setting = format!("{}{setting}", whole.path_of_part(part));
+                problems.push(grid.cluster.problem(&grid.source, index, &setting, message));
+                if problems.len() > MAX_PROBLEMS {
+                    return;
+                }
             }
         }
     }

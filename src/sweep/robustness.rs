@@ -11,7 +11,8 @@ use super::cell::Cell;
 use super::plan::Plan;
 use super::row::{RunRow, Scalar};
 use super::run::{Interrupted, Progress, Workspaces, scalar};
-use crate::simulation::{RunInputs, RunMetrics, Workspace, simulate};
+use crate::hardware::ExecutionTime;
+use crate::simulation::{Inputs, RunMetrics, Workspace};
 use crate::workload::{self, Workload, depends_on_seed};
 
 /// The table of trials.
@@ -129,7 +130,7 @@ pub fn test(plan: &Plan, chosen: &[Chosen], progress: &dyn Progress) -> Result<V
 fn run(plan: &Plan, cell: &Cell, change: Change, workspace: &mut Workspace) -> Result<RunMetrics, String> {
     let mut cell = cell.clone();
     let mut workload: Arc<Workload> = plan.inputs.workloads[cell.workload_input].content.clone();
-    let mut times = plan.inputs.hardware[cell.hardware_input].times.clone();
+    let mut times: Vec<Arc<ExecutionTime>> = cell.hardware_inputs.iter().map(|&input| plan.inputs.hardware[input].times.clone()).collect();
     let too_large = || "too many requests to be changed one by one".to_owned();
     match change {
         Change::Traffic(factor) => workload = Arc::new(workload.thickened(factor, cell.seed).ok_or_else(too_large)?),
@@ -139,14 +140,17 @@ fn run(plan: &Plan, cell: &Cell, change: Change, workspace: &mut Workspace) -> R
             cell.seed = seed;
         }
         Change::ColdStart(factor) => {
-            cell.cluster.scale_up_delay_s *= factor;
-            let bandwidth = &mut cell.cluster.cold_start.load_bandwidth_gb_per_s;
-            *bandwidth = bandwidth.map(|gb_per_s| gb_per_s / factor);
+            cell.cluster.change(|cluster| {
+                cluster.scale_up_delay_s *= factor;
+                let bandwidth = &mut cluster.cold_start.load_bandwidth_gb_per_s;
+                *bandwidth = bandwidth.map(|gb_per_s| gb_per_s / factor);
+            });
         }
-        Change::StepTimes(factor) => times = Arc::new(times.slowed(factor)),
+        Change::StepTimes(factor) => times = times.iter().map(|times| Arc::new(times.slowed(factor))).collect(),
     }
-    let inputs = RunInputs::new(&workload, &cell.cluster, &cell.autoscaler, &times, cell.seed).map_err(|error| error.to_string())?;
-    simulate(&RunInputs { programs: Some(&*plan.inputs.programs), ..inputs }, workspace).map_err(|error| error.to_string())
+    let times: Vec<&ExecutionTime> = times.iter().map(|times| &**times).collect();
+    let inputs = Inputs::new(&workload, &cell.cluster, &cell.autoscaler, &times, cell.seed).map_err(|error| error.to_string())?;
+    inputs.with_programs(&*plan.inputs.programs).simulate(workspace).map_err(|error| error.to_string())
 }
 
 fn row(plan: &Plan, cell: &Cell, trial: &Trial, outcome: Result<RunMetrics, String>) -> RunRow {

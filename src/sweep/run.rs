@@ -13,10 +13,10 @@ use super::journal::Journal;
 use super::kept_curves::Keeper;
 use super::panics::caught;
 use super::plan::{Plan, SharedInputs};
+use super::pools;
 use super::row::{DERIVED_COLUMNS, IDENTITY_COLUMNS, RunRow, Scalar, family_label};
-use crate::simulation::{
-    Detail, Limits, MOST_EVENTS, MetricValue, RunInputs, RunMetrics, SimulationError, Workspace, simulate, simulate_in_detail,
-};
+use crate::hardware::Deployment;
+use crate::simulation::{Detail, Inputs, Limits, MOST_EVENTS, MetricValue, RunInputs, RunMetrics, SimulationError, Workspace};
 use crate::workload::MOST_KEPT;
 
 /// Watches runs from any thread, and may call them off.
@@ -33,7 +33,7 @@ pub trait Progress: Sync {
 #[error("interrupted")]
 pub struct Interrupted;
 
-/// How a run ended: a value for each of [`RunMetrics::names`], or why it failed.
+/// How a run ended: a value for each of [`RunMetrics::names`], and after them those of its pools ([`super::pools`]); or why it failed.
 pub type Outcome = Result<Vec<MetricValue>, String>;
 
 /// When to give a run up.
@@ -68,8 +68,7 @@ pub enum Stop {
 
 /// Simulates one cell.
 pub fn run_cell(cell: &Cell, inputs: &SharedInputs, workspace: &mut Workspace) -> Result<RunMetrics, String> {
-    let inputs = run_inputs(cell, inputs)?;
-    simulate(&inputs, workspace).map_err(|error| error.to_string())
+    inputs_of(cell, inputs)?.simulate(workspace).map_err(|error| error.to_string())
 }
 
 /// The same within limits, with a record of everything that happened.
@@ -79,25 +78,38 @@ pub fn run_cell_in_detail(
     limits: Limits,
     workspace: &mut Workspace,
 ) -> Result<(RunMetrics, Detail), String> {
-    let inputs = RunInputs { limits, ..run_inputs(cell, inputs)? };
+    let inputs = inputs_of(cell, inputs)?.within(limits);
     check_recordable(&inputs)?;
-    simulate_in_detail(&inputs, workspace).map_err(|error| error.to_string())
+    inputs.simulate_in_detail(workspace).map_err(|error| error.to_string())
 }
 
 /// Whether a record of everything that happens has room in memory.
-fn check_recordable(inputs: &RunInputs) -> Result<(), String> {
-    if inputs.workload.streamed.is_none() {
+fn check_recordable(inputs: &Inputs) -> Result<(), String> {
+    if inputs.workload().streamed.is_none() {
         return Ok(());
     }
-    let requests = inputs.workload.num_requests();
+    let requests = inputs.workload().num_requests();
     Err(format!("{requests} requests are too many to record one by one, expected at most {MOST_KEPT}; shorten the workload"))
 }
 
-pub(super) fn run_inputs<'a>(cell: &'a Cell, inputs: &'a SharedInputs) -> Result<RunInputs<'a>, String> {
+pub(super) fn inputs_of<'a>(cell: &'a Cell, inputs: &'a SharedInputs) -> Result<Inputs<'a>, String> {
     let workload = &inputs.workloads[cell.workload_input].content;
-    RunInputs::new(workload, &cell.cluster, &cell.autoscaler, &inputs.hardware[cell.hardware_input].times, cell.seed)
-        .map(|run| RunInputs { programs: Some(&*inputs.programs), ..run })
-        .map_err(|error| error.to_string())
+    let requests = workload.num_requests();
+    if !cell.cluster.pools.is_empty() && workload.streamed.is_some() {
+        return Err(format!(
+            "{requests} requests are too many for a cluster with pools, expected at most {MOST_KEPT}; shorten the workload"
+        ));
+    }
+    let run = Inputs::new(workload, &cell.cluster, &cell.autoscaler, &inputs.times(cell), cell.seed);
+    run.map(|run| run.with_programs(&*inputs.programs)).map_err(|error| error.to_string())
+}
+
+/// The same where there is one pool.
+pub(super) fn run_inputs<'a>(cell: &'a Cell, inputs: &'a SharedInputs) -> Result<RunInputs<'a>, String> {
+    match inputs_of(cell, inputs)? {
+        Inputs::One(run) => Ok(run),
+        Inputs::Fleet(_) => Err("a cluster with `pools` found, expected one without".into()),
+    }
 }
 
 /// Simulates one cell within limits, leaving a trail for curves if asked to.
@@ -112,12 +124,12 @@ fn run_cell_within(
     let started = Instant::now();
     let is_late = || limits.timeout.is_some_and(|timeout| started.elapsed() >= timeout);
     let give_up = || progress.is_interrupted() || is_late();
-    let inputs = match run_inputs(cell, inputs) {
+    let inputs = match inputs_of(cell, inputs) {
         Ok(inputs) => inputs,
         Err(error) => return Ok(Err(error)),
     };
     let stop = Limits { most_events: limits.most_events, most_bytes: limits.most_bytes, give_up: Some(&give_up), check: limits.check };
-    match simulate(&RunInputs { limits: stop, keeps_trail, ..inputs }, workspace) {
+    match inputs.within(stop).keeping_trail(keeps_trail).simulate(workspace) {
         Ok(metrics) => Ok(Ok(metrics)),
         Err(SimulationError::CalledOff { .. }) if !is_late() => Err(Interrupted),
         Err(SimulationError::CalledOff { at_s, unfinished }) => Ok(Err(format!(
@@ -184,7 +196,10 @@ fn run_place(
         if let (Ok(metrics), Some(curves)) = (&ended, writing.curves) {
             curves.offer(plan, place, &cell, metrics, workspace);
         }
-        Ok(ended.map(|metrics| metrics.columns().into_iter().map(|(_, value)| value).collect::<Vec<_>>()))
+        Ok(ended.map(|metrics| {
+            let own = metrics.columns().into_iter().map(|(_, value)| value);
+            own.chain(metrics.pools.iter().flat_map(pools::values)).collect::<Vec<_>>()
+        }))
     });
     let outcome = match ended {
         Ok(outcome) => outcome.map_err(|Interrupted| Stop::Interrupted)?,
@@ -261,17 +276,21 @@ pub fn row(plan: &Plan, cell: &Cell, outcome: Result<RunMetrics, String>) -> Run
 /// A cell's settings as columns, the price that applies among them, and what follows from them.
 pub(super) fn settings_of(inputs: &SharedInputs, cell: &Cell) -> Vec<(String, Scalar)> {
     let mut columns = cell.setting_columns();
-    let deployment = &inputs.hardware[cell.hardware_input].times.deployment;
+    let deployments: Vec<_> = inputs.times(cell).iter().map(|times| &times.deployment).collect();
+    // What is not the same in all pools is no column of the run.
+    let common = |value: &dyn Fn(&Deployment) -> Scalar| {
+        let first = value(deployments[0]);
+        if deployments.iter().all(|deployment| value(deployment) == first) { first } else { Scalar::Null }
+    };
     for (name, value) in &mut columns {
         if name == NODE_PRICE && *value == Scalar::Null {
-            *value = deployment.node.price_usd_per_hour.map_or(Scalar::Null, Scalar::Float);
+            *value = common(&|deployment| deployment.node.price_usd_per_hour.map_or(Scalar::Null, Scalar::Float));
         }
     }
-    let devices_per_replica = deployment.tensor_parallel * deployment.pipeline_parallel;
     let derived = [
-        Scalar::Text(deployment.device.name.into()),
-        Scalar::Int(deployment.node.devices_per_node.into()),
-        Scalar::Int(devices_per_replica.into()),
+        common(&|deployment| Scalar::Text(deployment.device.name.into())),
+        common(&|deployment| Scalar::Int(deployment.node.devices_per_node.into())),
+        common(&|deployment| Scalar::Int((deployment.tensor_parallel * deployment.pipeline_parallel).into())),
     ];
     columns.extend(DERIVED_COLUMNS.iter().map(|name| name.to_string()).zip(derived));
     columns

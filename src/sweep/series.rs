@@ -5,9 +5,9 @@ use super::kept_curves::KeptCurves;
 use super::objectives::Objectives;
 use super::plan::{Plan, SharedInputs};
 use super::row::{RunSeries, Series};
-use super::run::{Interrupted, Progress, for_each_cell, run_inputs};
+use super::run::{Interrupted, Progress, for_each_cell, inputs_of};
 use crate::simulation::metric::{self, QUANTITIES, Quantity};
-use crate::simulation::{Detail, ReplicaRecord, RunInputs, Workspace, simulate};
+use crate::simulation::{Detail, ReplicaRecord, Workspace};
 
 /// Bins of the curves that are means over time.
 const BINS: usize = 240;
@@ -45,8 +45,7 @@ fn run_for_curves(
     quantity: &'static Quantity,
     workspace: &mut Workspace,
 ) -> Result<Option<Vec<Series>>, String> {
-    let inputs = RunInputs { keeps_trail: true, ..run_inputs(cell, inputs)? };
-    let metrics = simulate(&inputs, workspace).map_err(|error| error.to_string())?;
+    let metrics = inputs_of(cell, inputs)?.keeping_trail(true).simulate(workspace).map_err(|error| error.to_string())?;
     Ok(of_workspace(workspace, metrics.simulated_s, quantity))
 }
 

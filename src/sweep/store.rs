@@ -26,6 +26,9 @@ pub const SERIES: &str = "series.parquet";
 /// How the turns of runs with curves fare, where there are sessions.
 pub const TURNS: &str = "turns.parquet";
 
+/// The pools of runs, where there are several.
+pub const POOLS: &str = "pools.parquet";
+
 const LOCK: &str = ".lock";
 
 /// A results directory held by this process; nobody else writes to it until it is dropped.

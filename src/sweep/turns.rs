@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::plan::Plan;
-use super::run::{Interrupted, Progress, for_each_cell, run_inputs};
-use crate::simulation::{Detail, Distribution, Parts, Workspace, simulate_parts_in_detail};
+use super::run::{Interrupted, Progress, for_each_cell, inputs_of};
+use crate::simulation::{Detail, Distribution, Inputs, Parts, Workspace, simulate_parts_in_detail};
 
 /// All turns of one number in a run.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,8 +49,11 @@ pub fn places_of_sessions(plan: &Plan, places: &[usize]) -> Vec<usize> {
 pub fn of_runs(plan: &Plan, places: &[usize], progress: &dyn Progress) -> Result<Vec<RunTurns>, Interrupted> {
     let cells: Vec<u64> = places.iter().map(|&place| plan.unique()[place]).collect();
     let runs = for_each_cell(plan, &cells, progress, |cell, inputs, workspace: &mut Workspace| {
-        let inputs = run_inputs(cell, inputs)?;
-        let (_, detail) = simulate_parts_in_detail(&inputs, Parts::of(&inputs), workspace).map_err(|error| error.to_string())?;
+        let (_, detail) = match inputs_of(cell, inputs)? {
+            Inputs::One(inputs) => simulate_parts_in_detail(&inputs, Parts::of(&inputs), workspace),
+            fleet => fleet.simulate_in_detail(workspace),
+        }
+        .map_err(|error| error.to_string())?;
         Ok(RunTurns { run_id: plan.id(cell), turns: of_detail(&detail) })
     })?;
     Ok(runs.into_iter().flatten().collect())

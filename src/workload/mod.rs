@@ -38,6 +38,7 @@ pub mod formats;
 pub mod generate;
 pub mod lengths;
 pub mod outputs;
+mod mix;
 mod perturbed;
 mod prefix;
 mod priorities;
@@ -59,6 +60,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::error::WorkloadError;
 pub use self::generate::GenerateSpec;
+pub use self::mix::{MixPart, Models};
 pub use self::outputs::{OutputLimits, OutputSettings, Outputs};
 pub use self::prefix::PrefixBlocks;
 pub use self::prefix_runs::{PrefixRuns, Prompt, Run};
@@ -78,7 +80,7 @@ pub const MAX_ARRIVAL_S: f64 = 1e9;
 /// The most requests of a workload; 3.2 GB of columns, where they have to be kept.
 pub const MAX_REQUESTS: usize = 200_000_000;
 
-/// One entry of a grid's `workloads`: a name, and one of `generate`, `trace` and `sessions`.
+/// One entry of a grid's `workloads`: a name, and one of `generate`, `trace`, `sessions` and `mix`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WorkloadSpec {
@@ -93,6 +95,9 @@ pub struct WorkloadSpec {
     /// Conversations and agents: requests that wait for answers, drawn from distributions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sessions: Option<SessionSpec>,
+    /// Requests for several models, each with its own source; for clusters with pools.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mix: Vec<MixPart>,
     /// What requests may generate, for engines that reserve room for it: what a trace says (`max_new_tokens`), otherwise just what they do,
     /// unless told here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -105,10 +110,15 @@ pub struct WorkloadSpec {
 impl WorkloadSpec {
     pub fn check(&self, faults: &mut Faults) {
         faults.require(!self.name.trim().is_empty(), "name", || "an empty name found".into());
-        let sources = [("generate", self.generate.is_some()), ("trace", self.trace.is_some()), ("sessions", self.sessions.is_some())];
+        let sources = [
+            ("generate", self.generate.is_some()),
+            ("trace", self.trace.is_some()),
+            ("sessions", self.sessions.is_some()),
+            ("mix", !self.mix.is_empty()),
+        ];
         let given: Vec<&str> = sources.iter().filter(|source| source.1).map(|source| source.0).collect();
         match given[..] {
-            [] => faults.add("generate", "none of `generate`, `trace` and `sessions` found, expected one of them"),
+            [] => faults.add("generate", "none of `generate`, `trace`, `sessions` and `mix` found, expected one of them"),
             [_] => {}
             [.., last] => faults.add(last, format!("{} found, expected one of them", quoted(&given))),
         }
@@ -121,6 +131,7 @@ impl WorkloadSpec {
         if let Some(sessions) = &self.sessions {
             faults.within("sessions", |faults| sessions.check(faults));
         }
+        mix::check(&self.name, &self.mix, faults);
         if let Some(outputs) = &self.outputs {
             faults.within("outputs", |faults| outputs.check(faults));
         }
@@ -186,6 +197,13 @@ fn load_requests(spec: &WorkloadSpec, seed: u64, base_dirs: &[PathBuf]) -> Resul
                 ),
             }
         }
+        WorkloadSpec { mix, .. } if !mix.is_empty() => {
+            let mut notes = Vec::new();
+            let workload = mix::load(spec, seed, base_dirs, &mut notes, &mut faults)?;
+            if faults.found.is_empty() {
+                return Ok((workload, notes));
+            }
+        }
         WorkloadSpec { trace: Some(trace), .. } => return trace::read(trace, base_dirs).map(|(workload, notes)| (workload, vec![notes])),
         _ => {} // neither: a fault
     }
@@ -196,6 +214,7 @@ fn load_requests(spec: &WorkloadSpec, seed: u64, base_dirs: &[PathBuf]) -> Resul
 pub fn depends_on_seed(spec: &WorkloadSpec) -> bool {
     spec.generate.as_ref().is_some_and(GenerateSpec::depends_on_seed)
         || spec.sessions.as_ref().is_some_and(SessionSpec::depends_on_seed)
+        || spec.mix.iter().any(|part| part.generate.as_ref().is_some_and(GenerateSpec::depends_on_seed))
         || spec.outputs.as_ref().is_some_and(OutputSettings::depends_on_seed)
         || !spec.priorities.is_empty()
 }
@@ -232,6 +251,8 @@ pub struct Workload {
     pub told: Told,
     /// Set where requests wait for answers: then arrivals are the earliest there can be.
     pub sessions: Option<Box<Sessions>>,
+    /// Set where requests ask for several models.
+    pub models: Option<Box<Models>>,
     /// Set where the columns are only the beginning of what is generated.
     pub streamed: Option<Streamed>,
 }
@@ -354,6 +375,9 @@ impl Workload {
         self.told.hash(&mut hasher);
         if let Some(sessions) = &self.sessions {
             sessions.hash(&mut hasher);
+        }
+        if let Some(models) = &self.models {
+            models.hash(&mut hasher);
         }
         if let Some(Streamed { generate, seed, totals }) = &self.streamed {
             hasher.update(&serde_json::to_vec(&(generate, seed, totals.requests)).expect("settings are plain data"));

@@ -38,7 +38,7 @@ impl Workload {
                 }
             }
         }
-        if picks.is_empty() {
+        if picks.is_empty() || self.models.is_some() {
             return None;
         }
         picks.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
@@ -57,6 +57,7 @@ impl Workload {
             priorities: self.priorities.clone(),
             told: self.told.reordered(&order),
             sessions: None,
+            models: None,
             streamed: None,
         })
     }

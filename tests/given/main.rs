@@ -8,6 +8,8 @@ mod calibration;
 mod case;
 mod golden;
 mod hardware;
+#[cfg(feature = "report")]
+mod pools;
 mod quirks;
 mod results;
 #[allow(dead_code, reason = "here only tables are taken from it")]
@@ -125,6 +127,8 @@ fn main() {
         trace("the_lab_trace", "Synthetic_Trace1_1hr.csv", traces::the_lab_trace),
         trace("mooncake_conversation", "mooncake/conversation_trace.jsonl", traces::mooncake_conversation),
         trace("servegen_clients", "servegen", traces::servegen_clients),
+        #[cfg(feature = "report")]
+        test("pools::as_the_peer", &["data/peer_outputs", "data/hardware/aiconfigurator"], pools::as_the_peer),
         #[cfg(feature = "report")]
         test("sessions::as_the_peer", &["data/peer_outputs", "data/hardware/aiconfigurator"], sessions::as_the_peer),
         test("results::whole_files_are_what_the_server_saw", &["data/bench_files"], results::whole_files_are_what_the_server_saw),

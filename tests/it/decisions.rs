@@ -47,7 +47,7 @@ const SERIES: [(&str, Rate); 4] = [
 ];
 
 /// Policies that are not of the zoo, and therefore without golden decisions here.
-const NOT_OF_THE_ZOO: [&str; 4] = ["static", "inferline", "service_level", "external"];
+const NOT_OF_THE_ZOO: [&str; 6] = ["static", "inferline", "service_level", "external", "per_pool", "fleet"];
 
 /// Settings beside the defaults, each with a trace of its own.
 fn variants() -> Vec<(&'static str, Value)> {

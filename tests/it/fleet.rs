@@ -102,7 +102,10 @@ fn serving_replicas_go_first_where_that_is_asked_for() {
 /// No policy has one that serves stop while others start, however long starts take and whatever delays a scale-down.
 #[test]
 fn no_policy_stops_what_serves_while_others_start() {
-    let named = AutoscalerSettings::NAMES.iter().filter(|name| !["static", "schedule", "external"].contains(name)).map(|name| json!(name));
+    let named = AutoscalerSettings::NAMES
+        .iter()
+        .filter(|name| !["static", "schedule", "external", "per_pool", "fleet"].contains(name))
+        .map(|name| json!(name));
     let schedule = json!({"schedule": {"period_s": 120, "steps": [
         {"at_s": 0, "replicas": 3}, {"at_s": 35, "replicas": 9}, {"at_s": 60, "replicas": 2}, {"at_s": 70, "replicas": 4}]}});
     let mut called_off = 0;
@@ -208,7 +211,10 @@ fn what_is_paid_already_is_kept() {
 /// Every policy serves a day that begins and ends with nobody there, where it may have none: those that cannot do without one keep it.
 #[test]
 fn days_begin_and_end_at_zero() {
-    let named = AutoscalerSettings::NAMES.iter().filter(|name| !["static", "schedule", "external"].contains(name)).map(|name| json!(name));
+    let named = AutoscalerSettings::NAMES
+        .iter()
+        .filter(|name| !["static", "schedule", "external", "per_pool", "fleet"].contains(name))
+        .map(|name| json!(name));
     for policy in named {
         let settings: AutoscalerSettings = serde_json::from_value(policy.clone()).unwrap();
         let cluster = json!({"initial_replicas": 0, "min_replicas": 0, "max_replicas": 6, "scale_up_delay_s": 20});

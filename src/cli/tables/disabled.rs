@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use scalefront::hardware::check::Compared;
 use scalefront::simulation::Detail;
 use scalefront::sweep::objectives::Objectives;
+use scalefront::sweep::pools::PoolRow;
 use scalefront::sweep::row::{RunRow, RunSeries, Series};
 use scalefront::sweep::turns::RunTurns;
 use scalefront::validation;
@@ -37,6 +38,10 @@ pub fn store_robustness(_dir: &Path, _rows: &[RunRow]) -> Result<()> {
 }
 
 pub fn regroup_runs(_dir: &Path, _group_by: &[String]) -> Result<()> {
+    check_available()
+}
+
+pub fn store_pools(_dir: &Path, _rows: &[PoolRow]) -> Result<()> {
     check_available()
 }
 

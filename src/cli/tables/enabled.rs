@@ -12,16 +12,17 @@ use scalefront::hardware::check::Compared;
 use scalefront::report;
 use scalefront::simulation::{BatchRecord, Detail, ReplicaRecord, RequestRecord, TuneRecord};
 use scalefront::sweep::objectives::Objectives;
+use scalefront::sweep::pools::PoolRow;
 use scalefront::sweep::robustness::TABLE;
 use scalefront::sweep::row::{RunRow, RunSeries, Series};
-use scalefront::sweep::store::{RUNS, SERIES, TURNS};
+use scalefront::sweep::store::{POOLS, RUNS, SERIES, TURNS};
 use scalefront::sweep::turns::{self, RunTurns, TurnFigures};
 use scalefront::sweep::verdict::Verdict;
 use scalefront::validation;
 use scalefront::validation::fleet::Steps;
 use scalefront::workload::Workload;
 
-use super::{Compared as Comparison, Format, Style};
+use super::{Compared as Comparison, Format, Style, fleets};
 use crate::cli::compare;
 
 pub fn check_available() -> Result<()> {
@@ -74,6 +75,16 @@ pub fn regroup_runs(dir: &Path, group_by: &[String]) -> Result<()> {
     analysis::runs::regroup(&dir.join(RUNS), group_by)
 }
 
+/// Stores `pools.parquet`, if there are pools.
+pub fn store_pools(dir: &Path, rows: &[PoolRow]) -> Result<()> {
+    let path = dir.join(POOLS);
+    match rows {
+        [] if path.exists() => Ok(std::fs::remove_file(path)?),
+        [] => Ok(()),
+        rows => analysis::pools::write_pools(rows, &path),
+    }
+}
+
 /// Stores `series.parquet`.
 pub fn store_curves(dir: &Path, series: &[RunSeries]) -> Result<()> {
     analysis::write_series(series, &dir.join(SERIES))
@@ -102,12 +113,16 @@ pub fn store_informed(dir: &Path, rows: &[RunRow]) -> Result<()> {
 /// Stores `requests`, `batches`, `replicas`, `decisions` and, where there are sessions, `turns` of one run.
 pub fn store_detail(dir: &Path, detail: &Detail, format: Format) -> Result<()> {
     let format = TableFormat::from(format);
-    let tables = [
-        ("requests", requests(&detail.requests)),
-        ("batches", batches(&detail.batches)),
-        ("replicas", replicas(&detail.replicas)),
-        ("decisions", decisions(&detail.tunes)),
-    ];
+    let tables = if detail.pools.is_empty() {
+        [
+            ("requests", requests(&detail.requests)),
+            ("batches", batches(&detail.batches)),
+            ("replicas", replicas(&detail.replicas)),
+            ("decisions", decisions(&detail.tunes)),
+        ]
+    } else {
+        fleets::tables(detail)
+    };
     let turns = turns::of_detail(detail);
     let of_turns = (!turns.is_empty()).then(|| ("turns", analysis::turns::columns(&turns.iter().collect::<Vec<&TurnFigures>>())));
     tables
@@ -129,7 +144,7 @@ fn times<T>(rows: &[T], value: impl Fn(&T) -> Option<f64>) -> Column {
     Column::OptionalFloat(rows.iter().map(value).collect())
 }
 
-fn requests(rows: &[RequestRecord]) -> Vec<Described> {
+pub(super) fn requests(rows: &[RequestRecord]) -> Vec<Described> {
     let mut columns = vec![
         ("request_id", "Number of the request, by arrival.", ints(rows, |r| r.request_id.into())),
         ("arrived_at_s", "When it arrived.", floats(rows, |r| r.arrived_at_s)),
@@ -155,7 +170,7 @@ fn requests(rows: &[RequestRecord]) -> Vec<Described> {
     columns
 }
 
-fn batches(rows: &[BatchRecord]) -> Vec<Described> {
+pub(super) fn batches(rows: &[BatchRecord]) -> Vec<Described> {
     vec![
         ("batch_id", "Number of the batch, by its end.", ints(rows, |b| b.batch_id as i64)),
         ("replica_id", "Replica that ran it.", ints(rows, |b| b.replica_id.into())),
@@ -167,7 +182,7 @@ fn batches(rows: &[BatchRecord]) -> Vec<Described> {
     ]
 }
 
-fn replicas(rows: &[ReplicaRecord]) -> Vec<Described> {
+pub(super) fn replicas(rows: &[ReplicaRecord]) -> Vec<Described> {
     let mut columns = vec![
         ("time_s", "When replicas changed; what the row says holds until the next.", floats(rows, |r| r.time_s)),
         ("num_replicas", "Replicas that exist, draining ones included.", ints(rows, |r| r.num_replicas.into())),
@@ -187,7 +202,7 @@ fn replicas(rows: &[ReplicaRecord]) -> Vec<Described> {
 }
 
 /// A row for each number that a decision rests on; one for a decision that states none.
-fn decisions(tunes: &[TuneRecord]) -> Vec<Described> {
+pub(super) fn decisions(tunes: &[TuneRecord]) -> Vec<Described> {
     let rows = tunes.iter().flat_map(|tune| {
         let none = tune.evidence.is_empty().then_some((tune, None));
         none.into_iter().chain(tune.evidence.iter().map(move |evidence| (tune, Some(evidence))))

@@ -5,6 +5,8 @@ mod disabled;
 #[cfg(feature = "report")]
 mod enabled;
 #[cfg(feature = "report")]
+mod fleets;
+#[cfg(feature = "report")]
 mod scored;
 
 #[cfg(not(feature = "report"))]

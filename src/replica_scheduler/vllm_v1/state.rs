@@ -4,6 +4,7 @@ use super::super::prefix_cache::{BlockedPrompt, Held, Hit, PrefixCache};
 use super::super::{KvBlocks, Request, Requests, Slot};
 use super::VllmV1;
 use super::by_priority::Rank;
+use super::handover::Aside;
 use super::offloading::Offloaded;
 use crate::workload::PrefixRuns;
 
@@ -31,14 +32,16 @@ pub struct State {
     pub(super) last_prefill_step: Option<u64>,
     /// Whether the latest step that was free to admit left requests waiting.
     pub(super) prefills_wait: bool,
+    /// What is handed over between replicas, where anything is.
+    pub(super) aside: Option<Box<Aside>>,
     #[cfg(test)]
     pub(super) log: Vec<super::tests::Scheduled>,
 }
 
 /// What a finished request held.
 #[derive(Debug, Clone, Copy)]
-struct Leaving {
-    id: u32,
+pub(super) struct Leaving {
+    pub(super) id: u32,
     rank: Rank,
     prompt_tokens: u32,
     blocks: u32,
@@ -46,6 +49,27 @@ struct Leaving {
     /// Tokens it computed, and those that had been before its last step.
     computed_tokens: u32,
     computed_before: u32,
+}
+
+impl Leaving {
+    pub(super) fn of(request: &Request) -> Self {
+        let computed_tokens = computed_tokens(request);
+        let computed_before = request.prefill_tokens.max(computed_tokens - 1);
+        Self {
+            id: request.id,
+            rank: Rank::of(request),
+            prompt_tokens: request.original_prefill_tokens,
+            blocks: request.blocks,
+            held: request.held,
+            computed_tokens,
+            computed_before,
+        }
+    }
+
+    /// One that computed nothing.
+    pub(super) fn of_parked(request: &Request) -> Self {
+        Self { computed_tokens: 0, computed_before: 0, ..Self::of(request) }
+    }
 }
 
 /// Whether a request that gives up its blocks will ask for them again.
@@ -158,18 +182,7 @@ impl State {
 
     /// Remembers what a finished request holds.
     pub(super) fn leave(&mut self, request: &Request) {
-        let rank = Rank::of(request);
-        let computed_tokens = computed_tokens(request);
-        let computed_before = request.prefill_tokens.max(computed_tokens - 1);
-        self.leaving.push(Leaving {
-            id: request.id,
-            rank,
-            prompt_tokens: request.original_prefill_tokens,
-            blocks: request.blocks,
-            held: request.held,
-            computed_tokens,
-            computed_before,
-        });
+        self.leaving.push(Leaving::of(request));
     }
 
     /// Shares the blocks that an answer has filled, where a later turn's prompt is known to begin with it. Nobody asks for them earlier.
@@ -194,10 +207,14 @@ impl State {
         }
         let mut leaving = std::mem::take(&mut self.leaving);
         for mut one in leaving.drain(..) {
-            self.share_answer(kv, prompts, &mut one);
-            self.free(kv, prompts, (one.id, one.blocks), &mut one.held, one.computed_tokens, Returns::No);
+            self.free_leaving(kv, prompts, &mut one);
         }
         self.leaving = leaving;
+    }
+
+    pub(super) fn free_leaving(&mut self, kv: &mut KvBlocks, prompts: Option<&PrefixRuns>, one: &mut Leaving) {
+        self.share_answer(kv, prompts, one);
+        self.free(kv, prompts, (one.id, one.blocks), &mut one.held, one.computed_tokens, Returns::No);
     }
 
     /// Finished requests that a step scheduled ahead takes for running.
@@ -248,6 +265,11 @@ pub(super) struct Found {
 }
 
 impl Found {
+    /// Without what would have to be got from the host.
+    pub fn on_device(self) -> Self {
+        Self { loaded_blocks: 0, ..self }
+    }
+
     /// Blocks that are on the device.
     pub fn blocks(&self) -> u32 {
         self.named.blocks + self.own_blocks
@@ -283,4 +305,12 @@ pub(super) fn hit(state: Option<&State>, kv: &KvBlocks, requests: &Requests, slo
     }
     found.own_blocks = cache.own_blocks(&request.held).min(most - found.named.blocks);
     found
+}
+
+/// Tokens of a prompt that are cached under the names of its blocks.
+pub(super) fn cached_tokens(state: Option<&State>, kv: &KvBlocks, prompts: Option<&PrefixRuns>, id: u32, prefill_tokens: u32) -> u32 {
+    let Some((cache, prompts)) = state.and_then(|state| state.cache.as_ref()).zip(prompts) else { return 0 };
+    let prompt = BlockedPrompt { prompt: prompts.of(id), kv };
+    let most = kv.full_blocks(prefill_tokens - 1);
+    cache.look_up(prompt, prompt.named().min(most)).blocks * kv.block_size_tokens
 }

@@ -11,7 +11,7 @@ pub(super) struct Step<'a> {
     pub(super) requests: &'a mut Requests,
     pub(super) batch: &'a mut Batch,
     /// Whether this is scheduled while the batch before runs, whose results are there already.
-    is_ahead: bool,
+    pub(super) is_ahead: bool,
     /// Tokens that may still be scheduled.
     pub(super) budget: u32,
     /// Most tokens of one prompt.
@@ -90,8 +90,8 @@ impl<'a> Step<'a> {
     }
 
     /// Requests that the scheduler takes for running.
-    fn num_running(&self) -> u32 {
-        self.replica.allocated + self.own.num_leaving()
+    pub(super) fn num_running(&self) -> u32 {
+        self.replica.allocated + self.own.num_leaving() - self.own.num_aside()
     }
 
     /// Requests that wait for memory and were there when this step was scheduled.
@@ -241,10 +241,17 @@ impl<'a> Step<'a> {
     }
 
     fn admit(&mut self) {
+        self.join_arrived();
         while let Some(&slot) = self.replica.queue.front() {
             let running = self.num_running();
             let has_place = self.batch.len() < self.rule.micro_batch_size && running < self.rule.most_running;
             if !has_place || self.budget == 0 || !self.is_seen(slot) {
+                break;
+            }
+            if self.requests[slot].handover.awaited {
+                if self.reserve(slot) {
+                    continue;
+                }
                 break;
             }
             self.own.settle(&self.replica.kv);

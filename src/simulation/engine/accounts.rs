@@ -108,7 +108,7 @@ impl Samples {
     }
 
     /// How many requests kept the limits.
-    fn num_within(&self, limits: &LatencyLimits) -> usize {
+    pub fn num_within(&self, limits: &LatencyLimits) -> usize {
         match &self.coarse {
             Some(coarse) => coarse.num_within,
             None => self.latencies().filter(|&(e2e_s, ttft_s, tokens)| limits.keeps(ttft_s, tpot_s(e2e_s, ttft_s, tokens), e2e_s)).count(),
@@ -144,7 +144,7 @@ impl Samples {
     }
 
     /// The distributions in the order of [`RunMetrics`]: end to end, TTFT, TPOT, scheduling delay, normalized latency.
-    fn distributions(&mut self) -> [Option<Distribution>; 5] {
+    pub fn distributions(&mut self) -> [Option<Distribution>; 5] {
         if let Some(coarse) = &self.coarse {
             return coarse.histograms.each_ref().map(Histogram::distribution);
         }
@@ -397,7 +397,7 @@ impl Engine<'_> {
                 return Err(SimulationError::Unbalanced(imbalances.join("; ")));
             }
         }
-        if self.in_sessions
+        if self.feed.turns().is_some()
             && let Some(detail) = &mut self.detail
         {
             detail.requests.retain(|request| request.arrived);
@@ -453,6 +453,8 @@ impl Engine<'_> {
             max_kv_use: ratio(totals.max_kv_used_blocks.into(), self.kv.total.into()),
             prefix_hit_rate: caches_prefixes.then(|| ratio(totals.cached_tokens as f64, totals.prompt_tokens as f64)),
             sessions,
+            fleet: None,
+            pools: Vec::new(),
         })
     }
 }

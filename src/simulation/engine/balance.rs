@@ -21,15 +21,16 @@ impl Engine<'_> {
                 found.push(message());
             }
         };
-        require(totals.completed + totals.rejected + totals.cut + totals.cancelled == self.num_requests, &|| {
+        let (gone_back, handed_tokens) = self.feed.handed_back();
+        require(totals.completed + totals.rejected + totals.cut + totals.cancelled + gone_back == self.num_requests, &|| {
             let (completed, rejected, cut, cancelled) = (totals.completed, totals.rejected, totals.cut, totals.cancelled);
             let all = self.num_requests;
             format!("{completed} requests completed, {rejected} rejected, {cut} cut off and {cancelled} cancelled of {all}")
         });
         require(totals.queued == 0, &|| format!("{} requests counted as queued at the end", totals.queued));
-        if totals.rejected + totals.cut + totals.cancelled == 0 {
-            let asked = workload.totals();
-            let asked = asked.prefill_tokens + asked.decode_tokens;
+        if totals.rejected + totals.cut + totals.cancelled + gone_back == 0 {
+            let all = workload.totals();
+            let asked = handed_tokens.unwrap_or(all.prefill_tokens + all.decode_tokens);
             require(totals.tokens == asked, &|| format!("{} tokens in completed requests of {asked} asked for", totals.tokens));
         }
         require(self.existing.len() as u32 == self.counts.existing, &|| {

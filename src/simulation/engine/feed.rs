@@ -1,10 +1,12 @@
 //! The requests of a run in order of arrival: from the workload's columns, from chunks made as they are needed, or as answers set them off.
 
+use super::outside::Handed;
 use super::turns::Turns;
 use crate::autoscaler::Arrivals;
+use crate::replica_scheduler::Handover;
 use crate::workload::{OutputLimits, RequestStream, Workload};
 
-pub(super) struct Feed<'a> {
+pub(in crate::simulation) struct Feed<'a> {
     kept: &'a Workload,
     /// Where the columns are not all there is to it.
     made: Option<Made<'a>>,
@@ -30,6 +32,8 @@ enum Made<'a> {
     Chunk(Box<Chunk>),
     /// Of one whose requests wait for answers.
     Turns(Box<Turns<'a>>),
+    /// From outside.
+    Handed(Box<Handed>),
 }
 
 /// What has been made and is still needed.
@@ -39,13 +43,15 @@ struct Chunk {
 }
 
 /// A request that arrives now: its number in the workload and its lengths.
-pub(super) struct Arrival {
+#[derive(Debug, Clone, Copy)]
+pub(in crate::simulation) struct Arrival {
     pub id: u32,
     pub arrived_at_s: f64,
     pub prefill_tokens: u32,
     pub decode_tokens: u32,
     pub max_new_tokens: u32,
     pub priority: i32,
+    pub handover: Handover,
 }
 
 impl<'a> Feed<'a> {
@@ -55,6 +61,15 @@ impl<'a> Feed<'a> {
             (None, Some(all)) => Some(Made::Chunk(Box::new(Chunk { stream: all.requests(), columns: Workload::default() }))),
             (None, None) => None,
         };
+        Self::with(kept, made, observes)
+    }
+
+    /// Requests that are handed in from outside; of the workload only what their prompts have in common.
+    pub fn handed_in(kept: &'a Workload, observes: bool) -> Self {
+        Self::with(kept, Some(Made::Handed(Box::new(Handed::new(observes)))), observes)
+    }
+
+    fn with(kept: &'a Workload, made: Option<Made<'a>>, observes: bool) -> Self {
         let mut feed = Self {
             kept,
             made,
@@ -88,6 +103,22 @@ impl<'a> Feed<'a> {
         }
     }
 
+    /// What is handed in, if this is such a source.
+    #[inline]
+    pub(super) fn handed(&mut self) -> Option<&mut Handed> {
+        match &mut self.made {
+            Some(Made::Handed(handed)) => Some(handed),
+            _ => None,
+        }
+    }
+
+    pub(super) fn handed_in_queue(&self) -> Option<&Handed> {
+        match &self.made {
+            Some(Made::Handed(handed)) => Some(handed),
+            _ => None,
+        }
+    }
+
     /// Looks anew at what comes next, after a request has left that others may have waited for.
     pub fn look_again(&mut self) {
         self.look_ahead();
@@ -100,9 +131,10 @@ impl<'a> Feed<'a> {
     }
 
     fn look_ahead(&mut self) {
-        if let Some(Made::Turns(turns)) = &self.made {
-            self.upcoming_s = turns.upcoming_s();
-            return;
+        match &self.made {
+            Some(Made::Turns(turns)) => return self.upcoming_s = turns.upcoming_s(),
+            Some(Made::Handed(handed)) => return self.upcoming_s = handed.upcoming_s(),
+            _ => {}
         }
         self.upcoming_s = [0, 1].map(|place| self.made_s().get(place).copied().unwrap_or(f64::INFINITY));
     }
@@ -127,6 +159,11 @@ impl<'a> Feed<'a> {
 
     #[inline(never)]
     fn take_made(&mut self) -> Arrival {
+        if let Some(Made::Handed(handed)) = &mut self.made {
+            let arrival = handed.take();
+            self.upcoming_s = handed.upcoming_s();
+            return arrival;
+        }
         if let Some(Made::Turns(turns)) = &mut self.made {
             let arrival = turns.take();
             self.upcoming_s = turns.upcoming_s();
@@ -152,6 +189,7 @@ impl<'a> Feed<'a> {
             decode_tokens: columns.decode_tokens[next],
             max_new_tokens: columns.decode_tokens[next],
             priority: 0,
+            handover: Handover::default(),
         };
         let after_s = columns.arrived_at_s.get(next + 2).copied().unwrap_or(f64::INFINITY);
         if let Some(limits) = &mut self.limits {
@@ -170,8 +208,10 @@ impl<'a> Feed<'a> {
         if self.upcoming_s[0] != now_s {
             return 0;
         }
-        if let Some(Made::Turns(turns)) = &self.made {
-            return turns.num_at(now_s);
+        match &self.made {
+            Some(Made::Turns(turns)) => return turns.num_at(now_s),
+            Some(Made::Handed(handed)) => return handed.num_at(now_s),
+            _ => {}
         }
         loop {
             let made_s = self.made_s();
@@ -206,6 +246,7 @@ impl<'a> Feed<'a> {
         self.unobserved = self.next;
         let columns = match &mut self.made {
             Some(Made::Turns(turns)) => return turns.observe(),
+            Some(Made::Handed(handed)) => return handed.observe(),
             Some(Made::Chunk(chunk)) => &chunk.columns,
             None => self.kept,
         };
@@ -216,10 +257,17 @@ impl<'a> Feed<'a> {
         }
     }
 
+    /// Of requests that are handed in: how many went back unfinished, and the tokens of all.
+    pub fn handed_back(&self) -> (u64, Option<u64>) {
+        self.handed_in_queue().map_or((0, None), |handed| (handed.gone_back, Some(handed.tokens)))
+    }
+
     /// Whether every request has been taken, but for those that wait for others.
     pub fn is_over(&self) -> bool {
-        if let Some(Made::Turns(turns)) = &self.made {
-            return turns.is_over();
+        match &self.made {
+            Some(Made::Turns(turns)) => return turns.is_over(),
+            Some(Made::Handed(handed)) => return handed.is_over(),
+            _ => {}
         }
         self.made_s().is_empty()
     }

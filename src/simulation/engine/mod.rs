@@ -11,6 +11,7 @@ mod decodes;
 mod devices;
 mod feed;
 mod orders;
+mod outside;
 mod routing;
 mod scaling;
 mod state;
@@ -19,13 +20,15 @@ mod turns;
 
 use rand_xoshiro::Xoshiro256PlusPlus;
 
+use self::accounts::leave_session;
 use self::accounts::{Totals, count_late_preemptions};
 use self::devices::Devices;
-use self::feed::Feed;
+pub(super) use self::feed::{Arrival, Feed};
 use self::orders::Orders;
+pub(super) use self::outside::{End, Message, Outside, Place, Standing, Wishes};
 use self::state::Step;
 pub use self::state::Workspace;
-use self::turns::Left;
+pub(super) use self::turns::Left;
 use super::event::Due;
 use super::metrics::RunMetrics;
 use super::record::{Detail, RequestRecord};
@@ -83,8 +86,11 @@ pub(super) struct Engine<'a> {
     /// No run is over earlier.
     ends_at_s: f64,
     feed: Feed<'a>,
-    /// Whether requests wait for others to leave.
-    in_sessions: bool,
+    /// Whether somebody wants to know when a request leaves.
+    tells: bool,
+    /// What it is for those outside, if it is a pool of a fleet.
+    outside: Outside,
+    wishes: Wishes,
     next_replica_id: u32,
     next_batch_id: u64,
     /// Lanes of existing replicas in order of their ids.
@@ -111,7 +117,18 @@ pub(super) struct Engine<'a> {
 const MOST_IDLE_TICKS: u64 = 100_000;
 
 impl<'a> Engine<'a> {
-    pub fn new(inputs: &'a RunInputs<'a>, parts: Parts, work: &'a mut Workspace, mut detail: Option<&'a mut Detail>) -> Self {
+    pub fn new(inputs: &'a RunInputs<'a>, parts: Parts, work: &'a mut Workspace, detail: Option<&'a mut Detail>) -> Self {
+        Self::with_source(inputs, parts, work, detail, false)
+    }
+
+    /// The same for requests that are `handed` in, or those of the workload.
+    fn with_source(
+        inputs: &'a RunInputs<'a>,
+        parts: Parts,
+        work: &'a mut Workspace,
+        mut detail: Option<&'a mut Detail>,
+        handed: bool,
+    ) -> Self {
         let (num_requests, stages) = (inputs.workload.num_requests(), inputs.cluster.pipeline_parallel);
         work.clear(num_requests, &inputs.cluster.latency_limits, stages, inputs.keeps_trail);
         if let Some(detail) = &mut detail {
@@ -151,8 +168,10 @@ impl<'a> Engine<'a> {
             failure_stream: random::stream(inputs.seed, "cluster.failures"),
             now_s: 0.0,
             ends_at_s: inputs.workload.duration_s.unwrap_or(0.0),
-            feed: Feed::new(inputs.workload, observes.arrivals),
-            in_sessions: inputs.workload.sessions.is_some(),
+            feed: if handed { Feed::handed_in(inputs.workload, observes.arrivals) } else { Feed::new(inputs.workload, observes.arrivals) },
+            tells: handed || inputs.workload.sessions.is_some(),
+            outside: Outside::default(),
+            wishes: Wishes::default(),
             next_replica_id: 0,
             next_batch_id: 0,
             existing: Vec::new(),
@@ -172,7 +191,8 @@ impl<'a> Engine<'a> {
         }
     }
 
-    pub fn run(mut self) -> Result<RunMetrics, SimulationError> {
+    /// Makes ready for the first instant.
+    pub fn begin(&mut self) {
         self.add_initial_replicas();
         self.record_replicas();
         if self.ends_at_s > 0.0 {
@@ -184,6 +204,10 @@ impl<'a> Engine<'a> {
         if self.router.scrape_interval_s().is_some() {
             self.work.events.push(0.0, 0.0, Due::Scrape);
         }
+    }
+
+    pub fn run(mut self) -> Result<RunMetrics, SimulationError> {
+        self.begin();
         while !self.is_over() {
             self.next_instant()?;
             self.events += 1;
@@ -305,6 +329,9 @@ impl<'a> Engine<'a> {
             return false;
         }
         let formed = self.form_batch(lane);
+        if self.outside.awaits_kv {
+            self.tell_reserved(lane);
+        }
         if self.pipelined && formed {
             while self.work.replicas[lane as usize].batches_in_flight < self.pipeline_parallel && self.form_batch(lane) {}
         }
@@ -351,9 +378,9 @@ impl<'a> Engine<'a> {
             if let Some(detail) = &mut self.detail {
                 detail.requests[work.requests[slot].id as usize].leave(&work.requests[slot], self.api_s);
             }
-            if self.in_sessions {
-                let (id, at_s) = (work.requests[slot].id, self.now_s);
-                accounts::leave_session(&mut self.feed, &mut self.totals, id, at_s, Left::Unanswered);
+            if self.tells {
+                self.feed.tell_left(&work.requests[slot], lane, End::Rejected, self.now_s);
+                leave_session(&mut self.feed, &mut self.totals, work.requests[slot].id, self.now_s, Left::Unanswered);
             }
             if self.router_observes_load {
                 replica.load.prefill_tokens -= u64::from(work.requests[slot].original_prefill_tokens);
@@ -512,9 +539,10 @@ impl<'a> Engine<'a> {
                     record.leave(request, self.api_s);
                     record.completed_at_s = Some(self.now_s + self.api_s);
                 }
-                if self.in_sessions {
+                if self.tells {
+                    self.feed.tell_left(request, lane, End::Answered, self.now_s);
                     let how = Left::answered(request, self.now_s, self.api_s, &self.inputs.cluster.latency_limits);
-                    accounts::leave_session(&mut self.feed, &mut self.totals, request.id, self.now_s + self.api_s, how);
+                    leave_session(&mut self.feed, &mut self.totals, request.id, self.now_s + self.api_s, how);
                 }
             }
         }

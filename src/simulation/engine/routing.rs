@@ -2,6 +2,7 @@
 
 use super::Engine;
 use super::feed::Arrival;
+use super::outside::End;
 use super::state::Step;
 use crate::replica_scheduler::{ReplicaScheduler, Request, Slot};
 
@@ -18,18 +19,20 @@ impl Engine<'_> {
     /// Takes the next request of the workload in, unless no replica could ever serve it.
     #[inline(always)]
     fn admit(&mut self) -> Option<Slot> {
-        let Arrival { id, arrived_at_s, prefill_tokens, decode_tokens, max_new_tokens, priority } = self.feed.take();
+        let Arrival { id, arrived_at_s, prefill_tokens, decode_tokens, max_new_tokens, priority, handover } = self.feed.take();
         if !self.scheduler.fits_empty(&self.kv, prefill_tokens, decode_tokens) {
             self.totals.reject();
             self.work.trail.leave(&Request::new(id, arrived_at_s, prefill_tokens, decode_tokens), arrived_at_s);
-            if self.in_sessions {
+            if self.tells {
+                self.feed.tell_left(&Request::new(id, arrived_at_s, prefill_tokens, decode_tokens), 0, End::Rejected, arrived_at_s);
                 self.turn_rejected(id, arrived_at_s);
             }
             return None;
         }
         self.totals.queued += 1;
         let ignore_eos = self.inputs.workload.outputs.settings.ignore_eos;
-        let request = Request { max_new_tokens, ignore_eos, priority, ..Request::new(id, arrived_at_s, prefill_tokens, decode_tokens) };
+        let request =
+            Request { max_new_tokens, ignore_eos, priority, handover, ..Request::new(id, arrived_at_s, prefill_tokens, decode_tokens) };
         Some(self.work.requests.insert(request))
     }
 
@@ -103,8 +106,9 @@ impl Engine<'_> {
             detail.requests[request.id as usize].leave(request, self.api_s);
         }
         let (id, arrived_at_s) = (request.id, request.arrived_at_s);
+        self.feed.tell_left(request, 0, End::Refused, self.now_s);
         work.requests.release(slot);
-        if self.in_sessions {
+        if self.tells {
             self.turn_rejected(id, arrived_at_s);
         }
     }

@@ -6,6 +6,7 @@ use rand_distr::{Distribution as _, Exp1, StandardNormal};
 use super::accounts::leave_session;
 use super::devices::Consequences;
 use super::orders::Order;
+use super::outside::End;
 use super::state::{Replica, Stages, Stalls, Step};
 use super::turns::Left;
 use super::{Engine, MOST_IDLE_TICKS};
@@ -91,17 +92,15 @@ impl Engine<'_> {
         self.autoscaler = Some(policy);
         self.notice_idleness(ups + downs)?;
         self.work.events.push(self.now_s + self.tick_interval_s, self.now_s, Due::Tune);
+        if self.outside.is_managed {
+            self.wishes.ups += ups;
+            self.wishes.downs += downs;
+            return Ok(());
+        }
         for _ in 0..ups {
             self.start_replica();
         }
-        self.counts.stopping += downs;
-        for _ in 0..downs {
-            if cluster.scale_down_delay_s == 0.0 {
-                self.work.steps.push(Step::ScaleDown);
-            } else {
-                self.work.events.push(self.now_s + cluster.scale_down_delay_s, self.now_s, Due::ScaleDown);
-            }
-        }
+        self.stop_replicas(downs);
         if ups > 0 && cluster.billing.cold_start {
             self.record_replicas();
         }
@@ -110,7 +109,8 @@ impl Engine<'_> {
 
     /// Gives up a run in which nothing happens, nothing is pending, and yet requests wait.
     fn notice_idleness(&mut self, changes: u32) -> Result<(), SimulationError> {
-        let nothing_to_come = self.unfinished() > 0
+        let nothing_to_come = !self.outside.is_pool
+            && self.unfinished() > 0
             && self.feed.is_over()
             && self.counts.starting + self.counts.stopping + changes == 0
             && self.existing.iter().all(|&lane| self.work.replicas[lane as usize].batches_in_flight == 0);
@@ -415,8 +415,17 @@ impl Engine<'_> {
                 self.drain(target);
                 self.work.replicas[lane as usize].reclaimed = true;
             }
-            self.start_replica();
+            self.replace_replica();
             self.record_replicas();
+        }
+    }
+
+    /// Starts a replica in place of one that is lost.
+    fn replace_replica(&mut self) {
+        if self.outside.is_managed {
+            self.wishes.replacements += 1;
+        } else {
+            self.start_replica();
         }
     }
 
@@ -432,18 +441,25 @@ impl Engine<'_> {
             return;
         }
         self.stop_working(lane);
+        if self.outside.is_pool {
+            self.tell_unread(lane);
+        }
         let work = &mut *self.work;
         work.replicas[lane as usize].state.reset();
         let before = work.unrouted.len();
         work.requests.abandon(id, |slot| work.unrouted.push_back(slot));
         self.totals.queued += (work.unrouted.len() - before) as u32;
+        if self.outside.awaits_kv {
+            self.give_back(before);
+        }
+        let work = &mut *self.work;
         let requests = &work.requests;
         work.unrouted.make_contiguous().sort_by_key(|&slot| requests[slot].id);
         let Replica { draining, reclaimed, .. } = work.replicas[lane as usize];
         self.totals.replicas_lost += u64::from(!reclaimed);
         if !draining {
             self.router.remove(Target { lane, id });
-            self.start_replica();
+            self.replace_replica();
         }
         self.free_replica(lane);
         self.record_replicas();
@@ -489,7 +505,8 @@ impl Engine<'_> {
                 if let Some(detail) = &mut self.detail {
                     detail.requests[request.id as usize].leave(request, self.api_s);
                 }
-                if self.in_sessions {
+                if self.tells {
+                    self.feed.tell_left(request, lane, End::Cut, self.now_s);
                     leave_session(&mut self.feed, &mut self.totals, request.id, self.now_s, Left::Unanswered);
                 }
             }

@@ -8,12 +8,12 @@ use super::accounts::Samples;
 use super::step_times::StepTimes;
 use crate::autoscaler::{BatchEnd, BatchSums, Completion, FirstToken, ForwardPass, ReplicaSignals};
 use crate::global_scheduler::{Load, Target};
-use crate::replica_scheduler::{Batch, ReplicaState, Requests, Slot, VllmV1State};
+use crate::replica_scheduler::{Batch, ReplicaState, Request, Requests, Slot, VllmV1State};
 use crate::simulation::decode_run::DecodeRun;
 use crate::simulation::event::EventQueue;
 use crate::simulation::metric::Quantity;
-use crate::simulation::record::{BatchRecord, Trail};
-use crate::simulation::{LatencyLimits, Stall};
+use crate::simulation::record::{BatchRecord, ReplicaRecord, Trail};
+use crate::simulation::{Distribution, LatencyLimits, Stall};
 use crate::workload::MOST_KEPT;
 
 /// What is to be done at this instant.
@@ -356,6 +356,8 @@ pub struct Workspace {
     pub(super) samples: Samples,
     pub(super) trail: Trail,
     pub(super) step_times: StepTimes,
+    /// Those of a fleet's pools.
+    pools: Vec<Self>,
 }
 
 impl Workspace {
@@ -376,6 +378,45 @@ impl Workspace {
         // Of more requests not even the latencies are kept.
         self.trail.clear((keeps_trail && num_requests <= MOST_KEPT).then_some(num_requests as usize));
         self.step_times.clear();
+    }
+}
+
+/// What a fleet keeps in the workspace of its run beside those of its pools.
+impl Workspace {
+    /// Workspaces of so many pools.
+    pub(in crate::simulation) fn take_pools(&mut self, number: usize) -> Vec<Self> {
+        let mut pools = std::mem::take(&mut self.pools);
+        pools.resize_with(number, Self::default);
+        pools
+    }
+
+    pub(in crate::simulation) fn give_back_pools(&mut self, pools: Vec<Self>) {
+        self.pools = pools;
+    }
+
+    /// Makes ready for so many requests of a fleet.
+    pub(in crate::simulation) fn clear_for_fleet(&mut self, num_requests: u64, limits: &LatencyLimits, keeps_trail: bool) {
+        self.clear(num_requests, limits, 1, keeps_trail);
+    }
+
+    pub(in crate::simulation) fn note_answer(&mut self, request: &Request, completed_at_s: f64, api_s: f64) {
+        self.samples.add(request, completed_at_s, api_s);
+    }
+
+    pub(in crate::simulation) fn note_left(&mut self, request: &Request, left_at_s: f64) {
+        self.trail.leave(request, left_at_s);
+    }
+
+    pub(in crate::simulation) fn set_trail_replicas(&mut self, replicas: Vec<ReplicaRecord>) {
+        self.trail.replicas = replicas;
+    }
+
+    pub(in crate::simulation) fn num_within(&self, limits: &LatencyLimits) -> usize {
+        self.samples.num_within(limits)
+    }
+
+    pub(in crate::simulation) fn distributions(&mut self) -> [Option<Distribution>; 5] {
+        self.samples.distributions()
     }
 }
 

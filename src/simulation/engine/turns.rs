@@ -8,6 +8,7 @@ use std::collections::BinaryHeap;
 
 use super::feed::Arrival;
 use crate::autoscaler::Arrivals;
+use crate::replica_scheduler::Handover;
 use crate::simulation::metrics::{Distribution, SessionMetrics};
 use crate::workload::{Sessions, Workload};
 
@@ -43,7 +44,7 @@ impl PartialOrd for Coming {
 
 /// How a request has left.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Left {
+pub(in crate::simulation) enum Left {
     Answered {
         ttft_s: f64,
         within_limits: bool,
@@ -57,7 +58,7 @@ pub(super) enum Left {
 /// Waits for nothing any more: it has arrived, or is cancelled.
 const RELEASED: u32 = u32::MAX;
 
-pub(super) struct Turns<'a> {
+pub(in crate::simulation) struct Turns<'a> {
     workload: &'a Workload,
     sessions: &'a Sessions,
     /// First requests whose time is known beforehand, in order, and the next of them.
@@ -81,7 +82,7 @@ pub(super) struct Turns<'a> {
 
 /// What is counted of sessions.
 #[derive(Debug, Default)]
-pub(super) struct Ledger {
+pub(in crate::simulation) struct Ledger {
     sessions: Vec<Account>,
     /// Time to first token of answers to first turns, and of those to all others.
     first_ttft_s: Vec<f64>,
@@ -243,6 +244,7 @@ impl<'a> Turns<'a> {
             decode_tokens,
             max_new_tokens: self.max_new_tokens.as_ref().map_or(decode_tokens, |most| most[request]),
             priority: self.priorities.as_ref().map_or(0, |priorities| priorities[request]),
+            handover: Handover::default(),
         }
     }
 

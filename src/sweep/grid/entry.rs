@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{Grid, Settings, strict};
 use crate::autoscaler::AutoscalerSettings;
-use crate::settings::{Fault, Faults};
+use crate::settings::{Fault, Faults, quoted};
 use crate::simulation::ClusterSettings;
 use crate::sweep::source::Problem;
 
@@ -35,10 +35,12 @@ impl ReplicaBounds {
     #[must_use]
     pub fn on(self, mut cluster: ClusterSettings) -> ClusterSettings {
         if self != Self::default() {
-            cluster.min_replicas = self.min_replicas.unwrap_or(cluster.min_replicas);
-            cluster.max_replicas = self.max_replicas.unwrap_or(cluster.max_replicas);
-            let within = |replicas: u32| replicas.min(cluster.max_replicas).max(cluster.min_replicas);
-            cluster.initial_replicas = self.initial_replicas.unwrap_or_else(|| within(cluster.initial_replicas));
+            cluster.change(|cluster| {
+                cluster.min_replicas = self.min_replicas.unwrap_or(cluster.min_replicas);
+                cluster.max_replicas = self.max_replicas.unwrap_or(cluster.max_replicas);
+                let within = |replicas: u32| replicas.min(cluster.max_replicas).max(cluster.min_replicas);
+                cluster.initial_replicas = self.initial_replicas.unwrap_or_else(|| within(cluster.initial_replicas));
+            });
         }
         cluster
     }
@@ -77,6 +79,40 @@ impl Settings for AutoscalerEntry {
 }
 
 impl Grid {
+    /// Policies of pools have to go with every cluster's.
+    pub(super) fn check_pools(&self, problems: &mut Vec<Problem>) {
+        for section in &self.autoscalers {
+            let mut seen = BTreeSet::new();
+            for index in 0..section.count() {
+                let settings = section.get(index).settings;
+                let named: Vec<String> = settings.pools().into_iter().map(str::to_owned).collect();
+                if named.is_empty() || !seen.insert(named.clone()) {
+                    continue;
+                }
+                for combination in 0..self.cluster.count() {
+                    let cluster = self.cluster.get(combination);
+                    if let AutoscalerSettings::Fleet(rule) = &settings
+                        && rule.needs_budget()
+                        && cluster.budget.is_none()
+                    {
+                        let message = "found without `cluster.budget`, which it shares out: give it, or take `independent`";
+                        problems.push(section.problem(&self.source, index, &format!("fleet.{}", rule.name()), message));
+                        return;
+                    }
+                    let pools: Vec<&str> = cluster.pools.iter().map(|pool| pool.name.as_str()).collect();
+                    let Some(unknown) = named.iter().find(|name| !pools.contains(&name.as_str())) else { continue };
+                    let message = match pools.is_empty() {
+                        true => "found without `cluster.pools`: give the pools, or one policy without `per_pool`".to_owned(),
+                        false => format!("no pool `{unknown}` in `cluster.pools`, expected one of {}", quoted(&pools)),
+                    };
+                    let path = format!("{}.{unknown}", settings.name());
+                    problems.push(section.problem(&self.source, index, &path, message));
+                    return;
+                }
+            }
+        }
+    }
+
     /// An autoscaler's own bounds have to go with those of every cluster it meets.
     pub(super) fn check_bounds(&self, problems: &mut Vec<Problem>) {
         for section in &self.autoscalers {

@@ -70,7 +70,7 @@ impl<'a> Sections<'a> {
             workload_fingerprint: &inputs.workloads[plan.workload_inputs[plan.workload_slot(&at)]].fingerprint,
             seed: plan.grid.seeds[at.seed],
             cluster: &cluster,
-            hardware_fingerprint: &inputs.hardware[plan.hardware_inputs[at.cluster_combination as usize]].fingerprint,
+            hardware_fingerprint: &inputs.hardware_fingerprint(&plan.hardware_inputs[at.cluster_combination as usize]),
             autoscaler: autoscaler_part,
         };
         (parts.id(), parts.depends_on_seed())

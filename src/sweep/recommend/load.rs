@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::space::{self, Candidate, Pair};
 use crate::simulation::metric::find;
-use crate::simulation::{Limits, MetricValue, RunInputs, RunMetrics, Workspace, simulate};
+use crate::simulation::{Inputs, Limits, MetricValue, RunMetrics, Workspace};
 use crate::sweep::constraints::{Check, Constraint};
 use crate::sweep::plan::Plan;
 use crate::sweep::run::{Interrupted, Progress, Workspaces};
@@ -151,11 +151,10 @@ fn try_load(
         let too_many = content.num_requests() as f64 * factor > MOST_KEPT as f64;
         let Some(workload) = (!too_many).then(|| content.scaled(factor, cell.seed)).flatten() else { return Some(broken(None)) };
         let give_up = || progress.is_interrupted();
-        let times = &plan.inputs.hardware[cell.hardware_input].times;
-        let inputs = RunInputs::new(&workload, &cell.cluster, &cell.autoscaler, times, cell.seed).ok()?;
-        let inputs =
-            RunInputs { limits: Limits { give_up: Some(&give_up), ..Limits::default() }, programs: Some(&*plan.inputs.programs), ..inputs };
-        let ended = workspaces.run(|workspace| simulate(&inputs, workspace).ok()).ok().flatten();
+        let times = plan.inputs.times(&cell);
+        let inputs = Inputs::new(&workload, &cell.cluster, &cell.autoscaler, &times, cell.seed).ok()?;
+        let inputs = inputs.within(Limits { give_up: Some(&give_up), ..Limits::default() }).with_programs(&*plan.inputs.programs);
+        let ended = workspaces.run(|workspace| inputs.simulate(workspace).ok()).ok().flatten();
         if progress.is_interrupted() {
             return None;
         }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::answer::Setting;
 use super::space;
-use crate::simulation::{RunInputs, Workspace, simulate};
+use crate::simulation::{Inputs, Workspace};
 use crate::sweep::plan::Plan;
 use crate::sweep::run::{Interrupted, Progress, Workspaces};
 
@@ -87,9 +87,11 @@ fn run(plan: &Plan, setting: &Setting, pair: space::Pair, change: Change, worksp
     let scaled = match change {
         Change::Traffic(times) => content.scaled(times, cell.seed),
         Change::ColdStart(times) => {
-            cell.cluster.scale_up_delay_s *= times;
-            cell.cluster.cold_start.load_bandwidth_gb_per_s =
-                cell.cluster.cold_start.load_bandwidth_gb_per_s.map(|gb_per_s| gb_per_s / times);
+            cell.cluster.change(|cluster| {
+                cluster.scale_up_delay_s *= times;
+                let bandwidth = &mut cluster.cold_start.load_bandwidth_gb_per_s;
+                *bandwidth = bandwidth.map(|gb_per_s| gb_per_s / times);
+            });
             None
         }
     };
@@ -100,10 +102,10 @@ fn run(plan: &Plan, setting: &Setting, pair: space::Pair, change: Change, worksp
         (None, Change::ColdStart(_)) => content,
     };
     let constraints = plan.grid.objectives.constraints.on(&cell.workload_name());
-    let times = &plan.inputs.hardware[cell.hardware_input].times;
-    let Ok(inputs) = RunInputs::new(workload, &cell.cluster, &cell.autoscaler, times, cell.seed) else { return nothing };
-    let inputs = RunInputs { programs: Some(&*plan.inputs.programs), ..inputs };
-    let Some(metrics) = workspaces.run(|workspace| simulate(&inputs, workspace).ok()).ok().flatten() else { return nothing };
+    let times = plan.inputs.times(&cell);
+    let Ok(inputs) = Inputs::new(workload, &cell.cluster, &cell.autoscaler, &times, cell.seed) else { return nothing };
+    let inputs = inputs.with_programs(&*plan.inputs.programs);
+    let Some(metrics) = workspaces.run(|workspace| inputs.simulate(workspace).ok()).ok().flatten() else { return nothing };
     let room = |limit: &crate::sweep::constraints::Constraint| {
         let check = limit.check(limit.value_of(&metrics));
         let shown = json!({"workload": cell.workload_name(), "metric": limit.metric.name, "limit": limit.limit, "value": check.value});

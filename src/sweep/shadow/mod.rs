@@ -251,7 +251,7 @@ fn agreement(recording: &Recording, plan: &Plan, metrics: &RunMetrics, detail: &
 /// What the recorded replicas cost at the cluster's prices.
 fn priced(recording: &Recording, plan: &Plan) -> f64 {
     let cell = plan.cell(plan.unique()[0]);
-    let deployment = &plan.inputs.hardware[cell.hardware_input].times.deployment;
+    let deployment = &plan.inputs.times(&cell)[0].deployment;
     let price = cell.cluster.node_price_usd_per_hour.or(deployment.node.price_usd_per_hour).unwrap_or(0.0);
     let devices = f64::from(deployment.tensor_parallel * deployment.pipeline_parallel) / f64::from(deployment.node.devices_per_node);
     let nodes = |replicas: u32| match cell.cluster.billing.unit {

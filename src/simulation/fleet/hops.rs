@@ -1,0 +1,270 @@
+//! From pool to pool: what becomes of a request where it arrives, is prefilled, waits for its KV cache, and where replicas are lost.
+
+use super::flow::{Flow, Stage};
+use super::routing::Candidate;
+use super::run::Fleet;
+use super::settings::{FirstTokenFrom, PdDecider, Sends};
+use crate::hardware::memory;
+use crate::replica_scheduler::{Handover, Request};
+use crate::simulation::SimulationError;
+use crate::simulation::engine::{Arrival, End, Message, Place};
+
+impl Fleet<'_> {
+    /// A request arrives.
+    pub(super) fn arrive(&mut self, arrival: Arrival) {
+        let id = arrival.id;
+        let mut flow = Flow::new(&arrival, self.inputs.workload.outputs.settings.ignore_eos);
+        let group = &self.groups[self.inputs.group_of(id)];
+        let (prefill, decode) = (arrival.prefill_tokens, arrival.decode_tokens);
+        let apart = !group.decode.is_empty();
+        let first_decodes = if apart { 1 } else { decode };
+        let fits = group.first.iter().any(|&pool| self.pools[pool].fits(prefill, first_decodes))
+            && (!apart || group.decode.iter().any(|&pool| self.pools[pool].fits(prefill, decode)));
+        flow.apart = apart && self.is_apart(&arrival);
+        self.flows.insert(flow);
+        if fits { self.begin(id) } else { self.leave(id, None, End::Rejected, self.now_s) }
+    }
+
+    /// Whether a request is prefilled apart from where it decodes.
+    fn is_apart(&mut self, arrival: &Arrival) -> bool {
+        if matches!(self.decider, PdDecider::Always(_) | PdDecider::Never(_)) {
+            return matches!(self.decider, PdDecider::Always(_));
+        }
+        let prompt = arrival.prefill_tokens;
+        let pools = self.groups[self.inputs.group_of(arrival.id)].decode.clone();
+        let chosen = self.router.peek(&self.candidates(&pools, prompt, arrival.decode_tokens), prompt);
+        let cached = chosen.map_or(0, |pool| self.pools[pool].cached_tokens(arrival.id, prompt));
+        let missing = prompt - cached;
+        match &self.decider {
+            PdDecider::PrefixBased(settings) => settings.non_cached_tokens > 0 && missing > settings.non_cached_tokens,
+            PdDecider::IslBounding(settings) => {
+                missing >= settings.threshold_tokens || f64::from(missing) / f64::from(prompt) >= settings.ratio
+            }
+            PdDecider::Always(_) | PdDecider::Never(_) => true,
+        }
+    }
+
+    /// Pools that could serve such a request.
+    fn candidates(&self, pools: &[usize], prefill_tokens: u32, decode_tokens: u32) -> Vec<Candidate> {
+        // Where no replica is and none will come, nobody is sent, unless there is nowhere else.
+        let any_may = pools.iter().any(|&pool| self.pools[pool].may_serve());
+        let fitting = pools
+            .iter()
+            .copied()
+            .filter(|&pool| self.pools[pool].fits(prefill_tokens, decode_tokens) && (!any_may || self.pools[pool].may_serve()));
+        let candidate = |pool: usize| {
+            let standing = self.pools[pool].standing();
+            Candidate { pool, serving: standing.existing - standing.draining, outstanding: self.pools[pool].here() }
+        };
+        fitting.map(candidate).collect()
+    }
+
+    /// Gives a request to the pool where it is to begin, or to begin again.
+    fn begin(&mut self, id: u32) {
+        let flow = self.flows.get(id);
+        flow.stage = Stage::First;
+        flow.kept_at = None;
+        (flow.prefill_end_s, flow.transfer_start_s, flow.transfer_end_s) = (f64::NAN, f64::NAN, f64::NAN);
+        let (apart, prefill, decode) = (flow.apart, flow.prefill_tokens, if flow.apart { 1 } else { flow.decode_tokens });
+        let handover = Handover { leaves: apart, ..Handover::default() };
+        let arrival = flow.next(self.now_s, decode, handover);
+        let group = &self.groups[self.inputs.group_of(id)];
+        let pools = if apart || group.decode.is_empty() { group.first.clone() } else { group.decode.clone() };
+        let candidates = self.candidates(&pools, prefill, decode);
+        if candidates.is_empty() {
+            // It has grown since it arrived, by tokens that are lost with a replica.
+            return self.leave(id, None, End::Rejected, self.now_s);
+        }
+        let pool = self.router.choose(&candidates, prefill);
+        let flow = self.flows.get(id);
+        (flow.prefill_pool, flow.decode_pool) = (pool, (!apart).then_some(pool));
+        self.pools[pool].hand_in(arrival);
+    }
+
+    /// Gives a request that has been prefilled to the pool where it is to decode.
+    fn hand_over(&mut self, id: u32) {
+        let handover = Handover {
+            awaited: true,
+            at_once: self.transfer.is_instant(),
+            with_token: self.transfer.first_token == FirstTokenFrom::Handoff,
+            leaves: false,
+        };
+        let flow = self.flows.get(id);
+        flow.stage = Stage::Waits;
+        let arrival = flow.next(self.now_s, flow.decode_tokens, handover);
+        let pools = self.groups[self.inputs.group_of(id)].decode.clone();
+        let candidates = self.candidates(&pools, arrival.prefill_tokens, arrival.decode_tokens);
+        if candidates.is_empty() {
+            // It has grown since it arrived, by tokens that were lost with a replica.
+            self.let_go(id);
+            return self.leave(id, None, End::Rejected, self.now_s);
+        }
+        let pool = self.router.choose(&candidates, arrival.prefill_tokens);
+        self.flows.get(id).decode_pool = Some(pool);
+        self.pools[pool].hand_in(arrival);
+    }
+
+    /// Hears what pools tell, and lets them do what comes of it, until they have nothing more to tell.
+    pub(super) fn hear(&mut self) -> Result<(), SimulationError> {
+        loop {
+            let mut heard = false;
+            for pool in 0..self.pools.len() {
+                self.pools[pool].settle()?;
+                for message in self.pools[pool].messages() {
+                    self.take_in(pool, message);
+                    heard = true;
+                }
+            }
+            if !heard {
+                return Ok(());
+            }
+        }
+    }
+
+    fn take_in(&mut self, pool: usize, message: Message) {
+        match message {
+            Message::Left { request, lane, end, at_s } => self.leaves_pool(pool, &request, lane, end, at_s),
+            Message::Reserved { id, place, cached_tokens } => self.is_given_room(id, place, cached_tokens),
+            Message::Lost { request } => self.lose_place(&request),
+            Message::KvLost { id } => self.lose_kept(id),
+        }
+    }
+
+    /// A request has left a pool.
+    fn leaves_pool(&mut self, pool: usize, request: &Request, lane: u32, end: End, at_s: f64) {
+        let id = request.id;
+        let flow = self.flows.get(id);
+        let is_prefilled = flow.apart && flow.stage == Stage::First && end == End::Answered;
+        let place = Place { lane, replica_id: request.replica_id, slot: crate::replica_scheduler::Slot(u32::MAX) };
+        if end != End::Refused && end != End::Rejected {
+            flow.note(request);
+        }
+        if is_prefilled {
+            flow.prefill_end_s = at_s;
+            (flow.kept_at, flow.last_prefill) = (Some(place), Some(place));
+            // Where the first token comes with the KV cache and is the last, nobody waits for the cache.
+            if self.transfer.first_token == FirstTokenFrom::Handoff && flow.decode_tokens == 1 {
+                if flow.whole.first_token_at_s.is_nan() {
+                    flow.whole.first_token_at_s = at_s;
+                }
+                self.let_go(id);
+                self.leave(id, Some((pool, place)), End::Answered, at_s);
+            } else {
+                self.hand_over(id);
+            }
+            return;
+        }
+        if flow.whole.first_token_at_s.is_nan() {
+            flow.whole.first_token_at_s = request.first_token_at_s;
+        }
+        self.let_go(id);
+        self.leave(id, (end == End::Answered || end == End::Cut).then_some((pool, place)), end, at_s);
+    }
+
+    /// Lets the prefill replica of a request go on without its KV cache.
+    fn let_go(&mut self, id: u32) {
+        let flow = self.flows.get(id);
+        if let Some(kept_at) = flow.kept_at.take() {
+            let (blocks_s, pool) = (self.now_s - flow.prefill_end_s, flow.prefill_pool);
+            let tokens = flow.prefill_tokens;
+            self.books.note_kept(pool, tokens, blocks_s);
+            self.pools[pool].kv_was_read(kept_at.lane, id, self.now_s);
+        }
+    }
+
+    /// A decode replica has room for a request: its KV cache sets out.
+    fn is_given_room(&mut self, id: u32, place: Place, cached_tokens: u32) {
+        let now_s = self.now_s;
+        let flow = self.flows.get(id);
+        let (from, to) = (flow.prefill_pool, flow.decode_pool.expect("whoever is given room was handed over"));
+        flow.place = Some(place);
+        flow.reused_tokens = cached_tokens;
+        flow.transfer_start_s = now_s;
+        let tokens = match self.transfer.sends {
+            Sends::Missing => flow.prefill_tokens - cached_tokens,
+            Sends::FullPrompt => flow.prefill_tokens,
+        };
+        let per_rank = self.bytes_per_rank(from, to, tokens);
+        let flow = self.flows.get(id);
+        if self.transfer.is_instant() {
+            flow.stage = Stage::Decodes;
+            flow.transfer_end_s = now_s;
+            self.books.note_transfer(per_rank.1, 0.0, to, tokens);
+            return self.let_go(id);
+        }
+        flow.stage = Stage::Moves;
+        let kept_at = flow.kept_at.expect("what is sent is kept until it has arrived");
+        self.links.begin(id, (from as u32, kept_at.replica_id), (to as u32, place.replica_id), per_rank.0, now_s);
+    }
+
+    /// Bytes that the busiest rank sends or receives for so many tokens, and those of all together.
+    fn bytes_per_rank(&self, from: usize, to: usize, tokens: u32) -> (f64, f64) {
+        let ranks = |pool: usize| f64::from(self.inputs.pools[pool].cluster.tensor_parallel);
+        let times = self.inputs.pools[to].execution_time;
+        // What a rank keeps of a token, over all layers: a share of the heads, or, of a latent, all of it.
+        let kept = memory::kv_bytes_per_token(&times.deployment, times.kv_cache, tokens.max(1)) * f64::from(tokens);
+        let (senders, receivers) = (ranks(from), ranks(to));
+        (kept * (receivers / senders).max(1.0), kept * receivers)
+    }
+
+    /// A KV cache has arrived.
+    pub(super) fn transfer_ends(&mut self, id: u32) {
+        let now_s = self.now_s;
+        let flow = self.flows.get(id);
+        flow.stage = Stage::Decodes;
+        flow.transfer_end_s = now_s;
+        let (from, to) = (flow.prefill_pool, flow.decode_pool.expect("it was given room there"));
+        let (place, took_s) = (flow.place.expect("it was given room"), now_s - flow.transfer_start_s);
+        let tokens = match self.transfer.sends {
+            Sends::Missing => flow.prefill_tokens - flow.reused_tokens,
+            Sends::FullPrompt => flow.prefill_tokens,
+        };
+        let (_, bytes) = self.bytes_per_rank(from, to, tokens);
+        self.books.note_transfer(bytes, took_s, to, tokens);
+        self.let_go(id);
+        self.pools[to].receive_kv(place, now_s);
+    }
+
+    /// A decode replica is lost that a request was at.
+    fn lose_place(&mut self, request: &Request) {
+        let id = request.id;
+        let flow = self.flows.get(id);
+        let stage = flow.stage;
+        flow.start_over(request);
+        match stage {
+            Stage::Moves => {
+                self.links.cancel(id, self.now_s);
+                self.hand_over(id);
+            }
+            Stage::Waits => self.hand_over(id),
+            Stage::First | Stage::Decodes => self.begin(id),
+        }
+    }
+
+    /// A prefill replica is lost that kept the KV cache of a request.
+    fn lose_kept(&mut self, id: u32) {
+        let now_s = self.now_s;
+        let flow = self.flows.get(id);
+        flow.whole.restarts += 1;
+        flow.kept_at = None;
+        let decode_pool = flow.decode_pool.expect("whatever is kept is for a decode pool");
+        if flow.stage == Stage::Moves {
+            self.links.cancel(id, now_s);
+        }
+        self.pools[decode_pool].withdraw(id, now_s);
+        self.begin(id);
+    }
+
+    /// A request leaves the fleet.
+    fn leave(&mut self, id: u32, from: Option<(usize, Place)>, end: End, at_s: f64) {
+        let flow = self.flows.get(id).clone();
+        self.flows.remove(id);
+        let api_s = from.map_or(0.0, |(pool, _)| self.pools[pool].api_s());
+        let how = self.books.leave(&flow, from, end, at_s, api_s);
+        if let Some(turns) = self.feed.turns() {
+            let cancelled = turns.left(id, at_s + if end == End::Answered { api_s } else { 0.0 }, how);
+            self.books.cancel(cancelled);
+            self.feed.look_again();
+        }
+    }
+}

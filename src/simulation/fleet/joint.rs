@@ -1,0 +1,179 @@
+//! Rules that decide for all pools together: what is made of what each pool's own policy wishes for.
+
+use super::Role;
+use super::settings::Pool;
+use crate::autoscaler::FleetRule;
+use crate::simulation::engine::{Standing, Wishes};
+
+/// A pool as these rules see it.
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'a> {
+    pub pool: &'a Pool,
+    /// What a replica takes of the budget, what it computes in a second, and what it costs an hour.
+    pub unit: f64,
+    pub tokens_per_s: f64,
+    pub usd_per_hour: f64,
+}
+
+/// Replicas there will be once all decisions have taken effect.
+fn committed(standing: &Standing) -> u32 {
+    (standing.existing - standing.draining + standing.starting).saturating_sub(standing.stopping)
+}
+
+/// What is wished for, under the rule, of a budget of so much; and the order in which it is granted: pools, each so many replicas.
+pub fn decide(
+    rule: Option<&FleetRule>,
+    pools: &[Known],
+    standing: &[Standing],
+    mut wishes: Vec<Wishes>,
+    limit: f64,
+) -> (Vec<Wishes>, Vec<(usize, u32)>) {
+    match rule {
+        Some(FleetRule::Proportional(_)) => proportional(pools, standing, &mut wishes, limit),
+        Some(FleetRule::CheapestPerCapacity(_)) => cheapest_per_capacity(pools, standing, &mut wishes),
+        _ => {}
+    }
+    let asked = match rule {
+        Some(FleetRule::GreedyByScore(greedy)) => {
+            let priority = |pool: &Pool| greedy.priority.get(&pool.name).copied().unwrap_or(1.0);
+            neediest_first(pools, &wishes, priority)
+        }
+        _ => (0..).zip(&wishes).map(|(pool, wish)| (pool, wish.ups)).collect(),
+    };
+    (wishes, asked)
+}
+
+/// Dynamo's: if what pools would have in all is beyond the budget, each gets its share of it, no less than its minimum; the last gets what
+/// is left.
+fn proportional(pools: &[Known], standing: &[Standing], wishes: &mut [Wishes], limit: f64) {
+    let targets: Vec<u32> = std::iter::zip(standing, wishes.iter())
+        .map(|(standing, wish)| (committed(standing) + wish.ups).saturating_sub(wish.downs))
+        .collect();
+    let total: f64 = std::iter::zip(&targets, pools).map(|(&target, pool)| f64::from(target) * pool.unit).sum();
+    if total <= limit || wishes.iter().all(|wish| wish.ups == 0) {
+        return;
+    }
+    let least = |pool: &Known| pool.pool.settings().min_replicas;
+    let mut left = limit;
+    for (number, pool) in pools.iter().enumerate() {
+        let of_later: f64 = pools[number + 1..].iter().map(|later| f64::from(least(later)) * later.unit).sum();
+        let most = ((left - of_later) / pool.unit).floor().max(0.0) as u32;
+        let share = (f64::from(targets[number]) * limit / total).floor() as u32;
+        let last = number + 1 == pools.len();
+        let target = if last { most.min(targets[number]) } else { share.max(least(pool)).min(most) };
+        left -= f64::from(target) * pool.unit;
+        let now = committed(&standing[number]);
+        (wishes[number].ups, wishes[number].downs) = (target.saturating_sub(now), now.saturating_sub(target));
+    }
+}
+
+/// WVA's: of the pools of one model and role, what is missing comes from the cheapest for what it computes, what is too much goes from the
+/// dearest.
+fn cheapest_per_capacity(pools: &[Known], standing: &[Standing], wishes: &mut [Wishes]) {
+    let kind = |number: usize| (pools[number].pool.settings().model.as_str(), pools[number].pool.role);
+    let mut done: Vec<(&str, Role)> = Vec::new();
+    for number in 0..pools.len() {
+        if done.contains(&kind(number)) {
+            continue;
+        }
+        done.push(kind(number));
+        let alike: Vec<usize> = (number..pools.len()).filter(|&other| kind(other) == kind(number)).collect();
+        let capacity = |count: fn(&Wishes) -> u32| -> f64 {
+            alike.iter().map(|&pool| f64::from(count(&wishes[pool])) * pools[pool].tokens_per_s).sum()
+        };
+        let missing = capacity(|wish| wish.ups) - capacity(|wish| wish.downs);
+        let mut order = alike.clone();
+        let price = |pool: &usize| pools[*pool].usd_per_hour / pools[*pool].tokens_per_s;
+        let bounds = |pool: usize| {
+            let settings = pools[pool].pool.settings();
+            (settings.min_replicas, settings.max_replicas, committed(&standing[pool]))
+        };
+        alike.iter().for_each(|&pool| (wishes[pool].ups, wishes[pool].downs) = (0, 0));
+        if missing > 0.0 {
+            order.sort_by(|a, b| price(a).total_cmp(&price(b)));
+            let mut left = missing;
+            for pool in order {
+                let (_, most, now) = bounds(pool);
+                let ups = ((left / pools[pool].tokens_per_s).ceil().max(0.0) as u32).min(most.saturating_sub(now));
+                wishes[pool].ups = ups;
+                left -= f64::from(ups) * pools[pool].tokens_per_s;
+            }
+        } else {
+            order.sort_by(|a, b| pools[*b].usd_per_hour.total_cmp(&pools[*a].usd_per_hour));
+            let mut left = -missing;
+            for pool in order {
+                let (least, _, now) = bounds(pool);
+                let downs = ((left / pools[pool].tokens_per_s).floor().max(0.0) as u32).min(now.saturating_sub(least));
+                wishes[pool].downs = downs;
+                left -= f64::from(downs) * pools[pool].tokens_per_s;
+            }
+        }
+    }
+}
+
+/// The next replica to the pool whose missing devices, times its priority, are most.
+fn neediest_first(pools: &[Known], wishes: &[Wishes], priority: impl Fn(&Pool) -> f64) -> Vec<(usize, u32)> {
+    let mut missing: Vec<u32> = wishes.iter().map(|wish| wish.ups).collect();
+    let mut asked = Vec::new();
+    loop {
+        let score = |pool: usize| priority(pools[pool].pool) * f64::from(missing[pool]) * pools[pool].unit;
+        let neediest = (0..pools.len()).filter(|&pool| missing[pool] > 0).max_by(|&a, &b| score(a).total_cmp(&score(b)).then(b.cmp(&a)));
+        let Some(pool) = neediest else { return asked };
+        missing[pool] -= 1;
+        asked.push((pool, 1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::simulation::ClusterSettings;
+
+    fn decided(rule: serde_json::Value, now: [u32; 3], wished: [(u32, u32); 3], limit: f64) -> (Vec<(u32, u32)>, Vec<(usize, u32)>) {
+        let cluster: ClusterSettings = serde_json::from_value(json!({
+            "max_replicas": 4, "pools": [{"name": "a"}, {"name": "b"}, {"name": "c"}],
+        }))
+        .unwrap();
+        let cluster = cluster.with_pools().unwrap();
+        // `a` computes most and costs most; `b` is the cheapest for what it computes.
+        let facts = [(4.0, 100.0, 20.0), (2.0, 50.0, 5.0), (1.0, 10.0, 2.0)];
+        let known: Vec<Known> = std::iter::zip(&cluster.pools, facts)
+            .map(|(pool, (unit, tokens_per_s, usd_per_hour))| Known { pool, unit, tokens_per_s, usd_per_hour })
+            .collect();
+        let standing: Vec<Standing> = now.iter().map(|&existing| Standing { existing, ..Standing::default() }).collect();
+        let wishes = wished.iter().map(|&(ups, downs)| Wishes { ups, downs, replacements: 0 }).collect();
+        let rule: FleetRule = serde_json::from_value(rule).unwrap();
+        let (wishes, asked) = decide(Some(&rule), &known, &standing, wishes, limit);
+        (wishes.iter().map(|wish| (wish.ups, wish.downs)).collect(), asked)
+    }
+
+    #[test]
+    fn a_budget_is_shared_in_proportion() {
+        let rule = json!({"proportional": {"pools": {"a": "hpa"}}});
+        // 3 x 4 + 4 x 2 + 2 x 1 = 22 devices wished for of 11: halves, rounded down, the last gets what is left of its wish.
+        assert_eq!(decided(rule.clone(), [2, 2, 1], [(1, 0), (2, 0), (1, 0)], 11.0).0, [(0, 1), (0, 0), (1, 0)]);
+        assert_eq!(decided(rule.clone(), [2, 2, 1], [(1, 0), (2, 0), (1, 0)], 22.0).0, [(1, 0), (2, 0), (1, 0)]);
+        // Nobody falls below its minimum.
+        assert_eq!(decided(rule, [1, 4, 1], [(0, 0), (2, 0), (0, 0)], 8.0).0, [(0, 0), (0, 3), (0, 0)]);
+    }
+
+    #[test]
+    fn the_cheapest_grows_and_the_dearest_shrinks() {
+        let rule = json!({"cheapest_per_capacity": {"pools": {"a": "hpa"}}});
+        // One of `a` is missing: two of `b` compute as much for half the money.
+        assert_eq!(decided(rule.clone(), [1, 1, 1], [(1, 0), (0, 0), (0, 0)], f64::INFINITY).0, [(0, 0), (2, 0), (0, 0)]);
+        // `b` has three of at most four: the rest comes from the next.
+        assert_eq!(decided(rule.clone(), [1, 3, 1], [(1, 0), (0, 0), (0, 0)], f64::INFINITY).0, [(1, 0), (1, 0), (0, 0)]);
+        assert_eq!(decided(rule.clone(), [2, 3, 1], [(0, 0), (0, 2), (0, 0)], f64::INFINITY).0, [(0, 1), (0, 0), (0, 0)]);
+        assert_eq!(decided(rule, [1, 3, 3], [(0, 0), (0, 1), (0, 1)], f64::INFINITY).0, [(0, 0), (0, 1), (0, 1)]);
+    }
+
+    #[test]
+    fn the_neediest_is_served_first() {
+        let rule = json!({"greedy_by_score": {"pools": {"a": "hpa", "c": "hpa"}, "priority": {"c": 6}}});
+        let (_, asked) = decided(rule, [1, 1, 1], [(2, 0), (0, 0), (2, 0)], 9.0);
+        assert_eq!(asked, [(2, 1), (0, 1), (2, 1), (0, 1)]);
+    }
+}

@@ -1,0 +1,246 @@
+//! The event loop of a fleet.
+//!
+//! At one instant, things happen in this order: KV caches that have arrived, then requests that arrive, then the pools, in their order, each
+//! as it would by itself, and what they cause elsewhere, until nothing is left to do; at last what they wish for is granted.
+
+use super::accounts::{Books, Closed};
+use super::budget::Budget;
+use super::flow::Flows;
+use super::links::Links;
+use super::routing::{Known, Router};
+use super::settings::{Contention, KvTransferSettings, NoSettings, PdDecider, PoolRouter, Role};
+use super::{FleetInputs, Group, joint};
+use crate::simulation::engine::{Engine, Feed, Standing, Wishes, Workspace};
+use crate::simulation::{Detail, EVENTS_BETWEEN_QUESTIONS, RunMetrics, SimulationError};
+
+/// Instants in a row at which nobody worked or started, after which a run is given up.
+const MOST_IDLE_INSTANTS: u64 = 500_000;
+
+pub(super) struct Fleet<'a> {
+    pub inputs: &'a FleetInputs<'a>,
+    pub pools: Vec<Engine<'a>>,
+    /// Pools by models.
+    pub groups: Vec<Group>,
+    pub feed: Feed<'a>,
+    pub flows: Flows,
+    pub links: Links,
+    pub router: Router<'a>,
+    pub budget: Budget,
+    pub transfer: KvTransferSettings,
+    pub decider: PdDecider,
+    pub now_s: f64,
+    ends_at_s: f64,
+    events: u64,
+    look_up_at: u64,
+    /// Instants in a row at which nobody has worked, and batches until then.
+    idle: (u64, u64),
+    pub books: Books<'a>,
+}
+
+pub(super) fn run(inputs: &FleetInputs, workspace: &mut Workspace, detail: Option<&mut Detail>) -> Result<RunMetrics, SimulationError> {
+    let number = inputs.pools.len();
+    let mut works = workspace.take_pools(number);
+    let mut details: Vec<Detail> = if detail.is_some() { vec![Detail::default(); number] } else { Vec::new() };
+    let ended = {
+        let mut of_pools = details.iter_mut();
+        let pool = |(i, work)| {
+            let outside = inputs.outside(&inputs.cluster.pools[i]);
+            Engine::pool(&inputs.pools[i], inputs.parts(i), work, of_pools.next(), outside)
+        };
+        let pools: Vec<Engine> = works.iter_mut().enumerate().map(pool).collect();
+        Fleet::new(inputs, pools, workspace, detail.is_some()).run()
+    };
+    let ended = ended.map(|closed| closed.sum_up(inputs, &works, details, workspace, detail));
+    workspace.give_back_pools(works);
+    ended
+}
+
+impl<'a> Fleet<'a> {
+    fn new(inputs: &'a FleetInputs<'a>, pools: Vec<Engine<'a>>, workspace: &'a mut Workspace, in_detail: bool) -> Self {
+        static FIRST_WITH_ROOM: PoolRouter = PoolRouter::FirstWithRoom(NoSettings {});
+        let cluster = inputs.cluster;
+        let transfer = cluster.kv_transfer.clone().unwrap_or_default();
+        let known: Vec<Known> =
+            std::iter::zip(&inputs.pools, &cluster.pools).map(|(inputs, pool)| Known::of(inputs, pool.role == Role::Decode)).collect();
+        let units: Vec<(u64, f64)> =
+            std::iter::zip(&cluster.pools, &known).map(|(pool, known)| (pool.devices_per_replica(), known.replica_usd_per_hour)).collect();
+        let names = cluster.pools.iter().map(|pool| pool.name.as_str()).collect();
+        let most_events = inputs.pools[0].limits.most_events;
+        Self {
+            groups: inputs.groups(),
+            feed: Feed::new(inputs.workload, false),
+            flows: Flows::new(inputs.workload.len()),
+            links: Links::new(transfer.bandwidth_gb_per_s, transfer.overhead_ms * 1e-3, transfer.contention == Contention::Shared),
+            router: Router::new(cluster.pool_router.as_ref().unwrap_or(&FIRST_WITH_ROOM), names, known),
+            budget: Budget::new(cluster.budget.as_ref(), &units),
+            decider: cluster.pd_decider.clone().unwrap_or_default(),
+            transfer,
+            now_s: 0.0,
+            ends_at_s: inputs.workload.duration_s.unwrap_or(0.0),
+            events: 0,
+            look_up_at: most_events.min(EVENTS_BETWEEN_QUESTIONS),
+            idle: (0, 0),
+            books: Books::new(inputs, workspace, in_detail),
+            pools,
+            inputs,
+        }
+    }
+
+    fn run(mut self) -> Result<Closed, SimulationError> {
+        self.pools.iter_mut().for_each(Engine::begin);
+        self.note_standing();
+        while !self.is_over() {
+            let now_s = self.pools.iter().map(Engine::next_s).fold(self.feed.next_s().min(self.links.next_s()), f64::min);
+            if now_s == f64::INFINITY {
+                return Err(self.stuck());
+            }
+            self.budget.pass(now_s - self.now_s);
+            self.now_s = now_s;
+            self.instant()?;
+            self.note_standing();
+            self.events += 1;
+            if self.events >= self.look_up_at {
+                self.look_up()?;
+            }
+        }
+        self.close()
+    }
+
+    /// Does everything there is to do now.
+    fn instant(&mut self) -> Result<(), SimulationError> {
+        let now_s = self.now_s;
+        loop {
+            let mut moved = false;
+            while let Some(id) = self.links.take_ended(now_s) {
+                self.transfer_ends(id);
+                moved = true;
+            }
+            if moved {
+                self.hear()?;
+            }
+            for _ in 0..self.feed.num_at(now_s) {
+                let arrival = self.feed.take();
+                self.arrive(arrival);
+                moved = true;
+            }
+            for pool in 0..self.pools.len() {
+                while self.pools[pool].next_s() <= now_s {
+                    let is_last = self.is_last(pool);
+                    self.pools[pool].step(is_last)?;
+                    self.hear()?;
+                    moved = true;
+                    if self.is_over() {
+                        return Ok(());
+                    }
+                }
+            }
+            if !moved && !(self.inputs.is_managed() && self.grant_wishes()?) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether all requests that have not left are in this pool and will leave from it.
+    fn is_last(&self, pool: usize) -> bool {
+        let under_way = self.flows.len() as u64;
+        self.books.left + under_way == self.inputs.workload.num_requests()
+            && self.inputs.cluster.pools[pool].role != Role::Prefill
+            && u64::from(self.pools[pool].here()) == under_way
+    }
+
+    fn is_over(&self) -> bool {
+        self.books.left == self.inputs.workload.num_requests() && self.now_s >= self.ends_at_s
+    }
+
+    fn standing(&self) -> Vec<Standing> {
+        self.pools.iter().map(Engine::standing).collect()
+    }
+
+    fn note_standing(&mut self) {
+        self.books.note(self.pools.iter().map(Engine::standing));
+    }
+
+    /// Lets pools stop and start replicas as far as the budget goes; whether anything changed.
+    fn grant_wishes(&mut self) -> Result<bool, SimulationError> {
+        let wishes: Vec<Wishes> = self.pools.iter_mut().map(Engine::take_wishes).collect();
+        let wished = wishes.clone();
+        if wishes.iter().all(|wish| *wish == Wishes::default()) && !self.budget.has_waiting() {
+            self.budget.look(&self.standing());
+            return Ok(false);
+        }
+        let now_s = self.now_s;
+        let known: Vec<joint::Known> = std::iter::zip(&self.inputs.cluster.pools, self.router.known())
+            .enumerate()
+            .map(|(number, (pool, known))| joint::Known {
+                pool,
+                unit: self.budget.unit(number),
+                tokens_per_s: known.tokens_per_s,
+                usd_per_hour: known.replica_usd_per_hour,
+            })
+            .collect();
+        let (wishes, asked) = joint::decide(self.inputs.joint(), &known, &self.standing(), wishes, self.budget.limit());
+        for (pool, wish) in wishes.iter().enumerate().filter(|(_, wish)| wish.downs > 0) {
+            self.pools[pool].grant(0, wish.downs, now_s);
+        }
+        self.hear()?;
+        let granted = self.budget.grant(&self.standing(), &wishes, &asked);
+        for (pool, (&ups, wish)) in std::iter::zip(&granted, &wishes).enumerate() {
+            if ups > 0 {
+                self.pools[pool].grant(ups, 0, now_s);
+            }
+            if wish.ups > 0 || wished[pool].ups > 0 || wished[pool].downs > 0 {
+                let replaced = wish.replacements.min(ups);
+                self.pools[pool].note_applied(i64::from(ups - replaced) - i64::from(wish.downs));
+            }
+        }
+        self.hear()?;
+        Ok(granted.iter().any(|&ups| ups > 0) || wishes.iter().any(|wish| wish.downs > 0))
+    }
+
+    fn unfinished(&self) -> u64 {
+        self.inputs.workload.num_requests() - self.books.left
+    }
+
+    fn stuck(&self) -> SimulationError {
+        SimulationError::Stuck { at_s: self.now_s, unfinished: self.unfinished() }
+    }
+
+    /// Looks whether to go on.
+    fn look_up(&mut self) -> Result<(), SimulationError> {
+        let limits = &self.inputs.pools[0].limits;
+        let (at_s, unfinished) = (self.now_s, self.unfinished());
+        if self.events >= limits.most_events {
+            let [scale_ups, scale_downs, replicas_lost] = self.pools.iter().map(Engine::changes).fold([0; 3], |mut sums, changes| {
+                std::iter::zip(&mut sums, changes).for_each(|(sum, more)| *sum += more);
+                sums
+            });
+            return Err(SimulationError::TooManyEvents { events: self.events, at_s, unfinished, scale_ups, scale_downs, replicas_lost });
+        }
+        let bytes = self.pools.iter().map(Engine::bytes).sum::<u64>() + self.flows.bytes();
+        if bytes > limits.most_bytes {
+            return Err(SimulationError::TooMuchMemory { bytes, most_bytes: limits.most_bytes, at_s, unfinished });
+        }
+        if limits.give_up.is_some_and(|give_up| give_up()) {
+            return Err(SimulationError::CalledOff { at_s, unfinished });
+        }
+        let standing = self.standing();
+        let batches: u64 = standing.iter().map(|pool| pool.batches).sum();
+        let waits = standing.iter().any(|pool| pool.starting > 0) || self.feed.next_s() < f64::INFINITY || self.flows.len() == 0;
+        if batches != self.idle.1 || waits {
+            self.idle = (self.events, batches);
+        } else if self.events - self.idle.0 > MOST_IDLE_INSTANTS {
+            return Err(self.stuck());
+        }
+        self.look_up_at = limits.most_events.min(self.events + EVENTS_BETWEEN_QUESTIONS);
+        Ok(())
+    }
+
+    fn close(self) -> Result<Closed, SimulationError> {
+        let Self { pools, feed, books, budget, now_s, inputs, .. } = self;
+        if inputs.pools[0].limits.check {
+            books.check(inputs.workload.num_requests())?;
+        }
+        let metrics = pools.into_iter().map(|pool| pool.close(now_s)).collect::<Result<Vec<_>, _>>()?;
+        Ok(Closed::new(books, metrics, feed, &budget, now_s))
+    }
+}

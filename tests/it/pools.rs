@@ -1,0 +1,294 @@
+//! Fleets of several pools: nothing is lost on the way, and pools that have nothing to do with each other are as two runs.
+
+use proptest::prelude::*;
+use scalefront::autoscaler::AutoscalerSettings;
+use scalefront::hardware::{Deployment, ExecutionTime, Files};
+use scalefront::settings::Faults;
+use scalefront::simulation::{
+    ClusterSettings, Detail, FleetInputs, RunInputs, RunMetrics, Workspace, simulate_fleet, simulate_fleet_in_detail, simulate_in_detail,
+};
+use scalefront::workload::{Workload, WorkloadSpec, load};
+use serde_json::{Value, json};
+
+/// Small replicas whose steps are computed.
+fn base() -> Value {
+    json!({
+        "model": "meta-llama/Meta-Llama-3-8B", "node": "h100_dgx", "tensor_parallel": 1, "execution_time": "analytical",
+        "max_request_tokens": 4096, "scale_up_delay_s": 0.5, "tune_interval_s": 1, "min_replicas": 1, "max_replicas": 4,
+        "replica_scheduler": {"vllm_v1": {"max_tokens_in_batch": 2048, "batch_size_cap": 8, "num_blocks": 1024, "prefix_caching": false,
+                                          "async_scheduling": false}},
+    })
+}
+
+fn with(mut cluster: Value, more: Value) -> Value {
+    cluster.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    cluster
+}
+
+fn apart() -> Value {
+    with(
+        base(),
+        json!({"pools": [{"name": "p", "role": "prefill"}, {"name": "d", "role": "decode"}], "kv_transfer": {"bandwidth_gb_per_s": 10}}),
+    )
+}
+
+fn parse(cluster: &Value) -> ClusterSettings {
+    let cluster: ClusterSettings = serde_json::from_value(cluster.clone()).unwrap();
+    let cluster = cluster.with_pools().unwrap().on_its_device();
+    let mut faults = Faults::default();
+    cluster.check(&mut faults);
+    assert_eq!(faults.found, []);
+    cluster
+}
+
+fn times(cluster: &ClusterSettings) -> Vec<ExecutionTime> {
+    let files = Files::default();
+    let of = |pool: &ClusterSettings| {
+        let deployment = Deployment::resolve(&pool.model, &pool.node, pool.tensor_parallel, pool.pipeline_parallel, &files).unwrap();
+        ExecutionTime::load(&pool.execution_time, &deployment, &files).unwrap()
+    };
+    cluster.parts().into_iter().map(of).collect()
+}
+
+/// A run of a fleet, once quickly and once recorded, which have to agree.
+fn run(cluster: &Value, policy: &Value, workload: &Workload, seed: u64) -> (RunMetrics, Detail) {
+    let cluster = parse(cluster);
+    let policy: AutoscalerSettings = serde_json::from_value(policy.clone()).unwrap();
+    let times = times(&cluster);
+    let times: Vec<&ExecutionTime> = times.iter().collect();
+    let inputs = FleetInputs::new(workload, &cluster, &policy, &times, seed).unwrap();
+    let mut workspace = Workspace::default();
+    let (recorded, detail) = simulate_fleet_in_detail(&inputs, &mut workspace).unwrap();
+    let quick = simulate_fleet(&inputs, &mut workspace).unwrap();
+    let close = |one: f64, other: f64| (one - other).abs() <= 1e-9 * one.abs().max(1.0);
+    assert_eq!((quick.num_completed, quick.num_restarts), (recorded.num_completed, recorded.num_restarts));
+    assert!(close(quick.e2e_s.unwrap().mean, recorded.e2e_s.unwrap().mean), "{:?} {:?}", quick.e2e_s, recorded.e2e_s);
+    assert!(close(quick.ttft_s.unwrap().max, recorded.ttft_s.unwrap().max), "{:?} {:?}", quick.ttft_s, recorded.ttft_s);
+    assert!(close(quick.total_cost_usd, recorded.total_cost_usd));
+    (recorded, detail)
+}
+
+fn requests(list: &[(f64, u32, u32)]) -> Workload {
+    let mut workload = Workload::default();
+    list.iter().for_each(|&(arrived_at_s, prefill_tokens, decode_tokens)| workload.push(arrived_at_s, prefill_tokens, decode_tokens));
+    workload
+}
+
+fn one_replica() -> Value {
+    json!({"static": {"replicas": 1}})
+}
+
+/// Prefill, transfer and first step of a lone request add up to its time to first token.
+#[test]
+fn a_lone_request_goes_prefill_transfer_decode() {
+    let workload = requests(&[(1.0, 1000, 10)]);
+    let (metrics, detail) = run(&apart(), &one_replica(), &workload, 1);
+    let request = &detail.requests[0];
+    let hops = request.hops.unwrap();
+    let (end_s, start_s, there_s) = (hops.prefill_end_s.unwrap(), hops.transfer_start_s.unwrap(), hops.transfer_end_s.unwrap());
+    assert_eq!((hops.pool, hops.decode_pool, start_s), (0, Some(1), end_s), "an idle replica has room at once");
+    // 131,072 bytes a token.
+    assert!((there_s - start_s - 1000.0 * 131_072.0 / 10e9).abs() < 1e-12, "{}", there_s - start_s);
+    let decodes: Vec<_> = detail.pools[1].batches.iter().map(|batch| (batch.scheduled_at_s, batch.decode_tokens)).collect();
+    assert_eq!(decodes.len(), 10, "every token comes from a step of the decode replica");
+    assert_eq!(decodes[0], (there_s, 1));
+    assert_eq!(request.first_token_at_s, Some(detail.pools[1].batches[0].completed_at_s));
+    assert_eq!(detail.pools[0].batches.len(), 1);
+    let fleet = metrics.fleet.unwrap();
+    assert_eq!((fleet.transfers, fleet.max_devices), (Some(1), 2));
+    assert!((fleet.transfer_gb.unwrap() - 0.131_072).abs() < 1e-12);
+    assert!(metrics.pools[0].kept_kv_use > 0.0 && metrics.pools[1].parked_kv_use > 0.0);
+    // The first token comes with the KV cache: one step less.
+    let handoff = with(apart(), json!({"kv_transfer": {"bandwidth_gb_per_s": 10, "first_token": "handoff"}}));
+    let (_, detail) = run(&handoff, &one_replica(), &workload, 1);
+    assert_eq!(detail.requests[0].first_token_at_s, Some(there_s));
+    assert_eq!(detail.pools[1].batches.len(), 9);
+    // Without a bandwidth the KV cache is there at once.
+    let mut instant = apart();
+    instant.as_object_mut().unwrap().remove("kv_transfer");
+    let (_, detail) = run(&instant, &one_replica(), &workload, 1);
+    assert_eq!(detail.pools[1].batches[0].scheduled_at_s, end_s);
+}
+
+/// A decode replica without room lets prompts wait, and their KV caches stay where they were computed.
+#[test]
+fn a_full_decode_replica_holds_prefill_back() {
+    let small = json!({"vllm_v1": {"max_tokens_in_batch": 2048, "batch_size_cap": 8, "num_blocks": 70, "prefix_caching": false,
+                                   "async_scheduling": false}});
+    let cluster = with(
+        apart(),
+        json!({"pools": [{"name": "p", "role": "prefill", "replica_scheduler": small},
+                                                 {"name": "d", "role": "decode", "replica_scheduler": small}]}),
+    );
+    let workload = requests(&[(0.0, 1000, 60), (0.0, 1000, 60), (0.0, 1000, 60)]);
+    let (metrics, detail) = run(&cluster, &one_replica(), &workload, 1);
+    assert_eq!((metrics.num_completed, metrics.num_restarts), (3, 0));
+    let hops: Vec<_> = detail.requests.iter().map(|request| request.hops.unwrap()).collect();
+    for (before, after) in hops.iter().zip(&hops[1..]) {
+        // 63 of 70 blocks are taken, on either side: the next prompt is begun once the KV cache of the one before has gone.
+        assert!(after.prefill_end_s > before.transfer_end_s, "{before:?} {after:?}");
+    }
+    let done = |i: usize| detail.requests[i].completed_at_s.unwrap();
+    assert!(hops[1].transfer_start_s.unwrap() >= done(0) && hops[2].transfer_start_s.unwrap() >= done(1));
+}
+
+#[test]
+fn transfers_share_links_if_told_to() {
+    let workload = requests(&[(0.0, 1000, 2), (0.0, 1000, 2)]);
+    let took = |contention: &str| {
+        let cluster = with(apart(), json!({"kv_transfer": {"bandwidth_gb_per_s": 1, "overhead_ms": 5, "contention": contention}}));
+        let (_, detail) = run(&cluster, &one_replica(), &workload, 1);
+        let hops = detail.requests[1].hops.unwrap();
+        hops.transfer_end_s.unwrap() - hops.transfer_start_s.unwrap()
+    };
+    let alone_s = 0.005 + 1000.0 * 131_072.0 / 1e9;
+    assert!((took("none") - alone_s).abs() < 1e-9);
+    assert!((took("shared") - (2.0 * alone_s - 0.005)).abs() < 1e-9);
+}
+
+/// One pool under `pools` is what it is without.
+#[test]
+fn one_pool_is_as_no_pools() {
+    let workload = arrivals(200, 8.0, 3);
+    for policy in [one_replica(), json!({"hpa": {"metric": "queued_requests", "target_per_replica": 2}})] {
+        let cluster = parse(&base());
+        let times = times(&cluster);
+        let settings: AutoscalerSettings = serde_json::from_value(policy.clone()).unwrap();
+        let inputs = RunInputs::new(&workload, &cluster, &settings, &times[0], 5).unwrap();
+        let (alone, detail) = simulate_in_detail(&inputs, &mut Workspace::default()).unwrap();
+        let (metrics, of_fleet) = run(&with(base(), json!({"pools": [{"name": "all"}]})), &policy, &workload, 5);
+        assert_eq!(RunMetrics { fleet: None, pools: Vec::new(), ..metrics }, alone);
+        assert_eq!((of_fleet.batches, of_fleet.replicas, of_fleet.tunes), (detail.batches, detail.replicas, detail.tunes));
+    }
+}
+
+fn arrivals(number: u32, rate_per_s: f64, seed: u64) -> Workload {
+    let spec: WorkloadSpec = serde_json::from_value(json!({"name": "w", "generate": {
+        "arrivals": {"poisson": {"phases": [{"rate_per_s": rate_per_s, "duration_s": f64::from(number) / rate_per_s}]}},
+        "lengths": {"lognormal": {"prefill": {"median_tokens": 400, "sigma": 0.9, "max_tokens": 2500},
+                                  "decode": {"median_tokens": 20, "sigma": 0.8, "max_tokens": 200}}}}}))
+    .unwrap();
+    load(&spec, seed, &[]).unwrap()
+}
+
+/// Short prompts go to one pool and long ones to the other: two runs of their own, to the bit.
+#[test]
+fn pools_that_share_nothing_are_two_runs() {
+    let mut workload = arrivals(1200, 80.0, 4);
+    // Both end then, be they together or not, and not with a tick of a policy.
+    workload.duration_s = Some(workload.duration_s.unwrap().max(60.0) + 37.3);
+    let pools = json!([
+        {"name": "short", "max_replicas": 3},
+        {"name": "long", "replica_scheduler": {"vllm_v1": {"max_tokens_in_batch": 1024, "batch_size_cap": 4, "num_blocks": 600,
+                                                           "prefix_caching": false}}},
+    ]);
+    let cluster = with(base(), json!({"pools": pools, "pool_router": {"length": {"below_tokens": 400, "pool": "short"}}}));
+    let policy =
+        json!({"schedule": {"period_s": 9, "steps": [{"at_s": 0, "replicas": 1}, {"at_s": 2, "replicas": 4}, {"at_s": 6, "replicas": 2}]}});
+    let (metrics, together) = run(&cluster, &policy, &workload, 1);
+    assert!(metrics.scale_ups > 0 && metrics.scale_downs > 0, "{metrics:?}");
+    let whole = parse(&cluster);
+    let times = times(&whole);
+    let settings: AutoscalerSettings = serde_json::from_value(policy).unwrap();
+    let mut cost = 0.0;
+    for (number, is_short) in [(0, true), (1, false)] {
+        let mut own = Workload { duration_s: workload.duration_s, ..Workload::default() };
+        let of_pool: Vec<usize> = (0..workload.len()).filter(|&i| (workload.prefill_tokens[i] < 400) == is_short).collect();
+        of_pool.iter().for_each(|&i| own.push(workload.arrived_at_s[i], workload.prefill_tokens[i], workload.decode_tokens[i]));
+        let inputs = RunInputs::new(&own, whole.pools[number].settings(), &settings, &times[number], 1).unwrap();
+        let (alone, detail) = simulate_in_detail(&inputs, &mut Workspace::default()).unwrap();
+        let pool = &together.pools[number];
+        assert_eq!((&pool.batches, &pool.replicas, &pool.tunes), (&detail.batches, &detail.replicas, &detail.tunes));
+        for (&i, record) in of_pool.iter().zip(&detail.requests) {
+            let found = &together.requests[i];
+            assert_eq!((found.first_token_at_s, found.completed_at_s), (record.first_token_at_s, record.completed_at_s));
+        }
+        assert_eq!(metrics.pools[number].run, alone);
+        cost += alone.total_cost_usd;
+    }
+    assert_eq!(metrics.total_cost_usd, cost);
+}
+
+/// A fleet as a test may draw it.
+fn any_fleet() -> impl Strategy<Value = (Value, Value, u64)> {
+    let transfer = prop_oneof![
+        Just(json!(null)),
+        (1_u32..40, 0_u32..40, any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(gb, ms, shared, handoff, full)| json!({
+            "bandwidth_gb_per_s": gb, "overhead_ms": ms, "contention": if shared { "shared" } else { "none" },
+            "first_token": if handoff { "handoff" } else { "decode_step" }, "sends": if full { "full_prompt" } else { "missing" },
+        })),
+    ];
+    let decider = prop_oneof![
+        4 => Just(json!("always")),
+        1 => Just(json!("never")),
+        2 => (100_u32..800).prop_map(|tokens| json!({"prefix_based": {"non_cached_tokens": tokens}})),
+        1 => (100_u32..800).prop_map(|tokens| json!({"isl_bounding": {"threshold_tokens": tokens, "ratio": 1.0}})),
+    ];
+    let router = prop_oneof![Just(json!("first_with_room")), Just(json!("least_loaded")), Just(json!("cheapest"))];
+    let policy = prop_oneof![
+        Just(json!({"static": {"replicas": 1}})),
+        Just(
+            json!({"schedule": {"period_s": 9, "steps": [{"at_s": 0, "replicas": 1}, {"at_s": 2, "replicas": 4}, {"at_s": 4, "replicas": 1}]}})
+        ),
+        Just(json!({"per_pool": {"p": {"schedule": {"period_s": 5, "steps": [{"at_s": 0, "replicas": 3}, {"at_s": 2, "replicas": 1}]}}}})),
+        Just(json!({"hpa": {"metric": "queued_requests", "target_per_replica": 1}})),
+    ];
+    let budget = prop_oneof![
+        2 => Just(json!(null)),
+        1 => (4_u32..9).prop_map(|devices| json!({"devices": devices})),
+        1 => (4_u32..9).prop_map(|devices| json!({"devices": devices, "when_full": "queue"})),
+    ];
+    let losses = prop_oneof![1 => Just(json!({})), 2 => (3_u32..20, 3_u32..20, 0_u32..3).prop_map(|(crash, reclaim, notice)| json!({
+        "mean_time_to_crash_s": crash, "mean_time_to_reclaim_s": reclaim, "reclaim_notice_s": notice,
+    }))];
+    let scheduler = (any::<bool>(), any::<bool>(), 220_u32..500).prop_map(|(caches, ahead, blocks)| {
+        json!({"vllm_v1": {
+            "max_tokens_in_batch": 1024, "batch_size_cap": 6, "num_blocks": blocks, "prefix_caching": caches, "async_scheduling": ahead,
+        }})
+    });
+    ((transfer, decider, router, policy, budget), (losses, scheduler, 1_usize..3, 1_usize..3, any::<u64>())).prop_map(
+        |((transfer, decider, router, policy, budget), (losses, scheduler, prefills, decodes, seed))| {
+            let pool = |i: usize, role: &str| {
+                let name = if i == 0 { role[..1].to_owned() } else { format!("{role}{i}") };
+                json!({"name": name, "role": role, "failures": losses, "node_price_usd_per_hour": 10 + i})
+            };
+            let pools: Vec<Value> = (0..prefills).map(|i| pool(i, "prefill")).chain((0..decodes).map(|i| pool(i, "decode"))).collect();
+            let mut cluster =
+                with(base(), json!({"replica_scheduler": scheduler, "pools": pools, "pd_decider": decider, "pool_router": router}));
+            for (field, value) in [("kv_transfer", transfer), ("budget", budget)] {
+                if !value.is_null() {
+                    cluster[field] = value;
+                }
+            }
+            (cluster, policy, seed)
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
+    /// Whatever is drained or lost, every request is answered in full, once, in the right order of things, by accounts that balance; and a
+    /// run does not depend on how closely it is looked at.
+    #[test]
+    fn nothing_is_lost((cluster, policy, seed) in any_fleet(), traffic in 0_u64..1000) {
+        let workload = arrivals(60, 6.0, traffic);
+        let (metrics, detail) = run(&cluster, &policy, &workload, seed % 1000);
+        prop_assert_eq!(metrics.num_completed, workload.len() as u64);
+        prop_assert!(metrics.fleet.unwrap().max_devices <= cluster["budget"]["devices"].as_u64().unwrap_or(u64::MAX));
+        for request in &detail.requests {
+            let (first_s, done_s) = (request.first_token_at_s.unwrap(), request.completed_at_s.unwrap());
+            prop_assert!(request.arrived_at_s <= request.scheduled_at_s.unwrap() && request.scheduled_at_s.unwrap() < first_s);
+            prop_assert!(first_s <= done_s && (request.decode_tokens == 1) == (first_s == done_s), "{:?}", request);
+            let hops = request.hops.unwrap();
+            if let (Some(end_s), Some(start_s), Some(there_s)) = (hops.prefill_end_s, hops.transfer_start_s, hops.transfer_end_s) {
+                prop_assert!(end_s <= start_s && start_s <= there_s && there_s <= done_s, "{:?}", request);
+            }
+        }
+        let tokens: u64 = detail.requests.iter().map(|request| u64::from(request.decode_tokens)).sum();
+        let computed: u64 = detail.batches.iter().map(|batch| batch.decode_tokens).sum();
+        if metrics.num_restarts == 0 && metrics.fleet.unwrap().local_prefill_share == Some(0.0) && cluster["kv_transfer"]["first_token"] != "handoff" {
+            prop_assert_eq!(computed, tokens, "every output token comes from a decode step");
+        }
+    }
+}
