@@ -264,6 +264,12 @@ impl Faults {
     }
 }
 
+/// The known name that `found` was most likely meant to be: at most a third of its letters, but always one, are wrong.
+pub fn closest<'a>(found: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let most = (found.chars().count() / 3).max(1);
+    known.map(|name| (strsim::damerau_levenshtein(found, name), name)).filter(|(distance, _)| *distance <= most).min().map(|(_, name)| name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -149,7 +149,9 @@ impl Args {
     /// The grid as given, with the limits and workloads that were asked for.
     fn with_flags(&self, grid: &Grid) -> Result<Value> {
         let mut value = grid.as_given.clone();
-        for (metric, limit) in &self.limits {
+        for (place, (metric, limit)) in self.limits.iter().enumerate() {
+            let given_before = self.limits[..place].iter().any(|(before, _)| before == metric);
+            ensure!(!given_before, "--limit {metric}: found twice, expected one limit a metric");
             if !value["objectives"].is_object() {
                 value["objectives"] = json!({});
             }

@@ -1,12 +1,13 @@
 //! A controller's file taken apart: every field is read or ignored by name; one that is neither is refused.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde_json::{Map, Value};
 
 use super::{hpa, keda, knative, ray};
 use crate::autoscaler::behavior::{BehaviorSettings, RatePolicy, RateUnit, ScalingRules, SelectPolicy};
-use crate::settings::PerDirection;
+use crate::settings::{PerDirection, closest};
 
 /// The longest file that is read.
 pub const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -49,12 +50,14 @@ impl fmt::Display for Refusal {
 pub struct Fields {
     path: String,
     left: Map<String, Value>,
+    /// What was asked for, whether it was there or not.
+    known: BTreeSet<String>,
 }
 
 impl Fields {
     pub fn of(value: &Value, path: &str) -> Result<Self, Refusal> {
         match value {
-            Value::Object(members) => Ok(Self { path: path.into(), left: members.clone() }),
+            Value::Object(members) => Ok(Self { path: path.into(), left: members.clone(), known: BTreeSet::new() }),
             other => Err(Refusal::at(path, format!("{other} found, expected an object"))),
         }
     }
@@ -70,11 +73,13 @@ impl Fields {
 
     /// A field that has not been read yet; null is absent.
     pub fn take(&mut self, field: &str) -> Option<Value> {
+        self.known.insert(field.into());
         self.left.shift_remove(field).filter(|value| !value.is_null())
     }
 
     /// Fields without effect on what is simulated.
     pub fn ignore(&mut self, fields: &[&str]) {
+        self.known.extend(fields.iter().map(|field| (*field).to_owned()));
         self.left.retain(|field, _| !fields.contains(&field.as_str()));
     }
 
@@ -127,7 +132,13 @@ impl Fields {
     pub fn finish(&self) -> Result<(), Refusal> {
         match self.left.iter().find(|(_, value)| !value.is_null()) {
             None => Ok(()),
-            Some((field, _)) => Err(Refusal::at(&self.path(field), "found, which is not simulated; remove it from the file")),
+            Some((field, _)) => Err(Refusal::at(
+                &self.path(field),
+                match closest(field, self.known.iter().map(String::as_str)) {
+                    Some(meant) => format!("unknown field; did you mean `{meant}`?"),
+                    None => "found, which is not simulated; remove it from the file".into(),
+                },
+            )),
         }
     }
 

@@ -146,6 +146,7 @@ fn what_is_not_simulated_is_refused_by_name() {
             "spec.metrics[0].pods.metric.name: `gpu_duty` found, which is not simulated; expected one of `vllm_requests_outstanding`",
         ),
         (hpa("  speed: 3\n  metrics: []"), "spec.speed: found, which is not simulated"),
+        (hpa("  maxReplica: 3\n  metrics: []"), "spec.maxReplica: unknown field; did you mean `maxReplicas`?"),
         (hpa("  maxReplicas: few"), "spec.maxReplicas: \"few\" found, expected a number"),
         (hpa("  metrics: []").replace("v2", "v1"), "apiVersion: `autoscaling/v1` found, expected `autoscaling/v2`"),
         (

@@ -236,7 +236,7 @@ impl Level {
         let (mut kept, mut of_limit) = (true, 0.0f64);
         for limit in limits {
             for metrics in &runs {
-                let check = limit.check(limit.value_of(metrics));
+                let check = limit.check_run(metrics);
                 kept &= check.kept;
                 of_limit = of_limit.max(1.0 - check.margin?);
             }

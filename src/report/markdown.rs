@@ -7,7 +7,7 @@ use super::plots::Plots;
 use super::remarks;
 use super::study::Study;
 use super::terminal::{edge_note, informed_note, informed_share, plus_minus, regret, share_plus_minus};
-use super::verdict::{self, to_markdown};
+use super::verdict::{self, to_markdown, to_markdown_cell};
 use crate::analysis::scores::Score;
 use crate::autoscaler::upstream::PolicyRecord;
 
@@ -136,7 +136,14 @@ fn write_judged(study: &Study, plots: &Plots, out: &mut String) -> std::fmt::Res
             writeln!(out, "|---|{}---|---|---|", "---|".repeat(limits.len()))?;
             for line in lines {
                 let kept = if line.keeps { line.kept } else { format!("**{}**", line.kept) };
-                writeln!(out, "| {} | {} | {} | {kept} | {} |", to_markdown(&line.what), line.values.join(" | "), line.margin, line.cost)?;
+                writeln!(
+                    out,
+                    "| {} | {} | {} | {kept} | {} |",
+                    to_markdown_cell(&line.what),
+                    line.values.join(" | "),
+                    line.margin,
+                    line.cost
+                )?;
             }
         }
         if let Some(stem) = plots.robustness.get(judged.workload).and_then(Option::as_ref) {

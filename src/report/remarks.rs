@@ -4,7 +4,7 @@ use super::names::{counted, grouped, percent_small};
 use super::study::Study;
 use crate::analysis::scores::{Outside, Score};
 use crate::analysis::table::Cells;
-use crate::simulation::HELD_BACK;
+use crate::simulation::{HELD_BACK, why_rejected};
 
 /// Sentences about a workload's runs, for terminal, summary and page alike.
 pub fn of(study: &Study, workload: usize) -> Vec<String> {
@@ -45,12 +45,12 @@ fn values<const N: usize>(study: &Study, workload: usize, names: [&str; N]) -> O
 }
 
 fn rejected(study: &Study, workload: usize) -> Option<String> {
-    let runs = values(study, workload, ["num_rejected", "num_requests"])?;
-    let with: Vec<&[f64; 2]> = runs.iter().map(|(_, values)| values).filter(|[rejected, _]| *rejected > 0.0).collect();
-    let [most, requests] = with.iter().copied().max_by(|a, b| a[0].total_cmp(&b[0]))?;
+    let runs = values(study, workload, ["num_rejected", "num_requests", "num_refused"])?;
+    let with: Vec<&[f64; 3]> = runs.iter().map(|(_, values)| values).filter(|[rejected, ..]| *rejected > 0.0).collect();
+    let [most, requests, refused] = with.iter().copied().max_by(|a, b| a[0].total_cmp(&b[0]))?;
     let same = with.len() == runs.len() && with.iter().all(|values| values[0] == *most);
     let numbers = format!("{} of {} requests", grouped(*most as u64), grouped(*requests as u64));
-    let why = "larger than a replica's memory or a batch holds; latencies are those of the others";
+    let why = format!("{}; latencies are those of the others", why_rejected(*most as u64, *refused as u64));
     Some(match same {
         true if runs.len() == 1 => format!("{numbers} were rejected: {why}."),
         true => format!("{numbers} were rejected in each of {}: {why}.", counted(runs.len(), "run")),

@@ -158,6 +158,12 @@ pub fn to_markdown(sentence: &str) -> String {
     sentence.split('`').enumerate().map(|(k, part)| if k % 2 == 1 { format!("`{part}`") } else { escape(part) }).collect()
 }
 
+/// The same for a cell of a table: in one, a bar ends the cell even between backticks.
+pub fn to_markdown_cell(sentence: &str) -> String {
+    let code = |part: &str| format!("`{}`", part.replace('|', "\\|"));
+    sentence.split('`').enumerate().map(|(k, part)| if k % 2 == 1 { code(part) } else { escape(part) }).collect()
+}
+
 /// `verdict.json`: the verdicts for programs.
 pub fn to_json(study: &Study) -> Value {
     let limits = |setting: &Standing| -> Vec<Value> {

@@ -150,6 +150,15 @@ pub struct Metric {
 }
 
 impl Metric {
+    /// Of latencies of requests the percentile, 100 for the largest; None of anything else, means included.
+    pub fn percentile(&self) -> Option<f64> {
+        let Source::Statistic(..) = self.source else { return None };
+        match self.name.split_once('_')?.0 {
+            "max" => Some(100.0),
+            statistic => statistic.strip_prefix('p')?.parse().ok(),
+        }
+    }
+
     pub fn value(&self, metrics: &RunMetrics) -> MetricValue {
         let optional = |value: Option<f64>| value.map_or(MetricValue::Absent, MetricValue::Number);
         match self.source {

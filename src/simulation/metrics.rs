@@ -356,6 +356,16 @@ pub struct SessionMetrics {
 /// A run at `max_replicas` for more than this share of its time was held back by it.
 pub const HELD_BACK: f64 = 0.1;
 
+/// Why so many requests were rejected, of which so many were refused.
+pub fn why_rejected(rejected: u64, refused: u64) -> String {
+    let large = "larger than a replica's memory or a batch holds";
+    match rejected.saturating_sub(refused) {
+        0 => "the queues of replicas were full".into(),
+        _ if refused == 0 => large.into(),
+        too_large => format!("{refused} as the queues of replicas were full, {too_large} {large}"),
+    }
+}
+
 /// A metric's value: counts stay whole.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum MetricValue {

@@ -22,7 +22,7 @@ pub use fleet::{FleetInputs, simulate_fleet, simulate_fleet_in_detail};
 pub use inputs::Inputs;
 pub use invariants::violations;
 pub use limits::{EVENTS_BETWEEN_QUESTIONS, Limits, MOST_EVENTS};
-pub use metrics::{Distribution, FleetMetrics, HELD_BACK, MetricValue, PoolMetrics, RunMetrics};
+pub use metrics::{Distribution, FleetMetrics, HELD_BACK, MetricValue, PoolMetrics, RunMetrics, why_rejected};
 pub use record::{BatchRecord, Detail, Hops, PoolDetail, ReplicaRecord, RequestRecord, Trail, TuneRecord};
 
 use crate::autoscaler::bill::Bill;

@@ -11,8 +11,8 @@
 use serde_json::{Map, Number, Value};
 
 use super::manifest::AxisSummary;
-use super::source::{Member, Node, NodeValue, Problem, Source, closest, join};
-use crate::settings::quoted;
+use super::source::{Member, Node, NodeValue, Problem, Source, join};
+use crate::settings::{closest, quoted};
 
 /// Fields that are lists by nature: a list there is one value, and a range the list it stands for. The tests hold this table against
 /// the schema of every settings struct.

@@ -64,6 +64,9 @@ pub struct Check {
     /// itself.
     pub margin: Option<f64>,
     pub kept: bool,
+    /// Share of requests that were never answered, where so many were that the percentile of all requests does not exist: whatever those
+    /// that were answered say, the limit is broken.
+    pub unanswered: Option<f64>,
 }
 
 /// How many of several runs, one a seed, kept a limit or all of them.
@@ -162,13 +165,32 @@ impl Constraint {
         }
     }
 
-    /// A run whose metric is `value`.
+    /// A run against it.
+    pub fn check_run(&self, metrics: &RunMetrics) -> Check {
+        self.check_answered(self.value_of(metrics), unanswered(metrics.num_requests, metrics.num_rejected + metrics.num_cut))
+    }
+
+    /// A run whose metric is `value`, and which never answered this share of its requests. A request without an answer has waited longer
+    /// than any other: of a P99 at most one in a hundred may be without.
+    pub fn check_answered(&self, value: Option<f64>, unanswered: f64) -> Check {
+        let check = self.check(value);
+        match self.metric.percentile().map(|percentile| 1.0 - percentile / 100.0) {
+            // Shares that are equal but for rounding are.
+            Some(most) if unanswered > most + 1e-9 => {
+                let margin = check.margin.map(|margin| margin.min(most - unanswered));
+                Check { margin, kept: false, unanswered: Some(unanswered), ..check }
+            }
+            _ => check,
+        }
+    }
+
+    /// A run whose metric is `value`, and which answered every request.
     pub fn check(&self, value: Option<f64>) -> Check {
         let value = value.filter(|value| value.is_finite());
-        let Some(found) = value else { return Check { value, margin: None, kept: false } };
+        let Some(found) = value else { return Check { value, margin: None, kept: false, unanswered: None } };
         let within = if self.metric.better == Better::More { found - self.limit } else { self.limit - found };
         let margin = if self.limit > 0.0 { within / self.limit } else { within };
-        Check { value, margin: Some(margin), kept: within >= 0.0 }
+        Check { value, margin: Some(margin), kept: within >= 0.0, unanswered: None }
     }
 
     /// The worse of two values; none at all is worst.
@@ -176,6 +198,11 @@ impl Constraint {
         let (a, b) = (a?, b?);
         Some(if self.metric.better == Better::More { a.min(b) } else { a.max(b) })
     }
+}
+
+/// Share of requests that were never answered, of so many.
+pub fn unanswered(requests: u64, without_answer: u64) -> f64 {
+    if requests == 0 { 0.0 } else { without_answer as f64 / requests as f64 }
 }
 
 /// `p99_ttft_s ≤ 2`.
@@ -359,21 +386,37 @@ mod tests {
     #[test]
     fn a_runs_own_direction_decides_which_side_is_kept() {
         let ttft = constraint("p99_ttft_s", 2.0);
-        assert_eq!(ttft.check(Some(1.5)), Check { value: Some(1.5), margin: Some(0.25), kept: true });
-        assert_eq!(ttft.check(Some(2.5)), Check { value: Some(2.5), margin: Some(-0.25), kept: false });
+        assert_eq!(ttft.check(Some(1.5)), Check { value: Some(1.5), margin: Some(0.25), kept: true, unanswered: None });
+        assert_eq!(ttft.check(Some(2.5)), Check { value: Some(2.5), margin: Some(-0.25), kept: false, unanswered: None });
         assert!(ttft.check(Some(2.0)).kept, "the limit itself is allowed");
         let attained = constraint("attainment", 0.5);
         assert_eq!(attained.check(Some(0.75)).margin, Some(0.5));
         assert!(!attained.check(Some(0.25)).kept);
         // Nothing measured is nothing kept.
         for nothing in [None, Some(f64::NAN), Some(f64::INFINITY)] {
-            assert_eq!(ttft.check(nothing), Check { value: None, margin: None, kept: false });
+            assert_eq!(ttft.check(nothing), Check { value: None, margin: None, kept: false, unanswered: None });
         }
         let none_rejected = constraint("num_rejected", 0.0);
         assert_eq!((none_rejected.check(Some(0.0)).kept, none_rejected.check(Some(3.0)).margin), (true, Some(-3.0)));
         assert_eq!(ttft.worse(Some(1.0), Some(3.0)), Some(3.0));
         assert_eq!(attained.worse(Some(0.1), Some(0.3)), Some(0.1));
         assert_eq!(ttft.worse(Some(1.0), None), None);
+    }
+
+    /// Of 100 requests the 90th longest exists while ten are without an answer, and no longer.
+    #[test]
+    fn a_percentile_is_one_of_all_requests() {
+        let p90 = constraint("p90_ttft_s", 2.0);
+        assert_eq!(p90.check_answered(Some(1.5), 0.1), p90.check(Some(1.5)));
+        let broken = p90.check_answered(Some(1.5), 0.11);
+        assert_eq!((broken.kept, broken.unanswered, broken.value), (false, Some(0.11), Some(1.5)));
+        assert!((broken.margin.unwrap() + 0.01).abs() < 1e-12, "{broken:?}");
+        assert!(!constraint("max_e2e_s", 2.0).check_answered(Some(1.5), 0.001).kept);
+        for other in ["mean_ttft_s", "mean_replicas", "total_cost_usd"] {
+            assert!(constraint(other, 2.0).check_answered(Some(1.5), 0.9).kept, "{other}");
+        }
+        let run = RunMetrics { num_requests: 10, num_rejected: 1, num_cut: 1, ..RunMetrics::default() };
+        assert_eq!(p90.check_run(&run).unanswered, Some(0.2));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What runs are asked for and cannot give: told before they start.
 
 use std::cell::LazyCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::plan::Plan;
 use crate::autoscaler::{LatencyTarget, LatencyTargets};
@@ -17,6 +17,8 @@ pub fn of_policies(plan: &Plan) -> Vec<String> {
     let grid = &plan.grid;
     let clusters: Vec<_> = (0..grid.cluster.count().min(MOST_LOOKED_AT)).map(|index| grid.cluster.get(index)).collect();
     let to_zero = clusters.iter().any(|cluster| cluster.min_replicas == 0);
+    let most_replicas = clusters.iter().map(|cluster| cluster.max_replicas).min();
+    let mut beyond: BTreeMap<String, u32> = BTreeMap::new();
     let from_zero = clusters.iter().any(|cluster| cluster.initial_replicas == 0);
     let pairs = plan.inputs.workloads.iter().flat_map(|workload| plan.inputs.hardware.iter().map(move |hardware| (workload, hardware)));
     let idle = LazyCell::new(|| -> Vec<Idle> {
@@ -29,12 +31,22 @@ pub fn of_policies(plan: &Plan) -> Vec<String> {
                 let begins = if from_zero { ", and begins with it although `cluster.initial_replicas` is 0" } else { "" };
                 found.insert(format!("{}: keeps at least one replica although `cluster.min_replicas` is 0{begins}", entry.family()));
             }
+            if let (Some(replicas), Some(most)) = (settings.initial_replicas(), most_replicas)
+                && replicas > most
+            {
+                let largest = beyond.entry(entry.family().to_owned()).or_insert(replicas);
+                *largest = replicas.max(*largest);
+            }
             found.extend(settings.doubts().iter().map(|doubt| format!("{}: {doubt}", entry.family())));
             for target in settings.latency_targets() {
                 found.extend(idle.iter().filter_map(|idle| idle.doubt(entry.family(), &target)));
             }
         }
     }
+    let most = most_replicas.unwrap_or_default();
+    found.extend(beyond.into_iter().map(|(family, replicas)| {
+        format!("{family}: keeps up to {replicas} replicas although `cluster.max_replicas` is {most}, a bound of policies that scale")
+    }));
     found.into_iter().collect()
 }
 

@@ -24,9 +24,9 @@ use super::axes::{Segment, Template};
 use super::earlier;
 use super::manifest::AxisSummary;
 use super::objectives::Objectives;
-use super::source::{GridError, MAX_PROBLEMS, Node, NodeValue, Problem, Source, closest, in_words};
+use super::source::{GridError, MAX_PROBLEMS, Node, NodeValue, Problem, Source, in_words};
 use crate::autoscaler::AutoscalerSettings;
-use crate::settings::{Faults, quoted};
+use crate::settings::{Faults, closest, quoted};
 use crate::simulation::ClusterSettings;
 use crate::workload::WorkloadSpec;
 

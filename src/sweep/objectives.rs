@@ -4,8 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::constraints::Constraints;
-use super::source::closest;
-use crate::settings::Faults;
+use crate::settings::{Faults, closest};
 use crate::simulation::metric::{self, Better, Metric};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

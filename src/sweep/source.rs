@@ -14,6 +14,7 @@ use jsonc_parser::{CollectOptions, CommentCollectionStrategy, ParseOptions, pars
 use serde_json::{Map, Value};
 
 use super::synonyms::synonym;
+use crate::settings::closest;
 
 /// The longest grid file that is read; nesting is limited to 128 levels by the JSON parser.
 pub const MAX_FILE_BYTES: u64 = 16 << 20;
@@ -265,10 +266,4 @@ fn with_suggestion(message: &str) -> String {
         Some(name) => format!("{message}; did you mean `{name}`?"),
         None => message.into(),
     }
-}
-
-/// The known name that `found` was most likely meant to be: at most a third of its letters, but always one, are wrong.
-pub fn closest<'a>(found: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let most = (found.chars().count() / 3).max(1);
-    known.map(|name| (strsim::damerau_levenshtein(found, name), name)).filter(|(distance, _)| *distance <= most).min().map(|(_, name)| name)
 }

@@ -11,7 +11,7 @@ mod text;
 
 use std::collections::BTreeMap;
 
-use super::constraints::{Check, Constraint, Kept};
+use super::constraints::{Check, Constraint, Kept, unanswered};
 use super::objectives::Objectives;
 use super::row::{RunRow, Scalar};
 
@@ -83,6 +83,8 @@ pub struct Standing {
     pub cost_usd_per_month: Option<f64>,
     /// Most requests that any run rejected: their latencies are in no percentile.
     pub rejected: u64,
+    /// Largest share of its requests that any run did not answer.
+    pub unanswered: f64,
 }
 
 /// What comes of the limits on one workload. Numbers of settings are places in [`Verdict::settings`].
@@ -158,16 +160,26 @@ fn key<R: Runs + ?Sized>(runs: &R, row: usize, settings: &[String]) -> String {
 pub fn checks<R: Runs + ?Sized>(runs: &R, row: usize, constraints: &[Constraint]) -> Vec<Check> {
     // Of a failed run nothing is known.
     let ok = runs.text(row, "status").is_none_or(|status| status == "ok");
-    constraints.iter().map(|constraint| constraint.check(runs.number(row, &constraint.metric.name).filter(|_| ok))).collect()
+    let unanswered = unanswered_in(runs, row);
+    let check = |constraint: &Constraint| constraint.check_answered(runs.number(row, &constraint.metric.name).filter(|_| ok), unanswered);
+    constraints.iter().map(check).collect()
+}
+
+/// Share of a run's requests that were never answered.
+fn unanswered_in<R: Runs + ?Sized>(runs: &R, row: usize) -> f64 {
+    let count = |column: &str| runs.number(row, column).unwrap_or(0.0) as u64;
+    unanswered(count("num_requests"), count("num_rejected") + count("num_cut"))
 }
 
 impl Standing {
     pub fn new<R: Runs + ?Sized>(runs: &R, rows: Vec<usize>, constraints: &[Constraint], cost: &str) -> Self {
         let checked: Vec<Vec<Check>> = rows.iter().map(|&row| checks(runs, row, constraints)).collect();
+        let unanswered = rows.iter().map(|&row| unanswered_in(runs, row)).fold(0.0, f64::max);
         let stand = |(number, constraint): (usize, &Constraint)| {
             let each = || checked.iter().map(|checks| checks[number]);
             let worst = each().map(|check| check.value).reduce(|a, b| constraint.worse(a, b)).flatten();
-            Stand { constraint: *constraint, worst: constraint.check(worst), kept: Kept::count(each().map(|check| check.kept)) }
+            let worst = constraint.check_answered(worst, unanswered);
+            Stand { constraint: *constraint, worst, kept: Kept::count(each().map(|check| check.kept)) }
         };
         let mean = |column: &str| {
             let values: Option<Vec<f64>> = rows.iter().map(|&row| runs.number(row, column).filter(|value| value.is_finite())).collect();
@@ -185,6 +197,7 @@ impl Standing {
             cost_usd_per_day: mean("cost_usd_per_day"),
             cost_usd_per_month: mean("cost_usd_per_month"),
             rejected: rejected as u64,
+            unanswered,
             rows,
         }
     }

@@ -28,6 +28,11 @@ impl<const N: usize> Columns<N> {
             let message = format!("header `{}` found, expected also the columns {}", excerpt(header.text), quoted(&missing));
             return Err(header.error(message));
         }
+        for name in names {
+            if found.iter().filter(|field| field.trim() == name).count() > 1 {
+                return Err(header.error(format!("column `{name}` found more than once in `{}`, expected once", excerpt(header.text))));
+            }
+        }
         let others = found.iter().map(|field| field.trim()).filter(|name| !names.contains(name)).map(str::to_owned).collect();
         Ok(Self { names, positions: names.map(|name| position(name).unwrap_or_default()), others, width: found.len() })
     }

@@ -110,6 +110,9 @@ pub struct WorkloadSpec {
 impl WorkloadSpec {
     pub fn check(&self, faults: &mut Faults) {
         faults.require(!self.name.trim().is_empty(), "name", || "an empty name found".into());
+        faults.require(!self.name.contains(char::is_control), "name", || {
+            format!("{:?} found, expected a name without line breaks and other control characters", self.name)
+        });
         let sources = [
             ("generate", self.generate.is_some()),
             ("trace", self.trace.is_some()),

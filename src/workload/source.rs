@@ -19,8 +19,9 @@ pub const DECOMPRESSED_LIMIT_BYTES: u64 = 8 << 30;
 ///
 /// Without base directories the path is taken as it is.
 pub fn find(path: &Path, base_dirs: &[PathBuf]) -> Result<PathBuf, WorkloadError> {
-    let looked_at: Vec<PathBuf> =
+    let mut looked_at: Vec<PathBuf> =
         if path.is_absolute() || base_dirs.is_empty() { vec![path.into()] } else { base_dirs.iter().map(|dir| dir.join(path)).collect() };
+    looked_at.dedup();
     match looked_at.iter().find(|candidate| candidate.exists()) {
         Some(found) => Ok(found.clone()),
         None => Err(WorkloadError::NotFound { path: path.into(), looked_at }),

@@ -259,6 +259,9 @@ struct Requests<'s> {
     below_ms: bool,
     below_us: bool,
     cut: u64,
+    /// Requests without a token of prompt or output, and such with parts of tokens.
+    empty: u64,
+    in_parts: u64,
     skipped: u64,
 }
 
@@ -285,6 +288,8 @@ impl<'s> Requests<'s> {
             below_ms: false,
             below_us: false,
             cut: 0,
+            empty: 0,
+            in_parts: 0,
             skipped: 0,
         })
     }
@@ -332,6 +337,9 @@ impl<'s> Requests<'s> {
                 Place::Within => {}
             }
         }
+        let lengths = [row.prefill_tokens, row.decode_tokens];
+        self.empty += u64::from(lengths.iter().any(|&tokens| tokens < 1.0));
+        self.in_parts += u64::from(lengths.iter().any(|tokens| tokens.fract() != 0.0));
         let prefill = scaled(row.prefill_tokens, self.spec.prefill_scale, "prefill_scale", line)?;
         let decode = scaled(row.decode_tokens, self.spec.decode_scale, "decode_scale", line)?;
         let (prefill_cut, decode_cut) = cut(prefill, decode, self.spec.max_tokens);
@@ -445,6 +453,12 @@ impl<'s> Requests<'s> {
         let block_tokens = self.workload.prefix.as_ref().map(|prefix| prefix.block_tokens);
         if let (Some(tokens), true) = (block_tokens, self.blocks.assumed) {
             assumed.push(format!("an id of `hash_ids` stands for {tokens} prompt tokens, as usual in this format"));
+        }
+        if self.empty > 0 {
+            assumed.push(format!("{} with 0 tokens of prompt or output: they count 1", requests_of(self.empty)));
+        }
+        if self.in_parts > 0 {
+            assumed.push(format!("{} with parts of tokens: whole ones count", requests_of(self.in_parts)));
         }
         let time_unit = self.unit();
         assumed.extend(self.assumed);
@@ -573,6 +587,10 @@ impl Blocks {
         };
         Err(format!("{told}; {remedy}"))
     }
+}
+
+fn requests_of(count: u64) -> String {
+    if count == 1 { "1 request".into() } else { format!("{count} requests") }
 }
 
 fn scaled(tokens: f64, scale: f64, setting: &str, line: &Line) -> Result<u32, WorkloadError> {

@@ -259,6 +259,9 @@ fn what_cannot_be_is_told_before() {
     assert_eq!(told, ["frontier: keeps at least one replica although `cluster.min_replicas` is 0"]);
     assert!(zero(json!(["frontier"]), 0)[0].ends_with(", and begins with it although `cluster.initial_replicas` is 0"));
 
+    let told = doubts(json!({"cluster": {"max_replicas": 4}, "autoscalers": [{"static": {"replicas": [2, 5, 6]}}]}));
+    assert_eq!(told, ["static: keeps up to 6 replicas although `cluster.max_replicas` is 4, a bound of policies that scale"]);
+
     let near_one = json!({"metric": "kv_use", "target_per_replica": [0.9, 0.95]});
     let told = doubts(json!({"autoscalers": [{"hpa": near_one}, {"aibrix_apa": near_one}, {"gcp_mig": near_one}]}));
     assert!(told.len() == 2 && told[0].starts_with("aibrix_apa: `target_per_replica` of 0.95 on `kv_use` never adds"), "{told:?}");

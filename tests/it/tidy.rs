@@ -75,6 +75,8 @@ fn hash_maps_reach_no_result() {
         let text = fs::read_to_string(&path).unwrap();
         faults.extend(
             code(&text)
+                // `SessionHashSettings` is no set.
+                .map(|(n, line)| (n, line.replace("HashSettings", "")))
                 .filter(|(_, line)| line.contains("HashMap") || line.contains("HashSet"))
                 .map(|(n, _)| format!("{}:{n}", path.display())),
         );

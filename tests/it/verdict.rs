@@ -210,3 +210,44 @@ fn one_setting_for_all_workloads() {
             && two.join("plots/importance_busier.svg").exists()
     );
 }
+
+/// Requests without an answer have waited longer than any: most of them rejected is no limit kept, in the sweep's verdict and the search's.
+#[test]
+fn a_setting_that_rejects_most_keeps_no_percentile() {
+    let mut grid = day();
+    grid["workloads"][0]["generate"]["arrivals"] = json!({"poisson": {"phases": [{"duration_s": 300, "rate_per_s": 8}]}});
+    grid["cluster"]["replica_scheduler"] = json!({"vllm_v1": {"max_num_queued_reqs": 1, "batch_size_cap": 4}});
+    grid["autoscalers"] = json!([{"static": {"replicas": [2, 3]}}]);
+    let dir = directory_with(&grid.to_string());
+    let said = sweep(dir.path(), &["--out", "one", "--robustness", "false"]);
+    assert!(said.contains("None of 2 settings tried keeps") && said.contains(" of those answered, and "), "{said}");
+    assert!(said.contains("were rejected") && said.contains("the queues of replicas were full"), "{said}");
+    assert!(!said.contains("larger than a replica"), "{said}");
+    let output = scalefront(dir.path(), &["recommend", "x.json", "--out", "two"]);
+    let answer: Value = serde_json::from_slice(&fs::read(dir.path().join("two/recommendation.json")).unwrap()).unwrap();
+    assert_eq!(answer["kept"], false, "{}", stdout(&output));
+    assert!(
+        answer["unanswered_share"].as_f64().unwrap() > 0.1 && answer["constraints"][0]["unanswered"].as_f64().unwrap() > 0.1,
+        "{answer:#}"
+    );
+}
+
+/// What has no effect or cannot be is refused where it stands.
+#[test]
+fn fields_without_effect_are_refused() {
+    let refused = |change: &dyn Fn(&mut Value), expected: &str| {
+        let mut grid = day();
+        change(&mut grid);
+        let dir = directory_with(&grid.to_string());
+        let output = scalefront(dir.path(), &["sweep", "x.json"]);
+        assert_eq!((output.status.code(), stderr(&output).contains(expected)), (Some(2), true), "{expected}: {}", stderr(&output));
+    };
+    refused(&|grid| grid["autoscalers"][0]["min_replicas"] = 2.into(), "autoscalers[0].min_replicas: found beside `static`");
+    refused(&|grid| grid["autoscalers"][1]["label"] = "a\nb".into(), "expected a name without line breaks");
+    let caching = json!({"constraints": {"prefix_hit_rate": 0.5}});
+    let without_cache = |grid: &mut Value| {
+        grid["objectives"] = caching.clone();
+        grid["cluster"]["replica_scheduler"] = "vllm".into();
+    };
+    refused(&without_cache, "no run of this grid caches");
+}

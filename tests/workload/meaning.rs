@@ -181,3 +181,19 @@ fn windows_count_the_traces_own_time() {
     let workload = read(&burst, window(30.0, 40.0)).unwrap().0;
     assert_eq!((workload.len(), workload.decode_tokens[0], workload.arrived_at_s[0]), (40, 31, 0.0));
 }
+
+/// What is mended in lengths is said; a column that stands twice is refused, since either may be meant.
+#[test]
+fn lengths_that_are_mended_are_told() {
+    let rows = |rows: &str| format!("arrived_at,num_prefill_tokens,num_decode_tokens\n{rows}");
+    let (workload, notes) = read(&rows("0,0,5\n1,20,0\n2,5.7,2\n3,256.0,1\n"), as_given).unwrap();
+    assert_eq!((workload.prefill_tokens, workload.decode_tokens), (vec![1, 20, 5, 256], vec![5, 1, 2, 1]));
+    let assumed = notes.assumed.join("; ");
+    assert!(assumed.contains("2 requests with 0 tokens of prompt or output: they count 1"), "{assumed}");
+    assert!(assumed.contains("1 request with parts of tokens: whole ones count"), "{assumed}");
+    let (_, notes) = read(&rows("0,1,5\n"), as_given).unwrap();
+    assert!(!notes.assumed.join("; ").contains("tokens"), "{:?}", notes.assumed);
+
+    let twice = "arrived_at,num_prefill_tokens,num_decode_tokens,num_decode_tokens\n0,5,2,9\n";
+    assert!(complaint(twice, as_given).contains("column `num_decode_tokens` found more than once"));
+}

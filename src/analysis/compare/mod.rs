@@ -115,6 +115,8 @@ pub enum Verdict {
     Equal,
     /// Fewer than two independent seeds.
     OneSeed,
+    /// Neither has a run inside the reference box.
+    Outside,
     /// No reference point, so no hypervolume.
     Unknown,
 }
@@ -123,6 +125,7 @@ impl Outcome {
     pub fn verdict(&self) -> Verdict {
         match self.hv_difference {
             None => Verdict::Unknown,
+            Some(_) if [self.hv_baseline, self.hv_candidate].iter().flatten().all(|volume| volume.mean == 0.0) => Verdict::Outside,
             Some(_) if self.wins + self.losses == 0 => Verdict::Equal,
             Some(Estimate { interval: None, .. }) => Verdict::OneSeed,
             Some(Estimate { interval: Some((low, _)), .. }) if low > 0.0 => Verdict::Better,

@@ -209,6 +209,7 @@ fn verdict(verdict: Verdict) -> &'static str {
         Verdict::Worse => "worse, significant at 5 %",
         Verdict::NotSignificant => "no significant difference",
         Verdict::Equal => "equal in every cell",
+        Verdict::Outside => "not judged: neither has a run inside the reference box",
         Verdict::OneSeed => "not tested: fewer than two independent seeds",
         Verdict::Unknown => "unknown: no reference point",
     }

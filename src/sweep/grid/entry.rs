@@ -31,6 +31,12 @@ pub struct ReplicaBounds {
 }
 
 impl ReplicaBounds {
+    /// The name of one that is given, if any is.
+    fn first_given(self) -> Option<&'static str> {
+        let named = [("min_replicas", self.min_replicas), ("max_replicas", self.max_replicas), ("initial_replicas", self.initial_replicas)];
+        named.into_iter().find_map(|(name, bound)| bound.map(|_| name))
+    }
+
     /// The cluster with these bounds. What it begins with is moved within them unless they say what.
     #[must_use]
     pub fn on(self, mut cluster: ClusterSettings) -> ClusterSettings {
@@ -73,6 +79,12 @@ impl Settings for AutoscalerEntry {
     fn check(&self, faults: &mut Faults) {
         if let Some(label) = &self.label {
             faults.require(!label.trim().is_empty(), "label", || "an empty label found, expected a name".into());
+            faults.require(!label.contains(char::is_control), "label", || {
+                format!("{label:?} found, expected a name without line breaks and other control characters")
+            });
+        }
+        if let (AutoscalerSettings::Static(_), Some(field)) = (&self.settings, self.bounds.first_given()) {
+            faults.add(field, "found beside `static`, which has its `replicas` whatever the bounds; leave it out");
         }
         self.settings.check(faults);
     }

@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::Grid;
+use crate::settings::closest;
 use crate::simulation::metric::Needs;
 use crate::sweep::cell::{autoscaler_columns, cluster_columns, workload_columns, workload_name};
 use crate::sweep::row::{DERIVED_COLUMNS, Scalar};
-use crate::sweep::source::{GridError, Problem, closest};
+use crate::sweep::source::{GridError, Problem};
 
 impl Grid {
     /// A problem with a field of `objectives`.
@@ -26,6 +27,13 @@ impl Grid {
                     "`{}` needs {}, which say what a request has to keep: give `ttft_s`, `tpot_s` or `e2e_s` there",
                     metric.name, metric.needs
                 );
+                problems.push(self.objectives_problem(&field, message));
+            }
+        }
+        for (field, metric) in self.objectives.all_metrics() {
+            let caches = |index: u64| self.cluster.get(index).replica_scheduler.caches_prefixes();
+            if [Needs::PrefixCaching, Needs::SessionsAndCaching].contains(&metric.needs) && !(0..self.cluster.count()).any(caches) {
+                let message = format!("`{}` needs {}; no run of this grid caches: see `replica_scheduler`", metric.name, metric.needs);
                 problems.push(self.objectives_problem(&field, message));
             }
         }

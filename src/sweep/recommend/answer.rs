@@ -10,7 +10,8 @@ use super::space::{Arm, Candidate};
 use crate::RESULTS_VERSION;
 use crate::controllers::Controller;
 use crate::sweep::cell::Cell;
-use crate::sweep::constraints::Constraint;
+use crate::sweep::constraints::{Check, Constraint};
+use crate::sweep::names::{counted, percent_small};
 use crate::sweep::plan::Plan;
 
 /// One limit on one workload, and the run that comes nearest to it or breaks it most.
@@ -21,6 +22,8 @@ pub struct Limit {
     pub value: Option<f64>,
     pub margin: Option<f64>,
     pub kept: bool,
+    /// As in [`Check::unanswered`](crate::sweep::constraints::Check).
+    pub unanswered: Option<f64>,
 }
 
 /// A setting with what its runs came to.
@@ -39,6 +42,8 @@ pub struct Setting {
     pub cost_usd_per_day: Option<f64>,
     pub cost_usd_per_month: Option<f64>,
     pub limits: Vec<Limit>,
+    /// Largest share of its requests that any of its runs did not answer.
+    pub unanswered: f64,
     pub standing: Option<Standing>,
 }
 
@@ -124,6 +129,7 @@ impl Recommendation {
             "cost_usd_per_month": self.best.as_ref().and_then(|best| best.cost_usd_per_month),
             "cost_usd_per_day": self.best.as_ref().and_then(|best| best.cost_usd_per_day),
             "constraints": shown.map(limits).unwrap_or_default(),
+            "unanswered_share": shown.map(|setting| setting.unanswered),
             "robustness": {
                 "neighbours": self.neighbours.iter().map(summary).collect::<Vec<_>>(),
                 "trials": self.trials,
@@ -153,6 +159,12 @@ impl Recommendation {
                 if let Some(tightest) = best.tightest() {
                     text += &format!("; the least room is to {} ({})", tightest.constraint, tightest.shown());
                 }
+                if best.unanswered > 0.0 {
+                    text += &format!(
+                        "; {} of requests were rejected or cut off under it, of which no latency says anything",
+                        percent_small(best.unanswered)
+                    );
+                }
                 for (what, other) in [("the best of another policy", &self.runner_up), ("the best fixed fleet", &self.fixed)] {
                     if let Some(other) = other
                         && other.candidate != best.candidate
@@ -175,7 +187,10 @@ impl Recommendation {
                     broken.join(", ")
                 )
             }
-            (None, None) => "Nothing ran, so nothing is known.".into(),
+            (None, None) => format!(
+                "{} ran, and no setting has met every workload and seed, nor broken a limit: allow more runs (`--budget`).",
+                counted(self.runs, "run")
+            ),
         }
     }
 }
@@ -206,7 +221,11 @@ impl Setting {
 impl Limit {
     fn shown(&self) -> String {
         match (self.value, self.margin) {
-            (Some(value), Some(margin)) => format!("{value:.4} found, {:+.0} %", 100.0 * margin),
+            (Some(value), _) if self.unanswered.is_some() => {
+                format!("{value:.4} of those answered, and {} were not", percent_small(self.unanswered.unwrap_or_default()))
+            }
+            (Some(value), Some(margin)) if margin < 0.0 => format!("{value:.4} found, {} beyond", percent_small(-margin)),
+            (Some(value), Some(margin)) => format!("{value:.4} found, {} of room", percent_small(margin)),
             _ => "not measured".into(),
         }
     }
@@ -236,8 +255,8 @@ impl fmt::Display for Recommendation {
         }
         write!(
             f,
-            "\n{} runs of {} that all settings take ({} of {} settings looked at); ended by {}",
-            self.runs,
+            "\n{} of {} that all settings take ({} of {} settings looked at); ended by {}",
+            counted(self.runs, "run"),
             self.exhaustive,
             self.settings_looked_at,
             self.settings,
@@ -285,7 +304,8 @@ fn setting(race: &Race, candidate: Candidate) -> Setting {
         run_ids.push(plan.id(&cell));
         for (constraint, check) in race.ended(candidate, pair).expect("it ran").checks {
             let workload = cell.workload_name();
-            let own = Limit { workload, constraint, value: check.value, margin: check.margin, kept: check.kept };
+            let Check { value, margin, kept, unanswered } = check;
+            let own = Limit { workload, constraint, value, margin, kept, unanswered };
             let room = |limit: &Limit| limit.margin.unwrap_or(f64::NEG_INFINITY);
             match limits.iter_mut().find(|limit| limit.workload == own.workload && limit.constraint == constraint) {
                 Some(limit) if room(&own) < room(limit) => *limit = own,
@@ -307,6 +327,7 @@ fn setting(race: &Race, candidate: Candidate) -> Setting {
         cost_usd_per_day: mean("cost_usd_per_day"),
         cost_usd_per_month: mean("cost_usd_per_month"),
         limits,
+        unanswered: ran.iter().map(|&pair| race.unanswered(candidate, pair)).fold(0.0, f64::max),
         standing: race.standings.get(&candidate).copied(),
     }
 }
@@ -320,6 +341,7 @@ fn limits(setting: &Setting) -> Vec<Value> {
             "value": limit.value,
             "margin": limit.margin,
             "kept": limit.kept,
+            "unanswered": limit.unanswered,
         })
     };
     setting.limits.iter().map(limit).collect()

@@ -159,7 +159,7 @@ fn try_load(
             return None;
         }
         let Some(metrics) = ended else { return Some(broken(None)) };
-        let checks: Vec<(Constraint, Check)> = constraints.iter().map(|limit| (*limit, limit.check(limit.value_of(&metrics)))).collect();
+        let checks: Vec<(Constraint, Check)> = constraints.iter().map(|limit| (*limit, limit.check_run(&metrics))).collect();
         if let Some(first) = checks.iter().find(|(_, check)| !check.kept) {
             return Some(broken(Some(first)));
         }

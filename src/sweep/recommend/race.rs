@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::space::{Candidate, Pair, cell};
 use crate::simulation::{MetricValue, RunMetrics};
-use crate::sweep::constraints::{Check, Constraint};
+use crate::sweep::constraints::{Check, Constraint, unanswered};
 use crate::sweep::journal::Journal;
 use crate::sweep::plan::Plan;
 use crate::sweep::run::{CellLimits, Outcome, Progress, Stop, outcomes};
@@ -141,15 +141,22 @@ impl<'a> Race<'a> {
             MetricValue::Absent => None,
         };
         let values = outcome.as_ref().ok();
+        let unanswered = self.unanswered(candidate, pair);
         let check = |constraint: Constraint| {
             let at = RunMetrics::names().iter().position(|name| *name == constraint.metric.name);
-            (constraint, constraint.check(values.zip(at).and_then(|(values, at)| number(values, at))))
+            (constraint, constraint.check_answered(values.zip(at).and_then(|(values, at)| number(values, at)), unanswered))
         };
         Some(Ended {
             cost: values.and_then(|values| number(values, self.cost_at)),
             checks: constraints.into_iter().map(check).collect(),
             error: outcome.as_ref().err().cloned(),
         })
+    }
+
+    /// Share of the requests of a setting's run on a pair that were never answered; 0 if it has not run.
+    pub fn unanswered(&self, candidate: Candidate, pair: usize) -> f64 {
+        let count = |name: &str| self.metric(candidate, pair, name).unwrap_or(0.0) as u64;
+        unanswered(count("num_requests"), count("num_rejected") + count("num_cut"))
     }
 
     /// A metric of a setting's run on a pair.

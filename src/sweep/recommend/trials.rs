@@ -107,7 +107,7 @@ fn run(plan: &Plan, setting: &Setting, pair: space::Pair, change: Change, worksp
     let inputs = inputs.with_programs(&*plan.inputs.programs);
     let Some(metrics) = workspaces.run(|workspace| inputs.simulate(workspace).ok()).ok().flatten() else { return nothing };
     let room = |limit: &crate::sweep::constraints::Constraint| {
-        let check = limit.check(limit.value_of(&metrics));
+        let check = limit.check_run(&metrics);
         let shown = json!({"workload": cell.workload_name(), "metric": limit.metric.name, "limit": limit.limit, "value": check.value});
         (check.margin.unwrap_or(f64::NEG_INFINITY), shown)
     };

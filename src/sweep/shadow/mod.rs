@@ -12,7 +12,7 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
-use super::constraints::{Check, Constraint};
+use super::constraints::{Check, Constraint, unanswered};
 use super::grid::Grid;
 use super::plan::Plan;
 use super::recommend::refine::parsed;
@@ -191,6 +191,8 @@ fn run_of(row: &RunRow, varying: Value, constraints: &[Constraint]) -> Run {
         Some(Scalar::Float(value)) => Some(*value).filter(|value| value.is_finite()),
         _ => None,
     };
+    let count = |name: &str| number(name).unwrap_or(0.0) as u64;
+    let share = unanswered(count("num_requests"), count("num_rejected") + count("num_cut"));
     Run {
         run_id: row.text("run_id"),
         family: row.text("family"),
@@ -199,7 +201,7 @@ fn run_of(row: &RunRow, varying: Value, constraints: &[Constraint]) -> Run {
         cost_usd: number("total_cost_usd"),
         cost_usd_per_month: number("cost_usd_per_month"),
         metrics: SHOWN.iter().filter_map(|name| Some(((*name).to_owned(), number(name)?))).collect(),
-        checks: constraints.iter().map(|limit| (*limit, limit.check(number(&limit.metric.name)))).collect(),
+        checks: constraints.iter().map(|limit| (*limit, limit.check_answered(number(&limit.metric.name), share))).collect(),
     }
 }
 

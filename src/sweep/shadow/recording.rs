@@ -168,7 +168,7 @@ fn of_csv(text: &str) -> Result<Vec<Raw>, String> {
     };
     for name in names.iter().filter(|name| **name != "time_s") {
         if !COLUMNS.contains(name) {
-            let meant = super::super::source::closest(name, COLUMNS.iter().copied());
+            let meant = crate::settings::closest(name, COLUMNS.iter().copied());
             let hint = meant.map_or(String::new(), |meant| format!("; did you mean `{meant}`?"));
             return Err(format!("unknown column `{name}`, expected `time_s` and some of {}{hint}", crate::settings::quoted(&COLUMNS)));
         }

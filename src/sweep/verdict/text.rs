@@ -133,6 +133,9 @@ fn standing(stand: &Stand, kept: bool) -> String {
     let metric = &stand.constraint.metric.name;
     let (Some(value), Some(margin)) = (stand.worst.value, stand.worst.margin) else { return format!("`{metric}` has no value") };
     let value = quantity(value, metric);
+    if let Some(share) = stand.worst.unanswered {
+        return format!("`{metric}` {value} of those answered, and {} were not", percent_small(share));
+    }
     match (kept, stand.constraint.limit > 0.0) {
         (true, true) => format!("`{metric}` {value} ({})", percent_small(margin)),
         (false, true) => format!("`{metric}` {value} ({} beyond its limit)", percent_small(-margin)),
@@ -142,17 +145,20 @@ fn standing(stand: &Stand, kept: bool) -> String {
 
 /// What so few seeds say of further ones.
 fn sureness(setting: &Standing) -> Option<String> {
-    let (low, _) = setting.kept.interval();
     let of = setting.kept.of;
+    // Were the share of seeds that keep them any lower, so many in a row would be seen less than once in twenty times.
+    let low = libm::pow(0.05, 1.0 / of as f64);
     Some(match of {
         1 => "That is one run; more seeds, where traffic is drawn, would say how sure it is.".to_owned(),
-        _ => format!("All {of} seeds keep them, so at least {} of further ones should (95 % interval).", percent_small(low)),
+        _ => format!("All {of} seeds keep them, so at least {} of further ones should (95 % confidence).", percent_small(low)),
     })
 }
 
 fn rejected(setting: &Standing) -> Option<String> {
     let requests = grouped(setting.rejected);
-    (setting.rejected > 0).then(|| format!("{requests} requests were rejected under it; latencies are those of the others."))
+    (setting.rejected > 0).then(|| {
+        format!("{requests} requests ({}) were rejected under it; latencies are those of the others.", percent_small(setting.unanswered))
+    })
 }
 
 /// The setting of a run as a piece of a grid file: the autoscaler in full, and of the cluster what `given` names, its fields in the file.

@@ -216,7 +216,6 @@ fn parameters_are_the_published_ones() {
     for (name, config, total, active) in published() {
         let model = parse(&config.to_string(), name).unwrap_or_else(|error| panic!("{name}: {error}"));
         let (counted, of_token) = billions(&model);
-        println!("{name}: {counted:.2} B, published {total} B; {of_token:.2} B of a token");
         assert!((counted / total - 1.0).abs() < 0.01, "{name}: {counted:.2}, published {total}");
         // Some count embeddings among the parameters of a token, some do not.
         if let Some(active) = active {
