@@ -337,9 +337,9 @@ impl<'s> Requests<'s> {
                 Place::Within => {}
             }
         }
-        let lengths = [row.prefill_tokens, row.decode_tokens];
-        self.empty += u64::from(lengths.iter().any(|&tokens| tokens < 1.0));
-        self.in_parts += u64::from(lengths.iter().any(|tokens| tokens.fract() != 0.0));
+        let any = |what: fn(f64) -> bool| u64::from(what(row.prefill_tokens) || what(row.decode_tokens));
+        self.empty += any(|tokens| tokens < 1.0);
+        self.in_parts += any(|tokens| tokens.fract() != 0.0);
         let prefill = scaled(row.prefill_tokens, self.spec.prefill_scale, "prefill_scale", line)?;
         let decode = scaled(row.decode_tokens, self.spec.decode_scale, "decode_scale", line)?;
         let (prefill_cut, decode_cut) = cut(prefill, decode, self.spec.max_tokens);
@@ -454,12 +454,9 @@ impl<'s> Requests<'s> {
         if let (Some(tokens), true) = (block_tokens, self.blocks.assumed) {
             assumed.push(format!("an id of `hash_ids` stands for {tokens} prompt tokens, as usual in this format"));
         }
-        if self.empty > 0 {
-            assumed.push(format!("{} with 0 tokens of prompt or output: they count 1", requests_of(self.empty)));
-        }
-        if self.in_parts > 0 {
-            assumed.push(format!("{} with parts of tokens: whole ones count", requests_of(self.in_parts)));
-        }
+        let mended =
+            [(self.empty, "with 0 tokens of prompt or output: they count 1"), (self.in_parts, "with parts of tokens: whole ones count")];
+        assumed.extend(mended.iter().filter(|(count, _)| *count > 0).map(|(count, how)| format!("{} {how}", requests_of(*count))));
         let time_unit = self.unit();
         assumed.extend(self.assumed);
         let notes = TraceNotes {

@@ -107,8 +107,8 @@ impl Belief {
         self.bursts.push_back(begun * beginning / self.scale);
         let sum: f64 = self.bursts.iter().sum::<f64>() * self.scale;
         let all = self.quiet + sum;
-        if !(all > 0.0) {
-            // Not of this law; start anew.
+        // Nothing left, or no number: not of this law; start anew.
+        if all.is_nan() || all <= 0.0 {
             (self.quiet, self.burst, self.scale) = (1.0, 0.0, 1.0);
             self.bursts.iter_mut().for_each(|probability| *probability = 0.0);
             return;
