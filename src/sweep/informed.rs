@@ -160,7 +160,7 @@ fn online(plan: &Plan, group: &Group) -> Vec<AutoscalerSettings> {
 /// One who takes part where rates are known.
 enum Candidate {
     Schedule(ReplicaSchedule),
-    Online(AutoscalerSettings),
+    Online(Box<AutoscalerSettings>),
 }
 
 /// Policies a search for bursts starts from.
@@ -319,8 +319,12 @@ impl Search<'_> {
             parts.autoscaler.unwrap_or_else(|| ReplicaSchedule::constant(inputs.cluster.initial_replicas).replay(&limits))
         };
         all.extend(self.outcomes(&online, draws, run_online));
-        let mut candidates: Vec<Option<Candidate>> =
-            tried.into_iter().map(Candidate::Schedule).chain(online.into_iter().map(Candidate::Online)).map(Some).collect();
+        let mut candidates: Vec<Option<Candidate>> = tried
+            .into_iter()
+            .map(Candidate::Schedule)
+            .chain(online.into_iter().map(|policy| Candidate::Online(policy.into())))
+            .map(Some)
+            .collect();
         let kept = best_together(&all, self.reference(), self.settings.kept as usize);
         self.note(&all, &kept, account);
         let kept: Vec<Candidate> = kept.into_iter().filter_map(|place| candidates[place].take()).collect();
