@@ -9,7 +9,7 @@ use crate::workload::Workload;
 /// Everything one run depends on.
 #[derive(Debug, Clone)]
 pub enum Inputs<'a> {
-    One(RunInputs<'a>),
+    One(Box<RunInputs<'a>>),
     Fleet(FleetInputs<'a>),
 }
 
@@ -23,7 +23,7 @@ impl<'a> Inputs<'a> {
         seed: u64,
     ) -> Result<Self, HardwareError> {
         match cluster.pools.is_empty() {
-            true => RunInputs::new(workload, cluster, autoscaler, times[0], seed).map(Self::One),
+            true => RunInputs::new(workload, cluster, autoscaler, times[0], seed).map(|inputs| Self::One(inputs.into())),
             false => FleetInputs::new(workload, cluster, autoscaler, times, seed).map(Self::Fleet),
         }
     }
@@ -31,7 +31,7 @@ impl<'a> Inputs<'a> {
     /// That of each pool, or the only one.
     fn each(&mut self) -> &mut [RunInputs<'a>] {
         match self {
-            Self::One(inputs) => std::slice::from_mut(inputs),
+            Self::One(inputs) => std::slice::from_mut(&mut **inputs),
             Self::Fleet(fleet) => &mut fleet.pools,
         }
     }

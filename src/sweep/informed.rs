@@ -98,8 +98,11 @@ struct Subject {
     law: Result<Law, String>,
 }
 
+/// Workload, hardware and cluster.
+type Key = (String, Box<[usize]>, String);
+
 fn subjects(plan: &Plan) -> Vec<Subject> {
-    let mut by_name: BTreeMap<(String, Box<[usize]>, String), Vec<Group>> = BTreeMap::new();
+    let mut by_name: BTreeMap<Key, Vec<Group>> = BTreeMap::new();
     let mut order = Vec::new();
     for group in groups(plan) {
         let key = (group.cell.workload_name(), group.cell.hardware_inputs.clone(), json!(group.cell.cluster).to_string());

@@ -107,7 +107,7 @@ pub(super) fn inputs_of<'a>(cell: &'a Cell, inputs: &'a SharedInputs) -> Result<
 /// The same where there is one pool.
 pub(super) fn run_inputs<'a>(cell: &'a Cell, inputs: &'a SharedInputs) -> Result<RunInputs<'a>, String> {
     match inputs_of(cell, inputs)? {
-        Inputs::One(run) => Ok(run),
+        Inputs::One(run) => Ok(*run),
         Inputs::Fleet(_) => Err("a cluster with `pools` found, expected one without".into()),
     }
 }

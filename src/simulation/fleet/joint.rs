@@ -131,7 +131,10 @@ mod tests {
     use super::*;
     use crate::simulation::ClusterSettings;
 
-    fn decided(rule: serde_json::Value, now: [u32; 3], wished: [(u32, u32); 3], limit: f64) -> (Vec<(u32, u32)>, Vec<(usize, u32)>) {
+    /// What each pool gets, and in which order.
+    type Decided = (Vec<(u32, u32)>, Vec<(usize, u32)>);
+
+    fn decided(rule: serde_json::Value, now: [u32; 3], wished: [(u32, u32); 3], limit: f64) -> Decided {
         let cluster: ClusterSettings = serde_json::from_value(json!({
             "max_replicas": 4, "pools": [{"name": "a"}, {"name": "b"}, {"name": "c"}],
         }))

@@ -134,7 +134,8 @@ impl<'a> Fleet<'a> {
                     }
                 }
             }
-            if !moved && !(self.inputs.is_managed() && self.grant_wishes()?) {
+            let granted = !moved && self.inputs.is_managed() && self.grant_wishes()?;
+            if !moved && !granted {
                 return Ok(());
             }
         }
