@@ -189,10 +189,24 @@ pub fn snippet<R: Runs + ?Sized>(runs: &R, row: usize, columns: &[String], given
     };
     let several = given.as_array().map_or_else(|| std::slice::from_ref(given), Vec::as_slice);
     let is_given = |name: &String| several.iter().any(|cluster| cluster.get(name).is_some());
-    let cluster: Map<String, Value> =
-        members.into_iter().filter(|(name, _)| name != "workload" && is_given(name)).map(|(name, node)| (name, node.value())).collect();
+    let mut pools = Vec::new();
+    let mut cluster = Map::new();
+    for (name, node) in members {
+        if let Some(pool) = name.strip_prefix(POOL).and_then(|rest| rest.strip_suffix(']')) {
+            let named = [("name".to_owned(), json!(pool))].into_iter();
+            pools.push(Value::Object(named.chain(node.members.into_iter().map(|(name, node)| (name, node.value()))).collect()));
+        } else if name != "workload" && is_given(&name) {
+            cluster.insert(name, node.value());
+        }
+    }
+    if !pools.is_empty() {
+        cluster.insert("pools".into(), Value::Array(pools));
+    }
     json!({ "cluster": cluster, "autoscalers": [autoscaler] })
 }
+
+/// How columns of a pool's settings begin: `pools[decode].max_replicas`.
+const POOL: &str = "pools[";
 
 /// Settings as columns have them, put back together: `a` = `b` beside `a.c` = 1 is the choice `{"b": {"c": 1}}`.
 #[derive(Default)]
@@ -204,7 +218,10 @@ struct Node {
 
 impl Node {
     fn add(&mut self, name: &str, value: Scalar) {
-        match name.split_once('.') {
+        // A pool may have any name.
+        let split = if name.starts_with(POOL) { name.split_once("].") } else { None };
+        let parts = split.map(|(pool, rest)| (&name[..=pool.len()], rest)).or_else(|| name.split_once('.'));
+        match parts {
             None => self.member(name).own = Some(value),
             Some((first, rest)) => self.member(first).add(rest, value),
         }
