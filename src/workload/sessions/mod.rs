@@ -6,7 +6,7 @@
 //! A request may wait for several others (agents that join) and several may wait for it (agents that fan out). A *session* is everything
 //! that hangs together so. Its pauses count from the moment at which the client has the last token it waits for.
 //!
-//! In the columns of a [`Workload`] a request that waits arrives at the earliest moment at which it could: if every answer took no time.
+//! In the columns of a [`Workload`](super::Workload) a request that waits arrives at the earliest moment at which it could: if every answer took no time.
 //! Requests are in that order, and their number in it is the same in every run.
 
 mod build;
