@@ -146,8 +146,7 @@ fn standing(stand: &Stand, kept: bool) -> String {
 /// What so few seeds say of further ones.
 fn sureness(setting: &Standing) -> Option<String> {
     let of = setting.kept.of;
-    // Were the share of seeds that keep them any lower, so many in a row would be seen less than once in twenty times.
-    let low = libm::pow(0.05, 1.0 / of as f64);
+    let low = setting.kept.least_share();
     Some(match of {
         1 => "That is one run; more seeds, where traffic is drawn, would say how sure it is.".to_owned(),
         _ => format!("All {of} seeds keep them, so at least {} of further ones should (95 % confidence).", percent_small(low)),
