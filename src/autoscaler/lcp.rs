@@ -174,9 +174,7 @@ impl Autoscaler for Lcp {
         self.signals.scrape(now_s, snapshot);
         // Ticks add up to times that miss whole slots by rounding.
         let rate_per_s = self.signals.rate_per_s(self.settings.slot_s * 1.001, |counters| counters.arrived_requests);
-        // Theory knows no queue: whoever waits with nobody there wakes one.
-        let waits = snapshot.committed() == 0 && snapshot.outstanding_requests > 0;
-        let wake = if waits { Decision::Up(1) } else { Decision::Hold };
+        let wake = snapshot.wake();
         let Some(lengths) = self.signals.lengths_so_far() else { return wake };
         let load = rate_per_s / self.model.requests_per_s(lengths);
         let weight = self.settings.delay_weight;

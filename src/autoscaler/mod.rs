@@ -320,6 +320,11 @@ impl Snapshot<'_> {
     pub fn committed(&self) -> u32 {
         (self.serving + self.starting).saturating_sub(self.stopping)
     }
+
+    /// For rules that know no queue: a first replica where requests wait with none there or on its way, otherwise nothing.
+    pub fn wake(&self) -> Decision {
+        if self.committed() == 0 && self.outstanding_requests > 0 { Decision::Up(1) } else { Decision::Hold }
+    }
 }
 
 /// What to change. The engine applies delays and limits and keeps count, so a policy that goes by `committed` cannot count twice. Those that

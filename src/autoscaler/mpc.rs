@@ -198,8 +198,7 @@ impl Autoscaler for Mpc {
 
     fn decide(&mut self, now_s: f64, snapshot: &Snapshot) -> Decision {
         self.signals.scrape(now_s, snapshot);
-        let waits = snapshot.committed() == 0 && snapshot.outstanding_requests > 0;
-        let wake = if waits { Decision::Up(1) } else { Decision::Hold };
+        let wake = snapshot.wake();
         // Ticks add up to times that miss whole slots by rounding.
         let rate_per_s = self.signals.rate_per_s(self.settings.interval_s * 1.001, |counters| counters.arrived_requests);
         if now_s > 0.0 {
@@ -229,7 +228,6 @@ impl Autoscaler for Mpc {
         self.evidence = vec![("rate_per_s", rate_per_s), ("target_replicas", best.0.into()), ("mean_cost_replicas", best.1)];
         match Decision::towards(snapshot.committed(), best.0) {
             Decision::Hold => wake,
-            Decision::Down(_) if waits => wake,
             decided => decided,
         }
     }

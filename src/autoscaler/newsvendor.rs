@@ -144,8 +144,7 @@ impl Autoscaler for Newsvendor {
 
     fn decide(&mut self, now_s: f64, snapshot: &Snapshot) -> Decision {
         self.signals.scrape(now_s, snapshot);
-        let waits = snapshot.committed() == 0 && snapshot.outstanding_requests > 0;
-        let wake = if waits { Decision::Up(1) } else { Decision::Hold };
+        let wake = snapshot.wake();
         let Some(lengths) = self.signals.lengths_so_far() else { return wake };
         // Ticks add up to times that miss whole windows by rounding.
         let rate_per_s = self.signals.rate_per_s(self.settings.window_s * 1.001, |counters| counters.arrived_requests);
@@ -158,7 +157,6 @@ impl Autoscaler for Newsvendor {
         self.evidence = vec![("demand_replicas", demand), ("reserve_replicas", target - demand)];
         match Decision::towards(snapshot.committed(), (target.ceil() as u32).min(self.most_replicas)) {
             Decision::Hold => wake,
-            Decision::Down(_) if waits => wake,
             decided => decided,
         }
     }

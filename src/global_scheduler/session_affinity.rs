@@ -2,8 +2,8 @@
 //! are unfinished.
 //!
 //! Source: sticky sessions as load balancers have them by cookie (NGINX Plus `sticky`, Envoy's stateful sessions); to leave a replica that
-//! is busier than others by so many requests is SGLang's router's rule (`balance_abs_threshold` of its `cache_aware` policy, which asks
-//! `balance_rel_threshold` besides). Remembered, not run.
+//! is busier than others by so many requests is SGLang's router's rule (`balance_abs_threshold`, 64, of its `cache_aware` policy, which asks
+//! `balance_rel_threshold`, 1.5, besides: read in copies of `cache_aware.rs`). Cookies are remembered; neither was run.
 //!
 //! Where a workload has no sessions, and where the replica is gone or drains, the request goes to the replica with the fewest unfinished
 //! requests, ties to the lowest id; the session stays there from then on.

@@ -139,7 +139,7 @@ fn a_tenth_of_the_runs_finds_the_best_or_nearly() {
 
 /// Minutes long: `cargo test --release --test it recommend -- --ignored --nocapture`.
 #[test]
-#[ignore = "runs every setting of sweeps/frontier_shapes.json"]
+#[ignore = "runs every setting of sweeps/frontier_shapes.json, minutes: cargo test --release --test it recommend -- --ignored"]
 fn the_shapes_of_frontier_in_a_tenth_of_their_runs() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("sweeps/frontier_shapes.json");
     let shapes: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();

@@ -12,7 +12,7 @@ mod traces;
 
 use std::path::PathBuf;
 
-use scalefront::workload::{Workload, WorkloadError, WorkloadSpec, load};
+use scalefront::workload::{TraceNotes, TraceSpec, Workload, WorkloadError, WorkloadSpec, load, trace};
 use serde_json::{Value, json};
 
 /// Loads a workload given as the grid file has it.
@@ -31,6 +31,22 @@ fn generate(arrivals: Value, lengths: Value, seed: u64) -> Workload {
 fn complaint(generate: Value) -> String {
     load_json(json!({"name": "g", "generate": generate}), 1, &[]).unwrap_err().to_string()
 }
+
+/// Reads `content` as a trace whose settings `set` changes.
+fn read_trace(content: &str, set: impl FnOnce(&mut TraceSpec)) -> Result<(Workload, TraceNotes), WorkloadError> {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("trace"), content).unwrap();
+    let mut spec = TraceSpec::new("trace");
+    set(&mut spec);
+    trace::read(&spec, &[dir.path().into()])
+}
+
+/// What is wrong with such a trace, from its name on.
+fn complaint_of_trace(content: &str, set: impl FnOnce(&mut TraceSpec)) -> String {
+    read_trace(content, set).unwrap_err().to_string().split_once("/trace").unwrap().1.to_owned()
+}
+
+fn as_given(_: &mut TraceSpec) {}
 
 fn fixed() -> Value {
     json!({"fixed": {"prefill_tokens": 256, "decode_tokens": 1}})

@@ -1,22 +1,9 @@
 //! What a trace means beside its numbers: units, blocks, sessions; what is assumed and what is doubted.
 
+use scalefront::workload::TraceSpec;
 use scalefront::workload::formats::{TimeUnit, TraceFormat};
-use scalefront::workload::{TraceNotes, TraceSpec, Workload, WorkloadError, trace};
 
-/// Reads `content` as a trace whose settings `set` changes.
-fn read(content: &str, set: impl FnOnce(&mut TraceSpec)) -> Result<(Workload, TraceNotes), WorkloadError> {
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("trace"), content).unwrap();
-    let mut spec = TraceSpec::new("trace");
-    set(&mut spec);
-    trace::read(&spec, &[dir.path().into()])
-}
-
-fn complaint(content: &str, set: impl FnOnce(&mut TraceSpec)) -> String {
-    read(content, set).unwrap_err().to_string().split_once("/trace").unwrap().1.to_owned()
-}
-
-fn as_given(_: &mut TraceSpec) {}
+use super::{as_given, complaint_of_trace as complaint, read_trace as read};
 
 fn in_seconds(spec: &mut TraceSpec) {
     spec.time_unit = Some(TimeUnit::Seconds);

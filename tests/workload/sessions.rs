@@ -2,21 +2,9 @@
 
 use scalefront::workload::formats::TraceFormat;
 use scalefront::workload::trace::TraceLoop;
-use scalefront::workload::{TraceNotes, TraceSpec, Workload, WorkloadError, trace};
+use scalefront::workload::{TraceSpec, Workload};
 
-fn read(content: &str, set: impl FnOnce(&mut TraceSpec)) -> Result<(Workload, TraceNotes), WorkloadError> {
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("trace"), content).unwrap();
-    let mut spec = TraceSpec::new("trace");
-    set(&mut spec);
-    trace::read(&spec, &[dir.path().into()])
-}
-
-fn complaint(content: &str, set: impl FnOnce(&mut TraceSpec)) -> String {
-    read(content, set).unwrap_err().to_string().split_once("/trace").unwrap().1.to_owned()
-}
-
-fn as_given(_: &mut TraceSpec) {}
+use super::{as_given, complaint_of_trace as complaint, read_trace as read};
 
 fn closed(spec: &mut TraceSpec) {
     spec.closing = Some(TraceLoop::Closed);
@@ -167,6 +155,10 @@ fn settings_of_benchmarks_are_drawn() {
     assert!(first().all(|tokens| (621..=5660).contains(&tokens)));
     let mean = f64::from(first().sum::<u32>()) / 24.0;
     assert!((1400.0..1900.0).contains(&mean), "{mean}");
+    // Every question has its answer.
+    let five = vllm.replacen(r#""uniform", "min": 12, "max": 18"#, r#""constant", "value": 5"#, 1);
+    let (workload, _) = read(&five, as_given).unwrap();
+    assert!(workload.sessions.unwrap().lengths.iter().all(|&turns| turns == 3));
     let guidellm =
         r#"{"prompt_tokens": 512, "output_tokens": 128, "output_tokens_stdev": 20, "turns": 5, "prefix_tokens": 100, "delay": 2}"#;
     let (workload, notes) = read(guidellm, |spec| spec.max_requests = Some(50)).unwrap();

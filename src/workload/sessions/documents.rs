@@ -1,12 +1,14 @@
 //! Settings files of benchmarks that hold conversations: JSON documents that say how sessions are drawn.
 //!
-//! - vLLM's `benchmark_serving_multi_turn.py`, `"filetype": "generate_conversations"`: `num_turns` counts questions and answers; the first
-//!   question begins with `common_prefix_num_tokens` that all share and `prefix_num_tokens` of its own.
+//! - vLLM's `benchmark_serving_multi_turn.py`, `"filetype": "generate_conversations"`: `num_turns` counts questions and answers, at least one
+//!   of each, an odd number being one more; the first question begins with `common_prefix_num_tokens` that all share and
+//!   `prefix_num_tokens` of its own. A lognormal `average` is that of the distribution here, of the sample there; `zipf` and `poisson`
+//!   are refused.
 //! - GuideLLM's synthetic data: `prompt_tokens`, `output_tokens` (each with `_stdev`, `_min`, `_max`), `turns`, `first_prompt_tokens`,
 //!   `prefix_tokens`, `prefix_count`, `delay`, `delay_stdev` in seconds.
 //!
 //! Neither says when sessions start: they come in [`lanes`](TraceSpec::lanes), one at a time if nothing is said. Draws are ours, from the
-//! same distributions. Field names of vLLM 0.24 are remembered, those of GuideLLM 0.8.1 read.
+//! same distributions. Read: `bench_dataset.py` of vLLM at 0fdcab7e, GuideLLM 0.8.1.
 
 use std::path::Path;
 
@@ -82,7 +84,9 @@ impl Draw {
 /// How sessions of a document are.
 struct Recipe {
     sessions: u64,
-    turns: Draw,
+    messages: Draw,
+    /// A question, or a question and its answer.
+    messages_a_turn: f64,
     /// Tokens that sessions of a group begin with; sessions belong to the groups in turn.
     shared_tokens: Draw,
     groups: u32,
@@ -116,7 +120,7 @@ pub(super) fn read(spec: &TraceSpec, format: TraceFormat, file: &Path) -> Result
         (random("turns"), random("prompts"), random("outputs"), random("delays"));
     let shared_tokens = recipe.shared_tokens.draw(&mut of_prompts).round() as u32;
     for session in 0..recipe.sessions as u32 {
-        let turns = recipe.turns.draw(&mut of_turns).round().max(1.0) as u32;
+        let turns = (recipe.messages.draw(&mut of_turns).round().max(1.0) / recipe.messages_a_turn).ceil() as u32;
         let mut runs = Vec::new();
         if shared_tokens > 0 {
             runs.push(Run { id: session % recipe.groups, end: shared_tokens });
@@ -217,17 +221,12 @@ fn of_vllm(fields: &Map<String, Value>) -> Result<Recipe, String> {
     let (input, output) = (part("prompt_input")?, part("prompt_output")?);
     let given =
         |part: &Map<String, Value>, name: &str| draw(part, name)?.ok_or_else(|| format!("no `{name}` found, expected a distribution"));
-    // Questions and answers take turns.
-    let turns = match given(input, "num_turns")? {
-        Draw::Constant(messages) => Draw::Constant((messages / 2.0).floor()),
-        Draw::Uniform { min, max } => Draw::Uniform { min: (min / 2.0).floor(), max: (max / 2.0).floor() },
-        Draw::LogNormal { mean, sigma, max } => Draw::LogNormal { mean: mean - std::f64::consts::LN_2, sigma, max: (max / 2.0).floor() },
-        normal @ Draw::Normal { .. } => normal,
-    };
+    let messages = given(input, "num_turns")?;
     let new = given(input, "num_tokens")?;
     Ok(Recipe {
         sessions: wanted(fields, "num_conversations")?.min(MAX_REQUESTS as f64) as u64,
-        turns,
+        messages,
+        messages_a_turn: 2.0,
         shared_tokens: draw(input, "common_prefix_num_tokens")?.unwrap_or(Draw::Constant(0.0)),
         groups: 1,
         prefix: draw(input, "prefix_num_tokens")?.unwrap_or(Draw::Constant(0.0)),
@@ -268,7 +267,8 @@ fn of_guidellm(fields: &Map<String, Value>, spec: &TraceSpec) -> Result<Recipe, 
     };
     Ok(Recipe {
         sessions: sessions.clamp(1.0, MAX_REQUESTS as f64) as u64,
-        turns,
+        messages: turns,
+        messages_a_turn: 1.0,
         shared_tokens: Draw::Constant(number(fields, "prefix_tokens")?.unwrap_or(0.0)),
         groups: number(fields, "prefix_count")?.unwrap_or(1.0).clamp(1.0, MAX_REQUESTS as f64) as u32,
         prefix: Draw::Constant(0.0),
