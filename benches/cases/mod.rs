@@ -12,9 +12,9 @@ use scalefront::autoscaler::AutoscalerSettings;
 use scalefront::hardware::{Deployment, ExecutionTime, Files};
 use scalefront::simulation::{ClusterSettings, RunInputs, Workspace, simulate};
 use scalefront::sweep::grid::Grid;
+use scalefront::sweep::grid::source::Source;
 use scalefront::sweep::plan::Plan;
 use scalefront::sweep::run::{Progress, run_all};
-use scalefront::sweep::source::Source;
 use scalefront::workload::{self, Workload, WorkloadSpec};
 use serde_json::{Value, json};
 

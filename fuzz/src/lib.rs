@@ -9,8 +9,9 @@ use std::sync::OnceLock;
 
 use scalefront::hardware::{Deployment, ExecutionTime, Files, check};
 use scalefront::sweep::grid::{Grid, MAX_CELLS};
-use scalefront::sweep::journal::{Recorded, read_header};
-use scalefront::sweep::store::{JOURNAL, MANIFEST, read_manifest};
+use scalefront::sweep::run::journal::JOURNAL;
+use scalefront::sweep::run::journal::{Recorded, read_header};
+use scalefront::sweep::store::{MANIFEST, read_manifest};
 use scalefront::workload::describe::describe;
 use scalefront::workload::formats::{TimeUnit, TraceFormat};
 use scalefront::workload::trace::{TraceSpec, read};
@@ -182,8 +183,8 @@ mod tables {
     use std::path::Path;
 
     use scalefront::analysis::{analyse, read_runs, read_series, rows_with_curves};
-    use scalefront::sweep::hardware_files::hardware_files;
     use scalefront::sweep::objectives::Objectives;
+    use scalefront::sweep::plan::hardware_files::hardware_files;
 
     pub fn parquet(path: &Path) {
         if let Ok(runs) = read_runs(path, None) {

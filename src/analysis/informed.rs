@@ -11,9 +11,9 @@ use super::scores::{Analysis, Score};
 use super::statistics::{Estimate, estimate};
 use super::table::{read_parquet, write_csv, write_parquet};
 use crate::oracle::informed::bound;
-use crate::sweep::informed::{Account, EdgeAccount, TABLE};
+use crate::sweep::answers::informed::{Account, EdgeAccount, TABLE};
 use crate::sweep::objectives::{Objectives, Reference};
-use crate::sweep::row::RunRow;
+use crate::sweep::tables::row::RunRow;
 
 /// Fewer seeds than these have no interval: searches on random draws differ too much for it.
 pub const SEEDS_OF_AN_INTERVAL: usize = 10;

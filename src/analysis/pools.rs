@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::table::{Column, Described, TableFormat, write_described};
 use crate::simulation::MetricValue;
-use crate::sweep::pools::{FIGURES, PoolRow};
+use crate::sweep::run::pools::{FIGURES, PoolRow};
 
 /// Stores the pools of runs, in their order.
 pub fn write_pools(rows: &[PoolRow], path: &Path) -> Result<()> {

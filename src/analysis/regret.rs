@@ -12,10 +12,10 @@ use super::runs::runs_frame;
 use super::scores::{Analysis, Score, Workload};
 use super::statistics::{Estimate, estimate};
 use super::table::{Cells, read_parquet, write_csv, write_parquet};
-use crate::sweep::checksum::Checksum;
+use crate::sweep::answers::oracle::TABLE;
 use crate::sweep::objectives::{Objectives, Reference};
-use crate::sweep::oracle::TABLE;
-use crate::sweep::row::RunRow;
+use crate::sweep::tables::checksum::Checksum;
+use crate::sweep::tables::row::RunRow;
 
 /// Stores the points of the edge: `oracle.parquet`, and `oracle.csv` without the schedules.
 pub fn write_oracle(rows: &[RunRow], directory: &Path) -> Result<()> {

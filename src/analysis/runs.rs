@@ -9,9 +9,9 @@ use anyhow::{Context, Result, bail};
 use polars::prelude::{Column as PolarsColumn, DataFrame};
 
 use super::table::{Cells, Column, ROWS_PER_GROUP, read_parquet, read_parquet_columns, to_frame, write_parquet, write_parquet_in_parts};
-use crate::sweep::checksum::Checksum;
-use crate::sweep::columns::{self, Kind};
-use crate::sweep::row::{RunRow, Scalar, family_label};
+use crate::sweep::tables::checksum::Checksum;
+use crate::sweep::tables::columns::{self, Kind};
+use crate::sweep::tables::row::{RunRow, Scalar, family_label};
 
 /// Stores `rows`, in their order, as `runs.parquet`: every column of any row, nulls where a row lacks it.
 pub fn write_runs(rows: &[RunRow], path: &Path) -> Result<()> {

@@ -11,7 +11,7 @@ use super::regret::Oracle;
 use super::statistics::{Estimate, estimate};
 use super::table::Cells;
 use crate::sweep::objectives::{Objectives, Reference};
-use crate::sweep::row::family_label;
+use crate::sweep::tables::row::family_label;
 
 /// Hypervolumes closer than this count as equal.
 const AGREEMENT: f64 = 1e-9;

@@ -6,8 +6,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::table::{Cells, Column, TableFormat, read_parquet, write_table};
-use crate::sweep::checksum::Checksum;
-use crate::sweep::row::RunSeries;
+use crate::sweep::tables::checksum::Checksum;
+use crate::sweep::tables::row::RunSeries;
 
 /// The points of a curve, in the order stored.
 pub type Points = Vec<(f64, f64)>;
@@ -53,7 +53,7 @@ pub fn read_series(path: &Path, expected: Option<&Checksum>) -> Result<SeriesTab
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sweep::row::Series;
+    use crate::sweep::tables::row::Series;
 
     #[test]
     fn curves_read_back() {

@@ -13,11 +13,11 @@ use polars::prelude::{
 };
 use serde_json::{Map, Value, json};
 
+use crate::files::write_atomically;
 use crate::simulation::metric::Better;
-use crate::sweep::checksum::Checksum;
-use crate::sweep::columns;
-use crate::sweep::parquet;
-use crate::sweep::store::write_atomically;
+use crate::sweep::tables::checksum::Checksum;
+use crate::sweep::tables::columns;
+use crate::sweep::tables::parquet;
 
 /// Rows of a Parquet row group: few enough to hold them in memory as they come, enough to compress.
 pub(super) const ROWS_PER_GROUP: usize = 8192;

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::table::{Column, Described, TableFormat, write_described};
 use crate::simulation::Distribution;
-use crate::sweep::turns::{RunTurns, TurnFigures};
+use crate::sweep::run::turns::{RunTurns, TurnFigures};
 
 /// The columns of turns by their numbers.
 pub fn columns(turns: &[&TurnFigures]) -> Vec<Described> {

@@ -8,12 +8,12 @@ use polars::prelude::DataFrame;
 
 use super::runs::runs_frame;
 use super::table::{Cells, read_parquet, write_csv, write_parquet};
-use crate::sweep::checksum::Checksum;
+use crate::sweep::answers::robustness::TABLE;
+use crate::sweep::answers::verdict::{Runs, Standing, Verdict, verdicts};
 use crate::sweep::objectives::Objectives;
-use crate::sweep::robustness::TABLE;
-use crate::sweep::row::{RunRow, Scalar};
-use crate::sweep::run::NODE_PRICE;
-use crate::sweep::verdict::{Runs, Standing, Verdict, verdicts};
+use crate::sweep::run::outcome::NODE_PRICE;
+use crate::sweep::tables::checksum::Checksum;
+use crate::sweep::tables::row::{RunRow, Scalar};
 
 /// The columns of a table.
 pub struct Table<'a> {
@@ -70,7 +70,7 @@ pub fn write_robustness(rows: &[RunRow], directory: &Path) -> Result<()> {
     write_csv(&frame, &directory.join("robustness.csv"))
 }
 
-/// A setting under one change, as in [`crate::sweep::robustness`].
+/// A setting under one change, as in [`crate::sweep::answers::robustness`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tested {
     pub role: String,

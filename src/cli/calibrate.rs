@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use scalefront::files::make_directory;
+use scalefront::files::write_atomically;
 use scalefront::hardware::Overheads;
-use scalefront::sweep::hardware_files::CALIBRATIONS_DIR;
-use scalefront::sweep::store::write_atomically;
+use scalefront::sweep::plan::hardware_files::CALIBRATIONS_DIR;
 use scalefront::validation::calibrate::{Fit, calibrate};
 use scalefront::validation::results::{self, Constant, Fitted, Quantity, ResultFile};
 use scalefront::validation::{Experiment, Replay};

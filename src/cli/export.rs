@@ -8,8 +8,8 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use scalefront::RESULTS_VERSION;
 use scalefront::autoscaler::upstream::PolicyRecord;
 use scalefront::controllers::{self, Controller, Subject};
-use scalefront::sweep::store::write_atomically;
-use scalefront::sweep::stored;
+use scalefront::files::write_atomically;
+use scalefront::sweep::answers::stored;
 
 use super::Exit;
 use super::common::say;

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use scalefront::files::make_directory;
+use scalefront::files::write_atomically;
 use scalefront::hardware::{OverheadSettings, Overheads};
-use scalefront::sweep::hardware_files::hardware_files;
-use scalefront::sweep::store::write_atomically;
+use scalefront::sweep::plan::hardware_files::hardware_files;
 use scalefront::validation::fleet::{self, Answer, FleetReplay, FleetRun, Limit, Steps};
 
 use super::tables;

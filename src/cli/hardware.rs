@@ -11,7 +11,7 @@ use scalefront::hardware::check::{self, Compared, Comparison, Refused};
 use scalefront::hardware::memory::{self, MemoryPlanner, Needs, ProfiledPlanner, VllmDefaults, VllmPlanner};
 use scalefront::hardware::{BatchShape, Deployment, ExecutionTime, ExecutionTimeSettings, Files, catalog, coverage};
 use scalefront::settings::Faults;
-use scalefront::sweep::hardware_files::{CACHE_DIR, hardware_files};
+use scalefront::sweep::plan::hardware_files::{CACHE_DIR, hardware_files};
 
 use super::{Exit, calibrate, tables, validate};
 

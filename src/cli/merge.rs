@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Result;
-use scalefront::sweep::kept_curves::KeptCurves;
-use scalefront::sweep::merge;
-use scalefront::sweep::series::MOST_CURVES;
+use scalefront::sweep::run::kept_curves::KeptCurves;
+use scalefront::sweep::run::series::MOST_CURVES;
 use scalefront::sweep::store::ResultsDir;
+use scalefront::sweep::store::merge;
 
 use super::common::{CommonArgs, catch_interrupts, threads};
 use super::finish::Finishing;

@@ -4,17 +4,18 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail, ensure};
 use scalefront::RESULTS_VERSION;
+use scalefront::files::write_json;
 use scalefront::files::{shell_path, shell_word};
 use scalefront::oracle::OracleSettings;
 use scalefront::oracle::informed::InformedSettings;
 use scalefront::settings::Faults;
-use scalefront::sweep::checksum::Checksum;
+use scalefront::sweep::answers::informed;
+use scalefront::sweep::answers::oracle::{self, Account};
 use scalefront::sweep::grid::Grid;
-use scalefront::sweep::informed;
-use scalefront::sweep::oracle::{self, Account};
 use scalefront::sweep::plan::Plan;
 use scalefront::sweep::run::Interrupted;
-use scalefront::sweep::store::{Finished, MANIFEST, RUNS, ResultsDir, read_manifest, write_json};
+use scalefront::sweep::store::{Finished, MANIFEST, RUNS, ResultsDir, read_manifest};
+use scalefront::sweep::tables::checksum::Checksum;
 
 use super::Exit;
 use super::common::{CommonArgs, catch_interrupts, threads};

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail, ensure};
 use scalefront::files::shell_path;
+use scalefront::files::write_json;
+use scalefront::sweep::answers::recommend::{self, Ended, FILE, load, refine};
 use scalefront::sweep::grid::Grid;
 use scalefront::sweep::plan::Plan;
-use scalefront::sweep::recommend::{self, Ended, FILE, load, refine};
 use scalefront::sweep::run::{Interrupted, Progress};
-use scalefront::sweep::store::{ResultsDir, write_json};
+use scalefront::sweep::store::ResultsDir;
 use serde_json::{Value, json};
 
 use super::Exit;

@@ -1,7 +1,8 @@
 //! `scalefront schema`: what editors complete and check files with, and references to read.
 
 use anyhow::Result;
-use scalefront::sweep::{reference, schema};
+use scalefront::sweep::grid::schema;
+use scalefront::sweep::reference;
 
 use super::Exit;
 use super::common::say;

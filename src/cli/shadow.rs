@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow};
+use scalefront::files::write_json;
+use scalefront::sweep::answers::recommend::refine::parsed;
+use scalefront::sweep::answers::shadow::{self, ANSWER, GRID, TRACE, rebuild, recording};
 use scalefront::sweep::grid::Grid;
-use scalefront::sweep::recommend::refine::parsed;
 use scalefront::sweep::run::Interrupted;
-use scalefront::sweep::shadow::{self, ANSWER, GRID, TRACE, rebuild, recording};
-use scalefront::sweep::store::{ResultsDir, write_json};
+use scalefront::sweep::store::ResultsDir;
 use scalefront::workload::formats::TraceFormat;
 
 use super::Exit;

@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, anyhow, bail};
 use scalefront::autoscaler::upstream::PolicyRecord;
 use scalefront::files::make_directory;
+use scalefront::files::{write_atomically, write_json};
 use scalefront::simulation::metric::QUANTITIES;
 use scalefront::simulation::{Limits, Workspace};
+use scalefront::sweep::answers::shadow::scrape;
 use scalefront::sweep::grid::Grid;
 use scalefront::sweep::plan::Plan;
-use scalefront::sweep::shadow::scrape;
-use scalefront::sweep::store::{MANIFEST, ResultsDir, write_atomically, write_json};
-use scalefront::sweep::{chrome_trace, run, series};
+use scalefront::sweep::run::{self, chrome_trace, outcome, series};
+use scalefront::sweep::store::{MANIFEST, ResultsDir};
 
 use super::common::{CommonArgs, catch_interrupts, is_interrupted, say, warn};
 use super::tables::Format;
@@ -89,7 +90,7 @@ impl Args {
             write_atomically(&dir.file("chrome_trace.json"), |out| Ok(chrome_trace::write(&detail, out)?))?;
         }
         let remarks = metrics.remarks(cell.cluster.max_replicas);
-        let summary = run::row(&plan, &cell, Ok(metrics)).to_json();
+        let summary = outcome::row(&plan, &cell, Ok(metrics)).to_json();
         write_json(&dir.file("summary.json"), &summary)?;
         self.remove_stale(&dir, plan.inputs.workloads.iter().any(|workload| workload.content.sessions.is_some()))?;
         if !self.common.quiet {

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use scalefront::files::make_directory;
+use scalefront::files::write_atomically;
 use scalefront::hardware::OverheadSettings;
 use scalefront::settings::Faults;
-use scalefront::sweep::hardware_files::hardware_files;
-use scalefront::sweep::store::write_atomically;
+use scalefront::sweep::plan::hardware_files::hardware_files;
 use scalefront::validation::fleet;
 use scalefront::validation::{Compared, Experiments, Replay, Skipped, compare, errors, prepare};
 

@@ -26,11 +26,11 @@ use serde_json::{Map, Value, json};
 use crate::RESULTS_VERSION;
 use crate::oracle::OracleSettings;
 use crate::settings::closest;
+use crate::sweep::answers::oracle;
 use crate::sweep::grid::Grid;
-use crate::sweep::oracle;
+use crate::sweep::grid::source::Source;
 use crate::sweep::plan::Plan;
 use crate::sweep::run::{Interrupted, Progress};
-use crate::sweep::source::Source;
 use crate::workload::depends_on_seed;
 
 /// The policies that are scored where none are named.

@@ -10,11 +10,11 @@ use crate::autoscaler::upstream::PolicyRecord;
 use crate::oracle::OracleSettings;
 use crate::simulation::metric::{self, Metric};
 use crate::simulation::{MetricValue, RunMetrics};
-use crate::sweep::constraints::Constraint;
-use crate::sweep::oracle;
+use crate::sweep::answers::oracle;
+use crate::sweep::objectives::constraints::Constraint;
 use crate::sweep::plan::Plan;
-use crate::sweep::row::Scalar;
 use crate::sweep::run::{Interrupted, Progress, for_each_cell, run_cell};
+use crate::sweep::tables::row::Scalar;
 
 const SECONDS_A_DAY: f64 = 86_400.0;
 
@@ -156,7 +156,7 @@ pub fn yardstick(name: &str, plan: &Plan, search: &OracleSettings, progress: &dy
     };
     let hypervolume = |&seed: &u64| {
         let of_seed = rows.iter().filter(|row| row.get("seed") == Some(&Scalar::Int(seed as i64)));
-        let point = |row: &crate::sweep::row::RunRow| {
+        let point = |row: &crate::sweep::tables::row::RunRow| {
             Some(Point { latency: number(row.get(&plan.grid.objectives.latency))?, cost: number(row.get(COST))? })
         };
         hv_exact(&of_seed.filter_map(point).collect::<Vec<_>>(), reference)

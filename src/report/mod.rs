@@ -4,7 +4,7 @@
 mod compare;
 mod html;
 mod markdown;
-use crate::sweep::names;
+use crate::sweep::tables::names;
 mod palette;
 mod plots;
 mod remarks;
@@ -21,7 +21,7 @@ use anyhow::{Context, Result};
 use crate::analysis::outputs::{attainment_columns, contribution_columns, fronts_frame, hypervolume_columns};
 use crate::analysis::table::{write_csv, write_parquet};
 use crate::analysis::{TableFormat, write_table};
-use crate::sweep::store::write_atomically;
+use crate::files::write_atomically;
 pub use compare::{ComparisonSummary, build_comparison};
 pub use plots::{Series, Style, draw_check, draw_fleet, draw_scaling, draw_validation, draw_workload};
 use study::Study;

@@ -18,11 +18,11 @@ use crate::analysis::series::{Points, SeriesTable, read_series};
 use crate::analysis::statistics::Estimate;
 use crate::analysis::table::{Cells, read_parquet};
 use crate::analysis::verdict::Trials;
-use crate::sweep::informed;
-use crate::sweep::manifest::Manifest;
-use crate::sweep::oracle::{self, Account};
-use crate::sweep::robustness;
-use crate::sweep::run::NODE_PRICE;
+use crate::sweep::answers::informed;
+use crate::sweep::answers::oracle::{self, Account};
+use crate::sweep::answers::robustness;
+use crate::sweep::run::outcome::NODE_PRICE;
+use crate::sweep::store::manifest::Manifest;
 use crate::sweep::store::{MANIFEST, RUNS, SERIES, read_manifest};
 
 pub struct Study {

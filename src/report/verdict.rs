@@ -10,7 +10,9 @@ use super::study::Study;
 use crate::analysis::TableFormat;
 use crate::analysis::table::{Column, write_table};
 use crate::analysis::verdict::{Table, Tested};
-use crate::sweep::verdict::{Joint, NO_LIMITS, Neighbour, Runs, Shared, Standing, Verdict, checks, joint, neighbours, snippet, verdicts};
+use crate::sweep::answers::verdict::{
+    Joint, NO_LIMITS, Neighbour, Runs, Shared, Standing, Verdict, checks, joint, neighbours, snippet, verdicts,
+};
 
 /// A verdict with all that reports say of it.
 pub struct Judgement {
@@ -167,7 +169,7 @@ pub fn to_markdown_cell(sentence: &str) -> String {
 /// `verdict.json`: the verdicts for programs.
 pub fn to_json(study: &Study) -> Value {
     let limits = |setting: &Standing| -> Vec<Value> {
-        let of = |stand: &crate::sweep::verdict::Stand| {
+        let of = |stand: &crate::sweep::answers::verdict::Stand| {
             json!({
                 "metric": stand.constraint.metric.name, "limit": stand.constraint.limit, "value": stand.worst.value,
                 "margin": stand.worst.margin, "seeds_kept": stand.kept.kept,
@@ -300,7 +302,7 @@ pub fn lines(study: &Study, judged: &Judgement) -> [Vec<Line>; 2] {
             .map_or("–".into(), |margin| if margin < 0.0 { format!("−{}", percent_small(-margin)) } else { percent_small(margin) }),
         kept: format!("{} of {}", setting.kept.kept, setting.kept.of),
         keeps: setting.keeps(),
-        cost: setting.cost_usd_per_month.map_or("–".into(), crate::sweep::verdict::dollars),
+        cost: setting.cost_usd_per_month.map_or("–".into(), crate::sweep::answers::verdict::dollars),
     };
     let named =
         [("Best", verdict.best), ("Another policy", verdict.runner_up), ("Fixed fleet", verdict.fixed), ("Nearest", verdict.nearest)];

@@ -1,14 +1,19 @@
 //! The grid file: what a sweep is to run.
 //!
-//! Read in steps, each with its own errors: text to tree ([`super::source`]), axes found ([`super::axes`]), every combination of a
+//! Read in steps, each with its own errors: text to tree ([`source`]), axes found ([`axes`]), every combination of a
 //! section parsed strictly, then checked for meaning. All problems of a file are told at once, each with line, column and path. Whether
 //! traces and hardware tables hold what the grid asks for is the plan's to find out ([`super::plan`]).
 //!
 //! Cells are ordered by workload, its axes, seed, the cluster's axes, autoscaler, its axes; the last varies fastest.
 
+pub mod axes;
+mod earlier;
 mod entry;
 mod judged;
 mod manifests;
+pub mod schema;
+pub mod source;
+mod synonyms;
 
 pub use entry::{AutoscalerEntry, BESIDE_AUTOSCALER, ReplicaBounds};
 
@@ -20,11 +25,9 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::axes::{Segment, Template};
-use super::earlier;
-use super::manifest::AxisSummary;
+use self::axes::{AxisSummary, Segment, Template};
+use self::source::{GridError, MAX_PROBLEMS, Node, NodeValue, Problem, Source, in_words};
 use super::objectives::Objectives;
-use super::source::{GridError, MAX_PROBLEMS, Node, NodeValue, Problem, Source, in_words};
 use crate::autoscaler::AutoscalerSettings;
 use crate::settings::{Faults, closest, quoted};
 use crate::simulation::ClusterSettings;
@@ -428,7 +431,7 @@ fn entry<T: Settings>(sections: &[Section<T>], mut index: u64) -> (usize, u64) {
 /// Takes a grid file apart, collecting problems.
 struct Reader<'a> {
     source: &'a Source,
-    members: &'a [super::source::Member],
+    members: &'a [source::Member],
     root: &'a Node,
     problems: Vec<Problem>,
 }

@@ -1,43 +1,12 @@
-//! Grid file -> plan -> runs -> stored table.
+//! Grid file -> plan -> runs -> stored table -> answers. Each room knows only those above it in this list.
 
-pub mod axes;
-pub mod cell;
-pub mod checksum;
-pub mod columns;
-pub mod chrome_trace;
-pub mod constraints;
-mod doubts;
-mod earlier;
-pub mod estimate;
-pub mod grid;
-pub mod hardware_files;
-pub mod informed;
-pub mod journal;
-pub mod kept_curves;
-pub mod manifest;
-pub mod merge;
-pub mod names;
-pub mod objectives;
-pub mod oracle;
 pub mod panics;
-#[cfg(feature = "report")]
-pub mod parquet;
+pub mod tables;
+pub mod objectives;
+pub mod grid;
 pub mod plan;
-pub mod pools;
-pub mod programs;
-pub mod policies;
-pub mod row;
 pub mod run;
-pub mod robustness;
-pub mod recommend;
-pub mod reference;
-pub mod schema;
-pub mod series;
-pub mod shadow;
-pub mod shard;
-pub mod source;
 pub mod store;
-pub mod verdict;
-pub mod stored;
-mod synonyms;
-pub mod turns;
+pub mod answers;
+pub mod policies;
+pub mod reference;

@@ -1,9 +1,11 @@
 //! What a sweep is judged by: the two columns of the front, the reference point, the grouping of runs into families.
 
+pub mod constraints;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::constraints::Constraints;
+use self::constraints::Constraints;
 use crate::settings::{Faults, closest};
 use crate::simulation::metric::{self, Better, Metric};
 

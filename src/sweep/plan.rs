@@ -3,6 +3,11 @@
 //! Cells are made from their index when they are needed; the plan holds the indices of those that differ, 16 bytes a run. Here it also
 //! shows whether the world is as the grid says: traces can be read, the model fits the device, the tables know the workload's batches.
 
+pub mod cell;
+mod doubts;
+pub mod hardware_files;
+pub mod programs;
+pub mod shard;
 mod unique;
 
 use std::borrow::Cow;
@@ -11,21 +16,36 @@ use std::fmt;
 use std::sync::Arc;
 
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::cell::{Cell, id_text, workload_name};
-use super::doubts;
+use self::cell::{Cell, id_text};
+use self::hardware_files::hardware_files;
+use self::programs::{Program, Programs};
+use super::grid::source::{GridError, MAX_PROBLEMS, Problem};
 use super::grid::{AutoscalerEntry, Coordinates, Grid, Section};
-use super::hardware_files::hardware_files;
-use super::manifest::WorkloadSummary;
-use super::programs::{Program, Programs};
-use super::source::{GridError, MAX_PROBLEMS, Problem};
+use super::tables::settings::workload_name;
 use crate::autoscaler::AutoscalerSettings;
 use crate::autoscaler::upstream::PolicyRecord;
 use crate::hardware::{Deployment, ExecutionTime, HardwareError, catalog, memory};
 use crate::simulation::metric::Needs;
 use crate::simulation::{ClusterSettings, RunInputs};
 use crate::workload::{self, TraceNotes, Workload, WorkloadSpec};
+
+/// What a workload came to: the manifest has it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkloadSummary {
+    pub name: String,
+    pub seed: u64,
+    pub requests: usize,
+    pub prefill_tokens: u64,
+    pub decode_tokens: u64,
+    pub duration_s: f64,
+    /// What was assumed of the traces that were read for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub traces: Vec<TraceNotes>,
+    pub fingerprint: String,
+}
 
 /// A workload as runs share it.
 #[derive(Debug, Clone)]

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde_json::Value;
 
 use super::grid::BESIDE_AUTOSCALER;
-use super::schema;
+use super::grid::schema;
 use crate::simulation::metric::{self, Better, Needs};
 
 const INTRODUCTION: &str = "\

@@ -3,20 +3,28 @@
 //! Rows come in the order of the cells, whatever thread ran them when. A run that fails or panics is a row that says so; the others
 //! go on.
 
+pub mod chrome_trace;
+pub mod estimate;
+pub mod journal;
+pub mod kept_curves;
+pub mod outcome;
+pub mod pools;
+pub mod series;
+pub mod turns;
+
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 
-use super::cell::Cell;
-use super::journal::Journal;
-use super::kept_curves::Keeper;
+use self::journal::Journal;
+use self::kept_curves::Keeper;
+use self::outcome::{Outcome, row};
 use super::panics::caught;
+use super::plan::cell::Cell;
 use super::plan::{Plan, SharedInputs};
-use super::pools;
-use super::row::{DERIVED_COLUMNS, IDENTITY_COLUMNS, RunRow, Scalar, family_label};
-use crate::hardware::Deployment;
-use crate::simulation::{Detail, Inputs, Limits, MOST_EVENTS, MetricValue, RunInputs, RunMetrics, SimulationError, Workspace};
+use super::tables::row::RunRow;
+use crate::simulation::{Detail, Inputs, Limits, MOST_EVENTS, RunInputs, RunMetrics, SimulationError, Workspace};
 use crate::workload::MOST_KEPT;
 
 /// Watches runs from any thread, and may call them off.
@@ -32,9 +40,6 @@ pub trait Progress: Sync {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("interrupted")]
 pub struct Interrupted;
-
-/// How a run ended: a value for each of [`RunMetrics::names`], and after them those of its pools ([`super::pools`]); or why it failed.
-pub type Outcome = Result<Vec<MetricValue>, String>;
 
 /// When to give a run up.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -92,7 +97,7 @@ fn check_recordable(inputs: &Inputs) -> Result<(), String> {
     Err(format!("{requests} requests are too many to record one by one, expected at most {MOST_KEPT}; shorten the workload"))
 }
 
-pub(super) fn inputs_of<'a>(cell: &'a Cell, inputs: &'a SharedInputs) -> Result<Inputs<'a>, String> {
+pub(in crate::sweep) fn inputs_of<'a>(cell: &'a Cell, inputs: &'a SharedInputs) -> Result<Inputs<'a>, String> {
     let workload = &inputs.workloads[cell.workload_input].content;
     let requests = workload.num_requests();
     if !cell.cluster.pools.is_empty() && workload.streamed.is_some() {
@@ -105,7 +110,7 @@ pub(super) fn inputs_of<'a>(cell: &'a Cell, inputs: &'a SharedInputs) -> Result<
 }
 
 /// The same where there is one pool.
-pub(super) fn run_inputs<'a>(cell: &'a Cell, inputs: &'a SharedInputs) -> Result<RunInputs<'a>, String> {
+pub(in crate::sweep) fn run_inputs<'a>(cell: &'a Cell, inputs: &'a SharedInputs) -> Result<RunInputs<'a>, String> {
     match inputs_of(cell, inputs)? {
         Inputs::One(run) => Ok(*run),
         Inputs::Fleet(_) => Err("a cluster with `pools` found, expected one without".into()),
@@ -241,7 +246,7 @@ pub fn for_each_cell<T: Send, W: Default + Send>(
 }
 
 /// What threads work in: a workspace for each, and one for a caller outside of the pool.
-pub(super) struct Workspaces<W>(Vec<Mutex<W>>);
+pub(in crate::sweep) struct Workspaces<W>(Vec<Mutex<W>>);
 
 impl<W: Default> Default for Workspaces<W> {
     fn default() -> Self {
@@ -251,7 +256,7 @@ impl<W: Default> Default for Workspaces<W> {
 
 impl<W: Default> Workspaces<W> {
     /// Does `work` in this thread's workspace. A panic is an error like any other.
-    pub(super) fn run<T>(&self, work: impl FnOnce(&mut W) -> T) -> Result<T, String> {
+    pub(in crate::sweep) fn run<T>(&self, work: impl FnOnce(&mut W) -> T) -> Result<T, String> {
         let slot = rayon::current_thread_index().unwrap_or(self.0.len() - 1);
         let mut workspace = self.0[slot].lock().unwrap_or_else(PoisonError::into_inner);
         caught(|| work(&mut workspace)).map_err(|panic| {
@@ -262,70 +267,6 @@ impl<W: Default> Workspaces<W> {
     }
 }
 
-/// The row of the run at `place`, whose metrics bear `names`.
-pub fn row_of(plan: &Plan, place: usize, names: &[String], outcome: Outcome) -> RunRow {
-    let columns = outcome.map(|values| names.iter().cloned().zip(values).collect());
-    row_with(plan, plan.run_id(place), &plan.cell(plan.unique()[place]), columns)
-}
-
-/// The row of a run: identity, settings, metrics.
-pub fn row(plan: &Plan, cell: &Cell, outcome: Result<RunMetrics, String>) -> RunRow {
-    row_with(plan, plan.id(cell), cell, outcome.map(|metrics| metrics.columns()))
-}
-
-/// A cell's settings as columns, the price that applies among them, and what follows from them.
-pub(super) fn settings_of(inputs: &SharedInputs, cell: &Cell) -> Vec<(String, Scalar)> {
-    let mut columns = cell.setting_columns();
-    let deployments: Vec<_> = inputs.times(cell).iter().map(|times| &times.deployment).collect();
-    // What is not the same in all pools is no column of the run.
-    let common = |value: &dyn Fn(&Deployment) -> Scalar| {
-        let first = value(deployments[0]);
-        if deployments.iter().all(|deployment| value(deployment) == first) { first } else { Scalar::Null }
-    };
-    for (name, value) in &mut columns {
-        if name == NODE_PRICE && *value == Scalar::Null {
-            *value = common(&|deployment| deployment.node.price_usd_per_hour.map_or(Scalar::Null, Scalar::Float));
-        }
-    }
-    let derived = [
-        common(&|deployment| Scalar::Text(deployment.device.name.into())),
-        common(&|deployment| Scalar::Int(deployment.node.devices_per_node.into())),
-        common(&|deployment| Scalar::Int((deployment.tensor_parallel * deployment.pipeline_parallel).into())),
-    ];
-    columns.extend(DERIVED_COLUMNS.iter().map(|name| name.to_string()).zip(derived));
-    columns
-}
-
-/// The column of the price of a node, the catalogue's where a cluster states none.
-pub const NODE_PRICE: &str = "node_price_usd_per_hour";
-
-fn row_with(plan: &Plan, id: String, cell: &Cell, outcome: Result<Vec<(String, MetricValue)>, String>) -> RunRow {
-    let (status, error) = match &outcome {
-        Ok(_) => ("ok", Scalar::Null),
-        Err(message) => ("failed", Scalar::Text(message.clone())),
-    };
-    let text = |text: &str| Scalar::Text(text.into());
-    let settings = RunRow { columns: settings_of(&plan.inputs, cell) };
-    let groups: Vec<String> = plan.grid.objectives.group_by.iter().map(|name| settings.text(name)).collect();
-    let family = family_label(&cell.family, &groups);
-    let (workload, seed) = (Scalar::Text(cell.workload_name()), Scalar::Int(cell.seed as i64));
-    let identity = [Scalar::Text(id), workload, seed, Scalar::Text(family), text(&cell.family), text(status), error];
-    let mut columns: Vec<(String, Scalar)> = IDENTITY_COLUMNS.iter().map(|name| name.to_string()).zip(identity).collect();
-    columns.extend(settings.columns);
-    if let Ok(metrics) = outcome {
-        columns.extend(metrics.into_iter().map(|(name, value)| (name, scalar(value))));
-    }
-    RunRow { columns }
-}
-
-pub(super) fn scalar(value: MetricValue) -> Scalar {
-    match value {
-        MetricValue::Count(count) => Scalar::Int(count as i64),
-        MetricValue::Number(number) => Scalar::Float(number),
-        MetricValue::Absent => Scalar::Null,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -333,7 +274,8 @@ mod tests {
 
     use super::*;
     use crate::sweep::grid::Grid;
-    use crate::sweep::source::Source;
+    use crate::sweep::grid::source::Source;
+    use crate::sweep::tables::row::Scalar;
 
     #[derive(Default)]
     struct Counted {

@@ -1,21 +1,22 @@
 //! Results directories: made, locked, and never left with half a file.
 
+pub mod manifest;
+pub mod merge;
+
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, BufWriter, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use self::manifest::Manifest;
 use super::grid::Grid;
-use super::manifest::Manifest;
 use super::plan::Plan;
+use super::run::journal::JOURNAL;
 use crate::RESULTS_VERSION;
-use crate::files::{make_directory, plain, shell_path};
+use crate::files::{make_directory, shell_path};
 
 pub const MANIFEST: &str = "manifest.json";
-
-/// What has run of a sweep that is not finished.
-pub const JOURNAL: &str = "journal.jsonl";
 
 /// The table of runs.
 pub const RUNS: &str = "runs.parquet";
@@ -175,49 +176,14 @@ pub fn read_manifest(path: &Path) -> Result<Manifest> {
     serde_json::from_str(&text).with_context(|| format!("{}: not a manifest of this version of scalefront", path.display()))
 }
 
-/// Stores `value` as indented JSON.
-pub fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
-    write_atomically(path, |out| {
-        serde_json::to_writer_pretty(&mut *out, value)?;
-        Ok(out.write_all(b"\n")?)
-    })
-}
-
-/// Writes `path` through a temporary file in the same directory, which is synced and then renamed.
-///
-/// Fails, leaving whatever `path` held before, when the directory cannot be written or `write` fails.
-pub fn write_atomically(path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -> Result<()>) -> Result<()> {
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".").suffix(".partial");
-    #[cfg(unix)]
-    {
-        // Temporary files are private by default; results are meant to be shared, as far as the umask allows.
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(fs::Permissions::from_mode(0o666));
-    }
-    let temporary = builder
-        .tempfile_in(directory)
-        .map_err(plain)
-        .with_context(|| format!("{}: cannot create a file in this directory", directory.display()))?;
-    let mut writer = BufWriter::new(temporary.as_file());
-    write(&mut writer).and_then(|()| Ok(writer.flush()?)).with_context(|| format!("{}: cannot write", path.display()))?;
-    drop(writer);
-    temporary.as_file().sync_all().with_context(|| format!("{}: cannot write to disk", path.display()))?;
-    temporary.persist(path).with_context(|| format!("{}: cannot replace", path.display()))?;
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::sweep::manifest::Timings;
+    use crate::files::write_json;
     use crate::sweep::objectives::Objectives;
+    use crate::sweep::store::manifest::Timings;
 
     fn manifest(grid: serde_json::Value) -> Manifest {
         Manifest {
@@ -285,25 +251,5 @@ mod tests {
         assert!(open().unwrap_err().contains(&format!("holds results of results version {}", RESULTS_VERSION + 1)));
         fs::write(dir.path().join(MANIFEST), "{}").unwrap();
         assert!(open().unwrap_err().contains("not a manifest of this version"));
-    }
-
-    #[test]
-    fn a_failed_write_leaves_the_old_file_and_no_litter() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("a.txt");
-        write_atomically(&path, |out| Ok(out.write_all(b"old")?)).unwrap();
-        let error = write_atomically(&path, |out| {
-            out.write_all(b"half")?;
-            bail!("no more paper")
-        });
-        assert!(format!("{:#}", error.unwrap_err()).contains("no more paper"));
-        assert_eq!(fs::read(&path).unwrap(), b"old");
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn a_missing_directory_is_named() {
-        let error = write_atomically(Path::new("no/such/place/a.txt"), |_| Ok(())).unwrap_err();
-        assert!(format!("{error:#}").contains("no/such/place"), "{error:#}");
     }
 }

@@ -246,7 +246,7 @@ pub fn aiconfigurator_import(shared: &Path) {
     let systems_dir = shared.join("data/hardware/aiconfigurator");
     let settings = serde_json::from_value(serde_json::json!({ "aiconfigurator": { "systems_dir": systems_dir } })).unwrap();
     let cache = tempfile::tempdir().unwrap();
-    let files = Files { cache_dir: Some(cache.path()), ..scalefront::sweep::hardware_files::hardware_files(&[]) };
+    let files = Files { cache_dir: Some(cache.path()), ..scalefront::sweep::plan::hardware_files::hardware_files(&[]) };
     let rows = check::read(&file).unwrap();
     let Comparison { compared, left_out, .. } = check::compare(&rows, &settings, &files, |_| true);
     assert_eq!((compared.len(), left_out), (3200, 0));
@@ -271,7 +271,7 @@ pub fn aiconfigurator_mixtures(shared: &Path) {
         copy(&part, systems.path());
     }
     let settings = serde_json::from_value(serde_json::json!({ "aiconfigurator": { "systems_dir": systems.path() } })).unwrap();
-    let files = scalefront::sweep::hardware_files::hardware_files(&[]);
+    let files = scalefront::sweep::plan::hardware_files::hardware_files(&[]);
     let rows = check::read(&dir.join("moe/aic_moe_ground_truth_give.csv")).unwrap();
     let in_parts =
         |row: &Measured| row.model.contains("DeepSeek-V3") && row.weights.is_some_and(|weights| weights.layers == WeightFormat::Nvfp4);

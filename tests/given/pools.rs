@@ -40,7 +40,7 @@ fn run(shared: &Path, workload: &Workload, replicas: u32, transfer: Value, decod
     let cluster = cluster.with_pools().unwrap();
     let autoscaler: AutoscalerSettings = serde_json::from_value(json!({"static": {"replicas": replicas}})).unwrap();
     let cache = tempfile::tempdir().unwrap();
-    let files = Files { cache_dir: Some(cache.path()), ..scalefront::sweep::hardware_files::hardware_files(&[]) };
+    let files = Files { cache_dir: Some(cache.path()), ..scalefront::sweep::plan::hardware_files::hardware_files(&[]) };
     let times: Vec<ExecutionTime> = cluster
         .parts()
         .into_iter()

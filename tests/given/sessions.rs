@@ -52,7 +52,7 @@ fn run(shared: &Path, workload: Value, prefix_caching: bool, replicas: u32) -> V
     .unwrap();
     let autoscaler: AutoscalerSettings = serde_json::from_value(json!({"static": {"replicas": replicas}})).unwrap();
     let cache = tempfile::tempdir().unwrap();
-    let files = Files { cache_dir: Some(cache.path()), ..scalefront::sweep::hardware_files::hardware_files(&[]) };
+    let files = Files { cache_dir: Some(cache.path()), ..scalefront::sweep::plan::hardware_files::hardware_files(&[]) };
     let deployment = Deployment::resolve(&cluster.model, &cluster.node, 4, 1, &files).unwrap();
     let times = ExecutionTime::load(&cluster.execution_time, &deployment, &files).unwrap();
     let inputs = RunInputs::new(&workload, &cluster, &autoscaler, &times, 1).unwrap();

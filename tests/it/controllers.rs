@@ -4,11 +4,11 @@ use std::fs;
 use std::path::Path;
 
 use scalefront::RESULTS_VERSION;
+use scalefront::files::write_json;
 use scalefront::sweep::grid::Grid;
-use scalefront::sweep::manifest::{Manifest, Timings};
+use scalefront::sweep::grid::source::Source;
 use scalefront::sweep::plan::Plan;
-use scalefront::sweep::source::Source;
-use scalefront::sweep::store::write_json;
+use scalefront::sweep::store::manifest::{Manifest, Timings};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

@@ -4,11 +4,11 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use scalefront::simulation::{Workspace, simulate};
-use scalefront::sweep::journal::{Header, Journal, Recorded};
 use scalefront::sweep::plan::Plan;
-use scalefront::sweep::row::RunRow;
+use scalefront::sweep::plan::shard::Shard;
+use scalefront::sweep::run::journal::{Header, Journal, Recorded};
 use scalefront::sweep::run::{CellLimits, Progress, Stop, run_journaled};
-use scalefront::sweep::shard::Shard;
+use scalefront::sweep::tables::row::RunRow;
 use scalefront::workload::{GenerateSpec, Streamed};
 use serde_json::{Value, json};
 

@@ -49,7 +49,8 @@ fn a_journal_that_cannot_grow_is_an_error_and_goes_on_when_it_can() {
     assert_eq!(again.status.code(), Some(0), "{}", stderr(&again));
     assert_eq!(scalefront(dir.path(), &["sweep", "x.json", "--quiet", "--shard", "1/1", "--out", "free"]).status.code(), Some(0));
     let plan = plan(&grid());
-    let rows = |out: &str| scalefront::sweep::journal::Recorded::read(&[dir.path().join(out).join("shard-1-of-1")]).unwrap().rows(&plan);
+    let rows =
+        |out: &str| scalefront::sweep::run::journal::Recorded::read(&[dir.path().join(out).join("shard-1-of-1")]).unwrap().rows(&plan);
     let (limited, free) = (rows("limited").unwrap(), rows("free").unwrap());
     assert_eq!(limited.len(), RUNS);
     assert_eq!(first_difference(&limited, &free), None);
@@ -100,7 +101,7 @@ fn a_full_disk_is_an_error_and_goes_on_when_there_is_room() {
     let said = String::from_utf8(output.stdout.clone()).unwrap();
     assert_eq!(said.lines().collect::<Vec<_>>(), ["first 2", "journal.jsonl", "then 0"], "{}", stderr(&output));
     assert!(stderr(&output).contains("No space left on device"), "{}", stderr(&output));
-    let mut recorded = scalefront::sweep::journal::Recorded::read(&[dir.path().join("out/shard-1-of-1")]).unwrap();
+    let mut recorded = scalefront::sweep::run::journal::Recorded::read(&[dir.path().join("out/shard-1-of-1")]).unwrap();
     assert_eq!((recorded.len(), recorded.broken), (RUNS, 0));
     let plan = plan(&grid());
     let expected = scalefront::sweep::run::run_all(&plan, &crate::rows::Quiet).unwrap();

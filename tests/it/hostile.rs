@@ -6,7 +6,7 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use scalefront::sweep::journal::{Header, Journal};
+use scalefront::sweep::run::journal::{Header, Journal};
 use scalefront::sweep::run::{CellLimits, run_journaled};
 
 use crate::cli::small_grid;
@@ -110,7 +110,7 @@ fn tables() -> Vec<Vec<u8>> {
     use polars::prelude::{DataType, ParquetCompression, ParquetWriter};
     use scalefront::analysis::table::{Column, to_frame};
     use scalefront::analysis::{write_runs, write_series};
-    use scalefront::sweep::row::{RunSeries, Series};
+    use scalefront::sweep::tables::row::{RunSeries, Series};
 
     let dir = tempfile::tempdir().unwrap();
     let rows = scalefront::sweep::run::run_all(&plan(&small_grid()), &Quiet).unwrap();

@@ -1,9 +1,9 @@
 //! The edge of the possible is at least as good as whatever the sweep's own policies did, and the same on any number of threads.
 
 use scalefront::oracle::OracleSettings;
-use scalefront::sweep::oracle::{self, search};
-use scalefront::sweep::row::{RunRow, Scalar};
+use scalefront::sweep::answers::oracle::{self, search};
 use scalefront::sweep::run::run_all;
+use scalefront::sweep::tables::row::{RunRow, Scalar};
 use serde_json::{Value, json};
 
 use super::rows::{Quiet, first_difference, plan};
@@ -76,8 +76,8 @@ mod without_foresight {
     use scalefront::oracle::informed::policy::{BurstPolicy, Informed, Known, Latency};
     use scalefront::oracle::{OracleSettings, ReplicaSchedule, evaluate, limits, search_over_draws};
     use scalefront::simulation::{Parts, Workspace, simulate_parts_in_detail};
-    use scalefront::sweep::informed::{EdgeAccount, check, search};
-    use scalefront::sweep::row::{RunRow, Scalar};
+    use scalefront::sweep::answers::informed::{EdgeAccount, check, search};
+    use scalefront::sweep::tables::row::{RunRow, Scalar};
     use scalefront::workload::arrivals::Bursts;
     use scalefront::workload::{self, WorkloadSpec};
     use serde_json::{Value, json};

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use scalefront::sweep::answers::recommend::space::{arms, cell, pairs};
+use scalefront::sweep::answers::recommend::{default_budget, search};
 use scalefront::sweep::grid::Grid;
+use scalefront::sweep::grid::source::Source;
 use scalefront::sweep::plan::Plan;
-use scalefront::sweep::recommend::space::{arms, cell, pairs};
-use scalefront::sweep::recommend::{default_budget, search};
-use scalefront::sweep::row::{RunRow, Scalar};
 use scalefront::sweep::run::run_all;
-use scalefront::sweep::source::Source;
+use scalefront::sweep::tables::row::{RunRow, Scalar};
 use serde_json::{Value, json};
 
 use super::cli::{directory_with, scalefront, stderr, stdout};

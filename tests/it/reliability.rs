@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use scalefront::replica_scheduler::{Batch, KvBlocks, ReplicaScheduler, ReplicaState, Requests, Rule};
 use scalefront::simulation::{Limits, Parts, RunInputs, SimulationError, Workspace, simulate, simulate_parts};
-use scalefront::sweep::journal::Recorded;
-use scalefront::sweep::store::JOURNAL;
+use scalefront::sweep::run::journal::JOURNAL;
+use scalefront::sweep::run::journal::Recorded;
 use serde_json::{Value, json};
 
 use crate::cli::{directory_with, scalefront, small_grid, stderr, stdout};

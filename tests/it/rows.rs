@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use scalefront::sweep::grid::Grid;
+use scalefront::sweep::grid::source::Source;
 use scalefront::sweep::plan::Plan;
-use scalefront::sweep::row::{RunRow, Scalar};
 use scalefront::sweep::run::Progress;
-use scalefront::sweep::source::Source;
+use scalefront::sweep::tables::row::{RunRow, Scalar};
 use serde_json::Value;
 
 /// Row, run and column of the first difference between two tables, and both values.

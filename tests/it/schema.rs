@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use scalefront::hardware::coverage;
 use scalefront::sweep::grid::Grid;
-use scalefront::sweep::source::Source;
-use scalefront::sweep::{policies, reference, schema};
+use scalefront::sweep::grid::schema;
+use scalefront::sweep::grid::source::Source;
+use scalefront::sweep::{policies, reference};
 use serde_json::{Value, json};
 
 fn sweeps() -> PathBuf {

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use scalefront::simulation::{Limits, RunMetrics, Workspace};
+use scalefront::sweep::answers::shadow::scrape;
 use scalefront::sweep::run::run_cell_in_detail;
-use scalefront::sweep::shadow::scrape;
 use serde_json::{Value, json};
 
 use super::cli::{scalefront, stderr, stdout};

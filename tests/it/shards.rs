@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use scalefront::sweep::merge;
-use scalefront::sweep::shard::Shard;
+use scalefront::sweep::plan::shard::Shard;
+use scalefront::sweep::store::merge;
 use serde_json::json;
 
 use crate::cli::{directory_with, scalefront, small_grid, stderr, stdout};
@@ -29,8 +29,8 @@ fn missing_doubled_and_foreign_shards_are_named_among_a_hundred() {
         let places = shard.share(&own);
         let at = shards.join(shard.directory());
         fs::create_dir_all(&at).unwrap();
-        let header = scalefront::sweep::journal::Header::new(&own, Some(shard), places.len());
-        let journal = scalefront::sweep::journal::Journal::create(&at, &header).unwrap();
+        let header = scalefront::sweep::run::journal::Header::new(&own, Some(shard), places.len());
+        let journal = scalefront::sweep::run::journal::Journal::create(&at, &header).unwrap();
         scalefront::sweep::run::run_journaled(&own, &places, &Default::default(), &journal, None, &crate::rows::Quiet).unwrap();
     }
     assert_eq!(merge::join(std::slice::from_ref(&shards)).unwrap().len(), 100);

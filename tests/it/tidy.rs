@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 const MOST_LINES: usize = 600;
 
 /// Rooms below the sweep: what they may not know, and as what it shows in a source file.
-const ROOMS_BELOW_SWEEP: &[&str] = &["simulation", "autoscaler", "global_scheduler", "replica_scheduler", "hardware", "workload"];
+const ROOMS_BELOW_SWEEP: &[&str] =
+    &["settings", "random", "workload", "hardware", "replica_scheduler", "global_scheduler", "autoscaler", "simulation", "controllers"];
 const UNKNOWN_BELOW_SWEEP: &[&str] =
     &["polars", "plotters", "clap", "indicatif", "rayon", "std::thread", "std::time", "println!", "results/", "crate::sweep", "crate::cli"];
 
@@ -40,8 +41,7 @@ fn rooms_below_the_sweep_know_nothing_above_them() {
     let mut files = 0;
     for room in ROOMS_BELOW_SWEEP {
         // Tests may print and read files.
-        let is_test = |path: &Path| path.components().any(|part| part.as_os_str() == "tests");
-        for path in sources(&root().join("src").join(room)).into_iter().filter(|path| !is_test(path)) {
+        for path in files_of(&root().join("src"), room) {
             files += 1;
             let text = fs::read_to_string(&path).unwrap();
             for (number, line) in code(&text) {
@@ -52,6 +52,53 @@ fn rooms_below_the_sweep_know_nothing_above_them() {
         }
     }
     assert!(files > 20, "only {files} files looked at");
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+/// The modules that a file declares, in its order: rooms from the ground up.
+fn rooms(file: &Path) -> Vec<String> {
+    let text = fs::read_to_string(file).unwrap();
+    let declared =
+        |line: &str| line.strip_prefix("pub mod ").or(line.strip_prefix("mod ")).and_then(|rest| rest.strip_suffix(';').map(str::to_owned));
+    text.lines().filter_map(declared).collect()
+}
+
+/// The files of a room, without its tests.
+fn files_of(parent: &Path, room: &str) -> Vec<PathBuf> {
+    let file = parent.join(room).with_extension("rs");
+    let inner = parent.join(room);
+    let is_test = |path: &PathBuf| {
+        path.strip_prefix(parent).unwrap().components().any(|part| part.as_os_str().to_string_lossy().starts_with("tests"))
+    };
+    let found = if inner.is_dir() { sources(&inner) } else { Vec::new() };
+    found.into_iter().chain(file.exists().then_some(file)).filter(|path| !is_test(path)).collect()
+}
+
+#[test]
+fn each_room_knows_only_rooms_listed_before_it() {
+    let src = root().join("src");
+    let mut faults = Vec::new();
+    let mut pairs = 0;
+    for (parent, list, prefix) in
+        [(src.clone(), src.join("lib.rs"), "crate"), (src.join("sweep"), src.join("sweep/mod.rs"), "crate::sweep")]
+    {
+        let rooms = rooms(&list);
+        for (place, room) in rooms.iter().enumerate() {
+            for path in files_of(&parent, room) {
+                let text = fs::read_to_string(&path).unwrap();
+                // In a room's own file its siblings are `super`'s.
+                let is_head = path.parent() == Some(parent.as_path());
+                for above in &rooms[place + 1..] {
+                    pairs += 1;
+                    let names = [format!("{prefix}::{above}::"), format!("super::{above}::")];
+                    let names = if is_head { &names[..] } else { &names[..1] };
+                    let lines = code(&text).filter(|(_, line)| names.iter().any(|name| line.contains(name)));
+                    faults.extend(lines.map(|(number, _)| format!("{}:{number}: {room} knows {above}", path.display())));
+                }
+            }
+        }
+    }
+    assert!(pairs > 1_000, "only {pairs} pairs of file and room looked at");
     assert!(faults.is_empty(), "{faults:#?}");
 }
 

@@ -103,7 +103,7 @@ fn the_verdict_is_what_an_exhaustive_listing_finds() {
 
     // First everywhere: terminal, first paragraph of the summary, page.
     assert!(said.starts_with("Verdict: "), "{said}");
-    let dollars = format!("US$ {}", scalefront::sweep::names::grouped(month.round() as u64));
+    let dollars = format!("US$ {}", scalefront::sweep::tables::names::grouped(month.round() as u64));
     let summary = fs::read_to_string(one.join("summary.md")).unwrap();
     let first = summary.split("\n\n").nth(1).unwrap();
     let page = fs::read_to_string(one.join("report.html")).unwrap();

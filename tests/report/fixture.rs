@@ -7,9 +7,11 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use scalefront::analysis::{self, rows_with_curves};
 use scalefront::autoscaler::upstream::PolicyRecord;
 use scalefront::simulation::{Distribution, MetricValue, RunMetrics};
-use scalefront::sweep::manifest::{AxisSummary, Manifest, Timings, WorkloadSummary};
+use scalefront::sweep::grid::axes::AxisSummary;
 use scalefront::sweep::objectives::{Objectives, Reference};
-use scalefront::sweep::row::{IDENTITY_COLUMNS, RunRow, RunSeries, Scalar, Series};
+use scalefront::sweep::plan::WorkloadSummary;
+use scalefront::sweep::store::manifest::{Manifest, Timings};
+use scalefront::sweep::tables::row::{IDENTITY_COLUMNS, RunRow, RunSeries, Scalar, Series};
 use serde_json::json;
 
 pub struct Shape {

@@ -119,7 +119,8 @@ fn without_curves_or_with_nothing_but_failures() {
     let failed = directory("report-failed");
     fixture::write(&failed, &Shape::small(), false);
     let rows = fixture::rows(&Shape::small());
-    let only_failed = rows.into_iter().filter(|row| row.get("status") == Some(&scalefront::sweep::row::Scalar::Text("failed".into())));
+    let only_failed =
+        rows.into_iter().filter(|row| row.get("status") == Some(&scalefront::sweep::tables::row::Scalar::Text("failed".into())));
     scalefront::analysis::write_runs(&only_failed.collect::<Vec<_>>(), &failed.join("runs.parquet")).unwrap();
     let summary = report::build(&failed, Style::Paper).unwrap();
     assert_eq!((summary.runs, summary.failed), (3, 3));

@@ -18,8 +18,8 @@ use super::front::{Point, hv_exact, non_dominated};
 use super::indicators::{At, mean_log_ratio};
 use super::scores::{Analysis, Family, analyse};
 use super::statistics::{Estimate, estimate};
-use crate::sweep::manifest::Manifest;
 use crate::sweep::objectives::{Objectives, Reference};
+use crate::sweep::store::manifest::Manifest;
 
 /// Hypervolumes closer than this are a tie.
 const TIE: f64 = 1e-9;

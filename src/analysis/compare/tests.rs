@@ -2,7 +2,8 @@ use serde_json::json;
 
 use super::*;
 use crate::analysis::table::{Column, to_frame};
-use crate::sweep::manifest::{Timings, WorkloadSummary};
+use crate::sweep::plan::WorkloadSummary;
+use crate::sweep::store::manifest::Timings;
 
 /// (family, router, seed, latency, cost); a negative latency stands for a failed run.
 type Sample = (&'static str, &'static str, i64, f64, f64);

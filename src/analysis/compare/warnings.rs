@@ -30,7 +30,7 @@ pub fn find(sweeps: &[Sweep], comparison: &Comparison, same_arrivals: &BTreeSet<
                 of_a.results_version, of_b.results_version
             ));
         }
-        let hardware = |manifest: &crate::sweep::manifest::Manifest| manifest.hardware.iter().cloned().collect::<BTreeSet<_>>();
+        let hardware = |manifest: &crate::sweep::store::manifest::Manifest| manifest.hardware.iter().cloned().collect::<BTreeSet<_>>();
         if hardware(of_a) != hardware(of_b) {
             let only = |these: &BTreeSet<String>, those: &BTreeSet<String>| {
                 let lines = these.difference(those).map(String::as_str).collect::<Vec<_>>();
@@ -41,7 +41,7 @@ pub fn find(sweeps: &[Sweep], comparison: &Comparison, same_arrivals: &BTreeSet<
         }
         let fingerprints = of_a.workloads.iter().map(|workload| ((&workload.name, workload.seed), &workload.fingerprint));
         let known = fingerprints.collect::<BTreeMap<_, _>>();
-        let differs = |workload: &&crate::sweep::manifest::WorkloadSummary| {
+        let differs = |workload: &&crate::sweep::plan::WorkloadSummary| {
             known.get(&(&workload.name, workload.seed)).is_some_and(|fingerprint| **fingerprint != workload.fingerprint)
         };
         let different = of_b.workloads.iter().filter(differs).map(|workload| format!("{} (seed {})", workload.name, workload.seed));

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use scalefront::analysis::{TableFormat, write_table};
 use scalefront::files::make_directory;
+use scalefront::files::{write_atomically, write_json};
 use scalefront::leaderboard::{self, Board, Job, PolicyScore, Scores};
 use scalefront::oracle::OracleSettings;
 use scalefront::sweep::run::Interrupted;
-use scalefront::sweep::store::{write_atomically, write_json};
 
 use crate::cli::Exit;
 use crate::cli::common::{CommonArgs, catch_interrupts, say};

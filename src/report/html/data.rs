@@ -17,8 +17,8 @@ use crate::report::remarks;
 use crate::report::study::Study;
 use crate::report::verdict;
 use crate::simulation::metric::{self, Better};
-use crate::sweep::row::DERIVED_COLUMNS;
-use crate::sweep::series::{cdf_name, judged};
+use crate::sweep::run::series::{cdf_name, judged};
+use crate::sweep::tables::row::DERIVED_COLUMNS;
 
 /// Bytes of JSON that the data may take: the page stays below 5 MB.
 const BUDGET: usize = 4_600_000;

@@ -16,7 +16,7 @@ use super::study::Study;
 use super::terminal::{edge_note, informed_note, informed_share, plus_minus, regret, share_plus_minus};
 use super::verdict::{self, Judgement};
 use crate::analysis::effects::Strength;
-use crate::sweep::verdict::NO_LIMITS;
+use crate::sweep::answers::verdict::NO_LIMITS;
 
 const TEMPLATE: &str = include_str!("../assets/report.html");
 const STYLE: &str = include_str!("../assets/report.css");

@@ -10,7 +10,7 @@ use crate::analysis::scores::Score;
 use crate::analysis::series::Points;
 use crate::report::names::{quantity, sentence};
 use crate::report::study::Study;
-use crate::sweep::series::{cdf_name, judged};
+use crate::sweep::run::series::{cdf_name, judged};
 
 /// Panels of the replicas' figure.
 const MAX_PANELS: usize = 5;

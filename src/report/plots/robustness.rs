@@ -11,7 +11,7 @@ use crate::report::palette::look;
 use crate::report::study::Study;
 use crate::report::verdict::{Judgement, name};
 use crate::simulation::metric::Better;
-use crate::sweep::verdict::{Stand, Standing};
+use crate::sweep::answers::verdict::{Stand, Standing};
 
 /// Ends of the panel, and where it begins below the title and the legend.
 const PANEL: (f64, f64, f64) = (330.0, 870.0, 66.0);

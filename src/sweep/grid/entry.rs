@@ -9,7 +9,7 @@ use super::{Grid, Settings, strict};
 use crate::autoscaler::AutoscalerSettings;
 use crate::settings::{Fault, Faults, quoted};
 use crate::simulation::ClusterSettings;
-use crate::sweep::source::Problem;
+use crate::sweep::grid::source::Problem;
 
 /// What may stand beside an autoscaler's choice.
 pub const BESIDE_AUTOSCALER: [&str; 4] = ["label", "min_replicas", "max_replicas", "initial_replicas"];

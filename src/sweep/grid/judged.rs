@@ -7,9 +7,9 @@ use serde_json::Value;
 use super::Grid;
 use crate::settings::closest;
 use crate::simulation::metric::Needs;
-use crate::sweep::cell::{autoscaler_columns, cluster_columns, workload_columns, workload_name};
-use crate::sweep::row::{DERIVED_COLUMNS, Scalar};
-use crate::sweep::source::{GridError, Problem};
+use crate::sweep::grid::source::{GridError, Problem};
+use crate::sweep::tables::row::{DERIVED_COLUMNS, Scalar};
+use crate::sweep::tables::settings::{autoscaler_columns, cluster_columns, workload_columns, workload_name};
 
 impl Grid {
     /// A problem with a field of `objectives`.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::controllers::{self, Imported, MAX_FILE_BYTES};
-use crate::sweep::source::{Member, Node, NodeValue, Problem, Source, join};
+use crate::sweep::grid::source::{Member, Node, NodeValue, Problem, Source, join};
 use crate::workload::source::find;
 
 const KEY: &str = "from_manifest";

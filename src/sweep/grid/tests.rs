@@ -185,5 +185,5 @@ fn lists_by_nature_are_those_of_the_schema() {
     }
     let mut found = BTreeSet::new();
     collect(schemars::schema_for!(GridFile).as_value(), &mut found);
-    assert_eq!(found, super::super::axes::LISTS.iter().map(|name| name.to_string()).collect());
+    assert_eq!(found, axes::LISTS.iter().map(|name| name.to_string()).collect());
 }

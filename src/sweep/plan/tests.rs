@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::sweep::source::Source;
+use crate::sweep::grid::source::Source;
 
 const WORKLOAD: &str = r#"{"name": "w", "generate": {"arrivals": {"poisson": {"phases": [{"duration_s": 10, "rate_per_s": 5}]}}, "lengths": {"fixed": {"prefill_tokens": 256, "decode_tokens": 1}}}}"#;
 

@@ -7,8 +7,8 @@ use std::borrow::Cow;
 use rayon::prelude::*;
 
 use super::Plan;
-use crate::sweep::cell::{AutoscalerPart, ClusterPart, IdParts, WorkloadPart};
 use crate::sweep::grid::{Coordinates, ReplicaBounds};
+use crate::sweep::plan::cell::{AutoscalerPart, ClusterPart, IdParts, WorkloadPart};
 
 /// Combinations of a section whose parts are kept, some MB; of longer ones each is made anew whenever it is asked for.
 const MOST_KEPT: u64 = 8192;

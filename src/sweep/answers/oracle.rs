@@ -1,0 +1,256 @@
+//! The edge of the possible for the runs of a sweep: clairvoyant schedules for each workload, seed and cluster.
+//!
+//! Every search starts from what the sweep's own runs did. A run that no schedule found weakly dominates (a fleet that started warm, luck
+//! with random failures) is taken over as it is, so the edge is never worse than any run.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, bail};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::RESULTS_VERSION;
+use crate::oracle::{self, FluidBound, Objective, OracleSettings, ReplicaSchedule};
+use crate::simulation::metric::Metric;
+use crate::simulation::{Limits, MetricValue, Parts, RunInputs, RunMetrics, SimulationError, Workspace, simulate_parts_in_detail};
+use crate::sweep::objectives::Objectives;
+use crate::sweep::plan::WorkloadSummary;
+use crate::sweep::plan::cell::Cell;
+use crate::sweep::plan::{LoadedWorkload, Plan};
+use crate::sweep::run::outcome::{scalar, settings_of};
+use crate::sweep::run::{Interrupted, Progress, Workspaces, run_inputs};
+use crate::sweep::store::manifest::Manifest;
+use crate::sweep::tables::checksum::Checksum;
+use crate::sweep::tables::row::{RunRow, Scalar};
+use crate::workload::MOST_KEPT;
+
+/// The table of points.
+pub const TABLE: &str = "oracle.parquet";
+/// What they belong to and how they were found. Written last: without it the table does not count.
+pub const ACCOUNT: &str = "oracle.json";
+
+/// Whose edge a table holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Account {
+    pub results_version: u32,
+    /// The command line that searched.
+    pub command: String,
+    pub settings: OracleSettings,
+    /// Of all searches together.
+    pub simulations: u64,
+    pub workloads: Vec<WorkloadSummary>,
+    pub hardware: Vec<String>,
+    pub grid: serde_json::Value,
+    /// Of the table; none if an older version wrote this.
+    #[serde(default)]
+    pub table: Option<Checksum>,
+}
+
+impl Account {
+    pub fn new(plan: &Plan, settings: &OracleSettings, command: String) -> Self {
+        Self {
+            results_version: RESULTS_VERSION,
+            command,
+            settings: settings.clone(),
+            simulations: simulations(plan, settings),
+            workloads: plan.inputs.workloads.iter().map(|workload| workload.summary.clone()).collect(),
+            hardware: plan.provenance(),
+            grid: plan.grid.as_given.clone(),
+            table: None,
+        }
+    }
+
+    /// Whether the edge is that of these runs.
+    pub fn is_of(&self, manifest: &Manifest) -> bool {
+        self.results_version == manifest.results_version
+            && self.workloads == manifest.workloads
+            && self.hardware == manifest.hardware
+            && self.grid == manifest.grid
+    }
+}
+
+/// Runs that differ in nothing but the autoscaler.
+pub(super) struct Group {
+    /// One of them, of an autoscaler that scales if there is one: it has all settings of the cluster.
+    pub cell: Cell,
+    pub cells: Vec<u64>,
+}
+
+pub(super) fn groups(plan: &Plan) -> Vec<Group> {
+    let mut numbers = BTreeMap::new();
+    let mut groups: Vec<Group> = Vec::new();
+    for &index in plan.unique() {
+        let cell = plan.cell(index);
+        let key = (cell.workload_input, cell.hardware_inputs.clone(), cell.seed, json!(cell.cluster).to_string());
+        let number = *numbers.entry(key).or_insert_with(|| {
+            groups.push(Group { cell: cell.clone(), cells: Vec::new() });
+            groups.len() - 1
+        });
+        let group = &mut groups[number];
+        group.cells.push(index);
+        if cell.setting_columns().len() > group.cell.setting_columns().len() {
+            group.cell = cell;
+        }
+    }
+    groups
+}
+
+/// Errors: a cluster has pools.
+pub(super) fn refuse_pools(plan: &Plan) -> Result<()> {
+    if (0..plan.grid.cluster.count()).any(|index| !plan.grid.cluster.get(index).pools.is_empty()) {
+        bail!(
+            "`cluster.pools` found: the search for an edge decides for one pool, and is not built for several; search each pool by itself, in \
+             a grid without `pools`"
+        );
+    }
+    Ok(())
+}
+
+/// Errors: a workload is too large to be held, and so to be run thousands of times; its arrivals depend on what is searched for.
+pub fn check(plan: &Plan) -> Result<()> {
+    refuse_pools(plan)?;
+    let waits = |workload: &&LoadedWorkload| workload.content.sessions.as_ref().is_some_and(|sessions| sessions.waits());
+    if let Some(LoadedWorkload { summary: WorkloadSummary { name, .. }, .. }) = plan.inputs.workloads.iter().find(waits) {
+        bail!(
+            "workload `{name}`: its requests wait for answers, so they come when the fleet lets them, and nobody can foresee them; an edge \
+             with foresight is defined for open arrivals: expected `generate`, a trace, or sessions with `loop` \"open\""
+        );
+    }
+    match plan.inputs.workloads.iter().find(|workload| workload.content.streamed.is_some()) {
+        None => Ok(()),
+        Some(LoadedWorkload { summary: WorkloadSummary { name, requests, .. }, .. }) => {
+            bail!(
+                "workload `{name}`: {requests} requests are too many to search an edge for, expected at most {MOST_KEPT}; shorten the workload"
+            )
+        }
+    }
+}
+
+/// Simulations that a search for all groups takes.
+pub fn simulations(plan: &Plan, settings: &OracleSettings) -> u64 {
+    let of_group = |group: &Group| {
+        let inputs = run_inputs(&group.cell, &plan.inputs).ok()?;
+        Some(group.cells.len() as u64 + oracle::simulations(&inputs, group.cells.len(), settings))
+    };
+    groups(plan).iter().filter_map(of_group).sum()
+}
+
+/// Searches for every group on the current rayon pool; a row a point, by group and rising cost.
+///
+/// Columns: `workload`, `seed`, `found_by` (`search`, or the id of the run that was taken over), `fluid_bound_usd` (no schedule with this
+/// latency can cost less; null where no bound is known), `schedule` (JSON: pairs of seconds and replicas from then on); then settings of
+/// workload and cluster and metrics, as in the table of runs. Does not depend on the number of threads.
+pub fn search(plan: &Plan, settings: &OracleSettings, progress: &dyn Progress) -> Result<Vec<RunRow>, Interrupted> {
+    let workspaces = Workspaces::default();
+    let rows: Vec<Vec<RunRow>> =
+        groups(plan).par_iter().with_max_len(1).map(|group| of_group(plan, group, settings, progress, &workspaces)).collect();
+    if progress.is_interrupted() { Err(Interrupted) } else { Ok(rows.into_iter().flatten().collect()) }
+}
+
+/// What one of the sweep's runs did.
+struct Realised {
+    run_id: String,
+    schedule: ReplicaSchedule,
+    metrics: RunMetrics,
+}
+
+fn of_group(
+    plan: &Plan,
+    group: &Group,
+    settings: &OracleSettings,
+    progress: &dyn Progress,
+    workspaces: &Workspaces<Workspace>,
+) -> Vec<RunRow> {
+    let Ok(inputs) = run_inputs(&group.cell, &plan.inputs) else { return Vec::new() };
+    let give_up = || progress.is_interrupted();
+    let inputs = RunInputs { limits: Limits { give_up: Some(&give_up), check: false, ..Limits::default() }, ..inputs };
+    let requests = inputs.workload.len() as u64;
+    let realise = |&index: &u64| {
+        let cell = plan.cell(index);
+        let run = workspaces.run(|workspace| {
+            let inputs = RunInputs { autoscaler: &cell.autoscaler, ..inputs.clone() };
+            simulate_parts_in_detail(&inputs, Parts::of(&inputs), workspace).ok()
+        });
+        progress.run_ended(requests);
+        // A run that fails is in the sweep's table as such.
+        let (metrics, detail) = run.ok().flatten()?;
+        Some(Realised { run_id: plan.id(&cell), schedule: ReplicaSchedule::realised(&detail.replicas), metrics })
+    };
+    let realised: Vec<Realised> = group.cells.par_iter().with_max_len(1).filter_map(realise).collect();
+    let starts: Vec<ReplicaSchedule> = realised.iter().map(|run| run.schedule.clone()).collect();
+
+    let objectives = &plan.grid.objectives;
+    let [latency, cost] = objectives.metrics().map(|(_, metric)| objective(metric));
+    let objective =
+        Objective { latency: &latency, cost: &cost, reference: objectives.reference.map(|reference| (reference.cost, reference.latency)) };
+    let limits = oracle::limits(&inputs, settings);
+    let evaluate = |schedules: &[ReplicaSchedule]| {
+        let one = |schedule: &ReplicaSchedule| {
+            let called_off = Err(SimulationError::CalledOff { at_s: 0.0, unfinished: requests });
+            if progress.is_interrupted() {
+                return called_off;
+            }
+            let ended = workspaces.run(|workspace| oracle::evaluate(&inputs, &limits, schedule, workspace)).unwrap_or(called_off);
+            progress.run_ended(requests);
+            ended
+        };
+        schedules.par_iter().with_max_len(1).map(one).collect()
+    };
+    let found = oracle::search_with(&inputs, &starts, settings, objective, |_| (), evaluate);
+
+    // By rising cost, falling latency; of equal points the schedule's comes first.
+    let searched = found.points.iter().map(|point| ("search", &point.schedule, &point.metrics));
+    let taken_over = realised.iter().map(|run| (run.run_id.as_str(), &run.schedule, &run.metrics));
+    let points =
+        searched.chain(taken_over).filter_map(|(by, schedule, metrics)| Some((cost(metrics)?, latency(metrics)?, by, schedule, metrics)));
+    let mut points: Vec<_> = points.collect();
+    points.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
+    let mut least = f64::INFINITY;
+    points.retain(|point| {
+        let better = point.1 < least;
+        least = least.min(point.1);
+        better
+    });
+    // Fixed fleets may be smaller than policies may make them.
+    let fixed = group.cells.iter().filter_map(|&index| plan.cell(index).autoscaler.settings().initial_replicas()).min();
+    let fluid_bound = fixed.into_iter().fold(found.fluid_bound, FluidBound::with_fleets_of);
+    let bound = |latency_s| fluid_bound_usd(&fluid_bound, &inputs, objectives, latency_s);
+    points.into_iter().map(|(_, latency, by, schedule, metrics)| row(plan, &group.cell, by, bound(latency), schedule, metrics)).collect()
+}
+
+/// A run's value of an objective.
+pub(super) fn objective(metric: &'static Metric) -> impl Fn(&RunMetrics) -> Option<f64> + Sync {
+    move |metrics| match metric.value(metrics) {
+        MetricValue::Number(number) => Some(number).filter(|number| number.is_finite()),
+        MetricValue::Count(count) => Some(count as f64),
+        MetricValue::Absent => None,
+    }
+}
+
+/// Known for dollars in all where work costs money: a draining replica may be free. Of latencies it knows those end to end.
+fn fluid_bound_usd(bound: &FluidBound, inputs: &RunInputs, objectives: &Objectives, latency: f64) -> Option<f64> {
+    if objectives.cost != "total_cost_usd" || !inputs.cluster.billing.drain {
+        return None;
+    }
+    let share = match objectives.latency.strip_suffix("_e2e_s") {
+        Some("max") => Some(1.0),
+        Some(rank) => rank.strip_prefix('p').and_then(|percent| percent.parse::<f64>().ok()).map(|percent| percent / 100.0),
+        None => None,
+    };
+    Some(share.map_or_else(|| bound.cost_usd(), |share| bound.cost_for_latency_usd(latency, share)))
+}
+
+fn row(plan: &Plan, cell: &Cell, found_by: &str, fluid_bound_usd: Option<f64>, schedule: &ReplicaSchedule, metrics: &RunMetrics) -> RunRow {
+    let mut columns = vec![
+        ("workload".into(), Scalar::Text(cell.workload_name())),
+        ("seed".into(), Scalar::Int(cell.seed as i64)),
+        ("found_by".into(), Scalar::Text(found_by.into())),
+        ("fluid_bound_usd".into(), fluid_bound_usd.filter(|usd| usd.is_finite()).map_or(Scalar::Null, Scalar::Float)),
+        ("schedule".into(), Scalar::Text(json!(schedule.steps()).to_string())),
+    ];
+    let is_policys = |name: &str| name == "autoscaler" || name.starts_with("autoscaler.");
+    columns.extend(settings_of(&plan.inputs, cell).into_iter().filter(|(name, _)| !is_policys(name)));
+    columns.extend(metrics.columns().into_iter().map(|(name, value)| (name, scalar(value))));
+    RunRow { columns }
+}
