@@ -6,6 +6,9 @@
 use super::front::{Point, hv_exact, non_dominated};
 use crate::sweep::objectives::Reference;
 
+/// Percentages of seeds whose attainment is drawn and stored.
+pub const ATTAINMENT_PERCENT: [u32; 3] = [10, 50, 90];
+
 /// What the hypervolume of `points` would lose without each of them: `HV(X) - HV(X without x)`.
 ///
 /// Zero for dominated points, for each of several equal points, and outside the box.

@@ -1,38 +1,14 @@
-//! The edge without foresight as `scalefront oracle --informed` found it, and each family's share of it.
-
-use std::path::Path;
-
-use anyhow::{Context, Result};
+//! Each family's share of the edge without foresight, and how good that edge is.
 
 use super::front::{Point, hv_exact};
-use super::regret::Oracle;
-use super::runs::runs_frame;
 use super::scores::{Analysis, Score};
 use super::statistics::{Estimate, estimate};
-use super::table::{read_parquet, write_csv, write_parquet};
-use crate::oracle::informed::bound;
-use crate::sweep::answers::informed::{Account, EdgeAccount, TABLE};
-use crate::sweep::objectives::{Objectives, Reference};
-use crate::sweep::tables::row::RunRow;
+use crate::sweep::answers::informed::EdgeAccount;
 
 /// Fewer seeds than these have no interval: searches on random draws differ too much for it.
 pub const SEEDS_OF_AN_INTERVAL: usize = 10;
 /// Fewer have no figure.
 pub const SEEDS_OF_A_FIGURE: usize = 3;
-
-/// Stores the points of the edge: `informed.parquet`, and `informed.csv` without the policies.
-pub fn write_informed(rows: &[RunRow], directory: &Path) -> Result<()> {
-    let frame = runs_frame(rows)?;
-    write_parquet(&frame, &directory.join(TABLE))?;
-    write_csv(&frame.drop("policy").unwrap_or(frame), &directory.join("informed.csv"))
-}
-
-/// Of all workloads, seeds and clusters.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct InformedEdge {
-    pub reached: Oracle,
-    pub accounts: Vec<EdgeAccount>,
-}
 
 /// Of one family on one workload, over seeds.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -49,38 +25,6 @@ pub struct InformedQuality<'a> {
     pub reached: Estimate,
     pub bound: Option<Estimate>,
     pub account: &'a EdgeAccount,
-}
-
-impl InformedEdge {
-    /// Reads what [`write_informed`] wrote, if its checksum is that of the account.
-    pub fn read(directory: &Path, account: &Account, objectives: &Objectives) -> Result<Self> {
-        let path = directory.join(TABLE);
-        let read = || -> Result<Oracle> { Oracle::of(&read_parquet(&path, account.table.as_ref())?, objectives) };
-        let reached = read()
-            .with_context(|| format!("{}: cannot read the informed edge; `scalefront oracle --informed` writes it", path.display()))?;
-        Ok(Self { reached, accounts: account.edges.clone() })
-    }
-
-    /// The account of a workload, if it has one cluster only: bounds are those of a cluster.
-    fn account(&self, workload: &str) -> Option<&EdgeAccount> {
-        let mut of = self.accounts.iter().filter(|account| account.workload == workload);
-        of.next().filter(|_| of.next().is_none())
-    }
-
-    /// The bound of a seed, by rising cost.
-    pub fn bound(&self, workload: &str, seed: i64) -> Option<&[(f64, f64)]> {
-        let bounds = &self.account(workload)?.bounds;
-        bounds.iter().find(|bound| bound.seed as i64 == seed).map(|bound| &bound.points[..])
-    }
-
-    fn bound_hypervolume(&self, workload: &str, seed: i64, reference: Reference) -> Option<f64> {
-        Some(bound::hypervolume(self.bound(workload, seed)?, reference.latency, reference.cost))
-    }
-
-    /// Why a workload has none, if it was asked.
-    pub fn refusals(&self) -> impl Iterator<Item = &EdgeAccount> {
-        self.accounts.iter().filter(|account| !account.has_edge)
-    }
 }
 
 /// An interval takes seeds enough.

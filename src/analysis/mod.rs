@@ -4,6 +4,7 @@
 //! [`indicators`] likewise; [`scores`], [`quality`], [`regret`] and [`effects`] apply them to a table of runs; [`compare`] sets several against each other; [`outputs`] gives the results the shape in which they are stored.
 
 pub mod compare;
+pub mod edge;
 pub mod effects;
 pub mod front;
 pub mod indicators;

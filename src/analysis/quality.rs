@@ -8,14 +8,11 @@ use polars::prelude::DataFrame;
 
 use super::effects::sort_values;
 use super::front::{Point, compromise, hv_exact, non_dominated};
-use super::indicators::{additive_epsilon, attainment, contributions, igd_plus};
+use super::indicators::{ATTAINMENT_PERCENT, additive_epsilon, attainment, contributions, igd_plus};
 use super::scores::{Analysis, Front, Score};
 use super::statistics::{Estimate, estimate};
 use super::table::Cells;
 use crate::sweep::objectives::Reference;
-
-/// Percentages of seeds whose attainment is drawn and stored.
-pub const ATTAINMENT_PERCENT: [u32; 3] = [10, 50, 90];
 
 /// What a point on a front adds to hypervolumes, as fractions of the reference box.
 #[derive(Debug, Clone, Copy, PartialEq)]

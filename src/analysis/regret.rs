@@ -1,44 +1,10 @@
-//! The edge of the possible as `scalefront oracle` found it, and how far each family stays from it.
+//! How far each family stays from the edge of the possible, and how good that edge is.
 
-use std::path::Path;
-
-use anyhow::{Context, Result};
-use polars::prelude::DataFrame;
-
-use super::front::{Point, compromise, hv_exact, non_dominated};
-use super::indicators::{At, attainment, mean_log_ratio};
-use super::quality::ATTAINMENT_PERCENT;
-use super::runs::runs_frame;
+use super::front::{Point, compromise, hv_exact};
+use super::indicators::{At, mean_log_ratio};
 use super::scores::{Analysis, Score, Workload};
 use super::statistics::{Estimate, estimate};
-use super::table::{Cells, read_parquet, write_csv, write_parquet};
-use crate::sweep::answers::oracle::TABLE;
-use crate::sweep::objectives::{Objectives, Reference};
-use crate::sweep::tables::checksum::Checksum;
-use crate::sweep::tables::row::RunRow;
-
-/// Stores the points of the edge: `oracle.parquet`, and `oracle.csv` without the schedules.
-pub fn write_oracle(rows: &[RunRow], directory: &Path) -> Result<()> {
-    let frame = runs_frame(rows)?;
-    write_parquet(&frame, &directory.join(TABLE))?;
-    write_csv(&frame.drop("schedule").unwrap_or(frame), &directory.join("oracle.csv"))
-}
-
-/// Points of the edge, of all workloads, seeds and clusters.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Oracle {
-    points: Vec<EdgePoint>,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-struct EdgePoint {
-    workload: String,
-    seed: i64,
-    /// Values of the `group_by` columns; None where the column is a policy's.
-    groups: Vec<Option<String>>,
-    point: Point,
-    fluid_bound_usd: Option<f64>,
-}
+use crate::sweep::objectives::Reference;
 
 /// Of one family on one workload, over seeds.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -55,64 +21,6 @@ pub struct EdgeQuality {
     pub hv_exact: Estimate,
     /// Geometric mean of cost over the fluid bound, less 1, of the points inside the reference box: what it could still be too dear.
     pub over_fluid_bound: Option<Estimate>,
-}
-
-impl Oracle {
-    /// Reads what [`write_oracle`] wrote, if its checksum is that `expected`.
-    pub fn read(path: &Path, expected: Option<&Checksum>, objectives: &Objectives) -> Result<Self> {
-        let read = || -> Result<Self> { Self::of(&read_parquet(path, expected)?, objectives) };
-        read().with_context(|| format!("{}: cannot read the edge; `scalefront oracle` writes it", path.display()))
-    }
-
-    pub(super) fn of(frame: &DataFrame, objectives: &Objectives) -> Result<Self> {
-        let [workload, seed] = ["workload", "seed"].map(|name| Cells::named(frame, name));
-        let (workload, seed) = (workload?, seed?);
-        let (latency, cost) = (Cells::named(frame, &objectives.latency)?, Cells::named(frame, &objectives.cost)?);
-        // Only the clairvoyant edge has it.
-        let fluid = Cells::named(frame, "fluid_bound_usd").ok();
-        let groups: Vec<Option<Cells>> = objectives.group_by.iter().map(|name| Cells::named(frame, name).ok()).collect();
-        let point = |i: usize| {
-            Some(EdgePoint {
-                workload: workload.text(i)?,
-                seed: seed.number(i)? as i64,
-                groups: groups.iter().map(|cells| cells.as_ref().map(|cells| cells.text(i).unwrap_or_default())).collect(),
-                point: Point { latency: latency.number(i)?, cost: cost.number(i)? },
-                fluid_bound_usd: fluid.as_ref().and_then(|fluid| fluid.number(i)),
-            })
-        };
-        Ok(Self { points: (0..frame.height()).filter_map(point).collect() })
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.points.is_empty()
-    }
-
-    fn of_seed<'a>(&'a self, workload: &'a str, seed: i64) -> impl Iterator<Item = &'a EdgePoint> {
-        self.points.iter().filter(move |point| point.workload == workload && point.seed == seed)
-    }
-
-    /// The edge of a workload and seed by rising cost, over the clusters of one family's group, or all of them.
-    pub fn edge(&self, workload: &str, seed: i64, groups: Option<&[String]>) -> Vec<Point> {
-        let same = |point: &&EdgePoint| {
-            groups.is_none_or(|groups| point.groups.iter().zip(groups).all(|(own, group)| own.as_ref().is_none_or(|own| own == group)))
-        };
-        let points = self.of_seed(workload, seed).filter(same).map(|point| point.point).collect::<Vec<_>>();
-        non_dominated(&points).into_iter().map(|i| points[i]).collect()
-    }
-
-    /// What the edges of half of a workload's seeds reach, by rising cost.
-    pub fn attained(&self, workload: &str) -> Vec<Point> {
-        let edges: Vec<Vec<Point>> = self.seeds(workload).into_iter().map(|seed| self.edge(workload, seed, None)).collect();
-        attainment(&edges, ATTAINMENT_PERCENT[1])
-    }
-
-    /// Seeds of a workload's edges, ascending.
-    pub fn seeds(&self, workload: &str) -> Vec<i64> {
-        let mut seeds = self.points.iter().filter(|point| point.workload == workload).map(|point| point.seed).collect::<Vec<_>>();
-        seeds.sort_unstable();
-        seeds.dedup();
-        seeds
-    }
 }
 
 impl Analysis {
@@ -160,10 +68,13 @@ fn excess(log: Estimate) -> Estimate {
 
 #[cfg(test)]
 mod tests {
+    use polars::prelude::DataFrame;
+
+    use super::super::edge::Oracle;
     use super::super::scores::analyse;
     use super::super::table::{Column, to_frame};
     use super::*;
-    use crate::sweep::objectives::{Objectives, Reference};
+    use crate::sweep::objectives::Objectives;
 
     fn objectives(group_by: &[&str]) -> Objectives {
         let reference = Some(Reference { latency: 10.0, cost: 10.0 });

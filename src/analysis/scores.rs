@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use polars::prelude::DataFrame;
 
+use super::edge::{InformedEdge, Oracle};
 use super::front::{Point, compromise, hv_exact, hv_lab, non_dominated};
-use super::informed::InformedEdge;
-use super::regret::Oracle;
 use super::statistics::{Estimate, estimate};
 use super::table::Cells;
 use crate::sweep::objectives::{Objectives, Reference};

@@ -62,6 +62,17 @@ pub fn quoted(words: impl IntoIterator<Item = String>) -> String {
     words.into_iter().map(shell_word).collect::<Vec<_>>().join(" ")
 }
 
+/// The command as a shell takes it.
+pub fn command_line() -> String {
+    quoted(arguments())
+}
+
+/// The command's words.
+pub fn arguments() -> impl Iterator<Item = String> {
+    let given = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
+    ["scalefront".to_string()].into_iter().chain(given)
+}
+
 /// Prints a line to stdout. A listener that has heard enough, such as `head`, is no error.
 pub fn say(line: impl Display) -> Result<()> {
     match writeln!(stdout(), "{line}") {
@@ -110,4 +121,12 @@ impl Progress for Bar {
     fn is_interrupted(&self) -> bool {
         is_interrupted()
     }
+}
+
+/// Does `work` on `runs` runs with a progress bar.
+pub fn watched<T>(common: &CommonArgs, what: &'static str, runs: usize, work: impl FnOnce(&Bar) -> T) -> T {
+    let bar = Bar::new(what, runs, common.quiet);
+    let done = work(&bar);
+    bar.finish();
+    done
 }

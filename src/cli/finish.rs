@@ -19,8 +19,8 @@ use scalefront::sweep::store::{MANIFEST, RUNS, ResultsDir, SERIES, read_manifest
 use scalefront::sweep::tables::checksum::Checksum;
 
 use super::Exit;
-use super::common::{Bar, CommonArgs, is_interrupted, quoted, say};
-use super::oracle::Searches;
+use super::common::{CommonArgs, command_line, is_interrupted, say, watched};
+use super::searches::Searches;
 use super::tables::{self, Style};
 
 /// How a sweep is to be finished.
@@ -160,14 +160,6 @@ fn report(dir: &ResultsDir, common: &CommonArgs, style: Style) -> Result<()> {
     Ok(())
 }
 
-/// Does `work` on `runs` runs with a progress bar.
-pub fn watched<T>(common: &CommonArgs, what: &'static str, runs: usize, work: impl FnOnce(&Bar) -> T) -> T {
-    let bar = Bar::new(what, runs, common.quiet);
-    let done = work(&bar);
-    bar.finish();
-    done
-}
-
 /// Says how many runs failed, if any did.
 pub fn exit(plan: &Plan, recorded: &mut Recorded) -> Result<Exit> {
     let Some((run_id, error)) = first_failure(plan, recorded)? else {
@@ -206,15 +198,4 @@ fn timings(plan: &Plan, threads: usize, started: Instant) -> Timings {
         trials: 0,
         trials_s: 0.0,
     }
-}
-
-/// The command as a shell takes it.
-pub fn command_line() -> String {
-    quoted(arguments())
-}
-
-/// The command's words.
-pub fn arguments() -> impl Iterator<Item = String> {
-    let given = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
-    ["scalefront".to_string()].into_iter().chain(given)
 }

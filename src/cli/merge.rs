@@ -11,7 +11,7 @@ use scalefront::sweep::store::merge;
 
 use super::common::{CommonArgs, catch_interrupts, threads};
 use super::finish::Finishing;
-use super::oracle::Searches;
+use super::searches::Searches;
 use super::tables::{self, Style};
 use super::{Exit, finish};
 

@@ -14,6 +14,7 @@ mod policies;
 mod recommend;
 mod report;
 mod schema;
+mod searches;
 mod shadow;
 mod simulate;
 mod sweep;

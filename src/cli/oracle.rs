@@ -4,22 +4,19 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail, ensure};
 use scalefront::RESULTS_VERSION;
-use scalefront::files::write_json;
 use scalefront::files::{shell_path, shell_word};
 use scalefront::oracle::OracleSettings;
 use scalefront::oracle::informed::InformedSettings;
 use scalefront::settings::Faults;
-use scalefront::sweep::answers::informed;
-use scalefront::sweep::answers::oracle::{self, Account};
 use scalefront::sweep::grid::Grid;
 use scalefront::sweep::plan::Plan;
 use scalefront::sweep::run::Interrupted;
 use scalefront::sweep::store::{Finished, MANIFEST, RUNS, ResultsDir, read_manifest};
-use scalefront::sweep::tables::checksum::Checksum;
 
 use super::Exit;
 use super::common::{CommonArgs, catch_interrupts, threads};
-use super::finish::{command_line, report_again, watched};
+use super::finish::report_again;
+use super::searches::Searches;
 use super::tables::{self, Style};
 
 /// Search the best that perfect foresight could do for each workload, seed and cluster of a sweep, and report every policy's regret
@@ -118,64 +115,4 @@ impl Args {
             }
         })
     }
-}
-
-/// Which edges to search for.
-#[derive(Debug, Clone, Default)]
-pub struct Searches {
-    /// With perfect foresight.
-    pub edge: Option<OracleSettings>,
-    /// Without.
-    pub informed: Option<InformedSettings>,
-}
-
-impl Searches {
-    /// Errors: a plan that has no such edge.
-    pub fn check(&self, plan: &Plan) -> Result<()> {
-        if self.edge.is_some() {
-            oracle::check(plan)?;
-        }
-        if self.informed.is_some() {
-            informed::check(plan)?;
-        }
-        Ok(())
-    }
-
-    /// Searches and stores; the report is to follow.
-    pub fn run(&self, plan: &Plan, dir: &ResultsDir, common: &CommonArgs) -> Result<Result<(), Interrupted>> {
-        if let Some(settings) = &self.edge
-            && let Err(interrupted) = search(plan, settings, dir, common)?
-        {
-            return Ok(Err(interrupted));
-        }
-        match &self.informed {
-            Some(settings) => search_informed(plan, settings, dir, common),
-            None => Ok(Ok(())),
-        }
-    }
-}
-
-fn search(plan: &Plan, settings: &OracleSettings, dir: &ResultsDir, common: &CommonArgs) -> Result<Result<(), Interrupted>> {
-    let mut account = Account::new(plan, settings, command_line());
-    let rows = match watched(common, "Searching", account.simulations as usize, |bar| oracle::search(plan, settings, bar)) {
-        Ok(rows) => rows,
-        Err(interrupted) => return Ok(Err(interrupted)),
-    };
-    tables::store_oracle(dir.path(), &rows)?;
-    account.table = Some(Checksum::of_file(&dir.file(oracle::TABLE))?);
-    write_json(&dir.file(oracle::ACCOUNT), &account)?;
-    Ok(Ok(()))
-}
-
-fn search_informed(plan: &Plan, settings: &InformedSettings, dir: &ResultsDir, common: &CommonArgs) -> Result<Result<(), Interrupted>> {
-    let count = informed::simulations(plan, settings) as usize;
-    let (rows, edges) = match watched(common, "Searching without foresight", count, |bar| informed::search(plan, settings, bar)) {
-        Ok(found) => found,
-        Err(interrupted) => return Ok(Err(interrupted)),
-    };
-    let mut account = informed::Account::new(plan, settings, command_line(), edges);
-    tables::store_informed(dir.path(), &rows)?;
-    account.table = Some(Checksum::of_file(&dir.file(informed::TABLE))?);
-    write_json(&dir.file(informed::ACCOUNT), &account)?;
-    Ok(Ok(()))
 }

@@ -14,8 +14,7 @@ use scalefront::sweep::store::ResultsDir;
 use serde_json::{Value, json};
 
 use super::Exit;
-use super::common::{Bar, CommonArgs, catch_interrupts, is_interrupted, say, warn};
-use super::finish::{command_line, watched};
+use super::common::{Bar, CommonArgs, catch_interrupts, command_line, is_interrupted, say, warn, watched};
 
 /// What `--largest-load` leaves behind.
 const LOADS: &str = "largest_load.json";

@@ -12,8 +12,7 @@ use scalefront::sweep::store::ResultsDir;
 use scalefront::workload::formats::TraceFormat;
 
 use super::Exit;
-use super::common::{CommonArgs, catch_interrupts, say};
-use super::finish::watched;
+use super::common::{CommonArgs, catch_interrupts, say, watched};
 
 /// Replay recorded metrics of a service, and run every policy of a grid on the same traffic: what it would have cost, saved and broken
 #[derive(Debug, clap::Args)]

@@ -18,9 +18,9 @@ use scalefront::sweep::run::series::MOST_CURVES;
 use scalefront::sweep::run::{self, CellLimits, Stop};
 use scalefront::sweep::store::{Finished, ResultsDir};
 
-use super::common::{CommonArgs, catch_interrupts, quoted, say, warn};
+use super::common::{CommonArgs, arguments, catch_interrupts, quoted, say, warn, watched};
 use super::finish::Finishing;
-use super::oracle::Searches;
+use super::searches::Searches;
 use super::tables::{self, Style};
 use super::{Exit, finish};
 
@@ -188,7 +188,7 @@ impl Args {
         let curves = (shard.is_none() && self.curves > 0).then(|| Keeper::new(&plan, MOST_BYTES));
         let ended = pool.install(|| {
             let (limits, curves) = (self.limits(), curves.as_ref());
-            finish::watched(&self.common, "Running", left.len(), |bar| run::run_journaled(&plan, &left, &limits, &journal, curves, bar))
+            watched(&self.common, "Running", left.len(), |bar| run::run_journaled(&plan, &left, &limits, &journal, curves, bar))
         });
         let mut recorded = Recorded::read(&[dir.path()])?;
         let stored = format!("{} of {share} runs are stored in {}", recorded.len(), dir.path().display());
@@ -263,7 +263,7 @@ impl Args {
     fn resuming_command(&self) -> String {
         let resume = if self.resume { "" } else { " --resume" };
         // With it nothing would go on once a run has failed.
-        let given: Vec<String> = finish::arguments().filter(|argument| argument != "--fail-fast").collect();
+        let given: Vec<String> = arguments().filter(|argument| argument != "--fail-fast").collect();
         format!("{}{resume}", quoted(given))
     }
 }

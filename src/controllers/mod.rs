@@ -15,13 +15,15 @@
 pub mod signals;
 
 mod hpa;
+mod import;
 mod keda;
 mod knative;
 mod ray;
 mod reading;
 mod schedule;
 
-pub use reading::{Imported, MAX_FILE_BYTES, read};
+pub use import::read;
+pub use reading::{Imported, MAX_FILE_BYTES};
 
 use serde_json::{Map, Value};
 

@@ -102,12 +102,12 @@ pub fn store_turns(dir: &Path, runs: &[RunTurns]) -> Result<()> {
 
 /// Stores `oracle.parquet` and, without the schedules, `oracle.csv`.
 pub fn store_oracle(dir: &Path, rows: &[RunRow]) -> Result<()> {
-    analysis::regret::write_oracle(rows, dir)
+    analysis::edge::write_oracle(rows, dir)
 }
 
 /// Stores `informed.parquet` and, without the policies, `informed.csv`.
 pub fn store_informed(dir: &Path, rows: &[RunRow]) -> Result<()> {
-    analysis::informed::write_informed(rows, dir)
+    analysis::edge::write_informed(rows, dir)
 }
 
 /// Stores `requests`, `batches`, `replicas`, `decisions` and, where there are sessions, `turns` of one run.

@@ -12,8 +12,8 @@ use scalefront::oracle::OracleSettings;
 use scalefront::sweep::run::Interrupted;
 
 use crate::cli::Exit;
+use crate::cli::common::watched;
 use crate::cli::common::{CommonArgs, catch_interrupts, say};
-use crate::cli::finish::watched;
 use crate::cli::leaderboard::Args;
 
 /// Scores, stores and shows.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::attention::Phase;
 use super::rules::Nested;
 use super::spec::Spec;
-use super::tables::{Rows, Source, dtype, named, weight_dtype};
+use super::tables::{Rows, Source, counted_bytes, dtype, named, weight_dtype};
 use crate::hardware::catalog::{Experts, Indexer, LatentAttention, Model};
 use crate::hardware::{Deployment, HardwareError, Precision, ReadParquet, WeightFormat};
 
@@ -41,16 +41,6 @@ impl MixtureRoofline {
                 + (pairs * inner * 3.0 / tensor_parallel).floor()
                 + (3.0 * hidden * inner / tensor_parallel).floor() * hit);
         (flops / self.flops_per_ms).max(bytes / self.bytes_per_ms)
-    }
-}
-
-/// Bytes of a weight as the package counts them: without scales but those of NVFP4.
-pub(super) fn counted_bytes(format: WeightFormat) -> f64 {
-    match format {
-        WeightFormat::Bf16 => 2.0,
-        WeightFormat::Fp8 | WeightFormat::Fp8Static | WeightFormat::Fp8Block => 1.0,
-        WeightFormat::Nvfp4 => 0.5625,
-        WeightFormat::Mxfp4 | WeightFormat::Int4 | WeightFormat::Int4Group32 => 0.5,
     }
 }
 

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::mixtures::counted_bytes;
 use super::rules::{Product, Site};
 use super::spec::Spec;
 use crate::hardware::{Columns, HardwareError, Precision, ReadParquet, WeightFormat};
@@ -167,5 +166,15 @@ impl Gemm {
         let roofline = self.roofline;
         Product::new(&self.sites, n, k, move |m, n, k| roofline.ms(m, n, k))
             .ok_or_else(|| HardwareError::Unsupported(format!("{} has no matrix product within two octaves of n {n}, k {k}", self.name)))
+    }
+}
+
+/// Bytes of a weight as the package counts them: without scales but those of NVFP4.
+pub(super) fn counted_bytes(format: WeightFormat) -> f64 {
+    match format {
+        WeightFormat::Bf16 => 2.0,
+        WeightFormat::Fp8 | WeightFormat::Fp8Static | WeightFormat::Fp8Block => 1.0,
+        WeightFormat::Nvfp4 => 0.5625,
+        WeightFormat::Mxfp4 | WeightFormat::Int4 | WeightFormat::Int4Group32 => 0.5,
     }
 }

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::data::rounded;
 use crate::report::study::Study;
 use crate::report::thin::thin;
 
@@ -71,4 +70,10 @@ fn encoded(points: &[(f64, f64)]) -> Value {
         return json!({ "even": true, "x": [points[0].0, step], "y": y });
     }
     json!({ "x": points.iter().map(|point| rounded(point.0, 6)).collect::<Vec<_>>(), "y": y })
+}
+
+/// `value` to a number of significant digits, in the fewest characters; null when not finite.
+pub fn rounded(value: f64, digits: usize) -> Value {
+    let short = format!("{value:.*e}", digits - 1).parse::<f64>().unwrap_or(value);
+    if short.is_finite() && short.fract() == 0.0 && short.abs() < 1e15 { json!(short as i64) } else { json!(short) }
 }

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::curves;
+use super::curves::{self, rounded};
+use crate::analysis::edge::Oracle;
 use crate::analysis::front::Point;
-use crate::analysis::regret::Oracle;
 use crate::analysis::scores::Run;
 use crate::analysis::table::Cells;
 use crate::report::names::{counted, label, sentence};
@@ -217,12 +217,6 @@ fn value(cells: &Cells, row: usize, round: bool) -> Value {
         Cells::Text(values) => json!(values.get(row)),
         Cells::Bool(values) => json!(values.get(row)),
     }
-}
-
-/// `value` to a number of significant digits, in the fewest characters; null when not finite.
-pub fn rounded(value: f64, digits: usize) -> Value {
-    let short = format!("{value:.*e}", digits - 1).parse::<f64>().unwrap_or(value);
-    if short.is_finite() && short.fract() == 0.0 && short.abs() < 1e15 { json!(short as i64) } else { json!(short) }
 }
 
 /// Settings worth a filter: a few texts, the same question for every family.

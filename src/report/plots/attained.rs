@@ -4,8 +4,8 @@ use anyhow::Result;
 
 use super::figure::{Figure, Line, Panel, colour};
 use crate::analysis::front::Point;
+use crate::analysis::indicators::ATTAINMENT_PERCENT;
 use crate::analysis::indicators::attainment;
-use crate::analysis::quality::ATTAINMENT_PERCENT;
 use crate::report::palette::Look;
 
 const LOW: u32 = ATTAINMENT_PERCENT[0];
