@@ -226,6 +226,7 @@ fn rounded(overheads: Overheads) -> Overheads {
         step_ms: round(overheads.step_ms),
         per_sequence_us: round(overheads.per_sequence_us),
         sampling_ns_per_logit: round(overheads.sampling_ns_per_logit),
+        prefill_us_per_token: round(overheads.prefill_us_per_token),
         api_ms: round(overheads.api_ms),
     }
 }

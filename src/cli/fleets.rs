@@ -45,13 +45,16 @@ pub fn validate(
     let starts = fleet::starts(&runs);
     let mut lines: Vec<Line> = Vec::new();
     let mut pictures = Vec::new();
+    // Runs without single requests all have the same others.
+    let mut fits: Vec<(Vec<&str>, Overheads)> = Vec::new();
     for replay in replays.iter().filter(|replay| only.is_none_or(|part| replay.run.description.id.contains(part))) {
         let run = replay.run;
         let id = &run.description.id;
         writeln!(out, "\n{id}")?;
         let others: Vec<&FleetReplay> = replays
             .iter()
-            .filter(|other| other.run.description.id != *id && !other.run.requests.is_empty() && alike(other.run, run))
+            .filter(|other| other.run.description.id != *id && alike(other.run, run))
+            .filter(|other| !other.run.requests.is_empty() || !other.run.counters.is_empty())
             .collect();
         let own = match overheads {
             Some(settings) => {
@@ -59,17 +62,21 @@ pub fn validate(
                 replay.resolve(settings, &hardware_files(&[]))?
             }
             None if others.is_empty() => {
-                writeln!(out, "  overheads: `calibrated`, as no other run of this engine has single requests to fit to")?;
+                writeln!(out, "  overheads: `calibrated`, as no other run of this engine has single requests or counted steps to fit to")?;
                 replay.resolve(&shipped, &hardware_files(&[]))?
             }
             None => {
                 let names: Vec<&str> = others.iter().map(|other| other.run.description.id.as_str()).collect();
-                let fit = fleet::fit(&others, &replay.resolve(&shipped, &hardware_files(&[]))?)?;
-                let Overheads { kernel_time_factor, step_ms, per_sequence_us, api_ms, .. } = fit;
+                let fit = match fits.iter().find(|(known, _)| *known == names) {
+                    Some((_, fit)) => *fit,
+                    None => fleet::fit(&others, &replay.resolve(&shipped, &hardware_files(&[]))?)?,
+                };
+                fits.push((names.clone(), fit));
+                let Overheads { kernel_time_factor, step_ms, per_sequence_us, api_ms, prefill_us_per_token, .. } = fit;
                 writeln!(
                     out,
                     "  overheads: fitted to {}: kernels x {kernel_time_factor:.4}, {step_ms:.3} ms a step, {per_sequence_us:.1} us a sequence, \
-                     {api_ms:.1} ms of API",
+                     {prefill_us_per_token:.2} us a prompt token, {api_ms:.1} ms of API",
                     names.join(", ")
                 )?;
                 fit

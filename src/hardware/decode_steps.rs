@@ -37,6 +37,6 @@ impl DecodeTimes<'_> {
     #[inline(always)]
     pub fn duration_s(&self, cached_tokens: u64) -> f64 {
         let kernels_s = (self.stage_ms + self.layers * (self.attention_ms.at(cached_tokens) + self.added_ms) + self.head_ms) * 1e-3;
-        self.overheads.on_top_of(kernels_s, self.num_decodes, 0)
+        self.overheads.on_top_of(kernels_s, self.num_decodes, 0, 0)
     }
 }

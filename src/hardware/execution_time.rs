@@ -256,11 +256,13 @@ impl ExecutionTime {
 
     /// The same engine, every step of which takes `factor` times as long.
     pub fn slowed(&self, factor: f64) -> Self {
-        let Overheads { kernel_time_factor, step_ms, per_sequence_us, sampling_ns_per_logit, api_ms } = self.overheads;
+        let Overheads { kernel_time_factor, step_ms, per_sequence_us, prefill_us_per_token, sampling_ns_per_logit, api_ms } =
+            self.overheads;
         let overheads = Overheads {
             kernel_time_factor: kernel_time_factor * factor,
             step_ms: step_ms * factor,
             per_sequence_us: per_sequence_us * factor,
+            prefill_us_per_token: prefill_us_per_token * factor,
             sampling_ns_per_logit: sampling_ns_per_logit * factor,
             api_ms,
         };
@@ -275,7 +277,7 @@ impl ExecutionTime {
             Times::Profile(times) => times.stage_time_s(shape, stage),
             Times::Steps(times) => times.stage_time_s(shape, stage),
         };
-        self.step_overheads.on_top_of(kernels_s, shape.num_prefills + shape.num_decodes, stage)
+        self.step_overheads.on_top_of(kernels_s, shape.num_prefills + shape.num_decodes, shape.prefill_tokens, stage)
     }
 
     /// A hash of every number an answer rests on: two models of equal fingerprint give equal results, whatever files they came from.

@@ -1,6 +1,7 @@
 //! What a serving engine adds to the time of its kernels: CPU work between steps, sampling, and the way through its API server.
 //!
-//! A step takes `kernel_time_factor` x the kernels' time + `step_ms` + for each of its sequences `per_sequence_us` and, where requests
+//! A step takes `kernel_time_factor` x the kernels' time + `step_ms` + for each token of a prompt `prefill_us_per_token` + for each of its
+//! sequences `per_sequence_us` and, where requests
 //! sample by top-k or top-p, `sampling_ns_per_logit` for each entry of the vocabulary. A request's first token and its last arrive
 //! `api_ms` after the engine has them. None of these is known from data sheets: `hardware calibrate` fits them to measured runs of real
 //! servers, all runs together, and `hardware validate` says how far a simulation with them is from each run.
@@ -53,6 +54,10 @@ pub struct Overheads {
     pub step_ms: f64,
     /// The same for each sequence of a step, us.
     pub per_sequence_us: f64,
+    /// The same for each token of a prompt that a step computes, us: what of a prefill neither the kernels' time nor its factor, which holds for
+    /// decodes too, accounts for.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub prefill_us_per_token: f64,
     /// Sampling of one sequence, per entry of the vocabulary, ns. 0 where requests do not sample.
     pub sampling_ns_per_logit: f64,
     /// From client to engine and back: HTTP, tokens from text and text from tokens, ms. On time to first token and end-to-end latency.
@@ -60,15 +65,27 @@ pub struct Overheads {
 }
 
 impl Overheads {
-    pub const NONE: Self = Self { kernel_time_factor: 1.0, step_ms: 0.0, per_sequence_us: 0.0, sampling_ns_per_logit: 0.0, api_ms: 0.0 };
+    pub const NONE: Self = Self {
+        kernel_time_factor: 1.0,
+        step_ms: 0.0,
+        per_sequence_us: 0.0,
+        prefill_us_per_token: 0.0,
+        sampling_ns_per_logit: 0.0,
+        api_ms: 0.0,
+    };
 
     pub fn check(&self, faults: &mut Faults) {
         faults.positive("kernel_time_factor", self.kernel_time_factor);
         faults.not_negative("step_ms", self.step_ms);
         faults.not_negative("per_sequence_us", self.per_sequence_us);
+        faults.not_negative("prefill_us_per_token", self.prefill_us_per_token);
         faults.not_negative("sampling_ns_per_logit", self.sampling_ns_per_logit);
         faults.not_negative("api_ms", self.api_ms);
     }
+}
+
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
 }
 
 impl Default for Overheads {
@@ -86,8 +103,14 @@ impl Default for OverheadSettings {
 /// Fitted by `hardware calibrate` to 26 published runs (37 stages) of vLLM serving ten dense models: inference-sim/training and
 /// inference-sim/sim-to-real-accuracy-validation (vLLM 0.15.1 on H100s, loads of kubernetes-sigs/inference-perf),
 /// inference-sim/residency-vllm (0.23.0, H100), casys-kaist/LLMServingSim (0.19.0, RTX PRO 6000). The factor is that of the H100.
-const CALIBRATED: Overheads =
-    Overheads { kernel_time_factor: 1.0036, step_ms: 0.082, per_sequence_us: 0.0, sampling_ns_per_logit: 0.2019, api_ms: 6.1223 };
+const CALIBRATED: Overheads = Overheads {
+    kernel_time_factor: 1.0036,
+    step_ms: 0.082,
+    per_sequence_us: 0.0,
+    sampling_ns_per_logit: 0.2019,
+    api_ms: 6.1223,
+    ..Overheads::NONE
+};
 const PROVENANCE: &str = "fitted to 26 measured runs of vLLM 0.15 to 0.23 (simulations of models left out of the fit: median error of mean \
                           end-to-end latency 2.7 %, of mean time to first token 3.2 %)";
 
@@ -155,23 +178,29 @@ pub(super) struct StepOverheads {
     factor: f64,
     step_s: f64,
     per_sequence_s: f64,
+    prefill_s_per_token: f64,
 }
 
 impl StepOverheads {
-    pub const NONE: Self = Self { factor: 1.0, step_s: 0.0, per_sequence_s: 0.0 };
+    pub const NONE: Self = Self { factor: 1.0, step_s: 0.0, per_sequence_s: 0.0, prefill_s_per_token: 0.0 };
 
     pub fn new(overheads: &Overheads, vocabulary: u32) -> Self {
         Self {
             factor: overheads.kernel_time_factor,
             step_s: overheads.step_ms * 1e-3,
+            prefill_s_per_token: overheads.prefill_us_per_token * 1e-6,
             per_sequence_s: overheads.per_sequence_us * 1e-6 + overheads.sampling_ns_per_logit * 1e-9 * f64::from(vocabulary),
         }
     }
 
     /// The first stage of a pipeline bears the CPU's part.
     #[inline]
-    pub fn on_top_of(&self, kernels_s: f64, sequences: u32, stage: u32) -> f64 {
-        let own_s = if stage == 0 { self.step_s + self.per_sequence_s * f64::from(sequences) } else { 0.0 };
+    pub fn on_top_of(&self, kernels_s: f64, sequences: u32, prefill_tokens: u64, stage: u32) -> f64 {
+        let own_s = if stage == 0 {
+            self.step_s + self.per_sequence_s * f64::from(sequences) + self.prefill_s_per_token * prefill_tokens as f64
+        } else {
+            0.0
+        };
         kernels_s * self.factor + own_s
     }
 }
@@ -193,10 +222,10 @@ mod tests {
         (0..10).for_each(|_| shape.add_decode(500));
         shape.add_prefill(40, 500);
         let kernels_s = times("\"none\"").stage_time_s(&shape, 0);
-        let given =
-            r#"{"given": {"kernel_time_factor": 1.1, "step_ms": 2, "per_sequence_us": 10, "sampling_ns_per_logit": 0.5, "api_ms": 7}}"#;
+        let given = r#"{"given": {"kernel_time_factor": 1.1, "step_ms": 2, "per_sequence_us": 10, "sampling_ns_per_logit": 0.5, "api_ms": 7,
+            "prefill_us_per_token": 3}}"#;
         let with = times(given);
-        let expected_s = 1.1 * kernels_s + 2e-3 + 11.0 * (10e-6 + 0.5e-9 * 32_000.0);
+        let expected_s = 1.1 * kernels_s + 2e-3 + 11.0 * (10e-6 + 0.5e-9 * 32_000.0) + 40.0 * 3e-6;
         assert!((with.stage_time_s(&shape, 0) - expected_s).abs() < 1e-12);
         assert_eq!((with.overheads.api_ms, times("\"none\"").overheads), (7.0, Overheads::NONE));
         assert_ne!(with.fingerprint(), times("\"none\"").fingerprint());

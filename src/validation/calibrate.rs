@@ -49,7 +49,7 @@ impl Fit {
         let [step_ms, per_sequence_us, sampling_ns_per_logit, api_ms] = [0, 1, 2, 3].map(|index| self.values[index]);
         let sampling_ns_per_logit =
             catalog::device(device).map_or(sampling_ns_per_logit, |device| sampling_on(device, sampling_ns_per_logit));
-        Overheads { kernel_time_factor: factor, step_ms, per_sequence_us, sampling_ns_per_logit, api_ms }
+        Overheads { kernel_time_factor: factor, step_ms, per_sequence_us, sampling_ns_per_logit, api_ms, ..Overheads::NONE }
     }
 
     fn steps(&self) -> Vec<f64> {

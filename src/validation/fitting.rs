@@ -6,6 +6,10 @@
 /// Errors below this count as none when weights are taken for the next round.
 const SMALL: f64 = 1e-3;
 const REWEIGHTINGS: usize = 60;
+/// Of all pairs of rows, to turn a small matrix straight.
+const SWEEPS: usize = 30;
+/// No step of a search goes further, in steps of each parameter that matter.
+const LONGEST: f64 = 10.0;
 
 /// An error with the weight it has in the sum.
 #[derive(Debug, Clone, Copy)]
@@ -66,6 +70,61 @@ fn within_bounds(values: &[f64], scales: &[f64], known: &[bool], normal: &[Vec<f
         };
         held[worst] = Some(-values[worst]);
     }
+}
+
+/// Directions in which parameters move errors together, the strongest first, each so long that the errors would grow by as much as they are
+/// in all were they none: the axes of the normal matrix. Where parameters make up for each other, that is far.
+pub fn directions(scales: &[f64], slopes: &[Vec<f64>], errors: &[Row]) -> Vec<Vec<f64>> {
+    let parameters = slopes.len();
+    let mut normal = vec![vec![0.0; parameters]; parameters];
+    for (i, row) in errors.iter().enumerate() {
+        for p in 0..parameters {
+            (0..parameters).for_each(|q| normal[p][q] += row.weight * slopes[p][i] * scales[p] * slopes[q][i] * scales[q]);
+        }
+    }
+    let all = total(errors);
+    let mut found = Vec::new();
+    for axis in axes(normal) {
+        let effect = |(i, row): (usize, &Row)| row.weight * (0..parameters).map(|p| slopes[p][i] * scales[p] * axis[p]).sum::<f64>().abs();
+        let effect: f64 = errors.iter().enumerate().map(effect).sum();
+        if effect > 1e-9 {
+            let length = (all / effect).min(LONGEST);
+            found.push(axis.iter().zip(scales).map(|(part, scale)| length * part * scale).collect());
+        }
+    }
+    found
+}
+
+/// Unit vectors that a symmetric matrix only stretches (Jacobi's rotations).
+fn axes(mut matrix: Vec<Vec<f64>>) -> Vec<Vec<f64>> {
+    let size = matrix.len();
+    let mut axes: Vec<Vec<f64>> = (0..size).map(|i| (0..size).map(|j| if i == j { 1.0 } else { 0.0 }).collect()).collect();
+    for _ in 0..SWEEPS {
+        for p in 0..size {
+            for q in p + 1..size {
+                if matrix[p][q] == 0.0 {
+                    continue;
+                }
+                let theta = (matrix[q][q] - matrix[p][p]) / (2.0 * matrix[p][q]);
+                let tan = if theta == 0.0 { 1.0 } else { theta.signum() / (theta.abs() + (theta * theta + 1.0).sqrt()) };
+                let cos = 1.0 / (tan * tan + 1.0).sqrt();
+                let sin = tan * cos;
+                for k in 0..size {
+                    let (a, b) = (matrix[k][p], matrix[k][q]);
+                    (matrix[k][p], matrix[k][q]) = (cos * a - sin * b, sin * a + cos * b);
+                }
+                for k in 0..size {
+                    let (a, b) = (matrix[p][k], matrix[q][k]);
+                    (matrix[p][k], matrix[q][k]) = (cos * a - sin * b, sin * a + cos * b);
+                }
+                for k in 0..size {
+                    let (a, b) = (axes[p][k], axes[q][k]);
+                    (axes[p][k], axes[q][k]) = (cos * a - sin * b, sin * a + cos * b);
+                }
+            }
+        }
+    }
+    axes
 }
 
 /// Slopes that explain what a step did: each error's slope is changed, as little as can be, so that it tells the change seen (Broyden's
@@ -136,6 +195,19 @@ mod tests {
             assert!((found - wanted).abs() < 0.02, "{next:?}");
         }
         assert_eq!(next[5], 1.0);
+    }
+
+    /// Two parameters that do the same: the weak direction is to raise one and lower the other, and goes far.
+    #[test]
+    fn directions_go_far_where_errors_hardly_know_them() {
+        let slopes = [vec![1.0, 2.0, 3.0], vec![1.0, 2.0, 3.001]];
+        let errors = [0.1, 0.1, 0.1].map(|error| Row { weight: 1.0, error });
+        let mut found = directions(&[1.0, 1.0], &slopes, &errors);
+        found.sort_by(|a, b| a[0].abs().total_cmp(&b[0].abs()));
+        let [strong, weak] = &found[..] else { panic!("{found:?}") };
+        assert!((strong[0] - strong[1]).abs() < 1e-3 * strong[0].abs(), "{found:?}");
+        assert!((weak[0] + weak[1]).abs() < 1e-2 && weak[0].abs() > 5.0, "{found:?}");
+        assert!(directions(&[1.0], &[vec![0.0, 0.0, 0.0]], &errors).is_empty());
     }
 
     /// Wrong slopes are right along the way that was gone.

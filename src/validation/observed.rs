@@ -9,11 +9,17 @@ use crate::hardware::Overheads;
 
 /// What is fitted, in the order of [`values`], with steps whose effect stands out: batches form otherwise after any step, and single requests
 /// are served a little earlier or later by chance.
-pub const NAMES: [&str; 4] = ["kernel_time_factor", "step_ms", "per_sequence_us", "api_ms"];
-const SCALES: [f64; 4] = [0.1, 1.0, 20.0, 4.0];
+pub const COUNT: usize = 5;
+pub const NAMES: [&str; COUNT] = ["kernel_time_factor", "step_ms", "per_sequence_us", "api_ms", "prefill_us_per_token"];
+const SCALES: [f64; COUNT] = [0.1, 1.0, 20.0, 4.0, 4.0];
 
 const ROUNDS: usize = 40;
-const LEAST_GAIN: f64 = 2e-5;
+const LEAST_GAIN: f64 = 2e-4;
+/// Steps by slopes and searches in turn; an end where both together lower the error by less than so much of it.
+const TURNS: usize = 4;
+const TURN_GAIN: f64 = 0.02;
+/// A search ends with steps of so much of the first ones.
+const LEAST_SHARE: f64 = 0.06;
 const LENGTHS: [f64; 4] = [1.0, 0.4, 0.16, 0.05];
 /// Half a 95 % interval, in standard errors.
 const INTERVAL: f64 = 1.96;
@@ -78,18 +84,28 @@ pub fn means(observed: &[Observed], level: usize, quantity: Quantity) -> Option<
     (count > 0.0).then(|| [mean(|one| one.measured_s), mean(|one| one.simulated_s)])
 }
 
-pub fn values(overheads: &Overheads) -> [f64; 4] {
-    [overheads.kernel_time_factor, overheads.step_ms, overheads.per_sequence_us, overheads.api_ms]
+pub fn values(overheads: &Overheads) -> [f64; COUNT] {
+    let Overheads { kernel_time_factor, step_ms, per_sequence_us, api_ms, prefill_us_per_token, .. } = *overheads;
+    [kernel_time_factor, step_ms, per_sequence_us, api_ms, prefill_us_per_token]
 }
 
 /// These overheads with other values.
 pub fn with(overheads: &Overheads, values: &[f64]) -> Overheads {
-    let &[kernel_time_factor, step_ms, per_sequence_us, api_ms] = values else { unreachable!("four values") };
-    Overheads { kernel_time_factor: kernel_time_factor.max(1e-3), step_ms, per_sequence_us, api_ms, ..*overheads }
+    let &[kernel_time_factor, step_ms, per_sequence_us, api_ms, prefill_us_per_token] = values else { unreachable!("five values") };
+    let kernel_time_factor = kernel_time_factor.max(1e-3);
+    Overheads { kernel_time_factor, step_ms, per_sequence_us, api_ms, prefill_us_per_token, ..*overheads }
 }
 
 /// Simulates everything with given overheads. Which observations there are, and in which order, depends on nothing.
 pub type Observe<'a> = dyn Fn(&Overheads) -> Result<Vec<Observed>> + Sync + 'a;
+
+/// Overheads with what they come to.
+struct Place {
+    overheads: Overheads,
+    observed: Vec<Observed>,
+    rows: Vec<Row>,
+    error: f64,
+}
 
 /// Fits overheads to observations: least absolute errors of the mean logarithms of blocks, every level of load weighing alike.
 pub struct Fitter<'a> {
@@ -99,25 +115,74 @@ pub struct Fitter<'a> {
 
 impl Fitter<'_> {
     /// From `start` to where the observations `wanted` are nearest, by the constants that are `told`.
-    pub fn fit(&self, start: &Overheads, told: [bool; 4], wanted: impl Fn(&Observed) -> bool) -> Result<Overheads> {
-        let mut observed = (self.observe)(start)?;
-        let mut fit = *start;
+    ///
+    /// Errors bend little in the constants, so steps by their slopes come near. But batches form otherwise after any step, and where constants
+    /// make up for each other the slopes are chance: there a search goes on that needs none, until neither helps.
+    pub fn fit(&self, start: &Overheads, told: [bool; COUNT], wanted: impl Fn(&Observed) -> bool) -> Result<Overheads> {
+        let mut place = self.place(*start, &wanted)?;
+        for _ in 0..TURNS {
+            let before = place.error;
+            place = self.descend(place, told, &wanted)?;
+            place = self.search(place, told, &wanted)?;
+            if place.error > before * (1.0 - TURN_GAIN) {
+                break;
+            }
+        }
+        Ok(place.overheads)
+    }
+
+    fn place(&self, overheads: Overheads, wanted: &impl Fn(&Observed) -> bool) -> Result<Place> {
+        let observed = (self.observe)(&overheads)?;
+        let rows = self.rows(&observed, wanted);
+        Ok(Place { overheads, error: total(&rows), observed, rows })
+    }
+
+    /// Steps by slopes, until none helps.
+    fn descend(&self, mut place: Place, told: [bool; COUNT], wanted: &impl Fn(&Observed) -> bool) -> Result<Place> {
         for _ in 0..ROUNDS {
-            let errors = self.rows(&observed, &wanted);
-            let slopes = self.slopes(&fit, told, &observed, &wanted)?;
+            let slopes = self.slopes(&place.overheads, told, &place.observed, wanted)?;
             let mut better = None;
             for length in LENGTHS {
-                let candidate = with(start, &fitting::step(&values(&fit), &SCALES, &slopes, &errors, length));
-                let there = (self.observe)(&candidate)?;
-                if total(&self.rows(&there, &wanted)) < total(&errors) * (1.0 - LEAST_GAIN) {
-                    better = Some((candidate, there));
+                let moved = fitting::step(&values(&place.overheads), &SCALES, &slopes, &place.rows, length);
+                let there = self.place(with(&place.overheads, &moved), wanted)?;
+                if there.error < place.error * (1.0 - LEAST_GAIN) {
+                    better = Some(there);
                     break;
                 }
             }
             let Some(better) = better else { break };
-            (fit, observed) = better;
+            place = better;
         }
-        Ok(fit)
+        Ok(place)
+    }
+
+    /// Steps there and back along the directions that errors know, shorter and shorter, until none helps.
+    fn search(&self, mut place: Place, told: [bool; COUNT], wanted: &impl Fn(&Observed) -> bool) -> Result<Place> {
+        let slopes = self.slopes(&place.overheads, told, &place.observed, wanted)?;
+        let directions = fitting::directions(&SCALES, &slopes, &place.rows);
+        let mut share = 1.0;
+        while share >= LEAST_SHARE {
+            let mut helped = false;
+            for direction in &directions {
+                for length in [share, -share] {
+                    let mut moved = values(&place.overheads);
+                    moved.iter_mut().zip(direction).for_each(|(value, part)| *value = (*value + length * part).max(0.0));
+                    let candidate = with(&place.overheads, &moved);
+                    if candidate == place.overheads {
+                        continue;
+                    }
+                    let there = self.place(candidate, wanted)?;
+                    if there.error < place.error * (1.0 - LEAST_GAIN) {
+                        (place, helped) = (there, true);
+                        break;
+                    }
+                }
+            }
+            if !helped {
+                share *= 0.5;
+            }
+        }
+        Ok(place)
     }
 
     /// Errors of the observations wanted: one a block and quantity, the mean of the logarithms. Single requests would tell slopes that are
@@ -144,7 +209,7 @@ impl Fitter<'_> {
     pub fn slopes(
         &self,
         overheads: &Overheads,
-        told: [bool; 4],
+        told: [bool; COUNT],
         observed: &[Observed],
         wanted: &impl Fn(&Observed) -> bool,
     ) -> Result<Vec<Vec<f64>>> {
@@ -164,7 +229,7 @@ impl Fitter<'_> {
     }
 
     /// 95 % intervals of a fit to everything, by leaving out one block at a time.
-    pub fn intervals(&self, fit: &Overheads, told: [bool; 4], observed: &[Observed]) -> Result<[[f64; 2]; 4]> {
+    pub fn intervals(&self, fit: &Overheads, told: [bool; COUNT], observed: &[Observed]) -> Result<[[f64; 2]; COUNT]> {
         let everything = |_: &Observed| true;
         let slopes = self.slopes(fit, told, observed, &everything)?;
         let rows = self.blocks(observed, &everything);
@@ -177,7 +242,7 @@ impl Fitter<'_> {
         };
         let replicates: Vec<Vec<f64>> = (0..blocks).map(without).collect();
         let count = replicates.len() as f64;
-        Ok([0, 1, 2, 3].map(|constant| {
+        Ok([0, 1, 2, 3, 4].map(|constant| {
             let value = values(fit)[constant];
             let mean = replicates.iter().map(|values| values[constant]).sum::<f64>() / count;
             let squares: f64 = replicates.iter().map(|values| (values[constant] - mean).powi(2)).sum();

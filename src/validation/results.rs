@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 
 use super::experiment::{Experiment, TracedRequest};
-use super::observed::{Fitter, NAMES, own_share, values, with};
+use super::observed::{COUNT, Fitter, NAMES, own_share, values, with};
 pub use super::observed::{Observed, Quantity, means, median_error};
 use super::replay::Replay;
 use crate::hardware::stored::{self, StoredCalibration, StoredConstant, StoredErrors, StoredFile, StoredServer};
@@ -22,11 +22,14 @@ use crate::workload::bench::{self, Measured, Results, Tool};
 /// Constants that go with the load, by their place among all.
 const KERNELS: usize = 0;
 const SEQUENCE: usize = 2;
+const PREFILL: usize = 4;
 
 /// Fewer requests tell nothing.
 pub const FEWEST_REQUESTS: usize = 20;
 /// Requests in flight at the busiest level over those at the idlest, below which levels tell no more than one.
 const LEVELS_APART: f64 = 1.5;
+/// Prompts longer than nine in ten over prompts longer than one in ten, below which they tell no more than one length.
+const LENGTHS_APART: f64 = 1.5;
 /// Share of a constant's effect that others cannot make up for, below which the files do not tell it from them.
 const OWN_SHARE: f64 = 0.02;
 /// Consecutive requests that are left out together, a block: as many blocks of each level at most, at least so many requests each.
@@ -213,7 +216,7 @@ impl<'f> Bench<'f> {
     }
 
     /// Why the levels at hand do not tell each constant, as far as the load says it.
-    fn untold(&self, levels: &[usize], observed: &[Observed]) -> [Option<String>; 4] {
+    fn untold(&self, levels: &[usize], observed: &[Observed]) -> [Option<String>; COUNT] {
         let has = |quantity| observed.iter().any(|one| one.quantity == quantity && levels.contains(&one.level));
         let of = |pick: fn(f64, f64) -> f64, from| levels.iter().map(|&level| self.in_flight[level]).fold(from, pick);
         let (least, most) = (of(f64::min, f64::INFINITY), of(f64::max, 0.0));
@@ -228,7 +231,15 @@ impl<'f> Bench<'f> {
             "no time per output token, which takes answers of several tokens and their first token's time: record it streaming".to_string()
         });
         let api = (!has(Quantity::Ttft)).then(|| "no time to first token: record it streaming (AIPerf: `--streaming`)".to_string());
-        [step.clone().or(load.clone()), step.clone(), step.or(load), api]
+        let mut lengths: Vec<u32> = self.runs.iter().flat_map(|run| run.measured.iter().map(|request| request.prefill_tokens)).collect();
+        lengths.sort_unstable();
+        let (short, long) = (lengths[lengths.len() / 10], lengths[lengths.len() * 9 / 10]);
+        let prefill = (f64::from(long) < LENGTHS_APART * f64::from(short)).then(|| {
+            format!(
+                "prompts alike, {short} to {long} tokens: run the load with prompts of different lengths (vLLM: `--random-range-ratio`)"
+            )
+        });
+        [step.clone().or(load.clone()), step.clone(), step.or(load), api.clone(), api.or(prefill)]
     }
 
     fn another_rate(&self) -> String {
@@ -241,13 +252,19 @@ impl<'f> Bench<'f> {
     }
 
     /// Fits what `levels` tell to the observations wanted; the overheads, and why each constant stays as shipped.
-    fn fit(&self, shipped: &Overheads, levels: &[usize], wanted: impl Fn(&Observed) -> bool) -> Result<(Overheads, [Option<String>; 4])> {
+    fn fit(
+        &self,
+        shipped: &Overheads,
+        levels: &[usize],
+        wanted: impl Fn(&Observed) -> bool,
+    ) -> Result<(Overheads, [Option<String>; COUNT])> {
         let observed = self.observe(shipped)?;
         let mut untold = self.untold(levels, &observed);
         let observe = |overheads: &Overheads| self.observe(overheads);
         let fitter = Fitter { observe: &observe, levels: self.levels };
         let slopes = fitter.slopes(shipped, told(&untold), &observed, &wanted)?;
-        if let Some(constant) = [SEQUENCE, KERNELS].into_iter().find(|&c| untold[c].is_none() && own_share(&slopes, c) < OWN_SHARE) {
+        if let Some(constant) = [KERNELS, PREFILL, SEQUENCE].into_iter().find(|&c| untold[c].is_none() && own_share(&slopes, c) < OWN_SHARE)
+        {
             untold[constant] = Some(format!("its effect is that of the others on this load: {}", self.another_rate()));
         }
         Ok((fitter.fit(shipped, told(&untold), wanted)?, untold))
@@ -258,7 +275,7 @@ impl<'f> Bench<'f> {
         &self,
         shipped: &Overheads,
         fit: &Overheads,
-        untold: &[Option<String>; 4],
+        untold: &[Option<String>; COUNT],
         observed: &[Observed],
     ) -> Result<Vec<Constant>> {
         let observe = |overheads: &Overheads| self.observe(overheads);
@@ -273,7 +290,7 @@ impl<'f> Bench<'f> {
     }
 }
 
-fn told(untold: &[Option<String>; 4]) -> [bool; 4] {
+fn told(untold: &[Option<String>; COUNT]) -> [bool; COUNT] {
     untold.each_ref().map(Option::is_none)
 }
 

@@ -121,6 +121,7 @@ fn main() {
             hardware::aiconfigurator_mixtures,
         ),
         test("validation::real_servers", &["data/real_vllm"], validation::real_servers),
+        test("validation::real_fleets", &["data/real_autoscaling"], validation::real_fleets),
         test("validation::real_mixtures", &["data/real_vllm", "data/real_vllm_moe"], validation::real_mixtures),
         trace("azure_2023_code", "AzureLLMInferenceTrace_code.csv", traces::azure_2023_code),
         trace("azure_2023_conversation", "AzureLLMInferenceTrace_conv.csv", traces::azure_2023_conversation),

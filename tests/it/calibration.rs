@@ -12,8 +12,14 @@ use serde_json::json;
 use super::cli::{scalefront, stderr, stdout};
 
 const MODEL: &str = "meta-llama/Llama-3.1-8B-Instruct";
-const TRUTH: Overheads =
-    Overheads { kernel_time_factor: 1.15, step_ms: 1.4, per_sequence_us: 30.0, sampling_ns_per_logit: 0.0, api_ms: 21.0 };
+const TRUTH: Overheads = Overheads {
+    kernel_time_factor: 1.15,
+    step_ms: 1.4,
+    per_sequence_us: 30.0,
+    sampling_ns_per_logit: 0.0,
+    api_ms: 21.0,
+    ..Overheads::NONE
+};
 
 fn server() -> Experiment {
     serde_json::from_value(json!({
@@ -41,19 +47,22 @@ fn result(path: &Path, rate_per_s: f64, requests: u32) {
             }
         })
         .collect();
-    let served = Replay::of(&server(), Some(traced.clone())).unwrap().run(&TRUTH, 1, &mut Workspace::default()).unwrap();
-    let list = |value: &dyn Fn(usize) -> f64| (0..traced.len()).map(value).collect::<Vec<_>>();
+    // What is refused costs the server nothing.
     let failed = |i: usize| i % 20 == 1;
-    let shown = |i: usize, value: f64| if failed(i) { 0.0 } else { value };
+    let answered = traced.iter().enumerate().filter(|(i, _)| !failed(*i)).map(|(_, request)| request.clone()).collect();
+    let mut served = Replay::of(&server(), Some(answered)).unwrap().run(&TRUTH, 1, &mut Workspace::default()).unwrap().into_iter();
+    let served: Vec<[f64; 2]> =
+        (0..traced.len()).map(|i| if failed(i) { [0.0; 2] } else { served.next().map(|one| [one.ttft_ms, one.e2e_ms]).unwrap() }).collect();
+    let list = |value: &dyn Fn(usize) -> f64| (0..traced.len()).map(value).collect::<Vec<_>>();
     let document = json!({
         "date": "20261129-120000", "endpoint_type": "openai-chat", "num_prompts": requests, "request_rate": rate_per_s,
         "total_output_tokens": 1, "max_concurrency": null,
         "input_lens": list(&|i| f64::from(traced[i].prompt_tokens)),
-        "output_lens": list(&|i| shown(i, f64::from(traced[i].output_tokens))),
+        "output_lens": list(&|i| if failed(i) { 0.0 } else { f64::from(traced[i].output_tokens) }),
         "start_times": list(&|i| 5000.0 + traced[i].arrived_at_s),
         "queue_times": list(&|_| 0.0),
-        "ttfts": list(&|i| shown(i, served[i].ttft_ms / 1e3)),
-        "latencies": list(&|i| shown(i, served[i].e2e_ms / 1e3)),
+        "ttfts": list(&|i| served[i][0] / 1e3),
+        "latencies": list(&|i| served[i][1] / 1e3),
         "errors": (0..traced.len()).map(|i| if failed(i) { "refused" } else { "" }).collect::<Vec<_>>(),
     });
     fs::write(path, document.to_string()).unwrap();
@@ -68,15 +77,16 @@ fn two_rates_tell_every_constant() {
     let files = paths.each_ref().map(|path| ResultFile::read(path).unwrap());
     assert_eq!(files[0].results.failed, 6);
     let fitted = results::calibrate(&files, &server()).unwrap();
-    for constant in &fitted.constants {
+    for constant in fitted.constants.iter().filter(|constant| constant.name != "prefill_us_per_token") {
         let [low, high] = constant.interval.clone().unwrap_or_else(|reason| panic!("{}: {reason}", constant.name));
         assert!(low <= constant.value && constant.value <= high, "{constant:?}");
     }
+    // Kernels and prompts share what a prefill takes; together they are right.
     let found = fitted.overheads;
     assert!((found.api_ms - TRUTH.api_ms).abs() < 2.0 && (found.kernel_time_factor - TRUTH.kernel_time_factor).abs() < 0.1, "{found:?}");
     let error = |observed| median_error(observed, Quantity::E2e).unwrap();
     assert!(
-        error(&fitted.all) < 0.03 && error(&fitted.unseen) < error(&fitted.unseen_shipped) && error(&fitted.unseen_shipped) > 0.15,
+        error(&fitted.all) < 0.01 && error(&fitted.unseen) < 0.3 * error(&fitted.unseen_shipped) && error(&fitted.unseen_shipped) > 0.15,
         "{fitted:?}"
     );
 }
@@ -87,13 +97,13 @@ fn one_rate_tells_what_does_not_go_with_load() {
     let path = dir.path().join("one.json");
     result(&path, 4.0, 120);
     let fitted = results::calibrate(&[ResultFile::read(&path).unwrap()], &server()).unwrap();
-    for (constant, told) in fitted.constants.iter().zip([false, true, false, true]) {
+    for (constant, told) in fitted.constants.iter().zip([false, true, false, true, true]) {
         assert_eq!(constant.interval.is_ok(), told, "{constant:?}");
         if let Err(reason) = &constant.interval {
             assert!(reason.starts_with("one rate only") && reason.contains("`--request-rate`") && constant.value == constant.shipped);
         }
     }
-    assert!(median_error(&fitted.unseen, Quantity::E2e).unwrap() < 0.06);
+    assert!(median_error(&fitted.unseen, Quantity::E2e).unwrap() < 0.02);
 }
 
 #[test]

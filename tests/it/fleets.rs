@@ -11,7 +11,7 @@ use serde_json::json;
 use super::cli::{scalefront, stderr, stdout};
 
 const TRUTH: Overheads =
-    Overheads { kernel_time_factor: 0.95, step_ms: 3.0, per_sequence_us: 0.0, sampling_ns_per_logit: 0.0, api_ms: 12.0 };
+    Overheads { kernel_time_factor: 0.95, step_ms: 3.0, per_sequence_us: 0.0, sampling_ns_per_logit: 0.0, api_ms: 12.0, ..Overheads::NONE };
 
 /// A run of two stages whose replicas rise from one to two and fall to one again, as a server with overheads of `TRUTH` would have served it.
 fn run(dir: &Path, id: &str, rate_per_s: f64) {
@@ -67,13 +67,15 @@ fn overheads_of_other_runs_tell_how_a_run_was_served() {
     let replays: Vec<FleetReplay> = runs.iter().map(|run| FleetReplay::new(run).unwrap()).collect();
     let start = Overheads { api_ms: 6.0, ..Overheads::NONE };
     let fit = fleet::fit(&[&replays[0]], &start).unwrap();
-    // One run of two stages cannot tell the constants apart, only what they come to: judged by the other run.
+    // A run of two stages does not tell kernels from steps, but what a step with one decode takes of both (its kernels take 6.4 ms), and the API.
+    let idle_ms = |overheads: &Overheads| 6.44 * overheads.kernel_time_factor + overheads.step_ms;
+    assert!((idle_ms(&fit) - idle_ms(&TRUTH)).abs() < 0.1 && (fit.api_ms - TRUTH.api_ms).abs() < 1.0, "{fit:?}");
     let (simulated, answers) = fleet::open_loop(&replays[1], &fit).unwrap();
     let mut serving: Vec<_> = simulated.serving().iter().map(|step| step.1).collect();
     serving.dedup();
     assert_eq!(serving, [1, 2], "the load ends before the scale-down");
     for answer in answers.iter().filter(|answer| answer.question.starts_with("e2e")) {
-        assert!(answer.error().abs() < 0.1, "{answer:?}");
+        assert!(answer.error().abs() < 0.05, "{answer:?}");
     }
     let (_, unfitted) = fleet::open_loop(&replays[1], &start).unwrap();
     assert!(

@@ -58,7 +58,8 @@ fn folder(dir: &Path, truth: &Overheads) -> Experiments {
     Experiments::read(dir).unwrap()
 }
 
-const TRUTH: Overheads = Overheads { kernel_time_factor: 1.1, step_ms: 0.6, per_sequence_us: 0.0, sampling_ns_per_logit: 0.3, api_ms: 8.0 };
+const TRUTH: Overheads =
+    Overheads { kernel_time_factor: 1.1, step_ms: 0.6, per_sequence_us: 0.0, sampling_ns_per_logit: 0.3, api_ms: 8.0, ..Overheads::NONE };
 
 #[test]
 fn runs_that_cannot_be_simulated_say_why() {

@@ -2,7 +2,7 @@
 //!
 //! Two questions, kept apart. *Open loop*: the measured arrivals on the replicas that were measured to serve. Is the serving right?
 //! *Closed loop*: a policy of ours in the controller's place decides on the same arrivals. Are the decisions right? Overheads are
-//! fitted to the other runs of a folder, never to the one that is judged.
+//! fitted to the other runs of a folder, never to the one that is judged: to single requests, and to the steps that engines counted.
 //!
 //! Left out of the fit, and of every judgement of time to first token: the first [`TOOL_S`] of a stage of load, which the load tool takes
 //! to get going, and requests that were cut off. The fit begins [`CACHED_S`] into a run: until then many prompts are cached from the run
@@ -17,7 +17,7 @@ use rayon::prelude::*;
 pub use read::{FleetRequest, FleetRun, Steps, folders, replica_hours};
 pub use replay::{FleetReplay, Simulated, policy_of, starts};
 
-use super::observed::{Fitter, Observed, Quantity};
+use super::observed::{COUNT, Fitter, Observed, Quantity};
 use super::summed_up;
 use crate::hardware::Overheads;
 use crate::simulation::{StartTimes, Workspace};
@@ -30,6 +30,8 @@ const QUEUED_S: f64 = 1.0;
 /// Requests of so long count as one in a fit.
 const BLOCK_S: f64 = 30.0;
 const MOST_BLOCKS: usize = 1000;
+/// Levels of load that the steps of a run's engines are: with few decodes, with many.
+const STEP_LEVELS: usize = 2;
 
 /// How far from the measurement a simulation may be.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -67,7 +69,7 @@ impl Answer {
     }
 }
 
-/// The overheads fitted to runs.
+/// The overheads fitted to runs: to single requests, and to the steps that engines counted.
 ///
 /// Errors: a simulation gives up.
 pub fn fit(replays: &[&FleetReplay], start: &Overheads) -> Result<Overheads> {
@@ -75,16 +77,32 @@ pub fn fit(replays: &[&FleetReplay], start: &Overheads) -> Result<Overheads> {
     let mut levels = 0;
     for replay in replays {
         first_level.push(levels);
-        levels += replay.run.requests.last().map_or(0, |request| request.stage + 1);
+        levels += replay.run.requests.last().map_or(0, |request| request.stage + 1) + STEP_LEVELS;
     }
     let observe = |overheads: &Overheads| -> Result<Vec<Observed>> {
         let one = |(replay, &first): (&&FleetReplay, &usize)| -> Result<Vec<Observed>> {
-            let simulated = replay.open_loop(overheads, &mut Workspace::default())?;
-            Ok(observed(replay.run, &simulated, first))
+            let mut found = counted(replay, overheads, first);
+            if !replay.run.requests.is_empty() && !replay.run.serving.is_empty() {
+                let simulated = replay.open_loop(overheads, &mut Workspace::default())?;
+                found.extend(observed(replay.run, &simulated, first + STEP_LEVELS));
+            }
+            Ok(found)
         };
         Ok(replays.par_iter().zip(&first_level).map(one).collect::<Result<Vec<_>>>()?.concat())
     };
-    Fitter { observe: &observe, levels }.fit(start, [true; 4], |_| true)
+    Fitter { observe: &observe, levels }.fit(start, [true; COUNT], |_| true)
+}
+
+/// Steps as counted by engines, of each interval between scrapes; few and many decodes are a level each.
+fn counted(replay: &FleetReplay, overheads: &Overheads, first_level: usize) -> Vec<Observed> {
+    let steps = replay.step_times(overheads);
+    let most = steps.iter().map(|step| step[0]).fold(0.0, f64::max);
+    let place = |(number, &[decodes, measured_s, simulated_s, _]): (usize, &[f64; 4])| {
+        let level = first_level + usize::from(decodes > 0.5 * most);
+        let block = level * MOST_BLOCKS + number.min(MOST_BLOCKS - 1);
+        Observed { level, block, half: 0, quantity: Quantity::Tpot, measured_s, simulated_s }
+    };
+    steps.iter().enumerate().map(place).collect()
 }
 
 /// Every request that counts in a fit. A request that the simulation cuts off counts as it was measured: it says nothing.

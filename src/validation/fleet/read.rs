@@ -26,6 +26,9 @@ pub struct Description {
     pub controller: Value,
     #[serde(default)]
     pub boot: Boot,
+    /// What was counted over the whole run.
+    #[serde(default)]
+    pub measured: Value,
 }
 
 fn described<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<FleetEngine>, D::Error> {

@@ -12,10 +12,14 @@ use crate::simulation::{
     ClusterSettings, Detail, Parts, ReplicaRecord, RunInputs, RunMetrics, ScaleDownOrder, StartTimes, Workspace, simulate_parts_in_detail,
 };
 use crate::validation::node_of;
-use crate::workload::Workload;
+use crate::workload::{PrefixBlocks, Workload};
 
 /// From the last request routed to a replica that leaves to the end of those it still has: measured 0.8 to 2.6 s.
 pub const GRACE_S: f64 = 1.7;
+/// llm-d's endpoint picker sends requests to the pod with the least KV use and learns of it 20 times a second (its default). So several
+/// that come in a row go to the same pod, and the tail of their times to first token is what was measured: with `least_outstanding` its P90
+/// is a fifth too low, with any other router of ours too.
+const PICKED_EVERY_S: f64 = 0.05;
 /// A fresh engine's stalls, as measured: the first step, and one 3 to 11 s later.
 const STALLS_S: [(f64, f64); 2] = [(0.0, 2.2), (5.0, 2.1)];
 /// Replicas are asked for, ready, and seen ready by the controller: samples lie 15 to 16 s apart, so that a replica serves half of that
@@ -24,6 +28,17 @@ const SEEN_LATE_S: f64 = 8.0;
 /// From a controller's cycle to the sample that shows what it asked for: half of the 15 s in which its number is read, half of the 15 to 16 s
 /// between samples.
 const CARRIED_S: f64 = 15.0;
+/// Share of the prompts that are cached, up to so many requests of a run: the counters of one run's engines (run-4 of the given ones). The
+/// first prompts came in the run before.
+const CACHED: [(usize, f64); 9] =
+    [(178, 0.96), (417, 0.59), (676, 0.45), (1002, 0.27), (1305, 0.24), (1800, 0.15), (3064, 0.13), (6998, 0.075), (usize::MAX, 0.05)];
+/// Requests whose prompts are mostly those of the run before.
+const BEFORE: usize = 1800;
+/// Runs that record a smaller share of cached prompt tokens had no run before.
+const LEAST_CACHED: f64 = 0.05;
+/// Of what a preempted request had in the cache, the share that is computed again: the rest is still there when it comes back. Between none and
+/// a half is nearest to the steps that engines counted (run-4: 41 of its intervals had 1,075 preemptions).
+const COMPUTED_AGAIN: f64 = 0.5;
 /// The grid on which measured replicas come and go.
 const STEP_S: f64 = 0.1;
 
@@ -87,7 +102,7 @@ impl<'r> FleetReplay<'r> {
             STALLS_S.iter().map(|(after_s, duration_s)| json!({"after_s": after_s, "duration_s": duration_s})).collect();
         let cluster = json!({
             "model": model, "node": node, "node_price_usd_per_hour": 8, "tensor_parallel": engine.tensor_parallel.unwrap_or(1),
-            "execution_time": "analytical", "replica_scheduler": {"vllm_v1": scheduler}, "global_scheduler": "least_outstanding",
+            "execution_time": "analytical", "replica_scheduler": {"vllm_v1": scheduler}, "global_scheduler": {"least_kv": {"scrape_interval_s": PICKED_EVERY_S}},
             "memory_planner": {"vllm": {"gpu_memory_utilization": engine.gpu_memory_utilization.unwrap_or(0.9)}},
             "billing": {"unit": "device"}, "scale_down_choice": "newest_first", "cold_start": {"stalls": stalls}, "scale_down_grace_s": GRACE_S,
         });
@@ -102,6 +117,10 @@ impl<'r> FleetReplay<'r> {
             .map_err(|error| error.to_string())?;
         let mut workload = Workload::default();
         run.requests.iter().for_each(|request| workload.push(request.arrived_at_s, request.prompt_tokens, request.output_tokens));
+        let hits = run.description.measured["prefix_cache_hit_share"].as_f64().unwrap_or(0.0);
+        if hits >= LEAST_CACHED && engine.prefix_caching.unwrap_or(true) {
+            workload.prefix = Some(cached_prompts(run, hits, engine.block_size_tokens.unwrap_or(16)));
+        }
         Ok(Self { run, workload, cluster, times })
     }
 
@@ -222,13 +241,14 @@ impl<'r> FleetReplay<'r> {
                 if !(steps > 0.0 && before.running >= 5.0 && after.running >= 5.0 && decodes >= 1.0) {
                     continue;
                 }
-                // A preempted request is computed again, as far as it had come.
-                let (preempted, again) = (grown(|s| s.preemptions), 0.5 * (before.kv_use + after.kv_use) * kv_tokens / decodes);
+                // A preempted request is computed again, as far as it is not still cached.
+                let held = 0.5 * (before.kv_use + after.kv_use) * kv_tokens / decodes;
+                let (preempted, again) = (grown(|s| s.preemptions), COMPUTED_AGAIN * held);
                 let prefills = (first + preempted) / steps;
                 let fresh = grown(|s| s.prompt_tokens) - grown(|s| s.prompt_tokens_cached);
                 let computed = (fresh + preempted * again) / (first + preempted).max(1.0);
                 let cached = grown(|s| s.prompt_tokens_cached) / (first + preempted).max(1.0);
-                let context = (0.5 * (before.kv_use + after.kv_use) * kv_tokens / decodes) as u32;
+                let context = held as u32;
                 let shape = |prefills: u32| {
                     let mut shape = BatchShape::default();
                     (0..decodes.round() as u32).for_each(|_| shape.add_decode(context));
@@ -242,6 +262,29 @@ impl<'r> FleetReplay<'r> {
         }
         found
     }
+}
+
+/// Prompts, of which as many are cached as the run counted: the first ones as in the run whose engines' counters are known, of the others more or
+/// fewer, as it takes. All that are cached are one and the same prompt here, which the engine never forgets.
+fn cached_prompts(run: &FleetRun, hits: f64, block_tokens: u32) -> PrefixBlocks {
+    let longest = run.requests.iter().map(|request| request.prompt_tokens).max().unwrap_or(1);
+    let blocks = u64::from(longest.div_ceil(block_tokens));
+    let share = |number: usize| CACHED.iter().find(|(until, _)| number < *until).map_or(0.0, |(_, share)| *share);
+    let (count, wanted) = (run.requests.len(), hits * run.requests.len() as f64);
+    let first: f64 = (0..count.min(BEFORE)).map(share).sum();
+    let rest: f64 = (BEFORE..count).map(share).sum();
+    let scales = [(wanted / first.max(1.0)).min(1.0), (wanted - first).max(0.0) / rest.max(1.0)];
+    let mut prefix = PrefixBlocks::new(block_tokens);
+    let mut cached = 0.0;
+    for (number, request) in run.requests.iter().enumerate() {
+        let due = cached + (share(number) * scales[usize::from(number >= BEFORE)]).min(1.0);
+        let prompt = if due.floor() > f64::floor(cached) { 0 } else { number as u64 + 1 };
+        cached = due;
+        let ids = |block: u32| prompt * blocks + u64::from(block);
+        let ids: Vec<u64> = (0..request.prompt_tokens.div_ceil(block_tokens)).map(ids).collect();
+        prefix.push(&ids, request.prompt_tokens);
+    }
+    prefix
 }
 
 /// The policy that a run's controller was, if it is one of ours.
