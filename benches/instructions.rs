@@ -21,6 +21,8 @@ const BASELINES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructio
 const TOLERANCE: f64 = 0.05;
 /// Growth of the envelope's cost from 10^3 to 10^6 requests in the look-back: what filling the first look-back costs less.
 const ENVELOPE_GROWTH: f64 = 1.10;
+/// What a request may cost with one pool that is called so, and with prefill and decode apart, beside one pool without a name.
+const FLEETS: [f64; 2] = [1.25, 1.6];
 /// What known prompts may cost a run that caches none.
 const KNOWN_PROMPTS: f64 = 1.01;
 
@@ -38,6 +40,7 @@ fn all_cases() -> Vec<Case> {
     cases.extend(envelope_sizes().map(|in_look_back| cases::envelope(2_000_000, in_look_back)));
     cases.extend(cases::sweep(Size::Small).into_iter().take(1));
     cases.extend(cases::import(Size::Small));
+    cases.extend(cases::fleets(Size::Small));
     cases
 }
 
@@ -101,6 +104,12 @@ fn gate(save: bool) -> Result<()> {
     println!("prompts: {:.4} times the instructions when known, {:.3} times when cached", more(known), more(cached));
     ensure!(more(known) <= KNOWN_PROMPTS, "known prompts cost {:.4} times the instructions with caching off", more(known));
     ensure!(known.digest == unknown.digest, "known prompts change a run with caching off");
+    // Held against each other alone.
+    let [none, one, apart] = cases::FLEETS.map(|name| counts.remove(name).expect("it was counted").instructions_per_element);
+    println!("fleets: {:.3} times the instructions with one pool, {:.3} times with prefill and decode apart", one / none, apart / none);
+    for (times, most) in [one / none, apart / none].into_iter().zip(FLEETS) {
+        ensure!(times <= most, "a request of a fleet costs {times:.3} times the instructions of one without pools, more than {most}");
+    }
     if save {
         std::fs::write(BASELINES, serde_json::to_string_pretty(&counts)? + "\n")?;
         println!("saved as baselines: {BASELINES}");

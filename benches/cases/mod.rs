@@ -5,9 +5,11 @@
 
 mod bare;
 mod envelope;
+mod fleets;
 mod import;
 
 pub use envelope::{envelope, envelope_costs, naive_envelope, naive_query_ns};
+pub use fleets::{FLEETS, cases as fleets};
 use scalefront::autoscaler::AutoscalerSettings;
 use scalefront::hardware::{Deployment, ExecutionTime, Files};
 use scalefront::simulation::{ClusterSettings, RunInputs, Workspace, simulate};

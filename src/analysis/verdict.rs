@@ -43,6 +43,10 @@ impl Runs for Table<'_> {
         self.height
     }
 
+    fn columns(&self) -> Vec<&str> {
+        self.columns.keys().map(|name| name.as_ref()).collect()
+    }
+
     fn value(&self, row: usize, column: &str) -> Option<Scalar> {
         let value = match self.columns.get(column)? {
             Cells::Float(values) => values.get(row).map(Scalar::Float),

@@ -12,6 +12,9 @@
 //! The guard: if more is wanted than there is, the replicas that start are taken off, but never below what there is. Upper bounds are the
 //! cluster's `max_replicas`; the overlays' own are given above. `behavior: earlier` is the base before the 300 s window upwards.
 //!
+//! With prefill and decode in pools of their own, `prefill_backlog` has one trigger in each: seconds of waiting prefill where prompts are
+//! computed, KV use where they are answered.
+//!
 //! What the simulator can show of a gateway: requests wait in replicas and not in a gateway, so those that wait anywhere are its queue,
 //! and its saturation is the mean over replicas of max(queue / 5, KV use / 0.8). Prompt tokens count until their request is admitted, not
 //! until they are computed. A fallback of one replica after three failures (`queue_guard`) has nothing to act on here.
@@ -27,7 +30,7 @@ use super::cadence::check_intervals;
 use super::horizontal::{HpaLoop, check_milli};
 use super::keda::{Composite, Keda, KedaSettings, Rule, Trigger};
 use super::signals::LoadMetric;
-use super::{Autoscaler, Checked, PolicyContext, PolicySettings, Upstream};
+use super::{Autoscaler, Checked, Part, PolicyContext, PolicySettings, Upstream};
 use crate::settings::Faults;
 
 /// Which overlay.
@@ -143,6 +146,18 @@ impl KedaEppSettings {
     }
 }
 
+/// Of the two triggers of the token-aware guide the one that a pool of its own has.
+fn one_trigger(both: KedaSettings, part: Part) -> KedaSettings {
+    match (part, &both.also[..]) {
+        (Part::Prompts, _) => KedaSettings { also: Vec::new(), ..both },
+        (Part::Answers, [kv]) => {
+            let &Trigger { metric, target_per_replica, .. } = kv;
+            KedaSettings { metric, target_per_replica, also: Vec::new(), ..both }
+        }
+        _ => both,
+    }
+}
+
 impl PolicySettings for KedaEppSettings {
     fn check(&self, faults: &mut Faults) {
         let (first, second) = self.targets();
@@ -172,7 +187,11 @@ impl PolicySettings for KedaEppSettings {
     fn build(&self, context: &PolicyContext) -> Option<Box<dyn Autoscaler>> {
         let guard = || Composite { rule: Rule::OvershootGuard, target_per_replica: 1.0, target_value: None, activation_threshold: 0.0 };
         let composite = (self.signal == KedaEppSignal::QueueGuard).then(guard);
-        Some(Keda::boxed(&self.scaled_object(), composite, context))
+        let mut scaled_object = self.scaled_object();
+        if self.signal == KedaEppSignal::PrefillBacklog {
+            scaled_object = one_trigger(scaled_object, context.part);
+        }
+        Some(Keda::boxed(&scaled_object, composite, context))
     }
 }
 
@@ -223,6 +242,27 @@ mod tests {
         assert_eq!(first_target(&overlay(KedaEppSignal::Saturation), 2, 0, 8, 16, 10), 3, "1.6 over 0.7");
         let current = KedaEppSettings { signal: KedaEppSignal::Queue, ..KedaEppSettings::default() };
         assert_eq!(first_target(&current, 2, 0, 2, 5, 10), 2, "the lowest of 300 s, and what there was counts");
+    }
+
+    #[test]
+    fn each_phase_has_its_own_trigger() {
+        let targets = |part: Part, queued: u32, kv_used_blocks: u32| {
+            let settings = overlay(KedaEppSignal::PrefillBacklog);
+            let mut policy = with_context(|context| settings.build(&PolicyContext { part, ..*context })).unwrap();
+            let gauges = [0, 1].map(|id| ReplicaSignals {
+                id,
+                queued_requests: queued,
+                queued_prefill_tokens: u64::from(queued) * 5000,
+                running_requests: 5,
+                kv_used_blocks,
+                kv_total_blocks: 100,
+                ..ReplicaSignals::default()
+            });
+            let snapshot = Snapshot { serving: 2, outstanding_requests: 2 * (queued + 5), replicas: &gauges, ..Snapshot::default() };
+            2 + policy.decide(0.0, &snapshot).signed()
+        };
+        assert_eq!([Part::Whole, Part::Prompts, Part::Answers].map(|part| targets(part, 6, 10)), [3, 3, 2], "3.8 s of prefill");
+        assert_eq!([Part::Whole, Part::Prompts, Part::Answers].map(|part| targets(part, 0, 100)), [3, 2, 3], "a full cache");
     }
 
     #[test]

@@ -179,6 +179,17 @@ impl LatencyTarget {
     }
 }
 
+/// What the replicas that a policy decides for do of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Part {
+    #[default]
+    Whole,
+    /// Prompts, whose KV caches then go elsewhere.
+    Prompts,
+    /// Output tokens, after KV caches that come from elsewhere.
+    Answers,
+}
+
 /// What a policy may know of the cluster before the run starts.
 #[derive(Debug, Clone, Copy)]
 pub struct PolicyContext<'a> {
@@ -186,6 +197,9 @@ pub struct PolicyContext<'a> {
     pub kv: KvBlocks,
     pub batch_size_cap: u32,
     pub pipeline_parallel: u32,
+    pub part: Part,
+    /// Most tokens of a request.
+    pub max_request_tokens: u32,
     pub bill: Bill,
     pub tune_interval_s: f64,
     pub scale_up_delay_s: f64,
@@ -435,6 +449,8 @@ mod tests {
             kv: KvBlocks::new(4000, 16, 0.01),
             batch_size_cap: 16,
             pipeline_parallel: 1,
+            part: Part::Whole,
+            max_request_tokens: 4096,
             bill: bill::tests::LABS,
             tune_interval_s: 5.0,
             scale_up_delay_s: 10.0,

@@ -15,7 +15,7 @@ use scalefront::sweep::run::pools;
 use scalefront::sweep::run::series;
 use scalefront::sweep::run::turns;
 use scalefront::sweep::store::manifest::{Manifest, Timings, setting_columns};
-use scalefront::sweep::store::{MANIFEST, RUNS, ResultsDir, SERIES, read_manifest};
+use scalefront::sweep::store::{MANIFEST, POOLS, RUNS, ResultsDir, SERIES, read_manifest};
 use scalefront::sweep::tables::checksum::Checksum;
 
 use super::Exit;
@@ -109,7 +109,8 @@ fn judge(
     (timings.trials, timings.trials_s) = (count, began.elapsed().as_secs_f64());
     let checksum = |name: &str| Ok((name.to_owned(), Checksum::of_file(&dir.file(name))?));
     let tested = (!trials.is_empty()).then_some(robustness::TABLE);
-    let stored = [RUNS, SERIES].into_iter().chain(tested).map(checksum).collect::<Result<_>>()?;
+    let of_pools = dir.file(POOLS).exists().then_some(POOLS);
+    let stored = [RUNS, SERIES].into_iter().chain(tested).chain(of_pools).map(checksum).collect::<Result<_>>()?;
     let manifest = Manifest::new(plan, columns, runs_failed, stored, command_line(), timings);
     write_json(&dir.file(MANIFEST), &manifest)?;
     if journal::is_in(dir.path()) {

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{GlobalScheduler, Load, RouterSettings, Target};
 use crate::settings::Faults;
+use crate::workload::Prompt;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -50,6 +51,18 @@ struct BoundedRoundRobin {
     turn: usize,
 }
 
+impl BoundedRoundRobin {
+    /// Of the target that is next. O(1 + replicas passed over).
+    fn place(&self) -> Option<usize> {
+        let count = self.targets.len();
+        let most = (self.balance_factor * (self.total + 1) as f64 / count as f64).ceil() as u64;
+        // One that holds no more than the mean always has room.
+        let (before, after) = self.targets.split_at(self.turn);
+        let place = after.iter().chain(before).position(|target| u64::from(self.requests[target.lane as usize]) < most)?;
+        Some((self.turn + place) % count)
+    }
+}
+
 impl GlobalScheduler for BoundedRoundRobin {
     fn add(&mut self, target: Target) {
         self.targets.push(target);
@@ -69,16 +82,14 @@ impl GlobalScheduler for BoundedRoundRobin {
         }
     }
 
-    /// O(1 + replicas passed over).
     fn route(&mut self, _prefill_tokens: u32) -> Option<Target> {
-        let count = self.targets.len();
-        let most = (self.balance_factor * (self.total + 1) as f64 / count as f64).ceil() as u64;
-        // One that holds no more than the mean always has room.
-        let (before, after) = self.targets.split_at(self.turn);
-        let place = after.iter().chain(before).position(|target| u64::from(self.requests[target.lane as usize]) < most)?;
-        let place = (self.turn + place) % count;
-        self.turn = (place + 1) % count;
+        let place = self.place()?;
+        self.turn = (place + 1) % self.targets.len();
         Some(self.targets[place])
+    }
+
+    fn would_route(&mut self, _prefill_tokens: u32, _prompt: Option<Prompt>, _session: Option<u32>) -> Option<Target> {
+        Some(self.targets[self.place()?])
     }
 
     /// The one with the fewest unfinished requests, of equals the lowest id.

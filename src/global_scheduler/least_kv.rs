@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::least_loaded::LeastLoaded;
 use super::{GlobalScheduler, RouterSettings, Target};
 use crate::settings::Faults;
+use crate::workload::Prompt;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -53,6 +54,10 @@ impl GlobalScheduler for LeastKv {
         let (target, blocks) = self.loads.least()?;
         self.loads.set(target, blocks.saturating_add(prefill_tokens.div_ceil(self.block_size_tokens)));
         Some(target)
+    }
+
+    fn would_route(&mut self, _prefill_tokens: u32, _prompt: Option<Prompt>, _session: Option<u32>) -> Option<Target> {
+        self.choose_drain()
     }
 
     fn choose_drain(&mut self) -> Option<Target> {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::least_loaded::LeastLoaded;
 use super::{GlobalScheduler, Load, RouterSettings, Target};
+use crate::workload::Prompt;
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -34,6 +35,10 @@ impl GlobalScheduler for LeastTokens {
     }
 
     fn route(&mut self, _prefill_tokens: u32) -> Option<Target> {
+        self.choose_drain()
+    }
+
+    fn would_route(&mut self, _prefill_tokens: u32, _prompt: Option<Prompt>, _session: Option<u32>) -> Option<Target> {
         self.choose_drain()
     }
 

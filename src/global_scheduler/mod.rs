@@ -120,6 +120,9 @@ pub trait GlobalScheduler: Send {
         false
     }
 
+    /// Where a request would go if it came now, of which nothing is taken down.
+    fn would_route(&mut self, prefill_tokens: u32, prompt: Option<Prompt>, session: Option<u32>) -> Option<Target>;
+
     /// Which replica is drained if none is idle; `None` without replicas.
     fn choose_drain(&mut self) -> Option<Target>;
 
@@ -138,4 +141,35 @@ pub trait GlobalScheduler: Send {
 
     /// A replica reports the KV blocks it has in use.
     fn report_kv(&mut self, _target: Target, _used_blocks: u32) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is foreseen is what happens, and foreseeing changes nothing.
+    #[test]
+    fn where_a_request_would_go_is_where_it_goes() {
+        for name in GlobalSchedulerSettings::NAMES {
+            let settings: GlobalSchedulerSettings = serde_json::from_value(serde_json::json!(name)).unwrap();
+            let [mut asked, mut other] = [0, 1].map(|_| settings.settings().build(7, 16));
+            assert_eq!(asked.would_route(10, None, None), None, "{name}: without replicas");
+            for id in 0..4 {
+                [&mut asked, &mut other].iter_mut().for_each(|router| router.add(Target { lane: id, id }));
+            }
+            for request in 0..200_u32 {
+                let (tokens, session) = (10 + request % 7, request % 13);
+                let foreseen = (0..3).map(|_| asked.would_route(tokens, None, Some(session))).last().flatten();
+                let [gone, gone_there] = [&mut asked, &mut other].map(|router| match router.reads_sessions() {
+                    true => router.route_session(tokens, Some(session)),
+                    false => router.route_prompt(tokens, None),
+                });
+                assert_eq!((foreseen, gone), (gone_there, gone_there), "{name}: request {request}");
+                let load = Load { requests: request * 7 % 5, prefill_tokens: u64::from(request * 7 % 50) };
+                for router in [&mut asked, &mut other].into_iter().filter(|router| router.observes_load()) {
+                    router.set_load(gone.unwrap(), load);
+                }
+            }
+        }
+    }
 }

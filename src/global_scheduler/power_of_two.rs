@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{GlobalScheduler, Load, RouterSettings, Target};
+use crate::workload::Prompt;
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -38,6 +39,20 @@ impl PowerOfTwo {
     fn key(&self, target: Target) -> (u32, u32) {
         (self.requests[target.lane as usize], target.id)
     }
+
+    fn choose(&self, stream: &mut Xoshiro256PlusPlus) -> Option<Target> {
+        match self.targets[..] {
+            [] => None,
+            [only] => Some(only),
+            _ => {
+                let first = stream.random_range(0..self.targets.len());
+                // The second is drawn among the others.
+                let second = stream.random_range(0..self.targets.len() - 1);
+                let (first, second) = (self.targets[first], self.targets[second + usize::from(second >= first)]);
+                Some(if self.key(first) < self.key(second) { first } else { second })
+            }
+        }
+    }
 }
 
 impl GlobalScheduler for PowerOfTwo {
@@ -53,17 +68,14 @@ impl GlobalScheduler for PowerOfTwo {
     }
 
     fn route(&mut self, _prefill_tokens: u32) -> Option<Target> {
-        match self.targets[..] {
-            [] => None,
-            [only] => Some(only),
-            _ => {
-                let first = self.stream.random_range(0..self.targets.len());
-                // The second is drawn among the others.
-                let second = self.stream.random_range(0..self.targets.len() - 1);
-                let (first, second) = (self.targets[first], self.targets[second + usize::from(second >= first)]);
-                Some(if self.key(first) < self.key(second) { first } else { second })
-            }
-        }
+        let mut stream = self.stream.clone();
+        let target = self.choose(&mut stream);
+        self.stream = stream;
+        target
+    }
+
+    fn would_route(&mut self, _prefill_tokens: u32, _prompt: Option<Prompt>, _session: Option<u32>) -> Option<Target> {
+        self.choose(&mut self.stream.clone())
     }
 
     fn choose_drain(&mut self) -> Option<Target> {

@@ -83,6 +83,25 @@ struct PrefixAware {
     replicas: Vec<Known>,
 }
 
+/// A prompt of which it is not known which others begin alike.
+const NOTHING_KNOWN: Prompt = Prompt { runs: &[], block_tokens: 1 };
+
+impl PrefixAware {
+    /// The place of the replica that costs least, and the tokens that it would have to compute.
+    fn cheapest(&self, prefill_tokens: u32, prompt: &Prompt) -> Option<(usize, u64)> {
+        let prompt_tokens = u64::from(prefill_tokens);
+        let (mut best, mut least, mut uncached_tokens) = (None, f64::INFINITY, 0);
+        for (index, known) in self.replicas.iter().enumerate() {
+            let uncached = prompt_tokens.saturating_sub(known.cached_tokens(prompt, self.settings.believed_cache_tokens));
+            let cost = self.settings.prefix_weight * uncached as f64 + known.load.prefill_tokens as f64;
+            if cost < least {
+                (best, least, uncached_tokens) = (Some(index), cost, uncached);
+            }
+        }
+        Some((best?, uncached_tokens))
+    }
+}
+
 impl GlobalScheduler for PrefixAware {
     fn add(&mut self, target: Target) {
         self.replicas.push(Known { target, load: Load::default(), sent_tokens: 0, sent_at: Vec::new() });
@@ -97,23 +116,20 @@ impl GlobalScheduler for PrefixAware {
     }
 
     fn route_prompt(&mut self, prefill_tokens: u32, prompt: Option<Prompt>) -> Option<Target> {
-        let prompt = prompt.unwrap_or(Prompt { runs: &[], block_tokens: 1 });
-        let prompt_tokens = u64::from(prefill_tokens);
-        let (mut best, mut least, mut uncached_tokens) = (None, f64::INFINITY, 0);
-        for (index, known) in self.replicas.iter().enumerate() {
-            let uncached = prompt_tokens.saturating_sub(known.cached_tokens(&prompt, self.settings.believed_cache_tokens));
-            let cost = self.settings.prefix_weight * uncached as f64 + known.load.prefill_tokens as f64;
-            if cost < least {
-                (best, least, uncached_tokens) = (Some(index), cost, uncached);
-            }
-        }
-        let known = &mut self.replicas[best?];
+        let prompt = prompt.unwrap_or(NOTHING_KNOWN);
+        let (place, uncached_tokens) = self.cheapest(prefill_tokens, &prompt)?;
+        let known = &mut self.replicas[place];
         known.send(uncached_tokens, &prompt);
         Some(known.target)
     }
 
     fn reads_prompts(&self) -> bool {
         true
+    }
+
+    fn would_route(&mut self, prefill_tokens: u32, prompt: Option<Prompt>, _session: Option<u32>) -> Option<Target> {
+        let (place, _) = self.cheapest(prefill_tokens, &prompt.unwrap_or(NOTHING_KNOWN))?;
+        Some(self.replicas[place].target)
     }
 
     fn choose_drain(&mut self) -> Option<Target> {

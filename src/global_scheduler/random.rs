@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{GlobalScheduler, RouterSettings, Target};
+use crate::workload::Prompt;
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -42,6 +43,13 @@ impl GlobalScheduler for Random {
             return None;
         }
         Some(self.targets[self.stream.random_range(0..self.targets.len())])
+    }
+
+    fn would_route(&mut self, _prefill_tokens: u32, _prompt: Option<Prompt>, _session: Option<u32>) -> Option<Target> {
+        if self.targets.is_empty() {
+            return None;
+        }
+        Some(self.targets[self.stream.clone().random_range(0..self.targets.len())])
     }
 
     fn choose_drain(&mut self) -> Option<Target> {

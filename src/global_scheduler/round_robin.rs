@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{GlobalScheduler, RouterSettings, Target};
+use crate::workload::Prompt;
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -49,6 +50,10 @@ impl GlobalScheduler for RoundRobin {
         self.routed += 1;
         self.turn = if self.turn + 1 == self.targets.len() { 0 } else { self.turn + 1 };
         Some(target)
+    }
+
+    fn would_route(&mut self, _prefill_tokens: u32, _prompt: Option<Prompt>, _session: Option<u32>) -> Option<Target> {
+        self.targets.get(self.turn).copied()
     }
 
     fn choose_drain(&mut self) -> Option<Target> {

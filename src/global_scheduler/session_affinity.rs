@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::least_loaded::LeastLoaded;
 use super::{GlobalScheduler, Load, RouterSettings, Target};
 use crate::settings::Faults;
+use crate::workload::Prompt;
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -49,6 +50,14 @@ impl SessionAffinity {
     fn serving(&self, id: u32) -> Option<(Target, u32)> {
         self.serving.binary_search_by_key(&id, |(target, _)| target.id).ok().map(|at| self.serving[at])
     }
+
+    fn target_of(&mut self, session: usize) -> Option<Target> {
+        let (least, least_requests) = self.loads.least()?;
+        let stays = self
+            .serving(self.home.get(session).copied().unwrap_or(NOWHERE))
+            .filter(|&(_, requests)| self.most_extra_requests.is_none_or(|most| requests <= least_requests.saturating_add(most)));
+        Some(stays.map_or(least, |(target, _)| target))
+    }
 }
 
 impl GlobalScheduler for SessionAffinity {
@@ -69,16 +78,19 @@ impl GlobalScheduler for SessionAffinity {
 
     fn route_session(&mut self, prefill_tokens: u32, session: Option<u32>) -> Option<Target> {
         let Some(session) = session.map(|session| session as usize) else { return self.route(prefill_tokens) };
+        let target = self.target_of(session)?;
         if session >= self.home.len() {
             self.home.resize((session + 1).next_power_of_two(), NOWHERE);
         }
-        let (least, least_requests) = self.loads.least()?;
-        let stays = self
-            .serving(self.home[session])
-            .filter(|&(_, requests)| self.most_extra_requests.is_none_or(|most| requests <= least_requests.saturating_add(most)));
-        let target = stays.map_or(least, |(target, _)| target);
         self.home[session] = target.id;
         Some(target)
+    }
+
+    fn would_route(&mut self, _prefill_tokens: u32, _prompt: Option<Prompt>, session: Option<u32>) -> Option<Target> {
+        match session {
+            Some(session) => self.target_of(session as usize),
+            None => self.choose_drain(),
+        }
     }
 
     fn reads_sessions(&self) -> bool {

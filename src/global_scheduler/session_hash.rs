@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{GlobalScheduler, Load, RouterSettings, Target};
+use crate::workload::Prompt;
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -39,6 +40,13 @@ fn weight(key: u64, replica: u32) -> u64 {
     mixed
 }
 
+impl SessionHash {
+    fn heaviest(&self, session: Option<u32>) -> Option<Target> {
+        let key = session.map_or((self.others + 1) << 32, u64::from);
+        self.serving.iter().map(|&(target, _)| target).max_by_key(|target| weight(key, target.id))
+    }
+}
+
 impl GlobalScheduler for SessionHash {
     fn add(&mut self, target: Target) {
         self.serving.push((target, 0));
@@ -53,14 +61,13 @@ impl GlobalScheduler for SessionHash {
     }
 
     fn route_session(&mut self, _prefill_tokens: u32, session: Option<u32>) -> Option<Target> {
-        let key = match session {
-            Some(session) => u64::from(session),
-            None => {
-                self.others += 1;
-                self.others << 32
-            }
-        };
-        self.serving.iter().map(|&(target, _)| target).max_by_key(|target| weight(key, target.id))
+        let target = self.heaviest(session);
+        self.others += u64::from(session.is_none());
+        target
+    }
+
+    fn would_route(&mut self, _prefill_tokens: u32, _prompt: Option<Prompt>, session: Option<u32>) -> Option<Target> {
+        self.heaviest(session)
     }
 
     fn reads_sessions(&self) -> bool {

@@ -4,10 +4,10 @@ use std::fmt::Write;
 
 use super::names::{counted, grouped, label, markdown as escape, percent, quantity, short_setting, significant};
 use super::plots::Plots;
-use super::remarks;
 use super::study::Study;
 use super::terminal::{edge_note, informed_note, informed_share, plus_minus, regret, share_plus_minus};
 use super::verdict::{self, to_markdown, to_markdown_cell};
+use super::{pools, remarks};
 use crate::analysis::scores::Score;
 use crate::autoscaler::upstream::PolicyRecord;
 
@@ -65,6 +65,7 @@ fn write_summary(study: &Study, plots: &Plots, out: &mut String) -> std::fmt::Re
             writeln!(out, "*{}*\n", escape(&caption(study, number)))?;
         }
         write_best(study, number, out)?;
+        write_pools(study, number, plots, out)?;
         write_contributions(study, number, out)?;
         write_effects(study, number, out)?;
         if let Some(stem) = plots.importance.get(number).and_then(Option::as_ref) {
@@ -229,6 +230,29 @@ fn write_best(study: &Study, workload: usize, out: &mut String) -> std::fmt::Res
         }
     }
     writeln!(out)
+}
+
+/// What pools did, where there are several.
+fn write_pools(study: &Study, workload: usize, plots: &Plots, out: &mut String) -> std::fmt::Result {
+    let told = pools::of(study, workload);
+    if told.is_empty() {
+        return Ok(());
+    }
+    let (heads, runs) = pools::table(&told);
+    let legend = pools::legend(&heads);
+    writeln!(out, "What each pool did, with latencies as they arise in it. {legend}\n")?;
+    writeln!(out, "| run | {} |\n|---|{}", heads.join(" | "), "---|".repeat(heads.len()))?;
+    for (told, rows) in told.iter().zip(runs) {
+        for (number, row) in rows.iter().enumerate() {
+            let run = if number == 0 { format!("{} ({})", escape(&told.name(study)), told.what) } else { String::new() };
+            writeln!(out, "| {run} | {} |", row.iter().map(|cell| escape(cell)).collect::<Vec<_>>().join(" | "))?;
+        }
+    }
+    writeln!(out)?;
+    if let Some(stem) = plots.pools.get(workload).and_then(Option::as_ref) {
+        writeln!(out, "![Replicas by pool on {}](plots/{stem}.png)\n", escape(&study.analysis.workloads[workload].name))?;
+    }
+    Ok(())
 }
 
 fn write_contributions(study: &Study, workload: usize, out: &mut String) -> std::fmt::Result {

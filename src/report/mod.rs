@@ -7,6 +7,7 @@ mod markdown;
 use crate::sweep::tables::names;
 mod palette;
 mod plots;
+mod pools;
 mod remarks;
 mod study;
 mod terminal;

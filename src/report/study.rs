@@ -11,6 +11,7 @@ use super::verdict::{JointJudgement, Judgement, judge, judge_together};
 use crate::analysis::edge::InformedEdge;
 use crate::analysis::edge::Oracle;
 use crate::analysis::effects::{Effect, effects};
+use crate::analysis::pools::{PoolsTable, read_pools};
 use crate::analysis::quality::ValueContribution;
 use crate::analysis::read_runs;
 use crate::analysis::scores::{Analysis, Front, Highlights, Score, analyse};
@@ -23,7 +24,7 @@ use crate::sweep::answers::oracle::{self, Account};
 use crate::sweep::answers::robustness;
 use crate::sweep::run::outcome::NODE_PRICE;
 use crate::sweep::store::manifest::Manifest;
-use crate::sweep::store::{MANIFEST, RUNS, SERIES, read_manifest};
+use crate::sweep::store::{MANIFEST, POOLS, RUNS, SERIES, read_manifest};
 
 pub struct Study {
     pub manifest: Manifest,
@@ -31,6 +32,8 @@ pub struct Study {
     pub analysis: Analysis,
     pub effects: Vec<Effect>,
     pub series: SeriesTable,
+    /// What pools did, where there are several.
+    pub pools: PoolsTable,
     /// How the edge of the possible was found, if it was.
     pub oracle: Option<Account>,
     /// How the edge without foresight came about, if one was searched.
@@ -60,6 +63,10 @@ impl Study {
         let path = directory.join(SERIES);
         let series = if path.exists() { read_series(&path, manifest.tables.get(SERIES))? } else { SeriesTable::new() };
         let mut study = Self::new(manifest, runs, series).with_context(|| format!("{}: cannot analyse", directory.join(RUNS).display()))?;
+        let path = directory.join(POOLS);
+        if path.exists() {
+            study.pools = read_pools(&path, study.manifest.tables.get(POOLS))?;
+        }
         study.load_oracle(directory)?;
         study.load_informed(directory)?;
         if let Some(checksum) = study.manifest.tables.get(robustness::TABLE) {
@@ -116,6 +123,7 @@ impl Study {
             analysis,
             effects,
             series,
+            pools: PoolsTable::new(),
             oracle: None,
             informed: None,
             run_ids,

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::names::{counted, grouped, percent, quantity};
+use super::pools;
 use super::remarks::{self, beyond};
 use super::study::Study;
 use super::verdict;
@@ -27,6 +28,8 @@ pub struct ReportSummary {
     pub verdict: Vec<String>,
     /// By workload, best family first.
     pub families: Vec<FamilySummary>,
+    /// What pools did in the runs that are looked at first: lines of a table, its head first; a run's name before its pools.
+    pub pools: Vec<String>,
     /// Where scores come from, if they compare within the sweep only; what is to be said of runs.
     pub remarks: Vec<String>,
     /// A sentence for each workload with an edge of the possible.
@@ -77,6 +80,7 @@ pub fn summary(study: &Study, directory: &Path) -> ReportSummary {
         time: study.time(),
         verdict: verdict_lines(study),
         families: families.collect(),
+        pools: pool_lines(study),
         remarks: all_remarks(study),
         edges: (0..study.analysis.workloads.len())
             .flat_map(|workload| [edge_note(study, workload), informed_note(study, workload)])
@@ -84,6 +88,26 @@ pub fn summary(study: &Study, directory: &Path) -> ReportSummary {
             .collect(),
         policies: study.manifest.policies.iter().map(ToString::to_string).collect(),
     }
+}
+
+/// Runs of each workload whose pools the terminal tells.
+const MAX_RUNS_WITH_POOLS: usize = 2;
+
+fn pool_lines(study: &Study) -> Vec<String> {
+    let mut lines = Vec::new();
+    for workload in 0..study.analysis.workloads.len() {
+        let mut told = pools::of(study, workload);
+        told.truncate(MAX_RUNS_WITH_POOLS);
+        let (heads, runs) = pools::table(&told);
+        for (told, rows) in told.iter().zip(runs) {
+            let table: Vec<Vec<String>> = std::iter::once(heads.iter().map(|head| head.to_string()).collect()).chain(rows).collect();
+            let on =
+                if study.analysis.workloads.len() > 1 { format!(" on {}", study.analysis.workloads[workload].name) } else { String::new() };
+            lines.push(format!("Pools of {}{on} ({})", told.name(study), told.what));
+            lines.extend(aligned(&table).lines().map(str::to_owned));
+        }
+    }
+    lines
 }
 
 /// The verdicts, a sentence a line after the first.
@@ -193,13 +217,15 @@ pub fn share_plus_minus(estimate: Option<Estimate>) -> String {
 }
 
 /// Rows as indented lines with aligned columns.
-pub fn aligned<const N: usize>(table: &[[String; N]]) -> String {
-    let widths: [usize; N] = std::array::from_fn(|k| table.iter().map(|row| row[k].chars().count()).max().unwrap_or(0));
-    let line = |row: &[String; N]| {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect::<Vec<_>>();
+pub fn aligned(table: &[impl AsRef<[String]>]) -> String {
+    let columns = table.iter().map(|row| row.as_ref().len()).max().unwrap_or(0);
+    let width = |k: usize| table.iter().filter_map(|row| row.as_ref().get(k)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let line = |row: &[String]| {
+        let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}")).collect::<Vec<_>>();
         format!("  {}\n", cells.join("  ").trim_end())
     };
-    table.iter().map(line).collect()
+    table.iter().map(|row| line(row.as_ref())).collect()
 }
 
 impl fmt::Display for ReportSummary {
@@ -245,6 +271,9 @@ impl fmt::Display for ReportSummary {
         }
         if self.families.len() > MAX_LINES {
             writeln!(f, "  and {} more in summary.md", self.families.len() - MAX_LINES)?;
+        }
+        for line in self.pools.iter().take(MAX_LINES) {
+            writeln!(f, "{line}")?;
         }
         if !self.policies.is_empty() {
             writeln!(f, "Policies")?;

@@ -315,6 +315,8 @@ pub struct FleetMetrics {
     pub scale_ups_cut: Option<u64>,
     /// Attainment of the model that fares worst; absent without latency limits.
     pub least_attainment: Option<f64>,
+    /// Jain's index of the models' attainments; absent with one model.
+    pub jain_models: Option<f64>,
 }
 
 /// One pool of a run. Its latencies are those within it: of a prefill pool up to the end of the prompt, of a decode pool from then on.
@@ -326,8 +328,14 @@ pub struct PoolMetrics {
     pub parked_kv_use: f64,
     /// Share held by prompts computed here whose KV cache had not been read elsewhere.
     pub kept_kv_use: f64,
-    /// Tokens whose KV came from elsewhere.
+    /// Tokens whose KV came from elsewhere, their bytes over all ranks, and how long each KV cache was on its way.
     pub received_tokens: u64,
+    pub received_gb: f64,
+    pub transfer_ms: Option<Distribution>,
+    /// Replicas that were asked for and found no room in the budget, and time in which requests waited and there was no room for one more;
+    /// absent without a budget.
+    pub scale_ups_cut: Option<u64>,
+    pub starved_s: Option<f64>,
 }
 
 /// What a run is summed up to where its requests belong to sessions.

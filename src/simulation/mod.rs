@@ -14,7 +14,7 @@ pub mod metric;
 mod metrics;
 mod record;
 
-pub use billing::{BillingSettings, BillingUnit, ColdStartSettings, FailureSettings, LatencyLimits, SpareSettings, Stall, StartTimes};
+pub use billing::{BillingSettings, BillingUnit, ColdStartSettings, FailureSettings, LatencyLimits, Stall, StartTimes};
 pub use cluster::ClusterSettings;
 pub use deployment::{NodePoolSettings, Placement, ScaleDownChoice, ScaleDownOrder};
 pub use engine::Workspace;
@@ -26,7 +26,7 @@ pub use metrics::{Distribution, FleetMetrics, HELD_BACK, MetricValue, PoolMetric
 pub use record::{BatchRecord, Detail, Hops, PoolDetail, ReplicaRecord, RequestRecord, Trail, TuneRecord};
 
 use crate::autoscaler::bill::Bill;
-use crate::autoscaler::{Autoscaler, AutoscalerSettings, PolicyContext, Programs};
+use crate::autoscaler::{Autoscaler, AutoscalerSettings, Part, PolicyContext, Programs};
 use crate::hardware::{ExecutionTime, HardwareError, memory};
 use crate::replica_scheduler::{KvBlocks, ReplicaSchedulerSettings, ReplicaShape, Rule};
 use crate::workload::Workload;
@@ -59,6 +59,8 @@ pub struct RunInputs<'a> {
     pub limits: Limits<'a>,
     /// Where a policy that is a program of its own is run.
     pub programs: Option<&'a dyn Programs>,
+    /// What its replicas do of a request.
+    pub part: Part,
 }
 
 /// Why a run could not be finished.
@@ -137,6 +139,7 @@ impl<'a> RunInputs<'a> {
             keeps_trail: false,
             limits: Limits::default(),
             programs: None,
+            part: Part::Whole,
         })
     }
 
@@ -147,6 +150,8 @@ impl<'a> RunInputs<'a> {
             kv: self.kv_blocks(),
             batch_size_cap: self.scheduler_settings.common().batch_size_cap,
             pipeline_parallel: cluster.pipeline_parallel,
+            part: self.part,
+            max_request_tokens: cluster.max_request_tokens,
             bill: self.bill(),
             tune_interval_s: cluster.tune_interval_s,
             scale_up_delay_s: self.lead_s(),

@@ -153,6 +153,8 @@ pub struct Trail {
     pub waits_s: Vec<(f64, f64)>,
     /// The same as in [`Detail`].
     pub replicas: Vec<ReplicaRecord>,
+    /// Those of each pool of a fleet.
+    pub of_pools: Vec<Vec<ReplicaRecord>>,
     /// When the last of them had left, for its client.
     pub left_at_s: f64,
 }
@@ -163,6 +165,7 @@ impl Trail {
         self.waits_s.clear();
         self.waits_s.reserve_exact(num_requests.unwrap_or(0));
         self.replicas.clear();
+        self.of_pools.clear();
         self.left_at_s = 0.0;
     }
 

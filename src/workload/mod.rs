@@ -217,7 +217,10 @@ fn load_requests(spec: &WorkloadSpec, seed: u64, base_dirs: &[PathBuf]) -> Resul
 pub fn depends_on_seed(spec: &WorkloadSpec) -> bool {
     spec.generate.as_ref().is_some_and(GenerateSpec::depends_on_seed)
         || spec.sessions.as_ref().is_some_and(SessionSpec::depends_on_seed)
-        || spec.mix.iter().any(|part| part.generate.as_ref().is_some_and(GenerateSpec::depends_on_seed))
+        || spec.mix.iter().any(|part| {
+            part.generate.as_ref().is_some_and(GenerateSpec::depends_on_seed)
+                || part.sessions.as_ref().is_some_and(SessionSpec::depends_on_seed)
+        })
         || spec.outputs.as_ref().is_some_and(OutputSettings::depends_on_seed)
         || !spec.priorities.is_empty()
 }

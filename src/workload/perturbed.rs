@@ -18,7 +18,7 @@ impl Workload {
     /// `factor - 1`, somewhere before the next, so that peaks grow as troughs do. Of sessions, whole ones follow; where they start
     /// as others end, there are as many more lanes. None of a workload too large to be held.
     pub fn thickened(&self, factor: f64, seed: u64) -> Option<Self> {
-        if self.streamed.is_some() || self.models.is_some() {
+        if self.streamed.is_some() {
             return None;
         }
         let mut random = stream(seed, "robustness.traffic");
@@ -40,7 +40,7 @@ impl Workload {
     /// (a local block bootstrap, after Paparoditis and Politis 2002). None of a workload too large to be held.
     pub fn resampled(&self, draw: u64) -> Option<Self> {
         let end_s = self.end_s();
-        if self.streamed.is_some() || self.models.is_some() || end_s <= 0.0 {
+        if self.streamed.is_some() || end_s <= 0.0 {
             return None;
         }
         let mut random = stream(draw, "robustness.blocks");
@@ -77,7 +77,7 @@ impl Workload {
             priorities: self.priorities.clone(),
             told: self.told.reordered(&order),
             sessions: None,
-            models: None,
+            models: self.models.as_ref().map(|models| Box::new(models.reordered(&order))),
             streamed: None,
         }
     }

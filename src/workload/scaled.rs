@@ -38,7 +38,7 @@ impl Workload {
                 }
             }
         }
-        if picks.is_empty() || self.models.is_some() {
+        if picks.is_empty() {
             return None;
         }
         picks.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
@@ -57,7 +57,7 @@ impl Workload {
             priorities: self.priorities.clone(),
             told: self.told.reordered(&order),
             sessions: None,
-            models: None,
+            models: self.models.as_ref().map(|models| Box::new(models.reordered(&order))),
             streamed: None,
         })
     }

@@ -131,6 +131,8 @@ fn main() {
         #[cfg(feature = "report")]
         test("pools::as_the_peer", &["data/peer_outputs", "data/hardware/aiconfigurator"], pools::as_the_peer),
         #[cfg(feature = "report")]
+        test("pools::sessions_as_the_peer", &["data/peer_outputs", "data/hardware/aiconfigurator"], pools::sessions_as_the_peer),
+        #[cfg(feature = "report")]
         test("sessions::as_the_peer", &["data/peer_outputs", "data/hardware/aiconfigurator"], sessions::as_the_peer),
         test("results::whole_files_are_what_the_server_saw", &["data/bench_files"], results::whole_files_are_what_the_server_saw),
         test("results::whole_files_without_arrivals_are_refused", &["data/bench_files"], results::whole_files_without_arrivals_are_refused),

@@ -13,11 +13,19 @@ fn every_case_answers_the_same_twice() {
     all.extend(cases::prefix_caching(Size::Tiny));
     all.extend(cases::sweep(Size::Tiny));
     all.extend(cases::import(Size::Tiny));
+    all.extend(cases::fleets(Size::Tiny));
     for Case { name, elements, run } in &mut all {
         assert!(*elements > 0, "{name} has nothing to do");
         let digest = run();
         assert_eq!(run(), digest, "{name} answers otherwise the second time");
     }
+}
+
+/// One pool that is called so gives what no pools give.
+#[test]
+fn a_fleet_of_one_pool_is_no_fleet() {
+    let mut cases = cases::fleets(Size::Tiny);
+    assert_eq!((cases[0].run)(), (cases[1].run)());
 }
 
 /// The naive twin of the bench is one of the policy's own.

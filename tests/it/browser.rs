@@ -46,4 +46,8 @@ fn the_report_and_a_comparison_work_in_a_browser() {
     }
     visit(&browser, "report.mjs", &dir.path().join("results/small/report.html"));
     visit(&browser, "compare.mjs", &dir.path().join("results/compare/compare.html"));
+    let dir = directory_with(&crate::pool_reports::grid().to_string());
+    let output = scalefront(dir.path(), &["sweep", "x.json", "--quiet"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    visit(&browser, "report.mjs", &dir.path().join("results/apart/report.html"));
 }

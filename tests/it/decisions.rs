@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use scalefront::autoscaler::bill::Bill;
 use scalefront::autoscaler::{
-    Arrivals, Autoscaler, AutoscalerSettings, BatchEnd, BatchSums, Completion, Decision, FirstToken, ForwardPass, PolicyContext,
+    Arrivals, Autoscaler, AutoscalerSettings, BatchEnd, BatchSums, Completion, Decision, FirstToken, ForwardPass, Part, PolicyContext,
     ReplicaSignals, Snapshot,
 };
 use scalefront::hardware::ExecutionTime;
@@ -329,6 +329,8 @@ fn trace(settings: &AutoscalerSettings, times: &ExecutionTime, decode_tokens: fn
             kv: KvBlocks::new(KV_BLOCKS, BLOCK_TOKENS, 0.01),
             batch_size_cap: SLOTS as u32,
             pipeline_parallel: 1,
+            part: Part::Whole,
+            max_request_tokens: 4096,
             bill: Bill { devices_per_replica: 4, devices_per_node: 4, whole_nodes: true, cold_start: false, drain: true, minimum_s: 0.0 },
             tune_interval_s: 5.0,
             scale_up_delay_s: COLD_START_S,

@@ -33,6 +33,7 @@ mod long_prompts;
 mod mutants;
 mod oracle;
 mod policies;
+mod pool_reports;
 mod pools;
 mod properties;
 mod queueing;

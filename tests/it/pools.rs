@@ -110,6 +110,80 @@ fn a_lone_request_goes_prefill_transfer_decode() {
     assert_eq!(detail.pools[1].batches[0].scheduled_at_s, end_s);
 }
 
+/// With room taken on arrival nothing of a lone request comes later, but its blocks are held while its prompt is computed; and whoever finds
+/// no room on a decode replica does not begin.
+#[test]
+fn room_may_be_taken_on_arrival() {
+    let early = |cluster: Value| {
+        let mut cluster = cluster;
+        cluster["kv_transfer"]["reserve"] = json!("arrival");
+        cluster
+    };
+    let workload = requests(&[(1.0, 1000, 10)]);
+    let (late, seen_late) = run(&apart(), &one_replica(), &workload, 1);
+    let (metrics, detail) = run(&early(apart()), &one_replica(), &workload, 1);
+    assert_eq!(detail.requests, seen_late.requests);
+    let hops = detail.requests[0].hops.unwrap();
+    let (held_s, moves_s) = (hops.transfer_end_s.unwrap() - 1.0, hops.transfer_end_s.unwrap() - hops.transfer_start_s.unwrap());
+    let ratio = metrics.pools[1].parked_kv_use / late.pools[1].parked_kv_use;
+    assert!((ratio - held_s / moves_s).abs() < 1e-9 * ratio, "{ratio} {held_s} {moves_s}");
+    // Without a bandwidth, too, the KV cache comes when the prompt is done.
+    let mut instant = apart();
+    instant["kv_transfer"] = json!({});
+    let (_, one) = run(&instant, &one_replica(), &workload, 1);
+    let (_, other) = run(&early(instant), &one_replica(), &workload, 1);
+    assert_eq!(one.requests, other.requests);
+    // One prompt fits on the decode replica at a time: the second is computed when the first has been answered, not before.
+    let small = json!({"vllm_v1": {"max_tokens_in_batch": 2048, "batch_size_cap": 8, "num_blocks": 70, "prefix_caching": false,
+                                   "async_scheduling": false}});
+    let narrow =
+        with(apart(), json!({"pools": [{"name": "p", "role": "prefill"}, {"name": "d", "role": "decode", "replica_scheduler": small}]}));
+    let two = requests(&[(1.0, 1000, 10), (1.0, 1000, 10)]);
+    let (_, detail) = run(&early(narrow), &one_replica(), &two, 1);
+    let (first, second) = (&detail.requests[0], &detail.requests[1]);
+    assert!(second.scheduled_at_s.unwrap() >= first.completed_at_s.unwrap(), "{first:?} {second:?}");
+}
+
+/// What is not cached on the replica that would be chosen is missing, whatever another one has.
+#[test]
+fn the_decider_looks_at_the_replica_that_would_be_chosen() {
+    let mut cluster = apart();
+    for pool in 0..2 {
+        cluster["pools"][pool]["replica_scheduler"] =
+            json!({"vllm_v1": {"max_tokens_in_batch": 2048, "num_blocks": 1024, "prefix_caching": true, "async_scheduling": false}});
+    }
+    cluster["pd_decider"] = json!({"prefix_based": {"non_cached_tokens": 200}});
+    // Two conversations, whose turns come one after the other: with sessions kept together each finds its own on its replica; in turn,
+    // the third request comes to where the second was.
+    let spec = json!({"name": "s", "sessions": {"starts": {"static": {"rate_per_s": 0.5, "duration_s": 2}}, "turns": {"fixed": {"turns": 4}},
+        "think_time_s": 8, "lengths": {"fixed": {"prefill_tokens": 160, "decode_tokens": 8}},
+        "first_lengths": {"fixed": {"prefill_tokens": 800, "decode_tokens": 8}}}});
+    let spec: WorkloadSpec = serde_json::from_value(spec).unwrap();
+    let workload = load(&spec, 1, &[]).unwrap();
+    let share = |router: &str| {
+        let mut cluster = cluster.clone();
+        cluster["pools"][1]["global_scheduler"] = json!(router);
+        let (metrics, _) = run(&cluster, &json!({"per_pool": {"p": one_replica(), "d": {"static": {"replicas": 3}}}}), &workload, 1);
+        metrics.fleet.unwrap().local_prefill_share.unwrap()
+    };
+    let (kept, in_turn) = (share("session_affinity"), share("round_robin"));
+    assert!(kept > 0.7 && in_turn < kept, "{kept} {in_turn}");
+}
+
+/// Prompts are left to the decode pool while too many wait for the other.
+#[test]
+fn a_busy_prefill_replica_is_passed_by() {
+    let with_decider = |decider: Value| with(apart(), json!({"pd_decider": decider}));
+    let burst = requests(&[(1.0, 2000, 4); 8]);
+    let share = |tokens: u64| {
+        let (metrics, _) = run(&with_decider(json!({"prefill_load": {"queued_tokens": tokens}})), &one_replica(), &burst, 1);
+        metrics.fleet.unwrap().local_prefill_share.unwrap()
+    };
+    assert_eq!(share(1_000_000), 0.0);
+    let some = share(4000);
+    assert!(some > 0.0 && some < 1.0, "{some}");
+}
+
 /// A decode replica without room lets prompts wait, and their KV caches stay where they were computed.
 #[test]
 fn a_full_decode_replica_holds_prefill_back() {
@@ -212,10 +286,12 @@ fn pools_that_share_nothing_are_two_runs() {
 /// A fleet as a test may draw it.
 fn any_fleet() -> impl Strategy<Value = (Value, Value, u64)> {
     let transfer = prop_oneof![
-        Just(json!(null)),
-        (1_u32..40, 0_u32..40, any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(gb, ms, shared, handoff, full)| json!({
+        1 => Just(json!(null)),
+        1 => Just(json!({"reserve": "arrival"})),
+        6 => (1_u32..40, 0_u32..40, any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(gb, ms, shared, handoff, full, early)| json!({
             "bandwidth_gb_per_s": gb, "overhead_ms": ms, "contention": if shared { "shared" } else { "none" },
             "first_token": if handoff { "handoff" } else { "decode_step" }, "sends": if full { "full_prompt" } else { "missing" },
+            "reserve": if early { "arrival" } else { "transfer" },
         })),
     ];
     let decider = prop_oneof![
@@ -223,6 +299,7 @@ fn any_fleet() -> impl Strategy<Value = (Value, Value, u64)> {
         1 => Just(json!("never")),
         2 => (100_u32..800).prop_map(|tokens| json!({"prefix_based": {"non_cached_tokens": tokens}})),
         1 => (100_u32..800).prop_map(|tokens| json!({"isl_bounding": {"threshold_tokens": tokens, "ratio": 1.0}})),
+        1 => (100_u32..2000).prop_map(|tokens| json!({"prefill_load": {"queued_tokens": tokens}})),
     ];
     let router = prop_oneof![Just(json!("first_with_room")), Just(json!("least_loaded")), Just(json!("cheapest"))];
     let policy = prop_oneof![
@@ -237,6 +314,7 @@ fn any_fleet() -> impl Strategy<Value = (Value, Value, u64)> {
         2 => Just(json!(null)),
         1 => (4_u32..9).prop_map(|devices| json!({"devices": devices})),
         1 => (4_u32..9).prop_map(|devices| json!({"devices": devices, "when_full": "queue"})),
+        1 => (4_u32..9).prop_map(|devices| json!({"devices_by_node": {"h100_dgx": devices}})),
     ];
     let losses = prop_oneof![1 => Just(json!({})), 2 => (3_u32..20, 3_u32..20, 0_u32..3).prop_map(|(crash, reclaim, notice)| json!({
         "mean_time_to_crash_s": crash, "mean_time_to_reclaim_s": reclaim, "reclaim_notice_s": notice,
@@ -275,7 +353,9 @@ proptest! {
         let workload = arrivals(60, 6.0, traffic);
         let (metrics, detail) = run(&cluster, &policy, &workload, seed % 1000);
         prop_assert_eq!(metrics.num_completed, workload.len() as u64);
-        prop_assert!(metrics.fleet.unwrap().max_devices <= cluster["budget"]["devices"].as_u64().unwrap_or(u64::MAX));
+        let budget = &cluster["budget"];
+        let most = budget["devices"].as_u64().or(budget["devices_by_node"]["h100_dgx"].as_u64());
+        prop_assert!(metrics.fleet.unwrap().max_devices <= most.unwrap_or(u64::MAX));
         for request in &detail.requests {
             let (first_s, done_s) = (request.first_token_at_s.unwrap(), request.completed_at_s.unwrap());
             prop_assert!(request.arrived_at_s <= request.scheduled_at_s.unwrap() && request.scheduled_at_s.unwrap() < first_s);

@@ -142,7 +142,7 @@ impl PolicySettings for DynamoCombinedSettings {
             cadence: Cadence::new([self.load_adjustment_interval_s, self.throughput_adjustment_interval_s]),
             model: Some(engine_model(context, self.max_num_batched_tokens, self.engine_knowledge)),
             load: Some(LoadScaling::new(&self.load(), context)),
-            throughput: Some(ThroughputScaling::new(&self.throughput())),
+            throughput: Some(ThroughputScaling::new(&self.throughput(), context.part)),
             min_endpoint: self.min_endpoint,
             budget: GpuBudget { most: self.max_gpu_budget, least: self.min_gpu_budget, per_replica: context.bill.devices_per_replica },
         }))

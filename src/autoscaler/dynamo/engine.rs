@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use super::passes::PassModel;
-use crate::autoscaler::ForwardPass;
+use crate::autoscaler::{ForwardPass, Part};
 
 /// Passes over which means run.
 const MEANS_OVER: usize = 64;
@@ -162,17 +162,25 @@ impl EngineModel {
 
     /// The batch size with the most requests per second among those that meet the targets, or among all if none does. `None` if that
     /// cannot be told.
-    pub fn capacity(&self, prompt_tokens: f64, output_tokens: f64, ttft_s: f64, itl_s: f64) -> Option<Capacity> {
+    ///
+    /// Engines that compute prompts alone take one after the other; those that answer alone have no prompts in their passes, and each is held
+    /// against its own target.
+    pub fn capacity(&self, part: Part, prompt_tokens: f64, output_tokens: f64, ttft_s: f64, itl_s: f64) -> Option<Capacity> {
         if prompt_tokens <= 0.0 || output_tokens <= 0.0 {
             return None;
         }
         let (prompt, output) = (prompt_tokens.ceil() as u64, (output_tokens.ceil() as u64).max(1));
+        if part == Part::Prompts {
+            let took_s = self.prefill_s(prompt, &ForwardPass { prefill_requests: 1, ..ForwardPass::default() })?;
+            let requests_per_s = if took_s > 0.0 { 1.0 / took_s } else { 0.0 };
+            return Some(Capacity { requests_per_s, ttft_s: took_s, itl_s: 0.0, eligible: took_s <= ttft_s });
+        }
         let most_tokens = u64::from(self.limits.max_num_batched_tokens);
         let context = prompt + output / 2;
         let most = (self.limits.max_kv_tokens / context).min(self.limits.max_num_seqs.into()).min(most_tokens.saturating_sub(1).max(1));
         let mut best: Option<Capacity> = None;
         for batch in batch_sizes(most as u32) {
-            let prefill = (f64::from(batch) * prompt as f64 / output as f64).ceil() as u64;
+            let prefill = if part == Part::Answers { 0 } else { (f64::from(batch) * prompt as f64 / output as f64).ceil() as u64 };
             if prefill > most_tokens.saturating_sub(batch.into()) {
                 continue;
             }
@@ -187,7 +195,7 @@ impl EngineModel {
             if iteration_s == 0.0 {
                 continue;
             }
-            let first_s = self.prefill_s(prefill + prompt, &beside)?;
+            let first_s = if part == Part::Answers { 0.0 } else { self.prefill_s(prefill + prompt, &beside)? };
             let found = Capacity {
                 requests_per_s: f64::from(batch) / (output as f64 * iteration_s),
                 ttft_s: first_s,
@@ -251,11 +259,21 @@ mod tests {
             }
         }
         // What the program's own model answers.
-        let late = model.capacity(1000.0, 200.0, 0.5, 0.01).unwrap();
+        let late = model.capacity(Part::Whole, 1000.0, 200.0, 0.5, 0.01).unwrap();
         assert!(!late.eligible && (late.requests_per_s - 18.526278).abs() < 1e-6, "{late:?}");
-        let kept = model.capacity(1000.0, 200.0, 0.5, 0.03).unwrap();
+        let kept = model.capacity(Part::Whole, 1000.0, 200.0, 0.5, 0.03).unwrap();
         assert!(kept.eligible && (kept.requests_per_s - 15.032359).abs() < 1e-6 && (kept.itl_s - 0.0299354).abs() < 1e-7, "{kept:?}");
-        assert_eq!(model.capacity(0.0, 200.0, 0.5, 0.03), None);
-        assert_eq!(model.capacity(300_000.0, 200.0, 0.5, 0.03), None, "does not fit");
+        // 10 ms and 20 of a prompt of 1,000 tokens; of decodes alone 10 ms and 0.22 for each.
+        let mut of_prompts = EngineModel::new(EngineLimits { max_num_batched_tokens: 4096, max_num_seqs: 128, max_kv_tokens: 200_000 });
+        for prefill_tokens in [64, 256, 512, 1024, 2048, 4096].repeat(4) {
+            let duration_s = 0.01 + 2e-5 * prefill_tokens as f64;
+            of_prompts.observe(&ForwardPass { prefill_requests: 1, prefill_tokens, duration_s, ..Default::default() });
+        }
+        let prompts = of_prompts.capacity(Part::Prompts, 1000.0, 1.0, 0.5, 0.03).unwrap();
+        assert!(prompts.eligible && (prompts.requests_per_s - 1.0 / 0.03).abs() < 0.5, "{prompts:?}");
+        let answers = model.capacity(Part::Answers, 1000.0, 200.0, 0.0, 0.03).unwrap();
+        assert!(answers.eligible && answers.requests_per_s > kept.requests_per_s, "{answers:?}");
+        assert_eq!(model.capacity(Part::Whole, 0.0, 200.0, 0.5, 0.03), None);
+        assert_eq!(model.capacity(Part::Whole, 300_000.0, 200.0, 0.5, 0.03), None, "does not fit");
     }
 }

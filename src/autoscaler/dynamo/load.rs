@@ -11,6 +11,9 @@
 //! one less if all are below 0.6 or 0.1. With `load`, the same by thresholds of one's own, reached rather than exceeded. None of them
 //! shrinks if the highest use x N / (N - 1) would reach the upper threshold.
 //!
+//! With prefill and decode apart, engines that compute prompts are held against the TTFT alone, those that answer against the ITL. In easy
+//! modes the former count (queued prompts) / (tokens of the longest request): one more from 1.0 or 0.1 on, one less up to 0.1 or 0.
+//!
 //! While replicas start, the decision can only be to keep those that serve or one less, which cancels the starting ones.
 //!
 //! | parameter | default | source |
@@ -33,7 +36,7 @@ use super::budget::GpuBudget;
 use super::engine::{Engine, EngineModel};
 use super::{EngineKnowledge, Fleet, Planner, engine_model};
 use crate::autoscaler::cadence::Cadence;
-use crate::autoscaler::{Autoscaler, Checked, LatencyTarget, PolicyContext, PolicySettings, Upstream};
+use crate::autoscaler::{Autoscaler, Checked, LatencyTarget, Part, PolicyContext, PolicySettings, Upstream};
 use crate::settings::Faults;
 
 /// What is optimised.
@@ -191,6 +194,9 @@ pub struct LoadScaling {
     ttft_s: f64,
     itl_s: f64,
     down_sensitivity: f64,
+    part: Part,
+    /// What an easy mode counts in: tokens of the KV cache, or, where prompts are computed alone, those of the longest request.
+    max_tokens: f64,
     max_kv_tokens: f64,
     /// Replicas that throughput scaling asks for at least.
     pub floor: u32,
@@ -201,8 +207,11 @@ pub struct LoadScaling {
 impl LoadScaling {
     pub fn new(settings: &DynamoLoadSettings, context: &PolicyContext) -> Self {
         let percent = |value: Option<f64>| value.unwrap_or(0.0) / 100.0;
+        let prompts = context.part == Part::Prompts;
         let thresholds = match settings.optimization_target {
             DynamoTarget::Sla => None,
+            DynamoTarget::Throughput if prompts => Some(Thresholds { up: 1.0, down: 0.1, inclusive: true }),
+            DynamoTarget::Latency if prompts => Some(Thresholds { up: 0.1, down: 0.0, inclusive: true }),
             DynamoTarget::Throughput => Some(Thresholds { up: 1.0, down: 0.6, inclusive: false }),
             DynamoTarget::Latency => Some(Thresholds { up: 0.4, down: 0.1, inclusive: false }),
             DynamoTarget::Load => Some(Thresholds {
@@ -211,12 +220,15 @@ impl LoadScaling {
                 inclusive: true,
             }),
         };
+        let max_kv_tokens = f64::from(context.kv.total) * f64::from(context.kv.block_size_tokens);
         Self {
             thresholds,
+            part: context.part,
+            max_tokens: if prompts { f64::from(context.max_request_tokens) } else { max_kv_tokens },
             ttft_s: settings.ttft_s,
             itl_s: settings.itl_s,
             down_sensitivity: settings.down_sensitivity,
-            max_kv_tokens: f64::from(context.kv.total) * f64::from(context.kv.block_size_tokens),
+            max_kv_tokens,
             floor: 0,
             worst_ttft_s: 0.0,
             worst_itl_s: 0.0,
@@ -249,7 +261,7 @@ impl LoadScaling {
     /// The replicas that an easy mode's thresholds ask for.
     fn easily(&self, engines: &[Engine], fleet: Fleet, thresholds: Thresholds, min_endpoint: u32) -> Option<u32> {
         let Thresholds { up, down, inclusive } = thresholds;
-        let used = |engine: &Engine| (engine.pass.decode_kv_tokens + engine.queued_prefill_tokens) as f64 / self.max_kv_tokens;
+        let used = |engine: &Engine| (engine.pass.decode_kv_tokens + engine.queued_prefill_tokens) as f64 / self.max_tokens;
         let beyond = |used: f64| if inclusive { used >= up } else { used > up };
         let below = |used: f64| if inclusive { used <= down } else { used < down };
         let ready = fleet.ready;
@@ -273,6 +285,12 @@ impl LoadScaling {
         let ready = fleet.ready;
         let (ttft, itl) = (self.by_ttft(engines, fleet, model), self.by_itl(engines, fleet, model));
         let fewer = (ready - 1).max(min_endpoint);
+        // Where one phase is served alone, its own side says both.
+        let (ttft, itl) = match self.part {
+            Part::Whole => (ttft, itl),
+            Part::Prompts => (ttft, ttft),
+            Part::Answers => (itl, itl),
+        };
         let desired = match (ttft, itl) {
             (Side::More, _) | (_, Side::More) => ready + 1,
             (Side::Fewer, Side::Fewer) => fewer,

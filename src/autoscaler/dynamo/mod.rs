@@ -187,6 +187,7 @@ impl Autoscaler for Planner {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Part;
     use super::super::tests::with_context;
     use super::*;
 
@@ -198,7 +199,8 @@ mod tests {
             assert!(model.is_ready() && !engine_model(context, 4096, EngineKnowledge::Learned).is_ready());
             let limits = EngineLimits { max_num_batched_tokens: 4096, max_num_seqs: 16, max_kv_tokens: 64_000 };
             assert_eq!(profile(context, &limits).len(), 35);
-            let (short, long) = (model.capacity(256.0, 64.0, 9.0, 9.0).unwrap(), model.capacity(2048.0, 64.0, 9.0, 9.0).unwrap());
+            let capacity = |prompt_tokens: f64| model.capacity(Part::Whole, prompt_tokens, 64.0, 9.0, 9.0).unwrap();
+            let (short, long) = (capacity(256.0), capacity(2048.0));
             assert!(short.requests_per_s > 2.0 * long.requests_per_s, "{short:?}, {long:?}");
         });
     }

@@ -8,6 +8,9 @@
 //! per second / that), at least `min_endpoint`, at most `max_throughput_scaling_replicas` more or fewer than serve; where that cannot be
 //! told, as many as serve. No more while replicas start.
 //!
+//! With prefill and decode apart: engines that compute prompts do 1 / (time of a prompt, in chunks) requests per second; those that answer
+//! have passes without prompts, and only the ITL target holds.
+//!
 //! | parameter | default | source |
 //! |---|---|---|
 //! | `adjustment_interval_s` | 180 | planner configuration reference |
@@ -30,7 +33,7 @@ use super::load::check_budget;
 use super::predictor::{LoadPredictor, Predictor, PredictorSettings};
 use super::{EngineKnowledge, Planner, engine_model};
 use crate::autoscaler::cadence::{Cadence, check_intervals};
-use crate::autoscaler::{Arrivals, Autoscaler, Checked, Completion, LatencyTarget, PolicyContext, PolicySettings, Upstream};
+use crate::autoscaler::{Arrivals, Autoscaler, Checked, Completion, LatencyTarget, Part, PolicyContext, PolicySettings, Upstream};
 use crate::settings::Faults;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -139,7 +142,7 @@ impl PolicySettings for DynamoThroughputSettings {
             cadence: Cadence::new([self.load_adjustment_interval_s, self.adjustment_interval_s]),
             model: Some(engine_model(context, self.max_num_batched_tokens, self.engine_knowledge)),
             load: None,
-            throughput: Some(ThroughputScaling::new(self)),
+            throughput: Some(ThroughputScaling::new(self, context.part)),
             min_endpoint: self.min_endpoint,
             budget: GpuBudget { most: self.max_gpu_budget, least: self.min_gpu_budget, per_replica: context.bill.devices_per_replica },
         }))
@@ -167,6 +170,7 @@ struct Traffic {
 #[derive(Debug)]
 pub struct ThroughputScaling {
     settings: DynamoThroughputSettings,
+    part: Part,
     traffic: Traffic,
     requests: Predictor,
     prefill_tokens: Predictor,
@@ -179,7 +183,7 @@ pub struct ThroughputScaling {
 }
 
 impl ThroughputScaling {
-    pub fn new(settings: &DynamoThroughputSettings) -> Self {
+    pub fn new(settings: &DynamoThroughputSettings, part: Part) -> Self {
         let predictor = Predictor::new(PredictorSettings {
             kind: settings.load_predictor,
             log1p: settings.load_predictor_log1p,
@@ -190,6 +194,7 @@ impl ThroughputScaling {
         });
         Self {
             settings: settings.clone(),
+            part,
             traffic: Traffic::default(),
             requests: predictor.clone(),
             prefill_tokens: predictor.clone(),
@@ -243,7 +248,7 @@ impl ThroughputScaling {
         self.learn(&traffic);
         self.demand_per_s = self.requests.predict() / seconds;
         let (prefill_tokens, decode_tokens) = (self.prefill_tokens.predict(), self.decode_tokens.predict());
-        let capacity = model.capacity(prefill_tokens, decode_tokens, self.settings.ttft_s, self.settings.itl_s);
+        let capacity = model.capacity(self.part, prefill_tokens, decode_tokens, self.settings.ttft_s, self.settings.itl_s);
         let engine_per_s = capacity.map(|capacity| capacity.requests_per_s).filter(|&rate| rate > 0.0);
         self.engine_per_s = engine_per_s.unwrap_or(0.0);
         let desired = engine_per_s.map_or(ready, |rate| ((self.demand_per_s / rate).ceil() as u32).max(min_endpoint));

@@ -96,6 +96,9 @@ impl State {
 
     /// Blocks in use that no request in memory holds to itself.
     pub fn shared_or_leaving_blocks(&self) -> u32 {
+        if !self.started {
+            return 0;
+        }
         let leaving: u32 = self.leaving.iter().map(|one| one.blocks - one.held.named_blocks).sum();
         leaving + self.cache.as_ref().map_or(0, PrefixCache::used_blocks)
     }
@@ -309,7 +312,9 @@ pub(super) fn hit(state: Option<&State>, kv: &KvBlocks, requests: &Requests, slo
 
 /// Tokens of a prompt that are cached under the names of its blocks.
 pub(super) fn cached_tokens(state: Option<&State>, kv: &KvBlocks, prompts: Option<&PrefixRuns>, id: u32, prefill_tokens: u32) -> u32 {
-    let Some((cache, prompts)) = state.and_then(|state| state.cache.as_ref()).zip(prompts) else { return 0 };
+    // What a replica before it has left there, it forgets with its first step.
+    let cache = state.filter(|state| state.started).and_then(|state| state.cache.as_ref());
+    let Some((cache, prompts)) = cache.zip(prompts) else { return 0 };
     let prompt = BlockedPrompt { prompt: prompts.of(id), kv };
     let most = kv.full_blocks(prefill_tokens - 1);
     cache.look_up(prompt, prompt.named().min(most)).blocks * kv.block_size_tokens

@@ -24,6 +24,8 @@ function points(row, name) {
   const { even, x, y } = data.pool[place];
   return [even ? y.map((_, k) => x[0] + x[1] * k) : x, y];
 }
+/** Pools of which one of some runs has a curve. */
+const poolsOf = rows => [...new Set(rows.flatMap(row => Object.keys(data.curves[row] ?? {})).map(name => name.match(/^num_replicas\[(.*)\]$/)?.[1]).filter(name => name != null))];
 let curveCharts = [];
 function buildCurves() {
   curveCharts.forEach(chart => chart.destroy());
@@ -49,6 +51,7 @@ function buildCurves() {
   const perSeed = [...new Map(chosen.filter(has).map(row => [at("seed", row), row])).values()];
   const curves = [
     { title: `Replicas over time`, name: "num_replicas", rows: chosen, also: "num_draining" },
+    ...poolsOf(chosen).map(pool => ({ title: `Replicas of pool ${pool} over time`, name: `num_replicas[${pool}]`, rows: chosen })),
     { title: "Arrival rate (requests/s)", name: "arrival_rate_per_s", rows: perSeed, plain: true },
     { title: "Queue length (requests)", name: "queue_length", rows: chosen },
     { title: "Share of requests that take longer", name: data.distribution.curve, rows: chosen, cdf: true },

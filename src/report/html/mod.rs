@@ -10,11 +10,11 @@ use minijinja::Environment;
 use serde_json::{Value, json};
 
 use super::names::{counted, grouped, label, percent, quantity, short_setting, significant};
-use super::plots::{Style, importance, robustness};
-use super::remarks;
+use super::plots::{self, Style, importance, robustness};
 use super::study::Study;
 use super::terminal::{edge_note, informed_note, informed_share, plus_minus, regret, share_plus_minus};
 use super::verdict::{self, Judgement};
+use super::{pools, remarks};
 use crate::analysis::effects::Strength;
 use crate::sweep::answers::verdict::NO_LIMITS;
 
@@ -89,6 +89,7 @@ pub fn page(study: &Study) -> Result<String> {
         "several_seeds": study.seeds().len() > 1,
         "latency": label(latency),
         "cost": label(cost),
+        "pools": of_pools(study)?,
         "effects": effects(study)?,
         "contributions": contributions(study),
         "axes": axes.collect::<Vec<_>>(),
@@ -178,6 +179,28 @@ fn scores(study: &Study) -> Vec<Value> {
         })
     };
     study.analysis.workloads.iter().enumerate().map(workload).collect()
+}
+
+/// What pools did, of each workload where there are several.
+fn of_pools(study: &Study) -> Result<Vec<Value>> {
+    let of = |workload: usize| -> Result<Value> {
+        let told = pools::of(study, workload);
+        let (heads, rows) = pools::table(&told);
+        let run = |(told, rows): (&pools::Told, Vec<Vec<String>>)| {
+            let family = study.analysis.runs[told.row].family;
+            let look = study.looks[family];
+            json!({
+                "what": told.what, "family": study.analysis.label(family), "colour": look.hex(), "marker": look.marker_name,
+                "settings": study.describe(told.row), "rows": rows,
+            })
+        };
+        Ok(json!({
+            "name": study.analysis.workloads[workload].name, "legend": pools::legend(&heads), "heads": heads,
+            "runs": told.iter().zip(rows).map(run).collect::<Vec<_>>(), "figure": plots::pools::plot(study, workload, Style::Paper)?,
+        }))
+    };
+    let workloads = (0..study.analysis.workloads.len()).map(of).collect::<Result<Vec<_>>>()?;
+    Ok(workloads.into_iter().filter(|workload| workload["runs"] != json!([])).collect())
 }
 
 fn contributions(study: &Study) -> Vec<Value> {

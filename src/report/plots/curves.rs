@@ -21,7 +21,7 @@ const LEAST_TEXT: f64 = 10.0;
 /// Of fewer requests a share has no place in the figure.
 const LEAST_SHARE: f64 = 1e-4;
 /// Left end of panels and titles.
-const LEFT: f64 = 84.0;
+pub(super) const LEFT: f64 = 84.0;
 
 /// The replicas of the cheapest, the most balanced and the fastest run on each family's front, one panel a family.
 pub fn replicas(study: &Study, workload: usize, style: Style) -> Result<Option<String>> {
@@ -44,7 +44,7 @@ pub fn replicas(study: &Study, workload: usize, style: Style) -> Result<Option<S
             let last = k + 1 == shown.len();
             let x = Axis::linear(format!("Time ({unit})"), 0.0, end_s / divisor);
             let panel = Panel::new(figure, [LEFT, top, 560.0, top + height], x, Axis::linear("Replicas", 0.0, most * 1.08), last)?;
-            family_name(figure, study, score, 576.0, top + 10.0, 316.0)?;
+            family_name(figure, study, score.family, 576.0, top + 10.0, 316.0)?;
             for (n, chosen) in chosen(study, score).iter().enumerate() {
                 let line = Line { colour: colour(study.looks[score.family]), ..chosen.line };
                 panel.line(&steps(chosen.curve, divisor), line)?;
@@ -121,7 +121,7 @@ pub fn latency_survival(study: &Study, workload: usize, style: Style) -> Result<
             }
             let y = 48.0 + pitch * k as f64;
             figure.line(&[(612.0, y), (640.0, y)], line)?;
-            family_name(figure, study, score, 619.0, y, 272.0)?;
+            family_name(figure, study, score.family, 619.0, y, 272.0)?;
             let settings = study.describe(row);
             let point = study.analysis.point(row);
             let (latency, cost) = study.objectives();
@@ -220,21 +220,21 @@ fn chosen<'a>(study: &'a Study, score: &Score) -> Vec<Chosen<'a>> {
     chosen
 }
 
-fn title(figure: &Figure, study: &Study, workload: usize, what: &str) -> Result<()> {
+pub(super) fn title(figure: &Figure, study: &Study, workload: usize, what: &str) -> Result<()> {
     let text = format!("{}: {what}", study.analysis.workloads[workload].name);
     figure.text(&figure.fit(&text, 16.0, 700.0)?, (LEFT, 20.0), 16.0, INK, Anchor::Left)
 }
 
-fn family_name(figure: &Figure, study: &Study, score: &Score, x: f64, y: f64, width: f64) -> Result<()> {
-    figure.marker((x + 7.0, y), study.looks[score.family], 5.2, 1.0, true)?;
-    let name = study.analysis.label(score.family);
+pub(super) fn family_name(figure: &Figure, study: &Study, family: usize, x: f64, y: f64, width: f64) -> Result<()> {
+    figure.marker((x + 7.0, y), study.looks[family], 5.2, 1.0, true)?;
+    let name = study.analysis.label(family);
     let size = figure.size_for(name, TEXT, LEAST_TEXT, width - 30.0)?;
     let name = figure.fit(name, size, width - 30.0)?;
     figure.text(&name, (x + 30.0, y - 1.0), size, INK, Anchor::Left)
 }
 
 /// A curve that keeps each value until the next, up to its last point, with time in units of `divisor` seconds.
-fn steps(points: &Points, divisor: f64) -> Vec<(f64, f64)> {
+pub(super) fn steps(points: &Points, divisor: f64) -> Vec<(f64, f64)> {
     let end_s = points.last().map_or(0.0, |point| point.0);
     stairs(&thinned(points), end_s).into_iter().map(|(x, y)| (x / divisor, y)).collect()
 }

@@ -9,6 +9,7 @@ mod figure;
 mod fleet;
 mod front;
 pub(super) mod importance;
+pub(super) mod pools;
 pub(super) mod robustness;
 mod scaling;
 mod style;
@@ -37,7 +38,7 @@ const SIZE: (i32, i32) = (900, 480);
 /// Workloads drawn; `report.html` shows all of them.
 pub const MAX_WORKLOADS: usize = 12;
 
-const KINDS: [&str; 6] = ["front", "robustness", "importance", "replicas", "arrival_rate", "latency_cdf"];
+const KINDS: [&str; 7] = ["front", "robustness", "importance", "pools", "replicas", "arrival_rate", "latency_cdf"];
 
 /// What was drawn.
 pub struct Plots {
@@ -47,6 +48,8 @@ pub struct Plots {
     pub robustness: Vec<Option<String>>,
     /// The same of the settings that matter.
     pub importance: Vec<Option<String>>,
+    /// The same of replicas by pool.
+    pub pools: Vec<Option<String>>,
 }
 
 /// Draws every figure into `directory`, and removes those that an earlier report left and this one does not draw.
@@ -63,6 +66,7 @@ pub fn draw_all(study: &Study, directory: &Path, style: Style) -> Result<Plots> 
             "front" => Some(front::plot(study, workload, style)?),
             "robustness" => robustness::plot(study, workload, style)?,
             "importance" => importance::plot(study, workload, style)?,
+            "pools" => pools::plot(study, workload, style)?,
             "replicas" => curves::replicas(study, workload, style)?,
             "arrival_rate" => curves::arrival_rate(study, workload, style)?,
             _ => curves::latency_survival(study, workload, style)?,
@@ -79,7 +83,7 @@ pub fn draw_all(study: &Study, directory: &Path, style: Style) -> Result<Plots> 
         drawn.resize(study.analysis.workloads.len(), None);
         drawn
     };
-    Ok(Plots { front: of(0), robustness: of(1), importance: of(2) })
+    Ok(Plots { front: of(0), robustness: of(1), importance: of(2), pools: of(3) })
 }
 
 /// Draws predicted against measured times into `<stem>.svg` and `<stem>.png` of a directory.

@@ -365,11 +365,28 @@ impl<'a> Engine<'a> {
         self.work.requests.len() as u32 + self.feed.num_handed()
     }
 
-    /// Tokens of a prompt that one of the replicas that serve has cached: the most there are.
-    pub(in crate::simulation) fn cached_tokens(&self, id: u32, prefill_tokens: u32) -> u32 {
-        let serving = self.existing.iter().map(|&lane| &self.work.replicas[lane as usize]).filter(|replica| !replica.draining);
-        let cached = serving.map(|replica| self.scheduler.cached_tokens(&replica.state, &self.work.requests, id, prefill_tokens));
-        cached.max().unwrap_or(0)
+    /// The replica to which a request would go now, by its lane; `None` where there is none.
+    fn would_go_to(&mut self, id: u32, prefill_tokens: u32) -> Option<usize> {
+        let prompt = self.work.requests.prompts().map(|prompts| prompts.of(id));
+        let session = self.inputs.workload.sessions.as_ref().map(|sessions| sessions.session[id as usize]);
+        self.router.would_route(prefill_tokens, prompt, session).map(|target| target.lane as usize)
+    }
+
+    /// Tokens of a prompt that are cached on the replica to which it would go now.
+    pub(in crate::simulation) fn cached_tokens(&mut self, id: u32, prefill_tokens: u32) -> u32 {
+        let Some(lane) = self.would_go_to(id, prefill_tokens) else { return 0 };
+        let work = &*self.work;
+        self.scheduler.cached_tokens(&work.replicas[lane].state, &work.requests, id, prefill_tokens)
+    }
+
+    /// Prompt tokens that wait at the replica to which a request would go now, its share of those that have just been handed in included;
+    /// `None` where there is none.
+    pub(in crate::simulation) fn queued_prefill_tokens(&mut self, id: u32, prefill_tokens: u32) -> Option<u64> {
+        let lane = self.would_go_to(id, prefill_tokens)?;
+        let coming: u64 = self.handed().coming.iter().map(|arrival| u64::from(arrival.prefill_tokens)).sum();
+        let work = &*self.work;
+        let queued = work.replicas[lane].state.queue.iter().map(|&slot| u64::from(work.requests[slot].prefill_tokens));
+        Some(queued.sum::<u64>() + coming / u64::from(self.counts.serving().max(1)))
     }
 
     /// Whether it has replicas, or a policy that may start some.

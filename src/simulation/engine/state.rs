@@ -35,7 +35,6 @@ pub(super) enum Step {
     Notice { lane: u32, id: u32 },
     Loss { lane: u32, id: u32 },
     Cut { lane: u32, id: u32 },
-    Spare { kind: u32 },
 }
 
 /// The steps of this instant, first in, first out. Mostly there is one at a time, which then never touches the buffer.
@@ -408,8 +407,8 @@ impl Workspace {
         self.trail.leave(request, left_at_s);
     }
 
-    pub(in crate::simulation) fn set_trail_replicas(&mut self, replicas: Vec<ReplicaRecord>) {
-        self.trail.replicas = replicas;
+    pub(in crate::simulation) fn set_trail_replicas(&mut self, of_pools: Vec<Vec<ReplicaRecord>>, replicas: Vec<ReplicaRecord>) {
+        (self.trail.of_pools, self.trail.replicas) = (of_pools, replicas);
     }
 
     pub(in crate::simulation) fn num_within(&self, limits: &LatencyLimits) -> usize {

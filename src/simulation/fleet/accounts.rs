@@ -23,8 +23,6 @@ struct Counts {
     cached_tokens: u64,
     /// Answered ones that were prefilled apart.
     apart: u64,
-    transfer_bytes: f64,
-    transfer_ms: Vec<f64>,
     max_replicas: u32,
     min_replicas: u32,
     max_devices: u64,
@@ -34,19 +32,32 @@ struct Counts {
 }
 
 impl Counts {
+    /// Of each model that has had requests, the share of them that kept the latency limits.
+    fn attainments(&self) -> impl Iterator<Item = f64> {
+        self.of_models.iter().filter(|(left, _)| *left > 0).map(|&(left, kept)| kept as f64 / left as f64)
+    }
+
     /// That of the model that fares worst.
     fn least_attainment(&self) -> f64 {
-        let shares = self.of_models.iter().filter(|(left, _)| *left > 0).map(|&(left, kept)| kept as f64 / left as f64);
-        shares.fold(1.0, f64::min)
+        self.attainments().fold(1.0, f64::min)
+    }
+
+    /// Jain's index of these: 1 where all fare alike, one over their number where one has all.
+    fn jain(&self) -> Option<f64> {
+        let sums = self.attainments().fold([0.0; 3], |[sum, squares, number], share| [sum + share, squares + share * share, number + 1.0]);
+        let [sum, squares, number] = sums;
+        (squares > 0.0 && number > 1.0).then(|| sum * sum / (number * squares))
     }
 }
 
-/// What a pool's KV cache held for others, in block-seconds.
-#[derive(Debug, Clone, Copy, Default)]
+/// What came to a pool from others, and what its KV cache held for them, in block-seconds.
+#[derive(Debug, Clone, Default)]
 struct Aside {
     parked: f64,
     kept: f64,
     received_tokens: u64,
+    received_bytes: f64,
+    transfer_ms: Vec<f64>,
 }
 
 pub(super) struct Books<'a> {
@@ -98,12 +109,14 @@ impl<'a> Books<'a> {
         f64::from(self.inputs.pools[pool].kv_blocks().blocks_for(tokens)) * took_s
     }
 
-    /// A transfer of so many bytes has ended.
-    pub fn note_transfer(&mut self, bytes: f64, took_s: f64, to: usize, tokens: u32) {
-        self.counts.transfer_bytes += bytes;
-        self.counts.transfer_ms.push(took_s * 1e3);
-        self.aside[to].parked += self.block_s(to, tokens, took_s);
-        self.aside[to].received_tokens += u64::from(tokens);
+    /// A transfer of so many bytes has ended, that took so long and for which room was held so long.
+    pub fn note_transfer(&mut self, bytes: f64, [took_s, held_s]: [f64; 2], to: usize, tokens: u32) {
+        let parked = self.block_s(to, tokens, held_s);
+        let aside = &mut self.aside[to];
+        aside.parked += parked;
+        aside.received_tokens += u64::from(tokens);
+        aside.received_bytes += bytes;
+        aside.transfer_ms.push(took_s * 1e3);
     }
 
     /// A KV cache of so many tokens was kept for so long.
@@ -192,16 +205,16 @@ pub(super) struct Closed {
     records: Option<Vec<RequestRecord>>,
     pools: Vec<RunMetrics>,
     sessions: Option<SessionMetrics>,
-    budget: Option<(u64, f64)>,
+    budget: Option<Budget>,
     now_s: f64,
 }
 
 impl Closed {
-    pub fn new(books: Books, pools: Vec<RunMetrics>, mut feed: Feed, budget: &Budget, now_s: f64) -> Self {
+    pub fn new(books: Books, pools: Vec<RunMetrics>, mut feed: Feed, budget: Budget, now_s: f64) -> Self {
         let Books { inputs, records, counts, aside, devices, .. } = books;
         let caches = pools.iter().any(|pool| pool.prefix_hit_rate.is_some());
         let sessions = feed.turns().map(|turns| turns.ledger().sum_up(inputs.cluster.latency_limits.any(), caches));
-        let budget = inputs.cluster.budget.as_ref().map(|_| (budget.cut, budget.full_s));
+        let budget = inputs.cluster.budget.is_some().then_some(budget);
         Self { counts, aside, devices, records, pools, sessions, budget, now_s }
     }
 
@@ -217,7 +230,8 @@ impl Closed {
         let Self { counts, aside, devices, records, pools, sessions, budget, now_s } = self;
         if inputs.pools[0].keeps_trail {
             let of_pools: Vec<_> = works.iter().filter_map(|work| work.trail().map(|trail| &trail.replicas[..])).collect();
-            work.set_trail_replicas(merged_replicas(&of_pools));
+            let merged = merged_replicas(&of_pools);
+            work.set_trail_replicas(of_pools.into_iter().map(<[_]>::to_vec).collect(), merged);
         }
         if let (Some(detail), Some(records)) = (detail, records) {
             *detail = merged_detail(inputs, records, details);
@@ -243,15 +257,16 @@ impl Closed {
         let has_transfers = inputs.cluster.pools.iter().any(|pool| pool.role == super::Role::Prefill);
         let device_hours: f64 = std::iter::zip(&pools, &devices).map(|(pool, unit)| pool.replica_hours * *unit as f64).sum();
         let fleet = FleetMetrics {
-            transfers: has_transfers.then_some(counts.transfer_ms.len() as u64),
-            transfer_gb: has_transfers.then_some(counts.transfer_bytes * 1e-9),
-            transfer_ms: Distribution::of_values(counts.transfer_ms.iter().copied()),
+            transfers: has_transfers.then_some(aside.iter().map(|aside| aside.transfer_ms.len() as u64).sum()),
+            transfer_gb: has_transfers.then_some(aside.iter().map(|aside| aside.received_bytes).sum::<f64>() * 1e-9),
+            transfer_ms: Distribution::of_values(aside.iter().flat_map(|aside| aside.transfer_ms.iter().copied())),
             local_prefill_share: (has_transfers && counts.completed > 0).then(|| 1.0 - counts.apart as f64 / counts.completed as f64),
             mean_devices: ratio(device_hours * 3600.0, now_s),
             max_devices: counts.max_devices,
-            budget_full_s: budget.map(|(_, full_s)| full_s),
-            scale_ups_cut: budget.map(|(cut, _)| cut),
+            budget_full_s: budget.as_ref().map(|budget| budget.full_s),
+            scale_ups_cut: budget.as_ref().map(|budget| budget.cut.iter().sum()),
             least_attainment: kept.map(|_| counts.least_attainment()),
+            jain_models: kept.and_then(|_| counts.jain()),
         };
         let caches = pools.iter().any(|pool| pool.prefix_hit_rate.is_some());
         RunMetrics {
@@ -303,6 +318,10 @@ impl Closed {
                     parked_kv_use: ratio(aside[pool].parked, blocks(pool)),
                     kept_kv_use: ratio(aside[pool].kept, blocks(pool)),
                     received_tokens: aside[pool].received_tokens,
+                    received_gb: aside[pool].received_bytes * 1e-9,
+                    transfer_ms: Distribution::of_values(aside[pool].transfer_ms.iter().copied()),
+                    scale_ups_cut: budget.as_ref().map(|budget| budget.cut[pool]),
+                    starved_s: budget.as_ref().map(|budget| budget.starved_s[pool]),
                     devices_per_replica: devices[pool],
                     run: pools[pool].clone(),
                 })

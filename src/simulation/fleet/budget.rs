@@ -6,20 +6,32 @@ use crate::simulation::engine::{Standing, Wishes};
 /// A budget, and what waits for it.
 #[derive(Debug)]
 pub struct Budget {
-    /// Most of what is counted: devices, or dollars an hour.
-    limit: f64,
-    /// What a replica of each pool takes of it.
+    /// Most of what is counted, devices or dollars an hour: in all, or of each kind of node.
+    limits: Vec<f64>,
+    /// Of each pool, which of these it takes from, and how much a replica takes.
+    limit_of: Vec<usize>,
     units: Vec<f64>,
     when_full: WhenFull,
     /// Pools that wait for room, in order, each with how many replicas.
     waiting: Vec<(usize, u32)>,
     /// Replicas in place of lost ones that have not found room yet, by pools.
     owed: Vec<u32>,
-    /// Replicas that were asked for and got no room.
-    pub cut: u64,
+    /// Replicas that were asked for and got no room, by pools.
+    pub cut: Vec<u64>,
     /// Time in which no pool could have had one more replica.
     pub full_s: f64,
     is_full: bool,
+    /// Time in which requests waited in a pool and there was no room for one more of its replicas.
+    pub starved_s: Vec<f64>,
+    is_starved: Vec<bool>,
+}
+
+/// What a replica of a pool takes.
+#[derive(Debug, Clone, Copy)]
+pub struct Takes<'a> {
+    pub node: &'a str,
+    pub devices: u64,
+    pub usd_per_hour: f64,
 }
 
 /// Replicas that take so much each and fit in what is left.
@@ -31,23 +43,47 @@ fn fit(unit: f64, left: f64) -> u32 {
 const TOLERANCE: f64 = 1e-9;
 
 impl Budget {
-    /// For pools of so many devices, and dollars an hour, a replica.
-    pub fn new(settings: Option<&BudgetSettings>, pools: &[(u64, f64)]) -> Self {
+    pub fn new(settings: Option<&BudgetSettings>, pools: &[Takes]) -> Self {
         let unlimited = BudgetSettings::default();
         let settings = settings.unwrap_or(&unlimited);
-        let (limit, units) = match (settings.devices, settings.usd_per_hour) {
-            (Some(devices), _) => (f64::from(devices), pools.iter().map(|pool| pool.0 as f64).collect()),
-            (None, Some(usd)) => (usd * (1.0 + TOLERANCE), pools.iter().map(|pool| pool.1).collect()),
-            (None, None) => (f64::INFINITY, vec![0.0; pools.len()]),
+        let number = pools.len();
+        let devices = || pools.iter().map(|pool| pool.devices as f64).collect();
+        let (limits, units) = match (settings.devices, settings.usd_per_hour) {
+            _ if !settings.devices_by_node.is_empty() => {
+                (settings.devices_by_node.values().map(|&most| f64::from(most)).collect(), devices())
+            }
+            (Some(most), _) => (vec![f64::from(most)], devices()),
+            (None, Some(usd)) => (vec![usd * (1.0 + TOLERANCE)], pools.iter().map(|pool| pool.usd_per_hour).collect()),
+            (None, None) => (vec![f64::INFINITY], vec![0.0; number]),
         };
-        let owed = vec![0; pools.len()];
-        Self { limit, units, when_full: settings.when_full, waiting: Vec::new(), owed, cut: 0, full_s: 0.0, is_full: false }
+        let place = |pool: &Takes| settings.devices_by_node.keys().position(|node| node == pool.node).unwrap_or(0);
+        Self {
+            limits,
+            limit_of: pools.iter().map(place).collect(),
+            units,
+            when_full: settings.when_full,
+            waiting: Vec::new(),
+            owed: vec![0; number],
+            cut: vec![0; number],
+            full_s: 0.0,
+            is_full: false,
+            starved_s: vec![0.0; number],
+            is_starved: vec![false; number],
+        }
     }
 
-    /// What is left of it.
-    pub fn left(&self, standing: &[Standing]) -> f64 {
-        let used = standing.iter().zip(&self.units).map(|(pool, unit)| f64::from(pool.existing + pool.starting) * unit);
-        self.limit - used.sum::<f64>()
+    /// What is left of each limit.
+    fn left(&self, standing: &[Standing]) -> Vec<f64> {
+        let mut used = vec![0.0; self.limits.len()];
+        for (pool, now) in standing.iter().enumerate() {
+            used[self.limit_of[pool]] += f64::from(now.existing + now.starting) * self.units[pool];
+        }
+        std::iter::zip(&self.limits, used).map(|(limit, used)| limit - used).collect()
+    }
+
+    /// Whether no pool has room for one more replica.
+    fn is_full(&self, left: &[f64]) -> bool {
+        std::iter::zip(&self.limit_of, &self.units).all(|(&limit, &unit)| left[limit] < unit)
     }
 
     /// Whether anything waits for room.
@@ -58,11 +94,23 @@ impl Budget {
     /// Accounts for time in which nothing has changed.
     pub fn pass(&mut self, elapsed_s: f64) {
         self.full_s += if self.is_full { elapsed_s } else { 0.0 };
+        for (starved_s, _) in std::iter::zip(&mut self.starved_s, &self.is_starved).filter(|(_, is_starved)| **is_starved) {
+            *starved_s += elapsed_s;
+        }
     }
 
-    /// How much there is of it.
-    pub fn limit(&self) -> f64 {
-        self.limit
+    /// Takes note of which pools, of at most so many replicas each, want for room from now on.
+    pub fn note(&mut self, standing: &[Standing], most: impl Iterator<Item = u32>) {
+        let left = self.left(standing);
+        for (pool, (now, most)) in std::iter::zip(standing, most).enumerate() {
+            let may_grow = now.existing - now.draining + now.starting < most;
+            self.is_starved[pool] = now.queued > 0 && may_grow && left[self.limit_of[pool]] < self.units[pool];
+        }
+    }
+
+    /// Which limit a pool takes from, by its number, and how much that is.
+    pub fn limit(&self, pool: usize) -> (usize, f64) {
+        (self.limit_of[pool], self.limits[self.limit_of[pool]])
     }
 
     /// What a replica of a pool takes of it.
@@ -77,10 +125,11 @@ impl Budget {
         // Those in place of lost ones come first: nobody asks for them again.
         for (pool, wish) in wishes.iter().enumerate() {
             self.owed[pool] += wish.replacements;
-            let given = self.owed[pool].min(fit(self.units[pool], left));
+            let left = &mut left[self.limit_of[pool]];
+            let given = self.owed[pool].min(fit(self.units[pool], *left));
             self.owed[pool] -= given;
             granted[pool] += given;
-            left -= f64::from(given) * self.units[pool];
+            *left -= f64::from(given) * self.units[pool];
         }
         // Whoever scales down waits for nothing any more; whoever asks again waits for what it asks now.
         self.waiting.retain_mut(|(pool, number)| {
@@ -91,38 +140,44 @@ impl Budget {
         let waiting_before: Vec<usize> = self.waiting.iter().map(|(pool, _)| *pool).collect();
         let new = asked.iter().filter(|(pool, number)| *number > 0 && !waiting_before.contains(pool));
         self.waiting.extend(new);
-        let mut blocked = false;
+        let mut blocked = vec![false; self.limits.len()];
         for (pool, number) in &mut self.waiting {
+            let (left, blocked) = (&mut left[self.limit_of[*pool]], &mut blocked[self.limit_of[*pool]]);
             // In a queue nobody overtakes.
-            let given = if blocked { 0 } else { fit(self.units[*pool], left).min(*number) };
+            let given = if *blocked { 0 } else { fit(self.units[*pool], *left).min(*number) };
             *number -= given;
             granted[*pool] += given;
-            left -= f64::from(given) * self.units[*pool];
-            blocked = self.when_full == WhenFull::Queue && *number > 0;
+            *left -= f64::from(given) * self.units[*pool];
+            *blocked = self.when_full == WhenFull::Queue && *number > 0;
         }
         if self.when_full == WhenFull::Cut {
-            self.cut += self.waiting.iter().map(|(_, number)| u64::from(*number)).sum::<u64>();
-            self.waiting.clear();
+            for (pool, number) in self.waiting.drain(..) {
+                self.cut[pool] += u64::from(number);
+            }
         }
         self.waiting.retain(|(_, number)| *number > 0);
-        let least = self.units.iter().copied().fold(f64::INFINITY, f64::min);
-        self.is_full = left < least;
+        self.is_full = self.is_full(&left);
         granted
     }
 
     /// Looks again whether there is room.
     pub fn look(&mut self, standing: &[Standing]) {
-        let least = self.units.iter().copied().fold(f64::INFINITY, f64::min);
-        self.is_full = self.left(standing) < least;
+        self.is_full = self.is_full(&self.left(standing));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     fn wish(ups: u32, downs: u32, replacements: u32) -> Wishes {
         Wishes { ups, downs, replacements }
+    }
+
+    fn takes(pools: &[(u64, f64)]) -> Vec<Takes<'static>> {
+        pools.iter().map(|&(devices, usd_per_hour)| Takes { node: "n", devices, usd_per_hour }).collect()
     }
 
     fn standing(existing: u32, starting: u32) -> Standing {
@@ -132,31 +187,55 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_cut() {
         let settings = BudgetSettings { devices: Some(16), ..BudgetSettings::default() };
-        let mut budget = Budget::new(Some(&settings), &[(4, 1.0), (2, 1.0)]);
+        let mut budget = Budget::new(Some(&settings), &takes(&[(4, 1.0), (2, 1.0)]));
         let pools = [standing(2, 0), standing(1, 1)];
-        assert_eq!(budget.left(&pools), 4.0);
+        assert_eq!(budget.left(&pools), [4.0]);
         assert_eq!(budget.grant(&pools, &[wish(3, 0, 0), wish(2, 0, 0)], &[(0, 3), (1, 2)]), [1, 0]);
-        assert_eq!((budget.cut, budget.has_waiting()), (4, false));
+        assert_eq!((&budget.cut[..], budget.has_waiting()), (&[2, 2][..], false));
         assert_eq!(budget.grant(&pools, &[wish(3, 0, 0), wish(1, 0, 0)], &[(1, 1), (0, 3)]), [0, 1], "the other way round");
     }
 
     #[test]
     fn a_queue_is_served_in_order_and_left_by_who_scales_down() {
         let settings = BudgetSettings { devices: Some(8), when_full: WhenFull::Queue, ..BudgetSettings::default() };
-        let mut budget = Budget::new(Some(&settings), &[(4, 1.0), (1, 1.0)]);
+        let mut budget = Budget::new(Some(&settings), &takes(&[(4, 1.0), (1, 1.0)]));
         let full = [standing(1, 0), standing(4, 0)];
         assert_eq!(budget.grant(&full, &[wish(1, 0, 0), wish(0, 0, 0)], &[(0, 1), (1, 0)]), [0, 0]);
         let some = [standing(1, 0), standing(2, 0)];
         // Two are free, but the first needs four.
         assert_eq!(budget.grant(&some, &[wish(0, 0, 0), wish(1, 0, 0)], &[(0, 0), (1, 1)]), [0, 0]);
         assert_eq!(budget.grant(&some, &[wish(0, 1, 0), wish(0, 0, 0)], &[(0, 0), (1, 0)]), [0, 1]);
-        assert!(!budget.has_waiting() && budget.cut == 0);
+        assert!(!budget.has_waiting() && budget.cut == [0, 0]);
+    }
+
+    #[test]
+    fn each_kind_of_node_has_its_own_devices() {
+        let by_node = BTreeMap::from([("big".to_owned(), 8), ("small".to_owned(), 2)]);
+        let settings = BudgetSettings { devices_by_node: by_node, ..BudgetSettings::default() };
+        let pool = |node, devices| Takes { node, devices, usd_per_hour: 1.0 };
+        let mut budget = Budget::new(Some(&settings), &[pool("big", 4), pool("small", 1), pool("big", 4)]);
+        let now = [standing(1, 0), standing(1, 0), standing(0, 0)];
+        assert_eq!(budget.left(&now), [4.0, 1.0]);
+        // One of four devices is left for both pools of the first kind; the other kind is none of their business.
+        assert_eq!(budget.grant(&now, &[wish(1, 0, 0), wish(3, 0, 0), wish(1, 0, 0)], &[(0, 1), (1, 3), (2, 1)]), [1, 1, 0]);
+        assert_eq!(budget.cut, [0, 2, 1]);
+        assert!(budget.is_full);
+        let waits = |queued| Standing { queued, existing: 1, ..Standing::default() };
+        budget.note(&[waits(3), waits(3), standing(0, 0)], [9, 9, 9].into_iter());
+        budget.pass(5.0);
+        assert_eq!(budget.starved_s, [0.0; 3], "there is room for one more of each");
+        budget.note(&[Standing { existing: 2, ..waits(3) }, waits(0), standing(0, 0)], [9, 9, 9].into_iter());
+        budget.pass(5.0);
+        assert_eq!(budget.starved_s, [5.0, 0.0, 0.0], "two of four devices are all there are");
+        budget.note(&[Standing { existing: 2, ..waits(3) }, waits(0), standing(0, 0)], [2, 9, 9].into_iter());
+        budget.pass(5.0);
+        assert_eq!(budget.starved_s, [5.0, 0.0, 0.0], "it may not have more in any case");
     }
 
     #[test]
     fn lost_replicas_come_first() {
         let settings = BudgetSettings { usd_per_hour: Some(10.0), ..BudgetSettings::default() };
-        let mut budget = Budget::new(Some(&settings), &[(1, 3.0), (1, 5.0)]);
+        let mut budget = Budget::new(Some(&settings), &takes(&[(1, 3.0), (1, 5.0)]));
         let pools = [standing(1, 0), standing(0, 0)];
         assert_eq!(budget.grant(&pools, &[wish(2, 0, 0), wish(0, 0, 1)], &[(0, 2), (1, 0)]), [0, 1]);
         assert_eq!(budget.grant(&pools, &[wish(0, 0, 3), wish(0, 0, 0)], &[(0, 0), (1, 0)]), [2, 0]);

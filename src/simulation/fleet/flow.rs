@@ -8,6 +8,10 @@ use crate::simulation::engine::{Arrival, Place};
 pub enum Stage {
     /// At a pool of role `both` or `prefill`, or at one of role `decode` that serves all of it.
     First,
+    /// Its prompt is not computed before a decode replica has room for it; waits there.
+    Asks,
+    /// At a prefill pool, with room for it on a decode replica.
+    Reserved,
     /// Prefilled, its KV cache kept there; waits at a decode pool for room.
     Waits,
     /// Its KV cache is on its way.
@@ -35,6 +39,8 @@ pub struct Flow {
     pub decode_pool: Option<usize>,
     pub place: Option<Place>,
     pub prefill_end_s: f64,
+    /// When a decode replica had room for it.
+    pub room_s: f64,
     pub transfer_start_s: f64,
     pub transfer_end_s: f64,
     /// Tokens of its prompt that the decode replica had already.
@@ -57,6 +63,7 @@ impl Flow {
             decode_pool: None,
             place: None,
             prefill_end_s: f64::NAN,
+            room_s: f64::NAN,
             transfer_start_s: f64::NAN,
             transfer_end_s: f64::NAN,
             reused_tokens: 0,

@@ -3,7 +3,7 @@
 use super::flow::{Flow, Stage};
 use super::routing::Candidate;
 use super::run::Fleet;
-use super::settings::{FirstTokenFrom, PdDecider, Sends};
+use super::settings::{FirstTokenFrom, PdDecider, Reserve, Sends};
 use crate::hardware::memory;
 use crate::replica_scheduler::{Handover, Request};
 use crate::simulation::SimulationError;
@@ -22,7 +22,16 @@ impl Fleet<'_> {
             && (!apart || group.decode.iter().any(|&pool| self.pools[pool].fits(prefill, decode)));
         flow.apart = apart && self.is_apart(&arrival);
         self.flows.insert(flow);
-        if fits { self.begin(id) } else { self.leave(id, None, End::Rejected, self.now_s) }
+        if fits { self.set_out(id) } else { self.leave(id, None, End::Rejected, self.now_s) }
+    }
+
+    /// Lets a request begin, or begin again: at once, or where there is room for it on a decode replica.
+    fn set_out(&mut self, id: u32) {
+        if self.flows.get(id).apart && self.transfer.reserve == Reserve::Arrival {
+            self.ask_for_room(id, Stage::Asks);
+        } else {
+            self.begin(id);
+        }
     }
 
     /// Whether a request is prefilled apart from where it decodes.
@@ -31,6 +40,13 @@ impl Fleet<'_> {
             return matches!(self.decider, PdDecider::Always(_));
         }
         let prompt = arrival.prefill_tokens;
+        if let PdDecider::PrefillLoad(settings) = &self.decider {
+            let most = settings.queued_tokens;
+            let pools = self.groups[self.inputs.group_of(arrival.id)].first.clone();
+            let chosen = self.router.peek(&self.candidates(&pools, prompt, 1), prompt);
+            let queued = chosen.and_then(|pool| self.pools[pool].queued_prefill_tokens(arrival.id, prompt));
+            return queued.is_some_and(|queued| queued <= most);
+        }
         let pools = self.groups[self.inputs.group_of(arrival.id)].decode.clone();
         let chosen = self.router.peek(&self.candidates(&pools, prompt, arrival.decode_tokens), prompt);
         let cached = chosen.map_or(0, |pool| self.pools[pool].cached_tokens(arrival.id, prompt));
@@ -40,7 +56,7 @@ impl Fleet<'_> {
             PdDecider::IslBounding(settings) => {
                 missing >= settings.threshold_tokens || f64::from(missing) / f64::from(prompt) >= settings.ratio
             }
-            PdDecider::Always(_) | PdDecider::Never(_) => true,
+            PdDecider::Always(_) | PdDecider::Never(_) | PdDecider::PrefillLoad(_) => true,
         }
     }
 
@@ -62,7 +78,7 @@ impl Fleet<'_> {
     /// Gives a request to the pool where it is to begin, or to begin again.
     fn begin(&mut self, id: u32) {
         let flow = self.flows.get(id);
-        flow.stage = Stage::First;
+        flow.stage = if flow.stage == Stage::Asks { Stage::Reserved } else { Stage::First };
         flow.kept_at = None;
         (flow.prefill_end_s, flow.transfer_start_s, flow.transfer_end_s) = (f64::NAN, f64::NAN, f64::NAN);
         let (apart, prefill, decode) = (flow.apart, flow.prefill_tokens, if flow.apart { 1 } else { flow.decode_tokens });
@@ -73,24 +89,33 @@ impl Fleet<'_> {
         let candidates = self.candidates(&pools, prefill, decode);
         if candidates.is_empty() {
             // It has grown since it arrived, by tokens that are lost with a replica.
+            self.give_room_back(id);
             return self.leave(id, None, End::Rejected, self.now_s);
         }
         let pool = self.router.choose(&candidates, prefill);
         let flow = self.flows.get(id);
-        (flow.prefill_pool, flow.decode_pool) = (pool, (!apart).then_some(pool));
+        flow.prefill_pool = pool;
+        if flow.stage != Stage::Reserved {
+            flow.decode_pool = (!apart).then_some(pool);
+        }
         self.pools[pool].hand_in(arrival);
     }
 
     /// Gives a request that has been prefilled to the pool where it is to decode.
     fn hand_over(&mut self, id: u32) {
+        self.ask_for_room(id, Stage::Waits);
+    }
+
+    /// Lets a request wait at a decode pool for room.
+    fn ask_for_room(&mut self, id: u32, stage: Stage) {
         let handover = Handover {
             awaited: true,
-            at_once: self.transfer.is_instant(),
+            at_once: self.transfer.is_instant() && stage == Stage::Waits,
             with_token: self.transfer.first_token == FirstTokenFrom::Handoff,
             leaves: false,
         };
         let flow = self.flows.get(id);
-        flow.stage = Stage::Waits;
+        flow.stage = stage;
         let arrival = flow.next(self.now_s, flow.decode_tokens, handover);
         let pools = self.groups[self.inputs.group_of(id)].decode.clone();
         let candidates = self.candidates(&pools, arrival.prefill_tokens, arrival.decode_tokens);
@@ -134,7 +159,8 @@ impl Fleet<'_> {
     fn leaves_pool(&mut self, pool: usize, request: &Request, lane: u32, end: End, at_s: f64) {
         let id = request.id;
         let flow = self.flows.get(id);
-        let is_prefilled = flow.apart && flow.stage == Stage::First && end == End::Answered;
+        let is_reserved = flow.stage == Stage::Reserved;
+        let is_prefilled = flow.apart && (flow.stage == Stage::First || is_reserved) && end == End::Answered;
         let place = Place { lane, replica_id: request.replica_id, slot: crate::replica_scheduler::Slot(u32::MAX) };
         if end != End::Refused && end != End::Rejected {
             flow.note(request);
@@ -148,7 +174,10 @@ impl Fleet<'_> {
                     flow.whole.first_token_at_s = at_s;
                 }
                 self.let_go(id);
+                self.give_room_back(id);
                 self.leave(id, Some((pool, place)), End::Answered, at_s);
+            } else if is_reserved {
+                self.send(id);
             } else {
                 self.hand_over(id);
             }
@@ -158,7 +187,18 @@ impl Fleet<'_> {
             flow.whole.first_token_at_s = request.first_token_at_s;
         }
         self.let_go(id);
+        self.give_room_back(id);
         self.leave(id, (end == End::Answered || end == End::Cut).then_some((pool, place)), end, at_s);
+    }
+
+    /// Gives back the room that a decode replica has for a request whose prompt will not be sent there.
+    fn give_room_back(&mut self, id: u32) {
+        let flow = self.flows.get(id);
+        if flow.stage == Stage::Reserved {
+            let pool = flow.decode_pool.expect("it was given room there");
+            (flow.stage, flow.place) = (Stage::First, None);
+            self.pools[pool].withdraw(id, self.now_s);
+        }
     }
 
     /// Lets the prefill replica of a request go on without its KV cache.
@@ -172,13 +212,22 @@ impl Fleet<'_> {
         }
     }
 
-    /// A decode replica has room for a request: its KV cache sets out.
+    /// A decode replica has room for a request: its KV cache sets out, or its prompt is computed now.
     fn is_given_room(&mut self, id: u32, place: Place, cached_tokens: u32) {
+        let flow = self.flows.get(id);
+        flow.place = Some(place);
+        flow.reused_tokens = cached_tokens;
+        flow.room_s = self.now_s;
+        if flow.stage == Stage::Asks { self.begin(id) } else { self.send(id) }
+    }
+
+    /// Sends the KV cache of a request to the decode replica that has room for it.
+    fn send(&mut self, id: u32) {
         let now_s = self.now_s;
         let flow = self.flows.get(id);
         let (from, to) = (flow.prefill_pool, flow.decode_pool.expect("whoever is given room was handed over"));
-        flow.place = Some(place);
-        flow.reused_tokens = cached_tokens;
+        let (place, cached_tokens) = (flow.place.expect("it was given room"), flow.reused_tokens);
+        let was_reserved = flow.stage == Stage::Reserved;
         flow.transfer_start_s = now_s;
         let tokens = match self.transfer.sends {
             Sends::Missing => flow.prefill_tokens - cached_tokens,
@@ -189,8 +238,13 @@ impl Fleet<'_> {
         if self.transfer.is_instant() {
             flow.stage = Stage::Decodes;
             flow.transfer_end_s = now_s;
-            self.books.note_transfer(per_rank.1, 0.0, to, tokens);
-            return self.let_go(id);
+            let held_s = now_s - flow.room_s;
+            self.books.note_transfer(per_rank.1, [0.0, held_s], to, tokens);
+            self.let_go(id);
+            if was_reserved {
+                self.pools[to].receive_kv(place, now_s);
+            }
+            return;
         }
         flow.stage = Stage::Moves;
         let kept_at = flow.kept_at.expect("what is sent is kept until it has arrived");
@@ -215,12 +269,13 @@ impl Fleet<'_> {
         flow.transfer_end_s = now_s;
         let (from, to) = (flow.prefill_pool, flow.decode_pool.expect("it was given room there"));
         let (place, took_s) = (flow.place.expect("it was given room"), now_s - flow.transfer_start_s);
+        let held_s = now_s - flow.room_s;
         let tokens = match self.transfer.sends {
             Sends::Missing => flow.prefill_tokens - flow.reused_tokens,
             Sends::FullPrompt => flow.prefill_tokens,
         };
         let (_, bytes) = self.bytes_per_rank(from, to, tokens);
-        self.books.note_transfer(bytes, took_s, to, tokens);
+        self.books.note_transfer(bytes, [took_s, held_s], to, tokens);
         self.let_go(id);
         self.pools[to].receive_kv(place, now_s);
     }
@@ -237,7 +292,9 @@ impl Fleet<'_> {
                 self.hand_over(id);
             }
             Stage::Waits => self.hand_over(id),
-            Stage::First | Stage::Decodes => self.begin(id),
+            // Its prompt is being computed: it asks for room elsewhere when that is done.
+            Stage::Reserved => self.flows.get(id).stage = Stage::First,
+            Stage::Asks | Stage::First | Stage::Decodes => self.set_out(id),
         }
     }
 
@@ -252,7 +309,8 @@ impl Fleet<'_> {
             self.links.cancel(id, now_s);
         }
         self.pools[decode_pool].withdraw(id, now_s);
-        self.begin(id);
+        self.flows.get(id).place = None;
+        self.set_out(id);
     }
 
     /// A request leaves the fleet.

@@ -1,5 +1,7 @@
 //! Rules that decide for all pools together: what is made of what each pool's own policy wishes for.
 
+use std::collections::BTreeSet;
+
 use super::Role;
 use super::settings::Pool;
 use crate::autoscaler::FleetRule;
@@ -11,6 +13,8 @@ pub struct Known<'a> {
     pub pool: &'a Pool,
     /// What a replica takes of the budget, what it computes in a second, and what it costs an hour.
     pub unit: f64,
+    /// Which of the budget's limits it takes from, by its number, and how much that is.
+    pub limit: (usize, f64),
     pub tokens_per_s: f64,
     pub usd_per_hour: f64,
 }
@@ -20,16 +24,21 @@ fn committed(standing: &Standing) -> u32 {
     (standing.existing - standing.draining + standing.starting).saturating_sub(standing.stopping)
 }
 
-/// What is wished for, under the rule, of a budget of so much; and the order in which it is granted: pools, each so many replicas.
+/// What is wished for, under the rule; and the order in which it is granted: pools, each so many replicas.
 pub fn decide(
     rule: Option<&FleetRule>,
     pools: &[Known],
     standing: &[Standing],
     mut wishes: Vec<Wishes>,
-    limit: f64,
 ) -> (Vec<Wishes>, Vec<(usize, u32)>) {
     match rule {
-        Some(FleetRule::Proportional(_)) => proportional(pools, standing, &mut wishes, limit),
+        Some(FleetRule::Proportional(_)) => {
+            let limits: BTreeSet<usize> = pools.iter().map(|pool| pool.limit.0).collect();
+            for limit in limits {
+                let members: Vec<usize> = (0..pools.len()).filter(|&pool| pools[pool].limit.0 == limit).collect();
+                proportional(pools, &members, standing, &mut wishes);
+            }
+        }
         Some(FleetRule::CheapestPerCapacity(_)) => cheapest_per_capacity(pools, standing, &mut wishes),
         _ => {}
     }
@@ -45,22 +54,23 @@ pub fn decide(
 
 /// Dynamo's: if what pools would have in all is beyond the budget, each gets its share of it, no less than its minimum; the last gets what
 /// is left.
-fn proportional(pools: &[Known], standing: &[Standing], wishes: &mut [Wishes], limit: f64) {
-    let targets: Vec<u32> = std::iter::zip(standing, wishes.iter())
-        .map(|(standing, wish)| (committed(standing) + wish.ups).saturating_sub(wish.downs))
-        .collect();
-    let total: f64 = std::iter::zip(&targets, pools).map(|(&target, pool)| f64::from(target) * pool.unit).sum();
-    if total <= limit || wishes.iter().all(|wish| wish.ups == 0) {
+fn proportional(pools: &[Known], members: &[usize], standing: &[Standing], wishes: &mut [Wishes]) {
+    let target = |&pool: &usize| (committed(&standing[pool]) + wishes[pool].ups).saturating_sub(wishes[pool].downs);
+    let targets: Vec<u32> = members.iter().map(target).collect();
+    let total: f64 = std::iter::zip(&targets, members).map(|(&target, &pool)| f64::from(target) * pools[pool].unit).sum();
+    let limit = pools[members[0]].limit.1;
+    if total <= limit || members.iter().all(|&pool| wishes[pool].ups == 0) {
         return;
     }
     let least = |pool: &Known| pool.pool.settings().min_replicas;
     let mut left = limit;
-    for (number, pool) in pools.iter().enumerate() {
-        let of_later: f64 = pools[number + 1..].iter().map(|later| f64::from(least(later)) * later.unit).sum();
+    for (place, &number) in members.iter().enumerate() {
+        let pool = &pools[number];
+        let of_later: f64 = members[place + 1..].iter().map(|&later| f64::from(least(&pools[later])) * pools[later].unit).sum();
         let most = ((left - of_later) / pool.unit).floor().max(0.0) as u32;
-        let share = (f64::from(targets[number]) * limit / total).floor() as u32;
-        let last = number + 1 == pools.len();
-        let target = if last { most.min(targets[number]) } else { share.max(least(pool)).min(most) };
+        let share = (f64::from(targets[place]) * limit / total).floor() as u32;
+        let last = place + 1 == members.len();
+        let target = if last { most.min(targets[place]) } else { share.max(least(pool)).min(most) };
         left -= f64::from(target) * pool.unit;
         let now = committed(&standing[number]);
         (wishes[number].ups, wishes[number].downs) = (target.saturating_sub(now), now.saturating_sub(target));
@@ -143,12 +153,12 @@ mod tests {
         // `a` computes most and costs most; `b` is the cheapest for what it computes.
         let facts = [(4.0, 100.0, 20.0), (2.0, 50.0, 5.0), (1.0, 10.0, 2.0)];
         let known: Vec<Known> = std::iter::zip(&cluster.pools, facts)
-            .map(|(pool, (unit, tokens_per_s, usd_per_hour))| Known { pool, unit, tokens_per_s, usd_per_hour })
+            .map(|(pool, (unit, tokens_per_s, usd_per_hour))| Known { pool, unit, limit: (0, limit), tokens_per_s, usd_per_hour })
             .collect();
         let standing: Vec<Standing> = now.iter().map(|&existing| Standing { existing, ..Standing::default() }).collect();
         let wishes = wished.iter().map(|&(ups, downs)| Wishes { ups, downs, replacements: 0 }).collect();
         let rule: FleetRule = serde_json::from_value(rule).unwrap();
-        let (wishes, asked) = decide(Some(&rule), &known, &standing, wishes, limit);
+        let (wishes, asked) = decide(Some(&rule), &known, &standing, wishes);
         (wishes.iter().map(|wish| (wish.ups, wish.downs)).collect(), asked)
     }
 

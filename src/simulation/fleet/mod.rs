@@ -14,12 +14,12 @@ mod settings;
 
 pub use settings::{
     BudgetSettings, Contention, FLEET_WIDE, FirstTokenFrom, IslBoundingSettings, KvTransferSettings, LengthSettings, NoSettings, PdDecider,
-    Pool, PoolRouter, PrefixBasedSettings, Role, Sends, WeightedSettings, WhenFull,
+    Pool, PoolRouter, PrefillLoadSettings, PrefixBasedSettings, Reserve, Role, Sends, WeightedSettings, WhenFull,
 };
 
 use super::engine::{Outside, Workspace};
 use super::{ClusterSettings, Detail, Parts, RunInputs, RunMetrics, SimulationError};
-use crate::autoscaler::{AutoscalerSettings, FleetRule};
+use crate::autoscaler::{AutoscalerSettings, FleetRule, Part};
 use crate::hardware::{ExecutionTime, HardwareError};
 use crate::settings::quoted;
 use crate::workload::Workload;
@@ -49,7 +49,13 @@ impl<'a> FleetInputs<'a> {
     ) -> Result<Self, HardwareError> {
         let run = |(number, (pool, &times)): (u64, (&'a Pool, &&'a ExecutionTime))| {
             let policy = autoscaler.of_pool(&pool.name).unwrap_or(autoscaler);
-            RunInputs::new(workload, pool.settings(), policy, times, seed ^ number.wrapping_mul(POOL_SEED))
+            let part = match pool.role {
+                Role::Both => Part::Whole,
+                Role::Prefill => Part::Prompts,
+                Role::Decode => Part::Answers,
+            };
+            let seed = seed ^ number.wrapping_mul(POOL_SEED);
+            RunInputs::new(workload, pool.settings(), policy, times, seed).map(|inputs| RunInputs { part, ..inputs })
         };
         let pools = (0..).zip(cluster.pools.iter().zip(times)).map(run).collect::<Result<_, _>>()?;
         Ok(Self { workload, cluster, autoscaler, pools })

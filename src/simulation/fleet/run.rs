@@ -4,11 +4,11 @@
 //! as it would by itself, and what they cause elsewhere, until nothing is left to do; at last what they wish for is granted.
 
 use super::accounts::{Books, Closed};
-use super::budget::Budget;
+use super::budget::{Budget, Takes};
 use super::flow::Flows;
 use super::links::Links;
 use super::routing::{Known, Router};
-use super::settings::{Contention, KvTransferSettings, NoSettings, PdDecider, PoolRouter, Role};
+use super::settings::{Contention, KvTransferSettings, NoSettings, PdDecider, PoolRouter, Reserve, Role};
 use super::{FleetInputs, Group, joint};
 use crate::simulation::engine::{Engine, Feed, Standing, Wishes, Workspace};
 use crate::simulation::{Detail, EVENTS_BETWEEN_QUESTIONS, RunMetrics, SimulationError};
@@ -62,8 +62,13 @@ impl<'a> Fleet<'a> {
         let transfer = cluster.kv_transfer.clone().unwrap_or_default();
         let known: Vec<Known> =
             std::iter::zip(&inputs.pools, &cluster.pools).map(|(inputs, pool)| Known::of(inputs, pool.role == Role::Decode)).collect();
-        let units: Vec<(u64, f64)> =
-            std::iter::zip(&cluster.pools, &known).map(|(pool, known)| (pool.devices_per_replica(), known.replica_usd_per_hour)).collect();
+        let takes: Vec<Takes> = std::iter::zip(&cluster.pools, &known)
+            .map(|(pool, known)| Takes {
+                node: &pool.settings().node,
+                devices: pool.devices_per_replica(),
+                usd_per_hour: known.replica_usd_per_hour,
+            })
+            .collect();
         let names = cluster.pools.iter().map(|pool| pool.name.as_str()).collect();
         let most_events = inputs.pools[0].limits.most_events;
         Self {
@@ -72,7 +77,7 @@ impl<'a> Fleet<'a> {
             flows: Flows::new(inputs.workload.len()),
             links: Links::new(transfer.bandwidth_gb_per_s, transfer.overhead_ms * 1e-3, transfer.contention == Contention::Shared),
             router: Router::new(cluster.pool_router.as_ref().unwrap_or(&FIRST_WITH_ROOM), names, known),
-            budget: Budget::new(cluster.budget.as_ref(), &units),
+            budget: Budget::new(cluster.budget.as_ref(), &takes),
             decider: cluster.pd_decider.clone().unwrap_or_default(),
             transfer,
             now_s: 0.0,
@@ -147,6 +152,8 @@ impl<'a> Fleet<'a> {
         self.books.left + under_way == self.inputs.workload.num_requests()
             && self.inputs.cluster.pools[pool].role != Role::Prefill
             && u64::from(self.pools[pool].here()) == under_way
+            && (self.transfer.reserve == Reserve::Transfer
+                || self.pools.iter().enumerate().all(|(other, of)| other == pool || of.here() == 0))
     }
 
     fn is_over(&self) -> bool {
@@ -159,6 +166,10 @@ impl<'a> Fleet<'a> {
 
     fn note_standing(&mut self) {
         self.books.note(self.pools.iter().map(Engine::standing));
+        if self.inputs.cluster.budget.is_some() {
+            let most = self.inputs.pools.iter().map(|pool| pool.cluster.max_replicas);
+            self.budget.note(&self.standing(), most);
+        }
     }
 
     /// Lets pools stop and start replicas as far as the budget goes; whether anything changed.
@@ -175,11 +186,12 @@ impl<'a> Fleet<'a> {
             .map(|(number, (pool, known))| joint::Known {
                 pool,
                 unit: self.budget.unit(number),
+                limit: self.budget.limit(number),
                 tokens_per_s: known.tokens_per_s,
                 usd_per_hour: known.replica_usd_per_hour,
             })
             .collect();
-        let (wishes, asked) = joint::decide(self.inputs.joint(), &known, &self.standing(), wishes, self.budget.limit());
+        let (wishes, asked) = joint::decide(self.inputs.joint(), &known, &self.standing(), wishes);
         for (pool, wish) in wishes.iter().enumerate().filter(|(_, wish)| wish.downs > 0) {
             self.pools[pool].grant(0, wish.downs, now_s);
         }
@@ -242,6 +254,6 @@ impl<'a> Fleet<'a> {
             books.check(inputs.workload.num_requests())?;
         }
         let metrics = pools.into_iter().map(|pool| pool.close(now_s)).collect::<Result<Vec<_>, _>>()?;
-        Ok(Closed::new(books, metrics, feed, &budget, now_s))
+        Ok(Closed::new(books, metrics, feed, budget, now_s))
     }
 }

@@ -1,6 +1,6 @@
 //! The settings of a fleet: its pools, what lies between prefill and decode, which pool a request goes to, and what all share.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{self, Deserialize, Deserializer};
@@ -145,6 +145,9 @@ pub struct KvTransferSettings {
     pub sends: Sends,
     /// Where a client's first token comes from.
     pub first_token: FirstTokenFrom,
+    /// When a decode replica takes room for a prompt.
+    #[serde(skip_serializing_if = "Reserve::is_default")]
+    pub reserve: Reserve,
 }
 
 /// Whether transfers slow each other down.
@@ -180,6 +183,23 @@ pub enum FirstTokenFrom {
     Handoff,
 }
 
+/// When a decode replica takes room for the KV cache of a prompt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Reserve {
+    /// When the prompt has been computed (vLLM).
+    #[default]
+    Transfer,
+    /// When the request arrives; its prompt is computed after that (SGLang).
+    Arrival,
+}
+
+impl Reserve {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 impl KvTransferSettings {
     pub fn check(&self, faults: &mut Faults) {
         if let Some(bandwidth) = self.bandwidth_gb_per_s {
@@ -204,6 +224,7 @@ choice! {
         "never" => Never(NoSettings),
         "prefix_based" => PrefixBased(PrefixBasedSettings),
         "isl_bounding" => IslBounding(IslBoundingSettings),
+        "prefill_load" => PrefillLoad(PrefillLoadSettings),
     }
 }
 
@@ -245,6 +266,13 @@ impl Default for IslBoundingSettings {
     }
 }
 
+/// Dynamo's: stays on the decode replica if more prompt tokens than this wait at the prefill replica that would be chosen now, or none serves.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PrefillLoadSettings {
+    pub queued_tokens: u64,
+}
+
 impl PdDecider {
     pub fn check(&self, faults: &mut Faults) {
         if let Self::IslBounding(IslBoundingSettings { ratio, .. }) = self {
@@ -283,16 +311,19 @@ pub struct LengthSettings {
 #[derive(Debug, Clone, PartialEq, Default, serde::Serialize, serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WeightedSettings {
-    pub weights: std::collections::BTreeMap<String, f64>,
+    pub weights: BTreeMap<String, f64>,
 }
 
-/// What all pools have together: one of the two. Replicas that serve, start or drain count.
+/// What all pools have together: one of the three. Replicas that serve, start or drain count.
 #[derive(Debug, Clone, PartialEq, Default, serde::Serialize, serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BudgetSettings {
     /// Most devices at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub devices: Option<u32>,
+    /// Most devices at once of each kind of node, by the nodes' names; every pool's node has to be named.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub devices_by_node: BTreeMap<String, u32>,
     /// Most dollars an hour, each replica by the price of its devices.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usd_per_hour: Option<f64>,
@@ -313,8 +344,9 @@ pub enum WhenFull {
 
 impl BudgetSettings {
     pub fn check(&self, faults: &mut Faults) {
-        let given = usize::from(self.devices.is_some()) + usize::from(self.usd_per_hour.is_some());
-        faults.require(given == 1, "", || format!("{given} limits found, expected one of `devices` and `usd_per_hour`"));
+        let given = [self.devices.is_some(), !self.devices_by_node.is_empty(), self.usd_per_hour.is_some()];
+        let given = given.into_iter().filter(|given| *given).count();
+        faults.require(given == 1, "", || format!("{given} limits found, expected one of `devices`, `devices_by_node` and `usd_per_hour`"));
         if let Some(devices) = self.devices {
             faults.at_least("devices", devices.into(), 1);
         }
@@ -475,15 +507,37 @@ impl ClusterSettings {
 
     /// What is always there has to fit in.
     fn check_floor(&self, budget: &BudgetSettings, faults: &mut Faults) {
-        let Some(devices) = budget.devices else { return };
-        let least = |pool: &Pool| {
-            let settings = pool.settings.as_deref()?;
-            Some(u64::from(settings.min_replicas.max(settings.initial_replicas)) * pool.devices_per_replica())
+        let pools = || self.pools.iter().filter_map(|pool| Some((pool, pool.settings.as_deref()?)));
+        let needed = |node: Option<&str>| -> u64 {
+            let counted = pools().filter(|(_, settings)| node.is_none_or(|node| settings.node == node));
+            counted
+                .map(|(pool, settings)| u64::from(settings.min_replicas.max(settings.initial_replicas)) * pool.devices_per_replica())
+                .sum()
         };
-        let needed: u64 = self.pools.iter().filter_map(least).sum();
-        faults.require(u64::from(devices) >= needed, "devices", || {
-            format!("{devices} found, expected at least {needed}: `initial_replicas` and `min_replicas` of all pools have to fit")
-        });
+        let mut check = |field: &str, devices: u32, needed: u64| {
+            faults.require(u64::from(devices) >= needed, field, || {
+                format!("{devices} found, expected at least {needed}: `initial_replicas` and `min_replicas` of all pools have to fit")
+            });
+        };
+        if let Some(devices) = budget.devices {
+            check("devices", devices, needed(None));
+        }
+        for (node, &devices) in &budget.devices_by_node {
+            check(&format!("devices_by_node.{node}"), devices, needed(Some(node)));
+        }
+        let nodes: BTreeSet<&str> = pools().map(|(_, settings)| settings.node.as_str()).collect();
+        if budget.devices_by_node.is_empty() {
+            return;
+        }
+        for node in nodes.iter().filter(|node| !budget.devices_by_node.contains_key(**node)) {
+            faults.add("devices_by_node", format!("no limit on `{node}` found, which a pool has: name every pool's node"));
+        }
+        for node in budget.devices_by_node.keys().filter(|node| !nodes.contains(node.as_str())) {
+            faults.add(
+                "devices_by_node",
+                format!("`{node}` found, expected nodes of pools: {}", quoted(&nodes.iter().copied().collect::<Vec<_>>())),
+            );
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use super::Better::{Less, Neither};
 use super::Source::Optional;
 use super::{Needs, Row, needing, row};
 
-pub(super) const ROWS: [Row; 10] = [
+pub(super) const ROWS: [Row; 11] = [
     needing(
         Needs::PrefillPools,
         row(
@@ -106,6 +106,17 @@ pub(super) const ROWS: [Row; 10] = [
             super::Better::More,
             Optional(|m| m.fleet?.least_attainment),
             "Share of the requests of a model that kept every stated latency limit: that of the model that fares worst.",
+        ),
+    ),
+    needing(
+        Needs::Pools,
+        row(
+            "jain_models",
+            "Fairness among models",
+            "",
+            super::Better::More,
+            Optional(|m| m.fleet?.jain_models),
+            "Jain's index of the models' attainments: 1 where all fare alike, one over their number where one has all.",
         ),
     ),
 ];

@@ -22,6 +22,10 @@ pub use text::{NO_LIMITS, dollars, snippet};
 /// Runs as a verdict asks for them. Rows are numbered from 0, in the order of the table.
 pub trait Runs {
     fn rows(&self) -> usize;
+
+    /// The names of all columns.
+    fn columns(&self) -> Vec<&str>;
+
     /// What stands in a column; None where there is none of this name.
     fn value(&self, row: usize, column: &str) -> Option<Scalar>;
 
@@ -49,6 +53,10 @@ pub trait Runs {
 impl Runs for [RunRow] {
     fn rows(&self) -> usize {
         self.len()
+    }
+
+    fn columns(&self) -> Vec<&str> {
+        self.first().map_or(Vec::new(), |row| row.columns.iter().map(|(name, _)| name.as_str()).collect())
     }
 
     fn value(&self, row: usize, column: &str) -> Option<Scalar> {
@@ -165,6 +173,19 @@ pub fn checks<R: Runs + ?Sized>(runs: &R, row: usize, constraints: &[Constraint]
     constraints.iter().map(check).collect()
 }
 
+/// Whether nothing scales: a `static` fleet, or pools each of which has such a policy or none.
+fn is_fixed<R: Runs + ?Sized>(runs: &R, row: usize) -> bool {
+    let policy = runs.text(row, "autoscaler").unwrap_or_default();
+    let of_pool = |column: &str| column.strip_prefix("autoscaler.").is_some_and(|pool| !pool.contains('.'));
+    policy == "static"
+        || policy == "per_pool"
+            && runs.columns().into_iter().filter(|&column| of_pool(column)).all(|column| match runs.value(row, column) {
+                Some(Scalar::Text(name)) => name == "static",
+                // Settings of policies for all pools are no names, and absent here.
+                value => value.is_none_or(|value| value == Scalar::Null),
+            })
+}
+
 /// Share of a run's requests that were never answered.
 fn unanswered_in<R: Runs + ?Sized>(runs: &R, row: usize) -> f64 {
     let count = |column: &str| runs.number(row, column).unwrap_or(0.0) as u64;
@@ -190,7 +211,7 @@ impl Standing {
         Self {
             family: text("family"),
             policy: text("policy"),
-            fixed: text("autoscaler") == "static",
+            fixed: is_fixed(runs, rows[0]),
             kept: Kept::count(checked.iter().map(|checks| checks.iter().all(|check| check.kept))),
             limits: constraints.iter().enumerate().map(stand).collect(),
             cost: mean(cost),

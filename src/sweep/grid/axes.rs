@@ -31,7 +31,6 @@ pub const LISTS: &[&str] = &[
     "bounds",
     "days",
     "priorities",
-    "spares",
     "stalls",
     "pools",
     "mix",

@@ -116,7 +116,7 @@ impl Keeper {
             }
         }
         // Outside of the lock. If a better run ends meanwhile, these are kept for nothing.
-        let Some(series) = of_workspace(workspace, metrics.simulated_s, self.quantity) else { return };
+        let Some(series) = of_workspace(workspace, metrics.simulated_s, self.quantity, &cell.cluster.pools) else { return };
         let state = &mut *self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.kept.bytes + bytes(&series) <= self.most_bytes {
             state.kept.put(place, series);

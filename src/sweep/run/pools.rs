@@ -18,7 +18,7 @@ fn of(distribution: Option<Distribution>, value: fn(&Distribution) -> f64) -> Me
 }
 
 /// In the order of their columns.
-pub const FIGURES: [Figure; 28] = [
+pub const FIGURES: [Figure; 35] = [
     ("num_completed", "Requests that it did its part of.", |p| MetricValue::Count(p.run.num_completed)),
     ("num_rejected", "Requests that it refused.", |p| MetricValue::Count(p.run.num_rejected)),
     ("devices_per_replica", "Devices of a replica.", |p| MetricValue::Count(p.devices_per_replica)),
@@ -39,11 +39,22 @@ pub const FIGURES: [Figure; 28] = [
         MetricValue::Number(p.kept_kv_use)
     }),
     ("received_tokens", "Tokens whose KV came from elsewhere.", |p| MetricValue::Count(p.received_tokens)),
+    ("received_gb", "Their bytes, over all ranks.", |p| MetricValue::Number(p.received_gb)),
+    ("mean_transfer_ms", "From room for a KV cache here to its arrival: mean.", |p| of(p.transfer_ms, |d| d.mean)),
+    ("p90_transfer_ms", "The same: 90th percentile.", |p| of(p.transfer_ms, |d| d.p90)),
     ("prefix_hit_rate", "Share of prompt tokens that were cached here.", |p| optional(p.run.prefix_hit_rate)),
     ("scale_ups", "Replicas that joined after a decision.", |p| MetricValue::Count(p.run.scale_ups)),
     ("scale_downs", "Replicas told to leave.", |p| MetricValue::Count(p.run.scale_downs)),
     ("reversals", "How often scaling turned round.", |p| MetricValue::Count(p.run.reversals)),
     ("replicas_lost", "Replicas that crashed or were reclaimed.", |p| MetricValue::Count(p.run.replicas_lost)),
+    ("at_max_replicas_s", "Time at `max_replicas`.", |p| MetricValue::Number(p.run.at_max_replicas_s)),
+    ("below_demand_s", "Time with more requests here than serving replicas have places in a batch.", |p| {
+        MetricValue::Number(p.run.below_demand_s)
+    }),
+    ("scale_ups_cut", "Replicas that its policy asked for and that found no room in the budget.", |p| {
+        p.scale_ups_cut.map_or(MetricValue::Absent, MetricValue::Count)
+    }),
+    ("starved_s", "Time in which requests waited here and the budget had no room for one more replica.", |p| optional(p.starved_s)),
     ("p90_scheduling_delay_s", "From the request's coming here to its first step here: 90th percentile.", |p| {
         of(p.run.scheduling_delay_s, |d| d.p90)
     }),

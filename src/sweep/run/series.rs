@@ -2,6 +2,7 @@
 
 use super::kept_curves::KeptCurves;
 use super::{Interrupted, Progress, for_each_cell, inputs_of};
+use crate::simulation::fleet::Pool;
 use crate::simulation::metric::{self, QUANTITIES, Quantity};
 use crate::simulation::{Detail, ReplicaRecord, Workspace};
 use crate::sweep::objectives::Objectives;
@@ -46,7 +47,7 @@ fn run_for_curves(
     workspace: &mut Workspace,
 ) -> Result<Option<Vec<Series>>, String> {
     let metrics = inputs_of(cell, inputs)?.keeping_trail(true).simulate(workspace).map_err(|error| error.to_string())?;
-    Ok(of_workspace(workspace, metrics.simulated_s, quantity))
+    Ok(of_workspace(workspace, metrics.simulated_s, quantity, &cell.cluster.pools))
 }
 
 /// What the latency objective is a statistic of; of others end-to-end latency is shown.
@@ -60,10 +61,14 @@ pub fn cdf_name(quantity: &Quantity) -> String {
 }
 
 /// The curves that [`RunSeries`] names of the run that `workspace` was used for last and that ended at `end_s`, if it left a trail.
-pub fn of_workspace(workspace: &mut Workspace, end_s: f64, quantity: &Quantity) -> Option<Vec<Series>> {
+///
+/// Of a fleet each pool's replicas, too.
+pub fn of_workspace(workspace: &mut Workspace, end_s: f64, quantity: &Quantity, pools: &[Pool]) -> Option<Vec<Series>> {
     let trail = workspace.trail()?;
     // What a run does at its very end counts in its last bin.
-    let mut series = over_time(&trail.replicas, &trail.waits_s, end_s.max(trail.left_at_s));
+    let end_s = end_s.max(trail.left_at_s);
+    let mut series = over_time(&trail.replicas, &trail.waits_s, end_s);
+    series.extend(pools.iter().zip(&trail.of_pools).map(|(pool, replicas)| replicas_of_pool(&pool.name, replicas, end_s)));
     series.push(Series { name: cdf_name(quantity), points: cdf(workspace.values_of(quantity)) });
     Some(series)
 }
@@ -75,6 +80,7 @@ pub fn of_detail(detail: &Detail, end_s: f64, quantities: &[&Quantity]) -> Vec<S
     let end_s = completed.chain(arrived).fold(end_s, f64::max);
     let waits = detail.requests.iter().map(|r| (r.arrived_at_s, r.scheduled_at_s.unwrap_or(r.arrived_at_s)));
     let mut series = over_time(&detail.replicas, &waits.collect::<Vec<_>>(), end_s);
+    series.extend(detail.pools.iter().map(|pool| replicas_of_pool(&pool.name, &pool.replicas, end_s)));
     series.extend(quantities.iter().map(|quantity| {
         let values: Vec<f64> = detail.requests.iter().filter_map(quantity.of_request).collect();
         Series { name: cdf_name(quantity), points: cdf(&values) }
@@ -82,17 +88,28 @@ pub fn of_detail(detail: &Detail, end_s: f64, quantities: &[&Quantity]) -> Vec<S
     series
 }
 
+/// Name of the curve that is the number of a pool's replicas.
+pub fn pool_curve(pool: &str) -> String {
+    format!("num_replicas[{pool}]")
+}
+
+fn replicas_of_pool(pool: &str, replicas: &[ReplicaRecord], end_s: f64) -> Series {
+    Series { name: pool_curve(pool), points: steps(replicas, end_s, |replica| replica.num_replicas) }
+}
+
+/// What is counted of replicas at each change, up to `end_s`.
+fn steps(replicas: &[ReplicaRecord], end_s: f64, count: fn(&ReplicaRecord) -> u32) -> Points {
+    let steps = replicas.iter().map(|replica| (replica.time_s, f64::from(count(replica))));
+    let last = replicas.last().filter(|last| last.time_s < end_s).map(|last| (end_s, f64::from(count(last))));
+    steps.chain(last).collect()
+}
+
 /// Replicas, queue and traffic of a run that ended at `end_s`, by when its requests came and when they were first in a batch.
 fn over_time(replicas: &[ReplicaRecord], waits_s: &[(f64, f64)], end_s: f64) -> Vec<Series> {
-    let steps = |count: fn(&ReplicaRecord) -> u32| {
-        let steps = replicas.iter().map(|replica| (replica.time_s, f64::from(count(replica))));
-        let last = replicas.last().filter(|last| last.time_s < end_s).map(|last| (end_s, f64::from(count(last))));
-        steps.chain(last).collect()
-    };
     let (queue_length, arrival_rate) = queue_and_rate(waits_s, end_s);
     let curves = [
-        ("num_replicas", steps(|replica| replica.num_replicas)),
-        ("num_draining", steps(|replica| replica.num_draining)),
+        ("num_replicas", steps(replicas, end_s, |replica| replica.num_replicas)),
+        ("num_draining", steps(replicas, end_s, |replica| replica.num_draining)),
         ("queue_length", queue_length),
         ("arrival_rate_per_s", arrival_rate),
     ];

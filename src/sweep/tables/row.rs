@@ -62,7 +62,8 @@ impl RunRow {
     }
 }
 
-/// A named curve of one run, for plots: `num_replicas`, `num_draining` (steps over `x` = time in s), `queue_length` and
+/// A named curve of one run, for plots: `num_replicas`, `num_draining` (steps over `x` = time in s), of a fleet `num_replicas[NAME]` for
+/// each pool, `queue_length` and
 /// `arrival_rate_per_s` (means over equal bins of time, at bin starts), and the distribution of a quantity of requests, such as `ttft_cdf`
 /// (x = latency in s, y = fraction of requests). Steps end where the run does.
 #[derive(Debug, Clone, PartialEq)]

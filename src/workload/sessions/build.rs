@@ -5,7 +5,7 @@ use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use super::super::prefix_runs::{PrefixRuns, Run};
-use super::super::{Told, Workload};
+use super::super::{Models, Told, Workload};
 use super::{Lanes, Sessions};
 
 /// Requests of sessions as they are met, numbered in that order.
@@ -27,6 +27,8 @@ pub struct Builder {
     pub lanes: Option<Lanes>,
     pub patience_s: Option<f64>,
     pub duration_s: Option<f64>,
+    /// Which model each asks for, where there are several.
+    pub models: Option<Models>,
 }
 
 /// A request before it has its place.
@@ -238,6 +240,7 @@ impl Builder {
             duration_s: self.duration_s,
             told: self.told.reordered(order),
             sessions: Some(Box::new(sessions)),
+            models: self.models.map(|models| Box::new(models.reordered(order))),
             ..Workload::default()
         }
     }

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::super::Workload;
 use super::super::prefix_runs::Run;
+use super::super::{Models, Workload};
 use super::{Builder, Lanes, NewRequest, Sessions};
 
 /// Of a run of tokens: not met in any session, or in several.
@@ -47,6 +47,7 @@ impl Sessions {
             duration_s: of.duration_s,
             ..Builder::default()
         };
+        let mut of_request = Vec::new();
         let mut copied = vec![false; self.len()];
         let mut place = vec![0; of.len()];
         for (number, &(at_s, session)) in (0..).zip(picks) {
@@ -77,10 +78,12 @@ impl Sessions {
                     Run { id, ..run }
                 });
                 builder.push(new, renamed);
+                of_request.extend(of.models.as_ref().map(|models| models.of_request[at]));
                 let told = &of.told;
                 builder.tell(told.max_new_tokens.as_ref().map(|column| column[at]), told.priorities.as_ref().map(|column| column[at]));
             }
         }
+        builder.models = of.models.as_ref().map(|models| Models { names: models.names.clone(), of_request });
         let copies = builder.finish().expect("sessions that were in order before are so again");
         Workload { outputs: of.outputs.clone(), priorities: of.priorities.clone(), ..copies }
     }

@@ -2,7 +2,7 @@
 
 use scalefront::autoscaler::bill::Bill;
 use scalefront::autoscaler::{
-    Arrivals, Autoscaler, AutoscalerSettings, Completion, Decision, ForwardPass, PolicyContext, ReplicaSignals, Snapshot,
+    Arrivals, Autoscaler, AutoscalerSettings, Completion, Decision, ForwardPass, Part, PolicyContext, ReplicaSignals, Snapshot,
 };
 use scalefront::replica_scheduler::KvBlocks;
 use serde_json::{Map, Value, json};
@@ -53,6 +53,8 @@ impl Engine {
             kv: KvBlocks::new(self.kv_blocks, 16, 0.01),
             batch_size_cap: self.max_num_seqs,
             pipeline_parallel: 1,
+            part: Part::Whole,
+            max_request_tokens: 4096,
             bill: Bill { devices_per_replica: 1, devices_per_node: 1, whole_nodes: true, cold_start: false, drain: true, minimum_s: 0.0 },
             calls_off_starts: true,
             router_sees_load: false,

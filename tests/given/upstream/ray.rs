@@ -1,7 +1,7 @@
 //! Ray Serve's decisions.
 
 use scalefront::autoscaler::bill::Bill;
-use scalefront::autoscaler::{Autoscaler, AutoscalerSettings, Decision, PolicyContext, ReplicaSignals, Snapshot};
+use scalefront::autoscaler::{Autoscaler, AutoscalerSettings, Decision, Part, PolicyContext, ReplicaSignals, Snapshot};
 use scalefront::replica_scheduler::KvBlocks;
 use serde_json::{Map, Value, json};
 
@@ -18,6 +18,8 @@ fn policy(settings: &Value, min_replicas: u32, max_replicas: u32) -> Box<dyn Aut
         kv: KvBlocks::new(640, 16, 0.01),
         batch_size_cap: 16,
         pipeline_parallel: 1,
+        part: Part::Whole,
+        max_request_tokens: 4096,
         bill: Bill { devices_per_replica: 4, devices_per_node: 4, whole_nodes: true, cold_start: false, drain: true, minimum_s: 0.0 },
         calls_off_starts: true,
         router_sees_load: false,
