@@ -53,6 +53,9 @@ pub struct ColdStartSettings {
     /// Times from decision to serving as they were measured, in place of `scale_up_delay_s` and `spread_s`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub measured: Option<StartTimes>,
+    /// Replicas that are kept part of the way to serving; none if empty. A start takes the one that serves soonest, and is cold when none waits.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub spares: Vec<SpareSettings>,
     /// What a fresh replica's first steps take beyond their time: none if empty. Replicas that are there from the start are warm.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stalls: Vec<Stall>,
@@ -86,6 +89,35 @@ impl StartTimes {
     }
 }
 
+/// Replicas that wait part of the way to serving, so that starts are warm or hot instead of cold.
+///
+/// Measured, llm-d's report on fast model actuation (August 2026; Qwen3-32B on an H100): cold 183 s from pod to ready, with a warm launcher 108 s,
+/// where an engine that sleeps is woken 4.7 s.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SpareSettings {
+    /// How many are kept. One that has been taken is made up for `refill_s` later.
+    pub replicas: u32,
+    /// From the decision to a replica that serves, in place of `scale_up_delay_s` and what else delays a start.
+    pub start_s: f64,
+    /// What one costs while it waits, as a share of what a replica's devices cost: 0 for a launcher without a device, 1 for an engine that
+    /// keeps its device to itself. On top of nodes that are paid whole.
+    #[serde(default)]
+    pub price_share: f64,
+    /// From taking one to another that waits.
+    pub refill_s: f64,
+}
+
+impl SpareSettings {
+    fn check(&self, faults: &mut Faults) {
+        let Self { replicas, start_s, price_share, refill_s } = *self;
+        faults.at_least("replicas", replicas.into(), 1);
+        faults.not_negative("start_s", start_s);
+        faults.fraction("price_share", price_share);
+        faults.not_negative("refill_s", refill_s);
+    }
+}
+
 /// A step of a fresh replica that takes longer: kernels that are compiled, graphs that are captured on first use.
 ///
 /// Measured, vLLM 0.20 with an 8B model on H100: the first step, 2.3 to 4.4 s, and one 3 to 11 s later, 2.2 s.
@@ -109,6 +141,9 @@ impl ColdStartSettings {
             faults.require(self.spread_s == 0.0, "spread_s", || {
                 format!("{} found, expected none beside `measured`, which is a spread of its own", self.spread_s)
             });
+        }
+        for (i, spare) in self.spares.iter().enumerate() {
+            faults.within(format!("spares[{i}]"), |faults| spare.check(faults));
         }
         for (i, stall) in self.stalls.iter().enumerate() {
             faults.within(format!("stalls[{i}]"), |faults| {

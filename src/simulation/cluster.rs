@@ -244,6 +244,11 @@ impl ClusterSettings {
                 )
             });
         }
+        faults.require(
+            self.cold_start.spares.is_empty() || (self.node_pool.is_none() && self.max_devices.is_none()),
+            "cold_start.spares",
+            || "found beside `node_pool` or `max_devices`: where spares lie is not modelled; leave one of the two out".into(),
+        );
         let Some(pool) = &self.node_pool else {
             faults.require(self.scale_down_choice != ScaleDownChoice::FewestOnNode, "scale_down_choice", || {
                 "`fewest_on_node` found, which has to know the nodes: give `node_pool`, which may be {}".into()

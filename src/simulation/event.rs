@@ -36,6 +36,8 @@ pub enum Due {
     Loss { lane: u32, id: u32 },
     /// Its time to finish what it has is over.
     Cut { lane: u32, id: u32 },
+    /// A spare replica of this kind has been made up for.
+    Spare { kind: u32 },
 }
 
 /// When something is due and which of what is due at once comes first. Times are kept as bits: for numbers of at least 0 these order

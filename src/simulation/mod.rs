@@ -14,7 +14,7 @@ pub mod metric;
 mod metrics;
 mod record;
 
-pub use billing::{BillingSettings, BillingUnit, ColdStartSettings, FailureSettings, LatencyLimits, Stall, StartTimes};
+pub use billing::{BillingSettings, BillingUnit, ColdStartSettings, FailureSettings, LatencyLimits, SpareSettings, Stall, StartTimes};
 pub use cluster::ClusterSettings;
 pub use deployment::{NodePoolSettings, Placement, ScaleDownChoice, ScaleDownOrder};
 pub use engine::Workspace;

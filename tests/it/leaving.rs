@@ -71,17 +71,47 @@ fn starts_are_drawn_from_what_was_measured() {
     assert!((68.0..86.0).contains(&delays[delays.len() / 2]) && delays[delays.len() - 1] - delays[0] > 15.0, "{delays:?}");
 }
 
+/// Three starts at once: the hot spare, the warm one, a cold start; a minute later the hot one has been made up for.
+#[test]
+fn starts_take_the_spare_that_serves_soonest_and_pay_those_that_wait() {
+    let spares = json!([
+        {"replicas": 1, "start_s": 20, "refill_s": 1000},
+        {"replicas": 1, "start_s": 2, "price_share": 0.5, "refill_s": 50},
+    ]);
+    let steps = json!([{"at_s": 0, "replicas": 1}, {"at_s": 10, "replicas": 4}, {"at_s": 120, "replicas": 5}]);
+    let cluster = json!({
+        "cold_start": {"spares": spares}, "initial_replicas": 1, "scale_up_delay_s": 60, "max_replicas": 5, "tune_interval_s": 1,
+        "node_price_usd_per_hour": 4, "tensor_parallel": 4, "billing": {"unit": "device"},
+    });
+    let scenario = Scenario::new(cluster, json!({"schedule": {"steps": steps, "period_s": 7200}}), [(0.0, 256, 2), (200.0, 256, 2)]);
+    let (metrics, detail) = simulate_in_detail(&scenario.inputs(), &mut Workspace::default()).unwrap();
+    assert_runs_agree(&metrics, &simulate(&scenario.inputs(), &mut Workspace::default()).unwrap());
+    let asked: Vec<f64> = detail.tunes.iter().filter(|tune| tune.applied > 0).map(|tune| tune.time_s).collect();
+    let joined: Vec<f64> =
+        detail.replicas.windows(2).filter(|pair| pair[1].num_replicas > pair[0].num_replicas).map(|pair| pair[1].time_s).collect();
+    assert_eq!(joined, [asked[0] + 2.0, asked[0] + 20.0, asked[0] + 60.0, asked[1] + 2.0]);
+    // A replica is a node of four dollars an hour; the hot spare half of that while it waits, the warm one nothing.
+    let price = |at_s: f64| detail.replicas.iter().rev().find(|record| record.time_s <= at_s).unwrap().cost_per_hour_usd;
+    assert_eq!([5.0, asked[0] + 1.0, asked[0] + 30.0, asked[0] + 55.0].map(price), [6.0, 4.0, 12.0, 14.0]);
+}
+
 #[test]
 fn faults_of_leaving_and_starting_name_the_field() {
     let cluster: scalefront::simulation::ClusterSettings = serde_json::from_value(json!({
         "scale_down_grace_s": -1,
-        "cold_start": {"spread_s": 2, "measured": {"least_s": 5, "median_s": 4, "most_s": 9},
+        "cold_start": {"spares": [{"replicas": 1, "start_s": 5, "price_share": 2, "refill_s": 9}], "spread_s": 2, "measured": {"least_s": 5, "median_s": 4, "most_s": 9},
             "stalls": [{"after_s": 3, "duration_s": 0}, {"after_s": 1, "duration_s": 1}]},
     }))
     .unwrap();
     let mut faults = scalefront::settings::Faults::default();
     cluster.check(&mut faults);
     let paths: Vec<&str> = faults.found.iter().map(|fault| fault.path.as_str()).collect();
-    let expected = ["scale_down_grace_s", "cold_start.measured.median_s", "cold_start.spread_s", "cold_start.stalls[0].duration_s"];
+    let expected = [
+        "scale_down_grace_s",
+        "cold_start.measured.median_s",
+        "cold_start.spread_s",
+        "cold_start.spares[0].price_share",
+        "cold_start.stalls[0].duration_s",
+    ];
     assert!(expected.iter().all(|path| paths.contains(path)) && paths.contains(&"cold_start.stalls[1].after_s"), "{paths:?}");
 }

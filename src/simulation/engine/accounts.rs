@@ -193,6 +193,9 @@ pub(super) struct Totals {
     /// Dollars per hour times seconds.
     pub cost: f64,
     pub cost_per_hour: f64,
+    /// What of both is for spares.
+    pub spares_cost: f64,
+    pub spares_cost_per_hour: f64,
     pub nodes: u64,
     pub booked_until_s: f64,
     pub scale_ups: u64,
@@ -327,6 +330,10 @@ impl Engine<'_> {
             None => self.inputs.cost_per_hour(billed),
             Some(nodes) => self.inputs.node_price_usd_per_hour * nodes as f64,
         };
+        if !self.inputs.cluster.cold_start.spares.is_empty() {
+            self.totals.spares_cost_per_hour = self.spares_cost_per_hour();
+            self.totals.cost_per_hour += self.totals.spares_cost_per_hour;
+        }
         self.totals.max_replicas = self.totals.max_replicas.max(counts.existing);
         self.totals.min_replicas = self.totals.min_replicas.min(counts.existing);
         if self.detail.is_none() && !self.work.trail.is_kept {
@@ -353,6 +360,7 @@ impl Engine<'_> {
         let totals = &mut self.totals;
         let elapsed_s = self.now_s - totals.booked_until_s;
         totals.cost += totals.cost_per_hour * elapsed_s;
+        totals.spares_cost += totals.spares_cost_per_hour * elapsed_s;
         totals.node_s += totals.nodes as f64 * elapsed_s;
         totals.booked_until_s = self.now_s;
     }

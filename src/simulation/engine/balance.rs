@@ -51,11 +51,10 @@ impl Engine<'_> {
                 BillingUnit::Device if billing.drain && !billing.cold_start => {
                     ("replica", self.inputs.replica_cost_per_hour() * totals.replica_s)
                 }
-                BillingUnit::Device => ("", totals.cost),
+                BillingUnit::Device => ("", totals.cost - totals.spares_cost),
             };
-            require(agree(totals.cost, due), &|| {
-                format!("{} USD booked, {} USD due for the {what}-seconds", totals.cost / 3600.0, due / 3600.0)
-            });
+            let booked = totals.cost - totals.spares_cost;
+            require(agree(booked, due), &|| format!("{} USD booked, {} USD due for the {what}-seconds", booked / 3600.0, due / 3600.0));
         }
         found
     }

@@ -14,6 +14,7 @@ mod orders;
 mod outside;
 mod routing;
 mod scaling;
+mod spares;
 mod state;
 mod step_times;
 mod turns;
@@ -26,6 +27,7 @@ use self::devices::Devices;
 pub(super) use self::feed::{Arrival, Feed};
 use self::orders::Orders;
 pub(super) use self::outside::{End, Message, Outside, Place, Standing, Wishes};
+use self::spares::Spares;
 use self::state::Step;
 pub use self::state::Workspace;
 pub(super) use self::turns::Left;
@@ -97,6 +99,7 @@ pub(super) struct Engine<'a> {
     existing: Vec<u32>,
     /// Replicas that start.
     orders: Orders,
+    spares: Spares,
     /// Where replicas lie, if that is asked for.
     devices: Option<Box<Devices<'a>>>,
     counts: Counts,
@@ -176,6 +179,7 @@ impl<'a> Engine<'a> {
             next_batch_id: 0,
             existing: Vec::new(),
             orders: Orders::default(),
+            spares: Spares::of(&inputs.cluster.cold_start.spares),
             devices: Devices::of(inputs),
             counts: Counts::default(),
             totals: Totals { min_replicas: u32::MAX, ..Totals::default() },
@@ -257,6 +261,7 @@ impl<'a> Engine<'a> {
                 Due::Notice { lane, id } => self.work.steps.push(Step::Notice { lane, id }),
                 Due::Loss { lane, id } => self.work.steps.push(Step::Loss { lane, id }),
                 Due::Cut { lane, id } => self.work.steps.push(Step::Cut { lane, id }),
+                Due::Spare { kind } => self.work.steps.push(Step::Spare { kind }),
             }
         }
         self.take_steps()
@@ -296,6 +301,7 @@ impl<'a> Engine<'a> {
                 Step::Notice { lane, id } => self.notice(lane, id),
                 Step::Loss { lane, id } => self.lose(lane, id),
                 Step::Cut { lane, id } => self.cut_off(lane, id),
+                Step::Spare { kind } => self.spare_is_back(kind),
             }
             if self.is_over() {
                 // Like the reference: nothing runs after the last completion, not even what is due at the same instant.

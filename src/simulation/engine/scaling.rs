@@ -148,6 +148,11 @@ impl Engine<'_> {
     pub(super) fn start_replica(&mut self) {
         let order = self.orders.place(self.now_s);
         self.counts.starting += 1;
+        if let Some(start_s) = self.take_spare() {
+            self.record_replicas();
+            self.begin_start(order, start_s);
+            return;
+        }
         let ColdStartSettings { spread_s, measured, .. } = self.inputs.cluster.cold_start;
         let mut delay_s = self.inputs.scale_up_delay_s;
         if let Some(measured) = measured {

@@ -419,6 +419,8 @@ impl Search<'_> {
             Some("the objectives are not a quantile of latency and dollars in all")
         } else if cluster.failures.any() || cluster.cold_start.spread_s > 0.0 || cluster.cold_start.measured.is_some() {
             Some("replicas fail, or start in times that are drawn")
+        } else if !cluster.cold_start.spares.is_empty() {
+            Some("replicas start from spares")
         } else {
             None
         }

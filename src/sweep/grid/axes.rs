@@ -31,6 +31,7 @@ pub const LISTS: &[&str] = &[
     "bounds",
     "days",
     "priorities",
+    "spares",
     "stalls",
     "pools",
     "mix",
