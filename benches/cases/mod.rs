@@ -7,6 +7,7 @@ mod bare;
 mod envelope;
 mod fleets;
 mod import;
+mod search;
 
 pub use envelope::{envelope, envelope_costs, naive_envelope, naive_query_ns};
 pub use fleets::{FLEETS, cases as fleets};
@@ -18,6 +19,7 @@ use scalefront::sweep::grid::source::Source;
 use scalefront::sweep::plan::Plan;
 use scalefront::sweep::run::{Progress, run_all};
 use scalefront::workload::{self, Workload, WorkloadSpec};
+pub use search::search;
 use serde_json::{Value, json};
 
 /// How much work: enough to measure, enough to count instructions, or just enough to see that it works.

@@ -45,6 +45,10 @@ impl GlobalScheduler for LeastOutstanding {
         self.loads.least().map(|(target, _)| target)
     }
 
+    fn position(&self) -> Option<u64> {
+        Some(0)
+    }
+
     fn observes_load(&self) -> bool {
         true
     }

@@ -46,6 +46,10 @@ impl GlobalScheduler for LeastTokens {
         self.loads.least().map(|(target, _)| target)
     }
 
+    fn position(&self) -> Option<u64> {
+        Some(0)
+    }
+
     fn observes_load(&self) -> bool {
         true
     }

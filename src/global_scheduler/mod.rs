@@ -134,6 +134,15 @@ pub trait GlobalScheduler: Send {
     /// The load of a replica has changed, because of a route or an end.
     fn set_load(&mut self, _target: Target, _load: Load) {}
 
+    /// What the rule remembers beyond the replicas there are, in order, and their loads, if that is a number: a run that is resumed has it
+    /// handed back in [`Self::go_to`]. None if it is more than that.
+    fn position(&self) -> Option<u64> {
+        None
+    }
+
+    /// Goes on from a position.
+    fn go_to(&mut self, _position: u64) {}
+
     /// How often [`Self::report_kv`] is wanted, if at all.
     fn scrape_interval_s(&self) -> Option<f64> {
         None

@@ -56,6 +56,15 @@ impl GlobalScheduler for RoundRobin {
         self.targets.get(self.turn).copied()
     }
 
+    fn position(&self) -> Option<u64> {
+        Some(self.routed)
+    }
+
+    fn go_to(&mut self, position: u64) {
+        self.routed = position;
+        self.retake_turn();
+    }
+
     fn choose_drain(&mut self) -> Option<Target> {
         self.targets.first().copied()
     }

@@ -11,9 +11,11 @@ mod fluid;
 pub mod informed;
 mod moments;
 mod schedule;
+mod shared_runs;
 
 pub use fluid::FluidBound;
 pub use schedule::{ReplicaSchedule, ScheduleLimits};
+pub use shared_runs::{SharedRuns, Sums};
 
 use moments::Moments;
 use rand::{RngExt, SeedableRng};
@@ -166,13 +168,6 @@ pub fn search_with(
     mut progress: impl FnMut(u64),
     mut evaluate: impl FnMut(&[ReplicaSchedule]) -> Vec<Result<RunMetrics, SimulationError>>,
 ) -> OracleResult {
-    let fluid_bound = FluidBound::new(inputs);
-    let traffic = Traffic {
-        arrived_at_s: &inputs.workload.arrived_at_s,
-        duration_s: inputs.workload.end_s(),
-        busy_replicas: fluid_bound.work_s() / inputs.workload.end_s().max(settings.step_s),
-        seed: settings.search_seed ^ inputs.seed.rotate_left(32),
-    };
     let judged = |schedules: &[ReplicaSchedule]| {
         let of = |result: Result<RunMetrics, SimulationError>| {
             // A schedule that leaves requests unserved is no candidate.
@@ -181,9 +176,28 @@ pub fn search_with(
         };
         evaluate(schedules).into_iter().map(of).collect()
     };
+    let fluid_bound = FluidBound::new(inputs);
+    let traffic = Traffic::of(inputs, &fluid_bound, settings);
     let (entries, done) = explore(&limits(inputs, settings), &traffic, starts, settings, objective.reference, &mut progress, judged);
     let points = entries.into_iter().map(|entry| OraclePoint { schedule: entry.schedule, metrics: entry.judged }).collect();
     OracleResult { points, fluid_bound, simulations: done }
+}
+
+/// The same by cost and latency alone, which `evaluate` gives in the order asked, such as [`SharedRuns::figures`]: the schedules that
+/// [`search_with`] finds, by rising cost.
+pub fn search_by_figures(
+    inputs: &RunInputs,
+    starts: &[ReplicaSchedule],
+    settings: &OracleSettings,
+    reference: Option<(f64, f64)>,
+    mut evaluate: impl FnMut(&[ReplicaSchedule]) -> Vec<Option<(f64, f64)>>,
+) -> Vec<ReplicaSchedule> {
+    let traffic = Traffic::of(inputs, &FluidBound::new(inputs), settings);
+    let judged = |schedules: &[ReplicaSchedule]| {
+        evaluate(schedules).into_iter().map(|figures| figures.map(|(cost, latency)| (cost, latency, ()))).collect()
+    };
+    let (entries, _) = explore(&limits(inputs, settings), &traffic, starts, settings, reference, &mut |_| (), judged);
+    entries.into_iter().map(|entry| entry.schedule).collect()
 }
 
 /// What a search sees of traffic.
@@ -195,6 +209,17 @@ struct Traffic<'a> {
     busy_replicas: f64,
     /// Of the search.
     seed: u64,
+}
+
+impl<'a> Traffic<'a> {
+    fn of(inputs: &RunInputs<'a>, fluid_bound: &FluidBound, settings: &OracleSettings) -> Self {
+        Self {
+            arrived_at_s: &inputs.workload.arrived_at_s,
+            duration_s: inputs.workload.end_s(),
+            busy_replicas: fluid_bound.work_s() / inputs.workload.end_s().max(settings.step_s),
+            seed: settings.search_seed ^ inputs.seed.rotate_left(32),
+        }
+    }
 }
 
 /// Searches for schedules that are good on average over draws of which each has the rates of all: `evaluate` gives mean cost and mean

@@ -126,8 +126,8 @@ impl ReplicaSchedule {
         Self { steps: tidy }
     }
 
-    /// The policy that decides so that replicas join and leave on time.
-    pub fn replay(&self, limits: &ScheduleLimits) -> Box<dyn Autoscaler> {
+    /// What is decided so that replicas join and leave on time: the ticks at which the target changes, and to what.
+    pub fn targets(&self, limits: &ScheduleLimits) -> Vec<(f64, u32)> {
         let mut orders: Vec<(f64, i64)> = self
             .steps
             .windows(2)
@@ -138,17 +138,34 @@ impl ReplicaSchedule {
             })
             .collect();
         orders.sort_by(|a, b| a.0.total_cmp(&b.0));
-        Box::new(Replay { orders, next: 0, target: limits.initial_replicas, step_s: limits.step_s })
+        let (mut targets, mut target, mut left, mut tick_s) = (Vec::new(), limits.initial_replicas, &orders[..], 0.0);
+        while let Some(&(first_s, first)) = left.first() {
+            // Ticks and orders lie on one grid, up to rounding. A tick decides in one direction; what goes the other way waits for the next.
+            let due = |order: &&(f64, i64)| order.0 <= tick_s + limits.step_s / 2.0 && order.1.signum() == first.signum();
+            if first_s <= tick_s + limits.step_s / 2.0 {
+                let (count, change) = left.iter().take_while(due).fold((0, 0), |(count, sum), order| (count + 1, sum + order.1));
+                left = &left[count..];
+                target = target.saturating_add_signed(change as i32);
+                targets.push((tick_s, target));
+            }
+            tick_s += limits.step_s;
+        }
+        targets
+    }
+
+    /// The policy that decides so.
+    pub fn replay(&self, limits: &ScheduleLimits) -> Box<dyn Autoscaler> {
+        Box::new(Replay { targets: self.targets(limits), next: 0, target: limits.initial_replicas, step_s: limits.step_s })
     }
 }
 
-/// Changes in order of the time at which they are decided.
-struct Replay {
-    orders: Vec<(f64, i64)>,
-    next: usize,
-    /// Replicas there should be once all orders so far have been carried out.
-    target: u32,
-    step_s: f64,
+/// Targets, each from a tick on.
+pub(super) struct Replay {
+    pub targets: Vec<(f64, u32)>,
+    pub next: usize,
+    /// Replicas there should be once all that was decided so far has been carried out.
+    pub target: u32,
+    pub step_s: f64,
 }
 
 impl Autoscaler for Replay {
@@ -157,13 +174,9 @@ impl Autoscaler for Replay {
     }
 
     fn decide(&mut self, now_s: f64, snapshot: &Snapshot) -> Decision {
-        // Ticks and orders lie on one grid, up to rounding. A tick decides in one direction; what goes the other way waits for the next.
-        let due = |order: &&(f64, i64)| order.0 <= now_s + self.step_s / 2.0;
-        if let Some(first) = self.orders.get(self.next).filter(due) {
-            let alike = self.orders[self.next..].iter().take_while(due).take_while(|order| order.1.signum() == first.1.signum());
-            let (count, change) = alike.fold((0, 0), |(count, sum), order| (count + 1, sum + order.1));
-            self.next += count;
-            self.target = self.target.saturating_add_signed(change as i32);
+        while let Some(&(_, target)) = self.targets.get(self.next).filter(|&&(tick_s, _)| tick_s <= now_s) {
+            self.target = target;
+            self.next += 1;
         }
         // What a limit cut off is asked for again.
         Decision::towards(snapshot.committed(), self.target)

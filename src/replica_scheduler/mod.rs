@@ -77,6 +77,11 @@ impl ReplicaSchedulerSettings {
         self.settings().caches_prefixes()
     }
 
+    /// Whether a replica's queue, waiting list and KV blocks are all that its scheduler remembers of it.
+    pub fn keeps_nothing_of_its_own(&self) -> bool {
+        matches!(self, Self::Vllm(_) | Self::Sarathi(_) | Self::Orca(_) | Self::Lightllm(_))
+    }
+
     /// Whether a decoding request may be given more tokens than it yields.
     pub fn drafts_tokens(&self) -> bool {
         matches!(self, Self::VllmV1(settings) if settings.speculative.is_some())

@@ -232,6 +232,11 @@ impl Requests {
         size_of_val(&self.live[..])
     }
 
+    /// Slots there are, free ones included.
+    pub fn num_slots(&self) -> usize {
+        self.live.len()
+    }
+
     /// The replicas of requests that have been served and are still held by one.
     pub fn served(&self) -> Vec<u32> {
         let served = self.live.iter().filter(|request| request.replica_id != NOWHERE && request.is_completed());

@@ -29,7 +29,7 @@ pub struct Progress {
 }
 
 /// A batch of decodes that repeats itself, as far as a scheduled event has to know.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct DecodeRun {
     /// What has been accounted for.
     pub settled: Progress,
@@ -228,6 +228,11 @@ impl DecodeRun {
         [self.ahead, self.before_last] = self.iterate(self.settled, times, f64::INFINITY, self.settled.iterations + 1, |_, _| {});
         self.most_iterations = self.ahead.iterations;
         (self.ahead.at_s, self.ahead.previous_at_s)
+    }
+
+    /// Memory it takes.
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>() + size_of_val(&self.new_blocks[..])
     }
 
     /// Requests in the batch: tokens of each iteration.

@@ -170,6 +170,19 @@ impl EventQueue {
         self.timers.peek().map_or(NEVER, |timer| timer.rank)
     }
 
+    /// Everything that is due, in order: when, when that was created, and what.
+    pub fn in_order(&self) -> impl Iterator<Item = (f64, f64, Due)> + use<> {
+        let stages = self.stages_per_lane;
+        let end = |(place, &rank): (usize, &Rank)| {
+            let place = place as u32;
+            (rank != NEVER).then_some((rank, Due::StageEnd { lane: place / stages, stage: place % stages }))
+        };
+        let timers = self.timers.iter().map(|timer| (timer.rank, timer.due));
+        let mut all: Vec<(Rank, Due)> = timers.chain(self.ends.ranks.iter().enumerate().filter_map(end)).collect();
+        all.sort_unstable_by_key(|&(rank, _)| rank);
+        all.into_iter().map(|(rank, due)| (f64::from_bits(rank.at), f64::from_bits(rank.created), due))
+    }
+
     pub fn bytes(&self) -> usize {
         size_of_val(self.timers.as_slice()) + size_of_val(&self.ends.ranks[..])
     }

@@ -159,6 +159,12 @@ impl Metric {
         }
     }
 
+    /// Its value by the distribution of its quantity, if it is a statistic of one.
+    pub fn of_distribution(&self, distribution: &Distribution) -> Option<f64> {
+        let Source::Statistic(_, statistic) = self.source else { return None };
+        Some(statistic(distribution))
+    }
+
     pub fn value(&self, metrics: &RunMetrics) -> MetricValue {
         let optional = |value: Option<f64>| value.map_or(MetricValue::Absent, MetricValue::Number);
         match self.source {

@@ -13,17 +13,19 @@ mod limits;
 pub mod metric;
 mod metrics;
 mod record;
+mod stretches;
 
 pub use billing::{BillingSettings, BillingUnit, ColdStartSettings, FailureSettings, LatencyLimits, SpareSettings, Stall, StartTimes};
 pub use cluster::ClusterSettings;
 pub use deployment::{NodePoolSettings, Placement, ScaleDownChoice, ScaleDownOrder};
-pub use engine::Workspace;
+pub use engine::{Checkpoint, Workspace};
 pub use fleet::{FleetInputs, simulate_fleet, simulate_fleet_in_detail};
 pub use inputs::Inputs;
 pub use invariants::violations;
 pub use limits::{EVENTS_BETWEEN_QUESTIONS, Limits, MOST_EVENTS};
-pub use metrics::{Distribution, FleetMetrics, HELD_BACK, MetricValue, PoolMetrics, RunMetrics, why_rejected};
+pub use metrics::{Buckets, Distribution, FleetMetrics, HELD_BACK, MetricValue, PoolMetrics, RunMetrics, Sample, why_rejected};
 pub use record::{BatchRecord, Detail, Hops, PoolDetail, ReplicaRecord, RequestRecord, Trail, TuneRecord};
+pub use stretches::{Stretch, Stretches};
 
 use crate::autoscaler::bill::Bill;
 use crate::autoscaler::{Autoscaler, AutoscalerSettings, Part, PolicyContext, Programs};

@@ -14,6 +14,7 @@ fn every_case_answers_the_same_twice() {
     all.extend(cases::sweep(Size::Tiny));
     all.extend(cases::import(Size::Tiny));
     all.extend(cases::fleets(Size::Tiny));
+    all.extend(cases::search(Size::Tiny, "round_robin", 40));
     for Case { name, elements, run } in &mut all {
         assert!(*elements > 0, "{name} has nothing to do");
         let digest = run();
@@ -26,6 +27,15 @@ fn every_case_answers_the_same_twice() {
 fn a_fleet_of_one_pool_is_no_fleet() {
     let mut cases = cases::fleets(Size::Tiny);
     assert_eq!((cases[0].run)(), (cases[1].run)());
+}
+
+/// What the bench compares finds the same.
+#[test]
+fn searches_by_whole_and_by_shared_runs_agree() {
+    for router in ["round_robin", "least_outstanding"] {
+        let [mut whole, mut shared] = cases::search(Size::Small, router, 60);
+        assert_eq!((whole.run)(), (shared.run)(), "{router}");
+    }
 }
 
 /// The naive twin of the bench is one of the policy's own.

@@ -336,6 +336,9 @@ impl Engine<'_> {
         }
         self.totals.max_replicas = self.totals.max_replicas.max(counts.existing);
         self.totals.min_replicas = self.totals.min_replicas.min(counts.existing);
+        if let Some(bookings) = &mut self.bookings {
+            bookings.push((self.now_s, self.totals.cost_per_hour));
+        }
         if self.detail.is_none() && !self.work.trail.is_kept {
             return;
         }

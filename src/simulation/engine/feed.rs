@@ -94,6 +94,23 @@ impl<'a> Feed<'a> {
         }
     }
 
+    /// Whether requests are those of the columns and nothing is drawn beside them.
+    pub fn is_plain(&self) -> bool {
+        self.made.is_none() && self.limits.is_none() && self.priorities.is_none()
+    }
+
+    /// The next request's place in the columns at hand.
+    pub fn position(&self) -> usize {
+        self.next
+    }
+
+    /// Goes on from a place in the columns at hand.
+    pub fn go_to(&mut self, position: usize) {
+        self.next = position;
+        self.unobserved = position;
+        self.look_ahead();
+    }
+
     /// The source of requests that wait for answers, if this is one.
     #[inline]
     pub fn turns(&mut self) -> Option<&mut Turns<'a>> {

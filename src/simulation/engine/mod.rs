@@ -7,6 +7,7 @@
 mod accounts;
 mod balance;
 mod bounds;
+mod checkpoints;
 mod decodes;
 mod devices;
 mod feed;
@@ -23,6 +24,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 
 use self::accounts::leave_session;
 use self::accounts::{Totals, count_late_preemptions};
+pub use self::checkpoints::Checkpoint;
 use self::devices::Devices;
 pub(super) use self::feed::{Arrival, Feed};
 use self::orders::Orders;
@@ -114,6 +116,8 @@ pub(super) struct Engine<'a> {
     num_requests: u64,
     work: &'a mut Workspace,
     detail: Option<&'a mut Detail>,
+    /// Where the rate of cost is taken down whenever it may have changed: when, and dollars per hour from then on.
+    bookings: Option<Vec<(f64, f64)>>,
 }
 
 /// Ticks in a row at which nothing happened and nothing was pending, after which a run is given up.
@@ -192,6 +196,7 @@ impl<'a> Engine<'a> {
             inputs,
             work,
             detail,
+            bookings: None,
         }
     }
 

@@ -32,6 +32,13 @@ impl Orders {
         self.under_way.pop()
     }
 
+    /// Forgets all there were for these.
+    pub fn renew(&mut self, under_way: impl Iterator<Item = Order>) {
+        self.under_way.clear();
+        self.under_way.extend(under_way);
+        self.placed = self.under_way.last().map_or(0, |order| order.number);
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &Order> {
         self.under_way.iter()
     }

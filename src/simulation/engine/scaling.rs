@@ -12,11 +12,33 @@ use super::turns::Left;
 use super::{Engine, MOST_IDLE_TICKS};
 use crate::autoscaler::{Decision, ForwardPass, ReplicaSignals, Snapshot};
 use crate::global_scheduler::{Load, Target};
-use crate::replica_scheduler::ReplicaState;
+use crate::replica_scheduler::{KvBlocks, ReplicaState};
 use crate::simulation::decode_run::DecodeRun;
 use crate::simulation::event::Due;
 use crate::simulation::record::TuneRecord;
 use crate::simulation::{ColdStartSettings, ScaleDownOrder, SimulationError};
+
+/// A replica that does not exist yet.
+pub(super) fn fresh_replica(id: u32, kv: KvBlocks, stages: u32) -> Replica {
+    Replica {
+        id,
+        alive: false,
+        draining: false,
+        reclaimed: false,
+        joined_at_s: 0.0,
+        paid_from_s: 0.0,
+        drains_from_s: 0.0,
+        latest_pass: ForwardPass::default(),
+        load: Load::default(),
+        kv_since_s: 0.0,
+        batches_in_flight: 0,
+        running: false,
+        run: DecodeRun::default(),
+        state: ReplicaState::new(kv),
+        stages: Stages::new(stages),
+        stalls: Stalls::default(),
+    }
+}
 
 impl Engine<'_> {
     /// Tells the policy what has happened and carries out what it decides.
@@ -333,24 +355,10 @@ impl Engine<'_> {
         self.next_replica_id += 1;
         let work = &mut *self.work;
         let lane = work.free_lanes.pop().unwrap_or_else(|| {
-            work.replicas.push(Replica {
-                id,
-                alive: false,
-                draining: false,
-                reclaimed: false,
-                joined_at_s: 0.0,
-                paid_from_s: 0.0,
-                drains_from_s: 0.0,
-                latest_pass: ForwardPass::default(),
-                load: Load::default(),
-                kv_since_s: 0.0,
-                batches_in_flight: 0,
-                running: false,
-                run: DecodeRun::default(),
-                state: ReplicaState { vllm_v1: work.vllm_v1.pop(), ..ReplicaState::new(self.kv) },
-                stages: Stages::new(self.inputs.cluster.pipeline_parallel),
-                stalls: Stalls::default(),
-            });
+            let vllm_v1 = work.vllm_v1.pop();
+            let mut replica = fresh_replica(id, self.kv, self.inputs.cluster.pipeline_parallel);
+            replica.state.vllm_v1 = vllm_v1;
+            work.replicas.push(replica);
             work.replicas.len() as u32 - 1
         });
         let replica = &mut work.replicas[lane as usize];

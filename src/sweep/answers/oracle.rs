@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::RESULTS_VERSION;
-use crate::oracle::{self, FluidBound, Objective, OracleSettings, ReplicaSchedule};
+use crate::oracle::{self, FluidBound, Objective, OraclePoint, OracleSettings, ReplicaSchedule, SharedRuns, Sums};
 use crate::simulation::metric::Metric;
 use crate::simulation::{Limits, MetricValue, Parts, RunInputs, RunMetrics, SimulationError, Workspace, simulate_parts_in_detail};
 use crate::sweep::objectives::Objectives;
@@ -181,26 +181,55 @@ fn of_group(
     let starts: Vec<ReplicaSchedule> = realised.iter().map(|run| run.schedule.clone()).collect();
 
     let objectives = &plan.grid.objectives;
-    let [latency, cost] = objectives.metrics().map(|(_, metric)| objective(metric));
+    let metrics = objectives.metrics().map(|(_, metric)| metric);
+    let [latency, cost] = metrics.map(objective);
     let objective =
         Objective { latency: &latency, cost: &cost, reference: objectives.reference.map(|reference| (reference.cost, reference.latency)) };
     let limits = oracle::limits(&inputs, settings);
-    let evaluate = |schedules: &[ReplicaSchedule]| {
-        let one = |schedule: &ReplicaSchedule| {
-            let called_off = Err(SimulationError::CalledOff { at_s: 0.0, unfinished: requests });
-            if progress.is_interrupted() {
-                return called_off;
-            }
-            let ended = workspaces.run(|workspace| oracle::evaluate(&inputs, &limits, schedule, workspace)).unwrap_or(called_off);
-            progress.run_ended(requests);
-            ended
-        };
-        schedules.par_iter().with_max_len(1).map(one).collect()
+    let evaluate = |schedule: &ReplicaSchedule| {
+        let called_off = Err(SimulationError::CalledOff { at_s: 0.0, unfinished: requests });
+        if progress.is_interrupted() {
+            return called_off;
+        }
+        workspaces.run(|workspace| oracle::evaluate(&inputs, &limits, schedule, workspace)).unwrap_or(called_off)
     };
-    let found = oracle::search_with(&inputs, &starts, settings, objective, |_| (), evaluate);
+    let points = match SharedRuns::new(&inputs, &limits, metrics[0], metrics[1]) {
+        None => {
+            let evaluate = |schedules: &[ReplicaSchedule]| {
+                let one = |schedule: &ReplicaSchedule| {
+                    let ended = evaluate(schedule);
+                    progress.run_ended(requests);
+                    ended
+                };
+                schedules.par_iter().with_max_len(1).map(one).collect()
+            };
+            oracle::search_with(&inputs, &starts, settings, objective, |_| (), evaluate).points
+        }
+        Some(shared) => {
+            let sums = Workspaces::<Sums>::default();
+            let figures = |schedule: &ReplicaSchedule| {
+                let found = (!progress.is_interrupted()).then(|| {
+                    workspaces.run(|workspace| sums.run(|sums| shared.figures(schedule, workspace, sums))).and_then(|found| found)
+                });
+                progress.run_ended(requests);
+                found?
+                    .ok()?
+                    .ok()
+                    .flatten()
+                    .filter(|(latency, cost)| latency.is_finite() && cost.is_finite())
+                    .map(|(latency, cost)| (cost, latency))
+            };
+            let figures = |schedules: &[ReplicaSchedule]| schedules.par_iter().with_max_len(1).map(figures).collect();
+            let schedules = oracle::search_by_figures(&inputs, &starts, settings, objective.reference, figures);
+            // What else there is to know of those that were found, whole runs tell.
+            let point = |schedule: &ReplicaSchedule| Some(OraclePoint { schedule: schedule.clone(), metrics: evaluate(schedule).ok()? });
+            schedules.par_iter().with_max_len(1).filter_map(point).collect()
+        }
+    };
+    let fluid_bound = FluidBound::new(&inputs);
 
     // By rising cost, falling latency; of equal points the schedule's comes first.
-    let searched = found.points.iter().map(|point| ("search", &point.schedule, &point.metrics));
+    let searched = points.iter().map(|point| ("search", &point.schedule, &point.metrics));
     let taken_over = realised.iter().map(|run| (run.run_id.as_str(), &run.schedule, &run.metrics));
     let points =
         searched.chain(taken_over).filter_map(|(by, schedule, metrics)| Some((cost(metrics)?, latency(metrics)?, by, schedule, metrics)));
@@ -214,7 +243,7 @@ fn of_group(
     });
     // Fixed fleets may be smaller than policies may make them.
     let fixed = group.cells.iter().filter_map(|&index| plan.cell(index).autoscaler.settings().initial_replicas()).min();
-    let fluid_bound = fixed.into_iter().fold(found.fluid_bound, FluidBound::with_fleets_of);
+    let fluid_bound = fixed.into_iter().fold(fluid_bound, FluidBound::with_fleets_of);
     let bound = |latency_s| fluid_bound_usd(&fluid_bound, &inputs, objectives, latency_s);
     points.into_iter().map(|(_, latency, by, schedule, metrics)| row(plan, &group.cell, by, bound(latency), schedule, metrics)).collect()
 }
