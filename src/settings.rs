@@ -87,8 +87,11 @@ macro_rules! choice {
             fn schema_name() -> std::borrow::Cow<'static, str> { stringify!($Name).into() }
 
             fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
-                let alternatives = vec![
-                    schemars::json_schema!({ "enum": $Name::NAMES }),
+                // A name alone stands for its settings' defaults, where all have one.
+                let has_defaults = [$(serde_json::from_value::<$Settings>(serde_json::json!({})).is_ok()),+];
+                let alone: Vec<&str> = $Name::NAMES.iter().zip(has_defaults).filter(|(_, has)| *has).map(|(name, _)| *name).collect();
+                let by_name = (!alone.is_empty()).then(|| schemars::json_schema!({ "enum": alone }));
+                let by_settings = [
                     $({
                         let settings = generator.subschema_for::<$Settings>();
                         schemars::json_schema!({
@@ -97,6 +100,7 @@ macro_rules! choice {
                         })
                     }),+
                 ];
+                let alternatives: Vec<schemars::Schema> = by_name.into_iter().chain(by_settings).collect();
                 schemars::json_schema!({ "anyOf": alternatives })
             }
         }

@@ -1,5 +1,4 @@
-"""NVIDIA Dynamo's own load-based scaling in the simulator's loop. See check_dynamo.sh beside this file.
-ai-dynamo 1.6.1 has decided on ticks made by hand so far, not in a whole run.
+"""NVIDIA Dynamo's own load-based scaling in the simulator's loop. See check_dynamo.sh beside this file. Run with ai-dynamo 1.6.1.
 
 What decides is the planner's scaling core: its targets, its model of the engine learned from forward passes, its refusals and holds. What
 feeds it is ours: every 5 s the latest pass and the queue of each serving replica, and how many serve and start. The orchestrator around it

@@ -267,6 +267,8 @@ impl Grid {
         let mut reader = Reader { source: &source, members, root: &root, problems };
         let name = reader.name(path);
         let question = reader.text("question");
+        // For editors; whatever it says is as good.
+        reader.text("$schema");
         let workloads = reader.sections::<WorkloadSpec>("workloads");
         let seeds = reader.seeds();
         let cluster = reader.section::<ClusterSettings>("cluster");
@@ -436,9 +438,11 @@ struct Reader<'a> {
     problems: Vec<Problem>,
 }
 
-impl Reader<'_> {
-    fn node(&self, key: &str) -> Option<&Node> {
-        self.members.iter().find(|member| member.key == key).map(|member| &member.node)
+impl<'a> Reader<'a> {
+    /// What stands under a key; `null` is as good as nothing.
+    fn node(&self, key: &str) -> Option<&'a Node> {
+        let node = self.members.iter().find(|member| member.key == key).map(|member| &member.node)?;
+        (node.value != NodeValue::Scalar(Value::Null)).then_some(node)
     }
 
     fn problem(&mut self, at: usize, path: &str, message: impl Into<String>) {
@@ -479,7 +483,7 @@ impl Reader<'_> {
     }
 
     fn template(&mut self, key: &str) -> Option<Template> {
-        let node = self.members.iter().find(|member| member.key == key).map(|member| &member.node)?;
+        let node = self.node(key)?;
         let moved = (key == "autoscalers").then(|| earlier::autoscalers(node.clone()));
         Some(Template::new(self.source, moved.as_ref().unwrap_or(node), key, key, &mut self.problems))
     }

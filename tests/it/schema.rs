@@ -184,3 +184,135 @@ fn schema_and_parser_agree() {
         assert_eq!(accepted(sections.clone()), (false, false), "{sections}");
     }
 }
+
+/// What `schema` may be resolved to: itself, what it refers to, its alternatives.
+fn resolved<'a>(root: &'a Value, schema: &'a Value, found: &mut Vec<&'a Value>) {
+    found.push(schema);
+    if let Some(target) = schema["$ref"].as_str().and_then(|reference| root.pointer(reference.strip_prefix('#')?)) {
+        resolved(root, target, found);
+    }
+    for alternative in ["anyOf", "oneOf"].iter().filter_map(|keyword| schema[keyword].as_array()).flatten() {
+        resolved(root, alternative, found);
+    }
+}
+
+/// The least that `schema` accepts.
+fn example(root: &Value, schema: &Value) -> Value {
+    let mut candidates = Vec::new();
+    resolved(root, schema, &mut candidates);
+    let typed = |schema: &&Value| schema.get("type").is_some() || schema.get("enum").is_some() || schema.get("const").is_some();
+    let schema = candidates.into_iter().find(typed).expect("a schema with a type");
+    let fixed = schema.get("const").or_else(|| schema["enum"].get(0));
+    let kind = schema["type"].as_str().or_else(|| schema["type"][0].as_str()).unwrap_or_default();
+    match (fixed, kind) {
+        (Some(value), _) => value.clone(),
+        (_, "boolean") => json!(true),
+        (_, "string") => json!("x"),
+        (_, "array") => json!([example(root, &schema["items"])]),
+        (_, "object") => {
+            let required = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            required.map(|name| (name.to_owned(), example(root, &schema["properties"][name]))).collect::<serde_json::Map<_, _>>().into()
+        }
+        _ => json!(1),
+    }
+}
+
+/// Everything that may be set: a grid in which it stands alone, and where.
+fn places(root: &Value, schema: &Value, at: &str, depth: usize, found: &mut Vec<(String, Value)>) {
+    let mut candidates = Vec::new();
+    resolved(root, schema, &mut candidates);
+    for schema in candidates.into_iter().filter(|_| depth < 8) {
+        for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+            let below = format!("{at}/{name}");
+            found.push((below.clone(), example(root, schema)));
+            places(root, property, &below, depth + 1, found);
+        }
+        if schema["type"] == "array" && matches!(at, "/workloads" | "/autoscalers") {
+            places(root, &schema["items"], &format!("{at}/0"), depth + 1, found);
+        }
+    }
+}
+
+/// Puts `value` where `at` says, with what its neighbours require.
+fn put(grid: &mut Value, at: &str, around: &Value, value: &Value) {
+    // An entry of a list has made another choice so far.
+    if at.starts_with("/autoscalers/0/") {
+        grid["autoscalers"][0] = json!({});
+    } else if at.starts_with("/workloads/0/") {
+        grid["workloads"][0] = json!({"name": "w"});
+    }
+    let (parent, name) = at.rsplit_once('/').expect("a path");
+    let mut place = grid;
+    for step in parent.split('/').skip(1) {
+        place = match step.parse::<usize>() {
+            Ok(index) => &mut place[index],
+            Err(_) => {
+                // A choice stands there so far, or an axis.
+                if !place.is_object() {
+                    *place = json!({});
+                }
+                &mut place[step]
+            }
+        };
+    }
+    if !place.as_object().is_some_and(|members| !members.is_empty()) {
+        *place = around.clone();
+    }
+    place[name] = value.clone();
+}
+
+/// Wherever something may be set, values of every kind: what the parser takes the schema takes, and what the schema takes the parser
+/// refuses for what it says at most, never for its shape.
+#[test]
+fn schema_and_parser_agree_on_every_field() {
+    let schema = schema::grid();
+    let mut found = Vec::new();
+    places(&schema, &schema, "", 0, &mut found);
+    let values = [
+        json!(2),
+        json!(1.5),
+        json!(-3),
+        json!("x"),
+        json!(true),
+        json!(null),
+        json!([]),
+        json!([1, 2]),
+        json!(["x"]),
+        json!({}),
+        json!({"nonsense": 1}),
+        json!({"from": 1, "to": 5, "step": 2}),
+        json!({"from": 1, "to": 5, "points": 3}),
+        json!({"from": 1, "to": 5}),
+    ];
+    let shapes =
+        ["invalid type", "unknown field", "unknown variant", "missing field", "invalid value: ", "an empty list found, expected a value"];
+    // Not a matter of shape: what generated sessions need is known once it is clear that they are generated; and a map whose keys the
+    // user chooses cannot be told from a range.
+    let beyond_schemas = |error: &str, value: &Value| {
+        let is_range = value.get("from").is_some() && error.contains("expected an object");
+        error.contains("sessions.turns: missing field") || is_range
+    };
+    let (mut taken, mut refused, mut problems) = (0, 0, Vec::new());
+    for (at, around) in &found {
+        for value in &values {
+            let mut grid = super::cli::small_grid();
+            put(&mut grid, at, around, value);
+            let fault = fault(&schema, &schema, &grid);
+            let source = Source { file: "x.json".into(), text: grid.to_string() };
+            let parsed = Grid::parse(source, Path::new("x.json"), Vec::new()).err().map(|error| error.to_string());
+            match (&fault, &parsed) {
+                (None, None) => taken += 1,
+                (Some(_), Some(_)) => refused += 1,
+                (Some(fault), None) => problems.push(format!("{at}: {value}: taken, but the schema says {fault}")),
+                (None, Some(error)) if beyond_schemas(error, value) => refused += 1,
+                (None, Some(error)) => {
+                    if let Some(shape) = shapes.iter().find(|shape| error.contains(**shape)) {
+                        problems.push(format!("{at}: {value}: the schema takes it, but {shape}: {error}"));
+                    }
+                }
+            }
+        }
+    }
+    assert!(found.len() > 300 && taken > 500 && refused > 1000, "{} places, {taken} taken, {refused} refused", found.len());
+    assert!(problems.is_empty(), "{} problems, such as\n{}", problems.len(), problems[..problems.len().min(20)].join("\n"));
+}

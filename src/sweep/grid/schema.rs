@@ -217,8 +217,13 @@ fn range() -> Value {
 
 /// Lets an autoscaler be read from a controller's file, and carry a label and bounds of its own beside its choice.
 fn beside(alternatives: &mut Value, definitions: &Value) {
-    let label = json!({ "type": "string", "description": "Groups runs in tables and fronts, instead of the autoscaler's kind." });
-    let bound = |description: &str| or_axis(json!({ "type": "integer", "minimum": 0, "description": description }), definitions);
+    let one = |schema: Value, description: &str| {
+        let mut schema = schema;
+        schema["description"] = description.into();
+        or_axis(schema, definitions)
+    };
+    let label = one(json!({ "type": ["string", "null"] }), "Groups runs in tables and fronts, instead of the autoscaler's kind.");
+    let bound = |description: &str| one(json!({ "type": ["integer", "null"], "minimum": 0 }), description);
     let besides = [
         ("label".to_string(), label),
         ("min_replicas".to_string(), bound("Least replicas of this autoscaler's runs, instead of the cluster's.")),
