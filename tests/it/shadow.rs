@@ -146,3 +146,92 @@ fn tables_do_as_well_and_slips_are_named() {
     two["cluster"]["scale_up_delay_s"] = json!([30, 60]);
     assert!(refusal("metrics", two).contains("`cluster.scale_up_delay_s` found with several values, expected one cluster"));
 }
+
+/// A table of 20 rows a quarter of a minute apart, from a time on.
+fn quarter_minutes(from_s: u32, replicas: &str) -> String {
+    let rows = (0..20).map(|row| format!("{},2,100,10,{replicas}\n", from_s + 15 * row));
+    format!("time_s,requests_per_s,mean_prefill_tokens,mean_decode_tokens,replicas\n{}", rows.collect::<String>())
+}
+
+/// The agreement of one thing: what was measured, and what the replay had.
+fn both(answer: &Value, what: &str) -> [f64; 2] {
+    let found = answer["agreement"].as_array().unwrap().iter().find(|compared| compared["what"] == what).unwrap();
+    ["measured", "replayed"].map(|side| found[side].as_f64().unwrap())
+}
+
+/// The answer on tables of these names and contents.
+fn on_tables(tables: &[(&str, String)]) -> Value {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("metrics")).unwrap();
+    for (name, text) in tables {
+        fs::write(dir.path().join("metrics").join(name), text).unwrap();
+    }
+    shadow(dir.path(), json!([{"static": {"replicas": 1}}]), json!({}), &[]).0
+}
+
+fn notes(answer: &Value) -> String {
+    answer["notes"].as_array().unwrap().iter().map(|note| note.as_str().unwrap().to_owned() + "\n").collect()
+}
+
+#[test]
+fn replicas_hold_over_what_nobody_recorded() {
+    let dir = tempfile::tempdir().unwrap();
+    record(dir.path(), 15.0);
+    let (whole, _) = shadow(dir.path(), json!([{"static": {"replicas": 6}}]), json!({}), &[]);
+    for entry in fs::read_dir(dir.path().join("metrics")).unwrap() {
+        let path = entry.unwrap().path();
+        let mut file: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        for series in file["data"]["result"].as_array_mut().unwrap() {
+            let away = 1_700_001_500.0..1_700_002_100.0;
+            series["values"].as_array_mut().unwrap().retain(|sample| !away.contains(&sample[0].as_f64().unwrap()));
+        }
+        fs::write(&path, file.to_string()).unwrap();
+    }
+    let (gappy, _) = shadow(dir.path(), json!([{"static": {"replicas": 6}}]), json!({}), &[]);
+    let ([before, _], [after, replayed]) = (both(&whole, "replica hours"), both(&gappy, "replica hours"));
+    assert!((after / before - 1.0).abs() < 0.1 && (replayed / after - 1.0).abs() < 0.05, "{before} {after} {replayed}");
+    let said = notes(&gappy);
+    assert!(said.contains("gap of 615 s, from 1700001485 to 1700002100 s, in inference_objective_request_total.json"), "{said}");
+    assert!(!notes(&whole).contains("gap of"), "{}", notes(&whole));
+}
+
+#[test]
+fn tables_that_follow_each_other_are_one_and_others_refused() {
+    let two = on_tables(&[("b.csv", quarter_minutes(0, "1")), ("a.csv", quarter_minutes(300, "1"))]);
+    assert_eq!(both(&two, "requests"), [1200.0, 1200.0]);
+    assert!((both(&two, "replica hours")[0] - 600.0 / 3600.0).abs() < 1e-9);
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("m")).unwrap();
+    fs::write(dir.path().join("m/a.csv"), quarter_minutes(0, "1")).unwrap();
+    fs::write(dir.path().join("m/b.csv"), quarter_minutes(285, "1")).unwrap();
+    fs::write(dir.path().join("zero.csv"), quarter_minutes(60, "0")).unwrap();
+    fs::write(dir.path().join("x.json"), grid().to_string()).unwrap();
+    for (recorded, message) in [
+        ("m", "a.csv and b.csv: both have `requests_per_s` from 285 to 285 s"),
+        ("zero.csv", "zero.csv: `replicas`: 0 replicas found from 60 s to the end of the record, while 600 requests arrive"),
+    ] {
+        let output = scalefront(dir.path(), &["shadow", recorded, "x.json", "--out", "never"]);
+        assert_eq!(output.status.code(), Some(2), "{}", stdout(&output));
+        assert!(stderr(&output).contains(message), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn rows_hold_until_the_next_on_both_sides() {
+    let text = "time_s,requests_per_s,mean_prefill_tokens,mean_decode_tokens,replicas\n0,2,100,10,1\n15,2,100,10,1\n3000,2,100,10,1\n";
+    let answer = on_tables(&[("a.csv", text.to_owned())]);
+    assert_eq!(both(&answer, "requests")[0], 6030.0);
+    let [measured, replayed] = both(&answer, "replica hours");
+    assert!((measured - 3015.0 / 3600.0).abs() < 1e-9 && (replayed / measured - 1.0).abs() < 0.01, "{measured} {replayed}");
+    let static_one = answer["policies"][0]["cost_usd"].as_f64().unwrap();
+    assert!((static_one / answer["as_it_was"]["cost_usd"].as_f64().unwrap() - 1.0).abs() < 0.01, "{answer:#}");
+    assert!(notes(&answer).contains("gap of 2985 s, from 15 to 3000 s, in a.csv"), "{answer:#}");
+}
+
+#[test]
+fn parts_of_replicas_are_measured_as_recorded() {
+    let [part, whole] = ["1.4", "1"].map(|replicas| on_tables(&[("a.csv", quarter_minutes(0, replicas))]));
+    assert!((both(&part, "replica hours")[0] - 1.4 * 300.0 / 3600.0).abs() < 1e-9, "{part:#}");
+    assert!((both(&part, "cost")[0] / both(&whole, "cost")[0] - 1.4).abs() < 1e-9, "{part:#}");
+    assert!(notes(&part).contains("0.1167 replica hours were recorded, 0.0833 are replayed"), "{part:#}");
+}

@@ -7,6 +7,7 @@
 pub mod rebuild;
 pub mod recording;
 pub mod scrape;
+mod series;
 
 use std::fmt;
 
@@ -212,7 +213,7 @@ fn agreement(recording: &Recording, plan: &Plan, metrics: &RunMetrics, detail: &
     let weighted = |means: &[f64]| means.iter().zip(&recording.arrivals).map(|(mean, count)| mean * count).sum::<f64>();
     let totals = &plan.inputs.workloads[0].summary;
     let hours = recording.step_s / 3600.0;
-    let replica_hours = hours * recording.replicas.iter().map(|&replicas| f64::from(replicas)).sum::<f64>();
+    let replica_hours = hours * sum(&recording.recorded_replicas);
     let mut all = vec![
         compared("requests", "", sum(&recording.arrivals), metrics.num_requests as f64),
         compared("prompt tokens", "", weighted(&recording.prefill_tokens), totals.prefill_tokens as f64),
@@ -256,11 +257,16 @@ fn priced(recording: &Recording, plan: &Plan) -> f64 {
     let deployment = &plan.inputs.times(&cell)[0].deployment;
     let price = cell.cluster.node_price_usd_per_hour.or(deployment.node.price_usd_per_hour).unwrap_or(0.0);
     let devices = f64::from(deployment.tensor_parallel * deployment.pipeline_parallel) / f64::from(deployment.node.devices_per_node);
-    let nodes = |replicas: u32| match cell.cluster.billing.unit {
-        BillingUnit::Node => (f64::from(replicas) * devices).ceil(),
-        BillingUnit::Device => f64::from(replicas) * devices,
+    let nodes = |replicas: f64| match cell.cluster.billing.unit {
+        BillingUnit::Node => (replicas * devices).ceil(),
+        BillingUnit::Device => replicas * devices,
     };
-    recording.replicas.iter().map(|&replicas| nodes(replicas) * price * recording.step_s / 3600.0).sum()
+    // A part of a replica is a mean over the step: there was one more for that part of it.
+    let mean_nodes = |replicas: f64| {
+        let part = replicas.fract();
+        (1.0 - part) * nodes(replicas.floor()) + part * nodes(replicas.floor() + 1.0)
+    };
+    recording.recorded_replicas.iter().map(|&replicas| mean_nodes(replicas) * price * recording.step_s / 3600.0).sum()
 }
 
 impl Shadow {

@@ -21,6 +21,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::series::{REPLICAS, Raw, SERVERS, gap_notes, is_silent, join};
+
 /// The longest file that is read, and the most steps of a recording.
 const MAX_FILE_BYTES: u64 = 256 << 20;
 const MOST_STEPS: usize = 2_000_000;
@@ -46,17 +48,6 @@ pub const COLUMNS: [&str; 17] = [
     "p99_ttft_s",
 ];
 
-/// One series as it was recorded.
-#[derive(Debug, Clone, PartialEq)]
-struct Raw {
-    name: String,
-    labels: BTreeMap<String, String>,
-    /// Time and value, in order of time.
-    samples: Vec<(f64, f64)>,
-    /// Whether it came as a table of intervals that begin at its times.
-    ahead: bool,
-}
-
 /// Counts at or below each bound, as a histogram of Prometheus has them.
 pub type Buckets = Vec<(f64, f64)>;
 
@@ -73,7 +64,10 @@ pub struct Recording {
     /// Of all requests, where histograms were recorded.
     pub prefill_buckets: Option<Buckets>,
     pub decode_buckets: Option<Buckets>,
+    /// Replicas of each step, whole ones, for the replay.
     pub replicas: Vec<u32>,
+    /// The same as they were recorded, averages among them.
+    pub recorded_replicas: Vec<f64>,
     pub running: Option<Vec<f64>>,
     pub waiting: Option<Vec<f64>>,
     pub kv_use: Option<Vec<f64>>,
@@ -99,10 +93,17 @@ pub fn read(path: &Path, time_scale: f64) -> Result<Recording, String> {
     }
     let mut raw = Vec::new();
     for file in &files {
-        raw.extend(read_file(file).map_err(|error| format!("{}: {error}", file.display()))?);
+        let mut series = read_file(file).map_err(|error| format!("{}: {error}", file.display()))?;
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        for part in &mut series {
+            part.files = part.samples.first().map(|(from_s, _)| (*from_s, name.clone().into_owned())).into_iter().collect();
+        }
+        raw.extend(series);
     }
-    for sample in raw.iter_mut().flat_map(|series| &mut series.samples) {
-        sample.0 *= time_scale;
+    let mut raw = join(raw).map_err(|error| format!("{shown}: {error}"))?;
+    for series in &mut raw {
+        series.samples.iter_mut().for_each(|sample| sample.0 *= time_scale);
+        series.files.iter_mut().for_each(|file| file.0 *= time_scale);
     }
     assemble(raw, time_scale).map_err(|error| format!("{shown}: {error}"))
 }
@@ -153,7 +154,7 @@ fn of_json(text: &str, name: &str) -> Result<Vec<Raw>, String> {
             return Err(format!("data.result[{i}].values: times that do not increase found"));
         }
         let name = labels.get("__name__").cloned().unwrap_or_else(|| name.to_owned());
-        all.push(Raw { name, labels, samples, ahead: false });
+        all.push(Raw { name, labels, samples, ..Raw::default() });
     }
     Ok(all)
 }
@@ -173,8 +174,7 @@ fn of_csv(text: &str) -> Result<Vec<Raw>, String> {
             return Err(format!("unknown column `{name}`, expected `time_s` and some of {}{hint}", crate::settings::quoted(&COLUMNS)));
         }
     }
-    let mut all: Vec<Raw> =
-        names.iter().map(|name| Raw { name: (*name).into(), labels: BTreeMap::new(), samples: Vec::new(), ahead: true }).collect();
+    let mut all: Vec<Raw> = names.iter().map(|name| Raw { name: (*name).into(), ahead: true, ..Raw::default() }).collect();
     for (row, record) in reader.records().enumerate() {
         let line = row + 2;
         let record = record.map_err(|error| error.to_string())?;
@@ -212,16 +212,13 @@ struct Clock {
 
 impl Clock {
     fn of(raw: &[Raw]) -> Result<Self, String> {
-        let times = || raw.iter().flat_map(|series| series.samples.iter().map(|(at_s, _)| *at_s));
-        let start_s = times().fold(f64::INFINITY, f64::min);
-        let end_s = times().fold(f64::NEG_INFINITY, f64::max);
-        let gaps = raw.iter().flat_map(|series| series.samples.windows(2).map(|pair| pair[1].0 - pair[0].0));
-        let step_s = gaps.fold(f64::INFINITY, f64::min);
+        let start_s = raw.iter().filter_map(|series| Some(series.samples.first()?.0)).fold(f64::INFINITY, f64::min);
+        let step_s = raw.iter().map(Raw::shortest_s).fold(f64::INFINITY, f64::min);
         if !step_s.is_finite() {
             return Err("fewer than two samples found, expected a recording of some length".into());
         }
-        let ahead = raw.iter().any(|series| series.ahead);
-        let steps = ((end_s - start_s) / step_s).round() as usize + usize::from(ahead);
+        let end_s = raw.iter().map(|series| Self::end_s(series, step_s)).fold(f64::NEG_INFINITY, f64::max);
+        let steps = ((end_s - start_s) / step_s).round() as usize;
         if steps > MOST_STEPS {
             return Err(format!("{steps} steps of {step_s} s found, expected at most {MOST_STEPS}; record with a coarser step"));
         }
@@ -232,19 +229,31 @@ impl Clock {
         ((at_s - self.start_s) / self.step_s).round().max(0.0) as usize
     }
 
-    /// A value for each step, the last one before it where there is none; None before the first, and where the series has long ended.
-    fn held(&self, series: &Raw) -> Vec<Option<f64>> {
+    /// When a series ends; the last row of a table holds for as long as its shortest.
+    fn end_s(series: &Raw, step_s: f64) -> f64 {
+        let shortest_s = if series.shortest_s().is_finite() { series.shortest_s() } else { step_s };
+        let last_s = series.samples.last().map_or(f64::NEG_INFINITY, |(at_s, _)| *at_s);
+        last_s + if series.ahead { shortest_s } else { 0.0 }
+    }
+
+    /// A value for each step, the last one before it where there is none; None before the first, and where the series has long ended
+    /// while others of its name, which are `all`, go on. Where they do not, it was the recorder that was away, and the value holds. So
+    /// it does to the end, if that is wished.
+    fn held(&self, series: &Raw, all: &[&Raw], to_end: bool) -> Vec<Option<f64>> {
         let mut values = vec![None; self.steps + 1];
+        let most = (series.limit_s() / self.step_s) as usize;
         for window in series.samples.windows(2) {
             let [(from_s, value), (until_s, _)] = [window[0], window[1]];
             let (from, until) = (self.step(from_s), self.step(until_s));
-            // As long as Prometheus looks back: five minutes, or a few steps of a coarse recording.
-            let most = from + ((300.0 / self.step_s) as usize).max(3);
-            values[from..until.min(most).min(self.steps + 1)].fill(Some(value));
+            let whole = series.ahead || until - from <= most || is_silent(all, from_s, until_s);
+            let until = if whole { until } else { from + most };
+            values[from..until.min(self.steps + 1)].fill(Some(value));
         }
         if let Some(&(at_s, value)) = series.samples.last() {
             let from = self.step(at_s).min(self.steps);
-            values[from] = Some(value);
+            let own = self.step(Self::end_s(series, self.step_s)).clamp(from + 1, self.steps + 1);
+            let until = if to_end && is_silent(all, at_s, f64::INFINITY) { self.steps + 1 } else { own };
+            values[from..until].fill(Some(value));
         }
         values
     }
@@ -284,8 +293,8 @@ impl Assembly {
     fn sum(&self, names: &[&str]) -> Option<Vec<f64>> {
         let found = names.iter().map(|name| self.named(name)).find(|found| !found.is_empty())?;
         let mut sum = vec![0.0; self.clock.steps];
-        for series in found {
-            for (sum, value) in sum.iter_mut().zip(self.clock.held(series)) {
+        for series in &found {
+            for (sum, value) in sum.iter_mut().zip(self.clock.held(series, &found, true)) {
                 *sum += value.unwrap_or(0.0);
             }
         }
@@ -296,8 +305,8 @@ impl Assembly {
     fn mean(&self, names: &[&str]) -> Option<Vec<f64>> {
         let found = names.iter().map(|name| self.named(name)).find(|found| !found.is_empty())?;
         let (mut sum, mut count) = (vec![0.0; self.clock.steps], vec![0_u32; self.clock.steps]);
-        for series in found {
-            for (step, value) in self.clock.held(series).into_iter().take(self.clock.steps).enumerate() {
+        for series in &found {
+            for (step, value) in self.clock.held(series, &found, true).into_iter().take(self.clock.steps).enumerate() {
                 sum[step] += value.unwrap_or(0.0);
                 count[step] += u32::from(value.is_some());
             }
@@ -307,8 +316,9 @@ impl Assembly {
 
     /// A value that was recorded as it is, of each step.
     fn column(&self, name: &str, rate: bool) -> Option<Vec<f64>> {
-        let series = *self.named(name).first()?;
-        let mut held: Vec<f64> = self.clock.held(series).into_iter().map(|value| value.unwrap_or(0.0)).collect();
+        let found = self.named(name);
+        let series = *found.first()?;
+        let mut held: Vec<f64> = self.clock.held(series, &found, !rate).into_iter().map(|value| value.unwrap_or(0.0)).collect();
         // A rate that was queried looks back: what it says at a time belongs to the step before.
         if rate && !series.ahead {
             held.remove(0);
@@ -327,6 +337,53 @@ impl Assembly {
             sum.iter_mut().zip(self.clock.gained(series)).for_each(|(sum, gain)| *sum += gain);
         }
         Some(sum)
+    }
+
+    /// Replicas of each step for a replay, which has whole ones: to the nearest, but one at least where there was any.
+    ///
+    /// Errors: requests come to the end of the record, and no replica that could serve them.
+    fn whole_replicas(&mut self, recorded: &[f64], arrivals: &[f64], time_scale: f64) -> Result<Vec<u32>, String> {
+        let whole = |count: &f64| if *count > 0.0 { count.round().max(1.0) as u32 } else { 0 };
+        let replicas: Vec<u32> = recorded.iter().map(whole).collect();
+        let parts = recorded.iter().filter(|count| count.fract() != 0.0).count();
+        if parts > 0 {
+            let hours = self.clock.step_s / 3600.0;
+            self.notes.push(format!(
+                "replicas: parts of replicas in {parts} of {} steps, rounded for the replay, but 1 at least: {:.4} replica hours were \
+                 recorded, {:.4} are replayed",
+                recorded.len(),
+                hours * recorded.iter().sum::<f64>(),
+                hours * replicas.iter().map(|&count| f64::from(count)).sum::<f64>()
+            ));
+        }
+        let shown = |seconds: f64| (seconds / time_scale * 1000.0).round() / 1000.0;
+        let at = |step: usize| self.clock.start_s + step as f64 * self.clock.step_s;
+        let came = |steps: std::ops::Range<usize>| arrivals[steps].iter().sum::<f64>();
+        let unserved = replicas.iter().rposition(|&count| count > 0).map_or(0, |last| last + 1);
+        let left_s = (replicas.len() - unserved) as f64 * self.clock.step_s;
+        let series = REPLICAS.iter().chain([&SERVERS]).map(|name| self.named(name)).find(|found| !found.is_empty());
+        let (name, file, limit_s) =
+            series.map_or(("", "", 0.0), |found| (found[0].name.as_str(), found[0].file_at(at(unserved)), found[0].limit_s()));
+        if (unserved == 0 || left_s > limit_s) && came(unserved..replicas.len()) >= 1.0 - 1e-9 {
+            let (from_s, requests) = (shown(at(unserved)), came(unserved..replicas.len()));
+            return Err(format!(
+                "{file}: `{name}`: 0 replicas found from {from_s} s to the end of the record, while {requests:.0} requests arrive, \
+                 expected at least 1 to serve them; mend the count, or leave out the time without replicas"
+            ));
+        }
+        let (mut without, mut waiting, mut first) = (0, 0.0, None);
+        for (step, _) in replicas.iter().enumerate().filter(|(step, count)| **count == 0 && arrivals[*step] > 0.0) {
+            (without, waiting) = (without + 1, waiting + arrivals[step]);
+            first.get_or_insert(step);
+        }
+        if let Some(first) = first {
+            let note = format!(
+                "replicas: 0 in {without} steps, first at {} s ({file}), in which {waiting:.0} requests arrived: they wait for the next replica",
+                shown(at(first))
+            );
+            self.notes.push(note);
+        }
+        Ok(replicas)
     }
 
     /// What a histogram gained in all: counts at or below each bound.
@@ -368,8 +425,9 @@ pub fn quantile(buckets: &Buckets, share: f64) -> f64 {
 
 fn assemble(raw: Vec<Raw>, time_scale: f64) -> Result<Recording, String> {
     let clock = Clock::of(&raw)?;
-    let mut all = Assembly { raw, clock, notes: Vec::new() };
     let step_s = clock.step_s;
+    let notes = gap_notes(&raw, clock.start_s + clock.steps as f64 * step_s, time_scale);
+    let mut all = Assembly { raw, clock, notes };
     let running = all.sum(&["vllm:num_requests_running", "running_requests"]);
     let waiting = all.sum(&["vllm:num_requests_waiting", "waiting_requests"]);
     let completions = all.counter("vllm:request_success_total");
@@ -400,26 +458,21 @@ fn assemble(raw: Vec<Raw>, time_scale: f64) -> Result<Recording, String> {
                 .into());
         }
     };
-    let replicas = all.sum(&[
-        "replicas",
-        "kube_deployment_status_replicas_ready",
-        "kube_deployment_status_replicas_available",
-        "kube_deployment_status_replicas",
-    ]);
-    let replicas = match replicas {
-        Some(replicas) => replicas.into_iter().map(|count| count.round() as u32).collect(),
+    let recorded_replicas = match all.sum(&REPLICAS) {
+        Some(replicas) => replicas,
         None => {
-            let servers = all.named("vllm:num_requests_running");
+            let servers = all.named(SERVERS);
             if servers.is_empty() {
                 return Err("no replicas found, expected `replicas`, `kube_deployment_status_replicas_ready` or a series \
                             `vllm:num_requests_running` of each server"
                     .into());
             }
-            let held: Vec<Vec<Option<f64>>> = servers.iter().map(|series| clock.held(series)).collect();
+            let held: Vec<Vec<Option<f64>>> = servers.iter().map(|series| clock.held(series, &servers, true)).collect();
             all.notes.push("replicas: the servers that reported running requests".into());
-            (0..clock.steps).map(|step| held.iter().filter(|held| held[step].is_some()).count() as u32).collect()
+            (0..clock.steps).map(|step| held.iter().filter(|held| held[step].is_some()).count() as f64).collect()
         }
     };
+    let replicas = all.whole_replicas(&recorded_replicas, &arrivals, time_scale)?;
     let per_request = completions.as_ref().unwrap_or(&arrivals).clone();
     let mut lengths = |mean: &str, rate: &str, counter: &str, histogram: &str| -> Result<Vec<f64>, String> {
         if let Some(means) = all.column(mean, false) {
@@ -465,6 +518,7 @@ fn assemble(raw: Vec<Raw>, time_scale: f64) -> Result<Recording, String> {
         prefill_tokens,
         decode_tokens,
         replicas,
+        recorded_replicas,
         running,
         waiting,
         latencies,
