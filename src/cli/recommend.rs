@@ -10,7 +10,7 @@ use scalefront::sweep::answers::recommend::{self, Ended, FILE, load, refine};
 use scalefront::sweep::grid::Grid;
 use scalefront::sweep::plan::Plan;
 use scalefront::sweep::run::{Interrupted, Progress};
-use scalefront::sweep::store::ResultsDir;
+use scalefront::sweep::store::{MANIFEST, ResultsDir};
 use serde_json::{Value, json};
 
 use super::Exit;
@@ -106,6 +106,11 @@ impl Args {
         }
         catch_interrupts()?;
         let out = self.common.out(&format!("{}_recommended", plan.grid.name));
+        ensure!(
+            !out.join(MANIFEST).exists(),
+            "{}: holds the results of a sweep, which a search would mix with its own; choose another directory with --out",
+            out.display()
+        );
         let dir = ResultsDir::open(&out, &plan.grid.as_given)?;
         if self.largest_load {
             return pool.install(|| self.loads(&plan, &dir));

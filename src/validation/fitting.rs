@@ -109,17 +109,14 @@ fn axes(mut matrix: Vec<Vec<f64>>) -> Vec<Vec<f64>> {
                 let tan = if theta == 0.0 { 1.0 } else { theta.signum() / (theta.abs() + (theta * theta + 1.0).sqrt()) };
                 let cos = 1.0 / (tan * tan + 1.0).sqrt();
                 let sin = tan * cos;
-                for k in 0..size {
-                    let (a, b) = (matrix[k][p], matrix[k][q]);
-                    (matrix[k][p], matrix[k][q]) = (cos * a - sin * b, sin * a + cos * b);
+                for row in &mut matrix {
+                    (row[p], row[q]) = (cos * row[p] - sin * row[q], sin * row[p] + cos * row[q]);
                 }
-                for k in 0..size {
-                    let (a, b) = (matrix[p][k], matrix[q][k]);
-                    (matrix[p][k], matrix[q][k]) = (cos * a - sin * b, sin * a + cos * b);
-                }
-                for k in 0..size {
-                    let (a, b) = (axes[p][k], axes[q][k]);
-                    (axes[p][k], axes[q][k]) = (cos * a - sin * b, sin * a + cos * b);
+                for turned in [&mut matrix, &mut axes] {
+                    let (low, high) = turned.split_at_mut(q);
+                    for (a, b) in low[p].iter_mut().zip(&mut high[0]) {
+                        (*a, *b) = (cos * *a - sin * *b, sin * *a + cos * *b);
+                    }
                 }
             }
         }

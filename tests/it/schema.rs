@@ -255,7 +255,7 @@ fn put(grid: &mut Value, at: &str, around: &Value, value: &Value) {
             }
         };
     }
-    if !place.as_object().is_some_and(|members| !members.is_empty()) {
+    if place.as_object().is_none_or(|members| members.is_empty()) {
         *place = around.clone();
     }
     place[name] = value.clone();
