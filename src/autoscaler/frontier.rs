@@ -434,7 +434,9 @@ impl Autoscaler for Frontier {
         }
 
         if let Some(budget) = &mut self.budget {
-            budget.tick(rate.per_s);
+            let (_, curve) = self.curve.as_ref().expect("just refreshed");
+            let capacity_per_s = f64::from(snapshot.serving) * curve.saturation_per_s();
+            budget.tick(rate.per_s, self.returns.highest_per_s(capacity_per_s) * self.cold_start_s);
         }
         // What is told to stop does not count any more.
         let staying = snapshot.serving.saturating_sub(snapshot.stopping);

@@ -241,6 +241,11 @@ impl Returns {
         }
     }
 
+    /// The highest peak there has been, if it is above a capacity; else nothing.
+    pub fn highest_per_s(&self, capacity_per_s: f64) -> f64 {
+        self.peaks.front().map_or(0.0, |&(_, peak)| if peak > capacity_per_s { peak } else { 0.0 })
+    }
+
     /// Excess over `capacity_per_s` to expect, and its square, of the peak whose return would cost most: a surge costs the excess plus its
     /// square over the capacity. So that cost falls as capacity rises, whichever peak it is of.
     pub fn excess_per_s(&self, now_s: f64, capacity_per_s: f64) -> (f64, f64) {
