@@ -12,8 +12,9 @@
 //! | `target_utilization`, `down_window_s` | 0.8, 60 | ours |
 //!
 //! Source: Winters (1960), Gardner and McKenzie (1985) for the damped trend, in the additive form of Hyndman and Athanasopoulos,
-//! *Forecasting: Principles and Practice*, §8.3 (the seasonal form from memory). A replica's throughput comes from the hardware model and the mean lengths of
-//! finished requests; nothing is decided before the first has finished.
+//! *Forecasting: Principles and Practice*, §8.3. The recursion was run beside `ExponentialSmoothing` of statsmodels 0.14.6 with the same
+//! constants: equal forecasts but for whole seasons ahead (`findings/statsmodels_a_season_ahead.sh`). A replica's throughput comes from the
+//! hardware model and the mean lengths of finished requests; nothing is decided before the first has finished.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -93,7 +94,7 @@ impl PolicySettings for HoltWintersSettings {
         Upstream {
             program: "exponential smoothing of the token rate",
             version: "Hyndman and Athanasopoulos, section 8.3",
-            checked: Checked::Memory,
+            checked: Checked::Read,
             left_out: "",
             knob: "target_utilization",
             signals: "arrivals since the last interval, mean lengths of finished requests",
@@ -257,6 +258,19 @@ mod tests {
         let mut series = smoothing(|settings| settings.phi = 1.0);
         (0..400).for_each(|i| series.observe(5.0 * f64::from(i)));
         assert!((series.forecast(4) - 5.0 * 403.0).abs() < 1e-3, "{}", series.forecast(4));
+    }
+
+    /// Forecasts of statsmodels 0.14.6, run with these constants; it parts a whole season ahead, where it takes an older one.
+    #[test]
+    fn forecasts_are_those_of_a_library() {
+        let mut series = smoothing(|settings| (settings.season_s, settings.gamma) = (Some(40.0), 0.3));
+        for value in [100.0, 130.0, 90.0, 60.0, 110.0, 150.0, 95.0, 55.0, 130.0, 160.0, 100.0, 70.0, 140.0] {
+            series.observe(value);
+        }
+        let theirs = [147.53258008450547, 99.68168971130248, 83.0159362280281, f64::NAN, 149.38884530544647];
+        for (ahead, theirs) in (1..).zip(theirs).filter(|(ahead, _)| ahead % 4 > 0) {
+            assert!((series.forecast(ahead) - theirs).abs() < 1e-9, "{ahead}: {}", series.forecast(ahead));
+        }
     }
 
     #[test]

@@ -83,7 +83,8 @@ impl PolicySettings for MpcSettings {
     }
 
     fn build(&self, context: &PolicyContext) -> Option<Box<dyn Autoscaler>> {
-        let lead_slots = (context.scale_up_delay_s / self.interval_s).ceil() as usize;
+        // What comes later than the horizon may be long is as good as at its end.
+        let lead_slots = ((context.scale_up_delay_s / self.interval_s).ceil() as usize).min(MOST_SLOTS as usize - 1);
         Some(Box::new(Mpc {
             settings: self.clone(),
             model: ReplicaModel::new(context, MAX_BATCHED_TOKENS),

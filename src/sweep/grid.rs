@@ -399,6 +399,8 @@ impl Grid {
         if problems.is_empty() {
             self.check_bounds(&mut problems);
             self.check_pools(&mut problems);
+            self.check_budgets(&mut problems);
+            self.check_labels(&mut problems);
             // Rows are told apart by the workload's name, so a name stands for one entry.
             let mut names = BTreeSet::new();
             for section in &self.workloads {

@@ -110,6 +110,7 @@ pub struct WorkloadSpec {
 impl WorkloadSpec {
     pub fn check(&self, faults: &mut Faults) {
         faults.require(!self.name.trim().is_empty(), "name", || "an empty name found".into());
+        faults.require(self.name != "*", "name", || "`*` found, which stands for all workloads together; choose another name".into());
         faults.require(!self.name.contains(char::is_control), "name", || {
             format!("{:?} found, expected a name without line breaks and other control characters", self.name)
         });

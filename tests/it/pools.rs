@@ -372,3 +372,26 @@ proptest! {
         }
     }
 }
+
+/// Devices are counted when settings are checked; what they cost is known with the hardware.
+#[test]
+fn what_a_fleet_begins_with_has_to_be_paid_for() {
+    let grid = |usd: f64| {
+        serde_json::json!({
+            "name": "dear",
+            "workloads": [{"name": "w", "generate": {
+                "arrivals": {"static": {"rate_per_s": 1, "duration_s": 10}},
+                "lengths": {"fixed": {"prefill_tokens": 100, "decode_tokens": 4}}}}],
+            "cluster": {"node_price_usd_per_hour": 8, "budget": {"usd_per_hour": usd}, "pools": [{"name": "a"}, {"name": "b"}]},
+            "autoscalers": [{"per_pool": {"a": {"static": {"replicas": 2}}, "b": "keda"}}]
+        })
+    };
+    let ended = |usd: f64| {
+        let plan = super::rows::plan(&grid(usd));
+        scalefront::sweep::run::run_cell(&plan.cell(0), &plan.inputs, &mut Default::default()).map(|_| ())
+    };
+    // Four of eight devices a replica, three replicas.
+    assert_eq!(ended(24.0), Ok(()));
+    let told = ended(8.0).unwrap_err();
+    assert!(told.contains("cluster.budget.usd_per_hour: 8 found, expected at least"), "{told}");
+}

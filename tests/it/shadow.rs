@@ -235,3 +235,33 @@ fn parts_of_replicas_are_measured_as_recorded() {
     assert!((both(&part, "cost")[0] / both(&whole, "cost")[0] - 1.4).abs() < 1e-9, "{part:#}");
     assert!(notes(&part).contains("0.1167 replica hours were recorded, 0.0833 are replayed"), "{part:#}");
 }
+
+/// What is replayed has waited for nodes, and been lost, already.
+#[test]
+fn what_was_done_is_replayed_without_the_grids_delays() {
+    let text = "time_s,requests_per_s,mean_prefill_tokens,mean_decode_tokens,replicas,p90_e2e_s\n\
+                0,2,,10,1,0.5\n60,2,100,10,3,0.5\n120,2,100,10,3,0.5\n";
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("a.csv"), text).unwrap();
+    let mut with = grid();
+    with["autoscalers"] = json!([{"static": {"replicas": 1}}]);
+    with["cluster"]["node_pool"] = json!({"provision_s": 120});
+    with["cluster"]["failures"] = json!({"mean_time_to_crash_s": 60});
+    fs::write(dir.path().join("x.json"), with.to_string()).unwrap();
+    let output = scalefront(dir.path(), &["shadow", "a.csv", "x.json", "--time-scale", "0.5", "--out", "out"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let answer: Value = serde_json::from_slice(&fs::read(dir.path().join("out/shadow.json")).unwrap()).unwrap();
+    let [measured, replayed] = both(&answer, "replica hours");
+    assert!((measured / (0.5 * 420.0 / 3600.0) - 1.0).abs() < 1e-9 && (replayed / measured - 1.0).abs() < 0.05, "{measured} {replayed}");
+    // Times of the record are twice those of the traffic.
+    assert_eq!(both(&answer, "p90_e2e_s")[0], 0.25);
+    // A length that is not said yet is the first that is.
+    assert_eq!(both(&answer, "prompt tokens"), [36_000.0, 36_000.0]);
+
+    with["cluster"]["pools"] = json!([{"name": "a"}, {"name": "b"}]);
+    with["cluster"].as_object_mut().unwrap().remove("node_pool");
+    fs::write(dir.path().join("pools.json"), with.to_string()).unwrap();
+    let refused = scalefront(dir.path(), &["shadow", "a.csv", "pools.json", "--out", "never"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains("cluster.pools: found, expected a cluster of one pool"), "{}", stderr(&refused));
+}

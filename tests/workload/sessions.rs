@@ -175,3 +175,33 @@ fn settings_of_benchmarks_are_drawn() {
         assert!(told.contains(expected), "{told}");
     }
 }
+
+#[test]
+fn turns_with_times_wait_where_turns_always_wait() {
+    let delta = r#"{"session_id": "a", "timestamp": 0, "input_length": 1000, "output_length": 10}
+{"session_id": "a", "timestamp": 50, "input_length": 50, "output_length": 10}
+{"session_id": "a", "timestamp": 90, "input_length": 50, "output_length": 10}
+"#;
+    let (workload, _) = read(delta, |spec| spec.format = Some(TraceFormat::MooncakeDelta)).unwrap();
+    assert_eq!(workload.prefill_tokens, [1000, 1060, 1120]);
+    assert_eq!(workload.sessions.unwrap().turn, [1, 2, 3]);
+    // Where turns may be open, their times are theirs.
+    let (open, _) =
+        read(&delta.replace("1000,", r#"1000, "hash_ids": [1, 2],"#), |spec| spec.format = Some(TraceFormat::Mooncake)).unwrap();
+    assert_eq!(open.prefill_tokens, [1000, 50, 50]);
+}
+
+#[test]
+fn drawn_sessions_are_as_many_as_asked_for() {
+    let vllm = r#"{"filetype": "generate_conversations", "num_conversations": 50,
+        "prompt_input": {"num_turns": {"distribution": "constant", "value": 4}, "num_tokens": {"distribution": "constant", "value": 9}},
+        "prompt_output": {"num_tokens": {"distribution": "constant", "value": 9}}}"#;
+    let (workload, _) = read(vllm, |spec| spec.max_requests = Some(11)).unwrap();
+    assert_eq!(workload.len(), 11);
+    let guidellm = r#"{"prompt_tokens": 512, "output_tokens": 128, "turns": 3, "turns_min": 1, "turns_max": 50}"#;
+    let (workload, _) = read(guidellm, |spec| spec.max_requests = Some(10)).unwrap();
+    assert_eq!(workload.len(), 10);
+    // More lanes than sessions are as many lanes as sessions, and take no room.
+    let (lanes, _) = read(vllm, |spec| spec.lanes = Some(4_000_000_000)).unwrap();
+    assert_eq!((lanes.arrived_at_s[0], lanes.sessions.unwrap().len()), (0.0, 50));
+}

@@ -36,7 +36,9 @@ impl Spells {
                 let helpless_s = phase.duration_s.min(cold_start_s);
                 spells.helpless_s += helpless_s;
                 spells.rest_s += phase.duration_s - helpless_s;
-                spells.bursts += helpless_s / cold_start_s.min(bursts.burst_duration_s);
+                if helpless_s > 0.0 {
+                    spells.bursts += helpless_s / cold_start_s.min(bursts.burst_duration_s);
+                }
             }
         }
         spells
@@ -177,6 +179,13 @@ mod tests {
         serde_json::from_value(serde_json::json!({"base_rate_per_s": 10, "burst_rate_per_s": 45, "burst_duration_s": 40,
             "interval_s": 240, "duration_s": 3600, "timing": "random"}))
         .unwrap()
+    }
+
+    #[test]
+    fn nobody_is_helpless_where_starts_take_no_time() {
+        let phase = |duration_s| Phase { duration_s, rate_per_s: 10.0 };
+        let spells = Spells::of(&bursts(), &[phase(200.0), phase(40.0)], 0.0);
+        assert_eq!((spells.helpless_s, spells.rest_s, spells.bursts), (0.0, 40.0, 0.0));
     }
 
     /// Shares of one, two and three replicas in quiet time and of three and four in bursts, in hundredths: none that keeps the limit is

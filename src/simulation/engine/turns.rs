@@ -169,7 +169,7 @@ impl<'a> Turns<'a> {
             Some(lanes) => {
                 turns.in_lanes.resize(sessions.len(), Vec::new());
                 first.for_each(|id| turns.in_lanes[sessions.session[id as usize] as usize].push(id));
-                (0..lanes.number).for_each(|lane| turns.start_session(lanes.begins_s(lane)));
+                (0..lanes.number.min(sessions.len() as u32)).for_each(|lane| turns.start_session(lanes.begins_s(lane)));
             }
         }
         turns

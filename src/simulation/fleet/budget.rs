@@ -40,7 +40,7 @@ fn fit(unit: f64, left: f64) -> u32 {
 }
 
 /// Dollars differ by less than this because of rounding.
-const TOLERANCE: f64 = 1e-9;
+pub const TOLERANCE: f64 = 1e-9;
 
 impl Budget {
     pub fn new(settings: Option<&BudgetSettings>, pools: &[Takes]) -> Self {
@@ -130,12 +130,21 @@ impl Budget {
             self.owed[pool] -= given;
             granted[pool] += given;
             *left -= f64::from(given) * self.units[pool];
+            // A policy that missed them has asked for them, too.
+            let mut replaced = given;
+            for (_, number) in self.waiting.iter_mut().filter(|(waiting, _)| *waiting == pool) {
+                let taken = replaced.min(*number);
+                (*number, replaced) = (*number - taken, replaced - taken);
+            }
         }
-        // Whoever scales down waits for nothing any more; whoever asks again waits for what it asks now.
+        // Whoever scales down waits for nothing any more; whoever asks again waits for what it asks now, once however often it stands here.
+        let mut renewed = vec![false; wishes.len()];
         self.waiting.retain_mut(|(pool, number)| {
             let wish = wishes[*pool];
-            *number = if wish.ups > 0 { wish.ups } else { *number };
-            wish.downs == 0
+            if wish.ups > 0 {
+                *number = if std::mem::replace(&mut renewed[*pool], true) { 0 } else { wish.ups };
+            }
+            wish.downs == 0 && *number > 0
         });
         let waiting_before: Vec<usize> = self.waiting.iter().map(|(pool, _)| *pool).collect();
         let new = asked.iter().filter(|(pool, number)| *number > 0 && !waiting_before.contains(pool));
@@ -206,6 +215,29 @@ mod tests {
         assert_eq!(budget.grant(&some, &[wish(0, 0, 0), wish(1, 0, 0)], &[(0, 0), (1, 1)]), [0, 0]);
         assert_eq!(budget.grant(&some, &[wish(0, 1, 0), wish(0, 0, 0)], &[(0, 0), (1, 0)]), [0, 1]);
         assert!(!budget.has_waiting() && budget.cut == [0, 0]);
+    }
+
+    #[test]
+    fn whoever_waits_in_several_places_waits_once_for_what_it_asks_again() {
+        let settings = BudgetSettings { devices: Some(4), when_full: WhenFull::Queue, ..BudgetSettings::default() };
+        let mut budget = Budget::new(Some(&settings), &takes(&[(1, 1.0), (1, 1.0)]));
+        let full = [standing(1, 0), standing(3, 0)];
+        assert_eq!(budget.grant(&full, &[wish(3, 0, 0), wish(0, 0, 0)], &[(0, 1), (0, 1), (0, 1)]), [0, 0]);
+        let free = [standing(1, 0), standing(0, 0)];
+        assert_eq!(budget.grant(&free, &[wish(2, 0, 0), wish(0, 0, 0)], &[(0, 1), (0, 1)]), [2, 0]);
+        assert!(!budget.has_waiting());
+    }
+
+    #[test]
+    fn what_was_lost_is_replaced_once() {
+        let settings = BudgetSettings { devices: Some(4), when_full: WhenFull::Queue, ..BudgetSettings::default() };
+        let mut budget = Budget::new(Some(&settings), &takes(&[(1, 1.0), (1, 1.0)]));
+        // One of the first pool's is lost while the others take its place; its policy asks for it as well.
+        let full = [standing(0, 0), standing(4, 0)];
+        assert_eq!(budget.grant(&full, &[wish(1, 0, 1), wish(0, 0, 0)], &[(0, 1)]), [0, 0]);
+        let free = [standing(0, 0), standing(0, 0)];
+        assert_eq!(budget.grant(&free, &[wish(0, 0, 0), wish(0, 0, 0)], &[]), [1, 0]);
+        assert!(!budget.has_waiting());
     }
 
     #[test]

@@ -11,6 +11,8 @@ use crate::simulation::engine::{Standing, Wishes};
 #[derive(Debug, Clone, Copy)]
 pub struct Known<'a> {
     pub pool: &'a Pool,
+    /// Whether a policy decides for it; without one it stays as it is.
+    pub moves: bool,
     /// What a replica takes of the budget, what it computes in a second, and what it costs an hour.
     pub unit: f64,
     /// Which of the budget's limits it takes from, by its number, and how much that is.
@@ -18,6 +20,9 @@ pub struct Known<'a> {
     pub tokens_per_s: f64,
     pub usd_per_hour: f64,
 }
+
+/// Sums and differences of what replicas compute are whole numbers of them to within this.
+const TOLERANCE: f64 = 1e-9;
 
 /// Replicas there will be once all decisions have taken effect.
 fn committed(standing: &Standing) -> u32 {
@@ -35,8 +40,12 @@ pub fn decide(
         Some(FleetRule::Proportional(_)) => {
             let limits: BTreeSet<usize> = pools.iter().map(|pool| pool.limit.0).collect();
             for limit in limits {
-                let members: Vec<usize> = (0..pools.len()).filter(|&pool| pools[pool].limit.0 == limit).collect();
-                proportional(pools, &members, standing, &mut wishes);
+                let (members, others): (Vec<usize>, Vec<usize>) =
+                    (0..pools.len()).filter(|&pool| pools[pool].limit.0 == limit).partition(|&pool| pools[pool].moves);
+                let used: f64 = others.iter().map(|&pool| f64::from(committed(&standing[pool])) * pools[pool].unit).sum();
+                if let Some(&first) = members.first() {
+                    proportional(pools, &members, pools[first].limit.1 - used, standing, &mut wishes);
+                }
             }
         }
         Some(FleetRule::CheapestPerCapacity(_)) => cheapest_per_capacity(pools, standing, &mut wishes),
@@ -54,11 +63,10 @@ pub fn decide(
 
 /// Dynamo's: if what pools would have in all is beyond the budget, each gets its share of it, no less than its minimum; the last gets what
 /// is left.
-fn proportional(pools: &[Known], members: &[usize], standing: &[Standing], wishes: &mut [Wishes]) {
+fn proportional(pools: &[Known], members: &[usize], limit: f64, standing: &[Standing], wishes: &mut [Wishes]) {
     let target = |&pool: &usize| (committed(&standing[pool]) + wishes[pool].ups).saturating_sub(wishes[pool].downs);
     let targets: Vec<u32> = members.iter().map(target).collect();
     let total: f64 = std::iter::zip(&targets, members).map(|(&target, &pool)| f64::from(target) * pools[pool].unit).sum();
-    let limit = pools[members[0]].limit.1;
     if total <= limit || members.iter().all(|&pool| wishes[pool].ups == 0) {
         return;
     }
@@ -83,11 +91,11 @@ fn cheapest_per_capacity(pools: &[Known], standing: &[Standing], wishes: &mut [W
     let kind = |number: usize| (pools[number].pool.settings().model.as_str(), pools[number].pool.role);
     let mut done: Vec<(&str, Role)> = Vec::new();
     for number in 0..pools.len() {
-        if done.contains(&kind(number)) {
+        if !pools[number].moves || done.contains(&kind(number)) {
             continue;
         }
         done.push(kind(number));
-        let alike: Vec<usize> = (number..pools.len()).filter(|&other| kind(other) == kind(number)).collect();
+        let alike: Vec<usize> = (number..pools.len()).filter(|&other| pools[other].moves && kind(other) == kind(number)).collect();
         let capacity = |count: fn(&Wishes) -> u32| -> f64 {
             alike.iter().map(|&pool| f64::from(count(&wishes[pool])) * pools[pool].tokens_per_s).sum()
         };
@@ -104,7 +112,7 @@ fn cheapest_per_capacity(pools: &[Known], standing: &[Standing], wishes: &mut [W
             let mut left = missing;
             for pool in order {
                 let (_, most, now) = bounds(pool);
-                let ups = ((left / pools[pool].tokens_per_s).ceil().max(0.0) as u32).min(most.saturating_sub(now));
+                let ups = ((left / pools[pool].tokens_per_s - TOLERANCE).ceil().max(0.0) as u32).min(most.saturating_sub(now));
                 wishes[pool].ups = ups;
                 left -= f64::from(ups) * pools[pool].tokens_per_s;
             }
@@ -113,7 +121,7 @@ fn cheapest_per_capacity(pools: &[Known], standing: &[Standing], wishes: &mut [W
             let mut left = -missing;
             for pool in order {
                 let (least, _, now) = bounds(pool);
-                let downs = ((left / pools[pool].tokens_per_s).floor().max(0.0) as u32).min(now.saturating_sub(least));
+                let downs = ((left / pools[pool].tokens_per_s + TOLERANCE).floor().max(0.0) as u32).min(now.saturating_sub(least));
                 wishes[pool].downs = downs;
                 left -= f64::from(downs) * pools[pool].tokens_per_s;
             }
@@ -153,18 +161,27 @@ mod tests {
         // `a` computes most and costs most; `b` is the cheapest for what it computes.
         let facts = [(4.0, 100.0, 20.0), (2.0, 50.0, 5.0), (1.0, 10.0, 2.0)];
         let known: Vec<Known> = std::iter::zip(&cluster.pools, facts)
-            .map(|(pool, (unit, tokens_per_s, usd_per_hour))| Known { pool, unit, limit: (0, limit), tokens_per_s, usd_per_hour })
+            .map(|(pool, (unit, tokens_per_s, usd_per_hour))| Known {
+                pool,
+                moves: true,
+                unit,
+                limit: (0, limit),
+                tokens_per_s,
+                usd_per_hour,
+            })
             .collect();
         let standing: Vec<Standing> = now.iter().map(|&existing| Standing { existing, ..Standing::default() }).collect();
         let wishes = wished.iter().map(|&(ups, downs)| Wishes { ups, downs, replacements: 0 }).collect();
         let rule: FleetRule = serde_json::from_value(rule).unwrap();
+        let known: Vec<Known> =
+            known.into_iter().map(|known| Known { moves: rule.local().contains_key(&known.pool.name), ..known }).collect();
         let (wishes, asked) = decide(Some(&rule), &known, &standing, wishes);
         (wishes.iter().map(|wish| (wish.ups, wish.downs)).collect(), asked)
     }
 
     #[test]
     fn a_budget_is_shared_in_proportion() {
-        let rule = json!({"proportional": {"pools": {"a": "hpa"}}});
+        let rule = json!({"proportional": {"pools": {"a": "hpa", "b": "hpa", "c": "hpa"}}});
         // 3 x 4 + 4 x 2 + 2 x 1 = 22 devices wished for of 11: halves, rounded down, the last gets what is left of its wish.
         assert_eq!(decided(rule.clone(), [2, 2, 1], [(1, 0), (2, 0), (1, 0)], 11.0).0, [(0, 1), (0, 0), (1, 0)]);
         assert_eq!(decided(rule.clone(), [2, 2, 1], [(1, 0), (2, 0), (1, 0)], 22.0).0, [(1, 0), (2, 0), (1, 0)]);
@@ -174,13 +191,36 @@ mod tests {
 
     #[test]
     fn the_cheapest_grows_and_the_dearest_shrinks() {
-        let rule = json!({"cheapest_per_capacity": {"pools": {"a": "hpa"}}});
+        let rule = json!({"cheapest_per_capacity": {"pools": {"a": "hpa", "b": "hpa", "c": "hpa"}}});
         // One of `a` is missing: two of `b` compute as much for half the money.
         assert_eq!(decided(rule.clone(), [1, 1, 1], [(1, 0), (0, 0), (0, 0)], f64::INFINITY).0, [(0, 0), (2, 0), (0, 0)]);
         // `b` has three of at most four: the rest comes from the next.
         assert_eq!(decided(rule.clone(), [1, 3, 1], [(1, 0), (0, 0), (0, 0)], f64::INFINITY).0, [(1, 0), (1, 0), (0, 0)]);
         assert_eq!(decided(rule.clone(), [2, 3, 1], [(0, 0), (0, 2), (0, 0)], f64::INFINITY).0, [(0, 1), (0, 0), (0, 0)]);
         assert_eq!(decided(rule, [1, 3, 3], [(0, 0), (0, 1), (0, 1)], f64::INFINITY).0, [(0, 0), (0, 1), (0, 1)]);
+    }
+
+    /// 0.7 + 3 x 0.7 - 3 x 0.7 is a little more than 0.7.
+    #[test]
+    fn what_is_missing_is_a_whole_number_of_replicas() {
+        let cluster: ClusterSettings = serde_json::from_value(json!({"max_replicas": 4, "pools": [{"name": "a"}, {"name": "b"}]})).unwrap();
+        let cluster = cluster.with_pools().unwrap();
+        let known: Vec<Known> = std::iter::zip(&cluster.pools, [2.0, 1.0])
+            .map(|(pool, usd_per_hour)| Known { pool, moves: true, unit: 1.0, limit: (0, 99.0), tokens_per_s: 0.7, usd_per_hour })
+            .collect();
+        let standing = vec![Standing { existing: 1, ..Standing::default() }; 2];
+        let mut wishes = [1, 3].map(|ups| Wishes { ups, ..Wishes::default() });
+        cheapest_per_capacity(&known, &standing, &mut wishes);
+        assert_eq!(wishes.map(|wish| wish.ups), [1, 3]);
+    }
+
+    #[test]
+    fn a_pool_without_a_policy_stays_as_it_is() {
+        let cheapest = json!({"cheapest_per_capacity": {"pools": {"a": "hpa"}}});
+        assert_eq!(decided(cheapest, [1, 1, 1], [(1, 0), (0, 0), (0, 0)], f64::INFINITY).0, [(1, 0), (0, 0), (0, 0)]);
+        // Of 12 devices `b` keeps its 6 and `c` its 1; `a` gets one of the two it wishes for.
+        let shared = json!({"proportional": {"pools": {"a": "hpa"}}});
+        assert_eq!(decided(shared, [0, 3, 1], [(2, 0), (0, 0), (0, 0)], 12.0).0, [(1, 0), (0, 0), (0, 0)]);
     }
 
     #[test]

@@ -58,7 +58,29 @@ impl<'a> FleetInputs<'a> {
             RunInputs::new(workload, pool.settings(), policy, times, seed).map(|inputs| RunInputs { part, ..inputs })
         };
         let pools = (0..).zip(cluster.pools.iter().zip(times)).map(run).collect::<Result<_, _>>()?;
-        Ok(Self { workload, cluster, autoscaler, pools })
+        let fleet = Self { workload, cluster, autoscaler, pools };
+        fleet.check_dollars()?;
+        Ok(fleet)
+    }
+
+    /// What the fleet begins with has to be paid for out of the budget; devices are counted when settings are checked.
+    fn check_dollars(&self) -> Result<(), HardwareError> {
+        let Some(most) = self.cluster.budget.as_ref().and_then(|budget| budget.usd_per_hour) else { return Ok(()) };
+        let begins_with = |(pool, inputs): (&Pool, &RunInputs)| {
+            let replicas = match self.autoscaler.of_pool(&pool.name) {
+                Some(AutoscalerSettings::Static(fixed)) => fixed.replicas,
+                _ => inputs.cluster.initial_replicas.max(inputs.cluster.min_replicas),
+            };
+            f64::from(replicas) * inputs.replica_cost_per_hour()
+        };
+        let needed: f64 = self.cluster.pools.iter().zip(&self.pools).map(begins_with).sum();
+        if needed <= most * (1.0 + budget::TOLERANCE) {
+            return Ok(());
+        }
+        Err(HardwareError::Unsupported(format!(
+            "cluster.budget.usd_per_hour: {most} found, expected at least {needed:.2}: what all pools begin with (`initial_replicas`, \
+             `min_replicas`, `static`) has to fit"
+        )))
     }
 
     /// Whether somebody else than its policy decides how many replicas of a pool start.

@@ -185,6 +185,7 @@ impl<'a> Fleet<'a> {
             .enumerate()
             .map(|(number, (pool, known))| joint::Known {
                 pool,
+                moves: self.inputs.autoscaler.of_pool(&pool.name).is_some(),
                 unit: self.budget.unit(number),
                 limit: self.budget.limit(number),
                 tokens_per_s: known.tokens_per_s,

@@ -499,7 +499,16 @@ impl ClusterSettings {
                     faults.require(names.contains(&name.as_str()), name, || unknown(name));
                     faults.not_negative(name, *weight);
                 }
-                faults.require(weights.values().any(|weight| *weight > 0.0), "", || "no weight above 0 found".into());
+                // Where a request begins and where it goes on are chosen apart, for each model.
+                let mut weighed: BTreeMap<(&str, bool), f64> = BTreeMap::new();
+                for (pool, settings) in self.pools.iter().filter_map(|pool| Some((pool, pool.settings.as_deref()?))) {
+                    let weight = weights.get(&pool.name).copied().unwrap_or(0.0);
+                    *weighed.entry((&settings.model, pool.role == Role::Decode)).or_default() += weight;
+                }
+                for ((model, is_decode), _) in weighed.into_iter().filter(|(_, weight)| *weight <= 0.0) {
+                    let kind = if is_decode { "decode pools" } else { "pools where requests begin" };
+                    faults.add("", format!("no weight above 0 found for {kind} of model `{model}`, expected one at least"));
+                }
             }),
             _ => {}
         });

@@ -125,6 +125,49 @@ impl Grid {
         }
     }
 
+    /// A label is no name of a policy that stands in the file under that name.
+    pub(super) fn check_labels(&self, problems: &mut Vec<Problem>) {
+        let entries: Vec<AutoscalerEntry> = self.autoscalers.iter().map(|section| section.get(0)).collect();
+        let unlabelled: BTreeSet<&str> = entries.iter().filter(|entry| entry.label.is_none()).map(|entry| entry.settings.name()).collect();
+        for (section, entry) in self.autoscalers.iter().zip(&entries) {
+            if let Some(label) = entry.label.as_deref().filter(|label| *label != entry.settings.name() && unlabelled.contains(label)) {
+                let message =
+                    format!("`{label}` found, which is also another policy of this file: both would be one family; choose another label");
+                problems.push(section.problem(&self.source, 0, "label", message));
+            }
+        }
+    }
+
+    /// Fixed pools have to fit into the budget, as what other pools begin with has to.
+    pub(super) fn check_budgets(&self, problems: &mut Vec<Problem>) {
+        if self.cluster.get(0).pools.is_empty() {
+            return;
+        }
+        for section in &self.autoscalers {
+            for (index, combination) in (0..section.count()).flat_map(|index| (0..self.cluster.count()).map(move |other| (index, other))) {
+                let settings = section.get(index).settings;
+                let mut cluster = self.cluster.get(combination);
+                let mut is_fixed = false;
+                for pool in &mut cluster.pools {
+                    if let Some(AutoscalerSettings::Static(fixed)) = settings.of_pool(&pool.name) {
+                        let initial_replicas = fixed.replicas;
+                        *pool = pool.clone().map(|own| ClusterSettings { initial_replicas, ..own });
+                        is_fixed = true;
+                    }
+                }
+                let mut faults = Faults::default();
+                if is_fixed && cluster.budget.is_some() {
+                    cluster.check(&mut faults);
+                }
+                if let Some(fault) = faults.found.iter().find(|fault| fault.path.starts_with("budget.")) {
+                    let message = format!("fixed pools do not fit into `cluster.{}`: {}", fault.path, fault.message);
+                    problems.push(section.problem(&self.source, index, settings.name(), message));
+                    return;
+                }
+            }
+        }
+    }
+
     /// An autoscaler's own bounds have to go with those of every cluster it meets.
     pub(super) fn check_bounds(&self, problems: &mut Vec<Problem>) {
         for section in &self.autoscalers {

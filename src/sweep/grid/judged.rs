@@ -10,6 +10,7 @@ use crate::simulation::metric::Needs;
 use crate::sweep::grid::source::{GridError, Problem};
 use crate::sweep::tables::row::{DERIVED_COLUMNS, Scalar};
 use crate::sweep::tables::settings::{autoscaler_columns, cluster_columns, workload_columns, workload_name};
+use crate::workload::WorkloadSpec;
 
 impl Grid {
     /// A problem with a field of `objectives`.
@@ -22,7 +23,7 @@ impl Grid {
         let mut problems = Vec::new();
         for (field, metric) in self.objectives.all_metrics() {
             let lacks_limits = |index: u64| !self.cluster.get(index).latency_limits.any();
-            if metric.needs == Needs::LatencyLimits && (0..self.cluster.count()).any(lacks_limits) {
+            if [Needs::LatencyLimits, Needs::SessionsAndLimits].contains(&metric.needs) && (0..self.cluster.count()).any(lacks_limits) {
                 let message = format!(
                     "`{}` needs {}, which say what a request has to keep: give `ttft_s`, `tpot_s` or `e2e_s` there",
                     metric.name, metric.needs
@@ -34,6 +35,16 @@ impl Grid {
             let caches = |index: u64| self.cluster.get(index).replica_scheduler.caches_prefixes();
             if [Needs::PrefixCaching, Needs::SessionsAndCaching].contains(&metric.needs) && !(0..self.cluster.count()).any(caches) {
                 let message = format!("`{}` needs {}; no run of this grid caches: see `replica_scheduler`", metric.name, metric.needs);
+                problems.push(self.objectives_problem(&field, message));
+            }
+        }
+        // What a trace holds is known once it is read.
+        let may_have_sessions =
+            |spec: &WorkloadSpec| spec.sessions.is_some() || spec.trace.is_some() || spec.mix.iter().any(|part| part.generate.is_none());
+        let has_sessions = self.workloads.iter().any(|section| (0..section.count()).any(|index| may_have_sessions(&section.get(index))));
+        for (field, metric) in self.objectives.all_metrics().filter(|_| !has_sessions) {
+            if [Needs::Sessions, Needs::SessionsAndLimits, Needs::SessionsAndCaching].contains(&metric.needs) {
+                let message = format!("`{}` needs {}; no workload of this grid has them: see `sessions`", metric.name, metric.needs);
                 problems.push(self.objectives_problem(&field, message));
             }
         }

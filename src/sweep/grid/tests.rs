@@ -187,3 +187,44 @@ fn lists_by_nature_are_those_of_the_schema() {
     collect(schemars::schema_for!(GridFile).as_value(), &mut found);
     assert_eq!(found, axes::LISTS.iter().map(|name| name.to_string()).collect());
 }
+
+#[test]
+fn what_could_not_hold_is_refused() {
+    let pools = |more: &str| {
+        format!(
+            r#""cluster": {{{more}, "replica_scheduler": "vllm_v1", "pools": [{{"name": "p", "role": "prefill"}}, {{"name": "d", "role": "decode"}}]}}"#
+        )
+    };
+    let cases = [
+        (
+            r#""autoscalers": [{"label": "static", "hpa": {}}, {"static": {"replicas": 2}}]"#.to_owned(),
+            "autoscalers[0].label: `static` found, which is also another policy of this file",
+        ),
+        (
+            r#""cluster": {"latency_limits": {"ttft_s": 1}}, "autoscalers": ["inferline"],
+               "objectives": {"constraints": {"session_attainment": 0.9}}"#
+                .to_owned(),
+            "no workload of this grid has them: see `sessions`",
+        ),
+        (
+            r#""autoscalers": ["inferline"], "objectives": {"constraints": {"session_attainment": 0.9}}"#.to_owned(),
+            "which say what a request has to keep",
+        ),
+        (
+            format!(r#"{}, "autoscalers": [{{"static": {{"replicas": 9}}}}]"#, pools(r#""budget": {"devices": 8}"#)),
+            "fixed pools do not fit into `cluster.budget.devices`: 8 found, expected at least 72",
+        ),
+        (
+            format!(r#"{}, "autoscalers": ["keda"]"#, pools(r#""pool_router": {"weighted": {"weights": {"p": 1}}}"#)),
+            "cluster.pool_router.weighted.weights: no weight above 0 found for decode pools of model",
+        ),
+    ];
+    for (sections, expected) in cases {
+        let told = grid(&with(&sections)).unwrap_err();
+        assert!(told.contains(expected), "{sections}: {told}");
+    }
+    // Alone it is as good as any.
+    grid(&with(r#""autoscalers": [{"label": "hpa", "hpa": {}}, {"label": "static", "keda": {}}]"#)).unwrap();
+    let all = with(r#""autoscalers": ["inferline"]"#).replacen(r#""name": "w""#, r#""name": "*""#, 1);
+    assert!(grid(&all).unwrap_err().contains("`*` found, which stands for all workloads together"));
+}

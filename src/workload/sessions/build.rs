@@ -189,7 +189,8 @@ impl Builder {
             lasts_s[session as usize] = lasts_s[session as usize].max(at_s);
         }
         // Times of at least 0 order as their bits do.
-        let mut free: BinaryHeap<Reverse<u64>> = (0..lanes.number).map(|lane| Reverse(lanes.begins_s(lane).to_bits())).collect();
+        let used = lanes.number.min(sessions as u32);
+        let mut free: BinaryHeap<Reverse<u64>> = (0..used).map(|lane| Reverse(lanes.begins_s(lane).to_bits())).collect();
         let mut starts_s = Vec::with_capacity(sessions);
         for lasts_s in lasts_s {
             let Some(Reverse(at)) = free.pop() else { break };

@@ -119,7 +119,11 @@ pub(super) fn read(spec: &TraceSpec, format: TraceFormat, file: &Path) -> Result
     let (mut of_turns, mut of_prompts, mut of_outputs, mut of_delays) =
         (random("turns"), random("prompts"), random("outputs"), random("delays"));
     let shared_tokens = recipe.shared_tokens.draw(&mut of_prompts).round() as u32;
+    let is_enough = |requests: usize| spec.max_requests.is_some_and(|most| requests as u64 >= most);
     for session in 0..recipe.sessions as u32 {
+        if is_enough(builder.len()) {
+            break;
+        }
         let turns = (recipe.messages.draw(&mut of_turns).round().max(1.0) / recipe.messages_a_turn).ceil() as u32;
         let mut runs = Vec::new();
         if shared_tokens > 0 {
@@ -127,6 +131,9 @@ pub(super) fn read(spec: &TraceSpec, format: TraceFormat, file: &Path) -> Result
         }
         let mut before = None;
         for turn in 1..=turns {
+            if is_enough(builder.len()) {
+                break;
+            }
             let new = if turn == 1 { recipe.first } else { recipe.new }.tokens(&mut of_prompts);
             let prefix = if turn == 1 { recipe.prefix.draw(&mut of_prompts).round() as u32 } else { 0 };
             let said = runs.last().map_or(0, |run| run.end);

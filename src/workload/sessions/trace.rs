@@ -184,7 +184,7 @@ impl Reader<'_> {
     }
 
     fn is_closed(&self) -> bool {
-        self.spec.closing == Some(TraceLoop::Closed) || self.spec.lanes.is_some()
+        self.spec.closing == Some(TraceLoop::Closed) || self.spec.lanes.is_some() || always_waits(self.format)
     }
 
     fn read_line(&mut self, line: &Line) -> Result<(), WorkloadError> {

@@ -21,32 +21,11 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::series::{REPLICAS, Raw, SERVERS, gap_notes, is_silent, join};
+use super::series::{COLUMNS, REPLICAS, Raw, SERVERS, gap_notes, is_silent, join};
 
 /// The longest file that is read, and the most steps of a recording.
 const MAX_FILE_BYTES: u64 = 256 << 20;
 const MOST_STEPS: usize = 2_000_000;
-
-/// Columns of CSV, and names of queries' results.
-pub const COLUMNS: [&str; 17] = [
-    "requests_per_s",
-    "prefill_tokens_per_s",
-    "decode_tokens_per_s",
-    "mean_prefill_tokens",
-    "mean_decode_tokens",
-    "running_requests",
-    "waiting_requests",
-    "kv_use",
-    "replicas",
-    "mean_e2e_s",
-    "p50_e2e_s",
-    "p90_e2e_s",
-    "p99_e2e_s",
-    "mean_ttft_s",
-    "p50_ttft_s",
-    "p90_ttft_s",
-    "p99_ttft_s",
-];
 
 /// Counts at or below each bound, as a histogram of Prometheus has them.
 pub type Buckets = Vec<(f64, f64)>;
@@ -318,7 +297,10 @@ impl Assembly {
     fn column(&self, name: &str, rate: bool) -> Option<Vec<f64>> {
         let found = self.named(name);
         let series = *found.first()?;
-        let mut held: Vec<f64> = self.clock.held(series, &found, !rate).into_iter().map(|value| value.unwrap_or(0.0)).collect();
+        let held = self.clock.held(series, &found, !rate);
+        // Lengths and latencies are what they are first said to be; a rate is nothing until it is said.
+        let first = if rate { 0.0 } else { held.iter().flatten().next().copied().unwrap_or(0.0) };
+        let mut held: Vec<f64> = held.into_iter().map(|value| value.unwrap_or(first)).collect();
         // A rate that was queried looks back: what it says at a time belongs to the step before.
         if rate && !series.ahead {
             held.remove(0);
@@ -503,7 +485,7 @@ fn assemble(raw: Vec<Raw>, time_scale: f64) -> Result<Recording, String> {
             if let Some(values) = all.column(&name, false) {
                 let weight: f64 = arrivals.iter().sum();
                 let mean = values.iter().zip(&arrivals).map(|(value, weight)| value * weight).sum::<f64>() / weight;
-                latencies.entry(name).or_insert(mean);
+                latencies.entry(name).or_insert(mean * time_scale);
             }
         }
     }

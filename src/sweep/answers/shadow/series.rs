@@ -10,6 +10,27 @@ const LOOK_BACK_STEPS: f64 = 3.0;
 const MOST_NAMED: usize = 20;
 const MOST_FILES: usize = 4;
 
+/// Columns of CSV, and names of queries' results.
+pub const COLUMNS: [&str; 17] = [
+    "requests_per_s",
+    "prefill_tokens_per_s",
+    "decode_tokens_per_s",
+    "mean_prefill_tokens",
+    "mean_decode_tokens",
+    "running_requests",
+    "waiting_requests",
+    "kv_use",
+    "replicas",
+    "mean_e2e_s",
+    "p50_e2e_s",
+    "p90_e2e_s",
+    "p99_e2e_s",
+    "mean_ttft_s",
+    "p50_ttft_s",
+    "p90_ttft_s",
+    "p99_ttft_s",
+];
+
 /// What counts replicas, best first; else the servers that report.
 pub const REPLICAS: [&str; 4] =
     ["replicas", "kube_deployment_status_replicas_ready", "kube_deployment_status_replicas_available", "kube_deployment_status_replicas"];
