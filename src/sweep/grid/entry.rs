@@ -9,6 +9,7 @@ use super::{Grid, Settings, strict};
 use crate::autoscaler::AutoscalerSettings;
 use crate::settings::{Fault, Faults, quoted};
 use crate::simulation::ClusterSettings;
+use crate::simulation::fleet::Pool;
 use crate::sweep::grid::source::Problem;
 
 /// What may stand beside an autoscaler's choice.
@@ -140,29 +141,29 @@ impl Grid {
 
     /// Fixed pools have to fit into the budget, as what other pools begin with has to.
     pub(super) fn check_budgets(&self, problems: &mut Vec<Problem>) {
-        if self.cluster.get(0).pools.is_empty() {
-            return;
-        }
+        let first = self.cluster.get(0);
         for section in &self.autoscalers {
-            for (index, combination) in (0..section.count()).flat_map(|index| (0..self.cluster.count()).map(move |other| (index, other))) {
+            for index in 0..section.count() {
                 let settings = section.get(index).settings;
-                let mut cluster = self.cluster.get(combination);
-                let mut is_fixed = false;
-                for pool in &mut cluster.pools {
-                    if let Some(AutoscalerSettings::Static(fixed)) = settings.of_pool(&pool.name) {
-                        let initial_replicas = fixed.replicas;
-                        *pool = pool.clone().map(|own| ClusterSettings { initial_replicas, ..own });
-                        is_fixed = true;
+                let is_fixed = |pool: &Pool| matches!(settings.of_pool(&pool.name), Some(AutoscalerSettings::Static(_)));
+                if !first.pools.iter().any(is_fixed) {
+                    continue;
+                }
+                for mut cluster in (0..self.cluster.count()).map(|index| self.cluster.get(index)).filter(|cluster| cluster.budget.is_some())
+                {
+                    for pool in &mut cluster.pools {
+                        if let Some(AutoscalerSettings::Static(fixed)) = settings.of_pool(&pool.name) {
+                            let initial_replicas = fixed.replicas;
+                            *pool = pool.clone().map(|own| ClusterSettings { initial_replicas, ..own });
+                        }
                     }
-                }
-                let mut faults = Faults::default();
-                if is_fixed && cluster.budget.is_some() {
+                    let mut faults = Faults::default();
                     cluster.check(&mut faults);
-                }
-                if let Some(fault) = faults.found.iter().find(|fault| fault.path.starts_with("budget.")) {
-                    let message = format!("fixed pools do not fit into `cluster.{}`: {}", fault.path, fault.message);
-                    problems.push(section.problem(&self.source, index, settings.name(), message));
-                    return;
+                    if let Some(fault) = faults.found.iter().find(|fault| fault.path.starts_with("budget.")) {
+                        let message = format!("fixed pools do not fit into `cluster.{}`: {}", fault.path, fault.message);
+                        problems.push(section.problem(&self.source, index, settings.name(), message));
+                        return;
+                    }
                 }
             }
         }

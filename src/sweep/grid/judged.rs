@@ -41,9 +41,9 @@ impl Grid {
         // What a trace holds is known once it is read.
         let may_have_sessions =
             |spec: &WorkloadSpec| spec.sessions.is_some() || spec.trace.is_some() || spec.mix.iter().any(|part| part.generate.is_none());
-        let has_sessions = self.workloads.iter().any(|section| (0..section.count()).any(|index| may_have_sessions(&section.get(index))));
-        for (field, metric) in self.objectives.all_metrics().filter(|_| !has_sessions) {
-            if [Needs::Sessions, Needs::SessionsAndLimits, Needs::SessionsAndCaching].contains(&metric.needs) {
+        let has_sessions = || self.workloads.iter().any(|section| (0..section.count()).any(|index| may_have_sessions(&section.get(index))));
+        for (field, metric) in self.objectives.all_metrics() {
+            if [Needs::Sessions, Needs::SessionsAndLimits, Needs::SessionsAndCaching].contains(&metric.needs) && !has_sessions() {
                 let message = format!("`{}` needs {}; no workload of this grid has them: see `sessions`", metric.name, metric.needs);
                 problems.push(self.objectives_problem(&field, message));
             }
