@@ -137,9 +137,10 @@ fn a_tenth_of_the_runs_finds_the_best_or_nearly() {
     assert!(shares.iter().filter(|(_, share)| *share < 1e-9).count() >= 3, "{shares:?}");
 }
 
-/// Minutes long: `cargo test --release --test it recommend -- --ignored --nocapture`.
+/// What is wanted, and not yet so: of 146 runs each, steps end 1.7 % above the best, diurnal 0.6, bursts 0.3; all three at the best.
 #[test]
-#[ignore = "runs every setting of sweeps/frontier_shapes.json, minutes: cargo test --release --test it recommend -- --ignored"]
+#[ignore = "six minutes, and not reached: 1.7 and 0.6 % dearer than the best on two of four; \
+            cargo test --release --test it recommend -- --ignored --nocapture"]
 fn the_shapes_of_frontier_in_a_tenth_of_their_runs() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("sweeps/frontier_shapes.json");
     let shapes: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
