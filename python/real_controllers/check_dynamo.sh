@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Dynamo's own load scaling beside the one that imitates it: installs ai-dynamo 1.6.1 in a temporary directory, runs dynamo.json, prints both.
+# Then its planner above planners, in the cases that the tests hold ours against.
 # Usage: check_dynamo.sh [PROGRAM], by default target/release/scalefront. PYTHON names an interpreter that has it already (and polars).
-# Fails if a run failed, or a pair differs in cost or latency.
+# Fails if a run failed, a pair differs in cost or latency, or the planner above planners grants other wishes.
 set -euo pipefail
 cd "$(dirname "$0")"
 program="$(realpath "${1:-../../target/release/scalefront}")"
@@ -34,3 +35,5 @@ figures = runs.drop("family", "error").rows()
 for built_in, real in zip(figures[::2], figures[1::2]):
     assert built_in == real, "the two have parted"
 PYTHON
+"$python" global_planner.py 2>/dev/null | cmp - ../../tests/data/global_planner.json
+echo "What its planner above planners grants is what the tests hold."

@@ -67,7 +67,7 @@ pub use knative_kpa::{KnativeKpaSettings, KpaMetric};
 pub use lcp::LcpSettings;
 pub use mpc::MpcSettings;
 pub use newsvendor::NewsvendorSettings;
-pub use pools::{FleetRule, GreedySettings, LocalPolicies, PerPoolSettings};
+pub use pools::{FleetRule, GlobalPlannerSettings, GreedySettings, IlpSettings, LocalPolicies, PerPoolSettings};
 pub use ray_serve::{RayAggregation, RayServeSettings};
 pub use sageserve::SageserveSettings;
 pub use schedule::{ScheduleSettings, ScheduleStep};

@@ -63,6 +63,8 @@ choice! {
         "proportional" => Proportional(LocalPolicies),
         "greedy_by_score" => GreedyByScore(GreedySettings),
         "cheapest_per_capacity" => CheapestPerCapacity(LocalPolicies),
+        "global_planner" => GlobalPlanner(GlobalPlannerSettings),
+        "ilp" => Ilp(IlpSettings),
     }
 }
 
@@ -84,18 +86,54 @@ pub struct GreedySettings {
     pub priority: BTreeMap<String, f64>,
 }
 
+/// Dynamo's planner above planners: wishes that keep all pools within `cluster.budget.devices` and `min_devices` are granted; others are
+/// remembered, and granted together with opposite ones of other pools that make up for them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GlobalPlannerSettings {
+    /// By the names of pools; those that are not named keep their `initial_replicas`. What pools of one model ask for in one instant is one wish.
+    pub pools: BTreeMap<String, AutoscalerSettings>,
+    /// Fewest devices of all pools: a wish that leaves fewer is not granted by itself. With `cluster.budget.devices` as high, devices only
+    /// change hands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_devices: Option<u32>,
+    /// How long a wish is remembered.
+    #[serde(default = "intent_ttl_s")]
+    pub intent_ttl_s: f64,
+}
+
+fn intent_ttl_s() -> f64 {
+    360.0
+}
+
+/// An integer program: of all fleets within the budget the one in which models miss least of the capacity that their pools' policies want (squares
+/// of missing shares, weighed by priority); of several such the cheapest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct IlpSettings {
+    /// By the names of pools; those that are not named keep their `initial_replicas`.
+    pub pools: BTreeMap<String, AutoscalerSettings>,
+    /// How much what a model misses weighs, by models' names: 1 where nothing is said.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub priority: BTreeMap<String, f64>,
+    /// Time for which a replica's price is weighed against that of a start: the longer, the sooner a cheaper kind takes the place of a dearer one.
+    #[serde(default = "horizon_s")]
+    pub horizon_s: f64,
+}
+
+fn horizon_s() -> f64 {
+    3600.0
+}
+
 impl FleetRule {
     /// What each pool would do by itself.
     pub fn local(&self) -> &BTreeMap<String, AutoscalerSettings> {
         match self {
             Self::Independent(rule) | Self::Proportional(rule) | Self::CheapestPerCapacity(rule) => &rule.pools,
             Self::GreedyByScore(rule) => &rule.pools,
+            Self::GlobalPlanner(rule) => &rule.pools,
+            Self::Ilp(rule) => &rule.pools,
         }
-    }
-
-    /// Whether it has no sense without `cluster.budget`.
-    pub fn needs_budget(&self) -> bool {
-        matches!(self, Self::Proportional(_) | Self::GreedyByScore(_))
     }
 }
 
@@ -110,6 +148,13 @@ impl PolicySettings for FleetRule {
                         faults.require(pools.contains_key(pool), pool, || "not among `pools`, which have policies".into());
                     }
                 });
+            }
+            if let Self::GlobalPlanner(GlobalPlannerSettings { intent_ttl_s, .. }) = self {
+                faults.not_negative("intent_ttl_s", *intent_ttl_s);
+            }
+            if let Self::Ilp(IlpSettings { priority, horizon_s, .. }) = self {
+                faults.positive("horizon_s", *horizon_s);
+                faults.within("priority", |faults| priority.iter().for_each(|(model, weight)| faults.positive(model, *weight)));
             }
         });
     }
@@ -135,6 +180,12 @@ impl PolicySettings for FleetRule {
                 ours("WVA's GreedyByScore", "growing prefill and decode in step, quotas by device, taking devices back")
             }
             Self::CheapestPerCapacity(_) => ours("WVA's cost-aware optimizer", "scores of several analyzers"),
+            Self::GlobalPlanner(_) => Upstream {
+                version: "ai-dynamo 1.6.1",
+                checked: Checked::Run,
+                ..ours("Dynamo's GlobalPlanner", "patches of deployments that fail in part")
+            },
+            Self::Ilp(_) => ours("SageServe's integer program", "its own forecast, which policies of pools stand in for"),
         }
     }
 

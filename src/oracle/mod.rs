@@ -7,6 +7,8 @@
 //! so it is never worse than these, and from fleets that are constant or follow traffic.
 //! It is a search and no proof: [`FluidBound`] says how far away the impossible begins.
 
+mod explore;
+pub mod fleet;
 mod fluid;
 pub mod informed;
 mod moments;
@@ -17,9 +19,7 @@ pub use fluid::FluidBound;
 pub use schedule::{ReplicaSchedule, ScheduleLimits};
 pub use shared_runs::{SharedRuns, Sums};
 
-use moments::Moments;
-use rand::{RngExt, SeedableRng};
-use rand_xoshiro::Xoshiro256PlusPlus;
+use explore::{FOLLOWERS, Schedules, Traffic, constants, explore};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -85,40 +85,9 @@ pub fn limits(inputs: &RunInputs, settings: &OracleSettings) -> ScheduleLimits {
     }
 }
 
-/// Constant schedules, from which every search starts: neighbours differ by an eighth at most, or by one.
-fn constants(limits: &ScheduleLimits) -> impl Iterator<Item = ReplicaSchedule> {
-    let most = limits.max_replicas;
-    let counts = std::iter::successors(Some(limits.min_replicas.max(1)), move |&n| (n < most).then(|| (n + 1).max(n * 9 / 8).min(most)));
-    counts.map(ReplicaSchedule::constant)
-}
-
-/// Fleets that follow traffic have so many replicas for each that the work would keep busy.
-const FOLLOWERS_ROOM: [f64; 6] = [1.0, 1.25, 1.5, 2.0, 3.0, 4.0];
-/// Over how long they look at it, in cold starts: half before, half after now.
-const FOLLOWERS_WIDTH: [f64; 4] = [1.0, 4.0, 16.0, 64.0];
-/// How much of a fleet follows traffic; the rest is constant.
-const FOLLOWERS_SHARE: [f64; 2] = [1.0, 0.5];
-const FOLLOWERS: usize = FOLLOWERS_ROOM.len() * FOLLOWERS_WIDTH.len() * FOLLOWERS_SHARE.len();
-
-/// Fleets that follow traffic, from which every search starts, too.
-fn followers(moments: &Moments, limits: &ScheduleLimits, replicas: f64) -> Vec<ReplicaSchedule> {
-    let unit_s = limits.scale_up_delay_s.max(limits.step_s);
-    let mut schedules = Vec::with_capacity(FOLLOWERS);
-    for width in FOLLOWERS_WIDTH {
-        let rates: Vec<(f64, f64)> = moments.relative_rates(width * unit_s).collect();
-        for share in FOLLOWERS_SHARE {
-            schedules.extend(FOLLOWERS_ROOM.map(|room| {
-                let wanted = rates.iter().map(|&(at_s, rate)| (at_s, room * replicas * (share * rate + 1.0 - share)));
-                ReplicaSchedule::following(wanted.map(|(at_s, wanted)| (at_s, wanted.round() as u32)))
-            }));
-        }
-    }
-    schedules
-}
-
 /// Simulations of a search from so many starts.
 pub fn simulations(inputs: &RunInputs, starts: usize, settings: &OracleSettings) -> u64 {
-    (starts + constants(&limits(inputs, settings)).count() + FOLLOWERS) as u64 + u64::from(settings.budget)
+    (starts + constants(&[limits(inputs, settings)]).len() + FOLLOWERS) as u64 + u64::from(settings.budget)
 }
 
 /// One run of a schedule. The autoscaler of `inputs` is not asked.
@@ -142,6 +111,23 @@ pub struct Objective<'a> {
     pub cost: &'a dyn Fn(&RunMetrics) -> Option<f64>,
     /// Cost and latency of the reference point: what lies beyond adds nothing to a hypervolume and is not looked for.
     pub reference: Option<(f64, f64)>,
+}
+
+impl Objective<'_> {
+    /// Cost, latency and metrics of a run that counts: one that leaves requests unserved does not.
+    fn judge(&self, ended: Result<RunMetrics, SimulationError>) -> explore::Judged<RunMetrics> {
+        let metrics = ended.ok()?;
+        Some(((self.cost)(&metrics)?, (self.latency)(&metrics)?, metrics))
+    }
+}
+
+/// Schedules of the only pool there is.
+fn only(schedules: &[Schedules]) -> Vec<ReplicaSchedule> {
+    schedules.iter().map(|of_pools| of_pools[0].clone()).collect()
+}
+
+fn alone(schedules: &[ReplicaSchedule]) -> Vec<Schedules> {
+    schedules.iter().map(|schedule| vec![schedule.clone()]).collect()
 }
 
 /// Searches on one thread; `progress` is told of simulations done.
@@ -168,19 +154,13 @@ pub fn search_with(
     mut progress: impl FnMut(u64),
     mut evaluate: impl FnMut(&[ReplicaSchedule]) -> Vec<Result<RunMetrics, SimulationError>>,
 ) -> OracleResult {
-    let judged = |schedules: &[ReplicaSchedule]| {
-        let of = |result: Result<RunMetrics, SimulationError>| {
-            // A schedule that leaves requests unserved is no candidate.
-            let metrics = result.ok()?;
-            Some(((objective.cost)(&metrics)?, (objective.latency)(&metrics)?, metrics))
-        };
-        evaluate(schedules).into_iter().map(of).collect()
-    };
+    let judged = |schedules: &[Schedules]| evaluate(&only(schedules)).into_iter().map(|result| objective.judge(result)).collect();
     let fluid_bound = FluidBound::new(inputs);
     let traffic = Traffic::of(inputs, &fluid_bound, settings);
-    let (entries, done) = explore(&limits(inputs, settings), &traffic, starts, settings, objective.reference, &mut progress, judged);
-    let points = entries.into_iter().map(|entry| OraclePoint { schedule: entry.schedule, metrics: entry.judged }).collect();
-    OracleResult { points, fluid_bound, simulations: done }
+    let (limits, starts) = ([limits(inputs, settings)], alone(starts));
+    let (entries, done) = explore(&limits, &traffic, &starts, settings, objective.reference, &mut progress, judged);
+    let point = |mut entry: explore::Entry<RunMetrics>| OraclePoint { schedule: entry.schedules.remove(0), metrics: entry.judged };
+    OracleResult { points: entries.into_iter().map(point).collect(), fluid_bound, simulations: done }
 }
 
 /// The same by cost and latency alone, which `evaluate` gives in the order asked, such as [`SharedRuns::figures`]: the schedules that
@@ -193,33 +173,11 @@ pub fn search_by_figures(
     mut evaluate: impl FnMut(&[ReplicaSchedule]) -> Vec<Option<(f64, f64)>>,
 ) -> Vec<ReplicaSchedule> {
     let traffic = Traffic::of(inputs, &FluidBound::new(inputs), settings);
-    let judged = |schedules: &[ReplicaSchedule]| {
-        evaluate(schedules).into_iter().map(|figures| figures.map(|(cost, latency)| (cost, latency, ()))).collect()
+    let judged = |schedules: &[Schedules]| {
+        evaluate(&only(schedules)).into_iter().map(|figures| figures.map(|(cost, latency)| (cost, latency, ()))).collect()
     };
-    let (entries, _) = explore(&limits(inputs, settings), &traffic, starts, settings, reference, &mut |_| (), judged);
-    entries.into_iter().map(|entry| entry.schedule).collect()
-}
-
-/// What a search sees of traffic.
-#[derive(Debug, Clone, Copy)]
-struct Traffic<'a> {
-    arrived_at_s: &'a [f64],
-    duration_s: f64,
-    /// Replicas that the work keeps busy.
-    busy_replicas: f64,
-    /// Of the search.
-    seed: u64,
-}
-
-impl<'a> Traffic<'a> {
-    fn of(inputs: &RunInputs<'a>, fluid_bound: &FluidBound, settings: &OracleSettings) -> Self {
-        Self {
-            arrived_at_s: &inputs.workload.arrived_at_s,
-            duration_s: inputs.workload.end_s(),
-            busy_replicas: fluid_bound.work_s() / inputs.workload.end_s().max(settings.step_s),
-            seed: settings.search_seed ^ inputs.seed.rotate_left(32),
-        }
-    }
+    let (entries, _) = explore(&[limits(inputs, settings)], &traffic, &alone(starts), settings, reference, &mut |_| (), judged);
+    entries.into_iter().map(|mut entry| entry.schedules.remove(0)).collect()
 }
 
 /// Searches for schedules that are good on average over draws of which each has the rates of all: `evaluate` gives mean cost and mean
@@ -232,138 +190,21 @@ pub fn search_over_draws(
     mut evaluate: impl FnMut(&[ReplicaSchedule]) -> Vec<Option<(f64, f64)>>,
 ) -> Vec<ReplicaSchedule> {
     let duration_s = inputs.workload.end_s();
-    let busy_replicas = FluidBound::new(inputs).work_s() / duration_s.max(settings.step_s);
+    let busy_replicas = vec![FluidBound::new(inputs).work_s() / duration_s.max(settings.step_s)];
     let traffic = Traffic { arrived_at_s, duration_s, busy_replicas, seed: settings.search_seed };
-    let judged = |schedules: &[ReplicaSchedule]| {
-        evaluate(schedules).into_iter().map(|means| means.map(|(cost, latency)| (cost, latency, ()))).collect()
+    let judged = |schedules: &[Schedules]| {
+        evaluate(&only(schedules)).into_iter().map(|means| means.map(|(cost, latency)| (cost, latency, ()))).collect()
     };
-    let (entries, _) = explore(&limits(inputs, settings), &traffic, &[], settings, reference, &mut |_| (), judged);
-    entries.into_iter().map(|entry| entry.schedule).collect()
-}
-
-/// Cost, latency and whatever else, of a schedule that counts.
-type Judged<M> = Option<(f64, f64, M)>;
-
-fn explore<M>(
-    limits: &ScheduleLimits,
-    traffic: &Traffic,
-    starts: &[ReplicaSchedule],
-    settings: &OracleSettings,
-    reference: Option<(f64, f64)>,
-    progress: &mut dyn FnMut(u64),
-    mut evaluate: impl FnMut(&[ReplicaSchedule]) -> Vec<Judged<M>>,
-) -> (Vec<Entry<M>>, u64) {
-    let duration_s = traffic.duration_s;
-    let moments = Moments::new(traffic.arrived_at_s, duration_s, settings.step_s);
-    let mut random = Xoshiro256PlusPlus::seed_from_u64(traffic.seed);
-    let mut front = Front { points: Vec::new(), most: settings.archive as usize, reference };
-    let followers = followers(&moments, limits, traffic.busy_replicas);
-    let all_starts = starts.iter().cloned().chain(constants(limits)).chain(followers);
-    let mut pending: Vec<ReplicaSchedule> = all_starts.map(|start| start.within(limits)).collect();
-    pending.reverse();
-    let (mut done, all) = (0, pending.len() as u64 + u64::from(settings.budget));
-    while done < all {
-        let count = u64::from(settings.batch).min(all - done) as usize;
-        let candidates: Vec<ReplicaSchedule> =
-            (0..count).map(|_| pending.pop().unwrap_or_else(|| front.variant(limits, &moments, duration_s, &mut random))).collect();
-        for (schedule, judged) in candidates.iter().zip(evaluate(&candidates)) {
-            if let Some((cost, latency, judged)) = judged {
-                front.offer(Entry { schedule: schedule.clone(), latency, cost, judged });
-            }
-        }
-        done += count as u64;
-        progress(done);
-    }
-    (front.points, done)
-}
-
-struct Entry<M> {
-    schedule: ReplicaSchedule,
-    latency: f64,
-    cost: f64,
-    judged: M,
-}
-
-/// Non-dominated schedules in order of rising cost, hence falling latency.
-struct Front<M> {
-    points: Vec<Entry<M>>,
-    most: usize,
-    reference: Option<(f64, f64)>,
-}
-
-impl<M> Front<M> {
-    fn offer(&mut self, entry: Entry<M>) {
-        let cost = entry.cost;
-        let beaten = |by: &Entry<M>| by.cost <= cost && by.latency <= entry.latency;
-        if self.points.iter().any(beaten) {
-            return;
-        }
-        let within = |cost: f64, latency: f64| self.reference.is_none_or(|(most_cost, most)| cost < most_cost && latency < most);
-        if !within(cost, entry.latency) && self.points.iter().any(|point| within(point.cost, point.latency)) {
-            return;
-        }
-        self.points.retain(|point| point.cost < cost || point.latency < entry.latency);
-        let place = self.points.partition_point(|point| point.cost < cost);
-        self.points.insert(place, entry);
-        if self.points.len() > self.most {
-            // The one whose rectangle beyond its neighbours is smallest is missed least; the ends stay.
-            let area = |i: usize| {
-                (self.points[i + 1].cost / self.points[i].cost - 1.0) * (self.points[i - 1].latency / self.points[i].latency - 1.0)
-            };
-            let least = (1..self.points.len() - 1).min_by(|&a, &b| area(a).total_cmp(&area(b))).expect("more than two points");
-            self.points.remove(least);
-        }
-    }
-
-    /// A random change of a random point.
-    fn variant(&self, limits: &ScheduleLimits, moments: &Moments, duration_s: f64, random: &mut Xoshiro256PlusPlus) -> ReplicaSchedule {
-        let Some(last) = self.points.len().checked_sub(1) else { return ReplicaSchedule::constant(limits.initial_replicas) };
-        let index = random.random_range(0..=last);
-        let mut schedule = self.points[index].schedule.clone();
-        let one = |random: &mut Xoshiro256PlusPlus| if random.random_bool(0.5) { 1 } else { -1 };
-        match random.random_range(0..20) {
-            0..10 => {
-                for _ in 0..random.random_range(1..=2) {
-                    schedule = schedule.bumped(&moments.alike(random), one(random));
-                }
-            }
-            10..17 => {
-                for _ in 0..random.random_range(1..=2) {
-                    let spell = spell(&schedule, duration_s, limits.step_s, random);
-                    schedule = schedule.bumped(&[spell], one(random));
-                }
-            }
-            _ => {
-                // Neighbours on the front are alike, so their parts fit.
-                let other = (index + random.random_range(1..=8)).saturating_sub(4).min(last);
-                schedule = schedule.spliced(random.random_range(0.0..1.0) * duration_s, &self.points[other].schedule);
-            }
-        }
-        schedule.within(limits)
-    }
-}
-
-/// From one time to another: anything from a step to the run, its ends often where steps are.
-fn spell(schedule: &ReplicaSchedule, duration_s: f64, step_s: f64, random: &mut Xoshiro256PlusPlus) -> (f64, f64) {
-    let length_s = step_s * (duration_s / step_s).max(1.0).powf(random.random_range(0.0..1.0));
-    let steps = schedule.steps();
-    let snapped = steps[random.random_range(0..steps.len())].0;
-    let from_s = match random.random_range(0..4) {
-        0 => snapped,
-        1 => snapped - length_s,
-        _ => random.random_range(0.0..1.0) * duration_s,
-    };
-    let to_s = match steps.iter().find(|step| step.0 > from_s) {
-        Some(next) if random.random_bool(0.25) => next.0,
-        _ => from_s + length_s,
-    };
-    (from_s.max(0.0), to_s)
+    let (entries, _) = explore(&[limits(inputs, settings)], &traffic, &[], settings, reference, &mut |_| (), judged);
+    entries.into_iter().map(|mut entry| entry.schedules.remove(0)).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
+    use super::explore::followers;
+    use super::moments::Moments;
     use super::*;
     use crate::hardware::{Deployment, ExecutionTime, Files};
     use crate::simulation::{ClusterSettings, ScaleDownOrder, simulate_in_detail};
@@ -462,8 +303,8 @@ mod tests {
             search_with(inputs, &[], &settings, P90, |_| (), evaluate);
             let last_s = inputs.workload.arrived_at_s[inputs.workload.len() - 1];
             let moments = Moments::new(&inputs.workload.arrived_at_s, last_s, settings.step_s);
-            for follower in followers(&moments, &limits, FluidBound::new(inputs).work_s() / last_s) {
-                assert!(tried.contains(&follower.within(&limits)), "{follower:?}");
+            for follower in followers(&moments, &[limits], &[FluidBound::new(inputs).work_s() / last_s]) {
+                assert!(tried.contains(&follower[0].within(&limits)), "{follower:?}");
             }
         });
         // 4/s, then 22/s, then 8/s: twice as many replicas as the work of 10/s would keep busy.
@@ -477,7 +318,7 @@ mod tests {
             scale_down_order: ScaleDownOrder::StartingFirst,
             step_s: 0.5,
         };
-        let followers = followers(&moments, &limits, 5.0);
+        let followers: Vec<ReplicaSchedule> = followers(&moments, &[limits], &[5.0]).into_iter().flatten().collect();
         assert_eq!(followers.len(), FOLLOWERS);
         assert_eq!([5.0, 20.0, 35.0].map(|at_s| followers[3].at(at_s)), [4, 22, 8]);
         assert_eq!([5.0, 20.0, 35.0].map(|at_s| followers[9].at(at_s)), [7, 16, 9]);

@@ -309,6 +309,10 @@ fn any_fleet() -> impl Strategy<Value = (Value, Value, u64)> {
         ),
         Just(json!({"per_pool": {"p": {"schedule": {"period_s": 5, "steps": [{"at_s": 0, "replicas": 3}, {"at_s": 2, "replicas": 1}]}}}})),
         Just(json!({"hpa": {"metric": "queued_requests", "target_per_replica": 1}})),
+        prop::sample::select(vec!["independent", "proportional", "greedy_by_score", "cheapest_per_capacity", "global_planner", "ilp"])
+            .prop_map(|rule| json!({"fleet": {rule: {"pools": {
+                "p": {"schedule": {"period_s": 9, "steps": [{"at_s": 0, "replicas": 1}, {"at_s": 2, "replicas": 4}, {"at_s": 5, "replicas": 1}]}},
+                "d": {"schedule": {"period_s": 7, "steps": [{"at_s": 0, "replicas": 4}, {"at_s": 3, "replicas": 1}]}}}}}})),
     ];
     let budget = prop_oneof![
         2 => Just(json!(null)),
@@ -371,6 +375,53 @@ proptest! {
             prop_assert_eq!(computed, tokens, "every output token comes from a decode step");
         }
     }
+}
+
+/// Two models, a device a replica, whose policies follow these steps on six devices: most replicas of each.
+fn on_six_devices(rule: Value, steps: [Value; 2]) -> [u32; 2] {
+    let models = ["meta-llama/Meta-Llama-3-8B", "Qwen/Qwen3-8B"];
+    let cluster = with(
+        base(),
+        json!({
+            "max_replicas": 6, "budget": {"devices": 6},
+            "pools": [{"name": "a", "model": models[0], "initial_replicas": 2}, {"name": "b", "model": models[1], "initial_replicas": 4}],
+        }),
+    );
+    let part = |model: &str| {
+        json!({"model": model, "generate": {
+            "arrivals": {"poisson": {"phases": [{"rate_per_s": 1, "duration_s": 60}]}},
+            "lengths": {"fixed": {"prefill_tokens": 100, "decode_tokens": 4}}}})
+    };
+    let spec: WorkloadSpec = serde_json::from_value(json!({"name": "two", "mix": models.map(part)})).unwrap();
+    let schedule = |steps: &Value| json!({"schedule": {"period_s": 1000, "steps": steps}});
+    let mut policy = json!({"fleet": rule});
+    let name = policy["fleet"].as_object().unwrap().keys().next().unwrap().clone();
+    policy["fleet"][name]["pools"] = json!({"a": schedule(&steps[0]), "b": schedule(&steps[1])});
+    let (metrics, _) = run(&cluster, &policy, &load(&spec, 1, &[]).unwrap(), 1);
+    assert!(metrics.fleet.unwrap().max_devices <= 6);
+    [0, 1].map(|pool| metrics.pools[pool].run.max_replicas)
+}
+
+/// Dynamo's planner above planners: what does not fit is refused, remembered, and granted when another pool gives what it takes.
+#[test]
+fn a_wish_is_remembered_until_another_makes_up_for_it() {
+    let passing = json!([{"at_s": 0, "replicas": 2}, {"at_s": 10, "replicas": 5}, {"at_s": 12, "replicas": 2}]);
+    let gives = json!([{"at_s": 0, "replicas": 4}, {"at_s": 30, "replicas": 1}]);
+    let most = |rule: Value| on_six_devices(rule, [passing.clone(), gives.clone()]);
+    assert_eq!(most(json!({"global_planner": {}})), [5, 4]);
+    assert_eq!(most(json!({"global_planner": {"intent_ttl_s": 15}})), [2, 4], "forgotten by then");
+    assert_eq!(most(json!({"independent": {}})), [2, 4], "what does not fit is cut");
+}
+
+/// The integer program shares devices out by what is missing, and takes them from who has more than its share.
+#[test]
+fn devices_change_hands_by_what_is_missing() {
+    let (more, all) = (json!([{"at_s": 0, "replicas": 2}, {"at_s": 10, "replicas": 5}]), json!([{"at_s": 0, "replicas": 4}]));
+    let most = |rule: Value| on_six_devices(rule, [more.clone(), all.clone()]);
+    // Of 5 and 4 that are wanted, 3 and 3 leave the least squares; by priority 4 and 2, or 5 and 1.
+    assert_eq!(most(json!({"ilp": {}})), [3, 4]);
+    assert_eq!(most(json!({"ilp": {"priority": {"meta-llama/Meta-Llama-3-8B": 3}}})), [4, 4]);
+    assert_eq!(most(json!({"ilp": {"priority": {"meta-llama/Meta-Llama-3-8B": 30}}})), [5, 4]);
 }
 
 /// Devices are counted when settings are checked; what they cost is known with the hardware.

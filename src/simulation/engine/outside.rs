@@ -121,6 +121,25 @@ pub(in crate::simulation) struct Wishes {
     pub downs: u32,
     /// In place of those that were lost.
     pub replacements: u32,
+    /// Whether its policy has decided, if only to stay.
+    pub decided: bool,
+}
+
+impl Wishes {
+    /// Whether its policy would have more replicas or fewer.
+    pub fn changes(&self) -> bool {
+        self.ups + self.downs > 0
+    }
+
+    /// Whether anything is wished for.
+    pub fn is_empty(&self) -> bool {
+        !self.changes() && self.replacements == 0
+    }
+
+    /// Changes what a policy decided to what leads to so many replicas from those there are.
+    pub fn aim_at(&mut self, target: u32, now: u32) {
+        (self.ups, self.downs) = (target.saturating_sub(now), now.saturating_sub(target));
+    }
 }
 
 /// How many replicas a pool has.

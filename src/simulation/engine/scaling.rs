@@ -117,6 +117,7 @@ impl Engine<'_> {
         if self.outside.is_managed {
             self.wishes.ups += ups;
             self.wishes.downs += downs;
+            self.wishes.decided = true;
             return Ok(());
         }
         for _ in 0..ups {

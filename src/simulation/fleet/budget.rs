@@ -43,7 +43,8 @@ fn fit(unit: f64, left: f64) -> u32 {
 pub const TOLERANCE: f64 = 1e-9;
 
 impl Budget {
-    pub fn new(settings: Option<&BudgetSettings>, pools: &[Takes]) -> Self {
+    /// Where `waits` what finds no room waits for it, whatever `when_full` says.
+    pub fn new(settings: Option<&BudgetSettings>, pools: &[Takes], waits: bool) -> Self {
         let unlimited = BudgetSettings::default();
         let settings = settings.unwrap_or(&unlimited);
         let number = pools.len();
@@ -61,7 +62,7 @@ impl Budget {
             limits,
             limit_of: pools.iter().map(place).collect(),
             units,
-            when_full: settings.when_full,
+            when_full: if waits { WhenFull::Queue } else { settings.when_full },
             waiting: Vec::new(),
             owed: vec![0; number],
             cut: vec![0; number],
@@ -89,6 +90,18 @@ impl Budget {
     /// Whether anything waits for room.
     pub fn has_waiting(&self) -> bool {
         !self.waiting.is_empty() || self.owed.iter().any(|&owed| owed > 0)
+    }
+
+    /// Replicas that wait for room, by pools.
+    pub fn waiting(&self) -> Vec<u32> {
+        let mut waiting = vec![0; self.units.len()];
+        self.waiting.iter().for_each(|&(pool, number)| waiting[pool] += number);
+        waiting
+    }
+
+    /// Forgets what waits for room in a pool.
+    pub fn forget(&mut self, pool: usize) {
+        self.waiting.retain(|(waiting, _)| *waiting != pool);
     }
 
     /// Accounts for time in which nothing has changed.
@@ -182,7 +195,7 @@ mod tests {
     use super::*;
 
     fn wish(ups: u32, downs: u32, replacements: u32) -> Wishes {
-        Wishes { ups, downs, replacements }
+        Wishes { ups, downs, replacements, decided: false }
     }
 
     fn takes(pools: &[(u64, f64)]) -> Vec<Takes<'static>> {
@@ -196,7 +209,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_cut() {
         let settings = BudgetSettings { devices: Some(16), ..BudgetSettings::default() };
-        let mut budget = Budget::new(Some(&settings), &takes(&[(4, 1.0), (2, 1.0)]));
+        let mut budget = Budget::new(Some(&settings), &takes(&[(4, 1.0), (2, 1.0)]), false);
         let pools = [standing(2, 0), standing(1, 1)];
         assert_eq!(budget.left(&pools), [4.0]);
         assert_eq!(budget.grant(&pools, &[wish(3, 0, 0), wish(2, 0, 0)], &[(0, 3), (1, 2)]), [1, 0]);
@@ -207,7 +220,7 @@ mod tests {
     #[test]
     fn a_queue_is_served_in_order_and_left_by_who_scales_down() {
         let settings = BudgetSettings { devices: Some(8), when_full: WhenFull::Queue, ..BudgetSettings::default() };
-        let mut budget = Budget::new(Some(&settings), &takes(&[(4, 1.0), (1, 1.0)]));
+        let mut budget = Budget::new(Some(&settings), &takes(&[(4, 1.0), (1, 1.0)]), false);
         let full = [standing(1, 0), standing(4, 0)];
         assert_eq!(budget.grant(&full, &[wish(1, 0, 0), wish(0, 0, 0)], &[(0, 1), (1, 0)]), [0, 0]);
         let some = [standing(1, 0), standing(2, 0)];
@@ -220,7 +233,7 @@ mod tests {
     #[test]
     fn whoever_waits_in_several_places_waits_once_for_what_it_asks_again() {
         let settings = BudgetSettings { devices: Some(4), when_full: WhenFull::Queue, ..BudgetSettings::default() };
-        let mut budget = Budget::new(Some(&settings), &takes(&[(1, 1.0), (1, 1.0)]));
+        let mut budget = Budget::new(Some(&settings), &takes(&[(1, 1.0), (1, 1.0)]), false);
         let full = [standing(1, 0), standing(3, 0)];
         assert_eq!(budget.grant(&full, &[wish(3, 0, 0), wish(0, 0, 0)], &[(0, 1), (0, 1), (0, 1)]), [0, 0]);
         let free = [standing(1, 0), standing(0, 0)];
@@ -231,7 +244,7 @@ mod tests {
     #[test]
     fn what_was_lost_is_replaced_once() {
         let settings = BudgetSettings { devices: Some(4), when_full: WhenFull::Queue, ..BudgetSettings::default() };
-        let mut budget = Budget::new(Some(&settings), &takes(&[(1, 1.0), (1, 1.0)]));
+        let mut budget = Budget::new(Some(&settings), &takes(&[(1, 1.0), (1, 1.0)]), false);
         // One of the first pool's is lost while the others take its place; its policy asks for it as well.
         let full = [standing(0, 0), standing(4, 0)];
         assert_eq!(budget.grant(&full, &[wish(1, 0, 1), wish(0, 0, 0)], &[(0, 1)]), [0, 0]);
@@ -245,7 +258,7 @@ mod tests {
         let by_node = BTreeMap::from([("big".to_owned(), 8), ("small".to_owned(), 2)]);
         let settings = BudgetSettings { devices_by_node: by_node, ..BudgetSettings::default() };
         let pool = |node, devices| Takes { node, devices, usd_per_hour: 1.0 };
-        let mut budget = Budget::new(Some(&settings), &[pool("big", 4), pool("small", 1), pool("big", 4)]);
+        let mut budget = Budget::new(Some(&settings), &[pool("big", 4), pool("small", 1), pool("big", 4)], false);
         let now = [standing(1, 0), standing(1, 0), standing(0, 0)];
         assert_eq!(budget.left(&now), [4.0, 1.0]);
         // One of four devices is left for both pools of the first kind; the other kind is none of their business.
@@ -267,7 +280,7 @@ mod tests {
     #[test]
     fn lost_replicas_come_first() {
         let settings = BudgetSettings { usd_per_hour: Some(10.0), ..BudgetSettings::default() };
-        let mut budget = Budget::new(Some(&settings), &takes(&[(1, 3.0), (1, 5.0)]));
+        let mut budget = Budget::new(Some(&settings), &takes(&[(1, 3.0), (1, 5.0)]), false);
         let pools = [standing(1, 0), standing(0, 0)];
         assert_eq!(budget.grant(&pools, &[wish(2, 0, 0), wish(0, 0, 1)], &[(0, 2), (1, 0)]), [0, 1]);
         assert_eq!(budget.grant(&pools, &[wish(0, 0, 3), wish(0, 0, 0)], &[(0, 0), (1, 0)]), [2, 0]);

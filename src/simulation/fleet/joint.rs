@@ -1,10 +1,15 @@
 //! Rules that decide for all pools together: what is made of what each pool's own policy wishes for.
 
+mod global_planner;
+mod ilp;
+
 use std::collections::BTreeSet;
 
+use global_planner::GlobalPlanner;
+
 use super::Role;
-use super::settings::Pool;
-use crate::autoscaler::FleetRule;
+use super::settings::{BudgetSettings, Pool};
+use crate::autoscaler::{FleetRule, IlpSettings};
 use crate::simulation::engine::{Standing, Wishes};
 
 /// A pool as these rules see it.
@@ -19,6 +24,8 @@ pub struct Known<'a> {
     pub limit: (usize, f64),
     pub tokens_per_s: f64,
     pub usd_per_hour: f64,
+    /// From its order until it serves.
+    pub start_s: f64,
 }
 
 /// Sums and differences of what replicas compute are whole numbers of them to within this.
@@ -29,43 +36,187 @@ fn committed(standing: &Standing) -> u32 {
     (standing.existing - standing.draining + standing.starting).saturating_sub(standing.stopping)
 }
 
-/// What is wished for, under the rule; and the order in which it is granted: pools, each so many replicas.
-pub fn decide(
-    rule: Option<&FleetRule>,
-    pools: &[Known],
-    standing: &[Standing],
-    mut wishes: Vec<Wishes>,
-) -> (Vec<Wishes>, Vec<(usize, u32)>) {
-    match rule {
-        Some(FleetRule::Proportional(_)) => {
-            let limits: BTreeSet<usize> = pools.iter().map(|pool| pool.limit.0).collect();
-            for limit in limits {
-                let (members, others): (Vec<usize>, Vec<usize>) =
-                    (0..pools.len()).filter(|&pool| pools[pool].limit.0 == limit).partition(|&pool| pools[pool].moves);
-                let used: f64 = others.iter().map(|&pool| f64::from(committed(&standing[pool])) * pools[pool].unit).sum();
-                if let Some(&first) = members.first() {
-                    proportional(pools, &members, pools[first].limit.1 - used, standing, &mut wishes);
+/// What decides for all pools together, and what it remembers of what they asked for.
+#[derive(Debug)]
+pub struct Joint<'a> {
+    rule: Option<&'a FleetRule>,
+    planner: Option<GlobalPlanner>,
+    /// Replicas that each pool's policy wanted when it last decided.
+    wanted: Vec<Option<u32>>,
+}
+
+/// What comes of wishes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decided {
+    pub wishes: Vec<Wishes>,
+    /// The order in which they are granted: pools, each so many replicas.
+    pub asked: Vec<(usize, u32)>,
+    /// Replicas that were asked for in vain, by pools.
+    pub refused: Vec<u32>,
+    /// Pools that have been decided on anew: what still waits for room there does not any more.
+    pub anew: Vec<bool>,
+}
+
+impl<'a> Joint<'a> {
+    pub fn new(rule: Option<&'a FleetRule>, budget: Option<&BudgetSettings>, pools: usize) -> Self {
+        let planner = match rule {
+            Some(FleetRule::GlobalPlanner(settings)) => {
+                let most = budget.and_then(|budget| budget.devices);
+                Some(GlobalPlanner::new(pools, most.map(i64::from), settings.min_devices.map(i64::from), settings.intent_ttl_s))
+            }
+            _ => None,
+        };
+        Self { rule, planner, wanted: vec![None; pools] }
+    }
+
+    /// Whether what it takes from one pool goes to another, which then waits until it has come free.
+    pub fn moves_devices(&self) -> bool {
+        matches!(self.rule, Some(FleetRule::GlobalPlanner(_) | FleetRule::Ilp(_)))
+    }
+
+    /// Takes note of what policies want of pools, those that would stay as they are included.
+    pub fn note(&mut self, standing: &[Standing], wishes: &[Wishes]) {
+        for (pool, wish) in wishes.iter().enumerate().filter(|(_, wish)| wish.decided) {
+            self.wanted[pool] = Some(target(&standing[pool], wish));
+        }
+    }
+
+    /// What is made of wishes under the rule. `waiting` are replicas that were granted and wait for room, by pools.
+    pub fn decide(&mut self, now_s: f64, pools: &[Known], standing: &[Standing], waiting: &[u32], mut wishes: Vec<Wishes>) -> Decided {
+        let none = (vec![0; pools.len()], vec![false; pools.len()]);
+        let (refused, anew) = match self.rule {
+            Some(FleetRule::Proportional(_)) => {
+                let limits: BTreeSet<usize> = pools.iter().map(|pool| pool.limit.0).collect();
+                for limit in limits {
+                    let (members, others): (Vec<usize>, Vec<usize>) =
+                        (0..pools.len()).filter(|&pool| pools[pool].limit.0 == limit).partition(|&pool| pools[pool].moves);
+                    let used: f64 = others.iter().map(|&pool| f64::from(committed(&standing[pool])) * pools[pool].unit).sum();
+                    if let Some(&first) = members.first() {
+                        proportional(pools, &members, pools[first].limit.1 - used, standing, &mut wishes);
+                    }
                 }
+                none
+            }
+            Some(FleetRule::CheapestPerCapacity(_)) => {
+                cheapest_per_capacity(pools, standing, &mut wishes);
+                none
+            }
+            Some(FleetRule::GlobalPlanner(_)) => self.mediate(now_s, pools, standing, waiting, &mut wishes),
+            Some(FleetRule::Ilp(settings)) => (none.0, self.optimise(settings, pools, standing, &mut wishes)),
+            Some(FleetRule::Independent(_) | FleetRule::GreedyByScore(_)) | None => none,
+        };
+        let asked = match self.rule {
+            Some(FleetRule::GreedyByScore(greedy)) => {
+                let priority = |pool: &Pool| greedy.priority.get(&pool.name).copied().unwrap_or(1.0);
+                neediest_first(pools, &wishes, priority)
+            }
+            _ => (0..).zip(&wishes).map(|(pool, wish)| (pool, wish.ups)).collect(),
+        };
+        Decided { wishes, asked, refused, anew }
+    }
+
+    /// Dynamo's: what pools of one model ask for in one instant is granted or refused as a whole.
+    fn mediate(
+        &mut self,
+        now_s: f64,
+        pools: &[Known],
+        standing: &[Standing],
+        waiting: &[u32],
+        wishes: &mut [Wishes],
+    ) -> (Vec<u32>, Vec<bool>) {
+        let (mut refused, mut anew) = (vec![0; pools.len()], vec![false; pools.len()]);
+        let Some(planner) = &mut self.planner else { return (refused, anew) };
+        let (models, deployments) = models(pools);
+        let mut members: Vec<global_planner::Member> = (0..pools.len())
+            .map(|pool| global_planner::Member {
+                replicas: committed(&standing[pool]) + waiting[pool],
+                devices: pools[pool].unit as i64,
+                deployment: deployments[pool],
+            })
+            .collect();
+        let wished = wishes.to_vec();
+        for deployment in 0..models {
+            let asking = |&pool: &usize| deployments[pool] == deployment && wished[pool].changes();
+            let asked: Vec<(usize, u32)> =
+                (0..pools.len()).filter(asking).map(|pool| (pool, target(&standing[pool], &wished[pool]))).collect();
+            let Some(granted) = (if asked.is_empty() { None } else { planner.mediate(now_s, &members, &asked) }) else {
+                for (pool, _) in asked {
+                    refused[pool] += wishes[pool].ups;
+                    (wishes[pool].ups, wishes[pool].downs) = (0, 0);
+                }
+                continue;
+            };
+            for (pool, replicas) in granted {
+                members[pool].replicas = replicas;
+                anew[pool] = true;
+                wishes[pool].aim_at(replicas, committed(&standing[pool]));
             }
         }
-        Some(FleetRule::CheapestPerCapacity(_)) => cheapest_per_capacity(pools, standing, &mut wishes),
-        _ => {}
+        (refused, anew)
     }
-    let asked = match rule {
-        Some(FleetRule::GreedyByScore(greedy)) => {
-            let priority = |pool: &Pool| greedy.priority.get(&pool.name).copied().unwrap_or(1.0);
-            neediest_first(pools, &wishes, priority)
+
+    /// As many replicas of each pool as the integer program says.
+    fn optimise(&self, settings: &IlpSettings, pools: &[Known], standing: &[Standing], wishes: &mut [Wishes]) -> Vec<bool> {
+        let moves: Vec<bool> = pools.iter().map(|pool| pool.moves).collect();
+        if !wishes.iter().any(Wishes::changes) {
+            return vec![false; pools.len()];
         }
-        _ => (0..).zip(&wishes).map(|(pool, wish)| (pool, wish.ups)).collect(),
-    };
-    (wishes, asked)
+        let (number, model_of) = models(pools);
+        let mut priority = vec![1.0; number];
+        for (pool, &model) in std::iter::zip(pools, &model_of) {
+            priority[model] = settings.priority.get(&pool.pool.settings().model).copied().unwrap_or(1.0);
+        }
+        let numbers = 0..pools.iter().map(|pool| pool.limit.0 + 1).max().unwrap_or(0);
+        let amount = |number| pools.iter().find(|pool| pool.limit.0 == number).map_or(f64::INFINITY, |pool| pool.limit.1);
+        let limits: Vec<f64> = numbers.map(amount).collect();
+        let member = |pool: usize| {
+            let (known, now) = (&pools[pool], committed(&standing[pool]));
+            let cluster = known.pool.settings();
+            ilp::Member {
+                model: model_of[pool],
+                role: known.pool.role as usize,
+                now,
+                wanted: if known.moves { self.wanted[pool].unwrap_or(now) } else { now },
+                bounds: if known.moves { (cluster.min_replicas, cluster.max_replicas.max(cluster.min_replicas)) } else { (now, now) },
+                tokens_per_s: known.tokens_per_s,
+                usd: known.usd_per_hour * settings.horizon_s / 3600.0,
+                start_usd: known.usd_per_hour * known.start_s / 3600.0,
+                limit: known.limit.0,
+                unit: known.unit,
+            }
+        };
+        let members: Vec<ilp::Member> = (0..pools.len()).map(member).collect();
+        for (pool, replicas) in ilp::solve(&members, &limits, &priority).into_iter().enumerate().filter(|(pool, _)| moves[*pool]) {
+            wishes[pool].aim_at(replicas, members[pool].now);
+        }
+        moves
+    }
+}
+
+/// Replicas there would be if a pool got what it wishes for.
+fn target(standing: &Standing, wish: &Wishes) -> u32 {
+    (committed(standing) + wish.ups).saturating_sub(wish.downs)
+}
+
+/// How many models there are, and the number of each pool's.
+fn models(pools: &[Known]) -> (usize, Vec<usize>) {
+    let mut names: Vec<&str> = Vec::new();
+    let mut numbers = Vec::with_capacity(pools.len());
+    for pool in pools {
+        let model = pool.pool.settings().model.as_str();
+        let number = names.iter().position(|name| *name == model).unwrap_or_else(|| {
+            names.push(model);
+            names.len() - 1
+        });
+        numbers.push(number);
+    }
+    (names.len(), numbers)
 }
 
 /// Dynamo's: if what pools would have in all is beyond the budget, each gets its share of it, no less than its minimum; the last gets what
 /// is left.
 fn proportional(pools: &[Known], members: &[usize], limit: f64, standing: &[Standing], wishes: &mut [Wishes]) {
-    let target = |&pool: &usize| (committed(&standing[pool]) + wishes[pool].ups).saturating_sub(wishes[pool].downs);
-    let targets: Vec<u32> = members.iter().map(target).collect();
+    let targets: Vec<u32> = members.iter().map(|&pool| target(&standing[pool], &wishes[pool])).collect();
     let total: f64 = std::iter::zip(&targets, members).map(|(&target, &pool)| f64::from(target) * pools[pool].unit).sum();
     if total <= limit || members.iter().all(|&pool| wishes[pool].ups == 0) {
         return;
@@ -81,7 +232,7 @@ fn proportional(pools: &[Known], members: &[usize], limit: f64, standing: &[Stan
         let target = if last { most.min(targets[place]) } else { share.max(least(pool)).min(most) };
         left -= f64::from(target) * pool.unit;
         let now = committed(&standing[number]);
-        (wishes[number].ups, wishes[number].downs) = (target.saturating_sub(now), now.saturating_sub(target));
+        wishes[number].aim_at(target, now);
     }
 }
 
@@ -106,7 +257,7 @@ fn cheapest_per_capacity(pools: &[Known], standing: &[Standing], wishes: &mut [W
             let settings = pools[pool].pool.settings();
             (settings.min_replicas, settings.max_replicas, committed(&standing[pool]))
         };
-        alike.iter().for_each(|&pool| (wishes[pool].ups, wishes[pool].downs) = (0, 0));
+        alike.iter().for_each(|&pool| wishes[pool].aim_at(0, 0));
         if missing > 0.0 {
             order.sort_by(|a, b| price(a).total_cmp(&price(b)));
             let mut left = missing;
@@ -168,14 +319,17 @@ mod tests {
                 limit: (0, limit),
                 tokens_per_s,
                 usd_per_hour,
+                start_s: 60.0,
             })
             .collect();
         let standing: Vec<Standing> = now.iter().map(|&existing| Standing { existing, ..Standing::default() }).collect();
-        let wishes = wished.iter().map(|&(ups, downs)| Wishes { ups, downs, replacements: 0 }).collect();
+        let wishes: Vec<Wishes> = wished.iter().map(|&(ups, downs)| Wishes { ups, downs, decided: true, ..Wishes::default() }).collect();
         let rule: FleetRule = serde_json::from_value(rule).unwrap();
         let known: Vec<Known> =
             known.into_iter().map(|known| Known { moves: rule.local().contains_key(&known.pool.name), ..known }).collect();
-        let (wishes, asked) = decide(Some(&rule), &known, &standing, wishes);
+        let mut joint = Joint::new(Some(&rule), Some(&BudgetSettings { devices: Some(limit as u32), ..BudgetSettings::default() }), 3);
+        joint.note(&standing, &wishes);
+        let super::Decided { wishes, asked, .. } = joint.decide(0.0, &known, &standing, &[0; 3], wishes);
         (wishes.iter().map(|wish| (wish.ups, wish.downs)).collect(), asked)
     }
 
@@ -206,7 +360,15 @@ mod tests {
         let cluster: ClusterSettings = serde_json::from_value(json!({"max_replicas": 4, "pools": [{"name": "a"}, {"name": "b"}]})).unwrap();
         let cluster = cluster.with_pools().unwrap();
         let known: Vec<Known> = std::iter::zip(&cluster.pools, [2.0, 1.0])
-            .map(|(pool, usd_per_hour)| Known { pool, moves: true, unit: 1.0, limit: (0, 99.0), tokens_per_s: 0.7, usd_per_hour })
+            .map(|(pool, usd_per_hour)| Known {
+                pool,
+                moves: true,
+                unit: 1.0,
+                limit: (0, 99.0),
+                tokens_per_s: 0.7,
+                usd_per_hour,
+                start_s: 0.0,
+            })
             .collect();
         let standing = vec![Standing { existing: 1, ..Standing::default() }; 2];
         let mut wishes = [1, 3].map(|ups| Wishes { ups, ..Wishes::default() });

@@ -100,6 +100,10 @@ impl<'a> FleetInputs<'a> {
         Outside { is_pool: true, awaits_kv: pool.role == Role::Decode, is_managed: self.is_managed() }
     }
 
+    fn all_parts(&self) -> Vec<Parts> {
+        (0..self.pools.len()).map(|number| self.parts(number)).collect()
+    }
+
     fn parts(&self, number: usize) -> Parts {
         let inputs = &self.pools[number];
         match self.autoscaler.of_pool(&self.cluster.pools[number].name) {
@@ -112,7 +116,12 @@ impl<'a> FleetInputs<'a> {
 
 /// Runs until the workload is over and every request has left.
 pub fn simulate_fleet(inputs: &FleetInputs, workspace: &mut Workspace) -> Result<RunMetrics, SimulationError> {
-    run::run(inputs, workspace, None)
+    simulate_fleet_parts(inputs, inputs.all_parts(), workspace)
+}
+
+/// Runs what is not in the registries, by pools.
+pub fn simulate_fleet_parts(inputs: &FleetInputs, parts: Vec<Parts>, workspace: &mut Workspace) -> Result<RunMetrics, SimulationError> {
+    run::run(inputs, parts, workspace, None)
 }
 
 /// Runs one iteration at a time, recording every request, batch, change of replicas, decision and transfer.
@@ -120,7 +129,7 @@ pub fn simulate_fleet_in_detail(inputs: &FleetInputs, workspace: &mut Workspace)
     let mut inputs = inputs.clone();
     inputs.pools.iter_mut().for_each(|pool| pool.stepping = true);
     let mut detail = Detail::default();
-    let metrics = run::run(&inputs, workspace, Some(&mut detail))?;
+    let metrics = run::run(&inputs, inputs.all_parts(), workspace, Some(&mut detail))?;
     Ok((metrics, detail))
 }
 
@@ -174,6 +183,29 @@ impl ClusterSettings {
                 .find(|name| !served.contains(name.as_str()))
                 .map(|name| format!("no pool for model `{name}` of the workload found, expected one: pools serve {}", quoted(&names))),
             None => None,
+        }
+    }
+
+    /// Why its pools and budget give a rule nothing to share out, if they do not.
+    pub fn cannot_share(&self, rule: &FleetRule) -> Option<String> {
+        match (rule, &self.budget) {
+            (FleetRule::Proportional(_) | FleetRule::GreedyByScore(_), None) => {
+                Some("found without `cluster.budget`, which it shares out: give it, or take `independent`".into())
+            }
+            (FleetRule::GlobalPlanner(rule), budget) => match budget.as_ref().and_then(|budget| budget.devices) {
+                None => Some("found without `cluster.budget.devices`, which it guards: give it".into()),
+                Some(most) => rule
+                    .min_devices
+                    .filter(|&least| least > most)
+                    .map(|least| format!("`min_devices` {least} found, expected at most `cluster.budget.devices`, which is {most}")),
+            },
+            (FleetRule::Ilp(rule), _) => {
+                let models: std::collections::BTreeSet<&str> = self.parts().iter().map(|part| part.model.as_str()).collect();
+                let unknown = rule.priority.keys().find(|name| !models.contains(name.as_str()))?;
+                let models: Vec<&str> = models.into_iter().collect();
+                Some(format!("`priority` of `{unknown}` found, which no pool serves, expected models of pools: {}", quoted(&models)))
+            }
+            _ => None,
         }
     }
 }

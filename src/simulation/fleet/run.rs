@@ -6,12 +6,13 @@
 use super::accounts::{Books, Closed};
 use super::budget::{Budget, Takes};
 use super::flow::Flows;
+use super::joint::{self, Joint};
 use super::links::Links;
 use super::routing::{Known, Router};
 use super::settings::{Contention, KvTransferSettings, NoSettings, PdDecider, PoolRouter, Reserve, Role};
-use super::{FleetInputs, Group, joint};
+use super::{FleetInputs, Group};
 use crate::simulation::engine::{Engine, Feed, Standing, Wishes, Workspace};
-use crate::simulation::{Detail, EVENTS_BETWEEN_QUESTIONS, RunMetrics, SimulationError};
+use crate::simulation::{Detail, EVENTS_BETWEEN_QUESTIONS, Parts, RunMetrics, SimulationError};
 
 /// Instants in a row at which nobody worked or started, after which a run is given up.
 const MOST_IDLE_INSTANTS: u64 = 500_000;
@@ -26,6 +27,7 @@ pub(super) struct Fleet<'a> {
     pub links: Links,
     pub router: Router<'a>,
     pub budget: Budget,
+    joint: Joint<'a>,
     pub transfer: KvTransferSettings,
     pub decider: PdDecider,
     pub now_s: f64,
@@ -37,17 +39,22 @@ pub(super) struct Fleet<'a> {
     pub books: Books<'a>,
 }
 
-pub(super) fn run(inputs: &FleetInputs, workspace: &mut Workspace, detail: Option<&mut Detail>) -> Result<RunMetrics, SimulationError> {
+pub(super) fn run(
+    inputs: &FleetInputs,
+    parts: Vec<Parts>,
+    workspace: &mut Workspace,
+    detail: Option<&mut Detail>,
+) -> Result<RunMetrics, SimulationError> {
     let number = inputs.pools.len();
     let mut works = workspace.take_pools(number);
     let mut details: Vec<Detail> = if detail.is_some() { vec![Detail::default(); number] } else { Vec::new() };
     let ended = {
         let mut of_pools = details.iter_mut();
-        let pool = |(i, work)| {
+        let pool = |(i, (work, parts))| {
             let outside = inputs.outside(&inputs.cluster.pools[i]);
-            Engine::pool(&inputs.pools[i], inputs.parts(i), work, of_pools.next(), outside)
+            Engine::pool(&inputs.pools[i], parts, work, of_pools.next(), outside)
         };
-        let pools: Vec<Engine> = works.iter_mut().enumerate().map(pool).collect();
+        let pools: Vec<Engine> = std::iter::zip(&mut works, parts).enumerate().map(pool).collect();
         Fleet::new(inputs, pools, workspace, detail.is_some()).run()
     };
     let ended = ended.map(|closed| closed.sum_up(inputs, &works, details, workspace, detail));
@@ -71,13 +78,15 @@ impl<'a> Fleet<'a> {
             .collect();
         let names = cluster.pools.iter().map(|pool| pool.name.as_str()).collect();
         let most_events = inputs.pools[0].limits.most_events;
+        let joint = Joint::new(inputs.joint(), cluster.budget.as_ref(), cluster.pools.len());
         Self {
             groups: inputs.groups(),
             feed: Feed::new(inputs.workload, false),
             flows: Flows::new(inputs.workload.len()),
             links: Links::new(transfer.bandwidth_gb_per_s, transfer.overhead_ms * 1e-3, transfer.contention == Contention::Shared),
             router: Router::new(cluster.pool_router.as_ref().unwrap_or(&FIRST_WITH_ROOM), names, known),
-            budget: Budget::new(cluster.budget.as_ref(), &takes),
+            budget: Budget::new(cluster.budget.as_ref(), &takes, joint.moves_devices()),
+            joint,
             decider: cluster.pd_decider.clone().unwrap_or_default(),
             transfer,
             now_s: 0.0,
@@ -176,7 +185,10 @@ impl<'a> Fleet<'a> {
     fn grant_wishes(&mut self) -> Result<bool, SimulationError> {
         let wishes: Vec<Wishes> = self.pools.iter_mut().map(Engine::take_wishes).collect();
         let wished = wishes.clone();
-        if wishes.iter().all(|wish| *wish == Wishes::default()) && !self.budget.has_waiting() {
+        if self.joint.moves_devices() {
+            self.joint.note(&self.standing(), &wishes);
+        }
+        if wishes.iter().all(Wishes::is_empty) && !self.budget.has_waiting() {
             self.budget.look(&self.standing());
             return Ok(false);
         }
@@ -190,9 +202,17 @@ impl<'a> Fleet<'a> {
                 limit: self.budget.limit(number),
                 tokens_per_s: known.tokens_per_s,
                 usd_per_hour: known.replica_usd_per_hour,
+                start_s: self.inputs.pools[number].scale_up_delay_s,
             })
             .collect();
-        let (wishes, asked) = joint::decide(self.inputs.joint(), &known, &self.standing(), wishes);
+        let joint::Decided { wishes, asked, refused, anew } =
+            self.joint.decide(now_s, &known, &self.standing(), &self.budget.waiting(), wishes);
+        for pool in 0..self.pools.len() {
+            self.budget.cut[pool] += u64::from(refused[pool]);
+            if anew[pool] {
+                self.budget.forget(pool);
+            }
+        }
         for (pool, wish) in wishes.iter().enumerate().filter(|(_, wish)| wish.downs > 0) {
             self.pools[pool].grant(0, wish.downs, now_s);
         }

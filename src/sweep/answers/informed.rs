@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::oracle::{Group, groups, objective, refuse_pools};
+use super::oracle::{Group, groups, objective};
 use crate::RESULTS_VERSION;
 use crate::autoscaler::{Autoscaler, AutoscalerSettings};
 use crate::oracle::informed::bound::{self, BurstBound, Spells, Steady};
@@ -125,7 +125,12 @@ fn subjects(plan: &Plan) -> Vec<Subject> {
 
 /// Errors: there is no reference point to search for, or no workload has a law to know.
 pub fn check(plan: &Plan) -> Result<()> {
-    refuse_pools(plan)?;
+    if (0..plan.grid.cluster.count()).any(|index| !plan.grid.cluster.get(index).pools.is_empty()) {
+        bail!(
+            "`cluster.pools` found: policies of the informed edge decide for one pool, and are not built for several; leave out `--informed`, or \
+             search each pool by itself, in a grid without `pools`"
+        );
+    }
     ensure!(
         plan.grid.objectives.reference.is_some(),
         "objectives.reference: missing; an informed edge is searched within a given box, such as {{\"latency\": 2, \"cost\": 50}}"

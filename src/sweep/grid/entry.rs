@@ -99,17 +99,23 @@ impl Grid {
             for index in 0..section.count() {
                 let settings = section.get(index).settings;
                 let named: Vec<String> = settings.pools().into_iter().map(str::to_owned).collect();
-                if named.is_empty() || !seen.insert(named.clone()) {
+                let rule = match &settings {
+                    AutoscalerSettings::Fleet(rule) => Some(rule),
+                    _ => None,
+                };
+                // What a rule asks of clusters does not depend on its pools' policies.
+                let alone = rule.map(|rule| {
+                    let mut alone = serde_json::json!(rule);
+                    alone[rule.name()]["pools"].take();
+                    alone.to_string()
+                });
+                if named.is_empty() || !seen.insert((named.clone(), alone)) {
                     continue;
                 }
                 for combination in 0..self.cluster.count() {
                     let cluster = self.cluster.get(combination);
-                    if let AutoscalerSettings::Fleet(rule) = &settings
-                        && rule.needs_budget()
-                        && cluster.budget.is_none()
-                    {
-                        let message = "found without `cluster.budget`, which it shares out: give it, or take `independent`";
-                        problems.push(section.problem(&self.source, index, &format!("fleet.{}", rule.name()), message));
+                    if let Some((rule, message)) = rule.and_then(|rule| Some((rule, cluster.cannot_share(rule)?))) {
+                        problems.push(section.problem(&self.source, index, &format!("fleet.{}", rule.name()), &message));
                         return;
                     }
                     let pools: Vec<&str> = cluster.pools.iter().map(|pool| pool.name.as_str()).collect();
