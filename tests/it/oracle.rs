@@ -70,6 +70,59 @@ fn simulations_are_told_before() {
     assert_eq!(oracle::simulations(&plan, &settings), 8 * (8 + 48 + 60) + 2 * (8 * 8 + 4 * 2));
 }
 
+/// Traffic that quadruples for a while, on these pools.
+fn fleets(pools: &Value) -> Value {
+    let phases = json!([{"duration_s": 30, "rate_per_s": 4}, {"duration_s": 30, "rate_per_s": 16}, {"duration_s": 30, "rate_per_s": 4}]);
+    json!({
+        "workloads": [{"name": "w", "generate": {
+            "arrivals": {"poisson": {"phases": phases}}, "lengths": {"fixed": {"prefill_tokens": 1500, "decode_tokens": 40}}}}],
+        "seeds": [1, 2],
+        "cluster": {
+            "model": "meta-llama/Meta-Llama-3-8B", "node": "h100_dgx", "tensor_parallel": 1, "execution_time": "analytical",
+            "scale_up_delay_s": 5, "max_replicas": 4, "billing": {"unit": "device"},
+            "replica_scheduler": {"vllm_v1": {"max_tokens_in_batch": 2048, "batch_size_cap": 8, "prefix_caching": false}},
+            "pools": pools,
+        },
+        "autoscalers": [{"static": {"replicas": [1, 2]}}, {"keda": {"target_per_replica": [2, 4]}}],
+        "objectives": {"reference": {"latency": 5, "cost": 2}}
+    })
+}
+
+#[test]
+fn no_policy_of_a_fleet_beats_the_edge() {
+    foresight_pays(&json!([{"name": "p", "role": "prefill"}, {"name": "d", "role": "decode"}]));
+    foresight_pays(&json!([{"name": "p", "node_price_usd_per_hour": 40}, {"name": "d", "node_price_usd_per_hour": 20}]));
+}
+
+fn foresight_pays(pools: &Value) {
+    let plan = plan(&fleets(pools));
+    let settings = OracleSettings { budget: 80, ..OracleSettings::default() };
+    let on_threads = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| search(&plan, &settings, &Quiet)).unwrap()
+    };
+    let (runs, edge) = (run_all(&plan, &Quiet).unwrap(), on_threads(1));
+    let is_of = |run: &RunRow, point: &RunRow| {
+        ["workload", "seed"].iter().all(|name| run.get(name).is_none_or(|value| point.get(name) == Some(value)))
+    };
+    let (mut reached, mut surpassed) = (0, 0);
+    for run in &runs {
+        let values = |row: &RunRow| ["total_cost_usd", "p90_e2e_s"].map(|name| number(row, name));
+        let [cost, latency] = values(run);
+        let of_run = || edge.iter().filter(|point| is_of(run, point)).map(values);
+        reached += usize::from(of_run().any(|point| point[0] <= cost && point[1] <= latency));
+        surpassed += usize::from(of_run().any(|point| point[0] < 0.97 * cost && point[1] < 0.97 * latency));
+    }
+    assert_eq!(reached, runs.len());
+    assert!(surpassed * 2 >= runs.len(), "foresight surpasses {surpassed} of {} runs by 3 % in both", runs.len());
+    assert_eq!(first_difference(&edge, &on_threads(3)), None);
+    let Some(Scalar::Text(schedule)) = edge[0].get("schedule") else { panic!("{:?}", edge[0]) };
+    let schedule: Value = serde_json::from_str(schedule).unwrap();
+    assert!(schedule["p"].as_array().is_some_and(|steps| steps[0][0] == 0.0) && schedule["d"].is_array(), "{schedule}");
+    assert_eq!(edge[0].get("fluid_bound_usd"), Some(&Scalar::Null));
+    assert_eq!(oracle::simulations(&plan, &settings), 2 * (4 + 4 + 16 + 48 + 80), "four runs, run and replayed, and 4 x 4 constant fleets");
+}
+
 mod without_foresight {
     use scalefront::oracle::informed::InformedSettings;
     use scalefront::oracle::informed::law::Law;
