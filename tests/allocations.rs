@@ -9,6 +9,7 @@ use std::hint::black_box;
 use cases::{Setup, Size};
 use scalefront::autoscaler::AutoscalerSettings;
 use scalefront::simulation::{Workspace, simulate};
+use scalefront::workload::load;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
@@ -19,6 +20,27 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 fn runs_allocate_little() {
     steady_state_does_not_allocate();
     no_policy_allocates_by_the_request();
+    long_conversations_take_memory_by_their_turns();
+}
+
+/// Twice the turns of one conversation take twice the memory, and not four times: its prompts share what they have in common, drawn or copied.
+fn long_conversations_take_memory_by_their_turns() {
+    let conversation = |turns: u32| {
+        let spec = serde_json::json!({"name": "long", "sessions": {
+            "starts": {"static": {"rate_per_s": 1, "duration_s": 1}}, "turns": {"fixed": {"turns": turns}},
+            "subagents": {"every_turns": 50, "number": 2, "turns": {"fixed": {"turns": 2}},
+                          "lengths": {"fixed": {"prefill_tokens": 1, "decode_tokens": 1}}},
+            "lengths": {"fixed": {"prefill_tokens": 1, "decode_tokens": 1}}}});
+        let region = Region::new(ALLOCATOR);
+        let drawn = load(&serde_json::from_value(spec).unwrap(), 1, &[]).unwrap();
+        let more = drawn.thickened(2.0, 1).unwrap();
+        let bytes = region.change().bytes_allocated;
+        assert!(more.len() > drawn.len() && drawn.len() > turns as usize);
+        bytes as f64
+    };
+    let [short, long] = [2000, 8000].map(conversation);
+    println!("conversations of 2,000 and of 8,000 turns allocate {short} and {long} bytes");
+    assert!(long < 6.0 * short, "{short} {long}");
 }
 
 /// A thread's second run on a workload allocates as often as there are parts to build, whatever the number of requests, and its workspace

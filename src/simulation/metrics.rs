@@ -359,6 +359,22 @@ pub struct SessionMetrics {
     pub later_turn_ttft_s: Option<Distribution>,
     /// Share of the prompt tokens of later turns that were cached; absent without prefix caching.
     pub later_turn_hit_rate: Option<f64>,
+    /// What scaling does to later turns; absent in fleets.
+    pub cold_turns: Option<ColdTurns>,
+}
+
+/// Answered later turns that came when the replica of the answer before served no more, and the others (`kept`).
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct ColdTurns {
+    /// Of all answered later turns; the others are means.
+    pub share: Option<f64>,
+    pub ttft_s: Option<f64>,
+    pub kept_ttft_s: Option<f64>,
+    /// Prompt tokens that were not cached; absent without prefix caching.
+    pub computed_tokens: Option<f64>,
+    pub kept_computed_tokens: Option<f64>,
+    /// Of all prompt tokens of later turns that were computed.
+    pub computed_share: Option<f64>,
 }
 
 /// A run at `max_replicas` for more than this share of its time was held back by it.

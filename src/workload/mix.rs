@@ -1,6 +1,6 @@
 //! Requests of several models in one workload.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -158,7 +158,7 @@ fn sessions(parts: &[Workload], block_tokens: u32, models: Models, duration_s: O
             let waiting = part.sessions.as_ref().map_or(&[][..], |sessions| sessions.waiting_for(request));
             waiting.iter().for_each(|&next| waits[next as usize].push(first_request + request));
         }
-        let mut most_run = 0;
+        let (mut most_run, mut latest_in) = (0, BTreeMap::new());
         for (request, waits_for) in waits.iter().enumerate() {
             let (session, turn, pause_s) = match &part.sessions {
                 Some(sessions) => (sessions.session[request], sessions.turn[request], sessions.pause_s[request]),
@@ -166,12 +166,19 @@ fn sessions(parts: &[Workload], block_tokens: u32, models: Models, duration_s: O
             };
             let (prefill_tokens, decode_tokens) = (part.prefill_tokens[request], part.decode_tokens[request]);
             let new = NewRequest { session: first_session + session, turn, waits_for, pause_s, prefill_tokens, decode_tokens };
-            let runs = part.prompts().map_or(&[][..], |prompts| prompts.of(request as u32).runs);
+            let (after, runs) = match part.prompts() {
+                Some(prompts) => {
+                    let in_list = part.sessions.is_some().then(|| latest_in.insert(prompts.list(request as u32), request as u32));
+                    let before = in_list.flatten().or_else(|| Some(waits_for.first()? - first_request));
+                    prompts.by_behind(request as u32, before)
+                }
+                None => (None, &[][..]),
+            };
             let renamed = runs.iter().map(|run| {
                 most_run = most_run.max(run.id + 1);
                 Run { id: first_run + run.id, ..*run }
             });
-            builder.push(new, renamed.collect::<Vec<_>>());
+            builder.push(new, after.map(|before| first_request + before), &renamed.collect::<Vec<_>>());
         }
         first_session += part.sessions.as_ref().map_or(part.len(), |sessions| sessions.len()) as u32;
         first_run += most_run;

@@ -191,7 +191,7 @@ fn load_requests(spec: &WorkloadSpec, seed: u64, base_dirs: &[PathBuf]) -> Resul
             match last_s {
                 _ if !faults.found.is_empty() => {}
                 Some(last_s) if last_s > MAX_ARRIVAL_S => {
-                    let message = format!("a turn not before {last_s} s drawn, expected none after {MAX_ARRIVAL_S} s");
+                    let message = format!("a turn not before {last_s:e} s drawn, expected none after {MAX_ARRIVAL_S} s");
                     faults.add("sessions.think_time_s", message);
                 }
                 Some(_) => return Ok((workload, notes)),

@@ -4,6 +4,7 @@
 //! said, what is new. Blocks of a run are sent, found and used together, so whoever remembers prompts need only remember runs.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::PrefixBlocks;
 
@@ -30,12 +31,40 @@ impl Prompt<'_> {
     }
 }
 
-/// The prompts of a workload.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Where the runs of a prompt are among all.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub from: usize,
+    pub len: u32,
+}
+
+impl Place {
+    pub fn end(self) -> usize {
+        self.from + self.len as usize
+    }
+
+    pub fn range(self) -> Range<usize> {
+        self.from..self.end()
+    }
+
+    #[inline]
+    pub fn of(self, runs: &[Run]) -> &[Run] {
+        &runs[self.range()]
+    }
+}
+
+/// The prompts of a workload. Those that go on where others end may share their runs.
+#[derive(Debug, Clone)]
 pub struct PrefixRuns {
     block_tokens: u32,
-    offsets: Vec<usize>,
+    places: Vec<Place>,
     runs: Vec<Run>,
+}
+
+impl PartialEq for PrefixRuns {
+    fn eq(&self, other: &Self) -> bool {
+        self.block_tokens == other.block_tokens && self.prompts().eq(other.prompts())
+    }
 }
 
 /// Marks what has not been seen, and what is not always the same.
@@ -57,9 +86,9 @@ impl PrefixRuns {
             }
         }
         let mut runs: Vec<Run> = Vec::new();
-        let (mut offsets, mut run_of, mut numbered) = (vec![0], vec![NONE; number], 0);
+        let (mut places, mut run_of, mut numbered) = (Vec::with_capacity(prefix.len()), vec![NONE; number], 0);
         for prompt in prompts() {
-            let mut previous = NONE;
+            let (mut previous, from) = (NONE, runs.len());
             for (end, &id) in (1..).zip(prompt) {
                 let goes_on = previous != NONE && next[previous as usize] == id;
                 match runs.last_mut() {
@@ -75,31 +104,51 @@ impl PrefixRuns {
                 }
                 previous = id;
             }
-            offsets.push(runs.len());
+            places.push(Place { from, len: (runs.len() - from) as u32 });
         }
-        Self { block_tokens: prefix.block_tokens, offsets, runs }
+        Self { block_tokens: prefix.block_tokens, places, runs }
     }
 
-    /// Prompts of which the runs are known.
-    pub(super) fn of_runs<'r>(block_tokens: u32, prompts: impl Iterator<Item = &'r [Run]>) -> Self {
-        let (mut offsets, mut runs) = (vec![0], Vec::new());
-        for prompt in prompts {
-            runs.extend_from_slice(prompt);
-            offsets.push(runs.len());
-        }
-        Self { block_tokens, offsets, runs }
+    /// Prompts whose runs are at these places.
+    pub(super) fn of_places(block_tokens: u32, places: Vec<Place>, runs: Vec<Run>) -> Self {
+        Self { block_tokens, places, runs }
     }
 
+    fn prompts(&self) -> impl Iterator<Item = &[Run]> {
+        self.places.iter().map(|place| place.of(&self.runs))
+    }
+
+    /// All prompts one after the other, whatever they share.
     pub(super) fn hash(&self, hasher: &mut blake3::Hasher) {
         hasher.update(b"runs");
         hasher.update(&self.block_tokens.to_le_bytes());
-        for &offset in &self.offsets {
-            hasher.update(&(offset as u64).to_le_bytes());
+        let mut offset = 0_u64;
+        hasher.update(&offset.to_le_bytes());
+        for place in &self.places {
+            offset += u64::from(place.len);
+            hasher.update(&offset.to_le_bytes());
         }
-        for Run { id, end } in &self.runs {
-            hasher.update(&id.to_le_bytes());
-            hasher.update(&end.to_le_bytes());
+        let mut bytes = Vec::new();
+        for part in self.prompts().flat_map(|prompt| prompt.chunks(1 << 12)) {
+            bytes.clear();
+            part.iter().for_each(|Run { id, end }| bytes.extend(id.to_le_bytes().into_iter().chain(end.to_le_bytes())));
+            hasher.update(&bytes);
         }
+    }
+
+    /// The list that a prompt stands in, to be compared: prompts at the beginning of the same one go on after each other.
+    pub(super) fn list(&self, request: u32) -> usize {
+        self.places[request as usize].from
+    }
+
+    /// A prompt as the one before and what is behind it, if it begins with all of that; otherwise as its own runs.
+    pub(super) fn by_behind(&self, request: u32, before: Option<u32>) -> (Option<u32>, &[Run]) {
+        let runs = self.places[request as usize].of(&self.runs);
+        let behind = before.and_then(|before| {
+            let (place, before) = (self.places[request as usize], self.places[before as usize]);
+            if place.from == before.from { runs.get(before.len as usize..) } else { runs.strip_prefix(before.of(&self.runs)) }
+        });
+        behind.map_or((None, runs), |behind| (before, behind))
     }
 
     pub(super) fn block_tokens(&self) -> u32 {
@@ -109,8 +158,7 @@ impl PrefixRuns {
     /// The prompt of a request.
     #[inline]
     pub fn of(&self, request: u32) -> Prompt<'_> {
-        let request = request as usize;
-        Prompt { runs: &self.runs[self.offsets[request]..self.offsets[request + 1]], block_tokens: self.block_tokens }
+        Prompt { runs: self.places[request as usize].of(&self.runs), block_tokens: self.block_tokens }
     }
 }
 

@@ -182,7 +182,7 @@ pub fn read(spec: &TraceSpec, base_dirs: &[PathBuf]) -> Result<(Workload, TraceN
         _ => None,
     };
     if of_results.is_none()
-        && let Some(format) = sessions::trace::recognise(spec, &path)?
+        && let Some(format) = sessions::recognise::recognise(spec, &path)?
     {
         return sessions::trace::read(spec, format, &path);
     }

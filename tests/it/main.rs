@@ -43,6 +43,7 @@ mod reliability;
 mod rows;
 mod scenario;
 mod schema;
+mod session_commands;
 mod sessions;
 mod sglang;
 mod shadow;

@@ -193,10 +193,10 @@ fn joins_wait_for_the_last() {
     let mut builder = Builder::default();
     let request =
         |turn, waits_for, pause_s, decode_tokens| NewRequest { session: 0, turn, waits_for, pause_s, prefill_tokens: 200, decode_tokens };
-    builder.push(request(0, &[], 1.0, 10), []);
-    builder.push(request(0, &[0], 0.5, 10), []);
-    builder.push(request(0, &[0], 0.25, 300), []);
-    builder.push(request(0, &[1, 2], 2.0, 10), []);
+    builder.push(request(0, &[], 1.0, 10), None, &[]);
+    builder.push(request(0, &[0], 0.5, 10), None, &[]);
+    builder.push(request(0, &[0], 0.25, 300), None, &[]);
+    builder.push(request(0, &[1, 2], 2.0, 10), None, &[]);
     let scenario = scenario(json!({}), json!({"static": {"replicas": 1}}), builder.finish().unwrap());
     let (metrics, detail) = run(&scenario);
     let by_id = |id: u32| detail.requests.iter().find(|request| request.request_id == id).unwrap();
@@ -216,7 +216,7 @@ fn joins_wait_for_the_last() {
 fn cycles_are_found() {
     let mut builder = Builder::default();
     for waits_for in [&[][..], &[0], &[4], &[2], &[3], &[3]] {
-        builder.push(NewRequest { session: 0, turn: 0, waits_for, pause_s: 0.0, prefill_tokens: 1, decode_tokens: 1 }, []);
+        builder.push(NewRequest { session: 0, turn: 0, waits_for, pause_s: 0.0, prefill_tokens: 1, decode_tokens: 1 }, None, &[]);
     }
     assert!((2..=4).contains(&builder.finish().unwrap_err().request));
 }
@@ -260,7 +260,7 @@ fn machine_repairman_and_the_interactive_response_time_law() {
                     let before = [builder.len() as u32 - u32::from(turn > 1)];
                     let waits_for = if turn > 1 { &before[..] } else { &[] };
                     let pause_s = think.sample(&mut random);
-                    builder.push(NewRequest { session, turn, waits_for, pause_s, prefill_tokens: 1, decode_tokens: tokens }, []);
+                    builder.push(NewRequest { session, turn, waits_for, pause_s, prefill_tokens: 1, decode_tokens: tokens }, None, &[]);
                 }
             }
             let scenario = scenario(cluster(), json!({"static": {"replicas": 1}}), builder.finish().unwrap());
@@ -322,6 +322,31 @@ fn later_turns_find_what_was_said_answers_included() {
 }
 
 /// The same sessions under every policy and router; only when later turns come differs.
+/// Two conversations, each on a replica of its own, one of which is taken away while both think: one turn in six finds its replica gone, and
+/// computes all that was said.
+#[test]
+fn turns_whose_replica_has_left_are_counted() {
+    let spec = json!({"starts": {"static": {"rate_per_s": 1, "duration_s": 2}}, "turns": {"fixed": {"turns": 4}}, "think_time_s": 40,
+                      "lengths": {"fixed": {"prefill_tokens": 1600, "decode_tokens": 16}}});
+    let cluster = |router: &str| {
+        json!({"global_scheduler": router, "replica_scheduler": "vllm_v1", "execution_time": "analytical", "max_request_tokens": 32768,
+               "scale_down_delay_s": 0, "initial_replicas": 2})
+    };
+    let shrinks = json!({"schedule": {"steps": [{"at_s": 0, "replicas": 2}, {"at_s": 60, "replicas": 1}], "period_s": 1000}});
+    let (metrics, _) = run(&scenario(cluster("session_affinity"), shrinks.clone(), sessions(spec.clone(), 1)));
+    let cold = metrics.sessions.unwrap().cold_turns.unwrap();
+    assert_eq!(cold.share, Some(1.0 / 6.0));
+    // The second turns are over by then, and one of the third ones has lost 2 turns of 1,616 tokens.
+    assert_eq!(cold.computed_tokens, Some(2.0 * 1616.0 + 1600.0));
+    assert!(cold.kept_computed_tokens.unwrap() < 1700.0 && cold.ttft_s.unwrap() > cold.kept_ttft_s.unwrap(), "{cold:?}");
+    let share = cold.computed_tokens.unwrap() / (cold.computed_tokens.unwrap() + 5.0 * cold.kept_computed_tokens.unwrap());
+    assert!((cold.computed_share.unwrap() - share).abs() < 1e-9);
+    // A fleet that stays leaves nobody cold, even where turns go elsewhere.
+    let (metrics, _) = run(&scenario(cluster("round_robin"), json!({"static": {"replicas": 2}}), sessions(spec, 1)));
+    let cold = metrics.sessions.unwrap().cold_turns.unwrap();
+    assert_eq!((cold.share, cold.ttft_s, cold.computed_share), (Some(0.0), None, Some(0.0)));
+}
+
 #[test]
 fn sessions_are_drawn_before_the_run() {
     let spec = |more: Value| {

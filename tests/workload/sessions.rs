@@ -71,6 +71,19 @@ fn agents_fan_out_and_join() {
 }
 
 #[test]
+fn agents_wait_for_what_they_name_and_nothing_else() {
+    // Two roots of a session come when they come; what waits pauses as told, whenever it came when it was recorded.
+    let rows = r#"{"request_id": "a", "session_id": "s", "timestamp": 0, "input_length": 100, "output_length": 10}
+{"request_id": "b", "session_id": "s", "timestamp": 500, "delay": 300, "input_length": 200, "output_length": 10}
+{"request_id": "c", "session_id": "s", "timestamp": 9000, "wait_for": ["a", "b"], "input_length": 300, "output_length": 10}
+"#;
+    let (workload, notes) = read(rows, as_given).unwrap();
+    assert_eq!((notes.format, pauses(&workload)), (TraceFormat::AgenticMooncake, vec![(0, 1, 0, 0.0), (0, 1, 0, 0.5), (0, 2, 2, 0.0)]));
+    let told = complaint(&rows.replacen(r#""timestamp": 500, "#, "", 1), as_given);
+    assert!(told.starts_with(", line 2: neither `timestamp` nor `wait_for` found, expected when this request comes"), "{told}");
+}
+
+#[test]
 fn aiperfs_sessions_grow() {
     let sessions = r#"{"session_id": "a", "turns": [{"timestamp": 0, "text": "twelve chars", "output_length": 50}, {"delay": 2000, "input_length": 7, "output_length": 8}]}
 {"session_id": "b", "turns": [{"timestamp": 100, "input_length": 9, "output_length": 1, "role": "user"}]}
@@ -103,6 +116,11 @@ fn recorded_sessions_close_their_loops_only_if_asked() {
     let (workload, notes) = read(chats, closed).unwrap();
     assert_eq!((notes.format, pauses(&workload)), (TraceFormat::QwenBailian, vec![(0, 1, 0, 0.5), (0, 2, 1, 60.0)]));
     assert!(notes.assumed.iter().any(|told| told.contains("gaps between timestamps")), "{:?}", notes.assumed);
+    // A recording begins somewhere: what goes on after a chat before it is counted, and is a first turn here.
+    let later = chats.replace(r#""parent_chat_id": -1"#, r#""parent_chat_id": 77"#);
+    let (workload, notes) = read(&later, closed).unwrap();
+    assert_eq!(pauses(&workload), [(0, 1, 0, 0.5), (0, 2, 1, 60.0)]);
+    assert!(notes.assumed.iter().any(|told| told.starts_with("1 requests go on after one that is not in the file")), "{:?}", notes.assumed);
 }
 
 #[test]
@@ -115,7 +133,7 @@ fn what_cannot_be_is_told_with_its_line() {
         (broken(r#""delay": 100"#, r#""delay": 1e300"#), ", line 2: a time or pause of 1e297 s found, expected at most 1000000000 s"),
         (broken(r#""tool_wait_ms": 250"#, r#""tool_wait_ms": "soon""#), ", line 4, column `tool_wait_ms`"),
         (broken(r#""request_id": "y""#, r#""request_id": "x""#), ", line 3: `x` found twice, first in line 2"),
-        (broken(r#""timestamp": 300, "#, ""), ", line 5: no `timestamp` found in the first turn of a session"),
+        (broken(r#""timestamp": 300, "#, ""), ", line 5: neither `timestamp` nor `wait_for` found"),
         (broken(r#""input_length": 200"#, r#""input_length": -2"#), ", line 2, column `input_length`"),
         (broken(r#"["x", "y"]"#, "3"), ", line 4, column `wait_for`: `3` found, expected a list of ids of requests"),
         (
@@ -127,6 +145,12 @@ fn what_cannot_be_is_told_with_its_line() {
     ] {
         assert!(told.contains(expected), "{told}\n{expected}");
     }
+    // What is new in a prompt goes on after what was said before, which the file has to have said.
+    let late = r#"{"request_id": "a", "wait_for": ["b"], "input_length": 5, "output_length": 1}
+{"request_id": "b", "timestamp": 0, "input_length": 5, "output_length": 1}
+"#;
+    let told = complaint(late, |spec| spec.format = Some(TraceFormat::MooncakeDelta));
+    assert!(told.starts_with(", line 1: waits for nothing that comes before it in the file; expected that"), "{told}");
     let grows = |tokens: u32| {
         let turn = format!(r#"{{"session_id": "a", "timestamp": 0, "delay": 0, "input_length": {tokens}, "output_length": 1}}"#);
         complaint(&format!("{turn}\n{turn}\n{turn}\n"), |spec| spec.format = Some(TraceFormat::MooncakeDelta))
@@ -156,7 +180,8 @@ fn settings_of_benchmarks_are_drawn() {
     let mean = f64::from(first().sum::<u32>()) / 24.0;
     assert!((1400.0..1900.0).contains(&mean), "{mean}");
     // Every question has its answer.
-    let five = vllm.replacen(r#""uniform", "min": 12, "max": 18"#, r#""constant", "value": 5"#, 1);
+    const UNIFORM: &str = r#""uniform", "min": 12, "max": 18"#;
+    let five = vllm.replacen(UNIFORM, r#""constant", "value": 5"#, 1);
     let (workload, _) = read(&five, as_given).unwrap();
     assert!(workload.sessions.unwrap().lengths.iter().all(|&turns| turns == 3));
     let guidellm =
@@ -169,11 +194,84 @@ fn settings_of_benchmarks_are_drawn() {
     for (told, expected) in [
         (complaint(guidellm, as_given), "neither `samples` nor, in the grid, `max_requests` found"),
         (complaint(&guidellm.replace(": 20", ": -20"), |spec| spec.max_requests = Some(5)), "`output_tokens_stdev`: -20 found"),
-        (complaint(&vllm.replacen("uniform", "zipf", 1), as_given), "`num_turns.distribution`: `zipf` found, expected `constant`"),
+        (complaint(&vllm.replacen("uniform", "pareto", 1), as_given), "`num_turns.distribution`: `pareto` found, expected `constant`"),
+        (complaint(&vllm.replacen(UNIFORM, r#""zipf""#, 1), as_given), "`num_turns`: no `alpha` found"),
+        (complaint(&vllm.replacen(UNIFORM, r#""zipf", "alpha": 1"#, 1), as_given), "`num_turns`: `alpha` 1 found, expected above 1"),
+        (complaint(&vllm.replacen(UNIFORM, r#""poisson", "alpha": 1e12"#, 1), as_given), "`alpha` 1000000000000 found, expected a mean of"),
+        (complaint(&vllm.replacen(UNIFORM, r#""zipf", "alpha": 1.01"#, 1), as_given), "expected at most 100000; bound them, as by `max`"),
+        (complaint(&vllm.replacen(": 24", ": 0", 1), as_given), "0 sessions found, expected 1 to"),
+        (complaint(&vllm.replacen(": 24", ": 1e12", 1), as_given), "1000000000000 sessions found, expected 1 to"),
+        (complaint(&vllm.replacen(": 500", ": 2e9", 1), as_given), "bound turns and tokens, as by `max`"),
         (complaint(&vllm.replace("num_conversations", "conversations"), as_given), "no `num_conversations` found"),
     ] {
         assert!(told.contains(expected), "{told}");
     }
+}
+
+#[test]
+fn odd_files_of_sessions_are_read_or_told() {
+    let told = |notes: &scalefront::workload::TraceNotes, what: &str| {
+        assert!(notes.assumed.iter().any(|told| told.contains(what)), "{what}: {:?}", notes.assumed);
+    };
+    // Sessions without turns, and ones of a single turn without a pause.
+    let sessions = r#"{"session_id": "a", "turns": []}
+{"session_id": "b", "turns": [{"timestamp": 0, "input_length": 5, "output_length": 2}]}
+"#;
+    let (workload, notes) = read(sessions, as_given).unwrap();
+    assert_eq!(workload.len(), 1);
+    told(&notes, "1 sessions have no turns and are left out");
+    let none = complaint(r#"{"session_id": "a", "turns": []}"#, as_given);
+    assert!(none.contains("no request found, expected at least one"), "{none}");
+    // A turn that was recorded before the answer to the one before it had ended.
+    let overlaps = "Timestamp,Session ID,Elapsed time,Model,Request tokens,Response tokens,Total tokens,Log Type\n\
+                    5,a,10,m,10,5,15,c\n8,a,1,m,10,5,15,c\n";
+    let (workload, notes) = read(overlaps, closed).unwrap();
+    assert_eq!(pauses(&workload), [(0, 1, 0, 0.0), (0, 2, 1, 0.0)]);
+    told(&notes, "1 requests came before what they wait for had ended, and come at once after it");
+    // What is waited for is there, and cut off.
+    let cut = complaint(&AGENTS.replace(r#"["r"]"#, r#"["other"]"#), |spec| spec.max_requests = Some(3));
+    assert!(cut.contains("waits for `other`, which is not among the first `max_requests` of the file"), "{cut}");
+    // A fan-out to 5,000 agents and their join, 20,000 turns one after the other, and one that waits for the same twice.
+    let row =
+        |id: &str, waits: &[String]| format!(r#"{{"request_id": "{id}", "wait_for": {waits:?}, "input_length": 9, "output_length": 1}}"#);
+    let root = r#"{"request_id": "r", "timestamp": 0, "input_length": 9, "output_length": 1}"#.to_owned();
+    let agents: Vec<String> = (0..5000).map(|agent| format!("x{agent}")).collect();
+    let mut lines = vec![root.clone()];
+    lines.extend(agents.iter().map(|agent| row(agent, &["r".into(), "r".into()])));
+    lines.push(row("join", &agents));
+    let (workload, _) = read(&lines.join("\n"), as_given).unwrap();
+    let sessions = workload.sessions.unwrap();
+    assert_eq!((sessions.len(), sessions.turn[5001], sessions.waits_for[1], sessions.waits_for[5001]), (1, 3, 1, 5000));
+    let mut lines = vec![root];
+    lines.extend((0..20_000).map(|turn| row(&format!("t{turn}"), &[if turn == 0 { "r".into() } else { format!("t{}", turn - 1) }])));
+    let (workload, _) = read(&lines.join("\n"), as_given).unwrap();
+    assert_eq!(workload.sessions.unwrap().most_turns(), 20_001);
+}
+
+#[test]
+fn benchmarks_draw_zipf_and_poisson() {
+    let document = |turns: &str, tokens: &str| {
+        format!(
+            r#"{{"filetype": "generate_conversations", "num_conversations": 2000,
+            "prompt_input": {{"num_turns": {{"distribution": {turns}}}, "num_tokens": {{"distribution": {tokens}}}}},
+            "prompt_output": {{"num_tokens": {{"distribution": "poisson", "alpha": 40, "max": 50}}}}}}"#
+        )
+    };
+    let zipf = document(r#""zipf", "alpha": 1.5, "max": 20"#, r#""poisson", "alpha": 100"#);
+    let (workload, _) = read(&zipf, as_given).unwrap();
+    let turns = &workload.sessions.as_ref().unwrap().lengths;
+    // Up to 2 messages are one turn: (1 + 2^-1.5) / zeta(1.5). What is above the maximum of 20 messages has 10.
+    let share = |turns_are: u32| turns.iter().filter(|&&turns| turns == turns_are).count() as f64 / 2000.0;
+    assert!((share(1) - 0.5182).abs() < 0.04, "{}", share(1));
+    assert!(turns.iter().all(|turns| (1..=10).contains(turns)) && share(10) > 0.1, "{}", share(10));
+    assert!(workload.decode_tokens.iter().all(|tokens| (10..=50).contains(tokens)));
+    let first = (0..workload.len()).filter(|&at| workload.sessions.as_ref().unwrap().turn[at] == 1);
+    let mean = first.map(|at| f64::from(workload.prefill_tokens[at])).sum::<f64>() / 2000.0;
+    assert!((mean - 100.0).abs() < 1.0, "{mean}");
+    // The same under any seed, as the file is; without a bound in vLLM's sense too.
+    assert_eq!(read(&zipf, as_given).unwrap().0, workload);
+    let (unbounded, _) = read(&document(r#""poisson", "alpha": 6, "max": 0"#, r#""constant", "value": 9"#), as_given).unwrap();
+    assert!(unbounded.sessions.unwrap().lengths.iter().any(|&turns| turns > 4));
 }
 
 #[test]

@@ -17,6 +17,16 @@ pub enum Law {
 impl Law {
     /// Errors: why there is no law here that could be known.
     pub fn of(spec: &WorkloadSpec) -> Result<Self, String> {
+        if spec.sessions.is_some() {
+            return Err(
+                "its requests wait for answers, so what comes depends on what is decided, and no law of it is built: no informed edge; \
+                        expected `generate`"
+                    .into(),
+            );
+        }
+        if !spec.mix.is_empty() {
+            return Err("several parts are drawn apart, and no law of them together is built: no informed edge; expected `generate`".into());
+        }
         let Some(generate) = &spec.generate else {
             return Err("a trace has no law that could be known, only a past: no informed edge (estimating one from half of a trace for \
                         the other half is not built)"
@@ -214,6 +224,10 @@ mod tests {
         let why = |spec: serde_json::Value| Law::of(&serde_json::from_value(spec).unwrap()).unwrap_err();
         assert!(why(json!({"name": "t", "trace": {"path": "x.csv"}})).contains("only a past"));
         let lengths = json!({"fixed": {"prefill_tokens": 1, "decode_tokens": 1}});
+        let sessions =
+            json!({"starts": {"concurrency": {"lanes": 1, "sessions": 1}}, "turns": {"fixed": {"turns": 1}}, "lengths": lengths});
+        assert!(why(json!({"name": "c", "sessions": sessions})).contains("depends on what is decided"));
+        assert!(why(json!({"name": "m", "mix": [{"model": "a", "sessions": sessions}]})).contains("several parts"));
         let fixed = json!({"name": "s", "generate": {"arrivals": {"static": {"rate_per_s": 1, "duration_s": 9}}, "lengths": lengths}});
         assert!(why(fixed).contains("nothing is drawn"));
         assert_eq!(Law::of(&spec(60.0).0), Ok(Law::RandomBursts(spec(60.0).1)));

@@ -285,6 +285,7 @@ impl Left {
             within_limits: limits.keeps(ttft_s, tpot_s(e2e_s, ttft_s, request.output_tokens()), e2e_s),
             prompt_tokens: request.original_prefill_tokens,
             cached_tokens: request.cached_tokens,
+            replica_id: request.replica_id,
         }
     }
 }
@@ -422,7 +423,7 @@ impl Engine<'_> {
         let [e2e_s, ttft_s, tpot_s, scheduling_delay_s, normalized_latency_s] = samples.distributions();
         let ratio = |sum: f64, over: f64| if over > 0.0 { sum / over } else { 0.0 };
         let caches_prefixes = self.inputs.cluster.replica_scheduler.caches_prefixes() && self.work.requests.prompts().is_some();
-        let sessions = self.feed.turns().map(|turns| turns.ledger().sum_up(kept.is_some(), caches_prefixes));
+        let sessions = self.feed.turns().map(|turns| turns.ledger().sum_up(kept.is_some(), caches_prefixes, true));
         let total_cost_usd = totals.cost * (1.0 / 3600.0);
         Ok(RunMetrics {
             num_requests,

@@ -283,7 +283,7 @@ impl Engine<'_> {
         });
         match first {
             Some(lane) if replicas[lane as usize].is_empty() => {
-                self.router.remove(replicas[lane as usize].target(lane));
+                self.send_no_more(replicas[lane as usize].target(lane));
                 self.free_replica(lane);
             }
             Some(lane) => self.ask_to_leave(replicas[lane as usize].target(lane)),
@@ -325,9 +325,17 @@ impl Engine<'_> {
         }
     }
 
+    /// A replica is to get no further requests.
+    fn send_no_more(&mut self, target: Target) {
+        self.router.remove(target);
+        if let Some(turns) = self.feed.turns() {
+            turns.replica_leaves(target.id);
+        }
+    }
+
     /// Takes a busy replica out of service; it leaves once it is empty.
     fn drain(&mut self, target: Target) {
-        self.router.remove(target);
+        self.send_no_more(target);
         let replica = &mut self.work.replicas[target.lane as usize];
         replica.draining = true;
         replica.drains_from_s = self.now_s;
@@ -423,7 +431,7 @@ impl Engine<'_> {
             let (target, idle) = (replica.target(lane), replica.is_empty());
             self.totals.replicas_lost += 1;
             if idle {
-                self.router.remove(target);
+                self.send_no_more(target);
                 self.free_replica(lane);
             } else {
                 self.drain(target);
@@ -472,7 +480,7 @@ impl Engine<'_> {
         let Replica { draining, reclaimed, .. } = work.replicas[lane as usize];
         self.totals.replicas_lost += u64::from(!reclaimed);
         if !draining {
-            self.router.remove(Target { lane, id });
+            self.send_no_more(Target { lane, id });
             self.replace_replica();
         }
         self.free_replica(lane);

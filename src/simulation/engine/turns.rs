@@ -9,7 +9,7 @@ use std::collections::BinaryHeap;
 use super::feed::Arrival;
 use crate::autoscaler::Arrivals;
 use crate::replica_scheduler::Handover;
-use crate::simulation::metrics::{Distribution, SessionMetrics};
+use crate::simulation::metrics::{ColdTurns, Distribution, SessionMetrics};
 use crate::workload::{Sessions, Workload};
 
 /// A request that will arrive.
@@ -50,6 +50,8 @@ pub(in crate::simulation) enum Left {
         within_limits: bool,
         prompt_tokens: u32,
         cached_tokens: u32,
+        /// The replica that answered.
+        replica_id: u32,
     },
     /// Rejected, or cut off with its replica.
     Unanswered,
@@ -57,6 +59,10 @@ pub(in crate::simulation) enum Left {
 
 /// Waits for nothing any more: it has arrived, or is cancelled.
 const RELEASED: u32 = u32::MAX;
+
+/// Instead of the replica of the answer before: there was none, or it served no more when the turn came.
+const NOWHERE: u32 = u32::MAX;
+const GONE: u32 = u32::MAX - 1;
 
 pub(in crate::simulation) struct Turns<'a> {
     workload: &'a Workload,
@@ -67,6 +73,11 @@ pub(in crate::simulation) struct Turns<'a> {
     set_off: BinaryHeap<Coming>,
     /// Of each request: how many answers it still waits for.
     waits_for: Vec<u32>,
+    /// Of each request: the replica of the last answer that it waited for.
+    after: Vec<u32>,
+    /// Of each replica that ever served, by id: whether it gets requests no more. Of a fleet's replicas, several of which may have an id,
+    /// nothing is known.
+    has_left: Vec<bool>,
     /// What requests may generate and how urgent they are, where that is not the same for all.
     max_new_tokens: Option<Vec<u32>>,
     priorities: Option<Vec<i32>>,
@@ -90,8 +101,31 @@ pub(in crate::simulation) struct Ledger {
     /// Prompt tokens of the latter, and those of them that were cached.
     later_prompt_tokens: u64,
     later_cached_tokens: u64,
+    /// Of the latter: those whose replica was gone, and the others.
+    cold: Answers,
+    kept: Answers,
     num_turns_cancelled: u64,
     num_sessions_abandoned: u64,
+}
+
+/// Answers to later turns.
+#[derive(Debug, Default)]
+struct Answers {
+    number: u64,
+    ttft_s: f64,
+    computed_tokens: u64,
+}
+
+impl Answers {
+    fn count(&mut self, ttft_s: f64, computed_tokens: u32) {
+        self.number += 1;
+        self.ttft_s += ttft_s;
+        self.computed_tokens += u64::from(computed_tokens);
+    }
+
+    fn mean(&self, sum: f64) -> Option<f64> {
+        (self.number > 0).then(|| sum / self.number as f64)
+    }
 }
 
 /// How a session fares.
@@ -113,10 +147,21 @@ struct Account {
 
 impl Ledger {
     /// What a run says of its sessions, once it is over.
-    pub fn sum_up(&self, has_limits: bool, caches_prefixes: bool) -> SessionMetrics {
+    pub fn sum_up(&self, has_limits: bool, caches_prefixes: bool, knows_replicas: bool) -> SessionMetrics {
         let complete = || self.sessions.iter().filter(|account| account.complete);
         let share = |part: u64, of: u64| if of > 0 { part as f64 / of as f64 } else { 0.0 };
         let (num_sessions, num_kept) = (self.sessions.len() as u64, complete().filter(|account| account.within_limits).count() as u64);
+        let (cold, kept) = (&self.cold, &self.kept);
+        let computed_tokens = cold.computed_tokens + kept.computed_tokens;
+        let computed = |answers: &Answers| answers.mean(answers.computed_tokens as f64).filter(|_| caches_prefixes);
+        let cold_turns = knows_replicas.then(|| ColdTurns {
+            share: (cold.number + kept.number > 0).then(|| share(cold.number, cold.number + kept.number)),
+            ttft_s: cold.mean(cold.ttft_s),
+            kept_ttft_s: kept.mean(kept.ttft_s),
+            computed_tokens: computed(cold),
+            kept_computed_tokens: computed(kept),
+            computed_share: (caches_prefixes && computed_tokens > 0).then(|| share(cold.computed_tokens, computed_tokens)),
+        });
         SessionMetrics {
             num_sessions,
             num_sessions_completed: complete().count() as u64,
@@ -129,6 +174,7 @@ impl Ledger {
             later_turn_ttft_s: Distribution::of_values(self.later_ttft_s.iter().copied()),
             later_turn_hit_rate: (caches_prefixes && self.later_prompt_tokens > 0)
                 .then(|| share(self.later_cached_tokens, self.later_prompt_tokens)),
+            cold_turns,
         }
     }
 }
@@ -152,6 +198,8 @@ impl<'a> Turns<'a> {
             next: 0,
             set_off: BinaryHeap::new(),
             waits_for: sessions.waits_for.clone(),
+            after: vec![NOWHERE; workload.len()],
+            has_left: Vec::new(),
             max_new_tokens: workload
                 .output_limits()
                 .map(|mut limits| workload.decode_tokens.iter().map(|&tokens| limits.next(tokens)).collect()),
@@ -222,6 +270,9 @@ impl<'a> Turns<'a> {
         };
         let request = id as usize;
         self.waits_for[request] = RELEASED;
+        if self.has_left.get(self.after[request] as usize).is_some_and(|&left| left) {
+            self.after[request] = GONE;
+        }
         let account = &mut self.ledger.sessions[self.sessions.session[request] as usize];
         if account.began_at_s.is_nan() {
             account.began_at_s = at_s;
@@ -262,6 +313,15 @@ impl<'a> Turns<'a> {
         self.next == self.first.len() && self.set_off.is_empty()
     }
 
+    /// A replica gets no further requests.
+    pub fn replica_leaves(&mut self, id: u32) {
+        let id = id as usize;
+        if self.has_left.len() <= id {
+            self.has_left.resize(id + 1, false);
+        }
+        self.has_left[id] = true;
+    }
+
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
     }
@@ -277,7 +337,7 @@ impl<'a> Turns<'a> {
         }
         account.ended_at_s = at_s;
         let goes_on = match how {
-            Left::Answered { ttft_s, within_limits, prompt_tokens, cached_tokens } => {
+            Left::Answered { ttft_s, within_limits, prompt_tokens, cached_tokens, .. } => {
                 account.within_limits &= within_limits;
                 let ledger = &mut self.ledger;
                 if self.sessions.turn[id as usize] == 1 {
@@ -286,6 +346,8 @@ impl<'a> Turns<'a> {
                     ledger.later_ttft_s.push(ttft_s);
                     ledger.later_prompt_tokens += u64::from(prompt_tokens);
                     ledger.later_cached_tokens += u64::from(cached_tokens);
+                    let answers = if self.after[id as usize] == GONE { &mut ledger.cold } else { &mut ledger.kept };
+                    answers.count(ttft_s, prompt_tokens.saturating_sub(cached_tokens));
                 }
                 self.sessions.patience_s.is_none_or(|patience_s| ttft_s <= patience_s)
             }
@@ -295,7 +357,8 @@ impl<'a> Turns<'a> {
             }
         };
         let cancelled = if goes_on {
-            self.set_off_by(id, at_s);
+            let replica_id = if let Left::Answered { replica_id, .. } = how { replica_id } else { NOWHERE };
+            self.set_off_by(id, replica_id, at_s);
             0
         } else {
             self.cancel_after(id)
@@ -314,7 +377,7 @@ impl<'a> Turns<'a> {
         cancelled.into()
     }
 
-    fn set_off_by(&mut self, id: u32, at_s: f64) {
+    fn set_off_by(&mut self, id: u32, replica_id: u32, at_s: f64) {
         let sessions = self.sessions;
         for &next in sessions.waiting_for(id) {
             let left = &mut self.waits_for[next as usize];
@@ -323,6 +386,7 @@ impl<'a> Turns<'a> {
             }
             *left -= 1;
             if *left == 0 {
+                self.after[next as usize] = replica_id;
                 self.set_off.push(Coming { at_s: at_s + sessions.pause_s[next as usize], id: next });
             }
         }

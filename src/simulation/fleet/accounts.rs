@@ -213,7 +213,7 @@ impl Closed {
     pub fn new(books: Books, pools: Vec<RunMetrics>, mut feed: Feed, budget: Budget, now_s: f64) -> Self {
         let Books { inputs, records, counts, aside, devices, .. } = books;
         let caches = pools.iter().any(|pool| pool.prefix_hit_rate.is_some());
-        let sessions = feed.turns().map(|turns| turns.ledger().sum_up(inputs.cluster.latency_limits.any(), caches));
+        let sessions = feed.turns().map(|turns| turns.ledger().sum_up(inputs.cluster.latency_limits.any(), caches, false));
         let budget = inputs.cluster.budget.is_some().then_some(budget);
         Self { counts, aside, devices, records, pools, sessions, budget, now_s }
     }

@@ -4,7 +4,7 @@ use super::Better::{Less, More};
 use super::Source::Optional;
 use super::{Needs, Row, needing, row};
 
-pub(super) const ROWS: [Row; 18] = [
+pub(super) const ROWS: [Row; 24] = [
     needing(
         Needs::Sessions,
         row(
@@ -201,6 +201,72 @@ pub(super) const ROWS: [Row; 18] = [
             More,
             Optional(|m| m.sessions?.later_turn_hit_rate),
             "Share of the prompt tokens of later turns that were cached when they were admitted.",
+        ),
+    ),
+    needing(
+        Needs::Sessions,
+        row(
+            "cold_turn_share",
+            "Share of turns cold by scaling",
+            "",
+            Less,
+            Optional(|m| m.sessions?.cold_turns?.share),
+            "Share of answered later turns that came when the replica of the answer before served no more (it drained, was lost or was gone).",
+        ),
+    ),
+    needing(
+        Needs::Sessions,
+        row(
+            "mean_cold_turn_ttft_s",
+            "Mean time to first token of turns cold by scaling",
+            "s",
+            Less,
+            Optional(|m| m.sessions?.cold_turns?.ttft_s),
+            "Time to first token: mean over later turns that came when the replica of the answer before served no more.",
+        ),
+    ),
+    needing(
+        Needs::Sessions,
+        row(
+            "mean_kept_turn_ttft_s",
+            "Mean time to first token of turns not cold by scaling",
+            "s",
+            Less,
+            Optional(|m| m.sessions?.cold_turns?.kept_ttft_s),
+            "Time to first token: mean over the other later turns.",
+        ),
+    ),
+    needing(
+        Needs::SessionsAndCaching,
+        row(
+            "cold_turn_computed_tokens",
+            "Computed tokens of turns cold by scaling",
+            "",
+            Less,
+            Optional(|m| m.sessions?.cold_turns?.computed_tokens),
+            "Prompt tokens that were not cached: mean over later turns that came when the replica of the answer before served no more.",
+        ),
+    ),
+    needing(
+        Needs::SessionsAndCaching,
+        row(
+            "kept_turn_computed_tokens",
+            "Computed tokens of turns not cold by scaling",
+            "",
+            Less,
+            Optional(|m| m.sessions?.cold_turns?.kept_computed_tokens),
+            "Prompt tokens that were not cached: mean over the other later turns.",
+        ),
+    ),
+    needing(
+        Needs::SessionsAndCaching,
+        row(
+            "cold_turn_computed_share",
+            "Share of tokens computed in turns cold by scaling",
+            "",
+            Less,
+            Optional(|m| m.sessions?.cold_turns?.computed_share),
+            "Share of all prompt tokens computed in later turns that those computed whose replica of the answer before served no more.",
         ),
     ),
 ];

@@ -4,8 +4,9 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
-use super::super::prefix_runs::{PrefixRuns, Run};
+use super::super::prefix_runs::Run;
 use super::super::{Models, Told, Workload};
+use super::said::Said;
 use super::{Lanes, Sessions};
 
 /// Requests of sessions as they are met, numbered in that order.
@@ -17,11 +18,10 @@ pub struct Builder {
     pub(super) prefill_tokens: Vec<u32>,
     pub(super) decode_tokens: Vec<u32>,
     pub(super) told: Told,
-    /// Where what a request waits for, and the runs of its prompt, end in `waits` and `runs`.
+    /// Where what a request waits for ends in `waits`.
     pub(super) waits_to: Vec<u32>,
     pub(super) waits: Vec<u32>,
-    pub(super) runs_to: Vec<usize>,
-    pub(super) runs: Vec<Run>,
+    pub(super) said: Said,
     /// Tokens that a block of the runs has; 0 where nothing is known of prompts.
     pub block_tokens: u32,
     pub lanes: Option<Lanes>,
@@ -61,8 +61,8 @@ impl Builder {
         self.session.is_empty()
     }
 
-    /// Adds a request, whose prompt and answer consist of `runs`.
-    pub fn push(&mut self, request: NewRequest, runs: impl IntoIterator<Item = Run>) {
+    /// Adds a request, whose prompt and answer consist of those of `after`, a request met before, and `more` runs.
+    pub fn push(&mut self, request: NewRequest, after: Option<u32>, more: &[Run]) {
         self.session.push(request.session);
         self.turn.push(request.turn);
         self.pause_s.push(request.pause_s);
@@ -70,8 +70,7 @@ impl Builder {
         self.decode_tokens.push(request.decode_tokens);
         self.waits.extend_from_slice(request.waits_for);
         self.waits_to.push(self.waits.len() as u32);
-        self.runs.extend(runs);
-        self.runs_to.push(self.runs.len());
+        self.said.push(after, more);
     }
 
     /// What else is told of the latest request.
@@ -89,15 +88,9 @@ impl Builder {
         &self.waits[from as usize..self.waits_to[request] as usize]
     }
 
-    fn runs_of(&self, request: usize) -> &[Run] {
-        let from = if request == 0 { 0 } else { self.runs_to[request - 1] };
-        &self.runs[from..self.runs_to[request]]
-    }
-
-    /// Whether anything that is said comes in more than one prompt.
-    fn prompts_begin_alike(&self) -> bool {
-        let mut met = vec![false; self.runs.iter().map(|run| run.id).max().map_or(0, |most| most as usize + 1)];
-        self.runs.iter().any(|run| std::mem::replace(&mut met[run.id as usize], true))
+    /// How many blocks the prompt and the answer of a request have.
+    pub(super) fn blocks_of(&self, request: u32) -> u32 {
+        self.said.of(request as usize).last().map_or(0, |run| run.end)
     }
 
     /// The workload of these requests, in order of the earliest moment at which each can arrive.
@@ -203,7 +196,7 @@ impl Builder {
         }
     }
 
-    fn workload(self, order: &[u32], place: &[u32], earliest_s: &[f64]) -> Workload {
+    fn workload(mut self, order: &[u32], place: &[u32], earliest_s: &[f64]) -> Workload {
         let column = |of: &dyn Fn(usize) -> u32| order.iter().map(|&request| of(request as usize)).collect::<Vec<u32>>();
         // Sessions are numbered in order of their first requests.
         let mut numbers = vec![u32::MAX; self.session.iter().max().map_or(0, |&most| most as usize + 1)];
@@ -218,10 +211,8 @@ impl Builder {
             session.push(*number);
         }
         let (waiting_from, waiting) = self.waiting(|request| place[request as usize]);
-        let prompts = (self.block_tokens > 0 && self.prompts_begin_alike()).then(|| {
-            let prompts = order.iter().map(|&request| self.runs_of(request as usize));
-            Arc::new(PrefixRuns::of_runs(self.block_tokens, prompts))
-        });
+        let prompts = (self.block_tokens > 0 && self.said.has_anything_twice())
+            .then(|| Arc::new(std::mem::take(&mut self.said).into_prompts(self.block_tokens, order)));
         let sessions = Sessions {
             session,
             turn: column(&|request| self.turn[request]),

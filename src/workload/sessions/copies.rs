@@ -36,7 +36,6 @@ impl Sessions {
             requests[self.session[request as usize] as usize].push(request);
             self.waiting_for(request).iter().for_each(|&next| waits[next as usize].push(request));
         }
-        let runs = |request: u32| self.prompts.as_ref().map_or(&[][..], |prompts| prompts.of(request).runs);
         let owners = self.owners(of.len());
         let mut new_runs = owners.len() as u32;
         let lanes = self.lanes.map(|lanes| Lanes { number: ((f64::from(lanes.number) * factor).round() as u32).max(1), ..lanes });
@@ -52,7 +51,7 @@ impl Sessions {
         let mut place = vec![0; of.len()];
         for (number, &(at_s, session)) in (0..).zip(picks) {
             let is_copy = std::mem::replace(&mut copied[session as usize], true);
-            let mut own = BTreeMap::new();
+            let (mut own, mut latest_in) = (BTreeMap::new(), BTreeMap::new());
             let moved_s = if lanes.is_some() { 0.0 } else { at_s - starts_s[session as usize] };
             for &request in &requests[session as usize] {
                 let at = request as usize;
@@ -67,7 +66,14 @@ impl Sessions {
                     prefill_tokens: of.prefill_tokens[at],
                     decode_tokens: of.decode_tokens[at],
                 };
-                let renamed = runs(request).iter().map(|&run| {
+                let (after, runs) = match &self.prompts {
+                    Some(prompts) => {
+                        let before = latest_in.insert(prompts.list(request), request);
+                        prompts.by_behind(request, before.or(waits[at].first().copied()))
+                    }
+                    None => (None, &[][..]),
+                };
+                let rename = |&run: &Run| {
                     if !is_copy || owners[run.id as usize] == SHARED {
                         return run;
                     }
@@ -76,8 +82,8 @@ impl Sessions {
                         new_runs - 1
                     });
                     Run { id, ..run }
-                });
-                builder.push(new, renamed);
+                };
+                builder.push(new, after.map(|before| place[before as usize]), &runs.iter().map(rename).collect::<Vec<_>>());
                 of_request.extend(of.models.as_ref().map(|models| models.of_request[at]));
                 let told = &of.told;
                 builder.tell(told.max_new_tokens.as_ref().map(|column| column[at]), told.priorities.as_ref().map(|column| column[at]));

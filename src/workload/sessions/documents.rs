@@ -2,8 +2,9 @@
 //!
 //! - vLLM's `benchmark_serving_multi_turn.py`, `"filetype": "generate_conversations"`: `num_turns` counts questions and answers, at least one
 //!   of each, an odd number being one more; the first question begins with `common_prefix_num_tokens` that all share and
-//!   `prefix_num_tokens` of its own. A lognormal `average` is that of the distribution here, of the sample there; `zipf` and `poisson`
-//!   are refused.
+//!   `prefix_num_tokens` of its own. A lognormal `average` is that of the distribution here, of the sample there. `zipf` draws whole numbers
+//!   from 1, `k` as likely as `k` to the power of `-alpha`, and `poisson` those with `alpha` as their mean, as NumPy does; what is above
+//!   `max` becomes that, and a `max` of 0 is none.
 //! - GuideLLM's synthetic data: `prompt_tokens`, `output_tokens` (each with `_stdev`, `_min`, `_max`), `turns`, `first_prompt_tokens`,
 //!   `prefix_tokens`, `prefix_count`, `delay`, `delay_stdev` in seconds.
 //!
@@ -12,9 +13,6 @@
 
 use std::path::Path;
 
-use rand::RngExt;
-use rand_distr::StandardNormal;
-use rand_xoshiro::Xoshiro256PlusPlus;
 use serde_json::{Map, Value};
 
 use super::super::error::WorkloadError;
@@ -22,6 +20,8 @@ use super::super::formats::TraceFormat;
 use super::super::prefix_runs::Run;
 use super::super::trace::TraceSpec;
 use super::super::{MAX_REQUESTS, MAX_TOKENS, TraceNotes, Workload, source};
+use super::draw::Draw;
+use super::settings::MOST_TURNS;
 use super::{Builder, Lanes, NewRequest};
 use crate::random;
 
@@ -44,46 +44,9 @@ pub(super) fn recognise(file: &Path) -> Result<Option<TraceFormat>, WorkloadErro
     })
 }
 
-/// A number that is drawn.
-#[derive(Debug, Clone, Copy)]
-enum Draw {
-    Constant(f64),
-    Uniform {
-        min: f64,
-        max: f64,
-    },
-    /// Of a logarithm with this mean and standard deviation.
-    LogNormal {
-        mean: f64,
-        sigma: f64,
-        max: f64,
-    },
-    Normal {
-        mean: f64,
-        stdev: f64,
-        min: f64,
-        max: f64,
-    },
-}
-
-impl Draw {
-    fn draw(self, random: &mut Xoshiro256PlusPlus) -> f64 {
-        match self {
-            Self::Constant(value) => value,
-            Self::Uniform { min, max } => random.random_range(min as u64..=max as u64) as f64,
-            Self::LogNormal { mean, sigma, max } => libm::exp(mean + sigma * random.sample::<f64, _>(StandardNormal)).min(max),
-            Self::Normal { mean, stdev, min, max } => (mean + stdev * random.sample::<f64, _>(StandardNormal)).clamp(min, max),
-        }
-    }
-
-    fn tokens(self, random: &mut Xoshiro256PlusPlus) -> u32 {
-        self.draw(random).round().clamp(1.0, f64::from(MAX_TOKENS)) as u32
-    }
-}
-
 /// How sessions of a document are.
 struct Recipe {
-    sessions: u64,
+    sessions: f64,
     messages: Draw,
     /// A question, or a question and its answer.
     messages_a_turn: f64,
@@ -109,6 +72,10 @@ pub(super) fn read(spec: &TraceSpec, format: TraceFormat, file: &Path) -> Result
         _ => of_guidellm(&fields, spec),
     };
     let recipe = recipe.map_err(error)?;
+    if !(1.0..=MAX_REQUESTS as f64).contains(&recipe.sessions) {
+        return Err(error(format!("{} sessions found, expected 1 to {MAX_REQUESTS}", recipe.sessions)));
+    }
+    let sessions = recipe.sessions as u32;
     let lanes = spec.lanes.unwrap_or(1);
     let mut assumed = recipe.assumed.clone();
     if spec.lanes.is_none() {
@@ -120,42 +87,49 @@ pub(super) fn read(spec: &TraceSpec, format: TraceFormat, file: &Path) -> Result
         (random("turns"), random("prompts"), random("outputs"), random("delays"));
     let shared_tokens = recipe.shared_tokens.draw(&mut of_prompts).round() as u32;
     let is_enough = |requests: usize| spec.max_requests.is_some_and(|most| requests as u64 >= most);
-    for session in 0..recipe.sessions as u32 {
+    for session in 0..sessions {
         if is_enough(builder.len()) {
             break;
         }
         let turns = (recipe.messages.draw(&mut of_turns).round().max(1.0) / recipe.messages_a_turn).ceil() as u32;
-        let mut runs = Vec::new();
-        if shared_tokens > 0 {
-            runs.push(Run { id: session % recipe.groups, end: shared_tokens });
+        if turns > MOST_TURNS {
+            let message = format!("{turns} turns drawn in session {session}, expected at most {MOST_TURNS}; bound them");
+            return Err(error(message + ", as by `max` of a distribution"));
         }
-        let mut before = None;
+        let shared = (shared_tokens > 0).then_some(Run { id: session % recipe.groups, end: shared_tokens });
+        let (mut before, mut said) = (None, shared_tokens);
         for turn in 1..=turns {
             if is_enough(builder.len()) {
                 break;
             }
             let new = if turn == 1 { recipe.first } else { recipe.new }.tokens(&mut of_prompts);
             let prefix = if turn == 1 { recipe.prefix.draw(&mut of_prompts).round() as u32 } else { 0 };
-            let said = runs.last().map_or(0, |run| run.end);
             let output = recipe.output.tokens(&mut of_outputs);
             let (prompt, answer) = (scaled(new.saturating_add(prefix), spec.prefill_scale), scaled(output, spec.decode_scale));
             let end = u64::from(said) + u64::from(prompt) + u64::from(answer);
-            if end > MAX_TOKENS.into() || builder.len() >= MAX_REQUESTS {
-                return Err(error(format!("a context of {end} tokens drawn in request {}, expected at most {MAX_TOKENS}", builder.len())));
+            if end > MAX_TOKENS.into() {
+                let message = format!("a context of {end} tokens drawn in request {}, expected at most {MAX_TOKENS}", builder.len());
+                return Err(error(message + "; bound turns and tokens, as by `max` of a distribution"));
+            }
+            if builder.len() >= MAX_REQUESTS {
+                return Err(error(format!("more than {MAX_REQUESTS} requests drawn; set `max_requests` in the grid, or bound turns")));
             }
             let number = builder.len() as u32;
-            runs.push(Run { id: recipe.groups + number, end: end as u32 });
+            let own = Run { id: recipe.groups + number, end: end as u32 };
             let pause_s = if turn == 1 { 0.0 } else { recipe.delay_s.draw(&mut of_delays) * spec.time_scale };
             let waits_for: Vec<u32> = before.into_iter().collect();
             let request =
                 NewRequest { session, turn, waits_for: &waits_for, pause_s, prefill_tokens: said + prompt, decode_tokens: answer };
-            builder.push(request, runs.iter().copied());
-            before = Some(number);
+            match shared.filter(|_| before.is_none()) {
+                Some(shared) => builder.push(request, None, &[shared, own]),
+                None => builder.push(request, before, &[own]),
+            }
+            (before, said) = (Some(number), own.end);
         }
     }
     let requests = builder.len();
     let workload = builder.finish().expect("turns wait for those before them");
-    assumed.push(format!("{} sessions of {requests} requests drawn, the same under every seed", recipe.sessions));
+    assumed.push(format!("{sessions} sessions of {requests} requests drawn, the same under every seed"));
     let notes = TraceNotes {
         file: file.into(),
         format,
@@ -199,7 +173,7 @@ fn of_vllm(fields: &Map<String, Value>) -> Result<Recipe, String> {
         let Value::Object(settings) = value else { return Err(format!("`{name}`: {value} found, expected an object with `distribution`")) };
         let within = |message: String| format!("`{name}`: {message}");
         let get = |field: &str| wanted(settings, field).map_err(within);
-        let max = number(settings, "max").map_err(within)?.unwrap_or(f64::INFINITY);
+        let max = number(settings, "max").map_err(within)?.filter(|&max| max > 0.0).unwrap_or(f64::INFINITY);
         let kind = settings.get("distribution").and_then(Value::as_str).unwrap_or_default();
         Ok(Some(match kind {
             "constant" => Draw::Constant(get("value")?),
@@ -222,7 +196,23 @@ fn of_vllm(fields: &Map<String, Value>) -> Result<Recipe, String> {
                 }
                 None => Draw::LogNormal { mean: get("mean")?, sigma: get("sigma")?, max },
             },
-            other => return Err(format!("`{name}.distribution`: `{other}` found, expected `constant`, `uniform` or `lognormal`")),
+            "zipf" => match get("alpha")? {
+                alpha if alpha > 1.0 && alpha.is_finite() => Draw::Zipf { alpha, max },
+                alpha => {
+                    return Err(format!(
+                        "`{name}`: `alpha` {alpha} found, expected above 1, as only then shares of all numbers have a sum"
+                    ));
+                }
+            },
+            "poisson" => match get("alpha")? {
+                mean if mean <= f64::from(MAX_TOKENS) => Draw::Poisson { mean, max },
+                mean => return Err(format!("`{name}`: `alpha` {mean} found, expected a mean of at most {MAX_TOKENS}")),
+            },
+            other => {
+                return Err(format!(
+                    "`{name}.distribution`: `{other}` found, expected `constant`, `uniform`, `lognormal`, `zipf` or `poisson`"
+                ));
+            }
         }))
     };
     let (input, output) = (part("prompt_input")?, part("prompt_output")?);
@@ -231,7 +221,7 @@ fn of_vllm(fields: &Map<String, Value>) -> Result<Recipe, String> {
     let messages = given(input, "num_turns")?;
     let new = given(input, "num_tokens")?;
     Ok(Recipe {
-        sessions: wanted(fields, "num_conversations")?.min(MAX_REQUESTS as f64) as u64,
+        sessions: wanted(fields, "num_conversations")?,
         messages,
         messages_a_turn: 2.0,
         shared_tokens: draw(input, "common_prefix_num_tokens")?.unwrap_or(Draw::Constant(0.0)),
@@ -273,7 +263,7 @@ fn of_guidellm(fields: &Map<String, Value>, spec: &TraceSpec) -> Result<Recipe, 
         (mean, Some(stdev)) => Draw::Normal { mean, stdev, min: 0.0, max: f64::from(MAX_TOKENS) },
     };
     Ok(Recipe {
-        sessions: sessions.clamp(1.0, MAX_REQUESTS as f64) as u64,
+        sessions,
         messages: turns,
         messages_a_turn: 1.0,
         shared_tokens: Draw::Constant(number(fields, "prefix_tokens")?.unwrap_or(0.0)),

@@ -136,26 +136,15 @@ struct Drawer<'s> {
     too_long: Option<(u32, u64)>,
 }
 
-/// What was said in a conversation: runs of tokens, each of a source of its own.
-#[derive(Default)]
-struct Said {
-    runs: Vec<Run>,
-    tokens: u64,
-}
-
-impl Said {
-    fn with(&mut self, id: u32, tokens: u64) {
-        self.tokens += tokens;
-        self.runs.push(Run { id, end: u32::try_from(self.tokens).unwrap_or(u32::MAX) });
-    }
-}
-
 /// Turns one after the other.
 struct Chain {
     session: u32,
-    said: Said,
     /// What every turn's prompt begins with.
-    shared_tokens: u64,
+    shared: Option<Run>,
+    /// The turn that the next one's prompt goes on after.
+    latest: Option<u32>,
+    /// What was said so far.
+    tokens: u64,
     /// Turns so far.
     turns: u32,
     /// Whether the next one would be too long.
@@ -164,20 +153,17 @@ struct Chain {
 
 impl Drawer<'_> {
     fn begin(&self, session: u32) -> Chain {
-        let mut said = Said::default();
-        if let Some(SharedPrefix { groups, tokens }) = self.spec.shared_prefix {
-            said.with(session % groups, tokens.into());
-        }
-        Chain { session, shared_tokens: said.tokens, said, turns: 0, over: false }
+        let shared = self.spec.shared_prefix.map(|SharedPrefix { groups, tokens }| Run { id: session % groups, end: tokens });
+        Chain { session, shared, latest: None, tokens: shared.map_or(0, |run| run.end.into()), turns: 0, over: false }
     }
 
     /// Adds the next turn of a chain; returns its number unless it would be too long, or one before was.
     fn turn(&mut self, chain: &mut Chain, (new_tokens, decode_tokens): (u32, u32), waits_for: &[u32], pause_s: f64) -> Option<u32> {
         if self.spec.history == History::None {
-            chain.said.runs.truncate(usize::from(chain.shared_tokens > 0));
-            chain.said.tokens = chain.shared_tokens;
+            chain.latest = None;
+            chain.tokens = chain.shared.map_or(0, |run| run.end.into());
         }
-        let prefill_tokens = chain.said.tokens + u64::from(new_tokens);
+        let prefill_tokens = chain.tokens + u64::from(new_tokens);
         let tokens = prefill_tokens + u64::from(decode_tokens);
         chain.over |= self.spec.max_context_tokens.is_some_and(|most| tokens > most.into());
         if chain.over {
@@ -189,7 +175,7 @@ impl Drawer<'_> {
             return None;
         }
         let number = self.builder.len() as u32;
-        chain.said.with(self.groups + number, u64::from(new_tokens) + u64::from(decode_tokens));
+        chain.tokens = tokens;
         chain.turns += 1;
         let open_s = if let Loop::Open(open) = self.spec.closing { Some(open.answer_s) } else { None };
         let (waits_for, pause_s) = match open_s {
@@ -202,7 +188,13 @@ impl Drawer<'_> {
         };
         let turn = if open_s.is_some() || self.spec.subagents.is_none() { chain.turns } else { 0 };
         let request = NewRequest { session: chain.session, turn, waits_for, pause_s, prefill_tokens: prefill_tokens as u32, decode_tokens };
-        self.builder.push(request, chain.said.runs.iter().copied());
+        let own = Run { id: self.groups + number, end: tokens as u32 };
+        let begins = chain.shared.filter(|_| chain.latest.is_none());
+        match begins {
+            Some(shared) => self.builder.push(request, None, &[shared, own]),
+            None => self.builder.push(request, chain.latest, &[own]),
+        }
+        chain.latest = Some(number);
         Some(number)
     }
 

@@ -12,8 +12,11 @@
 mod build;
 mod copies;
 mod documents;
+mod draw;
 mod fields;
 pub mod generate;
+pub(super) mod recognise;
+mod said;
 pub mod settings;
 pub(super) mod trace;
 

@@ -118,7 +118,7 @@ pub struct EmpiricalTurns {
 }
 
 /// More turns than any session has.
-const MOST_TURNS: u32 = 100_000;
+pub(super) const MOST_TURNS: u32 = 100_000;
 
 fn most_turns() -> u32 {
     1000

@@ -9,9 +9,12 @@
 //! | `burstgpt` | CSV with `Session ID` and `Elapsed time` | s |
 //! | `qwen_bailian` | a request with `chat_id` and `parent_chat_id` | s |
 //!
-//! Field names, units and rules were read in the documentation of Dynamo and AIPerf 0.13 and of the traces' authors. A request comes
-//! its `delay` (and `tool_wait_ms`) after the last answer it waits for. Where a file only has timestamps, a closed loop pauses from the end
-//! of the answer (if `Elapsed time` says when that was), else from the request before.
+//! Field names, units and rules were read in the documentation of Dynamo and AIPerf 0.13 and of the traces' authors; those of Mooncake's
+//! forms in Dynamo's source too: `lib/data-gen/src/mooncake.rs` at c1b1ab01, and the loader and the driver in `lib/mocker/src/loadgen`
+//! (`from_agentic_mooncake`, `new_agentic_trace`) as of 2026. A request comes its `delay` (and `tool_wait_ms`) after the last answer it
+//! waits for. In `agentic_mooncake` that is all: what waits for nothing comes at its `timestamp`, whatever its session, and what waits
+//! has no use for one. Elsewhere, where a file only has timestamps, a closed loop pauses from the end of the answer (if `Elapsed time`
+//! says when that was), else from the request before.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,12 +22,13 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::super::error::WorkloadError;
-use super::super::formats::{Reading, TimeUnit, TraceFormat};
+use super::super::formats::{TimeUnit, TraceFormat};
 use super::super::prefix_runs::Run;
 use super::super::source::{Line, Lines};
 use super::super::trace::{TraceLoop, TraceSpec};
 use super::super::{MAX_ARRIVAL_S, MAX_REQUESTS, MAX_TOKENS, PrefixBlocks, TraceNotes, Workload, csv};
 use super::fields::Fields;
+use super::recognise::always_waits;
 use super::{Builder, Lanes, NewRequest, documents};
 use crate::settings::quoted;
 
@@ -59,72 +63,6 @@ enum Prompts {
     New,
 }
 
-/// The format of a file of sessions, if that is what it is to be read as.
-///
-/// Errors: the settings ask for a loop, and the file has no sessions.
-pub(in crate::workload) fn recognise(spec: &TraceSpec, file: &Path) -> Result<Option<TraceFormat>, WorkloadError> {
-    let asked = spec.closing == Some(TraceLoop::Closed) || spec.lanes.is_some();
-    let told = match spec.format {
-        Some(format) if always_waits(format) => Some(format),
-        Some(format @ (TraceFormat::QwenBailian | TraceFormat::BurstGpt)) if asked => Some(format),
-        None | Some(TraceFormat::Mooncake) if file.is_file() => by_first_line(spec, file, asked)?,
-        _ => None,
-    };
-    let error = |message: String| Err(WorkloadError::File { file: file.into(), message });
-    let waits = told.is_some_and(always_waits);
-    match told {
-        None if asked => error(format!(
-            "`{}` found, but no sessions; expected a file with such, as in `mooncake` with `session_id`, `mooncake_delta`, \
-             `agentic_mooncake`, `aiperf_sessions`, `burstgpt` or `qwen_bailian`",
-            if spec.lanes.is_some() { "lanes" } else { "loop" }
-        )),
-        Some(format) if waits && spec.closing == Some(TraceLoop::Open) => {
-            error(format!("`loop` \"open\" found, but turns in `{}` format wait for answers; leave it out", format.layout().name))
-        }
-        _ if spec.closing == Some(TraceLoop::Open) => Ok(None),
-        told => Ok(told),
-    }
-}
-
-/// Whether a format has nothing but sessions.
-fn always_waits(format: TraceFormat) -> bool {
-    matches!(format.layout().reading, Reading::Sessions)
-}
-
-fn by_first_line(spec: &TraceSpec, file: &Path, asked: bool) -> Result<Option<TraceFormat>, WorkloadError> {
-    if spec.format.is_none()
-        && let Some(format) = documents::recognise(file)?
-    {
-        return Ok(Some(format));
-    }
-    let mut lines = Lines::open(file, spec.decompressed_limit_bytes)?;
-    let Some(first) = lines.next()? else { return Ok(None) };
-    if csv::has_column(&first, "Session ID") && spec.format.is_none() {
-        return Ok(asked.then_some(TraceFormat::BurstGpt));
-    }
-    let Ok(fields) = serde_json::from_str::<Map<String, Value>>(first.text) else { return Ok(None) };
-    let has = |name: &str| fields.contains_key(name);
-    let is_request = has("input_length") && has("output_length");
-    if spec.format.is_none() && has("turns") && fields["turns"].is_array() {
-        return Ok(Some(TraceFormat::AiPerfSessions));
-    }
-    if spec.format.is_none() && is_request && has("chat_id") {
-        return Ok(asked.then_some(TraceFormat::QwenBailian));
-    }
-    if spec.format.is_none() && is_request && ["wait_for", "branches", "prefix_reset", "tool_wait_ms"].into_iter().any(has) {
-        return Ok(Some(TraceFormat::AgenticMooncake));
-    }
-    if !is_request || !has("session_id") {
-        return Ok(None);
-    }
-    // Turns that all have their times are requests like others, unless a loop is asked for.
-    let mut waits = asked || !has("timestamp");
-    while !waits && let Some(line) = lines.next()? {
-        waits = !line.text.contains("\"timestamp\"") && !line.text.contains("\"created_time\"");
-    }
-    Ok(waits.then_some(TraceFormat::Mooncake))
-}
-
 struct Reader<'s> {
     spec: &'s TraceSpec,
     format: TraceFormat,
@@ -134,6 +72,10 @@ struct Reader<'s> {
     assumed: Vec<String>,
     not_read: Vec<String>,
     skipped: u64,
+    /// Sessions that have none.
+    without_turns: u64,
+    /// Whether `max_requests` left lines out.
+    is_cut: bool,
 }
 
 /// Reads a file of sessions in this format.
@@ -143,7 +85,8 @@ struct Reader<'s> {
 pub(in crate::workload) fn read(spec: &TraceSpec, format: TraceFormat, file: &Path) -> Result<(Workload, TraceNotes), WorkloadError> {
     let block_tokens = spec.block_tokens.or(format.layout().block_tokens).unwrap_or(512);
     let (assumed, not_read) = (Vec::new(), Vec::new());
-    let mut reader = Reader { spec, format, file, rows: Vec::new(), block_tokens, assumed, not_read, skipped: 0 };
+    let mut reader =
+        Reader { spec, format, file, rows: Vec::new(), block_tokens, assumed, not_read, skipped: 0, without_turns: 0, is_cut: false };
     reader.check_settings()?;
     if matches!(format, TraceFormat::VllmMultiTurn | TraceFormat::GuideLlmSynthetic) {
         return documents::read(spec, format, file);
@@ -279,6 +222,7 @@ impl Reader<'_> {
         let Some(Value::Array(turns)) = fields.take("turns").cloned() else {
             return Err(line.error(format!("no list `turns` found, expected a line such as {}", self.format.layout().first_line)));
         };
+        self.without_turns += u64::from(turns.is_empty());
         for turn in turns {
             let Value::Object(object) = turn else { return Err(line.error("a turn that is no object found, expected fields of a turn")) };
             let mut turn = Fields { object, line, met: Vec::new() };
@@ -343,7 +287,12 @@ impl Reader<'_> {
 
     fn finish(mut self) -> Result<(Workload, TraceNotes), WorkloadError> {
         if let Some(most) = self.spec.max_requests {
-            self.rows.truncate(usize::try_from(most).unwrap_or(usize::MAX));
+            let most = usize::try_from(most).unwrap_or(usize::MAX);
+            self.is_cut = self.rows.len() > most;
+            self.rows.truncate(most);
+        }
+        if self.without_turns > 0 {
+            self.assumed.push(format!("{} sessions have no turns and are left out", self.without_turns));
         }
         if self.rows.is_empty() {
             return Err(self.file_error("no request found, expected at least one"));
@@ -358,12 +307,25 @@ impl Reader<'_> {
         let mut builder = Builder { lanes, ..Builder::default() };
         let whole = (prompts == Prompts::Whole && self.rows.iter().any(|row| !row.hash_ids.is_empty())).then(|| self.whole_prompts(&waits));
         builder.block_tokens = if prompts == Prompts::New { 1 } else { whole.as_ref().map_or(0, |prefix| prefix.block_tokens) };
-        let mut said = Said::of(&self.rows, self.block_tokens);
+        let names = Names::of(&self.rows, self.block_tokens);
         for (number, row) in (0..).zip(&self.rows) {
-            let (prefill_tokens, runs) = match (&whole, prompts) {
-                (_, Prompts::New) => said.turn(number, row, waits[number as usize].first().copied()),
-                (Some(prefix), _) => (u64::from(row.prefill_tokens), prefix.runs().of(number).runs.to_vec()),
-                (None, _) => (u64::from(row.prefill_tokens), Vec::new()),
+            let before = waits[number as usize].first().copied();
+            let mut new = Vec::new();
+            let (prefill_tokens, after, runs) = match (&whole, prompts) {
+                (_, Prompts::New) => {
+                    if before.is_some_and(|before| before >= number) {
+                        let message = "waits for nothing that comes before it in the file; expected that, as its prompt goes on after it";
+                        return Err(self.line_error(row.line, message));
+                    }
+                    let said_tokens = before.map(|before| builder.blocks_of(before));
+                    new = names.turn(number, row, said_tokens);
+                    (u64::from(said_tokens.unwrap_or(0)) + u64::from(row.prefill_tokens), before, &new[..])
+                }
+                (Some(prefix), _) => {
+                    let (after, runs) = prefix.runs().by_behind(number, before.filter(|&before| before < number));
+                    (u64::from(row.prefill_tokens), after, runs)
+                }
+                (None, _) => (u64::from(row.prefill_tokens), None, &new[..]),
             };
             if prefill_tokens + u64::from(row.decode_tokens) > MAX_TOKENS.into() {
                 let message = format!("a context of {prefill_tokens} tokens and more found, expected at most {MAX_TOKENS}");
@@ -377,7 +339,7 @@ impl Reader<'_> {
                 prefill_tokens: prefill_tokens as u32,
                 decode_tokens: row.decode_tokens,
             };
-            builder.push(request, runs);
+            builder.push(request, after, runs);
             builder.tell(row.max_new_tokens, row.priority);
         }
         let workload = builder.finish().map_err(|cycle| {
@@ -419,10 +381,12 @@ impl Reader<'_> {
             }
         }
         let (mut waits, mut pauses_s, mut gaps) = (Vec::new(), Vec::new(), false);
+        let (mut parentless, mut early) = (0, 0);
         let mut latest_of: BTreeMap<&str, u32> = BTreeMap::new();
         for (number, row) in (0_u32..).zip(&self.rows) {
             let before = latest_of.insert(&row.session, number);
             let named = row.waits_for.as_ref().filter(|names| !names.is_empty());
+            let agentic = self.format == TraceFormat::AgenticMooncake;
             let closed = self.is_closed();
             let parents: Vec<u32> = match (named, before) {
                 (Some(names), _) if row.delay_s.is_some() || row.timestamp_s.is_none() || closed => {
@@ -431,9 +395,10 @@ impl Reader<'_> {
                         match by_id.get(name.as_str()) {
                             Some(&parent) => parents.push(parent),
                             // A recorded chat may begin before the trace does.
-                            None if self.format == TraceFormat::QwenBailian => {}
+                            None if self.format == TraceFormat::QwenBailian => parentless += 1,
                             None => {
-                                let message = format!("waits for `{name}`, which is not in the file; expected the id of a request");
+                                let within = if self.is_cut { "among the first `max_requests` of the file" } else { "in the file" };
+                                let message = format!("waits for `{name}`, which is not {within}; expected the id of a request");
                                 return Err(self.line_error(row.line, message));
                             }
                         }
@@ -442,7 +407,7 @@ impl Reader<'_> {
                     parents.dedup();
                     parents
                 }
-                (None, Some(before)) if row.waits_for.is_none() && (row.delay_s.is_some() || closed) => vec![before],
+                (None, Some(before)) if row.waits_for.is_none() && !agentic && (row.delay_s.is_some() || closed) => vec![before],
                 _ => Vec::new(),
             };
             let recorded_end_s = |parent: &u32| {
@@ -451,17 +416,23 @@ impl Reader<'_> {
             };
             let pause_s = match (parents.is_empty(), row.delay_s, row.timestamp_s) {
                 (false, Some(delay_s), _) => delay_s,
-                (false, None, Some(at_s)) => {
+                (false, None, Some(at_s)) if !agentic => {
                     gaps = true;
                     let end_s = parents.iter().filter_map(recorded_end_s).fold(0.0, f64::max);
+                    early += u32::from(at_s < end_s);
                     (at_s - end_s).max(0.0)
                 }
-                (false, None, None) if named.is_some() => 0.0,
+                (false, None, _) if named.is_some() => 0.0,
                 // In lanes sessions start when others end.
                 (true, ..) if self.spec.lanes.is_some() => 0.0,
                 (true, _, Some(at_s)) => at_s,
-                (_, None, None) if before.is_some() => {
+                (_, None, None) if before.is_some() && !agentic => {
                     return Err(self.line_error(row.line, "neither `timestamp` nor `delay` found, expected when this turn comes"));
+                }
+                _ if agentic => {
+                    let message =
+                        "neither `timestamp` nor `wait_for` found, expected when this request comes; `lanes` starts sessions as others end";
+                    return Err(self.line_error(row.line, message));
                 }
                 _ => {
                     let message = "no `timestamp` found in the first turn of a session, expected when it comes; `lanes` starts sessions as others end";
@@ -474,6 +445,14 @@ impl Reader<'_> {
             }
             waits.push(parents);
             pauses_s.push(pause_s);
+        }
+        if parentless > 0 {
+            let told =
+                format!("{parentless} requests go on after one that is not in the file, and count as first turns of their own sessions");
+            self.assumed.push(told);
+        }
+        if early > 0 {
+            self.assumed.push(format!("{early} requests came before what they wait for had ended, and come at once after it"));
         }
         if gaps {
             let since = if self.format == TraceFormat::BurstGpt {
@@ -549,38 +528,33 @@ fn components(waits: &[Vec<u32>], rows: &[Row]) -> Vec<u32> {
         .collect()
 }
 
-/// What was said in each conversation of a file that has only what is new.
-struct Said {
-    /// Of each request: the runs of its prompt and answer.
-    runs: Vec<Vec<Run>>,
+/// What new tokens are called, in a file that has nothing else.
+struct Names {
     block_tokens: u32,
     /// Numbers of blocks that first turns begin with.
     known: BTreeMap<u64, u32>,
 }
 
-impl Said {
+impl Names {
     fn of(rows: &[Row], block_tokens: u32) -> Self {
         let mut known = BTreeMap::new();
         for id in rows.iter().flat_map(|row| &row.hash_ids) {
             let next = known.len() as u32;
             known.entry(*id).or_insert(next);
         }
-        Self { runs: vec![Vec::new(); rows.len()], block_tokens, known }
+        Self { block_tokens, known }
     }
 
-    /// The prompt of a turn, and the runs of it and its answer.
-    fn turn(&mut self, number: u32, row: &Row, after: Option<u32>) -> (u64, Vec<Run>) {
-        let mut runs = after.map_or_else(Vec::new, |after| self.runs[after as usize].clone());
-        if after.is_none() {
+    /// The runs of a turn's new tokens and its answer, `before` being the tokens said before, if it is no first one.
+    fn turn(&self, number: u32, row: &Row, before: Option<u32>) -> Vec<Run> {
+        let mut runs = Vec::new();
+        if before.is_none() {
             // Whole blocks that other conversations may begin with, too.
             let blocks = row.hash_ids.iter().take((row.prefill_tokens / self.block_tokens) as usize);
             runs.extend((1..).zip(blocks).map(|(end, id)| Run { id: self.known[id], end: end * self.block_tokens }));
         }
-        let before = if after.is_none() { 0 } else { runs.last().map_or(0, |run| u64::from(run.end)) };
-        let prompt = before + u64::from(row.prefill_tokens);
-        let end = u32::try_from(prompt + u64::from(row.decode_tokens)).unwrap_or(u32::MAX);
-        runs.push(Run { id: self.known.len() as u32 + number, end });
-        self.runs[number as usize].clone_from(&runs);
-        (prompt, runs)
+        let end = u64::from(before.unwrap_or(0)) + u64::from(row.prefill_tokens) + u64::from(row.decode_tokens);
+        runs.push(Run { id: self.known.len() as u32 + number, end: u32::try_from(end).unwrap_or(u32::MAX) });
+        runs
     }
 }
