@@ -41,7 +41,18 @@ class Change(int):
     """Replicas to add (positive) or drain (negative), where a decision is no target."""
 
 
-def serve(policy, questions=sys.stdin, answers=None):
+class Tick:
+    """What is known at a decision, a field an attribute."""
+
+    def __init__(self, fields):
+        # The parsed object as it is: a copy of it takes as long as the rest of an answer.
+        self.__dict__ = fields
+
+    def __repr__(self):
+        return f"Tick({self.__dict__!r})"
+
+
+def serve(policy, questions=None, answers=None):
     """Answers until the simulator has no more questions. What a policy prints goes to standard error, where it disturbs nothing."""
     if answers is None:
         answer_with, sys.stdout = _unbuffered(sys.stdout), sys.stderr
@@ -53,11 +64,11 @@ def serve(policy, questions=sys.stdin, answers=None):
     running = None
     # A run asks thousands of times: ticks come first and are answered without building what most answers lack.
     decode = json.JSONDecoder().raw_decode
-    for line in questions:
+    for line in _lines(sys.stdin.fileno()) if questions is None else questions:
         question, _ = decode(line)
         kind = question["type"]
         if kind == "tick":
-            decision = running.decide(question["now_s"], SimpleNamespace(**question))
+            decision = running.decide(question["now_s"], Tick(question))
             if decision is None:
                 answer = '{"type": "decision"'
             elif isinstance(decision, Change):
@@ -77,6 +88,21 @@ def serve(policy, questions=sys.stdin, answers=None):
         else:
             raise ValueError(f"question of type {kind!r} found, expected hello, start or tick")
         answer_with(answer)
+
+
+def _lines(descriptor):
+    """Lines as they come. Mostly each read is one, which a stream of text would take apart and put together again."""
+    parts = []
+    while data := os.read(descriptor, 1 << 16):
+        if not parts and data.find(b"\n") == len(data) - 1:
+            yield data.decode()
+            continue
+        *ended, rest = data.split(b"\n")
+        for end in ended:
+            yield b"".join([*parts, end]).decode()
+            parts.clear()
+        if rest:
+            parts.append(rest)
 
 
 def _unbuffered(stream):

@@ -67,10 +67,10 @@ pub trait Programs: Sync + fmt::Debug {
 
 /// A program, one line in and one line out.
 pub trait Dialogue: Send {
-    /// Sends a line and waits for the answer.
+    /// Sends a line, its end included, and waits for the answer, which takes the place of what `answer` held.
     ///
     /// Errors: no answer in time, or the program has ended; with the last it wrote to standard error.
-    fn ask(&mut self, line: &str, timeout_s: f64) -> Result<String, String>;
+    fn ask(&mut self, line: &[u8], answer: &mut String, timeout_s: f64) -> Result<(), String>;
 
     /// Its answer to the hello if it has been greeted in an earlier run.
     fn greeting(&self) -> Option<String>;
@@ -115,7 +115,6 @@ impl PolicySettings for ExternalSettings {
 enum Question<'a> {
     Hello { protocol: u32 },
     Start { seed: u64, settings: &'a Map<String, Value>, cluster: Cluster },
-    Tick(Tick<'a>),
 }
 
 /// What is paid, as the cluster's `billing` spells it.
@@ -152,8 +151,10 @@ struct Cluster {
     kv_block_size_tokens: u32,
 }
 
+/// Without `tag` and `flatten`, which take longer than what they write: a run has hundreds of ticks.
 #[derive(Serialize)]
 struct Tick<'a> {
+    r#type: &'static str,
     now_s: f64,
     serving: u32,
     draining: u32,
@@ -162,22 +163,24 @@ struct Tick<'a> {
     committed: u32,
     outstanding_requests: u32,
     unrouted_requests: u32,
-    #[serde(flatten)]
-    observed: &'a Observed,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    arrivals: Option<&'a Columns>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    batches: Option<&'a [BatchEnd]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_tokens: Option<&'a [FirstToken]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    completions: Option<&'a [Completion]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     replicas: Option<&'a [ReplicaSignals]>,
 }
 
 /// What has happened since the last tick, as far as the program asked.
-#[derive(Default, Serialize)]
+#[derive(Default)]
 struct Observed {
-    #[serde(skip_serializing_if = "Option::is_none")]
     arrivals: Option<Columns>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     batches: Option<Vec<BatchEnd>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     first_tokens: Option<Vec<FirstToken>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     completions: Option<Vec<Completion>>,
 }
 
@@ -209,6 +212,15 @@ enum Answer {
     },
 }
 
+/// A decision without evidence, as most are: read where it stands.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Short<'a> {
+    r#type: &'a str,
+    change: Option<i64>,
+    target: Option<i64>,
+}
+
 /// What a program can ask to be told.
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -229,6 +241,9 @@ struct External {
     wishes: Vec<Wish>,
     tick_interval_s: Option<f64>,
     observed: Observed,
+    /// The latest question and its answer, kept for their room.
+    question: Vec<u8>,
+    answer: String,
     evidence: Vec<(&'static str, f64)>,
     failure: Option<String>,
 }
@@ -242,6 +257,8 @@ impl External {
             wishes: Vec::new(),
             tick_interval_s: None,
             observed: Observed::default(),
+            question: Vec::new(),
+            answer: String::new(),
             evidence: Vec::new(),
             failure: None,
         };
@@ -264,9 +281,10 @@ impl External {
         let greeting = match dialogue.greeting() {
             Some(known) => known,
             None => {
-                let answer = dialogue.ask(&line(&Question::Hello { protocol: PROTOCOL }), self.timeout_s)?;
-                dialogue.set_greeting(&answer);
-                answer
+                write_line(&mut self.question, &Question::Hello { protocol: PROTOCOL });
+                dialogue.ask(&self.question, &mut self.answer, self.timeout_s)?;
+                dialogue.set_greeting(&self.answer);
+                self.answer.clone()
             }
         };
         match parse(&greeting, "hello")? {
@@ -307,8 +325,9 @@ impl External {
                 kv_block_size_tokens: context.kv.block_size_tokens,
             },
         };
-        let answer = self.ask(&start)?;
-        match parse(&answer, "ready")? {
+        write_line(&mut self.question, &start);
+        self.ask()?;
+        match parse(&self.answer, "ready")? {
             Answer::Ready { tick_interval_s: None } => {}
             Answer::Ready { tick_interval_s: Some(seconds) } if seconds.is_finite() && seconds >= SHORTEST_INTERVAL_S => {
                 self.tick_interval_s = Some(seconds);
@@ -316,14 +335,15 @@ impl External {
             Answer::Ready { tick_interval_s: Some(seconds) } => {
                 return Err(format!("`tick_interval_s` {seconds} found, expected a finite number of at least {SHORTEST_INTERVAL_S}"));
             }
-            _ => return Err(unexpected(&answer, "ready")),
+            _ => return Err(unexpected(&self.answer, "ready")),
         }
         Ok(())
     }
 
-    fn ask(&mut self, question: &Question) -> Result<String, String> {
+    /// Puts the question; the answer is then there.
+    fn ask(&mut self) -> Result<(), String> {
         let dialogue = self.dialogue.as_mut().expect("a policy without a program has failed");
-        dialogue.ask(&line(question), self.timeout_s)
+        dialogue.ask(&self.question, &mut self.answer, self.timeout_s)
     }
 
     fn fail(&mut self, error: String) {
@@ -334,8 +354,10 @@ impl External {
     }
 
     fn next_decision(&mut self, now_s: f64, snapshot: &Snapshot) -> Result<Decision, String> {
-        let observed = std::mem::take(&mut self.observed);
-        let tick = Question::Tick(Tick {
+        let replicas = self.observes().replicas.then_some(snapshot.replicas);
+        let observed = &self.observed;
+        let tick = Tick {
+            r#type: "tick",
             now_s,
             serving: snapshot.serving,
             draining: snapshot.draining,
@@ -344,19 +366,21 @@ impl External {
             committed: snapshot.committed(),
             outstanding_requests: snapshot.outstanding_requests,
             unrouted_requests: snapshot.unrouted_requests,
-            observed: &observed,
-            replicas: self.observes().replicas.then_some(snapshot.replicas),
-        });
-        let answer = self.ask(&tick)?;
-        self.observed = observed;
-        self.observed.forget();
-        let Answer::Decision { change, target, evidence } = parse(&answer, "decision")? else {
-            return Err(unexpected(&answer, "decision"));
+            arrivals: observed.arrivals.as_ref(),
+            batches: observed.batches.as_deref(),
+            first_tokens: observed.first_tokens.as_deref(),
+            completions: observed.completions.as_deref(),
+            replicas,
         };
-        if evidence.len() > MOST_EVIDENCE {
-            return Err(format!("{} values of evidence found, expected at most {MOST_EVIDENCE}", evidence.len()));
-        }
-        self.evidence = evidence.into_iter().map(|(name, value)| (interned(name), value)).collect();
+        write_line(&mut self.question, &tick);
+        self.ask()?;
+        self.observed.forget();
+        self.evidence.clear();
+        let short = serde_json::from_str(&self.answer).ok().filter(|short: &Short| short.r#type == "decision");
+        let (change, target) = match short.map(|short| (short.change, short.target)) {
+            Some(short) => short,
+            None => self.read_decision()?,
+        };
         let most = i64::from(MAX_REPLICAS);
         match (change, target) {
             (Some(_), Some(_)) => Err("`change` and `target` found, expected one of them".into()),
@@ -367,6 +391,20 @@ impl External {
             (None, Some(target)) if (0..=most).contains(&target) => Ok(Decision::towards(snapshot.committed(), target as u32)),
             (None, Some(target)) => Err(format!("`target` {target} found, expected a whole number from 0 to {most}")),
         }
+    }
+}
+
+impl External {
+    /// An answer that is no short decision; keeps its evidence.
+    fn read_decision(&mut self) -> Result<(Option<i64>, Option<i64>), String> {
+        let Answer::Decision { change, target, evidence } = parse(&self.answer, "decision")? else {
+            return Err(unexpected(&self.answer, "decision"));
+        };
+        if evidence.len() > MOST_EVIDENCE {
+            return Err(format!("{} values of evidence found, expected at most {MOST_EVIDENCE}", evidence.len()));
+        }
+        self.evidence.extend(evidence.into_iter().map(|(name, value)| (interned(name), value)));
+        Ok((change, target))
     }
 }
 
@@ -438,8 +476,11 @@ impl Autoscaler for External {
     }
 }
 
-fn line(question: &Question) -> String {
-    serde_json::to_string(question).expect("times and counts are finite")
+/// Writes a question in the place of the one before.
+fn write_line(line: &mut Vec<u8>, question: &impl Serialize) {
+    line.clear();
+    serde_json::to_writer(&mut *line, question).expect("times and counts are finite");
+    line.push(b'\n');
 }
 
 fn parse(answer: &str, expected: &str) -> Result<Answer, String> {

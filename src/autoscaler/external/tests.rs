@@ -26,10 +26,12 @@ impl Programs for Script {
 }
 
 impl Dialogue for Script {
-    fn ask(&mut self, line: &str, _: f64) -> Result<String, String> {
+    fn ask(&mut self, line: &[u8], answer: &mut String, _: f64) -> Result<(), String> {
         let (answers, questions) = &mut *self.0.lock().unwrap();
-        questions.push(serde_json::from_str(line).unwrap());
-        answers.pop_front().ok_or_else(|| "no more to say".into())
+        assert!(line.ends_with(b"}\n"));
+        questions.push(serde_json::from_slice(line).unwrap());
+        *answer = answers.pop_front().ok_or("no more to say")?;
+        Ok(())
     }
 
     fn greeting(&self) -> Option<String> {

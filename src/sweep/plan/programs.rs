@@ -122,8 +122,8 @@ impl Lease {
 }
 
 impl Dialogue for Lease {
-    fn ask(&mut self, line: &str, timeout_s: f64) -> Result<String, String> {
-        self.process().ask(line, Duration::try_from_secs_f64(timeout_s).unwrap_or(Duration::MAX))
+    fn ask(&mut self, line: &[u8], answer: &mut String, timeout_s: f64) -> Result<(), String> {
+        self.process().ask(line, answer, Duration::try_from_secs_f64(timeout_s).unwrap_or(Duration::MAX))
     }
 
     fn greeting(&self) -> Option<String> {
@@ -186,28 +186,31 @@ impl Process {
         Ok(Self { program: program.clone(), input, output: BufReader::new(output), body, greeting: None })
     }
 
-    fn ask(&mut self, line: &str, timeout: Duration) -> Result<String, String> {
+    fn ask(&mut self, line: &[u8], answer: &mut String, timeout: Duration) -> Result<(), String> {
         *lock(&self.body.due) = Instant::now().checked_add(timeout);
-        let answer = self.exchange(line);
+        let exchanged = self.exchange(line, answer);
         *lock(&self.body.due) = None;
         if self.body.late.load(Ordering::Acquire) {
             return Err(format!("no answer within {} s (`timeout_s`){}", timeout.as_secs_f64(), self.last_words()));
         }
-        answer
+        exchanged
     }
 
-    fn exchange(&mut self, line: &str) -> Result<String, String> {
+    fn exchange(&mut self, line: &[u8], answer: &mut String) -> Result<(), String> {
         let input = self.input.as_mut().expect("open until the process ends");
         // In one piece: the program would wake for a line without its end.
-        let sent = input.write_all(format!("{line}\n").as_bytes());
+        let sent = input.write_all(line);
         if sent.is_err() {
             return Err(self.ended());
         }
-        let mut answer = String::new();
-        let read = (&mut self.output).take(LONGEST_ANSWER_BYTES).read_line(&mut answer);
+        answer.clear();
+        let read = (&mut self.output).take(LONGEST_ANSWER_BYTES).read_line(answer);
         match read {
             Ok(0) => Err(self.ended()),
-            Ok(_) if answer.ends_with('\n') => Ok(answer.trim_end().to_owned()),
+            Ok(_) if answer.ends_with('\n') => {
+                answer.truncate(answer.trim_end().len());
+                Ok(())
+            }
             Ok(length) if length as u64 == LONGEST_ANSWER_BYTES => {
                 Err(format!("an answer longer than {LONGEST_ANSWER_BYTES} bytes found, expected a line"))
             }
