@@ -12,9 +12,13 @@ What is computed is what the command computes, to the byte: this package starts 
 written in Python.
 """
 
-from ._frames import Table
-from ._program import GridError, ScalefrontError, find_program
-from ._results import Recommendation, Results, Simulation, compare, open_results, recommend, simulate, sweep
+# For type checkers; who runs it gets a name's module when the name is asked for. A policy's program, of which a sweep starts one a worker,
+# imports this package for `policy` alone.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ._frames import Table
+    from ._program import GridError, ScalefrontError, find_program
+    from ._results import Recommendation, Results, Simulation, compare, open_results, recommend, simulate, sweep
 
 __all__ = [
     "GridError",
@@ -30,3 +34,19 @@ __all__ = [
     "simulate",
     "sweep",
 ]
+
+_MODULES = {"_frames": ("Table",), "_program": ("GridError", "ScalefrontError", "find_program")}
+
+
+def __getattr__(name):
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    module = next((module for module, names in _MODULES.items() if name in names), "_results")
+    value = globals()[name] = getattr(import_module(f".{module}", __name__), name)
+    return value
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

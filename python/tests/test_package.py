@@ -41,6 +41,16 @@ class Package(unittest.TestCase):
         self.addCleanup(os.chdir, os.getcwd())
         os.chdir(directory.name)
 
+    def test_a_policy_does_without_the_package(self):
+        # A sweep starts a policy's program once a worker: what the package needs besides would be read each time.
+        asked = "import sys, scalefront.policy; print([name for name in sys.modules if name.startswith('scalefront')])"
+        command = [sys.executable, "-c", asked]
+        told = subprocess.run(command, cwd=ROOT / "python", check=True, capture_output=True, text=True).stdout
+        self.assertEqual(told.strip(), "['scalefront', 'scalefront.policy']")
+        self.assertTrue(all(name in dir(scalefront) and getattr(scalefront, name) for name in scalefront.__all__))
+        with self.assertRaises(AttributeError):
+            scalefront.nothing
+
     def test_a_sweep_is_the_commands_to_the_byte(self):
         Path("small.json").write_text(json.dumps(GRID))
         subprocess.run([scalefront.find_program(), "sweep", "small.json", "--quiet", "--out", "by_command"], check=True)
