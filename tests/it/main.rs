@@ -42,6 +42,7 @@ mod recommend;
 mod reliability;
 mod rows;
 mod scenario;
+mod schedulers;
 mod schema;
 mod session_commands;
 mod sessions;
