@@ -72,10 +72,10 @@ pub struct BlockedPrompt<'a> {
 }
 
 impl BlockedPrompt<'_> {
-    /// KV blocks that end in the first so many hash blocks.
+    /// KV blocks that are known by the first so many hash blocks: those that end in them, with what has to follow.
     #[inline]
     pub fn within(&self, hashes: u32) -> u32 {
-        self.kv.full_blocks(hashes.saturating_mul(self.prompt.block_tokens))
+        self.kv.full_blocks(hashes.saturating_mul(self.prompt.block_tokens).saturating_sub(self.kv.hash_lookahead_tokens))
     }
 
     /// KV blocks that have a name.

@@ -40,10 +40,19 @@ pub struct Request {
     /// The higher, the sooner it is served, by schedulers that are told to heed it.
     pub priority: i32,
     pub prefill_complete: bool,
+    /// What became of the tokens drafted in its latest step.
+    pub drafts: Drafts,
     /// Where its KV cache goes to, or comes from.
     pub handover: Handover,
     /// Whether it is known to generate `max_new_tokens`, end-of-sequence tokens being ignored.
     pub ignore_eos: bool,
+}
+
+/// Tokens drafted in a step: those that it yielded, and the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Drafts {
+    pub accepted: u8,
+    pub rejected: u8,
 }
 
 /// What becomes of a prompt's KV cache where prefill and decode are apart; nothing by default.
@@ -81,6 +90,7 @@ impl Request {
             max_new_tokens: decode_tokens,
             priority: 0,
             prefill_complete: false,
+            drafts: Drafts::default(),
             handover: Handover::default(),
             ignore_eos: false,
         }
@@ -127,6 +137,7 @@ impl Request {
         }
         self.processed_tokens = 0;
         self.prefill_complete = false;
+        self.drafts = Drafts::default();
         self.restarts += 1;
     }
 }

@@ -14,6 +14,8 @@ pub struct KvBlocks {
     pub free: u32,
     /// Blocks that admission of a new request leaves free.
     pub watermark: u32,
+    /// Tokens after a block that have to be the same, too, where it is found by what is in it.
+    pub hash_lookahead_tokens: u32,
     /// Longest prompt that could be admitted with the whole cache free.
     longest_prompt_tokens: u32,
     total_tokens: u64,
@@ -28,6 +30,7 @@ impl KvBlocks {
             total,
             free: total,
             watermark,
+            hash_lookahead_tokens: 0,
             longest_prompt_tokens: (total - watermark).saturating_mul(block_size_tokens),
             total_tokens: u64::from(total) * u64::from(block_size_tokens),
         }

@@ -1,7 +1,8 @@
 //! vLLM's scheduler since version 1: no phases, only tokens still to be computed, under one budget a step.
 //!
 //! Source: `vllm/v1/core/sched/scheduler.py`, `async_scheduler.py` and `request_queue.py` of vLLM 0.33.0, read, and run beside this one step
-//! by step; what earlier versions did otherwise is told by [`version`](VllmV1Settings::version). Running requests come first, in the order
+//! by step (`python/real_schedulers`), every option included; what earlier versions did otherwise is told by
+//! [`version`](VllmV1Settings::version), and 0.22.1 and 0.18.1 were run, too. Running requests come first, in the order
 //! they were admitted: each gets a token if it decodes, or as much of its prompt as the budget still holds. Blocks are given as tokens need
 //! them; if none is free, the request admitted last is preempted and will be computed again. Then, unless something was preempted, waiting
 //! requests are admitted, first come first served, if all they know so far fits the free blocks (before 0.19: if the first chunk does).
@@ -70,7 +71,7 @@ impl VllmV1 {
 impl ReplicaScheduler for VllmV1 {
     fn form_batch(&self, replica: &mut ReplicaState, requests: &mut Requests, batch: &mut Batch) {
         let mut own = replica.vllm_v1.take().unwrap_or_default();
-        own.start(self, &replica.kv);
+        own.start(self, &mut replica.kv);
         let is_ahead =
             self.async_scheduling && if self.pipelined { replica.allocated > 0 } else { std::mem::take(&mut own.a_batch_just_ended) };
         Step::new(self, &mut own, replica, requests, batch, is_ahead).schedule();
@@ -154,7 +155,7 @@ impl ReplicaScheduler for VllmV1 {
             }
             let room = self.max_tokens_in_batch.saturating_sub(running);
             let hit = state::hit(replica.vllm_v1.as_deref(), &replica.kv, requests, head);
-            running < self.most_running && step::admission(self, &replica.kv, &requests[head], hit, room, running > 0).is_some()
+            running < self.most_running && step::admission(self, &replica.kv, &requests[head], hit, room, 0, running > 0).is_some()
         })
     }
 

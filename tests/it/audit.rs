@@ -147,6 +147,14 @@ impl Audit {
             seen.computed.entry(request.replica_id).or_default().extend(known);
             assert!(request.blocks >= replica.kv.blocks_for(cached), "request {id} caches {cached} tokens in {} blocks", request.blocks);
         }
+        // Decodes without an entry: requests that a step scheduled ahead does not know to have ended by their drafts.
+        let in_vain = batch.shape.num_decodes.saturating_sub(shape.num_decodes);
+        for _ in 0..in_vain {
+            shape.add_decode(0);
+        }
+        if in_vain > 0 {
+            shape.decode_cached_tokens = shape.decode_cached_tokens.max(batch.shape.decode_cached_tokens);
+        }
         shape.add_drafts(batch.shape.num_drafts);
         assert_eq!(shape, batch.shape, "shape of the batch");
         assert!(accepted <= shape.num_drafts, "{accepted} of {} drafted tokens accepted", shape.num_drafts);

@@ -44,7 +44,7 @@ impl Step<'_> {
         let mut running = std::mem::take(&mut self.replica.waiting);
         let mut scheduled: Vec<(Slot, u32)> = Vec::new();
         let (mut next, mut preempted) = (0, false);
-        'requests: while next < running.len() && self.budget > 0 {
+        'requests: while next < running.len() && self.has_budget() {
             let slot = running[next];
             let tokens = self.tokens(&self.requests[slot]);
             if tokens == 0 {
@@ -67,15 +67,17 @@ impl Step<'_> {
                 next -= usize::from(last < next);
                 let place = scheduled.iter().position(|&(other, _)| other == victim);
                 let given_back = place.map_or(0, |place| scheduled.remove(place).1);
-                self.budget += given_back;
-                self.preempt(victim, given_back);
+                self.budget += given_back + if place.is_some() { self.rule.drafting.slots } else { 0 };
+                // Drafts have no hash.
+                let known = if self.requests[victim].prefill_complete { given_back.min(1) } else { given_back };
+                self.preempt(victim, known);
                 if victim == slot {
                     continue 'requests;
                 }
             }
             next += 1;
             self.give_blocks(slot, more, cached);
-            self.budget -= tokens;
+            self.spend(tokens);
             scheduled.push((slot, tokens));
         }
         running.retain(|slot| scheduled.iter().all(|(other, _)| other != slot));

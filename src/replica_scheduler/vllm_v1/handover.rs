@@ -148,7 +148,7 @@ impl VllmV1 {
 
 impl Step<'_> {
     pub(super) fn has_place(&self) -> bool {
-        self.batch.len() < self.rule.micro_batch_size && self.num_running() < self.rule.most_running && self.budget > 0
+        self.batch.len() < self.rule.micro_batch_size && self.num_running() < self.rule.most_running && self.has_budget()
     }
 
     /// Lets those decode whose KV caches have arrived, as far as there is place.

@@ -1,11 +1,13 @@
 //! A second tier of the cache, in the host's memory: what was computed of named prompts, and how long it takes to get it back.
 //!
-//! Source: vLLM's native offloading (`v1/kv_offload`, its `LRUOffloadingManager`): each full block is copied to the host once it is computed;
-//! what a request does not find on the device is looked for there, from its end on; blocks used least recently make room, of one prompt the
-//! last ones first. Copies to the host cost nothing here; copies from it hold up the step that admits the request, where vLLM lets others go
-//! on meanwhile.
+//! Source: vLLM 0.33.0's native offloading (`OffloadingConnector`, `CPUOffloadingManager`, its LRU), read, and run beside this one with one
+//! request after the other: each full block of a prompt is copied to the host once it is computed, all of a step or none; what a request
+//! does not find on the device is looked for there, from its end on; blocks used least recently make room, of one prompt the last ones
+//! first. Of a prompt whose beginning is on the device and whose rest comes from the host, the beginning does not count as used there.
+//! Copies to the host cost nothing here; copies from it hold up the step that admits the request, where vLLM lets others go on meanwhile.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -71,27 +73,45 @@ impl Tier {
     }
 }
 
-/// What the host has of prompts: by runs of hash blocks, of each the first KV blocks.
+/// What the host has of prompts: of each run of hash blocks pieces that were used last at the same time.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Offloaded {
-    runs: BTreeMap<u32, Kept>,
-    /// Runs by when they were used last.
-    by_use: BTreeMap<u64, u32>,
+    runs: BTreeMap<u32, Vec<Piece>>,
+    /// All pieces in the order in which they go: by last use, those further back in a prompt first.
+    order: BTreeSet<(u64, Reverse<u32>, u32)>,
+    users: BTreeMap<u32, User>,
     uses: u64,
     blocks: u32,
 }
 
+/// KV blocks `start..end` of a prompt.
 #[derive(Debug, Clone, Copy)]
-struct Kept {
-    blocks: u32,
+struct Piece {
+    start: u32,
+    end: u32,
     used: u64,
 }
 
+/// A request in memory.
+#[derive(Debug, Clone, Copy)]
+struct User {
+    /// When it came.
+    used: u64,
+    /// The first block of the host that it has to do with, and the first that it has not copied there.
+    from: u32,
+    next: u32,
+}
+
 /// The runs of a prompt with the KV blocks that end in each: first one and that after the last.
-fn parts(prompt: BlockedPrompt<'_>) -> impl DoubleEndedIterator<Item = (u32, u32, u32)> {
+fn parts(prompt: BlockedPrompt<'_>) -> impl Iterator<Item = (u32, u32, u32)> {
     let ends: Vec<(u32, u32)> = prompt.prompt.runs.iter().map(|run| (run.id, prompt.within(run.end))).collect();
     let starts: Vec<u32> = std::iter::once(0).chain(ends.iter().map(|&(_, end)| end)).collect();
     ends.into_iter().zip(starts).map(|((run, end), start)| (run, start, end)).filter(|&(_, start, end)| start < end)
+}
+
+/// Those of the KV blocks `from..until`.
+fn pieces(prompt: BlockedPrompt<'_>, from: u32, until: u32) -> impl Iterator<Item = (u32, u32, u32)> {
+    parts(prompt).map(move |(run, start, end)| (run, start.max(from), end.min(until))).filter(|&(_, start, end)| start < end)
 }
 
 impl Offloaded {
@@ -99,51 +119,125 @@ impl Offloaded {
         *self = Self::default();
     }
 
-    /// Keeps the blocks of a prompt up to `until`, on a tier of so many.
-    pub fn keep(&mut self, prompt: BlockedPrompt, until: u32, most: u32) {
-        // The last ones first, so that beginnings are used last.
-        for (run, start, end) in parts(prompt).rev() {
-            if start < until {
-                self.touch(run, end.min(until) - start);
+    /// Notes that a request was admitted, of whose prompt `on_device` blocks were found there and `loaded` more are got from here. What was
+    /// found on the device counts as used here only if nothing has to be got.
+    pub fn admit(&mut self, id: u32, prompt: BlockedPrompt, on_device: u32, loaded: u32) {
+        let (from, next) = if loaded > 0 { (on_device, on_device + loaded) } else { (0, 0) };
+        let user = match self.users.get(&id) {
+            Some(user) => User { from: user.from.min(from), next, ..*user },
+            None => {
+                self.uses += 1;
+                User { used: self.uses, from, next }
             }
+        };
+        self.users.insert(id, user);
+        self.use_all(prompt, from, next, user.used, false);
+    }
+
+    /// Copies what a request has computed of its prompt, up to `until`, to a tier of `most` blocks: all that is not there yet, or nothing.
+    pub fn offer(&mut self, id: u32, prompt: BlockedPrompt, until: u32, most: u32) {
+        let Some(&User { used, next, .. }) = self.users.get(&id) else { return };
+        if next >= until {
+            return;
         }
-        while self.blocks > most {
-            let (&used, &run) = self.by_use.first_key_value().expect("blocks belong to runs");
-            let kept = self.runs.get_mut(&run).expect("a run that was used");
-            let gone = kept.blocks.min(self.blocks - most);
-            kept.blocks -= gone;
-            self.blocks -= gone;
-            if kept.blocks == 0 {
-                self.runs.remove(&run);
-                self.by_use.remove(&used);
-            }
+        self.use_all(prompt, next, until, used, false);
+        let there: u32 = pieces(prompt, next, until).map(|(run, start, end)| self.there(run, start, end)).sum();
+        let new = until - next - there;
+        let surplus = (self.blocks + new).saturating_sub(most);
+        if surplus > self.blocks - there {
+            return;
+        }
+        self.make_room(surplus, prompt, next, until);
+        self.use_all(prompt, next, until, used, true);
+        self.users.insert(id, User { next: until, ..self.users[&id] });
+    }
+
+    /// Notes that a request has ended, the blocks of whose prompt end at `until`.
+    pub fn finish(&mut self, id: u32, prompt: BlockedPrompt, until: u32) {
+        if let Some(user) = self.users.remove(&id) {
+            self.uses += 1;
+            self.use_all(prompt, user.from, until, self.uses, false);
         }
     }
 
-    fn touch(&mut self, run: u32, blocks: u32) {
-        self.uses += 1;
-        let kept = self.runs.entry(run).or_insert(Kept { blocks: 0, used: 0 });
-        self.by_use.remove(&kept.used);
-        kept.used = self.uses;
-        self.by_use.insert(self.uses, run);
-        self.blocks += blocks.saturating_sub(kept.blocks);
-        kept.blocks = kept.blocks.max(blocks);
+    /// Lets so many blocks go, those used least recently first, but none of `from..until` of a prompt.
+    fn make_room(&mut self, mut blocks: u32, prompt: BlockedPrompt, from: u32, until: u32) {
+        let kept: Vec<(u32, u32, u32)> = pieces(prompt, from, until).collect();
+        let mut gone = Vec::new();
+        for &(used, Reverse(start), run) in &self.order {
+            if blocks == 0 {
+                break;
+            }
+            if kept.iter().any(|&(other, first, end)| other == run && (first..end).contains(&start)) {
+                continue;
+            }
+            let of_run = self.runs.get_mut(&run).expect("pieces belong to runs");
+            let place = of_run.iter().position(|piece| piece.start == start).expect("a piece of the run");
+            let piece = &mut of_run[place];
+            let taken = blocks.min(piece.end - piece.start);
+            piece.end -= taken;
+            (blocks, self.blocks) = (blocks - taken, self.blocks - taken);
+            if piece.end == start {
+                of_run.remove(place);
+                gone.push((used, Reverse(start), run));
+            }
+        }
+        gone.iter().for_each(|key| _ = self.order.remove(key));
+    }
+
+    /// How many of the blocks `start..end` of a run are here.
+    fn there(&self, run: u32, start: u32, end: u32) -> u32 {
+        let of_run = self.runs.get(&run).into_iter().flatten();
+        of_run.map(|piece| piece.end.min(end).saturating_sub(piece.start.max(start))).sum()
+    }
+
+    /// Notes a use of the blocks `from..until` of a prompt that are here, or puts all of them here.
+    fn use_all(&mut self, prompt: BlockedPrompt, from: u32, until: u32, used: u64, put: bool) {
+        for (run, start, end) in pieces(prompt, from, until) {
+            let of_run = self.runs.entry(run).or_default();
+            let mut after = Vec::with_capacity(of_run.len() + 2);
+            let mut gap = start;
+            for piece in std::mem::take(of_run) {
+                self.order.remove(&(piece.used, Reverse(piece.start), run));
+                self.blocks -= piece.end - piece.start;
+                let (first, last) = (piece.start.max(start), piece.end.min(end));
+                if first >= last {
+                    after.push(piece);
+                    continue;
+                }
+                after.push(Piece { end: first, ..piece });
+                after.push(Piece { start: gap, end: if put { first } else { gap }, used });
+                after.push(Piece { start: first, end: last, used: used.max(piece.used) });
+                after.push(Piece { start: last, ..piece });
+                gap = last;
+            }
+            after.push(Piece { start: gap, end: if put { end } else { gap }, used });
+            after.retain(|piece| piece.start < piece.end);
+            after.sort_by_key(|piece| piece.start);
+            after.dedup_by(|next, before| {
+                let one = before.end == next.start && before.used == next.used;
+                before.end = if one { next.end } else { before.end };
+                one
+            });
+            for piece in &after {
+                self.order.insert((piece.used, Reverse(piece.start), run));
+                self.blocks += piece.end - piece.start;
+            }
+            *of_run = after;
+        }
     }
 
     /// How many of the KV blocks `from..until` of a prompt are here without a gap.
     pub fn look_up(&self, prompt: BlockedPrompt, from: u32, until: u32) -> u32 {
         let mut found = from;
-        for (run, start, end) in parts(prompt) {
-            if end <= found {
-                continue;
-            }
-            if start >= until {
+        for (run, start, end) in pieces(prompt, from, until) {
+            if found < start {
                 break;
             }
-            let kept = start + self.runs.get(&run).map_or(0, |kept| kept.blocks);
-            found = found.max(kept.min(end).min(until));
-            if found < end {
-                break;
+            for piece in self.runs.get(&run).into_iter().flatten() {
+                if piece.start <= found {
+                    found = found.max(piece.end.min(end));
+                }
             }
         }
         found - from
@@ -156,18 +250,41 @@ mod tests {
     use super::*;
     use crate::workload::{Prompt, Run};
 
+    fn prompt<'a>(runs: &'a [Run], kv: &'a KvBlocks) -> BlockedPrompt<'a> {
+        BlockedPrompt { prompt: Prompt { runs, block_tokens: 16 }, kv }
+    }
+
     #[test]
     fn what_was_used_least_recently_goes_from_its_end() {
         let (one, other) = ([Run { id: 0, end: 4 }, Run { id: 1, end: 10 }], [Run { id: 0, end: 4 }, Run { id: 2, end: 7 }]);
+        let (third, large) = ([Run { id: 3, end: 9 }], [Run { id: 4, end: 11 }]);
         let (kv, mut tier) = (KvBlocks::new(100, 16, 0.0), Offloaded::default());
-        let prompt = |runs| BlockedPrompt { prompt: Prompt { runs, block_tokens: 16 }, kv: &kv };
-        tier.keep(prompt(&one), 8, 10);
-        assert_eq!([tier.look_up(prompt(&one), 0, 10), tier.look_up(prompt(&one), 5, 10), tier.look_up(prompt(&one), 0, 6)], [8, 3, 6]);
-        assert_eq!(tier.look_up(prompt(&other), 0, 7), 4);
-        tier.keep(prompt(&other), 7, 10);
-        assert_eq!((tier.blocks, tier.look_up(prompt(&one), 0, 10), tier.look_up(prompt(&other), 0, 7)), (10, 7, 7), "one had to go");
-        tier.keep(prompt(&[Run { id: 3, end: 9 }]), 9, 10);
-        assert_eq!((tier.blocks, tier.look_up(prompt(&one), 0, 10)), (10, 1), "beginnings stay longest");
+        let mut keep = |id: u32, runs: &[Run], until: u32| {
+            tier.admit(id, prompt(runs, &kv), 0, 0);
+            tier.offer(id, prompt(runs, &kv), until, 10);
+            tier.finish(id, prompt(runs, &kv), until);
+            [&one[..], &other[..]].map(|runs| tier.look_up(prompt(runs, &kv), 0, 10))
+        };
+        assert_eq!(keep(0, &one, 8), [8, 4]);
+        assert_eq!(keep(1, &other, 7), [7, 7], "one had to go");
+        assert_eq!(keep(2, &third, 9), [1, 1], "beginnings stay longest");
+        assert_eq!(keep(3, &large, 11), [1, 1], "there is no room for eleven, and none are kept");
+        assert_eq!([tier.look_up(prompt(&third, &kv), 5, 9), tier.blocks], [4, 10]);
+    }
+
+    #[test]
+    fn a_beginning_found_on_the_device_is_not_used_on_the_host() {
+        let (runs, others, last) = ([Run { id: 0, end: 6 }], [Run { id: 1, end: 4 }], [Run { id: 2, end: 3 }]);
+        let (kv, mut tier) = (KvBlocks::new(100, 16, 0.0), Offloaded::default());
+        for (id, runs, on_device, loaded, until) in [(0, &runs, 0, 0, 6), (1, &others, 0, 0, 4), (2, &runs, 2, 4, 6), (3, &last, 0, 0, 3)] {
+            tier.admit(id, prompt(runs, &kv), on_device, loaded);
+            tier.offer(id, prompt(runs, &kv), until, 10);
+            tier.finish(id, prompt(runs, &kv), until);
+        }
+        assert_eq!(
+            [tier.look_up(prompt(&runs, &kv), 0, 6), tier.look_up(prompt(&runs, &kv), 2, 6), tier.look_up(prompt(&others, &kv), 0, 4)],
+            [0, 4, 3]
+        );
     }
 
     #[test]

@@ -16,8 +16,8 @@ use crate::settings::Faults;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct VllmV1Settings {
-    /// The version whose rules and defaults these are, `"0.8"` to `"0.33"`; numbers after the second do not matter. 0.33 was run beside this
-    /// one step by step; what earlier ones did otherwise is known by its switches and the version that brought each.
+    /// The version whose rules and defaults these are, `"0.8"` to `"0.33"`; numbers after the second do not matter. 0.33, 0.22
+    /// and 0.18 were run beside this one step by step; what others did otherwise is known by its switches and the version that brought each.
     pub version: String,
     /// Most requests in memory at once: vLLM's `max_num_seqs`. If absent 1,024 on devices of 70 GiB and more, but 256 on A100 and smaller
     /// ones; no more than `max_tokens_in_batch`.

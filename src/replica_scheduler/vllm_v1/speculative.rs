@@ -23,18 +23,27 @@ pub struct Speculative {
     /// Time of drafting as a share of the step it follows. An assumption: measure yours.
     #[serde(default = "tenth")]
     pub draft_time_fraction: f64,
-    /// Whether the drafter keeps keys and values of its own tokens (EAGLE, MTP, draft models; n-grams do not): then blocks are given for the
-    /// tokens it drafts, too.
-    #[serde(default = "yes")]
-    pub drafter_has_kv: bool,
+    /// What drafts.
+    #[serde(default)]
+    pub drafter: Drafter,
+}
+
+/// What drafts tokens, by what that takes of a step's budget and of the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Drafter {
+    /// What goes by the model's own hidden states (EAGLE, MTP): blocks for the tokens it drafts as well, and a block is found in the prefix
+    /// cache only if the token after it is the same, too.
+    #[default]
+    Eagle,
+    /// A smaller model: blocks for the tokens it drafts, and one token of the budget for each request in a step.
+    DraftModel,
+    /// Nothing but what was said before.
+    Ngram,
 }
 
 fn tenth() -> f64 {
     0.1
-}
-
-fn yes() -> bool {
-    true
 }
 
 impl Speculative {
@@ -58,7 +67,14 @@ impl Speculative {
     pub(super) fn drafting(&self) -> Drafting {
         let drafts = self.num_speculative_tokens;
         let rate = self.acceptance_rate.unwrap_or_else(|| rate_of_length(drafts, self.acceptance_length.unwrap_or(1.0)));
-        Drafting { drafts, rate, lookahead: if self.drafter_has_kv { drafts } else { 0 }, time_fraction: self.draft_time_fraction }
+        Drafting {
+            drafts,
+            rate,
+            lookahead: if self.drafter == Drafter::Ngram { 0 } else { drafts },
+            hash_lookahead: u32::from(self.drafter == Drafter::Eagle),
+            slots: u32::from(self.drafter == Drafter::DraftModel),
+            time_fraction: self.draft_time_fraction,
+        }
     }
 }
 
@@ -88,6 +104,10 @@ pub(super) struct Drafting {
     rate: f64,
     /// Tokens beyond those scheduled for which blocks are given.
     pub lookahead: u32,
+    /// Tokens after a block without which it is not known.
+    pub hash_lookahead: u32,
+    /// What each request in a step takes of its budget besides its tokens.
+    pub slots: u32,
     pub time_fraction: f64,
 }
 

@@ -49,12 +49,16 @@ pub(super) struct Leaving {
     /// Tokens it computed, and those that had been before its last step.
     computed_tokens: u32,
     computed_before: u32,
+    /// Drafts of its last step that were not accepted; whether it ended by some that were, so that a step scheduled ahead goes on with it.
+    rejected: u32,
+    goes_on: bool,
 }
 
 impl Leaving {
     pub(super) fn of(request: &Request) -> Self {
         let computed_tokens = computed_tokens(request);
-        let computed_before = request.prefill_tokens.max(computed_tokens - 1);
+        let accepted = u32::from(request.drafts.accepted);
+        let computed_before = request.prefill_tokens.max(computed_tokens - 1 - accepted);
         Self {
             id: request.id,
             rank: Rank::of(request),
@@ -63,6 +67,8 @@ impl Leaving {
             held: request.held,
             computed_tokens,
             computed_before,
+            rejected: request.drafts.rejected.into(),
+            goes_on: accepted > 0,
         }
     }
 
@@ -104,11 +110,12 @@ impl State {
     }
 
     #[inline]
-    pub(super) fn start(&mut self, rule: &VllmV1, kv: &KvBlocks) {
+    pub(super) fn start(&mut self, rule: &VllmV1, kv: &mut KvBlocks) {
         if self.started {
             return;
         }
         self.started = true;
+        kv.hash_lookahead_tokens = rule.drafting.hash_lookahead;
         self.offloaded.clear();
         self.most_offloaded = rule.tier.map_or(0, |tier| tier.blocks);
         if !rule.prefix_caching {
@@ -138,9 +145,18 @@ impl State {
         if held.named_blocks < until {
             cache.share(prompt, held.named_blocks, until, held.admission);
             held.named_blocks = until;
-            if self.most_offloaded > 0 {
-                self.offloaded.keep(prompt, until, self.most_offloaded);
-            }
+            self.offload(kv, Some(prompts), request, computed);
+        }
+    }
+
+    /// Copies the named blocks of a prompt to the host, as far as they are computed, or will be with the batch being formed.
+    pub(super) fn offload(&mut self, kv: &KvBlocks, prompts: Option<&PrefixRuns>, request: &Request, computed: u32) {
+        if self.most_offloaded > 0
+            && let Some(prompts) = prompts
+        {
+            let prompt = BlockedPrompt { prompt: prompts.of(request.id), kv };
+            let until = prompt.named().min(kv.full_blocks(computed.min(request.original_prefill_tokens)));
+            self.offloaded.offer(request.id, prompt, until, self.most_offloaded);
         }
     }
 
@@ -217,6 +233,12 @@ impl State {
 
     pub(super) fn free_leaving(&mut self, kv: &mut KvBlocks, prompts: Option<&PrefixRuns>, one: &mut Leaving) {
         self.share_answer(kv, prompts, one);
+        if self.most_offloaded > 0
+            && let Some(prompts) = prompts
+        {
+            let prompt = BlockedPrompt { prompt: prompts.of(one.id), kv };
+            self.offloaded.finish(one.id, prompt, prompt.named().min(kv.full_blocks(one.prompt_tokens)));
+        }
         self.free(kv, prompts, (one.id, one.blocks), &mut one.held, one.computed_tokens, Returns::No);
     }
 
@@ -232,6 +254,25 @@ impl State {
         Some(one.id)
     }
 
+    /// The first finished request admitted before `admission` that a step scheduled ahead goes on with.
+    pub(super) fn next_in_vain(&self, admission: u32) -> Option<usize> {
+        self.leaving.iter().position(|one| one.goes_on && one.held.admission < admission)
+    }
+
+    /// Blocks that such a request needs more, to have so many tokens scheduled.
+    pub(super) fn more_blocks_in_vain(&self, place: usize, kv: &KvBlocks, tokens: u32) -> u32 {
+        let one = &self.leaving[place];
+        kv.blocks_for(one.computed_tokens + one.rejected + tokens).saturating_sub(one.blocks)
+    }
+
+    /// Gives it these; returns the tokens it has in the cache.
+    pub(super) fn give_in_vain(&mut self, place: usize, blocks: u32) -> u32 {
+        let one = &mut self.leaving[place];
+        one.blocks += blocks;
+        one.goes_on = false;
+        one.computed_tokens
+    }
+
     /// Preempts the finished request that stands last, if it comes after `rank`.
     pub(super) fn preempt_leaving_after(&mut self, kv: &mut KvBlocks, prompts: Option<&PrefixRuns>, rank: Rank) -> Option<u32> {
         let by_rank = |one: &usize, other: &usize| self.leaving[*one].rank.partial_cmp(&self.leaving[*other].rank).expect("finite times");
@@ -245,6 +286,12 @@ impl State {
     pub(super) fn admit(&mut self, kv: &KvBlocks, prompts: Option<&PrefixRuns>, request: &mut Request, hit: Found) -> u32 {
         self.admissions += 1;
         request.held.admission = self.admissions;
+        if self.most_offloaded > 0
+            && let Some(prompts) = prompts
+        {
+            let prompt = BlockedPrompt { prompt: prompts.of(request.id), kv };
+            self.offloaded.admit(request.id, prompt, hit.named.blocks, hit.loaded_blocks);
+        }
         let Some(cache) = &mut self.cache else { return 0 };
         let before = cache.free_blocks();
         cache.take_own(&mut request.held, hit.own_blocks);

@@ -1,5 +1,6 @@
 //! One call of vLLM's `schedule`.
 
+use super::super::request::Drafts;
 use super::super::{Batch, KvBlocks, ReplicaState, Request, Requests, Slot};
 use super::VllmV1;
 use super::state::{Found, State, computed_tokens, hit};
@@ -21,13 +22,24 @@ pub(super) struct Step<'a> {
     pub(super) has_prefills: bool,
     #[cfg(test)]
     preempted: Vec<u32>,
+    /// Requests scheduled that had ended.
+    #[cfg(test)]
+    in_vain: usize,
 }
 
 /// Tokens of a waiting request to be computed at once, and the blocks it then has, if there are as many.
-pub(super) fn admission(rule: &VllmV1, kv: &KvBlocks, request: &Request, hit: Found, room: u32, others_run: bool) -> Option<(u32, u32)> {
+pub(super) fn admission(
+    rule: &VllmV1,
+    kv: &KvBlocks,
+    request: &Request,
+    hit: Found,
+    room: u32,
+    padding: u32,
+    others_run: bool,
+) -> Option<(u32, u32)> {
     let cached = hit.cached_blocks() * kv.block_size_tokens;
-    let tokens = (request.prefill_tokens - cached).min(room);
-    let blocks = kv.blocks_for(cached + tokens + rule.drafting.lookahead);
+    let tokens = (request.prefill_tokens - cached).min(room.saturating_sub(padding));
+    let blocks = kv.blocks_for(cached + tokens + padding + rule.drafting.lookahead);
     let must_fit = if rule.reserve_full_prompt { kv.blocks_for(request.prefill_tokens).max(blocks) } else { blocks };
     let watermark = if others_run { rule.watermark_blocks(kv) } else { 0 };
     (tokens > 0 && must_fit - hit.blocks() + hit.revived() + watermark <= kv.free).then_some((tokens, blocks))
@@ -56,6 +68,8 @@ impl<'a> Step<'a> {
             has_prefills: false,
             #[cfg(test)]
             preempted: Vec::new(),
+            #[cfg(test)]
+            in_vain: 0,
         };
         if rule.long_prefill_token_threshold > 0 && (rule.limits_lone_prefills || step.has_company()) {
             step.longest_prefill = rule.long_prefill_token_threshold;
@@ -78,7 +92,10 @@ impl<'a> Step<'a> {
                 self.own.prefills_wait = prefills_wait;
             }
         }
-        if !self.batch.is_empty() {
+        if self.batch.is_empty() {
+            // A step for nobody but requests that have ended is left out.
+            self.batch.clear();
+        } else {
             self.own.steps += 1;
             self.batch.slower_by = self.rule.drafting.time_fraction;
         }
@@ -86,7 +103,7 @@ impl<'a> Step<'a> {
             self.own.last_prefill_step = Some(self.own.steps);
         }
         #[cfg(test)]
-        self.own.log.push(super::tests::Scheduled::new(self.batch, self.requests, &self.replica.kv, self.preempted));
+        self.own.log.push(super::tests::Scheduled::new(self.batch, self.requests, &self.replica.kv, self.preempted, self.in_vain));
     }
 
     /// Requests that the scheduler takes for running.
@@ -117,23 +134,45 @@ impl<'a> Step<'a> {
             && (own.num_leaving() > 0 || self.replica.waiting.iter().any(|&slot| self.requests[slot].prefill_complete))
     }
 
+    pub(super) fn has_budget(&self) -> bool {
+        self.budget > self.rule.drafting.slots
+    }
+
+    /// Tokens that one more request may have.
+    fn room(&self) -> u32 {
+        self.budget - self.rule.drafting.slots
+    }
+
+    pub(super) fn spend(&mut self, tokens: u32) {
+        self.budget -= tokens + self.rule.drafting.slots;
+    }
+
     /// Tokens of a running request to be scheduled.
     pub(super) fn tokens(&self, request: &Request) -> u32 {
         if request.prefill_complete {
-            (1 + self.rule.drafting.drafts).min(self.budget)
+            (1 + self.rule.drafting.drafts).min(self.room())
         } else if self.defers_prefills {
             0
         } else {
-            (request.prefill_tokens - request.processed_tokens).min(self.longest_prefill).min(self.budget)
+            (request.prefill_tokens - request.processed_tokens).min(self.longest_prefill).min(self.room())
         }
     }
 
     /// Goes on with the requests in memory; whether it had to preempt any.
     fn go_on(&mut self) -> bool {
         let (mut next, mut kept, mut preempted) = (0, 0, false);
-        while next < self.replica.waiting.len() && self.batch.len() < self.rule.micro_batch_size && self.budget > 0 {
+        let drafts_ahead = self.is_ahead && self.rule.drafting.drafts > 0;
+        while next < self.replica.waiting.len() && self.batch.len() < self.rule.micro_batch_size && self.has_budget() {
             let slot = self.replica.waiting[next];
+            if drafts_ahead && self.go_on_in_vain(next, self.requests[slot].held.admission) {
+                // Whoever comes next may have been preempted.
+                preempted = true;
+                continue;
+            }
             let request = &self.requests[slot];
+            if !self.has_budget() {
+                break;
+            }
             let tokens = self.tokens(request);
             if tokens == 0 {
                 self.replica.waiting[kept] = slot;
@@ -154,8 +193,11 @@ impl<'a> Step<'a> {
             }
             next += 1;
             self.give_blocks(slot, more, cached);
-            self.budget -= tokens;
+            self.spend(tokens);
             self.add(slot, tokens);
+        }
+        if drafts_ahead && next >= self.replica.waiting.len() {
+            preempted |= self.go_on_in_vain(next, u32::MAX);
         }
         self.replica.waiting.drain(kept..next.min(self.replica.waiting.len()).max(kept));
         preempted
@@ -171,8 +213,41 @@ impl<'a> Step<'a> {
     pub(super) fn more_blocks(&self, slot: Slot, cached: u32) -> u32 {
         let (request, drafting) = (&self.requests[slot], &self.rule.drafting);
         // As long as its results are not known, all that the step before drafted might have been accepted.
-        let in_doubt = if self.is_ahead && request.prefill_complete { drafting.drafts } else { 0 };
+        let rejected = u32::from(request.drafts.rejected);
+        let in_doubt = if rejected > 0 && self.is_ahead && !self.own.left_out.contains(&slot) { rejected } else { 0 };
         self.replica.kv.blocks_for(cached + in_doubt + drafting.lookahead).saturating_sub(request.blocks)
+    }
+
+    /// Schedules requests once more that were admitted before `admission` and have ended by drafts that a step scheduled ahead does not know
+    /// to be accepted; whether that preempted any.
+    fn go_on_in_vain(&mut self, next: usize, admission: u32) -> bool {
+        let (drafting, mut preempted) = (self.rule.drafting, false);
+        'requests: while self.has_budget()
+            && let Some(place) = self.own.next_in_vain(admission)
+        {
+            let tokens = (1 + drafting.drafts).min(self.room());
+            let more = self.own.more_blocks_in_vain(place, &self.replica.kv, tokens + drafting.lookahead);
+            while self.replica.kv.free < more {
+                preempted = true;
+                if self.replica.waiting.len() > next {
+                    self.preempt_last();
+                } else if let Some(id) = self.own.preempt_leaving(&mut self.replica.kv, self.requests.prompts(), 0) {
+                    self.note_late_preemption(id);
+                }
+                if self.own.num_leaving() as usize <= place {
+                    break 'requests;
+                }
+            }
+            self.replica.kv.free -= more;
+            self.spend(tokens);
+            self.batch.shape.add_decode(self.own.give_in_vain(place, more));
+            self.batch.shape.add_drafts(tokens - 1);
+            #[cfg(test)]
+            {
+                self.in_vain += 1;
+            }
+        }
+        preempted
     }
 
     /// Puts a running request into the batch.
@@ -185,8 +260,9 @@ impl<'a> Step<'a> {
             self.batch.add_decode(slot, request);
         } else {
             let left = request.total_tokens() - request.processed_tokens;
-            let accepted = self.rule.drafting.accepted(tokens - 1, request.id, request.processed_tokens);
-            self.batch.add_drafted_decode(slot, request, tokens - 1, (1 + accepted).min(left));
+            let accepted = self.rule.drafting.accepted(tokens - 1, request.id, request.processed_tokens).min(left - 1);
+            self.batch.add_drafted_decode(slot, request, tokens - 1, 1 + accepted);
+            self.requests[slot].drafts = Drafts { accepted: accepted as u8, rejected: (tokens - 1 - accepted) as u8 };
         }
     }
 
@@ -215,7 +291,7 @@ impl<'a> Step<'a> {
         let mut hashed_tokens = computed_tokens(request) + scheduled_tokens;
         if self.is_ahead && request.prefill_complete && !self.own.left_out.contains(&slot) {
             // The block that its last step filled gets its hash with the results of that step.
-            hashed_tokens = request.prefill_tokens.max(hashed_tokens - 1);
+            hashed_tokens = request.prefill_tokens.max(hashed_tokens - 1 - u32::from(request.drafts.accepted));
         }
         self.own.preempt(&mut self.replica.kv, self.requests, slot, hashed_tokens);
         self.replica.allocated -= 1;
@@ -242,10 +318,11 @@ impl<'a> Step<'a> {
 
     fn admit(&mut self) {
         self.join_arrived();
+        let prefills_run = self.has_prefills;
         while let Some(&slot) = self.replica.queue.front() {
             let running = self.num_running();
             let has_place = self.batch.len() < self.rule.micro_batch_size && running < self.rule.most_running;
-            if !has_place || self.budget == 0 || !self.is_seen(slot) {
+            if !has_place || !self.has_budget() || !self.is_seen(slot) {
                 break;
             }
             if self.requests[slot].handover.awaited {
@@ -261,8 +338,12 @@ impl<'a> Step<'a> {
             if self.defers_prefills && !whole {
                 break;
             }
-            let room = self.budget.min(self.longest_prefill);
-            let Some((tokens, blocks)) = admission(self.rule, &self.replica.kv, &self.requests[slot], hit, room, running > 0) else {
+            // Where nothing but decodes runs, one token alone is computed as if there were drafts of what follows.
+            let last_alone = cached + 1 == self.requests[slot].prefill_tokens && !prefills_run && (cached > 0 || !self.batch.is_empty());
+            let padding = if last_alone { self.rule.drafting.drafts } else { 0 };
+            let room = self.room().min(self.longest_prefill.saturating_add(padding));
+            let Some((tokens, blocks)) = admission(self.rule, &self.replica.kv, &self.requests[slot], hit, room, padding, running > 0)
+            else {
                 break;
             };
             self.replica.queue.pop_front();
@@ -276,13 +357,15 @@ impl<'a> Step<'a> {
             }
             replica.allocate(request, blocks - hit.blocks());
             request.blocks = blocks;
-            self.budget -= tokens;
+            self.budget -= tokens + padding + self.rule.drafting.slots;
             self.has_prefills |= !whole;
             if let Some(tier) = &self.rule.tier {
                 self.batch.waits_s += tier.load_s(hit.loaded_blocks);
             }
             self.batch.add_prefill(slot, request, tokens);
+            self.batch.shape.add_drafts(padding);
             self.own.share(&replica.kv, prompts, request, cached + tokens);
+            self.own.offload(&replica.kv, prompts, request, cached + tokens);
         }
     }
 }

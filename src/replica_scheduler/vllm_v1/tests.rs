@@ -14,10 +14,12 @@ pub struct Scheduled {
     pub decode_tokens: u64,
     pub preempted: Vec<u32>,
     pub used_blocks: u32,
+    /// Requests that had ended.
+    pub in_vain: usize,
 }
 
 impl Scheduled {
-    pub fn new(batch: &Batch, requests: &Requests, kv: &KvBlocks, preempted: Vec<u32>) -> Self {
+    pub fn new(batch: &Batch, requests: &Requests, kv: &KvBlocks, preempted: Vec<u32>, in_vain: usize) -> Self {
         let entry = |&(slot, tokens): &(_, u32)| (requests[slot].id, computed_tokens(&requests[slot]), tokens);
         let prefill_tokens = batch.shape.prefill_tokens;
         Self {
@@ -26,6 +28,7 @@ impl Scheduled {
             decode_tokens: batch.shape.total_tokens - prefill_tokens,
             preempted,
             used_blocks: kv.total - kv.free,
+            in_vain,
         }
     }
 }
@@ -258,7 +261,7 @@ fn drafted_tokens_count_towards_budget_and_blocks() {
     assert_eq!(one.step(), [(0, 4)]);
     assert_eq!(one.step(), [(0, 1)], "no more than were asked for");
     assert!(one.is_empty());
-    let mut one = bench(&speculative(0.0, r#", "drafter_has_kv": false"#));
+    let mut one = bench(&speculative(0.0, r#", "drafter": "ngram""#));
     one.arrive(8, 3);
     one.step();
     assert_eq!(one.replica.kv.free, 18);

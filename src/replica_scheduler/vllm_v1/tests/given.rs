@@ -1,10 +1,11 @@
-//! Step by step beside what vLLM's own scheduler did: cases in the format of `vllm_v1_0.33.0.json`, of which this folder has a few of our
-//! own making and the folder beside the repository has more, which may not be committed.
+//! Step by step beside what vLLM's own scheduler did: the cases of `tests/data/vllm_scheduler` (its README says how they were made), and those
+//! of the folder beside the repository, which may not be committed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use super::super::super::bench::SHAPE;
 use super::super::super::{
     Batch, KvBlocks, ReplicaScheduler, ReplicaSchedulerSettings, ReplicaShape, ReplicaState, Request, Requests, Slot,
 };
@@ -21,14 +22,17 @@ struct Replayed {
     cached_at_first_admission: Vec<u32>,
     /// Step, request, tokens found, tokens scheduled.
     readmissions: Vec<Value>,
+    refused: Vec<u32>,
 }
 
 fn number(value: &Value) -> u64 {
     value.as_u64().unwrap_or_else(|| panic!("{value} found, expected a whole number"))
 }
 
-fn scheduler_settings(settings: &Value) -> ReplicaSchedulerSettings {
+fn scheduler_settings(case: &Value) -> ReplicaSchedulerSettings {
+    let settings = &case["settings"];
     let mut ours = json!({
+        "version": case.get("version").unwrap_or(&json!("0.33")),
         "num_blocks": settings["num_blocks"], "max_tokens_in_batch": settings["budget"], "batch_size_cap": settings["max_num_seqs"],
         "block_size_tokens": settings.get("block_size").unwrap_or(&json!(16)),
         "prefix_caching": settings.get("prefix_caching").unwrap_or(&json!(false)),
@@ -37,9 +41,14 @@ fn scheduler_settings(settings: &Value) -> ReplicaSchedulerSettings {
     for (field, value) in settings.get("sched").and_then(Value::as_object).into_iter().flatten() {
         let field = match field.as_str() {
             "scheduler_reserve_full_isl" => "reserve_full_prompt",
+            "offloaded_blocks" => "kv_offloading",
             same => same,
         };
-        ours[field] = value.clone();
+        ours[field] = match field {
+            "speculative" => speculative(value),
+            "kv_offloading" => offloading(value, number(&ours["block_size_tokens"])),
+            _ => value.clone(),
+        };
     }
     let settings: ReplicaSchedulerSettings = serde_json::from_value(json!({ "vllm_v1": ours })).unwrap();
     let mut faults = Faults::default();
@@ -48,10 +57,24 @@ fn scheduler_settings(settings: &Value) -> ReplicaSchedulerSettings {
     settings
 }
 
+fn speculative(theirs: &Value) -> Value {
+    json!({
+        "num_speculative_tokens": theirs["num_speculative_tokens"],
+        "acceptance_rate": theirs["acceptance_rate"],
+        "drafter": theirs["method"],
+    })
+}
+
+fn offloading(blocks: &Value, block_size_tokens: u64) -> Value {
+    let block_bytes = SHAPE.kv_bytes_per_token * f64::from(SHAPE.tensor_parallel) * block_size_tokens as f64;
+    // Half a block more, so that rounding takes none away.
+    json!({"size_gib": (number(blocks) as f64 + 0.5) * block_bytes / f64::from(1_u32 << 30)})
+}
+
 fn replay(case: &Value) -> Replayed {
-    let settings = scheduler_settings(&case["settings"]);
+    let settings = scheduler_settings(case);
     let common = settings.common();
-    let rule = settings.build(&ReplicaShape { max_request_tokens: 1 << 20, ..crate::replica_scheduler::bench::SHAPE });
+    let rule = settings.build(&ReplicaShape { max_request_tokens: 1 << 20, ..SHAPE });
     let kv = KvBlocks::new(common.num_blocks.unwrap(), common.block_size_tokens, 0.0);
     let mut replica = ReplicaState::new(kv);
     let mut requests = Requests::default();
@@ -74,6 +97,7 @@ fn replay(case: &Value) -> Replayed {
         restarts: vec![0; lengths.len()],
         cached_at_first_admission: vec![0; lengths.len()],
         readmissions: Vec::new(),
+        refused: Vec::new(),
     };
     let is_async = case["settings"].get("async").is_some_and(|value| value == true);
     let (mut call, mut batch): (u64, _) = (0, Batch::default());
@@ -81,8 +105,16 @@ fn replay(case: &Value) -> Replayed {
         // While a batch runs requests arrive for the next call of `schedule`, which was made when it started, and for the one after that.
         let until = if batch.is_empty() { call } else { call + u64::from(is_async) };
         while let Some((first, id)) = arrivals.next_if(|&(first, _)| first <= until) {
+            if !rule.lets_in(&replica, &requests) {
+                replayed.refused.push(id);
+                continue;
+            }
             let (prefill, decode) = lengths[id as usize];
+            // Those of one step came in order.
             let slot = requests.insert(Request::new(id, first as f64, prefill, decode));
+            if let Some(priorities) = case.get("priorities") {
+                requests[slot].priority = priorities[id as usize].as_i64().unwrap() as i32;
+            }
             replica.queue.push_back(slot);
         }
         if !batch.is_empty() {
@@ -100,6 +132,12 @@ fn replay(case: &Value) -> Replayed {
         }
         if replica.outstanding() == 0 {
             let Some(&(first, _)) = arrivals.peek() else { break };
+            // Whoever comes while nothing runs is seen at once, once the step is over that was scheduled in vain.
+            if call + u64::from(is_async) < first
+                && let Some(own) = &mut replica.vllm_v1
+            {
+                own.a_batch_just_ended = false;
+            }
             call = (call + u64::from(is_async)).max(first);
             continue;
         }
@@ -146,7 +184,7 @@ fn compare(case: &Value) -> Result<(), String> {
         .flat_map(|row| std::iter::repeat_n(&row.as_array().unwrap()[1..], number(&row[0]) as usize));
     let ours = |(_, one): &(u64, Scheduled)| {
         vec![
-            json!(one.entries.len()),
+            json!(one.entries.len() + one.in_vain),
             json!(one.prefill_tokens),
             json!(one.decode_tokens),
             json!(one.preempted.len()),
@@ -173,6 +211,10 @@ fn compare(case: &Value) -> Result<(), String> {
             }
         }
     }
+    let refused = case.get("refused").cloned().unwrap_or_else(|| json!([]));
+    if refused != json!(replayed.refused) {
+        return Err(format!("refused: {refused}, ours {:?}", replayed.refused));
+    }
     for (what, ours) in [
         ("restarts", json!(replayed.restarts)),
         ("cached_at_first_admission", json!(replayed.cached_at_first_admission)),
@@ -190,8 +232,12 @@ fn compare(case: &Value) -> Result<(), String> {
 fn check(cases: &Value) {
     let mut failed = Vec::new();
     for (name, case) in cases["cases"].as_object().unwrap() {
-        if let Err(difference) = compare(case) {
-            failed.push(format!("{name}: {difference}"));
+        let mut case = case.clone();
+        if let Some(version) = cases.get("vllm") {
+            case["version"] = version.clone();
+        }
+        if let Err(difference) = compare(&case) {
+            failed.push(format!("{name} {}: {difference}", case.get("version").unwrap_or(&Value::Null)));
         }
     }
     assert!(failed.is_empty(), "{} of {} cases differ:\n{}", failed.len(), cases["cases"].as_object().unwrap().len(), failed.join("\n"));
@@ -206,6 +252,33 @@ fn shared_cases() {
         Ok(text) => check(&serde_json::from_str(&text).unwrap()),
         Err(error) if std::env::var_os("SCALEFRONT_SHARED_REQUIRED").is_some() => panic!("{}: {error}", file.display()),
         Err(_) => eprintln!("skipped: {} is not there", file.display()),
+    }
+}
+
+fn check_own(file: &str) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/vllm_scheduler").join(file);
+    check(&serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap());
+}
+
+#[test]
+fn options_as_vllm_has_them() {
+    check_own("options_0.33.0.json");
+}
+
+#[test]
+fn speculative_decoding_as_vllm_schedules_it() {
+    check_own("speculative_0.33.0.json");
+}
+
+#[test]
+fn the_host_keeps_what_vllm_keeps_there() {
+    check_own("offloading_0.33.0.json");
+}
+
+#[test]
+fn versions_as_they_were() {
+    for version in ["0.33.0", "0.22.1", "0.18.1"] {
+        check_own(&format!("versions_{version}.json"));
     }
 }
 
