@@ -2,6 +2,7 @@
 
 mod billing;
 mod cluster;
+mod deadlock;
 mod decode_run;
 mod deployment;
 mod engine;
@@ -26,6 +27,8 @@ pub use limits::{EVENTS_BETWEEN_QUESTIONS, Limits, MOST_EVENTS};
 pub use metrics::{Buckets, Distribution, FleetMetrics, HELD_BACK, MetricValue, PoolMetrics, RunMetrics, Sample, why_rejected};
 pub use record::{BatchRecord, Detail, Hops, PoolDetail, ReplicaRecord, RequestRecord, Trail, TuneRecord};
 pub use stretches::{Stretch, Stretches};
+
+pub use deadlock::Deadlock;
 
 use crate::autoscaler::bill::Bill;
 use crate::autoscaler::{Autoscaler, AutoscalerSettings, Part, PolicyContext, Programs};
@@ -68,10 +71,8 @@ pub struct RunInputs<'a> {
 /// Why a run could not be finished.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum SimulationError {
-    #[error(
-        "stuck at {at_s} s of simulated time with {unfinished} unfinished requests: no replica will ever serve them (is `min_replicas` 0?)"
-    )]
-    Stuck { at_s: f64, unfinished: u64 },
+    #[error("stuck at {at_s} s of simulated time with {unfinished} unfinished requests: {why}")]
+    Stuck { at_s: f64, unfinished: u64, why: Deadlock },
     #[error(
         "given up after {events} events, at {at_s} s of simulated time with {unfinished} unfinished requests, {scale_ups} scale-ups, \
          {scale_downs} scale-downs and {replicas_lost} replicas lost ({}? `--max-events` lets it go on)",

@@ -57,7 +57,12 @@ fn requests_that_nobody_will_serve_end_a_run() {
     let inputs = scenario.inputs();
     let parts = Parts { autoscaler: Some(Box::new(Never)), ..Parts::of(&inputs) };
     match simulate_parts(&inputs, parts, &mut Workspace::default()) {
-        Err(SimulationError::Stuck { unfinished: 10, .. }) => {}
+        Err(error @ SimulationError::Stuck { unfinished: 10, .. }) => assert!(
+            error.to_string().ends_with(
+                "no replica serves, and the policy asks for none; it does not start from zero by itself: raise `min_replicas`, which is 0"
+            ),
+            "{error}"
+        ),
         other => panic!("{other:?}"),
     }
 }

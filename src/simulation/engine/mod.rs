@@ -8,6 +8,7 @@ mod accounts;
 mod balance;
 mod bounds;
 mod checkpoints;
+mod deadlock;
 mod decodes;
 mod devices;
 mod feed;
@@ -320,10 +321,6 @@ impl<'a> Engine<'a> {
     #[inline]
     fn is_over(&self) -> bool {
         self.totals.left == self.num_requests && self.now_s >= self.ends_at_s
-    }
-
-    fn stuck(&self) -> SimulationError {
-        SimulationError::Stuck { at_s: self.now_s, unfinished: self.unfinished() }
     }
 
     fn unfinished(&self) -> u64 {

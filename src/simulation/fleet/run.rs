@@ -12,7 +12,7 @@ use super::routing::{Known, Router};
 use super::settings::{Contention, KvTransferSettings, NoSettings, PdDecider, PoolRouter, Reserve, Role};
 use super::{FleetInputs, Group};
 use crate::simulation::engine::{Engine, Feed, Standing, Wishes, Workspace};
-use crate::simulation::{Detail, EVENTS_BETWEEN_QUESTIONS, Parts, RunMetrics, SimulationError};
+use crate::simulation::{Deadlock, Detail, EVENTS_BETWEEN_QUESTIONS, Parts, RunMetrics, SimulationError};
 
 /// Instants in a row at which nobody worked or started, after which a run is given up.
 const MOST_IDLE_INSTANTS: u64 = 500_000;
@@ -236,7 +236,20 @@ impl<'a> Fleet<'a> {
     }
 
     fn stuck(&self) -> SimulationError {
-        SimulationError::Stuck { at_s: self.now_s, unfinished: self.unfinished() }
+        let of = |(number, engine): (usize, &Engine)| match engine.deadlock() {
+            Deadlock::NoReplica { min_replicas, scales, .. } => Deadlock::NoReplica {
+                pool: Some(self.inputs.cluster.pools[number].name.clone()),
+                min_replicas,
+                scales,
+                budget_refused: self.budget.has_waiting() || self.budget.cut[number] > 0,
+            },
+            other => other,
+        };
+        let mut all: Vec<Deadlock> = self.pools.iter().enumerate().map(of).collect();
+        // A pool without replicas holds up what others have done.
+        all.sort_by_key(|why| (*why == Deadlock::NotArrived, !matches!(why, Deadlock::NoReplica { .. })));
+        let why = all.swap_remove(0);
+        SimulationError::Stuck { at_s: self.now_s, unfinished: self.unfinished(), why }
     }
 
     /// Looks whether to go on.

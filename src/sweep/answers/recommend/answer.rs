@@ -12,7 +12,7 @@ use crate::controllers::Controller;
 use crate::sweep::objectives::constraints::{Check, Constraint};
 use crate::sweep::plan::Plan;
 use crate::sweep::plan::cell::Cell;
-use crate::sweep::tables::names::{counted, percent_small};
+use crate::sweep::tables::names::{counted, percent_small, quantity};
 
 /// One limit on one workload, and the run that comes nearest to it or breaks it most.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,7 +44,23 @@ pub struct Setting {
     pub limits: Vec<Limit>,
     /// Largest share of its requests that any of its runs did not answer.
     pub unanswered: f64,
+    /// Why the first of its runs that failed did.
+    pub error: Option<String>,
     pub standing: Option<Standing>,
+}
+
+/// How much there is to choose from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    pub settings: usize,
+    /// That all of them take, on every workload under every seed.
+    pub runs: usize,
+}
+
+impl Size {
+    pub fn of(plan: &Plan) -> Self {
+        Self { settings: super::space::arms(&plan.grid).iter().map(Arm::len).sum(), runs: plan.unique().len() }
+    }
 }
 
 /// What a search has found.
@@ -62,11 +78,13 @@ pub struct Recommendation {
     /// The recommended setting under other circumstances; filled in once that has been tried.
     pub trials: Vec<Value>,
     pub settings_looked_at: usize,
-    pub settings: usize,
     pub runs: usize,
     pub reused: usize,
     pub budget: usize,
-    pub exhaustive: usize,
+    /// The grid as it was written, which is what a sweep of it runs.
+    pub as_written: Size,
+    /// What was searched: the same, with the places between the points of its ranges.
+    pub searched: Size,
     pub ended: Ended,
     pub provenance: Value,
 }
@@ -102,11 +120,11 @@ impl Recommendation {
             fixed,
             trials: Vec::new(),
             settings_looked_at: race.standings.len(),
-            settings: arms.iter().map(Arm::len).sum(),
             runs: race.asked.len(),
             reused: race.reused,
             budget: race.budget,
-            exhaustive: plan.unique().len(),
+            as_written: Size::of(plan),
+            searched: Size::of(plan),
             ended,
             provenance: json!({
                 "scalefront_version": env!("CARGO_PKG_VERSION"),
@@ -138,9 +156,10 @@ impl Recommendation {
                 "used": self.runs,
                 "of_them_from_an_earlier_search": self.reused,
                 "budget": self.budget,
-                "exhaustive": self.exhaustive,
                 "settings_looked_at": self.settings_looked_at,
-                "settings": self.settings,
+                "settings": self.as_written.settings,
+                "exhaustive": self.as_written.runs,
+                "searched": {"settings": self.searched.settings, "runs": self.searched.runs},
                 "ended_by": self.ended.name(),
             },
             "nearest": self.nearest.as_ref().map(summary),
@@ -151,12 +170,30 @@ impl Recommendation {
         })
     }
 
+    /// What it took, beside what there is to choose from.
+    fn effort(&self) -> String {
+        let Self { as_written, searched, .. } = self;
+        let between = if searched == as_written {
+            String::new()
+        } else {
+            format!(", and {} with the places between its points that were searched too", counted(searched.settings, "setting"))
+        };
+        format!(
+            "{} of {} looked at, ended by {}; the grid as written has {} ({} in all){between}",
+            counted(self.runs, "run"),
+            counted(self.settings_looked_at, "setting"),
+            self.ended.name(),
+            counted(as_written.settings, "setting"),
+            counted(as_written.runs, "run"),
+        )
+    }
+
     /// The answer in one or two sentences.
     pub fn verdict(&self) -> String {
         match (&self.best, &self.nearest) {
             (Some(best), _) => {
                 let mut text = format!("{} keeps every limit at {}", best.name(), best.price());
-                if let Some(tightest) = best.tightest() {
+                if let Some(tightest) = best.tightest().filter(|limit| limit.constraint.limit > 0.0) {
                     text += &format!("; the least room is to {} ({})", tightest.constraint, tightest.shown());
                 }
                 if best.unanswered > 0.0 {
@@ -181,11 +218,11 @@ impl Recommendation {
                     .filter(|limit| !limit.kept)
                     .map(|limit| format!("{} on `{}` ({})", limit.constraint, limit.workload, limit.shown()))
                     .collect();
-                format!(
-                    "No setting that was looked at keeps the limits; nearest comes {}, which breaks {}.",
-                    nearest.name(),
-                    broken.join(", ")
-                )
+                let which = match &nearest.error {
+                    Some(error) => format!("a run of which failed: {error}"),
+                    None => format!("which breaks {}", broken.join(", ")),
+                };
+                format!("No setting that was looked at keeps the limits; nearest comes {}, {which}.", nearest.name())
             }
             (None, None) => format!(
                 "{} ran, and no setting has met every workload and seed, nor broken a limit: allow more runs (`--budget`).",
@@ -213,20 +250,34 @@ impl Setting {
     }
 
     fn tightest(&self) -> Option<&Limit> {
-        let room = |limit: &&Limit| limit.margin.unwrap_or(f64::NEG_INFINITY);
-        self.limits.iter().min_by(|a, b| room(a).total_cmp(&room(b)))
+        tightest(&self.limits)
     }
 }
 
+/// The limit with the least room. One of 0 that is kept has none, which says nothing.
+pub(super) fn tightest(limits: &[Limit]) -> Option<&Limit> {
+    let room = |limit: &&Limit| match limit.margin {
+        Some(_) if limit.kept && limit.constraint.limit == 0.0 => f64::INFINITY,
+        margin => margin.unwrap_or(f64::NEG_INFINITY),
+    };
+    limits.iter().min_by(|a, b| room(a).total_cmp(&room(b)))
+}
+
 impl Limit {
-    fn shown(&self) -> String {
-        match (self.value, self.margin) {
-            (Some(value), _) if self.unanswered.is_some() => {
-                format!("{value:.4} of those answered, and {} were not", percent_small(self.unanswered.unwrap_or_default()))
-            }
-            (Some(value), Some(margin)) if margin < 0.0 => format!("{value:.4} found, {} beyond", percent_small(-margin)),
-            (Some(value), Some(margin)) => format!("{value:.4} found, {} of room", percent_small(margin)),
-            _ => "not measured".into(),
+    pub(super) fn new(workload: String, constraint: Constraint, check: Check) -> Self {
+        let Check { value, margin, kept, unanswered } = check;
+        Self { workload, constraint, value, margin, kept, unanswered }
+    }
+
+    pub(super) fn shown(&self) -> String {
+        let Some(value) = self.value.map(|value| quantity(value, &self.constraint.metric.name)) else { return "not measured".into() };
+        match (self.margin, self.unanswered) {
+            (_, Some(unanswered)) => format!("{value} of those answered, and {} were not", percent_small(unanswered)),
+            // Of 0 there are no shares.
+            _ if self.constraint.limit == 0.0 => format!("{value} found"),
+            (Some(margin), None) if margin < 0.0 => format!("{value} found, {} beyond", percent_small(-margin)),
+            (Some(margin), None) => format!("{value} found, {} of room", percent_small(margin)),
+            (None, None) => "not measured".into(),
         }
     }
 }
@@ -245,7 +296,10 @@ impl fmt::Display for Recommendation {
             let how = match neighbour.standing {
                 Some(Standing::Kept { .. }) => format!("keeps them too, at {}", neighbour.price()),
                 Some(Standing::Dearer { times }) => format!("was dearer, {times:.3} times as far as it ran"),
-                Some(Standing::Broke { margin, .. }) => format!("breaks one, by {:.0} %", -100.0 * margin),
+                Some(Standing::Broke { .. }) => match (&neighbour.error, neighbour.tightest()) {
+                    (None, Some(limit)) => format!("breaks {} ({})", limit.constraint, limit.shown()),
+                    (error, _) => format!("failed: {}", error.as_deref().unwrap_or("no limit was measured")),
+                },
                 None => continue,
             };
             writeln!(f, "  beside it {} {how}", neighbour.name())?;
@@ -253,15 +307,7 @@ impl fmt::Display for Recommendation {
         for trial in &self.trials {
             writeln!(f, "  {}", trial["sentence"].as_str().unwrap_or_default())?;
         }
-        write!(
-            f,
-            "\n{} of {} that all settings take ({} of {} settings looked at); ended by {}",
-            counted(self.runs, "run"),
-            self.exhaustive,
-            self.settings_looked_at,
-            self.settings,
-            self.ended.name()
-        )
+        write!(f, "\n{}", self.effort())
     }
 }
 
@@ -303,9 +349,7 @@ fn setting(race: &Race, candidate: Candidate) -> Setting {
         let cell = cell(pair);
         run_ids.push(plan.id(&cell));
         for (constraint, check) in race.ended(candidate, pair).expect("it ran").checks {
-            let workload = cell.workload_name();
-            let Check { value, margin, kept, unanswered } = check;
-            let own = Limit { workload, constraint, value, margin, kept, unanswered };
+            let own = Limit::new(cell.workload_name(), constraint, check);
             let room = |limit: &Limit| limit.margin.unwrap_or(f64::NEG_INFINITY);
             match limits.iter_mut().find(|limit| limit.workload == own.workload && limit.constraint == constraint) {
                 Some(limit) if room(&own) < room(limit) => *limit = own,
@@ -328,6 +372,7 @@ fn setting(race: &Race, candidate: Candidate) -> Setting {
         cost_usd_per_month: mean("cost_usd_per_month"),
         limits,
         unanswered: ran.iter().map(|&pair| race.unanswered(candidate, pair)).fold(0.0, f64::max),
+        error: ran.iter().find_map(|&pair| race.ended(candidate, pair)?.error),
         standing: race.standings.get(&candidate).copied(),
     }
 }
