@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow, bail, ensure};
 use scalefront::files::shell_path;
 use scalefront::files::write_json;
-use scalefront::sweep::answers::recommend::{self, Ended, FILE, load, refine};
+use scalefront::sweep::answers::recommend::{self, Ended, FILE, Size, load, refine};
 use scalefront::sweep::grid::Grid;
 use scalefront::sweep::plan::Plan;
-use scalefront::sweep::run::{Interrupted, Progress};
+use scalefront::sweep::run::Progress;
 use scalefront::sweep::store::{MANIFEST, ResultsDir};
+use scalefront::sweep::tables::names::counted;
 use serde_json::{Value, json};
 
 use super::Exit;
@@ -116,8 +117,8 @@ impl Args {
             return pool.install(|| self.loads(&plan, &dir));
         }
         // As many as the grid asks for as it was written: what is refined is not a reason to take longer.
-        let exhaustive = if self.refine == 1 { plan.unique().len() } else { pool.install(|| Plan::new(given))?.unique().len() };
-        let budget = self.budget.unwrap_or_else(|| recommend::default_budget(exhaustive)).min(plan.unique().len());
+        let as_written = if self.refine == 1 { Size::of(&plan) } else { Size::of(&pool.install(|| Plan::new(given))?) };
+        let budget = self.budget.unwrap_or_else(|| recommend::default_budget(as_written.runs)).min(plan.unique().len());
         let deadline = self.minutes.map(|minutes| started + minutes);
         let mut found = pool.install(|| {
             watched(&self.common, "Searching", budget, |bar| recommend::search(&plan, dir.path(), budget, &Until { bar, deadline }))
@@ -126,7 +127,7 @@ impl Args {
         if found.ended == Ended::Interrupted && !interrupted {
             found.ended = Ended::Time;
         }
-        found.exhaustive = exhaustive;
+        found.as_written = as_written;
         let shown = shell_path(dir.path());
         let apply = found.best.as_ref().map(|best| recommend::apply(best, &plan, &shown));
         if let Some(best) = found.best.as_ref().filter(|_| !interrupted) {
@@ -186,26 +187,30 @@ impl Args {
         }
         let settings: usize = recommend::space::arms(&plan.grid).iter().map(|arm| arm.len()).sum();
         // Doubling and halving take about so many loads each.
-        let found = watched(&self.common, "Loading", settings * 9, |bar| load::largest(plan, self.precision, bar));
-        let found = match found {
-            Ok(found) => found,
-            Err(Interrupted) => {
-                eprintln!("interrupted: nothing was stored");
-                return Ok(Exit::Interrupted);
-            }
-        };
+        let found = watched(&self.common, "Loading", settings * 9, |bar| load::largest(plan, dir.path(), self.precision, bar))?;
         let answer = json!({
             "precision": self.precision,
-            "settings": found.iter().map(load::Carried::to_json).collect::<Vec<_>>(),
+            "finished": found.finished(),
+            "settings_in_all": found.settings,
+            "settings": found.carried.iter().map(load::Carried::to_json).collect::<Vec<_>>(),
             "provenance": {"grid_file": plan.grid.source.file, "grid": plan.grid.as_given, "command": command_line(),
                 "results_version": scalefront::RESULTS_VERSION},
         });
         write_json(&dir.file(LOADS), &answer)?;
         if !self.common.quiet {
-            for carried in &found {
+            for carried in &found.carried {
                 say(carried.line())?;
             }
             say(format!("Look at {}", dir.file(LOADS).display()))?;
+        }
+        if !found.finished() {
+            let done = found.carried.iter().filter(|carried| carried.finished).count();
+            eprintln!(
+                "interrupted: what is known so far ({done} of {} found) is in {}; the same command goes on",
+                counted(found.settings, "setting"),
+                shell_path(dir.path())
+            );
+            return Ok(Exit::Interrupted);
         }
         Ok(Exit::Done)
     }

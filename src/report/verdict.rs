@@ -11,7 +11,7 @@ use crate::analysis::TableFormat;
 use crate::analysis::table::{Column, write_table};
 use crate::analysis::verdict::{Table, Tested};
 use crate::sweep::answers::verdict::{
-    Joint, NO_LIMITS, Neighbour, Runs, Shared, Standing, Verdict, checks, joint, neighbours, snippet, verdicts,
+    Joint, NO_LIMITS, Neighbour, Runs, Shared, Stand, Standing, Verdict, checks, joint, neighbours, snippet, verdicts,
 };
 
 /// A verdict with all that reports say of it.
@@ -169,7 +169,7 @@ pub fn to_markdown_cell(sentence: &str) -> String {
 /// `verdict.json`: the verdicts for programs.
 pub fn to_json(study: &Study) -> Value {
     let limits = |setting: &Standing| -> Vec<Value> {
-        let of = |stand: &crate::sweep::answers::verdict::Stand| {
+        let of = |stand: &Stand| {
             json!({
                 "metric": stand.constraint.metric.name, "limit": stand.constraint.limit, "value": stand.worst.value,
                 "margin": stand.worst.margin, "seeds_kept": stand.kept.kept,
@@ -287,6 +287,21 @@ pub struct Line {
     pub cost: String,
 }
 
+/// The smallest margin as a share of its limit. Of a limit of 0 there are no shares: what is above it is said.
+fn least_room(setting: &Standing) -> String {
+    let zero = |stand: &&Stand| stand.constraint.limit == 0.0;
+    let broken = setting.limits.iter().filter(zero).find(|stand| !stand.worst.kept && stand.worst.unanswered.is_none());
+    if let Some((value, stand)) = broken.and_then(|stand| Some((stand.worst.value?, stand))) {
+        return format!("{} above 0", quantity(value, &stand.constraint.metric.name));
+    }
+    let margins = setting.limits.iter().filter(|stand| !zero(stand)).map(|stand| stand.worst.margin);
+    match margins.reduce(|a, b| Some(a?.min(b?))).flatten() {
+        Some(margin) if margin < 0.0 => format!("−{}", percent_small(-margin)),
+        Some(margin) => percent_small(margin),
+        None => "–".into(),
+    }
+}
+
 /// The named settings beside each other, then the best under each change, then its neighbours.
 pub fn lines(study: &Study, judged: &Judgement) -> [Vec<Line>; 2] {
     let verdict = &judged.verdict;
@@ -297,9 +312,7 @@ pub fn lines(study: &Study, judged: &Judgement) -> [Vec<Line>; 2] {
             .iter()
             .map(|stand| stand.worst.value.map_or("–".into(), |value| quantity(value, &stand.constraint.metric.name)))
             .collect(),
-        margin: setting
-            .margin()
-            .map_or("–".into(), |margin| if margin < 0.0 { format!("−{}", percent_small(-margin)) } else { percent_small(margin) }),
+        margin: least_room(setting),
         kept: format!("{} of {}", setting.kept.kept, setting.kept.of),
         keeps: setting.keeps(),
         cost: setting.cost_usd_per_month.map_or("–".into(), crate::sweep::answers::verdict::dollars),

@@ -30,6 +30,9 @@ pub const TURNS: &str = "turns.parquet";
 /// The pools of runs, where there are several.
 pub const POOLS: &str = "pools.parquet";
 
+/// What a search leaves behind.
+pub const RECOMMENDATION: &str = "recommendation.json";
+
 const LOCK: &str = ".lock";
 
 /// A results directory held by this process; nobody else writes to it until it is dropped.
@@ -155,24 +158,35 @@ fn is_same_file(_file: &File, _path: &Path) -> bool {
     true
 }
 
-/// What to do where a manifest cannot be read.
+/// What to do where there is no manifest.
 fn absent(path: &Path) -> String {
-    let dir = path.parent().unwrap_or(Path::new("."));
-    let shown = dir.display();
+    const EXPECTED: &str = "expected the results directory of a sweep, such as results/lab3";
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let (shown, out) = (dir.display(), shell_path(dir));
     let shards = || fs::read_dir(dir).is_ok_and(|entries| entries.flatten().any(|entry| entry.path().join(JOURNAL).exists()));
-    if dir.join(JOURNAL).exists() {
-        let out = shell_path(dir);
+    if !dir.exists() {
+        format!("{shown}: no such directory, {EXPECTED}")
+    } else if !dir.is_dir() {
+        format!("{shown}: a file found, {EXPECTED}")
+    } else if dir.join(RECOMMENDATION).exists() {
+        format!(
+            "{shown}: the results of a search (`scalefront recommend`) found, {EXPECTED}: a search runs too little for tables and figures"
+        )
+    } else if dir.join(JOURNAL).exists() {
         format!("{shown}: holds a sweep that is not finished; `scalefront sweep GRID --out {out} --resume` goes on")
     } else if shards() {
-        let out = shell_path(dir);
         format!("{shown}: holds shards of a sweep; `scalefront merge {out} --out {out}` joins them")
     } else {
-        format!("{}: cannot read; is this a sweep's results directory?", path.display())
+        format!("{shown}: no {MANIFEST} found, {EXPECTED}")
     }
 }
 
 pub fn read_manifest(path: &Path) -> Result<Manifest> {
-    let text = fs::read_to_string(path).with_context(|| absent(path))?;
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => bail!("{}", absent(path)),
+        Err(error) => return Err(error).with_context(|| format!("{}: cannot read", path.display())),
+    };
     serde_json::from_str(&text).with_context(|| format!("{}: not a manifest of this version of scalefront", path.display()))
 }
 

@@ -179,6 +179,18 @@ fn the_command_recommends_exports_and_goes_on() {
     assert!(answer["constraints"][0]["margin"].as_f64().unwrap() >= 0.0 && answer["constraints"][0]["limit"] == 1.5);
     assert!(stdout(&output).contains("keeps every limit at $") && stdout(&output).contains("Apply: "), "{}", stdout(&output));
     assert!(!answer["robustness"]["trials"].as_array().unwrap().is_empty());
+    // 8 targets and 8 fleets as written; between the 8 targets three places each are searched too. One number means the same everywhere.
+    let runs = &answer["runs"];
+    assert_eq!((&runs["settings"], &runs["exhaustive"], &runs["searched"]), (&json!(16), &json!(16), &json!({"settings": 37, "runs": 37})));
+    let effort = format!(
+        "{} runs of {} settings looked at, ended by {}; the grid as written has 16 settings (16 runs in all), and 37 settings with the places \
+         between its points that were searched too",
+        runs["used"],
+        runs["settings_looked_at"],
+        runs["ended_by"].as_str().unwrap()
+    );
+    assert!(stdout(&output).contains(&effort), "{}\n{effort}", stdout(&output));
+    assert_eq!(stderr(&run(&["report", "results/small_recommended"])).matches("expected the results directory of a sweep").count(), 1);
     // What is to be applied is a command that works, or a fleet by size.
     let apply = answer["apply"].as_str().unwrap();
     if let Some(arguments) = apply.strip_prefix("scalefront ") {
@@ -231,4 +243,88 @@ fn the_largest_load_is_one_command() {
     assert!(rate(8) > 3.0 * rate(2), "{answer:#}");
     let prices: Vec<f64> = settings.iter().filter_map(|setting| setting["usd_per_million_requests"].as_f64()).collect();
     assert!(prices.is_sorted(), "{prices:?}");
+}
+
+/// Of a limit of 0 there are no percentages.
+#[test]
+fn limits_of_nothing_are_said_with_their_values() {
+    let dir = directory_with(&small());
+    let output = scalefront(dir.path(), &["recommend", "x.json", "--limit", "p90_e2e_s=0.001", "--limit", "scale_ups=0", "--budget", "30"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let said = stdout(&output);
+    let broken = said.lines().filter(|line| line.contains("scale_ups ≤ 0"));
+    assert!(broken.clone().count() > 0 && broken.clone().all(|line| !line.split("scale_ups ≤ 0").nth(1).unwrap().contains('%')), "{said}");
+    // The page's table too.
+    let mut grid: Value = serde_json::from_str(&small()).unwrap();
+    grid["objectives"] = json!({"constraints": {"scale_ups": 0}});
+    grid["autoscalers"] = json!([{"hpa": {"target_per_replica": [1, 2]}}]);
+    fs::write(dir.path().join("x.json"), grid.to_string()).unwrap();
+    assert_eq!(scalefront(dir.path(), &["sweep", "x.json"]).status.code(), Some(0));
+    let summary = fs::read_to_string(dir.path().join("results/small/summary.md")).unwrap();
+    assert!(summary.contains(" replicas above 0 |"), "{summary}");
+    // A file that cannot be written is named once, with what to do.
+    let fronts = fs::read_to_string(dir.path().join("results/small/fronts.csv")).unwrap();
+    let id = fronts.lines().nth(1).unwrap().split(',').next().unwrap();
+    for (out, expected) in [
+        ("results", "results: a directory found, expected the name of a file; add one to it"),
+        ("no/hpa.yaml", "no: no such directory, expected a directory to write `hpa.yaml` into; make it, or choose another"),
+    ] {
+        let output = scalefront(dir.path(), &["export", "results/small", "--run", id, "--to", "hpa", "--quiet", "--out", out]);
+        assert_eq!((output.status.code(), stderr(&output)), (Some(2), format!("error: {expected}\n")));
+    }
+}
+
+/// Ctrl-C leaves what is known, and the same command goes on from there.
+#[cfg(unix)]
+#[test]
+fn the_largest_load_can_be_interrupted() {
+    use std::process::{Command, Stdio};
+    use std::time::{Duration, Instant};
+    let mut grid: Value = serde_json::from_str(&small()).unwrap();
+    grid["workloads"][0]["generate"]["arrivals"]["poisson"]["phases"] = json!([{"duration_s": 3000, "rate_per_s": 12}]);
+    let dir = directory_with(&grid.to_string());
+    let arguments = ["recommend", "x.json", "--limit", "p90_e2e_s=1.5", "--largest-load", "--precision", "0.001", "--threads", "1"];
+    let mut command = Command::new(env!("CARGO_BIN_EXE_scalefront"));
+    command.args(arguments).current_dir(dir.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let journal = dir.path().join("results/small_recommended/loads.jsonl");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while fs::read(&journal).map_or(0, |bytes| bytes.iter().filter(|&&byte| byte == b'\n').count()) < 3 {
+        assert!(Instant::now() < deadline && child.try_wait().unwrap().is_none(), "nothing to interrupt");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
+    assert!(
+        stderr(&output).starts_with("interrupted: what is known so far (") && stderr(&output).contains(" of 16 settings found) is in ")
+    );
+    let read =
+        || -> Value { serde_json::from_slice(&fs::read(dir.path().join("results/small_recommended/largest_load.json")).unwrap()).unwrap() };
+    let cut = read();
+    assert!(cut["finished"] == false && cut["settings_in_all"] == 16 && !cut["settings"].as_array().unwrap().is_empty(), "{cut:#}");
+    // On from there: what was tried is not tried again.
+    let tried = fs::read(&journal).unwrap();
+    let mut coarser = arguments;
+    coarser[6] = "0.3";
+    let output = scalefront(dir.path(), &coarser);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(read()["finished"], true);
+    assert!(fs::read(&journal).unwrap().starts_with(&tried));
+}
+
+/// From zero by a signal that only replicas have, nothing ever starts: what comes nearest says why, with the real cause.
+#[test]
+fn a_setting_whose_runs_fail_says_why() {
+    let mut grid: Value = serde_json::from_str(&small()).unwrap();
+    grid["cluster"] = json!({"min_replicas": 0, "initial_replicas": 0});
+    grid["autoscalers"] = json!([{"keda": {"metric": "kv_use", "target_per_replica": 0.5}}]);
+    let dir = directory_with(&grid.to_string());
+    let output = scalefront(dir.path(), &["recommend", "x.json", "--limit", "p90_e2e_s=1"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let said = stdout(&output);
+    assert!(
+        said.contains("a run of which failed: stuck at ") && said.contains("no replica serves, and the policy asks for none; "),
+        "{said}"
+    );
 }

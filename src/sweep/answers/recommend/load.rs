@@ -1,19 +1,28 @@
 //! The largest load that a setting carries within its limits, and the setting that carries most for its money.
 //!
+//! Whatever was tried is written down ([`journal`]), so an interrupt costs nothing: what is known by then is the answer, and the same
+//! question goes on from there.
+//!
 //! Traffic is thinned or thickened ([`Workload::scaled`]), the same for all settings, and the factor is found by halving: limits kept at one,
 //! broken at one not more than the precision above. A setting that keeps them at a factor is taken to keep them at every smaller one.
 
+mod journal;
+
+use std::path::Path;
 use std::sync::Arc;
 
+use anyhow::Result;
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
+use self::journal::Journal;
 use super::space::{self, Candidate, Pair};
 use crate::simulation::metric::find;
 use crate::simulation::{Inputs, Limits, MetricValue, RunMetrics, Workspace};
 use crate::sweep::objectives::constraints::{Check, Constraint};
 use crate::sweep::plan::Plan;
-use crate::sweep::run::{Interrupted, Progress, Workspaces};
+use crate::sweep::run::{Progress, Workspaces};
+use crate::sweep::tables::names::counted;
 use crate::workload::{MOST_KEPT, Workload};
 
 /// Factors that are looked at.
@@ -27,79 +36,134 @@ pub struct Carried {
     pub name: String,
     pub autoscaler: Value,
     pub cluster: Value,
-    /// Times the grid's traffic; None if even the least breaks a limit.
+    /// Times the grid's traffic; None if no load is known that keeps the limits.
     pub factor: Option<f64>,
     /// Requests that arrive per second at it, mean over workloads and seeds.
     pub rate_per_s: Option<f64>,
     pub cost_usd_per_month: Option<f64>,
     pub usd_per_million_requests: Option<f64>,
-    /// What breaks first beyond it: workload, limit, value.
-    pub broken: Option<(String, Constraint, Option<f64>)>,
-    /// More than could be looked at.
+    /// What breaks first at the least load above it that was tried.
+    pub broken: Option<Broken>,
+    /// No load that was tried breaks a limit.
     pub at_most: bool,
+    /// Found to within the precision, or as far as loads are looked at.
+    pub finished: bool,
     pub runs: usize,
 }
 
+/// A limit that is broken.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Broken {
+    pub workload: String,
+    pub constraint: Constraint,
+    pub value: Option<f64>,
+}
+
+/// What is known of all settings.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loads {
+    /// Those that were looked at, the most requests for the money first.
+    pub carried: Vec<Carried>,
+    pub settings: usize,
+    /// Loads that were tried now, and are not from an earlier search.
+    pub ran: usize,
+}
+
+impl Loads {
+    /// Whether every setting's load was found.
+    pub fn finished(&self) -> bool {
+        self.carried.len() == self.settings && self.carried.iter().all(|carried| carried.finished)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
 struct Tried {
     keeps: bool,
-    broken: Option<(String, Constraint, Option<f64>)>,
+    broken: Option<Broken>,
     rate_per_s: f64,
     usd_per_month: f64,
     usd_per_request: f64,
 }
 
-/// Finds each setting's largest load to within a share `precision`, on the current rayon pool; the most requests for the money first.
-pub fn largest(plan: &Plan, precision: f64, progress: &dyn Progress) -> Result<Vec<Carried>, Interrupted> {
+/// Finds each setting's largest load to within a share `precision`, on the current rayon pool; the most requests for the money first. Loads
+/// are written down in `dir`, and those that stand there are not tried again. Interrupted, it says what it has.
+pub fn largest(plan: &Plan, dir: &Path, precision: f64, progress: &dyn Progress) -> Result<Loads> {
+    let journal = Journal::open(dir, plan)?;
     let settings: Vec<Candidate> =
         space::arms(&plan.grid).iter().flat_map(|arm| arm.places().map(|(_, at)| *at).collect::<Vec<_>>()).collect();
     let pairs = space::pairs(&plan.grid);
     let workspaces = Workspaces::<Workspace>::default();
-    let found: Option<Vec<Carried>> = settings
-        .par_iter()
-        .with_max_len(1)
-        .map(|&candidate| of_setting(plan, candidate, &pairs, precision, progress, &workspaces))
-        .collect();
-    let mut found = found.ok_or(Interrupted)?;
+    let search = Search { plan, pairs: &pairs, precision, progress, workspaces: &workspaces, journal: &journal };
+    let found: Vec<(Carried, usize)> =
+        settings.par_iter().with_max_len(1).map(|&candidate| search.of_setting(candidate)).collect::<Result<_>>()?;
+    let ran = found.iter().map(|(_, ran)| ran).sum();
+    let mut carried: Vec<Carried> = found.into_iter().map(|(carried, _)| carried).filter(|carried| carried.runs > 0).collect();
     let price = |carried: &Carried| carried.usd_per_million_requests.unwrap_or(f64::INFINITY);
-    found.sort_by(|a, b| price(a).total_cmp(&price(b)).then(a.candidate.cmp(&b.candidate)));
-    Ok(found)
+    carried.sort_by(|a, b| price(a).total_cmp(&price(b)).then(a.candidate.cmp(&b.candidate)));
+    Ok(Loads { carried, settings: settings.len(), ran })
 }
 
-fn of_setting(
-    plan: &Plan,
-    candidate: Candidate,
-    pairs: &[Pair],
+struct Search<'a> {
+    plan: &'a Plan,
+    pairs: &'a [Pair],
     precision: f64,
-    progress: &dyn Progress,
-    workspaces: &Workspaces<Workspace>,
-) -> Option<Carried> {
-    let mut runs = 0;
-    let mut at = |factor: f64| {
-        runs += 1;
-        let tried = try_load(plan, candidate, pairs, factor, progress, workspaces)?;
-        progress.run_ended(0);
-        Some(tried)
-    };
-    let mut kept: Option<(f64, Tried)> = None;
-    let mut broke: Option<(f64, Tried)> = None;
-    let mut factor = 1.0;
-    while (LEAST..=MOST).contains(&factor) {
-        let tried = at(factor)?;
-        let keeps = tried.keeps;
-        *if keeps { &mut kept } else { &mut broke } = Some((factor, tried));
-        if kept.is_some() && broke.is_some() {
-            break;
+    progress: &'a dyn Progress,
+    workspaces: &'a Workspaces<Workspace>,
+    journal: &'a Journal,
+}
+
+/// The largest load that keeps the limits so far, and the least above it that breaks one.
+#[derive(Default)]
+struct Bracket {
+    kept: Option<(f64, Tried)>,
+    broke: Option<(f64, Tried)>,
+    runs: usize,
+}
+
+impl Bracket {
+    /// The load to try next; None once it is narrow enough, or nothing further is looked at.
+    fn next(&self, precision: f64) -> Option<f64> {
+        let factor = match (&self.kept, &self.broke) {
+            (None, None) => 1.0,
+            (Some((low, _)), None) => low * 2.0,
+            (None, Some((high, _))) => high * 0.5,
+            (Some((low, _)), Some((high, _))) => return (high / low > 1.0 + precision).then(|| (low * high).sqrt()),
+        };
+        (LEAST..=MOST).contains(&factor).then_some(factor)
+    }
+
+    fn add(&mut self, factor: f64, tried: Tried) {
+        self.runs += 1;
+        let side = if tried.keeps { &mut self.kept } else { &mut self.broke };
+        *side = Some((factor, tried));
+    }
+}
+
+impl Search<'_> {
+    /// What is known of a setting once its load is found, or all is called off, and how many loads were tried for it now.
+    fn of_setting(&self, candidate: Candidate) -> Result<(Carried, usize)> {
+        let mut bracket = Bracket::default();
+        let mut ran = 0;
+        while let Some(factor) = bracket.next(self.precision) {
+            let tried = match self.journal.known(candidate, factor) {
+                Some(tried) => tried.clone(),
+                None => {
+                    let tried = try_load(self.plan, candidate, self.pairs, factor, self.progress, self.workspaces);
+                    let Some(tried) = tried else { return Ok((carried(self.plan, candidate, self.pairs, bracket, false), ran)) };
+                    self.journal.write(candidate, factor, &tried)?;
+                    ran += 1;
+                    tried
+                }
+            };
+            self.progress.run_ended(0);
+            bracket.add(factor, tried);
         }
-        factor *= if keeps { 2.0 } else { 0.5 };
+        Ok((carried(self.plan, candidate, self.pairs, bracket, true), ran))
     }
-    while let (Some((low, _)), Some((high, _))) = (&kept, &broke)
-        && high / low > 1.0 + precision
-    {
-        let middle = (low * high).sqrt();
-        let tried = at(middle)?;
-        let keeps = tried.keeps;
-        *if keeps { &mut kept } else { &mut broke } = Some((middle, tried));
-    }
+}
+
+fn carried(plan: &Plan, candidate: Candidate, pairs: &[Pair], bracket: Bracket, finished: bool) -> Carried {
+    let Bracket { kept, broke, runs } = bracket;
     let cell = plan.cell(space::cell(&plan.grid, candidate, pairs[0]));
     let varying = |values: Vec<(String, Value)>| Value::Object(values.into_iter().collect());
     let (own, cluster) = (
@@ -108,7 +172,7 @@ fn of_setting(
     );
     let shown =
         |value: &Value| if value.as_object().is_none_or(|members| members.is_empty()) { String::new() } else { format!(" {value}") };
-    Some(Carried {
+    Carried {
         candidate,
         name: format!("{}{}{}", cell.family, shown(&own), shown(&cluster)),
         autoscaler: json!(cell.autoscaler),
@@ -119,8 +183,9 @@ fn of_setting(
         usd_per_million_requests: kept.as_ref().map(|(_, tried)| 1e6 * tried.usd_per_request),
         at_most: broke.is_none(),
         broken: broke.and_then(|(_, tried)| tried.broken),
+        finished,
         runs,
-    })
+    }
 }
 
 /// Runs a setting under so much traffic on every workload and seed, until a limit breaks. None if called off.
@@ -142,7 +207,7 @@ fn try_load(
         let constraints = plan.grid.objectives.constraints.on(&name);
         let broken = |constraint: Option<&(Constraint, Check)>| Tried {
             keeps: false,
-            broken: constraint.map(|(constraint, check)| (name.clone(), *constraint, check.value)),
+            broken: constraint.map(|(constraint, check)| Broken { workload: name.clone(), constraint: *constraint, value: check.value }),
             rate_per_s: 0.0,
             usd_per_month: 0.0,
             usd_per_request: 0.0,
@@ -190,7 +255,8 @@ impl Carried {
             "cost_usd_per_month": self.cost_usd_per_month,
             "usd_per_million_requests": self.usd_per_million_requests,
             "at_most": self.at_most,
-            "breaks_first": self.broken.as_ref().map(|(workload, constraint, value)| json!({
+            "finished": self.finished,
+            "breaks_first": self.broken.as_ref().map(|Broken { workload, constraint, value }| json!({
                 "workload": workload, "metric": constraint.metric.name, "limit": constraint.limit, "value": value,
             })),
             "loads_tried": self.runs,
@@ -201,13 +267,15 @@ impl Carried {
     pub fn line(&self) -> String {
         match (self.factor, self.rate_per_s, self.usd_per_million_requests, self.cost_usd_per_month) {
             (Some(factor), Some(rate), Some(usd), Some(month)) => {
-                let more = if self.at_most { " at least" } else { "" };
-                let broken = self.broken.as_ref().map_or(String::new(), |(_, constraint, _)| format!("; then breaks {constraint}"));
+                let more = if self.at_most || !self.finished { " at least" } else { "" };
+                let then = if self.finished { "then" } else { "somewhere above" };
+                let broken = self.broken.as_ref().map_or(String::new(), |broken| format!("; {then} breaks {}", broken.constraint));
                 format!(
                     "{}:{more} {rate:.2} requests/s ({factor:.3} times the traffic), ${usd:.2} a million, ${month:.0} a month{broken}",
                     self.name
                 )
             }
+            _ if !self.finished => format!("{}: breaks a limit under each of the {} tried so far", self.name, counted(self.runs, "load")),
             _ => format!("{}: breaks a limit under any load", self.name),
         }
     }

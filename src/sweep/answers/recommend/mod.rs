@@ -20,7 +20,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail, ensure};
 
-pub use answer::{Recommendation, Setting, apply};
+pub use answer::{Recommendation, Setting, Size, apply};
 pub use race::Standing;
 use race::{End, Race};
 
@@ -28,9 +28,10 @@ use crate::sweep::plan::Plan;
 use crate::sweep::run::journal::{self, Header, Journal};
 use crate::sweep::run::outcome::Outcome;
 use crate::sweep::run::{CellLimits, Progress};
+use crate::sweep::store::RECOMMENDATION;
 
 /// What a search leaves behind.
-pub const FILE: &str = "recommendation.json";
+pub const FILE: &str = RECOMMENDATION;
 
 /// The least budget that is taken unless one is given.
 const LEAST_BUDGET: usize = 40;

@@ -173,10 +173,13 @@ fn the_largest_load_grows_with_the_fleet() {
     let plan = plan(&grid);
     let loads = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| load::largest(&plan, 0.05, &Watch::default())).unwrap()
+        let dir = tempfile::tempdir().unwrap();
+        pool.install(|| load::largest(&plan, dir.path(), 0.05, &Watch::default())).unwrap()
     };
     let found = loads(1);
     assert_eq!(found, loads(3));
+    assert!(found.finished() && found.ran == found.carried.iter().map(|carried| carried.runs).sum::<usize>());
+    let found = found.carried;
     let factor = |replicas: u64| {
         let of = |carried: &&load::Carried| carried.autoscaler["static"]["replicas"] == replicas;
         found.iter().find(of).unwrap().factor.unwrap()
@@ -184,4 +187,38 @@ fn the_largest_load_grows_with_the_fleet() {
     let ratio = factor(4) / factor(2);
     assert!((1.6..2.6).contains(&ratio), "{ratio}: {found:#?}");
     assert!(found.iter().all(|carried| carried.broken.is_some() && carried.rate_per_s.unwrap() > 0.0));
+}
+
+/// Called off after any number of loads it says what it has; asked again it goes on, to what it finds in one go.
+#[test]
+fn the_largest_load_is_anytime_and_goes_on() {
+    let mut grid = grid();
+    grid["workloads"] = json!([grid["workloads"][0]]);
+    grid["seeds"] = json!([1]);
+    grid["autoscalers"] = json!([{"static": {"replicas": [2, 3, 4]}}]);
+    let plan = plan(&grid);
+    let in_dir = |dir: &Path, precision: f64, most: Option<usize>| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+        pool.install(|| load::largest(&plan, dir, precision, &Watch { most, ..Watch::default() })).unwrap()
+    };
+    let (dir, alone) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let whole = in_dir(alone.path(), 0.05, None);
+    let cut = in_dir(dir.path(), 0.05, Some(5));
+    assert!(!cut.finished() && (5..8).contains(&cut.ran), "{cut:#?}");
+    assert!(!cut.carried.is_empty() && cut.carried.iter().any(|carried| carried.factor.is_some() && !carried.finished), "{cut:#?}");
+    assert!(cut.carried.iter().find(|carried| !carried.finished).unwrap().line().contains(" at least "), "{cut:#?}");
+    // A line that was cut off counts for nothing, and spoils none after it.
+    let path = dir.path().join("loads.jsonl");
+    let mut text = std::fs::read_to_string(&path).unwrap();
+    text.truncate(text.len() - 20);
+    std::fs::write(&path, text).unwrap();
+    let rest = in_dir(dir.path(), 0.05, None);
+    assert_eq!((&rest.carried, rest.ran), (&whole.carried, whole.ran - cut.ran + 1));
+    assert_eq!(in_dir(dir.path(), 0.05, None).ran, 0, "nothing is tried twice");
+    let finer = in_dir(dir.path(), 0.01, None);
+    assert!(finer.ran > 0 && finer.carried.iter().all(|carried| carried.runs > 7), "goes on to a finer answer: {finer:#?}");
+    // Other limits are another question.
+    let mut other = grid.clone();
+    other["objectives"]["constraints"] = json!({"p90_e2e_s": 0.9});
+    assert!(load::largest(&self::plan(&other), dir.path(), 0.05, &Watch::default()).unwrap().ran > 0);
 }

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
-use super::answer::Setting;
+use super::answer::{Limit, Setting, tightest};
 use super::space;
 use crate::simulation::{Inputs, Workspace};
 use crate::sweep::plan::Plan;
@@ -52,36 +52,42 @@ pub fn of(plan: &Plan, setting: &Setting, progress: &dyn Progress) -> Result<Vec
     let fixed = setting.policy == "static";
     let changes: Vec<Change> = CHANGES.into_iter().filter(|change| !fixed || matches!(change, Change::Traffic(_))).collect();
     let trial = |change: &Change| {
-        let mut worst: Option<(f64, Value)> = None;
+        // All limits on all workloads; one that could not run counts as one without a value.
+        let mut limits: Vec<Option<Limit>> = Vec::new();
         for &pair in &pairs {
             if progress.is_interrupted() {
                 return Err(Interrupted);
             }
-            let (margin, limit) = run(plan, setting, pair, *change, &workspaces);
+            limits.extend(run(plan, setting, pair, *change, &workspaces));
             progress.run_ended(0);
-            if worst.as_ref().is_none_or(|(least, _)| margin < *least) {
-                worst = Some((margin, limit));
-            }
         }
-        let (margin, limit) = worst.unwrap_or((f64::NEG_INFINITY, Value::Null));
+        let kept = limits.iter().all(|limit| limit.as_ref().is_some_and(|limit| limit.kept));
+        let missing = limits.iter().any(Option::is_none);
+        let limits: Vec<Limit> = limits.into_iter().flatten().collect();
+        let tightest = tightest(&limits).filter(|_| !missing);
         let (name, amount) = change.name();
-        let kept = margin >= 0.0;
-        let by = if margin.is_finite() { format!(", by {:.0} %", 100.0 * margin.abs()) } else { String::new() };
-        let how = if kept {
-            format!("keeps every limit{by} at least")
-        } else {
-            format!("breaks {}{by}", limit["metric"].as_str().unwrap_or("a limit"))
+        let how = match tightest {
+            Some(limit) if !kept => format!("breaks {} ({})", limit.constraint, limit.shown()),
+            Some(limit) if limit.constraint.limit > 0.0 => {
+                format!("keeps every limit; the least room is to {} ({})", limit.constraint, limit.shown())
+            }
+            _ if kept => "keeps every limit".into(),
+            _ => "has no result".into(),
         };
-        let sentence = format!("{} it {how}", change.sentence());
-        Ok(json!({"change": name, "amount": amount, "kept": kept, "margin": Some(margin).filter(|margin| margin.is_finite()),
-            "tightest": limit, "sentence": sentence}))
+        Ok(json!({
+            "change": name, "amount": amount, "kept": kept,
+            "margin": tightest.and_then(|limit| limit.margin),
+            "tightest": tightest.map(|limit| json!({"workload": limit.workload, "metric": limit.constraint.metric.name,
+                "limit": limit.constraint.limit, "value": limit.value})),
+            "sentence": format!("{} it {how}", change.sentence()),
+        }))
     };
     changes.par_iter().with_max_len(1).map(trial).collect()
 }
 
-/// The least room to any limit in one run, and that limit.
-fn run(plan: &Plan, setting: &Setting, pair: space::Pair, change: Change, workspaces: &Workspaces<Workspace>) -> (f64, Value) {
-    let nothing = (f64::NEG_INFINITY, Value::Null);
+/// One run against every limit on its workload; one None if it could not be run.
+fn run(plan: &Plan, setting: &Setting, pair: space::Pair, change: Change, workspaces: &Workspaces<Workspace>) -> Vec<Option<Limit>> {
+    let nothing = vec![None];
     let mut cell = plan.cell(space::cell(&plan.grid, setting.candidate, pair));
     let content = &plan.inputs.workloads[cell.workload_input].content;
     let scaled = match change {
@@ -106,10 +112,5 @@ fn run(plan: &Plan, setting: &Setting, pair: space::Pair, change: Change, worksp
     let Ok(inputs) = Inputs::new(workload, &cell.cluster, &cell.autoscaler, &times, cell.seed) else { return nothing };
     let inputs = inputs.with_programs(&*plan.inputs.programs);
     let Some(metrics) = workspaces.run(|workspace| inputs.simulate(workspace).ok()).ok().flatten() else { return nothing };
-    let room = |limit: &crate::sweep::objectives::constraints::Constraint| {
-        let check = limit.check_run(&metrics);
-        let shown = json!({"workload": cell.workload_name(), "metric": limit.metric.name, "limit": limit.limit, "value": check.value});
-        (check.margin.unwrap_or(f64::NEG_INFINITY), shown)
-    };
-    constraints.iter().map(room).min_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or(nothing)
+    constraints.iter().map(|limit| Some(Limit::new(cell.workload_name(), *limit, limit.check_run(&metrics)))).collect()
 }

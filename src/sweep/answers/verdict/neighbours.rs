@@ -22,7 +22,9 @@ impl Neighbour {
     /// Whether the limits are not merely missed there.
     pub fn is_beyond_cliff(&self, verdict: &Verdict) -> bool {
         let setting = &verdict.settings[self.setting];
-        !setting.keeps() && setting.margin().is_none_or(|margin| margin < -CLIFF)
+        // Of a limit of 0 there are no shares.
+        let missed = |stand: &super::Stand| stand.worst.margin.is_none_or(|margin| margin < -CLIFF) && stand.constraint.limit > 0.0;
+        !setting.keeps() && setting.limits.iter().any(missed)
     }
 }
 
