@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 /// The reason alone, where a library has put a path of its own beside it: the caller names the file.
 pub fn plain(error: io::Error) -> io::Error {
@@ -52,6 +52,14 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
+    ensure!(!path.is_dir(), "{}: a directory found, expected the name of a file; add one to it", path.display());
+    ensure!(
+        directory.is_dir(),
+        "{}: {}, expected a directory to write `{}` into; make it, or choose another",
+        directory.display(),
+        if directory.exists() { "a file found" } else { "no such directory" },
+        path.file_name().unwrap_or_default().display()
+    );
     let mut builder = tempfile::Builder::new();
     builder.prefix(".").suffix(".partial");
     #[cfg(unix)]
@@ -68,7 +76,7 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -
     write(&mut writer).and_then(|()| Ok(writer.flush()?)).with_context(|| format!("{}: cannot write", path.display()))?;
     drop(writer);
     temporary.as_file().sync_all().with_context(|| format!("{}: cannot write to disk", path.display()))?;
-    temporary.persist(path).with_context(|| format!("{}: cannot replace", path.display()))?;
+    temporary.persist(path).map_err(|error| error.error).with_context(|| format!("{}: cannot replace", path.display()))?;
     Ok(())
 }
 
@@ -125,8 +133,16 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_directory_is_named() {
-        let error = write_atomically(Path::new("no/such/place/a.txt"), |_| Ok(())).unwrap_err();
-        assert!(format!("{error:#}").contains("no/such/place"), "{error:#}");
+    fn what_cannot_be_written_to_is_named_once() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("file"), "").unwrap();
+        let said = |below: &str| {
+            let error = format!("{:#}", write_atomically(&dir.path().join(below), |_| Ok(())).unwrap_err());
+            error.replace(&dir.path().display().to_string(), "DIR")
+        };
+        let remedy = "expected a directory to write `a.txt` into; make it, or choose another";
+        assert_eq!(said("no/a.txt"), format!("DIR/no: no such directory, {remedy}"));
+        assert_eq!(said("file/a.txt"), format!("DIR/file: a file found, {remedy}"));
+        assert_eq!(said(""), "DIR/: a directory found, expected the name of a file; add one to it");
     }
 }

@@ -95,3 +95,6 @@ impl Cli {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -57,7 +57,7 @@ struct Reading {
     duration_s: Option<f64>,
 
     /// Factor on arrival times: 0.5 is twice the rate
-    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, allow_negative_numbers = true)]
     time_scale: f64,
 
     /// Only so many requests, the earliest
@@ -158,7 +158,10 @@ impl Reading {
         if let Some(fault) = faults.found.first() {
             bail!("--{}: {}", fault.path.replace('_', "-"), fault.message);
         }
-        let (workload, notes) = trace::read(&spec, &[])?;
+        let (workload, mut notes) = trace::read(&spec, &[]).map_err(|error| anyhow!(in_flags(&error.to_string())))?;
+        for sentence in notes.doubts.iter_mut().chain(&mut notes.assumed) {
+            *sentence = in_flags(sentence);
+        }
         let file = self.trace.display();
         if notes.skipped > 0 {
             eprintln!("{file}: {} requests left out, which failed or warmed up", notes.skipped);
@@ -169,6 +172,38 @@ impl Reading {
         warn(&notes.doubts.iter().map(|doubt| format!("{file}: {doubt}")).collect::<Vec<_>>());
         Ok((workload, notes))
     }
+}
+
+/// Fields of a trace in a grid file, and the flags that stand for them here.
+const FLAGS: [(&str, &str); 9] = [
+    ("format", "--from"),
+    ("time_unit", "--time-unit"),
+    ("block_tokens", "--block-tokens"),
+    ("start_s", "--start-s"),
+    ("duration_s", "--duration-s"),
+    ("time_scale", "--time-scale"),
+    ("max_requests", "--max-requests"),
+    ("max_tokens", "--max-tokens"),
+    ("sort", "--sort"),
+];
+
+/// Fields of a trace in a grid file that no flag stands for.
+const FIELDS_ALONE: [&str; 4] = ["lanes", "loop", "starts", "decompressed_limit_bytes"];
+
+/// A sentence about a trace, which speaks of a grid file's fields, for someone who gave flags.
+fn in_flags(sentence: &str) -> String {
+    let mut said = sentence.replace("set `sort` to true", "give --sort");
+    for (field, flag) in FLAGS {
+        said = said.replace(&format!("set `{field}` to "), &format!("give {flag} "));
+        said = said.replace(&format!("set `{field}`"), &format!("give {flag}"));
+        // What a column of the trace is called stays.
+        let column = format!("column `{field}`");
+        said = said.split(&column).map(|part| part.replace(&format!("`{field}`"), flag)).collect::<Vec<_>>().join(&column);
+    }
+    if let Some(field) = FIELDS_ALONE.into_iter().find(|field| said.contains(&format!("`{field}`"))) {
+        said += &format!(" (`{field}` is for traces in grid files alone, of which `scalefront trace generate` makes plain ones)");
+    }
+    said
 }
 
 /// How a trace was read, as lines below its figures.

@@ -411,7 +411,10 @@ mod results {
         fs::create_dir(dir.path().join("empty")).unwrap();
         for command in ["report", "compare", "oracle"] {
             let said = refusal(&[command, "empty"]);
-            assert!(said.starts_with("error: empty/manifest.json: cannot read; is this a sweep's results directory?"), "{said}");
+            let expected = "expected the results directory of a sweep, such as results/lab3\n";
+            assert_eq!(said, format!("error: empty: no manifest.json found, {expected}"));
+            assert_eq!(refusal(&[command, "gone"]), format!("error: gone: no such directory, {expected}"));
+            assert_eq!(refusal(&[command, "x.json"]), format!("error: x.json: a file found, {expected}"));
         }
         assert_eq!(scalefront(dir.path(), &["sweep", "x.json", "--shard", "1/2", "--out", "parts"]).status.code(), Some(0));
         for command in ["report", "compare", "oracle"] {

@@ -128,7 +128,7 @@ fn exports_that_cannot_be_are_refused() {
     assert!(fixed.contains(&plan.run_id(5)) && fixed.contains("set `replicas: 4` in its Deployment"), "{fixed}");
     assert!(refusal(&plan.run_id(0), "keda").contains("export it with `--to hpa`"));
     let output = scalefront(dir.path(), &["export", "nowhere", "--run", "a", "--to", "hpa"]);
-    assert!(output.status.code() == Some(2) && stderr(&output).contains("is this a sweep's results directory?"), "{}", stderr(&output));
+    assert!(output.status.code() == Some(2) && stderr(&output).starts_with("error: nowhere: no such directory, "), "{}", stderr(&output));
     let manifest = dir.path().join("results/manifest.json");
     let old = fs::read_to_string(&manifest).unwrap().replace(&format!("\"results_version\": {RESULTS_VERSION}"), "\"results_version\": 1");
     fs::write(&manifest, old).unwrap();

@@ -351,6 +351,10 @@ mod command {
         let dir = directory_with("{}");
         let output = scalefront(dir.path(), &["oracle", "."]);
         assert_eq!(output.status.code(), Some(2));
-        assert!(stderr(&output).contains("manifest.json: cannot read; is this a sweep's results directory?"), "{}", stderr(&output));
+        assert!(
+            stderr(&output).contains("error: .: no manifest.json found, expected the results directory of a sweep"),
+            "{}",
+            stderr(&output)
+        );
     }
 }
