@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
+
+use scalefront::sweep::tables::names::counted;
 
 use super::Exit;
 use super::common::say;
@@ -18,17 +20,41 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = Style::Paper)]
     style: Style,
 
+    /// Draw every figure for print as well, with a caption to paste, into figures/ of the directory
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    figures: Option<Figures>,
+
+    /// Width of figures for print: 84 is a column of many journals, 174 two
+    #[arg(long, value_name = "MM", default_value_t = 84.0, requires = "figures", allow_negative_numbers = true)]
+    column_width_mm: f64,
+
     /// Print errors only
     #[arg(long)]
     quiet: bool,
 }
 
+/// Files of figures for print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Figures {
+    Pdf,
+}
+
 impl Args {
     pub fn run(&self) -> Result<Exit> {
         tables::check_available()?;
+        let [least, most] = tables::COLUMN_WIDTHS_MM;
+        if !(least..=most).contains(&self.column_width_mm) {
+            bail!("--column-width-mm: {} found, expected a width from {least} to {most}", self.column_width_mm);
+        }
         let summary = tables::build_report(&self.dir, self.style)?;
         if !self.quiet {
             say(summary.trim_end())?;
+        }
+        if let Some(Figures::Pdf) = self.figures {
+            let (count, dir) = tables::build_figures(&self.dir, self.column_width_mm)?;
+            if !self.quiet {
+                say(format!("For print: {} in {}", counted(count, "figure"), dir.display()))?;
+            }
         }
         Ok(Exit::Done)
     }

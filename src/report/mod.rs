@@ -24,9 +24,12 @@ use crate::analysis::table::{write_csv, write_parquet};
 use crate::analysis::{TableFormat, write_table};
 use crate::files::write_atomically;
 pub use compare::{ComparisonSummary, build_comparison};
-pub use plots::{Series, Style, draw_check, draw_fleet, draw_scaling, draw_validation, draw_workload};
+pub use plots::{ColumnWidth, Series, Style, draw_check, draw_fleet, draw_scaling, draw_validation, draw_workload};
 use study::Study;
 pub use terminal::ReportSummary;
+
+/// Where figures for print lie within a results directory.
+pub const FIGURES: &str = "figures";
 
 /// Rebuilds everything derived in a results directory: `fronts.parquet`, `fronts.csv`, `hypervolume.csv`,
 /// `contributions.csv`, `attainment.csv`, `constraints.csv`, `verdict.json`, `plots/`, `summary.md` and `report.html`, each written whole or not at all.
@@ -50,6 +53,12 @@ pub fn build(directory: &Path, style: Style) -> Result<ReportSummary> {
     write_text(&directory.join("summary.md"), &markdown::summary(&study, &plots))?;
     write_text(&directory.join("report.html"), &html::page(&study)?)?;
     Ok(terminal::summary(&study, directory))
+}
+
+/// Draws the figures of a results directory for a column of print into its `figures/`, and returns how many there are. See [`build`].
+pub fn build_figures(directory: &Path, width: ColumnWidth) -> Result<usize> {
+    let mut study = Study::load(directory)?;
+    plots::draw_for_print(&mut study, &directory.join(FIGURES), width).context("cannot draw the figures for print")
 }
 
 fn write_text(path: &Path, text: &str) -> Result<()> {

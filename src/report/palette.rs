@@ -38,7 +38,7 @@ const MARKERS: [(Marker, &str); 8] = [
 ];
 
 /// Dashes of lines, in order of the groups within policies; none is solid.
-const DASHES: [Option<(f64, f64)>; 4] = [None, Some((7.0, 3.5)), Some((2.0, 2.5)), Some((10.0, 4.0))];
+pub const DASHES: [Option<(f64, f64)>; 4] = [None, Some((7.0, 3.5)), Some((2.0, 2.5)), Some((10.0, 4.0))];
 
 /// How a family looks. Seven colours and eight markers give 56 families a look of their own.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use fixture::Shape;
 use scalefront::analysis::compare::Choice;
-use scalefront::report::{self, Style};
+use scalefront::report::{self, ColumnWidth, Style};
 use scalefront::sweep::objectives::Reference;
 
 fn directory(name: &str) -> PathBuf {
@@ -133,6 +133,8 @@ fn a_directory_without_results_is_explained() {
     std::fs::create_dir_all(&empty).unwrap();
     let error = format!("{:#}", report::build(&empty, Style::Paper).unwrap_err());
     assert!(error.contains("manifest.json") && error.contains("results directory"), "{error}");
+    let error = format!("{:#}", report::build_figures(&empty, ColumnWidth::new(84.0).unwrap()).unwrap_err());
+    assert!(error.contains("results directory"), "{error}");
 }
 
 #[test]
@@ -146,6 +148,41 @@ fn names_cannot_inject() {
     assert!(text("hypervolume.csv").contains("'=cmd"));
     for name in ["report.html", "summary.md"] {
         assert!(!text(name).contains("<script>alert"), "{name}");
+    }
+}
+
+/// One column and two: as wide as asked for, no text below 5 points, every figure with its caption, nothing of other widths left.
+#[test]
+fn figures_for_print_have_captions() {
+    let directory = directory("report-print");
+    let families = vec!["inferline / round_robin / least_kv", "static / least_outstanding_requests", "c", "d", "e", "f", "g", "h"];
+    fixture::write(&directory, &Shape { families, ..Shape::small() }, true);
+    let figures = directory.join(report::FIGURES);
+    std::fs::create_dir_all(&figures).unwrap();
+    for stale in ["front_gone.pdf", "front_gone.tex", "front_gone.caption.txt", "mine.pdf"] {
+        std::fs::write(figures.join(stale), "").unwrap();
+    }
+    for (width_mm, wide) in [(84.0, false), (174.0, true)] {
+        let count = report::build_figures(&directory, ColumnWidth::new(width_mm).unwrap()).unwrap();
+        let found = contents(&figures);
+        assert_eq!(found.len(), 3 * count + 1, "{:?}", found.keys());
+        assert!(count >= 4 && found.contains_key(&figures.join("mine.pdf")));
+        for kind in ["front", "replicas", "arrival_rate", "latency_cdf"] {
+            let text = |extension: &str| String::from_utf8_lossy(&found[&figures.join(format!("{kind}_steps.{extension}"))]).into_owned();
+            let width_pt = text("pdf").split("/MediaBox [0 0 ").nth(1).unwrap().split(' ').next().unwrap().parse::<f64>().unwrap();
+            assert!((width_pt / 72.0 * 25.4 - width_mm).abs() < 1e-3, "{kind}: {width_pt}");
+            let caption = text("caption.txt");
+            for said in [" on workload steps.", " Workload: ", " Cluster: ", "seeds 1 to 3; simulated by Scalefront ", "(results version "]
+            {
+                assert!(caption.contains(said), "{kind}: {said} {caption}");
+            }
+            let latex = text("tex");
+            assert!(latex.contains(&format!("\\includegraphics[width={width_mm}mm]{{{kind}_steps.pdf}}")), "{latex}");
+        }
+        let caption = String::from_utf8_lossy(&found[&figures.join("front_steps.caption.txt")]).into_owned();
+        assert!(caption.contains("Line: attained by half of the 3 seeds"), "what other figures say below their axes: {caption}");
+        let again = report::build_figures(&directory, ColumnWidth::new(width_mm).unwrap()).unwrap();
+        assert!(again == count && contents(&figures) == found, "equal results, equal files, wide or not: {wide}");
     }
 }
 

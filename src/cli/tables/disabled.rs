@@ -69,6 +69,11 @@ pub fn build_report(_dir: &Path, _style: Style) -> Result<String> {
     check_available().map(|()| String::new())
 }
 
+/// No figures.
+pub fn build_figures(dir: &Path, _width_mm: f64) -> Result<(usize, PathBuf)> {
+    check_available().map(|()| (0, dir.into()))
+}
+
 pub fn compare(_args: &compare::Args) -> Result<Comparison> {
     check_available().map(|()| Comparison { text: String::new(), too_much_worse: Vec::new() })
 }

@@ -258,6 +258,12 @@ pub fn build_report(dir: &Path, style: Style) -> Result<String> {
     Ok(report::build(dir, style.into())?.to_string())
 }
 
+/// Draws the figures of a results directory for print, and says how many and where.
+pub fn build_figures(dir: &Path, width_mm: f64) -> Result<(usize, PathBuf)> {
+    let width = report::ColumnWidth::new(width_mm).context("--column-width-mm: no such width")?;
+    Ok((report::build_figures(dir, width)?, dir.join(report::FIGURES)))
+}
+
 /// Compares stored sweeps.
 pub fn compare(args: &compare::Args) -> Result<Comparison> {
     let choice = Choice { families: args.families.clone(), baseline: args.baseline.clone() };

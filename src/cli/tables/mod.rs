@@ -23,6 +23,9 @@ pub enum Style {
     Slides,
 }
 
+/// Widths of figures for print.
+pub const COLUMN_WIDTHS_MM: [f64; 2] = [60.0, 300.0];
+
 /// A comparison for the terminal.
 #[derive(Debug)]
 pub struct Compared {

@@ -135,7 +135,7 @@ fn verdicts(study: &Study) -> Result<Vec<Value>> {
             "workload": judged.verdict.workload, "found": judged.verdict.best.is_some(), "lead": coded(&judged.sentences[0]), "rest": rest,
             "robustness": judged.robustness.iter().map(|sentence| coded(sentence)).collect::<Vec<_>>(), "limits": limits,
             "settings": tables[0], "changes": tables[1], "snippet": judged.snippet.as_ref().map(|snippet| format!("{snippet:#}")),
-            "figure": robustness::plot(study, judged.workload, Style::Paper)?,
+            "figure": robustness::plot(study, judged.workload, Style::Paper)?.map(|drawn| drawn.svg),
         }))
     };
     study.judged.iter().map(of).collect()
@@ -196,7 +196,7 @@ fn of_pools(study: &Study) -> Result<Vec<Value>> {
         };
         Ok(json!({
             "name": study.analysis.workloads[workload].name, "legend": pools::legend(&heads), "heads": heads,
-            "runs": told.iter().zip(rows).map(run).collect::<Vec<_>>(), "figure": plots::pools::plot(study, workload, Style::Paper)?,
+            "runs": told.iter().zip(rows).map(run).collect::<Vec<_>>(), "figure": plots::pools::plot(study, workload, Style::Paper)?.map(|drawn| drawn.svg),
         }))
     };
     let workloads = (0..study.analysis.workloads.len()).map(of).collect::<Result<Vec<_>>>()?;
@@ -237,7 +237,7 @@ fn effects(study: &Study) -> Result<Vec<Value>> {
                 "values": shown + &more, "runs": effect.runs, "latency": strength(&effect.latency), "cost": strength(&effect.cost),
             })
         });
-        let figure = importance::plot(study, workload, Style::Paper)?;
+        let figure = importance::plot(study, workload, Style::Paper)?.map(|drawn| drawn.svg);
         Ok(json!({ "name": study.analysis.workloads[workload].name, "rows": rows.collect::<Vec<_>>(), "figure": figure }))
     };
     (0..study.analysis.workloads.len()).map(of).collect()

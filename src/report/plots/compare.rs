@@ -42,12 +42,13 @@ pub fn plot(comparison: &Comparison, workload: usize, style: Style) -> Result<Op
 fn one_pair(comparison: &Comparison, outcome: &Outcome, (x, y): (Axis, Axis), style: Style) -> Result<String> {
     draw(SIZE, style, |figure| {
         title(figure, comparison, outcome)?;
-        let panel = Panel::new(figure, [COLUMNS[0], 40.0, 590.0, 410.0 - style.lift()], x, y, true)?;
+        let layout = style.layout(SIZE.1, 410.0, 2);
+        let panel = Panel::new(figure, layout.panel, x, y, true)?;
         draw_pair(figure, &panel, comparison, outcome)?;
-        let mut below = legend_title(figure, "Compared")?;
+        let mut below = legend_title(figure, &layout.legend, "Compared")?;
         for (contestant, look) in pair(comparison, outcome) {
             let detail = counted(sets(comparison, contestant, outcome.workload).len(), "seed");
-            below = legend_entry(figure, below, look, &comparison.contestants[contestant].label, &detail)?;
+            below = legend_entry(figure, &layout.legend, below, look, &comparison.contestants[contestant].label, &detail)?;
         }
         draw_notes(figure, f64::from(SIZE.1), outcome.seeds, &notes(comparison, outcome))
     })

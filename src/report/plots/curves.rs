@@ -4,11 +4,11 @@ use anyhow::Result;
 
 use super::SIZE;
 use super::axis::{Axis, time_unit};
-use super::figure::{Anchor, FAINT_INK, Figure, INK, Line, Panel, SMALL_TEXT, TEXT, colour, draw};
-use super::style::Style;
+use super::figure::{Anchor, Drawn, FAINT_INK, Figure, INK, Line, Panel, SMALL_TEXT, TEXT, colour, draw_noted};
+use super::style::{Legend, Style};
 use crate::analysis::scores::Score;
 use crate::analysis::series::Points;
-use crate::report::names::{quantity, sentence};
+use crate::report::names::{counted, quantity, sentence};
 use crate::report::study::Study;
 use crate::sweep::run::series::{cdf_name, judged};
 
@@ -20,13 +20,47 @@ const MAX_POINTS: usize = 1_500;
 const LEAST_TEXT: f64 = 10.0;
 /// Of fewer requests a share has no place in the figure.
 const LEAST_SHARE: f64 = 1e-4;
-/// Left end of panels and titles.
-pub(super) const LEFT: f64 = 84.0;
+/// Below each other in a narrow column.
+const MAX_PANELS_NARROW: usize = 3;
+
+/// One of several panels below each other: what is said of it stands beside it, or above it where there is no room.
+pub(super) struct Stacked {
+    pub panel: [f64; 4],
+    /// Where the family's name stands, and how wide it may be.
+    pub name: (f64, f64, f64),
+    /// Left end, first line and width of what is said below the name.
+    pub said: (f64, f64, f64),
+}
+
+/// Panels of `height`, each with so many lines of `pitch` said of it; and the figure's height.
+pub(super) fn stacked(style: Style, panels: usize, height: f64, pitch: f64, lines: usize) -> (i32, Vec<Stacked>) {
+    let width = style.width();
+    if style.is_wide() {
+        let of = |k: usize| {
+            let top = 40.0 + (height + 14.0) * k as f64;
+            let panel = [style.left(), top, width - 340.0, top + height];
+            Stacked { panel, name: (width - 324.0, top + 10.0, 316.0), said: (width - 324.0, top + 34.0, 280.0) }
+        };
+        return (104 + (height as i32 + 14) * panels as i32, (0..panels).map(of).collect());
+    }
+    let (above, height) = (28.0 + pitch * lines as f64, 0.8 * height);
+    let block = above + height + 18.0;
+    let of = |k: usize| {
+        let top = 34.0 + block * k as f64;
+        let panel = [style.left(), top + above, style.right(), top + above + height];
+        Stacked { panel, name: (16.0, top + 12.0, width - 32.0), said: (16.0, top + 32.0, width - 76.0) }
+    };
+    ((34.0 + block * panels as f64 + 34.0) as i32, (0..panels).map(of).collect())
+}
+
+pub(super) fn max_panels(style: Style) -> usize {
+    if style.is_wide() { MAX_PANELS } else { MAX_PANELS_NARROW }
+}
 
 /// The replicas of the cheapest, the most balanced and the fastest run on each family's front, one panel a family.
-pub fn replicas(study: &Study, workload: usize, style: Style) -> Result<Option<String>> {
+pub fn replicas(study: &Study, workload: usize, style: Style) -> Result<Option<Drawn>> {
     let scores = study.analysis.scores_of(workload).filter(|score| !chosen(study, score).is_empty()).collect::<Vec<_>>();
-    let shown = &scores[..scores.len().min(MAX_PANELS)];
+    let shown = &scores[..scores.len().min(max_panels(style))];
     let curves = || shown.iter().flat_map(|score| chosen(study, score)).map(|chosen| chosen.curve);
     // A curve ends where its run does.
     let end_s = curves().filter_map(|points| points.last()).map(|point| point.0).fold(0.0, f64::max);
@@ -35,41 +69,49 @@ pub fn replicas(study: &Study, workload: usize, style: Style) -> Result<Option<S
         return Ok(None);
     }
     let (divisor, unit) = time_unit(end_s);
-    let height = 150.0;
-    let size = (SIZE.0, 104 + (height as i32 + 14) * shown.len() as i32);
-    let svg = draw(size, style, |figure| {
+    let most_chosen = shown.iter().map(|score| chosen(study, score).len()).max().unwrap_or_default();
+    let (height, stack) = stacked(style, shown.len(), 150.0, Legend::PITCH, most_chosen);
+    let drawn = draw_noted((style.width() as i32, height), style, |figure| {
         title(figure, study, workload, "replicas over time")?;
-        for (k, score) in shown.iter().enumerate() {
-            let top = 40.0 + (height + 14.0) * k as f64;
+        for (k, (score, place)) in shown.iter().zip(stack).enumerate() {
             let last = k + 1 == shown.len();
             let x = Axis::linear(format!("Time ({unit})"), 0.0, end_s / divisor);
-            let panel = Panel::new(figure, [LEFT, top, 560.0, top + height], x, Axis::linear("Replicas", 0.0, most * 1.08), last)?;
-            family_name(figure, study, score.family, 576.0, top + 10.0, 316.0)?;
+            let panel = Panel::new(figure, place.panel, x, Axis::linear("Replicas", 0.0, most * 1.08), last)?;
+            let (left, y, width) = place.name;
+            family_name(figure, study, score.family, left, y, width)?;
             for (n, chosen) in chosen(study, score).iter().enumerate() {
                 let line = Line { colour: colour(study.looks[score.family]), ..chosen.line };
                 panel.line(&steps(chosen.curve, divisor), line)?;
-                let y = top + 34.0 + 36.0 * n as f64;
-                figure.line(&[(576.0, y), (604.0, y)], line)?;
+                let (left, first, width) = place.said;
+                let y = first + if style.is_wide() { 36.0 } else { Legend::PITCH } * n as f64;
+                figure.line(&[(left, y), (left + 28.0, y)], line)?;
                 let (latency, cost) = study.objectives();
                 let point = study.analysis.point(chosen.row);
-                figure.text(chosen.what, (612.0, y), SMALL_TEXT, INK, Anchor::Left)?;
+                figure.text(chosen.what, (left + 36.0, y), SMALL_TEXT, INK, Anchor::Left)?;
                 let point = format!("{}, {}", quantity(point.cost, cost), quantity(point.latency, latency));
-                figure.text(&figure.fit(&point, 11.5, 280.0)?, (612.0, y + 15.0 * style.text()), 11.5, FAINT_INK, Anchor::Left)?;
+                if style.is_wide() {
+                    let below = (left + 36.0, y + 15.0 * style.text());
+                    figure.text(&figure.fit(&point, 11.5, width)?, below, 11.5, FAINT_INK, Anchor::Left)?;
+                } else {
+                    let room = width + 44.0 - 60.0 - figure.text_width(chosen.what, SMALL_TEXT)?;
+                    figure.text(&figure.fit(&point, 11.5, room)?, (style.width() - 16.0, y), 11.5, FAINT_INK, Anchor::Right)?;
+                }
             }
             panel.finish()?;
         }
+        figure.caption("Runs on each family's front: the best compromise, the cheapest and the fastest.");
         if scores.len() > shown.len() {
             let note = format!("and {} more in report.html", families(scores.len() - shown.len()));
-            figure.text(&note, (LEFT, f64::from(size.1) - 14.0), SMALL_TEXT, FAINT_INK, Anchor::Left)?;
+            figure.note(&note, (style.left(), f64::from(height) - 14.0))?;
         }
         Ok(())
     })?;
-    Ok(Some(svg))
+    Ok(Some(drawn))
 }
 
 /// How many requests take longer than so long, of the latency that runs are judged by: of the verdict's setting where there is one, and of
 /// the most balanced run on each family's front. Both axes are logarithmic, so that the tail is seen.
-pub fn latency_survival(study: &Study, workload: usize, style: Style) -> Result<Option<String>> {
+pub fn latency_survival(study: &Study, workload: usize, style: Style) -> Result<Option<Drawn>> {
     let judged = judged(&study.manifest.objectives);
     let best = study.judged.iter().find(|judged| judged.workload == workload).and_then(|judged| judged.named()).map(|best| best.rows[0]);
     let curve = |score: &&Score| {
@@ -87,15 +129,24 @@ pub fn latency_survival(study: &Study, workload: usize, style: Style) -> Result<
     let high = limit.as_ref().map_or(high, |limit| high.max(limit.1 * 1.1));
     let text = format!("{} of a request (s)", sentence(judged.label));
     let x = if high > low * 10.0 { Axis::log_beyond(1.0, text, low / 1.1, high * 1.05) } else { Axis::linear(text, 0.0, high * 1.05) };
-    let svg = draw(SIZE, style, |figure| {
-        title(figure, study, workload, &format!("{}, best compromise of each family", judged.label))?;
+    // Without a title, and with two lines each where the legend is below.
+    let mut layout = style.layout(SIZE.1, 410.0, 2 * scores.len() - 1);
+    if style == Style::Slides {
+        layout.panel[3] = 410.0;
+    }
+    let drawn = draw_noted(layout.size, style, |figure| {
+        let of = if style.is_wide() { ", best compromise of each family" } else { "" };
+        title(figure, study, workload, &format!("{}{of}", judged.label))?;
+        figure.caption(
+            "Of each family the best compromise, or the verdict's setting; both axes are logarithmic where it is far to the tail.",
+        );
         let y = Axis::log_beyond(1.0, "Share of requests that take longer", LEAST_SHARE, 1.1);
-        let panel = Panel::new(figure, [LEFT, 40.0, 590.0, 410.0], x.clone(), y, true)?;
+        let panel = Panel::new(figure, layout.panel, x.clone(), y, true)?;
         let thin = Line { colour: FAINT_INK, opacity: 1.0, width: 1.0, dash: Some((4.0, 3.0)) };
         if let Some((share, name)) = judged_share(&study.manifest.objectives.latency) {
             panel.line(&[(x.low, 1.0 - share), (x.high, 1.0 - share)], thin)?;
             if let Some((_, y)) = panel.at(x.high, 1.0 - share) {
-                figure.text(&name, (586.0, y - 9.0 * style.text()), SMALL_TEXT, FAINT_INK, Anchor::Right)?;
+                figure.text(&name, (layout.panel[2] - 4.0, y - 9.0 * style.text()), SMALL_TEXT, FAINT_INK, Anchor::Right)?;
             }
         }
         if let Some((name, limit)) = &limit {
@@ -106,8 +157,9 @@ pub fn latency_survival(study: &Study, workload: usize, style: Style) -> Result<
             }
         }
         // Settings in several lines where there is room.
-        let lines = if scores.len() > 4 { 1 } else { 3 };
-        let pitch = (38.0 + 14.0 * lines as f64) * style.text();
+        let lines = if scores.len() > 4 || !style.is_wide() { 1 } else { 3 };
+        let pitch = if style.is_wide() { (38.0 + 14.0 * lines as f64) * style.text() } else { 2.0 * Legend::PITCH };
+        let Legend { left, top, width, .. } = layout.legend;
         for (k, score) in scores.iter().enumerate() {
             let Some((row, points)) = curve(score) else { continue };
             let look = study.looks[score.family];
@@ -119,23 +171,31 @@ pub fn latency_survival(study: &Study, workload: usize, style: Style) -> Result<
             if let Some(at) = survival.iter().find(|point| point.1 <= height).and_then(|point| panel.at(point.0, height)) {
                 figure.marker(at, study.looks[score.family], 5.2, 1.0, true)?;
             }
-            let y = 48.0 + pitch * k as f64;
-            figure.line(&[(612.0, y), (640.0, y)], line)?;
-            family_name(figure, study, score.family, 619.0, y, 272.0)?;
+            let y = top + pitch * k as f64;
+            figure.line(&[(left, y), (left + 28.0, y)], line)?;
             let settings = study.describe(row);
             let point = study.analysis.point(row);
             let (latency, cost) = study.objectives();
             let outside = if score.outside.is_some() { " (outside the box)" } else { "" };
             let at = format!("{}, {}{outside}", quantity(point.cost, cost), quantity(point.latency, latency));
-            figure.text(&figure.fit(&at, 11.5, 245.0)?, (649.0, y + 15.0 * style.text()), 11.5, FAINT_INK, Anchor::Left)?;
+            if !style.is_wide() {
+                let at = figure.fit(&at, 11.5, 0.55 * width)?;
+                figure.text(&at, (left + width, y), 11.5, FAINT_INK, Anchor::Right)?;
+                family_name(figure, study, score.family, left + 7.0, y, width - 18.0 - figure.text_width(&at, 11.5)?)?;
+                let settings = figure.fit(&settings, 11.5, width - 37.0)?;
+                figure.text(&settings, (left + 37.0, y + 0.75 * Legend::PITCH), 11.5, FAINT_INK, Anchor::Left)?;
+                continue;
+            }
+            family_name(figure, study, score.family, left + 7.0, y, 272.0)?;
+            figure.text(&figure.fit(&at, 11.5, 245.0)?, (left + 37.0, y + 15.0 * style.text()), 11.5, FAINT_INK, Anchor::Left)?;
             for (n, line) in figure.wrapped(&settings, 11.5, 245.0, lines)?.iter().enumerate() {
                 let below = (29.0 + 14.0 * n as f64) * style.text();
-                figure.text(line, (649.0, y + below), 11.5, FAINT_INK, Anchor::Left)?;
+                figure.text(line, (left + 37.0, y + below), 11.5, FAINT_INK, Anchor::Left)?;
             }
         }
         panel.finish()
     })?;
-    Ok(Some(svg))
+    Ok(Some(drawn))
 }
 
 /// The limit on the latency that runs are judged by, with the metric's name.
@@ -152,7 +212,7 @@ fn judged_share(metric: &str) -> Option<(f64, String)> {
 }
 
 /// The arrivals of a workload, one line a seed.
-pub fn arrival_rate(study: &Study, workload: usize, style: Style) -> Result<Option<String>> {
+pub fn arrival_rate(study: &Study, workload: usize, style: Style) -> Result<Option<Drawn>> {
     let mut by_seed: Vec<(i64, &Points)> = Vec::new();
     for front in study.analysis.fronts.iter().filter(|front| front.workload == workload) {
         if by_seed.iter().all(|(seed, _)| *seed != front.seed)
@@ -170,11 +230,12 @@ pub fn arrival_rate(study: &Study, workload: usize, style: Style) -> Result<Opti
         return Ok(None);
     }
     let (divisor, unit) = time_unit(end_s);
-    let svg = draw((SIZE.0, 320), style, |figure| {
+    let height = if style.is_column() { 300 } else { 320 };
+    let drawn = draw_noted((style.width() as i32, height), style, |figure| {
         title(figure, study, workload, "arrival rate")?;
         let x = Axis::linear(format!("Time ({unit})"), 0.0, end_s / divisor);
         let y = Axis::linear("Arrivals (requests/s)", 0.0, most * 1.08);
-        let panel = Panel::new(figure, [LEFT, 40.0, 870.0, 250.0 - style.lift()], x, y, true)?;
+        let panel = Panel::new(figure, [style.left(), 40.0, style.right(), 250.0 - style.lift()], x, y, true)?;
         for (k, (_, points)) in by_seed.iter().enumerate().rev() {
             let line = if k == 0 { Line::solid(INK, 1.6) } else { Line { opacity: 0.35, ..Line::solid(INK, 0.9) } };
             let until = points.last().map(|last| (last.0 + width_s(points), last.1));
@@ -183,12 +244,12 @@ pub fn arrival_rate(study: &Study, workload: usize, style: Style) -> Result<Opti
         }
         panel.finish()?;
         if by_seed.len() > 1 {
-            let note = format!("bold: seed {} · thin: {} further seeds", by_seed[0].0, by_seed.len() - 1);
-            figure.text(&note, (LEFT, 306.0), SMALL_TEXT, FAINT_INK, Anchor::Left)?;
+            let note = format!("bold: seed {} · thin: {}", by_seed[0].0, counted(by_seed.len() - 1, "further seed"));
+            figure.note(&note, (style.left(), 306.0))?;
         }
         Ok(())
     })?;
-    Ok(Some(svg))
+    Ok(Some(drawn))
 }
 
 fn families(count: usize) -> String {
@@ -222,7 +283,10 @@ fn chosen<'a>(study: &'a Study, score: &Score) -> Vec<Chosen<'a>> {
 
 pub(super) fn title(figure: &Figure, study: &Study, workload: usize, what: &str) -> Result<()> {
     let text = format!("{}: {what}", study.analysis.workloads[workload].name);
-    figure.text(&figure.fit(&text, 16.0, 700.0)?, (LEFT, 20.0), 16.0, INK, Anchor::Left)
+    let style = figure.style;
+    let (left, width) = if style.is_wide() { (style.left(), 700.0) } else { (16.0, style.width() - 32.0) };
+    let size = if style.is_wide() { 16.0 } else { figure.size_for(&text, 16.0, TEXT, width)? };
+    figure.text(&figure.fit(&text, size, width)?, (left, 20.0), size, INK, Anchor::Left)
 }
 
 pub(super) fn family_name(figure: &Figure, study: &Study, family: usize, x: f64, y: f64, width: f64) -> Result<()> {

@@ -3,6 +3,7 @@
 //!
 //! Sizes here are in points of the final figure; [`Figure`] multiplies.
 
+use std::cell::RefCell;
 use std::io::Write;
 use std::sync::{Arc, LazyLock, Once};
 
@@ -11,6 +12,7 @@ use plotters::coord::Shift;
 use plotters::element::DashedPathElement;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
+use resvg::{tiny_skia, usvg};
 
 use super::axis::Axis;
 use super::style::Style;
@@ -35,6 +37,15 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 pub struct Figure<'a> {
     area: Area<'a>,
     pub style: Style,
+    /// For the caption.
+    notes: RefCell<Vec<String>>,
+}
+
+/// A figure, and what a caption has to say of it because it does not.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Drawn {
+    pub svg: String,
+    pub notes: Vec<String>,
 }
 
 /// How a line is drawn.
@@ -68,6 +79,11 @@ pub fn colour(look: Look) -> RGBColor {
 
 /// Draws a figure of `size` points and returns it as SVG.
 pub fn draw(size: (i32, i32), style: Style, paint: impl FnOnce(&Figure) -> Result<()>) -> Result<String> {
+    Ok(draw_noted(size, style, paint)?.svg)
+}
+
+/// The same, with what a caption has to say.
+pub fn draw_noted(size: (i32, i32), style: Style, paint: impl FnOnce(&Figure) -> Result<()>) -> Result<Drawn> {
     static REGISTER: Once = Once::new();
     REGISTER.call_once(|| {
         for style in [FontStyle::Normal, FontStyle::Bold] {
@@ -76,20 +92,23 @@ pub fn draw(size: (i32, i32), style: Style, paint: impl FnOnce(&Figure) -> Resul
         }
     });
     let mut svg = String::new();
+    let notes;
     let large = (size.0 * SCALE, size.1 * SCALE);
     {
         let area = SVGBackend::with_string(&mut svg, (large.0 as u32, large.1 as u32)).into_drawing_area();
         area.fill(&WHITE)?;
-        let figure = Figure { area, style };
+        let figure = Figure { area, style, notes: RefCell::default() };
         paint(&figure)?;
         figure.area.present()?;
+        notes = figure.notes.take();
     }
     let declared = format!("width=\"{}\" height=\"{}\"", large.0, large.1);
     anyhow::ensure!(svg.contains(&declared), "plotters no longer declares the size of its SVG as `{declared}`");
     let family = "font-family=\"sans-serif\"";
-    Ok(of_paint_alone(&svg)
+    let svg = of_paint_alone(&svg)
         .replacen(&declared, &format!("width=\"{}\" height=\"{}\"", size.0, size.1), 1)
-        .replace(family, "font-family=\"DejaVu Sans, Verdana, sans-serif\""))
+        .replace(family, "font-family=\"DejaVu Sans, Verdana, sans-serif\"");
+    Ok(Drawn { svg, notes })
 }
 
 /// The same picture with every opacity that of fill and stroke. What plotters draws has one of the two, and an opacity of the whole element
@@ -113,9 +132,8 @@ fn of_paint_alone(svg: &str) -> String {
     whole
 }
 
-/// Paints an SVG of [`draw`] as PNG.
-pub fn to_png(svg: &str) -> Result<Vec<u8>> {
-    use resvg::{tiny_skia, usvg};
+/// An SVG of [`draw`] with its text set in the font that is embedded.
+pub fn tree(svg: &str) -> Result<usvg::Tree> {
     static FONTS: LazyLock<Arc<usvg::fontdb::Database>> = LazyLock::new(|| {
         let mut fonts = usvg::fontdb::Database::new();
         fonts.load_font_source(usvg::fontdb::Source::Binary(Arc::new(FONT)));
@@ -123,7 +141,12 @@ pub fn to_png(svg: &str) -> Result<Vec<u8>> {
         Arc::new(fonts)
     });
     let options = usvg::Options { font_family: "DejaVu Sans".into(), fontdb: FONTS.clone(), ..usvg::Options::default() };
-    let tree = usvg::Tree::from_str(svg, &options)?;
+    Ok(usvg::Tree::from_str(svg, &options)?)
+}
+
+/// Paints an SVG of [`draw`] as PNG.
+pub fn to_png(svg: &str) -> Result<Vec<u8>> {
+    let tree = tree(svg)?;
     let size = tree.size().to_int_size().scale_by(PNG_SCALE).context("an empty figure")?;
     let mut pixels = tiny_skia::Pixmap::new(size.width(), size.height()).context("an empty figure")?;
     pixels.fill(tiny_skia::Color::WHITE);
@@ -218,6 +241,22 @@ impl Figure<'_> {
 
     pub fn text(&self, text: &str, at: (f64, f64), size: f64, colour: RGBColor, anchor: Anchor) -> Result<()> {
         self.styled_text(text, at, size, colour, anchor, FontTransform::None)
+    }
+
+    /// What is said below the axes. In print it stands in the caption.
+    pub fn note(&self, text: &str, at: (f64, f64)) -> Result<()> {
+        if self.style.is_column() {
+            self.notes.borrow_mut().push(text.to_owned());
+            return Ok(());
+        }
+        self.text(&self.fit(text, SMALL_TEXT, 800.0)?, at, SMALL_TEXT, FAINT_INK, Anchor::Left)
+    }
+
+    /// What only a caption says.
+    pub fn caption(&self, text: impl Into<String>) {
+        if self.style.is_column() {
+            self.notes.borrow_mut().push(text.into());
+        }
     }
 
     fn styled_text(&self, text: &str, at: (f64, f64), size: f64, colour: RGBColor, anchor: Anchor, turn: FontTransform) -> Result<()> {

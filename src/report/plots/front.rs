@@ -4,8 +4,8 @@ use anyhow::Result;
 
 use super::attained::{draw_band, draw_line, explanation, staircase};
 use super::axis::Axis;
-use super::figure::{Anchor, FAINT_INK, Figure, INK, Line, Panel, SMALL_TEXT, TEXT, colour, draw};
-use super::style::Style;
+use super::figure::{Anchor, Drawn, FAINT_INK, Figure, INK, Line, Panel, SMALL_TEXT, TEXT, colour, draw_noted};
+use super::style::{Legend, Style};
 use crate::analysis::front::{Point, compromise};
 use crate::analysis::scores::Score;
 use crate::report::names::{counted, label, percent, quantity};
@@ -19,16 +19,15 @@ use crate::sweep::objectives::{Objectives, Reference};
 const LOG_BEYOND: f64 = 15.0;
 /// Size of the figure: room for two lines below the axis.
 pub const SIZE: (i32, i32) = (900, 500);
+/// Long names shrink to this before they are cut.
+const LEAST_TEXT: f64 = 10.0;
 /// Without a reference point given, the latency axis ends at this multiple of the front's median.
 const BEYOND_MEDIAN: f64 = 4.0;
 
 const EDGE: Line = Line { colour: INK, opacity: 1.0, width: 1.4, dash: Some((6.0, 3.0)) };
 const INFORMED: Line = Line { colour: INK, opacity: 1.0, width: 1.4, dash: Some((2.0, 3.0)) };
 
-/// Left end of the legend, beside the panel, and its width.
-const LEGEND: (f64, f64) = (612.0, 276.0);
-
-pub fn plot(study: &Study, workload: usize, style: Style) -> Result<String> {
+pub fn plot(study: &Study, workload: usize, style: Style) -> Result<Drawn> {
     let (analysis, objectives) = (&study.analysis, &study.manifest.objectives);
     let fronts = analysis.fronts.iter().filter(|front| front.workload == workload);
     let mut points = fronts.flat_map(|front| &front.rows).map(|&row| analysis.point(row)).collect::<Vec<_>>();
@@ -37,10 +36,12 @@ pub fn plot(study: &Study, workload: usize, style: Style) -> Result<String> {
         points.extend(edge.seeds(name).iter().flat_map(|&seed| edge.edge(name, seed, None)));
     }
     let (x, y) = axes(points, analysis.reference(workload), objectives);
-    draw(SIZE, style, |figure| {
-        let scores = study.analysis.scores_of(workload).collect::<Vec<_>>();
-        let shown = &scores[..scores.len().min(style.max_families())];
-        let panel = Panel::new(figure, [84.0, 40.0, 590.0, 410.0 - style.lift()], x.clone(), y.clone(), true)?;
+    let scores = study.analysis.scores_of(workload).collect::<Vec<_>>();
+    let shown = &scores[..scores.len().min(style.max_families())];
+    let edges = edges(study, workload);
+    let layout = style.layout(SIZE.1, 410.0, edges.len() + shown.len() + usize::from(scores.len() > shown.len()));
+    draw_noted(layout.size, style, |figure| {
+        let panel = Panel::new(figure, layout.panel, x.clone(), y.clone(), true)?;
         if let Some(reference) = study.analysis.reference(workload) {
             panel.fill_to(reference.cost, reference.latency, FAINT_INK, 0.09)?;
         }
@@ -62,8 +63,13 @@ pub fn plot(study: &Study, workload: usize, style: Style) -> Result<String> {
         }
         draw_limits(figure, &panel, study, workload)?;
         panel.finish()?;
-        figure.text(&figure.fit(&study.analysis.workloads[workload].name, 16.0, 500.0)?, (84.0, 20.0), 16.0, INK, Anchor::Left)?;
-        draw_legend(figure, study, workload, shown, scores.len())?;
+        let title = figure.fit(
+            &study.analysis.workloads[workload].name,
+            16.0,
+            if style.is_wide() { 500.0 } else { style.right() - style.left() },
+        )?;
+        figure.text(&title, (style.left(), 20.0), 16.0, INK, Anchor::Left)?;
+        draw_legend(figure, &layout.legend, study, edges, shown, scores.len())?;
         let usable = study.analysis.runs.iter().filter(|run| run.workload == workload && run.point.is_some()).count();
         let mut notes = vec![format!("faint: all {}", counted(usable, "run"))];
         if study.judged.iter().any(|judged| judged.workload == workload) {
@@ -89,7 +95,7 @@ pub fn plot(study: &Study, workload: usize, style: Style) -> Result<String> {
 pub fn draw_notes(figure: &Figure, bottom: f64, seeds: usize, notes: &[String]) -> Result<()> {
     let lines = explanation(seeds).into_iter().chain([notes.join(" · ")]);
     for (line, y) in lines.zip([bottom - 36.0, bottom - 16.0]) {
-        figure.text(&figure.fit(&line, SMALL_TEXT, 800.0)?, (84.0, y), SMALL_TEXT, FAINT_INK, Anchor::Left)?;
+        figure.note(&line, (84.0, y))?;
     }
     Ok(())
 }
@@ -200,22 +206,29 @@ pub fn draw_reference(figure: &Figure, panel: &Panel, reference: Reference) -> R
     Ok(())
 }
 
-/// Best family first.
-fn draw_legend(figure: &Figure, study: &Study, workload: usize, shown: &[&Score], families: usize) -> Result<()> {
-    let mut y = legend_title(figure, "Family, hypervolume")?;
+/// Edges on a workload: what each is, how good, and how it is drawn.
+fn edges(study: &Study, workload: usize) -> Vec<(&'static str, String, Line)> {
     let edge = study
         .analysis
         .edge_quality(workload)
         .map(|edge| ("edge of the possible", format!("{:.3}, with foresight", edge.hv_exact.mean), EDGE));
     let informed = study.analysis.informed_quality(workload);
     let informed = informed.map(|edge| ("informed edge", format!("{:.3}, without foresight", edge.reached.mean), INFORMED));
-    for (title, hv, line) in [edge, informed].into_iter().flatten() {
-        let (left, width) = LEGEND;
-        figure.line(&[(left, y), (left + 28.0, y)], line)?;
-        figure.text(title, (left + 36.0, y - 1.0), TEXT, INK, Anchor::Left)?;
-        let below = y - 1.0 + 15.5 * figure.style.text();
-        figure.text(&figure.fit(&hv, SMALL_TEXT, width - 36.0)?, (left + 36.0, below), SMALL_TEXT, FAINT_INK, Anchor::Left)?;
-        y = below + 1.25 * 15.5 * figure.style.text();
+    [edge, informed].into_iter().flatten().collect()
+}
+
+/// Best family first.
+fn draw_legend(
+    figure: &Figure,
+    legend: &Legend,
+    study: &Study,
+    edges: Vec<(&str, String, Line)>,
+    shown: &[&Score],
+    families: usize,
+) -> Result<()> {
+    let mut y = legend_title(figure, legend, "Family, hypervolume")?;
+    for (title, hv, line) in edges {
+        y = legend_line(figure, legend, y, line, None, title, &hv)?;
     }
     for score in shown {
         let hv = score.hv_exact.map_or("no usable run".to_owned(), |hv| match hv.interval {
@@ -232,27 +245,42 @@ fn draw_legend(figure: &Figure, study: &Study, workload: usize, shown: &[&Score]
             Some(regret) => format!("{hv}, {} of the edge", percent(regret.share.mean)),
             None => hv,
         };
-        y = legend_entry(figure, y, study.looks[score.family], study.analysis.label(score.family), &hv)?;
+        y = legend_entry(figure, legend, y, study.looks[score.family], study.analysis.label(score.family), &hv)?;
     }
     if families > shown.len() {
         let text = format!("and {} more, runs only", families - shown.len());
-        figure.text(&text, (LEGEND.0, y), SMALL_TEXT, FAINT_INK, Anchor::Left)?;
+        figure.text(&text, (legend.left, y), SMALL_TEXT, FAINT_INK, Anchor::Left)?;
     }
     Ok(())
 }
 
 /// Returns where the first entry goes.
-pub fn legend_title(figure: &Figure, text: &str) -> Result<f64> {
-    figure.text(text, (LEGEND.0, 48.0), SMALL_TEXT, FAINT_INK, Anchor::Left)?;
-    Ok(48.0 + 24.0 * figure.style.text())
+pub fn legend_title(figure: &Figure, legend: &Legend, text: &str) -> Result<f64> {
+    figure.text(text, (legend.left, legend.top), SMALL_TEXT, FAINT_INK, Anchor::Left)?;
+    Ok(legend.top + 24.0 * figure.style.text())
 }
 
-/// A name, in two lines if it needs them, above a detail; returns where the next entry goes.
-pub fn legend_entry(figure: &Figure, y: f64, look: Look, name: &str, detail: &str) -> Result<f64> {
-    let (left, width) = LEGEND;
+/// A family's entry; returns where the next one goes.
+pub fn legend_entry(figure: &Figure, legend: &Legend, y: f64, look: Look, name: &str, detail: &str) -> Result<f64> {
+    legend_line(figure, legend, y, Line { dash: look.dash, ..Line::solid(colour(look), 2.0) }, Some(look), name, detail)
+}
+
+/// Beside a panel a name, in two lines if it needs them, above a detail; below it both on one line.
+fn legend_line(figure: &Figure, legend: &Legend, y: f64, line: Line, look: Option<Look>, name: &str, detail: &str) -> Result<f64> {
+    let Legend { left, width, .. } = *legend;
     let line_height = 15.5 * figure.style.text();
-    figure.line(&[(left, y), (left + 28.0, y)], Line { dash: look.dash, ..Line::solid(colour(look), 2.0) })?;
-    figure.marker((left + 14.0, y), look, 5.2, 1.0, true)?;
+    figure.line(&[(left, y), (left + 28.0, y)], line)?;
+    if let Some(look) = look {
+        figure.marker((left + 14.0, y), look, 5.2, 1.0, true)?;
+    }
+    if !legend.is_beside {
+        let detail = figure.fit(detail, SMALL_TEXT, 0.6 * width)?;
+        figure.text(&detail, (left + width, y), SMALL_TEXT, FAINT_INK, Anchor::Right)?;
+        let room = width - 48.0 - figure.text_width(&detail, SMALL_TEXT)?;
+        let size = figure.size_for(name, TEXT, LEAST_TEXT, room)?;
+        figure.text(&figure.fit(name, size, room)?, (left + 36.0, y - 1.0), size, INK, Anchor::Left)?;
+        return Ok(y + Legend::PITCH);
+    }
     let mut below = y - 1.0;
     for line in figure.wrapped(name, TEXT, width - 36.0, 2)? {
         figure.text(&line, (left + 36.0, below), TEXT, INK, Anchor::Left)?;

@@ -3,22 +3,22 @@
 use anyhow::Result;
 
 use super::axis::Axis;
-use super::figure::{Anchor, FAINT_INK, Figure, INK, Line, SMALL_TEXT, TEXT, colour, draw};
+use super::figure::{Anchor, Drawn, FAINT_INK, Figure, INK, Line, SMALL_TEXT, TEXT, colour, draw_noted};
 use super::style::Style;
 use crate::analysis::effects::Effect;
 use crate::report::names::short_setting;
 use crate::report::palette::look;
 use crate::report::study::Study;
 
-/// Ends of the panel, and where it begins below the title and the legend.
-const PANEL: (f64, f64, f64) = (330.0, 800.0, 66.0);
+/// Where the panel begins below the title and the legend.
+const TOP: f64 = 66.0;
 const ROW: f64 = 34.0;
 const BAR: f64 = 10.0;
 /// Settings shown, the strongest.
 const MAX_EFFECTS: usize = 12;
 
 /// None where no setting has two values.
-pub fn plot(study: &Study, workload: usize, style: Style) -> Result<Option<String>> {
+pub fn plot(study: &Study, workload: usize, style: Style) -> Result<Option<Drawn>> {
     let effects: Vec<&Effect> = study.effects.iter().filter(|effect| effect.workload == workload).take(MAX_EFFECTS).collect();
     let factors = || effects.iter().flat_map(|effect| [effect.latency.ratio, effect.cost.ratio]).filter(|ratio| ratio.is_finite());
     let most = factors().fold(1.0, f64::max);
@@ -26,14 +26,18 @@ pub fn plot(study: &Study, workload: usize, style: Style) -> Result<Option<Strin
         return Ok(None);
     }
     let objectives = study.objectives();
-    let x = Axis::log_beyond(1.0, "Largest over smallest geometric mean of the runs with one value", 1.0, most * 1.1);
-    let (left, right, top) = (PANEL.0, PANEL.1, PANEL.2 * style.text());
+    let label =
+        if style.is_wide() { "Largest over smallest geometric mean of the runs with one value" } else { "Largest over smallest mean" };
+    let x = Axis::log_beyond(1.0, label, 1.0, most * 1.1);
+    let (left, right) = if style.is_wide() { (330.0, style.width() - 100.0) } else { (172.0, style.width() - 50.0) };
+    let top = TOP * style.text();
     let bottom = top + ROW * style.text() * effects.len() as f64 + 6.0;
-    let size = (super::SIZE.0, (bottom + 54.0 * style.text()) as i32);
-    let svg = draw(size, style, |figure| {
+    let size = (style.width() as i32, (bottom + 54.0 * style.text()) as i32);
+    let drawn = draw_noted(size, style, |figure| {
         let title = format!("{}: settings that matter most", study.analysis.workloads[workload].name);
-        figure.text(&figure.fit(&title, 15.0, 850.0)?, (20.0, 20.0), 15.0, INK, Anchor::Left)?;
-        legend(figure, objectives.into())?;
+        figure.text(&figure.fit(&title, 15.0, style.width() - 50.0)?, (20.0, 20.0), 15.0, INK, Anchor::Left)?;
+        legend(figure, if style.is_wide() { left } else { 20.0 }, objectives.into())?;
+        figure.caption("Of each setting the largest geometric mean of the runs with one value over the smallest; in percent the share of the variance that it explains.");
         let at = |ratio: f64| left + x.fraction(ratio.clamp(x.low, x.high)) * (right - left);
         for (value, text) in x.ticks() {
             figure.line(&[(at(value), top), (at(value), bottom)], Line { opacity: 0.15, ..Line::solid(FAINT_INK, 0.8) })?;
@@ -43,10 +47,18 @@ pub fn plot(study: &Study, workload: usize, style: Style) -> Result<Option<Strin
             let y = top + ROW * style.text() * (number as f64 + 0.5) + 3.0;
             let within = effect.family.map_or(String::new(), |family| format!(" ({})", study.analysis.label(family)));
             let what = format!("{}{within}", short_setting(&effect.setting));
-            figure.text(&figure.fit(&what, SMALL_TEXT, left - 34.0)?, (left - 10.0, y), SMALL_TEXT, INK, Anchor::Right)?;
+            if style.is_wide() {
+                figure.text(&figure.fit(&what, SMALL_TEXT, left - 34.0)?, (left - 10.0, y), SMALL_TEXT, INK, Anchor::Right)?;
+            } else {
+                let lines = figure.wrapped(&what, 11.0, left - 20.0, 2)?;
+                for (number, line) in lines.iter().enumerate() {
+                    let y = y + 13.0 * (number as f64 - (lines.len() as f64 - 1.0) / 2.0);
+                    figure.text(line, (left - 10.0, y), 11.0, INK, Anchor::Right)?;
+                }
+            }
             for (place, strength) in [&effect.latency, &effect.cost].into_iter().enumerate() {
                 let up = y + BAR * (place as f64 - 1.0);
-                figure.rectangle([(left, up), (at(strength.ratio), up + BAR - 1.5)], colour(look(place)), 0.9)?;
+                figure.rectangle([(left, up), (at(strength.ratio), up + BAR - 1.5)], colour(look(place)), shade(style, place))?;
                 let explained = strength.explained.map_or(String::new(), |share| format!("{:.0} %", 100.0 * share));
                 figure.text(&explained, (at(strength.ratio) + 5.0, up + BAR / 2.0 - 0.5), SMALL_TEXT * 0.8, FAINT_INK, Anchor::Left)?;
             }
@@ -54,15 +66,21 @@ pub fn plot(study: &Study, workload: usize, style: Style) -> Result<Option<Strin
         figure.line(&[(left, top), (left, bottom), (right, bottom)], Line::solid(INK, 1.0))?;
         figure.text(&x.label, ((left + right) / 2.0, bottom + 34.0 * style.text()), TEXT, INK, Anchor::Middle)
     })?;
-    Ok(Some(svg))
+    Ok(Some(drawn))
 }
 
-fn legend(figure: &Figure, objectives: [&str; 2]) -> Result<()> {
-    let mut x = PANEL.0;
+/// In print the second of two bars is paler: their colours alone are of one grey.
+fn shade(style: Style, place: usize) -> f64 {
+    if style.is_column() && place > 0 { 0.45 } else { 0.9 }
+}
+
+fn legend(figure: &Figure, left: f64, objectives: [&str; 2]) -> Result<()> {
+    let mut x = left;
     for (place, name) in objectives.into_iter().enumerate() {
-        figure.rectangle([(x, 37.0), (x + 12.0, 47.0)], colour(look(place)), 0.9)?;
+        figure.rectangle([(x, 37.0), (x + 12.0, 47.0)], colour(look(place)), shade(figure.style, place))?;
         figure.text(name, (x + 18.0, 42.0), SMALL_TEXT, INK, Anchor::Left)?;
         x += 36.0 + figure.text_width(name, SMALL_TEXT)?;
     }
-    figure.text("%: of its variance explained", (x + 4.0, 42.0), SMALL_TEXT * 0.8, FAINT_INK, Anchor::Left)
+    let explained = "%: of its variance explained";
+    if figure.style.is_wide() { figure.text(explained, (x + 4.0, 42.0), SMALL_TEXT * 0.8, FAINT_INK, Anchor::Left) } else { Ok(()) }
 }

@@ -11,6 +11,8 @@ mod front;
 pub(super) mod importance;
 pub(super) mod pools;
 pub(super) mod robustness;
+mod pdf;
+mod print;
 mod scaling;
 mod style;
 mod trace;
@@ -30,8 +32,10 @@ use crate::hardware::check::Compared;
 use crate::validation;
 use crate::validation::fleet::Steps;
 use crate::workload::Workload;
+use figure::Drawn;
+pub use print::draw_for_print;
 pub use scaling::Series;
-pub use style::Style;
+pub use style::{ColumnWidth, Style};
 
 /// Size of most figures in points; text in it stays legible at half of that.
 const SIZE: (i32, i32) = (900, 480);
@@ -55,35 +59,45 @@ pub struct Plots {
 /// Draws every figure into `directory`, and removes those that an earlier report left and this one does not draw.
 pub fn draw_all(study: &Study, directory: &Path, style: Style) -> Result<Plots> {
     make_directory(directory).with_context(|| format!("{}: cannot create", directory.display()))?;
-    let mut slugs: Vec<String> = Vec::new();
-    for workload in study.analysis.workloads.iter().take(MAX_WORKLOADS) {
-        let slug = slug(&workload.name, &slugs);
-        slugs.push(slug);
-    }
+    let slugs = slugs(study);
     let jobs = (0..slugs.len()).flat_map(|workload| KINDS.map(|kind| (workload, kind))).collect::<Vec<_>>();
     let draw = |&(workload, kind): &(usize, &str)| -> Result<Option<String>> {
-        let svg = match kind {
-            "front" => Some(front::plot(study, workload, style)?),
-            "robustness" => robustness::plot(study, workload, style)?,
-            "importance" => importance::plot(study, workload, style)?,
-            "pools" => pools::plot(study, workload, style)?,
-            "replicas" => curves::replicas(study, workload, style)?,
-            "arrival_rate" => curves::arrival_rate(study, workload, style)?,
-            _ => curves::latency_survival(study, workload, style)?,
-        };
-        let Some(svg) = svg else { return Ok(None) };
+        let Some(drawn) = plot(study, workload, kind, style)? else { return Ok(None) };
         let stem = format!("{kind}_{}", slugs[workload]);
-        store(&svg, directory, &stem)?;
+        store(&drawn.svg, directory, &stem)?;
         Ok(Some(stem))
     };
     let stems = jobs.par_iter().map(draw).collect::<Result<Vec<_>>>()?;
-    remove_stale(directory, &KINDS, &stems)?;
+    remove_stale(directory, &KINDS, &["svg", "png"], &stems)?;
     let of = |kind: usize| {
         let mut drawn = stems.iter().skip(kind).step_by(KINDS.len()).cloned().collect::<Vec<_>>();
         drawn.resize(study.analysis.workloads.len(), None);
         drawn
     };
     Ok(Plots { front: of(0), robustness: of(1), importance: of(2), pools: of(3) })
+}
+
+/// How files of each workload that is drawn are called.
+fn slugs(study: &Study) -> Vec<String> {
+    let mut slugs: Vec<String> = Vec::new();
+    for workload in study.analysis.workloads.iter().take(MAX_WORKLOADS) {
+        let slug = slug(&workload.name, &slugs);
+        slugs.push(slug);
+    }
+    slugs
+}
+
+/// A figure of one kind; None where there is nothing to show.
+fn plot(study: &Study, workload: usize, kind: &str, style: Style) -> Result<Option<Drawn>> {
+    match kind {
+        "front" => front::plot(study, workload, style).map(Some),
+        "robustness" => robustness::plot(study, workload, style),
+        "importance" => importance::plot(study, workload, style),
+        "pools" => pools::plot(study, workload, style),
+        "replicas" => curves::replicas(study, workload, style),
+        "arrival_rate" => curves::arrival_rate(study, workload, style),
+        _ => curves::latency_survival(study, workload, style),
+    }
 }
 
 /// Draws predicted against measured times into `<stem>.svg` and `<stem>.png` of a directory.
@@ -136,7 +150,7 @@ pub fn draw_comparison(comparison: &Comparison, directory: &Path, style: Style) 
         plots.push(ComparisonPlot { workload, stem, svg });
     }
     let stems = plots.iter().map(|plot| Some(plot.stem.clone())).collect::<Vec<_>>();
-    remove_stale(directory, &["compare"], &stems)?;
+    remove_stale(directory, &["compare"], &["svg", "png"], &stems)?;
     Ok(plots)
 }
 
@@ -146,14 +160,14 @@ fn store(svg: &str, directory: &Path, stem: &str) -> Result<()> {
     write_atomically(&directory.join(format!("{stem}.png")), |out| Ok(out.write_all(&png)?))
 }
 
-fn remove_stale(directory: &Path, kinds: &[&str], stems: &[Option<String>]) -> Result<()> {
+fn remove_stale(directory: &Path, kinds: &[&str], extensions: &[&str], stems: &[Option<String>]) -> Result<()> {
     for entry in std::fs::read_dir(directory)? {
         let path = entry?.path();
         let (Some(stem), Some(extension)) = (path.file_stem().and_then(|s| s.to_str()), path.extension().and_then(|e| e.to_str())) else {
             continue;
         };
         let ours = kinds.iter().any(|kind| stem.strip_prefix(kind).is_some_and(|rest| rest.starts_with('_')));
-        if ours && ["svg", "png"].contains(&extension) && !stems.iter().flatten().any(|drawn| drawn == stem) {
+        if ours && extensions.contains(&extension) && !stems.iter().flatten().any(|drawn| drawn == stem) {
             std::fs::remove_file(&path).with_context(|| format!("{}: cannot remove", path.display()))?;
         }
     }

@@ -4,7 +4,7 @@
 use anyhow::Result;
 
 use super::axis::Axis;
-use super::figure::{Anchor, FAINT_INK, Figure, INK, Line, SMALL_TEXT, TEXT, draw};
+use super::figure::{Anchor, Drawn, FAINT_INK, Figure, INK, Line, SMALL_TEXT, TEXT, draw_noted};
 use super::style::Style;
 use crate::report::names::sentence;
 use crate::report::palette::look;
@@ -13,14 +13,14 @@ use crate::report::verdict::{Judgement, name};
 use crate::simulation::metric::Better;
 use crate::sweep::answers::verdict::{Stand, Standing};
 
-/// Ends of the panel, and where it begins below the title and the legend.
-const PANEL: (f64, f64, f64) = (330.0, 870.0, 66.0);
+/// Where the panel begins below the title and the legend.
+const TOP: f64 = 66.0;
 const ROW: f64 = 26.0;
 /// Beyond this many times a limit the axis ends.
 const MOST: f64 = 100.0;
 
 /// None where there is nothing to set beside the verdict.
-pub fn plot(study: &Study, workload: usize, style: Style) -> Result<Option<String>> {
+pub fn plot(study: &Study, workload: usize, style: Style) -> Result<Option<Drawn>> {
     let Some(judged) = study.judged.iter().find(|judged| judged.workload == workload) else { return Ok(None) };
     let Some(best) = judged.verdict.best.map(|best| &judged.verdict.settings[best]) else { return Ok(None) };
     let rows = rows(judged, best);
@@ -31,13 +31,15 @@ pub fn plot(study: &Study, workload: usize, style: Style) -> Result<Option<Strin
     let low = shares.iter().copied().fold(0.5, f64::min) / 1.15;
     let high = shares.iter().copied().fold(1.5, f64::max).min(MOST) * 1.15;
     let x = Axis::log_beyond(1.0, "Share of the limit used, worst seed", low, high);
-    let (left, right, top) = (PANEL.0, PANEL.1, PANEL.2 * style.text());
+    let (left, right) = if style.is_wide() { (330.0, style.right()) } else { (196.0, style.right()) };
+    let top = TOP * style.text();
     let bottom = top + ROW * style.text() * rows.len() as f64 + 6.0;
-    let size = (super::SIZE.0, (bottom + 54.0 * style.text()) as i32);
-    let svg = draw(size, style, |figure| {
+    let size = (style.width() as i32, (bottom + 54.0 * style.text()) as i32);
+    let drawn = draw_noted(size, style, |figure| {
         let title = format!("{}: how robust {} is", judged.verdict.workload, name(study, best).replace('`', ""));
-        figure.text(&figure.fit(&title, 15.0, 850.0)?, (20.0, 20.0), 15.0, INK, Anchor::Left)?;
-        legend(figure, judged)?;
+        figure.text(&figure.fit(&title, 15.0, style.width() - 50.0)?, (20.0, 20.0), 15.0, INK, Anchor::Left)?;
+        figure.caption(format!("Of each limit the share that {} uses, under each change and with one setting one step away; what lies left of the line keeps it (✗: breaks one).", name(study, best).replace('`', "")));
+        legend(figure, if style.is_wide() { left } else { 20.0 }, judged)?;
         let at = |share: f64| left + x.fraction(share.clamp(low, high)) * (right - left);
         for (value, text) in x.ticks() {
             figure.line(&[(at(value), top), (at(value), bottom)], Line { opacity: 0.15, ..Line::solid(FAINT_INK, 0.8) })?;
@@ -49,7 +51,9 @@ pub fn plot(study: &Study, workload: usize, style: Style) -> Result<Option<Strin
         for (number, (what, setting)) in rows.iter().enumerate() {
             let y = top + ROW * style.text() * (number as f64 + 0.5) + 3.0;
             let what = if setting.keeps() { what.clone() } else { format!("{what} ✗") };
-            figure.text(&figure.fit(&what, SMALL_TEXT, left - 34.0)?, (left - 10.0, y), SMALL_TEXT, INK, Anchor::Right)?;
+            let (size, room) = if style.is_wide() { (SMALL_TEXT, left - 34.0) } else { (11.0, left - 20.0) };
+            let size = if style.is_wide() { size } else { figure.size_for(&what, size, 9.5, room)? };
+            figure.text(&figure.fit(&what, size, room)?, (left - 10.0, y), size, INK, Anchor::Right)?;
             figure.line(&[(left, y), (right, y)], Line { opacity: 0.12, ..Line::solid(FAINT_INK, 0.8) })?;
             for (place, stand) in setting.limits.iter().enumerate() {
                 if let Some(share) = share(stand) {
@@ -60,7 +64,7 @@ pub fn plot(study: &Study, workload: usize, style: Style) -> Result<Option<Strin
         figure.line(&[(left, top), (left, bottom), (right, bottom)], Line::solid(INK, 1.0))?;
         figure.text(&x.label, ((left + right) / 2.0, bottom + 34.0 * style.text()), TEXT, INK, Anchor::Middle)
     })?;
-    Ok(Some(svg))
+    Ok(Some(drawn))
 }
 
 /// What is shown, from above: the setting as it was swept, then each change, then its neighbours.
@@ -80,8 +84,8 @@ fn share(stand: &Stand) -> Option<f64> {
     (share.is_finite() && share > 0.0).then_some(share)
 }
 
-fn legend(figure: &Figure, judged: &Judgement) -> Result<()> {
-    let mut x = PANEL.0;
+fn legend(figure: &Figure, left: f64, judged: &Judgement) -> Result<()> {
+    let mut x = left;
     for (place, constraint) in judged.verdict.constraints.iter().enumerate() {
         figure.marker((x + 6.0, 42.0), look(place), 5.2, 1.0, true)?;
         let text = constraint.to_string();
