@@ -10,8 +10,31 @@ use crate::autoscaler::{KnativeKpaSettings, KpaMetric};
 const PREFIX: &str = "autoscaling.knative.dev/";
 const CLASS: &str = "kpa.autoscaling.knative.dev";
 
-/// The windows that an annotation may have.
+/// What annotations may be, as the program's own check has it (`pkg/apis/autoscaling`, 1.23): a Service with others is refused.
 const WINDOW_S: (f64, f64) = (6.0, 3600.0);
+const DELAY_S: (f64, f64) = (0.0, 3600.0);
+const PANIC_THRESHOLD_PERCENT: (f64, f64) = (110.0, 1000.0);
+const TARGET: (f64, f64) = (0.01, f64::INFINITY);
+const LEAST_ACTIVATION_SCALE: u32 = 2;
+
+/// The nearest value that an annotation takes; said where it is another.
+fn fitted(notes: &mut Notes, field: &str, value: f64, (least, most): (f64, f64)) -> f64 {
+    let fitted = value.clamp(least, most);
+    if fitted != value {
+        let range = if most.is_finite() { format!("{least} to {most}") } else { format!("at least {least}") };
+        notes.cannot_say(format!("`{field}` {value}: an annotation takes {range}; {fitted} stands there"));
+    }
+    fitted
+}
+
+/// The same of a time, whole seconds alone.
+fn fitted_s(notes: &mut Notes, field: &str, value_s: f64, (least, most): (f64, f64)) -> String {
+    let fitted = value_s.round().clamp(least, most);
+    if fitted != value_s {
+        notes.cannot_say(format!("`{field}` {value_s}: an annotation takes {least} to {most} s, whole ones; {fitted} stands there"));
+    }
+    seconds(fitted)
+}
 
 pub(super) fn export(settings: &KnativeKpaSettings, subject: &Subject, notes: &mut Notes) -> Value {
     let default = KnativeKpaSettings::default();
@@ -27,29 +50,32 @@ pub(super) fn export(settings: &KnativeKpaSettings, subject: &Subject, notes: &m
         .into(),
     );
     if let Some(target) = settings.target_per_replica {
-        annotate("target", plain(target));
+        annotate("target", plain(fitted(notes, "target_per_replica", target, TARGET)));
     }
     annotate("target-utilization-percentage", plain(settings.target_utilization_percent));
-    let window_s = settings.stable_window_s.clamp(WINDOW_S.0, WINDOW_S.1);
-    if window_s != settings.stable_window_s {
-        let (least, most) = WINDOW_S;
-        notes.cannot_say(format!(
-            "`stable_window_s` {}: an annotation takes {least} to {most} s; {window_s} stands there",
-            settings.stable_window_s
-        ));
-    }
-    annotate("window", seconds(window_s));
+    annotate("window", fitted_s(notes, "stable_window_s", settings.stable_window_s, WINDOW_S));
     annotate("panic-window-percentage", plain(settings.panic_window_percent));
-    annotate("panic-threshold-percentage", plain(settings.panic_threshold_percent));
+    let threshold = fitted(notes, "panic_threshold_percent", settings.panic_threshold_percent, PANIC_THRESHOLD_PERCENT);
+    annotate("panic-threshold-percentage", plain(threshold));
     annotate("min-scale", subject.cluster.min_replicas.to_string());
     annotate("max-scale", subject.cluster.max_replicas.to_string());
     annotate("initial-scale", subject.cluster.initial_replicas.to_string());
-    annotate("scale-down-delay", seconds(settings.scale_down_delay_s));
+    annotate("scale-down-delay", fitted_s(notes, "scale_down_delay_s", settings.scale_down_delay_s, DELAY_S));
     if settings.activation_scale != default.activation_scale {
-        annotate("activation-scale", settings.activation_scale.to_string());
+        let (least, most) = (LEAST_ACTIVATION_SCALE.max(subject.cluster.min_replicas), subject.cluster.max_replicas);
+        if least <= most {
+            let scale = fitted(notes, "activation_scale", settings.activation_scale.into(), (least.into(), most.into()));
+            annotate("activation-scale", plain(scale));
+        } else {
+            notes.cannot_say(format!(
+                "`activation_scale` {}: an annotation takes {least} and more, and `max-scale` less",
+                settings.activation_scale
+            ));
+        }
     }
     if settings.scale_to_zero_retention_s != default.scale_to_zero_retention_s {
-        annotate("scale-to-zero-pod-retention-period", seconds(settings.scale_to_zero_retention_s));
+        let retention = fitted_s(notes, "scale_to_zero_retention_s", settings.scale_to_zero_retention_s, DELAY_S);
+        annotate("scale-to-zero-pod-retention-period", retention);
     }
     annotate("target-burst-capacity", plain(settings.target_burst_capacity));
     if settings.weighted_window {

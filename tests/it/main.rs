@@ -30,6 +30,7 @@ mod leaderboard;
 mod leaving;
 mod limits;
 mod long_prompts;
+mod manifests;
 mod mutants;
 mod oracle;
 mod policies;
