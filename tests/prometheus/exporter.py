@@ -1,6 +1,6 @@
 """Serves a recorded run on /metrics as if it happened now, so many seconds of it in one: usage exporter.py METRICS_DIR PORT SPEED.
 
-It begins with the first scrape, and answers no more once it is over: what Prometheus has is then the run and nothing else.
+Latencies pass as fast as all the rest: bounds and sums of histograms in seconds are divided by the speed. It begins with the first scrape, and answers no more once it is over: what Prometheus has is then the run and nothing else.
 """
 
 import glob
@@ -19,6 +19,11 @@ for path in sorted(glob.glob(os.path.join(sys.argv[1], "*.json"))):
 begin = min(values[0][0] for _, _, values in series)
 end = max(values[-1][0] for _, _, values in series)
 port, speed = int(sys.argv[2]), float(sys.argv[3])
+for name, labels, values in series:
+    if name.endswith("_seconds_bucket") and labels.get("le", "+Inf") != "+Inf":
+        labels["le"] = str(float(labels["le"]) / speed)
+    elif name.endswith("_seconds_sum"):
+        values[:] = [(at, str(float(value) / speed)) for at, value in values]
 started = None
 
 
