@@ -103,7 +103,7 @@ function drawLimit(u) {
     context.strokeStyle = css("--ink"); context.fillStyle = css("--ink"); context.lineWidth = 1.2 * ratio; context.setLineDash([2 * ratio, 3 * ratio]);
     context.beginPath(); context.moveTo(x, top); context.lineTo(x, top + height); context.stroke();
     context.font = `${11 * ratio}px system-ui, sans-serif`;
-    context.fillText(text, Math.min(x + 4 * ratio, left + width - context.measureText(text).width - 4 * ratio), top + 12 * ratio);
+    write(context, ratio, text, Math.min(x + 4 * ratio, left + width - context.measureText(text).width - 4 * ratio), top + 12 * ratio);
   });
 }
 

@@ -339,6 +339,15 @@ function drawFront(u) {
     if (highlighted != null) ring(highlighted, 11);
   });
 }
+/** Text that begins at a place, readable across whatever lines pass below it. Axes leave alignments as they need them. */
+function write(context, ratio, text, x, y) {
+  context.save();
+  context.textAlign = "left"; context.textBaseline = "alphabetic";
+  context.setLineDash([]); context.lineWidth = 3 * ratio; context.strokeStyle = css("--page");
+  context.strokeText(text, x, y);
+  context.fillText(text, x, y);
+  context.restore();
+}
 /** Limits on what the axes show, as lines. */
 function drawLimits(u, context, ratio) {
   const { left, top, width, height } = u.bbox;
@@ -349,11 +358,11 @@ function drawLimits(u, context, ratio) {
     if (column === axes.y) {
       const y = u.valToPos(limit, "y", true);
       context.beginPath(); context.moveTo(left, y); context.lineTo(left + width, y); context.stroke();
-      context.fillText(text, left + width - context.measureText(text).width - 6 * ratio, y - 4 * ratio);
+      write(context, ratio, text, left + width - context.measureText(text).width - 6 * ratio, y - 4 * ratio);
     } else if (column === axes.x) {
       const x = u.valToPos(limit, "x", true);
       context.beginPath(); context.moveTo(x, top); context.lineTo(x, top + height); context.stroke();
-      context.fillText(text, x + 4 * ratio, top + 12 * ratio);
+      write(context, ratio, text, x + 4 * ratio, top + 12 * ratio);
     }
   }
   context.setLineDash([]);
