@@ -62,7 +62,8 @@ pub fn plot(study: &Study, workload: usize, style: Style) -> Result<Option<Drawn
             }
         }
         figure.line(&[(left, top), (left, bottom), (right, bottom)], Line::solid(INK, 1.0))?;
-        figure.text(&x.label, ((left + right) / 2.0, bottom + 34.0 * style.text()), TEXT, INK, Anchor::Middle)
+        let size = if style.is_wide() { TEXT } else { figure.size_for(&x.label, TEXT, 10.0, right - left)? };
+        figure.text(&x.label, ((left + right) / 2.0, bottom + 34.0 * style.text()), size, INK, Anchor::Middle)
     })?;
     Ok(Some(drawn))
 }
