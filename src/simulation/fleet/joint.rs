@@ -16,7 +16,7 @@ use crate::simulation::engine::{Standing, Wishes};
 #[derive(Debug, Clone, Copy)]
 pub struct Known<'a> {
     pub pool: &'a Pool,
-    /// Whether a policy decides for it; without one it stays as it is.
+    /// Whether a policy decides for it; without one, or with one that never changes anything, it stays as it is.
     pub moves: bool,
     /// What a replica takes of the budget, what it computes in a second, and what it costs an hour.
     pub unit: f64,
@@ -140,9 +140,11 @@ impl<'a> Joint<'a> {
             let asked: Vec<(usize, u32)> =
                 (0..pools.len()).filter(asking).map(|pool| (pool, target(&standing[pool], &wished[pool]))).collect();
             let Some(granted) = (if asked.is_empty() { None } else { planner.mediate(now_s, &members, &asked) }) else {
-                for (pool, _) in asked {
-                    refused[pool] += wishes[pool].ups;
-                    (wishes[pool].ups, wishes[pool].downs) = (0, 0);
+                for (pool, replicas) in asked {
+                    // What another deployment's wish has brought it stays.
+                    let now = committed(&standing[pool]);
+                    wishes[pool].aim_at(if anew[pool] { members[pool].replicas } else { now }, now);
+                    refused[pool] += replicas.saturating_sub(members[pool].replicas);
                 }
                 continue;
             };
@@ -383,6 +385,30 @@ mod tests {
         // Of 12 devices `b` keeps its 6 and `c` its 1; `a` gets one of the two it wishes for.
         let shared = json!({"proportional": {"pools": {"a": "hpa"}}});
         assert_eq!(decided(shared, [0, 3, 1], [(2, 0), (0, 0), (0, 0)], 12.0).0, [(1, 0), (0, 0), (0, 0)]);
+    }
+
+    /// The first model gives a device, which brings the second a part of what it was refused; that it asks for all of it again, in the same
+    /// instant and in vain, takes nothing away.
+    #[test]
+    fn what_a_partner_brings_outlasts_a_refusal() {
+        let cluster: ClusterSettings = serde_json::from_value(json!({
+            "max_replicas": 8, "pools": [{"name": "a"}, {"name": "b", "model": "Qwen/Qwen3-8B"}],
+        }))
+        .unwrap();
+        let cluster = cluster.with_pools().unwrap();
+        let known: Vec<Known> = (cluster.pools.iter())
+            .map(|pool| Known { pool, moves: true, unit: 1.0, limit: (0, 6.0), tokens_per_s: 1.0, usd_per_hour: 1.0, start_s: 0.0 })
+            .collect();
+        let rule: FleetRule = serde_json::from_value(json!({"global_planner": {"pools": {"a": "hpa", "b": "hpa"}}})).unwrap();
+        let budget = BudgetSettings { devices: Some(6), ..BudgetSettings::default() };
+        let mut joint = Joint::new(Some(&rule), Some(&budget), 2);
+        let standing = vec![Standing { existing: 3, ..Standing::default() }; 2];
+        let wish = |ups, downs| Wishes { ups, downs, decided: true, ..Wishes::default() };
+        let first = joint.decide(0.0, &known, &standing, &[0; 2], vec![Wishes::default(), wish(3, 0)]);
+        assert_eq!((first.wishes[1].changes(), &first.refused[..]), (false, &[0, 3][..]));
+        let then = joint.decide(15.0, &known, &standing, &[0; 2], vec![wish(0, 1), wish(3, 0)]);
+        assert_eq!(then.wishes.iter().map(|wish| (wish.ups, wish.downs)).collect::<Vec<_>>(), [(0, 1), (1, 0)]);
+        assert_eq!((&then.refused[..], &then.anew[..]), (&[0, 2][..], &[true; 2][..]));
     }
 
     #[test]

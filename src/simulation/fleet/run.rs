@@ -11,6 +11,7 @@ use super::links::Links;
 use super::routing::{Known, Router};
 use super::settings::{Contention, KvTransferSettings, NoSettings, PdDecider, PoolRouter, Reserve, Role};
 use super::{FleetInputs, Group};
+use crate::autoscaler::AutoscalerSettings;
 use crate::simulation::engine::{Engine, Feed, Standing, Wishes, Workspace};
 use crate::simulation::{Deadlock, Detail, EVENTS_BETWEEN_QUESTIONS, Parts, RunMetrics, SimulationError};
 
@@ -197,7 +198,7 @@ impl<'a> Fleet<'a> {
             .enumerate()
             .map(|(number, (pool, known))| joint::Known {
                 pool,
-                moves: self.inputs.autoscaler.of_pool(&pool.name).is_some(),
+                moves: !matches!(self.inputs.autoscaler.of_pool(&pool.name), None | Some(AutoscalerSettings::Static(_))),
                 unit: self.budget.unit(number),
                 limit: self.budget.limit(number),
                 tokens_per_s: known.tokens_per_s,
