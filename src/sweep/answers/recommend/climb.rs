@@ -2,7 +2,8 @@
 //!
 //! From the middle of an arm a step along one axis at a time, a quarter of the axis wide at first; if it leads to a better setting, on from
 //! there; if none does, half as wide. Better is: keeps the limits at less cost; else keeps them and is less dear; else breaks them later
-//! and by less. What separates too dear from too slow is so found by halving, as in a bisection, on every axis.
+//! and by less. What separates too dear from too slow is so found by halving, as in a bisection, on every axis. Where the best was found
+//! and its arm's search has ended, a few steps more are looked at on every axis.
 
 use std::collections::BTreeMap;
 
@@ -106,6 +107,13 @@ impl Climb {
     }
 }
 
+/// How many steps away from the best is looked once its arm's search has ended: a limit is kept or broken by the chance of seeds, so what is
+/// better may lie behind what is not.
+const LOOK_AROUND: usize = 3;
+
+/// Of the arms that are still searched, one in so many goes on in each heat, the most promising.
+const ONE_IN: usize = 4;
+
 /// Arms that run in one heat at most: no more threads than that are ever busy, and no fewer runs decide what comes next.
 const HEAT: usize = 32;
 
@@ -121,26 +129,52 @@ pub fn search(arms: &[Arm], race: &mut Race, progress: &dyn Progress) -> Result<
     }
     loop {
         let mut active: Vec<usize> = (0..arms.len()).filter(|&arm| !climbs[arm].done).collect();
-        if active.is_empty() {
+        let mut next = around_the_best(arms, &climbs, race);
+        if active.is_empty() && next.is_empty() {
             let anew = |arm: &usize| climbs[*arm].start_anew(&arms[*arm], &race.standings);
             active = by_promise(arms, race).into_iter().filter(anew).take(HEAT).collect();
             if active.is_empty() {
                 return Ok(());
             }
         }
-        // The better half first: what is far from the best may not be worth a look once the best is known.
+        // The better ones first: what is far from the best may not be worth a look once the best is known.
         let promise = by_promise(arms, race);
         active.sort_by_key(|arm| promise.iter().position(|other| other == arm));
         // With few arms to go on in, each looks around at once: threads would wait otherwise.
         let wide = active.len() <= 2;
-        let mut next: Vec<Candidate> = Vec::new();
-        for &arm in active.iter().take(active.len().div_ceil(2).clamp(2, HEAT)) {
+        for &arm in active.iter().take(active.len().div_ceil(ONE_IN).clamp(2, HEAT)) {
             next.extend(climbs[arm].next(&arms[arm], &race.standings, wide));
         }
         if !next.is_empty() {
             race.heat(&next, progress)?;
         }
     }
+}
+
+/// The places nearest to the best, on one axis each, that have not been looked at, if the searches of all arms that hold it have ended.
+fn around_the_best(arms: &[Arm], climbs: &[Climb], race: &Race) -> Vec<Candidate> {
+    let Some((best, _)) = race.best else { return Vec::new() };
+    let holding = |arm: usize| arms[arm].places().find(|(_, candidate)| **candidate == best).map(|(place, _)| (arm, place.clone()));
+    let held: Vec<(usize, Vec<usize>)> = (0..arms.len()).filter_map(holding).collect();
+    if held.iter().any(|&(arm, _)| !climbs[arm].done) {
+        return Vec::new();
+    }
+    let at = |arm: usize, place: &[usize], axis: usize, moved: Option<usize>| {
+        let mut place = place.to_vec();
+        place[axis] = moved?;
+        arms[arm].at(&place).filter(|candidate| !race.standings.contains_key(candidate))
+    };
+    let away = |steps: usize| -> Vec<Candidate> {
+        let mut found = Vec::new();
+        for (arm, place) in &held {
+            for axis in 0..place.len() {
+                let moved = [place[axis].checked_sub(steps), Some(place[axis] + steps)];
+                found.extend(moved.into_iter().filter_map(|moved| at(*arm, place, axis, moved)));
+            }
+        }
+        found
+    };
+    (1..=LOOK_AROUND).map(away).find(|found| !found.is_empty()).unwrap_or_default()
 }
 
 /// Arms by the best that each has shown.

@@ -1,9 +1,10 @@
 //! Settings raced over workloads and seeds: one that breaks a limit, or is dearer than the best so far, runs no further.
 //!
 //! Settings run in heats: all of a heat on the first workload and seed, those that are left on the next, and so on. What a heat is up
-//! against is the best there was when it began, so that nothing depends on which thread was first.
+//! against is the best there was when it began, so that nothing depends on which thread was first. While there is none, the cheapest of a heat
+//! on the first run goes on alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::space::{Candidate, Pair, cell};
 use crate::simulation::{MetricValue, RunMetrics};
@@ -204,8 +205,33 @@ impl<'a> Race<'a> {
 
     /// Races settings that have not run yet; their standings are then known.
     pub fn heat(&mut self, candidates: &[Candidate], progress: &dyn Progress) -> Result<(), End> {
-        let mut left: Vec<Candidate> = candidates.iter().copied().filter(|candidate| !self.standings.contains_key(candidate)).collect();
-        left.dedup();
+        if self.best.is_none() && candidates.len() > 1 {
+            self.set_pace(candidates, progress)?;
+        }
+        self.heat_of(candidates, progress)
+    }
+
+    /// Finds a first best: the setting that is cheapest on the first run goes all the way before the others go on, or the next one if it breaks a
+    /// limit. What is dearer then need not run any further.
+    fn set_pace(&mut self, candidates: &[Candidate], progress: &dyn Progress) -> Result<(), End> {
+        let places: Vec<usize> = candidates.iter().map(|&candidate| self.place(candidate, 0)).collect();
+        self.run(&places, progress)?;
+        let cost = |&candidate: &Candidate| Some((self.ended(candidate, 0).filter(Ended::keeps)?.cost?, candidate));
+        let mut keeping: Vec<(f64, Candidate)> = candidates.iter().filter_map(cost).collect();
+        keeping.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        for (_, candidate) in keeping {
+            self.heat_of(&[candidate], progress)?;
+            if self.best.is_some() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn heat_of(&mut self, candidates: &[Candidate], progress: &dyn Progress) -> Result<(), End> {
+        let mut seen = BTreeSet::new();
+        let is_new = |candidate: &Candidate| !self.standings.contains_key(candidate) && seen.insert(*candidate);
+        let mut left: Vec<Candidate> = candidates.iter().copied().filter(is_new).collect();
         let best: Option<Vec<f64>> = self.best.map(|(best, _)| {
             (0..self.pairs.len()).map(|pair| self.ended(best, pair).and_then(|ended| ended.cost).unwrap_or(f64::INFINITY)).collect()
         });
