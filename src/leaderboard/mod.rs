@@ -12,7 +12,7 @@ mod score;
 mod table;
 
 pub use page::page;
-pub use score::{CaseScore, Chosen, PolicyScore, Yardstick, score, yardstick};
+pub use score::{CaseScore, Chosen, PolicyScore, Yardstick, informed_edge, informed_search, score, yardstick};
 pub use table::columns;
 
 use std::collections::BTreeSet;
@@ -26,7 +26,7 @@ use serde_json::{Map, Value, json};
 use crate::RESULTS_VERSION;
 use crate::oracle::OracleSettings;
 use crate::settings::closest;
-use crate::sweep::answers::oracle;
+use crate::sweep::answers::{informed, oracle};
 use crate::sweep::grid::Grid;
 use crate::sweep::grid::source::Source;
 use crate::sweep::plan::Plan;
@@ -291,25 +291,41 @@ impl Case {
 /// What is to be run for `policies` on a board of which `scores` are there.
 pub struct Job<'a> {
     search: &'a OracleSettings,
-    /// Each case, with the plan of its search if its edge is not known, and with those of the policies.
-    cases: Vec<(&'a Case, Option<Plan>, Vec<Plan>)>,
+    /// Each case, with what is to be searched for it, and with the plans of the policies.
+    cases: Vec<(&'a Case, Unknown, Vec<Plan>)>,
+}
+
+/// Which edges of a case have to be searched, by its plan.
+enum Unknown {
+    Neither,
+    Informed(Plan),
+    Both(Plan),
 }
 
 impl<'a> Job<'a> {
     /// Errors: a policy does not parse, or names a program that is not there.
     pub fn new(board: &'a Board, policies: &[Policies], scores: &Scores, search: &'a OracleSettings) -> Result<Self> {
         let plans = |case: &'a Case| -> Result<_> {
-            let known = scores.yardsticks.iter().any(|yardstick| yardstick.case == case.name);
-            let search = if known { None } else { Some(case.plan()?) };
-            Ok((case, search, policies.iter().map(|policies| case.plan_of(policies)).collect::<Result<_>>()?))
+            let known = scores.yardsticks.iter().find(|yardstick| yardstick.case == case.name);
+            let unknown = match known {
+                None => Unknown::Both(case.plan()?),
+                Some(Yardstick { informed: Some(_), .. }) => Unknown::Neither,
+                Some(_) => Some(case.plan()?).filter(|plan| informed::check(plan).is_ok()).map_or(Unknown::Neither, Unknown::Informed),
+            };
+            Ok((case, unknown, policies.iter().map(|policies| case.plan_of(policies)).collect::<Result<_>>()?))
         };
         Ok(Self { search, cases: board.cases.iter().map(plans).collect::<Result<_>>()? })
     }
 
     /// How many simulations it takes.
     pub fn simulations(&self) -> usize {
-        let of = |(_, search, plans): &(_, Option<Plan>, Vec<Plan>)| {
-            let searched = search.as_ref().map_or(0, |plan| oracle::simulations(plan, self.search) + plan.unique().len() as u64);
+        let of = |(_, unknown, plans): &(_, Unknown, Vec<Plan>)| {
+            let informed = |plan: &Plan| informed::simulations(plan, &informed_search(self.search));
+            let searched = match unknown {
+                Unknown::Neither => 0,
+                Unknown::Informed(plan) => informed(plan),
+                Unknown::Both(plan) => oracle::simulations(plan, self.search) + informed(plan) + plan.unique().len() as u64,
+            };
             searched + plans.iter().map(|plan| plan.unique().len() as u64).sum::<u64>()
         };
         self.cases.iter().map(of).sum::<u64>() as usize
@@ -317,16 +333,24 @@ impl<'a> Job<'a> {
 
     /// Whether an edge has to be searched for.
     pub fn searches(&self) -> bool {
-        self.cases.iter().any(|(_, search, _)| search.is_some())
+        self.cases.iter().any(|(_, unknown, _)| !matches!(unknown, Unknown::Neither))
     }
 
     /// Runs it and puts the rows into `scores`, each in the place of one of the same name. Names the rows. Nothing changes if it is interrupted.
     pub fn run(self, scores: &mut Scores, progress: &dyn Progress) -> Result<Vec<String>, Interrupted> {
         let mut yardsticks = scores.yardsticks.clone();
         let mut rows: Vec<PolicyScore> = Vec::new();
-        for (case, search, plans) in &self.cases {
-            if let Some(plan) = search {
-                yardsticks.push(yardstick(&case.name, plan, self.search, progress)?);
+        for (case, unknown, plans) in &self.cases {
+            match unknown {
+                Unknown::Neither => {}
+                Unknown::Both(plan) => yardsticks.push(yardstick(&case.name, plan, self.search, progress)?),
+                Unknown::Informed(plan) => {
+                    let informed = informed_edge(plan, self.search, progress)?;
+                    yardsticks
+                        .iter_mut()
+                        .filter(|yardstick| yardstick.case == case.name)
+                        .for_each(|known| known.informed.clone_from(&informed));
+                }
             }
             let own = yardsticks.iter().find(|yardstick| yardstick.case == case.name).expect("known or just searched");
             for plan in plans {

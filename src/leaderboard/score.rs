@@ -8,13 +8,14 @@ use super::COST;
 use crate::analysis::front::{Point, hv_exact};
 use crate::autoscaler::upstream::PolicyRecord;
 use crate::oracle::OracleSettings;
+use crate::oracle::informed::InformedSettings;
 use crate::simulation::metric::{self, Metric};
 use crate::simulation::{MetricValue, RunMetrics};
-use crate::sweep::answers::oracle;
+use crate::sweep::answers::{informed, oracle};
 use crate::sweep::objectives::constraints::Constraint;
 use crate::sweep::plan::Plan;
 use crate::sweep::run::{Interrupted, Progress, for_each_cell, run_cell};
-use crate::sweep::tables::row::Scalar;
+use crate::sweep::tables::row::{RunRow, Scalar};
 
 const SECONDS_A_DAY: f64 = 86_400.0;
 
@@ -24,6 +25,10 @@ pub struct Yardstick {
     pub case: String,
     /// Hypervolume of the best found with perfect foresight, one a seed.
     pub clairvoyant: Vec<f64>,
+    /// The same of what policies reach that know how the traffic is drawn and not what is drawn, fitted to other draws; absent where no law
+    /// of it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub informed: Option<Vec<f64>>,
     /// Mean cost of the cheapest fixed fleet of the case's own that keeps the limits under every seed.
     pub fixed_fleet_usd: Option<f64>,
 }
@@ -65,7 +70,24 @@ pub struct Chosen {
     pub scale_ups_per_day: f64,
 }
 
+impl Yardstick {
+    /// What informed policies reach of the edge: mean over seeds.
+    pub fn informed_share(&self) -> Option<f64> {
+        let of_seed = |(informed, clairvoyant): (&f64, &f64)| if *clairvoyant > 0.0 { informed / clairvoyant } else { 0.0 };
+        mean(self.informed.as_ref()?.iter().zip(&self.clairvoyant).map(of_seed)).filter(|share| *share > 0.0)
+    }
+}
+
 impl PolicyScore {
+    /// Share of the edge over what informed policies reach of it: mean over the cases that have an informed edge.
+    pub fn informed_share(&self, yardsticks: &[Yardstick]) -> Option<f64> {
+        let ratio = |case: &CaseScore| {
+            let informed = yardsticks.iter().find(|yardstick| yardstick.case == case.case)?.informed_share()?;
+            Some(case.share / informed)
+        };
+        mean(self.cases.iter().filter_map(ratio))
+    }
+
     /// Mean over cases.
     pub fn share(&self) -> f64 {
         mean(self.cases.iter().map(|case| case.share)).unwrap_or(0.0)
@@ -145,9 +167,43 @@ fn levels(plan: &Plan, progress: &dyn Progress) -> Result<Vec<Level>, Interrupte
     Ok(levels)
 }
 
-/// Searches the edge of a case and prices its fixed fleets.
+/// How the informed edge is searched for where the other one is searched so.
+pub fn informed_search(search: &OracleSettings) -> InformedSettings {
+    InformedSettings {
+        budget: (search.budget / POLICIES_TRIED_OF_RUNS).max(1),
+        fitting_draws: FITTING_DRAWS,
+        search_seed: search.search_seed,
+        ..InformedSettings::default()
+    }
+}
+
+/// An informed policy is tried on every fitting draw: so many times fewer of them keep the search as short as the other one.
+const POLICIES_TRIED_OF_RUNS: u32 = 4;
+const FITTING_DRAWS: u32 = 8;
+
+/// Searches both edges of a case and prices its fixed fleets.
 pub fn yardstick(name: &str, plan: &Plan, search: &OracleSettings, progress: &dyn Progress) -> Result<Yardstick, Interrupted> {
     let rows = oracle::search(plan, search, progress)?;
+    let clairvoyant = hypervolumes(plan, &rows);
+    let informed = if informed::check(plan).is_ok() { informed_edge(plan, search, progress)? } else { None };
+    let limits = limits(plan);
+    let fixed = levels(plan, progress)?.iter().filter(|level| level.is_static).filter_map(|level| level.judged(&limits)).collect();
+    Ok(Yardstick {
+        case: name.into(),
+        clairvoyant,
+        informed,
+        fixed_fleet_usd: chosen(fixed).filter(|chosen| chosen.kept).map(|chosen| chosen.cost_usd),
+    })
+}
+
+/// Searches the edge of those who know how the traffic is drawn, which [`informed::check`] has let pass.
+pub fn informed_edge(plan: &Plan, search: &OracleSettings, progress: &dyn Progress) -> Result<Option<Vec<f64>>, Interrupted> {
+    let (rows, accounts) = informed::search(plan, &informed_search(search), progress)?;
+    Ok(accounts.iter().any(|account| account.has_edge).then(|| hypervolumes(plan, &rows)))
+}
+
+/// Hypervolume of an edge's points, one a seed.
+fn hypervolumes(plan: &Plan, rows: &[RunRow]) -> Vec<f64> {
     let reference = plan.grid.objectives.reference.expect("cases have been checked");
     let number = |value: Option<&Scalar>| match value {
         Some(Scalar::Float(number)) => Some(*number),
@@ -156,19 +212,10 @@ pub fn yardstick(name: &str, plan: &Plan, search: &OracleSettings, progress: &dy
     };
     let hypervolume = |&seed: &u64| {
         let of_seed = rows.iter().filter(|row| row.get("seed") == Some(&Scalar::Int(seed as i64)));
-        let point = |row: &crate::sweep::tables::row::RunRow| {
-            Some(Point { latency: number(row.get(&plan.grid.objectives.latency))?, cost: number(row.get(COST))? })
-        };
+        let point = |row: &RunRow| Some(Point { latency: number(row.get(&plan.grid.objectives.latency))?, cost: number(row.get(COST))? });
         hv_exact(&of_seed.filter_map(point).collect::<Vec<_>>(), reference)
     };
-    let clairvoyant = plan.grid.seeds.iter().map(hypervolume).collect();
-    let limits = limits(plan);
-    let fixed = levels(plan, progress)?.iter().filter(|level| level.is_static).filter_map(|level| level.judged(&limits)).collect();
-    Ok(Yardstick {
-        case: name.into(),
-        clairvoyant,
-        fixed_fleet_usd: chosen(fixed).filter(|chosen| chosen.kept).map(|chosen| chosen.cost_usd),
-    })
+    plan.grid.seeds.iter().map(hypervolume).collect()
 }
 
 /// Runs the policies of a case's plan, and judges each.

@@ -64,7 +64,31 @@ fn rows_say_what_the_runs_did() {
     assert!(chosen.cost_usd > 6.0 * 8.0 * 120.0 / 3600.0 / 2.0, "{}", chosen.cost_usd);
     let page = page(&board, &scores);
     assert!(page.contains("| 1 of 1 | 1.00 |") && page.contains("`hpa`") && page.contains("Small?"), "{page}");
-    assert_eq!(columns(&scores).len(), 15);
+    assert_eq!(columns(&scores).len(), 16);
+    // Who knows the law and not the draw does no better than who foresees it, but for what either search has missed; fixed fleets do no better.
+    let yardstick = &scores.yardsticks[0];
+    let informed = yardstick.informed_share().unwrap();
+    assert_eq!(yardstick.informed.as_ref().unwrap().len(), 2);
+    assert!(0.5 < informed && informed < 1.02, "{informed}");
+    let of_informed = scores.rows[0].informed_share(&scores.yardsticks).unwrap();
+    assert!((of_informed - fixed.share / informed).abs() < 1e-12 && of_informed <= 1.05, "{of_informed}");
+    assert!(page.contains(&format!("| *informed edge* | {:.1} |", 100.0 * informed)), "{page}");
+}
+
+#[test]
+fn an_informed_edge_that_is_missing_is_searched_alone() {
+    let dir = board_of(case());
+    let board = Board::read(dir.path()).unwrap();
+    let policies = [board.policies("static").unwrap()];
+    let (both, _) = scored(&board, &policies, board.scores(&search()));
+    let mut without = both.clone();
+    without.yardsticks[0].informed = None;
+    assert_eq!(without.rows[0].informed_share(&without.yardsticks), None);
+    assert!(page(&board, &without).contains("| *informed edge* | - |"));
+    let settings = search();
+    let job = Job::new(&board, &policies, &without, &settings).unwrap();
+    assert!(job.searches() && job.simulations() < Job::new(&board, &policies, &board.scores(&settings), &settings).unwrap().simulations());
+    assert_eq!(scored(&board, &policies, without).0, both);
 }
 
 #[test]
