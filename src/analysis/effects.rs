@@ -11,8 +11,9 @@ use anyhow::Result;
 use polars::prelude::DataFrame;
 
 use super::front::Point;
+use super::grouping::rows_by;
 use super::scores::Analysis;
-use super::table::Cells;
+use super::table::{Cells, Column, to_frame};
 
 /// The effect of one setting on one workload.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,31 +65,31 @@ pub fn effects(runs: &DataFrame, settings: &[String], analysis: &Analysis) -> Re
             run.workload == workload && run.point.is_some_and(positive)
         };
         let rows = (0..analysis.runs.len()).filter(used).collect::<Vec<_>>();
-        let mut by_family: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-        for &row in &rows {
-            by_family.entry(analysis.runs[row].family).or_default().push(row);
-        }
+        let groups = rows_by(&analysis.numbered(&rows)?, &["family"])?.into_iter();
+        let groups = groups.map(|group| group.into_iter().map(|i| rows[i]).collect::<Vec<_>>());
+        let by_family: BTreeMap<usize, Vec<usize>> = groups.map(|rows| (analysis.runs[rows[0]].family, rows)).collect();
         let family = |row: usize| Some(analysis.label(analysis.runs[row].family).to_owned());
         let seed = |row: usize| Some(analysis.runs[row].seed.to_string());
         let start = effects.len();
         let mut seen = Vec::new();
-        let mut add = |setting: &str, family: Option<usize>, rows: &[usize], value: &dyn Fn(usize) -> Option<String>| {
-            let Some((effect, groups)) = effect(workload, family, setting, rows, analysis, value) else { return };
+        let mut add = |setting: &str, family: Option<usize>, rows: &[usize], value: &dyn Fn(usize) -> Option<String>| -> Result<()> {
+            let Some((effect, groups)) = effect(workload, family, setting, rows, analysis, value)? else { return Ok(()) };
             if !seen.contains(&groups) {
                 seen.push(groups);
                 effects.push(effect);
             }
+            Ok(())
         };
-        add("family", None, &rows, &family);
-        add("seed", None, &rows, &seed);
+        add("family", None, &rows, &family)?;
+        add("seed", None, &rows, &seed)?;
         for (name, cells) in &cells {
             let value = |row: usize| cells.text(row);
             let present = |rows: &Vec<usize>| rows.iter().any(|&row| value(row).is_some());
             if by_family.values().all(present) {
-                add(name, None, &rows, &value);
+                add(name, None, &rows, &value)?;
             } else {
                 for (&family, rows) in &by_family {
-                    add(name, Some(family), rows, &value);
+                    add(name, Some(family), rows, &value)?;
                 }
             }
         }
@@ -107,15 +108,14 @@ fn effect(
     rows: &[usize],
     analysis: &Analysis,
     value: &dyn Fn(usize) -> Option<String>,
-) -> Option<(Effect, Groups)> {
-    let mut groups: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-    for &row in rows {
-        if let Some(value) = value(row) {
-            groups.entry(value).or_default().push(row);
-        }
-    }
+) -> Result<Option<(Effect, Groups)>> {
+    let (with, texts): (Vec<usize>, Vec<String>) = rows.iter().filter_map(|&row| Some((row, value(row)?))).unzip();
+    let table = to_frame(vec![("value", Column::Text(texts.clone()))])?;
+    let groups = rows_by(&table, &["value"])?.into_iter();
+    let groups: BTreeMap<String, Vec<usize>> =
+        groups.map(|group| (texts[group[0]].clone(), group.into_iter().map(|i| with[i]).collect())).collect();
     if groups.len() < 2 {
-        return None;
+        return Ok(None);
     }
     let mut values = groups.keys().cloned().collect::<Vec<_>>();
     sort_values(&mut values);
@@ -124,7 +124,7 @@ fn effect(
     let runs = groups.values().map(Vec::len).sum();
     let mut partition = groups.into_values().collect::<Groups>();
     partition.sort();
-    Some((Effect { workload, family, setting: setting.to_owned(), values, runs, latency, cost }, partition))
+    Ok(Some((Effect { workload, family, setting: setting.to_owned(), values, runs, latency, cost }, partition)))
 }
 
 /// Sorts values of a setting: by number where all are numbers, else as texts.

@@ -98,10 +98,7 @@ impl Analysis {
     /// For each value of each of `settings` that varies within a family: by workload, best family first, setting, value. Workloads without
     /// a reference point are left out. Fails when a column cannot be read.
     pub fn value_contributions(&self, runs: &DataFrame, settings: &[String]) -> Result<Vec<ValueContribution>> {
-        let mut by_seed: BTreeMap<(usize, i64), Vec<usize>> = BTreeMap::new();
-        for (row, run) in self.runs.iter().enumerate().filter(|(_, run)| run.point.is_some()) {
-            by_seed.entry((run.workload, run.seed)).or_default().push(row);
-        }
+        let by_seed = self.usable_by_seed()?;
         let on_front = self.fronts.iter().flat_map(|front| front.rows.iter().copied()).collect::<BTreeSet<_>>();
         let mut contributions = Vec::new();
         for score in &self.scores {

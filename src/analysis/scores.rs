@@ -7,8 +7,9 @@ use polars::prelude::DataFrame;
 
 use super::edge::{InformedEdge, Oracle};
 use super::front::{Point, compromise, hv_exact, hv_lab, non_dominated};
+use super::grouping::rows_by;
 use super::statistics::{Estimate, estimate};
-use super::table::Cells;
+use super::table::{Cells, Column, to_frame};
 use crate::sweep::objectives::{Objectives, Reference};
 use crate::sweep::tables::row::family_label;
 
@@ -198,9 +199,9 @@ pub fn analyse(runs: &DataFrame, objectives: &Objectives) -> Result<Analysis> {
         oracle: Oracle::default(),
         informed: InformedEdge::default(),
     };
-    let groups = analysis.groups();
+    let groups = analysis.groups()?;
     analysis.find_fronts(&groups);
-    analysis.find_references(objectives.reference);
+    analysis.find_references(objectives.reference)?;
     analysis.score(&groups);
     Ok(analysis)
 }
@@ -238,12 +239,32 @@ pub const BEYOND_WORST: f64 = 0.1;
 type Groups = BTreeMap<(usize, usize), BTreeMap<i64, Vec<usize>>>;
 
 impl Analysis {
-    fn groups(&self) -> Groups {
+    /// The runs called `rows`, as a table by which they can be grouped: `workload` and `family` as numbers, and `seed`.
+    pub(super) fn numbered(&self, rows: &[usize]) -> Result<DataFrame> {
+        let column = |of: fn(&Run) -> i64| Column::Int(rows.iter().map(|&row| of(&self.runs[row])).collect());
+        let (workload, family) = (column(|run| run.workload as i64), column(|run| run.family as i64));
+        to_frame(vec![("workload", workload), ("family", family), ("seed", column(|run| run.seed))])
+    }
+
+    /// Usable runs of each workload and seed.
+    pub(super) fn usable_by_seed(&self) -> Result<BTreeMap<(usize, i64), Vec<usize>>> {
+        let usable = self.usable(&(0..self.runs.len()).collect::<Vec<_>>());
+        let groups = rows_by(&self.numbered(&usable)?, &["workload", "seed"])?;
+        let keyed = groups.into_iter().map(|group| {
+            let rows: Vec<usize> = group.into_iter().map(|i| usable[i]).collect();
+            ((self.runs[rows[0]].workload, self.runs[rows[0]].seed), rows)
+        });
+        Ok(keyed.collect())
+    }
+
+    fn groups(&self) -> Result<Groups> {
+        let all: Vec<usize> = (0..self.runs.len()).collect();
         let mut groups = Groups::new();
-        for (row, run) in self.runs.iter().enumerate() {
-            groups.entry((run.workload, run.family)).or_default().entry(run.seed).or_default().push(row);
+        for rows in rows_by(&self.numbered(&all)?, &["workload", "family", "seed"])? {
+            let run = self.runs[rows[0]];
+            groups.entry((run.workload, run.family)).or_default().insert(run.seed, rows);
         }
-        groups
+        Ok(groups)
     }
 
     fn usable(&self, rows: &[usize]) -> Vec<usize> {
@@ -265,19 +286,17 @@ impl Analysis {
     }
 
     /// The one given, or of each workload one beyond the worst on the fronts of its families.
-    fn find_references(&mut self, given: Option<Reference>) {
+    fn find_references(&mut self, given: Option<Reference>) -> Result<()> {
+        let by_seed = self.usable_by_seed()?;
         for number in 0..self.workloads.len() {
-            let mut runs_of_seeds: BTreeMap<i64, usize> = BTreeMap::new();
-            for run in self.runs.iter().filter(|run| run.workload == number && run.point.is_some()) {
-                *runs_of_seeds.entry(run.seed).or_default() += 1;
-            }
-            let nothing_to_rank = given.is_none() && runs_of_seeds.values().all(|&runs| runs < 2);
+            let nothing_to_rank = given.is_none() && by_seed.iter().all(|((workload, _), rows)| *workload != number || rows.len() < 2);
             let fronts = self.fronts.iter().filter(|front| front.workload == number);
             let points = fronts.flat_map(|front| &front.rows).map(|&row| self.point(row)).collect::<Vec<_>>();
             let workload = &mut self.workloads[number];
             workload.nothing_to_rank = nothing_to_rank && !points.is_empty();
             workload.reference = if nothing_to_rank { None } else { given.or_else(|| beyond_worst(&points)) };
         }
+        Ok(())
     }
 
     fn score(&mut self, groups: &Groups) {

@@ -47,11 +47,39 @@ impl BatchShape {
         self.num_drafts += drafts;
     }
 
+    /// Its prefills and its decodes, each as a batch of their own.
+    pub fn apart(&self) -> (Self, Self) {
+        let &Self { num_decodes, decode_cached_tokens, num_drafts, prefill_tokens, .. } = self;
+        let prefills = Self { total_tokens: prefill_tokens, num_decodes: 0, decode_cached_tokens: 0, num_drafts: 0, ..*self };
+        let total_tokens = self.total_tokens - prefill_tokens;
+        (prefills, Self { total_tokens, num_decodes, decode_cached_tokens, num_drafts, ..Self::default() })
+    }
+
     /// Adds a decode step of a request with `cached` tokens.
     #[inline]
     pub fn add_decode(&mut self, cached: u32) {
         self.total_tokens += 1;
         self.num_decodes += 1;
         self.decode_cached_tokens += u64::from(cached);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prompts_and_decodes_apart_are_the_whole() {
+        let (mut prefills, mut decodes, mut both) = (BatchShape::default(), BatchShape::default(), BatchShape::default());
+        for (tokens, cached) in [(100, 0), (512, 700)] {
+            prefills.add_prefill(tokens, cached);
+            both.add_prefill(tokens, cached);
+        }
+        for shape in [&mut decodes, &mut both] {
+            (0..3).for_each(|i| shape.add_decode(1000 * i));
+            shape.add_drafts(2);
+        }
+        assert_eq!(both.apart(), (prefills, decodes));
+        assert_eq!(prefills.apart(), (prefills, BatchShape::default()));
     }
 }

@@ -140,6 +140,9 @@ pub(super) struct StepTimes {
     /// Stages of steps of decodes alone, where these differ from others.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub decode_stages: Vec<Table>,
+    /// Whether a step of prompts and decodes counts as one of each.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub mixed_apart: bool,
     /// What is amiss with them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caveat: Option<String>,
@@ -164,12 +167,21 @@ impl StepTimes {
     pub fn new(deployment: &Deployment, dense: DenseTables, attention: StepAttention) -> Self {
         let (layers_per_stage, num_stages) = (deployment.layers_per_stage(), deployment.pipeline_parallel);
         let (stages, head) = (dense.stages, dense.head);
-        let (head_of_prefills, decode_stages, caveat) = (true, Vec::new(), None);
-        Self { stages, head, attention, layers_per_stage, num_stages, head_of_prefills, decode_stages, caveat }
+        let (head_of_prefills, decode_stages, mixed_apart, caveat) = (true, Vec::new(), false, None);
+        Self { stages, head, attention, layers_per_stage, num_stages, head_of_prefills, decode_stages, mixed_apart, caveat }
     }
 
     #[inline]
     fn stage_time_s(&self, shape: &BatchShape, stage: u32) -> f64 {
+        if self.mixed_apart && shape.num_prefills > 0 && shape.num_decodes > 0 {
+            let (prefills, decodes) = shape.apart();
+            return self.one_step_s(&prefills, stage) + self.one_step_s(&decodes, stage);
+        }
+        self.one_step_s(shape, stage)
+    }
+
+    #[inline]
+    fn one_step_s(&self, shape: &BatchShape, stage: u32) -> f64 {
         let attention_ms = match &self.attention {
             StepAttention::Analytic(attention) => attention.prefill_ms(shape) + attention.decode_ms(shape),
             StepAttention::Measured(attention) => attention.prefill_ms(shape) + attention.decode_ms(shape),
@@ -216,7 +228,8 @@ impl ExecutionTime {
             }
             ExecutionTimeSettings::Aiconfigurator(settings) => {
                 let sources = settings.sources(deployment, files)?;
-                let times = cache::cached(files, sources.paths(), settings, deployment, || sources.import(deployment))?;
+                let mut times = cache::cached(files, sources.paths(), settings, deployment, || sources.import(deployment))?;
+                times.mixed_apart = settings.mixed_steps_apart;
                 let provenance =
                     sources.provenance(deployment) + &times.caveat.as_ref().map_or_else(String::new, |text| format!("; {text}"));
                 (Times::Steps(times), provenance)

@@ -147,6 +147,12 @@ fn main() {
         upstream("dynamo", "throughput_over_time", upstream::dynamo::throughput_over_time),
         upstream("dynamo", "sizings", upstream::dynamo::sizings),
         upstream("dynamo", "forecasts", upstream::dynamo::forecasts),
+        #[cfg(feature = "report")]
+        test(
+            "upstream::dynamo::mooncake_with_nvidias_simulator",
+            &["data/upstream_decisions/dynamo", "data/hardware/aiconfigurator", "data/traces/mooncake/conversation_trace.jsonl"],
+            upstream::dynamo_whole_runs::mooncake,
+        ),
         upstream("hpa", "single_calculations", upstream::hpa::single_calculations),
         upstream("hpa", "decisions", upstream::hpa::decisions),
         upstream("knative", "decisions", upstream::knative::decisions),

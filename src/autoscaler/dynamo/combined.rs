@@ -47,6 +47,9 @@ pub struct DynamoCombinedSettings {
     pub max_gpu_budget: Option<u32>,
     pub min_gpu_budget: Option<u32>,
     pub engine_knowledge: EngineKnowledge,
+    /// Whether it is told which replicas start, as on Kubernetes where it may list pods. If not, as in NVIDIA's own replay and with its
+    /// virtual connector, load scaling waits until all that was wanted serves.
+    pub startup_aware: bool,
     /// Most tokens of a batch.
     pub max_num_batched_tokens: u32,
 }
@@ -71,6 +74,7 @@ impl Default for DynamoCombinedSettings {
             max_gpu_budget: load.max_gpu_budget,
             min_gpu_budget: load.min_gpu_budget,
             engine_knowledge: load.engine_knowledge,
+            startup_aware: load.startup_aware,
             max_num_batched_tokens: load.max_num_batched_tokens,
         }
     }
@@ -104,6 +108,7 @@ impl DynamoCombinedSettings {
             max_gpu_budget: self.max_gpu_budget,
             min_gpu_budget: self.min_gpu_budget,
             engine_knowledge: self.engine_knowledge,
+            startup_aware: self.startup_aware,
             load_adjustment_interval_s: self.load_adjustment_interval_s,
             max_num_batched_tokens: self.max_num_batched_tokens,
         }
@@ -144,6 +149,8 @@ impl PolicySettings for DynamoCombinedSettings {
             load: Some(LoadScaling::new(&self.load(), context)),
             throughput: Some(ThroughputScaling::new(&self.throughput(), context.part)),
             min_endpoint: self.min_endpoint,
+            startup_aware: self.startup_aware,
+            seen: Vec::new(),
             budget: GpuBudget { most: self.max_gpu_budget, least: self.min_gpu_budget, per_replica: context.bill.devices_per_replica },
         }))
     }

@@ -14,7 +14,8 @@
 //! With prefill and decode apart, engines that compute prompts are held against the TTFT alone, those that answer against the ITL. In easy
 //! modes the former count (queued prompts) / (tokens of the longest request): one more from 1.0 or 0.1 on, one less up to 0.1 or 0.
 //!
-//! While replicas start, the decision can only be to keep those that serve or one less, which cancels the starting ones.
+//! While replicas start, the decision can only be to keep those that serve or one less, which cancels the starting ones; without
+//! `startup_aware` there is none.
 //!
 //! | parameter | default | source |
 //! |---|---|---|
@@ -25,6 +26,7 @@
 //! | `min_endpoint` | 1 | the same; 0 lets throughput scaling go to zero, load scaling stops at 1 |
 //! | `max_gpu_budget`, `min_gpu_budget` | none: `max_replicas` bounds every policy alike | the same; there 8 GPUs at most |
 //! | `engine_knowledge` | `learned` | what an aggregated deployment without a profile has |
+//! | `startup_aware` | true | what the Kubernetes connector tells (`get_worker_inventory`) where it may list pods; its replay does not |
 //! | `max_num_batched_tokens` | 4096 | this simulator's schedulers; read from the engine there |
 //!
 //! Source: `planner/core/{load_scaling, state_machine}.py` of the version named in [`super`].
@@ -73,6 +75,9 @@ pub struct DynamoLoadSettings {
     pub max_gpu_budget: Option<u32>,
     pub min_gpu_budget: Option<u32>,
     pub engine_knowledge: EngineKnowledge,
+    /// Whether it is told which replicas start, as on Kubernetes where it may list pods. If not, as in NVIDIA's own replay and with its
+    /// virtual connector, load scaling waits until all that was wanted serves.
+    pub startup_aware: bool,
     /// Most tokens of a batch.
     pub max_num_batched_tokens: u32,
 }
@@ -91,6 +96,7 @@ impl Default for DynamoLoadSettings {
             max_gpu_budget: None,
             min_gpu_budget: None,
             engine_knowledge: EngineKnowledge::default(),
+            startup_aware: true,
             max_num_batched_tokens: 4096,
         }
     }
@@ -161,6 +167,8 @@ impl PolicySettings for DynamoLoadSettings {
             load: Some(LoadScaling::new(self, context)),
             throughput: None,
             min_endpoint: self.min_endpoint,
+            startup_aware: self.startup_aware,
+            seen: Vec::new(),
             budget: GpuBudget { most: self.max_gpu_budget, least: self.min_gpu_budget, per_replica: context.bill.devices_per_replica },
         }))
     }

@@ -54,8 +54,8 @@ struct Fleet {
 }
 
 impl Fleet {
-    fn of(snapshot: &Snapshot) -> Self {
-        let pending = if snapshot.stopping == 0 { snapshot.starting } else { 0 };
+    fn of(snapshot: &Snapshot, startup_aware: bool) -> Self {
+        let pending = if startup_aware && snapshot.stopping == 0 { snapshot.starting } else { 0 };
         Self { ready: snapshot.serving, pending, busy: snapshot.committed() != snapshot.serving && pending == 0 }
     }
 }
@@ -106,6 +106,9 @@ struct Planner {
     load: Option<LoadScaling>,
     throughput: Option<ThroughputScaling>,
     min_endpoint: u32,
+    startup_aware: bool,
+    /// Replicas that served at the last look, in order; only kept where starting ones are not told.
+    seen: Vec<u32>,
     budget: GpuBudget,
 }
 
@@ -116,11 +119,22 @@ fn engine(replica: &ReplicaSignals) -> Option<Engine> {
 }
 
 impl Planner {
+    /// Whether an engine has said anything yet: where nobody tells that it starts, one that is new and has run no pass has not, and load
+    /// scaling waits until as many report as serve.
+    fn has_reported(&self, replica: &ReplicaSignals) -> bool {
+        let has_run = replica.pass.is_some_and(|pass| pass.duration_s > 0.0);
+        self.startup_aware || has_run || self.seen.binary_search(&replica.id).is_ok()
+    }
+
     /// The replicas wanted; `None` to leave them.
     fn wanted(&mut self, now_s: f64, fleet: Fleet, snapshot: &Snapshot) -> Option<u32> {
         let [load_due, throughput_due] = self.cadence.tick();
-        let serving = snapshot.replicas.iter().filter(|replica| !replica.draining);
-        let engines: Vec<Engine> = serving.filter_map(engine).collect();
+        let serving = || snapshot.replicas.iter().filter(|replica| !replica.draining);
+        let engines: Vec<Engine> = serving().filter(|replica| self.has_reported(replica)).filter_map(engine).collect();
+        if !self.startup_aware {
+            self.seen.clear();
+            self.seen.extend(serving().map(|replica| replica.id));
+        }
         if load_due && let Some(model) = &mut self.model {
             engines.iter().for_each(|engine| model.observe(&engine.pass));
         }
@@ -175,7 +189,7 @@ impl Autoscaler for Planner {
     }
 
     fn decide(&mut self, now_s: f64, snapshot: &Snapshot) -> Decision {
-        let target = self.wanted(now_s, Fleet::of(snapshot), snapshot);
+        let target = self.wanted(now_s, Fleet::of(snapshot, self.startup_aware), snapshot);
         target.map_or(Decision::Hold, |target| Decision::towards(snapshot.committed(), target))
     }
 
@@ -187,8 +201,8 @@ impl Autoscaler for Planner {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Part;
     use super::super::tests::with_context;
+    use super::super::{Part, PolicySettings};
     use super::*;
 
     /// 35 passes that tell prompts from decodes: the model built on them is ready, and longer prompts take longer.
@@ -205,11 +219,37 @@ mod tests {
         });
     }
 
+    /// A replica that has just begun to serve has run nothing: as long as nobody tells, fewer engines report than serve.
+    #[test]
+    fn without_word_of_starts_a_new_engine_is_waited_for() {
+        with_context(|context| {
+            let idle = |id| ReplicaSignals { id, pass: Some(ForwardPass::default()), ..ReplicaSignals::default() };
+            let busy = |id| ReplicaSignals {
+                pass: Some(ForwardPass { decode_requests: 1, decode_kv_tokens: 900, duration_s: 0.01, ..ForwardPass::default() }),
+                ..idle(id)
+            };
+            let decide = |startup_aware: bool, third: ReplicaSignals| {
+                let settings = DynamoLoadSettings { startup_aware, ..DynamoLoadSettings::default() };
+                let mut policy = settings.build(context).unwrap();
+                let mut at = |now_s: f64, starting: u32, replicas: &[ReplicaSignals]| {
+                    policy.decide(now_s, &Snapshot { serving: replicas.len() as u32, starting, replicas, ..Snapshot::default() })
+                };
+                [at(5.0, 1, &[busy(0), busy(1)]), at(10.0, 0, &[busy(0), busy(1), third]), at(15.0, 0, &[busy(0), busy(1), third])]
+            };
+            let (less, hold) = (|by| Decision::Down(by), Decision::Hold);
+            assert_eq!(decide(true, idle(7)), [less(2), less(1), less(1)]);
+            assert_eq!(decide(false, idle(7)), [hold, hold, less(1)]);
+            assert_eq!(decide(false, busy(7)), [hold, less(1), less(1)]);
+        });
+    }
+
     #[test]
     fn stopping_replicas_are_waited_for() {
         let snapshot = |serving, starting, stopping| Snapshot { serving, starting, stopping, ..Snapshot::default() };
-        assert_eq!(Fleet::of(&snapshot(3, 2, 0)), Fleet { ready: 3, pending: 2, busy: false });
-        assert_eq!(Fleet::of(&snapshot(3, 2, 1)), Fleet { ready: 3, pending: 0, busy: true });
-        assert_eq!(Fleet::of(&snapshot(3, 0, 0)), Fleet { ready: 3, pending: 0, busy: false });
+        assert_eq!(Fleet::of(&snapshot(3, 2, 0), true), Fleet { ready: 3, pending: 2, busy: false });
+        assert_eq!(Fleet::of(&snapshot(3, 2, 1), true), Fleet { ready: 3, pending: 0, busy: true });
+        assert_eq!(Fleet::of(&snapshot(3, 0, 0), true), Fleet { ready: 3, pending: 0, busy: false });
+        assert_eq!(Fleet::of(&snapshot(3, 2, 0), false), Fleet { ready: 3, pending: 0, busy: true });
+        assert_eq!(Fleet::of(&snapshot(3, 0, 0), false), Fleet { ready: 3, pending: 0, busy: false });
     }
 }

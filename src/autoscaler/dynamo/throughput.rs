@@ -18,7 +18,7 @@
 //! | `load_predictor`, `load_predictor_log1p` | `arima`, false | the same; `prophet` is left out |
 //! | `kalman_q_level`, `kalman_q_trend`, `kalman_r`, `kalman_min_points` | 1.0, 0.1, 10, 5 | the same |
 //! | `max_throughput_scaling_replicas` | 8 | the same |
-//! | `min_endpoint`, budgets, `engine_knowledge`, `max_num_batched_tokens` | | as in [`super::load`] |
+//! | `min_endpoint`, budgets, `engine_knowledge`, `startup_aware`, `max_num_batched_tokens` | | as in [`super::load`] |
 //! | `load_adjustment_interval_s` | 5 | the same: how often passes are observed |
 //!
 //! Source: `planner/core/throughput_scaling.py` and `plugins/builtins/local_planner.py` of the version named in [`super`]. Requests are the
@@ -61,6 +61,9 @@ pub struct DynamoThroughputSettings {
     pub max_gpu_budget: Option<u32>,
     pub min_gpu_budget: Option<u32>,
     pub engine_knowledge: EngineKnowledge,
+    /// Whether it is told which replicas start, as on Kubernetes where it may list pods. If not, as in NVIDIA's own replay and with its
+    /// virtual connector, load scaling waits until all that was wanted serves.
+    pub startup_aware: bool,
     /// How often passes are observed.
     pub load_adjustment_interval_s: f64,
     /// Most tokens of a batch.
@@ -84,6 +87,7 @@ impl Default for DynamoThroughputSettings {
             max_gpu_budget: None,
             min_gpu_budget: None,
             engine_knowledge: EngineKnowledge::default(),
+            startup_aware: true,
             load_adjustment_interval_s: 5.0,
             max_num_batched_tokens: 4096,
         }
@@ -144,6 +148,8 @@ impl PolicySettings for DynamoThroughputSettings {
             load: None,
             throughput: Some(ThroughputScaling::new(self, context.part)),
             min_endpoint: self.min_endpoint,
+            startup_aware: self.startup_aware,
+            seen: Vec::new(),
             budget: GpuBudget { most: self.max_gpu_budget, least: self.min_gpu_budget, per_replica: context.bill.devices_per_replica },
         }))
     }

@@ -52,6 +52,10 @@ pub struct AiconfiguratorSettings {
     /// CPU and scheduler time of every step, ms.
     #[serde(default)]
     pub step_overhead_ms: f64,
+    /// Whether a step with prompts and decodes takes as long as a step of each, one after the other, as NVIDIA's simulator counts (run:
+    /// aisimulate 0.13). Otherwise all its tokens are one step, as engines run it and the package's own estimates have it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub mixed_steps_apart: bool,
 }
 
 fn vllm() -> String {
@@ -180,6 +184,9 @@ impl Sources {
         }
         if model.experts.is_some_and(|experts| experts.per_token == 1 && experts.shared_hidden_dim > 0) {
             caveat += ", without the shared expert as there";
+        }
+        if settings.mixed_steps_apart {
+            caveat += ", steps of prompts and decodes counted apart";
         }
         format!(
             "measured tables of aiconfigurator-core, {name}, {} {}, {weights} weights, {} KV cache, {} ms overhead a step{caveat}",

@@ -5,6 +5,8 @@
 
 pub mod aibrix;
 pub mod dynamo;
+#[cfg(feature = "report")]
+pub mod dynamo_whole_runs;
 pub mod hpa;
 pub mod knative;
 pub mod ray;
