@@ -62,6 +62,14 @@ impl BatchShape {
         self.num_decodes += 1;
         self.decode_cached_tokens += u64::from(cached);
     }
+
+    /// Adds decode steps of so many requests, with `cached` tokens in all.
+    #[inline]
+    pub fn add_decodes(&mut self, number: u32, cached: u64) {
+        self.total_tokens += u64::from(number);
+        self.num_decodes += number;
+        self.decode_cached_tokens += cached;
+    }
 }
 
 #[cfg(test)]

@@ -188,10 +188,10 @@ pub trait ReplicaScheduler: Send + Sync {
         false
     }
 
-    /// The prompts whose KV caches come from elsewhere and that the latest batch gave room. These methods concern schedulers that hand
-    /// KV caches over; see [`Handover`].
-    fn take_reserved(&self, _replica: &mut ReplicaState) -> Vec<Reserved> {
-        Vec::new()
+    /// The next of the prompts whose KV caches come from elsewhere and that the latest batch gave room. These methods concern schedulers that
+    /// hand KV caches over; see [`Handover`].
+    fn take_reserved(&self, _replica: &mut ReplicaState) -> Option<Reserved> {
+        None
     }
 
     /// The KV cache of a prompt that was given room has arrived.

@@ -77,7 +77,7 @@ impl ReplicaScheduler for Rule {
         self.as_dyn().reserves_ahead()
     }
 
-    fn take_reserved(&self, replica: &mut ReplicaState) -> Vec<Reserved> {
+    fn take_reserved(&self, replica: &mut ReplicaState) -> Option<Reserved> {
         self.as_dyn().take_reserved(replica)
     }
 

@@ -74,6 +74,12 @@ impl ReplicaScheduler for VllmV1 {
         own.start(self, &mut replica.kv);
         let is_ahead =
             self.async_scheduling && if self.pipelined { replica.allocated > 0 } else { std::mem::take(&mut own.a_batch_just_ended) };
+        if replica.queue.is_empty() && replica.waiting.is_empty() && own.is_idle() && self.prefill_schedule_interval <= 1 {
+            // Nothing is there to be scheduled, and nobody to leave.
+            own.settle(&replica.kv);
+            replica.vllm_v1 = Some(own);
+            return;
+        }
         Step::new(self, &mut own, replica, requests, batch, is_ahead).schedule();
         own.let_leave(&mut replica.kv, requests.prompts());
         if is_ahead && batch.is_empty() && !self.pipelined {
@@ -171,7 +177,7 @@ impl ReplicaScheduler for VllmV1 {
         }
     }
 
-    fn take_reserved(&self, replica: &mut ReplicaState) -> Vec<Reserved> {
+    fn take_reserved(&self, replica: &mut ReplicaState) -> Option<Reserved> {
         Self::take_reserved(replica)
     }
 

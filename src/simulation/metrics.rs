@@ -111,7 +111,9 @@ impl Distribution {
         let (min, max) = extremes(values);
         let base = min.to_bits();
         let spread = max.to_bits() - base;
-        let shift = (u64::BITS - (spread / MOST_BUCKETS).leading_zeros()).min(63);
+        // Of few numbers, looking through buckets costs more than looking into them.
+        let most_buckets = MOST_BUCKETS.min(count.next_power_of_two() as u64);
+        let shift = (u64::BITS - (spread / most_buckets).leading_zeros()).min(63);
         let bucket = |value: f64| ((value.to_bits() - base) >> shift) as usize;
         counts.clear();
         counts.resize((spread >> shift) as usize + 1, 0);

@@ -78,9 +78,10 @@ impl State {
         }
         let mut read = std::mem::take(&mut aside.read);
         let num = read.len() as u32;
-        for one in &mut read {
-            self.free_leaving(kv, requests.prompts(), one);
+        for mut one in read.drain(..) {
+            self.free_leaving(kv, requests.prompts(), &mut one);
         }
+        self.aside().read = read;
         num
     }
 }
@@ -92,9 +93,9 @@ impl VllmV1 {
         room(self, &replica.kv, &requests[slot], hit.on_device(), others_run).is_some()
     }
 
-    pub(super) fn take_reserved(replica: &mut ReplicaState) -> Vec<Reserved> {
-        let aside = replica.vllm_v1.as_mut().and_then(|own| own.aside.as_mut());
-        aside.map_or_else(Vec::new, |aside| std::mem::take(&mut aside.reserved))
+    pub(super) fn take_reserved(replica: &mut ReplicaState) -> Option<Reserved> {
+        let aside = replica.vllm_v1.as_mut().and_then(|own| own.aside.as_mut())?;
+        (!aside.reserved.is_empty()).then(|| aside.reserved.remove(0))
     }
 
     /// The KV cache of a request has arrived.

@@ -242,6 +242,11 @@ impl State {
         self.free(kv, prompts, (one.id, one.blocks), &mut one.held, one.computed_tokens, Returns::No);
     }
 
+    /// Whether nobody leaves, and nobody's KV cache has come from elsewhere.
+    pub(super) fn is_idle(&self) -> bool {
+        self.leaving.is_empty() && !self.has_arrivals()
+    }
+
     /// Finished requests that a step scheduled ahead takes for running.
     pub(super) fn num_leaving(&self) -> u32 {
         self.leaving.len() as u32

@@ -160,7 +160,7 @@ impl<'a> Step<'a> {
 
     /// Goes on with the requests in memory; whether it had to preempt any.
     fn go_on(&mut self) -> bool {
-        let (mut next, mut kept, mut preempted) = (0, 0, false);
+        let (mut next, mut kept, mut preempted) = (self.go_on_plainly(), 0, false);
         let drafts_ahead = self.is_ahead && self.rule.drafting.drafts > 0;
         while next < self.replica.waiting.len() && self.batch.len() < self.rule.micro_batch_size && self.has_budget() {
             let slot = self.replica.waiting[next];
@@ -199,8 +199,39 @@ impl<'a> Step<'a> {
         if drafts_ahead && next >= self.replica.waiting.len() {
             preempted |= self.go_on_in_vain(next, u32::MAX);
         }
-        self.replica.waiting.drain(kept..next.min(self.replica.waiting.len()).max(kept));
+        if kept == 0 && next >= self.replica.waiting.len() {
+            self.replica.waiting.clear();
+        } else {
+            self.replica.waiting.drain(kept..next.min(self.replica.waiting.len()).max(kept));
+        }
         preempted
+    }
+
+    /// Goes on with those at the front that decode without drafts and have the block they need, or find one: nothing else is in question
+    /// with nearly all. Returns how many there were.
+    fn go_on_plainly(&mut self) -> usize {
+        if self.rule.drafting.drafts > 0 {
+            return 0;
+        }
+        let most = self.rule.micro_batch_size.saturating_sub(self.batch.len()).min(self.budget);
+        let (kv, entries) = (&mut self.replica.kv, &mut self.batch.entries);
+        let (before, mut cached_tokens) = (entries.len(), 0);
+        entries.reserve(self.replica.waiting.len());
+        for &slot in self.replica.waiting.iter().take(most as usize) {
+            let request = &mut self.requests[slot];
+            let more = kv.blocks_for(request.processed_tokens).saturating_sub(request.blocks);
+            if !request.prefill_complete || more > kv.free {
+                break;
+            }
+            request.blocks += more;
+            kv.free -= more;
+            cached_tokens += u64::from(request.processed_tokens);
+            entries.push((slot, 1));
+        }
+        let number = entries.len() - before;
+        self.budget -= number as u32;
+        self.batch.shape.add_decodes(number as u32, cached_tokens);
+        number
     }
 
     /// Whether all but this request that could be preempted are in other stages of a pipeline: they will come back, and if they are later

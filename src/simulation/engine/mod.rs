@@ -422,10 +422,13 @@ impl<'a> Engine<'a> {
         in_flight.id = self.next_batch_id;
         self.next_batch_id += 1;
         in_flight.scheduled_at_s = now_s;
-        for &(slot, _) in &in_flight.batch.entries {
-            let request = &mut work.requests[slot];
-            if request.scheduled_at_s.is_nan() {
-                request.scheduled_at_s = now_s;
+        // Whoever decodes was in a batch before, unless its prompt was computed elsewhere.
+        if in_flight.batch.shape.num_prefills > 0 || self.outside.awaits_kv {
+            for &(slot, _) in &in_flight.batch.entries {
+                let request = &mut work.requests[slot];
+                if request.scheduled_at_s.is_nan() {
+                    request.scheduled_at_s = now_s;
+                }
             }
         }
         self.totals.note_kv(&replica.state.kv);
@@ -516,6 +519,11 @@ impl<'a> Engine<'a> {
         let batch = &in_flight.batch;
         for &(slot, tokens) in &batch.entries {
             let request = &mut work.requests[slot];
+            if request.prefill_complete && request.processed_tokens + tokens < request.total_tokens() {
+                // One that decodes on, as nearly all do.
+                request.processed_tokens += tokens;
+                continue;
+            }
             if request.is_completed() {
                 continue;
             }

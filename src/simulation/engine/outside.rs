@@ -190,8 +190,15 @@ impl<'a> Engine<'a> {
         self.feed.handed().expect("asked of a pool alone")
     }
 
-    pub(in crate::simulation) fn messages(&mut self) -> Vec<Message> {
-        std::mem::take(&mut self.handed().messages)
+    /// Whether it has told anything that nobody has taken in yet.
+    #[inline]
+    pub(in crate::simulation) fn has_told(&self) -> bool {
+        self.feed.handed_in_queue().is_some_and(|handed| !handed.messages.is_empty())
+    }
+
+    /// Hands out what it has told, in exchange for room to tell more.
+    pub(in crate::simulation) fn swap_messages(&mut self, messages: &mut Vec<Message>) {
+        std::mem::swap(&mut self.handed().messages, messages);
     }
 
     /// Whether the pool could ever serve such a request.
@@ -298,12 +305,10 @@ impl<'a> Engine<'a> {
     }
 
     /// Tells of what a batch gave room, right after it was formed.
-    #[cold]
     #[inline(never)]
     pub(super) fn tell_reserved(&mut self, lane: u32) {
-        let replica = &mut self.work.replicas[lane as usize];
-        let replica_id = replica.id;
-        for Reserved { slot, cached_tokens } in self.scheduler.take_reserved(&mut replica.state) {
+        let replica_id = self.work.replicas[lane as usize].id;
+        while let Some(Reserved { slot, cached_tokens }) = self.scheduler.take_reserved(&mut self.work.replicas[lane as usize].state) {
             let id = self.work.requests[slot].id;
             if self.work.requests[slot].prefill_complete {
                 self.observe_token(slot);
@@ -365,6 +370,12 @@ impl<'a> Engine<'a> {
                 self.work.events.push(self.now_s + delay_s, self.now_s, Due::ScaleDown);
             }
         }
+    }
+
+    /// Replicas there are, draining ones included, and requests that wait.
+    #[inline]
+    pub(in crate::simulation) fn existing_and_queued(&self) -> (u32, u32) {
+        (self.counts.existing, self.totals.queued)
     }
 
     pub(in crate::simulation) fn standing(&self) -> Standing {

@@ -4,7 +4,7 @@ use super::FleetInputs;
 use super::budget::Budget;
 use super::flow::Flow;
 use super::merged::{merged_detail, merged_replicas};
-use crate::simulation::engine::{End, Feed, Left, Place, Standing, Workspace};
+use crate::simulation::engine::{End, Engine, Feed, Left, Place, Workspace};
 use crate::simulation::metrics::{Distribution, FleetMetrics, PoolMetrics, SessionMetrics};
 use crate::simulation::record::{Hops, RequestRecord};
 use crate::simulation::{Detail, LatencyLimits, RunMetrics, SimulationError};
@@ -69,6 +69,8 @@ pub(super) struct Books<'a> {
     counts: Counts,
     aside: Vec<Aside>,
     devices: Vec<u64>,
+    /// Of each pool, replicas and waiting requests as noted last.
+    noted: Vec<(u32, u32)>,
 }
 
 impl<'a> Books<'a> {
@@ -86,17 +88,28 @@ impl<'a> Books<'a> {
             counts: Counts { min_replicas: u32::MAX, of_models: vec![(0, 0); inputs.groups().len()], ..Counts::default() },
             aside: vec![Aside::default(); inputs.pools.len()],
             devices: inputs.cluster.pools.iter().map(super::Pool::devices_per_replica).collect(),
+            // As no pool is, so that the first note is taken.
+            noted: vec![(u32::MAX, 0); inputs.pools.len()],
             inputs,
         }
     }
 
-    /// Takes note of how many replicas there are, which holds until it is told anew.
-    pub fn note(&mut self, standing: impl Iterator<Item = Standing>) {
+    /// Takes note of how many replicas there are and how many requests wait, which holds until it is told anew.
+    pub fn note(&mut self, pools: &[Engine]) {
+        let mut changed = false;
+        for (noted, pool) in self.noted.iter_mut().zip(pools) {
+            let now = pool.existing_and_queued();
+            changed |= *noted != now;
+            *noted = now;
+        }
+        if !changed {
+            return;
+        }
         let (mut replicas, mut devices, mut queued) = (0, 0, 0);
-        for (pool, unit) in standing.zip(&self.devices) {
-            replicas += pool.existing;
-            devices += u64::from(pool.existing) * unit;
-            queued += u64::from(pool.queued);
+        for (&(existing, waiting), unit) in self.noted.iter().zip(&self.devices) {
+            replicas += existing;
+            devices += u64::from(existing) * unit;
+            queued += u64::from(waiting);
         }
         let counts = &mut self.counts;
         counts.max_replicas = counts.max_replicas.max(replicas);

@@ -43,6 +43,8 @@ pub struct Flow {
     pub room_s: f64,
     pub transfer_start_s: f64,
     pub transfer_end_s: f64,
+    /// Tokens whose keys and values were sent last, and their bytes.
+    pub sent: (u32, f64),
     /// Tokens of its prompt that the decode replica had already.
     pub reused_tokens: u32,
 }
@@ -66,6 +68,7 @@ impl Flow {
             room_s: f64::NAN,
             transfer_start_s: f64::NAN,
             transfer_end_s: f64::NAN,
+            sent: (0, 0.0),
             reused_tokens: 0,
         }
     }

@@ -42,13 +42,13 @@ impl Fleet<'_> {
         let prompt = arrival.prefill_tokens;
         if let PdDecider::PrefillLoad(settings) = &self.decider {
             let most = settings.queued_tokens;
-            let pools = self.groups[self.inputs.group_of(arrival.id)].first.clone();
-            let chosen = self.router.peek(&self.candidates(&pools, prompt, 1), prompt);
+            let pools = &self.groups[self.inputs.group_of(arrival.id)].first;
+            let chosen = self.router.peek(&self.candidates(pools, prompt, 1), prompt);
             let queued = chosen.and_then(|pool| self.pools[pool].queued_prefill_tokens(arrival.id, prompt));
             return queued.is_some_and(|queued| queued <= most);
         }
-        let pools = self.groups[self.inputs.group_of(arrival.id)].decode.clone();
-        let chosen = self.router.peek(&self.candidates(&pools, prompt, arrival.decode_tokens), prompt);
+        let pools = &self.groups[self.inputs.group_of(arrival.id)].decode;
+        let chosen = self.router.peek(&self.candidates(pools, prompt, arrival.decode_tokens), prompt);
         let cached = chosen.map_or(0, |pool| self.pools[pool].cached_tokens(arrival.id, prompt));
         let missing = prompt - cached;
         match &self.decider {
@@ -75,6 +75,17 @@ impl Fleet<'_> {
         fitting.map(candidate).collect()
     }
 
+    /// Chooses a pool of a group for such a request, where it begins or where it `decodes`, if any could serve it.
+    fn choose_pool(&mut self, group: usize, decodes: bool, prefill_tokens: u32, decode_tokens: u32) -> Option<usize> {
+        let group = &self.groups[group];
+        let pools = if decodes { &group.decode } else { &group.first };
+        if let &[pool] = &pools[..] {
+            return self.pools[pool].fits(prefill_tokens, decode_tokens).then(|| self.router.take(pool));
+        }
+        let candidates = self.candidates(pools, prefill_tokens, decode_tokens);
+        (!candidates.is_empty()).then(|| self.router.choose(&candidates, prefill_tokens))
+    }
+
     /// Gives a request to the pool where it is to begin, or to begin again.
     fn begin(&mut self, id: u32) {
         let flow = self.flows.get(id);
@@ -84,15 +95,13 @@ impl Fleet<'_> {
         let (apart, prefill, decode) = (flow.apart, flow.prefill_tokens, if flow.apart { 1 } else { flow.decode_tokens });
         let handover = Handover { leaves: apart, ..Handover::default() };
         let arrival = flow.next(self.now_s, decode, handover);
-        let group = &self.groups[self.inputs.group_of(id)];
-        let pools = if apart || group.decode.is_empty() { group.first.clone() } else { group.decode.clone() };
-        let candidates = self.candidates(&pools, prefill, decode);
-        if candidates.is_empty() {
+        let group = self.inputs.group_of(id);
+        let decodes = !apart && !self.groups[group].decode.is_empty();
+        let Some(pool) = self.choose_pool(group, decodes, prefill, decode) else {
             // It has grown since it arrived, by tokens that are lost with a replica.
             self.give_room_back(id);
             return self.leave(id, None, End::Rejected, self.now_s);
-        }
-        let pool = self.router.choose(&candidates, prefill);
+        };
         let flow = self.flows.get(id);
         flow.prefill_pool = pool;
         if flow.stage != Stage::Reserved {
@@ -117,14 +126,12 @@ impl Fleet<'_> {
         let flow = self.flows.get(id);
         flow.stage = stage;
         let arrival = flow.next(self.now_s, flow.decode_tokens, handover);
-        let pools = self.groups[self.inputs.group_of(id)].decode.clone();
-        let candidates = self.candidates(&pools, arrival.prefill_tokens, arrival.decode_tokens);
-        if candidates.is_empty() {
+        let group = self.inputs.group_of(id);
+        let Some(pool) = self.choose_pool(group, true, arrival.prefill_tokens, arrival.decode_tokens) else {
             // It has grown since it arrived, by tokens that were lost with a replica.
             self.let_go(id);
             return self.leave(id, None, End::Rejected, self.now_s);
-        }
-        let pool = self.router.choose(&candidates, arrival.prefill_tokens);
+        };
         self.flows.get(id).decode_pool = Some(pool);
         self.pools[pool].hand_in(arrival);
     }
@@ -135,10 +142,14 @@ impl Fleet<'_> {
             let mut heard = false;
             for pool in 0..self.pools.len() {
                 self.pools[pool].settle()?;
-                for message in self.pools[pool].messages() {
-                    self.take_in(pool, message);
-                    heard = true;
+                if !self.pools[pool].has_told() {
+                    continue;
                 }
+                let mut messages = std::mem::take(&mut self.messages);
+                self.pools[pool].swap_messages(&mut messages);
+                messages.drain(..).for_each(|message| self.take_in(pool, message));
+                self.messages = messages;
+                heard = true;
             }
             if !heard {
                 return Ok(());
@@ -233,13 +244,14 @@ impl Fleet<'_> {
             Sends::Missing => flow.prefill_tokens - cached_tokens,
             Sends::FullPrompt => flow.prefill_tokens,
         };
-        let per_rank = self.bytes_per_rank(from, to, tokens);
+        let (per_rank, all) = self.bytes_to_send(from, to, tokens);
         let flow = self.flows.get(id);
+        flow.sent = (tokens, all);
         if self.transfer.is_instant() {
             flow.stage = Stage::Decodes;
             flow.transfer_end_s = now_s;
             let held_s = now_s - flow.room_s;
-            self.books.note_transfer(per_rank.1, [0.0, held_s], to, tokens);
+            self.books.note_transfer(all, [0.0, held_s], to, tokens);
             self.let_go(id);
             if was_reserved {
                 self.pools[to].receive_kv(place, now_s);
@@ -248,11 +260,11 @@ impl Fleet<'_> {
         }
         flow.stage = Stage::Moves;
         let kept_at = flow.kept_at.expect("what is sent is kept until it has arrived");
-        self.links.begin(id, (from as u32, kept_at.replica_id), (to as u32, place.replica_id), per_rank.0, now_s);
+        self.links.begin(id, (from as u32, kept_at.replica_id), (to as u32, place.replica_id), per_rank, now_s);
     }
 
     /// Bytes that the busiest rank sends or receives for so many tokens, and those of all together.
-    fn bytes_per_rank(&self, from: usize, to: usize, tokens: u32) -> (f64, f64) {
+    fn bytes_to_send(&self, from: usize, to: usize, tokens: u32) -> (f64, f64) {
         let ranks = |pool: usize| f64::from(self.inputs.pools[pool].cluster.tensor_parallel);
         let times = self.inputs.pools[to].execution_time;
         // What a rank keeps of a token, over all layers: a share of the heads, or, of a latent, all of it.
@@ -267,14 +279,10 @@ impl Fleet<'_> {
         let flow = self.flows.get(id);
         flow.stage = Stage::Decodes;
         flow.transfer_end_s = now_s;
-        let (from, to) = (flow.prefill_pool, flow.decode_pool.expect("it was given room there"));
+        let to = flow.decode_pool.expect("it was given room there");
         let (place, took_s) = (flow.place.expect("it was given room"), now_s - flow.transfer_start_s);
         let held_s = now_s - flow.room_s;
-        let tokens = match self.transfer.sends {
-            Sends::Missing => flow.prefill_tokens - flow.reused_tokens,
-            Sends::FullPrompt => flow.prefill_tokens,
-        };
-        let (_, bytes) = self.bytes_per_rank(from, to, tokens);
+        let (tokens, bytes) = flow.sent;
         self.books.note_transfer(bytes, [took_s, held_s], to, tokens);
         self.let_go(id);
         self.pools[to].receive_kv(place, now_s);
@@ -315,10 +323,9 @@ impl Fleet<'_> {
 
     /// A request leaves the fleet.
     fn leave(&mut self, id: u32, from: Option<(usize, Place)>, end: End, at_s: f64) {
-        let flow = self.flows.get(id).clone();
-        self.flows.remove(id);
         let api_s = from.map_or(0.0, |(pool, _)| self.pools[pool].api_s());
-        let how = self.books.leave(&flow, from, end, at_s, api_s);
+        let how = self.books.leave(self.flows.get(id), from, end, at_s, api_s);
+        self.flows.remove(id);
         if let Some(turns) = self.feed.turns() {
             let cancelled = turns.left(id, at_s + if end == End::Answered { api_s } else { 0.0 }, how);
             self.books.cancel(cancelled);

@@ -6,9 +6,13 @@ use std::collections::BTreeMap;
 pub type Node = (u32, u32);
 
 /// Transfers that are under way, in the order in which they began.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Links {
     transfers: Vec<Transfer>,
+    /// When something changes next; infinite if nothing is under way.
+    next_s: f64,
+    /// Transfers whose bytes flow, by the end they share: whether it sends, and which. Kept where links are shared.
+    users: BTreeMap<(bool, Node), u32>,
     /// Of each rank; infinite where bytes take no time.
     bytes_per_s: f64,
     overhead_s: f64,
@@ -31,15 +35,30 @@ struct Transfer {
 }
 
 impl Transfer {
+    fn flows(&self) -> bool {
+        self.rate > 0.0
+    }
+
     /// When something changes next: its bytes begin to flow, or all have come.
     fn next_s(&self) -> f64 {
-        if self.rate == 0.0 { self.flows_from_s } else { self.ends_s }
+        if self.flows() { self.ends_s } else { self.flows_from_s }
+    }
+
+    fn ends(&self) -> [(bool, Node); 2] {
+        [(true, self.from), (false, self.to)]
     }
 }
 
 impl Links {
     pub fn new(bandwidth_gb_per_s: Option<f64>, overhead_s: f64, shared: bool) -> Self {
-        Self { transfers: Vec::new(), bytes_per_s: bandwidth_gb_per_s.map_or(f64::INFINITY, |gb| gb * 1e9), overhead_s, shared }
+        Self {
+            transfers: Vec::new(),
+            next_s: f64::INFINITY,
+            users: BTreeMap::new(),
+            bytes_per_s: bandwidth_gb_per_s.map_or(f64::INFINITY, |gb| gb * 1e9),
+            overhead_s,
+            shared,
+        }
     }
 
     /// Begins a transfer of so many bytes a rank.
@@ -59,39 +78,50 @@ impl Links {
     }
 
     /// When something changes next; infinite if nothing is under way.
+    #[inline]
     pub fn next_s(&self) -> f64 {
-        self.transfers.iter().map(Transfer::next_s).fold(f64::INFINITY, f64::min)
+        self.next_s
     }
 
     /// Takes the first of those transfers that have ended by now; what else changes now has then changed.
     pub fn take_ended(&mut self, now_s: f64) -> Option<u32> {
-        if self.transfers.iter().any(|transfer| transfer.rate == 0.0 && transfer.flows_from_s <= now_s) {
+        if self.next_s > now_s {
+            return None;
+        }
+        if self.transfers.iter().any(|transfer| !transfer.flows() && transfer.flows_from_s <= now_s) {
             self.share(now_s);
         }
-        let place = self.transfers.iter().position(|transfer| transfer.rate > 0.0 && transfer.ends_s <= now_s)?;
-        let ended = self.transfers.remove(place);
-        self.share(now_s);
-        Some(ended.id)
+        let place = self.transfers.iter().position(|transfer| transfer.flows() && transfer.ends_s <= now_s)?;
+        Some(self.remove(place, now_s))
     }
 
     /// Takes back a transfer that is of no use any more.
     pub fn cancel(&mut self, id: u32, now_s: f64) {
-        self.transfers.retain(|transfer| transfer.id != id);
+        if let Some(place) = self.transfers.iter().position(|transfer| transfer.id == id) {
+            self.remove(place, now_s);
+        }
+    }
+
+    /// Takes a transfer away, and lets the others have its share; returns the number of its request.
+    fn remove(&mut self, place: usize, now_s: f64) -> u32 {
+        let gone = self.transfers.remove(place);
+        if self.shared && gone.flows() {
+            gone.ends().iter().for_each(|end| *self.users.get_mut(end).expect("whoever flows is counted") -= 1);
+        }
         self.share(now_s);
+        gone.id
     }
 
     /// Gives each transfer whose bytes flow its share of the links at both ends.
     fn share(&mut self, now_s: f64) {
-        let mut users: BTreeMap<(bool, Node), u32> = BTreeMap::new();
         if self.shared {
-            for transfer in self.transfers.iter().filter(|transfer| transfer.flows_from_s <= now_s) {
-                *users.entry((true, transfer.from)).or_default() += 1;
-                *users.entry((false, transfer.to)).or_default() += 1;
+            for transfer in self.transfers.iter().filter(|transfer| !transfer.flows() && transfer.flows_from_s <= now_s) {
+                transfer.ends().iter().for_each(|&end| *self.users.entry(end).or_default() += 1);
             }
         }
         for transfer in self.transfers.iter_mut().filter(|transfer| transfer.flows_from_s <= now_s) {
-            let most = |node| users.get(&node).copied().unwrap_or(1);
-            let rate = self.bytes_per_s / f64::from(most((true, transfer.from)).max(most((false, transfer.to))));
+            let users = if self.shared { transfer.ends().map(|end| self.users[&end]) } else { [1; 2] };
+            let rate = self.bytes_per_s / f64::from(users[0].max(users[1]));
             // Whoever goes on as before ends when it was to end.
             if rate != transfer.rate {
                 if transfer.rate > 0.0 {
@@ -102,6 +132,7 @@ impl Links {
                 transfer.ends_s = transfer.since_s + transfer.left_bytes / rate;
             }
         }
+        self.next_s = self.transfers.iter().map(Transfer::next_s).fold(f64::INFINITY, f64::min);
     }
 }
 

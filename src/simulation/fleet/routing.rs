@@ -74,6 +74,11 @@ impl<'a> Router<'a> {
     /// Chooses among pools, of which there is at least one.
     pub fn choose(&mut self, candidates: &[Candidate], prefill_tokens: u32) -> usize {
         let chosen = if candidates.len() == 1 { candidates[0].pool } else { self.choose_of_several(candidates, prefill_tokens) };
+        self.take(chosen)
+    }
+
+    /// Takes note of a pool that is chosen.
+    pub fn take(&mut self, chosen: usize) -> usize {
         self.given[chosen] += 1;
         chosen
     }

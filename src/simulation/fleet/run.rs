@@ -12,7 +12,7 @@ use super::routing::{Known, Router};
 use super::settings::{Contention, KvTransferSettings, NoSettings, PdDecider, PoolRouter, Reserve, Role};
 use super::{FleetInputs, Group};
 use crate::autoscaler::AutoscalerSettings;
-use crate::simulation::engine::{Engine, Feed, Standing, Wishes, Workspace};
+use crate::simulation::engine::{Engine, Feed, Message, Standing, Wishes, Workspace};
 use crate::simulation::{Deadlock, Detail, EVENTS_BETWEEN_QUESTIONS, Parts, RunMetrics, SimulationError};
 
 /// Instants in a row at which nobody worked or started, after which a run is given up.
@@ -27,12 +27,15 @@ pub(super) struct Fleet<'a> {
     pub flows: Flows,
     pub links: Links,
     pub router: Router<'a>,
+    /// What pools tell, while it is taken in.
+    pub messages: Vec<Message>,
     pub budget: Budget,
     joint: Joint<'a>,
     pub transfer: KvTransferSettings,
     pub decider: PdDecider,
     pub now_s: f64,
     ends_at_s: f64,
+    num_requests: u64,
     events: u64,
     look_up_at: u64,
     /// Instants in a row at which nobody has worked, and batches until then.
@@ -85,6 +88,7 @@ impl<'a> Fleet<'a> {
             feed: Feed::new(inputs.workload, false),
             flows: Flows::new(inputs.workload.len()),
             links: Links::new(transfer.bandwidth_gb_per_s, transfer.overhead_ms * 1e-3, transfer.contention == Contention::Shared),
+            messages: Vec::new(),
             router: Router::new(cluster.pool_router.as_ref().unwrap_or(&FIRST_WITH_ROOM), names, known),
             budget: Budget::new(cluster.budget.as_ref(), &takes, joint.moves_devices()),
             joint,
@@ -92,6 +96,7 @@ impl<'a> Fleet<'a> {
             transfer,
             now_s: 0.0,
             ends_at_s: inputs.workload.duration_s.unwrap_or(0.0),
+            num_requests: inputs.workload.num_requests(),
             events: 0,
             look_up_at: most_events.min(EVENTS_BETWEEN_QUESTIONS),
             idle: (0, 0),
@@ -105,13 +110,15 @@ impl<'a> Fleet<'a> {
         self.pools.iter_mut().for_each(Engine::begin);
         self.note_standing();
         while !self.is_over() {
-            let now_s = self.pools.iter().map(Engine::next_s).fold(self.feed.next_s().min(self.links.next_s()), f64::min);
+            let (now_s, alone) = self.next();
             if now_s == f64::INFINITY {
                 return Err(self.stuck());
             }
-            self.budget.pass(now_s - self.now_s);
+            if self.inputs.cluster.budget.is_some() {
+                self.budget.pass(now_s - self.now_s);
+            }
             self.now_s = now_s;
-            self.instant()?;
+            self.instant(alone)?;
             self.note_standing();
             self.events += 1;
             if self.events >= self.look_up_at {
@@ -121,45 +128,67 @@ impl<'a> Fleet<'a> {
         self.close()
     }
 
-    /// Does everything there is to do now.
-    fn instant(&mut self) -> Result<(), SimulationError> {
+    /// When something happens next, and in which pool, if it is in one alone.
+    fn next(&self) -> (f64, Option<usize>) {
+        let (mut next_s, mut alone) = (self.feed.next_s().min(self.links.next_s()), None);
+        for (number, pool) in self.pools.iter().enumerate() {
+            let pool_s = pool.next_s();
+            if pool_s <= next_s {
+                alone = (pool_s < next_s).then_some(number);
+                next_s = pool_s;
+            }
+        }
+        (next_s, alone)
+    }
+
+    /// Does everything there is to do now; at first in one pool `alone`, if there is nothing elsewhere.
+    fn instant(&mut self, mut alone: Option<usize>) -> Result<(), SimulationError> {
         let now_s = self.now_s;
         loop {
-            let mut moved = false;
-            while let Some(id) = self.links.take_ended(now_s) {
-                self.transfer_ends(id);
-                moved = true;
-            }
-            if moved {
-                self.hear()?;
-            }
-            for _ in 0..self.feed.num_at(now_s) {
-                let arrival = self.feed.take();
-                self.arrive(arrival);
-                moved = true;
-            }
-            for pool in 0..self.pools.len() {
+            let alone = alone.take();
+            let mut goes_on = alone.is_none() && self.take_from_outside()?;
+            for pool in alone.unwrap_or(0)..self.pools.len() {
                 while self.pools[pool].next_s() <= now_s {
                     let is_last = self.is_last(pool);
                     self.pools[pool].step(is_last)?;
-                    self.hear()?;
-                    moved = true;
+                    // Where nobody tells anything, nobody else has to do anything.
+                    if self.pools[pool].has_told() {
+                        self.hear()?;
+                        goes_on = true;
+                    }
                     if self.is_over() {
                         return Ok(());
                     }
                 }
             }
-            let granted = !moved && self.inputs.is_managed() && self.grant_wishes()?;
-            if !moved && !granted {
+            if !(goes_on || self.inputs.is_managed() && self.grant_wishes()?) {
                 return Ok(());
             }
         }
     }
 
+    /// Takes in KV caches and requests that arrive now; whether there were any.
+    fn take_from_outside(&mut self) -> Result<bool, SimulationError> {
+        let mut any = false;
+        while let Some(id) = self.links.take_ended(self.now_s) {
+            self.transfer_ends(id);
+            any = true;
+        }
+        if any {
+            self.hear()?;
+        }
+        for _ in 0..self.feed.num_at(self.now_s) {
+            let arrival = self.feed.take();
+            self.arrive(arrival);
+            any = true;
+        }
+        Ok(any)
+    }
+
     /// Whether all requests that have not left are in this pool and will leave from it.
     fn is_last(&self, pool: usize) -> bool {
         let under_way = self.flows.len() as u64;
-        self.books.left + under_way == self.inputs.workload.num_requests()
+        self.books.left + under_way == self.num_requests
             && self.inputs.cluster.pools[pool].role != Role::Prefill
             && u64::from(self.pools[pool].here()) == under_way
             && (self.transfer.reserve == Reserve::Transfer
@@ -167,7 +196,7 @@ impl<'a> Fleet<'a> {
     }
 
     fn is_over(&self) -> bool {
-        self.books.left == self.inputs.workload.num_requests() && self.now_s >= self.ends_at_s
+        self.books.left == self.num_requests && self.now_s >= self.ends_at_s
     }
 
     fn standing(&self) -> Vec<Standing> {
@@ -175,7 +204,7 @@ impl<'a> Fleet<'a> {
     }
 
     fn note_standing(&mut self) {
-        self.books.note(self.pools.iter().map(Engine::standing));
+        self.books.note(&self.pools);
         if self.inputs.cluster.budget.is_some() {
             let most = self.inputs.pools.iter().map(|pool| pool.cluster.max_replicas);
             self.budget.note(&self.standing(), most);
@@ -233,7 +262,7 @@ impl<'a> Fleet<'a> {
     }
 
     fn unfinished(&self) -> u64 {
-        self.inputs.workload.num_requests() - self.books.left
+        self.num_requests - self.books.left
     }
 
     fn stuck(&self) -> SimulationError {
