@@ -41,6 +41,7 @@ fn all_cases() -> Vec<Case> {
     cases.extend(envelope_sizes().map(|in_look_back| cases::envelope(2_000_000, in_look_back)));
     cases.extend(cases::sweep(Size::Small).into_iter().take(1));
     cases.extend(cases::import(Size::Small));
+    cases.extend(cases::day(Size::Small));
     cases.extend(cases::fleets(Size::Small));
     cases
 }

@@ -34,7 +34,8 @@ fn series(what: &str, mut cases: Vec<(String, Case)>, rounds: usize, wanted: &st
 }
 
 fn main() {
-    let parts: [(&str, fn()); 5] = [("engine", engine), ("decode", decode), ("scale", scale), ("envelope", envelope), ("sweep", sweep)];
+    let parts: [(&str, fn()); 6] =
+        [("engine", engine), ("decode", decode), ("day", day), ("scale", scale), ("envelope", envelope), ("sweep", sweep)];
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     println!("| what | measured | wanted |\n| --- | --- | --- |");
     for (name, part) in parts {
@@ -53,6 +54,16 @@ fn decode() {
             format!("{:.2} us a request, {:.1} ms", ns * 1e-3, ns * 1e-6 * case.elements as f64),
             "1.5 us, long contexts 50 ms",
         );
+    }
+}
+
+fn day() {
+    let mut day = cases::day(Size::Full);
+    let best = best_ns(&mut day, 3);
+    for (case, ns) in day.iter().zip(&best) {
+        let measured =
+            format!("{:.2} us a request, {:.2} s, {:.2} times the fixed fleet", ns * 1e-3, ns * 1e-9 * case.elements as f64, ns / best[0]);
+        row(&case.name, measured, "1.3 times");
     }
 }
 

@@ -4,11 +4,13 @@
 #![allow(dead_code, unused_imports, reason = "whoever includes this uses a part of it")]
 
 mod bare;
+mod day;
 mod envelope;
 mod fleets;
 mod import;
 mod search;
 
+pub use day::cases as day;
 pub use envelope::{envelope, envelope_costs, naive_envelope, naive_query_ns};
 pub use fleets::{FLEETS, cases as fleets};
 use scalefront::autoscaler::AutoscalerSettings;
@@ -103,7 +105,8 @@ impl Setup {
         let deployment = Deployment::resolve(&cluster.model, &cluster.node, cluster.tensor_parallel, cluster.pipeline_parallel, &files);
         let times = ExecutionTime::load(&cluster.execution_time, &deployment.expect("a known model and node"), &files);
         let autoscaler = serde_json::from_value(autoscaler).expect("valid settings");
-        Self { workload, cluster, autoscaler, times: times.expect("embedded tables") }
+        let times = times.expect("embedded tables").with_overheads(&cluster.engine_overheads, false, &files);
+        Self { workload, cluster, autoscaler, times: times.expect("known overheads") }
     }
 
     pub fn requests(&self) -> usize {

@@ -10,6 +10,7 @@ fn every_case_answers_the_same_twice() {
     let mut all = vec![cases::bare(Size::Tiny)];
     all.extend(cases::engine(Size::Tiny));
     all.extend(cases::decode(Size::Tiny));
+    all.extend(cases::day(Size::Tiny));
     all.extend(cases::prefix_caching(Size::Tiny));
     all.extend(cases::sweep(Size::Tiny));
     all.extend(cases::import(Size::Tiny));
