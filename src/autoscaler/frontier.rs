@@ -308,10 +308,11 @@ impl Frontier {
         // Gauss-Hermite: three points with the mean and variance of the estimate.
         let spread = 3.0_f64.sqrt() * rate.deviation_per_s;
         let rates = [(1.0 / 6.0, (per_s - spread).max(0.0)), (2.0 / 3.0, per_s), (1.0 / 6.0, per_s + spread)];
+        let traffic = rates.map(|(weight, at)| (weight, self.steady.at(at, rate.dispersion)));
         let mut surges = aftermath.surges(rate.per_s, &mut self.surge_rates);
         let mut requests_cost = |replicas: u32| {
             let capacity_per_s = f64::from(replicas) * throughput_per_s;
-            let steady: f64 = rates.iter().map(|&(weight, at)| weight * self.steady.requests(curve, replicas, at, rate.dispersion)).sum();
+            let steady: f64 = traffic.iter().map(|&(weight, at)| weight * self.steady.requests(curve, replicas, at)).sum();
             // A surge gathers for a cold start and is then worked off; its request-seconds count for that cold start.
             let (excess, squared) = surges.excess_per_s(capacity_per_s, self.returns.excess_per_s(now_s, capacity_per_s));
             let surge = surge_weight * self.cold_start_s * (excess + squared / capacity_per_s) / 2.0;

@@ -10,7 +10,17 @@ use super::throughput::ThroughputCurve;
 /// with `rate * variability`. Its steady density is proportional to `exp(2 / spread * integral of the drift)`.
 #[derive(Debug, Default)]
 pub struct SteadyState {
-    means: BTreeMap<(u32, i32, i32), f64>,
+    /// Traffic that has been asked about, by rate and variability, with its place in `means`.
+    places: BTreeMap<(i32, i32), usize>,
+    /// By replicas; NaN where nobody has asked.
+    means: Vec<Vec<f64>>,
+}
+
+/// Traffic that is asked about: its rate and variability in steps, and where means are kept for it.
+#[derive(Debug, Clone, Copy)]
+pub struct At {
+    steps: [i32; 2],
+    place: usize,
 }
 
 /// Rates, and variabilities, are told apart by these ratios' logarithms.
@@ -22,21 +32,37 @@ const POINTS: usize = 96;
 impl SteadyState {
     /// Forgets everything: the curve has changed.
     pub fn clear(&mut self) {
+        self.places.clear();
         self.means.clear();
     }
 
-    /// Requests in the system; far above the memory of all replicas if they cannot keep up.
-    pub fn requests(&mut self, curve: &ThroughputCurve, replicas: u32, rate_per_s: f64, variability: f64) -> f64 {
+    /// What [`Self::requests`] is to be asked of; `None` without traffic.
+    pub fn at(&mut self, rate_per_s: f64, variability: f64) -> Option<At> {
         if rate_per_s <= 0.0 {
-            return 0.0;
+            return None;
         }
-        let [rate_step, variability_step] =
-            [(rate_per_s, RATE_STEP), (variability, VARIABILITY_STEP)].map(|(value, step)| (value.ln() / step).round() as i32);
-        *self.means.entry((replicas, rate_step, variability_step)).or_insert_with(|| {
+        let steps = [(rate_per_s, RATE_STEP), (variability, VARIABILITY_STEP)].map(|(value, step)| (value.ln() / step).round() as i32);
+        let place = *self.places.entry(steps.into()).or_insert(self.means.len());
+        if place == self.means.len() {
+            self.means.push(Vec::new());
+        }
+        Some(At { steps, place })
+    }
+
+    /// Requests in the system; far above the memory of all replicas if they cannot keep up.
+    pub fn requests(&mut self, curve: &ThroughputCurve, replicas: u32, at: Option<At>) -> f64 {
+        let Some(At { steps: [rate_step, variability_step], place }) = at else { return 0.0 };
+        let means = &mut self.means[place];
+        if means.len() <= replicas as usize {
+            means.resize(replicas as usize + 1, f64::NAN);
+        }
+        let mean = &mut means[replicas as usize];
+        if mean.is_nan() {
             let [rate_per_s, variability] =
                 [(rate_step, RATE_STEP), (variability_step, VARIABILITY_STEP)].map(|(at, step)| (f64::from(at) * step).exp());
-            steady_mean(curve, f64::from(replicas), rate_per_s, variability)
-        })
+            *mean = steady_mean(curve, f64::from(replicas), rate_per_s, variability);
+        }
+        *mean
     }
 }
 

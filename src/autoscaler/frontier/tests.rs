@@ -65,7 +65,9 @@ fn congestion_is_the_simulators() {
         let cluster = json!({"global_scheduler": "least_outstanding", "replica_scheduler": {"vllm": {"batch_size_cap": 32}}});
         let latency = run(&workload, cluster, json!({"static": {"replicas": replicas}})).e2e_s.unwrap().mean;
         let model = curve(lengths.0.into(), lengths.1.into(), 32);
-        let requests = SteadyState::default().requests(&model, replicas, rate, 1.0);
+        let mut steady = SteadyState::default();
+        let at = steady.at(rate, 1.0);
+        let requests = steady.requests(&model, replicas, at);
         assert!((requests / (rate * latency) - 1.0).abs() < 0.25, "{requests}, simulated {}", rate * latency);
     }
 }
@@ -74,7 +76,8 @@ fn congestion_is_the_simulators() {
 #[test]
 fn more_replicas_never_mean_more_requests() {
     let (model, mut steady) = (curve(256.0, 1.0, 16), SteadyState::default());
-    let requests: Vec<f64> = (1..12).map(|replicas| steady.requests(&model, replicas, 60.0, 1.0)).collect();
+    let at = steady.at(60.0, 1.0);
+    let requests: Vec<f64> = (1..12).map(|replicas| steady.requests(&model, replicas, at)).collect();
     assert!(requests.is_sorted_by(|fewer, more| fewer >= more), "{requests:?}");
 }
 

@@ -34,17 +34,32 @@ pub struct ArrivalCounts {
     /// Arrivals up to each of the last ticks, and when the tick was; the latest last.
     totals: VecDeque<(f64, u64)>,
     total: u64,
+    ticks: usize,
+    /// By stretches of 1, 2, 4, .. ticks.
+    differences: Vec<Differences>,
+}
+
+/// What burstiness is told from: how much neighbouring stretches of so many ticks differ, kept up to date tick by tick.
+#[derive(Debug, Clone)]
+struct Differences {
+    ticks: usize,
+    /// Sums of the squares of their differences, by where the latest stretch ends: the number of its last tick modulo `ticks`.
+    squares: Vec<u64>,
 }
 
 impl ArrivalCounts {
     pub fn new(tick_s: f64) -> Self {
         let ticks = |duration_s: f64| (duration_s / tick_s).round() as usize;
+        let shortest_ticks = ticks(SHORTEST_WINDOW_S).max(1);
+        let stretches = std::iter::successors(Some(1), |&ticks| (ticks < shortest_ticks).then_some(2 * ticks));
         Self {
-            shortest_ticks: ticks(SHORTEST_WINDOW_S).max(1),
+            shortest_ticks,
             longest_ticks: ticks(LONGEST_WINDOW_S).max(FEWEST_TICKS),
             dispersion_ticks: ticks(DISPERSION_S).max(FEWEST_TICKS),
             totals: VecDeque::new(),
             total: 0,
+            ticks: 0,
+            differences: stretches.map(|ticks| Differences { ticks, squares: vec![0; ticks] }).collect(),
         }
     }
 
@@ -55,9 +70,39 @@ impl ArrivalCounts {
     /// Ends a tick.
     pub fn tick(&mut self, now_s: f64) {
         self.totals.push_back((now_s, self.total));
-        if self.totals.len() > self.longest_ticks + 1 {
+        if self.totals.len() > self.remembered_ticks() + 1 {
             self.totals.pop_front();
         }
+        let (before, mut differences) = (self.ticks, std::mem::take(&mut self.differences));
+        for Differences { ticks, squares } in &mut differences {
+            let squares = &mut squares[before % *ticks];
+            let (now, then) = (self.stretches(*ticks), before.saturating_sub(*ticks).min(self.dispersion_ticks) / *ticks);
+            if now > 1 {
+                *squares += self.difference_squared(*ticks, 0);
+                // As many as before: one stretch is too old now.
+                if then == now {
+                    *squares -= self.difference_squared(*ticks, now - 1);
+                }
+            }
+        }
+        self.differences = differences;
+        self.ticks += 1;
+    }
+
+    fn remembered_ticks(&self) -> usize {
+        self.longest_ticks.max(self.dispersion_ticks + 2 * self.shortest_ticks)
+    }
+
+    /// Stretches of so many ticks, from the latest tick back, from which burstiness is told.
+    fn stretches(&self, ticks: usize) -> usize {
+        (self.totals.len() - 1).min(self.dispersion_ticks) / ticks
+    }
+
+    /// How much the arrivals of a stretch and of the one before it differ, squared; the latest stretch is number 0.
+    fn difference_squared(&self, ticks: usize, stretch: usize) -> u64 {
+        let last = self.totals.len() - 1;
+        let [newer, middle, older] = [0, 1, 2].map(|before| self.totals[last - (stretch + before) * ticks].1);
+        (newer - middle).abs_diff(middle - older).pow(2)
     }
 
     /// `None` before the second tick.
@@ -101,23 +146,15 @@ impl ArrivalCounts {
     /// The least over stretches of 1, 2, 4, .. ticks up to the shortest window: a change of the rate looks like burstiness too, and the
     /// less the shorter the stretches.
     fn dispersion(&self) -> f64 {
-        std::iter::successors(Some(1), |&ticks| (ticks < self.shortest_ticks).then_some(2 * ticks))
-            .map(|ticks| self.dispersion_over(ticks))
-            .fold(f64::INFINITY, f64::min)
+        self.differences.iter().map(|differences| self.dispersion_over(differences)).fold(f64::INFINITY, f64::min)
     }
 
     /// From differences of neighbouring stretches, which a slow trend leaves alone. Starts from the belief that the stream is Poisson,
     /// held with the weight of ten of them.
-    fn dispersion_over(&self, ticks: usize) -> f64 {
-        let remembered = self.totals.iter().rev().take(self.dispersion_ticks + 1).step_by(ticks).map(|&(_, total)| total);
-        let (mut stretches, mut sum, mut squares) = (0.0, 0.0, 0.0);
-        let (mut newer, mut newer_count) = (self.total, None);
-        for total in remembered.skip(1) {
-            let count = (newer - total) as f64;
-            squares += newer_count.map_or(0.0, |newer_count: f64| (newer_count - count).powi(2) / 2.0);
-            (stretches, sum) = (stretches + 1.0, sum + count);
-            (newer, newer_count) = (total, Some(count));
-        }
+    fn dispersion_over(&self, Differences { ticks, squares }: &Differences) -> f64 {
+        let (last, number) = (self.totals.len() - 1, self.stretches(*ticks));
+        let sum = (self.totals[last].1 - self.totals[last - number * ticks].1) as f64;
+        let (stretches, squares) = (number as f64, squares[(self.ticks - 1) % ticks] as f64 / 2.0);
         if sum == 0.0 { 1.0 } else { ((squares * stretches / sum + 10.0) / (stretches - 1.0 + 10.0)).max(1.0) }
     }
 }
@@ -337,6 +374,30 @@ mod tests {
             counts.tick(f64::from(second));
         }
         assert!(counts.estimate().unwrap().dispersion > 5.0);
+    }
+
+    /// The twin looks at all stretches anew at each tick.
+    #[test]
+    fn burstiness_is_that_of_all_stretches() {
+        let by_definition = |counts: &ArrivalCounts, ticks: usize| {
+            let remembered = counts.totals.iter().rev().take(counts.dispersion_ticks + 1).step_by(ticks);
+            let totals: Vec<f64> = remembered.map(|&(_, total)| total as f64).collect();
+            let stretches: Vec<f64> = totals.windows(2).map(|ends| ends[0] - ends[1]).collect();
+            let squares: f64 = stretches.windows(2).map(|two| (two[0] - two[1]).powi(2) / 2.0).sum();
+            let (number, sum) = (stretches.len() as f64, stretches.iter().sum::<f64>());
+            if sum == 0.0 { 1.0 } else { ((squares * number / sum + 10.0) / (number + 9.0)).max(1.0) }
+        };
+        let mut random = Xoshiro256PlusPlus::seed_from_u64(9);
+        for tick_s in [0.1, 0.25, 1.0, 30.0] {
+            let mut counts = ArrivalCounts::new(tick_s);
+            for tick in 0..1500 {
+                counts.observe(poisson(if tick % 100 < 20 { 9.0 } else { 1.0 }, &mut random));
+                counts.tick(f64::from(tick) * tick_s);
+                let stretches = std::iter::successors(Some(1), |&ticks| (ticks < counts.shortest_ticks).then_some(2 * ticks));
+                let expected = stretches.map(|ticks| by_definition(&counts, ticks)).fold(f64::INFINITY, f64::min);
+                assert_eq!(counts.dispersion(), expected, "at tick {tick} of {tick_s} s");
+            }
+        }
     }
 
     /// After every spell of 10/s of which one in ten is followed by 60/s, that is expected at 10/s and nowhere else.
