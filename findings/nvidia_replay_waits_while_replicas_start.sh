@@ -7,7 +7,7 @@
 # keeps more replicas than a cluster would: with a start of 60 s it cannot shrink in 65 of the seconds after each order.
 #
 # Seen with ai-dynamo 1.6.1 and aisimulate 0.13.0.dev202610130000000070 (Python 3.11), November 2026: a crowd of six seconds, then one short
-# request every two; 18 ticks pass without a decision; told that one starts, the planner asks for 1 replica instead of 3 at the fifth.
+# request every two; 17 ticks pass without a decision; told that one starts, the planner asks for 1 replica instead of 3 at the fifteenth, when all is calm.
 set -euo pipefail
 work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
@@ -53,7 +53,7 @@ assert len(waiting) >= 15 and reasons == {"scaling_in_progress"} and told == {0}
 
 # The same tick, told as the Kubernetes connector tells it.
 engines = {}
-for each in waiting[4]["input"]["fpm_observations"]["decode"]:
+for each in waiting[14]["input"]["fpm_observations"]["decode"]:
     passed, queued = each["metrics"]["scheduled_requests"], each["metrics"]["queued_requests"]
     flat = passed | {"worker_id": each["worker_id"], "wall_time": each["metrics"]["wall_time"]}
     flat |= {"num_queued_prefill": queued["num_prefill_requests"], "sum_queued_prefill_tokens": queued["sum_prefill_tokens"],

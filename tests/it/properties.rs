@@ -6,7 +6,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use proptest::prelude::*;
 use scalefront::autoscaler::{Autoscaler, Decision, Snapshot};
 use scalefront::replica_scheduler::{Batch, KvBlocks, ReplicaScheduler, ReplicaSchedulerSettings, ReplicaState, Requests, Rule};
-use scalefront::simulation::{Limits, Parts, RequestRecord, RunInputs, RunMetrics, Workspace, simulate_parts_in_detail, violations};
+use scalefront::settings::Faults;
+use scalefront::simulation::{
+    ClusterSettings, Limits, Parts, RequestRecord, RunInputs, RunMetrics, Workspace, simulate_parts_in_detail, violations,
+};
 use scalefront::workload::{PrefixBlocks, Workload};
 use serde_json::{Value, json};
 
@@ -195,6 +198,8 @@ proptest! {
         }
         if drafts > 0 {
             settings["speculative"] = json!({"num_speculative_tokens": drafts, "acceptance_rate": rate});
+            let tokens = settings["max_tokens_in_batch"].as_u64().unwrap();
+            settings["max_tokens_in_batch"] = json!(tokens.max(u64::from(drafts) + 1));
         }
         scenario.cluster = serde_json::from_value(cluster).unwrap();
         let inputs = scenario.inputs();
@@ -526,4 +531,29 @@ fn violations_are_found() {
         let found = violations(&inputs, &metrics, &detail, &workspace).join("; ");
         assert!(found.contains(expected), "{expected}: {found:?}");
     }
+}
+
+/// The smallest budget that is taken with drafts: prompts that are cached but for a token fill it alone.
+#[test]
+fn drafts_fill_the_budget_and_let_nobody_wait() {
+    let cluster = |tokens: u32| {
+        json!({
+            "replica_scheduler": {"vllm_v1": {
+                "batch_size_cap": 3, "max_tokens_in_batch": tokens, "block_size_tokens": 1, "num_blocks": 178, "prefix_caching": true,
+                "speculative": {"num_speculative_tokens": 3, "acceptance_rate": 0.0},
+            }},
+            "max_request_tokens": MAX_REQUEST_TOKENS, "tensor_parallel": 4,
+        })
+    };
+    let arrived_at_s = [0.728, 0.728, 0.728, 0.728, 0.728, 0.769, 0.769, 0.817].into_iter().chain([0.902; 9]);
+    let prefill_tokens = [1, 1, 31, 37, 56, 1, 1, 1, 2, 1, 1, 1, 1, 1, 1, 1, 1];
+    let requests = arrived_at_s.zip(prefill_tokens).enumerate().map(|(i, (at_s, prefill))| (at_s, prefill, if i == 2 { 113 } else { 1 }));
+    let mut scenario = Scenario::new(cluster(4), json!({"static": {"replicas": 1}}), requests);
+    scenario.workload.prefix = Some(prompts(&scenario.workload));
+    check(&scenario);
+    let refused: ClusterSettings = serde_json::from_value(cluster(3)).unwrap();
+    let mut faults = Faults::default();
+    refused.check(&mut faults);
+    let [fault] = &faults.found[..] else { panic!("{:?}", faults.found) };
+    assert!(fault.path.ends_with("max_tokens_in_batch") && fault.message.contains("at least 4"), "{fault:?}");
 }

@@ -227,6 +227,14 @@ impl SchedulerSettings for VllmV1Settings {
         }
         if let Some(speculative) = &self.speculative {
             faults.within("speculative", |faults| speculative.check(faults));
+            // `vllm/config/vllm.py` refuses most of these, and `schedule` would wait for ever in the rest: a prompt that is cached but for its
+            // last token is only scheduled with as many drafted ones behind it.
+            let drafting = speculative.drafting();
+            let least = 1 + drafting.drafts + drafting.slots;
+            faults.require(tokens == 0 || tokens >= least, "max_tokens_in_batch", || {
+                let drafts = drafting.drafts;
+                format!("{tokens} found, expected at least {least}: a step has to hold one token and the {drafts} drafted behind it")
+            });
         }
         if let Some(offloading) = &self.kv_offloading {
             faults.within("kv_offloading", |faults| offloading.check(faults));
