@@ -1,4 +1,4 @@
-//! The Kubernetes HPA as a part: several metrics, the largest proposal wins, then damping. [`hpa`](super::hpa) is it alone; KEDA and the
+//! The Kubernetes HPA as a part: several metrics, the largest proposal wins, then damping. `hpa` is it alone; KEDA and the
 //! variant autoscaler have one carry their decisions out.
 //!
 //! A sync: above the most or below the least replicas, to the bound at once. Otherwise each metric proposes; the largest counts; a metric

@@ -10,9 +10,9 @@ use scalefront::sweep::plan::Plan;
 use scalefront::sweep::run::Interrupted;
 use scalefront::sweep::run::estimate::duration;
 use scalefront::sweep::run::journal::{self, Recorded};
+use scalefront::sweep::run::kept_curves;
 use scalefront::sweep::run::kept_curves::KeptCurves;
 use scalefront::sweep::run::pools;
-use scalefront::sweep::run::series;
 use scalefront::sweep::run::turns;
 use scalefront::sweep::store::manifest::{Manifest, Timings, setting_columns};
 use scalefront::sweep::store::{MANIFEST, POOLS, RUNS, ResultsDir, SERIES, read_manifest};
@@ -76,7 +76,7 @@ fn judge(
     let drawn = if any_ok { tables::rows_with_curves(dir.path(), &plan.grid.objectives, how.most_curves)? } else { Vec::new() };
     // Rows are in the order of the plan. Of most runs curves were kept; others, such as those before a sweep was resumed, are run once more.
     let again = drawn.iter().filter(|&&place| !kept.holds(place)).count();
-    let series = match watched(common, "Drawing", again, |bar| series::of_runs(plan, &drawn, &mut kept, bar)) {
+    let series = match watched(common, "Drawing", again, |bar| kept_curves::of_runs(plan, &drawn, &mut kept, bar)) {
         Ok(series) => series,
         Err(Interrupted) => {
             eprintln!("interrupted: all runs are stored, but no report; the same command goes on, a sweep with --resume");

@@ -21,6 +21,7 @@ mod interpolate;
 pub mod memory;
 mod overheads;
 mod profile;
+mod step_times;
 pub mod stored;
 mod vidur;
 

@@ -505,6 +505,18 @@ fn scale_ups_per_day(metrics: &RunMetrics) -> f64 {
     if metrics.simulated_s > 0.0 { metrics.scale_ups as f64 * 86_400.0 / metrics.simulated_s } else { 0.0 }
 }
 
+impl RunMetrics {
+    /// Names of the columns, in their order.
+    pub fn names() -> Vec<String> {
+        all().iter().map(|metric| metric.name.clone()).collect()
+    }
+
+    /// Names and values in the order they are stored.
+    pub fn columns(&self) -> Vec<(String, MetricValue)> {
+        all().iter().map(|metric| (metric.name.clone(), metric.value(self))).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;

@@ -1,6 +1,4 @@
-//! What a run is summed up to. What each metric means is defined in [`metric`].
-
-use super::metric;
+//! What a run is summed up to. What each metric means is said in the table of metrics.
 
 /// Mean and nearest-rank percentiles of a sample: the p-th is the smallest value with at least p % of the sample at or below it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -401,11 +399,6 @@ pub enum MetricValue {
 }
 
 impl RunMetrics {
-    /// Names of the columns, in their order.
-    pub fn names() -> Vec<String> {
-        metric::all().iter().map(|metric| metric.name.clone()).collect()
-    }
-
     /// What has to be said beside a run's numbers, a sentence each: requests that were rejected, a policy held back by the cluster's
     /// `max_replicas`.
     pub fn remarks(&self, most_replicas: u32) -> Vec<String> {
@@ -429,11 +422,6 @@ impl RunMetrics {
             remarks.push(format!("held back by `max_replicas`: at {most_replicas} replicas for {:.0} % of the time", 100.0 * share));
         }
         remarks
-    }
-
-    /// Names and values in the order they are stored.
-    pub fn columns(&self) -> Vec<(String, MetricValue)> {
-        metric::all().iter().map(|metric| (metric.name.clone(), metric.value(self))).collect()
     }
 }
 

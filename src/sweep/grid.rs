@@ -2,7 +2,7 @@
 //!
 //! Read in steps, each with its own errors: text to tree ([`source`]), axes found ([`axes`]), every combination of a
 //! section parsed strictly, then checked for meaning. All problems of a file are told at once, each with line, column and path. Whether
-//! traces and hardware tables hold what the grid asks for is the plan's to find out ([`super::plan`]).
+//! traces and hardware tables hold what the grid asks for is the plan's to find out.
 //!
 //! Cells are ordered by workload, its axes, seed, the cluster's axes, autoscaler, its axes; the last varies fastest.
 

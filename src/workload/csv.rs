@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use super::error::{WorkloadError, excerpt};
-use super::formats::TimeUnit;
 use super::source::Line;
+use super::time_unit::TimeUnit;
 use super::{MAX_TOKENS, Workload};
 use crate::settings::quoted;
 

@@ -49,8 +49,10 @@ pub mod servegen;
 pub mod sessions;
 pub mod source;
 mod stream;
+mod time_unit;
 mod told;
 pub mod trace;
+mod trace_spec;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -4,7 +4,7 @@ use scalefront::analysis::Column;
 use scalefront::analysis::table::Described;
 use scalefront::simulation::{Detail, Hops, PoolDetail, RequestRecord};
 
-use super::enabled::{batches, decisions, replicas, requests};
+use super::detail::{batches, decisions, replicas, requests};
 
 /// `requests`, `batches`, `replicas` and `decisions`.
 pub fn tables(detail: &Detail) -> [(&'static str, Vec<Described>); 4] {

@@ -3,6 +3,8 @@
 #[cfg(not(feature = "report"))]
 mod disabled;
 #[cfg(feature = "report")]
+mod detail;
+#[cfg(feature = "report")]
 mod enabled;
 #[cfg(feature = "report")]
 mod fleets;

@@ -17,7 +17,7 @@ use crate::hardware::analytical::{DenseTables, TOKENS, heads_per_device};
 use crate::hardware::attention::MeasuredAttention;
 use crate::hardware::catalog::{Experts, Model};
 use crate::hardware::condensed::{Axis, Grid, Table};
-use crate::hardware::execution_time::{StepAttention, StepTimes};
+use crate::hardware::step_times::{StepAttention, StepTimes};
 
 /// Prefills of a batch, and their length.
 const PREFILLS: Axis = Axis::new(5, 2, 9);

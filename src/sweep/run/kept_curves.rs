@@ -8,11 +8,12 @@ use std::sync::{Mutex, PoisonError};
 
 use super::outcome::settings_of;
 use super::series::{judged, of_workspace};
+use super::{Interrupted, Progress, for_each_cell, inputs_of};
 use crate::simulation::metric::{Metric, Quantity};
 use crate::simulation::{MetricValue, RunMetrics, Workspace};
-use crate::sweep::plan::Plan;
 use crate::sweep::plan::cell::Cell;
-use crate::sweep::tables::row::{RunRow, Series};
+use crate::sweep::plan::{Plan, SharedInputs};
+use crate::sweep::tables::row::{RunRow, RunSeries, Series};
 
 /// What curves may take in memory, by default.
 pub const MOST_BYTES: usize = 64 << 20;
@@ -40,6 +41,31 @@ impl KeptCurves {
         self.bytes -= bytes(&series);
         Some(series)
     }
+}
+
+/// The curves of the runs at `places` of the plan, as far as they were not `kept` when these ended: those are run once more, on the current
+/// rayon pool. The distribution is that of the latency they are judged by. Runs that fail, or are too long to be recorded, have none.
+pub fn of_runs(plan: &Plan, places: &[usize], kept: &mut KeptCurves, progress: &dyn Progress) -> Result<Vec<RunSeries>, Interrupted> {
+    let quantity = judged(&plan.grid.objectives);
+    let missing: Vec<usize> = places.iter().copied().filter(|&place| !kept.holds(place)).collect();
+    let cells: Vec<u64> = missing.iter().map(|&place| plan.unique()[place]).collect();
+    let again =
+        for_each_cell(plan, &cells, progress, |cell, inputs, workspace: &mut Workspace| run_for_curves(cell, inputs, quantity, workspace))?;
+    for (place, series) in missing.into_iter().zip(again) {
+        series.into_iter().flatten().for_each(|series| kept.put(place, series));
+    }
+    let curves = places.iter().filter_map(|&place| Some(RunSeries { run_id: plan.run_id(place), series: kept.take(place)? }));
+    Ok(curves.collect())
+}
+
+fn run_for_curves(
+    cell: &Cell,
+    inputs: &SharedInputs,
+    quantity: &'static Quantity,
+    workspace: &mut Workspace,
+) -> Result<Option<Vec<Series>>, String> {
+    let metrics = inputs_of(cell, inputs)?.keeping_trail(true).simulate(workspace).map_err(|error| error.to_string())?;
+    Ok(of_workspace(workspace, metrics.simulated_s, quantity, &cell.cluster.pools))
 }
 
 fn bytes(series: &[Series]) -> usize {
@@ -153,9 +179,8 @@ mod tests {
     use crate::sweep::grid::Grid;
     use crate::sweep::grid::source::Source;
     use crate::sweep::run::journal::{Header, Journal};
-    use crate::sweep::run::series::{of_detail, of_runs};
-    use crate::sweep::run::{CellLimits, Progress, run_cell, run_cell_in_detail, run_journaled};
-    use crate::sweep::tables::row::RunSeries;
+    use crate::sweep::run::series::of_detail;
+    use crate::sweep::run::{CellLimits, run_cell, run_cell_in_detail, run_journaled};
 
     struct Quiet;
 

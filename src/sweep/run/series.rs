@@ -1,14 +1,10 @@
 //! Curves of single runs, for plots: thinned to what an eye can tell apart.
 
-use super::kept_curves::KeptCurves;
-use super::{Interrupted, Progress, for_each_cell, inputs_of};
 use crate::simulation::fleet::Pool;
 use crate::simulation::metric::{self, QUANTITIES, Quantity};
 use crate::simulation::{Detail, ReplicaRecord, Workspace};
 use crate::sweep::objectives::Objectives;
-use crate::sweep::plan::cell::Cell;
-use crate::sweep::plan::{Plan, SharedInputs};
-use crate::sweep::tables::row::{RunSeries, Series};
+use crate::sweep::tables::row::Series;
 
 /// Bins of the curves that are means over time.
 const BINS: usize = 240;
@@ -24,31 +20,6 @@ const TAIL: [f64; 17] = [
 
 /// Runs of a sweep that have curves, at most.
 pub const MOST_CURVES: usize = 500;
-
-/// The curves of the runs at `places` of the plan, as far as they were not `kept` when these ended: those are run once more, on the current
-/// rayon pool. The distribution is that of the latency they are judged by. Runs that fail, or are too long to be recorded, have none.
-pub fn of_runs(plan: &Plan, places: &[usize], kept: &mut KeptCurves, progress: &dyn Progress) -> Result<Vec<RunSeries>, Interrupted> {
-    let quantity = judged(&plan.grid.objectives);
-    let missing: Vec<usize> = places.iter().copied().filter(|&place| !kept.holds(place)).collect();
-    let cells: Vec<u64> = missing.iter().map(|&place| plan.unique()[place]).collect();
-    let again =
-        for_each_cell(plan, &cells, progress, |cell, inputs, workspace: &mut Workspace| run_for_curves(cell, inputs, quantity, workspace))?;
-    for (place, series) in missing.into_iter().zip(again) {
-        series.into_iter().flatten().for_each(|series| kept.put(place, series));
-    }
-    let curves = places.iter().filter_map(|&place| Some(RunSeries { run_id: plan.run_id(place), series: kept.take(place)? }));
-    Ok(curves.collect())
-}
-
-fn run_for_curves(
-    cell: &Cell,
-    inputs: &SharedInputs,
-    quantity: &'static Quantity,
-    workspace: &mut Workspace,
-) -> Result<Option<Vec<Series>>, String> {
-    let metrics = inputs_of(cell, inputs)?.keeping_trail(true).simulate(workspace).map_err(|error| error.to_string())?;
-    Ok(of_workspace(workspace, metrics.simulated_s, quantity, &cell.cluster.pools))
-}
 
 /// What the latency objective is a statistic of; of others end-to-end latency is shown.
 pub fn judged(objectives: &Objectives) -> &'static Quantity {

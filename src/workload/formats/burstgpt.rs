@@ -4,11 +4,10 @@
 //! Timestamps are seconds since the collection began, days before a file's first request, so time starts at the first
 //! request. A response of 0 tokens is a failure and no load; `keep_failures` keeps it with 1 token.
 
-use super::{Clock, Layout, Reading, Row, RowReader, TimeUnit};
+use super::{Clock, Layout, ReadAs, Reading, Row, RowReader, TimeUnit};
 use crate::workload::csv::{self, Columns};
 use crate::workload::error::WorkloadError;
 use crate::workload::source::Line;
-use crate::workload::trace::TraceSpec;
 
 const COLUMNS: [&str; 3] = ["Timestamp", "Request tokens", "Response tokens"];
 
@@ -22,7 +21,7 @@ pub static LAYOUT: Layout = Layout {
     reading: Reading::Lines {
         has_header: true,
         tells: |first| csv::has_column(first, COLUMNS[1]),
-        open: |first, spec| Ok(Box::new(Reader::new(first, spec)?)),
+        open: |first, read_as| Ok(Box::new(Reader::new(first, read_as)?)),
     },
     write: None,
 };
@@ -34,9 +33,9 @@ struct Reader {
 }
 
 impl Reader {
-    fn new(header: &Line, spec: &TraceSpec) -> Result<Self, WorkloadError> {
-        let unit = spec.time_unit.unwrap_or(TimeUnit::Seconds);
-        Ok(Self { columns: Columns::locate(header, COLUMNS)?, unit, keep_failures: spec.keep_failures })
+    fn new(header: &Line, read_as: ReadAs) -> Result<Self, WorkloadError> {
+        let unit = read_as.time_unit.unwrap_or(TimeUnit::Seconds);
+        Ok(Self { columns: Columns::locate(header, COLUMNS)?, unit, keep_failures: read_as.keep_failures })
     }
 }
 

@@ -5,11 +5,10 @@ use std::fmt;
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{Row, RowReader, TimeUnit, TraceFormat, mooncake, sessions};
+use super::{ReadAs, Row, RowReader, TimeUnit, TraceFormat, sessions};
 use crate::workload::MAX_TOKENS;
 use crate::workload::error::WorkloadError;
 use crate::workload::source::Line;
-use crate::workload::trace::TraceSpec;
 
 /// The fields of a file's first line, if it is a JSON object.
 pub(super) fn fields(first: &Line) -> Option<Vec<String>> {
@@ -18,7 +17,7 @@ pub(super) fn fields(first: &Line) -> Option<Vec<String>> {
 }
 
 /// What to make of a file of JSON that no format tells: a trace without `hash_ids`, or why it is none. `None` if it is no JSON.
-pub(super) fn without_hash_ids(first: &Line, spec: &TraceSpec) -> Option<Result<TraceFormat, WorkloadError>> {
+pub(super) fn without_hash_ids(first: &Line, read_as: ReadAs) -> Option<Result<TraceFormat, WorkloadError>> {
     let text = first.text.trim();
     if !text.starts_with(['{', '[']) {
         return None;
@@ -35,7 +34,7 @@ pub(super) fn without_hash_ids(first: &Line, spec: &TraceSpec) -> Option<Result<
     }
     let missing = ["timestamp", "input_length", "output_length"].iter().filter(|field| !has(field)).count();
     match missing {
-        0 if spec.time_unit.is_none() => Some(Err(first.error(
+        0 if read_as.time_unit.is_none() => Some(Err(first.error(
             "no `hash_ids` found beside `timestamp`: Mooncake's traces count milliseconds, GuideLLM's have the same fields and count \
              seconds; say which with `time_unit`, \"ms\" or \"s\"",
         ))),
@@ -46,12 +45,14 @@ pub(super) fn without_hash_ids(first: &Line, spec: &TraceSpec) -> Option<Result<
 
 pub(super) struct Reader {
     unit: TimeUnit,
+    /// A line of the format, for errors.
+    example: &'static str,
     not_read: Vec<String>,
 }
 
 impl Reader {
-    pub fn new(unit: TimeUnit) -> Self {
-        Self { unit, not_read: Vec::new() }
+    pub fn new(unit: TimeUnit, example: &'static str) -> Self {
+        Self { unit, example, not_read: Vec::new() }
     }
 }
 
@@ -63,8 +64,7 @@ impl RowReader for Reader {
         let record = record.map_err(|error| {
             let reason = error.to_string();
             let reason = reason.rsplit_once(" at line ").map_or(reason.as_str(), |(reason, _)| reason);
-            let example = mooncake::LAYOUT.first_line;
-            line.error(format!("{reason} (byte {}), expected a line such as {example}", error.column()))
+            line.error(format!("{reason} (byte {}), expected a line such as {}", error.column(), self.example))
         })?;
         let Some(timestamp) = record.timestamp else { return Err(sessions::later_turn(line, record.waits_by.unwrap_or("delay"))) };
         let tokens = |column: &str, value: f64| {

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::bench::Tool;
 use super::error::{WorkloadError, excerpt};
 use super::source::Line;
-use super::trace::TraceSpec;
+pub use super::time_unit::TimeUnit;
 use super::{OutputSettings, Told, Workload};
 use crate::files::plain;
 use crate::settings::quoted;
@@ -67,15 +67,6 @@ pub enum TraceFormat {
     SglangBench,
 }
 
-/// What a file's timestamps count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum TimeUnit {
-    #[serde(rename = "s")]
-    Seconds,
-    #[serde(rename = "ms")]
-    Milliseconds,
-}
-
 /// What a format's clock shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Clock {
@@ -102,7 +93,16 @@ pub enum Reading {
     Sessions,
 }
 
-type Open = fn(&Line, &TraceSpec) -> Result<Box<dyn RowReader>, WorkloadError>;
+/// What a reader is told that a file does not say.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ReadAs {
+    /// What timestamps count, if not what the format's usually do.
+    pub time_unit: Option<TimeUnit>,
+    /// Whether BurstGPT's failed requests are kept.
+    pub keep_failures: bool,
+}
+
+type Open = fn(&Line, ReadAs) -> Result<Box<dyn RowReader>, WorkloadError>;
 type WriteAll = fn(&Workload, &mut dyn Write) -> io::Result<()>;
 
 /// All there is to know of a format.
@@ -201,12 +201,12 @@ impl TraceFormat {
     /// The format of a trace by its first line.
     ///
     /// Errors: no format has such a line; it is that of a file of sessions, or of one whose unit of time cannot be told.
-    pub fn detect(first: &Line, spec: &TraceSpec) -> Result<Self, WorkloadError> {
+    pub fn detect(first: &Line, read_as: ReadAs) -> Result<Self, WorkloadError> {
         let tells = |format: &Self| matches!(format.layout().reading, Reading::Lines { tells, .. } if tells(first));
         if let Some(format) = Self::ALL.into_iter().find(tells) {
             return Ok(format);
         }
-        if let Some(told) = json_lines::without_hash_ids(first, spec) {
+        if let Some(told) = json_lines::without_hash_ids(first, read_as) {
             return told;
         }
         let name = |layout: &Layout| match layout.reading {
@@ -283,27 +283,5 @@ impl TraceFormat {
             ),
         }
         lost
-    }
-}
-
-impl TimeUnit {
-    /// Seconds from the decimal text of a number of this unit, bit for bit what its digits say.
-    pub(super) fn seconds(self, text: &str) -> Option<f64> {
-        let exponent_of_unit = match self {
-            Self::Seconds => return text.parse().ok(),
-            Self::Milliseconds => 3,
-        };
-        let (mantissa, exponent) = match text.split_once(['e', 'E']) {
-            Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
-            None => (text, 0),
-        };
-        format!("{mantissa}e{}", exponent.checked_sub(exponent_of_unit)?).parse().ok()
-    }
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Seconds => "seconds",
-            Self::Milliseconds => "milliseconds",
-        }
     }
 }

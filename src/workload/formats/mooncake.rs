@@ -12,10 +12,12 @@ use crate::workload::Workload;
 
 pub const BLOCK_TOKENS: u32 = 512;
 
+const FIRST_LINE: &str = r#"{"timestamp": 0, "input_length": 6758, "output_length": 500, "hash_ids": [0, 1]}"#;
+
 pub static LAYOUT: Layout = Layout {
     name: "mooncake",
     summary: "JSON lines with timestamp, input_length, output_length, hash_ids",
-    first_line: r#"{"timestamp": 0, "input_length": 6758, "output_length": 500, "hash_ids": [0, 1]}"#,
+    first_line: FIRST_LINE,
     clock: Clock::Counts(TimeUnit::Milliseconds),
     starts_at_first_request: false,
     block_tokens: Some(BLOCK_TOKENS),
@@ -27,7 +29,7 @@ pub static LAYOUT: Layout = Layout {
                 has("hash_ids") && has("timestamp") && !has("chat_id")
             })
         },
-        open: |_, spec| Ok(Box::new(Reader::new(spec.time_unit.unwrap_or(TimeUnit::Milliseconds)))),
+        open: |_, read_as| Ok(Box::new(Reader::new(read_as.time_unit.unwrap_or(TimeUnit::Milliseconds), FIRST_LINE))),
     },
     write: Some(write),
 };

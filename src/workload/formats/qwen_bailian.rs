@@ -6,10 +6,13 @@
 use super::json_lines::{self, Reader};
 use super::{Clock, Layout, Reading, TimeUnit};
 
+const FIRST_LINE: &str =
+    r#"{"chat_id": 0, "parent_chat_id": -1, "timestamp": 0.5, "input_length": 30, "output_length": 90, "turn": 1, "hash_ids": [0, 1]}"#;
+
 pub static LAYOUT: Layout = Layout {
     name: "qwen_bailian",
     summary: "JSON lines with Mooncake's fields, chat_id and turn",
-    first_line: r#"{"chat_id": 0, "parent_chat_id": -1, "timestamp": 0.5, "input_length": 30, "output_length": 90, "turn": 1, "hash_ids": [0, 1]}"#,
+    first_line: FIRST_LINE,
     clock: Clock::Counts(TimeUnit::Seconds),
     starts_at_first_request: false,
     block_tokens: Some(16),
@@ -21,7 +24,7 @@ pub static LAYOUT: Layout = Layout {
                 has("chat_id") && (has("turn") || has("parent_chat_id")) && has("timestamp")
             })
         },
-        open: |_, spec| Ok(Box::new(Reader::new(spec.time_unit.unwrap_or(TimeUnit::Seconds)))),
+        open: |_, read_as| Ok(Box::new(Reader::new(read_as.time_unit.unwrap_or(TimeUnit::Seconds), FIRST_LINE))),
     },
     write: None,
 };

@@ -5,12 +5,11 @@
 
 use std::io::{self, Write};
 
-use super::{Clock, Layout, Reading, Row, RowReader, TimeUnit};
+use super::{Clock, Layout, ReadAs, Reading, Row, RowReader, TimeUnit};
 use crate::workload::Workload;
 use crate::workload::csv::{self, Columns, PromptColumns, ToldColumns};
 use crate::workload::error::WorkloadError;
 use crate::workload::source::Line;
-use crate::workload::trace::TraceSpec;
 
 const COLUMNS: [&str; 3] = ["arrived_at", "num_prefill_tokens", "num_decode_tokens"];
 
@@ -24,7 +23,7 @@ pub static LAYOUT: Layout = Layout {
     reading: Reading::Lines {
         has_header: true,
         tells: |first| csv::has_column(first, COLUMNS[1]),
-        open: |first, spec| Ok(Box::new(Reader::new(first, spec)?)),
+        open: |first, read_as| Ok(Box::new(Reader::new(first, read_as)?)),
     },
     write: Some(write),
 };
@@ -37,10 +36,10 @@ struct Reader {
 }
 
 impl Reader {
-    fn new(header: &Line, spec: &TraceSpec) -> Result<Self, WorkloadError> {
+    fn new(header: &Line, read_as: ReadAs) -> Result<Self, WorkloadError> {
         let mut columns = Columns::locate(header, COLUMNS)?;
         let (prompts, told) = (PromptColumns::locate(header, &mut columns), ToldColumns::locate(header, &mut columns));
-        Ok(Self { columns, prompts, told, unit: spec.time_unit.unwrap_or(TimeUnit::Seconds) })
+        Ok(Self { columns, prompts, told, unit: read_as.time_unit.unwrap_or(TimeUnit::Seconds) })
     }
 }
 

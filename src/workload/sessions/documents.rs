@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 use super::super::error::WorkloadError;
 use super::super::formats::TraceFormat;
 use super::super::prefix_runs::Run;
-use super::super::trace::TraceSpec;
+use super::super::trace_spec::TraceSpec;
 use super::super::{MAX_REQUESTS, MAX_TOKENS, TraceNotes, Workload, source};
 use super::draw::Draw;
 use super::settings::MOST_TURNS;

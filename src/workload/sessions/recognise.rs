@@ -8,7 +8,7 @@ use super::super::csv;
 use super::super::error::WorkloadError;
 use super::super::formats::{Reading, TraceFormat};
 use super::super::source::Lines;
-use super::super::trace::{TraceLoop, TraceSpec};
+use super::super::trace_spec::{TraceLoop, TraceSpec};
 use super::documents;
 
 /// The format of a file of sessions, if that is what it is to be read as.

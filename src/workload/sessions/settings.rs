@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::arrivals::{Arrivals, Bursts, Diurnal, Gamma, Poisson, Static, Weibull};
 use super::super::lengths::Lengths;
-use super::super::trace::TraceSpec;
+use super::super::trace_spec::TraceSpec;
 use super::super::{MAX_ARRIVAL_S, MAX_REQUESTS, MAX_TOKENS};
 use crate::choice;
 use crate::settings::Faults;

@@ -25,7 +25,7 @@ use super::super::error::WorkloadError;
 use super::super::formats::{TimeUnit, TraceFormat};
 use super::super::prefix_runs::Run;
 use super::super::source::{Line, Lines};
-use super::super::trace::{TraceLoop, TraceSpec};
+use super::super::trace_spec::{TraceLoop, TraceSpec};
 use super::super::{MAX_ARRIVAL_S, MAX_REQUESTS, MAX_TOKENS, PrefixBlocks, TraceNotes, Workload, csv};
 use super::fields::Fields;
 use super::recognise::always_waits;
