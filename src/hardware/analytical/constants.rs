@@ -43,7 +43,7 @@ macro_rules! constants {
                     let name = stringify!($field);
                     if name.starts_with("moe_width") {
                         // Slopes have either sign.
-                    } else if name.ends_with("_us") || name.ends_with("_passes") || name.ends_with("_tokens") || name == "moe_imbalance" {
+                    } else if name.ends_with("_us") || name.ends_with("_passes") || name.ends_with("_tokens") || name == "moe_imbalance" || name == "all_reduce_two_shot_bytes" {
                         faults.not_negative(stringify!($field), value);
                     } else {
                         faults.positive(stringify!($field), value);
@@ -89,8 +89,10 @@ constants! {
     gemm_fp8_rounding_passes,
     /// Matrix product with quantised weights: rows of a tile, to a multiple of which a product's rows are padded; 0: not at all.
     gemm_fp8_tile_tokens,
-    /// Matrix product with quantised weights: times as long of a single row, for which some libraries have no kernel.
-    gemm_fp8_single_row_factor,
+    /// Matrix product with quantised weights: what a tile takes for each 1,024 numbers of the inner dimension, however few tiles there are, us.
+    gemm_fp8_inner_us,
+    /// Matrix product with quantised weights: added for a single row, for which some libraries have no kernel, us.
+    gemm_fp8_single_row_us,
     /// Prefill attention: share of the bf16 peak reached.
     prefill_attention_eff_compute,
     /// Prefill attention: cost of each token read or written, as a share of the memory bandwidth. A fit, may exceed 1.
@@ -99,7 +101,7 @@ constants! {
     prefill_attention_overhead_us,
     /// Normalising queries and keys, in models that do: per layer and step with prefills, us.
     qk_norm_overhead_us,
-    /// Decode attention: share of the memory bandwidth reached reading the KV cache.
+    /// Decode attention: share of the memory bandwidth reached reading the KV cache, in the cache's format. A fit, may exceed 1.
     decode_attention_eff_memory,
     /// Decode attention: time per layer when the cache read is small, us.
     decode_attention_overhead_us,
@@ -123,6 +125,12 @@ constants! {
     all_reduce_large_overhead_us,
     /// All-reduce from the switch on: bus bandwidth, GB/s. Of the tensor parallel degree in use.
     all_reduce_large_bus_gb_per_s,
+    /// All-reduce in two shots, between all at once and from the switch on: fixed part, us. Of the tensor parallel degree in use.
+    all_reduce_two_shot_overhead_us,
+    /// All-reduce in two shots: bus bandwidth, GB/s. Of the tensor parallel degree in use.
+    all_reduce_two_shot_bus_gb_per_s,
+    /// All-reduce: message size from which it takes two shots, bytes; 0 where that makes no difference.
+    all_reduce_two_shot_bytes,
     /// All-reduce: message size at which the library changes its algorithm, bytes.
     all_reduce_switch_bytes,
     /// All-gather and reduce-scatter between groups that share experts: fixed part, us.

@@ -7,8 +7,8 @@
 //! Devices without a fit of their own take the medians of the five that have one.
 
 use super::constants::Constants;
-use crate::hardware::WeightFormat;
 use crate::hardware::catalog::{Device, Link};
+use crate::hardware::{Precision, WeightFormat};
 
 /// How far constants rest on measurements of the device itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,40 +50,42 @@ const AICONFIGURATOR: Fit = Fit::Fitted("fitted to aiconfigurator-core 0.12.0, v
 /// Analytic terms of that package: two norms with residuals and the gate, 3 us each, at 80 % of the bandwidth.
 const AICONFIGURATOR_ELEMENTWISE: Elementwise = [8.0, 0.0, 0.8, 9.0];
 /// Matrix products with quantised weights: efficiency of compute and of memory, overhead us, exponent, bytes moved to round one number,
-/// rows of a tile.
-type QuantisedFigures = [f64; 6];
+/// rows of a tile; what a tile takes along 1,024 numbers of the inner dimension us, what a single row takes more us.
+type QuantisedFigures = [f64; 8];
 
 /// Fitted here to the products of aiconfigurator-core 0.12.0, vLLM 0.24.0, of n and k from 1,024 to 65,536, large ones weighing more; FP8 in
 /// blocks to those of vLLM 0.25.0 in aisimulate 0.13.0 (the older ones were timed without CUDA graphs). Mean error of a product 9 to 13 %. The H100's and H200's per-tensor ones
-/// were then scaled by up to 20 % to meet whole steps of Llama-3.1 and Qwen3.
+/// were then scaled by up to 20 % to meet whole steps of Llama-3.1 and Qwen3. Those of the data-centre Blackwells have two figures more: their
+/// products of few tiles take as long as the way of one tile along the inner dimension (without, the mean error of a product is 8 to 14 %, with it
+/// 6 to 11 %), and products of one row with FP8 weights 14 to 18 us more than of two.
 const QUANTISED: &[(&str, WeightFormat, QuantisedFigures)] = &[
-    ("h100", WeightFormat::Fp8, [0.749, 0.81, 6.85, 2.56, 6.85, 256.0]),
-    ("h100", WeightFormat::Fp8Static, [0.7, 0.865, 6.95, 2.49, 6.13, 256.0]),
-    ("h100", WeightFormat::Fp8Block, [0.757, 0.878, 7.6, 1.95, 8.8, 256.0]),
-    ("h200", WeightFormat::Fp8, [0.802, 0.79, 7.48, 2.01, 10.4, 256.0]),
-    ("h200", WeightFormat::Fp8Static, [0.804, 0.843, 6.64, 1.94, 11.3, 256.0]),
-    ("h200", WeightFormat::Fp8Block, [0.75, 0.841, 7.79, 2.13, 11.6, 256.0]),
-    ("b200", WeightFormat::Fp8, [0.75, 0.856, 7.52, 2.42, 19.2, 256.0]),
-    ("b200", WeightFormat::Fp8Static, [0.753, 0.865, 6.65, 2.29, 16.1, 256.0]),
-    ("b200", WeightFormat::Fp8Block, [0.674, 0.877, 14.3, 3.51, 5.95, 128.0]),
-    ("b200", WeightFormat::Nvfp4, [0.529, 0.796, 7.56, 1.8, 3.49, 128.0]),
-    ("b300", WeightFormat::Fp8, [0.802, 0.844, 6.86, 2.2, 18.7, 256.0]),
-    ("b300", WeightFormat::Fp8Static, [0.804, 0.853, 6.08, 2.11, 15.8, 256.0]),
-    ("b300", WeightFormat::Fp8Block, [0.771, 0.855, 13.6, 3.08, 6.57, 256.0]),
-    ("b300", WeightFormat::Nvfp4, [0.586, 0.789, 7.02, 1.74, 3.62, 128.0]),
-    ("gb200", WeightFormat::Fp8, [0.788, 0.854, 7.68, 1.83, 18.7, 256.0]),
-    ("gb200", WeightFormat::Fp8Static, [0.791, 0.862, 6.86, 1.76, 15.7, 256.0]),
-    ("gb200", WeightFormat::Fp8Block, [0.643, 0.874, 14.7, 2.71, 7.54, 256.0]),
-    ("gb200", WeightFormat::Nvfp4, [0.505, 0.799, 8.0, 1.84, 3.26, 128.0]),
-    ("gb300", WeightFormat::Fp8, [0.835, 0.846, 7.52, 1.82, 17.9, 256.0]),
-    ("gb300", WeightFormat::Fp8Static, [0.837, 0.853, 6.73, 1.77, 15.1, 256.0]),
-    ("gb300", WeightFormat::Fp8Block, [0.761, 0.852, 14.4, 2.91, 6.65, 256.0]),
-    ("gb300", WeightFormat::Nvfp4, [0.588, 0.82, 7.96, 1.61, 3.62, 128.0]),
-    ("l40s", WeightFormat::Fp8, [0.562, 0.697, 0.0, 1.68, 3.17, 0.0]),
-    ("l40s", WeightFormat::Fp8Static, [0.561, 0.704, 0.0, 1.69, 2.95, 0.0]),
-    ("rtx_pro_6000_server", WeightFormat::Fp8, [0.918, 0.831, 4.19, 1.73, 5.25, 64.0]),
-    ("rtx_pro_6000_server", WeightFormat::Fp8Static, [0.917, 0.835, 3.55, 1.73, 4.89, 64.0]),
-    ("rtx_pro_6000_server", WeightFormat::Nvfp4, [0.731, 0.684, 10.7, 9.38, 2.56, 128.0]),
+    ("h100", WeightFormat::Fp8, [0.749, 0.81, 6.85, 2.56, 6.85, 256.0, 0.0, 0.0]),
+    ("h100", WeightFormat::Fp8Static, [0.7, 0.865, 6.95, 2.49, 6.13, 256.0, 0.0, 0.0]),
+    ("h100", WeightFormat::Fp8Block, [0.757, 0.878, 7.6, 1.95, 8.8, 256.0, 0.0, 0.0]),
+    ("h200", WeightFormat::Fp8, [0.802, 0.79, 7.48, 2.01, 10.4, 256.0, 0.0, 0.0]),
+    ("h200", WeightFormat::Fp8Static, [0.804, 0.843, 6.64, 1.94, 11.3, 256.0, 0.0, 0.0]),
+    ("h200", WeightFormat::Fp8Block, [0.75, 0.841, 7.79, 2.13, 11.6, 256.0, 0.0, 0.0]),
+    ("b200", WeightFormat::Fp8, [0.755, 0.847, 5.64, 1.96, 17.8, 256.0, 0.742, 14.4]),
+    ("b200", WeightFormat::Fp8Static, [0.753, 0.856, 5.23, 2.05, 15.0, 256.0, 0.635, 14.3]),
+    ("b200", WeightFormat::Fp8Block, [0.674, 0.877, 14.3, 3.51, 5.95, 128.0, 0.0, 0.0]),
+    ("b200", WeightFormat::Nvfp4, [0.533, 0.762, 6.39, 1.98, 3.75, 128.0, 0.59, 0.0]),
+    ("b300", WeightFormat::Fp8, [0.817, 0.841, 5.23, 1.88, 17.3, 256.0, 0.732, 14.0]),
+    ("b300", WeightFormat::Fp8Static, [0.815, 0.852, 4.92, 1.94, 14.6, 256.0, 0.612, 14.0]),
+    ("b300", WeightFormat::Fp8Block, [0.771, 0.855, 13.6, 3.08, 6.57, 256.0, 0.0, 0.0]),
+    ("b300", WeightFormat::Nvfp4, [0.592, 0.758, 5.91, 1.88, 3.9, 128.0, 0.552, 0.0]),
+    ("gb200", WeightFormat::Fp8, [0.769, 0.877, 6.18, 1.76, 17.2, 256.0, 0.699, 17.7]),
+    ("gb200", WeightFormat::Fp8Static, [0.767, 0.891, 5.84, 1.82, 14.4, 256.0, 0.579, 17.7]),
+    ("gb200", WeightFormat::Fp8Block, [0.643, 0.874, 14.7, 2.71, 7.54, 256.0, 0.0, 0.0]),
+    ("gb200", WeightFormat::Nvfp4, [0.505, 0.786, 6.87, 1.97, 3.58, 128.0, 0.578, 0.0]),
+    ("gb300", WeightFormat::Fp8, [0.84, 0.844, 5.88, 1.73, 16.8, 256.0, 0.686, 16.8]),
+    ("gb300", WeightFormat::Fp8Static, [0.839, 0.853, 5.54, 1.77, 14.2, 256.0, 0.569, 16.6]),
+    ("gb300", WeightFormat::Fp8Block, [0.761, 0.852, 14.4, 2.91, 6.65, 256.0, 0.0, 0.0]),
+    ("gb300", WeightFormat::Nvfp4, [0.584, 0.785, 6.8, 1.8, 3.99, 128.0, 0.551, 0.0]),
+    ("l40s", WeightFormat::Fp8, [0.562, 0.697, 0.0, 1.68, 3.17, 0.0, 0.0, 0.0]),
+    ("l40s", WeightFormat::Fp8Static, [0.561, 0.704, 0.0, 1.69, 2.95, 0.0, 0.0, 0.0]),
+    ("rtx_pro_6000_server", WeightFormat::Fp8, [0.918, 0.831, 4.19, 1.73, 5.25, 64.0, 0.0, 0.0]),
+    ("rtx_pro_6000_server", WeightFormat::Fp8Static, [0.917, 0.835, 3.55, 1.73, 4.89, 64.0, 0.0, 0.0]),
+    ("rtx_pro_6000_server", WeightFormat::Nvfp4, [0.731, 0.684, 10.7, 9.38, 2.56, 128.0, 0.0, 0.0]),
 ];
 
 /// Latent attention: prefill (efficiency of compute and of memory, overhead us); decode (the same, and the exponent). Fitted here to the
@@ -101,6 +103,30 @@ const LATENT: &[(&str, [f64; 3], [f64; 4])] = &[
 ];
 /// Medians of those.
 const GENERIC_LATENT: ([f64; 3], [f64; 4]) = ([0.9, 0.14, 83.0], [0.71, 0.84, 67.0, 0.68]);
+
+/// Decode attention that reads a KV cache in FP8: efficiency of memory, overhead us, exponent. Kernels widen what they read, or share it out
+/// among too few threads, and reach less of the bandwidth than with bf16: on an H200 two thirds, as many bytes a second as on an H100. Fitted
+/// here to the generation attention of aiconfigurator-core 0.12.0, vLLM 0.24.0 (heads of 128, 4 to 16 queries to a KV head, up to 256
+/// requests of 256 to 32,768 tokens); mean error 6 to 10 % of a layer, 17 % on the RTX PRO 6000 and 27 % on the L40S, whose kernel is
+/// another one than that of bf16.
+const FP8_CACHE: &[(&str, [f64; 3])] = &[
+    ("h100", [0.844, 14.6, 0.896]),
+    ("h200", [0.682, 14.5, 0.865]),
+    ("b200", [0.796, 10.7, 1.24]),
+    ("b300", [0.742, 10.6, 1.56]),
+    ("gb200", [0.845, 10.9, 1.1]),
+    ("gb300", [0.765, 10.8, 1.29]),
+    ("l40s", [1.1, 13.5, 4.35]),
+    ("rtx_pro_6000_server", [1.24, 14.3, 1.92]),
+];
+/// On other devices: times the efficiency and the overhead with bf16; medians of the data-centre devices above.
+const GENERIC_FP8_CACHE: [f64; 2] = [0.91, 1.14];
+
+/// Two shots of vLLM's own all-reduce (`csrc/custom_all_reduce.cuh`: from 512 KiB between four devices, from 256 KiB between eight), where they are
+/// much slower than one: device, tensor parallel degree; overhead us, bus GB/s, message from which on and up to which, bytes. Above that
+/// another library takes over. From its CUDA-graph all-reduce table in the same package.
+const TWO_SHOT: &[(&str, u32, [f64; 4])] =
+    &[("b200", 4, [17.3, 1000.0, 512.0 * 1024.0, 2048.0 * 1024.0]), ("b200", 8, [25.5, 1000.0, 256.0 * 1024.0, 1024.0 * 1024.0])];
 
 const GENERIC: DeviceFit = DeviceFit {
     device: "",
@@ -149,7 +175,7 @@ const FITS: &[DeviceFit] = &[
         gemm: [0.693, 0.853, 4.09, 3.74],
         prefill_attention: [0.492, 0.375, 25.8],
         decode_attention: [0.867, 9.89, 1.19],
-        all_reduce: &[(2, [6.8, 156.0, 30.6, 539.0]), (4, [7.11, 189.0, 23.0, 612.0]), (8, [8.02, 289.0, 15.2, 611.0])],
+        all_reduce: &[(2, [6.8, 156.0, 30.6, 539.0]), (4, [7.11, 189.0, 21.5, 612.0]), (8, [8.02, 289.0, 15.2, 611.0])],
         ..GENERIC
     },
     DeviceFit {
@@ -216,14 +242,11 @@ impl AllReduceSource {
     }
 }
 
-const DOUBLED: &[&str] = &["b200", "b300", "gb200", "gb300"];
-
 /// Matrix products with weights of one format on one device.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Quantised {
     /// `None` where weights are not quantised.
     figures: Option<QuantisedFigures>,
-    single_row_factor: f64,
     is_fitted: bool,
 }
 
@@ -231,35 +254,32 @@ pub(super) struct Quantised {
 /// their way to the units.
 pub(super) fn quantised(device: &Device, format: WeightFormat) -> Quantised {
     let fitted = |name: &str| QUANTISED.iter().find(|(known, of, _)| *known == name && *of == format).map(|(.., figures)| *figures);
-    // Products of one row with FP8 weights take twice as long in the tables of all four data-centre Blackwells.
-    let doubled = matches!(format, WeightFormat::Fp8 | WeightFormat::Fp8Static) && DOUBLED.contains(&device.name);
-    let single_row_factor = if doubled { 2.0 } else { 1.0 };
     let figures = match format {
-        WeightFormat::Bf16 => return Quantised { figures: None, single_row_factor: 1.0, is_fitted: true },
+        WeightFormat::Bf16 => return Quantised { figures: None, is_fitted: true },
         WeightFormat::Mxfp4 | WeightFormat::Int4 | WeightFormat::Int4Group32 => {
             let (constants, _) = device_constants(device);
             let Constants { gemm_eff_compute, gemm_eff_memory, gemm_overhead_us, gemm_smooth_p, .. } = constants;
             // What unpacking costs is not known; kernels of this kind stay below 90 % of what bf16 reaches.
-            [0.9 * gemm_eff_compute, 0.9 * gemm_eff_memory, gemm_overhead_us, gemm_smooth_p, 0.0, 0.0]
+            [0.9 * gemm_eff_compute, 0.9 * gemm_eff_memory, gemm_overhead_us, gemm_smooth_p, 0.0, 0.0, 0.0, 0.0]
         }
         _ => match fitted(device.name) {
-            Some(figures) => return Quantised { figures: Some(figures), single_row_factor, is_fitted: true },
+            Some(figures) => return Quantised { figures: Some(figures), is_fitted: true },
             None => {
-                let mut of_format: Vec<QuantisedFigures> =
-                    QUANTISED.iter().filter(|(_, of, _)| *of == format).map(|(.., figures)| *figures).collect();
-                [0, 1, 2, 3, 4, 5].map(|column| {
+                // What tiles take along the inner dimension is known of Blackwell's kernels alone, and belongs to the rest of their figures.
+                let elsewhere = |(_, of, figures): &&(&str, WeightFormat, QuantisedFigures)| *of == format && figures[6] == 0.0;
+                let mut of_format: Vec<QuantisedFigures> = QUANTISED.iter().filter(elsewhere).map(|(.., figures)| *figures).collect();
+                [0, 1, 2, 3, 4, 5, 6, 7].map(|column| {
                     of_format.sort_by(|a, b| a[column].total_cmp(&b[column]));
                     of_format[of_format.len() / 2][column]
                 })
             }
         },
     };
-    Quantised { figures: Some(figures), single_row_factor, is_fitted: false }
+    Quantised { figures: Some(figures), is_fitted: false }
 }
 
 impl Quantised {
     pub fn apply(self, constants: &mut Constants) {
-        constants.gemm_fp8_single_row_factor = self.single_row_factor;
         let Some(figures) = self.figures else { return };
         [
             constants.gemm_fp8_eff_compute,
@@ -268,6 +288,8 @@ impl Quantised {
             constants.gemm_fp8_smooth_p,
             constants.gemm_fp8_rounding_passes,
             constants.gemm_fp8_tile_tokens,
+            constants.gemm_fp8_inner_us,
+            constants.gemm_fp8_single_row_us,
         ] = figures;
     }
 
@@ -286,6 +308,43 @@ pub(super) fn latent_source(device: &Device) -> &'static str {
     match latent_is_fitted(device) {
         true => ", latent attention fitted with the device",
         false => ", latent attention UNFITTED, medians of other devices",
+    }
+}
+
+/// Sets how a device reads a KV cache of this format.
+pub(super) fn read_cache(device: &Device, format: Precision, constants: &mut Constants) {
+    if format != Precision::Fp8 {
+        return;
+    }
+    [constants.decode_attention_eff_memory, constants.decode_attention_overhead_us, constants.decode_attention_smooth_p] =
+        FP8_CACHE.iter().find(|(name, _)| *name == device.name).map_or_else(
+            || {
+                let [efficiency, overhead] = GENERIC_FP8_CACHE;
+                let [bf16_efficiency, bf16_overhead_us] = [constants.decode_attention_eff_memory, constants.decode_attention_overhead_us];
+                [efficiency * bf16_efficiency, overhead * bf16_overhead_us, constants.decode_attention_smooth_p]
+            },
+            |(_, figures)| *figures,
+        );
+}
+
+/// What to add to the source of the other constants.
+pub(super) fn cache_caveat(device: &Device, format: Precision, is_latent: bool) -> &'static str {
+    let is_fitted = format != Precision::Fp8 || is_latent || FP8_CACHE.iter().any(|(name, _)| *name == device.name);
+    if is_fitted { "" } else { ", reading of an FP8 cache UNFITTED, medians of other devices" }
+}
+
+/// Sets what a device's all-reduce in two shots takes, where it is known and matters.
+pub(super) fn two_shot(device: &Device, node: &str, tensor_parallel: u32, constants: &mut Constants) {
+    if !matches!(all_reduce(device, node, tensor_parallel), Some((_, AllReduceSource::Device))) {
+        return;
+    }
+    if let Some((.., figures)) = TWO_SHOT.iter().find(|(name, tp, _)| *name == device.name && *tp == tensor_parallel) {
+        [
+            constants.all_reduce_two_shot_overhead_us,
+            constants.all_reduce_two_shot_bus_gb_per_s,
+            constants.all_reduce_two_shot_bytes,
+            constants.all_reduce_switch_bytes,
+        ] = *figures;
     }
 }
 

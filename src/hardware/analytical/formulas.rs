@@ -49,8 +49,13 @@ pub(super) fn peak_tflops(constants: &Constants, format: WeightFormat) -> f64 {
 
 /// `(x^p + y^p)^(1/p)`, a maximum with a rounded corner.
 pub(super) fn soft_maximum(x: f64, y: f64, p: f64) -> f64 {
-    let largest = x.max(y);
-    if largest <= 0.0 { 0.0 } else { largest * ((x / largest).powf(p) + (y / largest).powf(p)).powf(1.0 / p) }
+    soft_maximum_of([x, y], p)
+}
+
+/// The same of several numbers.
+fn soft_maximum_of<const N: usize>(of: [f64; N], p: f64) -> f64 {
+    let largest = of.into_iter().fold(0.0, f64::max);
+    if largest <= 0.0 { 0.0 } else { largest * of.into_iter().map(|x| (x / largest).powf(p)).sum::<f64>().powf(1.0 / p) }
 }
 
 /// Rows that are computed for `rows`: whole tiles, smaller ones up to half a tile.
@@ -112,8 +117,10 @@ impl Formulas {
         let compute = flops * padded(m, c.gemm_fp8_tile_tokens) / m / (peak_tflops(c, weights) * 1e6 * c.gemm_fp8_eff_compute);
         let memory = bytes / (c.memory_gb_per_s * 1e3 * c.gemm_fp8_eff_memory);
         let rounding = c.gemm_fp8_rounding_passes * m * k / (c.memory_gb_per_s * 1e3);
-        let factor = if m == 1.0 { c.gemm_fp8_single_row_factor } else { 1.0 };
-        factor * (c.gemm_fp8_overhead_us + soft_maximum(compute, memory, c.gemm_fp8_smooth_p) + rounding)
+        // A tile walks along the inner dimension at the pace of its loads, and small products have too few tiles to hide that.
+        let inner = c.gemm_fp8_inner_us * k / 1024.0;
+        let single = if m == 1.0 { c.gemm_fp8_single_row_us } else { 0.0 };
+        c.gemm_fp8_overhead_us + soft_maximum_of([compute, memory, inner], c.gemm_fp8_smooth_p) + rounding + single
     }
 
     fn elementwise_bytes_us(&self, bytes: f64) -> f64 {
@@ -127,11 +134,14 @@ impl Formulas {
         let c = &self.constants;
         let message = BF16_BYTES * tokens * self.hidden;
         let bus = message * 2.0 * (self.tensor_parallel - 1.0) / self.tensor_parallel;
-        if message < c.all_reduce_switch_bytes {
-            c.all_reduce_overhead_us + bus / (c.all_reduce_bus_gb_per_s * 1e3)
-        } else {
-            c.all_reduce_large_overhead_us + bus / (c.all_reduce_large_bus_gb_per_s * 1e3)
-        }
+        let (overhead_us, bus_gb_per_s) = match () {
+            () if message >= c.all_reduce_switch_bytes => (c.all_reduce_large_overhead_us, c.all_reduce_large_bus_gb_per_s),
+            () if c.all_reduce_two_shot_bytes > 0.0 && message >= c.all_reduce_two_shot_bytes => {
+                (c.all_reduce_two_shot_overhead_us, c.all_reduce_two_shot_bus_gb_per_s)
+            }
+            () => (c.all_reduce_overhead_us, c.all_reduce_bus_gb_per_s),
+        };
+        overhead_us + bus / (bus_gb_per_s * 1e3)
     }
 
     /// One layer without attention, the mean of all layers: matrix products, elementwise operators, two all-reduces.

@@ -83,6 +83,7 @@ pub fn parameters(deployment: &Deployment, settings: &AnalyticalSettings) -> Res
     }
     let overrides = &settings.constants;
     let (mut constants, fit) = fits::device_constants(device);
+    fits::read_cache(device, kv_cache, &mut constants);
     let all_reduce_given = [
         overrides.all_reduce_overhead_us,
         overrides.all_reduce_bus_gb_per_s,
@@ -109,6 +110,7 @@ pub fn parameters(deployment: &Deployment, settings: &AnalyticalSettings) -> Res
             ));
         }
     };
+    fits::two_shot(device, node.name, *tensor_parallel, &mut constants);
     let quantised = fits::quantised(device, weights.layers);
     quantised.apply(&mut constants);
     let routed =
@@ -136,6 +138,7 @@ pub fn parameters(deployment: &Deployment, settings: &AnalyticalSettings) -> Res
         kv_cache.name()
     );
     provenance += quantised.caveat();
+    provenance += fits::cache_caveat(device, kv_cache, model.latent.is_some());
     if let (Some(routed), Some(experts)) = (&routed, model.experts) {
         provenance += &format!(", {} experts ({})", experts.count, routed.source);
         if deployment.expert_parallel > 1 {
@@ -222,7 +225,8 @@ pub(super) fn condense(
 /// Attention alone, for profiles that come without.
 pub(super) fn attention(deployment: &Deployment) -> Result<AnalyticAttention, HardwareError> {
     let settings = AnalyticalSettings::default();
-    let (constants, _) = fits::device_constants(deployment.device);
+    let (mut constants, _) = fits::device_constants(deployment.device);
+    fits::read_cache(deployment.device, settings.formats(&deployment.model).1, &mut constants);
     Ok(attention_of(&Formulas::new(deployment, constants, &settings)))
 }
 
