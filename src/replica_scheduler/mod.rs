@@ -210,9 +210,10 @@ pub trait ReplicaScheduler: Send + Sync {
         0
     }
 
-    /// Takes away a request that waits for its KV cache; whether it waited for room.
-    fn withdraw(&self, _replica: &mut ReplicaState, _requests: &mut Requests, _slot: Slot) -> bool {
-        false
+    /// Takes away a request that waits for room, or for its KV cache; whether it waited for room.
+    fn withdraw(&self, replica: &mut ReplicaState, _requests: &mut Requests, slot: Slot) -> bool {
+        let place = replica.queue.iter().position(|&other| other == slot);
+        place.map(|place| replica.queue.remove(place)).is_some()
     }
 }
 

@@ -44,6 +44,8 @@ pub struct Request {
     pub drafts: Drafts,
     /// Where its KV cache goes to, or comes from.
     pub handover: Handover,
+    /// Whether its client has gone, and it leaves with the next step it is in.
+    pub given_up: bool,
     /// Whether it is known to generate `max_new_tokens`, end-of-sequence tokens being ignored.
     pub ignore_eos: bool,
 }
@@ -92,6 +94,7 @@ impl Request {
             prefill_complete: false,
             drafts: Drafts::default(),
             handover: Handover::default(),
+            given_up: false,
             ignore_eos: false,
         }
     }
@@ -111,6 +114,13 @@ impl Request {
     #[inline]
     pub fn is_completed(&self) -> bool {
         self.prefill_complete && self.processed_tokens == self.total_tokens()
+    }
+
+    /// Its client has gone: the token under way is its last.
+    pub fn give_up(&mut self) {
+        self.given_up = true;
+        let under_way = if self.prefill_complete { self.processed_tokens + 1 - self.prefill_tokens } else { 1 };
+        self.decode_tokens = self.decode_tokens.min(under_way);
     }
 
     /// Counts `tokens` of an ended batch. The token that completes the prefill yields the first output token at once.

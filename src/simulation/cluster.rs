@@ -77,6 +77,11 @@ pub struct ClusterSettings {
     /// on an llm-d cluster with vLLM 0.20 all requests ended 0.8 to 2.6 s after the last was routed there, as if they were done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scale_down_grace_s: Option<f64>,
+    /// How long clients wait for a whole answer. A request that is not answered by then is cut off: counted (`num_cut`), in no latency,
+    /// outside every limit. One that waits for its replica leaves at once, one in memory with the next step it is in. Without limit if
+    /// absent. The total timeout of a client or load tool; engines drop a request whose client has gone (vLLM: `abort`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_timeout_s: Option<f64>,
     /// What is paid for.
     pub billing: BillingSettings,
     /// How often replicas are lost; never by default.
@@ -133,6 +138,7 @@ impl Default for ClusterSettings {
             node_pool: None,
             max_devices: None,
             scale_down_grace_s: None,
+            client_timeout_s: None,
             billing: BillingSettings::default(),
             failures: FailureSettings::default(),
             latency_limits: LatencyLimits::default(),
@@ -224,11 +230,21 @@ impl ClusterSettings {
         if let Some(grace_s) = self.scale_down_grace_s {
             faults.not_negative("scale_down_grace_s", grace_s);
         }
+        self.check_client_timeout(faults);
         faults.within("global_scheduler", |faults| self.global_scheduler.check(faults));
         faults.within("cold_start", |faults| self.cold_start.check(faults));
         faults.within("billing", |faults| self.billing.check(faults));
         faults.within("failures", |faults| self.failures.check(faults));
         faults.within("latency_limits", |faults| self.latency_limits.check(faults));
+    }
+
+    fn check_client_timeout(&self, faults: &mut Faults) {
+        let Some(timeout_s) = self.client_timeout_s else { return };
+        faults.positive("client_timeout_s", timeout_s);
+        let name = self.replica_scheduler.name();
+        faults.require(name != "sglang" && !self.replica_scheduler.drafts_tokens(), "client_timeout_s", || {
+            format!("found with `{name}`, expected a replica scheduler other than `sglang`, without `speculative`: more is not built; leave one of the two out")
+        });
     }
 
     /// Whether what has to be there finds devices, and whether what is paid can be.

@@ -9,6 +9,7 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
+use crate::replica_scheduler::Slot;
 use crate::tournament::{NONE, Tournament};
 
 /// A thing due at a later time.
@@ -36,6 +37,8 @@ pub enum Due {
     Loss { lane: u32, id: u32 },
     /// Its time to finish what it has is over.
     Cut { lane: u32, id: u32 },
+    /// The client of the request that has this id, if that is still in this slot, waits no longer.
+    GiveUp { slot: Slot, id: u32 },
     /// A spare replica of this kind has been made up for.
     Spare { kind: u32 },
 }

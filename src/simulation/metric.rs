@@ -296,7 +296,8 @@ const COUNTS: [Row; 6] = [
         "requests",
         Less,
         Count(|m| m.num_cut),
-        "Requests that a replica told to leave had not finished within `scale_down_grace_s`. Latencies are those of the others.",
+        "Requests that a replica told to leave had not finished within `scale_down_grace_s`, or whose clients gave up (`client_timeout_s`). \
+         Latencies are those of the others.",
     ),
     row(
         "num_restarts",

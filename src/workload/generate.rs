@@ -92,7 +92,7 @@ pub(super) fn generate(
         (*prefill, *decode) = cut(*prefill, *decode, spec.max_tokens);
     }
     if let Some(prompts) = &spec.prompts {
-        workload.prefix = Some(prompts.generate(&workload.prefill_tokens));
+        workload.prefix = Some(prompts.generate(&workload.prefill_tokens, seed));
     }
     Ok(workload)
 }

@@ -19,6 +19,7 @@ mod scenario;
 mod sessions;
 #[path = "../it/sound.rs"]
 mod sound;
+mod starts;
 mod traces;
 mod upstream;
 mod validation;
@@ -122,6 +123,7 @@ fn main() {
         ),
         test("validation::real_servers", &["data/real_vllm"], validation::real_servers),
         test("validation::real_fleets", &["data/real_autoscaling"], validation::real_fleets),
+        test("starts::cold_warm_hot", &["data/real_autoscaling"], starts::cold_warm_hot),
         test("validation::real_mixtures", &["data/real_vllm", "data/real_vllm_moe"], validation::real_mixtures),
         trace("azure_2023_code", "AzureLLMInferenceTrace_code.csv", traces::azure_2023_code),
         trace("azure_2023_conversation", "AzureLLMInferenceTrace_conv.csv", traces::azure_2023_conversation),

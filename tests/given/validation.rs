@@ -25,9 +25,11 @@ pub fn real_servers(shared: &Path) {
     let with_catalogue =
         compare(&all, &experiments.measured, &[1, 2, 3], |replay| Ok(replay.resolve(&settings, &Files::default())?)).unwrap();
     let left_out = calibrate(&replays, &experiments.measured, &[1], |_, _, _| {}).unwrap().left_out;
-    for rows in [&with_catalogue, &left_out] {
-        for (metric, limit) in [("e2e_mean", 0.06), ("tpot_mean", 0.06), ("ttft_mean", 0.09), ("e2e_p99", 0.09)] {
-            assert!(median(rows, metric) <= limit, "{metric}");
+    // What they are, rounded up. Other draws of the requests move those left out by 0.1, in times to first token by 0.5 points.
+    for (rows, limits) in [(&with_catalogue, [0.019, 0.018, 0.019, 0.025]), (&left_out, [0.028, 0.028, 0.032, 0.032])] {
+        for (metric, limit) in ["e2e_mean", "tpot_mean", "ttft_mean", "e2e_p99"].into_iter().zip(limits) {
+            let found = median(rows, metric);
+            assert!(found <= limit, "{metric}: {found}");
         }
     }
 }

@@ -22,6 +22,7 @@ mod events;
 mod external;
 mod fleet;
 mod fleets;
+mod giving_up;
 mod golden;
 mod hardware;
 mod hostile;

@@ -97,6 +97,47 @@ fn settings_change_what_they_say() {
     assert!(slow.provenance.contains("given: memory_gb_per_s"), "{}", slow.provenance);
 }
 
+/// Half the bytes of a KV cache are read in more than half the time: an H200's kernels reach three quarters of what they do with bf16.
+#[test]
+fn a_cache_in_fp8_is_not_read_twice_as_fast() {
+    let read_s = |json: &str, node: &str| {
+        let times = load_with(serde_json::from_str(json).unwrap(), LLAMA_70B, node, 4, 1).unwrap();
+        let step_s = |context: u32| times.stage_time_s(&batch(&[], &[context; 256]), 0);
+        step_s(8192) - step_s(2048)
+    };
+    for (node, expected) in [("h100_dgx", 0.548), ("h200_dgx", 0.661), ("a100_dgx", 0.549)] {
+        let share = read_s(r#"{"kv_cache": "fp8"}"#, node) / read_s("{}", node);
+        assert!((share - expected).abs() < 0.02, "{node}: {share}");
+    }
+    let unfitted = load_with(serde_json::from_str(r#"{"kv_cache": "fp8"}"#).unwrap(), LLAMA_70B, "a100_dgx", 4, 1).unwrap();
+    assert!(unfitted.provenance.contains("reading of an FP8 cache UNFITTED"), "{}", unfitted.provenance);
+}
+
+/// From 512 KiB on, 32 tokens of this model, vLLM's all-reduce between four devices takes two shots, and from 2 MiB on another library's one.
+#[test]
+fn all_reduces_in_two_shots_are_slow_on_the_b200() {
+    let times = load(LLAMA_70B, "b200_dgx", 4, 1);
+    let step_ms = |requests: usize| 1e3 * times.stage_time_s(&batch(&[], &vec![512; requests]), 0);
+    // 161 all-reduces.
+    assert!((step_ms(32) - step_ms(31) - 161.0 * 6.2e-3).abs() < 0.1, "{} {}", step_ms(31), step_ms(32));
+    assert!(step_ms(130) - step_ms(127) < 161.0 * 6e-3);
+    let without = r#"{"constants": {"all_reduce_two_shot_bytes": 0}}"#;
+    let without = load_with(serde_json::from_str(without).unwrap(), LLAMA_70B, "b200_dgx", 4, 1).unwrap();
+    assert!(1e3 * without.stage_time_s(&batch(&[], &[512; 32]), 0) < step_ms(31) + 0.1);
+}
+
+/// Products of few tiles take a tile's way along the inner dimension, and a single row more than two.
+#[test]
+fn quantised_products_of_few_tiles_and_rows_take_their_time() {
+    let settings: AnalyticalSettings = serde_json::from_str(r#"{"weights": "fp8"}"#).unwrap();
+    let deployment = Deployment::resolve(LLAMA_70B, "b200_dgx", 8, 1, &Files::default()).unwrap();
+    let formulas = Formulas::new(&deployment, parameters(&deployment, &settings).unwrap().constants, &settings);
+    let product_us = |rows: f64, outputs: f64, inner: f64| formulas.product_us(rows, outputs, inner);
+    // As many weights, eight times as many tiles: 12.6 and 9 us are measured.
+    assert!(product_us(8.0, 2560.0, 8192.0) > product_us(8.0, 8.0 * 2560.0, 1024.0) + 2.0);
+    assert!((product_us(1.0, 8192.0, 8192.0) - product_us(2.0, 8192.0, 8192.0) - 14.4).abs() < 0.2);
+}
+
 #[test]
 fn fingerprints_tell_models_apart() {
     let with = |json: &str, node| load_with(serde_json::from_str(json).unwrap(), LLAMA_70B, node, 4, 1).unwrap().fingerprint();

@@ -2,6 +2,7 @@
 
 use super::Engine;
 use super::feed::Feed;
+use super::outside::End;
 use super::state::Replica;
 use super::turns::Left;
 use crate::replica_scheduler::{KvBlocks, Request};
@@ -229,6 +230,30 @@ impl Totals {
     pub fn reject(&mut self) {
         self.rejected += 1;
         self.left += 1;
+    }
+
+    /// Counts a request that is not answered in full, and tells of it.
+    #[cold]
+    #[expect(clippy::too_many_arguments, reason = "parts of an engine whose workspace is lent out")]
+    pub fn cut_off(
+        &mut self,
+        request: &Request,
+        lane: u32,
+        now_s: f64,
+        api_s: f64,
+        feed: &mut Feed,
+        tells: bool,
+        detail: &mut Option<&mut Detail>,
+    ) {
+        self.cut += 1;
+        self.left += 1;
+        if let Some(detail) = detail {
+            detail.requests[request.id as usize].leave(request, api_s);
+        }
+        if tells {
+            feed.tell_left(request, lane, End::Cut, now_s);
+            leave_session(feed, self, request.id, now_s, Left::Unanswered);
+        }
     }
 
     /// Accounts for the KV blocks a replica has held since its last change.

@@ -160,6 +160,7 @@ fn resumable(inputs: &RunInputs) -> bool {
         && cluster.pipeline_parallel == 1
         && !cluster.failures.any()
         && cluster.scale_down_grace_s.is_none()
+        && cluster.client_timeout_s.is_none()
         && *spread_s == 0.0
         && measured.is_none()
         && stalls.is_empty()

@@ -12,6 +12,7 @@ mod deadlock;
 mod decodes;
 mod devices;
 mod feed;
+mod giving_up;
 mod orders;
 mod outside;
 mod routing;
@@ -167,7 +168,7 @@ impl<'a> Engine<'a> {
             api_s: inputs.execution_time.overheads.api_ms * 1e-3,
             pipeline_parallel: cluster.pipeline_parallel,
             pipelined: cluster.pipeline_parallel > 1,
-            stepping: inputs.stepping || (cluster.loses_replicas() && !scheduler.may_be_lost()),
+            stepping: inputs.stepping || cluster.client_timeout_s.is_some() || (cluster.loses_replicas() && !scheduler.may_be_lost()),
             scheduler,
             shortcuts: !inputs.queue_every_step,
             batch_size_cap: inputs.scheduler_settings.common().batch_size_cap,
@@ -267,6 +268,7 @@ impl<'a> Engine<'a> {
                 Due::Notice { lane, id } => self.work.steps.push(Step::Notice { lane, id }),
                 Due::Loss { lane, id } => self.work.steps.push(Step::Loss { lane, id }),
                 Due::Cut { lane, id } => self.work.steps.push(Step::Cut { lane, id }),
+                Due::GiveUp { slot, id } => self.work.steps.push(Step::GiveUp { slot, id }),
                 Due::Spare { kind } => self.work.steps.push(Step::Spare { kind }),
             }
         }
@@ -307,6 +309,7 @@ impl<'a> Engine<'a> {
                 Step::Notice { lane, id } => self.notice(lane, id),
                 Step::Loss { lane, id } => self.lose(lane, id),
                 Step::Cut { lane, id } => self.cut_off(lane, id),
+                Step::GiveUp { slot, id } => self.give_up(slot, id),
                 Step::Spare { kind } => self.spare_is_back(kind),
             }
             if self.is_over() {
@@ -529,10 +532,16 @@ impl<'a> Engine<'a> {
             }
             let waited_for_first = request.first_token_at_s.is_nan();
             request.advance(tokens, self.now_s);
-            if self.observes.latencies && waited_for_first && !request.first_token_at_s.is_nan() {
+            if self.observes.latencies && waited_for_first && !request.first_token_at_s.is_nan() && !request.given_up {
                 work.first_tokens.push(FirstToken { arrived_at_s: request.arrived_at_s, at_s: self.now_s });
             }
             if request.is_completed() {
+                if request.given_up {
+                    replica.load.prefill_tokens -= u64::from(request.original_prefill_tokens) * u64::from(self.router_observes_load);
+                    work.trail.leave(request, self.now_s);
+                    self.totals.cut_off(request, lane, self.now_s, self.api_s, &mut self.feed, self.tells, &mut self.detail);
+                    continue;
+                }
                 if self.observes.latencies {
                     work.completions.push(Completion {
                         arrived_at_s: request.arrived_at_s,

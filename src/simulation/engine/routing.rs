@@ -33,7 +33,11 @@ impl Engine<'_> {
         let ignore_eos = self.inputs.workload.outputs.settings.ignore_eos;
         let request =
             Request { max_new_tokens, ignore_eos, priority, handover, ..Request::new(id, arrived_at_s, prefill_tokens, decode_tokens) };
-        Some(self.work.requests.insert(request))
+        let slot = self.work.requests.insert(request);
+        if let Some(timeout_s) = self.inputs.cluster.client_timeout_s {
+            self.await_answer(slot, timeout_s);
+        }
+        Some(slot)
     }
 
     pub(super) fn arrive(&mut self) {

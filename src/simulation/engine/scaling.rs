@@ -3,12 +3,9 @@
 use rand::RngExt;
 use rand_distr::{Distribution as _, Exp1, StandardNormal};
 
-use super::accounts::leave_session;
 use super::devices::Consequences;
 use super::orders::Order;
-use super::outside::End;
 use super::state::{Replica, Stages, Stalls, Step};
-use super::turns::Left;
 use super::{Engine, MOST_IDLE_TICKS};
 use crate::autoscaler::{Decision, ForwardPass, ReplicaSignals, Snapshot};
 use crate::global_scheduler::{Load, Target};
@@ -521,16 +518,8 @@ impl Engine<'_> {
         for slot in work.requests.of_replica(id) {
             let request = &work.requests[slot];
             if !request.is_completed() {
-                self.totals.cut += 1;
-                self.totals.left += 1;
                 work.trail.leave(request, self.now_s);
-                if let Some(detail) = &mut self.detail {
-                    detail.requests[request.id as usize].leave(request, self.api_s);
-                }
-                if self.tells {
-                    self.feed.tell_left(request, lane, End::Cut, self.now_s);
-                    leave_session(&mut self.feed, &mut self.totals, request.id, self.now_s, Left::Unanswered);
-                }
+                self.totals.cut_off(request, lane, self.now_s, self.api_s, &mut self.feed, self.tells, &mut self.detail);
             }
             work.requests.release(slot);
         }

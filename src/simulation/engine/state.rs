@@ -35,6 +35,7 @@ pub(super) enum Step {
     Notice { lane: u32, id: u32 },
     Loss { lane: u32, id: u32 },
     Cut { lane: u32, id: u32 },
+    GiveUp { slot: Slot, id: u32 },
     Spare { kind: u32 },
 }
 

@@ -36,7 +36,7 @@ impl Role {
 }
 
 /// Fields of a cluster that hold for the whole fleet: no pool has its own.
-pub const FLEET_WIDE: [&str; 6] = ["pools", "kv_transfer", "pd_decider", "pool_router", "budget", "latency_limits"];
+pub const FLEET_WIDE: [&str; 7] = ["pools", "kv_transfer", "pd_decider", "pool_router", "budget", "latency_limits", "client_timeout_s"];
 
 /// A pool: replicas alike in model, device and role, with a router, limits, price and policy of their own. Beside `name` and `role` it may
 /// state any field of the cluster but those that hold for the whole fleet; what it leaves out it takes from the cluster, whole values.
@@ -416,6 +416,9 @@ impl ClusterSettings {
             }
             return;
         }
+        faults.require(self.client_timeout_s.is_none(), "client_timeout_s", || {
+            "found with `pools`, for which it is not built: leave it out".into()
+        });
         let mut names = BTreeSet::new();
         for (i, pool) in self.pools.iter().enumerate() {
             faults.within(format!("pools[{i}]"), |faults| {
