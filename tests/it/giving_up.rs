@@ -19,7 +19,10 @@ fn crowded(scheduler: &str, settings: Value, others: Value) -> Scenario {
     Scenario::new(cluster, json!({"static": {"replicas": 2}}), requests)
 }
 
-const SCHEDULERS: [(&str, fn() -> Value); 9] = [
+/// A scheduler and its settings besides.
+type Scheduler = (&'static str, fn() -> Value);
+
+const SCHEDULERS: [Scheduler; 9] = [
     ("vllm_v1", || json!({})),
     ("vllm_v1", || json!({"async_scheduling": false, "num_blocks": 120})),
     ("vllm_v1", || json!({"num_blocks": 120, "policy": "priority"})),

@@ -113,14 +113,13 @@ fn a_cache_in_fp8_is_not_read_twice_as_fast() {
     assert!(unfitted.provenance.contains("reading of an FP8 cache UNFITTED"), "{}", unfitted.provenance);
 }
 
-/// From 512 KiB on, 32 tokens of this model, vLLM's all-reduce between four devices takes two shots, and from 2 MiB on another library's one.
+/// From 512 KiB on, 32 tokens of this model, vLLM's all-reduce between four devices takes two shots.
 #[test]
 fn all_reduces_in_two_shots_are_slow_on_the_b200() {
     let times = load(LLAMA_70B, "b200_dgx", 4, 1);
     let step_ms = |requests: usize| 1e3 * times.stage_time_s(&batch(&[], &vec![512; requests]), 0);
     // 161 all-reduces.
-    assert!((step_ms(32) - step_ms(31) - 161.0 * 6.2e-3).abs() < 0.1, "{} {}", step_ms(31), step_ms(32));
-    assert!(step_ms(130) - step_ms(127) < 161.0 * 6e-3);
+    assert!((step_ms(32) - step_ms(31) - 161.0 * 6.9e-3).abs() < 0.1, "{} {}", step_ms(31), step_ms(32));
     let without = r#"{"constants": {"all_reduce_two_shot_bytes": 0}}"#;
     let without = load_with(serde_json::from_str(without).unwrap(), LLAMA_70B, "b200_dgx", 4, 1).unwrap();
     assert!(1e3 * without.stage_time_s(&batch(&[], &[512; 32]), 0) < step_ms(31) + 0.1);
