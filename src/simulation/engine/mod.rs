@@ -377,44 +377,6 @@ impl<'a> Engine<'a> {
         true
     }
 
-    /// Starts a batch that was formed, unless it is empty, after letting go of the requests that its scheduler found too large.
-    #[cold]
-    #[inline(never)]
-    fn reject(&mut self, lane: u32, index: u32) -> bool {
-        let work = &mut *self.work;
-        let replica = &mut work.replicas[lane as usize];
-        while let Some(slot) = replica.state.rejected.pop() {
-            self.totals.reject();
-            work.trail.leave(&work.requests[slot], self.now_s);
-            if let Some(detail) = &mut self.detail {
-                detail.requests[work.requests[slot].id as usize].leave(&work.requests[slot], self.api_s);
-            }
-            if self.tells {
-                self.feed.tell_left(&work.requests[slot], lane, End::Rejected, self.now_s);
-                leave_session(&mut self.feed, &mut self.totals, work.requests[slot].id, self.now_s, Left::Unanswered);
-            }
-            if self.router_observes_load {
-                replica.load.prefill_tokens -= u64::from(work.requests[slot].original_prefill_tokens);
-                replica.load.requests = replica.state.outstanding();
-                if !replica.draining {
-                    self.router.set_load(replica.target(lane), replica.load);
-                }
-            }
-            work.requests.release(slot);
-        }
-        if !work.in_flight[index].batch.is_empty() {
-            self.start_batch(lane, index);
-            return true;
-        }
-        self.totals.note_kv(&replica.state.kv);
-        work.in_flight.give_back(index);
-        if replica.draining && replica.is_empty() {
-            self.free_replica(lane);
-            self.record_replicas();
-        }
-        false
-    }
-
     #[inline(always)]
     fn start_batch(&mut self, lane: u32, index: u32) {
         let work = &mut *self.work;

@@ -1,9 +1,11 @@
 //! Requests arrive, and are given to replicas.
 
 use super::Engine;
+use super::accounts::leave_session;
 use super::feed::Arrival;
 use super::outside::End;
 use super::state::Step;
+use super::turns::Left;
 use crate::replica_scheduler::{ReplicaScheduler, Request, Slot};
 
 /// What became of a request that the global scheduler was asked about.
@@ -115,6 +117,44 @@ impl Engine<'_> {
         if self.tells {
             self.turn_rejected(id, arrived_at_s);
         }
+    }
+
+    /// Starts a batch that was formed, unless it is empty, after letting go of the requests that its scheduler found too large.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn reject(&mut self, lane: u32, index: u32) -> bool {
+        let work = &mut *self.work;
+        let replica = &mut work.replicas[lane as usize];
+        while let Some(slot) = replica.state.rejected.pop() {
+            self.totals.reject();
+            work.trail.leave(&work.requests[slot], self.now_s);
+            if let Some(detail) = &mut self.detail {
+                detail.requests[work.requests[slot].id as usize].leave(&work.requests[slot], self.api_s);
+            }
+            if self.tells {
+                self.feed.tell_left(&work.requests[slot], lane, End::Rejected, self.now_s);
+                leave_session(&mut self.feed, &mut self.totals, work.requests[slot].id, self.now_s, Left::Unanswered);
+            }
+            if self.router_observes_load {
+                replica.load.prefill_tokens -= u64::from(work.requests[slot].original_prefill_tokens);
+                replica.load.requests = replica.state.outstanding();
+                if !replica.draining {
+                    self.router.set_load(replica.target(lane), replica.load);
+                }
+            }
+            work.requests.release(slot);
+        }
+        if !work.in_flight[index].batch.is_empty() {
+            self.start_batch(lane, index);
+            return true;
+        }
+        self.totals.note_kv(&replica.state.kv);
+        work.in_flight.give_back(index);
+        if replica.draining && replica.is_empty() {
+            self.free_replica(lane);
+            self.record_replicas();
+        }
+        false
     }
 
     /// Hands the requests that wait for a replica to the global scheduler, as long as there is a replica.
