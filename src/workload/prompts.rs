@@ -110,7 +110,7 @@ mod tests {
         let mut round: Vec<_> = prompts[..20].to_vec();
         round.sort();
         round.dedup();
-        assert_eq!((round.len(), &prompts[..20] == &prompts[20..]), (20, true));
+        assert_eq!((round.len(), prompts[..20] == prompts[20..]), (20, true));
         assert_eq!(prompts, first_blocks(1));
         assert_ne!(prompts, first_blocks(2));
         let runs = prompts[..20].windows(2).filter(|pair| pair[0][0] != pair[1][0]).count();
