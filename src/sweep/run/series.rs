@@ -31,7 +31,7 @@ pub fn cdf_name(quantity: &Quantity) -> String {
     format!("{}_cdf", quantity.name.trim_end_matches("_s"))
 }
 
-/// The curves that [`RunSeries`] names of the run that `workspace` was used for last and that ended at `end_s`, if it left a trail.
+/// The curves that [`RunSeries`](crate::sweep::tables::row::RunSeries) names of the run that `workspace` was used for last and that ended at `end_s`, if it left a trail.
 ///
 /// Of a fleet each pool's replicas, too.
 pub fn of_workspace(workspace: &mut Workspace, end_s: f64, quantity: &Quantity, pools: &[Pool]) -> Option<Vec<Series>> {
