@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Dynamo's planner in NVIDIA's own simulator beside the zoo's in this one, on a trace in Mooncake's format: replica-hours and latencies.
 # Usage: check_nvidia_replay.sh TRACE.jsonl [PROGRAM], by default target/release/scalefront. PYTHON names an interpreter that has it already.
-# Minutes; fails if replica-hours differ by more than a tenth.
+# Minutes; fails if replica-hours differ by more than 15 %.
 set -euo pipefail
 trace="$(realpath "${1:?a trace in the format of Mooncake}")"
 here="$(cd "$(dirname "$0")" && pwd)"
