@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # NVIDIA Dynamo's planner in the offline replay: the same run, started again, may decide by other estimates.
 #
-# The replay says of itself that it is deterministic, and with a fixed fleet it is. With the planner in it, what the planner takes an engine to be
+# The replay with the planner says of itself that it is deterministic (`planner/offline/replay_adapter.py`). Yet what the planner takes an engine to be
 # able to serve differs between processes that are given the same trace and settings, from some interval on: there are a few outcomes, and
 # each start has one of them. A fixed PYTHONHASHSEED does not change that. Where an estimate is near the next whole number of replicas the
 # runs part: an hour of a published trace came to 5.44 replica-hours in one start and to 5.83 in the next.
