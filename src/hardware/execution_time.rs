@@ -298,3 +298,26 @@ impl ExecutionTime {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A step of prompts and decodes that counts as one of each, as NVIDIA's simulator has it, reads the weights twice.
+    #[test]
+    fn mixed_steps_apart_are_a_step_of_each() {
+        let deployment = Deployment::resolve("meta-llama/Meta-Llama-3-8B", "h100_dgx", 1, 1, &Files::default()).unwrap();
+        let together = ExecutionTime::load(&ExecutionTimeSettings::Analytical(Default::default()), &deployment, &Files::default()).unwrap();
+        let mut apart = together.clone();
+        let Times::Steps(steps) = &mut apart.times else { panic!("analytical step times are whole steps") };
+        steps.mixed_apart = true;
+        let (mut prompts, mut decodes, mut both) = (BatchShape::default(), BatchShape::default(), BatchShape::default());
+        [&mut prompts, &mut both].map(|shape| shape.add_prefill(512, 0));
+        [&mut decodes, &mut both].map(|shape| (0..4).for_each(|_| shape.add_decode(800)));
+        let [alone_s, beside_s] = [&prompts, &decodes].map(|shape| apart.stage_time_s(shape, 0));
+        assert_eq!(alone_s, together.stage_time_s(&prompts, 0));
+        assert_eq!(apart.stage_time_s(&both, 0), alone_s + beside_s);
+        assert!(apart.stage_time_s(&both, 0) > together.stage_time_s(&both, 0) + 0.5 * beside_s);
+        assert_ne!(apart.fingerprint(), together.fingerprint());
+    }
+}

@@ -44,7 +44,7 @@ pub struct Request {
     pub drafts: Drafts,
     /// Where its KV cache goes to, or comes from.
     pub handover: Handover,
-    /// Whether its client has gone, and it leaves with the next step it is in.
+    /// Whether its client has gone, and it leaves with its next token.
     pub given_up: bool,
     /// Whether it is known to generate `max_new_tokens`, end-of-sequence tokens being ignored.
     pub ignore_eos: bool,

@@ -78,7 +78,7 @@ pub struct ClusterSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scale_down_grace_s: Option<f64>,
     /// How long clients wait for a whole answer. A request that is not answered by then is cut off: counted (`num_cut`), in no latency,
-    /// outside every limit. One that waits for its replica leaves at once, one in memory with the next step it is in. Without limit if
+    /// outside every limit. One that waits for its replica leaves at once, one in memory with its next token. Without limit if
     /// absent. The total timeout of a client or load tool; engines drop a request whose client has gone (vLLM: `abort`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_timeout_s: Option<f64>,
