@@ -312,8 +312,12 @@ mod tests {
         let Times::Steps(steps) = &mut apart.times else { panic!("analytical step times are whole steps") };
         steps.mixed_apart = true;
         let (mut prompts, mut decodes, mut both) = (BatchShape::default(), BatchShape::default(), BatchShape::default());
-        [&mut prompts, &mut both].map(|shape| shape.add_prefill(512, 0));
-        [&mut decodes, &mut both].map(|shape| (0..4).for_each(|_| shape.add_decode(800)));
+        for shape in [&mut prompts, &mut both] {
+            shape.add_prefill(512, 0);
+        }
+        for shape in [&mut decodes, &mut both] {
+            (0..4).for_each(|_| shape.add_decode(800));
+        }
         let [alone_s, beside_s] = [&prompts, &decodes].map(|shape| apart.stage_time_s(shape, 0));
         assert_eq!(alone_s, together.stage_time_s(&prompts, 0));
         assert_eq!(apart.stage_time_s(&both, 0), alone_s + beside_s);
