@@ -47,6 +47,10 @@ impl Oracle {
     }
 
     pub(super) fn of(frame: &DataFrame, objectives: &Objectives) -> Result<Self> {
+        // Where nothing has a point, as where all workloads are traces whose halves were searched.
+        if frame.width() == 0 {
+            return Ok(Self::default());
+        }
         let [workload, seed] = ["workload", "seed"].map(|name| Cells::named(frame, name));
         let (workload, seed) = (workload?, seed?);
         let (latency, cost) = (Cells::named(frame, &objectives.latency)?, Cells::named(frame, &objectives.cost)?);
@@ -137,8 +141,13 @@ impl InformedEdge {
         Some(bound::hypervolume(self.bound(workload, seed)?, reference.latency, reference.cost))
     }
 
+    /// Of a trace whose halves were searched, on one cluster.
+    pub fn by_halves(&self, workload: &str) -> Option<&EdgeAccount> {
+        self.account(workload).filter(|account| !account.halves.is_empty())
+    }
+
     /// Why a workload has none, if it was asked.
     pub fn refusals(&self) -> impl Iterator<Item = &EdgeAccount> {
-        self.accounts.iter().filter(|account| !account.has_edge)
+        self.accounts.iter().filter(|account| !account.has_edge && account.halves.is_empty())
     }
 }

@@ -4,6 +4,7 @@ use super::front::{Point, hv_exact};
 use super::scores::{Analysis, Score};
 use super::statistics::{Estimate, estimate};
 use crate::sweep::answers::informed::EdgeAccount;
+use crate::sweep::answers::informed::halves::HalfAccount;
 
 /// Fewer seeds than these have no interval: searches on random draws differ too much for it.
 pub const SEEDS_OF_AN_INTERVAL: usize = 10;
@@ -34,10 +35,25 @@ fn cautious(values: &[f64]) -> Option<Estimate> {
 }
 
 impl Analysis {
-    /// None without an informed edge or a reference point, or of too few seeds.
+    /// Of a trace the mean over its halves, on which the family ran alone. None without an informed edge or a reference point, or of too
+    /// few seeds.
     pub fn informed_share(&self, score: &Score) -> Option<InformedShare> {
         let (workload, groups) = (&self.workloads[score.workload], &self.families[score.family].groups);
         let reference = workload.reference?;
+        if let Some(account) = self.informed.by_halves(&workload.name) {
+            let policy = &self.families[score.family].policy;
+            // Halves know families by their policies only, not by other settings that they are told apart by.
+            if self.families.iter().filter(|family| family.policy == *policy).count() > 1 {
+                return None;
+            }
+            let of_half = |half: &HalfAccount| {
+                let own = half.families.iter().find(|family| family.family == *policy)?.hypervolume;
+                (half.hypervolume > 0.0).then(|| own / half.hypervolume)
+            };
+            let shares: Vec<f64> = account.halves.iter().map(of_half).collect::<Option<_>>()?;
+            // Two halves of one draw are no sample that an interval could come from.
+            return Some(InformedShare { reached: Estimate { interval: None, ..estimate(&shares)? }, bound: None });
+        }
         let (mut reached, mut bounds) = (Vec::new(), Vec::new());
         for front in self.fronts_of(score.workload, score.family) {
             let points: Vec<Point> = front.rows.iter().map(|&row| self.point(row)).collect();
@@ -51,6 +67,11 @@ impl Analysis {
             }
         }
         Some(InformedShare { reached: cautious(&reached)?, bound: cautious(&bounds) })
+    }
+
+    /// Whether families have shares of an informed edge on this workload.
+    pub fn has_informed(&self, workload: usize) -> bool {
+        self.informed.by_halves(&self.workloads[workload].name).is_some() || self.informed_quality(workload).is_some()
     }
 
     /// None without an informed edge or a reference point, or of too few seeds.

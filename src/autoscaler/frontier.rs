@@ -35,7 +35,7 @@ mod buried;
 mod congestion;
 mod late;
 mod throughput;
-mod traffic;
+pub(crate) mod traffic;
 
 use std::collections::VecDeque;
 

@@ -14,7 +14,7 @@ mod dynamo;
 mod envelope;
 pub mod external;
 mod formula;
-mod frontier;
+pub(crate) mod frontier;
 mod gauges;
 mod gcp_mig;
 mod holt_winters;

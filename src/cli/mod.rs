@@ -8,6 +8,7 @@ mod finish;
 mod fleets;
 mod hardware;
 mod leaderboard;
+mod levels;
 mod merge;
 mod oracle;
 mod policies;
@@ -43,6 +44,7 @@ enum Command {
     Compare(compare::Args),
     Oracle(oracle::Args),
     Recommend(recommend::Args),
+    Levels(levels::Args),
     Shadow(shadow::Args),
     Export(export::Args),
     Report(report::Args),
@@ -84,6 +86,7 @@ impl Cli {
             Command::Compare(args) => args.run(),
             Command::Oracle(args) => args.run(),
             Command::Recommend(args) => args.run(),
+            Command::Levels(args) => args.run(),
             Command::Shadow(args) => args.run(),
             Command::Export(args) => args.run(),
             Command::Report(args) => args.run(),

@@ -176,9 +176,9 @@ fn write_scores(study: &Study, workload: usize, out: &mut String) -> std::fmt::R
         None => writeln!(out, "No hypervolume: no run succeeded with a positive latency and cost.\n")?,
     }
     let edge = analysis.edge_quality(workload);
-    let informed = analysis.informed_quality(workload);
+    let informed = analysis.has_informed(workload);
     let (head, rule) = if edge.is_some() { (" of the edge | extra cost |", "---|---|") } else { ("", "") };
-    let (informed_head, informed_rule) = if informed.is_some() { (" of the informed edge |", "---|") } else { ("", "") };
+    let (informed_head, informed_rule) = if informed { (" of the informed edge |", "---|") } else { ("", "") };
     writeln!(
         out,
         "| family | hv_exact | hv_lab |{informed_head}{head} IGD+ | epsilon | front points | runs | failed |\n\
@@ -194,7 +194,7 @@ fn write_scores(study: &Study, workload: usize, out: &mut String) -> std::fmt::R
         let [igd, epsilon] = [distance.and_then(|d| d.igd_plus), distance.and_then(|d| d.additive_epsilon)].map(plus_minus);
         let [share, extra] = regret(study, score);
         let regret = if edge.is_some() { format!(" {share} | {extra} |") } else { String::new() };
-        let own = if informed.is_some() { format!(" {} |", informed_share(study, score)) } else { String::new() };
+        let own = if informed { format!(" {} |", informed_share(study, score)) } else { String::new() };
         let Score { front_points, runs, failed, .. } = score;
         writeln!(out, "| {family} | {exact} | {lab} |{own}{regret} {igd} | {epsilon} | {front_points} | {runs} | {failed} |")?;
     }

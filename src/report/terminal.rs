@@ -11,6 +11,8 @@ use super::verdict;
 use crate::analysis::informed::{SEEDS_OF_A_FIGURE, SEEDS_OF_AN_INTERVAL};
 use crate::analysis::scores::Score;
 use crate::analysis::statistics::Estimate;
+use crate::sweep::answers::informed::EdgeAccount;
+use crate::sweep::answers::informed::halves::HalfAccount;
 
 /// Lines of a terminal before the rest is left to the files.
 const MAX_LINES: usize = 24;
@@ -175,6 +177,9 @@ pub fn informed_share(study: &Study, score: &Score) -> String {
 pub fn informed_note(study: &Study, workload: usize) -> Option<String> {
     let name = &study.analysis.workloads[workload].name;
     let account = study.informed.as_ref()?;
+    if let Some(edge) = study.analysis.informed.by_halves(name) {
+        return Some(halves_note(name, edge, account.settings.fitting_draws));
+    }
     let Some(edge) = study.analysis.informed_quality(workload) else {
         let refused = study.analysis.informed.refusals().find(|edge| edge.workload == *name);
         return Some(match refused {
@@ -195,6 +200,29 @@ pub fn informed_note(study: &Study, workload: usize) -> Option<String> {
         edge.reached.count,
         account.settings.fitting_draws,
     ))
+}
+
+/// The edge of a trace: what both halves reached by what was learned from the other, beside families on halves alone.
+fn halves_note(name: &str, edge: &EdgeAccount, fitting_draws: u32) -> String {
+    let each = |of: &dyn Fn(&HalfAccount) -> f64| -> String {
+        let values: Vec<f64> = edge.halves.iter().map(of).collect();
+        let mean = values.iter().sum::<f64>() / values.len() as f64;
+        format!("{} (mean {mean:.4})", values.iter().map(|value| format!("{value:.4}")).collect::<Vec<_>>().join(" and "))
+    };
+    let families = edge.halves[0].families.iter().map(|family| {
+        let of = |half: &HalfAccount| half.families.iter().find(|other| other.family == family.family).map_or(0.0, |own| own.hypervolume);
+        format!("{} {}", family.family, each(&of))
+    });
+    let (tried, kept) = (grouped(edge.policies_tried), grouped(edge.policies_kept));
+    let episodes: Vec<String> = edge.halves.iter().map(|half| half.episodes.to_string()).collect();
+    format!(
+        "Informed edge on {name}: hypervolume {} on the first and the second half, each in a box of half the cost, law estimated from the \
+         other half: {kept} of {tried} policies, found by a search on {fitting_draws} traces made of its episodes ({}). No interval, no bound. \
+         Families on halves alone: {}.",
+        each(&|half| half.hypervolume),
+        episodes.join(" and "),
+        families.collect::<Vec<_>>().join("; "),
+    )
 }
 
 /// `0.164 ± 0.012`, the interval being symmetric; `-` when unknown.

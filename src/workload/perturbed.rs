@@ -1,4 +1,5 @@
-//! The same traffic a little different: more of it, or another day like it. For tests of how robust a setting is.
+//! The same traffic a little different: more of it, or another day like it, for tests of how robust a setting is; halves of it, and
+//! stretches in another order, for those who learn from one part what they do in another.
 
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::Rng;
@@ -57,6 +58,35 @@ impl Workload {
             picks.extend((start(from)..start(from + 1)).map(|i| ((starts_s[i] + moved_s).clamp(0.0, end_s), i as u32)));
         }
         Some(self.gathered(picks, 1.0))
+    }
+
+    /// The two halves by time, each with a clock of its own and half as long. None of sessions, or of a workload too large to be held.
+    pub fn halves(&self) -> Option<[Self; 2]> {
+        let half_s = self.end_s() / 2.0;
+        if self.streamed.is_some() || self.sessions.is_some() || half_s <= 0.0 {
+            return None;
+        }
+        let middle = self.arrived_at_s.partition_point(|&at_s| at_s < half_s);
+        let half = |from: usize, to: usize, from_s: f64| {
+            let picks = (from..to).map(|i| ((self.arrived_at_s[i] - from_s).clamp(0.0, half_s), i as u32)).collect();
+            Self { duration_s: Some(half_s), ..self.gathered(picks, 1.0) }
+        };
+        Some([half(0, middle, 0.0), half(middle, self.len(), half_s)])
+    }
+
+    /// What came in these stretches of time (from, to), one after the other, up to a duration.
+    pub fn joined(&self, stretches: impl IntoIterator<Item = (f64, f64)>, duration_s: f64) -> Self {
+        let (mut picks, mut at_s) = (Vec::new(), 0.0);
+        for (from_s, to_s) in stretches {
+            if at_s >= duration_s {
+                break;
+            }
+            let [from, to] = [from_s, to_s].map(|bound_s| self.arrived_at_s.partition_point(|&arrived_s| arrived_s < bound_s));
+            let moved = (from..to).map(|i| (self.arrived_at_s[i] - from_s + at_s, i as u32));
+            picks.extend(moved.take_while(|pick| pick.0 < duration_s));
+            at_s += to_s - from_s;
+        }
+        Self { duration_s: Some(duration_s), ..self.gathered(picks, 1.0) }
     }
 
     /// Requests or sessions like those named, at these times: `factor` times as many.
@@ -140,8 +170,26 @@ mod tests {
     }
 
     #[test]
+    fn halves_are_the_whole_and_stretches_follow_each_other() {
+        let day = day();
+        let [first, second] = day.halves().unwrap();
+        assert_eq!((first.len() + second.len(), first.end_s(), second.end_s()), (day.len(), 480.0, 480.0));
+        assert_eq!(first.arrived_at_s, day.arrived_at_s[..first.len()]);
+        assert!(second.arrived_at_s.iter().zip(&day.arrived_at_s[first.len()..]).all(|(own, whole)| (own + 480.0 - whole).abs() < 1e-9));
+        assert_eq!(second.prefill_tokens, day.prefill_tokens[first.len()..]);
+        let turned = day.joined([(480.0, 960.0), (0.0, 480.0)], 720.0);
+        assert_eq!((turned.end_s(), &turned.prefill_tokens[..second.len()]), (720.0, &second.prefill_tokens[..]));
+        assert!(turned.arrived_at_s.is_sorted() && turned.arrived_at_s.iter().all(|&at_s| at_s < 720.0));
+        let quarter = first.arrived_at_s.partition_point(|&at_s| at_s < 240.0);
+        assert_eq!(turned.len(), second.len() + quarter);
+        // Where stretches end, so does the traffic.
+        assert_eq!(day.joined([(0.0, 240.0)], 720.0).len(), quarter);
+    }
+
+    #[test]
     fn nothing_stays_nothing() {
         assert_eq!(Workload::default().resampled(1), None);
+        assert_eq!(Workload::default().halves(), None);
         assert_eq!(Workload::default().thickened(1.2, 1), Some(Workload::default()));
     }
 }

@@ -29,6 +29,7 @@ mod hostile;
 #[cfg(feature = "report")]
 mod leaderboard;
 mod leaving;
+mod levels;
 mod limits;
 mod long_prompts;
 mod manifests;

@@ -212,7 +212,7 @@ mod without_foresight {
         let cluster = json!({"replica_scheduler": {"vllm": {"batch_size_cap": 16}}});
         let scenario = Scenario::new(cluster, json!("frontier"), requests);
         let inputs = scenario.inputs();
-        let known = Known { bursts: law, latency: Latency::EndToEnd, tick_s: 0.25, cold_start_s: 10.0, max_replicas: 64 };
+        let known = Known { bursts: (&law).into(), latency: Latency::EndToEnd, tick_s: 0.25, cold_start_s: 10.0, max_replicas: 64 };
         let policy = BurstPolicy {
             low: 2,
             high: 5,

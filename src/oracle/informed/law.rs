@@ -2,8 +2,9 @@
 
 use std::collections::VecDeque;
 
-use crate::workload::WorkloadSpec;
+use super::episodes::Episodes;
 use crate::workload::arrivals::{Arrivals, BurstTiming, Bursts};
+use crate::workload::{Workload, WorkloadSpec};
 
 /// Of traffic whose parameters are all known.
 #[derive(Debug, Clone, PartialEq)]
@@ -12,7 +13,51 @@ pub enum Law {
     KnownRate,
     /// When bursts begin is drawn, too.
     RandomBursts(Bursts),
+    /// That of a trace is not known: it has a past, of which one part may tell something of another (`episodes.rs`).
+    Past,
 }
+
+/// Bursts that begin at random: how long they and the lulls between them last, and how much comes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BurstLaw {
+    pub base_rate_per_s: f64,
+    pub burst_rate_per_s: f64,
+    /// How long bursts last: each as likely as the others. Rising.
+    pub bursts_s: Vec<f64>,
+    /// From one beginning to the next on average; gaps are exponential.
+    pub interval_s: f64,
+    /// How long the traffic goes on.
+    pub duration_s: f64,
+}
+
+impl From<&Bursts> for BurstLaw {
+    fn from(bursts: &Bursts) -> Self {
+        let Bursts { base_rate_per_s, burst_rate_per_s, burst_duration_s, interval_s, duration_s, .. } = *bursts;
+        Self { base_rate_per_s, burst_rate_per_s, bursts_s: vec![burst_duration_s], interval_s, duration_s }
+    }
+}
+
+impl BurstLaw {
+    /// What the episodes of a trace say of the rest of it.
+    pub fn estimated(episodes: &Episodes, workload: &Workload) -> Self {
+        let ((base_rate_per_s, burst_rate_per_s), bursts_s) = (episodes.rates_per_s(workload), episodes.bursts_s());
+        let burst_s = bursts_s.iter().sum::<f64>() / bursts_s.len().max(1) as f64;
+        let interval_s = episodes.mean_lull_s().max(LEAST_LULL_S) + burst_s;
+        Self { base_rate_per_s, burst_rate_per_s, bursts_s, interval_s, duration_s: episodes.duration_s }
+    }
+
+    /// Mean length of a burst.
+    pub fn burst_s(&self) -> f64 {
+        self.bursts_s.iter().sum::<f64>() / self.bursts_s.len().max(1) as f64
+    }
+
+    pub fn longest_s(&self) -> f64 {
+        self.bursts_s.last().copied().unwrap_or(0.0)
+    }
+}
+
+/// Lulls are told to the second.
+const LEAST_LULL_S: f64 = 1.0;
 
 impl Law {
     /// Errors: why there is no law here that could be known.
@@ -28,9 +73,7 @@ impl Law {
             return Err("several parts are drawn apart, and no law of them together is built: no informed edge; expected `generate`".into());
         }
         let Some(generate) = &spec.generate else {
-            return Err("a trace has no law that could be known, only a past: no informed edge (estimating one from half of a trace for \
-                        the other half is not built)"
-                .into());
+            return Ok(Self::Past);
         };
         match &generate.arrivals {
             Some(Arrivals::Bursts(bursts)) if bursts.timing == BurstTiming::Random => Ok(Self::RandomBursts(bursts.clone())),
@@ -45,11 +88,12 @@ impl Law {
 /// How likely a burst is under way, by exact Bayesian filtering on a grid of ticks.
 ///
 /// Hidden are quiet and a burst of each age. Gaps are exponential, so a burst begins in a tick with the same probability whatever has been;
-/// it ends when its duration is over. Arrivals of a tick are Poisson at the rate of the state, or halfway between where a burst begins.
+/// it ends when its duration is over, or of several durations, each as likely, one that it has not outlasted. Arrivals of a tick are Poisson at the rate of the state, or halfway between where a burst begins.
 #[derive(Debug, Clone)]
 pub struct Belief {
     tick_s: f64,
-    longest_ticks: usize,
+    /// Ages in ticks at which bursts end, rising, and which part of those that came so far does; the last all.
+    ends: Vec<(usize, f64)>,
     begins: f64,
     /// Expected arrivals of a tick when quiet, as a burst begins, and in a burst.
     expected: [f64; 3],
@@ -61,12 +105,17 @@ pub struct Belief {
 }
 
 impl Belief {
-    pub fn new(law: &Bursts, tick_s: f64) -> Self {
+    pub fn new(law: &BurstLaw, tick_s: f64) -> Self {
         let (base, burst) = (law.base_rate_per_s, law.burst_rate_per_s);
+        let ages: Vec<usize> = law.bursts_s.iter().map(|&burst_s| (burst_s / tick_s).round().max(1.0) as usize).collect();
+        let end = |alike: &[usize]| {
+            let longer = ages.len() - ages.partition_point(|&age| age < alike[0]);
+            (alike[0], alike.len() as f64 / longer as f64)
+        };
         Self {
             tick_s,
-            longest_ticks: (law.burst_duration_s / tick_s).round().max(1.0) as usize,
-            begins: -libm::expm1(-tick_s / (law.interval_s - law.burst_duration_s)),
+            ends: ages.chunk_by(|a, b| a == b).map(end).collect(),
+            begins: -libm::expm1(-tick_s / (law.interval_s - law.burst_s())),
             expected: [base, (base + burst) / 2.0, burst].map(|rate| rate * tick_s),
             quiet: 1.0,
             bursts: VecDeque::new(),
@@ -92,10 +141,14 @@ impl Belief {
     /// Takes in the arrivals of a tick.
     pub fn tick(&mut self, arrivals: usize) {
         // Bursts that have lasted their time are over.
-        if self.bursts.len() == self.longest_ticks
-            && let Some(over) = self.bursts.pop_front()
-        {
+        let count = self.bursts.len();
+        for &(age, share) in self.ends.iter().take_while(|end| end.0 <= count) {
+            let over = self.bursts[count - age] * share;
+            self.bursts[count - age] -= over;
             self.quiet += over * self.scale;
+        }
+        if self.ends.last().is_some_and(|end| end.0 == count) {
+            self.bursts.pop_front();
         }
         let begun = self.quiet * self.begins;
         self.quiet -= begun;
@@ -146,7 +199,7 @@ mod tests {
 
     /// Belief after each quarter of a second.
     fn followed(law: &Bursts, arrived_at_s: &[f64], duration_s: f64) -> Vec<(f64, f64, f64)> {
-        let (mut belief, mut seen) = (Belief::new(law, 0.25), 0);
+        let (mut belief, mut seen) = (Belief::new(&law.into(), 0.25), 0);
         let ticks = (duration_s / 0.25) as usize;
         let tick = |i: usize| {
             let now_s = (i + 1) as f64 * 0.25;
@@ -187,6 +240,29 @@ mod tests {
         }
     }
 
+    /// Of bursts of 10 and 30 s those that are older than 10 s are of the longer kind: silence decides the others alone.
+    #[test]
+    fn bursts_of_several_lengths_are_as_likely_over_as_they_are() {
+        let law =
+            BurstLaw { base_rate_per_s: 0.0, burst_rate_per_s: 1.0, bursts_s: vec![10.0, 30.0, 30.0], interval_s: 1e6, duration_s: 1e7 };
+        let mut belief = Belief::new(&law, 1.0);
+        belief.tick(3);
+        for _ in 0..9 {
+            belief.tick(1);
+        }
+        assert!(belief.burst() > 1.0 - 1e-12 && (belief.age_s() - 10.0).abs() < 1e-4, "{belief:?}");
+        // Silent from now on: one in three is over, or it is chance that nothing came in a second.
+        belief.tick(0);
+        let chance = 2.0 / 3.0 * libm::exp(-1.0);
+        assert!((belief.burst() - chance / (chance + 1.0 / 3.0)).abs() < 1e-3, "{}", belief.burst());
+        for _ in 0..9 {
+            belief.tick(1);
+        }
+        assert!(belief.burst() > 1.0 - 1e-12, "who is heard of is not over");
+        (0..11).for_each(|_| belief.tick(1));
+        assert!(belief.age_s() < 30.0, "the longest is over: {}", belief.age_s());
+    }
+
     /// Gaps are memoryless, so bursts meet what is there on average: a level that changes with a clock of its own is as high at onsets as
     /// over all quiet time, within three standard errors.
     #[test]
@@ -222,7 +298,6 @@ mod tests {
     #[test]
     fn where_there_is_no_law_it_says_why() {
         let why = |spec: serde_json::Value| Law::of(&serde_json::from_value(spec).unwrap()).unwrap_err();
-        assert!(why(json!({"name": "t", "trace": {"path": "x.csv"}})).contains("only a past"));
         let lengths = json!({"fixed": {"prefill_tokens": 1, "decode_tokens": 1}});
         let sessions =
             json!({"starts": {"concurrency": {"lanes": 1, "sessions": 1}}, "turns": {"fixed": {"turns": 1}}, "lengths": lengths});
@@ -231,5 +306,6 @@ mod tests {
         let fixed = json!({"name": "s", "generate": {"arrivals": {"static": {"rate_per_s": 1, "duration_s": 9}}, "lengths": lengths}});
         assert!(why(fixed).contains("nothing is drawn"));
         assert_eq!(Law::of(&spec(60.0).0), Ok(Law::RandomBursts(spec(60.0).1)));
+        assert_eq!(Law::of(&serde_json::from_value(json!({"name": "t", "trace": {"path": "x.csv"}})).unwrap()), Ok(Law::Past));
     }
 }

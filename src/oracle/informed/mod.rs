@@ -13,6 +13,10 @@
 //!   draw, searched as clairvoyant schedules are but judged by their means over draws; and the policies of the sweep, which know less than
 //!   they might.
 //!
+//! - *Traces* have no law that could be known, only a past (`episodes.rs`). The law of one half is estimated from the episodes of the
+//!   other: policies as for bursts at random, whose belief takes bursts to last as long as any of those seen, and the policies of the
+//!   sweep, fitted to traces made of these episodes.
+//!
 //! An order is only placed where the level asked for has changed (which then stays for two cold starts at least) or a burst is likelier
 //! than not. Without this rule, where cold starts are free, the best would be to order all the time and to drop on arrival what nothing
 //! needs, which would make every figure worthless.
@@ -21,6 +25,7 @@
 //! reached is a search, and held out: a better policy of the class, or of a wider one, may exist.
 
 pub mod bound;
+pub mod episodes;
 pub mod law;
 pub mod policy;
 
@@ -29,10 +34,10 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::law::BurstLaw;
 use self::policy::BurstPolicy;
 use crate::random;
 use crate::settings::Faults;
-use crate::workload::arrivals::Bursts;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -144,7 +149,7 @@ const PARENTS: usize = 64;
 /// What a search for bursts at random knows besides.
 #[derive(Debug, Clone)]
 pub struct Room {
-    pub bursts: Bursts,
+    pub bursts: BurstLaw,
     /// Replicas that the work of quiet times and of bursts keeps busy.
     pub busy_quiet: f64,
     pub busy_burst: f64,
@@ -184,7 +189,7 @@ impl Room {
                         order_high: self.fleet(burst + order),
                         replace: true,
                         hold: self.fleet(burst + order),
-                        release_age_s: self.bursts.burst_duration_s,
+                        release_age_s: self.bursts.longest_s(),
                         settled: 4.0,
                     });
                 }
@@ -210,7 +215,11 @@ impl Room {
                 7 => policy.order_high = self.fleet(i64::from(policy.order_high) + by),
                 8 => policy.replace = !policy.replace,
                 9 => policy.hold = self.fleet(i64::from(policy.hold) + by),
-                10 => policy.release_age_s = self.bursts.burst_duration_s + random.random_range(-3.0..3.0),
+                10 => {
+                    let lengths = &self.bursts.bursts_s;
+                    let length_s = if lengths.len() > 1 { lengths[random.random_range(0..lengths.len())] } else { self.bursts.longest_s() };
+                    policy.release_age_s = length_s + random.random_range(-3.0..3.0);
+                }
                 _ => policy.settled = (policy.settled * factor * factor).max(0.5),
             }
         }

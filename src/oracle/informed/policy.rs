@@ -2,9 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::law::Belief;
+use super::law::{Belief, BurstLaw};
 use crate::autoscaler::{Arrivals, Autoscaler, Completion, Decision, FirstToken, Observes, ReplicaSignals, Snapshot};
-use crate::workload::arrivals::Bursts;
 
 /// Which latency is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,7 +41,7 @@ pub struct BurstPolicy {
 /// What a policy knows before the run.
 #[derive(Debug, Clone)]
 pub struct Known {
-    pub bursts: Bursts,
+    pub bursts: BurstLaw,
     pub latency: Latency,
     pub tick_s: f64,
     pub cold_start_s: f64,
@@ -52,8 +51,8 @@ pub struct Known {
 impl Known {
     /// Requests to expect from some time on.
     fn expected_from(&self, now_s: f64) -> f64 {
-        let Bursts { base_rate_per_s, burst_rate_per_s, burst_duration_s, interval_s, duration_s, .. } = self.bursts;
-        let share = burst_duration_s / interval_s;
+        let BurstLaw { base_rate_per_s, burst_rate_per_s, interval_s, duration_s, .. } = self.bursts;
+        let share = self.bursts.burst_s() / interval_s;
         (duration_s - now_s).max(0.0) * (burst_rate_per_s * share + base_rate_per_s * (1.0 - share))
     }
 }

@@ -175,7 +175,7 @@ fn scores(study: &Study) -> Vec<Value> {
         json!({
             "name": workload.name, "reference": reference, "origin": study.reference_origin(), "nothing_to_rank": workload.nothing_to_rank,
             "remarks": remarks::of(study, number).iter().map(|remark| remark.replace('`', "")).collect::<Vec<_>>(), "families": families, "edge": edge_note(study, number),
-            "informed": informed_note(study, number), "has_informed": study.analysis.informed_quality(number).is_some(),
+            "informed": informed_note(study, number), "has_informed": study.analysis.has_informed(number),
         })
     };
     study.analysis.workloads.iter().enumerate().map(workload).collect()

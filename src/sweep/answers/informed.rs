@@ -1,5 +1,7 @@
 //! The edge without foresight for the workloads of a sweep: policies that know the law, fitted to draws of their own and run on the sweep's.
 
+pub mod halves;
+
 use std::collections::BTreeMap;
 
 use anyhow::{Result, bail, ensure};
@@ -7,11 +9,12 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use self::halves::{Half, HalfAccount};
 use super::oracle::{Group, groups, objective};
 use crate::RESULTS_VERSION;
 use crate::autoscaler::{Autoscaler, AutoscalerSettings};
 use crate::oracle::informed::bound::{self, BurstBound, Spells, Steady};
-use crate::oracle::informed::law::Law;
+use crate::oracle::informed::law::{BurstLaw, Law};
 use crate::oracle::informed::policy::{BurstPolicy, Informed, Known, Latency};
 use crate::oracle::informed::{InformedSettings, Outcome, Room, best_together, quantile};
 use crate::oracle::{self, FluidBound, OracleSettings, ReplicaSchedule};
@@ -60,6 +63,9 @@ pub struct EdgeAccount {
     /// Mean share of the box that the policies kept dominate on the fitting draws.
     pub fitted: Option<f64>,
     pub bounds: Vec<SeedBound>,
+    /// Of a trace, each half with what was learned from the other. Their hypervolumes are those of a half, so they have no points in the table.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub halves: Vec<HalfAccount>,
 }
 
 /// What no policy of the law can beat in expectation, given how many bursts a draw has.
@@ -95,15 +101,15 @@ impl Account {
 }
 
 /// One workload and cluster, a group for each seed.
-struct Subject {
-    groups: Vec<Group>,
+pub(super) struct Subject {
+    pub(super) groups: Vec<Group>,
     law: Result<Law, String>,
 }
 
 /// Workload, hardware and cluster.
 type Key = (String, Box<[usize]>, String);
 
-fn subjects(plan: &Plan) -> Vec<Subject> {
+pub(super) fn subjects(plan: &Plan) -> Vec<Subject> {
     let mut by_name: BTreeMap<Key, Vec<Group>> = BTreeMap::new();
     let mut order = Vec::new();
     for group in groups(plan) {
@@ -118,6 +124,11 @@ fn subjects(plan: &Plan) -> Vec<Subject> {
         .filter_map(|key| {
             let groups = by_name.remove(&key)?;
             let law = Law::of(&groups[0].cell.workload);
+            // Where the halves of a trace tell nothing of each other, there is none either.
+            let law = match law {
+                Ok(Law::Past) => Half::both(plan, &groups[0]).map(|_| Law::Past),
+                law => law,
+            };
             Some(Subject { groups, law })
         })
         .collect()
@@ -154,6 +165,7 @@ pub fn simulations(plan: &Plan, settings: &InformedSettings) -> u64 {
             Err(_) => return None,
             Ok(Law::KnownRate) => oracle::simulations(&inputs, 0, &schedules(settings)) + online(plan, &subject.groups[0]).len() as u64,
             Ok(Law::RandomBursts(_)) => STARTS + u64::from(settings.budget),
+            Ok(Law::Past) => 2 * (STARTS + u64::from(settings.budget) + online(plan, &subject.groups[0]).len() as u64),
         };
         Some(tried * u64::from(settings.fitting_draws))
     };
@@ -204,6 +216,7 @@ pub fn search(plan: &Plan, settings: &InformedSettings, progress: &dyn Progress)
             simulations: 0,
             fitted: None,
             bounds: Vec::new(),
+            halves: Vec::new(),
         };
         match &subject.law {
             Err(reason) => account.class.clone_from(reason),
@@ -223,12 +236,12 @@ pub fn search(plan: &Plan, settings: &InformedSettings, progress: &dyn Progress)
     Ok((rows, accounts))
 }
 
-struct Search<'a> {
-    plan: &'a Plan,
-    settings: &'a InformedSettings,
-    progress: &'a dyn Progress,
-    workspaces: &'a Workspaces<Workspace>,
-    subject: &'a Subject,
+pub(super) struct Search<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) settings: &'a InformedSettings,
+    pub(super) progress: &'a dyn Progress,
+    pub(super) workspaces: &'a Workspaces<Workspace>,
+    pub(super) subject: &'a Subject,
 }
 
 impl Search<'_> {
@@ -236,17 +249,22 @@ impl Search<'_> {
         &self.subject.groups[0].cell.workload
     }
 
-    fn reference(&self) -> (f64, f64) {
+    pub(super) fn reference(&self) -> (f64, f64) {
         let reference = self.plan.grid.objectives.reference.expect("checked before");
         (reference.cost, reference.latency)
     }
 
-    fn draw(&self, spec: &WorkloadSpec, seed: u64) -> Result<Workload, String> {
+    pub(super) fn draw(&self, spec: &WorkloadSpec, seed: u64) -> Result<Workload, String> {
         workload::load(spec, seed, &self.plan.grid.base_dirs).map_err(|error| error.to_string())
     }
 
     /// The runs of this cluster on other requests.
-    fn inputs<'b>(&'b self, workload: &'b Workload, autoscaler: &'b AutoscalerSettings, seed: u64) -> Result<RunInputs<'b>, String> {
+    pub(super) fn inputs<'b>(
+        &'b self,
+        workload: &'b Workload,
+        autoscaler: &'b AutoscalerSettings,
+        seed: u64,
+    ) -> Result<RunInputs<'b>, String> {
         let cell = &self.subject.groups[0].cell;
         let times = self.plan.inputs.times(cell)[0];
         RunInputs::new(workload, &cell.cluster, autoscaler, times, seed).map_err(|error| error.to_string())
@@ -263,6 +281,10 @@ impl Search<'_> {
     }
 
     fn run(&self, law: &Law, account: &mut EdgeAccount) -> Result<Vec<RunRow>, String> {
+        if *law == Law::Past {
+            account.class = "law estimated from the other half".into();
+            return self.halves(account).map(|()| Vec::new());
+        }
         let taken: Vec<u64> = self.plan.grid.seeds.clone();
         let seeds = self.settings.fitting_seeds(&taken);
         let draws: Vec<(u64, Workload)> =
@@ -281,6 +303,7 @@ impl Search<'_> {
                 account.class = "bursts at random: policies with an exact belief in a burst".into();
                 self.bursts(bursts, &inputs, account)
             }
+            Law::Past => unreachable!("searched by halves"),
         }
     }
 
@@ -355,22 +378,7 @@ impl Search<'_> {
         let first = &draws[0];
         let fluid = FluidBound::new(first);
         let throughput_per_s = bound::throughput_per_s(&fluid, first.workload);
-        let known = Known {
-            bursts: bursts.clone(),
-            latency,
-            tick_s: self.settings.step_s,
-            cold_start_s: first.lead_s(),
-            max_replicas: first.cluster.max_replicas,
-        };
-        let room = Room {
-            bursts: bursts.clone(),
-            busy_quiet: bursts.base_rate_per_s / throughput_per_s,
-            busy_burst: bursts.burst_rate_per_s / throughput_per_s,
-            max_replicas: first.cluster.max_replicas,
-            reference: self.reference(),
-            fastest_s: fluid.fastest_s(),
-            forgiven: 1.0 - share,
-        };
+        let (known, room) = self.known(&bursts.into(), first, self.reference());
         let build = |policy: &BurstPolicy, _: &RunInputs| -> Box<dyn Autoscaler> { Box::new(Informed::new(*policy, known.clone())) };
         let mut all: Vec<Vec<Outcome>> = Vec::new();
         let kept = room.search(self.settings, |policies| {
@@ -405,6 +413,30 @@ impl Search<'_> {
         }
         let bound_usd = |seed: u64, latency_s: f64| bound.as_ref()?.cost_usd(spells(seed), latency_s);
         self.rows(&kept, |policy| json!(policy), bound_usd, account, build)
+    }
+
+    /// What policies for bursts know of these runs, and where they are searched.
+    fn known(&self, bursts: &BurstLaw, first: &RunInputs, reference: (f64, f64)) -> (Known, Room) {
+        let (latency, share) = quantile(&self.plan.grid.objectives.latency).unwrap_or((Latency::EndToEnd, 0.9));
+        let fluid = FluidBound::new(first);
+        let throughput_per_s = bound::throughput_per_s(&fluid, first.workload);
+        let known = Known {
+            bursts: bursts.clone(),
+            latency,
+            tick_s: self.settings.step_s,
+            cold_start_s: first.lead_s(),
+            max_replicas: first.cluster.max_replicas,
+        };
+        let room = Room {
+            bursts: bursts.clone(),
+            busy_quiet: bursts.base_rate_per_s / throughput_per_s,
+            busy_burst: bursts.burst_rate_per_s / throughput_per_s,
+            max_replicas: first.cluster.max_replicas,
+            reference,
+            fastest_s: fluid.fastest_s(),
+            forgiven: 1.0 - share,
+        };
+        (known, room)
     }
 
     fn note(&self, all: &[Vec<Outcome>], kept: &[usize], account: &mut EdgeAccount) {

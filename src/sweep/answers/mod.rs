@@ -5,5 +5,6 @@ pub mod robustness;
 pub mod recommend;
 pub mod oracle;
 pub mod informed;
+pub mod levels;
 pub mod shadow;
 pub mod stored;
