@@ -102,9 +102,21 @@ impl<'a> Books<'a> {
             changed |= *noted != now;
             *noted = now;
         }
-        if !changed {
-            return;
+        if changed {
+            self.count_noted();
         }
+    }
+
+    /// The same where only one pool may have changed.
+    #[inline]
+    pub fn note_one(&mut self, number: usize, pool: &Engine) {
+        let now = pool.existing_and_queued();
+        if std::mem::replace(&mut self.noted[number], now) != now {
+            self.count_noted();
+        }
+    }
+
+    fn count_noted(&mut self) {
         let (mut replicas, mut devices, mut queued) = (0, 0, 0);
         for (&(existing, waiting), unit) in self.noted.iter().zip(&self.devices) {
             replicas += existing;

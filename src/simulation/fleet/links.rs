@@ -17,6 +17,8 @@ pub struct Links {
     bytes_per_s: f64,
     overhead_s: f64,
     shared: bool,
+    /// Whether the end of a transfer is known as it begins, so that nothing has to be looked at when its bytes begin to flow.
+    foreseen: bool,
 }
 
 #[derive(Debug)]
@@ -58,12 +60,24 @@ impl Links {
             bytes_per_s: bandwidth_gb_per_s.map_or(f64::INFINITY, |gb| gb * 1e9),
             overhead_s,
             shared,
+            foreseen: false,
         }
+    }
+
+    /// The same, where nobody asks between the beginning and the end of a transfer: one that shares nothing is then foreseen as a whole.
+    pub fn unwatched(self) -> Self {
+        Self { foreseen: !self.shared, ..self }
     }
 
     /// Begins a transfer of so many bytes a rank.
     pub fn begin(&mut self, id: u32, from: Node, to: Node, bytes_per_rank: f64, now_s: f64) {
         let flows_from_s = now_s + self.overhead_s;
+        if self.foreseen {
+            let (rate, ends_s) = (self.bytes_per_s, flows_from_s + bytes_per_rank / self.bytes_per_s);
+            self.transfers.push(Transfer { id, from, to, flows_from_s, left_bytes: bytes_per_rank, since_s: flows_from_s, rate, ends_s });
+            self.next_s = self.next_s.min(ends_s);
+            return;
+        }
         self.transfers.push(Transfer {
             id,
             from,
@@ -108,7 +122,11 @@ impl Links {
         if self.shared && gone.flows() {
             gone.ends().iter().for_each(|end| *self.users.get_mut(end).expect("whoever flows is counted") -= 1);
         }
-        self.share(now_s);
+        if self.foreseen {
+            self.look_ahead()
+        } else {
+            self.share(now_s)
+        }
         gone.id
     }
 
@@ -132,6 +150,10 @@ impl Links {
                 transfer.ends_s = transfer.since_s + transfer.left_bytes / rate;
             }
         }
+        self.look_ahead();
+    }
+
+    fn look_ahead(&mut self) {
         self.next_s = self.transfers.iter().map(Transfer::next_s).fold(f64::INFINITY, f64::min);
     }
 }
@@ -183,8 +205,36 @@ mod tests {
 
     #[test]
     fn without_a_bandwidth_bytes_take_no_time() {
-        let mut links = Links::new(None, 0.2, false);
-        links.begin(1, (0, 0), (1, 0), 1e12, 1.0);
-        assert_eq!(ends(&mut links), [(1, 1.2)]);
+        for links in [Links::new(None, 0.2, false), Links::new(None, 0.2, false).unwatched()] {
+            let mut links = links;
+            links.begin(1, (0, 0), (1, 0), 1e12, 1.0);
+            assert_eq!(ends(&mut links), [(1, 1.2)]);
+        }
+    }
+
+    /// The twin is looked at whenever bytes begin to flow.
+    #[test]
+    fn what_shares_nothing_is_foreseen() {
+        let mut twins = [Links::new(Some(3.0), 0.01, false), Links::new(Some(3.0), 0.01, false).unwatched()];
+        let found = twins.each_mut().map(|links| {
+            let mut found = Vec::new();
+            for id in 0..200 {
+                let now_s = f64::from(id) * 0.037;
+                while links.next_s() <= now_s {
+                    let at_s = links.next_s();
+                    while let Some(ended) = links.take_ended(at_s) {
+                        found.push((ended, at_s));
+                    }
+                }
+                if id % 7 == 3 {
+                    links.cancel(id - 1, now_s);
+                }
+                links.begin(id, (0, id % 3), (1, id % 2), 1e8 * f64::from(1 + id * id % 11), now_s);
+            }
+            found.extend(ends(links));
+            found
+        });
+        assert_eq!(found[0], found[1]);
+        assert!(found[0].len() > 150 && found[0].len() < 200, "{}", found[0].len());
     }
 }

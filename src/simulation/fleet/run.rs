@@ -82,12 +82,13 @@ impl<'a> Fleet<'a> {
             .collect();
         let names = cluster.pools.iter().map(|pool| pool.name.as_str()).collect();
         let most_events = inputs.pools[0].limits.most_events;
+        let links = Links::new(transfer.bandwidth_gb_per_s, transfer.overhead_ms * 1e-3, transfer.contention == Contention::Shared);
         let joint = Joint::new(inputs.joint(), cluster.budget.as_ref(), cluster.pools.len());
         Self {
             groups: inputs.groups(),
             feed: Feed::new(inputs.workload, false),
             flows: Flows::new(inputs.workload.len()),
-            links: Links::new(transfer.bandwidth_gb_per_s, transfer.overhead_ms * 1e-3, transfer.contention == Contention::Shared),
+            links: if inputs.is_managed() { links } else { links.unwatched() },
             messages: Vec::new(),
             router: Router::new(cluster.pool_router.as_ref().unwrap_or(&FIRST_WITH_ROOM), names, known),
             budget: Budget::new(cluster.budget.as_ref(), &takes, joint.moves_devices()),
@@ -118,8 +119,11 @@ impl<'a> Fleet<'a> {
                 self.budget.pass(now_s - self.now_s);
             }
             self.now_s = now_s;
-            self.instant(alone)?;
-            self.note_standing();
+            let elsewhere = self.instant(alone)?;
+            match alone {
+                Some(pool) if !elsewhere && self.inputs.cluster.budget.is_none() => self.books.note_one(pool, &self.pools[pool]),
+                _ => self.note_standing(),
+            }
             self.events += 1;
             if self.events >= self.look_up_at {
                 self.look_up()?;
@@ -130,7 +134,8 @@ impl<'a> Fleet<'a> {
 
     /// When something happens next, and in which pool, if it is in one alone.
     fn next(&self) -> (f64, Option<usize>) {
-        let (mut next_s, mut alone) = (self.feed.next_s().min(self.links.next_s()), None);
+        let (feed_s, links_s) = (self.feed.next_s(), self.links.next_s());
+        let (mut next_s, mut alone) = (if feed_s < links_s { feed_s } else { links_s }, None);
         for (number, pool) in self.pools.iter().enumerate() {
             let pool_s = pool.next_s();
             if pool_s <= next_s {
@@ -141,13 +146,17 @@ impl<'a> Fleet<'a> {
         (next_s, alone)
     }
 
-    /// Does everything there is to do now; at first in one pool `alone`, if there is nothing elsewhere.
-    fn instant(&mut self, mut alone: Option<usize>) -> Result<(), SimulationError> {
-        let now_s = self.now_s;
+    /// Does everything there is to do now; at first in one pool `alone`, if there is nothing elsewhere. Returns whether anything may have
+    /// happened elsewhere.
+    fn instant(&mut self, mut alone: Option<usize>) -> Result<bool, SimulationError> {
+        let (now_s, mut elsewhere) = (self.now_s, alone.is_none());
         loop {
             let alone = alone.take();
             let mut goes_on = alone.is_none() && self.take_from_outside()?;
             for pool in alone.unwrap_or(0)..self.pools.len() {
+                if !goes_on && alone.is_some_and(|first| first < pool) {
+                    break; // It has told nobody anything.
+                }
                 while self.pools[pool].next_s() <= now_s {
                     let is_last = self.is_last(pool);
                     self.pools[pool].step(is_last)?;
@@ -157,13 +166,14 @@ impl<'a> Fleet<'a> {
                         goes_on = true;
                     }
                     if self.is_over() {
-                        return Ok(());
+                        return Ok(true);
                     }
                 }
             }
             if !(goes_on || self.inputs.is_managed() && self.grant_wishes()?) {
-                return Ok(());
+                return Ok(elsewhere);
             }
+            elsewhere = true;
         }
     }
 
