@@ -461,7 +461,8 @@ impl Autoscaler for Frontier {
         // Others in the place of those that are buried, which are told to stop once these serve.
         let wanted = (self.present(need, joins_s - now_s) + gone).min(self.max_replicas);
         let (_, curve) = self.curve.as_ref().expect("just refreshed");
-        self.evidence = vec![
+        self.evidence.clear();
+        self.evidence.extend([
             ("rate_per_s", rate.per_s),
             ("rate_deviation_per_s", rate.deviation_per_s),
             ("rate_window_s", rate.window_s),
@@ -472,7 +473,7 @@ impl Autoscaler for Frontier {
             ("need_now_replicas", need_now),
             ("outstanding_requests", now.requests),
             ("outstanding_requests_later", then.requests),
-        ];
+        ]);
         if self.replaces_buried {
             self.evidence.push(("buried_replicas", gone.into()));
         }

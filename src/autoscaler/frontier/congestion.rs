@@ -10,6 +10,8 @@ use super::throughput::ThroughputCurve;
 /// with `rate * variability`. Its steady density is proportional to `exp(2 / spread * integral of the drift)`.
 #[derive(Debug, Default)]
 pub struct SteadyState {
+    /// What a replica of the curve completes per second in the middle between points; empty where nobody has asked since that changed.
+    completed_per_s: Vec<f64>,
     /// Traffic that has been asked about, by rate and variability, with its place in `means`.
     places: BTreeMap<(i32, i32), usize>,
     /// By replicas; NaN where nobody has asked.
@@ -32,6 +34,7 @@ const POINTS: usize = 96;
 impl SteadyState {
     /// Forgets everything: the curve has changed.
     pub fn clear(&mut self) {
+        self.completed_per_s.clear();
         self.places.clear();
         self.means.clear();
     }
@@ -60,35 +63,42 @@ impl SteadyState {
         if mean.is_nan() {
             let [rate_per_s, variability] =
                 [(rate_step, RATE_STEP), (variability_step, VARIABILITY_STEP)].map(|(at, step)| (f64::from(at) * step).exp());
-            *mean = steady_mean(curve, f64::from(replicas), rate_per_s, variability);
+            if self.completed_per_s.is_empty() {
+                let middle = |i: usize| (point(curve, i - 1) + point(curve, i)) / 2.0;
+                self.completed_per_s.extend((1..=POINTS).map(|i| curve.rate_per_s(middle(i))));
+            }
+            *mean = steady_mean(curve, &self.completed_per_s, f64::from(replicas), rate_per_s, variability);
         }
         *mean
     }
 }
 
-fn steady_mean(curve: &ThroughputCurve, replicas: f64, rate_per_s: f64, variability: f64) -> f64 {
+/// Requests held by a replica at which the density is taken: points lie closer together where few are held.
+fn point(curve: &ThroughputCurve, i: usize) -> f64 {
+    4.0 * curve.most_held() * (i as f64 / POINTS as f64).powi(2)
+}
+
+/// The mean, of what a replica completes per second between points.
+fn steady_mean(curve: &ThroughputCurve, completed_per_s: &[f64], replicas: f64, rate_per_s: f64, variability: f64) -> f64 {
     let overload_per_s = rate_per_s - replicas * curve.saturation_per_s();
     if overload_per_s >= 0.0 {
         // There is no steady state: more than any steady one, and the more the less they keep up (what gathers in ten minutes).
         return 4.0 * rate_per_s / curve.saturation_per_s() * curve.most_held() + overload_per_s * 600.0;
     }
-    let drift = |held: f64| rate_per_s - replicas * curve.rate_per_s(held);
     let spread = rate_per_s * variability;
-    let end = 4.0 * curve.most_held();
-    // Points lie closer together where few requests are held.
-    let at = |i: usize| end * (i as f64 / POINTS as f64).powi(2);
+    let at: [f64; POINTS + 1] = std::array::from_fn(|i| point(curve, i));
     let mut logs = [0.0; POINTS + 1];
     for i in 1..=POINTS {
-        let (from, to) = (at(i - 1), at(i));
-        logs[i] = logs[i - 1] + drift((from + to) / 2.0) * (to - from) * replicas * 2.0 / spread;
+        let drift = rate_per_s - replicas * completed_per_s[i - 1];
+        logs[i] = logs[i - 1] + drift * (at[i] - at[i - 1]) * replicas * 2.0 / spread;
     }
     let highest = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let (mut mass, mut moment) = (0.0, 0.0);
     for (i, log) in logs.iter().enumerate() {
-        let width = at((i + 1).min(POINTS)) - at(i.saturating_sub(1));
+        let width = at[(i + 1).min(POINTS)] - at[i.saturating_sub(1)];
         let weight = (log - highest).exp() * width;
         mass += weight;
-        moment += weight * at(i);
+        moment += weight * at[i];
     }
     replicas * moment / mass
 }

@@ -209,23 +209,27 @@ impl Aftermath {
         self.open.push_back(estimate_per_s);
     }
 
-    /// Rates that followed estimates like this one.
-    fn rates(&self, estimate_per_s: f64) -> impl Iterator<Item = f64> {
-        self.seen.get(&Self::size(estimate_per_s)).into_iter().flatten().map(move |multiple| multiple * estimate_per_s.max(LEAST_PER_S))
+    /// Rates that followed estimates like this one, in the two parts in which they are kept: asked for at each tick, they are read by slices.
+    fn rates(&self, estimate_per_s: f64) -> [impl ExactSizeIterator<Item = f64>; 2] {
+        let (earlier, later) = self.seen.get(&Self::size(estimate_per_s)).map_or((&[][..], &[][..]), VecDeque::as_slices);
+        [earlier, later].map(|part| part.iter().map(move |multiple| multiple * estimate_per_s.max(LEAST_PER_S)))
     }
 
     /// The mean rate to expect: of what followed, and of the belief that rates stay as they are.
     pub fn expected_per_s(&self, estimate_per_s: f64) -> f64 {
         let belief = BELIEF_SPANS * self.span_ticks as f64 / self.every_ticks as f64;
-        let (count, sum) =
-            self.rates(estimate_per_s).fold((belief, belief * estimate_per_s), |(count, sum), rate| (count + 1.0, sum + rate));
+        let believed = (belief, belief * estimate_per_s);
+        let (count, sum) = self
+            .rates(estimate_per_s)
+            .into_iter()
+            .fold(believed, |sums, part| part.fold(sums, |(count, sum), rate| (count + 1.0, sum + rate)));
         sum / count
     }
 
     /// The rates that followed, to be compared with capacities; `buffer` is lent for as long.
     pub fn surges<'a>(&self, estimate_per_s: f64, buffer: &'a mut Vec<f64>) -> SeenSurges<'a> {
         buffer.clear();
-        buffer.extend(self.rates(estimate_per_s));
+        self.rates(estimate_per_s).into_iter().for_each(|part| buffer.extend(part));
         SeenSurges { count: buffer.len() as f64, rates: buffer }
     }
 }
@@ -438,7 +442,7 @@ mod tests {
         let (mut buffer, believed) = (Vec::new(), (30.0, 500.0));
         let mut surges = soon.surges(10.0, &mut buffer);
         for capacity in [0.0, 5.0, 10.0, 10.0, 10.5, 25.0, 59.0, 60.0, 61.0] {
-            let excesses: Vec<f64> = soon.rates(10.0).map(|rate| (rate - capacity).max(0.0)).collect();
+            let excesses: Vec<f64> = soon.rates(10.0).into_iter().flatten().map(|rate| (rate - capacity).max(0.0)).collect();
             let mean = |belief: f64, power: i32| {
                 (belief + excesses.iter().map(|excess| excess.powi(power)).sum::<f64>()) / (excesses.len() + 1) as f64
             };
