@@ -235,31 +235,33 @@ impl ExecutionTime {
         (0..self.deployment.pipeline_parallel).map(|stage| self.stage_time_s(shape, stage)).sum()
     }
 
+    /// Milliseconds of what so many decodes have done beside attention, on a replica of one stage: layers and head, if it is told by them.
+    pub fn beside_attention_ms(&self, num_decodes: u32) -> [f64; 2] {
+        match &self.times {
+            Times::Steps(StepTimes { stages, head, .. }) => [stages[0].at(num_decodes.into()), head.at(num_decodes.into())],
+            Times::Profile(_) => [0.0; 2],
+        }
+    }
+
     /// The times of a batch of decodes on a replica of one stage that repeats itself, from when its requests have `cached_tokens` in the
-    /// cache: of that one and as many more as are easily told.
+    /// cache: of that one and as many more as are easily told. `beside_attention_ms` is what [`Self::beside_attention_ms`] says of it.
     #[inline]
-    pub fn decode_steps(&self, shape: &BatchShape, cached_tokens: u64) -> DecodeSteps<'_> {
+    pub fn decode_steps(&self, shape: &BatchShape, cached_tokens: u64, beside_attention_ms: [f64; 2]) -> DecodeSteps<'_> {
         let shape = BatchShape { decode_cached_tokens: cached_tokens, ..*shape };
         let steps = match &self.times {
             Times::Profile(times) => 1 + times.decode_steps_alike(&shape),
-            Times::Steps(StepTimes {
-                stages,
-                head,
-                attention: StepAttention::Analytic(attention),
-                layers_per_stage,
-                num_stages: 1,
-                ..
-            }) => {
+            Times::Steps(StepTimes { attention: StepAttention::Analytic(attention), layers_per_stage, num_stages: 1, .. }) => {
                 let num_decodes = shape.num_decodes;
                 let by_sum = attention.decode_by_sum(num_decodes, cached_tokens);
                 if let Some((attention_ms, added_ms)) = by_sum.and_then(|(table, added_ms)| Some((table.even(cached_tokens)?, added_ms))) {
+                    let [stage_ms, head_ms] = beside_attention_ms;
                     return DecodeSteps::Along(DecodeTimes {
                         attention_ms,
                         added_ms,
                         num_decodes,
-                        stage_ms: stages[0].at(num_decodes.into()),
+                        stage_ms,
                         layers: *layers_per_stage,
-                        head_ms: head.at(num_decodes.into()),
+                        head_ms,
                         overheads: self.step_overheads,
                     });
                 }

@@ -177,6 +177,15 @@ pub trait ReplicaScheduler: Send + Sync {
     /// That many repeats were formed without asking [`Self::form_batch`].
     fn skipped_decodes(&self, _replica: &mut ReplicaState, _repeats: u32) {}
 
+    /// Asked where a batch of decodes ends that was started at `started_s`, after which all of its requests go on: whether nobody else will be
+    /// in the next one, so that [`Self::let_wait_aside`] does all that is left to do. May err towards false.
+    fn nobody_joins(&self, _replica: &ReplicaState, _requests: &Requests, _started_s: f64) -> bool {
+        false
+    }
+
+    /// Does what ending a `batch` and forming the next would do for those that wait, who do not join it.
+    fn let_wait_aside(&self, _replica: &mut ReplicaState, _requests: &mut Requests, _batch: &mut Batch) {}
+
     /// Whether decodes may be skipped where a replica can be lost in their midst: not if the peak of KV use would then count what was taken
     /// for steps that never ran.
     fn may_be_lost(&self) -> bool {

@@ -69,6 +69,14 @@ impl ReplicaScheduler for Rule {
         self.as_dyn().skipped_decodes(replica, repeats);
     }
 
+    fn nobody_joins(&self, replica: &ReplicaState, requests: &Requests, started_s: f64) -> bool {
+        self.as_dyn().nobody_joins(replica, requests, started_s)
+    }
+
+    fn let_wait_aside(&self, replica: &mut ReplicaState, requests: &mut Requests, batch: &mut Batch) {
+        self.as_dyn().let_wait_aside(replica, requests, batch);
+    }
+
     fn may_be_lost(&self) -> bool {
         self.as_dyn().may_be_lost()
     }

@@ -177,6 +177,30 @@ impl ReplicaScheduler for VllmV1 {
         }
     }
 
+    fn nobody_joins(&self, replica: &ReplicaState, requests: &Requests, started_s: f64) -> bool {
+        let Some(own) = &replica.vllm_v1 else { return false };
+        let is_plain = !self.by_priority && self.prefill_schedule_interval <= 1 && self.most_queued_tokens.is_none();
+        if !is_plain || !replica.waiting.is_empty() || !own.is_settled() {
+            return false;
+        }
+        // A step scheduled ahead sees who was there when the one before it started.
+        let is_seen = |since_s: f64| !self.async_scheduling || since_s <= started_s;
+        if own.first_arrival_s().is_some_and(is_seen) {
+            return false;
+        }
+        let mut seen = replica.queue.iter().map(|&slot| &requests[slot]).take_while(|request| is_seen(request.arrived_at_s));
+        // One whose KV cache comes from elsewhere is given room, and waits aside.
+        seen.next().is_none_or(|first| first.handover.awaited && !first.handover.at_once) && seen.next().is_none()
+    }
+
+    fn let_wait_aside(&self, replica: &mut ReplicaState, requests: &mut Requests, batch: &mut Batch) {
+        let mut own = replica.vllm_v1.take().unwrap_or_default();
+        own.left_out.clear();
+        Step::new(self, &mut own, replica, requests, batch, self.async_scheduling).admit_beside_batch();
+        own.settle(&replica.kv);
+        replica.vllm_v1 = Some(own);
+    }
+
     fn take_reserved(&self, replica: &mut ReplicaState) -> Option<Reserved> {
         Self::take_reserved(replica)
     }

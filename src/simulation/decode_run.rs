@@ -7,7 +7,7 @@
 
 use crate::autoscaler::ForwardPass;
 use crate::hardware::{BatchShape, DecodeSteps, ExecutionTime};
-use crate::replica_scheduler::{Batch, ReplicaState, Requests};
+use crate::replica_scheduler::{Batch, KvBlocks, ReplicaState, Requests};
 
 /// The state of a run between two of its iterations.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -37,10 +37,17 @@ pub struct DecodeRun {
     pub ahead: Progress,
     /// That without the last iteration.
     before_last: Progress,
-    /// Shape of the first iteration.
+    /// Shape of the first iteration, and what it takes beside attention, as all do.
     shape: BatchShape,
-    /// Iterations after which a request finishes.
+    beside_attention_ms: [f64; 2],
+    /// Iterations after which it ends, and those after which a request finishes.
     most_iterations: u32,
+    finishes_after: u32,
+    /// Blocks that iterations have taken and that its replica knows of, while its requests do not yet; and those that were free after that.
+    known_blocks: u32,
+    free_when_known: u32,
+    /// Whether the iteration under way is a batch like any other: nothing of it is settled before it ends.
+    once: bool,
     /// Iterations the next stretch may have: doubled when one ends undisturbed.
     stretch: u32,
     /// At index i: requests that need a new block in iterations i, i + block size, ...; iteration 0 has its blocks. Whole numbers, as they
@@ -58,13 +65,21 @@ const LONGEST_STRETCH: u32 = 4096;
 impl DecodeRun {
     /// Starts a run with a batch just formed at `now_s`, which `repeats` at least that often unless something intervenes. It needs no
     /// blocks if all of them are `reserved` already.
-    pub fn start(&mut self, now_s: f64, batch: &Batch, replica: &ReplicaState, requests: &Requests, repeats: u32, reserved: bool) {
+    pub fn start(
+        &mut self,
+        now_s: f64,
+        batch: &Batch,
+        (replica, requests): (&ReplicaState, &Requests),
+        repeats: u32,
+        reserved: bool,
+        times: &ExecutionTime,
+    ) {
         let block_size = if reserved { 1 } else { replica.kv.block_size_tokens };
         self.reserved = reserved;
         self.total_blocks = replica.kv.total;
         self.new_blocks.clear();
         self.new_blocks.resize(block_size as usize, 0.0);
-        self.most_iterations = repeats.saturating_add(1);
+        self.most_iterations = u32::MAX;
         for &(slot, _) in &batch.entries {
             let request = &requests[slot];
             self.most_iterations = self.most_iterations.min(request.total_tokens() - request.processed_tokens);
@@ -73,8 +88,13 @@ impl DecodeRun {
                 self.new_blocks[(first % block_size) as usize] += 1.0;
             }
         }
+        self.finishes_after = self.most_iterations;
+        self.most_iterations = self.most_iterations.min(repeats.saturating_add(1));
+        (self.known_blocks, self.free_when_known) = (0, replica.kv.free);
+        self.once = false;
         self.stretch = FIRST_STRETCH;
         self.shape = batch.shape;
+        self.beside_attention_ms = times.beside_attention_ms(batch.shape.num_decodes);
         self.settled = Progress {
             iterations: 0,
             at_s: now_s,
@@ -92,6 +112,72 @@ impl DecodeRun {
         self.ahead.starved != 0 || self.ahead.iterations == self.most_iterations
     }
 
+    /// Whether, where its current stretch ends, all requests go on and have the blocks they need.
+    pub fn may_go_on(&self) -> bool {
+        self.ahead.starved == 0 && self.ahead.iterations < self.finishes_after
+    }
+
+    /// Whether the iteration under way is a batch like any other.
+    pub fn is_once(&self) -> bool {
+        self.once
+    }
+
+    /// Tells the replica how many blocks the iterations of its stretch have taken, the last of which is under way; all others are settled.
+    pub fn tell_blocks(&mut self, kv: &mut KvBlocks) {
+        self.tell_free(kv, self.settled.free_blocks);
+    }
+
+    fn tell_free(&mut self, kv: &mut KvBlocks, free_blocks: u32) {
+        let taken = self.free_when_known - free_blocks;
+        kv.free -= taken;
+        self.known_blocks += taken;
+        self.free_when_known = free_blocks;
+    }
+
+    /// Forgets what its replica has been told of blocks, which its requests are about to take.
+    pub fn forget_blocks(&mut self, kv: &mut KvBlocks) {
+        kv.free += std::mem::take(&mut self.known_blocks);
+    }
+
+    /// Goes on at `now_s`, where its stretch has ended, as a run begun then with the same requests would, and takes the blocks of the next
+    /// iteration. Returns the tokens in the caches.
+    pub fn renew(&mut self, now_s: f64, kv: &mut KvBlocks) -> u64 {
+        self.tell_free(kv, self.ahead.free_blocks);
+        self.settled = Progress { at_s: now_s, previous_at_s: now_s, kv_block_s: 0.0, ..self.ahead };
+        self.stretch = FIRST_STRETCH;
+        self.settled.cached_tokens
+    }
+
+    /// Lets a renewed run go on with what others have left of blocks, for so many `repeats` at least.
+    pub fn go_on_with(&mut self, free_blocks: u32, repeats: u32) {
+        (self.settled.free_blocks, self.free_when_known) = (free_blocks, free_blocks);
+        self.most_iterations = self.settled.iterations.saturating_add(repeats).saturating_add(1).min(self.finishes_after);
+        self.once = false;
+        self.ahead = self.settled;
+    }
+
+    /// Makes a single iteration of a renewed run, one that ends at `end_s`.
+    pub fn go_on_once(&mut self, end_s: f64) {
+        let mut ahead = self.settled;
+        (ahead.at_s, ahead.iterations) = (end_s, ahead.iterations + 1);
+        ahead.cached_tokens += u64::from(self.shape.num_decodes);
+        self.take_blocks(&mut ahead);
+        [self.ahead, self.before_last] = [ahead, self.settled];
+        self.once = true;
+    }
+
+    /// Gives the next iteration its blocks; whether they are sure to suffice.
+    #[inline(always)]
+    fn take_blocks(&self, at: &mut Progress) -> bool {
+        let needed = self.new_blocks[at.iterations as usize % self.new_blocks.len()] as u32;
+        if at.free_blocks <= needed && !self.reserved {
+            at.starved = 1;
+            return false;
+        }
+        at.free_blocks -= needed;
+        true
+    }
+
     /// Iterates from `from` as long as iterations end before `until_s`, up to `most` in all, telling `ended` the start and end of each.
     /// Returns how far it came, and how far before the last step.
     fn iterate(&self, from: Progress, times: &ExecutionTime, until_s: f64, most: u32, mut ended: impl FnMut(f64, f64)) -> [Progress; 2] {
@@ -100,7 +186,7 @@ impl DecodeRun {
         while goes_on && progress[0].iterations < most {
             let [at, _] = progress;
             let left = u64::from(most - at.iterations);
-            goes_on = match times.decode_steps(&self.shape, at.cached_tokens) {
+            goes_on = match times.decode_steps(&self.shape, at.cached_tokens, self.beside_attention_ms) {
                 DecodeSteps::Along(times) => {
                     let steps = times.steps(at.cached_tokens).min(left);
                     self.repeat(&mut progress, steps as u32, until_s, |cached_tokens| times.duration_s(cached_tokens), &mut ended)
@@ -149,13 +235,7 @@ impl DecodeRun {
         at.at_s = end_s;
         at.iterations += 1;
         at.cached_tokens += u64::from(self.shape.num_decodes);
-        let needed = self.new_blocks[at.iterations as usize % self.new_blocks.len()] as u32;
-        if at.free_blocks <= needed && !self.reserved {
-            at.starved = 1;
-            return false;
-        }
-        at.free_blocks -= needed;
-        true
+        self.take_blocks(at)
     }
 
     /// The same for up to so many steps, as long as blocks are sure to suffice, on a fast path; false if one would end too late.

@@ -169,10 +169,12 @@ fn repeated_decodes_of_windowed_layers_are_steps() {
     let times = load("openai/gpt-oss-20b", "h100_dgx", 1, 1);
     let mut shape = batch(&[], &[100, 300, 900]);
     // Below the windows of all requests step by step.
-    assert!(matches!(times.decode_steps(&shape, 350), DecodeSteps::Alike { steps: 1, .. }));
+    assert!(matches!(times.decode_steps(&shape, 350, times.beside_attention_ms(shape.num_decodes)), DecodeSteps::Alike { steps: 1, .. }));
     for cached in [384, 1300, 5000, 40_000] {
         shape.decode_cached_tokens = cached;
-        let DecodeSteps::Along(along) = times.decode_steps(&shape, cached) else { panic!("{cached} tokens go step by step") };
+        let DecodeSteps::Along(along) = times.decode_steps(&shape, cached, times.beside_attention_ms(shape.num_decodes)) else {
+            panic!("{cached} tokens go step by step")
+        };
         for later in (cached..cached + 3 * along.steps(cached).min(40)).step_by(3) {
             shape.decode_cached_tokens = later;
             assert_eq!(along.duration_s(later), times.stage_time_s(&shape, 0), "{later}");

@@ -106,6 +106,12 @@ impl<'a> Step<'a> {
         self.own.log.push(super::tests::Scheduled::new(self.batch, self.requests, &self.replica.kv, self.preempted, self.in_vain));
     }
 
+    /// Admits whoever is to be, beside a batch in which all that run are.
+    pub fn admit_beside_batch(mut self) {
+        self.budget -= self.batch.len();
+        self.admit();
+    }
+
     /// Requests that the scheduler takes for running.
     pub(super) fn num_running(&self) -> u32 {
         self.replica.allocated + self.own.num_leaving() - self.own.num_aside()

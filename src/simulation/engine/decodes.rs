@@ -5,10 +5,13 @@ use crate::autoscaler::BatchEnd;
 use crate::replica_scheduler::ReplicaScheduler;
 
 impl Engine<'_> {
-    /// Lets a run go on where its stretch ends, or ends it; whether it goes on.
-    pub(super) fn go_on(&mut self, lane: u32) -> bool {
+    /// Lets a run go on where its stretch ends, or ends it; whether it goes on. `alone` where nothing else is due now.
+    pub(super) fn go_on(&mut self, lane: u32, alone: bool) -> bool {
         // Whatever else happens at this very instant may concern the next batch: then the run ends here.
         if self.work.replicas[lane as usize].run.ends_ahead() || !self.work.steps.is_empty() {
+            if alone && self.work.steps.is_empty() && self.go_on_alike(lane) {
+                return true;
+            }
             self.end_run(lane);
             return false;
         }
@@ -19,10 +22,81 @@ impl Engine<'_> {
         true
     }
 
+    /// Lets a run that was to end, so that somebody may be let in, go on with the same requests if nobody joins them: with all that the end of
+    /// a batch and the forming of the next would do. Nothing else may be due now. Whether it goes on.
+    pub(super) fn go_on_alike(&mut self, lane: u32) -> bool {
+        let work = &mut *self.work;
+        let replica = &work.replicas[lane as usize];
+        if !(replica.run.may_go_on() && self.scheduler.nobody_joins(&replica.state, &work.requests, replica.run.ahead.previous_at_s)) {
+            return false;
+        }
+        self.settle_run(lane, f64::INFINITY, 1);
+        let work = &mut *self.work;
+        let replica = &mut work.replicas[lane as usize];
+        let index = replica.stages[0].working_on.expect("a run is a batch in flight");
+        let in_flight = &mut work.in_flight[index];
+        let now_s = self.now_s;
+        // The last iteration ends.
+        in_flight.scheduled_at_s = replica.run.settled.at_s;
+        replica.run.tell_blocks(&mut replica.state.kv);
+        self.totals.note_kv(&replica.state.kv);
+        self.totals.account_kv(replica, now_s);
+        self.totals.batches += 1;
+        self.totals.busy_s += now_s - in_flight.scheduled_at_s;
+        if self.observes.batches {
+            work.ended_batches.push(in_flight.end(now_s));
+        }
+        if self.observes.batch_sums {
+            in_flight.add_to(&mut self.batch_sums);
+        }
+        if self.observes.passes {
+            replica.latest_pass = in_flight.pass(now_s);
+        }
+        if let Some(detail) = &mut self.detail {
+            detail.batches.push(in_flight.record(replica.id, now_s));
+        }
+        replica.state.batch_started_at_s = in_flight.scheduled_at_s;
+        // The next is formed.
+        in_flight.id = self.next_batch_id;
+        self.next_batch_id += 1;
+        in_flight.scheduled_at_s = now_s;
+        in_flight.batch.shape.decode_cached_tokens = replica.run.renew(now_s, &mut replica.state.kv);
+        let queued = replica.state.queue.len() as u32;
+        self.scheduler.let_wait_aside(&mut replica.state, &mut work.requests, &mut in_flight.batch);
+        self.totals.queued = self.totals.queued + replica.state.queue.len() as u32 - queued;
+        self.totals.note_kv(&replica.state.kv);
+        let repeats = self.scheduler.repeats_decodes(&replica.state, &work.requests);
+        replica.run.go_on_with(replica.state.kv.free, repeats);
+        let (end_s, created_s) = if repeats > 0 {
+            replica.run.look_ahead(self.inputs.execution_time)
+        } else {
+            let batch = &in_flight.batch;
+            let duration_s = work.step_times.of(&batch.shape, self.inputs.execution_time) * (1.0 + batch.slower_by) + batch.waits_s;
+            replica.run.go_on_once(now_s + duration_s);
+            (now_s + duration_s, now_s)
+        };
+        work.events.end_stage(lane, 0, end_s, created_s);
+        if self.outside.awaits_kv {
+            self.tell_reserved(lane);
+        }
+        true
+    }
+
+    /// Makes the single iteration that a run goes on with a batch like any other, which it is.
+    pub(super) fn end_run_of_one(&mut self, lane: u32) {
+        let replica = &self.work.replicas[lane as usize];
+        if replica.running && replica.run.is_once() {
+            self.materialize_run(lane);
+        }
+    }
+
     /// Accounts for the iterations of a run that end before `until_s`, but for the last `keep` of its stretch.
     pub(super) fn settle_run(&mut self, lane: u32, until_s: f64, keep: u32) {
         let work = &mut *self.work;
         let run = &mut work.replicas[lane as usize].run;
+        if run.is_once() {
+            return;
+        }
         let before = run.settled;
         let num_requests = run.requests();
         let ended = &mut work.ended_batches;
@@ -77,6 +151,7 @@ impl Engine<'_> {
         let iterations = replica.run.settled.iterations;
         self.scheduler.skipped_decodes(&mut replica.state, iterations);
         let grows = !self.scheduler.reserves_ahead();
+        replica.run.forget_blocks(&mut replica.state.kv);
         for &(slot, _) in &in_flight.batch.entries {
             let request = &mut work.requests[slot];
             request.processed_tokens += iterations;

@@ -334,7 +334,7 @@ impl<'a> Engine<'a> {
     fn form_batches(&mut self, lane: u32) -> bool {
         let replica = &self.work.replicas[lane as usize];
         if replica.batches_in_flight >= self.pipeline_parallel {
-            if replica.running {
+            if replica.running && !replica.run.is_once() {
                 self.cut_run(lane);
             }
             return false;
@@ -413,8 +413,9 @@ impl<'a> Engine<'a> {
         };
         let (end_s, created_s) = if repeats > 0 {
             replica.running = true;
-            replica.run.start(now_s, batch, &replica.state, &work.requests, repeats, self.scheduler.reserves_ahead());
-            replica.run.look_ahead(self.inputs.execution_time)
+            let times = self.inputs.execution_time;
+            replica.run.start(now_s, batch, (&replica.state, &work.requests), repeats, self.scheduler.reserves_ahead(), times);
+            replica.run.look_ahead(times)
         } else {
             (
                 now_s + work.step_times.of(&batch.shape, self.inputs.execution_time) * (1.0 + batch.slower_by) + batch.waits_s + stall_s,
@@ -444,7 +445,7 @@ impl<'a> Engine<'a> {
 
     /// The batch of a replica of one stage ends at an instant at which nothing else is due.
     fn end_stage_alone(&mut self, lane: u32) {
-        if self.work.replicas[lane as usize].running && self.go_on(lane) {
+        if self.work.replicas[lane as usize].running && self.go_on(lane, true) {
             return;
         }
         let batch = self.work.replicas[lane as usize].stages[0].working_on.take().expect("the stage that ends worked on a batch");
@@ -455,7 +456,7 @@ impl<'a> Engine<'a> {
     }
 
     fn end_stage(&mut self, lane: u32, stage: u32) {
-        if self.work.replicas[lane as usize].running && self.go_on(lane) {
+        if self.work.replicas[lane as usize].running && self.go_on(lane, false) {
             return;
         }
         let work = &mut *self.work;

@@ -173,7 +173,9 @@ impl<'a> Engine<'a> {
     /// When something happens next.
     #[inline]
     pub(in crate::simulation) fn next_s(&self) -> f64 {
-        self.feed.next_s().min(self.work.events.next_at_s())
+        // Times are never NaN, which `min` would look for.
+        let (arrival_s, event_s) = (self.feed.next_s(), self.work.events.next_at_s());
+        if arrival_s < event_s { arrival_s } else { event_s }
     }
 
     /// Does what there is to do at that time. `is_last` where no request is anywhere but here, and none is to come: then the run may end.
@@ -245,6 +247,7 @@ impl<'a> Engine<'a> {
     /// The KV cache that the replica in `lane` kept of a request has been read elsewhere.
     pub(in crate::simulation) fn kv_was_read(&mut self, lane: u32, id: u32, now_s: f64) {
         self.pass_time(now_s);
+        self.end_run_of_one(lane);
         let work = &mut *self.work;
         let replica = &mut work.replicas[lane as usize];
         self.totals.account_kv(replica, now_s);
@@ -291,6 +294,8 @@ impl<'a> Engine<'a> {
             let replica_id = work.requests[slot].replica_id;
             let lane = self.existing.iter().copied().find(|&lane| work.replicas[lane as usize].id == replica_id);
             let lane = lane.expect("a routed request is at a replica");
+            self.end_run_of_one(lane);
+            let work = &mut *self.work;
             let replica = &mut work.replicas[lane as usize];
             self.totals.account_kv(replica, now_s);
             waited = self.scheduler.withdraw(&mut replica.state, &mut work.requests, slot);
