@@ -22,7 +22,6 @@ pub mod memory;
 mod overheads;
 mod profile;
 mod step_times;
-pub mod stored;
 mod vidur;
 
 pub use aiconfigurator::AiconfiguratorSettings;
@@ -33,5 +32,5 @@ pub use deployment::Deployment;
 pub use execution_time::{Attention, ExecutionTime, ExecutionTimeSettings, HardwareError, ProfileSettings, TableSettings};
 pub use files::{Columns, Files, ReadParquet};
 pub use formats::{Precision, WeightFormat, Weights};
-pub use overheads::{OverheadSettings, Overheads, sampling_on};
+pub use overheads::{OverheadSettings, Overheads, sampling_on, stored};
 pub use vidur::VidurSettings;

@@ -18,11 +18,14 @@
 
 mod by_priority;
 mod handover;
+mod leaving;
 mod offloading;
 mod settings;
 mod speculative;
 mod state;
 mod step;
+#[cfg(test)]
+mod step_log;
 
 pub use handover::Reserved;
 pub use settings::VllmV1Settings;

@@ -3,8 +3,8 @@
 
 mod compare;
 mod html;
+mod judgement;
 mod markdown;
-use crate::sweep::tables::names;
 mod palette;
 mod plots;
 mod pools;
@@ -23,6 +23,7 @@ use crate::analysis::outputs::{attainment_columns, contribution_columns, fronts_
 use crate::analysis::table::{write_csv, write_parquet};
 use crate::analysis::{TableFormat, write_table};
 use crate::files::write_atomically;
+use crate::sweep::tables::names;
 pub use compare::{ComparisonSummary, build_comparison};
 pub use plots::{ColumnWidth, Series, Style, draw_check, draw_fleet, draw_scaling, draw_validation, draw_workload};
 use study::Study;
@@ -37,7 +38,7 @@ pub const FIGURES: &str = "figures";
 /// Reads `manifest.json`, `runs.parquet` and, when there, `series.parquet` (without it there are no curves of single runs).
 /// Fails when one of them cannot be read, or names an objective that the runs do not have.
 pub fn build(directory: &Path, style: Style) -> Result<ReportSummary> {
-    let study = Study::load(directory)?;
+    let study = judged(directory)?;
     let fronts = fronts_frame(&study.runs, &study.analysis)?;
     write_parquet(&fronts, &directory.join("fronts.parquet"))?;
     write_csv(&fronts, &directory.join("fronts.csv"))?;
@@ -57,8 +58,16 @@ pub fn build(directory: &Path, style: Style) -> Result<ReportSummary> {
 
 /// Draws the figures of a results directory for a column of print into its `figures/`, and returns how many there are. See [`build`].
 pub fn build_figures(directory: &Path, width: ColumnWidth) -> Result<usize> {
-    let mut study = Study::load(directory)?;
+    let mut study = judged(directory)?;
     plots::draw_for_print(&mut study, &directory.join(FIGURES), width).context("cannot draw the figures for print")
+}
+
+/// A results directory with its verdicts.
+fn judged(directory: &Path) -> Result<Study> {
+    let mut study = Study::load(directory)?;
+    study.judged = verdict::judge(&study)?;
+    study.joint = verdict::judge_together(&study)?;
+    Ok(study)
 }
 
 fn write_text(path: &Path, text: &str) -> Result<()> {

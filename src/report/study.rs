@@ -5,9 +5,9 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use polars::prelude::DataFrame;
 
+use super::judgement::{JointJudgement, Judgement};
 use super::names::{counted, label_within, short_setting, significant};
 use super::palette::{Look, looks};
-use super::verdict::{JointJudgement, Judgement, judge, judge_together};
 use crate::analysis::edge::InformedEdge;
 use crate::analysis::edge::Oracle;
 use crate::analysis::effects::{Effect, effects};
@@ -72,8 +72,6 @@ impl Study {
         if let Some(checksum) = study.manifest.tables.get(robustness::TABLE) {
             study.trials = Some(Trials::read(&directory.join(robustness::TABLE), Some(checksum))?);
         }
-        study.judged = judge(&study)?;
-        study.joint = judge_together(&study)?;
         Ok(study)
     }
 

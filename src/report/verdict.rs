@@ -5,46 +5,15 @@ use std::path::Path;
 use anyhow::Result;
 use serde_json::{Value, json};
 
+use super::judgement::{JointJudgement, Judgement};
 use super::names::{counted, markdown as escape, percent_small, quantity};
 use super::study::Study;
 use crate::analysis::TableFormat;
 use crate::analysis::table::{Column, write_table};
 use crate::analysis::verdict::{Table, Tested};
 use crate::sweep::answers::verdict::{
-    Joint, NO_LIMITS, Neighbour, Runs, Shared, Stand, Standing, Verdict, checks, joint, neighbours, snippet, verdicts,
+    NO_LIMITS, Neighbour, Runs, Shared, Stand, Standing, Verdict, checks, joint, neighbours, snippet, verdicts,
 };
-
-/// A verdict with all that reports say of it.
-pub struct Judgement {
-    pub verdict: Verdict,
-    /// Number of its workload in the analysis.
-    pub workload: usize,
-    /// The verdict in sentences, names in backticks; the first stands alone.
-    pub sentences: Vec<String>,
-    /// How robust it is, likewise.
-    pub robustness: Vec<String>,
-    /// The setting to copy: the best, or what comes nearest.
-    pub snippet: Option<Value>,
-    pub tested: Vec<Tested>,
-    /// Neighbours of the best on the grid.
-    pub neighbours: Vec<Neighbour>,
-}
-
-impl Judgement {
-    /// The setting that is named: the best, or what comes nearest.
-    pub fn named(&self) -> Option<&Standing> {
-        let verdict = &self.verdict;
-        verdict.best.or(verdict.nearest).map(|place| &verdict.settings[place])
-    }
-}
-
-/// One setting for all workloads, with what reports say of it.
-pub struct JointJudgement {
-    pub joint: Joint,
-    pub sentence: String,
-    /// The setting to copy.
-    pub snippet: Option<Value>,
-}
 
 /// Judges all workloads together, from the judgements of each.
 pub fn judge_together(study: &Study) -> Result<Option<JointJudgement>> {

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::drawn_sessions::SessionSpec;
 use super::prefix_runs::Run;
-use super::sessions::{Builder, NewRequest, SessionSpec};
+use super::sessions::{Builder, NewRequest};
 use super::{GenerateSpec, TraceNotes, TraceSpec, Workload, WorkloadError, WorkloadSpec};
 use crate::settings::Faults;
 

@@ -46,6 +46,7 @@ mod prefix_runs;
 pub mod prompts;
 mod scaled;
 pub mod servegen;
+pub mod drawn_sessions;
 pub mod sessions;
 pub mod source;
 mod stream;
@@ -60,6 +61,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::drawn_sessions::SessionSpec;
 pub use self::error::WorkloadError;
 pub use self::generate::GenerateSpec;
 pub use self::mix::{MixPart, Models};
@@ -67,7 +69,7 @@ pub use self::outputs::{OutputLimits, OutputSettings, Outputs};
 pub use self::prefix::PrefixBlocks;
 pub use self::prefix_runs::{PrefixRuns, Prompt, Run};
 pub use self::priorities::{Priorities, PriorityClass};
-pub use self::sessions::{SessionSpec, Sessions};
+pub use self::sessions::Sessions;
 pub use self::stream::{MOST_KEPT, RequestStream, Streamed, Totals};
 pub use self::told::Told;
 pub use self::trace::{TraceNotes, TraceSpec};
@@ -188,7 +190,7 @@ fn load_requests(spec: &WorkloadSpec, seed: u64, base_dirs: &[PathBuf]) -> Resul
         }
         WorkloadSpec { sessions: Some(sessions), .. } => {
             let mut notes = Vec::new();
-            let workload = sessions::generate::generate(sessions, seed, base_dirs, &mut notes, &mut faults)?;
+            let workload = drawn_sessions::generate(sessions, seed, base_dirs, &mut notes, &mut faults)?;
             let last_s = workload.arrived_at_s.last().copied();
             match last_s {
                 _ if !faults.found.is_empty() => {}

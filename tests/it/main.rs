@@ -6,6 +6,7 @@ mod bounds;
 mod calibration;
 #[cfg(feature = "report")]
 mod browser;
+mod circles;
 mod cli;
 mod cluster;
 mod controllers;

@@ -11,7 +11,7 @@ const ROOMS_BELOW_SWEEP: &[&str] =
 const UNKNOWN_BELOW_SWEEP: &[&str] =
     &["polars", "plotters", "clap", "indicatif", "rayon", "std::thread", "std::time", "println!", "results/", "crate::sweep", "crate::cli"];
 
-fn sources(dir: &Path) -> Vec<PathBuf> {
+pub fn sources(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
@@ -30,7 +30,7 @@ fn root() -> &'static Path {
 }
 
 /// Lines of code with their numbers: no comments, and nothing from the unit tests on, which close a file.
-fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+pub fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let lines = text.lines().enumerate().take_while(|(_, line)| !line.starts_with("#[cfg(test)]"));
     lines.map(|(i, line)| (i + 1, line)).filter(|(_, line)| !line.trim_start().starts_with("//"))
 }

@@ -14,8 +14,8 @@ use scalefront::validation;
 use scalefront::validation::fleet::Steps;
 use scalefront::workload::Workload;
 
-use super::{Compared as Comparison, Format, Style};
-use crate::cli::{Exit, compare, leaderboard};
+use super::{CompareArgs, Compared as Comparison, Format, LeaderboardArgs, Style};
+use crate::cli::Exit;
 
 pub fn check_available() -> Result<()> {
     bail!("this scalefront was built without tables and plots; build it with its default feature `report` (without --no-default-features)")
@@ -74,7 +74,7 @@ pub fn build_figures(dir: &Path, _width_mm: f64) -> Result<(usize, PathBuf)> {
     check_available().map(|()| (0, dir.into()))
 }
 
-pub fn compare(_args: &compare::Args) -> Result<Comparison> {
+pub fn compare(_args: &CompareArgs) -> Result<Comparison> {
     check_available().map(|()| Comparison { text: String::new(), too_much_worse: Vec::new() })
 }
 
@@ -102,6 +102,6 @@ pub fn draw_fleet(_id: &str, _curves: &[(String, Steps)], _ends_s: f64, _dir: &P
     Ok(None)
 }
 
-pub fn leaderboard(_args: &leaderboard::Args) -> Result<Exit> {
+pub fn leaderboard(_args: &LeaderboardArgs) -> Result<Exit> {
     check_available().map(|()| Exit::Done)
 }

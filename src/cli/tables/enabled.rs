@@ -23,8 +23,7 @@ use scalefront::validation::fleet::Steps;
 use scalefront::workload::Workload;
 
 use super::detail::{batches, decisions, replicas, requests};
-use super::{Compared as Comparison, Format, Style, fleets};
-use crate::cli::compare;
+use super::{CompareArgs, Compared as Comparison, Format, Style, fleets};
 
 pub fn check_available() -> Result<()> {
     Ok(())
@@ -171,7 +170,7 @@ pub fn build_figures(dir: &Path, width_mm: f64) -> Result<(usize, PathBuf)> {
 }
 
 /// Compares stored sweeps.
-pub fn compare(args: &compare::Args) -> Result<Comparison> {
+pub fn compare(args: &CompareArgs) -> Result<Comparison> {
     let choice = Choice { families: args.families.clone(), baseline: args.baseline.clone() };
     let summary = report::build_comparison(&args.dirs, &choice, &args.out, args.style.into())?;
     let too_much_worse = args.fail_above.map(|percent| summary.worse_than(percent)).unwrap_or_default();

@@ -1,5 +1,6 @@
 //! Tables, fronts and reports: the feature `report`, or one clear error without it. The only place that asks which.
 
+mod asked;
 #[cfg(not(feature = "report"))]
 mod disabled;
 #[cfg(feature = "report")]
@@ -11,6 +12,7 @@ mod fleets;
 #[cfg(feature = "report")]
 mod scored;
 
+pub use asked::{CompareArgs, LeaderboardArgs};
 #[cfg(not(feature = "report"))]
 pub use disabled::*;
 #[cfg(feature = "report")]

@@ -11,13 +11,13 @@ use scalefront::leaderboard::{self, Board, Job, PolicyScore, Scores};
 use scalefront::oracle::OracleSettings;
 use scalefront::sweep::run::Interrupted;
 
+use super::LeaderboardArgs;
 use crate::cli::Exit;
 use crate::cli::common::watched;
 use crate::cli::common::{CommonArgs, catch_interrupts, say};
-use crate::cli::leaderboard::Args;
 
 /// Scores, stores and shows.
-pub fn leaderboard(args: &Args) -> Result<Exit> {
+pub fn leaderboard(args: &LeaderboardArgs) -> Result<Exit> {
     let board = Board::read(&args.cases)?;
     let search = OracleSettings { budget: args.edge_runs, ..OracleSettings::default() };
     let pinned = board.pinned();

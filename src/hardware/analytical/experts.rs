@@ -1,7 +1,7 @@
 //! Routed experts of one layer on one device.
 
 use super::Constants;
-use super::formulas::{BF16_BYTES, peak_tflops, soft_maximum};
+use super::roofline::{BF16_BYTES, peak_tflops, soft_maximum};
 use crate::hardware::catalog::Experts;
 use crate::hardware::{Deployment, WeightFormat};
 

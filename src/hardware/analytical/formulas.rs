@@ -1,12 +1,11 @@
 //! The formulas, in microseconds.
 
 use super::experts::RoutedExperts;
+use super::roofline::{BF16_BYTES, peak_tflops, soft_maximum, soft_maximum_of};
 use super::{AnalyticalSettings, Constants, heads_per_device};
 use crate::hardware::attention::PrefillTerms;
 use crate::hardware::catalog::{LatentAttention, Model, Window};
 use crate::hardware::{Deployment, WeightFormat, Weights};
-
-pub(super) const BF16_BYTES: f64 = 2.0;
 
 /// One model on one tensor-parallel group.
 pub(super) struct Formulas {
@@ -36,26 +35,6 @@ pub(super) struct Formulas {
 pub(super) struct Limit {
     pub tokens: u32,
     pub share: f64,
-}
-
-/// Peak of the arithmetic that weights of a format are multiplied with.
-pub(super) fn peak_tflops(constants: &Constants, format: WeightFormat) -> f64 {
-    match format {
-        WeightFormat::Bf16 | WeightFormat::Mxfp4 | WeightFormat::Int4 | WeightFormat::Int4Group32 => constants.peak_bf16_tflops,
-        WeightFormat::Fp8 | WeightFormat::Fp8Static | WeightFormat::Fp8Block => constants.peak_fp8_tflops,
-        WeightFormat::Nvfp4 => constants.peak_fp4_tflops,
-    }
-}
-
-/// `(x^p + y^p)^(1/p)`, a maximum with a rounded corner.
-pub(super) fn soft_maximum(x: f64, y: f64, p: f64) -> f64 {
-    soft_maximum_of([x, y], p)
-}
-
-/// The same of several numbers.
-fn soft_maximum_of<const N: usize>(of: [f64; N], p: f64) -> f64 {
-    let largest = of.into_iter().fold(0.0, f64::max);
-    if largest <= 0.0 { 0.0 } else { largest * of.into_iter().map(|x| (x / largest).powf(p)).sum::<f64>().powf(1.0 / p) }
 }
 
 /// Rows that are computed for `rows`: whole tiles, smaller ones up to half a tile.

@@ -1,7 +1,8 @@
 //! Multi-head latent attention (DeepSeek-V2 and V3): prompts attend with keys and values expanded from the compressed cache, decodes in the
 //! compressed space ("absorbed"), where all heads read one vector a token.
 
-use super::formulas::{BF16_BYTES, Formulas, soft_maximum};
+use super::formulas::Formulas;
+use super::roofline::{BF16_BYTES, soft_maximum};
 use crate::hardware::attention::{PrefillTerms, ScanTerms};
 use crate::hardware::catalog::LatentAttention;
 

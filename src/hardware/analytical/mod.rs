@@ -13,6 +13,7 @@ mod experts_fits;
 pub mod fits;
 mod formulas;
 mod latent;
+mod roofline;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,7 @@ use crate::settings::Faults;
 pub use constants::{ConstantOverrides, Constants};
 use fits::Fit;
 use formulas::Formulas;
+use roofline::peak_tflops;
 
 /// The analytical model, by default with the constants of the node's device.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -121,7 +123,7 @@ pub fn parameters(deployment: &Deployment, settings: &AnalyticalSettings) -> Res
     let constants = constants.with(overrides);
     let has_experts = model.experts.is_some();
     for (format, used) in [(weights.layers, true), (weights.experts, has_experts)] {
-        if used && formulas::peak_tflops(&constants, format) <= 0.0 {
+        if used && peak_tflops(&constants, format) <= 0.0 {
             let name = format.name();
             let units = if format == WeightFormat::Nvfp4 { "4-bit float" } else { "FP8" };
             return unsupported(format!(
@@ -175,7 +177,7 @@ pub fn support(model: &Model, device: &Device) -> Support {
     let (constants, fit) = fits::device_constants(device);
     let mut formats = vec![model.weights.layers];
     formats.extend(model.experts.map(|_| model.weights.experts));
-    if formats.iter().any(|format| formulas::peak_tflops(&constants, *format) <= 0.0) {
+    if formats.iter().any(|format| peak_tflops(&constants, *format) <= 0.0) {
         return Support::NoUnits;
     }
     let mut measured = vec![matches!(fit, Fit::Fitted(_))];

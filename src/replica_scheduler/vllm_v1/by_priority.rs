@@ -1,21 +1,8 @@
 //! A step under `policy: priority`: whoever stands last is preempted, even if it was scheduled in this very step.
 
-use std::cmp::Reverse;
-
-use super::super::{Request, Slot};
-use super::state::computed_tokens;
+use super::super::Slot;
+use super::leaving::{Rank, computed_tokens};
 use super::step::Step;
-
-/// Where a request stands: whoever is less comes first. Priorities are a workload's, of which higher ones come first; vLLM's own are the
-/// other way round.
-#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
-pub(super) struct Rank(Reverse<i32>, f64, u32);
-
-impl Rank {
-    pub fn of(request: &Request) -> Self {
-        Self(Reverse(request.priority), request.arrived_at_s, request.id)
-    }
-}
 
 impl Step<'_> {
     fn rank(&self, slot: Slot) -> Rank {

@@ -5,7 +5,8 @@
 
 use super::super::{Handover, KvBlocks, ReplicaState, Request, Requests, Slot};
 use super::VllmV1;
-use super::state::{Found, Leaving, State, hit};
+use super::leaving::{Aside, Leaving};
+use super::state::{Found, State, hit};
 use super::step::Step;
 
 /// A prompt that was given room for its KV cache.
@@ -14,27 +15,6 @@ pub struct Reserved {
     pub slot: Slot,
     /// Tokens of the prompt that are cached here already.
     pub cached_tokens: u32,
-}
-
-/// Requests that hold blocks and neither run nor wait.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Aside {
-    /// Prompts computed here whose KV caches have not been read yet, and those of which they have been since the last step.
-    kept: Vec<Leaving>,
-    read: Vec<Leaving>,
-    /// Prompts computed elsewhere whose KV caches are being read, and those whose have arrived, with the time.
-    parked: Vec<Slot>,
-    arrived: Vec<(Slot, f64)>,
-    /// What the latest step gave room.
-    reserved: Vec<Reserved>,
-    /// Whether it has a last token of a prompt in it.
-    has_first_steps: bool,
-}
-
-impl Aside {
-    fn len(&self) -> u32 {
-        (self.kept.len() + self.read.len() + self.parked.len() + self.arrived.len()) as u32
-    }
 }
 
 /// Blocks that a prompt needs whose KV cache comes from elsewhere, if there are as many.

@@ -3,8 +3,7 @@
 use super::super::prefix_cache::{BlockedPrompt, Held, Hit, PrefixCache};
 use super::super::{KvBlocks, Request, Requests, Slot};
 use super::VllmV1;
-use super::by_priority::Rank;
-use super::handover::Aside;
+use super::leaving::{Aside, Leaving, Rank};
 use super::offloading::Offloaded;
 use crate::workload::PrefixRuns;
 
@@ -35,47 +34,7 @@ pub struct State {
     /// What is handed over between replicas, where anything is.
     pub(super) aside: Option<Box<Aside>>,
     #[cfg(test)]
-    pub(super) log: Vec<super::tests::Scheduled>,
-}
-
-/// What a finished request held.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Leaving {
-    pub(super) id: u32,
-    rank: Rank,
-    prompt_tokens: u32,
-    blocks: u32,
-    held: Held,
-    /// Tokens it computed, and those that had been before its last step.
-    computed_tokens: u32,
-    computed_before: u32,
-    /// Drafts of its last step that were not accepted; whether it ended by some that were, so that a step scheduled ahead goes on with it.
-    rejected: u32,
-    goes_on: bool,
-}
-
-impl Leaving {
-    pub(super) fn of(request: &Request) -> Self {
-        let computed_tokens = computed_tokens(request);
-        let accepted = u32::from(request.drafts.accepted);
-        let computed_before = request.prefill_tokens.max(computed_tokens - 1 - accepted);
-        Self {
-            id: request.id,
-            rank: Rank::of(request),
-            prompt_tokens: request.original_prefill_tokens,
-            blocks: request.blocks,
-            held: request.held,
-            computed_tokens,
-            computed_before,
-            rejected: request.drafts.rejected.into(),
-            goes_on: accepted > 0,
-        }
-    }
-
-    /// One that computed nothing.
-    pub(super) fn of_parked(request: &Request) -> Self {
-        Self { computed_tokens: 0, computed_before: 0, ..Self::of(request) }
-    }
+    pub(super) log: Vec<super::step_log::Scheduled>,
 }
 
 /// Whether a request that gives up its blocks will ask for them again.
@@ -83,11 +42,6 @@ impl Leaving {
 pub(super) enum Returns {
     Yes,
     No,
-}
-
-/// Tokens of a request whose keys and values are in memory.
-pub(super) fn computed_tokens(request: &Request) -> u32 {
-    request.processed_tokens - u32::from(request.prefill_complete)
 }
 
 impl State {

@@ -3,7 +3,8 @@
 use super::super::request::Drafts;
 use super::super::{Batch, KvBlocks, ReplicaState, Request, Requests, Slot};
 use super::VllmV1;
-use super::state::{Found, State, computed_tokens, hit};
+use super::leaving::computed_tokens;
+use super::state::{Found, State, hit};
 
 pub(super) struct Step<'a> {
     pub(super) rule: &'a VllmV1,
@@ -103,7 +104,7 @@ impl<'a> Step<'a> {
             self.own.last_prefill_step = Some(self.own.steps);
         }
         #[cfg(test)]
-        self.own.log.push(super::tests::Scheduled::new(self.batch, self.requests, &self.replica.kv, self.preempted, self.in_vain));
+        self.own.log.push(super::step_log::Scheduled::new(self.batch, self.requests, &self.replica.kv, self.preempted, self.in_vain));
     }
 
     /// Admits whoever is to be, beside a batch in which all that run are.

@@ -9,11 +9,12 @@ use anyhow::{Context, Result};
 use minijinja::Environment;
 use serde_json::{Value, json};
 
+use super::judgement::Judgement;
 use super::names::{counted, grouped, label, percent, quantity, short_setting, significant};
 use super::plots::{self, Style, importance, robustness};
 use super::study::Study;
 use super::terminal::{edge_note, informed_note, informed_share, plus_minus, regret, share_plus_minus};
-use super::verdict::{self, Judgement};
+use super::verdict;
 use super::{pools, remarks};
 use crate::analysis::effects::Strength;
 use crate::sweep::answers::verdict::NO_LIMITS;

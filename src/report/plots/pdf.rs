@@ -15,9 +15,7 @@ use resvg::tiny_skia::{PathSegment, Transform};
 use resvg::usvg::{FillRule, Group, LineCap, LineJoin, Node, Opacity, Paint, Path};
 
 use super::figure::tree;
-
-/// Points of a PDF are 1/72 of an inch.
-pub const POINTS_PER_MM: f64 = 72.0 / 25.4;
+use super::style::POINTS_PER_MM;
 
 /// The page of an SVG of ours, `width_mm` wide, with the title that viewers show.
 pub fn of_svg(svg: &str, width_mm: f64, title: &str) -> Result<Vec<u8>> {

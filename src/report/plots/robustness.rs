@@ -6,10 +6,11 @@ use anyhow::Result;
 use super::axis::Axis;
 use super::figure::{Anchor, Drawn, FAINT_INK, Figure, INK, Line, SMALL_TEXT, TEXT, draw_noted};
 use super::style::Style;
+use crate::report::judgement::Judgement;
 use crate::report::names::sentence;
 use crate::report::palette::look;
 use crate::report::study::Study;
-use crate::report::verdict::{Judgement, name};
+use crate::report::verdict::name;
 use crate::simulation::metric::Better;
 use crate::sweep::answers::verdict::{Stand, Standing};
 

@@ -1,6 +1,7 @@
 //! For whom figures are drawn.
 
-use super::pdf::POINTS_PER_MM;
+/// Points of a PDF are 1/72 of an inch.
+pub const POINTS_PER_MM: f64 = 72.0 / 25.4;
 
 /// Sizes of text, lines and markers, and of the figure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

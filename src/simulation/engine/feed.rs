@@ -1,6 +1,7 @@
 //! The requests of a run in order of arrival: from the workload's columns, from chunks made as they are needed, or as answers set them off.
 
-use super::outside::Handed;
+use super::arrival::Arrival;
+use super::handed::Handed;
 use super::turns::Turns;
 use crate::autoscaler::Arrivals;
 use crate::replica_scheduler::Handover;
@@ -40,18 +41,6 @@ enum Made<'a> {
 struct Chunk {
     stream: RequestStream,
     columns: Workload,
-}
-
-/// A request that arrives now: its number in the workload and its lengths.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::simulation) struct Arrival {
-    pub id: u32,
-    pub arrived_at_s: f64,
-    pub prefill_tokens: u32,
-    pub decode_tokens: u32,
-    pub max_new_tokens: u32,
-    pub priority: i32,
-    pub handover: Handover,
 }
 
 impl<'a> Feed<'a> {

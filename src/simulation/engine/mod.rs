@@ -5,6 +5,7 @@
 //! queue of events. The reference's chain of events is kept where its order can matter and skipped where it cannot.
 
 mod accounts;
+mod arrival;
 mod balance;
 mod bounds;
 mod checkpoints;
@@ -13,9 +14,11 @@ mod decodes;
 mod devices;
 mod feed;
 mod giving_up;
+mod handed;
 mod orders;
 mod outside;
 mod routing;
+mod samples;
 mod scaling;
 mod spares;
 mod state;
@@ -24,13 +27,14 @@ mod turns;
 
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-use self::accounts::leave_session;
-use self::accounts::{Totals, count_late_preemptions};
+use self::accounts::{Totals, count_late_preemptions, leave_session};
+pub(super) use self::arrival::Arrival;
 pub use self::checkpoints::Checkpoint;
 use self::devices::Devices;
-pub(super) use self::feed::{Arrival, Feed};
+pub(super) use self::feed::Feed;
+pub(super) use self::handed::{End, Message, Place};
 use self::orders::Orders;
-pub(super) use self::outside::{End, Message, Outside, Place, Standing, Wishes};
+pub(super) use self::outside::{Outside, Standing, Wishes};
 use self::spares::Spares;
 use self::state::Step;
 pub use self::state::Workspace;

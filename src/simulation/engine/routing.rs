@@ -2,8 +2,8 @@
 
 use super::Engine;
 use super::accounts::leave_session;
-use super::feed::Arrival;
-use super::outside::End;
+use super::arrival::Arrival;
+use super::handed::End;
 use super::state::Step;
 use super::turns::Left;
 use crate::replica_scheduler::{ReplicaScheduler, Request, Slot};

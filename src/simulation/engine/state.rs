@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::iter;
 use std::ops::{Index, IndexMut};
 
-use super::accounts::Samples;
+use super::samples::Samples;
 use super::step_times::StepTimes;
 use crate::autoscaler::{BatchEnd, BatchSums, Completion, FirstToken, ForwardPass, ReplicaSignals};
 use crate::global_scheduler::{Load, Target};

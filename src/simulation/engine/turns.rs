@@ -6,7 +6,7 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
-use super::feed::Arrival;
+use super::arrival::Arrival;
 use crate::autoscaler::Arrivals;
 use crate::replica_scheduler::Handover;
 use crate::simulation::metrics::{ColdTurns, Distribution, SessionMetrics};

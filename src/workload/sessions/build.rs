@@ -52,6 +52,11 @@ pub struct Cycle {
 }
 
 impl Builder {
+    /// Nothing met yet, of prompts whose blocks have so many tokens.
+    pub fn new(block_tokens: u32, lanes: Option<Lanes>) -> Self {
+        Self { block_tokens, lanes, ..Self::default() }
+    }
+
     /// Requests met.
     pub fn len(&self) -> usize {
         self.session.len()
@@ -74,7 +79,7 @@ impl Builder {
     }
 
     /// What else is told of the latest request.
-    pub(super) fn tell(&mut self, max_new_tokens: Option<u32>, priority: Option<i32>) {
+    pub(in crate::workload) fn tell(&mut self, max_new_tokens: Option<u32>, priority: Option<i32>) {
         self.told.push(&self.decode_tokens, max_new_tokens, priority);
     }
 
@@ -89,7 +94,7 @@ impl Builder {
     }
 
     /// How many blocks the prompt and the answer of a request have.
-    pub(super) fn blocks_of(&self, request: u32) -> u32 {
+    pub(in crate::workload) fn blocks_of(&self, request: u32) -> u32 {
         self.said.of(request as usize).last().map_or(0, |run| run.end)
     }
 

@@ -21,8 +21,7 @@ use super::super::prefix_runs::Run;
 use super::super::trace_spec::TraceSpec;
 use super::super::{MAX_REQUESTS, MAX_TOKENS, TraceNotes, Workload, source};
 use super::draw::Draw;
-use super::settings::MOST_TURNS;
-use super::{Builder, Lanes, NewRequest};
+use super::{Builder, Lanes, MOST_TURNS, NewRequest};
 use crate::random;
 
 /// Longer than any such file.

@@ -14,17 +14,17 @@ mod copies;
 mod documents;
 mod draw;
 mod fields;
-pub mod generate;
 pub(super) mod recognise;
 mod said;
-pub mod settings;
 pub(super) mod trace;
 
 use std::sync::Arc;
 
 pub use self::build::{Builder, Cycle, NewRequest};
-pub use self::settings::SessionSpec;
 use super::PrefixRuns;
+
+/// More turns than any session has.
+pub(super) const MOST_TURNS: u32 = 100_000;
 
 /// Which requests belong together, and what each of them waits for.
 ///

@@ -9,7 +9,7 @@ use super::super::super::bench::SHAPE;
 use super::super::super::{
     Batch, KvBlocks, ReplicaScheduler, ReplicaSchedulerSettings, ReplicaShape, ReplicaState, Request, Requests, Slot,
 };
-use super::Scheduled;
+use super::super::step_log::Scheduled;
 use crate::settings::Faults;
 use crate::workload::PrefixBlocks;
 

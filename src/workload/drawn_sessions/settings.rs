@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::arrivals::{Arrivals, Bursts, Diurnal, Gamma, Poisson, Static, Weibull};
 use super::super::lengths::Lengths;
+use super::super::sessions::MOST_TURNS;
 use super::super::trace_spec::TraceSpec;
 use super::super::{MAX_ARRIVAL_S, MAX_REQUESTS, MAX_TOKENS};
 use crate::choice;
@@ -116,9 +117,6 @@ pub struct EmpiricalTurns {
     /// Numbers of turns, all as likely: a list by nature, and so no axis.
     pub drawn_from: Vec<u32>,
 }
-
-/// More turns than any session has.
-pub(super) const MOST_TURNS: u32 = 100_000;
 
 fn most_turns() -> u32 {
     1000

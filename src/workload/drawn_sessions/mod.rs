@@ -3,16 +3,19 @@
 //! Everything is drawn before a run begins, session after session and turn after turn, from streams of its own: numbers of turns, lengths,
 //! think times. First turns have the lengths that open requests have under the same seed.
 
+mod settings;
+
 use std::path::PathBuf;
 
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-use super::super::error::WorkloadError;
-use super::super::lengths::Lengths;
-use super::super::prefix_runs::Run;
-use super::super::{MAX_REQUESTS, MAX_TOKENS, TraceNotes, Workload};
-use super::settings::{Concurrency, History, Loop, SessionSpec, SharedPrefix, Starts, Subagents};
-use super::{Builder, Lanes, NewRequest};
+pub use self::settings::SessionSpec;
+use self::settings::{Concurrency, History, Loop, SharedPrefix, Starts, Subagents};
+use super::error::WorkloadError;
+use super::lengths::Lengths;
+use super::prefix_runs::Run;
+use super::sessions::{Builder, Lanes, NewRequest};
+use super::{MAX_REQUESTS, MAX_TOKENS, TraceNotes, Workload};
 use crate::random;
 use crate::settings::Faults;
 
@@ -43,6 +46,8 @@ pub(in crate::workload) fn generate(
         return Ok(Workload::default());
     }
     let later = requests as usize - of_agents.sum as usize - turns.len();
+    let mut builder = Builder::new(1, lanes);
+    (builder.patience_s, builder.duration_s) = (spec.patience_s, duration_s);
     let mut drawer = Drawer {
         spec,
         first: lengths(spec.first_lengths.as_ref().unwrap_or(&spec.lengths), turns.len(), seed, base_dirs, notes)?,
@@ -57,7 +62,7 @@ pub(in crate::workload) fn generate(
         think_time: random::stream(seed, "workload.sessions.think_time"),
         tool_time: random::stream(seed, "workload.sessions.subagents.tool_time"),
         agents: of_agents.turns.into_iter(),
-        builder: Builder { block_tokens: 1, lanes, patience_s: spec.patience_s, duration_s, ..Builder::default() },
+        builder,
         groups: spec.shared_prefix.map_or(0, |shared| shared.groups),
         too_long: None,
     };

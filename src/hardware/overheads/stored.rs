@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::overheads::Overheads;
+use super::Overheads;
 use super::{Deployment, Files, HardwareError};
 use crate::settings::Faults;
 
