@@ -58,7 +58,7 @@ impl BoundedRoundRobin {
         let most = (self.balance_factor * (self.total + 1) as f64 / count as f64).ceil() as u64;
         // One that holds no more than the mean always has room.
         let (before, after) = self.targets.split_at(self.turn);
-        let place = after.iter().chain(before).position(|target| u64::from(self.requests[target.lane as usize]) < most)?;
+        let place = after.iter().chain(before).position(|target| u64::from(self.requests[target.lane.index()]) < most)?;
         Some((self.turn + place) % count)
     }
 }
@@ -66,7 +66,7 @@ impl BoundedRoundRobin {
 impl GlobalScheduler for BoundedRoundRobin {
     fn add(&mut self, target: Target) {
         self.targets.push(target);
-        let lane = target.lane as usize;
+        let lane = target.lane.index();
         self.requests.resize(self.requests.len().max(lane + 1), 0);
         self.requests[lane] = 0;
     }
@@ -74,7 +74,7 @@ impl GlobalScheduler for BoundedRoundRobin {
     fn remove(&mut self, target: Target) {
         let Some(place) = self.targets.iter().position(|&other| other == target) else { return };
         self.targets.remove(place);
-        self.total -= u64::from(std::mem::take(&mut self.requests[target.lane as usize]));
+        self.total -= u64::from(std::mem::take(&mut self.requests[target.lane.index()]));
         // Whoever's turn it was still has it.
         self.turn -= usize::from(place < self.turn);
         if self.turn == self.targets.len() {
@@ -94,7 +94,7 @@ impl GlobalScheduler for BoundedRoundRobin {
 
     /// The one with the fewest unfinished requests, of equals the lowest id.
     fn choose_drain(&mut self) -> Option<Target> {
-        self.targets.iter().copied().min_by_key(|target| (self.requests[target.lane as usize], target.id))
+        self.targets.iter().copied().min_by_key(|target| (self.requests[target.lane.index()], target.id))
     }
 
     fn observes_load(&self) -> bool {
@@ -102,7 +102,7 @@ impl GlobalScheduler for BoundedRoundRobin {
     }
 
     fn set_load(&mut self, target: Target, load: Load) {
-        let requests = &mut self.requests[target.lane as usize];
+        let requests = &mut self.requests[target.lane.index()];
         self.total = self.total + u64::from(load.requests) - u64::from(*requests);
         *requests = load.requests;
     }
@@ -113,10 +113,11 @@ mod tests {
     use rand::{RngExt, SeedableRng};
     use rand_xoshiro::Xoshiro256PlusPlus;
 
+    use super::super::{Lane, ReplicaId};
     use super::*;
 
     fn target(id: u32) -> Target {
-        Target { lane: id, id }
+        Target { lane: Lane(id), id: ReplicaId(id) }
     }
 
     fn router(balance_factor: f64) -> Box<dyn GlobalScheduler> {
@@ -128,7 +129,7 @@ mod tests {
         let mut router = router(1.5);
         assert_eq!(router.route(1), None);
         (0..3).for_each(|id| router.add(target(id)));
-        let turns = |router: &mut dyn GlobalScheduler, count| (0..count).map(|_| router.route(1).unwrap().id).collect::<Vec<_>>();
+        let turns = |router: &mut dyn GlobalScheduler, count| (0..count).map(|_| router.route(1).unwrap().id.0).collect::<Vec<_>>();
         assert_eq!(turns(&mut *router, 4), [0, 1, 2, 0]);
         router.set_load(target(1), Load { requests: 9, prefill_tokens: 9 });
         assert_eq!(turns(&mut *router, 3), [2, 0, 2], "1 holds more than 1.5 times 10 / 3");
@@ -149,8 +150,8 @@ mod tests {
             for _ in 0..4000 {
                 match random.random_range(0..9) {
                     0 if held.len() < 9 => {
-                        let lane = (0..).find(|lane| held.iter().all(|(target, _)| target.lane != *lane)).unwrap();
-                        let target = Target { lane, id: ids.next().unwrap() };
+                        let lane = (0..).map(Lane).find(|lane| held.iter().all(|(target, _)| target.lane != *lane)).unwrap();
+                        let target = Target { lane, id: ReplicaId(ids.next().unwrap()) };
                         router.add(target);
                         held.push((target, 0));
                     }
@@ -158,7 +159,7 @@ mod tests {
                         let (target, _) = held.remove(random.random_range(0..held.len()));
                         router.remove(target);
                         // Behind the last comes the first, and keeps the turn whoever joins.
-                        next = if held.iter().any(|(other, _)| other.id >= next) { next } else { 0 };
+                        next = if held.iter().any(|(other, _)| other.id.0 >= next) { next } else { 0 };
                     }
                     2..=4 if !held.is_empty() => {
                         let place = random.random_range(0..held.len());
@@ -169,14 +170,14 @@ mod tests {
                         let total: u32 = held.iter().map(|&(_, requests)| requests).sum();
                         let most = (factor * f64::from(total + 1) / held.len() as f64).ceil();
                         let has_room = |&(_, requests): &(Target, u32)| f64::from(requests + 1) <= most;
-                        let later = held.iter().position(|entry| entry.0.id >= next && has_room(entry));
+                        let later = held.iter().position(|entry| entry.0.id.0 >= next && has_room(entry));
                         let place = later.or(held.iter().position(has_room)).unwrap();
                         let chosen = router.route(1).unwrap();
                         assert_eq!(chosen, held[place].0, "{held:?}, next {next}");
                         held[place].1 += 1;
                         router.set_load(chosen, Load { requests: held[place].1, prefill_tokens: 0 });
                         // Whose turn it is was settled when this one had its own.
-                        next = held.get(place + 1).map_or(0, |(target, _)| target.id);
+                        next = held.get(place + 1).map_or(0, |(target, _)| target.id.0);
                     }
                     _ => {}
                 }

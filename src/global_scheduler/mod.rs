@@ -24,6 +24,7 @@ pub use session_affinity::SessionAffinitySettings;
 pub use session_hash::SessionHashSettings;
 
 use crate::choice;
+pub use crate::replica_scheduler::{Lane, ReplicaId};
 use crate::settings::Faults;
 use crate::workload::Prompt;
 
@@ -77,8 +78,8 @@ pub trait RouterSettings {
 /// A replica that may be given requests: where it is stored, and who it is. Ids grow in order of joining and are never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Target {
-    pub lane: u32,
-    pub id: u32,
+    pub lane: Lane,
+    pub id: ReplicaId,
 }
 
 /// What was routed to a replica and is not finished.
@@ -164,7 +165,7 @@ mod tests {
             let [mut asked, mut other] = [0, 1].map(|_| settings.settings().build(7, 16));
             assert_eq!(asked.would_route(10, None, None), None, "{name}: without replicas");
             for id in 0..4 {
-                [&mut asked, &mut other].iter_mut().for_each(|router| router.add(Target { lane: id, id }));
+                [&mut asked, &mut other].iter_mut().for_each(|router| router.add(Target { lane: Lane(id), id: ReplicaId(id) }));
             }
             for request in 0..200_u32 {
                 let (tokens, session) = (10 + request % 7, request % 13);

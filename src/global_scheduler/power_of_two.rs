@@ -8,7 +8,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{GlobalScheduler, Load, RouterSettings, Target};
+use super::{GlobalScheduler, Load, ReplicaId, RouterSettings, Target};
 use crate::workload::Prompt;
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -36,8 +36,8 @@ struct PowerOfTwo {
 }
 
 impl PowerOfTwo {
-    fn key(&self, target: Target) -> (u32, u32) {
-        (self.requests[target.lane as usize], target.id)
+    fn key(&self, target: Target) -> (u32, ReplicaId) {
+        (self.requests[target.lane.index()], target.id)
     }
 
     fn choose(&self, stream: &mut Xoshiro256PlusPlus) -> Option<Target> {
@@ -58,7 +58,7 @@ impl PowerOfTwo {
 impl GlobalScheduler for PowerOfTwo {
     fn add(&mut self, target: Target) {
         self.targets.push(target);
-        let lane = target.lane as usize;
+        let lane = target.lane.index();
         self.requests.resize(self.requests.len().max(lane + 1), 0);
         self.requests[lane] = 0;
     }
@@ -87,6 +87,6 @@ impl GlobalScheduler for PowerOfTwo {
     }
 
     fn set_load(&mut self, target: Target, load: Load) {
-        self.requests[target.lane as usize] = load.requests;
+        self.requests[target.lane.index()] = load.requests;
     }
 }

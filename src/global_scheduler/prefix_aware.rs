@@ -149,18 +149,23 @@ impl GlobalScheduler for PrefixAware {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Lane, ReplicaId};
     use super::*;
+
+    fn target(id: u32) -> Target {
+        Target { lane: Lane(10 + id), id: ReplicaId(id) }
+    }
 
     fn router(settings: PrefixAwareSettings) -> Box<dyn GlobalScheduler> {
         let mut router = settings.build(1, 16);
-        (0..3).for_each(|id| router.add(Target { lane: 10 + id, id }));
+        (0..3).for_each(|id| router.add(target(id)));
         router
     }
 
     /// Routes a prompt of blocks of 512 tokens that each come alone.
     fn send(router: &mut Box<dyn GlobalScheduler>, blocks: &[u32]) -> u32 {
         let runs: Vec<Run> = (1..).zip(blocks).map(|(end, &id)| Run { id, end }).collect();
-        router.route_prompt(512 * blocks.len() as u32, Some(Prompt { runs: &runs, block_tokens: 512 })).unwrap().id
+        router.route_prompt(512 * blocks.len() as u32, Some(Prompt { runs: &runs, block_tokens: 512 })).unwrap().id.0
     }
 
     #[test]
@@ -169,7 +174,7 @@ mod tests {
         let mut route = |blocks: &[u32]| send(&mut router, blocks);
         assert_eq!(route(&[1, 2, 3]), 0, "nobody knows anything: the lowest id");
         assert_eq!(route(&[1, 2, 9]), 0, "two blocks of three are there");
-        router.set_load(Target { lane: 10, id: 0 }, Load { requests: 2, prefill_tokens: 3072 });
+        router.set_load(target(0), Load { requests: 2, prefill_tokens: 3072 });
         let mut route = |blocks: &[u32]| send(&mut router, blocks);
         assert_eq!(route(&[1, 2, 4]), 1, "1,024 tokens saved are not worth 3,072 that wait");
         assert_eq!(route(&[1, 2, 4]), 1);
@@ -180,13 +185,13 @@ mod tests {
         let mut router = router(PrefixAwareSettings { believed_cache_tokens: 1024, ..Default::default() });
         let mut route = |blocks: &[u32]| send(&mut router, blocks);
         assert_eq!((route(&[1, 2]), route(&[1, 2])), (0, 0));
-        router.set_load(Target { lane: 11, id: 1 }, Load { requests: 1, prefill_tokens: 1 });
-        router.set_load(Target { lane: 12, id: 2 }, Load { requests: 1, prefill_tokens: 1 });
+        router.set_load(target(1), Load { requests: 1, prefill_tokens: 1 });
+        router.set_load(target(2), Load { requests: 1, prefill_tokens: 1 });
         let mut route = |blocks: &[u32]| send(&mut router, blocks);
         assert_eq!(route(&[3, 4, 5]), 0);
-        router.set_load(Target { lane: 10, id: 0 }, Load { requests: 1, prefill_tokens: 100 });
+        router.set_load(target(0), Load { requests: 1, prefill_tokens: 100 });
         assert_eq!(send(&mut router, &[1, 2]), 1, "1,536 tokens later");
-        router.remove(Target { lane: 11, id: 1 });
-        assert_eq!(router.choose_drain().unwrap().id, 2);
+        router.remove(target(1));
+        assert_eq!(router.choose_drain().unwrap().id.0, 2);
     }
 }

@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::least_loaded::LeastLoaded;
-use super::{GlobalScheduler, Load, RouterSettings, Target};
+use super::{GlobalScheduler, Load, ReplicaId, RouterSettings, Target};
 use crate::settings::Faults;
 use crate::workload::Prompt;
 
@@ -34,8 +34,6 @@ impl RouterSettings for SessionAffinitySettings {
 }
 
 /// A session without a replica.
-const NOWHERE: u32 = u32::MAX;
-
 #[derive(Debug, Default)]
 struct SessionAffinity {
     most_extra_requests: Option<u32>,
@@ -43,18 +41,18 @@ struct SessionAffinity {
     /// Of replicas that serve, in order of ids: unfinished requests.
     serving: Vec<(Target, u32)>,
     /// The replica of each session, by id.
-    home: Vec<u32>,
+    home: Vec<ReplicaId>,
 }
 
 impl SessionAffinity {
-    fn serving(&self, id: u32) -> Option<(Target, u32)> {
+    fn serving(&self, id: ReplicaId) -> Option<(Target, u32)> {
         self.serving.binary_search_by_key(&id, |(target, _)| target.id).ok().map(|at| self.serving[at])
     }
 
     fn target_of(&mut self, session: usize) -> Option<Target> {
         let (least, least_requests) = self.loads.least()?;
         let stays = self
-            .serving(self.home.get(session).copied().unwrap_or(NOWHERE))
+            .serving(self.home.get(session).copied().unwrap_or(ReplicaId::NOWHERE))
             .filter(|&(_, requests)| self.most_extra_requests.is_none_or(|most| requests <= least_requests.saturating_add(most)));
         Some(stays.map_or(least, |(target, _)| target))
     }
@@ -80,7 +78,7 @@ impl GlobalScheduler for SessionAffinity {
         let Some(session) = session.map(|session| session as usize) else { return self.route(prefill_tokens) };
         let target = self.target_of(session)?;
         if session >= self.home.len() {
-            self.home.resize((session + 1).next_power_of_two(), NOWHERE);
+            self.home.resize((session + 1).next_power_of_two(), ReplicaId::NOWHERE);
         }
         self.home[session] = target.id;
         Some(target)
@@ -115,40 +113,45 @@ impl GlobalScheduler for SessionAffinity {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Lane;
     use super::*;
+
+    fn target(id: u32) -> Target {
+        Target { lane: Lane(10 + id), id: ReplicaId(id) }
+    }
 
     fn router(settings: SessionAffinitySettings) -> Box<dyn GlobalScheduler> {
         let mut router = settings.build(1, 16);
-        (0..3).for_each(|id| router.add(Target { lane: 10 + id, id }));
+        (0..3).for_each(|id| router.add(target(id)));
         router
     }
 
     fn load(router: &mut Box<dyn GlobalScheduler>, id: u32, requests: u32) {
-        router.set_load(Target { lane: 10 + id, id }, Load { requests, prefill_tokens: 0 });
+        router.set_load(target(id), Load { requests, prefill_tokens: 0 });
     }
 
     #[test]
     fn sessions_stay_where_they_are_until_their_replica_goes() {
         let mut router = router(SessionAffinitySettings::default());
-        assert_eq!(router.route_session(9, Some(7)).unwrap().id, 0);
+        assert_eq!(router.route_session(9, Some(7)).unwrap().id.0, 0);
         load(&mut router, 0, 50);
-        assert_eq!(router.route_session(9, Some(7)).unwrap().id, 0, "however busy it is");
-        assert_eq!(router.route_session(9, Some(3)).unwrap().id, 1, "a new one goes where least is to be done");
-        assert_eq!(router.route_session(9, None).unwrap().id, 1);
-        router.remove(Target { lane: 10, id: 0 });
+        assert_eq!(router.route_session(9, Some(7)).unwrap().id.0, 0, "however busy it is");
+        assert_eq!(router.route_session(9, Some(3)).unwrap().id.0, 1, "a new one goes where least is to be done");
+        assert_eq!(router.route_session(9, None).unwrap().id.0, 1);
+        router.remove(target(0));
         load(&mut router, 1, 1);
-        assert_eq!(router.route_session(9, Some(7)).unwrap().id, 2);
+        assert_eq!(router.route_session(9, Some(7)).unwrap().id.0, 2);
         load(&mut router, 2, 9);
-        assert_eq!(router.route_session(9, Some(7)).unwrap().id, 2, "its new place");
+        assert_eq!(router.route_session(9, Some(7)).unwrap().id.0, 2, "its new place");
     }
 
     #[test]
     fn sessions_leave_who_is_too_busy() {
         let mut router = router(SessionAffinitySettings { most_extra_requests: Some(4) });
-        assert_eq!(router.route_session(9, Some(0)).unwrap().id, 0);
+        assert_eq!(router.route_session(9, Some(0)).unwrap().id.0, 0);
         load(&mut router, 0, 4);
-        assert_eq!(router.route_session(9, Some(0)).unwrap().id, 0);
+        assert_eq!(router.route_session(9, Some(0)).unwrap().id.0, 0);
         load(&mut router, 0, 5);
-        assert_eq!(router.route_session(9, Some(0)).unwrap().id, 1);
+        assert_eq!(router.route_session(9, Some(0)).unwrap().id.0, 1);
     }
 }

@@ -8,7 +8,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{GlobalScheduler, Load, RouterSettings, Target};
+use super::{GlobalScheduler, Load, ReplicaId, RouterSettings, Target};
 use crate::workload::Prompt;
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -30,8 +30,8 @@ struct SessionHash {
 }
 
 /// The finalizer of SplitMix64 over both numbers: every bit of either decides every bit of it.
-fn weight(key: u64, replica: u32) -> u64 {
-    let mut mixed = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(replica).wrapping_add(1).wrapping_mul(0xd1b5_4a32_d192_ed03);
+fn weight(key: u64, replica: ReplicaId) -> u64 {
+    let mut mixed = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(replica.0).wrapping_add(1).wrapping_mul(0xd1b5_4a32_d192_ed03);
     for _ in 0..2 {
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -91,25 +91,30 @@ impl GlobalScheduler for SessionHash {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Lane;
     use super::*;
+
+    fn target(id: u32) -> Target {
+        Target { lane: Lane(id), id: ReplicaId(id) }
+    }
 
     #[test]
     fn a_replica_that_joins_takes_its_share_and_no_other_session_moves() {
         let mut router = SessionHash::default();
-        (0..4).for_each(|id| router.add(Target { lane: id, id }));
-        let route = |router: &mut SessionHash| (0..4000).map(|s| router.route_session(1, Some(s)).unwrap().id).collect::<Vec<_>>();
+        (0..4).for_each(|id| router.add(target(id)));
+        let route = |router: &mut SessionHash| (0..4000).map(|s| router.route_session(1, Some(s)).unwrap().id.0).collect::<Vec<_>>();
         let before = route(&mut router);
         for id in 0..4 {
             let of_id = before.iter().filter(|&&at| at == id).count();
             assert!((900..1100).contains(&of_id), "{of_id} of 4,000 sessions on replica {id} of four");
         }
-        router.add(Target { lane: 4, id: 4 });
+        router.add(target(4));
         let after = route(&mut router);
         let moved: Vec<u32> = before.iter().zip(&after).filter(|(before, after)| before != after).map(|(_, &after)| after).collect();
         assert!((700..900).contains(&moved.len()) && moved.iter().all(|&id| id == 4), "{}", moved.len());
-        router.remove(Target { lane: 4, id: 4 });
+        router.remove(target(4));
         assert_eq!(route(&mut router), before);
-        let others: Vec<u32> = (0..400).map(|_| router.route(1).unwrap().id).collect();
+        let others: Vec<u32> = (0..400).map(|_| router.route(1).unwrap().id.0).collect();
         assert!((0..4).all(|id| others.iter().filter(|&&at| at == id).count() > 60));
     }
 }

@@ -9,6 +9,7 @@ mod settings;
 #[cfg(test)]
 mod bench;
 mod faster_transformer;
+mod ids;
 mod lightllm;
 mod orca;
 mod prefix_cache;
@@ -22,6 +23,7 @@ mod vllm;
 mod vllm_v1;
 
 pub use faster_transformer::{FasterTransformer, FasterTransformerSettings};
+pub use ids::{Lane, ReplicaId};
 pub use lightllm::{Lightllm, LightllmSettings};
 pub use orca::{Orca, OrcaSettings};
 pub use prefix_cache::Held;

@@ -3,7 +3,7 @@
 use std::ops::{Index, IndexMut};
 use std::sync::Arc;
 
-use super::Held;
+use super::{Held, ReplicaId};
 use crate::workload::{PrefixRuns, Prompt};
 
 /// Where a live request sits in [`Requests`]. Slots are reused once a request has left.
@@ -30,7 +30,7 @@ pub struct Request {
     pub original_prefill_tokens: u32,
     pub restarts: u32,
     /// Identity of the replica it was routed to.
-    pub replica_id: u32,
+    pub replica_id: ReplicaId,
     /// Tokens of the prompt that were cached when it was first admitted.
     pub cached_tokens: u32,
     /// What it holds of a prefix cache.
@@ -71,7 +71,6 @@ pub struct Handover {
 }
 
 /// The replica of a request that has none.
-const NOWHERE: u32 = u32::MAX;
 
 impl Request {
     pub fn new(id: u32, arrived_at_s: f64, prefill_tokens: u32, decode_tokens: u32) -> Self {
@@ -86,7 +85,7 @@ impl Request {
             blocks: 0,
             original_prefill_tokens: prefill_tokens,
             restarts: 0,
-            replica_id: NOWHERE,
+            replica_id: ReplicaId::NOWHERE,
             cached_tokens: 0,
             held: Held::default(),
             max_new_tokens: decode_tokens,
@@ -177,23 +176,23 @@ impl Requests {
 
     /// Gives the slot back.
     pub fn release(&mut self, slot: Slot) {
-        self[slot].replica_id = NOWHERE;
+        self[slot].replica_id = ReplicaId::NOWHERE;
         self.free.push(slot);
     }
 
     /// Where a replica's requests are, finished ones that it still keeps included.
-    pub fn of_replica(&self, replica_id: u32) -> Vec<Slot> {
+    pub fn of_replica(&self, replica_id: ReplicaId) -> Vec<Slot> {
         (0..self.live.len() as u32).map(Slot).filter(|&slot| self[slot].replica_id == replica_id).collect()
     }
 
     /// Where a request is that has been routed and not finished, if it is here.
     pub fn find_routed(&self, id: u32) -> Option<Slot> {
-        let found = self.live.iter().position(|request| request.id == id && request.replica_id != NOWHERE);
+        let found = self.live.iter().position(|request| request.id == id && request.replica_id != ReplicaId::NOWHERE);
         found.map(|place| Slot(place as u32))
     }
 
     /// Takes a lost replica's requests from it: what was begun starts over, and `abandoned` is told of each that is not finished.
-    pub fn abandon(&mut self, replica_id: u32, mut abandoned: impl FnMut(Slot)) {
+    pub fn abandon(&mut self, replica_id: ReplicaId, mut abandoned: impl FnMut(Slot)) {
         for slot in (0..self.live.len() as u32).map(Slot) {
             let request = &mut self[slot];
             if request.replica_id != replica_id {
@@ -209,7 +208,7 @@ impl Requests {
                 request.blocks = 0;
             }
             request.held = Held::default();
-            request.replica_id = NOWHERE;
+            request.replica_id = ReplicaId::NOWHERE;
             abandoned(slot);
         }
     }
@@ -259,8 +258,8 @@ impl Requests {
     }
 
     /// The replicas of requests that have been served and are still held by one.
-    pub fn served(&self) -> Vec<u32> {
-        let served = self.live.iter().filter(|request| request.replica_id != NOWHERE && request.is_completed());
+    pub fn served(&self) -> Vec<ReplicaId> {
+        let served = self.live.iter().filter(|request| request.replica_id != ReplicaId::NOWHERE && request.is_completed());
         served.map(|request| request.replica_id).collect()
     }
 

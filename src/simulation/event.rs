@@ -9,14 +9,26 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
-use crate::replica_scheduler::Slot;
+use crate::replica_scheduler::{Lane, ReplicaId, Slot};
 use crate::tournament::{NONE, Tournament};
+
+/// Which stage of a replica's pipeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StageIndex(pub u32);
+
+impl StageIndex {
+    pub const FIRST: Self = Self(0);
+
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
 
 /// A thing due at a later time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Due {
     /// A pipeline stage of the replica in `lane` ends its batch.
-    StageEnd { lane: u32, stage: u32 },
+    StageEnd { lane: Lane, stage: StageIndex },
     /// The workload has lasted as long as it says.
     End,
     /// The autoscaler decides.
@@ -32,11 +44,11 @@ pub enum Due {
     /// Replicas report to the global scheduler.
     Scrape,
     /// The replica that has this id, if it is still in this lane, will be taken away.
-    Notice { lane: u32, id: u32 },
+    Notice { lane: Lane, id: ReplicaId },
     /// It is gone.
-    Loss { lane: u32, id: u32 },
+    Loss { lane: Lane, id: ReplicaId },
     /// Its time to finish what it has is over.
-    Cut { lane: u32, id: u32 },
+    Cut { lane: Lane, id: ReplicaId },
     /// The client of the request that has this id, if that is still in this slot, waits no longer.
     GiveUp { slot: Slot, id: u32 },
     /// A spare replica of this kind has been made up for.
@@ -80,6 +92,12 @@ fn settle_tie(ranks: &[Rank], latest_tie: &mut u64, one: u32, other: u32) -> boo
     let (one, other) = (ranks[one as usize], ranks[other as usize]);
     *latest_tie = one.at.max(*latest_tie);
     one < other
+}
+
+/// The end whose place among all lanes' stages this is.
+#[inline]
+fn end_at(place: u32, stages_per_lane: u32) -> Due {
+    Due::StageEnd { lane: Lane(place / stages_per_lane), stage: StageIndex(place % stages_per_lane) }
 }
 
 /// Ends of stages, one place each.
@@ -156,15 +174,15 @@ impl EventQueue {
 
     /// Sets when a stage ends its batch, whatever was set before.
     #[inline]
-    pub fn end_stage(&mut self, lane: u32, stage: u32, at_s: f64, created_s: f64) {
+    pub fn end_stage(&mut self, lane: Lane, stage: StageIndex, at_s: f64, created_s: f64) {
         let rank = self.rank(at_s, created_s);
-        self.ends.set(lane * self.stages_per_lane + stage, rank);
+        self.ends.set(lane.0 * self.stages_per_lane + stage.0, rank);
     }
 
     /// Takes back all ends of stages of a lane.
-    pub fn cancel_stages(&mut self, lane: u32) {
+    pub fn cancel_stages(&mut self, lane: Lane) {
         for stage in 0..self.stages_per_lane {
-            self.ends.set(lane * self.stages_per_lane + stage, NEVER);
+            self.ends.set(lane.0 * self.stages_per_lane + stage, NEVER);
         }
     }
 
@@ -178,7 +196,7 @@ impl EventQueue {
         let stages = self.stages_per_lane;
         let end = |(place, &rank): (usize, &Rank)| {
             let place = place as u32;
-            (rank != NEVER).then_some((rank, Due::StageEnd { lane: place / stages, stage: place % stages }))
+            (rank != NEVER).then_some((rank, end_at(place, stages)))
         };
         let timers = self.timers.iter().map(|timer| (timer.rank, timer.due));
         let mut all: Vec<(Rank, Due)> = timers.chain(self.ends.ranks.iter().enumerate().filter_map(end)).collect();
@@ -207,16 +225,16 @@ impl EventQueue {
             return None;
         }
         self.ends.set(place, NEVER);
-        Some(Due::StageEnd { lane: place / self.stages_per_lane, stage: place % self.stages_per_lane })
+        Some(end_at(place, self.stages_per_lane))
     }
 
     /// The lane whose stage ends next, if that is the next event, lanes have one stage, and nothing else is due at the same time (may
     /// err towards `None`). The caller sets another end or takes this one back.
     #[inline]
-    pub fn next_lone_stage_end(&self) -> Option<u32> {
+    pub fn next_lone_stage_end(&self) -> Option<Lane> {
         let (at, place) = self.ends.first;
         let alone = self.stages_per_lane == 1 && at > self.ends.latest_tie && at < self.first_timer().at;
-        alone.then_some(place)
+        alone.then_some(Lane(place))
     }
 }
 
@@ -229,8 +247,8 @@ mod tests {
     #[derive(Debug, Clone)]
     enum Action {
         Push(u32),
-        End { lane: u32, stage: u32, after: u32 },
-        Cancel(u32),
+        End { lane: Lane, stage: StageIndex, after: u32 },
+        Cancel(Lane),
         Pop,
         PeekLone,
     }
@@ -238,8 +256,12 @@ mod tests {
     fn action() -> impl Strategy<Value = Action> {
         prop_oneof![
             (0_u32..6).prop_map(Action::Push),
-            (0_u32..9, 0_u32..2, 0_u32..6).prop_map(|(lane, stage, after)| Action::End { lane, stage, after }),
-            (0_u32..9).prop_map(Action::Cancel),
+            (0_u32..9, 0_u32..2, 0_u32..6).prop_map(|(lane, stage, after)| Action::End {
+                lane: Lane(lane),
+                stage: StageIndex(stage),
+                after
+            }),
+            (0_u32..9).prop_map(|lane| Action::Cancel(Lane(lane))),
             Just(Action::Pop),
             Just(Action::PeekLone),
         ]
@@ -260,7 +282,7 @@ mod tests {
                         twin.push((now + f64::from(after), now, sequence, Due::Tune));
                     }
                     Action::End { lane, stage, after } => {
-                        let stage = stage % stages;
+                        let stage = StageIndex(stage.0 % stages);
                         queue.end_stage(lane, stage, now + f64::from(after), now);
                         twin.retain(|entry| entry.3 != Due::StageEnd { lane, stage });
                         twin.push((now + f64::from(after), now, sequence, Due::StageEnd { lane, stage }));
@@ -276,7 +298,7 @@ mod tests {
                     }
                     Action::PeekLone => {
                         if let Some(found) = queue.next_lone_stage_end() {
-                            prop_assert_eq!(twin[0].3, Due::StageEnd { lane: found, stage: 0 });
+                            prop_assert_eq!(twin[0].3, Due::StageEnd { lane: found, stage: StageIndex::FIRST });
                             prop_assert!(twin.get(1).is_none_or(|second| second.0 > twin[0].0), "two at once");
                         }
                     }

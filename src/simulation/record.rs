@@ -70,7 +70,7 @@ impl RequestRecord {
     pub(in crate::simulation) fn leave(&mut self, request: &Request, api_s: f64) {
         let happened = |at_s: f64| (!at_s.is_nan()).then_some(at_s);
         (self.arrived_at_s, self.arrived) = (request.arrived_at_s, true);
-        self.replica_id = Some(request.replica_id);
+        self.replica_id = Some(request.replica_id.0);
         self.scheduled_at_s = happened(request.scheduled_at_s);
         self.first_token_at_s = happened(request.first_token_at_s + api_s);
         self.restarts = request.restarts;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use scalefront::hardware::BatchShape;
-use scalefront::replica_scheduler::{Batch, KvBlocks, ReplicaScheduler, ReplicaState, Requests, Rule, Slot};
+use scalefront::replica_scheduler::{Batch, KvBlocks, ReplicaId, ReplicaScheduler, ReplicaState, Requests, Rule, Slot};
 
 pub struct Audit {
     watched: Rule,
@@ -21,11 +21,11 @@ pub struct Audit {
 #[derive(Default)]
 struct Seen {
     /// Batches in flight, by replica.
-    in_flight: BTreeMap<u32, Vec<Vec<Slot>>>,
+    in_flight: BTreeMap<ReplicaId, Vec<Vec<Slot>>>,
     /// Last known state of each request that was in a batch, by request.
     progress: BTreeMap<u32, Progress>,
     /// What blocks are known by, with their places, that a replica has computed.
-    computed: BTreeMap<u32, BTreeSet<(u64, u32)>>,
+    computed: BTreeMap<ReplicaId, BTreeSet<(u64, u32)>>,
 }
 
 #[derive(Clone, Copy)]

@@ -6,7 +6,7 @@ use super::handed::End;
 use super::samples::tpot_s;
 use super::state::Replica;
 use super::turns::Left;
-use crate::replica_scheduler::{KvBlocks, Request};
+use crate::replica_scheduler::{KvBlocks, Lane, Request};
 use crate::simulation::metrics::RunMetrics;
 use crate::simulation::record::{Detail, ReplicaRecord};
 use crate::simulation::{LatencyLimits, SimulationError};
@@ -80,7 +80,7 @@ impl Totals {
     pub fn cut_off(
         &mut self,
         request: &Request,
-        lane: u32,
+        lane: Lane,
         now_s: f64,
         api_s: f64,
         feed: &mut Feed,
@@ -237,8 +237,8 @@ impl Engine<'_> {
     }
 
     /// Books the time a replica existed, and what a minimum billing time adds.
-    pub(super) fn book_replica(&mut self, lane: u32) {
-        let replica = &self.work.replicas[lane as usize];
+    pub(super) fn book_replica(&mut self, lane: Lane) {
+        let replica = &self.work.replicas[lane];
         self.totals.replica_s += self.now_s - replica.joined_at_s;
         let unpaid_drain = replica.draining && !self.inputs.cluster.billing.drain;
         let paid_until_s = if unpaid_drain { replica.drains_from_s } else { self.now_s };

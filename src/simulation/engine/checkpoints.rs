@@ -6,12 +6,13 @@
 use super::Engine;
 use super::orders::Order;
 use super::scaling::fresh_replica;
+use super::state::BatchPlace;
 use crate::autoscaler::Autoscaler;
 use crate::global_scheduler::{Load, Target};
 use crate::hardware::BatchShape;
-use crate::replica_scheduler::{Held, Request, Slot};
+use crate::replica_scheduler::{Held, Lane, ReplicaId, Request, Slot};
 use crate::simulation::decode_run::DecodeRun;
-use crate::simulation::event::Due;
+use crate::simulation::event::{Due, StageIndex};
 use crate::simulation::metric::Quantity;
 use crate::simulation::{BillingSettings, ColdStartSettings, RunInputs, SimulationError};
 
@@ -230,7 +231,7 @@ impl Engine<'_> {
     pub fn checkpoint(&mut self, at_s: f64) -> Option<Checkpoint> {
         // What has been accounted for of a run of decodes depends on who has looked; now all of it is.
         for i in 0..self.existing.len() {
-            if self.work.replicas[self.existing[i] as usize].running {
+            if self.work.replicas[self.existing[i]].running {
                 self.settle_run(self.existing[i], at_s, 0);
             }
         }
@@ -268,7 +269,7 @@ impl Engine<'_> {
         places.push(self.existing.len() as u64);
         let mut runs = Vec::new();
         for &lane in &self.existing {
-            let replica = &work.replicas[lane as usize];
+            let replica = &work.replicas[lane];
             let state = &replica.state;
             let flags = u64::from(replica.draining) | u64::from(replica.running) << 1 | u64::from(replica.batches_in_flight) << 2;
             places.extend([
@@ -280,7 +281,7 @@ impl Engine<'_> {
             put_all(&mut state.queue.iter().copied().collect::<Vec<_>>().into_iter(), &mut words, &mut places);
             put_all(&mut state.waiting.iter().copied(), &mut words, &mut places);
             if replica.batches_in_flight > 0 {
-                let in_flight = &work.in_flight[lane];
+                let in_flight = &work.in_flight[BatchPlace::of_lane(lane)];
                 put_all(&mut in_flight.batch.entries.iter().map(|entry| entry.0), &mut words, &mut places);
                 places.extend(in_flight.batch.entries.iter().map(|entry| u64::from(entry.1)));
                 places.push(in_flight.scheduled_at_s.to_bits());
@@ -339,25 +340,25 @@ impl Engine<'_> {
         work.unrouted.extend(words.slots());
         let num_replicas = words.number();
         while work.replicas.len() < num_replicas as usize {
-            work.replicas.push(fresh_replica(0, self.kv, 1));
+            work.replicas.push(fresh_replica(ReplicaId(0), self.kv, 1));
         }
         for replica in &mut work.replicas {
             replica.alive = false;
             replica.running = false;
             replica.batches_in_flight = 0;
-            replica.stages[0].working_on = None;
+            replica.stages[StageIndex::FIRST].working_on = None;
             replica.state.reset();
         }
         work.free_lanes.clear();
-        work.free_lanes.extend((num_replicas..work.replicas.len() as u32).rev());
+        work.free_lanes.extend((num_replicas..work.replicas.len() as u32).rev().map(Lane));
         self.existing.clear();
-        self.existing.extend(0..num_replicas);
+        self.existing.extend((0..num_replicas).map(Lane));
         self.next_replica_id = num_replicas;
         self.counts.existing = num_replicas;
         self.counts.draining = 0;
         self.router = self.inputs.cluster.global_scheduler.settings().build(self.inputs.seed, self.kv.block_size_tokens);
         let mut runs = from.runs.iter();
-        for lane in 0..num_replicas {
+        for (lane, id) in (0..num_replicas).map(|number| (Lane(number), ReplicaId(number))) {
             let flags = words.next();
             let [load_requests, allocated] = words.pair();
             let load = Load { requests: load_requests, prefill_tokens: words.next() };
@@ -376,16 +377,16 @@ impl Engine<'_> {
                 in_flight.batch.entries.clone_from(&entries);
             }
             for slot in queue.iter().chain(&waiting).copied().chain(entries.iter().map(|entry| entry.0)) {
-                work.requests[slot].replica_id = lane;
+                work.requests[slot].replica_id = id;
                 debug_assert!(work.requests[slot].held == Held::default());
             }
-            let replica = &mut work.replicas[lane as usize];
-            replica.id = lane;
+            let replica = &mut work.replicas[lane];
+            replica.id = id;
             replica.alive = true;
             replica.draining = flags & 1 != 0;
             replica.running = flags & 2 != 0;
             replica.batches_in_flight = batches_in_flight;
-            replica.stages[0].working_on = (batches_in_flight > 0).then_some(lane);
+            replica.stages[StageIndex::FIRST].working_on = (batches_in_flight > 0).then_some(BatchPlace::of_lane(lane));
             replica.load = load;
             replica.kv_since_s = from.now_s;
             replica.joined_at_s = from.now_s;
@@ -401,7 +402,7 @@ impl Engine<'_> {
             }
             self.counts.draining += u32::from(replica.draining);
             if !replica.draining {
-                let target = Target { lane, id: lane };
+                let target = Target { lane, id };
                 self.router.add(target);
                 if self.router_observes_load {
                     self.router.set_load(target, load);
@@ -414,7 +415,7 @@ impl Engine<'_> {
             let (at_s, created_s, what) = (words.time_s(), words.time_s(), words.next());
             let whom = what >> KIND_BITS;
             match what & ((1 << KIND_BITS) - 1) {
-                STAGE_END => work.events.end_stage(whom as u32, 0, at_s, created_s),
+                STAGE_END => work.events.end_stage(Lane(whom as u32), StageIndex::FIRST, at_s, created_s),
                 SCALE_UP => work.events.push(at_s, created_s, Due::ScaleUp { order: whom }),
                 SCALE_DOWN => work.events.push(at_s, created_s, Due::ScaleDown),
                 TUNE => work.events.push(at_s, created_s, Due::Tune),

@@ -2,13 +2,14 @@
 
 use super::Engine;
 use crate::autoscaler::BatchEnd;
-use crate::replica_scheduler::ReplicaScheduler;
+use crate::replica_scheduler::{Lane, ReplicaScheduler};
+use crate::simulation::event::StageIndex;
 
 impl Engine<'_> {
     /// Lets a run go on where its stretch ends, or ends it; whether it goes on. `alone` where nothing else is due now.
-    pub(super) fn go_on(&mut self, lane: u32, alone: bool) -> bool {
+    pub(super) fn go_on(&mut self, lane: Lane, alone: bool) -> bool {
         // Whatever else happens at this very instant may concern the next batch: then the run ends here.
-        if self.work.replicas[lane as usize].run.ends_ahead() || !self.work.steps.is_empty() {
+        if self.work.replicas[lane].run.ends_ahead() || !self.work.steps.is_empty() {
             if alone && self.work.steps.is_empty() && self.go_on_alike(lane) {
                 return true;
             }
@@ -16,24 +17,24 @@ impl Engine<'_> {
             return false;
         }
         self.settle_run(lane, f64::INFINITY, 0);
-        let replica = &mut self.work.replicas[lane as usize];
+        let replica = &mut self.work.replicas[lane];
         let (end_s, created_s) = replica.run.look_ahead(self.inputs.execution_time);
-        self.work.events.end_stage(lane, 0, end_s, created_s);
+        self.work.events.end_stage(lane, StageIndex::FIRST, end_s, created_s);
         true
     }
 
     /// Lets a run that was to end, so that somebody may be let in, go on with the same requests if nobody joins them: with all that the end of
     /// a batch and the forming of the next would do. Nothing else may be due now. Whether it goes on.
-    pub(super) fn go_on_alike(&mut self, lane: u32) -> bool {
+    pub(super) fn go_on_alike(&mut self, lane: Lane) -> bool {
         let work = &mut *self.work;
-        let replica = &work.replicas[lane as usize];
+        let replica = &work.replicas[lane];
         if !(replica.run.may_go_on() && self.scheduler.nobody_joins(&replica.state, &work.requests, replica.run.ahead.previous_at_s)) {
             return false;
         }
         self.settle_run(lane, f64::INFINITY, 1);
         let work = &mut *self.work;
-        let replica = &mut work.replicas[lane as usize];
-        let index = replica.stages[0].working_on.expect("a run is a batch in flight");
+        let replica = &mut work.replicas[lane];
+        let index = replica.stages[StageIndex::FIRST].working_on.expect("a run is a batch in flight");
         let in_flight = &mut work.in_flight[index];
         let now_s = self.now_s;
         // The last iteration ends.
@@ -75,7 +76,7 @@ impl Engine<'_> {
             replica.run.go_on_once(now_s + duration_s);
             (now_s + duration_s, now_s)
         };
-        work.events.end_stage(lane, 0, end_s, created_s);
+        work.events.end_stage(lane, StageIndex::FIRST, end_s, created_s);
         if self.outside.awaits_kv {
             self.tell_reserved(lane);
         }
@@ -83,17 +84,17 @@ impl Engine<'_> {
     }
 
     /// Makes the single iteration that a run goes on with a batch like any other, which it is.
-    pub(super) fn end_run_of_one(&mut self, lane: u32) {
-        let replica = &self.work.replicas[lane as usize];
+    pub(super) fn end_run_of_one(&mut self, lane: Lane) {
+        let replica = &self.work.replicas[lane];
         if replica.running && replica.run.is_once() {
             self.materialize_run(lane);
         }
     }
 
     /// Accounts for the iterations of a run that end before `until_s`, but for the last `keep` of its stretch.
-    pub(super) fn settle_run(&mut self, lane: u32, until_s: f64, keep: u32) {
+    pub(super) fn settle_run(&mut self, lane: Lane, until_s: f64, keep: u32) {
         let work = &mut *self.work;
-        let run = &mut work.replicas[lane as usize].run;
+        let run = &mut work.replicas[lane].run;
         if run.is_once() {
             return;
         }
@@ -112,7 +113,7 @@ impl Engine<'_> {
         self.next_batch_id += iterations;
         self.totals.busy_s += run.settled.at_s - before.at_s;
         self.totals.kv_block_s += run.settled.kv_block_s - before.kv_block_s;
-        let replica = &mut work.replicas[lane as usize];
+        let replica = &mut work.replicas[lane];
         replica.kv_since_s = run_settled_s;
         if self.observes.passes && iterations > 0 {
             replica.latest_pass = replica.run.latest_pass();
@@ -120,32 +121,32 @@ impl Engine<'_> {
     }
 
     /// Lets a run of decodes end with the iteration under way, if a request may be admitted then.
-    pub(super) fn cut_run(&mut self, lane: u32) {
+    pub(super) fn cut_run(&mut self, lane: Lane) {
         let work = &mut *self.work;
-        let replica = &mut work.replicas[lane as usize];
+        let replica = &mut work.replicas[lane];
         if !self.scheduler.would_admit(&replica.state, &work.requests) {
             return;
         }
         let now_s = self.now_s;
         self.settle_run(lane, now_s, 0);
-        let replica = &mut self.work.replicas[lane as usize];
+        let replica = &mut self.work.replicas[lane];
         let (end_s, created_s) = replica.run.cut(self.inputs.execution_time);
-        self.work.events.end_stage(lane, 0, end_s, created_s);
+        self.work.events.end_stage(lane, StageIndex::FIRST, end_s, created_s);
     }
 
     /// Leaves a run's requests as they are during its last iteration, which then ends like any other batch.
-    pub(super) fn end_run(&mut self, lane: u32) {
+    pub(super) fn end_run(&mut self, lane: Lane) {
         self.settle_run(lane, f64::INFINITY, 1);
         self.materialize_run(lane);
-        self.totals.note_kv(&self.work.replicas[lane as usize].state.kv);
+        self.totals.note_kv(&self.work.replicas[lane].state.kv);
     }
 
     /// Writes what the settled iterations of a run did into its requests.
-    pub(super) fn materialize_run(&mut self, lane: u32) {
+    pub(super) fn materialize_run(&mut self, lane: Lane) {
         let work = &mut *self.work;
-        let replica = &mut work.replicas[lane as usize];
+        let replica = &mut work.replicas[lane];
         replica.running = false;
-        let index = replica.stages[0].working_on.expect("a run is a batch in flight");
+        let index = replica.stages[StageIndex::FIRST].working_on.expect("a run is a batch in flight");
         let in_flight = &mut work.in_flight[index];
         in_flight.scheduled_at_s = replica.run.settled.at_s;
         let iterations = replica.run.settled.iterations;

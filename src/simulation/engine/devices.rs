@@ -8,6 +8,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 
 use super::state::Replica;
 use crate::random;
+use crate::replica_scheduler::Lane;
 use crate::simulation::deployment::{Fit, NodePoolSettings, Placement, ScaleDownChoice};
 use crate::simulation::{BillingUnit, RunInputs};
 
@@ -138,7 +139,7 @@ impl<'a> Devices<'a> {
     }
 
     /// Puts a replica that is there from the start into its lane.
-    pub fn put_initial(&mut self, lane: u32) {
+    pub fn put_initial(&mut self, lane: Lane) {
         let mut pod = self.new_pod(0.0);
         let placed = self.place(&mut pod);
         debug_assert!(placed, "room was made for it");
@@ -153,23 +154,23 @@ impl<'a> Devices<'a> {
     }
 
     /// A replica that started joins in a lane.
-    pub fn join(&mut self, order: u64, lane: u32) {
+    pub fn join(&mut self, order: u64, lane: Lane) {
         let pod = self.starting.remove(&order).expect("it has started");
         self.put(lane, pod);
     }
 
     /// A replica is told to stop, and keeps its devices until it has left.
-    pub fn stop(&mut self, lane: u32, now_s: f64) {
-        let pod = self.lanes[lane as usize].as_mut().expect("a replica is there");
+    pub fn stop(&mut self, lane: Lane, now_s: f64) {
+        let pod = self.lanes[lane.index()].as_mut().expect("a replica is there");
         if std::mem::take(&mut pod.active) {
             pod.nodes.iter().for_each(|&node| self.nodes[node as usize].stop(now_s));
         }
     }
 
     /// A replica has left.
-    pub fn leave(&mut self, lane: u32, now_s: f64) {
+    pub fn leave(&mut self, lane: Lane, now_s: f64) {
         self.stop(lane, now_s);
-        let pod = self.lanes[lane as usize].take().expect("a replica is there");
+        let pod = self.lanes[lane.index()].take().expect("a replica is there");
         self.release(&pod, now_s);
     }
 
@@ -198,18 +199,18 @@ impl<'a> Devices<'a> {
     }
 
     /// The lane of the replica that goes first among those that serve; `None` leaves it to others.
-    pub fn choose(&self, existing: &[u32], replicas: &[Replica], now_s: f64) -> Option<u32> {
-        let pod = |lane: u32| self.lanes[lane as usize].as_ref().expect("a replica is there");
+    pub fn choose(&self, existing: &[Lane], replicas: &[Replica], now_s: f64) -> Option<Lane> {
+        let pod = |lane: Lane| self.lanes[lane.index()].as_ref().expect("a replica is there");
         let serving = || existing.iter().copied().filter(|&lane| pod(lane).active);
         match self.choice {
             ScaleDownChoice::IdleFirst => None,
             ScaleDownChoice::NewestFirst => serving().next_back(),
             ScaleDownChoice::ReplicaSet => serving().min_by(|&one, &other| {
-                let [one, other] = [one, other].map(|lane| (pod(lane), Some(replicas[lane as usize].joined_at_s)));
+                let [one, other] = [one, other].map(|lane| (pod(lane), Some(replicas[lane.index()].joined_at_s)));
                 self.goes_before(one, other, now_s)
             }),
             ScaleDownChoice::FewestOnNode => {
-                let rank = |lane: u32| self.rank(pod(lane), now_s);
+                let rank = |lane: Lane| self.rank(pod(lane), now_s);
                 // Of nodes with as few, that of the oldest replica; there, the newest.
                 let first = serving().min_by_key(|&lane| rank(lane))?;
                 serving().rfind(|&lane| pod(lane).nodes == pod(first).nodes)
@@ -283,11 +284,11 @@ impl<'a> Devices<'a> {
         Pod { created_at_s: now_s, uid: self.uids.random(), active: true, nodes: Vec::new() }
     }
 
-    fn put(&mut self, lane: u32, pod: Pod) {
-        if self.lanes.len() <= lane as usize {
-            self.lanes.resize_with(lane as usize + 1, || None);
+    fn put(&mut self, lane: Lane, pod: Pod) {
+        if self.lanes.len() <= lane.index() {
+            self.lanes.resize_with(lane.index() + 1, || None);
         }
-        self.lanes[lane as usize] = Some(pod);
+        self.lanes[lane.index()] = Some(pod);
     }
 
     fn add_node(&mut self, now_s: f64, paid_from_s: f64) {

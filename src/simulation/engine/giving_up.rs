@@ -2,7 +2,7 @@
 
 use super::Engine;
 use super::state::Step;
-use crate::replica_scheduler::{ReplicaScheduler, Slot};
+use crate::replica_scheduler::{Lane, ReplicaScheduler, Slot};
 use crate::simulation::event::Due;
 
 impl Engine<'_> {
@@ -27,14 +27,14 @@ impl Engine<'_> {
             return;
         }
         let replica_id = request.replica_id;
-        let Some(lane) = self.existing.iter().copied().find(|&lane| work.replicas[lane as usize].id == replica_id) else {
+        let Some(lane) = self.existing.iter().copied().find(|&lane| work.replicas[lane].id == replica_id) else {
             if let Some(place) = work.unrouted.iter().position(|&other| other == slot) {
                 work.unrouted.remove(place);
-                self.leave_unserved(slot, 0);
+                self.leave_unserved(slot, Lane(0));
             }
             return;
         };
-        let replica = &mut work.replicas[lane as usize];
+        let replica = &mut work.replicas[lane];
         if !replica.state.queue.iter().any(|&other| other == slot) {
             work.requests[slot].give_up();
             return;
@@ -59,7 +59,7 @@ impl Engine<'_> {
     }
 
     /// A request leaves that waited.
-    fn leave_unserved(&mut self, slot: Slot, lane: u32) {
+    fn leave_unserved(&mut self, slot: Slot, lane: Lane) {
         let work = &mut *self.work;
         let request = &work.requests[slot];
         work.trail.leave(request, self.now_s);

@@ -2,7 +2,7 @@
 
 use super::arrival::Arrival;
 use crate::autoscaler::Arrivals;
-use crate::replica_scheduler::{Request, Slot};
+use crate::replica_scheduler::{Lane, ReplicaId, Request, Slot};
 use crate::workload::Workload;
 
 /// How a request has left.
@@ -21,8 +21,8 @@ pub(in crate::simulation) enum End {
 /// Where a request is within a pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::simulation) struct Place {
-    pub lane: u32,
-    pub replica_id: u32,
+    pub lane: Lane,
+    pub replica_id: ReplicaId,
     pub slot: Slot,
 }
 
@@ -30,7 +30,7 @@ pub(in crate::simulation) struct Place {
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::simulation) enum Message {
     /// A request has left the pool, at this time.
-    Left { request: Request, lane: u32, end: End, at_s: f64 },
+    Left { request: Request, lane: Lane, end: End, at_s: f64 },
     /// A request was given room for its KV cache, part of which is there already.
     Reserved { id: u32, place: Place, cached_tokens: u32 },
     /// A request has lost its place with its replica; it is not in the pool any more.

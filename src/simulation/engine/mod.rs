@@ -36,17 +36,17 @@ pub(super) use self::handed::{End, Message, Place};
 use self::orders::Orders;
 pub(super) use self::outside::{Outside, Standing, Wishes};
 use self::spares::Spares;
-use self::state::Step;
 pub use self::state::Workspace;
+use self::state::{BatchPlace, Step};
 pub(super) use self::turns::Left;
-use super::event::Due;
+use super::event::{Due, StageIndex};
 use super::metrics::RunMetrics;
 use super::record::{Detail, RequestRecord};
 use super::{EVENTS_BETWEEN_QUESTIONS, Parts, RunInputs, SimulationError};
 use crate::autoscaler::{Autoscaler, BatchSums, Completion, FirstToken, Observes};
 use crate::global_scheduler::GlobalScheduler;
 use crate::random;
-use crate::replica_scheduler::{KvBlocks, ReplicaScheduler, Rule};
+use crate::replica_scheduler::{KvBlocks, Lane, ReplicaScheduler, Rule};
 
 /// Replicas by what they are about to do.
 #[derive(Debug, Default)]
@@ -104,7 +104,7 @@ pub(super) struct Engine<'a> {
     next_replica_id: u32,
     next_batch_id: u64,
     /// Lanes of existing replicas in order of their ids.
-    existing: Vec<u32>,
+    existing: Vec<Lane>,
     /// Replicas that start.
     orders: Orders,
     spares: Spares,
@@ -294,7 +294,7 @@ impl<'a> Engine<'a> {
                     self.form_batches(lane);
                 }
                 Step::EnterStage { lane, stage, batch } => {
-                    self.work.replicas[lane as usize].stages[stage].waiting.push_back(batch);
+                    self.work.replicas[lane].stages[stage].waiting.push_back(batch);
                     self.work.steps.push(Step::StartStage { lane, stage });
                 }
                 Step::StartStage { lane, stage } => self.start_stage(lane, stage),
@@ -335,8 +335,8 @@ impl<'a> Engine<'a> {
     }
 
     /// Forms batches as long as there is something to do and room in the pipeline; whether any was formed.
-    fn form_batches(&mut self, lane: u32) -> bool {
-        let replica = &self.work.replicas[lane as usize];
+    fn form_batches(&mut self, lane: Lane) -> bool {
+        let replica = &self.work.replicas[lane];
         if replica.batches_in_flight >= self.pipeline_parallel {
             if replica.running && !replica.run.is_once() {
                 self.cut_run(lane);
@@ -348,16 +348,16 @@ impl<'a> Engine<'a> {
             self.tell_reserved(lane);
         }
         if self.pipelined && formed {
-            while self.work.replicas[lane as usize].batches_in_flight < self.pipeline_parallel && self.form_batch(lane) {}
+            while self.work.replicas[lane].batches_in_flight < self.pipeline_parallel && self.form_batch(lane) {}
         }
         formed
     }
 
     /// Forms a batch and starts it, if there is anything to do.
     #[inline(always)]
-    fn form_batch(&mut self, lane: u32) -> bool {
+    fn form_batch(&mut self, lane: Lane) -> bool {
         let work = &mut *self.work;
-        let replica = &mut work.replicas[lane as usize];
+        let replica = &mut work.replicas[lane];
         self.totals.account_kv(replica, self.now_s);
         let index = work.in_flight.take(lane);
         let in_flight = &mut work.in_flight[index];
@@ -382,9 +382,9 @@ impl<'a> Engine<'a> {
     }
 
     #[inline(always)]
-    fn start_batch(&mut self, lane: u32, index: u32) {
+    fn start_batch(&mut self, lane: Lane, index: BatchPlace) {
         let work = &mut *self.work;
-        let replica = &mut work.replicas[lane as usize];
+        let replica = &mut work.replicas[lane];
         let in_flight = &mut work.in_flight[index];
         let now_s = self.now_s;
         replica.batches_in_flight += 1;
@@ -402,12 +402,12 @@ impl<'a> Engine<'a> {
         }
         self.totals.note_kv(&replica.state.kv);
         if self.pipelined {
-            work.steps.push(Step::EnterStage { lane, stage: 0, batch: index });
+            work.steps.push(Step::EnterStage { lane, stage: StageIndex::FIRST, batch: index });
             return;
         }
         // On a replica of one stage nothing can come between forming a batch and starting it.
         let batch = &in_flight.batch;
-        replica.stages[0].working_on = Some(index);
+        replica.stages[StageIndex::FIRST].working_on = Some(index);
         let settled = replica.stalls.are_over();
         let stall_s = replica.stalls.of_step(now_s, &self.inputs.cluster.cold_start.stalls);
         let repeats = if batch.shape.num_decodes == batch.len() && !self.stepping && settled {
@@ -426,50 +426,51 @@ impl<'a> Engine<'a> {
                 now_s,
             )
         };
-        work.events.end_stage(lane, 0, end_s, created_s);
+        work.events.end_stage(lane, StageIndex::FIRST, end_s, created_s);
     }
 
-    fn start_stage(&mut self, lane: u32, stage: u32) {
+    fn start_stage(&mut self, lane: Lane, stage: StageIndex) {
         let work = &mut *self.work;
-        let replica = &mut work.replicas[lane as usize];
+        let replica = &mut work.replicas[lane];
         let state = &mut replica.stages[stage];
         if state.working_on.is_some() {
             return;
         }
         if let Some(index) = state.waiting.pop_front() {
             state.working_on = Some(index);
-            let stall_s = if stage == 0 { replica.stalls.of_step(self.now_s, &self.inputs.cluster.cold_start.stalls) } else { 0.0 };
+            let stall_s =
+                if stage == StageIndex::FIRST { replica.stalls.of_step(self.now_s, &self.inputs.cluster.cold_start.stalls) } else { 0.0 };
             let batch = &work.in_flight[index].batch;
-            let waits_s = if stage == 0 { batch.waits_s } else { 0.0 };
-            let duration_s = self.inputs.execution_time.stage_time_s(&batch.shape, stage) * (1.0 + batch.slower_by) + waits_s + stall_s;
+            let waits_s = if stage == StageIndex::FIRST { batch.waits_s } else { 0.0 };
+            let duration_s = self.inputs.execution_time.stage_time_s(&batch.shape, stage.0) * (1.0 + batch.slower_by) + waits_s + stall_s;
             self.totals.busy_s += duration_s / f64::from(self.inputs.cluster.pipeline_parallel);
             work.events.end_stage(lane, stage, self.now_s + duration_s, self.now_s);
         }
     }
 
     /// The batch of a replica of one stage ends at an instant at which nothing else is due.
-    fn end_stage_alone(&mut self, lane: u32) {
-        if self.work.replicas[lane as usize].running && self.go_on(lane, true) {
+    fn end_stage_alone(&mut self, lane: Lane) {
+        if self.work.replicas[lane].running && self.go_on(lane, true) {
             return;
         }
-        let batch = self.work.replicas[lane as usize].stages[0].working_on.take().expect("the stage that ends worked on a batch");
+        let batch = self.work.replicas[lane].stages[StageIndex::FIRST].working_on.take().expect("the stage that ends worked on a batch");
         let goes_on = self.end_batch(lane, batch) && !self.is_over() && self.form_batches(lane);
         if !goes_on {
             self.work.events.cancel_stages(lane);
         }
     }
 
-    fn end_stage(&mut self, lane: u32, stage: u32) {
-        if self.work.replicas[lane as usize].running && self.go_on(lane, false) {
+    fn end_stage(&mut self, lane: Lane, stage: StageIndex) {
+        if self.work.replicas[lane].running && self.go_on(lane, false) {
             return;
         }
         let work = &mut *self.work;
-        let replica = &mut work.replicas[lane as usize];
+        let replica = &mut work.replicas[lane];
         let batch = replica.stages[stage].working_on.take().expect("the stage that ends worked on a batch");
         if self.pipelined {
             work.steps.push(Step::StartStage { lane, stage });
-            if stage + 1 < self.inputs.cluster.pipeline_parallel {
-                work.steps.push(Step::EnterStage { lane, stage: stage + 1, batch });
+            if stage.next().0 < self.inputs.cluster.pipeline_parallel {
+                work.steps.push(Step::EnterStage { lane, stage: stage.next(), batch });
                 return;
             }
         }
@@ -477,9 +478,9 @@ impl<'a> Engine<'a> {
     }
 
     /// Takes the results of a batch; whether the replica has more to do.
-    fn end_batch(&mut self, lane: u32, index: u32) -> bool {
+    fn end_batch(&mut self, lane: Lane, index: BatchPlace) -> bool {
         let work = &mut *self.work;
-        let replica = &mut work.replicas[lane as usize];
+        let replica = &mut work.replicas[lane];
         self.totals.account_kv(replica, self.now_s);
         let in_flight = &mut work.in_flight[index];
         let queued = replica.state.queue.len() as u32;

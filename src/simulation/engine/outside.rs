@@ -6,7 +6,7 @@ use super::handed::{End, Handed, Message, Place};
 use super::state::Step;
 use super::{Due, Engine};
 use crate::autoscaler::FirstToken;
-use crate::replica_scheduler::{ReplicaScheduler, Request, Reserved, Slot};
+use crate::replica_scheduler::{Lane, ReplicaScheduler, Request, Reserved, Slot};
 use crate::simulation::record::Detail;
 use crate::simulation::{Parts, RunInputs, SimulationError, Workspace};
 
@@ -139,7 +139,7 @@ impl<'a> Engine<'a> {
             self.observe_token(place.slot);
         }
         let work = &mut *self.work;
-        self.scheduler.receive_kv(&mut work.replicas[place.lane as usize].state, place.slot, now_s);
+        self.scheduler.receive_kv(&mut work.replicas[place.lane].state, place.slot, now_s);
         work.steps.push(Step::FormBatches { lane: place.lane });
     }
 
@@ -153,11 +153,11 @@ impl<'a> Engine<'a> {
     }
 
     /// The KV cache that the replica in `lane` kept of a request has been read elsewhere.
-    pub(in crate::simulation) fn kv_was_read(&mut self, lane: u32, id: u32, now_s: f64) {
+    pub(in crate::simulation) fn kv_was_read(&mut self, lane: Lane, id: u32, now_s: f64) {
         self.pass_time(now_s);
         self.end_run_of_one(lane);
         let work = &mut *self.work;
-        let replica = &mut work.replicas[lane as usize];
+        let replica = &mut work.replicas[lane];
         self.totals.account_kv(replica, now_s);
         let runs = replica.batches_in_flight > 0;
         self.scheduler.kv_was_read(&mut replica.state, &work.requests, id, runs);
@@ -167,8 +167,8 @@ impl<'a> Engine<'a> {
     }
 
     /// Lets a replica go on, or go, that has fewer requests than before.
-    fn look_after(&mut self, lane: u32) {
-        let replica = &mut self.work.replicas[lane as usize];
+    fn look_after(&mut self, lane: Lane) {
+        let replica = &mut self.work.replicas[lane];
         if self.router_observes_load && !replica.draining {
             replica.load.requests = replica.state.outstanding();
             self.router.set_load(replica.target(lane), replica.load);
@@ -200,11 +200,11 @@ impl<'a> Engine<'a> {
         let mut waited = true;
         if unrouted.is_none() {
             let replica_id = work.requests[slot].replica_id;
-            let lane = self.existing.iter().copied().find(|&lane| work.replicas[lane as usize].id == replica_id);
+            let lane = self.existing.iter().copied().find(|&lane| work.replicas[lane].id == replica_id);
             let lane = lane.expect("a routed request is at a replica");
             self.end_run_of_one(lane);
             let work = &mut *self.work;
-            let replica = &mut work.replicas[lane as usize];
+            let replica = &mut work.replicas[lane];
             self.totals.account_kv(replica, now_s);
             waited = self.scheduler.withdraw(&mut replica.state, &mut work.requests, slot);
             replica.load.prefill_tokens -= u64::from(work.requests[slot].original_prefill_tokens) * u64::from(self.router_observes_load);
@@ -219,9 +219,9 @@ impl<'a> Engine<'a> {
 
     /// Tells of what a batch gave room, right after it was formed.
     #[inline(never)]
-    pub(super) fn tell_reserved(&mut self, lane: u32) {
-        let replica_id = self.work.replicas[lane as usize].id;
-        while let Some(Reserved { slot, cached_tokens }) = self.scheduler.take_reserved(&mut self.work.replicas[lane as usize].state) {
+    pub(super) fn tell_reserved(&mut self, lane: Lane) {
+        let replica_id = self.work.replicas[lane].id;
+        while let Some(Reserved { slot, cached_tokens }) = self.scheduler.take_reserved(&mut self.work.replicas[lane].state) {
             let id = self.work.requests[slot].id;
             if self.work.requests[slot].prefill_complete {
                 self.observe_token(slot);
@@ -245,8 +245,8 @@ impl<'a> Engine<'a> {
     }
 
     /// Tells of KV caches that are lost with a replica.
-    pub(super) fn tell_unread(&mut self, lane: u32) {
-        let unread = self.scheduler.unread(&self.work.replicas[lane as usize].state);
+    pub(super) fn tell_unread(&mut self, lane: Lane) {
+        let unread = self.scheduler.unread(&self.work.replicas[lane].state);
         self.handed().messages.extend(unread.into_iter().map(|id| Message::KvLost { id }));
     }
 
@@ -309,10 +309,10 @@ impl<'a> Engine<'a> {
     }
 
     /// The replica to which a request would go now, by its lane; `None` where there is none.
-    fn would_go_to(&mut self, id: u32, prefill_tokens: u32) -> Option<usize> {
+    fn would_go_to(&mut self, id: u32, prefill_tokens: u32) -> Option<Lane> {
         let prompt = self.work.requests.prompts().map(|prompts| prompts.of(id));
         let session = self.inputs.workload.sessions.as_ref().map(|sessions| sessions.session[id as usize]);
-        self.router.would_route(prefill_tokens, prompt, session).map(|target| target.lane as usize)
+        self.router.would_route(prefill_tokens, prompt, session).map(|target| target.lane)
     }
 
     /// Tokens of a prompt that are cached on the replica to which it would go now.
@@ -367,7 +367,7 @@ impl Feed<'_> {
     }
 
     /// Tells a source that wants to know that a request has left.
-    pub(super) fn tell_left(&mut self, request: &Request, lane: u32, end: End, at_s: f64) {
+    pub(super) fn tell_left(&mut self, request: &Request, lane: Lane, end: End, at_s: f64) {
         if let Some(handed) = self.handed() {
             handed.messages.push(Message::Left { request: request.clone(), lane, end, at_s });
         }

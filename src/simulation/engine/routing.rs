@@ -4,14 +4,14 @@ use super::Engine;
 use super::accounts::leave_session;
 use super::arrival::Arrival;
 use super::handed::End;
-use super::state::Step;
+use super::state::{BatchPlace, Step};
 use super::turns::Left;
-use crate::replica_scheduler::{ReplicaScheduler, Request, Slot};
+use crate::replica_scheduler::{Lane, ReplicaId, ReplicaScheduler, Request, Slot};
 
 /// What became of a request that the global scheduler was asked about.
 enum Assigned {
     /// It waits at the replica of this lane.
-    To(u32),
+    To(Lane),
     /// There is no replica.
     Nowhere,
     TurnedAway,
@@ -26,7 +26,7 @@ impl Engine<'_> {
             self.totals.reject();
             self.work.trail.leave(&Request::new(id, arrived_at_s, prefill_tokens, decode_tokens), arrived_at_s);
             if self.tells {
-                self.feed.tell_left(&Request::new(id, arrived_at_s, prefill_tokens, decode_tokens), 0, End::Rejected, arrived_at_s);
+                self.feed.tell_left(&Request::new(id, arrived_at_s, prefill_tokens, decode_tokens), Lane(0), End::Rejected, arrived_at_s);
                 self.turn_rejected(id, arrived_at_s);
             }
             return None;
@@ -78,7 +78,7 @@ impl Engine<'_> {
             self.router.route(prefill_tokens)
         };
         let Some(target) = target else { return Assigned::Nowhere };
-        let replica = &mut work.replicas[target.lane as usize];
+        let replica = &mut work.replicas[target.lane];
         if self.limits_queues && !self.scheduler.lets_in(&replica.state, &work.requests) {
             let replica_id = replica.id;
             self.turn_away(slot, replica_id);
@@ -97,7 +97,7 @@ impl Engine<'_> {
 
     /// Rejects a request that its replica does not let in.
     #[cold]
-    fn turn_away(&mut self, slot: Slot, replica_id: u32) {
+    fn turn_away(&mut self, slot: Slot, replica_id: ReplicaId) {
         self.totals.reject();
         self.totals.refused += 1;
         self.totals.queued -= 1;
@@ -112,7 +112,7 @@ impl Engine<'_> {
             detail.requests[request.id as usize].leave(request, self.api_s);
         }
         let (id, arrived_at_s) = (request.id, request.arrived_at_s);
-        self.feed.tell_left(request, 0, End::Refused, self.now_s);
+        self.feed.tell_left(request, Lane(0), End::Refused, self.now_s);
         work.requests.release(slot);
         if self.tells {
             self.turn_rejected(id, arrived_at_s);
@@ -122,9 +122,9 @@ impl Engine<'_> {
     /// Starts a batch that was formed, unless it is empty, after letting go of the requests that its scheduler found too large.
     #[cold]
     #[inline(never)]
-    pub(super) fn reject(&mut self, lane: u32, index: u32) -> bool {
+    pub(super) fn reject(&mut self, lane: Lane, index: BatchPlace) -> bool {
         let work = &mut *self.work;
-        let replica = &mut work.replicas[lane as usize];
+        let replica = &mut work.replicas[lane];
         while let Some(slot) = replica.state.rejected.pop() {
             self.totals.reject();
             work.trail.leave(&work.requests[slot], self.now_s);
@@ -169,7 +169,7 @@ impl Engine<'_> {
         }
         // Several requests at one instant: each replica once, in order of ids.
         let work = &mut *self.work;
-        work.touched.sort_unstable_by_key(|&lane| work.replicas[lane as usize].id);
+        work.touched.sort_unstable_by_key(|&lane| work.replicas[lane].id);
         work.touched.dedup();
         for lane in work.touched.drain(..) {
             work.steps.push(Step::FormBatches { lane });

@@ -9,14 +9,14 @@ use super::state::{Replica, Stages, Stalls, Step};
 use super::{Engine, MOST_IDLE_TICKS};
 use crate::autoscaler::{Decision, ForwardPass, ReplicaSignals, Snapshot};
 use crate::global_scheduler::{Load, Target};
-use crate::replica_scheduler::{KvBlocks, ReplicaState};
+use crate::replica_scheduler::{KvBlocks, Lane, ReplicaId, ReplicaState};
 use crate::simulation::decode_run::DecodeRun;
 use crate::simulation::event::Due;
 use crate::simulation::record::TuneRecord;
 use crate::simulation::{ColdStartSettings, ScaleDownOrder, SimulationError};
 
 /// A replica that does not exist yet.
-pub(super) fn fresh_replica(id: u32, kv: KvBlocks, stages: u32) -> Replica {
+pub(super) fn fresh_replica(id: ReplicaId, kv: KvBlocks, stages: u32) -> Replica {
     Replica {
         id,
         alive: false,
@@ -70,7 +70,7 @@ impl Engine<'_> {
         if observes.replicas || observes.replica_requests || observes.passes {
             let (replicas, requests) = (&work.replicas, &work.requests);
             work.signals.extend(self.existing.iter().map(|&lane| {
-                let replica = &replicas[lane as usize];
+                let replica = &replicas[lane];
                 let signals = if observes.replicas { replica.signals(requests) } else { replica.request_signals() };
                 ReplicaSignals { pass: observes.passes.then(|| replica.reported_pass()), ..signals }
             }));
@@ -133,7 +133,7 @@ impl Engine<'_> {
             && self.unfinished() > 0
             && self.feed.is_over()
             && self.counts.starting + self.counts.stopping + changes == 0
-            && self.existing.iter().all(|&lane| self.work.replicas[lane as usize].batches_in_flight == 0);
+            && self.existing.iter().all(|&lane| self.work.replicas[lane].batches_in_flight == 0);
         self.idle_ticks = if nothing_to_come { self.idle_ticks + 1 } else { 0 };
         if self.idle_ticks > MOST_IDLE_TICKS {
             return Err(self.stuck());
@@ -145,7 +145,7 @@ impl Engine<'_> {
     fn settle_runs(&mut self) {
         for i in 0..self.existing.len() {
             let lane = self.existing[i];
-            if self.work.replicas[lane as usize].running {
+            if self.work.replicas[lane].running {
                 self.settle_run(lane, self.now_s, 0);
             }
         }
@@ -155,7 +155,7 @@ impl Engine<'_> {
     pub(super) fn scrape(&mut self, interval_s: f64) -> Result<(), SimulationError> {
         self.settle_runs();
         for &lane in &self.existing {
-            let replica = &self.work.replicas[lane as usize];
+            let replica = &self.work.replicas[lane];
             if !replica.draining {
                 self.router.report_kv(replica.target(lane), replica.kv_used_blocks());
             }
@@ -272,18 +272,18 @@ impl Engine<'_> {
         let replicas = &self.work.replicas;
         let chosen = self.devices.as_ref().and_then(|devices| devices.choose(&self.existing, replicas, self.now_s));
         let first = chosen.or_else(|| {
-            let idle = |&lane: &u32| {
-                let replica = &replicas[lane as usize];
+            let idle = |&lane: &Lane| {
+                let replica = &replicas[lane];
                 !replica.draining && replica.is_empty()
             };
             self.existing.iter().copied().find(idle)
         });
         match first {
-            Some(lane) if replicas[lane as usize].is_empty() => {
-                self.send_no_more(replicas[lane as usize].target(lane));
+            Some(lane) if replicas[lane].is_empty() => {
+                self.send_no_more(replicas[lane].target(lane));
                 self.free_replica(lane);
             }
-            Some(lane) => self.ask_to_leave(replicas[lane as usize].target(lane)),
+            Some(lane) => self.ask_to_leave(replicas[lane].target(lane)),
             None => {
                 if let Some(target) = self.router.choose_drain() {
                     self.ask_to_leave(target);
@@ -333,7 +333,7 @@ impl Engine<'_> {
     /// Takes a busy replica out of service; it leaves once it is empty.
     fn drain(&mut self, target: Target) {
         self.send_no_more(target);
-        let replica = &mut self.work.replicas[target.lane as usize];
+        let replica = &mut self.work.replicas[target.lane];
         replica.draining = true;
         replica.drains_from_s = self.now_s;
         self.counts.draining += 1;
@@ -356,8 +356,8 @@ impl Engine<'_> {
     }
 
     /// Adds a replica that is paid from some time on; returns its lane.
-    pub(super) fn add_replica(&mut self, paid_from_s: f64) -> u32 {
-        let id = self.next_replica_id;
+    pub(super) fn add_replica(&mut self, paid_from_s: f64) -> Lane {
+        let id = ReplicaId(self.next_replica_id);
         self.next_replica_id += 1;
         let work = &mut *self.work;
         let lane = work.free_lanes.pop().unwrap_or_else(|| {
@@ -365,9 +365,9 @@ impl Engine<'_> {
             let mut replica = fresh_replica(id, self.kv, self.inputs.cluster.pipeline_parallel);
             replica.state.vllm_v1 = vllm_v1;
             work.replicas.push(replica);
-            work.replicas.len() as u32 - 1
+            Lane(work.replicas.len() as u32 - 1)
         });
-        let replica = &mut work.replicas[lane as usize];
+        let replica = &mut work.replicas[lane];
         replica.id = id;
         replica.alive = true;
         replica.draining = false;
@@ -386,10 +386,10 @@ impl Engine<'_> {
         lane
     }
 
-    pub(super) fn free_replica(&mut self, lane: u32) {
-        self.totals.account_kv(&mut self.work.replicas[lane as usize], self.now_s);
+    pub(super) fn free_replica(&mut self, lane: Lane) {
+        self.totals.account_kv(&mut self.work.replicas[lane], self.now_s);
         self.book_replica(lane);
-        let replica = &mut self.work.replicas[lane as usize];
+        let replica = &mut self.work.replicas[lane];
         debug_assert!(replica.alive);
         replica.alive = false;
         self.counts.existing -= 1;
@@ -403,7 +403,7 @@ impl Engine<'_> {
     }
 
     /// Draws when a new replica will be lost, if at all.
-    fn draw_fate(&mut self, lane: u32, id: u32) {
+    fn draw_fate(&mut self, lane: Lane, id: ReplicaId) {
         let failures = &self.inputs.cluster.failures;
         if !failures.any() {
             return;
@@ -418,8 +418,8 @@ impl Engine<'_> {
     }
 
     /// A replica will be taken away: it drains and its successor starts.
-    pub(super) fn notice(&mut self, lane: u32, id: u32) {
-        let replica = &self.work.replicas[lane as usize];
+    pub(super) fn notice(&mut self, lane: Lane, id: ReplicaId) {
+        let replica = &self.work.replicas[lane];
         if !replica.alive || replica.id != id {
             return;
         }
@@ -432,7 +432,7 @@ impl Engine<'_> {
                 self.free_replica(lane);
             } else {
                 self.drain(target);
-                self.work.replicas[lane as usize].reclaimed = true;
+                self.work.replicas[lane].reclaimed = true;
             }
             self.replace_replica();
             self.record_replicas();
@@ -449,8 +449,8 @@ impl Engine<'_> {
     }
 
     /// A replica is gone, with all it had in memory; its requests are routed anew.
-    pub(super) fn lose(&mut self, lane: u32, id: u32) {
-        let replica = &self.work.replicas[lane as usize];
+    pub(super) fn lose(&mut self, lane: Lane, id: ReplicaId) {
+        let replica = &self.work.replicas[lane];
         if !replica.alive || replica.id != id {
             return;
         }
@@ -464,7 +464,7 @@ impl Engine<'_> {
             self.tell_unread(lane);
         }
         let work = &mut *self.work;
-        work.replicas[lane as usize].state.reset();
+        work.replicas[lane].state.reset();
         let before = work.unrouted.len();
         work.requests.abandon(id, |slot| work.unrouted.push_back(slot));
         self.totals.queued += (work.unrouted.len() - before) as u32;
@@ -474,7 +474,7 @@ impl Engine<'_> {
         let work = &mut *self.work;
         let requests = &work.requests;
         work.unrouted.make_contiguous().sort_by_key(|&slot| requests[slot].id);
-        let Replica { draining, reclaimed, .. } = work.replicas[lane as usize];
+        let Replica { draining, reclaimed, .. } = work.replicas[lane];
         self.totals.replicas_lost += u64::from(!reclaimed);
         if !draining {
             self.send_no_more(Target { lane, id });
@@ -486,14 +486,14 @@ impl Engine<'_> {
     }
 
     /// What a replica works on and what waits there goes no further; what it holds is still told of in its requests.
-    fn stop_working(&mut self, lane: u32) {
-        if self.work.replicas[lane as usize].running {
+    fn stop_working(&mut self, lane: Lane) {
+        if self.work.replicas[lane].running {
             self.settle_run(lane, self.now_s, 0);
             self.materialize_run(lane);
         }
-        self.totals.account_kv(&mut self.work.replicas[lane as usize], self.now_s);
+        self.totals.account_kv(&mut self.work.replicas[lane], self.now_s);
         let work = &mut *self.work;
-        let replica = &mut work.replicas[lane as usize];
+        let replica = &mut work.replicas[lane];
         work.events.cancel_stages(lane);
         replica.batches_in_flight = 0;
         for stage in replica.stages.iter_mut() {
@@ -503,8 +503,8 @@ impl Engine<'_> {
     }
 
     /// A replica that was told to leave has had its time: what it has not finished is cut off.
-    pub(super) fn cut_off(&mut self, lane: u32, id: u32) {
-        let replica = &self.work.replicas[lane as usize];
+    pub(super) fn cut_off(&mut self, lane: Lane, id: ReplicaId) {
+        let replica = &self.work.replicas[lane];
         if !replica.alive || replica.id != id {
             return;
         }
@@ -523,7 +523,7 @@ impl Engine<'_> {
             }
             work.requests.release(slot);
         }
-        work.replicas[lane as usize].state.reset();
+        work.replicas[lane].state.reset();
         self.free_replica(lane);
         self.record_replicas();
     }

@@ -8,9 +8,9 @@ use super::samples::Samples;
 use super::step_times::StepTimes;
 use crate::autoscaler::{BatchEnd, BatchSums, Completion, FirstToken, ForwardPass, ReplicaSignals};
 use crate::global_scheduler::{Load, Target};
-use crate::replica_scheduler::{Batch, ReplicaState, Request, Requests, Slot, VllmV1State};
+use crate::replica_scheduler::{Batch, Lane, ReplicaId, ReplicaState, Request, Requests, Slot, VllmV1State};
 use crate::simulation::decode_run::DecodeRun;
-use crate::simulation::event::EventQueue;
+use crate::simulation::event::{EventQueue, StageIndex};
 use crate::simulation::metric::Quantity;
 use crate::simulation::record::{BatchRecord, ReplicaRecord, Trail};
 use crate::simulation::{Distribution, LatencyLimits, Stall};
@@ -21,20 +21,20 @@ use crate::workload::MOST_KEPT;
 pub(super) enum Step {
     Arrival,
     Route,
-    FormBatches { lane: u32 },
-    EnterStage { lane: u32, stage: u32, batch: u32 },
-    StartStage { lane: u32, stage: u32 },
-    EndStage { lane: u32, stage: u32 },
-    EndBatch { lane: u32, batch: u32 },
+    FormBatches { lane: Lane },
+    EnterStage { lane: Lane, stage: StageIndex, batch: BatchPlace },
+    StartStage { lane: Lane, stage: StageIndex },
+    EndStage { lane: Lane, stage: StageIndex },
+    EndBatch { lane: Lane, batch: BatchPlace },
     Tune,
     ScaleUp { order: u64 },
     NodeArrival,
     NodeRelease { node: u32 },
     ScaleDown,
     Scrape,
-    Notice { lane: u32, id: u32 },
-    Loss { lane: u32, id: u32 },
-    Cut { lane: u32, id: u32 },
+    Notice { lane: Lane, id: ReplicaId },
+    Loss { lane: Lane, id: ReplicaId },
+    Cut { lane: Lane, id: ReplicaId },
     GiveUp { slot: Slot, id: u32 },
     Spare { kind: u32 },
 }
@@ -117,11 +117,11 @@ impl InFlight {
         }
     }
 
-    pub fn record(&self, replica_id: u32, completed_at_s: f64) -> BatchRecord {
+    pub fn record(&self, replica_id: ReplicaId, completed_at_s: f64) -> BatchRecord {
         let shape = &self.batch.shape;
         BatchRecord {
             batch_id: self.id,
-            replica_id,
+            replica_id: replica_id.0,
             scheduled_at_s: self.scheduled_at_s,
             completed_at_s,
             num_requests: self.batch.len(),
@@ -131,13 +131,24 @@ impl InFlight {
     }
 }
 
+/// Where a batch in flight is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct BatchPlace(u32);
+
+impl BatchPlace {
+    /// That of the only batch of a replica of one stage.
+    pub fn of_lane(lane: Lane) -> Self {
+        Self(lane.0)
+    }
+}
+
 /// All batches in flight. A replica of one stage has one at a time, which is in the place of its lane.
 #[derive(Debug, Default)]
 pub(super) struct Batches {
     places: Vec<InFlight>,
     one_a_lane: bool,
     /// Where replicas have several stages, the places that are free.
-    free: Vec<u32>,
+    free: Vec<BatchPlace>,
 }
 
 impl Batches {
@@ -145,48 +156,49 @@ impl Batches {
     pub fn clear(&mut self, stages_per_lane: u32) {
         self.one_a_lane = stages_per_lane == 1;
         self.free.clear();
-        self.free.extend((0..self.places.len() as u32).rev());
+        self.free.extend((0..self.places.len() as u32).rev().map(BatchPlace));
     }
 
     /// A place for a batch of the replica in this lane.
     #[inline]
-    pub fn take(&mut self, lane: u32) -> u32 {
-        let place = if self.one_a_lane { lane } else { self.free.pop().unwrap_or(self.places.len() as u32) };
-        if place as usize >= self.places.len() {
-            self.places.resize_with(place as usize + 1, InFlight::default);
+    pub fn take(&mut self, lane: Lane) -> BatchPlace {
+        let next = || BatchPlace(self.places.len() as u32);
+        let place = if self.one_a_lane { BatchPlace::of_lane(lane) } else { self.free.pop().unwrap_or_else(next) };
+        if place.0 as usize >= self.places.len() {
+            self.places.resize_with(place.0 as usize + 1, InFlight::default);
         }
         place
     }
 
     #[inline]
-    pub fn give_back(&mut self, place: u32) {
+    pub fn give_back(&mut self, place: BatchPlace) {
         if !self.one_a_lane {
             self.free.push(place);
         }
     }
 }
 
-impl Index<u32> for Batches {
+impl Index<BatchPlace> for Batches {
     type Output = InFlight;
 
     #[inline]
-    fn index(&self, place: u32) -> &InFlight {
-        &self.places[place as usize]
+    fn index(&self, place: BatchPlace) -> &InFlight {
+        &self.places[place.0 as usize]
     }
 }
 
-impl IndexMut<u32> for Batches {
+impl IndexMut<BatchPlace> for Batches {
     #[inline]
-    fn index_mut(&mut self, place: u32) -> &mut InFlight {
-        &mut self.places[place as usize]
+    fn index_mut(&mut self, place: BatchPlace) -> &mut InFlight {
+        &mut self.places[place.0 as usize]
     }
 }
 
 /// One pipeline stage: the batch it works on, and those that wait for it.
 #[derive(Debug, Default)]
 pub(super) struct Stage {
-    pub(super) working_on: Option<u32>,
-    pub(super) waiting: VecDeque<u32>,
+    pub(super) working_on: Option<BatchPlace>,
+    pub(super) waiting: VecDeque<BatchPlace>,
 }
 
 /// The stages of a replica. Most have one, which then is at hand.
@@ -211,26 +223,26 @@ impl Stages {
     }
 }
 
-impl Index<u32> for Stages {
+impl Index<StageIndex> for Stages {
     type Output = Stage;
 
     #[inline]
-    fn index(&self, stage: u32) -> &Stage {
-        if stage == 0 { &self.first } else { &self.others[stage as usize - 1] }
+    fn index(&self, stage: StageIndex) -> &Stage {
+        if stage == StageIndex::FIRST { &self.first } else { &self.others[stage.0 as usize - 1] }
     }
 }
 
-impl IndexMut<u32> for Stages {
+impl IndexMut<StageIndex> for Stages {
     #[inline]
-    fn index_mut(&mut self, stage: u32) -> &mut Stage {
-        if stage == 0 { &mut self.first } else { &mut self.others[stage as usize - 1] }
+    fn index_mut(&mut self, stage: StageIndex) -> &mut Stage {
+        if stage == StageIndex::FIRST { &mut self.first } else { &mut self.others[stage.0 as usize - 1] }
     }
 }
 
 /// A replica that exists, stored in a lane that is reused once it has left.
 #[derive(Debug)]
 pub(super) struct Replica {
-    pub(super) id: u32,
+    pub(super) id: ReplicaId,
     pub(super) batches_in_flight: u32,
     pub(super) alive: bool,
     pub(super) draining: bool,
@@ -292,15 +304,31 @@ impl Stalls {
     }
 }
 
+impl Index<Lane> for Vec<Replica> {
+    type Output = Replica;
+
+    #[inline]
+    fn index(&self, lane: Lane) -> &Replica {
+        &self[lane.index()]
+    }
+}
+
+impl IndexMut<Lane> for Vec<Replica> {
+    #[inline]
+    fn index_mut(&mut self, lane: Lane) -> &mut Replica {
+        &mut self[lane.index()]
+    }
+}
+
 impl Replica {
-    pub fn target(&self, lane: u32) -> Target {
+    pub fn target(&self, lane: Lane) -> Target {
         Target { lane, id: self.id }
     }
 
     /// What a policy may see of its requests, settled or not.
     pub fn request_signals(&self) -> ReplicaSignals {
         ReplicaSignals {
-            id: self.id,
+            id: self.id.0,
             draining: self.draining,
             queued_requests: self.state.queue.len() as u32,
             running_requests: self.state.allocated,
@@ -343,13 +371,13 @@ pub struct Workspace {
     pub(super) steps: Steps,
     pub(super) requests: Requests,
     pub(super) replicas: Vec<Replica>,
-    pub(super) free_lanes: Vec<u32>,
+    pub(super) free_lanes: Vec<Lane>,
     /// What a scheduler kept of replicas of earlier runs, for its memory.
     #[expect(clippy::vec_box, reason = "a replica keeps its state in a box, and gets that box back")]
     pub(super) vllm_v1: Vec<Box<VllmV1State>>,
     pub(super) in_flight: Batches,
     pub(super) unrouted: VecDeque<Slot>,
-    pub(super) touched: Vec<u32>,
+    pub(super) touched: Vec<Lane>,
     /// What the autoscaler has not been told yet.
     pub(super) ended_batches: Vec<BatchEnd>,
     pub(super) first_tokens: Vec<FirstToken>,

@@ -8,7 +8,7 @@ use std::collections::BinaryHeap;
 
 use super::arrival::Arrival;
 use crate::autoscaler::Arrivals;
-use crate::replica_scheduler::Handover;
+use crate::replica_scheduler::{Handover, ReplicaId};
 use crate::simulation::metrics::{ColdTurns, Distribution, SessionMetrics};
 use crate::workload::{Sessions, Workload};
 
@@ -51,7 +51,7 @@ pub(in crate::simulation) enum Left {
         prompt_tokens: u32,
         cached_tokens: u32,
         /// The replica that answered.
-        replica_id: u32,
+        replica_id: ReplicaId,
     },
     /// Rejected, or cut off with its replica.
     Unanswered,
@@ -314,8 +314,8 @@ impl<'a> Turns<'a> {
     }
 
     /// A replica gets no further requests.
-    pub fn replica_leaves(&mut self, id: u32) {
-        let id = id as usize;
+    pub fn replica_leaves(&mut self, id: ReplicaId) {
+        let id = id.0 as usize;
         if self.has_left.len() <= id {
             self.has_left.resize(id + 1, false);
         }
@@ -357,7 +357,7 @@ impl<'a> Turns<'a> {
             }
         };
         let cancelled = if goes_on {
-            let replica_id = if let Left::Answered { replica_id, .. } = how { replica_id } else { NOWHERE };
+            let replica_id = if let Left::Answered { replica_id, .. } = how { replica_id } else { ReplicaId::NOWHERE };
             self.set_off_by(id, replica_id, at_s);
             0
         } else {
@@ -377,7 +377,7 @@ impl<'a> Turns<'a> {
         cancelled.into()
     }
 
-    fn set_off_by(&mut self, id: u32, replica_id: u32, at_s: f64) {
+    fn set_off_by(&mut self, id: u32, replica_id: ReplicaId, at_s: f64) {
         let sessions = self.sessions;
         for &next in sessions.waiting_for(id) {
             let left = &mut self.waits_for[next as usize];
@@ -386,7 +386,7 @@ impl<'a> Turns<'a> {
             }
             *left -= 1;
             if *left == 0 {
-                self.after[next as usize] = replica_id;
+                self.after[next as usize] = replica_id.0;
                 self.set_off.push(Coming { at_s: at_s + sessions.pause_s[next as usize], id: next });
             }
         }

@@ -184,12 +184,12 @@ impl<'a> Books<'a> {
                 record.leave(whole, api_s);
                 let decoded = flow.apart && flow.decode_pool == Some(pool);
                 let (first, first_place) = if flow.apart { (flow.prefill_pool, flow.last_prefill) } else { (pool, Some(place)) };
-                record.replica_id = first_place.map(|place| place.replica_id);
+                record.replica_id = first_place.map(|place| place.replica_id.0);
                 let happened = |at_s: f64| (!at_s.is_nan()).then_some(at_s);
                 record.hops = Some(Hops {
                     pool: first as u32,
                     decode_pool: decoded.then_some(pool as u32),
-                    decode_replica_id: decoded.then_some(place.replica_id),
+                    decode_replica_id: decoded.then_some(place.replica_id.0),
                     prefill_end_s: happened(flow.prefill_end_s),
                     transfer_start_s: happened(flow.transfer_start_s),
                     transfer_end_s: happened(flow.transfer_end_s),

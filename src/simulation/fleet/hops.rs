@@ -5,7 +5,7 @@ use super::routing::Candidate;
 use super::run::Fleet;
 use super::settings::{FirstTokenFrom, PdDecider, Reserve, Sends};
 use crate::hardware::memory;
-use crate::replica_scheduler::{Handover, Request};
+use crate::replica_scheduler::{Handover, Lane, Request, Slot};
 use crate::simulation::SimulationError;
 use crate::simulation::engine::{Arrival, End, Message, Place};
 
@@ -167,12 +167,12 @@ impl Fleet<'_> {
     }
 
     /// A request has left a pool.
-    fn leaves_pool(&mut self, pool: usize, request: &Request, lane: u32, end: End, at_s: f64) {
+    fn leaves_pool(&mut self, pool: usize, request: &Request, lane: Lane, end: End, at_s: f64) {
         let id = request.id;
         let flow = self.flows.get(id);
         let is_reserved = flow.stage == Stage::Reserved;
         let is_prefilled = flow.apart && (flow.stage == Stage::First || is_reserved) && end == End::Answered;
-        let place = Place { lane, replica_id: request.replica_id, slot: crate::replica_scheduler::Slot(u32::MAX) };
+        let place = Place { lane, replica_id: request.replica_id, slot: Slot(u32::MAX) };
         if end != End::Refused && end != End::Rejected {
             flow.note(request);
         }
@@ -260,7 +260,7 @@ impl Fleet<'_> {
         }
         flow.stage = Stage::Moves;
         let kept_at = flow.kept_at.expect("what is sent is kept until it has arrived");
-        self.links.begin(id, (from as u32, kept_at.replica_id), (to as u32, place.replica_id), per_rank, now_s);
+        self.links.begin(id, (from as u32, kept_at.replica_id.0), (to as u32, place.replica_id.0), per_rank, now_s);
     }
 
     /// Bytes that the busiest rank sends or receives for so many tokens, and those of all together.
