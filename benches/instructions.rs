@@ -14,6 +14,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail, ensure};
 use cases::{Case, Size};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 const BASELINES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions.json");
@@ -50,39 +51,35 @@ fn envelope_sizes() -> impl Iterator<Item = usize> {
     (3..=6).map(|exponent| 10_usize.pow(exponent))
 }
 
-/// What callgrind counts, found by its name.
-#[inline(never)]
-fn counted_work(case: &mut Case) -> String {
-    black_box((black_box(case).run)())
-}
-
-/// Does one case's work under callgrind, once to warm up and once to be counted.
-fn child(name: &str) -> Result<()> {
+/// Does one case's work so many times, and prints the digest of the last.
+fn child(name: &str, times: u32) -> Result<()> {
     let mut case = all_cases().into_iter().find(|case| case.name == name).with_context(|| format!("no case `{name}`"))?;
-    (case.run)();
-    println!("{}", counted_work(&mut case));
+    let digests = (0..times).map(|_| black_box((black_box(&mut case).run)()));
+    println!("{}", digests.last().context("nothing done")?);
     Ok(())
 }
 
-/// Counts one case in a process of its own.
-fn count(case: &Case, dir: &Path) -> Result<Count> {
-    let profile = dir.join("profile");
+/// Instructions of a process that prepares a case and does its work so many times, and the digest.
+fn total(name: &str, times: u32, dir: &Path) -> Result<(f64, String)> {
+    let profile = dir.join(format!("{}.{times}", name.replace(|character: char| !character.is_ascii_alphanumeric(), "_")));
     let output = Command::new("valgrind")
-        .args(["--tool=callgrind", "--collect-atstart=no", "--toggle-collect=*counted_work*"])
+        .arg("--tool=callgrind")
         .arg(format!("--callgrind-out-file={}", profile.display()))
         .arg(std::env::current_exe()?)
-        .args(["--child", &case.name])
+        .args(["--child", name, &times.to_string()])
         .env("RAYON_NUM_THREADS", "1")
         .output()?;
-    ensure!(output.status.success(), "valgrind failed on `{}`: {}", case.name, String::from_utf8_lossy(&output.stderr));
+    ensure!(output.status.success(), "valgrind failed on `{name}`: {}", String::from_utf8_lossy(&output.stderr));
     let profile = std::fs::read_to_string(&profile)?;
-    let totals = profile.lines().find_map(|line| line.strip_prefix("totals: ")).context("callgrind wrote no totals")?;
-    let instructions: f64 = totals.trim().parse()?;
-    ensure!(instructions > 0.0, "callgrind counted nothing in `{}`", case.name);
-    Ok(Count {
-        instructions_per_element: (instructions / case.elements as f64 * 10.0).round() / 10.0,
-        digest: String::from_utf8(output.stdout)?.trim().into(),
-    })
+    let total = profile.lines().find_map(|line| line.strip_prefix("totals: ")).context("callgrind wrote no totals")?;
+    Ok((total.trim().parse()?, String::from_utf8(output.stdout)?.trim().into()))
+}
+
+/// Counts one case: what its work takes the second time, warm. As a difference it needs no symbols, so that any build can be counted.
+fn count(name: &str, elements: u64, dir: &Path) -> Result<Count> {
+    let ((once, _), (twice, digest)) = (total(name, 1, dir)?, total(name, 2, dir)?);
+    ensure!(twice > once, "callgrind counted nothing in `{name}`");
+    Ok(Count { instructions_per_element: ((twice - once) / elements as f64 * 10.0).round() / 10.0, digest })
 }
 
 fn gate(save: bool) -> Result<()> {
@@ -91,12 +88,14 @@ fn gate(save: bool) -> Result<()> {
         return Ok(());
     }
     let dir = tempfile::tempdir()?;
-    let mut counts = BTreeMap::new();
-    for case in all_cases() {
-        let count = count(&case, dir.path())?;
-        println!("{:>10.1} instructions per element  {}", count.instructions_per_element, case.name);
-        counts.insert(case.name, count);
-    }
+    // Counts do not depend on who else runs.
+    let of = |(name, elements): (String, u64)| -> Result<(String, Count)> {
+        let count = count(&name, elements, dir.path())?;
+        println!("{:>10.1} instructions per element  {name}", count.instructions_per_element);
+        Ok((name, count))
+    };
+    let named: Vec<(String, u64)> = all_cases().into_iter().map(|case| (case.name, case.elements)).collect();
+    let mut counts: BTreeMap<String, Count> = named.into_par_iter().map(of).collect::<Result<_>>()?;
     let per_update: Vec<f64> = envelope_sizes().map(|n| counts[&cases::envelope(1, n).name].instructions_per_element).collect();
     let growth = per_update[per_update.len() - 1] / per_update[0];
     println!("envelope: {growth:.3} times the instructions with 1,000 times the requests in the look-back");
@@ -145,7 +144,7 @@ fn main() -> ExitCode {
     let result = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => gate(false),
         ["--save"] => gate(true),
-        ["--child", name] => child(name),
+        ["--child", name, times] => times.parse().context("--child: how many times").and_then(|times| child(name, times)),
         _ => Err(anyhow::anyhow!("expected nothing or --save, found {arguments:?}")),
     };
     match result {
