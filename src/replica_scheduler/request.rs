@@ -70,8 +70,6 @@ pub struct Handover {
     pub with_token: bool,
 }
 
-/// The replica of a request that has none.
-
 impl Request {
     pub fn new(id: u32, arrived_at_s: f64, prefill_tokens: u32, decode_tokens: u32) -> Self {
         Self {
