@@ -44,7 +44,7 @@ use serde::{Deserialize, Serialize};
 
 use self::buried::Buried;
 use self::congestion::{SteadyState, backlog_request_s, drain};
-use self::late::LateBudget;
+use self::late::{LateBudget, P90};
 use self::throughput::{MeanLengths, ReplicaLimits, ThroughputCurve};
 use self::traffic::{Aftermath, ArrivalCounts, RateEstimate, Returns};
 use super::bill::Bill;
@@ -79,14 +79,12 @@ pub struct FrontierSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_s: Option<f64>,
     /// The share of requests that `target_s` is for.
-    #[serde(skip_serializing_if = "is_p90")]
+    #[serde(skip_serializing_if = "late::is_p90")]
     pub quantile: f64,
-}
-
-const P90: f64 = 0.9;
-
-fn is_p90(quantile: &f64) -> bool {
-    *quantile == P90
+    /// What insurance against surges is weighted with at least, with `target_s`: 1 buys more while too many are late, and never less, so
+    /// that a tail beyond the quantile is not paid with.
+    #[serde(skip_serializing_if = "late::is_least")]
+    pub least_surge_weight: f64,
 }
 
 fn is_zero(seconds: &f64) -> bool {
@@ -104,6 +102,7 @@ impl Default for FrontierSettings {
             replaces_buried: false,
             target_s: None,
             quantile: P90,
+            least_surge_weight: late::LEAST,
         }
     }
 }
@@ -129,6 +128,12 @@ impl PolicySettings for FrontierSettings {
         });
         faults.require(self.quantile == P90 || self.target_s.is_some(), "quantile", || {
             "found without `target_s`, expected both: the quantile of requests that keeps that latency".into()
+        });
+        faults.require((late::LEAST..=1.0).contains(&self.least_surge_weight), "least_surge_weight", || {
+            format!("{} found, expected {} to 1", self.least_surge_weight, late::LEAST)
+        });
+        faults.require(self.least_surge_weight == late::LEAST || self.target_s.is_some(), "least_surge_weight", || {
+            "found without `target_s`, expected both: it bounds what that target takes away".into()
         });
     }
 
@@ -254,7 +259,9 @@ impl Frontier {
             bill: context.bill,
             change_price_s: settings.change_price_s,
             replaces_buried: settings.replaces_buried && !context.router_sees_load,
-            budget: settings.target_s.map(|target_s| LateBudget::new(target_s, settings.quantile, tick_s, follows)),
+            budget: settings
+                .target_s
+                .map(|target_s| LateBudget::new(target_s, settings.quantile, settings.least_surge_weight, tick_s, follows)),
             start_s: context.scale_up_delay_s,
             calls_off_starts: context.calls_off_starts,
             min_replicas: context.min_replicas.max(1),

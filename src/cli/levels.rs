@@ -103,7 +103,9 @@ fn tell(chosen: &Chosen) -> Result<()> {
         say(format!("  {}: hypervolume {own:.4} of {whole:.4}; equal steps {equal:.4}", judged.on))?;
     }
     let [own, equal] = chosen.lost().map(|lost| 100.0 * lost);
-    say(format!("  lost to the whole knob: {own:.1} %; with equal steps {equal:.1} %"))
+    // Where the draws differ more than the settings do, as the halves of a trace may, a choice is one for the wrong traffic.
+    let remark = if own > equal { ": equal steps are the better choice here" } else { "" };
+    say(format!("  lost to the whole knob: {own:.1} %; with equal steps {equal:.1} %{remark}"))
 }
 
 /// One, or as many as its list has.

@@ -18,18 +18,30 @@ const UNIT_S: f64 = 60.0;
 const GAIN: f64 = 4.0;
 const GENTLE_GAIN: f64 = 1.0;
 /// Least and most weight: insurance is never quite off, nor without bounds.
-const LEAST: f64 = 0.1;
+pub const LEAST: f64 = 0.1;
 const MOST: f64 = 10.0;
 /// Where the knob follows the target: the factor of `theta` in one unit of lateness and five minutes.
 const DRIFT_S: f64 = 300.0;
 /// The same: of the requests of a surge for which nobody is prepared, the part that is set aside.
 const SET_ASIDE: f64 = 0.25;
 
+/// What a target is for unless told.
+pub const P90: f64 = 0.9;
+
+pub fn is_p90(quantile: &f64) -> bool {
+    *quantile == P90
+}
+
+pub fn is_least(weight: &f64) -> bool {
+    *weight == LEAST
+}
+
 #[derive(Debug, Clone)]
 pub struct LateBudget {
     target_s: f64,
     forgiven: f64,
     keep: f64,
+    least: f64,
     tick_s: f64,
     /// Seconds that count as the past.
     past_s: f64,
@@ -42,11 +54,11 @@ pub struct LateBudget {
 }
 
 impl LateBudget {
-    /// `follows` says whether the price of latency is to follow the target, too.
-    pub fn new(target_s: f64, quantile: f64, tick_s: f64, follows: bool) -> Self {
+    /// `least` is the least weight; `follows` says whether the price of latency is to follow the target, too.
+    pub fn new(target_s: f64, quantile: f64, least: f64, tick_s: f64, follows: bool) -> Self {
         let keep = libm::exp(-tick_s / MEMORY_S);
         let factor = follows.then_some(1.0);
-        Self { target_s, forgiven: 1.0 - quantile, keep, tick_s, past_s: 0.0, done: 0.0, late: 0.0, over: 0.0, factor }
+        Self { target_s, forgiven: 1.0 - quantile, keep, least, tick_s, past_s: 0.0, done: 0.0, late: 0.0, over: 0.0, factor }
     }
 
     /// Takes in what was completed in a tick.
@@ -72,7 +84,7 @@ impl LateBudget {
 
     /// What the cost of a surge is multiplied by.
     pub fn weight(&self) -> f64 {
-        libm::exp(if self.factor.is_some() { GENTLE_GAIN } else { GAIN } * self.over).clamp(LEAST, MOST)
+        libm::exp(if self.factor.is_some() { GENTLE_GAIN } else { GAIN } * self.over).clamp(self.least, MOST)
     }
 
     /// What the price of latency is multiplied by.
@@ -98,7 +110,7 @@ mod tests {
     #[test]
     fn the_weight_follows_the_budget() {
         let after = |late: usize, done: usize, surge_requests: f64, follows: bool| {
-            let mut budget = LateBudget::new(1.0, 0.9, 1.0, follows);
+            let mut budget = LateBudget::new(1.0, 0.9, LEAST, 1.0, follows);
             let completions: Vec<Completion> = (0..done).map(|i| completion(if i < late { 2.0 } else { 0.5 })).collect();
             budget.observe(&completions);
             budget.tick(1.0, surge_requests);
@@ -118,8 +130,19 @@ mod tests {
     }
 
     #[test]
+    fn insurance_may_be_kept_whatever_is_forgiven() {
+        let mut budget = LateBudget::new(1.0, 0.9, 0.8, 1.0, false);
+        budget.observe(&vec![completion(0.5); 1000]);
+        budget.tick(1.0, 0.0);
+        assert!(budget.over() < -10.0 && budget.weight() == 0.8);
+        budget.observe(&vec![completion(2.0); 1000]);
+        budget.tick(1.0, 0.0);
+        assert_eq!(budget.weight(), MOST);
+    }
+
+    #[test]
     fn the_past_is_forgotten() {
-        let mut budget = LateBudget::new(1.0, 0.9, 1.0, false);
+        let mut budget = LateBudget::new(1.0, 0.9, LEAST, 1.0, false);
         budget.observe(&vec![completion(2.0); 100]);
         (0..3600).for_each(|_| budget.observe(&[]));
         budget.tick(10.0, 0.0);
