@@ -186,7 +186,6 @@ const SHARE_LATENCIES: f64 = 8.0;
 const BACKLOG_HORIZON: f64 = 6.0;
 /// How long a need is remembered, in cold starts.
 const LULL: f64 = 0.2;
-
 /// Where starts are paid, noise that orders replicas costs money: decisions per cold start, and the longest time between two.
 const TICKS_A_COLD_START: f64 = 12.0;
 const LONGEST_TICK_S: f64 = 60.0;
