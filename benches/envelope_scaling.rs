@@ -1,6 +1,7 @@
 //! The traffic envelope with 10^3 to 10^7 requests in the look-back, beside its definition.
 //!
-//! `-- --draw` measures single operations, the worst of them as well, and draws `envelope_scaling.svg` and `.png` beside this file.
+//! `-- --draw` measures single operations, the worst of them as well, and draws `envelope_scaling.svg` and
+//! `.png` beside this file.
 
 mod cases;
 #[path = "cases/measure.rs"]
@@ -29,8 +30,15 @@ fn main() -> Result<()> {
 }
 
 fn draw() -> Result<()> {
-    let names = ["query by the definition", "worst single query", "worst single update", "query, mean", "update, mean"];
-    let mut series = names.map(|name| Series { name: name.into(), points: Vec::new(), dashed: name.starts_with("worst") });
+    let names = [
+        "query by the definition",
+        "worst single query",
+        "worst single update",
+        "query, mean",
+        "update, mean",
+    ];
+    let mut series =
+        names.map(|name| Series { name: name.into(), points: Vec::new(), dashed: name.starts_with("worst") });
     println!(
         "| requests in the look-back | {} |\n| --- |{}",
         names.map(|name| format!("{name}, us")).join(" | "),
@@ -40,9 +48,14 @@ fn draw() -> Result<()> {
         let in_look_back = 10_usize.pow(exponent);
         let costs = cases::envelope_costs(in_look_back, 4);
         let naive_ns = cases::naive_query_ns(in_look_back, 3);
-        let measured = [naive_ns, costs.worst_query_ns, costs.worst_update_ns, costs.query_ns, costs.update_ns].map(|ns| ns * 1e-3);
+        let measured =
+            [naive_ns, costs.worst_query_ns, costs.worst_update_ns, costs.query_ns, costs.update_ns]
+                .map(|ns| ns * 1e-3);
         println!("| 10^{exponent} | {} |", measured.map(|us| format!("{us:.4}")).join(" | "));
-        series.iter_mut().zip(measured).for_each(|(series, us)| series.points.push((in_look_back as f64, us)));
+        series
+            .iter_mut()
+            .zip(measured)
+            .for_each(|(series, us)| series.points.push((in_look_back as f64, us)));
     }
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches");
     draw_scaling(

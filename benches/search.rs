@@ -1,5 +1,6 @@
-//! What the search for the edge of the possible costs by runs that share what they have in common, beside whole runs: CPU of both, and the
-//! ratio. `cargo bench --bench search`, or with another number of runs: `-- 1000`.
+//! What the search for the edge of the possible costs by runs that share what they have in common, beside
+//! whole runs: CPU of both, and the ratio. `cargo bench --bench search`, or with another number of runs: `--
+//! 1000`.
 
 mod cases;
 
@@ -24,5 +25,8 @@ fn main() {
 fn cpu_s() -> f64 {
     let told = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
     let nanoseconds = told.and_then(|told| told.split_whitespace().next()?.parse::<f64>().ok());
-    nanoseconds.map_or_else(|| std::time::UNIX_EPOCH.elapsed().map_or(0.0, |elapsed| elapsed.as_secs_f64()), |ns| ns * 1e-9)
+    nanoseconds.map_or_else(
+        || std::time::UNIX_EPOCH.elapsed().map_or(0.0, |elapsed| elapsed.as_secs_f64()),
+        |ns| ns * 1e-9,
+    )
 }

@@ -1,4 +1,5 @@
-//! Files: what the system says of them, in the words of whoever named them, and writing them whole or not at all.
+//! Files: what the system says of them, in the words of whoever named them, and writing them whole or not at
+//! all.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -18,7 +19,9 @@ pub fn make_directory(path: &Path) -> io::Result<()> {
     fs::create_dir_all(path).map_err(|error| {
         let in_the_way = path.ancestors().find(|ancestor| ancestor.exists() && !ancestor.is_dir());
         match in_the_way {
-            Some(file) => io::Error::other(format!("`{}`: a file found, expected a directory", file.display())),
+            Some(file) => {
+                io::Error::other(format!("`{}`: a file found, expected a directory", file.display()))
+            }
             None => error,
         }
     })
@@ -28,7 +31,11 @@ pub fn make_directory(path: &Path) -> io::Result<()> {
 pub fn shell_word(text: impl AsRef<str>) -> String {
     let text = text.as_ref();
     let plain = |c: char| c.is_ascii_alphanumeric() || "_@%+=:,./-".contains(c);
-    if !text.is_empty() && text.chars().all(plain) { text.into() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+    if !text.is_empty() && text.chars().all(plain) {
+        text.into()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
 }
 
 /// A path as one word of a POSIX shell.
@@ -52,7 +59,11 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    ensure!(!path.is_dir(), "{}: a directory found, expected the name of a file; add one to it", path.display());
+    ensure!(
+        !path.is_dir(),
+        "{}: a directory found, expected the name of a file; add one to it",
+        path.display()
+    );
     ensure!(
         directory.is_dir(),
         "{}: {}, expected a directory to write `{}` into; make it, or choose another",
@@ -73,10 +84,15 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -
         .map_err(plain)
         .with_context(|| format!("{}: cannot create a file in this directory", directory.display()))?;
     let mut writer = BufWriter::new(temporary.as_file());
-    write(&mut writer).and_then(|()| Ok(writer.flush()?)).with_context(|| format!("{}: cannot write", path.display()))?;
+    write(&mut writer)
+        .and_then(|()| Ok(writer.flush()?))
+        .with_context(|| format!("{}: cannot write", path.display()))?;
     drop(writer);
     temporary.as_file().sync_all().with_context(|| format!("{}: cannot write to disk", path.display()))?;
-    temporary.persist(path).map_err(|error| error.error).with_context(|| format!("{}: cannot replace", path.display()))?;
+    temporary
+        .persist(path)
+        .map_err(|error| error.error)
+        .with_context(|| format!("{}: cannot replace", path.display()))?;
     Ok(())
 }
 

@@ -1,8 +1,9 @@
 //! Which autoscaling policy, at which setting, buys the lowest latency for the money on your traffic?
 //!
-//! Requests arrive, a global scheduler routes them to replicas, each replica's scheduler forms batches, a hardware model says how long
-//! each batch takes, an autoscaler adds and drains replicas, a meter counts dollars. A sweep runs one such simulation for each cell of
-//! a grid and turns the runs into Pareto fronts of latency against cost.
+//! Requests arrive, a global scheduler routes them to replicas, each replica's scheduler forms batches, a
+//! hardware model says how long each batch takes, an autoscaler adds and drains replicas, a meter counts
+//! dollars. A sweep runs one such simulation for each cell of a grid and turns the runs into Pareto fronts of
+//! latency against cost.
 //!
 //! The rooms, from the ground up. Each knows only rooms above it in this list.
 // Rooms are read with their private files.

@@ -1,12 +1,14 @@
 //! Seeded random streams, one per purpose.
 //!
-//! Every random draw of a run comes from a stream named by what it is for (`"workload.arrivals"`). A stream depends on the
-//! seed and its own name alone, so drawing more in one place never shifts the draws of another: two policies, or two
-//! length distributions, meet the very same arrivals (common random numbers).
+//! Every random draw of a run comes from a stream named by what it is for (`"workload.arrivals"`). A stream
+//! depends on the seed and its own name alone, so drawing more in one place never shifts the draws of
+//! another: two policies, or two length distributions, meet the very same arrivals (common random numbers).
 //!
-//! What is computed from draws uses the `libm` crate where it can: the platform's own functions differ in last bits.
+//! What is computed from draws uses the `libm` crate where it can: the platform's own functions differ in
+//! last bits.
 //!
-//! The generator is xoshiro256++ in a pinned version; see the reference by Blackman and Vigna, <https://prng.di.unimi.it>.
+//! The generator is xoshiro256++ in a pinned version; see the reference by Blackman and Vigna,
+//! <https://prng.di.unimi.it>.
 
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};

@@ -1,7 +1,7 @@
 //! What every settings file has in common: named choices, per-direction values, and faults with paths.
 //!
-//! A *choice* is externally tagged, `{"inferline": {..}}`, or a bare `"inferline"` for a choice with its defaults:
-//! only externally tagged values let an error name the exact field.
+//! A *choice* is externally tagged, `{"inferline": {..}}`, or a bare `"inferline"` for a choice with its
+//! defaults: only externally tagged values let an error name the exact field.
 
 use std::fmt;
 
@@ -11,9 +11,11 @@ use serde::{Serialize, Serializer};
 
 /// Declares an enum of named choices, each with a settings struct: the one table of a family's names.
 ///
-/// The settings struct must be `Deserialize` (with `deny_unknown_fields`), `Serialize`, `JsonSchema`, `Debug`, `Clone`, `PartialEq`.
+/// The settings struct must be `Deserialize` (with `deny_unknown_fields`), `Serialize`, `JsonSchema`,
+/// `Debug`, `Clone`, `PartialEq`.
 ///
-/// With `enum Name: Trait`, every settings struct implements `Trait` and `Name::settings` gives the chosen one as `&dyn Trait`.
+/// With `enum Name: Trait`, every settings struct implements `Trait` and `Name::settings` gives the chosen
+/// one as `&dyn Trait`.
 #[macro_export]
 macro_rules! choice {
     ($(#[$meta:meta])* $vis:vis enum $Name:ident: $Trait:path { $($(#[$vmeta:meta])* $name:literal => $Variant:ident($Settings:ty)),+ $(,)? }) => {
@@ -223,7 +225,13 @@ impl Faults {
     }
 
     pub fn add(&mut self, field: &str, message: impl Into<String>) {
-        let path = self.prefix.iter().map(String::as_str).chain((!field.is_empty()).then_some(field)).collect::<Vec<_>>().join(".");
+        let path = self
+            .prefix
+            .iter()
+            .map(String::as_str)
+            .chain((!field.is_empty()).then_some(field))
+            .collect::<Vec<_>>()
+            .join(".");
         self.found.push(Fault { path, message: message.into() });
     }
 
@@ -234,7 +242,9 @@ impl Faults {
     }
 
     pub fn positive(&mut self, field: &str, value: f64) {
-        self.require(value.is_finite() && value > 0.0, field, || format!("{value} found, expected a finite number above 0"));
+        self.require(value.is_finite() && value > 0.0, field, || {
+            format!("{value} found, expected a finite number above 0")
+        });
     }
 
     /// Something that happens at such distances for as long as a run lasts.
@@ -245,11 +255,15 @@ impl Faults {
     }
 
     pub fn not_negative(&mut self, field: &str, value: f64) {
-        self.require(value.is_finite() && value >= 0.0, field, || format!("{value} found, expected a finite number of at least 0"));
+        self.require(value.is_finite() && value >= 0.0, field, || {
+            format!("{value} found, expected a finite number of at least 0")
+        });
     }
 
     pub fn fraction(&mut self, field: &str, value: f64) {
-        self.require((0.0..=1.0).contains(&value), field, || format!("{value} found, expected a number from 0 to 1"));
+        self.require((0.0..=1.0).contains(&value), field, || {
+            format!("{value} found, expected a number from 0 to 1")
+        });
     }
 
     pub fn at_least(&mut self, field: &str, value: u64, least: u64) {
@@ -268,10 +282,15 @@ impl Faults {
     }
 }
 
-/// The known name that `found` was most likely meant to be: at most a third of its letters, but always one, are wrong.
+/// The known name that `found` was most likely meant to be: at most a third of its letters, but always one,
+/// are wrong.
 pub fn closest<'a>(found: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let most = (found.chars().count() / 3).max(1);
-    known.map(|name| (strsim::damerau_levenshtein(found, name), name)).filter(|(distance, _)| *distance <= most).min().map(|(_, name)| name)
+    known
+        .map(|name| (strsim::damerau_levenshtein(found, name), name))
+        .filter(|(distance, _)| *distance <= most)
+        .min()
+        .map(|(_, name)| name)
 }
 
 #[cfg(test)]
@@ -291,7 +310,10 @@ mod tests {
     #[test]
     fn bare_names_stand_for_defaults() {
         assert_eq!(serde_json::from_str::<Demo>("\"plain\"").unwrap(), Demo::Plain(Knobs::default()));
-        assert_eq!(serde_json::from_str::<Demo>(r#"{"fancy": {"speed": 2}}"#).unwrap(), Demo::Fancy(Knobs { speed: 2.0 }));
+        assert_eq!(
+            serde_json::from_str::<Demo>(r#"{"fancy": {"speed": 2}}"#).unwrap(),
+            Demo::Fancy(Knobs { speed: 2.0 })
+        );
     }
 
     #[test]
@@ -308,7 +330,10 @@ mod tests {
     #[test]
     fn per_direction_reads_both_forms() {
         assert_eq!(serde_json::from_str::<PerDirection>("80").unwrap(), PerDirection::both(80.0));
-        assert_eq!(serde_json::from_str::<PerDirection>(r#"{"up": 1, "down": 2.5}"#).unwrap(), PerDirection { up: 1.0, down: 2.5 });
+        assert_eq!(
+            serde_json::from_str::<PerDirection>(r#"{"up": 1, "down": 2.5}"#).unwrap(),
+            PerDirection { up: 1.0, down: 2.5 }
+        );
         assert!(serde_json::from_str::<PerDirection>(r#"{"up": 1}"#).is_err());
     }
 }

@@ -1,26 +1,31 @@
 //! The least of many numbers that change one at a time: O(log n) a change, O(1) to ask again.
 //!
-//! Who wins a game is anybody's guess, so a binary tree with branches is mispredicted at every level. Here blocks of eight are searched
-//! without branches, and few clusters have so many replicas that there is more than one level of blocks. Games are played when somebody
-//! asks: of several changes to one block only the last is played out.
+//! Who wins a game is anybody's guess, so a binary tree with branches is mispredicted at every level. Here
+//! blocks of eight are searched without branches, and few clusters have so many replicas that there is more
+//! than one level of blocks. Games are played when somebody asks: of several changes to one block only the
+//! last is played out.
 
 use std::hint::select_unpredictable;
 use std::mem;
 
 const WIDTH: usize = 8;
 
-/// Keys from here on are no keys: what a place without one is given. They differ within a block, so that only real keys are ever equal.
+/// Keys from here on are no keys: what a place without one is given. They differ within a block, so that only
+/// real keys are ever equal.
 pub const NONE: u64 = u64::MAX - WIDTH as u64;
 
-/// Numbered places with a key each, and which of them has the least. With `DISTINCT` no two keys are ever equal, and all are below 2^61.
+/// Numbered places with a key each, and which of them has the least. With `DISTINCT` no two keys are ever
+/// equal, and all are below 2^61.
 #[derive(Debug)]
 pub struct Tournament<const DISTINCT: bool> {
-    /// A complete tree in an array: the children of block b are blocks 8 b + 1 to 8 b + 8; places are in the blocks of the last level.
+    /// A complete tree in an array: the children of block b are blocks 8 b + 1 to 8 b + 8; places are in the
+    /// blocks of the last level.
     blocks: Vec<Block>,
     first_leaf: usize,
     /// Places there are.
     room: usize,
-    /// The block of the last level that was changed last, and which of its slots were, a bit each, since its games were played.
+    /// The block of the last level that was changed last, and which of its slots were, a bit each, since its
+    /// games were played.
     changed: usize,
     to_play: u8,
     least: (u64, u32),
@@ -33,12 +38,21 @@ struct Block {
     places: [u32; WIDTH],
 }
 
-const EMPTY: Block =
-    Block { keys: [NONE, NONE + 1, NONE + 2, NONE + 3, NONE + 4, NONE + 5, NONE + 6, NONE + 7], places: [u32::MAX; WIDTH] };
+const EMPTY: Block = Block {
+    keys: [NONE, NONE + 1, NONE + 2, NONE + 3, NONE + 4, NONE + 5, NONE + 6, NONE + 7],
+    places: [u32::MAX; WIDTH],
+};
 
 impl<const DISTINCT: bool> Default for Tournament<DISTINCT> {
     fn default() -> Self {
-        Self { blocks: vec![EMPTY], first_leaf: 0, room: WIDTH, changed: 0, to_play: 0, least: (NONE, u32::MAX) }
+        Self {
+            blocks: vec![EMPTY],
+            first_leaf: 0,
+            room: WIDTH,
+            changed: 0,
+            to_play: 0,
+            least: (NONE, u32::MAX),
+        }
     }
 }
 
@@ -52,8 +66,8 @@ impl<const DISTINCT: bool> Tournament<DISTINCT> {
 
     /// The least key and its place; a key of at least [`NONE`] if there is none.
     ///
-    /// Of two places with the same key the one that `is_first` (of both) says wins; it is asked about any two that meet, and before the
-    /// least key is shared by two places, these two have met.
+    /// Of two places with the same key the one that `is_first` (of both) says wins; it is asked about any two
+    /// that meet, and before the least key is shared by two places, these two have met.
     #[inline(always)]
     pub fn least(&mut self, mut is_first: impl FnMut(u32, u32) -> bool) -> (u64, u32) {
         if self.to_play != 0 {
@@ -62,8 +76,8 @@ impl<const DISTINCT: bool> Tournament<DISTINCT> {
         self.least
     }
 
-    /// Sets the key of a place, or takes it away with [`NONE`]. About `is_first` see [`Self::least`]; here it answers for the keys before
-    /// the change.
+    /// Sets the key of a place, or takes it away with [`NONE`]. About `is_first` see [`Self::least`]; here it
+    /// answers for the keys before the change.
     #[inline(always)]
     pub fn set(&mut self, place: u32, key: u64, mut is_first: impl FnMut(u32, u32) -> bool) {
         while place as usize >= self.room {
@@ -86,7 +100,8 @@ impl<const DISTINCT: bool> Tournament<DISTINCT> {
         let (mut index, mut changed) = (self.changed, mem::take(&mut self.to_play));
         loop {
             let block = &self.blocks[index];
-            let ((key, winner), tied) = if DISTINCT { (block.least_of_distinct(), false) } else { block.play() };
+            let ((key, winner), tied) =
+                if DISTINCT { (block.least_of_distinct(), false) } else { block.play() };
             let winner = if tied { block.settle(winner, is_first) } else { winner };
             let place = block.places[winner];
             if index == 0 {
@@ -129,22 +144,28 @@ impl Block {
         self.places[slot] = place;
     }
 
-    /// A least key and its slot, and whether any two that met were equal. Three rounds of games that do not wait for each other.
+    /// A least key and its slot, and whether any two that met were equal. Three rounds of games that do not
+    /// wait for each other.
     #[inline(always)]
     fn play(&self) -> ((u64, usize), bool) {
         let mut tied = false;
         let mut game = |one: (u64, usize), other: (u64, usize)| {
             tied |= one.0 == other.0;
             let other_wins = other.0 < one.0;
-            (select_unpredictable(other_wins, other.0, one.0), select_unpredictable(other_wins, other.1, one.1))
+            (
+                select_unpredictable(other_wins, other.0, one.0),
+                select_unpredictable(other_wins, other.1, one.1),
+            )
         };
         let [a, b, c, d, e, f, g, h] = self.keys;
-        let (ab, cd, ef, gh) = (game((a, 0), (b, 1)), game((c, 2), (d, 3)), game((e, 4), (f, 5)), game((g, 6), (h, 7)));
+        let (ab, cd, ef, gh) =
+            (game((a, 0), (b, 1)), game((c, 2), (d, 3)), game((e, 4), (f, 5)), game((g, 6), (h, 7)));
         let (abcd, efgh) = (game(ab, cd), game(ef, gh));
         (game(abcd, efgh), tied)
     }
 
-    /// The least key and its slot, where no two are equal and the highest bits of keys are not used: slots are put below them.
+    /// The least key and its slot, where no two are equal and the highest bits of keys are not used: slots
+    /// are put below them.
     #[inline(always)]
     fn least_of_distinct(&self) -> (u64, usize) {
         let less = |one: u64, other: u64| select_unpredictable(other < one, other, one);
@@ -171,7 +192,8 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// The twin keeps a list and scans it. Few keys, so that many are equal; of these the highest place wins.
+        /// The twin keeps a list and scans it. Few keys, so that many are equal; of these the highest place
+        /// wins.
         #[test]
         fn agrees_with_a_scan(changes in prop::collection::vec((0_u32..200, prop::option::of(0_u64..5), any::<bool>()), 1..400)) {
             let (mut tournament, mut twin) = (Tournament::<false>::default(), vec![u64::MAX; 200]);

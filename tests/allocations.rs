@@ -1,4 +1,5 @@
-//! What a run allocates, counted by the allocator: a binary and a test of their own, since nothing else may allocate meanwhile.
+//! What a run allocates, counted by the allocator: a binary and a test of their own, since nothing else may
+//! allocate meanwhile.
 
 #[path = "../benches/cases/mod.rs"]
 mod cases;
@@ -23,7 +24,8 @@ fn runs_allocate_little() {
     long_conversations_take_memory_by_their_turns();
 }
 
-/// Twice the turns of one conversation take twice the memory, and not four times: its prompts share what they have in common, drawn or copied.
+/// Twice the turns of one conversation take twice the memory, and not four times: its prompts share what they
+/// have in common, drawn or copied.
 fn long_conversations_take_memory_by_their_turns() {
     let conversation = |turns: u32| {
         let spec = serde_json::json!({"name": "long", "sessions": {
@@ -43,8 +45,8 @@ fn long_conversations_take_memory_by_their_turns() {
     assert!(long < 6.0 * short, "{short} {long}");
 }
 
-/// A thread's second run on a workload allocates as often as there are parts to build, whatever the number of requests, and its workspace
-/// keeps at most 60 bytes a request.
+/// A thread's second run on a workload allocates as often as there are parts to build, whatever the number of
+/// requests, and its workspace keeps at most 60 bytes a request.
 fn steady_state_does_not_allocate() {
     let region = Region::new(ALLOCATOR);
     drop(black_box(Vec::<u8>::with_capacity(1000)));
@@ -59,7 +61,10 @@ fn steady_state_does_not_allocate() {
             let kept = region.change();
             let kept_bytes = kept.bytes_allocated as f64 - kept.bytes_deallocated as f64;
             let per_request = kept_bytes / setup.requests() as f64;
-            println!("{router}, {} requests: the workspace keeps {per_request:.1} bytes a request", setup.requests());
+            println!(
+                "{router}, {} requests: the workspace keeps {per_request:.1} bytes a request",
+                setup.requests()
+            );
             if size == Size::Full {
                 assert!(per_request <= 60.0, "{per_request} bytes a request");
             }
@@ -74,18 +79,22 @@ fn steady_state_does_not_allocate() {
     }
 }
 
-/// Of every policy, on a fleet that stays as it is: twice the traffic in the same time allocates no more, but for what longer memories take.
-/// What a policy allocates at its ticks, it allocates at either; one allocation a request would be 1.
+/// Of every policy, on a fleet that stays as it is: twice the traffic in the same time allocates no more, but
+/// for what longer memories take. What a policy allocates at its ticks, it allocates at either; one
+/// allocation a request would be 1.
 fn no_policy_allocates_by_the_request() {
     let lengths = serde_json::json!({"fixed": {"prefill_tokens": 256, "decode_tokens": 8}});
     let cluster = serde_json::json!({"replica_scheduler": {"vllm": {"batch_size_cap": 16}}, "min_replicas": 12,
         "initial_replicas": 12, "max_replicas": 12});
-    let named = AutoscalerSettings::NAMES.iter().filter(|name| !["static", "schedule", "external", "per_pool", "fleet"].contains(name));
+    let named = AutoscalerSettings::NAMES
+        .iter()
+        .filter(|name| !["static", "schedule", "external", "per_pool", "fleet"].contains(name));
     let fixed = serde_json::json!({"static": {"replicas": 12}});
     for policy in named.map(|name| serde_json::json!(name)).chain([fixed]) {
         let [few, many] = [20, 40].map(|rate_per_s| {
             let arrivals = serde_json::json!({"poisson": {"rate_per_s": rate_per_s, "duration_s": 300}});
-            let setup = Setup::new(cases::generated(arrivals, lengths.clone()), cluster.clone(), policy.clone());
+            let setup =
+                Setup::new(cases::generated(arrivals, lengths.clone()), cluster.clone(), policy.clone());
             let inputs = setup.inputs();
             let mut workspace = Workspace::default();
             simulate(&inputs, &mut workspace).unwrap();

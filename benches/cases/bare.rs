@@ -1,5 +1,5 @@
-//! A bare loop, to hold the engine against: round robin over replicas, batches of queued prompts, a reactive scaler, one percentile. No
-//! KV cache, no billing, no metrics but P90, nothing that could be set.
+//! A bare loop, to hold the engine against: round robin over replicas, batches of queued prompts, a reactive
+//! scaler, one percentile. No KV cache, no billing, no metrics but P90, nothing that could be set.
 
 use std::collections::VecDeque;
 

@@ -1,16 +1,19 @@
-//! A day of chat with long answers, as in `sweeps/day.json`: what looking at batches, KV use or replicas every few seconds costs beside a
-//! fixed fleet.
+//! A day of chat with long answers, as in `sweeps/day.json`: what looking at batches, KV use or replicas
+//! every few seconds costs beside a fixed fleet.
 
 use serde_json::{Value, json};
 
 use super::{Case, Setup, Size, generated};
 
 /// Requests a second, hour by hour.
-const RATES_PER_S: [u32; 24] = [3, 2, 2, 2, 2, 2, 3, 5, 8, 12, 16, 20, 23, 24, 21, 17, 13, 10, 8, 7, 6, 5, 4, 3];
+const RATES_PER_S: [u32; 24] =
+    [3, 2, 2, 2, 2, 2, 3, 5, 8, 12, 16, 20, 23, 24, 21, 17, 13, 10, 8, 7, 6, 5, 4, 3];
 
 /// The fixed fleet, then those that follow the traffic; shorter days have shorter hours.
 pub fn cases(size: Size) -> Vec<Case> {
-    let phases: Vec<Value> = RATES_PER_S.map(|rate_per_s| json!({"duration_s": 3600.0 * size.share(), "rate_per_s": rate_per_s})).into();
+    let phases: Vec<Value> = RATES_PER_S
+        .map(|rate_per_s| json!({"duration_s": 3600.0 * size.share(), "rate_per_s": rate_per_s}))
+        .into();
     let lengths = json!({"lognormal": {
         "prefill": {"mean_tokens": 2000, "cv": 0.7, "max_tokens": 8000}, "decode": {"mean_tokens": 299, "cv": 0.7, "max_tokens": 2000}}});
     let cluster = json!({
@@ -24,6 +27,8 @@ pub fn cases(size: Size) -> Vec<Case> {
         ("frontier", json!({"frontier": {"service_level": 0.1}})),
     ];
     let workload = generated(json!({"poisson": {"phases": phases}}), lengths);
-    let case = |(name, policy)| Setup::new(workload.clone(), cluster.clone(), policy).case(format!("day of long answers, {name}"));
+    let case = |(name, policy)| {
+        Setup::new(workload.clone(), cluster.clone(), policy).case(format!("day of long answers, {name}"))
+    };
     policies.map(case).into()
 }

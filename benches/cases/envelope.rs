@@ -1,4 +1,5 @@
-//! The traffic envelope: its cost by requests in the look-back, on average and at worst, beside its definition.
+//! The traffic envelope: its cost by requests in the look-back, on average and at worst, beside its
+//! definition.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -16,7 +17,8 @@ const BLOCK: usize = 100;
 pub fn envelope(updates: usize, in_look_back: usize) -> Case {
     let name = format!("{in_look_back} requests in the look-back");
     Case::new(name, updates, move || {
-        let (mut envelope, mut gaps, mut now_s, mut sum) = (TrafficEnvelope::new(LOOK_BACK_S, WINDOW_S), Gaps::default(), 0.0, 0.0);
+        let (mut envelope, mut gaps, mut now_s, mut sum) =
+            (TrafficEnvelope::new(LOOK_BACK_S, WINDOW_S), Gaps::default(), 0.0, 0.0);
         for update in 0..updates {
             now_s += gaps.next() * LOOK_BACK_S / in_look_back as f64;
             envelope.observe(now_s, 257);
@@ -80,11 +82,12 @@ pub struct Costs {
     pub worst_query_ns: f64,
 }
 
-/// Costs with so many requests in the look-back: two look-backs of steady traffic, half of one after a lull longer than the window, and
-/// half of one after a lull longer than the look-back, so that all there is is left behind at once.
+/// Costs with so many requests in the look-back: two look-backs of steady traffic, half of one after a lull
+/// longer than the window, and half of one after a lull longer than the look-back, so that all there is is
+/// left behind at once.
 ///
-/// All is done several times over. What an operation takes is the least of these, since whatever else the machine does is none of its
-/// work; the worst operation is the one that takes longest of all.
+/// All is done several times over. What an operation takes is the least of these, since whatever else the
+/// machine does is none of its work; the worst operation is the one that takes longest of all.
 pub fn envelope_costs(in_look_back: usize, rounds: usize) -> Costs {
     let blocks = 3 * in_look_back / BLOCK;
     let mut block_ns = vec![f64::INFINITY; blocks];
@@ -92,7 +95,8 @@ pub fn envelope_costs(in_look_back: usize, rounds: usize) -> Costs {
     let mut update_ns = vec![f32::INFINITY; blocks * BLOCK];
     let clock_ns = (0..1000).map(|_| elapsed_ns(|| ())).fold(f64::INFINITY, f64::min);
     for round in 0..2 * rounds {
-        let (mut envelope, mut gaps, mut now_s) = (TrafficEnvelope::new(LOOK_BACK_S, WINDOW_S), Gaps::default(), 0.0);
+        let (mut envelope, mut gaps, mut now_s) =
+            (TrafficEnvelope::new(LOOK_BACK_S, WINDOW_S), Gaps::default(), 0.0);
         for block in 0..blocks {
             if block == blocks * 2 / 3 {
                 now_s += 1.5 * WINDOW_S;
@@ -104,21 +108,28 @@ pub fn envelope_costs(in_look_back: usize, rounds: usize) -> Costs {
                 now_s
             });
             if round % 2 == 0 {
-                let ns = elapsed_ns(|| arrivals.iter().for_each(|&at_s| envelope.observe(black_box(at_s), 257)));
+                let ns =
+                    elapsed_ns(|| arrivals.iter().for_each(|&at_s| envelope.observe(black_box(at_s), 257)));
                 block_ns[block] = block_ns[block].min(ns - clock_ns);
             } else {
                 for (at_s, least_ns) in arrivals.iter().zip(&mut update_ns[block * BLOCK..]) {
-                    *least_ns = least_ns.min((elapsed_ns(|| envelope.observe(black_box(*at_s), 257)) - clock_ns) as f32);
+                    *least_ns = least_ns
+                        .min((elapsed_ns(|| envelope.observe(black_box(*at_s), 257)) - clock_ns) as f32);
                 }
             }
-            query_ns[block] = query_ns[block].min(elapsed_ns(|| _ = black_box(envelope.rate_per_s(now_s))) - clock_ns);
+            query_ns[block] =
+                query_ns[block].min(elapsed_ns(|| _ = black_box(envelope.rate_per_s(now_s))) - clock_ns);
         }
     }
     let worst_alone_ns = update_ns.iter().copied().fold(0.0, f32::max);
     Costs {
         update_ns: block_ns.iter().sum::<f64>() / (blocks * BLOCK) as f64,
-        // The worst of a block takes no less than the mean of it, whatever each of the two rounds was disturbed by.
-        worst_update_ns: block_ns.iter().fold(0.0, |worst: f64, ns| worst.max(ns / BLOCK as f64)).max(worst_alone_ns.into()),
+        // The worst of a block takes no less than the mean of it, whatever each of the two rounds was
+        // disturbed by.
+        worst_update_ns: block_ns
+            .iter()
+            .fold(0.0, |worst: f64, ns| worst.max(ns / BLOCK as f64))
+            .max(worst_alone_ns.into()),
         query_ns: query_ns.iter().sum::<f64>() / blocks as f64,
         worst_query_ns: query_ns.iter().fold(0.0, |worst, &ns| worst.max(ns)),
     }

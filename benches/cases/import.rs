@@ -15,8 +15,10 @@ pub fn cases(rows: usize) -> Vec<Case> {
     let mut lab = String::from("arrived_at,num_prefill_tokens,num_decode_tokens\n");
     let mut mooncake = String::new();
     for row in 0..rows {
-        writeln!(lab, "{},{},{}", row as f64 * 0.028, 100 + row % 900, 1 + row % 200).expect("a string grows");
-        let blocks: Vec<usize> = (0..8).map(|block| if block < 4 { block } else { row * 8 + block }).collect();
+        writeln!(lab, "{},{},{}", row as f64 * 0.028, 100 + row % 900, 1 + row % 200)
+            .expect("a string grows");
+        let blocks: Vec<usize> =
+            (0..8).map(|block| if block < 4 { block } else { row * 8 + block }).collect();
         let (at_ms, output) = (row * 280, 1 + row % 200);
         writeln!(mooncake, r#"{{"timestamp": {at_ms}, "input_length": 4000, "output_length": {output}, "hash_ids": {blocks:?}}}"#)
             .expect("a string grows");
@@ -46,7 +48,12 @@ fn tables() -> Case {
     let cluster = ClusterSettings::default();
     Case::new("embedded hardware tables", 1, move || {
         let files = Files::default();
-        let deployment = Deployment::resolve(&cluster.model, &cluster.node, 4, 1, &files).expect("a known model and node");
-        digest(ExecutionTime::load(&cluster.execution_time, &deployment, &files).expect("embedded tables").fingerprint())
+        let deployment =
+            Deployment::resolve(&cluster.model, &cluster.node, 4, 1, &files).expect("a known model and node");
+        digest(
+            ExecutionTime::load(&cluster.execution_time, &deployment, &files)
+                .expect("embedded tables")
+                .fingerprint(),
+        )
     })
 }

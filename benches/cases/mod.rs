@@ -1,6 +1,8 @@
-//! What is measured: the same cases for the benches, for the instruction counts, and, at tiny size, for the tests.
+//! What is measured: the same cases for the benches, for the instruction counts, and, at tiny size, for the
+//! tests.
 //!
-//! Each case does one piece of work and answers with a digest of its result, so that nobody gets faster by changing the answer.
+//! Each case does one piece of work and answers with a digest of its result, so that nobody gets faster by
+//! changing the answer.
 #![allow(dead_code, unused_imports, reason = "whoever includes this uses a part of it")]
 
 mod bare;
@@ -63,7 +65,8 @@ pub fn digest(result: impl std::fmt::Debug) -> String {
 
 pub fn generated(arrivals: Value, lengths: Value) -> Workload {
     let generate = json!({"name": "bench", "generate": {"arrivals": arrivals, "lengths": lengths}});
-    workload::load(&serde_json::from_value::<WorkloadSpec>(generate).expect("valid settings"), 1, &[]).expect("a generated workload")
+    workload::load(&serde_json::from_value::<WorkloadSpec>(generate).expect("valid settings"), 1, &[])
+        .expect("a generated workload")
 }
 
 /// Traffic like the lab's hour of 126,000 requests: steps of load, prompts of 256 tokens, one output token.
@@ -71,7 +74,10 @@ pub fn steps(size: Size) -> Workload {
     let phases: Vec<Value> = [(1200.0, 20), (600.0, 30), (1200.0, 50), (600.0, 40)]
         .map(|(duration_s, rate)| json!({"duration_s": duration_s * size.share(), "rate_per_s": rate}))
         .into();
-    generated(json!({"poisson": {"phases": phases}}), json!({"fixed": {"prefill_tokens": 256, "decode_tokens": 1}}))
+    generated(
+        json!({"poisson": {"phases": phases}}),
+        json!({"fixed": {"prefill_tokens": 256, "decode_tokens": 1}}),
+    )
 }
 
 /// Traffic like a conversation trace: 19,400 requests, 4 million output tokens.
@@ -102,8 +108,18 @@ impl Setup {
     pub fn new(workload: Workload, cluster: Value, autoscaler: Value) -> Self {
         let cluster: ClusterSettings = serde_json::from_value(cluster).expect("valid settings");
         let files = Files::default();
-        let deployment = Deployment::resolve(&cluster.model, &cluster.node, cluster.tensor_parallel, cluster.pipeline_parallel, &files);
-        let times = ExecutionTime::load(&cluster.execution_time, &deployment.expect("a known model and node"), &files);
+        let deployment = Deployment::resolve(
+            &cluster.model,
+            &cluster.node,
+            cluster.tensor_parallel,
+            cluster.pipeline_parallel,
+            &files,
+        );
+        let times = ExecutionTime::load(
+            &cluster.execution_time,
+            &deployment.expect("a known model and node"),
+            &files,
+        );
         let autoscaler = serde_json::from_value(autoscaler).expect("valid settings");
         let times = times.expect("embedded tables").with_overheads(&cluster.engine_overheads, false, &files);
         Self { workload, cluster, autoscaler, times: times.expect("known overheads") }
@@ -118,12 +134,15 @@ impl Setup {
     }
 
     pub fn inputs(&self) -> RunInputs<'_> {
-        RunInputs::new(&self.workload, &self.cluster, &self.autoscaler, &self.times, 1).expect("a run that fits")
+        RunInputs::new(&self.workload, &self.cluster, &self.autoscaler, &self.times, 1)
+            .expect("a run that fits")
     }
 
     fn case(self, name: impl Into<String>) -> Case {
         let mut workspace = Workspace::default();
-        Case::new(name, self.requests(), move || digest(simulate(&self.inputs(), &mut workspace).expect("a run that ends")))
+        Case::new(name, self.requests(), move || {
+            digest(simulate(&self.inputs(), &mut workspace).expect("a run that ends"))
+        })
     }
 }
 
@@ -146,11 +165,15 @@ pub fn run_bare(setup: &Setup) -> (f64, f64) {
 
 /// Requests x replicas x scheduler.
 pub fn engine(size: Size) -> Vec<Case> {
-    let mut cases: Vec<Case> =
-        ["round_robin", "least_outstanding"].map(|router| lab(size, router).case(format!("steps, vllm, {router}, inferline"))).into();
+    let mut cases: Vec<Case> = ["round_robin", "least_outstanding"]
+        .map(|router| lab(size, router).case(format!("steps, vllm, {router}, inferline")))
+        .into();
     for scheduler in ["sarathi", "orca", "lightllm", "faster_transformer"] {
         let cluster = json!({"replica_scheduler": {scheduler: {"batch_size_cap": 16}}});
-        cases.push(Setup::new(steps(size), cluster, json!("inferline")).case(format!("steps, {scheduler}, round_robin, inferline")));
+        cases.push(
+            Setup::new(steps(size), cluster, json!("inferline"))
+                .case(format!("steps, {scheduler}, round_robin, inferline")),
+        );
     }
     cases.extend([10, 100, 1000, 10_000].map(|replicas| many_replicas(size, replicas)));
     cases
@@ -166,7 +189,8 @@ pub fn lab_of(requests: usize) -> Case {
         .case(format!("{requests} requests"))
 }
 
-/// So many replicas, each as busy as the next; the number of requests is the same whatever the number of replicas.
+/// So many replicas, each as busy as the next; the number of requests is the same whatever the number of
+/// replicas.
 pub fn many_replicas(size: Size, replicas: u32) -> Case {
     let requests = 400_000.0 * size.share();
     let rate_per_s = 6.0 * f64::from(replicas);
@@ -186,15 +210,18 @@ pub fn decode(size: Size) -> Vec<Case> {
         "replica_scheduler": {"vllm": {"max_tokens_in_batch": 131_072, "num_blocks": 32_768}}});
     let planned = json!({"inferline": {"throughput_measure": "planned"}});
     vec![
-        Setup::new(conversations(size), cluster.clone(), json!({"static": {"replicas": 8}})).case("conversations, static"),
+        Setup::new(conversations(size), cluster.clone(), json!({"static": {"replicas": 8}}))
+            .case("conversations, static"),
         Setup::new(conversations(size), cluster.clone(), planned).case("conversations, inferline"),
         Setup::new(conversations(size), cluster, json!("hpa")).case("conversations, hpa"),
-        Setup::new(long_contexts(size), long, json!({"static": {"replicas": 32}})).case("long contexts, static"),
+        Setup::new(long_contexts(size), long, json!({"static": {"replicas": 32}}))
+            .case("long contexts, static"),
     ]
 }
 
 /// Prompts that come again, of which nothing is known, or which are known and not cached, or cached.
-pub const PROMPTS: [&str; 3] = ["prompts unknown, caching off", "prompts known, caching off", "prompts known, caching on"];
+pub const PROMPTS: [&str; 3] =
+    ["prompts unknown, caching off", "prompts known, caching off", "prompts known, caching on"];
 
 /// The cases of [`PROMPTS`]: what prefix caching costs those who do not use it, and those who do.
 pub fn prefix_caching(size: Size) -> Vec<Case> {
@@ -204,7 +231,8 @@ pub fn prefix_caching(size: Size) -> Vec<Case> {
             "lengths": {"lognormal": {
                 "prefill": {"mean_tokens": 3000, "cv": 0.8, "max_tokens": 12_000}, "decode": {"mean_tokens": 200, "cv": 0.8}}},
             "prompts": {"groups": 10, "prompts_per_group": 10, "shared_tokens": 1000}}});
-        workload::load(&serde_json::from_value::<WorkloadSpec>(generate).expect("valid settings"), 1, &[]).expect("a generated workload")
+        workload::load(&serde_json::from_value::<WorkloadSpec>(generate).expect("valid settings"), 1, &[])
+            .expect("a generated workload")
     };
     let cases = PROMPTS.map(|name| {
         let (known, caching) = (name.contains("prompts known"), name.ends_with("on"));
@@ -216,14 +244,18 @@ pub fn prefix_caching(size: Size) -> Vec<Case> {
     cases.into()
 }
 
-/// Cells of a sweep, from the grid to the rows, journal and tables apart: tiny cells show what a cell costs beyond its run.
+/// Cells of a sweep, from the grid to the rows, journal and tables apart: tiny cells show what a cell costs
+/// beyond its run.
 pub fn sweep(size: Size) -> Vec<Case> {
     let cells = match size {
         Size::Full => 2000,
         Size::Small => 200,
         Size::Tiny => 6,
     };
-    vec![sweep_of("cells of 20 requests", cells, 1.0), sweep_of("cells of 6,300 requests", cells / 10 + 1, 300.0)]
+    vec![
+        sweep_of("cells of 20 requests", cells, 1.0),
+        sweep_of("cells of 6,300 requests", cells / 10 + 1, 300.0),
+    ]
 }
 
 pub fn sweep_of(name: &str, cells: usize, duration_s: f64) -> Case {

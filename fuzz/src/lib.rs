@@ -1,7 +1,9 @@
-//! What is done with hostile files: each function here takes any bytes and must return, without a panic, soon and in little memory.
+//! What is done with hostile files: each function here takes any bytes and must return, without a panic, soon
+//! and in little memory.
 //!
-//! The fuzz targets call these functions, and so does `tests/it/hostile.rs`, which includes this file; so neither can rot. Files are
-//! what users hand over, so files are what the bytes become: in a directory of this process, in memory where the system has such a place.
+//! The fuzz targets call these functions, and so does `tests/it/hostile.rs`, which includes this file; so
+//! neither can rot. Files are what users hand over, so files are what the bytes become: in a directory of
+//! this process, in memory where the system has such a place.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,7 +24,10 @@ use serde_json::json;
 fn scratch() -> &'static Path {
     static DIR: OnceLock<tempfile::TempDir> = OnceLock::new();
     let memory = Path::new("/dev/shm");
-    DIR.get_or_init(|| if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.expect("a directory")).path()
+    DIR.get_or_init(|| {
+        if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.expect("a directory")
+    })
+    .path()
 }
 
 /// A file of this thread.
@@ -54,16 +59,21 @@ pub fn grid(bytes: &[u8]) {
     }
 }
 
-/// Whether a text has an array or range that multiplies to more than is quick: sized from above by its commas and its numbers.
+/// Whether a text has an array or range that multiplies to more than is quick: sized from above by its commas
+/// and its numbers.
 fn asks_for_many(bytes: &[u8]) -> bool {
     let numbers = bytes.split(|byte| !byte.is_ascii_digit()).filter(|digits| digits.len() > 4).count();
-    let lists = bytes.split(|&byte| byte == b'[').skip(1).map(|list| list.split(|&byte| byte == b']').next().unwrap_or_default());
-    let product = lists.map(|list| list.split(|&byte| byte == b',').count() as u64).fold(1, u64::saturating_mul);
+    let lists = bytes
+        .split(|&byte| byte == b'[')
+        .skip(1)
+        .map(|list| list.split(|&byte| byte == b']').next().unwrap_or_default());
+    let product =
+        lists.map(|list| list.split(|&byte| byte == b',').count() as u64).fold(1, u64::saturating_mul);
     product > MOST_COMBINATIONS || (numbers > 0 && bytes.windows(6).any(|six| six == b"\"from\""))
 }
 
-/// A trace: plain, gzip or Zstandard, its format told or guessed; what is read is described and written back. Also a table of lengths
-/// and the files of a ServeGen client.
+/// A trace: plain, gzip or Zstandard, its format told or guessed; what is read is described and written back.
+/// Also a table of lengths and the files of a ServeGen client.
 pub fn trace(bytes: &[u8]) {
     // What is in a file says nothing of how it is read: a byte of it decides, as it were at random.
     let choice = bytes.iter().fold(0u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(*byte));
@@ -88,7 +98,11 @@ pub fn trace(bytes: &[u8]) {
             let copy = path.with_file_name("copy");
             if TraceFormat::Vidur.write(&workload, &copy).is_ok() {
                 let (again, _) = read(&TraceSpec::new(&copy), &[]).expect("what was written is read");
-                assert_eq!((again.arrived_at_s, again.decode_tokens), (workload.arrived_at_s, workload.decode_tokens), "{notes:?}");
+                assert_eq!(
+                    (again.arrived_at_s, again.decode_tokens),
+                    (workload.arrived_at_s, workload.decode_tokens),
+                    "{notes:?}"
+                );
             }
         }
         Err(error) => assert!(error.to_string().contains("trace"), "{error}"),
@@ -103,27 +117,34 @@ pub fn trace(bytes: &[u8]) {
 fn clients(bytes: &[u8]) {
     const WINDOWS: &str = "0,0.5,1.0,Gamma,1.0,2.0\n600,1.0,1.0,,,\n";
     const LENGTHS: &str = r#"{"0": {"input_tokens": "{10: 0.5, 20: 0.5}", "output_tokens": "{5: 1.0}"}}"#;
-    let (windows, lengths) =
-        if bytes.trim_ascii_start().starts_with(b"{") { (WINDOWS.as_bytes(), bytes) } else { (bytes, LENGTHS.as_bytes()) };
+    let (windows, lengths) = if bytes.trim_ascii_start().starts_with(b"{") {
+        (WINDOWS.as_bytes(), bytes)
+    } else {
+        (bytes, LENGTHS.as_bytes())
+    };
     let dir = file("servegen/chunk-0-trace.csv", windows).parent().expect("in a directory").to_owned();
     file("servegen/chunk-0-dataset.json", lengths);
-    let spec = json!({"name": "w", "generate": {"servegen": {"dir": dir, "duration_s": 10.0, "rate_scale": 0.001}}});
+    let spec =
+        json!({"name": "w", "generate": {"servegen": {"dir": dir, "duration_s": 10.0, "rate_scale": 0.001}}});
     if let Ok(spec) = serde_json::from_value::<WorkloadSpec>(spec) {
         let _ = workload::load(&spec, 1, &[]);
     }
 }
 
-/// Measured times of hardware as CSV (operator tables, microsoft/vidur's profiles, steps to compare with) and a model's config.json.
+/// Measured times of hardware as CSV (operator tables, microsoft/vidur's profiles, steps to compare with) and
+/// a model's config.json.
 pub fn profile(bytes: &[u8]) {
     const ALL_REDUCE: &str = "num_tokens,all_reduce\n1,0.1\n4096,0.2\n";
-    const VIDUR_ALL_REDUCE: &str = "time_stats.all_reduce.median,num_workers,size,devices_per_node\n0.3,4,131072,4\n0.5,4,524288,4\n";
+    const VIDUR_ALL_REDUCE: &str =
+        "time_stats.all_reduce.median,num_workers,size,devices_per_node\n0.3,4,131072,4\n0.5,4,524288,4\n";
     if bytes.trim_ascii_start().starts_with(b"{") {
         let path = file("config.json", bytes);
         let _ = Deployment::resolve(&path.display().to_string(), "a100_dgx", 1, 1, &Files::default());
         return;
     }
     let deployment =
-        Deployment::resolve("meta-llama/Meta-Llama-3-70B", "a100_pairwise_nvlink", 4, 1, &Files::default()).expect("a known deployment");
+        Deployment::resolve("meta-llama/Meta-Llama-3-70B", "a100_pairwise_nvlink", 4, 1, &Files::default())
+            .expect("a known deployment");
     let load = |settings: serde_json::Value| {
         let settings = serde_json::from_value(settings).expect("settings");
         match ExecutionTime::load(&settings, &deployment, &Files::default()) {
@@ -147,8 +168,8 @@ fn batch() -> scalefront::hardware::BatchShape {
     batch
 }
 
-/// A journal, and a manifest. Each line gets its checksum, or nothing but its first line would ever be looked at; one that begins with
-/// `!` stays as it is.
+/// A journal, and a manifest. Each line gets its checksum, or nothing but its first line would ever be looked
+/// at; one that begins with `!` stays as it is.
 pub fn journal(bytes: &[u8]) {
     let mut journal = Vec::new();
     for line in bytes.split_inclusive(|&byte| byte == b'\n') {

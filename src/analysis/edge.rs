@@ -43,7 +43,9 @@ impl Oracle {
     /// Reads what [`write_oracle`] wrote, if its checksum is that `expected`.
     pub fn read(path: &Path, expected: Option<&Checksum>, objectives: &Objectives) -> Result<Self> {
         let read = || -> Result<Self> { Self::of(&read_parquet(path, expected)?, objectives) };
-        read().with_context(|| format!("{}: cannot read the edge; `scalefront oracle` writes it", path.display()))
+        read().with_context(|| {
+            format!("{}: cannot read the edge; `scalefront oracle` writes it", path.display())
+        })
     }
 
     pub(super) fn of(frame: &DataFrame, objectives: &Objectives) -> Result<Self> {
@@ -53,15 +55,20 @@ impl Oracle {
         }
         let [workload, seed] = ["workload", "seed"].map(|name| Cells::named(frame, name));
         let (workload, seed) = (workload?, seed?);
-        let (latency, cost) = (Cells::named(frame, &objectives.latency)?, Cells::named(frame, &objectives.cost)?);
+        let (latency, cost) =
+            (Cells::named(frame, &objectives.latency)?, Cells::named(frame, &objectives.cost)?);
         // Only the clairvoyant edge has it.
         let fluid = Cells::named(frame, "fluid_bound_usd").ok();
-        let groups: Vec<Option<Cells>> = objectives.group_by.iter().map(|name| Cells::named(frame, name).ok()).collect();
+        let groups: Vec<Option<Cells>> =
+            objectives.group_by.iter().map(|name| Cells::named(frame, name).ok()).collect();
         let point = |i: usize| {
             Some(EdgePoint {
                 workload: workload.text(i)?,
                 seed: seed.number(i)? as i64,
-                groups: groups.iter().map(|cells| cells.as_ref().map(|cells| cells.text(i).unwrap_or_default())).collect(),
+                groups: groups
+                    .iter()
+                    .map(|cells| cells.as_ref().map(|cells| cells.text(i).unwrap_or_default()))
+                    .collect(),
                 point: Point { latency: latency.number(i)?, cost: cost.number(i)? },
                 fluid_bound_usd: fluid.as_ref().and_then(|fluid| fluid.number(i)),
             })
@@ -77,10 +84,17 @@ impl Oracle {
         self.points.iter().filter(move |point| point.workload == workload && point.seed == seed)
     }
 
-    /// The edge of a workload and seed by rising cost, over the clusters of one family's group, or all of them.
+    /// The edge of a workload and seed by rising cost, over the clusters of one family's group, or all of
+    /// them.
     pub fn edge(&self, workload: &str, seed: i64, groups: Option<&[String]>) -> Vec<Point> {
         let same = |point: &&EdgePoint| {
-            groups.is_none_or(|groups| point.groups.iter().zip(groups).all(|(own, group)| own.as_ref().is_none_or(|own| own == group)))
+            groups.is_none_or(|groups| {
+                point
+                    .groups
+                    .iter()
+                    .zip(groups)
+                    .all(|(own, group)| own.as_ref().is_none_or(|own| own == group))
+            })
         };
         let points = self.of_seed(workload, seed).filter(same).map(|point| point.point).collect::<Vec<_>>();
         non_dominated(&points).into_iter().map(|i| points[i]).collect()
@@ -88,13 +102,19 @@ impl Oracle {
 
     /// What the edges of half of a workload's seeds reach, by rising cost.
     pub fn attained(&self, workload: &str) -> Vec<Point> {
-        let edges: Vec<Vec<Point>> = self.seeds(workload).into_iter().map(|seed| self.edge(workload, seed, None)).collect();
+        let edges: Vec<Vec<Point>> =
+            self.seeds(workload).into_iter().map(|seed| self.edge(workload, seed, None)).collect();
         attainment(&edges, ATTAINMENT_PERCENT[1])
     }
 
     /// Seeds of a workload's edges, ascending.
     pub fn seeds(&self, workload: &str) -> Vec<i64> {
-        let mut seeds = self.points.iter().filter(|point| point.workload == workload).map(|point| point.seed).collect::<Vec<_>>();
+        let mut seeds = self
+            .points
+            .iter()
+            .filter(|point| point.workload == workload)
+            .map(|point| point.seed)
+            .collect::<Vec<_>>();
         seeds.sort_unstable();
         seeds.dedup();
         seeds
@@ -119,9 +139,14 @@ impl InformedEdge {
     /// Reads what [`write_informed`] wrote, if its checksum is that of the account.
     pub fn read(directory: &Path, account: &Account, objectives: &Objectives) -> Result<Self> {
         let path = directory.join(informed::TABLE);
-        let read = || -> Result<Oracle> { Oracle::of(&read_parquet(&path, account.table.as_ref())?, objectives) };
-        let reached = read()
-            .with_context(|| format!("{}: cannot read the informed edge; `scalefront oracle --informed` writes it", path.display()))?;
+        let read =
+            || -> Result<Oracle> { Oracle::of(&read_parquet(&path, account.table.as_ref())?, objectives) };
+        let reached = read().with_context(|| {
+            format!(
+                "{}: cannot read the informed edge; `scalefront oracle --informed` writes it",
+                path.display()
+            )
+        })?;
         Ok(Self { reached, accounts: account.edges.clone() })
     }
 

@@ -1,9 +1,10 @@
 //! Which settings matter: how much each one moves latency and cost.
 //!
-//! For one setting, the runs of a scope are grouped by its value and compared by the *logarithm* of the metric, so that an effect
-//! is a ratio and one unstable run of a thousand seconds does not drown the rest. `ratio` is the largest over the smallest
-//! geometric mean of a group. `explained` is the share of the variance of the logarithm that lies between the groups
-//! (η², `SS_between / SS_total`): main effects only, each setting on its own; shares of a full grid add up to at most one.
+//! For one setting, the runs of a scope are grouped by its value and compared by the *logarithm* of the
+//! metric, so that an effect is a ratio and one unstable run of a thousand seconds does not drown the rest.
+//! `ratio` is the largest over the smallest geometric mean of a group. `explained` is the share of the
+//! variance of the logarithm that lies between the groups (η², `SS_between / SS_total`): main effects only,
+//! each setting on its own; shares of a full grid add up to at most one.
 
 use std::collections::BTreeMap;
 
@@ -35,7 +36,8 @@ pub struct Effect {
 pub struct Strength {
     /// Largest over smallest geometric mean of a group, at least 1.
     pub ratio: f64,
-    /// Share of variance between groups, 0 to 1. None when no value has two runs, so that nothing is left to explain.
+    /// Share of variance between groups, 0 to 1. None when no value has two runs, so that nothing is left to
+    /// explain.
     pub explained: Option<f64>,
     /// The value whose group has the smallest mean.
     pub best: String,
@@ -47,10 +49,12 @@ impl Effect {
     }
 }
 
-/// The effects of the policy family, of the seed and of each of `settings` that varies, by workload, strongest first.
+/// The effects of the policy family, of the seed and of each of `settings` that varies, by workload,
+/// strongest first.
 ///
-/// A setting that every family of a workload has is compared over all its runs, another one within each family. A setting that
-/// groups the runs just as a stronger one does is left out. Only runs with positive latency and cost count.
+/// A setting that every family of a workload has is compared over all its runs, another one within each
+/// family. A setting that groups the runs just as a stronger one does is left out. Only runs with positive
+/// latency and cost count.
 pub fn effects(runs: &DataFrame, settings: &[String], analysis: &Analysis) -> Result<Vec<Effect>> {
     let cells = settings
         .iter()
@@ -67,13 +71,20 @@ pub fn effects(runs: &DataFrame, settings: &[String], analysis: &Analysis) -> Re
         let rows = (0..analysis.runs.len()).filter(used).collect::<Vec<_>>();
         let groups = rows_by(&analysis.numbered(&rows)?, &["family"])?.into_iter();
         let groups = groups.map(|group| group.into_iter().map(|i| rows[i]).collect::<Vec<_>>());
-        let by_family: BTreeMap<usize, Vec<usize>> = groups.map(|rows| (analysis.runs[rows[0]].family, rows)).collect();
+        let by_family: BTreeMap<usize, Vec<usize>> =
+            groups.map(|rows| (analysis.runs[rows[0]].family, rows)).collect();
         let family = |row: usize| Some(analysis.label(analysis.runs[row].family).to_owned());
         let seed = |row: usize| Some(analysis.runs[row].seed.to_string());
         let start = effects.len();
         let mut seen = Vec::new();
-        let mut add = |setting: &str, family: Option<usize>, rows: &[usize], value: &dyn Fn(usize) -> Option<String>| -> Result<()> {
-            let Some((effect, groups)) = effect(workload, family, setting, rows, analysis, value)? else { return Ok(()) };
+        let mut add = |setting: &str,
+                       family: Option<usize>,
+                       rows: &[usize],
+                       value: &dyn Fn(usize) -> Option<String>|
+         -> Result<()> {
+            let Some((effect, groups)) = effect(workload, family, setting, rows, analysis, value)? else {
+                return Ok(());
+            };
             if !seen.contains(&groups) {
                 seen.push(groups);
                 effects.push(effect);
@@ -98,7 +109,8 @@ pub fn effects(runs: &DataFrame, settings: &[String], analysis: &Analysis) -> Re
     Ok(effects)
 }
 
-/// Groups of rows, each in order, in order of their first row: equal for settings that always change together.
+/// Groups of rows, each in order, in order of their first row: equal for settings that always change
+/// together.
 type Groups = Vec<Vec<usize>>;
 
 fn effect(
@@ -109,7 +121,8 @@ fn effect(
     analysis: &Analysis,
     value: &dyn Fn(usize) -> Option<String>,
 ) -> Result<Option<(Effect, Groups)>> {
-    let (with, texts): (Vec<usize>, Vec<String>) = rows.iter().filter_map(|&row| Some((row, value(row)?))).unzip();
+    let (with, texts): (Vec<usize>, Vec<String>) =
+        rows.iter().filter_map(|&row| Some((row, value(row)?))).unzip();
     let table = to_frame(vec![("value", Column::Text(texts.clone()))])?;
     let groups = rows_by(&table, &["value"])?.into_iter();
     let groups: BTreeMap<String, Vec<usize>> =
@@ -124,7 +137,10 @@ fn effect(
     let runs = groups.values().map(Vec::len).sum();
     let mut partition = groups.into_values().collect::<Groups>();
     partition.sort();
-    Ok(Some((Effect { workload, family, setting: setting.to_owned(), values, runs, latency, cost }, partition)))
+    Ok(Some((
+        Effect { workload, family, setting: setting.to_owned(), values, runs, latency, cost },
+        partition,
+    )))
 }
 
 /// Sorts values of a setting: by number where all are numbers, else as texts.
@@ -138,13 +154,25 @@ pub fn sort_values(values: &mut [String]) {
 
 fn strength(groups: &BTreeMap<String, Vec<usize>>, metric: impl Fn(usize) -> f64) -> Strength {
     let mean = |logarithms: &[f64]| logarithms.iter().sum::<f64>() / logarithms.len() as f64;
-    let logarithms = groups.values().map(|rows| rows.iter().map(|&row| metric(row).ln()).collect::<Vec<_>>()).collect::<Vec<_>>();
+    let logarithms = groups
+        .values()
+        .map(|rows| rows.iter().map(|&row| metric(row).ln()).collect::<Vec<_>>())
+        .collect::<Vec<_>>();
     let means = logarithms.iter().map(|group| mean(group)).collect::<Vec<_>>();
     let grand_mean = mean(&logarithms.concat());
     let total = logarithms.iter().flatten().map(|x| (x - grand_mean).powi(2)).sum::<f64>();
-    let between = logarithms.iter().zip(&means).map(|(group, mean)| group.len() as f64 * (mean - grand_mean).powi(2)).sum::<f64>();
+    let between = logarithms
+        .iter()
+        .zip(&means)
+        .map(|(group, mean)| group.len() as f64 * (mean - grand_mean).powi(2))
+        .sum::<f64>();
     let repeated = logarithms.iter().any(|group| group.len() > 1);
-    let (smallest, best) = means.iter().copied().zip(groups.keys()).min_by(|a, b| a.0.total_cmp(&b.0)).expect("there are groups");
+    let (smallest, best) = means
+        .iter()
+        .copied()
+        .zip(groups.keys())
+        .min_by(|a, b| a.0.total_cmp(&b.0))
+        .expect("there are groups");
     let largest = means.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     Strength {
         ratio: (largest - smallest).exp(),
@@ -160,7 +188,8 @@ mod tests {
     use super::*;
     use crate::sweep::objectives::Objectives;
 
-    /// A full grid of level (1, 2) and router (a, b) within one family: latency halves with the level, cost doubles with router b.
+    /// A full grid of level (1, 2) and router (a, b) within one family: latency halves with the level, cost
+    /// doubles with router b.
     fn grid(mirror: bool) -> (DataFrame, Vec<String>) {
         let cells = [(1, "a"), (1, "b"), (2, "a"), (2, "b")];
         let text = |value: &str| Column::Text(vec![value.to_owned(); 4]);
@@ -174,7 +203,10 @@ mod tests {
             ("level", Column::Int(cells.iter().map(|cell| cell.0).collect())),
             ("router", routers()),
             ("p90_e2e_s", Column::Float(cells.iter().map(|cell| 8.0 / cell.0 as f64).collect())),
-            ("total_cost_usd", Column::Float(cells.iter().map(|cell| if cell.1 == "b" { 6.0 } else { 3.0 }).collect())),
+            (
+                "total_cost_usd",
+                Column::Float(cells.iter().map(|cell| if cell.1 == "b" { 6.0 } else { 3.0 }).collect()),
+            ),
         ];
         if mirror {
             columns.push(("alias", routers()));
@@ -193,9 +225,15 @@ mod tests {
         let effects = of(false);
         assert_eq!(effects.len(), 2, "family and seed do not vary");
         let level = effects.iter().find(|effect| effect.setting == "level").unwrap();
-        assert!((level.latency.ratio - 2.0).abs() < 1e-12 && (level.latency.explained.unwrap() - 1.0).abs() < 1e-12);
+        assert!(
+            (level.latency.ratio - 2.0).abs() < 1e-12
+                && (level.latency.explained.unwrap() - 1.0).abs() < 1e-12
+        );
         assert!((level.cost.ratio - 1.0).abs() < 1e-12 && level.cost.explained.unwrap() < 1e-12);
-        assert_eq!((level.latency.best.as_str(), level.values.as_slice()), ("2", ["1".to_owned(), "2".to_owned()].as_slice()));
+        assert_eq!(
+            (level.latency.best.as_str(), level.values.as_slice()),
+            ("2", ["1".to_owned(), "2".to_owned()].as_slice())
+        );
         let router = effects.iter().find(|effect| effect.setting == "router").unwrap();
         assert!((router.cost.ratio - 2.0).abs() < 1e-12 && router.cost.best == "a");
     }

@@ -1,8 +1,8 @@
 //! Fronts and hypervolumes of points that are better the smaller they are, in both coordinates.
 //!
-//! A point *dominates* another when it is at most as large in both coordinates and smaller in one. The *front* is what no
-//! point dominates. Of points equal in both coordinates only the first as given is kept, as moocore's `is_nondominated`
-//! does by default, so that a front never names two runs where one would do.
+//! A point *dominates* another when it is at most as large in both coordinates and smaller in one. The *front*
+//! is what no point dominates. Of points equal in both coordinates only the first as given is kept, as
+//! moocore's `is_nondominated` does by default, so that a front never names two runs where one would do.
 
 use std::cmp::Ordering;
 
@@ -19,7 +19,9 @@ pub struct Point {
 pub fn non_dominated(points: &[Point]) -> Vec<usize> {
     let mut order = (0..points.len()).collect::<Vec<_>>();
     // The sort is stable: of equal points the first as given comes first.
-    order.sort_by(|&a, &b| ascending(points[a].cost, points[b].cost).then(ascending(points[a].latency, points[b].latency)));
+    order.sort_by(|&a, &b| {
+        ascending(points[a].cost, points[b].cost).then(ascending(points[a].latency, points[b].latency))
+    });
     let mut lowest = f64::INFINITY;
     order.retain(|&i| {
         let kept = points[i].latency < lowest;
@@ -31,12 +33,15 @@ pub fn non_dominated(points: &[Point]) -> Vec<usize> {
 
 /// The area dominated by `points` inside the box from the origin to `reference`, as a fraction of the box.
 ///
-/// Points at or beyond the reference add nothing; a negative coordinate counts as zero. The order of `points` and dominated
-/// points among them do not matter.
+/// Points at or beyond the reference add nothing; a negative coordinate counts as zero. The order of `points`
+/// and dominated points among them do not matter.
 pub fn hv_exact(points: &[Point], reference: Reference) -> f64 {
     let inside = points
         .iter()
-        .map(|point| Point { latency: point.latency.max(0.0) / reference.latency, cost: point.cost.max(0.0) / reference.cost })
+        .map(|point| Point {
+            latency: point.latency.max(0.0) / reference.latency,
+            cost: point.cost.max(0.0) / reference.cost,
+        })
         .filter(|point| point.latency < 1.0 && point.cost < 1.0)
         .collect::<Vec<_>>();
     let front = non_dominated(&inside);
@@ -48,10 +53,11 @@ pub fn hv_exact(points: &[Point], reference: Reference) -> f64 {
     area
 }
 
-/// The lab's formula, kept for comparison with published scores: coordinates cut at the reference and divided by it, points in
-/// order of cost, `(1 - c_n)(1 - l_n) + sum of (c_(i+1) - c_i)(1 - l_i)`.
+/// The lab's formula, kept for comparison with published scores: coordinates cut at the reference and divided
+/// by it, points in order of cost, `(1 - c_n)(1 - l_n) + sum of (c_(i+1) - c_i)(1 - l_i)`.
 ///
-/// It equals [`hv_exact`] on a front. On other sets it counts dominated points with their own latency, so a worse run lowers it.
+/// It equals [`hv_exact`] on a front. On other sets it counts dominated points with their own latency, so a
+/// worse run lowers it.
 pub fn hv_lab(points: &[Point], reference: Reference) -> f64 {
     let mut cut = points
         .iter()
@@ -62,11 +68,13 @@ pub fn hv_lab(points: &[Point], reference: Reference) -> f64 {
         .collect::<Vec<_>>();
     cut.sort_by(|a, b| ascending(a.cost, b.cost));
     let Some(last) = cut.last() else { return 0.0 };
-    let steps = cut.windows(2).map(|pair| (pair[1].cost - pair[0].cost) * (1.0 - pair[0].latency)).sum::<f64>();
+    let steps =
+        cut.windows(2).map(|pair| (pair[1].cost - pair[0].cost) * (1.0 - pair[0].latency)).sum::<f64>();
     (1.0 - last.cost) * (1.0 - last.latency) + steps
 }
 
-/// The share of the reference box that `point` dominates alone: how good a compromise it is. Zero outside the box.
+/// The share of the reference box that `point` dominates alone: how good a compromise it is. Zero outside the
+/// box.
 pub fn compromise(point: Point, reference: Reference) -> f64 {
     hv_exact(&[point], reference)
 }
@@ -95,14 +103,22 @@ mod tests {
     /// Twin of `non_dominated`: every pair compared.
     fn non_dominated_by_pairs(points: &[Point]) -> Vec<usize> {
         (0..points.len())
-            .filter(|&i| !points.iter().any(|&other| dominates(other, points[i])) && !points[..i].contains(&points[i]))
+            .filter(|&i| {
+                !points.iter().any(|&other| dominates(other, points[i])) && !points[..i].contains(&points[i])
+            })
             .collect()
     }
 
-    /// Twin of `hv_exact`: the box cut into cells at every coordinate, each cell counted when some point dominates it.
+    /// Twin of `hv_exact`: the box cut into cells at every coordinate, each cell counted when some point
+    /// dominates it.
     fn hv_by_cells(points: &[Point], reference: Reference) -> f64 {
         let cuts = |coordinate: fn(&Point) -> f64, end: f64| {
-            let mut cuts = points.iter().map(coordinate).filter(|&x| x > 0.0 && x < end).chain([0.0, end]).collect::<Vec<_>>();
+            let mut cuts = points
+                .iter()
+                .map(coordinate)
+                .filter(|&x| x > 0.0 && x < end)
+                .chain([0.0, end])
+                .collect::<Vec<_>>();
             cuts.sort_by(f64::total_cmp);
             cuts
         };
@@ -164,8 +180,12 @@ mod tests {
 
     /// Few distinct coordinates, so that ties and duplicates are frequent; some points lie outside the box.
     fn cloud() -> impl Strategy<Value = Vec<Point>> {
-        prop::collection::vec((0u8..14, 0u8..14), 0..24)
-            .prop_map(|pairs| pairs.iter().map(|&(c, l)| Point { cost: f64::from(c) * 5.0, latency: f64::from(l) * 0.05 }).collect())
+        prop::collection::vec((0u8..14, 0u8..14), 0..24).prop_map(|pairs| {
+            pairs
+                .iter()
+                .map(|&(c, l)| Point { cost: f64::from(c) * 5.0, latency: f64::from(l) * 0.05 })
+                .collect()
+        })
     }
 
     proptest! {

@@ -1,16 +1,18 @@
 //! Rows of a table that belong together.
 //!
-//! polars groups; what groups come to is added up by whoever asks: polars has given up its eager sums for those of its lazy engine, which
-//! is not built in.
+//! polars groups; what groups come to is added up by whoever asks: polars has given up its eager sums for
+//! those of its lazy engine, which is not built in.
 
 use anyhow::Result;
 use polars::prelude::{Column as PolarsColumn, DataFrame, GroupsIndicator};
 
-/// Rows with equal values of all of `by`, nulls among themselves: each group in the order of the table, groups in that of their first rows.
+/// Rows with equal values of all of `by`, nulls among themselves: each group in the order of the table,
+/// groups in that of their first rows.
 ///
 /// On one thread, so that the order hangs on nothing else.
 pub fn rows_by(frame: &DataFrame, by: &[&str]) -> Result<Vec<Vec<usize>>> {
-    let keys: Vec<PolarsColumn> = by.iter().map(|name| frame.column(name).cloned()).collect::<Result<_, _>>()?;
+    let keys: Vec<PolarsColumn> =
+        by.iter().map(|name| frame.column(name).cloned()).collect::<Result<_, _>>()?;
     let groups = frame.group_by_with_series(keys, false, true)?.into_groups();
     let rows = |group: GroupsIndicator| match group {
         GroupsIndicator::Idx((_, rows)) => rows.iter().map(|&row| row as usize).collect(),
@@ -32,7 +34,8 @@ mod tests {
     fn equal_values_and_nulls_are_together() {
         let names = ["b", "a", "b", "c"].map(String::from).to_vec();
         let seeds = vec![Some(1), None, Some(1), None];
-        let frame = to_frame(vec![("name", Column::Text(names)), ("seed", Column::OptionalInt(seeds))]).unwrap();
+        let frame =
+            to_frame(vec![("name", Column::Text(names)), ("seed", Column::OptionalInt(seeds))]).unwrap();
         assert_eq!(rows_by(&frame, &["name"]).unwrap(), [vec![0, 2], vec![1], vec![3]]);
         assert_eq!(rows_by(&frame, &["seed"]).unwrap(), [[0, 2], [1, 3]]);
         assert_eq!(rows_by(&frame, &["seed", "name"]).unwrap(), [vec![0, 2], vec![1], vec![3]]);

@@ -1,7 +1,8 @@
 //! How far a set of points is from another, what each point is worth, and what several sets attain.
 //!
-//! Coordinates are divided by those of a reference point first, so that seconds and dollars weigh alike and every figure is a
-//! fraction of the reference box. `tests/data/moocore.json` holds what an independent implementation says of the same sets.
+//! Coordinates are divided by those of a reference point first, so that seconds and dollars weigh alike and
+//! every figure is a fraction of the reference box. `tests/data/moocore.json` holds what an independent
+//! implementation says of the same sets.
 
 use super::front::{Point, hv_exact, non_dominated};
 use crate::sweep::objectives::Reference;
@@ -18,18 +19,28 @@ pub fn contributions(points: &[Point], reference: Reference) -> Vec<f64> {
     (0..points.len()).map(|i| (whole - hv_exact(&without(i), reference)).max(0.0)).collect()
 }
 
-/// IGD+ (Ishibuchi et al., EMO 2015): the mean over `target` of the distance to the nearest of `points`, counting only the coordinates
-/// in which that is worse. 0 when every point of the target is reached, infinite without points, None without a target.
+/// IGD+ (Ishibuchi et al., EMO 2015): the mean over `target` of the distance to the nearest of `points`,
+/// counting only the coordinates in which that is worse. 0 when every point of the target is reached,
+/// infinite without points, None without a target.
 pub fn igd_plus(points: &[Point], target: &[Point], reference: Reference) -> Option<f64> {
-    let nearest =
-        |goal: &Point| smallest(points.iter().map(|point| excess(*point, *goal, reference)).map(|(l, c)| l.max(0.0).hypot(c.max(0.0))));
+    let nearest = |goal: &Point| {
+        smallest(
+            points
+                .iter()
+                .map(|point| excess(*point, *goal, reference))
+                .map(|(l, c)| l.max(0.0).hypot(c.max(0.0))),
+        )
+    };
     (!target.is_empty()).then(|| target.iter().map(nearest).sum::<f64>() / target.len() as f64)
 }
 
-/// Additive epsilon (Zitzler et al., 2003): the least shift of all `points`, in both coordinates at once, after which some of them is at
-/// least as good as each of `target`. Negative when `points` are better throughout, infinite without points, None without a target.
+/// Additive epsilon (Zitzler et al., 2003): the least shift of all `points`, in both coordinates at once,
+/// after which some of them is at least as good as each of `target`. Negative when `points` are better
+/// throughout, infinite without points, None without a target.
 pub fn additive_epsilon(points: &[Point], target: &[Point], reference: Reference) -> Option<f64> {
-    let nearest = |goal: &Point| smallest(points.iter().map(|point| excess(*point, *goal, reference)).map(|(l, c)| l.max(c)));
+    let nearest = |goal: &Point| {
+        smallest(points.iter().map(|point| excess(*point, *goal, reference)).map(|(l, c)| l.max(c)))
+    };
     target.iter().map(nearest).max_by(f64::total_cmp)
 }
 
@@ -41,10 +52,11 @@ fn smallest(values: impl Iterator<Item = f64>) -> f64 {
     values.fold(f64::INFINITY, f64::min)
 }
 
-/// The border of what at least `percent` % of `sets` attain, by rising cost: empirical attainment (Grunert da Fonseca et al., EMO 2001).
+/// The border of what at least `percent` % of `sets` attain, by rising cost: empirical attainment (Grunert da
+/// Fonseca et al., EMO 2001).
 ///
-/// A set attains a goal when one of its points is at least as good in both coordinates. Of n sets, ceil(percent * n / 100) count, at
-/// least one.
+/// A set attains a goal when one of its points is at least as good in both coordinates. Of n sets,
+/// ceil(percent * n / 100) count, at least one.
 pub fn attainment(sets: &[Vec<Point>], percent: u32) -> Vec<Point> {
     let needed = (percent as usize * sets.len()).div_ceil(100).max(1);
     let mut costs = sets.iter().flatten().map(|point| point.cost).collect::<Vec<_>>();
@@ -52,7 +64,9 @@ pub fn attainment(sets: &[Vec<Point>], percent: u32) -> Vec<Point> {
     costs.dedup();
     // At each cost, the latency that the needed number of sets reach for no more.
     let border = costs.into_iter().filter_map(|cost| {
-        let affordable = |set: &Vec<Point>| smallest(set.iter().filter(|point| point.cost <= cost).map(|point| point.latency));
+        let affordable = |set: &Vec<Point>| {
+            smallest(set.iter().filter(|point| point.cost <= cost).map(|point| point.latency))
+        };
         let mut latencies = sets.iter().map(affordable).collect::<Vec<_>>();
         latencies.sort_by(f64::total_cmp);
         let latency = *latencies.get(needed - 1)?;
@@ -73,9 +87,10 @@ pub enum At {
 
 /// The mean logarithm of `candidate` over `baseline` in cost at equal latency, or in latency at equal cost.
 ///
-/// Nothing is interpolated between runs, since no setting is known to lie there: at a latency l a front costs what its cheapest run
-/// with at most l costs. The mean is over the latencies (uniformly) from the first that both fronts reach to the last at which a run
-/// of either adds something; where the two coincide, at that one. Likewise with the coordinates exchanged.
+/// Nothing is interpolated between runs, since no setting is known to lie there: at a latency l a front costs
+/// what its cheapest run with at most l costs. The mean is over the latencies (uniformly) from the first that
+/// both fronts reach to the last at which a run of either adds something; where the two coincide, at that
+/// one. Likewise with the coordinates exchanged.
 ///
 /// None when a front is empty, or a value is not positive.
 pub fn mean_log_ratio(baseline: &[Point], candidate: &[Point], at: At) -> Option<f64> {
@@ -86,15 +101,23 @@ pub fn mean_log_ratio(baseline: &[Point], candidate: &[Point], at: At) -> Option
     };
     // By rising latency, so by falling cost.
     let fronts = [front(baseline), front(candidate)];
-    let ends = |of: fn(&Vec<Point>) -> Option<&Point>| Some([of(&fronts[0])?.latency, of(&fronts[1])?.latency]);
+    let ends =
+        |of: fn(&Vec<Point>) -> Option<&Point>| Some([of(&fronts[0])?.latency, of(&fronts[1])?.latency]);
     let (first, last) = (ends(|front| front.first())?, ends(|front| front.last())?);
     let (from, to) = (first[0].max(first[1]), last[0].max(last[1]));
     if fronts.iter().flatten().any(|point| point.cost <= 0.0) {
         return None;
     }
-    let cost = |front: &[Point], latency: f64| smallest(front.iter().filter(|point| point.latency <= latency).map(|point| point.cost));
+    let cost = |front: &[Point], latency: f64| {
+        smallest(front.iter().filter(|point| point.latency <= latency).map(|point| point.cost))
+    };
     let ratio = |latency: f64| (cost(&fronts[1], latency) / cost(&fronts[0], latency)).ln();
-    let mut cuts = fronts.iter().flatten().map(|point| point.latency).filter(|latency| (from..=to).contains(latency)).collect::<Vec<_>>();
+    let mut cuts = fronts
+        .iter()
+        .flatten()
+        .map(|point| point.latency)
+        .filter(|latency| (from..=to).contains(latency))
+        .collect::<Vec<_>>();
     cuts.sort_by(f64::total_cmp);
     if to <= from {
         return Some(ratio(from));
@@ -113,7 +136,8 @@ mod tests {
     const UNIT: Reference = Reference { latency: 1.0, cost: 1.0 };
 
     fn points(list: &Value) -> Vec<Point> {
-        let point = |pair: &Value| Point { latency: pair[0].as_f64().unwrap(), cost: pair[1].as_f64().unwrap() };
+        let point =
+            |pair: &Value| Point { latency: pair[0].as_f64().unwrap(), cost: pair[1].as_f64().unwrap() };
         list.as_array().unwrap().iter().map(point).collect()
     }
 
@@ -135,20 +159,35 @@ mod tests {
             let mut front = non_dominated(&found);
             front.sort_unstable();
             assert_eq!(serde_json::json!(front), case["front"], "case {number}");
-            assert!(close(hv_exact(&found, reference) * latency * cost, expected("hypervolume")), "case {number}");
+            assert!(
+                close(hv_exact(&found, reference) * latency * cost, expected("hypervolume")),
+                "case {number}"
+            );
             let shares = contributions(&found, reference);
             assert_eq!(shares.len(), case["contributions"].as_array().unwrap().len());
             for (i, share) in shares.iter().enumerate() {
-                assert!(close(share * latency * cost, case["contributions"][i].as_f64().unwrap()), "case {number}, point {i}");
+                assert!(
+                    close(share * latency * cost, case["contributions"][i].as_f64().unwrap()),
+                    "case {number}, point {i}"
+                );
             }
             assert!(close(igd_plus(&found, &target, UNIT).unwrap(), expected("igd_plus")), "case {number}");
-            assert!(close(additive_epsilon(&found, &target, UNIT).unwrap(), expected("additive_epsilon")), "case {number}");
+            assert!(
+                close(additive_epsilon(&found, &target, UNIT).unwrap(), expected("additive_epsilon")),
+                "case {number}"
+            );
 
-            let runs = case["runs"].as_array().unwrap().iter().map(|run| run.as_u64().unwrap() as usize).collect::<Vec<_>>();
+            let runs = case["runs"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|run| run.as_u64().unwrap() as usize)
+                .collect::<Vec<_>>();
             let mut sets = vec![Vec::new(); runs.last().unwrap() + 1];
             found.iter().zip(&runs).for_each(|(point, &run)| sets[run].push(*point));
             for percent in [10, 50, 90] {
-                let rows = case["attainment"].as_array().unwrap().iter().filter(|row| row[2] == f64::from(percent));
+                let rows =
+                    case["attainment"].as_array().unwrap().iter().filter(|row| row[2] == f64::from(percent));
                 let mut border = points(&Value::Array(rows.cloned().collect()));
                 border.sort_by(|a, b| a.cost.total_cmp(&b.cost));
                 assert_eq!(attainment(&sets, percent), border, "case {number}, {percent} %");
@@ -159,7 +198,10 @@ mod tests {
     #[test]
     fn nothing_is_infinitely_far() {
         let goal = [Point { latency: 1.0, cost: 1.0 }];
-        assert_eq!((igd_plus(&[], &goal, UNIT), additive_epsilon(&[], &goal, UNIT)), (Some(f64::INFINITY), Some(f64::INFINITY)));
+        assert_eq!(
+            (igd_plus(&[], &goal, UNIT), additive_epsilon(&[], &goal, UNIT)),
+            (Some(f64::INFINITY), Some(f64::INFINITY))
+        );
         assert_eq!((igd_plus(&goal, &[], UNIT), additive_epsilon(&goal, &[], UNIT)), (None, None));
         assert_eq!(attainment(&[], 50), []);
     }
@@ -178,15 +220,17 @@ mod tests {
         // From 20 to 40 dollars: 0.3 s against 0.2 s.
         assert!((ratio(At::EqualCost) - 2.0 / 3.0).abs() < 1e-12);
         // Two single points share one latency only: the slower one's.
-        let dearer = mean_log_ratio(&front(&[(0.1, 20.0)]), &front(&[(0.4, 30.0)]), At::EqualLatency).unwrap().exp();
+        let dearer =
+            mean_log_ratio(&front(&[(0.1, 20.0)]), &front(&[(0.4, 30.0)]), At::EqualLatency).unwrap().exp();
         assert!((dearer - 1.5).abs() < 1e-12);
         assert_eq!(mean_log_ratio(&baseline, &[], At::EqualCost), None);
         assert_eq!(mean_log_ratio(&baseline, &front(&[(0.2, 0.0)]), At::EqualLatency), None);
     }
 
     fn cloud() -> impl Strategy<Value = Vec<Point>> {
-        prop::collection::vec((1u8..9, 1u8..9), 1..9)
-            .prop_map(|pairs| pairs.iter().map(|&(l, c)| Point { latency: f64::from(l), cost: f64::from(c) }).collect())
+        prop::collection::vec((1u8..9, 1u8..9), 1..9).prop_map(|pairs| {
+            pairs.iter().map(|&(l, c)| Point { latency: f64::from(l), cost: f64::from(c) }).collect()
+        })
     }
 
     proptest! {

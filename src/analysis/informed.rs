@@ -31,12 +31,15 @@ pub struct InformedQuality<'a> {
 /// An interval takes seeds enough.
 fn cautious(values: &[f64]) -> Option<Estimate> {
     let estimate = estimate(values).filter(|estimate| estimate.count >= SEEDS_OF_A_FIGURE)?;
-    Some(Estimate { interval: estimate.interval.filter(|_| estimate.count >= SEEDS_OF_AN_INTERVAL), ..estimate })
+    Some(Estimate {
+        interval: estimate.interval.filter(|_| estimate.count >= SEEDS_OF_AN_INTERVAL),
+        ..estimate
+    })
 }
 
 impl Analysis {
-    /// Of a trace the mean over its halves, on which the family ran alone. None without an informed edge or a reference point, or of too
-    /// few seeds.
+    /// Of a trace the mean over its halves, on which the family ran alone. None without an informed edge or a
+    /// reference point, or of too few seeds.
     pub fn informed_share(&self, score: &Score) -> Option<InformedShare> {
         let (workload, groups) = (&self.workloads[score.workload], &self.families[score.family].groups);
         let reference = workload.reference?;
@@ -52,17 +55,25 @@ impl Analysis {
             };
             let shares: Vec<f64> = account.halves.iter().map(of_half).collect::<Option<_>>()?;
             // Two halves of one draw are no sample that an interval could come from.
-            return Some(InformedShare { reached: Estimate { interval: None, ..estimate(&shares)? }, bound: None });
+            return Some(InformedShare {
+                reached: Estimate { interval: None, ..estimate(&shares)? },
+                bound: None,
+            });
         }
         let (mut reached, mut bounds) = (Vec::new(), Vec::new());
         for front in self.fronts_of(score.workload, score.family) {
             let points: Vec<Point> = front.rows.iter().map(|&row| self.point(row)).collect();
             let own = hv_exact(&points, reference);
-            let edge = hv_exact(&self.informed.reached.edge(&workload.name, front.seed, Some(groups)), reference);
+            let edge =
+                hv_exact(&self.informed.reached.edge(&workload.name, front.seed, Some(groups)), reference);
             if edge > 0.0 {
                 reached.push(own / edge);
             }
-            if let Some(bound) = self.informed.bound_hypervolume(&workload.name, front.seed, reference).filter(|bound| *bound > 0.0) {
+            if let Some(bound) = self
+                .informed
+                .bound_hypervolume(&workload.name, front.seed, reference)
+                .filter(|bound| *bound > 0.0)
+            {
                 bounds.push(own / bound);
             }
         }
@@ -71,7 +82,8 @@ impl Analysis {
 
     /// Whether families have shares of an informed edge on this workload.
     pub fn has_informed(&self, workload: usize) -> bool {
-        self.informed.by_halves(&self.workloads[workload].name).is_some() || self.informed_quality(workload).is_some()
+        self.informed.by_halves(&self.workloads[workload].name).is_some()
+            || self.informed_quality(workload).is_some()
     }
 
     /// None without an informed edge or a reference point, or of too few seeds.
@@ -79,9 +91,15 @@ impl Analysis {
         let name = &self.workloads[workload].name;
         let (reference, seeds) = (self.workloads[workload].reference?, self.informed.reached.seeds(name));
         let of = |seed: &i64| hv_exact(&self.informed.reached.edge(name, *seed, None), reference);
-        let bounds: Vec<f64> = seeds.iter().filter_map(|&seed| self.informed.bound_hypervolume(name, seed, reference)).collect();
-        let account = self.informed.accounts.iter().find(|account| account.workload == *name && account.has_edge)?;
-        Some(InformedQuality { reached: cautious(&seeds.iter().map(of).collect::<Vec<_>>())?, bound: cautious(&bounds), account })
+        let bounds: Vec<f64> =
+            seeds.iter().filter_map(|&seed| self.informed.bound_hypervolume(name, seed, reference)).collect();
+        let account =
+            self.informed.accounts.iter().find(|account| account.workload == *name && account.has_edge)?;
+        Some(InformedQuality {
+            reached: cautious(&seeds.iter().map(of).collect::<Vec<_>>())?,
+            bound: cautious(&bounds),
+            account,
+        })
     }
 }
 

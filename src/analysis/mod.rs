@@ -1,7 +1,9 @@
 //! Tables of runs -> fronts, hypervolumes, intervals, effects of settings.
 //!
-//! [`table`] stores and reads tables, [`runs`] that of runs, [`grouping`] finds rows that belong together; [`front`] and [`statistics`] are the mathematics, free of tables;
-//! [`indicators`] likewise; [`scores`], [`quality`], [`regret`] and [`effects`] apply them to a table of runs; [`compare`] sets several against each other; [`outputs`] gives the results the shape in which they are stored.
+//! [`table`] stores and reads tables, [`runs`] that of runs, [`grouping`] finds rows that belong together;
+//! [`front`] and [`statistics`] are the mathematics, free of tables; [`indicators`] likewise; [`scores`],
+//! [`quality`], [`regret`] and [`effects`] apply them to a table of runs; [`compare`] sets several against
+//! each other; [`outputs`] gives the results the shape in which they are stored.
 
 pub mod compare;
 pub mod edge;

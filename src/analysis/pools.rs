@@ -59,19 +59,29 @@ pub type PoolsTable = BTreeMap<String, Vec<StoredPool>>;
 pub fn read_pools(path: &Path, expected: Option<&Checksum>) -> Result<PoolsTable> {
     let read = || -> Result<PoolsTable> {
         let frame = read_parquet(path, expected)?;
-        let [ids, pools, roles, models, nodes] = ["run_id", "pool", "role", "model", "node"].map(|name| Cells::named(&frame, name));
+        let [ids, pools, roles, models, nodes] =
+            ["run_id", "pool", "role", "model", "node"].map(|name| Cells::named(&frame, name));
         let (ids, pools, roles, models, nodes) = (ids?, pools?, roles?, models?, nodes?);
-        let figures = FIGURES.iter().map(|(name, _, _)| Ok((*name, Cells::named(&frame, name)?))).collect::<Result<Vec<_>>>()?;
+        let figures = FIGURES
+            .iter()
+            .map(|(name, _, _)| Ok((*name, Cells::named(&frame, name)?)))
+            .collect::<Result<Vec<_>>>()?;
         let mut table = PoolsTable::new();
         for row in 0..frame.height() {
             let text = |cells: &Cells| cells.text(row).unwrap_or_default();
-            let figures = figures.iter().filter_map(|(name, cells)| Some((*name, cells.number(row)?))).collect();
+            let figures =
+                figures.iter().filter_map(|(name, cells)| Some((*name, cells.number(row)?))).collect();
             let (pool, role, model, node) = (text(&pools), text(&roles), text(&models), text(&nodes));
             table.entry(text(&ids)).or_default().push(StoredPool { pool, role, model, node, figures });
         }
         Ok(table)
     };
-    read().with_context(|| format!("{}: cannot read the pools of runs, which a report may also go without: remove it", path.display()))
+    read().with_context(|| {
+        format!(
+            "{}: cannot read the pools of runs, which a report may also go without: remove it",
+            path.display()
+        )
+    })
 }
 
 #[cfg(test)]
@@ -99,7 +109,11 @@ mod tests {
         };
         write_pools(&[row("b", "x", 2.5), row("a", "y", 1.0), row("b", "w", 4.0)], &path).unwrap();
         let table = read_pools(&path, None).unwrap();
-        assert_eq!(table["b"].iter().map(|pool| pool.pool.as_str()).collect::<Vec<_>>(), ["x", "w"], "in the order stored");
+        assert_eq!(
+            table["b"].iter().map(|pool| pool.pool.as_str()).collect::<Vec<_>>(),
+            ["x", "w"],
+            "in the order stored"
+        );
         assert_eq!(table["b"][0].role, "decode");
         let figures = ["mean_replicas", "scale_ups", "starved_s"].map(|name| table["b"][0].figure(name));
         assert_eq!(figures, [Some(2.5), Some(3.0), None]);

@@ -1,5 +1,5 @@
-//! Beyond the hypervolume: what each point of a front and each service level is worth, how far a family is from the best known, what
-//! its seeds attain.
+//! Beyond the hypervolume: what each point of a front and each service level is worth, how far a family is
+//! from the best known, what its seeds attain.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,12 +20,14 @@ pub struct Contribution {
     pub row: usize,
     /// To the front of its own family. None without a reference point.
     pub own: Option<f64>,
-    /// To the joint front of all families of the workload and seed; 0 where another family's run does as well.
+    /// To the joint front of all families of the workload and seed; 0 where another family's run does as
+    /// well.
     pub joint: Option<f64>,
 }
 
-/// What hypervolumes owe to one value of one setting of a family, such as a service level: what they would lose had its runs,
-/// on a front or not, never been made. Fractions of the reference box, over the seeds in which the family has a usable run.
+/// What hypervolumes owe to one value of one setting of a family, such as a service level: what they would
+/// lose had its runs, on a front or not, never been made. Fractions of the reference box, over the seeds in
+/// which the family has a usable run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ValueContribution {
     pub workload: usize,
@@ -43,8 +45,9 @@ pub struct ValueContribution {
     pub joint: Option<Estimate>,
 }
 
-/// How far a family is from the yardstick, over seeds: the edge that `scalefront oracle` found for the same workload and seed or, without
-/// one, the joint front of all families. Only its points inside the reference box count, if there are any: no score knows the others.
+/// How far a family is from the yardstick, over seeds: the edge that `scalefront oracle` found for the same
+/// workload and seed or, without one, the joint front of all families. Only its points inside the reference
+/// box count, if there are any: no score knows the others.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Distance {
     pub igd_plus: Option<Estimate>,
@@ -82,46 +85,80 @@ impl Analysis {
             let front = non_dominated(&points);
             let on_front = front.iter().map(|&i| points[i]).collect::<Vec<_>>();
             shares.extend(rows.iter().map(|&row| (row, 0.0)));
-            shares.extend(front.iter().zip(contributions(&on_front, reference)).map(|(&i, share)| (rows[i], share)));
+            shares.extend(
+                front.iter().zip(contributions(&on_front, reference)).map(|(&i, share)| (rows[i], share)),
+            );
             // Of equal points none is worth anything alone, whichever the front names.
             let equal = |i: usize| points.iter().filter(|point| **point == points[i]).count() > 1;
             shares.extend(front.iter().filter(|&&i| equal(i)).map(|&i| (rows[i], 0.0)));
         }
         let of_front = |front: &Front| {
-            let own = self.reference(front.workload).map(|reference| contributions(&self.points(front), reference));
+            let own =
+                self.reference(front.workload).map(|reference| contributions(&self.points(front), reference));
             let own = (0..front.rows.len()).map(move |i| own.as_ref().map(|own| own[i]));
-            front.rows.iter().zip(own).map(|(&row, own)| Contribution { row, own, joint: shares.get(&row).copied() }).collect::<Vec<_>>()
+            front
+                .rows
+                .iter()
+                .zip(own)
+                .map(|(&row, own)| Contribution { row, own, joint: shares.get(&row).copied() })
+                .collect::<Vec<_>>()
         };
         self.fronts.iter().flat_map(of_front).collect()
     }
 
-    /// For each value of each of `settings` that varies within a family: by workload, best family first, setting, value. Workloads without
-    /// a reference point are left out. Fails when a column cannot be read.
-    pub fn value_contributions(&self, runs: &DataFrame, settings: &[String]) -> Result<Vec<ValueContribution>> {
+    /// For each value of each of `settings` that varies within a family: by workload, best family first,
+    /// setting, value. Workloads without a reference point are left out. Fails when a column cannot be read.
+    pub fn value_contributions(
+        &self,
+        runs: &DataFrame,
+        settings: &[String],
+    ) -> Result<Vec<ValueContribution>> {
         let by_seed = self.usable_by_seed()?;
-        let on_front = self.fronts.iter().flat_map(|front| front.rows.iter().copied()).collect::<BTreeSet<_>>();
+        let on_front =
+            self.fronts.iter().flat_map(|front| front.rows.iter().copied()).collect::<BTreeSet<_>>();
         let mut contributions = Vec::new();
         for score in &self.scores {
             let Some(reference) = self.reference(score.workload) else { continue };
-            let seeds = self.fronts_of(score.workload, score.family).map(|front| &by_seed[&(score.workload, front.seed)]);
-            let seeds = seeds.map(|rows| SeedRuns::new(self, rows, score.family, reference)).collect::<Vec<_>>();
+            let seeds = self
+                .fronts_of(score.workload, score.family)
+                .map(|front| &by_seed[&(score.workload, front.seed)]);
+            let seeds =
+                seeds.map(|rows| SeedRuns::new(self, rows, score.family, reference)).collect::<Vec<_>>();
             for setting in settings {
                 let cells = Cells::named(runs, setting)?;
                 let of_family = seeds.iter().flat_map(|seed| &seed.own);
-                let text = of_family.filter_map(|&row| Some((row, cells.text(row)?))).collect::<BTreeMap<_, _>>();
-                let mut values = text.values().cloned().collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>();
+                let text =
+                    of_family.filter_map(|&row| Some((row, cells.text(row)?))).collect::<BTreeMap<_, _>>();
+                let mut values =
+                    text.values().cloned().collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>();
                 if values.len() < 2 {
                     continue;
                 }
                 sort_values(&mut values);
                 for value in values {
-                    let with = text.iter().filter(|(_, of)| **of == value).map(|(&row, _)| row).collect::<BTreeSet<_>>();
+                    let with = text
+                        .iter()
+                        .filter(|(_, of)| **of == value)
+                        .map(|(&row, _)| row)
+                        .collect::<BTreeSet<_>>();
                     let on_front = with.intersection(&on_front).count();
-                    let losses = seeds.iter().map(|seed| if on_front == 0 { [0.0; 2] } else { seed.losses_without(&with) });
+                    let losses = seeds
+                        .iter()
+                        .map(|seed| if on_front == 0 { [0.0; 2] } else { seed.losses_without(&with) });
                     let losses = losses.collect::<Vec<_>>();
-                    let [own, joint] = [0, 1].map(|k| estimate(&losses.iter().map(|loss| loss[k]).collect::<Vec<_>>()));
+                    let [own, joint] =
+                        [0, 1].map(|k| estimate(&losses.iter().map(|loss| loss[k]).collect::<Vec<_>>()));
                     let (workload, family, runs) = (score.workload, score.family, with.len());
-                    contributions.push(ValueContribution { workload, family, setting: setting.clone(), value, runs, on_front, own, joint });
+                    contributions.push(ValueContribution {
+                        workload,
+                        family,
+                        setting: setting.clone(),
+                        value,
+                        runs,
+                        on_front,
+                        own,
+                        joint,
+                    });
                 }
             }
         }
@@ -135,8 +172,12 @@ impl Analysis {
         for front in self.fronts_of(score.workload, score.family) {
             let edge = self.oracle.edge(&self.workloads[front.workload].name, front.seed, None);
             to_oracle &= !edge.is_empty();
-            let same = self.fronts.iter().filter(|other| other.workload == front.workload && other.seed == front.seed);
-            let points = if edge.is_empty() { same.flat_map(|other| self.points(other)).collect() } else { edge };
+            let same = self
+                .fronts
+                .iter()
+                .filter(|other| other.workload == front.workload && other.seed == front.seed);
+            let points =
+                if edge.is_empty() { same.flat_map(|other| self.points(other)).collect() } else { edge };
             let mut target = non_dominated(&points).into_iter().map(|i| points[i]).collect::<Vec<_>>();
             let inside = |point: &Point| compromise(*point, reference) > 0.0;
             if target.iter().any(inside) {
@@ -145,7 +186,11 @@ impl Analysis {
             igd.extend(igd_plus(&self.points(front), &target, reference));
             epsilon.extend(additive_epsilon(&self.points(front), &target, reference));
         }
-        (!igd.is_empty()).then(|| Distance { igd_plus: estimate(&igd), additive_epsilon: estimate(&epsilon), to_oracle })
+        (!igd.is_empty()).then(|| Distance {
+            igd_plus: estimate(&igd),
+            additive_epsilon: estimate(&epsilon),
+            to_oracle,
+        })
     }
 
     /// Attainment of every family on every workload over its seeds, by workload, family and percentage.
@@ -184,7 +229,11 @@ impl<'a> SeedRuns<'a> {
 
     fn hypervolumes(&self, counts: impl Fn(usize) -> bool) -> [f64; 2] {
         [&self.own[..], self.all].map(|rows| {
-            let points = rows.iter().filter(|&&row| counts(row)).map(|&row| self.analysis.point(row)).collect::<Vec<_>>();
+            let points = rows
+                .iter()
+                .filter(|&&row| counts(row))
+                .map(|&row| self.analysis.point(row))
+                .collect::<Vec<_>>();
             hv_exact(&points, self.reference)
         })
     }
@@ -218,9 +267,17 @@ mod tests {
 
     #[test]
     fn contributions_to_the_own_and_the_joint_front() {
-        let analysis = analysis(&[("a", 1, 2.0, 5.0), ("a", 1, 5.0, 2.0), ("b", 1, 5.0, 2.0), ("b", 1, 4.0, 4.0), ("c", 1, 9.0, 9.0)]);
+        let analysis = analysis(&[
+            ("a", 1, 2.0, 5.0),
+            ("a", 1, 5.0, 2.0),
+            ("b", 1, 5.0, 2.0),
+            ("b", 1, 4.0, 4.0),
+            ("c", 1, 9.0, 9.0),
+        ]);
         let of = |row: usize| analysis.contributions().into_iter().find(|share| share.row == row).unwrap();
-        let near = |share: Option<f64>, expected: f64| assert!((share.unwrap() - expected).abs() < 1e-12, "{share:?} {expected}");
+        let near = |share: Option<f64>, expected: f64| {
+            assert!((share.unwrap() - expected).abs() < 1e-12, "{share:?} {expected}")
+        };
         near(of(0).own, 0.15); // 3 by 5 of 100
         near(of(0).joint, 0.10); // b reaches 4, 4: 2 by 5
         near(of(1).own, 0.15); // 5 by 3
@@ -232,13 +289,21 @@ mod tests {
 
     #[test]
     fn a_service_level_is_worth_what_is_lost_without_it() {
-        let runs = [("a", 1, 2.0, 5.0), ("a", 1, 3.0, 5.0), ("a", 1, 5.0, 2.0), ("b", 1, 4.0, 2.0), ("a", 2, 9.0, 9.0), ("a", 2, 2.0, 5.0)];
+        let runs = [
+            ("a", 1, 2.0, 5.0),
+            ("a", 1, 3.0, 5.0),
+            ("a", 1, 5.0, 2.0),
+            ("b", 1, 4.0, 2.0),
+            ("a", 2, 9.0, 9.0),
+            ("a", 2, 2.0, 5.0),
+        ];
         let analysis = analysis(&runs);
         let levels = vec!["1", "2", "10", "1", "1", "10"].into_iter().map(String::from).collect();
         let frame = to_frame(vec![("level", Column::Text(levels))]).unwrap();
         let found = analysis.value_contributions(&frame, &["level".to_owned()]).unwrap();
         assert!(found.iter().all(|value| analysis.label(value.family) == "a"), "b has one level");
-        let texts = found.iter().map(|value| (value.value.as_str(), value.runs, value.on_front)).collect::<Vec<_>>();
+        let texts =
+            found.iter().map(|value| (value.value.as_str(), value.runs, value.on_front)).collect::<Vec<_>>();
         assert_eq!(texts, [("1", 2, 1), ("2", 1, 0), ("10", 2, 2)]);
         let near = |estimate: Option<Estimate>, expected: f64| {
             assert!((estimate.unwrap().mean - expected).abs() < 1e-12, "{estimate:?} {expected}");
@@ -264,7 +329,11 @@ mod tests {
     #[test]
     fn attainment_lies_between_the_best_and_the_worst_seed() {
         let analysis = analysis(&[("a", 1, 2.0, 5.0), ("a", 2, 3.0, 6.0), ("a", 3, 4.0, 7.0)]);
-        let borders = analysis.attained().into_iter().map(|attained| (attained.percent, attained.border[0])).collect::<Vec<_>>();
+        let borders = analysis
+            .attained()
+            .into_iter()
+            .map(|attained| (attained.percent, attained.border[0]))
+            .collect::<Vec<_>>();
         let point = |latency, cost| Point { latency, cost };
         assert_eq!(borders, [(10, point(2.0, 5.0)), (50, point(3.0, 6.0)), (90, point(4.0, 7.0))]);
     }

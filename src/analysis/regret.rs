@@ -11,7 +11,8 @@ use crate::sweep::objectives::Reference;
 pub struct Regret {
     /// Hypervolume as a share of the oracle's.
     pub share: Estimate,
-    /// Mean cost over the oracle's at equal latency, less 1; of geometric means. None where nothing lies in the reference box.
+    /// Mean cost over the oracle's at equal latency, less 1; of geometric means. None where nothing lies in
+    /// the reference box.
     pub extra_cost: Option<Estimate>,
 }
 
@@ -19,7 +20,8 @@ pub struct Regret {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct EdgeQuality {
     pub hv_exact: Estimate,
-    /// Geometric mean of cost over the fluid bound, less 1, of the points inside the reference box: what it could still be too dear.
+    /// Geometric mean of cost over the fluid bound, less 1, of the points inside the reference box: what it
+    /// could still be too dear.
     pub over_fluid_bound: Option<Estimate>,
 }
 
@@ -36,7 +38,11 @@ impl Analysis {
             if possible > 0.0 {
                 shares.push(hv_exact(&points, reference) / possible);
             }
-            ratios.extend(mean_log_ratio(&within(&edge, reference), &within(&points, reference), At::EqualLatency));
+            ratios.extend(mean_log_ratio(
+                &within(&edge, reference),
+                &within(&points, reference),
+                At::EqualLatency,
+            ));
         }
         Some(Regret { share: estimate(&shares)?, extra_cost: estimate(&ratios).map(excess) })
     }
@@ -45,10 +51,16 @@ impl Analysis {
     pub fn edge_quality(&self, workload: usize) -> Option<EdgeQuality> {
         let Workload { name, reference, .. } = &self.workloads[workload];
         let (reference, seeds) = ((*reference)?, self.oracle.seeds(name));
-        let scores = seeds.iter().map(|&seed| hv_exact(&self.oracle.edge(name, seed, None), reference)).collect::<Vec<_>>();
+        let scores = seeds
+            .iter()
+            .map(|&seed| hv_exact(&self.oracle.edge(name, seed, None), reference))
+            .collect::<Vec<_>>();
         let over_fluid = |&seed: &i64| {
-            let inside = self.oracle.of_seed(name, seed).filter(|point| compromise(point.point, reference) > 0.0);
-            let ratios = inside.map(|point| Some((point.point.cost / point.fluid_bound_usd?).ln())).collect::<Option<Vec<_>>>()?;
+            let inside =
+                self.oracle.of_seed(name, seed).filter(|point| compromise(point.point, reference) > 0.0);
+            let ratios = inside
+                .map(|point| Some((point.point.cost / point.fluid_bound_usd?).ln()))
+                .collect::<Option<Vec<_>>>()?;
             estimate(&ratios).map(|estimate| estimate.mean)
         };
         let ratios = seeds.iter().filter_map(over_fluid).collect::<Vec<_>>();
@@ -63,7 +75,11 @@ fn within(points: &[Point], reference: Reference) -> Vec<Point> {
 /// What a mean logarithm of ratios means for the ratio, less 1.
 fn excess(log: Estimate) -> Estimate {
     let of = |log: f64| log.exp_m1();
-    Estimate { mean: of(log.mean), interval: log.interval.map(|(low, high)| (of(low), of(high))), count: log.count }
+    Estimate {
+        mean: of(log.mean),
+        interval: log.interval.map(|(low, high)| (of(low), of(high))),
+        count: log.count,
+    }
 }
 
 #[cfg(test)]
@@ -78,14 +94,20 @@ mod tests {
 
     fn objectives(group_by: &[&str]) -> Objectives {
         let reference = Some(Reference { latency: 10.0, cost: 10.0 });
-        Objectives { reference, group_by: group_by.iter().map(|name| (*name).into()).collect(), ..Objectives::default() }
+        Objectives {
+            reference,
+            group_by: group_by.iter().map(|name| (*name).into()).collect(),
+            ..Objectives::default()
+        }
     }
 
     /// (name, router, seed, latency, cost)
     type Sample = (&'static str, &'static str, i64, f64, f64);
 
     fn frame(samples: &[Sample], name: &str) -> DataFrame {
-        let text = |of: fn(&Sample) -> &str| Column::Text(samples.iter().map(|sample| of(sample).to_owned()).collect());
+        let text = |of: fn(&Sample) -> &str| {
+            Column::Text(samples.iter().map(|sample| of(sample).to_owned()).collect())
+        };
         to_frame(vec![
             ("workload", Column::Text(vec!["w".into(); samples.len()])),
             ("seed", Column::Int(samples.iter().map(|sample| sample.2).collect())),
@@ -102,10 +124,15 @@ mod tests {
     #[test]
     fn regret_is_what_is_lost_against_the_edge() {
         let objectives = objectives(&[]);
-        let mut analysis = analyse(&frame(&[("a", "rr", 1, 5.0, 4.0), ("b", "rr", 1, 99.0, 99.0)], "family"), &objectives).unwrap();
+        let mut analysis =
+            analyse(&frame(&[("a", "rr", 1, 5.0, 4.0), ("b", "rr", 1, 99.0, 99.0)], "family"), &objectives)
+                .unwrap();
         assert_eq!(analysis.regret(&analysis.scores[0]), None);
-        analysis.oracle =
-            Oracle::of(&frame(&[("search", "rr", 1, 5.0, 2.0), ("search", "rr", 1, 2.0, 8.0)], "found_by"), &objectives).unwrap();
+        analysis.oracle = Oracle::of(
+            &frame(&[("search", "rr", 1, 5.0, 2.0), ("search", "rr", 1, 2.0, 8.0)], "found_by"),
+            &objectives,
+        )
+        .unwrap();
         // 5 by 6 of the edge's 5 by 8 and 3 by 2.
         let regret = analysis.regret(&analysis.scores[0]).unwrap();
         assert!((regret.share.mean - 30.0 / 46.0).abs() < 1e-12, "{regret:?}");
@@ -121,19 +148,25 @@ mod tests {
     #[test]
     fn the_edge_is_the_yardstick_of_distances() {
         let objectives = objectives(&[]);
-        let mut analysis = analyse(&frame(&[("a", "rr", 1, 4.0, 4.0), ("b", "rr", 1, 2.0, 6.0)], "family"), &objectives).unwrap();
+        let mut analysis =
+            analyse(&frame(&[("a", "rr", 1, 4.0, 4.0), ("b", "rr", 1, 2.0, 6.0)], "family"), &objectives)
+                .unwrap();
         let edge = frame(&[("search", "rr", 1, 3.0, 2.0), ("search", "rr", 1, 90.0, 1.0)], "found_by");
         analysis.oracle = Oracle::of(&edge, &objectives).unwrap();
         let a = analysis.scores.iter().find(|score| analysis.label(score.family) == "a").unwrap();
         let distance = analysis.distance(a).unwrap();
         let (igd, epsilon) = (distance.igd_plus.unwrap().mean, distance.additive_epsilon.unwrap().mean);
-        assert!((igd - 0.1f64.hypot(0.2)).abs() < 1e-12 && (epsilon - 0.2).abs() < 1e-12 && distance.to_oracle);
+        assert!(
+            (igd - 0.1f64.hypot(0.2)).abs() < 1e-12 && (epsilon - 0.2).abs() < 1e-12 && distance.to_oracle
+        );
     }
 
     #[test]
     fn a_grouped_family_is_held_against_its_own_cluster() {
         let objectives = objectives(&["global_scheduler"]);
-        let mut analysis = analyse(&frame(&[("a", "rr", 1, 5.0, 5.0), ("a", "lor", 1, 5.0, 5.0)], "family"), &objectives).unwrap();
+        let mut analysis =
+            analyse(&frame(&[("a", "rr", 1, 5.0, 5.0), ("a", "lor", 1, 5.0, 5.0)], "family"), &objectives)
+                .unwrap();
         let edge = frame(&[("search", "rr", 1, 5.0, 5.0), ("search", "lor", 1, 2.5, 5.0)], "found_by");
         analysis.oracle = Oracle::of(&edge, &objectives).unwrap();
         let share = |label: &str| {

@@ -1,5 +1,5 @@
-//! The table of runs, written in parts so that its length costs no memory: all rows are looked at once for the columns they have, and
-//! once more to be written.
+//! The table of runs, written in parts so that its length costs no memory: all rows are looked at once for
+//! the columns they have, and once more to be written.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -8,7 +8,10 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use polars::prelude::{Column as PolarsColumn, DataFrame};
 
-use super::table::{Cells, Column, ROWS_PER_GROUP, read_parquet, read_parquet_columns, to_frame, write_parquet, write_parquet_in_parts};
+use super::table::{
+    Cells, Column, ROWS_PER_GROUP, read_parquet, read_parquet_columns, to_frame, write_parquet,
+    write_parquet_in_parts,
+};
 use crate::sweep::tables::checksum::Checksum;
 use crate::sweep::tables::columns::{self, Kind};
 use crate::sweep::tables::row::{RunRow, Scalar, family_label};
@@ -18,12 +21,18 @@ pub fn write_runs(rows: &[RunRow], path: &Path) -> Result<()> {
     write_runs_in_parts(rows.len(), |part| Ok(rows[part].to_vec()), path).map(|_| ())
 }
 
-/// The same for `count` rows that are asked for in their order, in parts, twice. Returns the names of all columns.
+/// The same for `count` rows that are asked for in their order, in parts, twice. Returns the names of all
+/// columns.
 ///
-/// A column has the type of its [definition](columns::definition), whatever its values. One without a definition has the type its values
-/// need: integers and floats make floats, a mix with text makes text, no value at all text. A column new to a row is placed behind its
-/// neighbour in that row, so settings stay beside settings.
-pub fn write_runs_in_parts(count: usize, mut rows: impl FnMut(Range<usize>) -> Result<Vec<RunRow>>, path: &Path) -> Result<Vec<String>> {
+/// A column has the type of its [definition](columns::definition), whatever its values. One without a
+/// definition has the type its values need: integers and floats make floats, a mix with text makes text, no
+/// value at all text. A column new to a row is placed behind its neighbour in that row, so settings stay
+/// beside settings.
+pub fn write_runs_in_parts(
+    count: usize,
+    mut rows: impl FnMut(Range<usize>) -> Result<Vec<RunRow>>,
+    path: &Path,
+) -> Result<Vec<String>> {
     let mut layout = Layout::default();
     let parts = || (0..count).step_by(ROWS_PER_GROUP).map(|start| start..count.min(start + ROWS_PER_GROUP));
     for part in parts() {
@@ -66,7 +75,10 @@ pub fn regroup(path: &Path, group_by: &[String]) -> Result<()> {
 }
 
 fn trouble(path: &Path) -> String {
-    format!("{}: cannot read the table of runs; `scalefront sweep` writes it, with --resume once more", path.display())
+    format!(
+        "{}: cannot read the table of runs; `scalefront sweep` writes it, with --resume once more",
+        path.display()
+    )
 }
 
 /// The columns of rows.
@@ -126,7 +138,8 @@ impl Kinds {
         match self.kind(columns::definition(name).map(|definition| definition.kind)) {
             Kind::Text => return Column::OptionalText(values.iter().map(|value| to_text(value)).collect()),
             Kind::Bool => {
-                let bool = |value: &&Scalar| if let Scalar::Bool(value) = value { Some(*value) } else { None };
+                let bool =
+                    |value: &&Scalar| if let Scalar::Bool(value) = value { Some(*value) } else { None };
                 return Column::OptionalBool(values.iter().map(bool).collect());
             }
             Kind::Int => {
@@ -162,7 +175,9 @@ impl Layout {
             let kinds = match self.kinds.get_mut(name) {
                 Some(kinds) => kinds,
                 None => {
-                    let place = previous.and_then(|previous| self.names.iter().position(|name| name == previous)).map_or(0, |at| at + 1);
+                    let place = previous
+                        .and_then(|previous| self.names.iter().position(|name| name == previous))
+                        .map_or(0, |at| at + 1);
                     self.names.insert(place, name.clone());
                     self.kinds.entry(name.clone()).or_default()
                 }
@@ -177,14 +192,25 @@ impl Layout {
     }
 
     fn frame(&self, rows: &[RunRow]) -> Result<DataFrame> {
-        let places = self.names.iter().enumerate().map(|(place, name)| (name.as_str(), place)).collect::<BTreeMap<_, _>>();
+        let places = self
+            .names
+            .iter()
+            .enumerate()
+            .map(|(place, name)| (name.as_str(), place))
+            .collect::<BTreeMap<_, _>>();
         let mut cells = vec![vec![&Scalar::Null; rows.len()]; self.names.len()];
         for (i, row) in rows.iter().enumerate() {
             for (name, value) in &row.columns {
                 cells[places[name.as_str()]][i] = value;
             }
         }
-        to_frame(self.names.iter().zip(&cells).map(|(name, values)| (name, self.kinds[name].column(name, values))).collect())
+        to_frame(
+            self.names
+                .iter()
+                .zip(&cells)
+                .map(|(name, values)| (name, self.kinds[name].column(name, values)))
+                .collect(),
+        )
     }
 }
 
@@ -205,14 +231,27 @@ mod tests {
     #[test]
     fn columns_are_united_and_typed_by_their_values() {
         let rows = [
-            row(&[("id", Scalar::Text("a".into())), ("level", Scalar::Int(1)), ("p90", Scalar::Float(0.5)), ("note", Scalar::Null)]),
-            row(&[("id", Scalar::Text("b".into())), ("level", Scalar::Float(1.5)), ("on", Scalar::Bool(true)), ("p90", Scalar::Null)]),
+            row(&[
+                ("id", Scalar::Text("a".into())),
+                ("level", Scalar::Int(1)),
+                ("p90", Scalar::Float(0.5)),
+                ("note", Scalar::Null),
+            ]),
+            row(&[
+                ("id", Scalar::Text("b".into())),
+                ("level", Scalar::Float(1.5)),
+                ("on", Scalar::Bool(true)),
+                ("p90", Scalar::Null),
+            ]),
             row(&[("id", Scalar::Int(3)), ("p90", Scalar::Int(2))]),
         ];
         let frame = runs_frame(&rows).unwrap();
         assert_eq!(names(&frame), ["id", "level", "on", "p90", "note"]);
         let types = frame.columns().iter().map(|column| column.dtype().clone()).collect::<Vec<_>>();
-        assert_eq!(types, [DataType::String, DataType::Float64, DataType::Boolean, DataType::Float64, DataType::String]);
+        assert_eq!(
+            types,
+            [DataType::String, DataType::Float64, DataType::Boolean, DataType::Float64, DataType::String]
+        );
         assert_eq!(Cells::named(&frame, "id").unwrap().text(2).unwrap(), "3");
         assert_eq!(Cells::named(&frame, "level").unwrap().number(2), None);
         let error = Cells::named(&frame, "p99").err().unwrap().to_string();
@@ -222,13 +261,27 @@ mod tests {
     /// Whatever the values: two sweeps can be put together.
     #[test]
     fn known_columns_have_their_own_type() {
-        let fixed = ["attainment", "latency_limits.ttft_s", "replica_scheduler.num_blocks", "billing.drain", "autoscaler.level", "error"];
+        let fixed = [
+            "attainment",
+            "latency_limits.ttft_s",
+            "replica_scheduler.num_blocks",
+            "billing.drain",
+            "autoscaler.level",
+            "error",
+        ];
         let types = |value: Scalar| {
             let columns = fixed.map(|name| (name, value.clone()));
             let frame = runs_frame(&[row(&columns)]).unwrap();
             frame.columns().iter().map(|column| column.dtype().clone()).collect::<Vec<_>>()
         };
-        let expected = [DataType::Float64, DataType::Float64, DataType::Int64, DataType::Boolean, DataType::Float64, DataType::String];
+        let expected = [
+            DataType::Float64,
+            DataType::Float64,
+            DataType::Int64,
+            DataType::Boolean,
+            DataType::Float64,
+            DataType::String,
+        ];
         assert_eq!(types(Scalar::Null), expected);
         let [float, .., text] = &types(Scalar::Int(1))[..] else { panic!() };
         assert_eq!((float, text), (&DataType::Float64, &DataType::String));
@@ -246,7 +299,13 @@ mod tests {
     fn equal_rows_give_equal_bytes_and_read_back() {
         let directory = tempfile::tempdir().unwrap();
         let rows = (0..500i64)
-            .map(|i| row(&[("id", Scalar::Text(format!("{i:x}"))), ("n", Scalar::Int(i)), ("x", Scalar::Float(1.0 / i as f64))]))
+            .map(|i| {
+                row(&[
+                    ("id", Scalar::Text(format!("{i:x}"))),
+                    ("n", Scalar::Int(i)),
+                    ("x", Scalar::Float(1.0 / i as f64)),
+                ])
+            })
             .collect::<Vec<_>>();
         let paths = ["a", "b"].map(|name| directory.path().join(name));
         for path in &paths {

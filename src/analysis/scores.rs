@@ -16,7 +16,8 @@ use crate::sweep::tables::row::family_label;
 /// Hypervolumes closer than this count as equal.
 const AGREEMENT: f64 = 1e-9;
 
-/// What a table of runs says about its policies. Runs are numbered as the table's rows, workloads and families as the lists here.
+/// What a table of runs says about its policies. Runs are numbered as the table's rows, workloads and
+/// families as the lists here.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Analysis {
     /// Names in order of first appearance.
@@ -40,9 +41,11 @@ pub struct Analysis {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Workload {
     pub name: String,
-    /// None when no positive reference is known: no run succeeded, the objectives are all zero, or there is nothing to rank.
+    /// None when no positive reference is known: no run succeeded, the objectives are all zero, or there is
+    /// nothing to rank.
     pub reference: Option<Reference>,
-    /// A single run of each seed and no reference given: a score would only say how far off a point was chosen.
+    /// A single run of each seed and no reference given: a score would only say how far off a point was
+    /// chosen.
     pub nothing_to_rank: bool,
 }
 
@@ -76,7 +79,8 @@ pub struct Front {
     pub rows: Vec<usize>,
 }
 
-/// How well a family did on a workload. Hypervolumes are fractions of the reference box, averaged over the seeds.
+/// How well a family did on a workload. Hypervolumes are fractions of the reference box, averaged over the
+/// seeds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Score {
     pub workload: usize,
@@ -124,7 +128,8 @@ impl Outside {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Highlights {
     pub cheapest: usize,
-    /// Dominates the largest share of the reference box alone; the middle of the front when none lies in the box.
+    /// Dominates the largest share of the reference box alone; the middle of the front when none lies in the
+    /// box.
     pub balanced: usize,
     pub fastest: usize,
     /// Whether these lie inside the reference box; the front's ends are named when no point does.
@@ -160,12 +165,17 @@ impl Analysis {
         let share = |row: &usize| reference.map_or(0.0, |reference| compromise(self.point(*row), reference));
         let inside = front.rows.iter().copied().filter(|row| share(row) > 0.0).collect::<Vec<_>>();
         let rows = if inside.is_empty() { &front.rows } else { &inside };
-        let balanced = inside.iter().copied().max_by(|a, b| share(a).total_cmp(&share(b))).unwrap_or(rows[rows.len() / 2]);
+        let balanced = inside
+            .iter()
+            .copied()
+            .max_by(|a, b| share(a).total_cmp(&share(b)))
+            .unwrap_or(rows[rows.len() / 2]);
         Highlights { cheapest: rows[0], balanced, fastest: rows[rows.len() - 1], in_box: !inside.is_empty() }
     }
 }
 
-/// Finds fronts and scores. Fails when a fixed column, an objective or a `group_by` column is missing or of the wrong type.
+/// Finds fronts and scores. Fails when a fixed column, an objective or a `group_by` column is missing or of
+/// the wrong type.
 pub fn analyse(runs: &DataFrame, objectives: &Objectives) -> Result<Analysis> {
     let columns = Columns::of(runs, objectives)?;
     let rows = runs.height();
@@ -206,8 +216,8 @@ pub fn analyse(runs: &DataFrame, objectives: &Objectives) -> Result<Analysis> {
     Ok(analysis)
 }
 
-/// Rows on fronts, at most `most` of them, ascending: first the cheapest, balanced and fastest of each front, then the others in the
-/// order of the fronts.
+/// Rows on fronts, at most `most` of them, ascending: first the cheapest, balanced and fastest of each front,
+/// then the others in the order of the fronts.
 pub fn rows_with_curves(runs: &DataFrame, objectives: &Objectives, most: usize) -> Result<Vec<usize>> {
     let analysis = analyse(runs, objectives)?;
     let notable = analysis.fronts.iter().flat_map(|front| {
@@ -227,19 +237,22 @@ pub fn rows_with_curves(runs: &DataFrame, objectives: &Objectives, most: usize) 
 
 /// The columns that [`rows_with_curves`] reads.
 pub fn columns_for_fronts(objectives: &Objectives) -> Vec<&str> {
-    let fixed = ["workload", "seed", "policy", "status", objectives.latency.as_str(), objectives.cost.as_str()];
+    let fixed =
+        ["workload", "seed", "policy", "status", objectives.latency.as_str(), objectives.cost.as_str()];
     fixed.into_iter().chain(objectives.group_by.iter().map(String::as_str)).collect()
 }
 
-/// How far beyond the worst values a reference point is chosen that is not given, as a share of them: at those values the ends of fronts
-/// would be worth nothing (Ishibuchi et al., "How to specify a reference point in hypervolume calculation", 2018).
+/// How far beyond the worst values a reference point is chosen that is not given, as a share of them: at
+/// those values the ends of fronts would be worth nothing (Ishibuchi et al., "How to specify a reference
+/// point in hypervolume calculation", 2018).
 pub const BEYOND_WORST: f64 = 0.1;
 
 /// Rows of a workload and family, by seed.
 type Groups = BTreeMap<(usize, usize), BTreeMap<i64, Vec<usize>>>;
 
 impl Analysis {
-    /// The runs called `rows`, as a table by which they can be grouped: `workload` and `family` as numbers, and `seed`.
+    /// The runs called `rows`, as a table by which they can be grouped: `workload` and `family` as numbers,
+    /// and `seed`.
     pub(super) fn numbered(&self, rows: &[usize]) -> Result<DataFrame> {
         let column = |of: fn(&Run) -> i64| Column::Int(rows.iter().map(|&row| of(&self.runs[row])).collect());
         let (workload, family) = (column(|run| run.workload as i64), column(|run| run.family as i64));
@@ -289,7 +302,8 @@ impl Analysis {
     fn find_references(&mut self, given: Option<Reference>) -> Result<()> {
         let by_seed = self.usable_by_seed()?;
         for number in 0..self.workloads.len() {
-            let nothing_to_rank = given.is_none() && by_seed.iter().all(|((workload, _), rows)| *workload != number || rows.len() < 2);
+            let nothing_to_rank = given.is_none()
+                && by_seed.iter().all(|((workload, _), rows)| *workload != number || rows.len() < 2);
             let fronts = self.fronts.iter().filter(|front| front.workload == number);
             let points = fronts.flat_map(|front| &front.rows).map(|&row| self.point(row)).collect::<Vec<_>>();
             let workload = &mut self.workloads[number];
@@ -304,7 +318,8 @@ impl Analysis {
             let reference = self.reference(workload);
             let (mut exact, mut lab, mut lab_all) = (vec![], vec![], vec![]);
             let fronts = self.fronts_of(workload, family).collect::<Vec<_>>();
-            let (seeds_used, front_points) = (fronts.len(), fronts.iter().map(|front| front.rows.len()).sum());
+            let (seeds_used, front_points) =
+                (fronts.len(), fronts.iter().map(|front| front.rows.len()).sum());
             let mut outside: Option<Outside> = None;
             if let Some(reference) = reference {
                 for front in &fronts {
@@ -315,7 +330,10 @@ impl Analysis {
                     lab_all.push(hv_lab(&points(&self.usable(&seeds[&front.seed])), reference));
                     let nearest = on_front.iter().map(|&point| Outside::of(point, reference));
                     let nearest = nearest.min_by(|a, b| a.furthest().total_cmp(&b.furthest()));
-                    outside = [outside, nearest].into_iter().flatten().min_by(|a, b| a.furthest().total_cmp(&b.furthest()));
+                    outside = [outside, nearest]
+                        .into_iter()
+                        .flatten()
+                        .min_by(|a, b| a.furthest().total_cmp(&b.furthest()));
                 }
             }
             let rows = seeds.values().flatten().map(|&row| self.runs[row]).collect::<Vec<_>>();
@@ -352,7 +370,9 @@ impl Analysis {
 
 /// The point [`BEYOND_WORST`] the largest latency and the largest cost, if both are positive.
 fn beyond_worst(points: &[Point]) -> Option<Reference> {
-    let worst = points.iter().fold((0.0f64, 0.0f64), |(latency, cost), point| (latency.max(point.latency), cost.max(point.cost)));
+    let worst = points
+        .iter()
+        .fold((0.0f64, 0.0f64), |(latency, cost), point| (latency.max(point.latency), cost.max(point.cost)));
     let (latency, cost) = (worst.0 * (1.0 + BEYOND_WORST), worst.1 * (1.0 + BEYOND_WORST));
     (latency > 0.0 && cost > 0.0).then_some(Reference { latency, cost })
 }
@@ -373,7 +393,10 @@ impl<'a> Columns<'a> {
         let objective = |field: &str, name: &str| {
             let cells = Cells::named(runs, name).with_context(|| format!("objectives.{field}"))?;
             let all_null = (0..runs.height()).all(|i| cells.text(i).is_none());
-            anyhow::ensure!(cells.is_numeric() || all_null, "objectives.{field}: column `{name}` holds no numbers, expected a metric");
+            anyhow::ensure!(
+                cells.is_numeric() || all_null,
+                "objectives.{field}: column `{name}` holds no numbers, expected a metric"
+            );
             Ok(cells)
         };
         let group = |name: &String| Cells::named(runs, name).context("objectives.group_by");
@@ -404,7 +427,9 @@ mod tests {
     type Sample = (&'static str, &'static str, i64, &'static str, Option<f64>, Option<f64>);
 
     fn runs(samples: &[Sample]) -> DataFrame {
-        let text = |of: fn(&Sample) -> &str| Column::Text(samples.iter().map(|sample| of(sample).to_owned()).collect());
+        let text = |of: fn(&Sample) -> &str| {
+            Column::Text(samples.iter().map(|sample| of(sample).to_owned()).collect())
+        };
         to_frame(vec![
             ("run_id", Column::Text((0..samples.len()).map(|i| format!("r{i}")).collect())),
             ("workload", text(|_| "steps")),
@@ -443,7 +468,10 @@ mod tests {
         assert!((best.hv_exact.unwrap().mean - 0.39).abs() < 1e-12);
         assert!((best.hv_lab_all_runs.unwrap().mean - (0.36 + 0.30) / 2.0).abs() < 1e-12);
         let inferline = &analysis.scores[1];
-        assert_eq!((inferline.failed, inferline.without_objectives, inferline.hv_exact.unwrap().mean), (1, 1, 0.0));
+        assert_eq!(
+            (inferline.failed, inferline.without_objectives, inferline.hv_exact.unwrap().mean),
+            (1, 1, 0.0)
+        );
         let dead = &analysis.scores[2];
         assert_eq!((dead.hv_exact, dead.front_points, dead.seeds), (None, 0, 0));
         assert_eq!(rows_with_curves(&runs(&SAMPLES), &lab(), 9).unwrap(), [0, 2, 5]);
@@ -464,9 +492,15 @@ mod tests {
         assert!(!analysis.reference_given);
         // The run of 0.4 s and US$ 40 is on no front.
         let reference = analysis.reference(0).unwrap();
-        assert!((reference.latency - 0.66).abs() < 1e-12 && (reference.cost - 27.5).abs() < 1e-12, "{reference:?}");
+        assert!(
+            (reference.latency - 0.66).abs() < 1e-12 && (reference.cost - 27.5).abs() < 1e-12,
+            "{reference:?}"
+        );
         let nothing = analyse(&runs(&SAMPLES[3..4]), &Objectives::default()).unwrap();
-        assert_eq!((nothing.reference(0), nothing.scores[0].hv_exact, nothing.workloads[0].nothing_to_rank), (None, None, false));
+        assert_eq!(
+            (nothing.reference(0), nothing.scores[0].hv_exact, nothing.workloads[0].nothing_to_rank),
+            (None, None, false)
+        );
     }
 
     /// Whatever the runs: the ends of fronts are worth something, and better in both is a higher score.
@@ -479,14 +513,26 @@ mod tests {
             ("slow", "rr", 1, "ok", Some(50.0), Some(9.0)),
         ];
         let analysis = analyse(&runs(&samples), &Objectives::default()).unwrap();
-        let hv = |name: &str| analysis.scores.iter().find(|score| analysis.label(score.family) == name).unwrap().hv_exact.unwrap().mean;
-        assert!(analysis.scores.iter().all(|score| score.hv_exact.unwrap().mean > 0.0 && score.outside.is_none()));
+        let hv = |name: &str| {
+            analysis
+                .scores
+                .iter()
+                .find(|score| analysis.label(score.family) == name)
+                .unwrap()
+                .hv_exact
+                .unwrap()
+                .mean
+        };
+        assert!(
+            analysis.scores.iter().all(|score| score.hv_exact.unwrap().mean > 0.0 && score.outside.is_none())
+        );
         assert!(hv("fast") > hv("dear") && hv("dear") > hv("slow"));
     }
 
     #[test]
     fn a_single_run_is_not_ranked() {
-        let samples: [Sample; 2] = [("a", "rr", 1, "ok", Some(2.0), Some(1.0)), ("a", "rr", 2, "ok", Some(1.0), Some(4.0))];
+        let samples: [Sample; 2] =
+            [("a", "rr", 1, "ok", Some(2.0), Some(1.0)), ("a", "rr", 2, "ok", Some(1.0), Some(4.0))];
         let analysis = analyse(&runs(&samples), &Objectives::default()).unwrap();
         assert!(analysis.workloads[0].nothing_to_rank && analysis.scores[0].hv_exact.is_none());
         let given = analyse(&runs(&samples), &lab()).unwrap();
@@ -517,16 +563,27 @@ mod tests {
             ("a", "rr", 1, "ok", Some(0.1), Some(45.0)),
         ];
         let analysis = analyse(&runs(&samples), &lab()).unwrap();
-        assert_eq!(analysis.highlights(&analysis.fronts[0]), Highlights { cheapest: 1, balanced: 2, fastest: 3, in_box: true });
+        assert_eq!(
+            analysis.highlights(&analysis.fronts[0]),
+            Highlights { cheapest: 1, balanced: 2, fastest: 3, in_box: true }
+        );
         let outside = analyse(&runs(&samples[..1]), &lab()).unwrap();
-        assert_eq!(outside.highlights(&outside.fronts[0]), Highlights { cheapest: 0, balanced: 0, fastest: 0, in_box: false });
+        assert_eq!(
+            outside.highlights(&outside.fronts[0]),
+            Highlights { cheapest: 0, balanced: 0, fastest: 0, in_box: false }
+        );
     }
 
     #[test]
     fn wrong_objectives_are_named() {
         let objectives = Objectives { latency: "p91_e2e_s".into(), ..lab() };
         let error = format!("{:#}", analyse(&runs(&SAMPLES), &objectives).unwrap_err());
-        assert!(error.contains("objectives.latency") && error.contains("`p91_e2e_s`") && error.contains("`p90_e2e_s`"), "{error}");
+        assert!(
+            error.contains("objectives.latency")
+                && error.contains("`p91_e2e_s`")
+                && error.contains("`p90_e2e_s`"),
+            "{error}"
+        );
         let objectives = Objectives { cost: "global_scheduler".into(), ..lab() };
         assert!(format!("{:#}", analyse(&runs(&SAMPLES), &objectives).unwrap_err()).contains("no numbers"));
     }

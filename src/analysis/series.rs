@@ -28,11 +28,17 @@ pub fn write_series(runs: &[RunSeries], path: &Path) -> Result<()> {
             }
         }
     }
-    let columns = vec![("run_id", Column::Text(ids)), ("series", Column::Text(names)), ("x", Column::Float(x)), ("y", Column::Float(y))];
+    let columns = vec![
+        ("run_id", Column::Text(ids)),
+        ("series", Column::Text(names)),
+        ("x", Column::Float(x)),
+        ("y", Column::Float(y)),
+    ];
     write_table(columns, path, TableFormat::Parquet)
 }
 
-/// Reads what [`write_series`] wrote, if its checksum is that `expected`; points without a finite x and y are left out.
+/// Reads what [`write_series`] wrote, if its checksum is that `expected`; points without a finite x and y are
+/// left out.
 pub fn read_series(path: &Path, expected: Option<&Checksum>) -> Result<SeriesTable> {
     let read = || -> Result<SeriesTable> {
         let frame = read_parquet(path, expected)?;
@@ -40,14 +46,23 @@ pub fn read_series(path: &Path, expected: Option<&Checksum>) -> Result<SeriesTab
         let (ids, names, x, y) = (ids?, names?, x?, y?);
         let mut table = SeriesTable::new();
         for i in 0..frame.height() {
-            let (Some(id), Some(name), Some(x), Some(y)) = (ids.text(i), names.text(i), x.number(i), y.number(i)) else { continue };
+            let (Some(id), Some(name), Some(x), Some(y)) =
+                (ids.text(i), names.text(i), x.number(i), y.number(i))
+            else {
+                continue;
+            };
             if x.is_finite() && y.is_finite() {
                 table.entry(id).or_default().entry(name).or_default().push((x, y));
             }
         }
         Ok(table)
     };
-    read().with_context(|| format!("{}: cannot read the curves of runs, which a report may also go without: remove it", path.display()))
+    read().with_context(|| {
+        format!(
+            "{}: cannot read the curves of runs, which a report may also go without: remove it",
+            path.display()
+        )
+    })
 }
 
 #[cfg(test)]

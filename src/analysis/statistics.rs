@@ -12,9 +12,11 @@ pub struct Estimate {
     pub count: usize,
 }
 
-/// Mean of `values` and Student's t interval `mean ± t(0.975, n - 1) · s / √n`, s the sample standard deviation.
+/// Mean of `values` and Student's t interval `mean ± t(0.975, n - 1) · s / √n`, s the sample standard
+/// deviation.
 ///
-/// The interval assumes roughly normal values; with few seeds it is wide, as it should be. None without values.
+/// The interval assumes roughly normal values; with few seeds it is wide, as it should be. None without
+/// values.
 pub fn estimate(values: &[f64]) -> Option<Estimate> {
     let count = values.len();
     if count == 0 {
@@ -30,7 +32,9 @@ pub fn estimate(values: &[f64]) -> Option<Estimate> {
 }
 
 fn t_quantile_975(degrees_of_freedom: usize) -> f64 {
-    StudentsT::new(0.0, 1.0, degrees_of_freedom as f64).expect("at least one degree of freedom").inverse_cdf(0.975)
+    StudentsT::new(0.0, 1.0, degrees_of_freedom as f64)
+        .expect("at least one degree of freedom")
+        .inverse_cdf(0.975)
 }
 
 #[cfg(test)]

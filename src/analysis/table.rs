@@ -8,8 +8,8 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
 use polars::prelude::{
-    BooleanChunked, Column as PolarsColumn, DataFrame, DataType, Float64Chunked, IdxCa, Int64Chunked, KeyValueMetadata, ParquetCompression,
-    ParquetWriter, StringChunked,
+    BooleanChunked, Column as PolarsColumn, DataFrame, DataType, Float64Chunked, IdxCa, Int64Chunked,
+    KeyValueMetadata, ParquetCompression, ParquetWriter, StringChunked,
 };
 use serde_json::{Map, Value, json};
 
@@ -88,8 +88,8 @@ pub fn to_frame<N: AsRef<str>>(columns: Vec<(N, Column)>) -> Result<DataFrame> {
 
 /// Stores named columns of equal length at `path`, which appears complete or not at all.
 ///
-/// CSV: a header line, RFC 4180 quoting, the shortest decimal that reads back as the same float, and a leading apostrophe before
-/// text that a spreadsheet would run as a formula.
+/// CSV: a header line, RFC 4180 quoting, the shortest decimal that reads back as the same float, and a
+/// leading apostrophe before text that a spreadsheet would run as a formula.
 pub fn write_table<N: AsRef<str>>(columns: Vec<(N, Column)>, path: &Path, format: TableFormat) -> Result<()> {
     let frame = to_frame(columns).with_context(|| format!("{}: cannot write", path.display()))?;
     match format {
@@ -98,8 +98,8 @@ pub fn write_table<N: AsRef<str>>(columns: Vec<(N, Column)>, path: &Path, format
     }
 }
 
-/// Key of a Parquet file's metadata under which its columns are described, as JSON: `{"name": {"description", "unit", "better"}}`, each
-/// of the three where there is one.
+/// Key of a Parquet file's metadata under which its columns are described, as JSON: `{"name": {"description",
+/// "unit", "better"}}`, each of the three where there is one.
 pub const DESCRIPTIONS: &str = "scalefront.columns";
 
 /// A column of a table, and what it means.
@@ -139,7 +139,10 @@ fn descriptions(frame: &DataFrame) -> Map<String, Value> {
             ("unit", Some(definition.unit).filter(|unit| !unit.is_empty())),
             ("better", better),
         ];
-        let said = said.into_iter().filter_map(|(key, text)| Some((key.to_owned(), json!(text?)))).collect::<Map<_, _>>();
+        let said = said
+            .into_iter()
+            .filter_map(|(key, text)| Some((key.to_owned(), json!(text?))))
+            .collect::<Map<_, _>>();
         if !said.is_empty() {
             described.insert(name.to_owned(), Value::Object(said));
         }
@@ -152,7 +155,8 @@ fn metadata(described: Map<String, Value>) -> Option<KeyValueMetadata> {
     Some(KeyValueMetadata::from_static(vec![(DESCRIPTIONS.to_owned(), text)]))
 }
 
-/// Stores a table as Parquet: zstd at polars' default level, fixed row groups, its columns described under [`DESCRIPTIONS`].
+/// Stores a table as Parquet: zstd at polars' default level, fixed row groups, its columns described under
+/// [`DESCRIPTIONS`].
 pub fn write_parquet(frame: &DataFrame, path: &Path) -> Result<()> {
     write_whole(frame, descriptions(frame), path)
 }
@@ -161,13 +165,19 @@ fn write_whole(frame: &DataFrame, described: Map<String, Value>, path: &Path) ->
     // Left to polars, the borders of row groups would depend on the number of rows and on chunks.
     let mut frame = frame.clone();
     frame.rechunk_mut();
-    let parts = (0..frame.height()).step_by(ROWS_PER_GROUP).map(|start| Ok(frame.slice(start as i64, ROWS_PER_GROUP)));
+    let parts = (0..frame.height())
+        .step_by(ROWS_PER_GROUP)
+        .map(|start| Ok(frame.slice(start as i64, ROWS_PER_GROUP)));
     write_parts(&frame.clear(), described, parts, path)
 }
 
-/// Stores a table that comes in parts of [`ROWS_PER_GROUP`] rows, all but the last, and has the columns of `empty`: a row group a part.
-/// The bytes are those of [`write_parquet`].
-pub(super) fn write_parquet_in_parts(empty: &DataFrame, parts: impl Iterator<Item = Result<DataFrame>>, path: &Path) -> Result<()> {
+/// Stores a table that comes in parts of [`ROWS_PER_GROUP`] rows, all but the last, and has the columns of
+/// `empty`: a row group a part. The bytes are those of [`write_parquet`].
+pub(super) fn write_parquet_in_parts(
+    empty: &DataFrame,
+    parts: impl Iterator<Item = Result<DataFrame>>,
+    path: &Path,
+) -> Result<()> {
     write_parts(empty, descriptions(empty), parts, path)
 }
 
@@ -178,7 +188,8 @@ fn write_parts(
     path: &Path,
 ) -> Result<()> {
     write_atomically(path, |out| {
-        let mut writer = parquet_writer(out).with_key_value_metadata(metadata(described)).batched(empty.schema())?;
+        let mut writer =
+            parquet_writer(out).with_key_value_metadata(metadata(described)).batched(empty.schema())?;
         for part in parts {
             let mut part = part?;
             part.rechunk_mut();
@@ -189,7 +200,9 @@ fn write_parts(
 }
 
 fn parquet_writer<W: Write>(out: W) -> ParquetWriter<W> {
-    ParquetWriter::new(out).with_compression(ParquetCompression::Zstd(None)).with_row_group_size(Some(ROWS_PER_GROUP))
+    ParquetWriter::new(out)
+        .with_compression(ParquetCompression::Zstd(None))
+        .with_row_group_size(Some(ROWS_PER_GROUP))
 }
 
 /// The table at `path`, if its checksum is that `expected`.
@@ -197,9 +210,12 @@ pub fn read_parquet(path: &Path, expected: Option<&Checksum>) -> Result<DataFram
     parquet::read(path, expected, |_| None)
 }
 
-/// The columns called `names` of a Parquet file; all there are if one is missing, so that whoever misses it can say what there is.
+/// The columns called `names` of a Parquet file; all there are if one is missing, so that whoever misses it
+/// can say what there is.
 pub(super) fn read_parquet_columns(path: &Path, names: &[&str]) -> Result<DataFrame> {
-    parquet::read(path, None, |has| names.iter().all(|name| has(name)).then(|| names.iter().map(|name| name.to_string()).collect()))
+    parquet::read(path, None, |has| {
+        names.iter().all(|name| has(name)).then(|| names.iter().map(|name| name.to_string()).collect())
+    })
 }
 
 /// Stores a table as CSV; see [`write_table`] for the format.
@@ -244,7 +260,10 @@ impl<'a> Cells<'a> {
             DataType::Int64 => Self::Int(series.i64()?),
             DataType::String => Self::Text(series.str()?),
             DataType::Boolean => Self::Bool(series.bool()?),
-            other => bail!("column `{}` has type {other}, expected Float64, Int64, String or Boolean", column.name()),
+            other => bail!(
+                "column `{}` has type {other}, expected Float64, Int64, String or Boolean",
+                column.name()
+            ),
         })
     }
 

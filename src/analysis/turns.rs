@@ -10,10 +10,14 @@ use crate::sweep::run::turns::{RunTurns, TurnFigures};
 
 /// The columns of turns by their numbers.
 pub fn columns(turns: &[&TurnFigures]) -> Vec<Described> {
-    let float = |value: &dyn Fn(&TurnFigures) -> f64| Column::Float(turns.iter().map(|turn| value(turn)).collect());
-    let int = |value: &dyn Fn(&TurnFigures) -> u64| Column::Int(turns.iter().map(|turn| value(turn) as i64).collect());
-    let ttft =
-        |value: &dyn Fn(&Distribution) -> f64| Column::OptionalFloat(turns.iter().map(|turn| turn.ttft_s.as_ref().map(value)).collect());
+    let float =
+        |value: &dyn Fn(&TurnFigures) -> f64| Column::Float(turns.iter().map(|turn| value(turn)).collect());
+    let int = |value: &dyn Fn(&TurnFigures) -> u64| {
+        Column::Int(turns.iter().map(|turn| value(turn) as i64).collect())
+    };
+    let ttft = |value: &dyn Fn(&Distribution) -> f64| {
+        Column::OptionalFloat(turns.iter().map(|turn| turn.ttft_s.as_ref().map(value)).collect())
+    };
     vec![
         ("turn", "Number of the turn in its session, from 1.", int(&|turn| turn.turn.into())),
         ("num_completed", "Requests with it that were answered.", int(&|turn| turn.num_completed)),
@@ -23,7 +27,11 @@ pub fn columns(turns: &[&TurnFigures]) -> Vec<Described> {
         ("p90_ttft_s", "The same: 90th percentile (nearest rank).", ttft(&|ttft| ttft.p90)),
         ("p99_ttft_s", "The same: 99th percentile (nearest rank).", ttft(&|ttft| ttft.p99)),
         ("mean_prefill_tokens", "Mean length of their prompts.", float(&|turn| turn.mean_prefill_tokens)),
-        ("mean_cached_tokens", "Tokens of them that were cached, mean.", float(&|turn| turn.mean_cached_tokens)),
+        (
+            "mean_cached_tokens",
+            "Tokens of them that were cached, mean.",
+            float(&|turn| turn.mean_cached_tokens),
+        ),
         ("hit_rate", "Share of prompt tokens that were cached.", float(&TurnFigures::hit_rate)),
     ]
 }

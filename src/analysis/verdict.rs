@@ -95,7 +95,8 @@ impl Trials {
         Ok(Self(read_parquet(path, expected)?))
     }
 
-    /// Those of a verdict's settings, in their order; of runs that it does not name, none. `run_id` is that of a row of runs.
+    /// Those of a verdict's settings, in their order; of runs that it does not name, none. `run_id` is that
+    /// of a row of runs.
     pub fn of(&self, verdict: &Verdict, run_id: &dyn Fn(usize) -> String) -> Result<Vec<Tested>> {
         let table = Table::of(&self.0)?;
         let mut groups: Vec<(Trial, Vec<usize>)> = Vec::new();
@@ -103,11 +104,15 @@ impl Trials {
             let text = |column: &str| table.text(row, column).unwrap_or_default();
             let (role, change) = (text("role"), text("change"));
             let place = if role == "best" { verdict.best } else { verdict.runner_up };
-            let known = place.is_some_and(|place| verdict.settings[place].rows.iter().any(|&row| run_id(row) == text("run_id")));
+            let known = place.is_some_and(|place| {
+                verdict.settings[place].rows.iter().any(|&row| run_id(row) == text("run_id"))
+            });
             if text("workload") != verdict.workload || !known {
                 continue;
             }
-            let amount = table.number(row, "amount").filter(|_| !matches!(change.as_str(), "other_seed" | "resampled_blocks"));
+            let amount = table
+                .number(row, "amount")
+                .filter(|_| !matches!(change.as_str(), "other_seed" | "resampled_blocks"));
             let key = (role, change, amount);
             match groups.iter_mut().find(|(other, _)| *other == key) {
                 Some((_, rows)) => rows.push(row),
@@ -161,7 +166,10 @@ mod tests {
         let names = ["autoscaler", "autoscaler.replicas", "node", "no_such"].map(String::from);
         assert_eq!(table.varying(&names), ["autoscaler", "autoscaler.replicas"]);
         assert_eq!(table.value(0, "autoscaler.replicas"), Some(Scalar::Null));
-        assert_eq!((table.text(1, "autoscaler.replicas"), table.number(1, "p99_ttft_s")), (Some("3".into()), None));
+        assert_eq!(
+            (table.text(1, "autoscaler.replicas"), table.number(1, "p99_ttft_s")),
+            (Some("3".into()), None)
+        );
         let mut objectives = Objectives::default();
         assert!(of_runs(&frame, &names, &objectives).unwrap().is_empty());
         objectives.constraints = serde_json::from_value(serde_json::json!({"p99_ttft_s": 2})).unwrap();

@@ -1,16 +1,19 @@
-//! What AIBrix's two strategies share: windows over the mean of the pods, several metrics, bounds by the clock, cooldown, and what newer
-//! versions add, a guard while replicas are pending and a forecast.
+//! What AIBrix's two strategies share: windows over the mean of the pods, several metrics, bounds by the
+//! clock, cooldown, and what newer versions add, a guard while replicas are pending and a forecast.
 //!
-//! A sync: bounds first, and where the replicas are outside them, to the bound. Then each metric recommends on its own, within the bounds; the
-//! largest wins. With `predictive` in mode `auto` a forecast raises it, with `pending_guard` replicas that are not ready hold it back. Then
-//! the cooldown: the documentation calls its windows stabilisation windows like the HPA's, but the controller (`stabilizeRecommendation`)
-//! takes the *highest* recommendation of the window going up and the *lowest* going down, so a window of 300 s speeds scaling down instead
-//! of damping it; a recommendation equal to the current count leaves the window aside.
+//! A sync: bounds first, and where the replicas are outside them, to the bound. Then each metric recommends
+//! on its own, within the bounds; the largest wins. With `predictive` in mode `auto` a forecast raises it,
+//! with `pending_guard` replicas that are not ready hold it back. Then the cooldown: the documentation calls
+//! its windows stabilisation windows like the HPA's, but the controller (`stabilizeRecommendation`) takes the *highest*
+//! recommendation of the window going up and the *lowest* going down, so a window of 300 s speeds scaling
+//! down instead of damping it; a recommendation equal to the current count leaves the window aside.
 //!
-//! Both windows hold the mean over pods, a bucket a second; a sample exactly as old as the window still counts.
+//! Both windows hold the mean over pods, a bucket a second; a sample exactly as old as the window still
+//! counts.
 //!
-//! Source: vllm-project/aibrix e3e10f9e (22 August 2026), `pkg/controller/podautoscaler/{autoscaler,podautoscaler_controller,
-//! scheduled_bounds}.go`, `metrics/client.go`, run. The guard is of 015a2e5f, the forecast of 63fdd26a and 98354005, both ported.
+//! Source: vllm-project/aibrix e3e10f9e (22 August 2026),
+//! `pkg/controller/podautoscaler/{autoscaler,podautoscaler_controller, scheduled_bounds}.go`,
+//! `metrics/client.go`, run. The guard is of 015a2e5f, the forecast of 63fdd26a and 98354005, both ported.
 
 use std::collections::VecDeque;
 
@@ -40,7 +43,14 @@ pub enum AibrixCooldown {
 
 impl AibrixCooldown {
     /// The recommendation to follow now, remembering this one.
-    pub fn stabilize(self, past: &mut Recommendations, window_s: PerDirection, now_s: f64, current: u32, recommended: u32) -> u32 {
+    pub fn stabilize(
+        self,
+        past: &mut Recommendations,
+        window_s: PerDirection,
+        now_s: f64,
+        current: u32,
+        recommended: u32,
+    ) -> u32 {
         past.push(now_s, recommended);
         let upwards = recommended > current;
         if recommended == current {
@@ -88,7 +98,8 @@ impl Default for Predictive {
 
 /// How a strategy turns values into replicas.
 pub trait Strategy: std::fmt::Debug + Send {
-    /// Replicas for the means over pods of both windows, and the mean that was used. `total` is the sum over pods, for rules that go by it.
+    /// Replicas for the means over pods of both windows, and the mean that was used. `total` is the sum over
+    /// pods, for rules that go by it.
     fn recommend(&mut self, now_s: f64, stable: f64, panic: f64, target: f64, current: u32) -> (u32, f64);
 
     /// Replicas for a mean, without tolerance and rates: what guard and forecast ask for.
@@ -118,9 +129,16 @@ pub struct Common {
 }
 
 /// Checks of what both have.
-pub fn check(faults: &mut Faults, also: &[AibrixMetric], schedules: Option<&Schedules>, predictive: Option<&Predictive>) {
+pub fn check(
+    faults: &mut Faults,
+    also: &[AibrixMetric],
+    schedules: Option<&Schedules>,
+    predictive: Option<&Predictive>,
+) {
     for (i, metric) in also.iter().enumerate() {
-        faults.within(format!("also[{i}]"), |faults| faults.positive("target_per_replica", metric.target_per_replica));
+        faults.within(format!("also[{i}]"), |faults| {
+            faults.positive("target_per_replica", metric.target_per_replica)
+        });
     }
     if let Some(schedules) = schedules {
         faults.within("schedules", |faults| schedules.check(faults));
@@ -161,7 +179,8 @@ impl Samples {
         self.samples.iter().map(|&(_, value)| value).sum::<f64>() / self.samples.len() as f64
     }
 
-    /// The mean, moved along the line of least squares by the horizon; none before three samples cover half the window.
+    /// The mean, moved along the line of least squares by the horizon; none before three samples cover half
+    /// the window.
     fn forecast(&self, horizon_s: f64) -> Option<f64> {
         let (&(first_s, _), &(last_s, _)) = (self.samples.front()?, self.samples.back()?);
         if self.samples.len() < 3 || last_s - first_s < self.window_s / 2.0 {
@@ -224,7 +243,9 @@ impl<S: Strategy> Aibrix<S> {
     }
 
     pub fn observes(&self) -> Observes {
-        self.observed.iter().fold(Observes::default(), |all, observed| all.and(observed.metric.metric.observes()))
+        self.observed
+            .iter()
+            .fold(Observes::default(), |all, observed| all.and(observed.metric.metric.observes()))
     }
 
     /// A value of each serving pod, of one metric.
@@ -270,7 +291,13 @@ impl<S: Strategy> Aibrix<S> {
         let target = self.observed[index].metric.target_per_replica;
         self.recommended = recommended;
         let guarded = self.guard(current, pending, recommended, used, target);
-        let stabilized = self.common.cooldown.stabilize(&mut self.past, self.common.cooldown_window_s, now_s, current, guarded);
+        let stabilized = self.common.cooldown.stabilize(
+            &mut self.past,
+            self.common.cooldown_window_s,
+            now_s,
+            current,
+            guarded,
+        );
         stabilized.clamp(least, most)
     }
 
@@ -289,7 +316,9 @@ impl<S: Strategy> Aibrix<S> {
         let Some(Predictive { mode, horizon_s }) = self.common.predictive else { return recommended };
         let observed = &self.observed[index];
         let most = ceil(self.common.max_scale_up_rate * f64::from(current));
-        let replicas = |mean| ceil(self.strategy.plain(mean, observed.metric.target_per_replica, current)).min(most).max(1);
+        let replicas = |mean| {
+            ceil(self.strategy.plain(mean, observed.metric.target_per_replica, current)).min(most).max(1)
+        };
         self.forecast = observed.stable.forecast(horizon_s).map(replicas);
         match (mode, self.forecast) {
             (PredictiveMode::Auto, Some(floor)) => recommended.max(floor),
@@ -313,7 +342,11 @@ impl<S: Strategy> Controller<2> for Aibrix<S> {
         for index in 0..self.observed.len() {
             let metric = self.observed[index].metric.metric;
             if metric.is_of_pods() {
-                self.record(seen.now_s, index, seen.signals.replicas.iter().filter_map(|replica| metric.of_replica(replica)));
+                self.record(
+                    seen.now_s,
+                    index,
+                    seen.signals.replicas.iter().filter_map(|replica| metric.of_replica(replica)),
+                );
             } else if seen.snapshot.serving > 0 {
                 // Each pod's share.
                 let total = metric.total(seen.signals, self.common.scrape_interval_s);

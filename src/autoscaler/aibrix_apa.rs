@@ -1,8 +1,10 @@
-//! AIBrix's pod autoscaler for language models (APA): the HPA's proportion with a tolerance each way and bounded steps.
+//! AIBrix's pod autoscaler for language models (APA): the HPA's proportion with a tolerance each way and
+//! bounded steps.
 //!
-//! Rule, every sync: ratio = mean per pod over the observe window / target. Above 1 + `tolerance.up`: ceil(replicas x ratio), at most
-//! ceil(replicas x `max_scale_up_rate`). Below 1 - `tolerance.down`: ceil(replicas x ratio), at least
-//! floor(replicas / `max_scale_down_rate`). What comes before and after is in [`aibrix`](super::aibrix).
+//! Rule, every sync: ratio = mean per pod over the observe window / target. Above 1 + `tolerance.up`:
+//! ceil(replicas x ratio), at most ceil(replicas x `max_scale_up_rate`). Below 1 - `tolerance.down`:
+//! ceil(replicas x ratio), at least floor(replicas / `max_scale_down_rate`). What comes before and after is
+//! in [`aibrix`](super::aibrix).
 //!
 //! | parameter | default | source |
 //! |---|---|---|
@@ -14,13 +16,15 @@
 //! | `pending_guard`, `predictive` | off | not in e3e10f9e; later versions have them |
 //! | `sync_interval_s` | 10 | `podautoscaler_controller.go` |
 //!
-//! Source: vllm-project/aibrix e3e10f9e (22 August 2026), `pkg/controller/podautoscaler/algorithm/apa.go`. Checked: run;
-//! `tests/given/upstream/aibrix.rs` compares tick by tick.
+//! Source: vllm-project/aibrix e3e10f9e (22 August 2026), `pkg/controller/podautoscaler/algorithm/apa.go`.
+//! Checked: run; `tests/given/upstream/aibrix.rs` compares tick by tick.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::aibrix::{self, Aibrix, AibrixCooldown, AibrixMetric, Common, Predictive, Schedules, Strategy, ceil};
+use super::aibrix::{
+    self, Aibrix, AibrixCooldown, AibrixMetric, Common, Predictive, Schedules, Strategy, ceil,
+};
 use super::cadence::check_intervals;
 use super::gauges;
 use super::scraped::Scraped;
@@ -77,12 +81,19 @@ impl Default for AibrixApaSettings {
 impl PolicySettings for AibrixApaSettings {
     fn check(&self, faults: &mut Faults) {
         faults.positive("target_per_replica", self.target_per_replica);
-        check_intervals(faults, &[("scrape_interval_s", self.scrape_interval_s), ("sync_interval_s", self.sync_interval_s)]);
+        check_intervals(
+            faults,
+            &[("scrape_interval_s", self.scrape_interval_s), ("sync_interval_s", self.sync_interval_s)],
+        );
         faults.positive("observe_window_s", self.observe_window_s);
         faults.not_negative("tolerance", self.tolerance.up);
         faults.fraction("tolerance", self.tolerance.down);
-        for (field, rate) in [("max_scale_up_rate", self.max_scale_up_rate), ("max_scale_down_rate", self.max_scale_down_rate)] {
-            faults.require(rate >= 1.0 && rate.is_finite(), field, || format!("{rate} found, expected a number of at least 1"));
+        for (field, rate) in
+            [("max_scale_up_rate", self.max_scale_up_rate), ("max_scale_down_rate", self.max_scale_down_rate)]
+        {
+            faults.require(rate >= 1.0 && rate.is_finite(), field, || {
+                format!("{rate} found, expected a number of at least 1")
+            });
         }
         faults.not_negative("cooldown_window_s", self.cooldown_window_s.up);
         faults.not_negative("cooldown_window_s", self.cooldown_window_s.down);
@@ -94,7 +105,10 @@ impl PolicySettings for AibrixApaSettings {
             return Vec::new();
         }
         let also = self.also.iter().map(|metric| (metric.metric, metric.target_per_replica));
-        gauges::doubts(&std::iter::once((self.metric, self.target_per_replica)).chain(also).collect::<Vec<_>>(), self.tolerance.up)
+        gauges::doubts(
+            &std::iter::once((self.metric, self.target_per_replica)).chain(also).collect::<Vec<_>>(),
+            self.tolerance.up,
+        )
     }
 
     fn upstream(&self) -> Upstream {
@@ -117,7 +131,8 @@ impl PolicySettings for AibrixApaSettings {
 }
 
 impl AibrixApaSettings {
-    /// The controller; at least one replica unless a schedule says otherwise, since no pod's metric can wake a fleet from zero.
+    /// The controller; at least one replica unless a schedule says otherwise, since no pod's metric can wake
+    /// a fleet from zero.
     pub fn controller(&self, min_replicas: u32, max_replicas: u32) -> Aibrix<Apa> {
         let first = AibrixMetric { metric: self.metric, target_per_replica: self.target_per_replica };
         let common = Common {
@@ -169,7 +184,8 @@ impl Strategy for Apa {
     fn guarded(&self, mean: f64, target: f64, current: u32, pending: u32, upwards: bool) -> f64 {
         let (replicas, pending) = (f64::from(current), f64::from(pending));
         let ready = replicas - pending;
-        let mean = if upwards { mean * ready / replicas } else { (mean * ready + target * pending) / replicas };
+        let mean =
+            if upwards { mean * ready / replicas } else { (mean * ready + target * pending) / replicas };
         replicas * mean / target
     }
 }
@@ -215,6 +231,10 @@ mod tests {
     #[test]
     fn bounds_come_before_metrics() {
         let mut aibrix = AibrixApaSettings::default().controller(3, 6);
-        assert_eq!((aibrix.sync(0.0, 2, 0), aibrix.sync(0.0, 9, 0), aibrix.sync(0.0, 0, 0)), (3, 6, 0), "at zero it is switched off");
+        assert_eq!(
+            (aibrix.sync(0.0, 2, 0), aibrix.sync(0.0, 9, 0), aibrix.sync(0.0, 0, 0)),
+            (3, 6, 0),
+            "at zero it is switched off"
+        );
     }
 }

@@ -1,12 +1,14 @@
 //! AIBrix's variant of Knative's KPA: slower windows, doubling and halving at most, any metric.
 //!
-//! Rule, every sync, as implemented: both windows hold the **mean over pods**, and yet desired = ceil(mean / target), so that ten pods at
-//! one and a half times their target become two. Outside the tolerance only; within [floor(replicas / `max_scale_down_rate`),
-//! ceil(replicas x `max_scale_up_rate`)]. Panic, the larger of both windows' counts, is decided anew at each sync: the panic mean exceeds
-//! `panic_threshold` times the stable one, or that is zero. It never keeps replicas.
+//! Rule, every sync, as implemented: both windows hold the **mean over pods**, and yet desired = ceil(mean /
+//! target), so that ten pods at one and a half times their target become two. Outside the tolerance only;
+//! within [floor(replicas / `max_scale_down_rate`), ceil(replicas x `max_scale_up_rate`)]. Panic, the larger
+//! of both windows' counts, is decided anew at each sync: the panic mean exceeds `panic_threshold` times the
+//! stable one, or that is zero. It never keeps replicas.
 //!
 //! `rule: as_intended` is Knative's: sums over pods, and a panic that lasts a window in which nothing shrinks
-//! ([`stable_panic`](super::stable_panic)). What comes before and after either is in [`aibrix`](super::aibrix).
+//! ([`stable_panic`](super::stable_panic)). What comes before and after either is in
+//! [`aibrix`](super::aibrix).
 //!
 //! | parameter | default | source |
 //! |---|---|---|
@@ -19,8 +21,8 @@
 //! | `pending_guard`, `predictive` | off | not in e3e10f9e; later versions have them |
 //! | `sync_interval_s` | 10 | `podautoscaler_controller.go` |
 //!
-//! Source: vllm-project/aibrix e3e10f9e (22 August 2026), `pkg/controller/podautoscaler/algorithm/kpa.go`, `metrics/client.go`. Checked: run;
-//! `tests/given/upstream/aibrix.rs` compares tick by tick.
+//! Source: vllm-project/aibrix e3e10f9e (22 August 2026), `pkg/controller/podautoscaler/algorithm/kpa.go`,
+//! `metrics/client.go`. Checked: run; `tests/given/upstream/aibrix.rs` compares tick by tick.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -59,7 +61,8 @@ pub struct AibrixKpaSettings {
     pub scrape_interval_s: f64,
     pub observe_window_s: f64,
     pub panic_window_s: f64,
-    /// Panic mean over stable mean above which a panic begins; with the intended rule, panic count over replicas.
+    /// Panic mean over stable mean above which a panic begins; with the intended rule, panic count over
+    /// replicas.
     pub panic_threshold: f64,
     pub tolerance: PerDirection,
     pub max_scale_up_rate: f64,
@@ -100,11 +103,17 @@ impl Default for AibrixKpaSettings {
 impl PolicySettings for AibrixKpaSettings {
     fn check(&self, faults: &mut Faults) {
         faults.positive("target_per_replica", self.target_per_replica);
-        check_intervals(faults, &[("scrape_interval_s", self.scrape_interval_s), ("sync_interval_s", self.sync_interval_s)]);
+        check_intervals(
+            faults,
+            &[("scrape_interval_s", self.scrape_interval_s), ("sync_interval_s", self.sync_interval_s)],
+        );
         faults.positive("observe_window_s", self.observe_window_s);
         faults.positive("panic_window_s", self.panic_window_s);
         faults.require(self.panic_window_s <= self.observe_window_s, "panic_window_s", || {
-            format!("{} found, expected at most `observe_window_s` ({})", self.panic_window_s, self.observe_window_s)
+            format!(
+                "{} found, expected at most `observe_window_s` ({})",
+                self.panic_window_s, self.observe_window_s
+            )
         });
         faults.not_negative("tolerance", self.tolerance.up);
         faults.fraction("tolerance", self.tolerance.down);
@@ -113,7 +122,9 @@ impl PolicySettings for AibrixKpaSettings {
             ("max_scale_up_rate", self.max_scale_up_rate),
             ("max_scale_down_rate", self.max_scale_down_rate),
         ] {
-            faults.require(rate >= 1.0 && rate.is_finite(), field, || format!("{rate} found, expected a number of at least 1"));
+            faults.require(rate >= 1.0 && rate.is_finite(), field, || {
+                format!("{rate} found, expected a number of at least 1")
+            });
         }
         faults.not_negative("cooldown_window_s", self.cooldown_window_s.up);
         faults.not_negative("cooldown_window_s", self.cooldown_window_s.down);
@@ -125,13 +136,18 @@ impl PolicySettings for AibrixKpaSettings {
             return Vec::new();
         }
         let also = self.also.iter().map(|metric| (metric.metric, metric.target_per_replica));
-        gauges::doubts(&std::iter::once((self.metric, self.target_per_replica)).chain(also).collect::<Vec<_>>(), self.tolerance.up)
+        gauges::doubts(
+            &std::iter::once((self.metric, self.target_per_replica)).chain(also).collect::<Vec<_>>(),
+            self.tolerance.up,
+        )
     }
 
     fn upstream(&self) -> Upstream {
         let (program, checked) = match self.rule {
             AibrixKpaRule::AsImplemented => ("AIBrix pod autoscaler, KPA as implemented", Checked::Run),
-            AibrixKpaRule::AsIntended => ("AIBrix pod autoscaler, KPA as its documentation means it", Checked::Read),
+            AibrixKpaRule::AsIntended => {
+                ("AIBrix pod autoscaler, KPA as its documentation means it", Checked::Read)
+            }
         };
         Upstream {
             program,
@@ -152,7 +168,8 @@ impl PolicySettings for AibrixKpaSettings {
 }
 
 impl AibrixKpaSettings {
-    /// The controller; at least one replica unless a schedule says otherwise, since no pod's metric can wake a fleet from zero.
+    /// The controller; at least one replica unless a schedule says otherwise, since no pod's metric can wake
+    /// a fleet from zero.
     pub fn controller(&self, min_replicas: u32, max_replicas: u32) -> Aibrix<Kpa> {
         let first = AibrixMetric { metric: self.metric, target_per_replica: self.target_per_replica };
         let intended = self.rule == AibrixKpaRule::AsIntended;
@@ -171,9 +188,22 @@ impl AibrixKpaSettings {
             min_replicas: min_replicas.max(1),
             max_replicas,
         };
-        let Self { tolerance, panic_threshold, max_scale_up_rate, max_scale_down_rate, observe_window_s, .. } = *self;
-        let knative = || StablePanic::new(1.0, observe_window_s, panic_threshold, max_scale_up_rate, max_scale_down_rate);
-        Aibrix::new(common, Kpa { tolerance, panic_threshold, max_scale_up_rate, max_scale_down_rate, intended: intended.then(knative) })
+        let Self {
+            tolerance, panic_threshold, max_scale_up_rate, max_scale_down_rate, observe_window_s, ..
+        } = *self;
+        let knative = || {
+            StablePanic::new(1.0, observe_window_s, panic_threshold, max_scale_up_rate, max_scale_down_rate)
+        };
+        Aibrix::new(
+            common,
+            Kpa {
+                tolerance,
+                panic_threshold,
+                max_scale_up_rate,
+                max_scale_down_rate,
+                intended: intended.then(knative),
+            },
+        )
     }
 }
 
@@ -203,11 +233,16 @@ impl Strategy for Kpa {
         let most = (self.max_scale_up_rate * replicas).ceil().max(1.0);
         let least = (replicas / self.max_scale_down_rate).floor();
         let wanted = |mean: f64| {
-            let outside = mean > target * (1.0 + self.tolerance.up) || mean < target * (1.0 - self.tolerance.down);
+            let outside =
+                mean > target * (1.0 + self.tolerance.up) || mean < target * (1.0 - self.tolerance.down);
             let wanted = if outside { (mean / target).ceil() } else { replicas };
             wanted.max(least).min(most) as u32
         };
-        if self.panics(stable, panic) { (wanted(stable).max(wanted(panic)), panic) } else { (wanted(stable), stable) }
+        if self.panics(stable, panic) {
+            (wanted(stable).max(wanted(panic)), panic)
+        } else {
+            (wanted(stable), stable)
+        }
     }
 
     fn plain(&self, mean: f64, target: f64, _: u32) -> f64 {
@@ -242,12 +277,24 @@ mod tests {
     #[test]
     fn as_implemented_a_mean_decides() {
         assert_eq!(sync(&AibrixKpaSettings::default(), 4, 0.9, 0), 2);
-        let requests =
-            |rule| AibrixKpaSettings { metric: LoadMetric::OutstandingRequests, target_per_replica: 10.0, rule, ..Default::default() };
-        assert_eq!(sync(&requests(AibrixKpaRule::AsImplemented), 10, 15.0, 0), 5, "ceil(1.5) is 2, no less than half of ten");
+        let requests = |rule| AibrixKpaSettings {
+            metric: LoadMetric::OutstandingRequests,
+            target_per_replica: 10.0,
+            rule,
+            ..Default::default()
+        };
+        assert_eq!(
+            sync(&requests(AibrixKpaRule::AsImplemented), 10, 15.0, 0),
+            5,
+            "ceil(1.5) is 2, no less than half of ten"
+        );
         assert_eq!(sync(&requests(AibrixKpaRule::AsIntended), 10, 15.0, 0), 15);
         assert_eq!(sync(&AibrixKpaSettings::default(), 4, 0.52, 0), 4, "within the tolerance");
-        assert_eq!(sync(&AibrixKpaSettings::default(), 8, 0.0, 0), 4, "a panic of zero over zero keeps nothing");
+        assert_eq!(
+            sync(&AibrixKpaSettings::default(), 8, 0.0, 0),
+            4,
+            "a panic of zero over zero keeps nothing"
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! What AWS's scaling policies share: a metric over the instances that are warm, and two alarms that count periods in a row.
+//! What AWS's scaling policies share: a metric over the instances that are warm, and two alarms that count
+//! periods in a row.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -27,7 +28,17 @@ pub struct WarmMetric {
 impl WarmMetric {
     pub fn new(metric: LoadMetric, period_s: f64, warmup_s: f64) -> Self {
         let signals = Signals::new(period_s);
-        Self { metric, period_s, warmup_s, signals, since_s: BTreeMap::new(), warm: 0, sum: 0.0, samples: 0, ticks: 0 }
+        Self {
+            metric,
+            period_s,
+            warmup_s,
+            signals,
+            since_s: BTreeMap::new(),
+            warm: 0,
+            sum: 0.0,
+            samples: 0,
+            ticks: 0,
+        }
     }
 
     pub fn tick_interval_s(&self) -> f64 {
@@ -56,14 +67,21 @@ impl WarmMetric {
         self.signals.scrape(now_s, snapshot);
         let before = std::mem::take(&mut self.since_s);
         let replicas = &self.signals.replicas;
-        self.since_s = replicas.iter().map(|replica| (replica.id, before.get(&replica.id).copied().unwrap_or(now_s))).collect();
+        self.since_s = replicas
+            .iter()
+            .map(|replica| (replica.id, before.get(&replica.id).copied().unwrap_or(now_s)))
+            .collect();
         // Those of the beginning are no younger than the group.
-        let is_warm = |id: &u32| self.since_s.get(id).is_some_and(|&since_s| since_s == 0.0 || now_s - since_s >= self.warmup_s);
+        let is_warm = |id: &u32| {
+            self.since_s.get(id).is_some_and(|&since_s| since_s == 0.0 || now_s - since_s >= self.warmup_s)
+        };
         let warm: Vec<_> = replicas.iter().filter(|replica| is_warm(&replica.id)).collect();
         self.warm = warm.len() as u32;
         if self.warm > 0 {
             let unrouted = match self.metric {
-                LoadMetric::OutstandingRequests | LoadMetric::QueuedRequests => f64::from(self.signals.unrouted_requests),
+                LoadMetric::OutstandingRequests | LoadMetric::QueuedRequests => {
+                    f64::from(self.signals.unrouted_requests)
+                }
                 _ => 0.0,
             };
             let measured: Option<f64> = warm.iter().map(|replica| self.metric.of_replica(replica)).sum();
@@ -121,7 +139,8 @@ impl<R: AlarmRule> Alarmed<R> {
         };
         let [high, low] = self.rule.breaches(average);
         let Breaches { high: above, low: below } = self.breaches;
-        self.breaches = Breaches { high: if high { above + 1 } else { 0 }, low: if low { below + 1 } else { 0 } };
+        self.breaches =
+            Breaches { high: if high { above + 1 } else { 0 }, low: if low { below + 1 } else { 0 } };
         self.rule.capacity(average, &mut self.breaches, warm, current)
     }
 }
@@ -160,7 +179,11 @@ mod tests {
 
     #[test]
     fn the_young_are_not_measured() {
-        let replica = |id, running_requests| super::super::ReplicaSignals { id, running_requests, ..Default::default() };
+        let replica = |id, running_requests| super::super::ReplicaSignals {
+            id,
+            running_requests,
+            ..Default::default()
+        };
         let mut metric = WarmMetric::new(LoadMetric::OutstandingRequests, 60.0, 300.0);
         let old = [replica(0, 12)];
         let both = [replica(0, 12), replica(1, 2)];

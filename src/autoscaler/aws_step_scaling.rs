@@ -1,11 +1,13 @@
 //! AWS step scaling: two alarms, and how much to add or take by how far a metric is beyond its threshold.
 //!
 //! Rule: the metric is averaged over each period and over the warm instances, as in
-//! [`aws_target_tracking`](super::aws_target_tracking). Breached for `evaluation_periods` in a row, a policy looks up the step whose bounds
-//! enclose metric - threshold: at least the lower and less than the upper above the threshold, more than the lower and at most the upper
-//! below it. Its adjustment changes capacity by so many replicas, to exactly so many, or by so many percent: rounded down where that is
-//! more than one replica, up to one below that, negative ones mirrored, and at least `min_adjustment_magnitude`. Instances that warm up
-//! count as there already, so a breach that goes on adds only what a higher step has more; nothing shrinks while there are any.
+//! [`aws_target_tracking`](super::aws_target_tracking). Breached for `evaluation_periods` in a row, a policy
+//! looks up the step whose bounds enclose metric - threshold: at least the lower and less than the upper
+//! above the threshold, more than the lower and at most the upper below it. Its adjustment changes capacity
+//! by so many replicas, to exactly so many, or by so many percent: rounded down where that is more than one
+//! replica, up to one below that, negative ones mirrored, and at least `min_adjustment_magnitude`. Instances
+//! that warm up count as there already, so a breach that goes on adds only what a higher step has more;
+//! nothing shrinks while there are any.
 //!
 //! | parameter | default | source |
 //! |---|---|---|
@@ -16,8 +18,8 @@
 //! | `scale_in` | below 4: -1 | ours |
 //! | `adjustment_type`, `min_adjustment_magnitude` | `change_in_capacity`, 1 | API reference |
 //!
-//! Program: AWS Auto Scaling, as documented in 2026 (`StepScalingPolicyConfiguration` of the API reference, and the user guide's
-//! rounding of percentages, read); closed, so never run here.
+//! Program: AWS Auto Scaling, as documented in 2026 (`StepScalingPolicyConfiguration` of the API reference,
+//! and the user guide's rounding of percentages, read); closed, so never run here.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -83,14 +85,25 @@ pub struct AwsStepScalingSettings {
 impl Default for AwsStepScalingSettings {
     fn default() -> Self {
         let step = |lower, upper, adjustment| StepAdjustment { lower, upper, adjustment };
-        let policy =
-            |threshold, steps| StepPolicy { threshold, steps, adjustment_type: AdjustmentType::default(), min_adjustment_magnitude: one() };
+        let policy = |threshold, steps| StepPolicy {
+            threshold,
+            steps,
+            adjustment_type: AdjustmentType::default(),
+            min_adjustment_magnitude: one(),
+        };
         Self {
             metric: LoadMetric::default(),
             period_s: 60.0,
             evaluation_periods: 2,
             instance_warmup_s: 300.0,
-            scale_out: policy(8.0, vec![step(Some(0.0), Some(8.0), 1), step(Some(8.0), Some(16.0), 2), step(Some(16.0), None, 4)]),
+            scale_out: policy(
+                8.0,
+                vec![
+                    step(Some(0.0), Some(8.0), 1),
+                    step(Some(8.0), Some(16.0), 2),
+                    step(Some(16.0), None, 4),
+                ],
+            ),
             scale_in: policy(4.0, vec![step(None, Some(0.0), -1)]),
         }
     }
@@ -99,7 +112,9 @@ impl Default for AwsStepScalingSettings {
 impl StepPolicy {
     fn check(&self, field: &str, faults: &mut Faults) {
         faults.not_negative(&format!("{field}.threshold"), self.threshold);
-        faults.require(!self.steps.is_empty(), &format!("{field}.steps"), || "an empty list found, expected at least one step".into());
+        faults.require(!self.steps.is_empty(), &format!("{field}.steps"), || {
+            "an empty list found, expected at least one step".into()
+        });
         let mut before = f64::NEG_INFINITY;
         for (i, step) in self.steps.iter().enumerate() {
             let (lower, upper) = step.bounds();
@@ -149,7 +164,10 @@ impl PolicySettings for AwsStepScalingSettings {
         self.scale_out.check("scale_out", faults);
         self.scale_in.check("scale_in", faults);
         faults.require(self.scale_in.threshold <= self.scale_out.threshold, "scale_in.threshold", || {
-            format!("{} found, expected at most that of `scale_out` ({})", self.scale_in.threshold, self.scale_out.threshold)
+            format!(
+                "{} found, expected at most that of `scale_out` ({})",
+                self.scale_in.threshold, self.scale_out.threshold
+            )
         });
     }
 
@@ -227,7 +245,11 @@ mod tests {
         assert_eq!([aws.capacity(Some(20.0), 4, 4), aws.capacity(Some(20.0), 4, 4)], [4, 6]);
         assert_eq!(aws.capacity(Some(20.0), 4, 6), 6, "two warm up");
         assert_eq!(aws.capacity(Some(40.0), 4, 6), 8, "a higher step adds the rest");
-        assert_eq!([aws.capacity(Some(1.0), 6, 8), aws.capacity(Some(1.0), 6, 8)], [8, 8], "not while any warm up");
+        assert_eq!(
+            [aws.capacity(Some(1.0), 6, 8), aws.capacity(Some(1.0), 6, 8)],
+            [8, 8],
+            "not while any warm up"
+        );
         assert_eq!(aws.capacity(Some(1.0), 8, 8), 7);
     }
 }

@@ -1,9 +1,11 @@
-//! AWS target tracking (Application Auto Scaling, EC2 Auto Scaling groups): two alarms that keep a metric per instance at a target.
+//! AWS target tracking (Application Auto Scaling, EC2 Auto Scaling groups): two alarms that keep a metric per
+//! instance at a target.
 //!
-//! Rule: the metric is averaged over each period of `period_s` and over the instances that are warm. Above the target for
-//! `scale_out_periods` periods in a row, capacity grows to ceil(warm instances x metric / target) at once; below `scale_in_fraction` of it
-//! for `scale_in_periods` in a row, it shrinks to that. Instances in their `instance_warmup_s` count as there, and neither in the metric
-//! nor as lacking; while there are any, nothing shrinks. Without data nothing is done, so the last instance stays.
+//! Rule: the metric is averaged over each period of `period_s` and over the instances that are warm. Above
+//! the target for `scale_out_periods` periods in a row, capacity grows to ceil(warm instances x metric /
+//! target) at once; below `scale_in_fraction` of it for `scale_in_periods` in a row, it shrinks to that.
+//! Instances in their `instance_warmup_s` count as there, and neither in the metric nor as lacking; while
+//! there are any, nothing shrinks. Without data nothing is done, so the last instance stays.
 //!
 //! | parameter | default | source |
 //! |---|---|---|
@@ -13,8 +15,8 @@
 //! | `instance_warmup_s` | 300 | user guide: the group's default cooldown |
 //! | `disable_scale_in` | false | user guide |
 //!
-//! Program: AWS Auto Scaling, as documented in 2026; closed, so never run here. How much its scale-in holds back beyond the longer alarm
-//! is not published.
+//! Program: AWS Auto Scaling, as documented in 2026; closed, so never run here. How much its scale-in holds
+//! back beyond the longer alarm is not published.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

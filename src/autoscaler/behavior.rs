@@ -1,22 +1,28 @@
 //! How the Kubernetes HPA damps its recommendations.
 //!
-//! **Without `behavior`**, the usual manifest: the highest recommendation of the last 300 s is followed, *upwards too*, and a sync goes to
-//! at most max(2 x current, 4) replicas. A burst of one sample is so chased for five minutes.
+//! **Without `behavior`**, the usual manifest: the highest recommendation of the last 300 s is followed, *upwards
+//! too*, and a sync goes to at most max(2 x current, 4) replicas. A burst of one sample is so chased for five
+//! minutes.
 //!
 //! **With `behavior`**:
 //!
-//! 1. Stabilise: the replicas there are, raised to the lowest recommendation of the up window, lowered to the highest of the down window.
-//! 2. Limit the rate: each policy allows so many pods or so many percent of the replicas there were at the start of its period;
-//!    `select_policy` picks the policy that allows the most (`max`) or the least (`min`) change, or forbids the direction (`disabled`).
+//! 1. Stabilise: the replicas there are, raised to the lowest recommendation of the up window, lowered to the
+//!    highest of the down window.
+//! 2. Limit the rate: each policy allows so many pods or so many percent of the replicas there were at the
+//!    start of its period; `select_policy` picks the policy that allows the most (`max`) or the least (`min`)
+//!    change, or forbids the direction (`disabled`).
 //!
-//! Before 1.33 two things were otherwise: a wish to grow is lowered to the lowest recommendation of the up window, and a wish to shrink
-//! raised to the highest of the down window, whatever that leads to; and only changes of the same direction count against a rate.
+//! Before 1.33 two things were otherwise: a wish to grow is lowered to the lowest recommendation of the up
+//! window, and a wish to shrink raised to the highest of the down window, whatever that leads to; and only
+//! changes of the same direction count against a rate.
 //!
-//! What there is at the first sync counts as the first recommendation (`recordInitialRecommendation`), both with and without.
+//! What there is at the first sync counts as the first recommendation (`recordInitialRecommendation`), both
+//! with and without.
 //!
 //! Source: kubernetes/kubernetes `pkg/controller/podautoscaler/horizontal.go` (`normalizeDesiredReplicas`,
-//! `stabilizeRecommendationWithBehaviors`, `convertDesiredReplicasWithBehaviorRate`), defaults `pkg/apis/autoscaling/v2/defaults.go`.
-//! Functions of 1.20.2 were run, those of 1.33 ported; `tests/given/upstream/hpa.rs` compares.
+//! `stabilizeRecommendationWithBehaviors`, `convertDesiredReplicasWithBehaviorRate`), defaults
+//! `pkg/apis/autoscaling/v2/defaults.go`. Functions of 1.20.2 were run, those of 1.33 ported;
+//! `tests/given/upstream/hpa.rs` compares.
 
 use std::collections::VecDeque;
 
@@ -44,8 +50,8 @@ impl BehaviorSettings {
     }
 }
 
-/// One direction's damping. What is left out has Kubernetes' default for the direction: up, no window, at most 4 pods or 100 % in 15 s,
-/// whichever is more; down, a window of 300 s, at most 100 % in 15 s.
+/// One direction's damping. What is left out has Kubernetes' default for the direction: up, no window, at
+/// most 4 pods or 100 % in 15 s, whichever is more; down, a window of 300 s, at most 100 % in 15 s.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ScalingRules {
@@ -91,9 +97,14 @@ impl ScalingRules {
                 faults.positive("period_s", policy.period_s);
             });
         }
-        faults.require(self.policies.as_ref().is_none_or(|policies| !policies.is_empty()), "policies", || {
-            "an empty list found, expected at least one policy (leave the field out for the defaults)".into()
-        });
+        faults.require(
+            self.policies.as_ref().is_none_or(|policies| !policies.is_empty()),
+            "policies",
+            || {
+                "an empty list found, expected at least one policy (leave the field out for the defaults)"
+                    .into()
+            },
+        );
     }
 
     fn resolve(&self, window_s: f64, policies: &[RatePolicy]) -> Direction {
@@ -125,7 +136,11 @@ impl Direction {
     }
 
     fn changed_within(&self, now_s: f64, period_s: f64) -> i64 {
-        self.events.iter().filter(|&&(at, _)| at > now_s - period_s).map(|&(_, change)| i64::from(change)).sum()
+        self.events
+            .iter()
+            .filter(|&&(at, _)| at > now_s - period_s)
+            .map(|&(_, change)| i64::from(change))
+            .sum()
     }
 }
 
@@ -177,8 +192,9 @@ impl Damping {
     pub fn new(behavior: Option<&BehaviorSettings>, version: KubernetesVersion) -> Self {
         let percent = RatePolicy { unit: RateUnit::Percent, value: 100, period_s: 15.0 };
         let pods = RatePolicy { unit: RateUnit::Pods, value: 4, period_s: 15.0 };
-        let rates =
-            behavior.map(|behavior| [behavior.scale_up.resolve(0.0, &[pods, percent]), behavior.scale_down.resolve(300.0, &[percent])]);
+        let rates = behavior.map(|behavior| {
+            [behavior.scale_up.resolve(0.0, &[pods, percent]), behavior.scale_down.resolve(300.0, &[percent])]
+        });
         let longest_s = rates.as_ref().map_or(PLAIN_WINDOW_S, |[up, down]| up.window_s.max(down.window_s));
         Self { version, recommendations: Recommendations::new(longest_s), rates }
     }
@@ -216,7 +232,9 @@ impl Damping {
     fn stabilize(&self, now_s: f64, current: u32, recommended: u32) -> u32 {
         let past = &self.recommendations;
         let Some([up, down]) = &self.rates else {
-            return past.highest_since(now_s - PLAIN_WINDOW_S).map_or(recommended, |highest| highest.max(recommended));
+            return past
+                .highest_since(now_s - PLAIN_WINDOW_S)
+                .map_or(recommended, |highest| highest.max(recommended));
         };
         let least = || past.within(now_s, up.window_s).fold(recommended, u32::min);
         let most = || past.within(now_s, down.window_s).fold(recommended, u32::max);
@@ -248,7 +266,9 @@ impl Damping {
                 let start = start(true, policy.period_s);
                 match policy.unit {
                     RateUnit::Pods => start + i64::from(policy.value),
-                    RateUnit::Percent => (start as f64 * (1.0 + f64::from(policy.value) / 100.0)).ceil() as i64,
+                    RateUnit::Percent => {
+                        (start as f64 * (1.0 + f64::from(policy.value) / 100.0)).ceil() as i64
+                    }
                 }
             });
             let limit = match up.select {
@@ -291,11 +311,13 @@ mod tests {
     }
 
     fn rules(window_s: f64, select_policy: SelectPolicy, policies: &[(RateUnit, u32, f64)]) -> ScalingRules {
-        let policies = policies.iter().map(|&(unit, value, period_s)| RatePolicy { unit, value, period_s }).collect();
+        let policies =
+            policies.iter().map(|&(unit, value, period_s)| RatePolicy { unit, value, period_s }).collect();
         ScalingRules { stabilization_window_s: Some(window_s), select_policy, policies: Some(policies) }
     }
 
-    /// The documentation's example: 10 % or 4 pods a minute from 80 replicas; 8 go first, and from 39 replicas on the 4 pods are more.
+    /// The documentation's example: 10 % or 4 pods a minute from 80 replicas; 8 go first, and from 39
+    /// replicas on the 4 pods are more.
     #[test]
     fn documented_scale_down_of_ten_percent_or_four_pods() {
         let down = rules(0.0, SelectPolicy::Max, &[(RateUnit::Pods, 4, 60.0), (RateUnit::Percent, 10, 60.0)]);
@@ -334,7 +356,8 @@ mod tests {
     #[test]
     fn selection_picks_the_least_change_or_none() {
         let both = [(RateUnit::Pods, 4, 60.0), (RateUnit::Percent, 10, 60.0)];
-        let mut behavior = damping(rules(0.0, SelectPolicy::Min, &both), rules(0.0, SelectPolicy::Disabled, &both));
+        let mut behavior =
+            damping(rules(0.0, SelectPolicy::Min, &both), rules(0.0, SelectPolicy::Disabled, &both));
         assert_eq!(sync(&mut behavior, 0.0, 20, 100), 22);
         assert_eq!(sync(&mut behavior, 15.0, 22, 1), 22);
     }
@@ -361,8 +384,9 @@ mod tests {
         assert_eq!(sync(&mut behavior, 300.0, 10, 1), 1);
     }
 
-    /// Upstream's `stabilizeRecommendationWithBehaviors` brings the current size within both windows: a high recommendation of the past
-    /// keeps it from falling and does not raise it once the burst is over, and the other way round.
+    /// Upstream's `stabilizeRecommendationWithBehaviors` brings the current size within both windows: a high
+    /// recommendation of the past keeps it from falling and does not raise it once the burst is over, and the
+    /// other way round.
     #[test]
     fn windows_never_lead_away_from_the_recommendation() {
         let mut behavior = damping(ScalingRules::default(), ScalingRules::default());
@@ -391,8 +415,8 @@ mod tests {
         assert_eq!(changes, [(60.0, 4), (75.0, 8), (90.0, 12), (375.0, 2)]);
     }
 
-    /// In 1.20 a wish to shrink within the up window of a low one is raised by the down window alone, and drains do not add to what may be
-    /// added.
+    /// In 1.20 a wish to shrink within the up window of a low one is raised by the down window alone, and
+    /// drains do not add to what may be added.
     #[test]
     fn releases_differ_in_what_counts() {
         let up = rules(0.0, SelectPolicy::Max, &[(RateUnit::Pods, 4, 60.0)]);

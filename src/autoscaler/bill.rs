@@ -1,11 +1,12 @@
-//! What replicas cost, for policies that weigh money: the bill the engine will write, in prices of one replica (its devices' share of the
-//! price of a node).
+//! What replicas cost, for policies that weigh money: the bill the engine will write, in prices of one
+//! replica (its devices' share of the price of a node).
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Bill {
     pub devices_per_replica: u32,
     pub devices_per_node: u32,
-    /// Nodes are paid whole, so that neighbours on a node that is paid are free; otherwise each device is paid by itself.
+    /// Nodes are paid whole, so that neighbours on a node that is paid are free; otherwise each device is
+    /// paid by itself.
     pub whole_nodes: bool,
     /// A replica is paid from the decision to start it, and not only from joining.
     pub cold_start: bool,
@@ -22,7 +23,11 @@ impl Bill {
 
     /// Most replicas for the price of these.
     pub fn filled(&self, replicas: u32) -> u32 {
-        if self.whole_nodes { self.nodes(replicas) * self.devices_per_node / self.devices_per_replica } else { replicas }
+        if self.whole_nodes {
+            self.nodes(replicas) * self.devices_per_node / self.devices_per_replica
+        } else {
+            replicas
+        }
     }
 
     /// What going from `few` to `more` replicas costs.
@@ -39,8 +44,8 @@ impl Bill {
         (serves_s + if self.cold_start { start_s } else { 0.0 }).max(self.minimum_s)
     }
 
-    /// What is paid whole, or `most`, for a need of at most that with a fraction: the larger number in the first part of a phase (from 0
-    /// to 1).
+    /// What is paid whole, or `most`, for a need of at most that with a fraction: the larger number in the
+    /// first part of a phase (from 0 to 1).
     pub fn round(&self, need: f64, phase: f64, most: u32) -> u32 {
         let whole = need as u32;
         let mut few = whole;
@@ -61,8 +66,14 @@ impl Bill {
 pub(super) mod tests {
     use super::*;
 
-    pub const LABS: Bill =
-        Bill { devices_per_replica: 4, devices_per_node: 4, whole_nodes: true, cold_start: false, drain: true, minimum_s: 0.0 };
+    pub const LABS: Bill = Bill {
+        devices_per_replica: 4,
+        devices_per_node: 4,
+        whole_nodes: true,
+        cold_start: false,
+        drain: true,
+        minimum_s: 0.0,
+    };
 
     #[test]
     fn steps_fill_nodes() {
@@ -81,7 +92,9 @@ pub(super) mod tests {
     #[test]
     fn fractions_are_shares_of_a_period() {
         let two_a_node = Bill { devices_per_node: 8, ..LABS };
-        let mean = |need: f64| (0..100).map(|i| f64::from(two_a_node.round(need, f64::from(i) / 100.0, 9))).sum::<f64>() / 100.0;
+        let mean = |need: f64| {
+            (0..100).map(|i| f64::from(two_a_node.round(need, f64::from(i) / 100.0, 9))).sum::<f64>() / 100.0
+        };
         for need in [2.0, 2.5, 3.0, 3.5, 4.0] {
             assert!((mean(need) - need).abs() < 0.021, "{need} {}", mean(need));
         }
@@ -96,6 +109,9 @@ pub(super) mod tests {
     fn starts_and_least_times_are_paid() {
         let paid = Bill { cold_start: true, minimum_s: 60.0, ..LABS };
         assert_eq!([paid.paid_s(30.0, 10.0), paid.paid_s(30.0, 50.0)], [60.0, 80.0]);
-        assert_eq!([LABS.paid_s(30.0, 10.0), Bill { cold_start: false, ..paid }.paid_s(30.0, 70.0)], [10.0, 70.0]);
+        assert_eq!(
+            [LABS.paid_s(30.0, 10.0), Bill { cold_start: false, ..paid }.paid_s(30.0, 70.0)],
+            [10.0, 70.0]
+        );
     }
 }

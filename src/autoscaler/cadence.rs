@@ -1,7 +1,8 @@
 //! Several intervals of one policy on the engine's single tick.
 //!
-//! A controller scrapes, decides and polls at intervals of their own. The policy ticks at their greatest common divisor (to the
-//! millisecond) and asks at each tick what is due. Everything is due at the first tick.
+//! A controller scrapes, decides and polls at intervals of their own. The policy ticks at their greatest
+//! common divisor (to the millisecond) and asks at each tick what is due. Everything is due at the first
+//! tick.
 
 use crate::settings::Faults;
 

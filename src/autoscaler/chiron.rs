@@ -1,8 +1,8 @@
 //! Chiron's global autoscaler for interactive requests: interactive backpressure.
 //!
-//! Rule, at every decision: IBP = replicas that run interactive requests / replicas that may. Above `backpressure_threshold` one more,
-//! otherwise one less; after a change nothing until its overhead has passed. The policy keeps a share of replicas idle for bursts and so
-//! moves around its threshold for ever.
+//! Rule, at every decision: IBP = replicas that run interactive requests / replicas that may. Above
+//! `backpressure_threshold` one more, otherwise one less; after a change nothing until its overhead has
+//! passed. The policy keeps a share of replicas idle for bursts and so moves around its threshold for ever.
 //!
 //! | parameter | default | source |
 //! |---|---|---|
@@ -10,8 +10,9 @@
 //! | `hold_after_up_s`, `hold_after_down_s` | the cluster's delays | the same: its overheads |
 //! | `tick_interval_s` | 1 | the same: at every request |
 //!
-//! Source: Chiron (arXiv 2501.08090, abstract) and SageServe's re-implementation, the only code of it found. All requests are interactive
-//! here: the queue of batch requests and its scaling to zero, mixed replicas, and the local autoscaler of batch sizes have no counterpart.
+//! Source: Chiron (arXiv 2501.08090, abstract) and SageServe's re-implementation, the only code of it found.
+//! All requests are interactive here: the queue of batch requests and its scaling to zero, mixed replicas,
+//! and the local autoscaler of batch sizes have no counterpart.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -35,14 +36,21 @@ pub struct ChironSettings {
 
 impl Default for ChironSettings {
     fn default() -> Self {
-        Self { backpressure_threshold: 0.6, hold_after_up_s: None, hold_after_down_s: None, tick_interval_s: 1.0 }
+        Self {
+            backpressure_threshold: 0.6,
+            hold_after_up_s: None,
+            hold_after_down_s: None,
+            tick_interval_s: 1.0,
+        }
     }
 }
 
 impl PolicySettings for ChironSettings {
     fn check(&self, faults: &mut Faults) {
         faults.fraction("backpressure_threshold", self.backpressure_threshold);
-        for (field, hold_s) in [("hold_after_up_s", self.hold_after_up_s), ("hold_after_down_s", self.hold_after_down_s)] {
+        for (field, hold_s) in
+            [("hold_after_up_s", self.hold_after_up_s), ("hold_after_down_s", self.hold_after_down_s)]
+        {
             if let Some(hold_s) = hold_s {
                 faults.not_negative(field, hold_s);
             }
@@ -118,7 +126,11 @@ mod tests {
     /// Hand-computed: three of five busy is the threshold itself, four are more.
     #[test]
     fn backpressure_is_the_share_of_busy_replicas() {
-        let mut chiron = Chiron { settings: ChironSettings::default(), hold: OneAtATime::new(10.0, 0.0), backpressure: 0.0 };
+        let mut chiron = Chiron {
+            settings: ChironSettings::default(),
+            hold: OneAtATime::new(10.0, 0.0),
+            backpressure: 0.0,
+        };
         let mut with_busy = |now_s, busy: u32| {
             let replicas: Vec<ReplicaSignals> = (0..5)
                 .map(|id| ReplicaSignals {

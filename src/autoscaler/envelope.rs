@@ -1,21 +1,24 @@
-//! The traffic envelope: the highest token rate over a window within a look-back, exact. Updates and queries are O(1) amortised, and no
-//! single one takes more than O(log n) steps and a constant.
+//! The traffic envelope: the highest token rate over a window within a look-back, exact. Updates and queries
+//! are O(1) amortised, and no single one takes more than O(log n) steps and a constant.
 //!
-//! At time t, for window w and look-back L: the maximum over arrivals e in (t - L, t] of the tokens arrived in (max(e - w, t - L), e],
-//! divided by w; 0 without arrivals. This is the maximum over all windows (s, s + w] inside (t - L, t]. With less history than w it is the
-//! tokens so far over w.
+//! At time t, for window w and look-back L: the maximum over arrivals e in (t - L, t] of the tokens arrived
+//! in (max(e - w, t - L), e], divided by w; 0 without arrivals. This is the maximum over all windows (s, s +
+//! w] inside (t - L, t]. With less history than w it is the tokens so far over w.
 //!
-//! Two kinds of windows compete. Those cut by the look-back's edge all start there, so the latest of them is the largest: one difference
-//! of running totals. Those wholly inside have a sum fixed when their last request arrives, and arrivals come in chunks: in the chunk where
-//! the whole windows begin one sweep backwards tells each arrival of the largest sum from it on; of the full chunks after it a falling
-//! queue keeps the largest sums; of the chunk being filled there is the largest sum so far. Arrivals are left behind by
-//! whole chunks, in strides that double.
+//! Two kinds of windows compete. Those cut by the look-back's edge all start there, so the latest of them is
+//! the largest: one difference of running totals. Those wholly inside have a sum fixed when their last
+//! request arrives, and arrivals come in chunks: in the chunk where the whole windows begin one sweep
+//! backwards tells each arrival of the largest sum from it on; of the full chunks after it a falling queue
+//! keeps the largest sums; of the chunk being filled there is the largest sum so far. Arrivals are left
+//! behind by whole chunks, in strides that double.
 //!
-//! Source: the network envelope of InferLine (Crankshaw et al., SoCC 2020), with tokens for queries as the lab has it.
+//! Source: the network envelope of InferLine (Crankshaw et al., SoCC 2020), with tokens for queries as the
+//! lab has it.
 
 use std::collections::VecDeque;
 
-/// The envelope of one direction. Each direction keeps its own history, so one's look-back never evicts what the other still needs.
+/// The envelope of one direction. Each direction keeps its own history, so one's look-back never evicts what
+/// the other still needs.
 #[derive(Debug, Clone)]
 pub struct TrafficEnvelope {
     look_back_s: f64,
@@ -74,8 +77,9 @@ impl TrafficEnvelope {
         }
     }
 
-    /// [`Self::observe`] for as many as it is simple for: the window begins near where it did, and no chunk gets full. Returns the first
-    /// for which it is not. Where chunks stand is found once for all of them, which else is most of the time an update takes.
+    /// [`Self::observe`] for as many as it is simple for: the window begins near where it did, and no chunk
+    /// gets full. Returns the first for which it is not. Where chunks stand is found once for all of them,
+    /// which else is most of the time an update takes.
     #[inline(always)]
     fn observe_near(&mut self, requests: &mut impl Iterator<Item = (f64, u64)>) -> Option<(f64, u64)> {
         let (window_chunk, mut window_place) = self.arrivals.place(self.window_start);
@@ -90,7 +94,9 @@ impl TrafficEnvelope {
             }
             let Some((at_s, tokens)) = requests.next() else { break None };
             let edge_s = at_s - self.window_s;
-            let Some(before) = near(window.unwrap_or(filling), &mut window_place, |arrived_s| arrived_s <= edge_s) else {
+            let Some(before) =
+                near(window.unwrap_or(filling), &mut window_place, |arrived_s| arrived_s <= edge_s)
+            else {
                 break Some((at_s, tokens));
             };
             let sum = total + tokens - before.min(total);
@@ -113,14 +119,16 @@ impl TrafficEnvelope {
         self.arrivals.begin_chunk(self.start / CHUNK);
     }
 
-    /// The envelope at `now_s`, tokens per second. Queries come in order of time, and after the arrivals they should see.
+    /// The envelope at `now_s`, tokens per second. Queries come in order of time, and after the arrivals they
+    /// should see.
     pub fn rate_per_s(&mut self, now_s: f64) -> f64 {
         let (edge_s, window_s) = (now_s - self.look_back_s, self.window_s);
         let (start, before_start) = self.arrivals.first_left(self.start, |arrived_s| arrived_s <= edge_s);
         self.start = start;
         // With a look-back of at least the window, no later window reaches back over the edge either.
         self.window_start = self.window_start.max(start);
-        let (whole, before_whole) = self.arrivals.first_left(self.whole.max(start), |arrived_s| arrived_s - window_s < edge_s);
+        let (whole, before_whole) =
+            self.arrivals.first_left(self.whole.max(start), |arrived_s| arrived_s - window_s < edge_s);
         self.whole = whole;
         if self.whole >= self.swept {
             self.sweep();
@@ -131,7 +139,8 @@ impl TrafficEnvelope {
         self.arrivals.largest(whole).max(peak).max(self.largest_since).max(cut) as f64 / window_s
     }
 
-    /// Tells each arrival of the chunk where whole windows begin of the largest one from it on, up to now or the chunk's end.
+    /// Tells each arrival of the chunk where whole windows begin of the largest one from it on, up to now or
+    /// the chunk's end.
     fn sweep(&mut self) {
         let chunk = self.whole / CHUNK;
         self.arrivals.sweep(self.whole);
@@ -143,7 +152,8 @@ impl TrafficEnvelope {
     }
 }
 
-/// Arrivals in a chunk: enough to make what is done once a chunk cheap, few enough to be swept at once. Tests see many chunks soon.
+/// Arrivals in a chunk: enough to make what is done once a chunk cheap, few enough to be swept at once. Tests
+/// see many chunks soon.
 const CHUNK: u64 = if cfg!(test) { 8 } else { 256 };
 
 #[derive(Debug, Clone, Copy)]
@@ -151,7 +161,8 @@ struct Arrival {
     at_s: f64,
     /// Tokens of all arrivals before this one.
     before: u64,
-    /// Tokens of the window that ends here; after a sweep, of the largest window that ends here or later, up to the sweep.
+    /// Tokens of the window that ends here; after a sweep, of the largest window that ends here or later, up
+    /// to the sweep.
     largest: u64,
 }
 
@@ -215,7 +226,8 @@ impl Arrivals {
         self.chunks.get_mut(chunk).unwrap_or(&mut self.filling)
     }
 
-    /// The first arrival, from this one on, that has not `passed`: its number, and the tokens before it. Earlier ones pass first.
+    /// The first arrival, from this one on, that has not `passed`: its number, and the tokens before it.
+    /// Earlier ones pass first.
     #[inline(always)]
     fn first_left(&self, number: u64, passed: impl Fn(f64) -> bool) -> (u64, u64) {
         let (chunk, place) = self.place(number);
@@ -268,8 +280,8 @@ impl Arrivals {
     }
 }
 
-/// Moves on to the first arrival of a chunk that has not `passed`, and tells how many tokens came before it; `None` if it is not among
-/// the next few.
+/// Moves on to the first arrival of a chunk that has not `passed`, and tells how many tokens came before it;
+/// `None` if it is not among the next few.
 #[inline(always)]
 fn near(chunk: &Chunk, place: &mut usize, passed: impl Fn(f64) -> bool) -> Option<u64> {
     for few in chunk[*place..].chunks_exact(4).take(4) {
@@ -283,7 +295,8 @@ fn near(chunk: &Chunk, place: &mut usize, passed: impl Fn(f64) -> bool) -> Optio
     None
 }
 
-/// A queue that never moves all it has at once: when it grows, a larger table takes over one item with each that is pushed.
+/// A queue that never moves all it has at once: when it grows, a larger table takes over one item with each
+/// that is pushed.
 #[derive(Debug, Clone)]
 struct Gradual<T> {
     /// The first ones, which the larger table lacks yet.
@@ -450,19 +463,32 @@ mod tests {
     #[test]
     fn lulls_are_jumped_over() {
         let (mut envelope, mut seen, mut now) = (TrafficEnvelope::new(80.0, 20.0), Vec::new(), 0.0);
-        for (burst, lull_s) in [(3000, 19.0), (7, 20.5), (900, 61.0), (1, 80.0), (CHUNK, 80.0), (CHUNK, 1000.0), (CHUNK - 1, 0.0)] {
+        for (burst, lull_s) in [
+            (3000, 19.0),
+            (7, 20.5),
+            (900, 61.0),
+            (1, 80.0),
+            (CHUNK, 80.0),
+            (CHUNK, 1000.0),
+            (CHUNK - 1, 0.0),
+        ] {
             for request in 0..burst {
                 now += 0.001;
                 seen.push((now, request % 13));
                 envelope.observe(now, request % 13);
             }
             now += lull_s;
-            assert_eq!(envelope.rate_per_s(now), brute_force(&seen, now, 80.0, 20.0), "{burst} requests, {lull_s} s");
+            assert_eq!(
+                envelope.rate_per_s(now),
+                brute_force(&seen, now, 80.0, 20.0),
+                "{burst} requests, {lull_s} s"
+            );
             assert!(envelope.arrivals.count() as u64 <= 4000 / CHUNK + 2);
         }
     }
 
-    /// Where a window is too short for the clock, it holds no more than the latest arrival, and nothing fails.
+    /// Where a window is too short for the clock, it holds no more than the latest arrival, and nothing
+    /// fails.
     #[test]
     fn windows_below_the_clocks_resolution() {
         let mut envelope = TrafficEnvelope::new(1e-9, 1e-9);

@@ -1,6 +1,8 @@
-//! A policy that is a program of its own, in any language: it reads what it wants to know as JSON lines and answers with decisions.
+//! A policy that is a program of its own, in any language: it reads what it wants to know as JSON lines and
+//! answers with decisions.
 //!
-//! One process serves one run after another. The dialogue, one JSON object a line, is the host's question and the program's answer in turn:
+//! One process serves one run after another. The dialogue, one JSON object a line, is the host's question and
+//! the program's answer in turn:
 //!
 //! | host | program |
 //! |---|---|
@@ -8,11 +10,13 @@
 //! | `{"type": "start", "seed", "settings", "cluster"}`: a run begins, forget the last | `{"type": "ready"}`, or with `"tick_interval_s"` |
 //! | `{"type": "tick", "now_s", "serving", ..}` | `{"type": "decision"}` to hold, with `"change": n` to add or (negative) drain, or with `"target": n`; `"evidence": {name: number}` for the records |
 //!
-//! The host ends the dialogue by closing the program's standard input. Everything a tick tells stands in `docs/external-policies.md`.
-//! True output lengths (`decode_tokens` of arrivals) are a thing to ask for: no real controller has them.
+//! The host ends the dialogue by closing the program's standard input. Everything a tick tells stands in
+//! `docs/external-policies.md`. True output lengths (`decode_tokens` of arrivals) are a thing to ask for: no
+//! real controller has them.
 //!
-//! This room knows the words of the dialogue and nothing of processes: whoever runs the simulation hands in [`Programs`]. A program that
-//! breaks the dialogue ends the run with what it said ([`Autoscaler::failure`]). A program that is deterministic gives deterministic runs.
+//! This room knows the words of the dialogue and nothing of processes: whoever runs the simulation hands in
+//! [`Programs`]. A program that breaks the dialogue ends the run with what it said ([`Autoscaler::failure`]).
+//! A program that is deterministic gives deterministic runs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -24,8 +28,8 @@ use serde_json::{Map, Value};
 
 use super::bill::Bill;
 use super::{
-    Arrivals, Autoscaler, BatchEnd, Checked, Completion, Decision, FirstToken, Observes, PolicyContext, PolicySettings, ReplicaSignals,
-    Snapshot, Upstream,
+    Arrivals, Autoscaler, BatchEnd, Checked, Completion, Decision, FirstToken, Observes, PolicyContext,
+    PolicySettings, ReplicaSignals, Snapshot, Upstream,
 };
 use crate::settings::{Faults, MAX_REPLICAS, SHORTEST_INTERVAL_S, quoted};
 
@@ -38,8 +42,9 @@ const MOST_EVIDENCE: usize = 64;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExternalSettings {
-    /// The program and its arguments, such as `["python3", "policies/reactive.py"]`. Arguments that name files are looked for beside the
-    /// grid file, then in the current directory; their content is part of a run's id.
+    /// The program and its arguments, such as `["python3", "policies/reactive.py"]`. Arguments that name
+    /// files are looked for beside the grid file, then in the current directory; their content is part of a
+    /// run's id.
     pub command: Vec<String>,
     /// Whatever the program calls its settings. Lists and ranges in here are axes, as everywhere.
     #[serde(default)]
@@ -84,9 +89,13 @@ pub trait Dialogue: Send {
 impl PolicySettings for ExternalSettings {
     fn check(&self, faults: &mut Faults) {
         let named = self.command.first().is_some_and(|program| !program.trim().is_empty());
-        faults.require(named, "command", || "no program found, expected a list such as [\"python3\", \"policy.py\"]".into());
+        faults.require(named, "command", || {
+            "no program found, expected a list such as [\"python3\", \"policy.py\"]".into()
+        });
         faults.positive("timeout_s", self.timeout_s);
-        faults.require(self.timeout_s <= 86_400.0, "timeout_s", || format!("{} found, expected at most a day (86400)", self.timeout_s));
+        faults.require(self.timeout_s <= 86_400.0, "timeout_s", || {
+            format!("{} found, expected at most a day (86400)", self.timeout_s)
+        });
     }
 
     fn reaches_zero(&self) -> bool {
@@ -290,7 +299,9 @@ impl External {
         match parse(&greeting, "hello")? {
             Answer::Hello { protocol: PROTOCOL, observes } => self.wishes = observes,
             Answer::Hello { protocol, .. } => {
-                return Err(format!("protocol {protocol} found, expected {PROTOCOL}: the program was written for another version"));
+                return Err(format!(
+                    "protocol {protocol} found, expected {PROTOCOL}: the program was written for another version"
+                ));
             }
             _ => return Err(unexpected(&greeting, "hello")),
         }
@@ -299,8 +310,10 @@ impl External {
             return Err("`decode_tokens` found without `arrivals`, whose output lengths it asks for".into());
         }
         self.observed = Observed {
-            arrivals: wishes(Wish::Arrivals)
-                .then(|| Columns { decode_tokens: wishes(Wish::DecodeTokens).then(Vec::new), ..Columns::default() }),
+            arrivals: wishes(Wish::Arrivals).then(|| Columns {
+                decode_tokens: wishes(Wish::DecodeTokens).then(Vec::new),
+                ..Columns::default()
+            }),
             batches: wishes(Wish::Batches).then(Vec::new),
             first_tokens: wishes(Wish::Latencies).then(Vec::new),
             completions: wishes(Wish::Latencies).then(Vec::new),
@@ -329,11 +342,15 @@ impl External {
         self.ask()?;
         match parse(&self.answer, "ready")? {
             Answer::Ready { tick_interval_s: None } => {}
-            Answer::Ready { tick_interval_s: Some(seconds) } if seconds.is_finite() && seconds >= SHORTEST_INTERVAL_S => {
+            Answer::Ready { tick_interval_s: Some(seconds) }
+                if seconds.is_finite() && seconds >= SHORTEST_INTERVAL_S =>
+            {
                 self.tick_interval_s = Some(seconds);
             }
             Answer::Ready { tick_interval_s: Some(seconds) } => {
-                return Err(format!("`tick_interval_s` {seconds} found, expected a finite number of at least {SHORTEST_INTERVAL_S}"));
+                return Err(format!(
+                    "`tick_interval_s` {seconds} found, expected a finite number of at least {SHORTEST_INTERVAL_S}"
+                ));
             }
             _ => return Err(unexpected(&self.answer, "ready")),
         }
@@ -376,7 +393,8 @@ impl External {
         self.ask()?;
         self.observed.forget();
         self.evidence.clear();
-        let short = serde_json::from_str(&self.answer).ok().filter(|short: &Short| short.r#type == "decision");
+        let short =
+            serde_json::from_str(&self.answer).ok().filter(|short: &Short| short.r#type == "decision");
         let (change, target) = match short.map(|short| (short.change, short.target)) {
             Some(short) => short,
             None => self.read_decision()?,
@@ -387,9 +405,15 @@ impl External {
             (None, None) | (Some(0), None) => Ok(Decision::Hold),
             (Some(change), None) if (1..=most).contains(&change) => Ok(Decision::Up(change as u32)),
             (Some(change), None) if (-most..0).contains(&change) => Ok(Decision::Down(-change as u32)),
-            (Some(change), None) => Err(format!("`change` {change} found, expected a whole number from -{most} to {most}")),
-            (None, Some(target)) if (0..=most).contains(&target) => Ok(Decision::towards(snapshot.committed(), target as u32)),
-            (None, Some(target)) => Err(format!("`target` {target} found, expected a whole number from 0 to {most}")),
+            (Some(change), None) => {
+                Err(format!("`change` {change} found, expected a whole number from -{most} to {most}"))
+            }
+            (None, Some(target)) if (0..=most).contains(&target) => {
+                Ok(Decision::towards(snapshot.committed(), target as u32))
+            }
+            (None, Some(target)) => {
+                Err(format!("`target` {target} found, expected a whole number from 0 to {most}"))
+            }
         }
     }
 }
@@ -401,7 +425,10 @@ impl External {
             return Err(unexpected(&self.answer, "decision"));
         };
         if evidence.len() > MOST_EVIDENCE {
-            return Err(format!("{} values of evidence found, expected at most {MOST_EVIDENCE}", evidence.len()));
+            return Err(format!(
+                "{} values of evidence found, expected at most {MOST_EVIDENCE}",
+                evidence.len()
+            ));
         }
         self.evidence.extend(evidence.into_iter().map(|(name, value)| (interned(name), value)));
         Ok((change, target))
@@ -484,7 +511,8 @@ fn write_line(line: &mut Vec<u8>, question: &impl Serialize) {
 }
 
 fn parse(answer: &str, expected: &str) -> Result<Answer, String> {
-    serde_json::from_str(answer).map_err(|error| format!("{error} in {}, expected {}", shortened(answer), example(expected)))
+    serde_json::from_str(answer)
+        .map_err(|error| format!("{error} in {}, expected {}", shortened(answer), example(expected)))
 }
 
 fn unexpected(answer: &str, expected: &str) -> String {

@@ -1,8 +1,9 @@
 //! Formulas over named values: what KEDA's `scalingModifiers` may say, as far as autoscaling needs it.
 //!
-//! `a ? b : c`, `??`, `||`, `&&`, comparisons, `+ - * /`, `**` or `^`, unary `-` and `!`, lists, `nil`, `true`, `false`, and the functions
-//! `min max sum mean abs ceil floor round int float`, of arguments or of one list. A name whose trigger failed is `nil`; arithmetic with
-//! `nil` has no result. Source: the expression language that KEDA names (expr-lang), read in its documentation.
+//! `a ? b : c`, `??`, `||`, `&&`, comparisons, `+ - * /`, `**` or `^`, unary `-` and `!`, lists, `nil`,
+//! `true`, `false`, and the functions `min max sum mean abs ceil floor round int float`, of arguments or of
+//! one list. A name whose trigger failed is `nil`; arithmetic with `nil` has no result. Source: the
+//! expression language that KEDA names (expr-lang), read in its documentation.
 
 use std::fmt;
 
@@ -53,7 +54,8 @@ enum Operator {
     Not,
 }
 
-/// Left-associative operators by how tightly they bind, loosest first; longer spellings before their prefixes.
+/// Left-associative operators by how tightly they bind, loosest first; longer spellings before their
+/// prefixes.
 const LEVELS: [&[(&str, Operator)]; 7] = [
     &[("??", Operator::Else)],
     &[("||", Operator::Or)],
@@ -120,12 +122,17 @@ impl Formula {
         let mut parser = Parser { text, at: 0, depth: 0, names: Vec::new() };
         let root = parser.expression()?;
         parser.spaces();
-        if parser.at < text.len() { Err(parser.error("an operator or the end")) } else { Ok(Self { root, names: parser.names }) }
+        if parser.at < text.len() {
+            Err(parser.error("an operator or the end"))
+        } else {
+            Ok(Self { root, names: parser.names })
+        }
     }
 
     /// The number it comes to, with `value` giving each name's; `None` for no result.
     pub fn evaluate(&self, value: impl Fn(&str) -> Option<f64>) -> Option<f64> {
-        let values: Vec<Value> = self.names.iter().map(|name| value(name).map_or(Value::Nil, Value::Number)).collect();
+        let values: Vec<Value> =
+            self.names.iter().map(|name| value(name).map_or(Value::Nil, Value::Number)).collect();
         match evaluate(&self.root, &values)? {
             Value::Number(number) if number.is_finite() => Some(number),
             _ => None,
@@ -183,7 +190,9 @@ impl Parser<'_> {
         loop {
             self.spaces();
             let power = self.rest().starts_with("**");
-            let Some(&(token, operator)) = operators.iter().find(|(token, _)| self.rest().starts_with(token) && !(power && *token == "*"))
+            let Some(&(token, operator)) = operators
+                .iter()
+                .find(|(token, _)| self.rest().starts_with(token) && !(power && *token == "*"))
             else {
                 return Ok(left);
             };
@@ -203,7 +212,11 @@ impl Parser<'_> {
             Node::Unary(Operator::Not, self.unary()?.into())
         } else {
             let base = self.atom()?;
-            if self.take("**") || self.take("^") { Node::Binary(Operator::Power, base.into(), self.unary()?.into()) } else { base }
+            if self.take("**") || self.take("^") {
+                Node::Binary(Operator::Power, base.into(), self.unary()?.into())
+            } else {
+                base
+            }
         };
         self.depth -= 1;
         Ok(node)
@@ -218,7 +231,10 @@ impl Parser<'_> {
         if self.take("[") {
             return Ok(Node::List(self.arguments("]")?));
         }
-        let length = self.rest().find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '.')).unwrap_or(self.rest().len());
+        let length = self
+            .rest()
+            .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '.'))
+            .unwrap_or(self.rest().len());
         let word = self.rest()[..length].to_owned();
         if word.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
             let number = word.parse().map_err(|_| self.error("a number"))?;
@@ -239,7 +255,10 @@ impl Parser<'_> {
             let Some(&(_, function)) = FUNCTIONS.iter().find(|(name, _)| *name == word) else {
                 self.at -= 1;
                 let known = FUNCTIONS.map(|(name, _)| format!("`{name}`")).join(", ");
-                return Err(FormulaError { found: format!("the function `{word}`"), ..self.error(&format!("one of {known}")) });
+                return Err(FormulaError {
+                    found: format!("the function `{word}`"),
+                    ..self.error(&format!("one of {known}"))
+                });
             };
             return Ok(Node::Call(function, self.arguments(")")?));
         }
@@ -377,10 +396,17 @@ mod tests {
     #[test]
     fn errors_say_where() {
         let error = |text| Formula::parse(text).unwrap_err().to_string();
-        assert_eq!(error("a +"), "the end found at character 4, expected a number, a trigger's name, a function or a bracket");
+        assert_eq!(
+            error("a +"),
+            "the end found at character 4, expected a number, a trigger's name, a function or a bracket"
+        );
         assert_eq!(error("(a + b"), "the end found at character 7, expected `)`");
         assert_eq!(error("a b"), "`b` found at character 3, expected an operator or the end");
-        assert!(error("log(a)").starts_with("the function `log` found at character 4, expected one of `min`"), "{}", error("log(a)"));
+        assert!(
+            error("log(a)").starts_with("the function `log` found at character 4, expected one of `min`"),
+            "{}",
+            error("log(a)")
+        );
         assert!(error(&"(".repeat(1000)).ends_with("expected less nesting"));
         assert_eq!(Formula::parse("max(a, b) + a").unwrap().names, ["a", "b"]);
     }

@@ -1,33 +1,40 @@
 //! Our own policy: one knob from cheapest to fastest, nothing tuned to a trace.
 //!
-//! At each tick it weighs replicas against requests in the system, which by Little's law is rate times latency. A replica has price 1. A
-//! request that takes twice as long as in an empty replica costs `theta` times the share of a replica's time its work takes at best; so
-//! requests in the system cost `theta / (c s)` each, with c a replica's best throughput and s the latency in an empty one. The service
-//! level sets `theta` as its odds, with margins: 1/32 at level 0, 0.37, 1.05 and 3.0 at the quarters, 132 at level 1.
+//! At each tick it weighs replicas against requests in the system, which by Little's law is rate times
+//! latency. A replica has price 1. A request that takes twice as long as in an empty replica costs `theta`
+//! times the share of a replica's time its work takes at best; so requests in the system cost `theta / (c s)`
+//! each, with c a replica's best throughput and s the latency in an empty one. The service level sets `theta`
+//! as its odds, with margins: 1/32 at level 0, 0.37, 1.05 and 3.0 at the quarters, 132 at level 1.
 //!
 //! Rule, at each tick:
 //!
-//! 1. *Capacity* (`throughput.rs`): the hardware model gives completions per second against requests held, for the mean prompt length of
-//!    arrivals and the mean output length of what was served: decode tokens made over requests completed, which unlike the mean of the
-//!    completed is not misled by long requests under way. Nobody's true output length is looked up.
-//! 2. *Traffic* (`traffic.rs`): the rate over the longest window that agrees with all shorter ones, its deviation, its burstiness; and what
-//!    was seen to follow such rates within the next cold start, and within the one after it, as multiples of the rate. Where little has
-//!    been seen yet, what has been may come again, the less likely the longer ago.
-//! 3. *Congestion* (`congestion.rs`): requests in the system with n replicas, averaged over what the rate may be; those of surges like the
-//!    ones that followed such traffic before, until they are worked off; and those of the backlog there is.
-//! 4. *Need*: replicas are added, by whole nodes where these are paid whole (`bill.rs`), as long as one takes more cost of requests away than
-//!    it costs. One worth between two thirds of and one and a half times its price is there for part of the time: so the knob moves cost
-//!    smoothly though replicas are whole. Where starts are paid, or a least time, a part of the time costs more than that part: then it is
-//!    there for less of it, or for all or none.
-//! 5. *Order*: what is ordered now cannot help before a cold start has passed. So the need is that of the state there will be then, given
-//!    what is ordered already, and of the surges that came that late: chasing a burst shorter than a cold start buys nothing.
-//! 6. *Drain*: what is let go of now is missed for a cold start. So the need is that of the rate to expect until then and of the surges
-//!    that came so soon; and the highest of the last fifth of a cold start, since a lull so short tells nothing. Not before output
-//!    lengths are known. Where starts are paid, a lull has to be longer by a start to be worth one, and starts that are wanted no more are
-//!    called off; where there is a least time that is paid, nobody is let go of before it is over.
+//! 1. *Capacity* (`throughput.rs`): the hardware model gives completions per second against requests held,
+//!    for the mean prompt length of arrivals and the mean output length of what was served: decode tokens
+//!    made over requests completed, which unlike the mean of the completed is not misled by long requests
+//!    under way. Nobody's true output length is looked up.
+//! 2. *Traffic* (`traffic.rs`): the rate over the longest window that agrees with all shorter ones, its
+//!    deviation, its burstiness; and what was seen to follow such rates within the next cold start, and
+//!    within the one after it, as multiples of the rate. Where little has been seen yet, what has been may
+//!    come again, the less likely the longer ago.
+//! 3. *Congestion* (`congestion.rs`): requests in the system with n replicas, averaged over what the rate may
+//!    be; those of surges like the ones that followed such traffic before, until they are worked off; and
+//!    those of the backlog there is.
+//! 4. *Need*: replicas are added, by whole nodes where these are paid whole (`bill.rs`), as long as one takes
+//!    more cost of requests away than it costs. One worth between two thirds of and one and a half times its
+//!    price is there for part of the time: so the knob moves cost smoothly though replicas are whole. Where
+//!    starts are paid, or a least time, a part of the time costs more than that part: then it is there for
+//!    less of it, or for all or none.
+//! 5. *Order*: what is ordered now cannot help before a cold start has passed. So the need is that of the
+//!    state there will be then, given what is ordered already, and of the surges that came that late: chasing
+//!    a burst shorter than a cold start buys nothing.
+//! 6. *Drain*: what is let go of now is missed for a cold start. So the need is that of the rate to expect
+//!    until then and of the surges that came so soon; and the highest of the last fifth of a cold start,
+//!    since a lull so short tells nothing. Not before output lengths are known. Where starts are paid, a lull
+//!    has to be longer by a start to be worth one, and starts that are wanted no more are called off; where
+//!    there is a least time that is paid, nobody is let go of before it is over.
 //!
-//! An order is for the rate of now and not for the one to expect: it serves on when the next cold start is over, and orders that
-//! anticipated lulls left the bursts of Azure's code trace without help.
+//! An order is for the rate of now and not for the one to expect: it serves on when the next cold start is
+//! over, and orders that anticipated lulls left the bursts of Azure's code trace without help.
 //!
 //! Source: ours; the steady state is the diffusion approximation of a queue, the windows are Lepski's rule.
 
@@ -49,40 +56,44 @@ use self::throughput::{MeanLengths, ReplicaLimits, ThroughputCurve};
 use self::traffic::{Aftermath, ArrivalCounts, RateEstimate, Returns};
 use super::bill::Bill;
 use super::{
-    Arrivals, Autoscaler, BatchSums, Checked, Completion, Decision, FirstToken, Observes, PolicyContext, PolicySettings, Snapshot, Upstream,
+    Arrivals, Autoscaler, BatchSums, Checked, Completion, Decision, FirstToken, Observes, PolicyContext,
+    PolicySettings, Snapshot, Upstream,
 };
 use crate::hardware::ExecutionTime;
 use crate::settings::Faults;
 
-/// The knob, on one of two scales, and how often the policy decides. At least one replica is kept, whatever `min_replicas` is.
+/// The knob, on one of two scales, and how often the policy decides. At least one replica is kept, whatever
+/// `min_replicas` is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct FrontierSettings {
     /// 0 (cheapest) to 1 (fastest); 0.5 if neither scale is given.
     pub service_level: Option<f64>,
-    /// The same knob as levels 1 (cheapest) to 3 (fastest): the quarters of `service_level`, which is `level / 4`.
+    /// The same knob as levels 1 (cheapest) to 3 (fastest): the quarters of `service_level`, which is `level
+    /// / 4`.
     pub level: Option<f64>,
     /// How often the policy decides; the cluster's `tune_interval_s` does not apply.
     pub tick_interval_s: f64,
-    /// Decide as seldom as cold starts ask for where these are paid: every twelfth part of one, up to a minute.
+    /// Decide as seldom as cold starts ask for where these are paid: every twelfth part of one, up to a
+    /// minute.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub paced_by_cold_starts: bool,
     /// What a change costs beyond the bill (warming up, wear, attention), in seconds of a replica.
     #[serde(skip_serializing_if = "is_zero")]
     pub change_price_s: f64,
-    /// Order others in the place of replicas that are buried under a backlog, and let these finish; only where the router does not look at
-    /// load.
+    /// Order others in the place of replicas that are buried under a backlog, and let these finish; only
+    /// where the router does not look at load.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub replaces_buried: bool,
-    /// End-to-end latency that the `quantile` of requests is to keep: insurance against surges is bought while more are late than that
-    /// forgives. Without a service level, the knob follows this target.
+    /// End-to-end latency that the `quantile` of requests is to keep: insurance against surges is bought
+    /// while more are late than that forgives. Without a service level, the knob follows this target.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_s: Option<f64>,
     /// The share of requests that `target_s` is for.
     #[serde(skip_serializing_if = "late::is_p90")]
     pub quantile: f64,
-    /// What insurance against surges is weighted with at least, with `target_s`: 1 buys more while too many are late, and never less, so
-    /// that a tail beyond the quantile is not paid with.
+    /// What insurance against surges is weighted with at least, with `target_s`: 1 buys more while too many
+    /// are late, and never less, so that a tail beyond the quantile is not paid with.
     #[serde(skip_serializing_if = "late::is_least")]
     pub least_surge_weight: f64,
 }
@@ -113,7 +124,9 @@ impl PolicySettings for FrontierSettings {
             faults.fraction("service_level", service_level);
         }
         if let Some(level) = self.level {
-            faults.require((1.0..=3.0).contains(&level), "level", || format!("{level} found, expected 1 (cheapest) to 3 (fastest)"));
+            faults.require((1.0..=3.0).contains(&level), "level", || {
+                format!("{level} found, expected 1 (cheapest) to 3 (fastest)")
+            });
         }
         faults.require(self.service_level.is_none() || self.level.is_none(), "level", || {
             "found beside `service_level`, expected one of them: they are two scales of one knob".into()
@@ -132,9 +145,11 @@ impl PolicySettings for FrontierSettings {
         faults.require((late::LEAST..=1.0).contains(&self.least_surge_weight), "least_surge_weight", || {
             format!("{} found, expected {} to 1", self.least_surge_weight, late::LEAST)
         });
-        faults.require(self.least_surge_weight == late::LEAST || self.target_s.is_some(), "least_surge_weight", || {
-            "found without `target_s`, expected both: it bounds what that target takes away".into()
-        });
+        faults.require(
+            self.least_surge_weight == late::LEAST || self.target_s.is_some(),
+            "least_surge_weight",
+            || "found without `target_s`, expected both: it bounds what that target takes away".into(),
+        );
     }
 
     fn upstream(&self) -> Upstream {
@@ -171,22 +186,25 @@ impl FrontierSettings {
     }
 }
 
-/// Keep the odds of service levels 0 and 1 finite. Much cheaper than at level 0 nothing keeps up; faster is always possible.
+/// Keep the odds of service levels 0 and 1 finite. Much cheaper than at level 0 nothing keeps up; faster is
+/// always possible.
 const CHEAP_MARGIN: f64 = 1.0 / 32.0;
 const FAST_MARGIN: f64 = 1.0 / 128.0;
 /// Lengths of requests are averaged over about this time.
 const LENGTHS_MEMORY_S: f64 = 300.0;
 /// A replica worth this much more or less than its price is there all or none of the time.
 const WORTH_RATIO: f64 = 1.5;
-/// Periods of time-shared replicas: so many cold starts and so many latencies in an empty replica, since one that is let go of first
-/// finishes what it holds.
+/// Periods of time-shared replicas: so many cold starts and so many latencies in an empty replica, since one
+/// that is let go of first finishes what it holds.
 const SHARE_COLD_STARTS: f64 = 2.0;
 const SHARE_LATENCIES: f64 = 8.0;
-/// Time over which the cost of a backlog is spread, in cold starts: what is ordered for it stays about so long.
+/// Time over which the cost of a backlog is spread, in cold starts: what is ordered for it stays about so
+/// long.
 const BACKLOG_HORIZON: f64 = 6.0;
 /// How long a need is remembered, in cold starts.
 const LULL: f64 = 0.2;
-/// Where starts are paid, noise that orders replicas costs money: decisions per cold start, and the longest time between two.
+/// Where starts are paid, noise that orders replicas costs money: decisions per cold start, and the longest
+/// time between two.
 const TICKS_A_COLD_START: f64 = 12.0;
 const LONGEST_TICK_S: f64 = 60.0;
 
@@ -254,13 +272,17 @@ impl Frontier {
             tick_s,
             cold_start_s,
             execution_time: context.execution_time.clone(),
-            limits: ReplicaLimits { kv: context.kv, batch_size_cap: context.batch_size_cap, pipeline_parallel: context.pipeline_parallel },
+            limits: ReplicaLimits {
+                kv: context.kv,
+                batch_size_cap: context.batch_size_cap,
+                pipeline_parallel: context.pipeline_parallel,
+            },
             bill: context.bill,
             change_price_s: settings.change_price_s,
             replaces_buried: settings.replaces_buried && !context.router_sees_load,
-            budget: settings
-                .target_s
-                .map(|target_s| LateBudget::new(target_s, settings.quantile, settings.least_surge_weight, tick_s, follows)),
+            budget: settings.target_s.map(|target_s| {
+                LateBudget::new(target_s, settings.quantile, settings.least_surge_weight, tick_s, follows)
+            }),
             start_s: context.scale_up_delay_s,
             calls_off_starts: context.calls_off_starts,
             min_replicas: context.min_replicas.max(1),
@@ -287,7 +309,10 @@ impl Frontier {
     fn refresh_curve(&mut self) {
         let lengths = self.lengths.means();
         let near = |a: f64, b: f64| (a / b - 1.0).abs() < 0.02;
-        let fresh = self.curve.as_ref().is_some_and(|(at, _)| near(at.prompt, lengths.prompt) && near(at.output, lengths.output));
+        let fresh = self
+            .curve
+            .as_ref()
+            .is_some_and(|(at, _)| near(at.prompt, lengths.prompt) && near(at.output, lengths.output));
         if !fresh {
             self.curve = Some((lengths, ThroughputCurve::new(&self.execution_time, &self.limits, lengths)));
             self.steady.clear();
@@ -299,14 +324,16 @@ impl Frontier {
         let (_, curve) = self.curve.as_ref().expect("refreshed before");
         let throughput_per_s = curve.saturation_per_s();
         let period_s = self.share_period_s();
-        let (factor, surge_weight) = self.budget.as_ref().map_or((1.0, 1.0), |budget| (budget.factor(), budget.weight()));
+        let (factor, surge_weight) =
+            self.budget.as_ref().map_or((1.0, 1.0), |budget| (budget.factor(), budget.weight()));
         let request_price = factor * self.theta / (throughput_per_s * curve.unloaded_s());
         // What is ordered stays about as long as a backlog is reckoned with.
         let dearer = match surges {
             Surges::Late => 1.0 + self.change_price_s / (BACKLOG_HORIZON * self.cold_start_s),
             Surges::Soon => 1.0,
         };
-        // What is ordered now serves long after the next cold start; what is let go of now is missed only until then.
+        // What is ordered now serves long after the next cold start; what is let go of now is missed only
+        // until then.
         let (aftermath, per_s) = match surges {
             Surges::Soon => (&self.soon, self.soon.expected_per_s(rate.per_s)),
             Surges::Late => (&self.late, rate.per_s),
@@ -318,23 +345,34 @@ impl Frontier {
         let mut surges = aftermath.surges(rate.per_s, &mut self.surge_rates);
         let mut requests_cost = |replicas: u32| {
             let capacity_per_s = f64::from(replicas) * throughput_per_s;
-            let steady: f64 = traffic.iter().map(|&(weight, at)| weight * self.steady.requests(curve, replicas, at)).sum();
-            // A surge gathers for a cold start and is then worked off; its request-seconds count for that cold start.
-            let (excess, squared) = surges.excess_per_s(capacity_per_s, self.returns.excess_per_s(now_s, capacity_per_s));
+            let steady: f64 =
+                traffic.iter().map(|&(weight, at)| weight * self.steady.requests(curve, replicas, at)).sum();
+            // A surge gathers for a cold start and is then worked off; its request-seconds count for that
+            // cold start.
+            let (excess, squared) =
+                surges.excess_per_s(capacity_per_s, self.returns.excess_per_s(now_s, capacity_per_s));
             let surge = surge_weight * self.cold_start_s * (excess + squared / capacity_per_s) / 2.0;
-            let backlog = backlog_request_s(throughput_per_s, state.serving, f64::from(replicas), per_s, state.requests - steady);
+            let backlog = backlog_request_s(
+                throughput_per_s,
+                state.serving,
+                f64::from(replicas),
+                per_s,
+                state.requests - steady,
+            );
             request_price * (steady + surge + backlog / (BACKLOG_HORIZON * self.cold_start_s))
         };
         // Fewer could not even keep up with the least of the rates.
-        let least = ((rates[0].1 / curve.saturation_per_s()) as u32).clamp(self.min_replicas, self.max_replicas);
+        let least =
+            ((rates[0].1 / curve.saturation_per_s()) as u32).clamp(self.min_replicas, self.max_replicas);
         let mut replicas = self.bill.filled(least).min(self.max_replicas);
         let (mut need, mut cost) = (f64::from(replicas), requests_cost(replicas));
         while replicas < self.max_replicas {
             let more = self.bill.filled(replicas + 1).min(self.max_replicas);
             let cost_then = requests_cost(more);
-            let share = share_of_time((cost - cost_then) / (dearer * self.bill.price(replicas, more)), |share| {
-                self.bill.paid_s(self.start_s, share * period_s) / period_s
-            });
+            let share =
+                share_of_time((cost - cost_then) / (dearer * self.bill.price(replicas, more)), |share| {
+                    self.bill.paid_s(self.start_s, share * period_s) / period_s
+                });
             if share == 0.0 {
                 break;
             }
@@ -361,8 +399,8 @@ impl Frontier {
         }
     }
 
-    /// How many replicas have been paid for the least time: letting go of others would save nothing. All that are known of; the fleet has
-    /// `committed` of them.
+    /// How many replicas have been paid for the least time: letting go of others would save nothing. All that
+    /// are known of; the fleet has `committed` of them.
     fn paid_long_enough(&mut self, now_s: f64, committed: u32) -> u32 {
         if self.bill.minimum_s == 0.0 {
             return u32::MAX;
@@ -376,9 +414,11 @@ impl Frontier {
         self.paid_from.iter().take_while(|&&(from_s, _)| from_s <= due_s).map(|&(_, replicas)| replicas).sum()
     }
 
-    /// Forgets the latest orders, as many as a scale-down calls off, and of the others that go those that have been paid longest.
+    /// Forgets the latest orders, as many as a scale-down calls off, and of the others that go those that
+    /// have been paid longest.
     fn let_go(&mut self, surplus: u32) {
-        let called_off = if self.calls_off_starts { surplus - take_back(&mut self.ordered, surplus) } else { 0 };
+        let called_off =
+            if self.calls_off_starts { surplus - take_back(&mut self.ordered, surplus) } else { 0 };
         take_back(&mut self.paid_from, called_off);
         let mut gone = surplus - called_off;
         while let Some((_, earliest)) = self.paid_from.front_mut().filter(|_| gone > 0) {
@@ -400,7 +440,13 @@ impl Frontier {
 impl Autoscaler for Frontier {
     fn observes(&self) -> Observes {
         let replica_requests = self.replaces_buried;
-        Observes { arrivals: true, batch_sums: true, latencies: true, replica_requests, ..Observes::default() }
+        Observes {
+            arrivals: true,
+            batch_sums: true,
+            latencies: true,
+            replica_requests,
+            ..Observes::default()
+        }
     }
 
     fn tick_interval_s(&self) -> Option<f64> {
@@ -412,7 +458,8 @@ impl Autoscaler for Frontier {
         // Called once a tick, before the others.
         self.lengths.fade((-self.tick_s / LENGTHS_MEMORY_S).exp());
         self.lengths.arrived += arrivals.arrived_at_s.len() as f64;
-        self.lengths.prompt_tokens += arrivals.prefill_tokens.iter().map(|&tokens| f64::from(tokens)).sum::<f64>();
+        self.lengths.prompt_tokens +=
+            arrivals.prefill_tokens.iter().map(|&tokens| f64::from(tokens)).sum::<f64>();
     }
 
     fn observe_batch_sums(&mut self, sums: BatchSums) {
@@ -431,7 +478,9 @@ impl Autoscaler for Frontier {
         while self.ordered.front().is_some_and(|&(joins_s, _)| joins_s <= now_s) {
             self.ordered.pop_front();
         }
-        let Some(rate) = self.counts.estimate().filter(|_| self.lengths.arrived > 0.0) else { return Decision::Hold };
+        let Some(rate) = self.counts.estimate().filter(|_| self.lengths.arrived > 0.0) else {
+            return Decision::Hold;
+        };
         self.refresh_curve();
         self.phase = (self.phase + self.tick_s / self.share_period_s()).fract();
         self.soon.tick(rate.per_s, &self.counts);
@@ -452,7 +501,8 @@ impl Autoscaler for Frontier {
         let next_s = self.ordered.front().map_or(joins_s, |&(at_s, _)| at_s);
         let buried = self.replaces_buried.then(|| Buried::of(snapshot, curve, rate.per_s, next_s - now_s));
         let gone = buried.map_or(0, |buried| buried.replicas.min(staying));
-        let requests = buried.map_or(f64::from(snapshot.outstanding_requests), |buried| buried.all_requests - buried.requests);
+        let requests = buried
+            .map_or(f64::from(snapshot.outstanding_requests), |buried| buried.all_requests - buried.requests);
         let now = State { serving: f64::from(staying - gone), requests };
         let (mut then, mut then_s) = (now, now_s);
         for &(at_s, more) in self.ordered.iter().chain([&(joins_s, 0)]) {
@@ -484,12 +534,14 @@ impl Autoscaler for Frontier {
             self.evidence.push(("buried_replicas", gone.into()));
         }
         if let Some(budget) = &self.budget {
-            self.evidence.extend([("late_budget_overdrawn", budget.over()), ("surge_weight", budget.weight())]);
+            self.evidence
+                .extend([("late_budget_overdrawn", budget.over()), ("surge_weight", budget.weight())]);
             self.evidence.push(("latency_price_factor", budget.factor()));
         }
         if wanted > committed {
             // No more is granted until those that are told to stop have left.
-            let granted = (wanted - committed).min(self.max_replicas.saturating_sub(snapshot.serving + snapshot.starting));
+            let granted = (wanted - committed)
+                .min(self.max_replicas.saturating_sub(snapshot.serving + snapshot.starting));
             self.ordered.push_back((joins_s, granted));
             self.note_paid(if self.bill.cold_start { now_s } else { now_s + self.start_s }, granted);
             return Decision::towards(committed, committed + granted);
@@ -507,9 +559,12 @@ impl Autoscaler for Frontier {
         }
         // What is still to join is no reason to let go of what serves.
         let surplus = staying.saturating_sub(self.present(lasting, 0.0) + gone).min(committed - wanted);
-        // A start that is paid and not wanted any more is called off; one that is not paid costs nothing up to its end.
+        // A start that is paid and not wanted any more is called off; one that is not paid costs nothing up
+        // to its end.
         let unwanted = if self.calls_off_starts && self.bill.cold_start {
-            committed.saturating_sub(self.bill.round(lasting_later, 0.0, self.max_replicas)).min(snapshot.starting)
+            committed
+                .saturating_sub(self.bill.round(lasting_later, 0.0, self.max_replicas))
+                .min(snapshot.starting)
         } else {
             0
         };
@@ -527,10 +582,11 @@ impl Autoscaler for Frontier {
     }
 }
 
-/// For which part of the time a replica is there that is worth so many times its price, if a part of a period is `paid` as such a share of
-/// it: more than the part, where starts are paid, or a least time.
+/// For which part of the time a replica is there that is worth so many times its price, if a part of a period
+/// is `paid` as such a share of it: more than the part, where starts are paid, or a least time.
 fn share_of_time(worth: f64, paid: impl Fn(f64) -> f64) -> f64 {
-    let share = |worth: f64| (0.5 + worth.max(f64::MIN_POSITIVE).ln() / (2.0 * WORTH_RATIO.ln())).clamp(0.0, 1.0);
+    let share =
+        |worth: f64| (0.5 + worth.max(f64::MIN_POSITIVE).ln() / (2.0 * WORTH_RATIO.ln())).clamp(0.0, 1.0);
     let plain = share(worth);
     if plain == 0.0 || plain == 1.0 || paid(plain) <= plain {
         return plain;
@@ -584,7 +640,8 @@ struct Lengths {
 
 impl Lengths {
     fn fade(&mut self, keep: f64) {
-        for sum in [&mut self.arrived, &mut self.prompt_tokens, &mut self.decode_tokens, &mut self.completed] {
+        for sum in [&mut self.arrived, &mut self.prompt_tokens, &mut self.decode_tokens, &mut self.completed]
+        {
             *sum *= keep;
         }
     }

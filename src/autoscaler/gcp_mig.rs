@@ -1,9 +1,10 @@
 //! Google Cloud's autoscaler of managed instance groups, by a metric per instance.
 //!
-//! Rule, every `interval_s`: recommended = ceil(load / target); the size is the largest recommendation of the last
-//! `stabilization_period_s`, so it grows at once and shrinks once nothing in that time has asked for more. Instances younger than
-//! `initialization_period_s` are not measured for growing: what the others carry is taken for their share. With scale-in control, the
-//! size stays within `max_scaled_in_replicas` of the largest of `scale_in_window_s`; with `only_scale_out` it never falls.
+//! Rule, every `interval_s`: recommended = ceil(load / target); the size is the largest recommendation of the
+//! last `stabilization_period_s`, so it grows at once and shrinks once nothing in that time has asked for
+//! more. Instances younger than `initialization_period_s` are not measured for growing: what the others carry
+//! is taken for their share. With scale-in control, the size stays within `max_scaled_in_replicas` of the
+//! largest of `scale_in_window_s`; with `only_scale_out` it never falls.
 //!
 //! | parameter | default | source |
 //! |---|---|---|
@@ -13,8 +14,8 @@
 //! | `max_scaled_in_replicas`, `scale_in_window_s` | none, 600 | the same: off unless asked for |
 //! | `interval_s` | 60 | how often custom metrics are taken in (from memory) |
 //!
-//! Program: Google Compute Engine's autoscaler, as documented in 2026; closed, so never run here. Left out: schedules, predictive mode
-//! (needs days of history of CPU use), and several signals at once.
+//! Program: Google Compute Engine's autoscaler, as documented in 2026; closed, so never run here. Left out:
+//! schedules, predictive mode (needs days of history of CPU use), and several signals at once.
 
 use std::collections::VecDeque;
 
@@ -23,7 +24,10 @@ use serde::{Deserialize, Serialize};
 
 use super::gauges;
 use super::signals::{LoadMetric, Signals, check_adds_up};
-use super::{Arrivals, Autoscaler, BatchSums, Checked, Decision, Observes, PolicyContext, PolicySettings, Snapshot, Upstream};
+use super::{
+    Arrivals, Autoscaler, BatchSums, Checked, Decision, Observes, PolicyContext, PolicySettings, Snapshot,
+    Upstream,
+};
 use crate::settings::Faults;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -34,7 +38,8 @@ pub struct GcpMigSettings {
     pub stabilization_period_s: f64,
     /// Age below which instances are not measured for growing.
     pub initialization_period_s: f64,
-    /// How far below the largest size of `scale_in_window_s` the size may fall; by default as far as it likes.
+    /// How far below the largest size of `scale_in_window_s` the size may fall; by default as far as it
+    /// likes.
     pub max_scaled_in_replicas: Option<u32>,
     pub scale_in_window_s: f64,
     pub only_scale_out: bool,
@@ -133,11 +138,14 @@ impl GcpMig {
     /// Load of all, and what growth goes by: young replicas carry what the others do.
     fn loads(&mut self, now_s: f64) -> (f64, f64) {
         let replicas = &self.signals.replicas;
-        let known = |id: u32| self.since_s.iter().find(|&&(known, _)| known == id).map_or(now_s, |&(_, since_s)| since_s);
+        let known = |id: u32| {
+            self.since_s.iter().find(|&&(known, _)| known == id).map_or(now_s, |&(_, since_s)| since_s)
+        };
         self.since_s = replicas.iter().map(|replica| (replica.id, known(replica.id))).collect();
         let total = self.settings.metric.total(&self.signals, self.settings.interval_s);
         let is_old = |id: u32| {
-            let since_s = self.since_s.iter().find(|&&(known, _)| known == id).map_or(now_s, |&(_, since_s)| since_s);
+            let since_s =
+                self.since_s.iter().find(|&&(known, _)| known == id).map_or(now_s, |&(_, since_s)| since_s);
             // Those of the beginning are no younger than the group.
             since_s == 0.0 || now_s - since_s >= self.settings.initialization_period_s
         };
@@ -146,7 +154,8 @@ impl GcpMig {
         let per_old: Option<Vec<f64>> = old.map(|replica| metric.of_replica(replica)).collect();
         let growing = match per_old {
             Some(loads) if !loads.is_empty() && loads.len() < replicas.len() => {
-                let elsewhere = total - replicas.iter().filter_map(|replica| metric.of_replica(replica)).sum::<f64>();
+                let elsewhere =
+                    total - replicas.iter().filter_map(|replica| metric.of_replica(replica)).sum::<f64>();
                 elsewhere + loads.iter().sum::<f64>() / loads.len() as f64 * replicas.len() as f64
             }
             _ => total,
@@ -158,7 +167,8 @@ impl GcpMig {
         let settings = &self.settings;
         let wanted = |load: f64| (load / settings.target_per_replica).ceil() as u32;
         // Young instances only hold growth back; they are no reason to shrink.
-        let recommended = if wanted(growing) > current { wanted(growing) } else { wanted(total).min(current) };
+        let recommended =
+            if wanted(growing) > current { wanted(growing) } else { wanted(total).min(current) };
         let peak = self.recommended.push(now_s, settings.stabilization_period_s, recommended);
         let mut size = peak;
         if size < current {

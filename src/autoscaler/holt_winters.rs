@@ -1,9 +1,11 @@
-//! Forecast of the token rate by exponential smoothing (Holt-Winters), planned for the moment new replicas would serve.
+//! Forecast of the token rate by exponential smoothing (Holt-Winters), planned for the moment new replicas
+//! would serve.
 //!
-//! Rule: every `interval_s` the rate of work that arrived, prompt tokens plus requests x mean output, updates a level, a damped trend and,
-//! with `season_s`, an additive season. The forecast looks ahead from now over the cluster's `scale_up_delay_s` and one interval; the plan
-//! is for its highest point, no less than the level now: replicas = ceil(rate / (`target_utilization` x tokens per second of a full
-//! replica)). Scaling down takes the highest plan of the last `down_window_s`.
+//! Rule: every `interval_s` the rate of work that arrived, prompt tokens plus requests x mean output, updates
+//! a level, a damped trend and, with `season_s`, an additive season. The forecast looks ahead from now over
+//! the cluster's `scale_up_delay_s` and one interval; the plan is for its highest point, no less than the
+//! level now: replicas = ceil(rate / (`target_utilization` x tokens per second of a full replica)). Scaling
+//! down takes the highest plan of the last `down_window_s`.
 //!
 //! | parameter | default | source |
 //! |---|---|---|
@@ -11,10 +13,11 @@
 //! | `interval_s`, `season_s` | 10, none | ours |
 //! | `target_utilization`, `down_window_s` | 0.8, 60 | ours |
 //!
-//! Source: Winters (1960), Gardner and McKenzie (1985) for the damped trend, in the additive form of Hyndman and Athanasopoulos,
-//! *Forecasting: Principles and Practice*, §8.3. The recursion was run beside `ExponentialSmoothing` of statsmodels 0.14.6 with the same
-//! constants: equal forecasts but for whole seasons ahead (`findings/statsmodels_a_season_ahead.sh`). A replica's throughput comes from the
-//! hardware model and the mean lengths of finished requests; nothing is decided before the first has finished.
+//! Source: Winters (1960), Gardner and McKenzie (1985) for the damped trend, in the additive form of Hyndman
+//! and Athanasopoulos, *Forecasting: Principles and Practice*, §8.3. The recursion was run beside
+//! `ExponentialSmoothing` of statsmodels 0.14.6 with the same constants: equal forecasts but for whole
+//! seasons ahead (`findings/statsmodels_a_season_ahead.sh`). A replica's throughput comes from the hardware
+//! model and the mean lengths of finished requests; nothing is decided before the first has finished.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -22,7 +25,10 @@ use serde::{Deserialize, Serialize};
 use super::replica_model::ReplicaModel;
 use super::signals::Signals;
 use super::window::Window;
-use super::{Arrivals, Autoscaler, Checked, Completion, Decision, FirstToken, Observes, PolicyContext, PolicySettings, Snapshot, Upstream};
+use super::{
+    Arrivals, Autoscaler, Checked, Completion, Decision, FirstToken, Observes, PolicyContext, PolicySettings,
+    Snapshot, Upstream,
+};
 use crate::settings::Faults;
 
 /// Intervals of a season, at most.
@@ -73,7 +79,9 @@ impl Default for HoltWintersSettings {
 impl PolicySettings for HoltWintersSettings {
     fn check(&self, faults: &mut Faults) {
         faults.interval_s("interval_s", self.interval_s);
-        for (field, weight) in [("alpha", self.alpha), ("beta", self.beta), ("gamma", self.gamma), ("phi", self.phi)] {
+        for (field, weight) in
+            [("alpha", self.alpha), ("beta", self.beta), ("gamma", self.gamma), ("phi", self.phi)]
+        {
             faults.fraction(field, weight);
         }
         if let Some(season_s) = self.season_s {
@@ -81,7 +89,10 @@ impl PolicySettings for HoltWintersSettings {
                 format!("{season_s} found, expected at least two of `interval_s` ({})", self.interval_s)
             });
             faults.require(season_s <= MAX_PLACES * self.interval_s, "season_s", || {
-                format!("{season_s} found, expected at most {MAX_PLACES} of `interval_s` ({})", self.interval_s)
+                format!(
+                    "{season_s} found, expected at most {MAX_PLACES} of `interval_s` ({})",
+                    self.interval_s
+                )
             });
         }
         faults.positive("target_utilization", self.target_utilization);
@@ -107,7 +118,8 @@ impl PolicySettings for HoltWintersSettings {
             model: ReplicaModel::new(context, self.max_num_batched_tokens),
             signals: Signals::new(self.interval_s),
             smoothing: Smoothing::new(self),
-            horizon: ((context.scale_up_delay_s + self.interval_s) / self.interval_s).ceil().min(MAX_HORIZON) as u32,
+            horizon: ((context.scale_up_delay_s + self.interval_s) / self.interval_s).ceil().min(MAX_HORIZON)
+                as u32,
             plans: Window::new(self.down_window_s),
             forecast_tokens_per_s: 0.0,
             settings: self.clone(),
@@ -132,7 +144,8 @@ struct Smoothing {
 
 impl Smoothing {
     fn new(settings: &HoltWintersSettings) -> Self {
-        let places = settings.season_s.map_or(1, |season_s| (season_s / settings.interval_s).round() as usize);
+        let places =
+            settings.season_s.map_or(1, |season_s| (season_s / settings.interval_s).round() as usize);
         Self {
             alpha: settings.alpha,
             beta: settings.beta,
@@ -213,10 +226,15 @@ impl Autoscaler for HoltWinters {
         let prompts_per_s = self.signals.rate_per_s(window_s, |counters| counters.arrived_prefill_tokens);
         let requests_per_s = self.signals.rate_per_s(window_s, |counters| counters.arrived_requests);
         self.smoothing.observe(prompts_per_s + requests_per_s * lengths.decode_tokens);
-        let highest = (1..=self.horizon).map(|ahead| self.smoothing.forecast(ahead)).fold(self.smoothing.level, f64::max);
+        let highest = (1..=self.horizon)
+            .map(|ahead| self.smoothing.forecast(ahead))
+            .fold(self.smoothing.level, f64::max);
         self.forecast_tokens_per_s = highest.max(0.0);
-        let replica_tokens_per_s = self.model.requests_per_s(lengths) * (lengths.prefill_tokens + lengths.decode_tokens);
-        let plan = (self.forecast_tokens_per_s / (replica_tokens_per_s * self.settings.target_utilization)).ceil().max(1.0);
+        let replica_tokens_per_s =
+            self.model.requests_per_s(lengths) * (lengths.prefill_tokens + lengths.decode_tokens);
+        let plan = (self.forecast_tokens_per_s / (replica_tokens_per_s * self.settings.target_utilization))
+            .ceil()
+            .max(1.0);
         self.plans.push(now_s, plan);
         let current = snapshot.committed();
         let target = if plan >= f64::from(current) { plan } else { self.plans.max().min(f64::from(current)) };
@@ -225,7 +243,11 @@ impl Autoscaler for HoltWinters {
 
     fn evidence(&self) -> Vec<(&'static str, f64)> {
         let Smoothing { level, trend, .. } = self.smoothing;
-        vec![("level_tokens_per_s", level), ("trend_tokens_per_s", trend), ("forecast_tokens_per_s", self.forecast_tokens_per_s)]
+        vec![
+            ("level_tokens_per_s", level),
+            ("trend_tokens_per_s", trend),
+            ("forecast_tokens_per_s", self.forecast_tokens_per_s),
+        ]
     }
 }
 
@@ -260,7 +282,8 @@ mod tests {
         assert!((series.forecast(4) - 5.0 * 403.0).abs() < 1e-3, "{}", series.forecast(4));
     }
 
-    /// Forecasts of statsmodels 0.14.6, run with these constants; it parts a whole season ahead, where it takes an older one.
+    /// Forecasts of statsmodels 0.14.6, run with these constants; it parts a whole season ahead, where it
+    /// takes an older one.
     #[test]
     fn forecasts_are_those_of_a_library() {
         let mut series = smoothing(|settings| (settings.season_s, settings.gamma) = (Some(40.0), 0.3));
@@ -275,7 +298,9 @@ mod tests {
 
     #[test]
     fn seasons_are_learnt() {
-        let mut series = smoothing(|settings| (settings.season_s, settings.gamma, settings.alpha) = (Some(40.0), 0.3, 0.1));
+        let mut series = smoothing(|settings| {
+            (settings.season_s, settings.gamma, settings.alpha) = (Some(40.0), 0.3, 0.1)
+        });
         (0..400).for_each(|i| series.observe([10.0, 20.0, 40.0, 10.0][i % 4]));
         for (ahead, expected) in [(1, 10.0), (2, 20.0), (3, 40.0), (4, 10.0), (7, 40.0)] {
             assert!((series.forecast(ahead) - expected).abs() < 1.0, "{ahead}: {}", series.forecast(ahead));

@@ -1,11 +1,13 @@
-//! The Kubernetes HPA as a part: several metrics, the largest proposal wins, then damping. `hpa` is it alone; KEDA and the
-//! variant autoscaler have one carry their decisions out.
+//! The Kubernetes HPA as a part: several metrics, the largest proposal wins, then damping. `hpa` is it alone;
+//! KEDA and the variant autoscaler have one carry their decisions out.
 //!
-//! A sync: above the most or below the least replicas, to the bound at once. Otherwise each metric proposes; the largest counts; a metric
-//! that could not be read keeps the result from falling below what there is; none at all leaves everything as it is.
+//! A sync: above the most or below the least replicas, to the bound at once. Otherwise each metric proposes;
+//! the largest counts; a metric that could not be read keeps the result from falling below what there is;
+//! none at all leaves everything as it is.
 //!
-//! Source: kubernetes/kubernetes `pkg/controller/podautoscaler/horizontal.go` (`reconcileAutoscaler`, `computeReplicasForMetrics`: if
-//! some metrics are invalid and the others ask for fewer, an error and no change).
+//! Source: kubernetes/kubernetes `pkg/controller/podautoscaler/horizontal.go` (`reconcileAutoscaler`,
+//! `computeReplicasForMetrics`: if some metrics are invalid and the others ask for fewer, an error and no
+//! change).
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -26,7 +28,8 @@ pub struct MetricTarget {
     pub source: Option<MetricSource>,
     /// Value of the metric per replica that is aimed at, in the metric's unit.
     pub target_per_replica: f64,
-    /// Value of the metric of the whole cluster that is aimed at, instead of one per replica (an external metric's `Value`).
+    /// Value of the metric of the whole cluster that is aimed at, instead of one per replica (an external
+    /// metric's `Value`).
     pub target_value: Option<f64>,
 }
 
@@ -63,12 +66,19 @@ impl MetricTarget {
             });
         }
         faults.require(self.source() == MetricSource::External || self.metric.is_of_pods(), "source", || {
-            format!("\"pods\" found, expected \"external\": no pod knows `{}`, only the cluster does", self.metric.name())
+            format!(
+                "\"pods\" found, expected \"external\": no pod knows `{}`, only the cluster does",
+                self.metric.name()
+            )
         });
     }
 
     pub fn source(&self) -> MetricSource {
-        self.source.unwrap_or(if self.metric.is_of_pods() { MetricSource::Pods } else { MetricSource::External })
+        self.source.unwrap_or(if self.metric.is_of_pods() {
+            MetricSource::Pods
+        } else {
+            MetricSource::External
+        })
     }
 
     /// The metric of the whole cluster, where that is what is compared.
@@ -81,7 +91,8 @@ impl MetricTarget {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StartingPods {
-    /// Running ones that load their model and have no metric yet: at the target when scaling down, idle when scaling up.
+    /// Running ones that load their model and have no metric yet: at the target when scaling down, idle when
+    /// scaling up.
     Running,
     /// Pending ones that wait for a node or their image: idle when scaling up, and no part of scaling down.
     #[default]
@@ -101,7 +112,12 @@ pub struct HpaLoop {
 
 impl Default for HpaLoop {
     fn default() -> Self {
-        Self { sync_interval_s: 15.0, tolerance: PerDirection::both(0.1), behavior: None, version: KubernetesVersion::default() }
+        Self {
+            sync_interval_s: 15.0,
+            tolerance: PerDirection::both(0.1),
+            behavior: None,
+            version: KubernetesVersion::default(),
+        }
     }
 }
 
@@ -128,7 +144,8 @@ pub struct Horizontal {
 }
 
 impl Horizontal {
-    /// With `least` 0 it goes to zero and comes back by itself, which takes a metric that is there without pods.
+    /// With `least` 0 it goes to zero and comes back by itself, which takes a metric that is there without
+    /// pods.
     pub fn new(settings: &HpaLoop, least: u32, most: u32) -> Self {
         Self {
             proportion: Proportion { version: settings.version, tolerance: settings.tolerance },
@@ -139,8 +156,14 @@ impl Horizontal {
         }
     }
 
-    /// Replicas there should be from now on, given what each metric proposes; `None` for a metric that could not be read.
-    pub fn sync(&mut self, now_s: f64, current: u32, proposals: impl IntoIterator<Item = Option<u32>>) -> u32 {
+    /// Replicas there should be from now on, given what each metric proposes; `None` for a metric that could
+    /// not be read.
+    pub fn sync(
+        &mut self,
+        now_s: f64,
+        current: u32,
+        proposals: impl IntoIterator<Item = Option<u32>>,
+    ) -> u32 {
         self.damping.begin(now_s, current);
         self.proposed = None;
         if current == 0 && self.least > 0 {
@@ -220,7 +243,11 @@ impl Metrics {
                 0
             }
         };
-        proportion.by_pods(PodMetrics { values_milli: &self.values_milli, pending, missing }, current, target_milli)
+        proportion.by_pods(
+            PodMetrics { values_milli: &self.values_milli, pending, missing },
+            current,
+            target_milli,
+        )
     }
 
     /// One proposal a metric.

@@ -1,10 +1,12 @@
 //! The Kubernetes Horizontal Pod Autoscaler, `autoscaling/v2`.
 //!
-//! Rule, every sync, for each metric ([`proportional`](super::proportional)): ratio = mean over the pods that have one / target; within
-//! the tolerance, nothing. Otherwise desired = ceil(ratio x pods), where running pods without metrics count as at the target when scaling
-//! down and as 0 when scaling up, and pending pods as 0 when scaling up; if that turns the ratio around, nothing. An external metric is
-//! compared as a whole: per replica, desired = ceil(total / target), or against one value for the cluster. The largest of all metrics
-//! wins. Then stabilisation and rates ([`behavior`](super::behavior)), which are others in a manifest without `behavior`, the usual one.
+//! Rule, every sync, for each metric ([`proportional`](super::proportional)): ratio = mean over the pods that
+//! have one / target; within the tolerance, nothing. Otherwise desired = ceil(ratio x pods), where running
+//! pods without metrics count as at the target when scaling down and as 0 when scaling up, and pending pods
+//! as 0 when scaling up; if that turns the ratio around, nothing. An external metric is compared as a whole:
+//! per replica, desired = ceil(total / target), or against one value for the cluster. The largest of all
+//! metrics wins. Then stabilisation and rates ([`behavior`](super::behavior)), which are others in a manifest
+//! without `behavior`, the usual one.
 //!
 //! | parameter | default | source |
 //! |---|---|---|
@@ -16,13 +18,15 @@
 //! | `scrape_interval_s` | 15 | metrics-server's manifest: `--metric-resolution=15s` |
 //! | `metric`, `target_per_replica` | outstanding requests, 10 | ours: Kubernetes has no default for servers of language models |
 //!
-//! With `min_replicas` 0 and an external metric it scales to zero and back, as since 1.37 by default (from the announcement): from zero the
-//! tolerance does not apply, and the windows are the only delay. With metrics of pods alone it keeps one.
+//! With `min_replicas` 0 and an external metric it scales to zero and back, as since 1.37 by default (from
+//! the announcement): from zero the tolerance does not apply, and the windows are the only delay. With
+//! metrics of pods alone it keeps one.
 //!
 //! The first sync comes at time 0; CPU initialisation does not apply.
 //!
-//! Source: kubernetes/website `horizontal-pod-autoscale.md`; kubernetes/kubernetes `replica_calculator.go` and `horizontal.go`. Checked:
-//! functions of 1.20.2 run, those of 1.33 ported; `tests/given/upstream/hpa.rs` compares decisions tick by tick.
+//! Source: kubernetes/website `horizontal-pod-autoscale.md`; kubernetes/kubernetes `replica_calculator.go`
+//! and `horizontal.go`. Checked: functions of 1.20.2 run, those of 1.33 ported; `tests/given/upstream/hpa.rs`
+//! compares decisions tick by tick.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -45,7 +49,8 @@ pub struct HpaSettings {
     pub source: Option<MetricSource>,
     /// Value of the metric per replica that is aimed at, in the metric's unit.
     pub target_per_replica: f64,
-    /// Value of the metric of the whole cluster that is aimed at, instead of one per replica (an external metric's `Value`).
+    /// Value of the metric of the whole cluster that is aimed at, instead of one per replica (an external
+    /// metric's `Value`).
     pub target_value: Option<f64>,
     /// Further metrics; the largest proposal wins.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -85,11 +90,18 @@ impl HpaSettings {
     /// Every metric, the first one included.
     pub fn targets(&self) -> Vec<MetricTarget> {
         let Self { metric, source, target_per_replica, target_value, .. } = *self;
-        std::iter::once(MetricTarget { metric, source, target_per_replica, target_value }).chain(self.also.iter().cloned()).collect()
+        std::iter::once(MetricTarget { metric, source, target_per_replica, target_value })
+            .chain(self.also.iter().cloned())
+            .collect()
     }
 
     pub fn own_loop(&self) -> HpaLoop {
-        HpaLoop { sync_interval_s: self.sync_interval_s, tolerance: self.tolerance, behavior: self.behavior.clone(), version: self.version }
+        HpaLoop {
+            sync_interval_s: self.sync_interval_s,
+            tolerance: self.tolerance,
+            behavior: self.behavior.clone(),
+            version: self.version,
+        }
     }
 }
 
@@ -100,7 +112,10 @@ impl PolicySettings for HpaSettings {
         for (i, target) in self.also.iter().enumerate() {
             faults.within(format!("also[{i}]"), |faults| target.check(faults));
         }
-        check_intervals(faults, &[("scrape_interval_s", self.scrape_interval_s), ("sync_interval_s", self.sync_interval_s)]);
+        check_intervals(
+            faults,
+            &[("scrape_interval_s", self.scrape_interval_s), ("sync_interval_s", self.sync_interval_s)],
+        );
         faults.positive("rate_window_s", self.rate_window_s);
         self.own_loop().check(faults);
     }
@@ -110,7 +125,8 @@ impl PolicySettings for HpaSettings {
         if targets.iter().any(|target| target.target_value.is_some()) {
             return Vec::new();
         }
-        let targets: Vec<_> = targets.iter().map(|target| (target.metric, target.target_per_replica)).collect();
+        let targets: Vec<_> =
+            targets.iter().map(|target| (target.metric, target.target_per_replica)).collect();
         gauges::doubts(&targets, self.tolerance.up)
     }
 
@@ -145,7 +161,12 @@ impl PolicySettings for HpaSettings {
         let least = context.min_replicas.max(u32::from(!metrics.any_external()));
         let horizontal = Horizontal::new(&self.own_loop(), least, context.max_replicas);
         let (observes, intervals_s) = (metrics.observes(), [self.scrape_interval_s, self.sync_interval_s]);
-        Some(Scraped::boxed(observes, self.rate_window_s, intervals_s, Hpa { metrics, horizontal, total: 0.0 }))
+        Some(Scraped::boxed(
+            observes,
+            self.rate_window_s,
+            intervals_s,
+            Hpa { metrics, horizontal, total: 0.0 },
+        ))
     }
 }
 

@@ -1,16 +1,19 @@
 //! InferLine's reactive tuner as the lab has it.
 //!
-//! Rule: replicas = ceil(traffic envelope / replica throughput), looked up in the envelope of scaling up first; scaling down waits for
-//! `stabilization_delay_s` since the last scale-up. Throughput is a moving average over ended batches of tokens per second of batch time.
-//! With decode tokens that average is misled: a decode batch yields tens of tokens per second while the envelope counts prompts too, and
-//! the target explodes. Whatever is measured while replicas are half empty shares that fault: the fewer requests a batch holds, the less
-//! it yields a second, and the more replicas seem to be needed. The lab's measure is meant for one decode token;
-//! `"throughput_measure": "planned"` is ours for anything else: prompt and output tokens per second of a full replica, by the hardware
-//! model, for requests of the mean lengths completed so far, as InferLine's planner would have profiled it.
+//! Rule: replicas = ceil(traffic envelope / replica throughput), looked up in the envelope of scaling up
+//! first; scaling down waits for `stabilization_delay_s` since the last scale-up. Throughput is a moving
+//! average over ended batches of tokens per second of batch time. With decode tokens that average is misled:
+//! a decode batch yields tens of tokens per second while the envelope counts prompts too, and the target
+//! explodes. Whatever is measured while replicas are half empty shares that fault: the fewer requests a batch
+//! holds, the less it yields a second, and the more replicas seem to be needed. The lab's measure is meant
+//! for one decode token; `"throughput_measure": "planned"` is ours for anything else: prompt and output
+//! tokens per second of a full replica, by the hardware model, for requests of the mean lengths completed so
+//! far, as InferLine's planner would have profiled it.
 //!
-//! On the lab's trace a sweep of its settings (`sweeps/inferline_tuning.json`) finds some that beat the defaults on both cost and P90: look-back
-//! 40 s, windows of 10 s up and 20 s down and `throughput_alpha` 0.005 take $35.95 and 0.279 s (P99 2.8 s) where the defaults take $36.42 and
-//! 0.285 s (P99 5.7 s). What helps most is to trust the throughput measured over many batches rather than the latest.
+//! On the lab's trace a sweep of its settings (`sweeps/inferline_tuning.json`) finds some that beat the
+//! defaults on both cost and P90: look-back 40 s, windows of 10 s up and 20 s down and `throughput_alpha` 0.005
+//! take $35.95 and 0.279 s (P99 2.8 s) where the defaults take $36.42 and 0.285 s (P99 5.7 s). What helps
+//! most is to trust the throughput measured over many batches rather than the latest.
 //!
 //! Source: the lab text, part 2 (after Crankshaw et al., SoCC 2020), its reference outputs.
 
@@ -19,12 +22,13 @@ use serde::{Deserialize, Serialize};
 
 use super::replica_model::{Lengths, ReplicaModel};
 use super::{
-    Arrivals, Autoscaler, BatchEnd, Checked, Completion, Decision, FirstToken, Observes, PolicyContext, PolicySettings, Snapshot,
-    TrafficEnvelope, Upstream,
+    Arrivals, Autoscaler, BatchEnd, Checked, Completion, Decision, FirstToken, Observes, PolicyContext,
+    PolicySettings, Snapshot, TrafficEnvelope, Upstream,
 };
 use crate::settings::{Faults, PerDirection};
 
-/// Defaults are the lab's, but for the initial throughput, whose default of 1 token/s asks for thousands of replicas at the first tick.
+/// Defaults are the lab's, but for the initial throughput, whose default of 1 token/s asks for thousands of
+/// replicas at the first tick.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct InferlineSettings {
@@ -86,8 +90,12 @@ impl PolicySettings for InferlineSettings {
     fn check(&self, faults: &mut Faults) {
         faults.both_positive("look_back_s", self.look_back_s);
         faults.both_positive("min_window_s", self.min_window_s);
-        for (window, look_back) in [(self.min_window_s.up, self.look_back_s.up), (self.min_window_s.down, self.look_back_s.down)] {
-            faults.require(window <= look_back, "min_window_s", || format!("{window} found, expected at most `look_back_s` ({look_back})"));
+        for (window, look_back) in
+            [(self.min_window_s.up, self.look_back_s.up), (self.min_window_s.down, self.look_back_s.down)]
+        {
+            faults.require(window <= look_back, "min_window_s", || {
+                format!("{window} found, expected at most `look_back_s` ({look_back})")
+            });
         }
         faults.not_negative("stabilization_delay_s", self.stabilization_delay_s);
         faults.positive("initial_replica_token_throughput", self.initial_replica_token_throughput);
@@ -120,7 +128,8 @@ pub struct Inferline {
 
 impl Inferline {
     pub fn new(settings: &InferlineSettings, target_utilization: f64, context: &PolicyContext) -> Self {
-        let plan = (settings.throughput_measure == ThroughputMeasure::Planned).then(|| ReplicaModel::new(context, MAX_BATCHED_TOKENS));
+        let plan = (settings.throughput_measure == ThroughputMeasure::Planned)
+            .then(|| ReplicaModel::new(context, MAX_BATCHED_TOKENS));
         let (look_back_s, window_s) = (settings.look_back_s, settings.min_window_s);
         let alike = look_back_s.up == look_back_s.down && window_s.up == window_s.down;
         Self {
@@ -144,12 +153,20 @@ impl Inferline {
 impl Autoscaler for Inferline {
     fn observes(&self) -> Observes {
         let planned = self.plan.is_some();
-        Observes { arrivals: true, batches: self.throughput_alpha > 0.0 && !planned, latencies: planned, ..Observes::default() }
+        Observes {
+            arrivals: true,
+            batches: self.throughput_alpha > 0.0 && !planned,
+            latencies: planned,
+            ..Observes::default()
+        }
     }
 
     fn observe_arrivals(&mut self, arrivals: Arrivals) {
-        let tokens =
-            arrivals.prefill_tokens.iter().zip(arrivals.decode_tokens).map(|(&prefill, &decode)| u64::from(prefill) + u64::from(decode));
+        let tokens = arrivals
+            .prefill_tokens
+            .iter()
+            .zip(arrivals.decode_tokens)
+            .map(|(&prefill, &decode)| u64::from(prefill) + u64::from(decode));
         let requests = arrivals.arrived_at_s.iter().copied().zip(tokens);
         if let Some(down) = &mut self.down {
             down.observe_all(requests.clone());
@@ -174,9 +191,12 @@ impl Autoscaler for Inferline {
         }
         if self.completed > 0 {
             let mean = |tokens: u64| tokens as f64 / self.completed as f64;
-            let lengths =
-                Lengths { prefill_tokens: mean(self.completed_prefill_tokens), decode_tokens: mean(self.completed_decode_tokens) };
-            self.token_throughput_per_s = plan.requests_per_s(lengths) * (lengths.prefill_tokens + lengths.decode_tokens);
+            let lengths = Lengths {
+                prefill_tokens: mean(self.completed_prefill_tokens),
+                decode_tokens: mean(self.completed_decode_tokens),
+            };
+            self.token_throughput_per_s =
+                plan.requests_per_s(lengths) * (lengths.prefill_tokens + lengths.decode_tokens);
         }
     }
 

@@ -1,15 +1,18 @@
-//! InferLine's tuner as its paper has it, for one model: envelopes over many windows at once against what was planned for.
+//! InferLine's tuner as its paper has it, for one model: envelopes over many windows at once against what was
+//! planned for.
 //!
-//! Rule, up: windows of length T_s (a request's service time), 2 T_s, 4 T_s, .. up to 60 s; r_i = the most requests in any window of length
-//! i within the last 60 s, over its length. Where any r_i exceeds the planned envelope's, k = ceil(r_max / (mu rho)), r_max the largest of
-//! those that exceed; never fewer than there are. Down: `down_delay_s` after any change, lambda = the highest rate of 5 s windows within
-//! the last 30 s, k = ceil(lambda / (mu rho)), or as many more as keep all windows within their plan (ours: else the longer windows would
-//! add again at once). mu = requests per second of a full replica; rho = the share of it the planner uses.
+//! Rule, up: windows of length T_s (a request's service time), 2 T_s, 4 T_s, .. up to 60 s; r_i = the most
+//! requests in any window of length i within the last 60 s, over its length. Where any r_i exceeds the
+//! planned envelope's, k = ceil(r_max / (mu rho)), r_max the largest of those that exceed; never fewer than
+//! there are. Down: `down_delay_s` after any change, lambda = the highest rate of 5 s windows within the last
+//! 30 s, k = ceil(lambda / (mu rho)), or as many more as keep all windows within their plan (ours: else the
+//! longer windows would add again at once). mu = requests per second of a full replica; rho = the share of it
+//! the planner uses.
 //!
-//! The planner's headroom is settings: `planned_utilization` is rho, and the planned envelope is that of Poisson arrivals at the rate the
-//! present replicas were planned for, lambda = k mu rho: (lambda w + `burst_sigmas` sqrt(lambda w)) / w requests per second over a window
-//! w. mu comes from the hardware model and the mean lengths of requests finished so far, so nothing is decided before the first has
-//! finished.
+//! The planner's headroom is settings: `planned_utilization` is rho, and the planned envelope is that of
+//! Poisson arrivals at the rate the present replicas were planned for, lambda = k mu rho: (lambda w +
+//! `burst_sigmas` sqrt(lambda w)) / w requests per second over a window w. mu comes from the hardware model
+//! and the mean lengths of requests finished so far, so nothing is decided before the first has finished.
 //!
 //! | parameter | default | source |
 //! |---|---|---|
@@ -18,7 +21,8 @@
 //! | `planned_utilization`, `burst_sigmas` | 0.7, 5 | ours: the paper's planner finds them by simulating a sample |
 //! | `tick_interval_s` | 1 | ours |
 //!
-//! Source: InferLine (Crankshaw et al., SoCC 2020; arXiv 1812.01776), Crankshaw's thesis. The formulas for k and rho are from memory.
+//! Source: InferLine (Crankshaw et al., SoCC 2020; arXiv 1812.01776), Crankshaw's thesis. The formulas for k
+//! and rho are from memory.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -26,8 +30,8 @@ use serde::{Deserialize, Serialize};
 use super::replica_model::ReplicaModel;
 use super::signals::Signals;
 use super::{
-    Arrivals, Autoscaler, Checked, Completion, Decision, FirstToken, Observes, PolicyContext, PolicySettings, Snapshot, TrafficEnvelope,
-    Upstream,
+    Arrivals, Autoscaler, Checked, Completion, Decision, FirstToken, Observes, PolicyContext, PolicySettings,
+    Snapshot, TrafficEnvelope, Upstream,
 };
 use crate::settings::Faults;
 
@@ -86,7 +90,10 @@ impl PolicySettings for InferlinePaperSettings {
         faults.positive("down_look_back_s", self.down_look_back_s);
         faults.positive("down_window_s", self.down_window_s);
         faults.require(self.down_window_s <= self.down_look_back_s, "down_window_s", || {
-            format!("{} found, expected at most `down_look_back_s` ({})", self.down_window_s, self.down_look_back_s)
+            format!(
+                "{} found, expected at most `down_look_back_s` ({})",
+                self.down_window_s, self.down_look_back_s
+            )
         });
         faults.interval_s("tick_interval_s", self.tick_interval_s);
         faults.at_least("max_num_batched_tokens", self.max_num_batched_tokens.into(), 1);
@@ -213,7 +220,9 @@ impl Autoscaler for InferlinePaper {
             self.rate_per_s = self.down.rate_per_s(now_s);
             // Never to where the windows that look further back would add again at once.
             let fewest = self.replicas_for(self.rate_per_s);
-            let wanted = (fewest..current).find(|&fewer| self.exceeding_rate_per_s(now_s, fewer).is_none()).unwrap_or(current);
+            let wanted = (fewest..current)
+                .find(|&fewer| self.exceeding_rate_per_s(now_s, fewer).is_none())
+                .unwrap_or(current);
             if wanted < current {
                 self.last_change_s = now_s;
                 return Decision::Down(current - wanted);
@@ -233,7 +242,11 @@ mod tests {
     use super::*;
 
     fn tuner(run: impl FnOnce(&mut InferlinePaper)) {
-        let settings = InferlinePaperSettings { planned_utilization: 0.5, burst_sigmas: 2.0, ..InferlinePaperSettings::default() };
+        let settings = InferlinePaperSettings {
+            planned_utilization: 0.5,
+            burst_sigmas: 2.0,
+            ..InferlinePaperSettings::default()
+        };
         with_context(|context| {
             let mut tuner = InferlinePaper {
                 model: ReplicaModel::new(context, 4096),
@@ -252,7 +265,11 @@ mod tests {
 
     fn arrive(tuner: &mut InferlinePaper, times: &[f64]) {
         let tokens = vec![1; times.len()];
-        tuner.observe_arrivals(Arrivals { arrived_at_s: times, prefill_tokens: &tokens, decode_tokens: &tokens });
+        tuner.observe_arrivals(Arrivals {
+            arrived_at_s: times,
+            prefill_tokens: &tokens,
+            decode_tokens: &tokens,
+        });
     }
 
     #[test]
@@ -264,11 +281,13 @@ mod tests {
         });
     }
 
-    /// Hand-computed: one replica of 4/s at half use was planned for 2/s, so with two sigmas for 2 + 2 sqrt 2 = 4.8 requests in a second
-    /// and 8 + 2 sqrt 8 = 13.7 in four.
+    /// Hand-computed: one replica of 4/s at half use was planned for 2/s, so with two sigmas for 2 + 2 sqrt 2
+    /// = 4.8 requests in a second and 8 + 2 sqrt 8 = 13.7 in four.
     #[test]
     fn bursts_beyond_the_plan_are_noticed_on_their_time_scale() {
-        let times = |count: u32, over_s: f64| (0..count).map(|i| 10.0 + over_s * f64::from(i) / f64::from(count)).collect::<Vec<_>>();
+        let times = |count: u32, over_s: f64| {
+            (0..count).map(|i| 10.0 + over_s * f64::from(i) / f64::from(count)).collect::<Vec<_>>()
+        };
         let exceeding = |count, over_s| {
             let mut found = None;
             tuner(|tuner| {

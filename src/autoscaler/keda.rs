@@ -1,19 +1,23 @@
 //! KEDA: zero to one by activity, one to many by the Kubernetes HPA it creates.
 //!
-//! Two loops. Every `polling_interval_s` KEDA asks its triggers; one is active if its metric exceeds its `activation_threshold`.
+//! Two loops. Every `polling_interval_s` KEDA asks its triggers; one is active if its metric exceeds its
+//! `activation_threshold`.
 //!
-//! - Any active, and no replicas: max(`min_replicas`, 1) at once. Any active otherwise: the time is remembered.
-//! - None active and none in error, with `min_replicas` 0 or `idle_replicas`: once `cooldown_period_s` has passed since the last activity,
-//!   `idle_replicas`, or else zero, however many there are. If there never was any, `initial_cooldown_period_s` after the start, 0 by
-//!   default: at the first poll.
+//! - Any active, and no replicas: max(`min_replicas`, 1) at once. Any active otherwise: the time is
+//!   remembered.
+//! - None active and none in error, with `min_replicas` 0 or `idle_replicas`: once `cooldown_period_s` has
+//!   passed since the last activity, `idle_replicas`, or else zero, however many there are. If there never
+//!   was any, `initial_cooldown_period_s` after the start, 0 by default: at the first poll.
 //! - None active and one in error: nothing.
 //!
-//! From one up the HPA decides at its own syncs, on every trigger as an external metric ([`horizontal`](super::horizontal)): the largest
-//! proposal wins. KEDA's HPA has no `behavior` unless the ScaledObject gives one. A trigger that fails, here within its `outages`, is a
-//! metric that cannot be read; after more than `failure_threshold` failed polls in a row the `fallback` reports the target times a number
+//! From one up the HPA decides at its own syncs, on every trigger as an external metric
+//! ([`horizontal`](super::horizontal)): the largest proposal wins. KEDA's HPA has no `behavior` unless the
+//! ScaledObject gives one. A trigger that fails, here within its `outages`, is a metric that cannot be read;
+//! after more than `failure_threshold` failed polls in a row the `fallback` reports the target times a number
 //! of replicas in its place.
 //!
-//! With `scaling_modifiers` one formula over the triggers' values takes the place of all of them, with a target of its own.
+//! With `scaling_modifiers` one formula over the triggers' values takes the place of all of them, with a
+//! target of its own.
 //!
 //! | parameter | default | source |
 //! |---|---|---|
@@ -23,11 +27,12 @@
 //! | `fallback.behavior` | `static` | `scaledobject_types.go` |
 //! | `metric`, `target_per_replica` | outstanding requests, 10 | ours: every KEDA trigger names its own |
 //!
-//! Scaling to zero needs `min_replicas` 0; KEDA's own default is 0, here the cluster's holds. `idle_replicas` can only be 0: the HPA
-//! raises any other number to the minimum, and KEDA's documentation says as much.
+//! Scaling to zero needs `min_replicas` 0; KEDA's own default is 0, here the cluster's holds. `idle_replicas`
+//! can only be 0: the HPA raises any other number to the minimum, and KEDA's documentation says as much.
 //!
-//! Source: kedacore/keda 8b4f083c (20 August 2026, after 2.20.1), `pkg/scaling/executor/scale_scaledobjects.go`, `pkg/fallback`. Read, not
-//! run; that an activation threshold is exceeded strictly is read in `pkg/scalers/prometheus_scaler.go`.
+//! Source: kedacore/keda 8b4f083c (20 August 2026, after 2.20.1),
+//! `pkg/scaling/executor/scale_scaledobjects.go`, `pkg/fallback`. Read, not run; that an activation threshold
+//! is exceeded strictly is read in `pkg/scalers/prometheus_scaler.go`.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -51,7 +56,8 @@ pub struct KedaSettings {
     /// Value of the metric per replica that is aimed at, in the metric's unit.
     #[serde(alias = "threshold_per_replica")]
     pub target_per_replica: f64,
-    /// Value of the metric of the whole cluster that is aimed at, instead of one per replica (`metricType: Value`).
+    /// Value of the metric of the whole cluster that is aimed at, instead of one per replica (`metricType:
+    /// Value`).
     pub target_value: Option<f64>,
     /// The cluster's total above which the trigger is active, in the metric's unit.
     pub activation_threshold: f64,
@@ -87,7 +93,8 @@ pub struct Trigger {
     pub trigger: Option<String>,
     /// Value of the metric per replica that is aimed at, in the metric's unit.
     pub target_per_replica: f64,
-    /// Value of the metric of the whole cluster that is aimed at, instead of one per replica (`metricType: Value`).
+    /// Value of the metric of the whole cluster that is aimed at, instead of one per replica (`metricType:
+    /// Value`).
     pub target_value: Option<f64>,
     /// The cluster's total above which the trigger is active, in the metric's unit.
     pub activation_threshold: f64,
@@ -149,7 +156,14 @@ pub enum FallbackBehavior {
 impl Default for Trigger {
     fn default() -> Self {
         let MetricTarget { metric, target_per_replica, target_value, .. } = MetricTarget::default();
-        Self { metric, trigger: None, target_per_replica, target_value, activation_threshold: 0.0, outages: Vec::new() }
+        Self {
+            metric,
+            trigger: None,
+            target_per_replica,
+            target_value,
+            activation_threshold: 0.0,
+            outages: Vec::new(),
+        }
     }
 }
 
@@ -219,7 +233,9 @@ impl KedaSettings {
 
     /// What formulas call them.
     pub fn names(&self) -> Vec<String> {
-        let name = |(i, trigger): (usize, &Trigger)| trigger.trigger.clone().unwrap_or_else(|| format!("t{}", i + 1));
+        let name = |(i, trigger): (usize, &Trigger)| {
+            trigger.trigger.clone().unwrap_or_else(|| format!("t{}", i + 1))
+        };
         self.triggers().iter().enumerate().map(name).collect()
     }
 
@@ -232,7 +248,13 @@ impl KedaSettings {
                     let known = self.names();
                     for name in formula.names.iter().filter(|name| !known.contains(name)) {
                         let known: Vec<&str> = known.iter().map(String::as_str).collect();
-                        faults.add("formula", format!("unknown trigger `{name}`, expected one of {}", crate::settings::quoted(&known)));
+                        faults.add(
+                            "formula",
+                            format!(
+                                "unknown trigger `{name}`, expected one of {}",
+                                crate::settings::quoted(&known)
+                            ),
+                        );
                     }
                 }
             }
@@ -254,10 +276,15 @@ impl PolicySettings for KedaSettings {
         let names = self.names();
         for (i, name) in names.iter().enumerate() {
             let field = if i == 0 { "trigger".to_owned() } else { format!("also[{}].trigger", i - 1) };
-            faults.require(!names[..i].contains(name), &field, || format!("`{name}` found twice, expected a name of its own"));
+            faults.require(!names[..i].contains(name), &field, || {
+                format!("`{name}` found twice, expected a name of its own")
+            });
         }
         self.check_modifiers(faults);
-        let intervals = [("polling_interval_s", self.polling_interval_s), ("hpa.sync_interval_s", self.hpa.sync_interval_s)];
+        let intervals = [
+            ("polling_interval_s", self.polling_interval_s),
+            ("hpa.sync_interval_s", self.hpa.sync_interval_s),
+        ];
         check_intervals(faults, &intervals);
         faults.not_negative("cooldown_period_s", self.cooldown_period_s);
         faults.not_negative("initial_cooldown_period_s", self.initial_cooldown_period_s);
@@ -275,10 +302,14 @@ impl PolicySettings for KedaSettings {
 
     fn doubts(&self) -> Vec<String> {
         let triggers = self.triggers();
-        if self.scaling_modifiers.is_some() || self.fallback.is_some() || triggers.iter().any(|trigger| trigger.target_value.is_some()) {
+        if self.scaling_modifiers.is_some()
+            || self.fallback.is_some()
+            || triggers.iter().any(|trigger| trigger.target_value.is_some())
+        {
             return Vec::new();
         }
-        let targets: Vec<_> = triggers.iter().map(|trigger| (trigger.metric, trigger.target_per_replica)).collect();
+        let targets: Vec<_> =
+            triggers.iter().map(|trigger| (trigger.metric, trigger.target_per_replica)).collect();
         gauges::doubts(&targets, self.hpa.tolerance.up)
     }
 
@@ -322,8 +353,8 @@ pub struct Composite {
 pub enum Rule {
     /// And what it calls the triggers.
     Formula(Formula, Vec<String>),
-    /// The largest share of their targets that the triggers have, less the replicas under way: no more than there are plus what is
-    /// missing beyond those.
+    /// The largest share of their targets that the triggers have, less the replicas under way: no more than
+    /// there are plus what is missing beyond those.
     OvershootGuard,
 }
 
@@ -352,7 +383,11 @@ pub struct Keda {
 }
 
 impl Keda {
-    pub fn boxed(settings: &KedaSettings, composite: Option<Composite>, context: &PolicyContext) -> Box<dyn Autoscaler> {
+    pub fn boxed(
+        settings: &KedaSettings,
+        composite: Option<Composite>,
+        context: &PolicyContext,
+    ) -> Box<dyn Autoscaler> {
         let min_replicas = settings.min_replicas.unwrap_or(context.min_replicas);
         let probe = |trigger| Probe { trigger, value: None, failed_polls: 0 };
         let keda = Self {
@@ -367,7 +402,10 @@ impl Keda {
             horizontal: Horizontal::new(&settings.hpa, min_replicas.max(1), context.max_replicas),
             last_active_s: None,
         };
-        let observes = keda.probes.iter().fold(Observes::default(), |all, probe| all.and(probe.trigger.metric.observes()));
+        let observes = keda
+            .probes
+            .iter()
+            .fold(Observes::default(), |all, probe| all.and(probe.trigger.metric.observes()));
         let intervals_s = [settings.polling_interval_s, settings.hpa.sync_interval_s];
         Scraped::boxed_afresh(observes, settings.rate_window_s, intervals_s, keda)
     }
@@ -376,13 +414,17 @@ impl Keda {
     fn composed(&self, seen: &Seen) -> Option<f64> {
         let value = match &self.composite.as_ref()?.rule {
             Rule::Formula(formula, names) => {
-                let value = |name: &str| names.iter().position(|known| known == name).and_then(|index| self.probes[index].value);
+                let value = |name: &str| {
+                    names.iter().position(|known| known == name).and_then(|index| self.probes[index].value)
+                };
                 formula.evaluate(value)?
             }
             Rule::OvershootGuard => {
-                let shares = self.probes.iter().map(|probe| Some(probe.value? / probe.trigger.target_per_replica));
+                let shares =
+                    self.probes.iter().map(|probe| Some(probe.value? / probe.trigger.target_per_replica));
                 let wanted = shares.collect::<Option<Vec<f64>>>()?.into_iter().fold(0.0, f64::max);
-                let (current, starting) = (f64::from(seen.snapshot.committed()), f64::from(seen.snapshot.starting));
+                let (current, starting) =
+                    (f64::from(seen.snapshot.committed()), f64::from(seen.snapshot.starting));
                 if wanted <= current { wanted } else { (wanted - starting).max(current) }
             }
         };
@@ -392,9 +434,13 @@ impl Keda {
     /// Whether anything is active, and whether anything failed.
     fn activity(&self, seen: &Seen) -> (bool, bool) {
         match &self.composite {
-            Some(composite) => (self.composed(seen).is_some_and(|value| value > composite.activation_threshold), false),
+            Some(composite) => {
+                (self.composed(seen).is_some_and(|value| value > composite.activation_threshold), false)
+            }
             None => {
-                let active = |probe: &Probe| probe.value.is_some_and(|value| value > probe.trigger.activation_threshold);
+                let active = |probe: &Probe| {
+                    probe.value.is_some_and(|value| value > probe.trigger.activation_threshold)
+                };
                 (self.probes.iter().any(active), self.probes.iter().any(|probe| probe.value.is_none()))
             }
         }
@@ -407,7 +453,8 @@ impl Keda {
         let idles = self.idle_replicas.is_some();
         if active {
             self.last_active_s = Some(now_s);
-            return (current == 0 || idles && current < self.min_replicas).then_some(self.min_replicas.max(1));
+            return (current == 0 || idles && current < self.min_replicas)
+                .then_some(self.min_replicas.max(1));
         }
         if failed {
             return None;
@@ -415,7 +462,8 @@ impl Keda {
         let resting = self.idle_replicas.unwrap_or(self.min_replicas);
         if current > resting && (self.min_replicas == 0 || idles) {
             let over = match self.last_active_s {
-                // Polls come a moment after the start, and the time of activity is written a moment after a poll.
+                // Polls come a moment after the start, and the time of activity is written a moment after a
+                // poll.
                 None => now_s >= self.initial_cooldown_period_s,
                 Some(last_s) => now_s > last_s + self.cooldown_period_s,
             };
@@ -468,7 +516,13 @@ impl Keda {
             }
             None => {
                 let of = |Probe { trigger, value, failed_polls }: &Probe| {
-                    self.proposal(seen, *value, *failed_polls > threshold, trigger.target_per_replica, trigger.target_value)
+                    self.proposal(
+                        seen,
+                        *value,
+                        *failed_polls > threshold,
+                        trigger.target_per_replica,
+                        trigger.target_value,
+                    )
                 };
                 self.probes.iter().map(of).collect()
             }
@@ -488,7 +542,8 @@ impl Controller<2> for Keda {
         let current = seen.snapshot.committed();
         if poll {
             for probe in &mut self.probes {
-                probe.failed_polls = if probe.value.is_none() { probe.failed_polls.saturating_add(1) } else { 0 };
+                probe.failed_polls =
+                    if probe.value.is_none() { probe.failed_polls.saturating_add(1) } else { 0 };
             }
             if let Some(target) = self.poll(seen) {
                 return Decision::towards(current, target);

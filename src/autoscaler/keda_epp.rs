@@ -1,6 +1,8 @@
-//! llm-d's recommended autoscaling since September 2026: KEDA on the metrics of its gateway, the endpoint picker (EPP).
+//! llm-d's recommended autoscaling since September 2026: KEDA on the metrics of its gateway, the endpoint
+//! picker (EPP).
 //!
-//! Rule: KEDA ([`keda`](super::keda)) with two triggers, the larger proposal wins. `signal` chooses the overlay:
+//! Rule: KEDA ([`keda`](super::keda)) with two triggers, the larger proposal wins. `signal` chooses the
+//! overlay:
 //!
 //! | `signal` | first trigger, target | second trigger, target | replicas | damping |
 //! |---|---|---|---|---|
@@ -9,18 +11,20 @@
 //! | `queue_guard` | max(queue / 1, running / 16) as one metric, 1 | | 1 to 8 | up at once, less what is starting |
 //! | `prefill_backlog` | prompt tokens that wait for their prefill / 15,928 per second, 1.5 s | KV use summed, 0.8 | 1 to 10 | up 1 in 180 s, down 1 in 300 s after 300 s |
 //!
-//! The guard: if more is wanted than there is, the replicas that start are taken off, but never below what there is. Upper bounds are the
-//! cluster's `max_replicas`; the overlays' own are given above. `behavior: earlier` is the base before the 300 s window upwards.
+//! The guard: if more is wanted than there is, the replicas that start are taken off, but never below what
+//! there is. Upper bounds are the cluster's `max_replicas`; the overlays' own are given above. `behavior:
+//! earlier` is the base before the 300 s window upwards.
 //!
-//! With prefill and decode in pools of their own, `prefill_backlog` has one trigger in each: seconds of waiting prefill where prompts are
-//! computed, KV use where they are answered.
+//! With prefill and decode in pools of their own, `prefill_backlog` has one trigger in each: seconds of
+//! waiting prefill where prompts are computed, KV use where they are answered.
 //!
-//! What the simulator can show of a gateway: requests wait in replicas and not in a gateway, so those that wait anywhere are its queue,
-//! and its saturation is the mean over replicas of max(queue / 5, KV use / 0.8). Prompt tokens count until their request is admitted, not
-//! until they are computed. A fallback of one replica after three failures (`queue_guard`) has nothing to act on here.
+//! What the simulator can show of a gateway: requests wait in replicas and not in a gateway, so those that
+//! wait anywhere are its queue, and its saturation is the mean over replicas of max(queue / 5, KV use / 0.8).
+//! Prompt tokens count until their request is admitted, not until they are computed. A fallback of one
+//! replica after three failures (`queue_guard`) has nothing to act on here.
 //!
-//! Source: llm-d/llm-d `guides/workload-autoscaling`, keda-epp (1890658a, overlays 057abb4a, 321a7e8c, b06ec635) and keda-epp-token-aware
-//! (04c0115b). Read, not run.
+//! Source: llm-d/llm-d `guides/workload-autoscaling`, keda-epp (1890658a, overlays 057abb4a, 321a7e8c,
+//! b06ec635) and keda-epp-token-aware (04c0115b). Read, not run.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -113,10 +117,13 @@ impl KedaEppSettings {
         let down = rules(RateUnit::Percent, 100, 15.0, 300.0);
         let up = |window_s| rules(RateUnit::Percent, 100, 15.0, window_s);
         match (self.signal, self.behavior) {
-            (KedaEppSignal::PrefillBacklog, _) => {
-                BehaviorSettings { scale_up: rules(RateUnit::Pods, 1, 180.0, 0.0), scale_down: rules(RateUnit::Pods, 1, 300.0, 300.0) }
+            (KedaEppSignal::PrefillBacklog, _) => BehaviorSettings {
+                scale_up: rules(RateUnit::Pods, 1, 180.0, 0.0),
+                scale_down: rules(RateUnit::Pods, 1, 300.0, 300.0),
+            },
+            (KedaEppSignal::QueueGuard, _) | (_, KedaEppBehavior::Earlier) => {
+                BehaviorSettings { scale_up: up(0.0), scale_down: down }
             }
-            (KedaEppSignal::QueueGuard, _) | (_, KedaEppBehavior::Earlier) => BehaviorSettings { scale_up: up(0.0), scale_down: down },
             (_, KedaEppBehavior::Current) => BehaviorSettings { scale_up: up(300.0), scale_down: down },
         }
     }
@@ -130,9 +137,13 @@ impl KedaEppSettings {
     fn scaled_object(&self) -> KedaSettings {
         let (first, second) = self.targets();
         let (metric, target_per_replica, second_metric) = match self.signal {
-            KedaEppSignal::Queue | KedaEppSignal::QueueGuard => (LoadMetric::QueuedRequests, first, LoadMetric::RunningRequests),
+            KedaEppSignal::Queue | KedaEppSignal::QueueGuard => {
+                (LoadMetric::QueuedRequests, first, LoadMetric::RunningRequests)
+            }
             KedaEppSignal::Saturation => (LoadMetric::PoolSaturation, first, LoadMetric::RunningRequests),
-            KedaEppSignal::PrefillBacklog => (LoadMetric::QueuedPrefillTokens, first * self.prefill_tokens_per_s, LoadMetric::KvUse),
+            KedaEppSignal::PrefillBacklog => {
+                (LoadMetric::QueuedPrefillTokens, first * self.prefill_tokens_per_s, LoadMetric::KvUse)
+            }
         };
         KedaSettings {
             metric,
@@ -140,7 +151,11 @@ impl KedaEppSettings {
             also: vec![Trigger { metric: second_metric, target_per_replica: second, ..Trigger::default() }],
             polling_interval_s: self.polling_interval_s,
             cooldown_period_s: self.cooldown_period_s,
-            hpa: HpaLoop { sync_interval_s: self.sync_interval_s, behavior: Some(self.behavior()), ..HpaLoop::default() },
+            hpa: HpaLoop {
+                sync_interval_s: self.sync_interval_s,
+                behavior: Some(self.behavior()),
+                ..HpaLoop::default()
+            },
             ..KedaSettings::default()
         }
     }
@@ -164,7 +179,10 @@ impl PolicySettings for KedaEppSettings {
         check_milli(faults, "target_per_replica", first);
         check_milli(faults, "second_target_per_replica", second);
         faults.positive("prefill_tokens_per_s", self.prefill_tokens_per_s);
-        check_intervals(faults, &[("polling_interval_s", self.polling_interval_s), ("sync_interval_s", self.sync_interval_s)]);
+        check_intervals(
+            faults,
+            &[("polling_interval_s", self.polling_interval_s), ("sync_interval_s", self.sync_interval_s)],
+        );
         faults.not_negative("cooldown_period_s", self.cooldown_period_s);
     }
 
@@ -185,7 +203,12 @@ impl PolicySettings for KedaEppSettings {
     }
 
     fn build(&self, context: &PolicyContext) -> Option<Box<dyn Autoscaler>> {
-        let guard = || Composite { rule: Rule::OvershootGuard, target_per_replica: 1.0, target_value: None, activation_threshold: 0.0 };
+        let guard = || Composite {
+            rule: Rule::OvershootGuard,
+            target_per_replica: 1.0,
+            target_value: None,
+            activation_threshold: 0.0,
+        };
         let composite = (self.signal == KedaEppSignal::QueueGuard).then(guard);
         let mut scaled_object = self.scaled_object();
         if self.signal == KedaEppSignal::PrefillBacklog {
@@ -202,7 +225,14 @@ mod tests {
     use super::*;
 
     /// Targets at the first sync, for a cluster of `serving` and `starting` replicas that each hold so much.
-    fn first_target(settings: &KedaEppSettings, serving: u32, starting: u32, queued: u32, running: u32, kv_used_blocks: u32) -> u32 {
+    fn first_target(
+        settings: &KedaEppSettings,
+        serving: u32,
+        starting: u32,
+        queued: u32,
+        running: u32,
+        kv_used_blocks: u32,
+    ) -> u32 {
         let mut faults = Faults::default();
         settings.check(&mut faults);
         assert_eq!(faults.found, []);
@@ -238,17 +268,26 @@ mod tests {
     fn the_larger_of_both_triggers_wins() {
         assert_eq!(first_target(&overlay(KedaEppSignal::Queue), 2, 0, 2, 5, 10), 4, "four queued");
         assert_eq!(first_target(&overlay(KedaEppSignal::Queue), 2, 0, 0, 20, 10), 3, "forty running");
-        assert_eq!(first_target(&overlay(KedaEppSignal::Saturation), 2, 0, 7, 16, 10), 2, "1.4 over 0.7, a mean and no sum");
+        assert_eq!(
+            first_target(&overlay(KedaEppSignal::Saturation), 2, 0, 7, 16, 10),
+            2,
+            "1.4 over 0.7, a mean and no sum"
+        );
         assert_eq!(first_target(&overlay(KedaEppSignal::Saturation), 2, 0, 8, 16, 10), 3, "1.6 over 0.7");
         let current = KedaEppSettings { signal: KedaEppSignal::Queue, ..KedaEppSettings::default() };
-        assert_eq!(first_target(&current, 2, 0, 2, 5, 10), 2, "the lowest of 300 s, and what there was counts");
+        assert_eq!(
+            first_target(&current, 2, 0, 2, 5, 10),
+            2,
+            "the lowest of 300 s, and what there was counts"
+        );
     }
 
     #[test]
     fn each_phase_has_its_own_trigger() {
         let targets = |part: Part, queued: u32, kv_used_blocks: u32| {
             let settings = overlay(KedaEppSignal::PrefillBacklog);
-            let mut policy = with_context(|context| settings.build(&PolicyContext { part, ..*context })).unwrap();
+            let mut policy =
+                with_context(|context| settings.build(&PolicyContext { part, ..*context })).unwrap();
             let gauges = [0, 1].map(|id| ReplicaSignals {
                 id,
                 queued_requests: queued,
@@ -258,11 +297,24 @@ mod tests {
                 kv_total_blocks: 100,
                 ..ReplicaSignals::default()
             });
-            let snapshot = Snapshot { serving: 2, outstanding_requests: 2 * (queued + 5), replicas: &gauges, ..Snapshot::default() };
+            let snapshot = Snapshot {
+                serving: 2,
+                outstanding_requests: 2 * (queued + 5),
+                replicas: &gauges,
+                ..Snapshot::default()
+            };
             2 + policy.decide(0.0, &snapshot).signed()
         };
-        assert_eq!([Part::Whole, Part::Prompts, Part::Answers].map(|part| targets(part, 6, 10)), [3, 3, 2], "3.8 s of prefill");
-        assert_eq!([Part::Whole, Part::Prompts, Part::Answers].map(|part| targets(part, 0, 100)), [3, 2, 3], "a full cache");
+        assert_eq!(
+            [Part::Whole, Part::Prompts, Part::Answers].map(|part| targets(part, 6, 10)),
+            [3, 3, 2],
+            "3.8 s of prefill"
+        );
+        assert_eq!(
+            [Part::Whole, Part::Prompts, Part::Answers].map(|part| targets(part, 0, 100)),
+            [3, 2, 3],
+            "a full cache"
+        );
     }
 
     #[test]
@@ -277,7 +329,15 @@ mod tests {
     #[test]
     fn waiting_prefill_counts_in_seconds() {
         assert_eq!(first_target(&overlay(KedaEppSignal::PrefillBacklog), 2, 0, 6, 5, 10), 3);
-        assert_eq!(first_target(&overlay(KedaEppSignal::PrefillBacklog), 2, 0, 50, 5, 10), 3, "one pod in 180 s");
-        assert_eq!(first_target(&overlay(KedaEppSignal::PrefillBacklog), 2, 0, 0, 5, 100), 3, "KV use 2 over 0.8");
+        assert_eq!(
+            first_target(&overlay(KedaEppSignal::PrefillBacklog), 2, 0, 50, 5, 10),
+            3,
+            "one pod in 180 s"
+        );
+        assert_eq!(
+            first_target(&overlay(KedaEppSignal::PrefillBacklog), 2, 0, 0, 5, 100),
+            3,
+            "KV use 2 over 0.8"
+        );
     }
 }

@@ -1,11 +1,13 @@
 //! Knative's pod autoscaler (KPA): a stable and a panic window over concurrency or requests per second.
 //!
-//! Rule: the stable and panic windows of [`stable_panic`](super::stable_panic), every tick, over means of the observed values in
-//! [buckets] of a second. A scale-down delay takes the most of its window. Zero has [rules of its own](zero).
+//! Rule: the stable and panic windows of [`stable_panic`](super::stable_panic), every tick, over means of the
+//! observed values in [buckets] of a second. A scale-down delay takes the most of its window. Zero has [rules
+//! of its own](zero).
 //!
-//! Each second all requests of the revision are counted, those that wait in the activator for a replica included; nothing is recorded while
-//! nothing is ready and nothing waits, so a window passes, and whoever wakes it then has the full average at once. At zero the first
-//! request has the autoscaler tick at once (here: at the next second).
+//! Each second all requests of the revision are counted, those that wait in the activator for a replica
+//! included; nothing is recorded while nothing is ready and nothing waits, so a window passes, and whoever
+//! wakes it then has the full average at once. At zero the first request has the autoscaler tick at once
+//! (here: at the next second).
 //!
 //! | parameter | default | source |
 //! |---|---|---|
@@ -15,10 +17,12 @@
 //! | `scale_to_zero_grace_period_s`, `scale_to_zero_retention_s`, `target_burst_capacity` | 30, 0, 211 | the same |
 //! | `tick_interval_s`, `scrape_interval_s` | 2, 1 | `scaling/multiscaler.go`, `metrics/collector.go` |
 //!
-//! Scaling to zero needs `min_replicas` 0. Concurrency is sampled at each scrape where the queue proxy reports a mean over the second.
+//! Scaling to zero needs `min_replicas` 0. Concurrency is sampled at each scrape where the queue proxy
+//! reports a mean over the second.
 //!
-//! Source: knative/serving 98e5ef90 (August 2026, 1.23), `pkg/autoscaler/scaling/autoscaler.go`, `pkg/autoscaler/aggregation/bucketing.go`,
-//! `pkg/reconciler/autoscaling/kpa/scaler.go`. Checked: run; `tests/given/upstream/knative.rs` compares tick by tick.
+//! Source: knative/serving 98e5ef90 (August 2026, 1.23), `pkg/autoscaler/scaling/autoscaler.go`,
+//! `pkg/autoscaler/aggregation/bucketing.go`, `pkg/reconciler/autoscaling/kpa/scaler.go`. Checked: run;
+//! `tests/given/upstream/knative.rs` compares tick by tick.
 
 pub mod buckets;
 pub mod zero;
@@ -70,7 +74,8 @@ pub struct KnativeKpaSettings {
     pub scale_to_zero_grace_period_s: f64,
     /// Least time that the last replica is kept after the revision has become inactive.
     pub scale_to_zero_retention_s: f64,
-    /// Requests beyond those under way for which there should be room, or the activator buffers: -1 always, 0 only at zero replicas.
+    /// Requests beyond those under way for which there should be room, or the activator buffers: -1 always, 0
+    /// only at zero replicas.
     pub target_burst_capacity: f64,
 }
 
@@ -103,19 +108,28 @@ impl PolicySettings for KnativeKpaSettings {
             faults.positive("target_per_replica", target);
         }
         let percent = |faults: &mut Faults, field: &str, value: f64| {
-            faults.require((1.0..=100.0).contains(&value), field, || format!("{value} found, expected 1 to 100 percent"));
+            faults.require((1.0..=100.0).contains(&value), field, || {
+                format!("{value} found, expected 1 to 100 percent")
+            });
         };
         percent(faults, "target_utilization_percent", self.target_utilization_percent);
         percent(faults, "panic_window_percent", self.panic_window_percent);
-        check_intervals(faults, &[("scrape_interval_s", self.scrape_interval_s), ("tick_interval_s", self.tick_interval_s)]);
+        check_intervals(
+            faults,
+            &[("scrape_interval_s", self.scrape_interval_s), ("tick_interval_s", self.tick_interval_s)],
+        );
         faults.require((1.0..=86_400.0).contains(&self.stable_window_s), "stable_window_s", || {
             format!("{} found, expected 1 to 86400 seconds", self.stable_window_s)
         });
         faults.require(self.panic_threshold_percent >= 100.0, "panic_threshold_percent", || {
             format!("{} found, expected at least 100 percent", self.panic_threshold_percent)
         });
-        for (field, rate) in [("max_scale_up_rate", self.max_scale_up_rate), ("max_scale_down_rate", self.max_scale_down_rate)] {
-            faults.require(rate > 1.0 && rate.is_finite(), field, || format!("{rate} found, expected a number above 1"));
+        for (field, rate) in
+            [("max_scale_up_rate", self.max_scale_up_rate), ("max_scale_down_rate", self.max_scale_down_rate)]
+        {
+            faults.require(rate > 1.0 && rate.is_finite(), field, || {
+                format!("{rate} found, expected a number above 1")
+            });
         }
         faults.not_negative("scale_down_delay_s", self.scale_down_delay_s);
         faults.at_least("activation_scale", self.activation_scale.into(), 1);
@@ -188,7 +202,8 @@ pub struct Recommendation {
     pub panic: f64,
     pub panicking: bool,
     pub desired: u32,
-    /// Requests for which there is room beyond those under way and the target burst; below 0 the activator buffers.
+    /// Requests for which there is room beyond those under way and the target burst; below 0 the activator
+    /// buffers.
     pub excess_burst: f64,
 }
 
@@ -276,7 +291,9 @@ impl Controller<3> for KnativeKpa {
         }
         let value = match self.metric {
             KpaMetric::Concurrency => LoadMetric::OutstandingRequests.total(signals, 0.0),
-            KpaMetric::RequestsPerS => signals.rate_per_s(self.scrape_interval_s, |counters| counters.arrived_requests),
+            KpaMetric::RequestsPerS => {
+                signals.rate_per_s(self.scrape_interval_s, |counters| counters.arrived_requests)
+            }
         };
         self.autoscaler.record(seen.now_s, value);
     }
@@ -291,7 +308,8 @@ impl Controller<3> for KnativeKpa {
         }
         let Some(latest) = self.latest else { return Decision::Hold };
         let desired = latest.desired.clamp(self.min_replicas, self.max_replicas);
-        let target = self.revision.reconcile(now_s, current, snapshot.serving, desired, latest.excess_burst < 0.0);
+        let target =
+            self.revision.reconcile(now_s, current, snapshot.serving, desired, latest.excess_burst < 0.0);
         Decision::towards(current, target)
     }
 
@@ -313,7 +331,11 @@ mod tests {
 
     #[test]
     fn scaling_down_is_delayed() {
-        let mut kpa = autoscaler(KnativeKpaSettings { scale_down_delay_s: 10.0, target_per_replica: Some(10.0), ..Default::default() });
+        let mut kpa = autoscaler(KnativeKpaSettings {
+            scale_down_delay_s: 10.0,
+            target_per_replica: Some(10.0),
+            ..Default::default()
+        });
         let mut desired = Vec::new();
         for (second, value) in [(0, 21.0), (2, 0.0), (8, 0.0), (10, 0.0)] {
             kpa.record(f64::from(second), value);

@@ -1,13 +1,15 @@
 //! Lazy capacity provisioning in whole replicas: the textbook's yardstick for right-sizing online.
 //!
-//! Rule, at the end of every slot: what the slot would have cost with x replicas is f(x) = x + `delay_weight` x requests in the system, in
-//! replica-slots; a switch from x up to y costs y - x times `switch_cost_s`. Over all slots so far, let L be the least last number of
-//! replicas of a cheapest schedule, and U the largest if the switch down is charged instead of that up. The replicas stay as they are
-//! while they are between L and U, and move to the nearer bound when they are not. No rule without a forecast does better in the worst
-//! case: at most three times the cost of perfect foresight. Requests that wait with no replica there or on its way wake one (ours).
+//! Rule, at the end of every slot: what the slot would have cost with x replicas is f(x) = x + `delay_weight`
+//! x requests in the system, in replica-slots; a switch from x up to y costs y - x times `switch_cost_s`.
+//! Over all slots so far, let L be the least last number of replicas of a cheapest schedule, and U the
+//! largest if the switch down is charged instead of that up. The replicas stay as they are while they are
+//! between L and U, and move to the nearer bound when they are not. No rule without a forecast does better in
+//! the worst case: at most three times the cost of perfect foresight. Requests that wait with no replica
+//! there or on its way wake one (ours).
 //!
-//! Requests in the system are those of x queues alike (r / (1 - r) each at load r; beyond 95 %, on along the tangent), with what a replica
-//! serves from the hardware model at the mean lengths so far.
+//! Requests in the system are those of x queues alike (r / (1 - r) each at load r; beyond 95 %, on along the
+//! tangent), with what a replica serves from the hardware model at the mean lengths so far.
 //!
 //! | parameter | default | source |
 //! |---|---|---|
@@ -15,15 +17,19 @@
 //! | `delay_weight` | 0.1 | ours: the knob; replicas that one request less in the system is worth |
 //! | `switch_cost_s` | the cluster's `scale_up_delay_s` | replica time that a start takes, as in Lin et al. |
 //!
-//! Source: Lin, Wierman, Andrew and Thereska, Dynamic right-sizing for power-proportional data centers (INFOCOM 2011); whole numbers by
-//! Albers and Quedenfeld, arXiv 1807.05112. Read, and checked against a search over all schedules.
+//! Source: Lin, Wierman, Andrew and Thereska, Dynamic right-sizing for power-proportional data centers
+//! (INFOCOM 2011); whole numbers by Albers and Quedenfeld, arXiv 1807.05112. Read, and checked against a
+//! search over all schedules.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::replica_model::ReplicaModel;
 use super::signals::Signals;
-use super::{Arrivals, Autoscaler, Checked, Completion, Decision, FirstToken, Observes, PolicyContext, PolicySettings, Snapshot, Upstream};
+use super::{
+    Arrivals, Autoscaler, Checked, Completion, Decision, FirstToken, Observes, PolicyContext, PolicySettings,
+    Snapshot, Upstream,
+};
 use crate::settings::Faults;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -86,7 +92,8 @@ const MAX_BATCHED_TOKENS: u32 = 4096;
 /// Load up to which a queue is what theory says.
 const MOST_LOAD: f64 = 0.95;
 
-/// Requests in the system of so many queues alike that share a load of so many replicas. Convex, and finite even where nobody serves.
+/// Requests in the system of so many queues alike that share a load of so many replicas. Convex, and finite
+/// even where nobody serves.
 pub(super) fn requests_in_system(replicas: u32, load: f64) -> f64 {
     let replicas = f64::from(replicas);
     if load == 0.0 {
@@ -173,12 +180,14 @@ impl Autoscaler for Lcp {
     fn decide(&mut self, now_s: f64, snapshot: &Snapshot) -> Decision {
         self.signals.scrape(now_s, snapshot);
         // Ticks add up to times that miss whole slots by rounding.
-        let rate_per_s = self.signals.rate_per_s(self.settings.slot_s * 1.001, |counters| counters.arrived_requests);
+        let rate_per_s =
+            self.signals.rate_per_s(self.settings.slot_s * 1.001, |counters| counters.arrived_requests);
         let wake = snapshot.wake();
         let Some(lengths) = self.signals.lengths_so_far() else { return wake };
         let load = rate_per_s / self.model.requests_per_s(lengths);
         let weight = self.settings.delay_weight;
-        self.bounds = self.work.add(|replicas| f64::from(replicas) + weight * requests_in_system(replicas, load));
+        self.bounds =
+            self.work.add(|replicas| f64::from(replicas) + weight * requests_in_system(replicas, load));
         let committed = snapshot.committed();
         let (lower, upper) = self.bounds;
         match Decision::towards(committed, committed.max(lower).min(upper.max(lower))) {
@@ -236,7 +245,10 @@ mod tests {
         for load in [0.3, 1.0, 5.5] {
             let requests: Vec<f64> = (0..12).map(|x| requests_in_system(x, load)).collect();
             let falls: Vec<f64> = requests.windows(2).map(|pair| pair[0] - pair[1]).collect();
-            assert!(falls.iter().all(|&fall| fall > 0.0) && falls.is_sorted_by(|a, b| *a >= b - 1e-9), "{requests:?}");
+            assert!(
+                falls.iter().all(|&fall| fall > 0.0) && falls.is_sorted_by(|a, b| *a >= b - 1e-9),
+                "{requests:?}"
+            );
         }
     }
 }

@@ -52,7 +52,10 @@ pub use aibrix_kpa::{AibrixKpaRule, AibrixKpaSettings};
 pub use aws_step_scaling::{AdjustmentType, AwsStepScalingSettings, StepAdjustment, StepPolicy};
 pub use aws_target_tracking::AwsTargetTrackingSettings;
 pub use chiron::ChironSettings;
-pub use dynamo::{DynamoCombinedSettings, DynamoLoadSettings, DynamoTarget, DynamoThroughputSettings, EngineKnowledge, LoadPredictor};
+pub use dynamo::{
+    DynamoCombinedSettings, DynamoLoadSettings, DynamoTarget, DynamoThroughputSettings, EngineKnowledge,
+    LoadPredictor,
+};
 pub use envelope::TrafficEnvelope;
 pub use external::{ExternalSettings, Programs};
 pub use frontier::FrontierSettings;
@@ -67,7 +70,9 @@ pub use knative_kpa::{KnativeKpaSettings, KpaMetric};
 pub use lcp::LcpSettings;
 pub use mpc::MpcSettings;
 pub use newsvendor::NewsvendorSettings;
-pub use pools::{FleetRule, GlobalPlannerSettings, GreedySettings, IlpSettings, LocalPolicies, PerPoolSettings};
+pub use pools::{
+    FleetRule, GlobalPlannerSettings, GreedySettings, IlpSettings, LocalPolicies, PerPoolSettings,
+};
 pub use ray_serve::{RayAggregation, RayServeSettings};
 pub use sageserve::SageserveSettings;
 pub use schedule::{ScheduleSettings, ScheduleStep};
@@ -139,12 +144,14 @@ pub trait PolicySettings {
         Vec::new()
     }
 
-    /// What it can never do with these settings although they make sense, a sentence each without the policy's name.
+    /// What it can never do with these settings although they make sense, a sentence each without the
+    /// policy's name.
     fn doubts(&self) -> Vec<String> {
         Vec::new()
     }
 
-    /// Whether it can do without any replica: leave none where `min_replicas` is 0, and start one when it is needed.
+    /// Whether it can do without any replica: leave none where `min_replicas` is 0, and start one when it is
+    /// needed.
     fn reaches_zero(&self) -> bool {
         false
     }
@@ -175,7 +182,10 @@ pub enum LatencyTargets {
 impl LatencyTarget {
     /// The two that Dynamo's planners take.
     pub fn ttft_and_itl(ttft_s: f64, itl_s: f64) -> Vec<Self> {
-        vec![Self { field: "ttft_s", of: LatencyTargets::Ttft, s: ttft_s }, Self { field: "itl_s", of: LatencyTargets::Itl, s: itl_s }]
+        vec![
+            Self { field: "ttft_s", of: LatencyTargets::Ttft, s: ttft_s },
+            Self { field: "itl_s", of: LatencyTargets::Itl, s: itl_s },
+        ]
     }
 }
 
@@ -231,7 +241,8 @@ impl AutoscalerSettings {
 pub struct Arrivals<'a> {
     pub arrived_at_s: &'a [f64],
     pub prefill_tokens: &'a [u32],
-    /// True output lengths. No real controller knows them on arrival; only the lab's InferLine rule asks for them.
+    /// True output lengths. No real controller knows them on arrival; only the lab's InferLine rule asks for
+    /// them.
     pub decode_tokens: &'a [u32],
 }
 
@@ -309,8 +320,8 @@ impl ReplicaSignals {
     }
 }
 
-/// The cluster at the moment of a decision, settled: everything before this instant has happened, nothing is stale. Policies whose real
-/// counterparts see stale signals hold them back themselves.
+/// The cluster at the moment of a decision, settled: everything before this instant has happened, nothing is
+/// stale. Policies whose real counterparts see stale signals hold them back themselves.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Snapshot<'a> {
     /// Replicas that take requests.
@@ -335,14 +346,15 @@ impl Snapshot<'_> {
         (self.serving + self.starting).saturating_sub(self.stopping)
     }
 
-    /// For rules that know no queue: a first replica where requests wait with none there or on its way, otherwise nothing.
+    /// For rules that know no queue: a first replica where requests wait with none there or on its way,
+    /// otherwise nothing.
     pub fn wake(&self) -> Decision {
         if self.committed() == 0 && self.outstanding_requests > 0 { Decision::Up(1) } else { Decision::Hold }
     }
 }
 
-/// What to change. The engine applies delays and limits and keeps count, so a policy that goes by `committed` cannot count twice. Those that
-/// serve include those that were told to stop and have not been chosen yet.
+/// What to change. The engine applies delays and limits and keeps count, so a policy that goes by `committed`
+/// cannot count twice. Those that serve include those that were told to stop and have not been chosen yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
     Hold,
@@ -442,7 +454,8 @@ mod tests {
     /// Llama 3 70B on four A100s with room for 16 requests at once: what unit tests of policies plan with.
     pub(super) fn with_context<T>(run: impl FnOnce(&PolicyContext) -> T) -> T {
         let files = Files::default();
-        let deployment = Deployment::resolve("meta-llama/Meta-Llama-3-70B", "a100_pairwise_nvlink", 4, 1, &files).unwrap();
+        let deployment =
+            Deployment::resolve("meta-llama/Meta-Llama-3-70B", "a100_pairwise_nvlink", 4, 1, &files).unwrap();
         let times = ExecutionTime::load(&ExecutionTimeSettings::default(), &deployment, &files).unwrap();
         run(&PolicyContext {
             execution_time: &times,
@@ -467,7 +480,9 @@ mod tests {
     /// Every policy that has defaults passes its own checks with them.
     #[test]
     fn defaults_are_sound() {
-        for name in AutoscalerSettings::NAMES.iter().filter(|name| !["static", "schedule", "external", "per_pool", "fleet"].contains(name))
+        for name in AutoscalerSettings::NAMES
+            .iter()
+            .filter(|name| !["static", "schedule", "external", "per_pool", "fleet"].contains(name))
         {
             let settings: AutoscalerSettings = serde_json::from_str(&format!("\"{name}\"")).unwrap();
             let mut faults = Faults::default();

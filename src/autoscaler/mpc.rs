@@ -1,11 +1,14 @@
-//! Model-predictive control with scenario draws: what the next while may bring, and the number of replicas that costs least on average.
+//! Model-predictive control with scenario draws: what the next while may bring, and the number of replicas
+//! that costs least on average.
 //!
-//! Rule, at every tick: scenarios of the rate over the horizon are drawn from the past, each what followed a moment whose rate was among
-//! those nearest to that of now, as multiples of it. For every number of replicas the horizon is gone through slot by slot: until a cold
-//! start has passed there are those there are (fewer at once, if it is fewer), then that number. Requests wait in one queue, which drains by
-//! what replicas serve more than arrives; to them come those in service and in the random ups and downs of the queue (as in `lcp`). A
-//! slot costs its replicas plus `delay_weight` times its requests. The number with the least mean cost is the target, and all is decided anew
-//! at the next tick. Requests that wait with no replica there or on its way wake one (ours).
+//! Rule, at every tick: scenarios of the rate over the horizon are drawn from the past, each what followed a
+//! moment whose rate was among those nearest to that of now, as multiples of it. For every number of replicas
+//! the horizon is gone through slot by slot: until a cold start has passed there are those there are (fewer
+//! at once, if it is fewer), then that number. Requests wait in one queue, which drains by what replicas
+//! serve more than arrives; to them come those in service and in the random ups and downs of the queue (as in
+//! `lcp`). A slot costs its replicas plus `delay_weight` times its requests. The number with the least mean
+//! cost is the target, and all is decided anew at the next tick. Requests that wait with no replica there or
+//! on its way wake one (ours).
 //!
 //! | parameter | default | source |
 //! |---|---|---|
@@ -14,8 +17,8 @@
 //! | `horizon_s` | 120 | ours |
 //! | `scenarios` | 24 | ours |
 //!
-//! Source: the textbook's receding horizon (Camacho and Bordons, Model Predictive Control, 2007) with scenarios by analogues of the past
-//! instead of a fitted model; from memory.
+//! Source: the textbook's receding horizon (Camacho and Bordons, Model Predictive Control, 2007) with
+//! scenarios by analogues of the past instead of a fitted model; from memory.
 
 use std::collections::VecDeque;
 
@@ -27,7 +30,10 @@ use serde::{Deserialize, Serialize};
 use super::lcp::requests_in_system;
 use super::replica_model::ReplicaModel;
 use super::signals::Signals;
-use super::{Arrivals, Autoscaler, Checked, Completion, Decision, FirstToken, Observes, PolicyContext, PolicySettings, Snapshot, Upstream};
+use super::{
+    Arrivals, Autoscaler, Checked, Completion, Decision, FirstToken, Observes, PolicyContext, PolicySettings,
+    Snapshot, Upstream,
+};
 use crate::random;
 use crate::settings::Faults;
 
@@ -62,7 +68,10 @@ impl PolicySettings for MpcSettings {
         let slots = self.horizon_s / self.interval_s;
         // Of what is no number the intervals complain.
         faults.require(slots.is_nan() || slots <= MOST_SLOTS, "horizon_s", || {
-            format!("{} found, {slots:.0} times `interval_s`, expected at most {MOST_SLOTS:.0} times", self.horizon_s)
+            format!(
+                "{} found, {slots:.0} times `interval_s`, expected at most {MOST_SLOTS:.0} times",
+                self.horizon_s
+            )
         });
     }
 
@@ -84,7 +93,8 @@ impl PolicySettings for MpcSettings {
 
     fn build(&self, context: &PolicyContext) -> Option<Box<dyn Autoscaler>> {
         // What comes later than the horizon may be long is as good as at its end.
-        let lead_slots = ((context.scale_up_delay_s / self.interval_s).ceil() as usize).min(MOST_SLOTS as usize - 1);
+        let lead_slots =
+            ((context.scale_up_delay_s / self.interval_s).ceil() as usize).min(MOST_SLOTS as usize - 1);
         Some(Box::new(Mpc {
             settings: self.clone(),
             model: ReplicaModel::new(context, MAX_BATCHED_TOKENS),
@@ -166,7 +176,11 @@ impl Mpc {
         for rates in scenarios {
             let mut backlog = start.backlog;
             for (slot, &rate) in rates.iter().enumerate() {
-                let there = if slot < self.lead_slots { start.serving.min(f64::from(replicas)) } else { f64::from(replicas) };
+                let there = if slot < self.lead_slots {
+                    start.serving.min(f64::from(replicas))
+                } else {
+                    f64::from(replicas)
+                };
                 let after = (backlog + (rate - there * start.per_s) * slot_s).max(0.0);
                 let steady = requests_in_system(there as u32, (rate / start.per_s).min(MOST_LOAD * there));
                 sum += there + self.settings.delay_weight * ((backlog + after) / 2.0 + steady);
@@ -201,7 +215,8 @@ impl Autoscaler for Mpc {
         self.signals.scrape(now_s, snapshot);
         let wake = snapshot.wake();
         // Ticks add up to times that miss whole slots by rounding.
-        let rate_per_s = self.signals.rate_per_s(self.settings.interval_s * 1.001, |counters| counters.arrived_requests);
+        let rate_per_s =
+            self.signals.rate_per_s(self.settings.interval_s * 1.001, |counters| counters.arrived_requests);
         if now_s > 0.0 {
             self.rates.push_back(rate_per_s);
             if self.rates.len() > MOST_REMEMBERED {
@@ -213,7 +228,11 @@ impl Autoscaler for Mpc {
         let serving = f64::from(snapshot.serving.saturating_sub(snapshot.stopping));
         // As many as are in service all the time do not wait.
         let in_service = rate_per_s * self.model.service_time_s(lengths);
-        let start = Start { serving, backlog: (f64::from(snapshot.outstanding_requests) - in_service).max(0.0), per_s };
+        let start = Start {
+            serving,
+            backlog: (f64::from(snapshot.outstanding_requests) - in_service).max(0.0),
+            per_s,
+        };
         let scenarios = self.scenarios();
         let (least, most) = self.replicas;
         let mut best = (least, self.cost(start, least, &scenarios));
@@ -226,7 +245,11 @@ impl Autoscaler for Mpc {
                 break;
             }
         }
-        self.evidence = vec![("rate_per_s", rate_per_s), ("target_replicas", best.0.into()), ("mean_cost_replicas", best.1)];
+        self.evidence = vec![
+            ("rate_per_s", rate_per_s),
+            ("target_replicas", best.0.into()),
+            ("mean_cost_replicas", best.1),
+        ];
         match Decision::towards(snapshot.committed(), best.0) {
             Decision::Hold => wake,
             decided => decided,
@@ -259,7 +282,8 @@ mod tests {
         });
     }
 
-    /// What the horizon costs, reckoned for one scenario by hand: 25/s for a replica of 10/s, three from the second slot on.
+    /// What the horizon costs, reckoned for one scenario by hand: 25/s for a replica of 10/s, three from the
+    /// second slot on.
     #[test]
     fn costs_are_those_of_the_queue() {
         on(&MpcSettings::default(), |mut mpc| {
@@ -267,8 +291,9 @@ mod tests {
             let start = Start { serving: 1.0, backlog: 30.0, per_s: 10.0 };
             let steady = |replicas: u32, load: f64| requests_in_system(replicas, load);
             // 30, 180, 130, 80 requests.
-            let expected =
-                (1.0 + 0.1 * (105.0 + steady(1, 0.95))) + (3.0 + 0.1 * (155.0 + steady(3, 2.5))) + (3.0 + 0.1 * (105.0 + steady(3, 2.5)));
+            let expected = (1.0 + 0.1 * (105.0 + steady(1, 0.95)))
+                + (3.0 + 0.1 * (155.0 + steady(3, 2.5)))
+                + (3.0 + 0.1 * (105.0 + steady(3, 2.5)));
             let found = mpc.cost(start, 3, &[vec![25.0; 3]]);
             assert!((found - expected / 3.0).abs() < 1e-9, "{found}, {}", expected / 3.0);
         });

@@ -1,10 +1,12 @@
-//! A newsvendor's reserve: the forecast, and as much more as the price of being short against that of being idle is worth.
+//! A newsvendor's reserve: the forecast, and as much more as the price of being short against that of being
+//! idle is worth.
 //!
-//! Rule, at every tick: demand is the load of the last `window_s` in replicas (arrivals over what a replica serves at the mean lengths so
-//! far and the `target_utilization`). What is ordered now serves in the next cold start and interval, so what counts is by how much
-//! demand then exceeded the demand before it: such differences of the last `memory_s` are the forecast's errors. The target is demand plus
-//! their quantile at the critical ratio, shortage over shortage and idleness together. Requests that wait with no replica there or on its
-//! way wake one (ours).
+//! Rule, at every tick: demand is the load of the last `window_s` in replicas (arrivals over what a replica
+//! serves at the mean lengths so far and the `target_utilization`). What is ordered now serves in the next
+//! cold start and interval, so what counts is by how much demand then exceeded the demand before it: such
+//! differences of the last `memory_s` are the forecast's errors. The target is demand plus their quantile at
+//! the critical ratio, shortage over shortage and idleness together. Requests that wait with no replica there
+//! or on its way wake one (ours).
 //!
 //! | parameter | default | source |
 //! |---|---|---|
@@ -14,8 +16,8 @@
 //! | `memory_s` | 3600 | ours |
 //! | `target_utilization` | 0.8 | ours |
 //!
-//! Source: the newsvendor model (Arrow, Harris and Marschak, Optimal inventory policy, Econometrica 1951) with the empirical distribution of
-//! errors of the last value as a forecast; from memory.
+//! Source: the newsvendor model (Arrow, Harris and Marschak, Optimal inventory policy, Econometrica 1951)
+//! with the empirical distribution of errors of the last value as a forecast; from memory.
 
 use std::collections::VecDeque;
 
@@ -24,7 +26,10 @@ use serde::{Deserialize, Serialize};
 
 use super::replica_model::ReplicaModel;
 use super::signals::Signals;
-use super::{Arrivals, Autoscaler, Checked, Completion, Decision, FirstToken, Observes, PolicyContext, PolicySettings, Snapshot, Upstream};
+use super::{
+    Arrivals, Autoscaler, Checked, Completion, Decision, FirstToken, Observes, PolicyContext, PolicySettings,
+    Snapshot, Upstream,
+};
 use crate::settings::Faults;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -44,7 +49,13 @@ pub struct NewsvendorSettings {
 
 impl Default for NewsvendorSettings {
     fn default() -> Self {
-        Self { critical_ratio: 0.9, interval_s: 15.0, window_s: 60.0, memory_s: 3600.0, target_utilization: 0.8 }
+        Self {
+            critical_ratio: 0.9,
+            interval_s: 15.0,
+            window_s: 60.0,
+            memory_s: 3600.0,
+            target_utilization: 0.8,
+        }
     }
 }
 
@@ -56,9 +67,11 @@ impl PolicySettings for NewsvendorSettings {
         faults.interval_s("interval_s", self.interval_s);
         faults.positive("window_s", self.window_s);
         faults.positive("memory_s", self.memory_s);
-        faults.require(self.target_utilization > 0.0 && self.target_utilization <= 1.0, "target_utilization", || {
-            format!("{} found, expected a share above 0 and at most 1", self.target_utilization)
-        });
+        faults.require(
+            self.target_utilization > 0.0 && self.target_utilization <= 1.0,
+            "target_utilization",
+            || format!("{} found, expected a share above 0 and at most 1", self.target_utilization),
+        );
     }
 
     fn reaches_zero(&self) -> bool {
@@ -78,7 +91,8 @@ impl PolicySettings for NewsvendorSettings {
     }
 
     fn build(&self, context: &PolicyContext) -> Option<Box<dyn Autoscaler>> {
-        let lead_ticks = ((context.scale_up_delay_s + self.interval_s) / self.interval_s).ceil().max(1.0) as usize;
+        let lead_ticks =
+            ((context.scale_up_delay_s + self.interval_s) / self.interval_s).ceil().max(1.0) as usize;
         Some(Box::new(Newsvendor {
             settings: self.clone(),
             model: ReplicaModel::new(context, MAX_BATCHED_TOKENS),
@@ -112,8 +126,9 @@ impl Newsvendor {
     /// What demand is below with the probability of the critical ratio when what is ordered now serves.
     fn order_up_to(&self) -> f64 {
         let now = self.demands.back().copied().unwrap_or_default();
-        let mut errors: Vec<f64> =
-            (self.lead_ticks..self.demands.len()).map(|i| self.demands[i] - self.demands[i - self.lead_ticks]).collect();
+        let mut errors: Vec<f64> = (self.lead_ticks..self.demands.len())
+            .map(|i| self.demands[i] - self.demands[i - self.lead_ticks])
+            .collect();
         errors.sort_by(f64::total_cmp);
         (now + quantile(&errors, self.settings.critical_ratio)).max(0.0)
     }
@@ -147,7 +162,8 @@ impl Autoscaler for Newsvendor {
         let wake = snapshot.wake();
         let Some(lengths) = self.signals.lengths_so_far() else { return wake };
         // Ticks add up to times that miss whole windows by rounding.
-        let rate_per_s = self.signals.rate_per_s(self.settings.window_s * 1.001, |counters| counters.arrived_requests);
+        let rate_per_s =
+            self.signals.rate_per_s(self.settings.window_s * 1.001, |counters| counters.arrived_requests);
         let demand = rate_per_s / (self.model.requests_per_s(lengths) * self.settings.target_utilization);
         self.demands.push_back(demand);
         if self.demands.len() > self.remembered + self.lead_ticks {
@@ -171,13 +187,19 @@ mod tests {
     use super::super::tests::with_context;
     use super::*;
 
-    /// With uniform errors and linear prices the order of least expected cost is the quantile at the critical ratio.
+    /// With uniform errors and linear prices the order of least expected cost is the quantile at the critical
+    /// ratio.
     #[test]
     fn the_quantile_costs_least() {
         let errors: Vec<f64> = (0..1000).map(|i| f64::from(i) / 100.0).collect();
         for ratio in [0.5, 0.8, 0.95] {
             let cost = |order: f64| -> f64 {
-                errors.iter().map(|&demand| ratio * (demand - order).max(0.0) + (1.0 - ratio) * (order - demand).max(0.0)).sum()
+                errors
+                    .iter()
+                    .map(|&demand| {
+                        ratio * (demand - order).max(0.0) + (1.0 - ratio) * (order - demand).max(0.0)
+                    })
+                    .sum()
             };
             let best = quantile(&errors, ratio);
             assert!((best - 10.0 * ratio).abs() < 0.02, "{best}");
@@ -186,12 +208,14 @@ mod tests {
         assert_eq!(quantile(&[], 0.9), 0.0);
     }
 
-    /// Demand that doubles every fourth tick is insured against by whoever has seen it, at a high ratio and not at a low one.
+    /// Demand that doubles every fourth tick is insured against by whoever has seen it, at a high ratio and
+    /// not at a low one.
     #[test]
     fn surges_seen_are_insured_against() {
         with_context(|context| {
             let order = |critical_ratio: f64| {
-                let settings = NewsvendorSettings { critical_ratio, interval_s: 10.0, ..NewsvendorSettings::default() };
+                let settings =
+                    NewsvendorSettings { critical_ratio, interval_s: 10.0, ..NewsvendorSettings::default() };
                 let mut policy = Newsvendor {
                     model: ReplicaModel::new(context, MAX_BATCHED_TOKENS),
                     signals: Signals::new(60.0),

@@ -37,6 +37,8 @@ impl Peaks {
 
     /// Peaks in order of replicas' ids.
     pub fn read(&self) -> impl Iterator<Item = Peak> {
-        self.replicas.values().map(|(kv_use, queued)| Peak { kv_use: kv_use.max(), queued_requests: queued.max() })
+        self.replicas
+            .values()
+            .map(|(kv_use, queued)| Peak { kv_use: kv_use.max(), queued_requests: queued.max() })
     }
 }

@@ -1,14 +1,16 @@
 //! Policies of several pools: one for each, by the pools' names.
 //!
-//! Rule: each pool follows its own policy, which sees that pool alone. A pool that is not named keeps its `initial_replicas`. What is not of
-//! this form, one policy for all, is a copy of it for each pool.
+//! Rule: each pool follows its own policy, which sees that pool alone. A pool that is not named keeps its
+//! `initial_replicas`. What is not of this form, one policy for all, is a copy of it for each pool.
 
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Autoscaler, AutoscalerSettings, Checked, LatencyTarget, PolicyContext, PolicySettings, Upstream};
+use super::{
+    Autoscaler, AutoscalerSettings, Checked, LatencyTarget, PolicyContext, PolicySettings, Upstream,
+};
 use crate::choice;
 use crate::settings::Faults;
 
@@ -19,7 +21,9 @@ pub struct PerPoolSettings(pub BTreeMap<String, AutoscalerSettings>);
 
 impl PolicySettings for PerPoolSettings {
     fn check(&self, faults: &mut Faults) {
-        faults.require(!self.0.is_empty(), "", || "no pool found, expected policies by the names of pools".into());
+        faults.require(!self.0.is_empty(), "", || {
+            "no pool found, expected policies by the names of pools".into()
+        });
         for (pool, policy) in &self.0 {
             faults.within(pool.as_str(), |faults| {
                 faults.require(!matches!(policy, AutoscalerSettings::PerPool(_)), "", || {
@@ -86,15 +90,17 @@ pub struct GreedySettings {
     pub priority: BTreeMap<String, f64>,
 }
 
-/// Dynamo's planner above planners: wishes that keep all pools within `cluster.budget.devices` and `min_devices` are granted; others are
-/// remembered, and granted together with opposite ones of other pools that make up for them.
+/// Dynamo's planner above planners: wishes that keep all pools within `cluster.budget.devices` and
+/// `min_devices` are granted; others are remembered, and granted together with opposite ones of other pools
+/// that make up for them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GlobalPlannerSettings {
-    /// By the names of pools; those that are not named keep their `initial_replicas`. What pools of one model ask for in one instant is one wish.
+    /// By the names of pools; those that are not named keep their `initial_replicas`. What pools of one model
+    /// ask for in one instant is one wish.
     pub pools: BTreeMap<String, AutoscalerSettings>,
-    /// Fewest devices of all pools: a wish that leaves fewer is not granted by itself. With `cluster.budget.devices` as high, devices only
-    /// change hands.
+    /// Fewest devices of all pools: a wish that leaves fewer is not granted by itself. With
+    /// `cluster.budget.devices` as high, devices only change hands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_devices: Option<u32>,
     /// How long a wish is remembered.
@@ -106,8 +112,9 @@ fn intent_ttl_s() -> f64 {
     360.0
 }
 
-/// An integer program: of all fleets within the budget the one in which models miss least of the capacity that their pools' policies want (squares
-/// of missing shares, weighed by priority); of several such the cheapest.
+/// An integer program: of all fleets within the budget the one in which models miss least of the capacity
+/// that their pools' policies want (squares of missing shares, weighed by priority); of several such the
+/// cheapest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct IlpSettings {
@@ -116,7 +123,8 @@ pub struct IlpSettings {
     /// How much what a model misses weighs, by models' names: 1 where nothing is said.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub priority: BTreeMap<String, f64>,
-    /// Time for which a replica's price is weighed against that of a start: the longer, the sooner a cheaper kind takes the place of a dearer one.
+    /// Time for which a replica's price is weighed against that of a start: the longer, the sooner a cheaper
+    /// kind takes the place of a dearer one.
     #[serde(default = "horizon_s")]
     pub horizon_s: f64,
 }
@@ -129,7 +137,9 @@ impl FleetRule {
     /// What each pool would do by itself.
     pub fn local(&self) -> &BTreeMap<String, AutoscalerSettings> {
         match self {
-            Self::Independent(rule) | Self::Proportional(rule) | Self::CheapestPerCapacity(rule) => &rule.pools,
+            Self::Independent(rule) | Self::Proportional(rule) | Self::CheapestPerCapacity(rule) => {
+                &rule.pools
+            }
             Self::GreedyByScore(rule) => &rule.pools,
             Self::GlobalPlanner(rule) => &rule.pools,
             Self::Ilp(rule) => &rule.pools,
@@ -145,7 +155,9 @@ impl PolicySettings for FleetRule {
                 faults.within("priority", |faults| {
                     for (pool, weight) in priority {
                         faults.positive(pool, *weight);
-                        faults.require(pools.contains_key(pool), pool, || "not among `pools`, which have policies".into());
+                        faults.require(pools.contains_key(pool), pool, || {
+                            "not among `pools`, which have policies".into()
+                        });
                     }
                 });
             }
@@ -154,7 +166,9 @@ impl PolicySettings for FleetRule {
             }
             if let Self::Ilp(IlpSettings { priority, horizon_s, .. }) = self {
                 faults.positive("horizon_s", *horizon_s);
-                faults.within("priority", |faults| priority.iter().for_each(|(model, weight)| faults.positive(model, *weight)));
+                faults.within("priority", |faults| {
+                    priority.iter().for_each(|(model, weight)| faults.positive(model, *weight))
+                });
             }
         });
     }
@@ -170,22 +184,27 @@ impl PolicySettings for FleetRule {
             blind_to: "what one pool's wait costs another",
         };
         match self {
-            Self::Independent(_) => {
-                Upstream { checked: Checked::Ours, ..ours("policies of pools on one budget, first come first served", "") }
-            }
-            Self::Proportional(_) => {
-                ours("Dynamo's clamp of prefill and decode to a budget of devices", "its floor of devices (`min_total_gpus`)")
-            }
-            Self::GreedyByScore(_) => {
-                ours("WVA's GreedyByScore", "growing prefill and decode in step, quotas by device, taking devices back")
-            }
+            Self::Independent(_) => Upstream {
+                checked: Checked::Ours,
+                ..ours("policies of pools on one budget, first come first served", "")
+            },
+            Self::Proportional(_) => ours(
+                "Dynamo's clamp of prefill and decode to a budget of devices",
+                "its floor of devices (`min_total_gpus`)",
+            ),
+            Self::GreedyByScore(_) => ours(
+                "WVA's GreedyByScore",
+                "growing prefill and decode in step, quotas by device, taking devices back",
+            ),
             Self::CheapestPerCapacity(_) => ours("WVA's cost-aware optimizer", "scores of several analyzers"),
             Self::GlobalPlanner(_) => Upstream {
                 version: "ai-dynamo 1.6.1",
                 checked: Checked::Run,
                 ..ours("Dynamo's GlobalPlanner", "patches of deployments that fail in part")
             },
-            Self::Ilp(_) => ours("SageServe's integer program", "its own forecast, which policies of pools stand in for"),
+            Self::Ilp(_) => {
+                ours("SageServe's integer program", "its own forecast, which policies of pools stand in for")
+            }
         }
     }
 

@@ -1,14 +1,14 @@
 //! Replicas in proportion to a metric: the arithmetic of the Kubernetes HPA.
 //!
-//! Metrics and targets are whole thousandths, as the API carries them, and a mean over pods is cut to a whole one: three pods at 0.1, 0.2
-//! and 0.3 of a target of 0.1 have the mean 0.2, a ratio of exactly 2, and want 6.
+//! Metrics and targets are whole thousandths, as the API carries them, and a mean over pods is cut to a whole
+//! one: three pods at 0.1, 0.2 and 0.3 of a target of 0.1 have the mean 0.2, a ratio of exactly 2, and want 6.
 //!
-//! Two releases are told apart, because their edges differ: 1.20 compares |1 - ratio| with the tolerance, 1.33 and later ask whether the
-//! ratio lies from 1 - tolerance to 1 + tolerance, which lets a ratio of 1.1 hold; and these never turn a scale-up into fewer replicas than
-//! there are, or the reverse.
+//! Two releases are told apart, because their edges differ: 1.20 compares |1 - ratio| with the tolerance, 1.33
+//! and later ask whether the ratio lies from 1 - tolerance to 1 + tolerance, which lets a ratio of 1.1 hold;
+//! and these never turn a scale-up into fewer replicas than there are, or the reverse.
 //!
-//! Source: kubernetes/kubernetes `pkg/controller/podautoscaler/replica_calculator.go`. Functions of 1.20.2 were run, those of 1.33 ported;
-//! `tests/given/upstream/hpa.rs` compares.
+//! Source: kubernetes/kubernetes `pkg/controller/podautoscaler/replica_calculator.go`. Functions of 1.20.2
+//! were run, those of 1.33 ported; `tests/given/upstream/hpa.rs` compares.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -122,16 +122,26 @@ impl Proportion {
 mod tests {
     use super::*;
 
-    const NEW: Proportion = Proportion { version: KubernetesVersion::V1_33, tolerance: PerDirection::both(0.1) };
+    const NEW: Proportion =
+        Proportion { version: KubernetesVersion::V1_33, tolerance: PerDirection::both(0.1) };
     const OLD: Proportion = Proportion { version: KubernetesVersion::V1_20, ..NEW };
 
-    fn by_pods(rule: Proportion, values: &[f64], pending: u32, missing: u32, current: u32, target: f64) -> u32 {
+    fn by_pods(
+        rule: Proportion,
+        values: &[f64],
+        pending: u32,
+        missing: u32,
+        current: u32,
+        target: f64,
+    ) -> u32 {
         let values_milli: Vec<i64> = values.iter().copied().map(milli).collect();
-        rule.by_pods(PodMetrics { values_milli: &values_milli, pending, missing }, current, milli(target)).unwrap()
+        rule.by_pods(PodMetrics { values_milli: &values_milli, pending, missing }, current, milli(target))
+            .unwrap()
     }
 
-    /// The documentation: "if the current metric value is 200m, and the desired value is 100m, the number of replicas will be doubled,
-    /// since 200.0 / 100.0 = 2.0. If the current value is instead 50m, you'll halve the number of replicas".
+    /// The documentation: "if the current metric value is 200m, and the desired value is 100m, the number of
+    /// replicas will be doubled, since 200.0 / 100.0 = 2.0. If the current value is instead 50m, you'll halve
+    /// the number of replicas".
     #[test]
     fn documented_ratios() {
         let by_pods = |values: &[f64], current| by_pods(NEW, values, 0, 0, current, 100.0);
@@ -143,10 +153,12 @@ mod tests {
         assert_eq!(by_pods(&[89.0; 40], 40), 36);
     }
 
-    /// Cases of the controller's own `replica_calculator_test.go`: pods missing metrics damp both ways, unready pods damp scaling up.
+    /// Cases of the controller's own `replica_calculator_test.go`: pods missing metrics damp both ways,
+    /// unready pods damp scaling up.
     #[test]
     fn missing_and_unready_pods_damp() {
-        let by_pods = |values: &[f64], pending, missing, current| by_pods(NEW, values, pending, missing, current, 10.0);
+        let by_pods =
+            |values: &[f64], pending, missing, current| by_pods(NEW, values, pending, missing, current, 10.0);
         // Two at 2x the target and one unready: (40 + 0) / 3 pods is 1.33 of the target, so 4.
         assert_eq!(by_pods(&[20.0, 20.0], 1, 0, 3), 4);
         // Unready pods turn the ratio around: nothing.
@@ -163,7 +175,11 @@ mod tests {
 
     #[test]
     fn thousandths_are_whole() {
-        assert_eq!(by_pods(NEW, &[0.1, 0.2, 0.3], 0, 0, 3, 0.1), 6, "in floats the ratio is a hair above 2, and 7 are wanted");
+        assert_eq!(
+            by_pods(NEW, &[0.1, 0.2, 0.3], 0, 0, 3, 0.1),
+            6,
+            "in floats the ratio is a hair above 2, and 7 are wanted"
+        );
         // 1.001 on average is 1.0006.., cut to 1.000.
         assert_eq!(by_pods(NEW, &[1.0, 1.0, 1.002], 0, 0, 3, 0.5), 6);
     }

@@ -1,15 +1,17 @@
 //! Ray Serve's default autoscaling policy: ongoing requests per replica.
 //!
-//! Rule, every control loop: wanted = running x (ongoing requests / (`target_per_replica` x running)); from the running replicas a step of
-//! `upscaling_factor` or `downscaling_factor` of the way there, rounded up (one less if rounding stalls a scale-down). Acted upon, within
-//! the limits, once the same direction has held for `upscale_delay_s` or `downscale_delay_s`. With no replica and any request:
+//! Rule, every control loop: wanted = running x (ongoing requests / (`target_per_replica` x running)); from
+//! the running replicas a step of `upscaling_factor` or `downscaling_factor` of the way there, rounded up
+//! (one less if rounding stalls a scale-down). Acted upon, within the limits, once the same direction has
+//! held for `upscale_delay_s` or `downscale_delay_s`. With no replica and any request:
 //! ceil(`upscaling_factor`) at once. Zero is reached from one only.
 //!
-//! Ongoing requests are what the handle knows: the requests of every replica and those that wait for one are sampled every
-//! `sample_interval_s` and sent every `metrics_interval_s`, with all samples younger than `look_back_period_s`; a replica without a sample
-//! sends its count of now. While no replica serves and requests wait, the handle sends at every loop. The controller adds up these step
-//! functions, those of replicas that still run alone, and reduces the sum over a window that opens when the latest of them begins and
-//! closes now: the time-weighted `mean`, or the `max` or `min` of its values.
+//! Ongoing requests are what the handle knows: the requests of every replica and those that wait for one are
+//! sampled every `sample_interval_s` and sent every `metrics_interval_s`, with all samples younger than
+//! `look_back_period_s`; a replica without a sample sends its count of now. While no replica serves and
+//! requests wait, the handle sends at every loop. The controller adds up these step functions, those of
+//! replicas that still run alone, and reduces the sum over a window that opens when the latest of them begins
+//! and closes now: the time-weighted `mean`, or the `max` or `min` of its values.
 //!
 //! | parameter | default | source |
 //! |---|---|---|
@@ -21,9 +23,10 @@
 //! | `sample_interval_s` | a fifth of the look-back, at most `metrics_interval_s` | `_private/router.py`, `constants.py` |
 //! | `control_loop_interval_s` | 0.1 | `_private/constants.py` |
 //!
-//! Program: Ray Serve 2.60.0, `serve/autoscaling_policy.py` and `_private/{autoscaling_state, autoscaling_metrics_merge, router}.py`. Checked
-//! against decisions of its own state object, merge and policy, loop by loop, with its clock set; the cluster was not run. Left out: gangs,
-//! policies of an application as a whole, and policies written by hand.
+//! Program: Ray Serve 2.60.0, `serve/autoscaling_policy.py` and `_private/{autoscaling_state,
+//! autoscaling_metrics_merge, router}.py`. Checked against decisions of its own state object, merge and
+//! policy, loop by loop, with its clock set; the cluster was not run. Left out: gangs, policies of an
+//! application as a whole, and policies written by hand.
 
 use std::collections::VecDeque;
 
@@ -86,7 +89,9 @@ impl Default for RayServeSettings {
 impl RayServeSettings {
     /// Sampling, sending and deciding.
     fn intervals_s(&self) -> [f64; 3] {
-        let sample_interval_s = self.sample_interval_s.unwrap_or_else(|| (self.look_back_period_s / 5.0).min(self.metrics_interval_s));
+        let sample_interval_s = self
+            .sample_interval_s
+            .unwrap_or_else(|| (self.look_back_period_s / 5.0).min(self.metrics_interval_s));
         [sample_interval_s, self.metrics_interval_s, self.control_loop_interval_s]
     }
 }
@@ -96,7 +101,14 @@ impl PolicySettings for RayServeSettings {
         faults.positive("target_per_replica", self.target_per_replica);
         faults.positive("look_back_period_s", self.look_back_period_s);
         let [sample_s, send_s, control_s] = self.intervals_s();
-        check_intervals(faults, &[("control_loop_interval_s", control_s), ("sample_interval_s", sample_s), ("metrics_interval_s", send_s)]);
+        check_intervals(
+            faults,
+            &[
+                ("control_loop_interval_s", control_s),
+                ("sample_interval_s", sample_s),
+                ("metrics_interval_s", send_s),
+            ],
+        );
         faults.not_negative("upscale_delay_s", self.upscale_delay_s);
         faults.not_negative("downscale_delay_s", self.downscale_delay_s);
         if let Some(delay_s) = self.downscale_to_zero_delay_s {
@@ -146,7 +158,9 @@ struct Series {
 fn counts(snapshot: &Snapshot) -> impl Iterator<Item = (Source, f64)> {
     let replicas = snapshot.replicas.iter().filter(|replica| !replica.draining);
     replicas
-        .map(|replica| (Source::Replica(replica.id), f64::from(replica.queued_requests + replica.running_requests)))
+        .map(|replica| {
+            (Source::Replica(replica.id), f64::from(replica.queued_requests + replica.running_requests))
+        })
         .chain([(Source::Queue, f64::from(snapshot.unrouted_requests))])
 }
 
@@ -178,13 +192,17 @@ impl Handle {
         counts(snapshot)
             .map(|(source, count)| {
                 let found = self.series.binary_search_by_key(&source, |series| series.source);
-                found.map_or_else(|_| Series { source, samples: [(now_s, count)].into() }, |at| self.series[at].clone())
+                found.map_or_else(
+                    |_| Series { source, samples: [(now_s, count)].into() },
+                    |at| self.series[at].clone(),
+                )
             })
             .collect()
     }
 }
 
-/// The sum of reported series from the opening of their window on, reduced but for the time since the latest change.
+/// The sum of reported series from the opening of their window on, reduced but for the time since the latest
+/// change.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Total {
     /// Requests times seconds, and seconds, up to the latest change.
@@ -199,7 +217,11 @@ struct Total {
 impl Total {
     /// `None` without a sample.
     fn of<'a>(reported: impl Iterator<Item = &'a Series> + Clone) -> Option<Self> {
-        let begin_s = reported.clone().filter_map(|series| series.samples.front()).map(|&(at_s, _)| at_s).fold(f64::NEG_INFINITY, f64::max);
+        let begin_s = reported
+            .clone()
+            .filter_map(|series| series.samples.front())
+            .map(|&(at_s, _)| at_s)
+            .fold(f64::NEG_INFINITY, f64::max);
         let mut several = reported.clone();
         let alone = several.next().filter(|_| several.next().is_none());
         let events: Vec<(f64, f64)> = match alone {
@@ -207,9 +229,12 @@ impl Total {
             None => sum(reported),
         };
         let &(latest_s, latest) = events.last()?;
-        // One series counts from its first sample on. Rounding may put the latest beginning after everything else.
-        let window_s = if alone.is_none() && begin_s <= latest_s { begin_s.max(events[0].0) } else { events[0].0 };
-        let mut total = Self { integral: 0.0, seconds: 0.0, latest_s: latest_s.max(window_s), latest, extremes: None };
+        // One series counts from its first sample on. Rounding may put the latest beginning after everything
+        // else.
+        let window_s =
+            if alone.is_none() && begin_s <= latest_s { begin_s.max(events[0].0) } else { events[0].0 };
+        let mut total =
+            Self { integral: 0.0, seconds: 0.0, latest_s: latest_s.max(window_s), latest, extremes: None };
         for pair in events.windows(2) {
             let [(from_s, value), (until_s, _)] = [pair[0], pair[1]];
             let from_s = from_s.max(window_s);
@@ -305,7 +330,8 @@ impl RayServe {
         if send {
             self.reported = self.handle.report(now_s, self.settings.look_back_period_s, snapshot);
         }
-        let running = || snapshot.replicas.iter().filter(|replica| !replica.draining).map(|replica| replica.id);
+        let running =
+            || snapshot.replicas.iter().filter(|replica| !replica.draining).map(|replica| replica.id);
         let changed = !running().eq(self.running.iter().copied());
         if changed {
             self.running.clear();
@@ -327,7 +353,8 @@ impl RayServe {
             if target == 0 {
                 self.wanted = None;
             }
-            let woken = if ongoing > 0.0 { target.max(settings.upscaling_factor.ceil() as u32) } else { target };
+            let woken =
+                if ongoing > 0.0 { target.max(settings.upscaling_factor.ceil() as u32) } else { target };
             return woken.clamp(self.min_replicas, self.max_replicas);
         }
         let replicas = f64::from(running);
@@ -381,7 +408,8 @@ impl Autoscaler for RayServe {
         if !control {
             return Decision::Hold;
         }
-        self.ongoing = self.total.map_or(0.0, |total| total.reduced(now_s, self.settings.aggregation_function));
+        self.ongoing =
+            self.total.map_or(0.0, |total| total.reduced(now_s, self.settings.aggregation_function));
         let target = snapshot.committed();
         Decision::towards(target, self.control(now_s, snapshot.serving, target, self.ongoing))
     }
@@ -396,7 +424,8 @@ mod tests {
     use super::*;
 
     fn policy(change: impl FnOnce(&mut RayServeSettings)) -> RayServe {
-        let mut settings = RayServeSettings { upscale_delay_s: 0.0, downscale_delay_s: 0.0, ..RayServeSettings::default() };
+        let mut settings =
+            RayServeSettings { upscale_delay_s: 0.0, downscale_delay_s: 0.0, ..RayServeSettings::default() };
         change(&mut settings);
         RayServe::new(&settings, 0, 100)
     }

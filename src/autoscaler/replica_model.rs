@@ -1,7 +1,8 @@
-//! What one replica can do, from the hardware model: the profile a planner would have measured before it deploys.
+//! What one replica can do, from the hardware model: the profile a planner would have measured before it
+//! deploys.
 //!
-//! Requests are alike here: the mean prompt and the mean output. Batches of decodes are in the steady state, in which a request has
-//! half of its output in the cache.
+//! Requests are alike here: the mean prompt and the mean output. Batches of decodes are in the steady state,
+//! in which a request has half of its output in the cache.
 
 use super::PolicyContext;
 use crate::hardware::{BatchShape, ExecutionTime};
@@ -48,7 +49,8 @@ impl ReplicaModel {
 
     /// Requests that fit in memory at once.
     pub fn concurrency(&self, lengths: Lengths) -> u32 {
-        let blocks = self.kv.blocks_for((lengths.prefill_tokens + lengths.decode_tokens).round().max(1.0) as u32);
+        let blocks =
+            self.kv.blocks_for((lengths.prefill_tokens + lengths.decode_tokens).round().max(1.0) as u32);
         (self.kv.total / blocks.max(1)).clamp(1, self.batch_size_cap)
     }
 
@@ -84,7 +86,8 @@ impl ReplicaModel {
         prefill_s + (lengths.decode_tokens - 1.0).max(0.0) * decode_s
     }
 
-    /// Requests per second a replica finishes with always as many in memory as fit: prompts in batches of their own, decodes together.
+    /// Requests per second a replica finishes with always as many in memory as fit: prompts in batches of
+    /// their own, decodes together.
     pub fn requests_per_s(&self, lengths: Lengths) -> f64 {
         let requests = self.concurrency(lengths);
         let prompts = (self.max_batched_tokens / lengths.prompt()).clamp(1, requests);
@@ -114,7 +117,8 @@ mod tests {
         });
     }
 
-    /// 4000 blocks of 16 tokens hold 31 requests of 2,064 tokens, but no more than 16 are let in, and only seven of 8,200.
+    /// 4000 blocks of 16 tokens hold 31 requests of 2,064 tokens, but no more than 16 are let in, and only
+    /// seven of 8,200.
     #[test]
     fn memory_and_cap_bound_concurrency() {
         with_context(|context| {

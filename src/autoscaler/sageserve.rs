@@ -1,7 +1,7 @@
 //! SageServe's reactive baseline: KV memory of the whole deployment, one replica at a time.
 //!
-//! Rule, at every decision: use = KV memory used / KV memory there is. Above `scale_up_kv_use` one more; below `scale_down_kv_use` one
-//! less. After a change nothing until its overhead has passed.
+//! Rule, at every decision: use = KV memory used / KV memory there is. Above `scale_up_kv_use` one more;
+//! below `scale_down_kv_use` one less. After a change nothing until its overhead has passed.
 //!
 //! | parameter | default | source |
 //! |---|---|---|
@@ -9,8 +9,8 @@
 //! | `hold_after_up_s`, `hold_after_down_s` | the cluster's delays | there: the overheads `reclaim_spot` or `spin_up`, and `spin_down` |
 //! | `tick_interval_s` | 1 | there: at every request |
 //!
-//! Source: SageServe (arXiv 2502.14617), its simulator. There replicas come from a spot pool, first of the same model, then of others; here
-//! from the cluster. Signals are not stale.
+//! Source: SageServe (arXiv 2502.14617), its simulator. There replicas come from a spot pool, first of the
+//! same model, then of others; here from the cluster. Signals are not stale.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -35,17 +35,32 @@ pub struct SageserveSettings {
 
 impl Default for SageserveSettings {
     fn default() -> Self {
-        Self { scale_up_kv_use: 0.5, scale_down_kv_use: 0.25, hold_after_up_s: None, hold_after_down_s: None, tick_interval_s: 1.0 }
+        Self {
+            scale_up_kv_use: 0.5,
+            scale_down_kv_use: 0.25,
+            hold_after_up_s: None,
+            hold_after_down_s: None,
+            tick_interval_s: 1.0,
+        }
     }
 }
 
 impl PolicySettings for SageserveSettings {
     fn check(&self, faults: &mut Faults) {
         faults.fraction("scale_up_kv_use", self.scale_up_kv_use);
-        faults.require((0.0..=self.scale_up_kv_use).contains(&self.scale_down_kv_use), "scale_down_kv_use", || {
-            format!("{} found, expected 0 to `scale_up_kv_use` ({})", self.scale_down_kv_use, self.scale_up_kv_use)
-        });
-        for (field, hold_s) in [("hold_after_up_s", self.hold_after_up_s), ("hold_after_down_s", self.hold_after_down_s)] {
+        faults.require(
+            (0.0..=self.scale_up_kv_use).contains(&self.scale_down_kv_use),
+            "scale_down_kv_use",
+            || {
+                format!(
+                    "{} found, expected 0 to `scale_up_kv_use` ({})",
+                    self.scale_down_kv_use, self.scale_up_kv_use
+                )
+            },
+        );
+        for (field, hold_s) in
+            [("hold_after_up_s", self.hold_after_up_s), ("hold_after_down_s", self.hold_after_down_s)]
+        {
             if let Some(hold_s) = hold_s {
                 faults.not_negative(field, hold_s);
             }
@@ -156,7 +171,11 @@ mod tests {
     /// Hand-computed: thresholds are exclusive, and a change holds the next one back for its overhead.
     #[test]
     fn one_at_a_time() {
-        let mut policy = Sageserve { settings: SageserveSettings::default(), hold: OneAtATime::new(10.0, 5.0), kv_use: 0.0 };
+        let mut policy = Sageserve {
+            settings: SageserveSettings::default(),
+            hold: OneAtATime::new(10.0, 5.0),
+            kv_use: 0.0,
+        };
         let mut at = |now_s, used: [u32; 2]| {
             let replica = |id: u32| ReplicaSignals {
                 id,
@@ -170,8 +189,15 @@ mod tests {
             };
             let replicas = [replica(0), replica(1)];
             let (starting, stopping, draining) = (0, 0, 0);
-            let snapshot =
-                Snapshot { serving: 2, draining, starting, stopping, outstanding_requests: 2, unrouted_requests: 0, replicas: &replicas };
+            let snapshot = Snapshot {
+                serving: 2,
+                draining,
+                starting,
+                stopping,
+                outstanding_requests: 2,
+                unrouted_requests: 0,
+                replicas: &replicas,
+            };
             policy.decide(now_s, &snapshot).signed()
         };
         assert_eq!(at(0.0, [40, 60]), 0, "exactly half");

@@ -1,8 +1,9 @@
 //! One adapter for every controller that goes by scraped metrics and acts in loops of its own.
 //!
-//! The engine ticks at the greatest common divisor of a controller's intervals. At each tick the adapter scrapes if that is due, tells the
-//! controller, and lets it decide if one of its loops is due. What differs between controllers is their rule; how old what they see is,
-//! is settled here and in [`signals`](super::signals).
+//! The engine ticks at the greatest common divisor of a controller's intervals. At each tick the adapter
+//! scrapes if that is due, tells the controller, and lets it decide if one of its loops is due. What differs
+//! between controllers is their rule; how old what they see is, is settled here and in
+//! [`signals`](super::signals).
 
 use std::fmt::Debug;
 
@@ -10,7 +11,8 @@ use super::cadence::Cadence;
 use super::signals::Signals;
 use super::{Arrivals, Autoscaler, BatchSums, Completion, Decision, FirstToken, Observes, Snapshot};
 
-/// What a controller is shown: its copy of the metrics, and the counts of replicas that any controller may ask for at any time.
+/// What a controller is shown: its copy of the metrics, and the counts of replicas that any controller may
+/// ask for at any time.
 #[derive(Debug, Clone, Copy)]
 pub struct Seen<'a> {
     pub now_s: f64,
@@ -42,14 +44,37 @@ pub struct Scraped<C, const N: usize> {
 }
 
 impl<C: Controller<N> + 'static, const N: usize> Scraped<C, N> {
-    /// Scrapes at the first interval; the others are loops. Counters are kept for rates over windows of up to `history_s`.
-    pub fn boxed(observes: Observes, history_s: f64, intervals_s: [f64; N], controller: C) -> Box<dyn Autoscaler> {
-        Box::new(Self { observes, cadence: Cadence::new(intervals_s), afresh: false, signals: Signals::new(history_s), controller })
+    /// Scrapes at the first interval; the others are loops. Counters are kept for rates over windows of up to
+    /// `history_s`.
+    pub fn boxed(
+        observes: Observes,
+        history_s: f64,
+        intervals_s: [f64; N],
+        controller: C,
+    ) -> Box<dyn Autoscaler> {
+        Box::new(Self {
+            observes,
+            cadence: Cadence::new(intervals_s),
+            afresh: false,
+            signals: Signals::new(history_s),
+            controller,
+        })
     }
 
     /// Reads metrics whenever a loop is due: nothing is held back in between.
-    pub fn boxed_afresh(observes: Observes, history_s: f64, intervals_s: [f64; N], controller: C) -> Box<dyn Autoscaler> {
-        Box::new(Self { observes, cadence: Cadence::new(intervals_s), afresh: true, signals: Signals::new(history_s), controller })
+    pub fn boxed_afresh(
+        observes: Observes,
+        history_s: f64,
+        intervals_s: [f64; N],
+        controller: C,
+    ) -> Box<dyn Autoscaler> {
+        Box::new(Self {
+            observes,
+            cadence: Cadence::new(intervals_s),
+            afresh: true,
+            signals: Signals::new(history_s),
+            controller,
+        })
     }
 }
 
@@ -82,7 +107,11 @@ impl<C: Controller<N>, const N: usize> Autoscaler for Scraped<C, N> {
             self.signals.scrape(now_s, snapshot);
             self.controller.scraped(&Seen { now_s, signals: &self.signals, snapshot });
         }
-        if acts { self.controller.decide(due, &Seen { now_s, signals: &self.signals, snapshot }) } else { Decision::Hold }
+        if acts {
+            self.controller.decide(due, &Seen { now_s, signals: &self.signals, snapshot })
+        } else {
+            Decision::Hold
+        }
     }
 
     fn evidence(&self) -> Vec<(&'static str, f64)> {

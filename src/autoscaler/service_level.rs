@@ -1,7 +1,8 @@
 //! One knob from cheap to fast: InferLine with a target utilisation per level.
 //!
-//! Level 1 fills replicas to 95 % of their throughput, level 2 to 80 %, level 3 to 65 %; a level between two is interpolated. The figures
-//! are ours: queueing delay grows with utilisation / (1 - utilisation), so these three space latencies widely.
+//! Level 1 fills replicas to 95 % of their throughput, level 2 to 80 %, level 3 to 65 %; a level between two
+//! is interpolated. The figures are ours: queueing delay grows with utilisation / (1 - utilisation), so these
+//! three space latencies widely.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -47,8 +48,9 @@ impl Default for ServiceLevelSettings {
 
 impl PolicySettings for ServiceLevelSettings {
     fn check(&self, faults: &mut Faults) {
-        faults
-            .require((1.0..=3.0).contains(&self.level), "level", || format!("{} found, expected 1 (cheapest) to 3 (fastest)", self.level));
+        faults.require((1.0..=3.0).contains(&self.level), "level", || {
+            format!("{} found, expected 1 (cheapest) to 3 (fastest)", self.level)
+        });
         self.inferline().check(faults);
     }
 

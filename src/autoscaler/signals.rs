@@ -1,8 +1,9 @@
 //! What a controller sees of the cluster: signals, how each is derived, and how old it is.
 //!
-//! The engine hands a policy the truth of this instant. Real controllers see a copy: servers export gauges and counters, a collector
-//! scrapes them every so often, a query averages them over a window. [`Signals`] is that copy. Policies scrape at an interval of their
-//! settings and read what the latest scrape found, however old it is.
+//! The engine hands a policy the truth of this instant. Real controllers see a copy: servers export gauges
+//! and counters, a collector scrapes them every so often, a query averages them over a window. [`Signals`] is
+//! that copy. Policies scrape at an interval of their settings and read what the latest scrape found, however
+//! old it is.
 //!
 //! | signal | derived from | age when read |
 //! |---|---|---|
@@ -15,11 +16,13 @@
 //! | peaks of a replica ([`peaks`](super::peaks)) | `max_over_time` of scraped gauges | up to the window |
 //! | means ([`window`](super::window)) | mean of samples taken at scrapes | half the window |
 //!
-//! Intervals begin together, at time 0, and a scrape comes before the decision it is due with: where the deciding interval is a multiple of
-//! the scraping one, as with most defaults, gauges are of the very instant, and it is the interval itself that makes a policy slow.
+//! Intervals begin together, at time 0, and a scrape comes before the decision it is due with: where the
+//! deciding interval is a multiple of the scraping one, as with most defaults, gauges are of the very
+//! instant, and it is the interval itself that makes a policy slow.
 //!
-//! A replica that appeared since the latest scrape has no gauges yet; one that drains is no longer scraped (it has left the endpoints).
-//! Nothing here reads the output length of an unfinished request: no server knows it.
+//! A replica that appeared since the latest scrape has no gauges yet; one that drains is no longer scraped
+//! (it has left the endpoints). Nothing here reads the output length of an unfinished request: no server
+//! knows it.
 
 use std::collections::VecDeque;
 
@@ -69,7 +72,8 @@ impl Signals {
 
     pub fn count_arrivals(&mut self, arrivals: Arrivals) {
         self.live.arrived_requests += arrivals.arrived_at_s.len() as f64;
-        self.live.arrived_prefill_tokens += arrivals.prefill_tokens.iter().map(|&tokens| u64::from(tokens)).sum::<u64>() as f64;
+        self.live.arrived_prefill_tokens +=
+            arrivals.prefill_tokens.iter().map(|&tokens| u64::from(tokens)).sum::<u64>() as f64;
     }
 
     pub fn count_batches(&mut self, sums: BatchSums) {
@@ -117,25 +121,34 @@ impl Signals {
         (counter(latest) - counter(earlier), now_s - then_s)
     }
 
-    /// Growth of a counter per second over the window that ends with the latest scrape; 0 before the second scrape.
+    /// Growth of a counter per second over the window that ends with the latest scrape; 0 before the second
+    /// scrape.
     pub fn rate_per_s(&self, window_s: f64, counter: impl Fn(&Counters) -> f64) -> f64 {
         let (growth, seconds) = self.growth(window_s, counter);
         if seconds > 0.0 { growth / seconds } else { 0.0 }
     }
 
-    /// Growth of one counter per growth of another over the window, such as tokens per request; `None` if the other did not grow.
-    pub fn ratio(&self, window_s: f64, of: impl Fn(&Counters) -> f64, per: impl Fn(&Counters) -> f64) -> Option<f64> {
+    /// Growth of one counter per growth of another over the window, such as tokens per request; `None` if the
+    /// other did not grow.
+    pub fn ratio(
+        &self,
+        window_s: f64,
+        of: impl Fn(&Counters) -> f64,
+        per: impl Fn(&Counters) -> f64,
+    ) -> Option<f64> {
         let ((of, _), (per, _)) = (self.growth(window_s, of), self.growth(window_s, per));
         (per > 0.0).then(|| of / per)
     }
 }
 
 impl Signals {
-    /// Mean tokens of requests finished within the window that ends with the latest scrape; of all before it if there were none; `None`
-    /// if no request had finished by then.
+    /// Mean tokens of requests finished within the window that ends with the latest scrape; of all before it
+    /// if there were none; `None` if no request had finished by then.
     pub fn mean_lengths(&self, window_s: f64) -> Option<Lengths> {
-        let mean = |of: fn(&Counters) -> f64| self.ratio(window_s, of, |counters| counters.completed_requests);
-        let recent = mean(|counters| counters.completed_prefill_tokens).zip(mean(|counters| counters.completed_decode_tokens));
+        let mean =
+            |of: fn(&Counters) -> f64| self.ratio(window_s, of, |counters| counters.completed_requests);
+        let recent = mean(|counters| counters.completed_prefill_tokens)
+            .zip(mean(|counters| counters.completed_decode_tokens));
         let recent = recent.map(|(prefill_tokens, decode_tokens)| Lengths { prefill_tokens, decode_tokens });
         recent.or_else(|| self.scrapes.back().and_then(|(_, counters)| counters.mean_lengths()))
     }
@@ -178,7 +191,8 @@ pub enum LoadMetric {
     QueuedPrefillTokens,
 }
 
-/// Where the gateway's saturation detector takes a replica for full, in queued requests and share of the KV cache.
+/// Where the gateway's saturation detector takes a replica for full, in queued requests and share of the KV
+/// cache.
 const FULL_QUEUE: f64 = 5.0;
 const FULL_KV_USE: f64 = 0.8;
 
@@ -223,7 +237,8 @@ impl LoadMetric {
         }
     }
 
-    /// The metric of the cluster: the sum over replicas where each has one, requests without a replica included.
+    /// The metric of the cluster: the sum over replicas where each has one, requests without a replica
+    /// included.
     pub fn total(self, signals: &Signals, rate_window_s: f64) -> f64 {
         let sum = || signals.replicas.iter().filter_map(|replica| self.of_replica(replica)).sum::<f64>();
         match self {
@@ -232,8 +247,11 @@ impl LoadMetric {
             Self::TokensPerS => signals.rate_per_s(rate_window_s, |counters| counters.processed_tokens),
             Self::RequestsPerS => signals.rate_per_s(rate_window_s, |counters| counters.arrived_requests),
             Self::PoolSaturation => {
-                let full = |replica: &ReplicaSignals| (f64::from(replica.queued_requests) / FULL_QUEUE).max(replica.kv_use() / FULL_KV_USE);
-                let (sum, replicas) = (signals.replicas.iter().map(full).sum::<f64>(), signals.replicas.len());
+                let full = |replica: &ReplicaSignals| {
+                    (f64::from(replica.queued_requests) / FULL_QUEUE).max(replica.kv_use() / FULL_KV_USE)
+                };
+                let (sum, replicas) =
+                    (signals.replicas.iter().map(full).sum::<f64>(), signals.replicas.len());
                 match (replicas, signals.unrouted_requests) {
                     // Nowhere to go is full.
                     (0, waiting) => f64::from(u8::from(waiting > 0)),
@@ -257,11 +275,22 @@ mod tests {
 
     fn arrive(signals: &mut Signals, count: usize) {
         let column = vec![0_u32; count];
-        signals.count_arrivals(Arrivals { arrived_at_s: &vec![0.0; count], prefill_tokens: &vec![100; count], decode_tokens: &column });
+        signals.count_arrivals(Arrivals {
+            arrived_at_s: &vec![0.0; count],
+            prefill_tokens: &vec![100; count],
+            decode_tokens: &column,
+        });
     }
 
-    const EMPTY: Snapshot<'_> =
-        Snapshot { serving: 1, draining: 0, starting: 0, stopping: 0, outstanding_requests: 0, unrouted_requests: 0, replicas: &[] };
+    const EMPTY: Snapshot<'_> = Snapshot {
+        serving: 1,
+        draining: 0,
+        starting: 0,
+        stopping: 0,
+        outstanding_requests: 0,
+        unrouted_requests: 0,
+        replicas: &[],
+    };
 
     #[test]
     fn values_are_held_back_between_scrapes() {

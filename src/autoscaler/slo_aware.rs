@@ -1,9 +1,11 @@
 //! llm-d's SLO-aware rule: replicas by how close latencies come to their limits.
 //!
-//! Rule, every sync: raw score = max(P90 TTFT / `ttft_s`, P90 TPOT / `tpot_s`) over the last minute, 0 without traffic; score = mean over
-//! `smoothing_s` of min(raw, 2), or with `smoothing: moving_average`, the variant autoscaler's way, a moving average that moves by 0.6 a minute.
-//! Above `scale_up_score`: n + ceil(n (score c / `scale_up_score` - 1)) of n replicas, c = ready / n where some but not all are ready.
-//! Below `scale_down_score`: n - floor(n (1 - score / `scale_down_score`)). Then damping as in `behavior` of an HPA.
+//! Rule, every sync: raw score = max(P90 TTFT / `ttft_s`, P90 TPOT / `tpot_s`) over the last minute, 0
+//! without traffic; score = mean over `smoothing_s` of min(raw, 2), or with `smoothing: moving_average`, the
+//! variant autoscaler's way, a moving average that moves by 0.6 a minute. Above `scale_up_score`: n + ceil(n
+//! (score c / `scale_up_score` - 1)) of n replicas, c = ready / n where some but not all are ready. Below
+//! `scale_down_score`: n - floor(n (1 - score / `scale_down_score`)). Then damping as in `behavior` of an
+//! HPA.
 //!
 //! | parameter | default | source |
 //! |---|---|---|
@@ -12,8 +14,9 @@
 //! | `behavior` | up max(100 %, 4 pods) in 60 s after 30 s, down 1 pod in 120 s after 180 s | the same |
 //! | `sync_interval_s` | 15 | the same |
 //!
-//! The guide's bounds are 3 and 8 replicas; here the cluster's hold. Percentiles are of requests and not interpolated within the buckets of a
-//! histogram. Source: llm-d/llm-d `guides/workload-autoscaling/README.slo-aware` (d38c9f0c). Read, not run.
+//! The guide's bounds are 3 and 8 replicas; here the cluster's hold. Percentiles are of requests and not
+//! interpolated within the buckets of a histogram. Source: llm-d/llm-d
+//! `guides/workload-autoscaling/README.slo-aware` (d38c9f0c). Read, not run.
 
 use std::collections::VecDeque;
 
@@ -23,7 +26,10 @@ use serde::{Deserialize, Serialize};
 use super::behavior::{BehaviorSettings, Damping, RatePolicy, RateUnit, ScalingRules, SelectPolicy};
 use super::proportional::KubernetesVersion;
 use super::window::Window;
-use super::{Autoscaler, Checked, Completion, Decision, FirstToken, Observes, PolicyContext, PolicySettings, Snapshot, Upstream};
+use super::{
+    Autoscaler, Checked, Completion, Decision, FirstToken, Observes, PolicyContext, PolicySettings, Snapshot,
+    Upstream,
+};
 use crate::settings::Faults;
 
 /// Window of the percentiles.
@@ -78,7 +84,10 @@ impl Default for SloAwareSettings {
             smoothing_s: 45.0,
             sync_interval_s: 15.0,
             behavior: BehaviorSettings {
-                scale_up: rules(30.0, vec![policy(RateUnit::Percent, 100, 60.0), policy(RateUnit::Pods, 4, 60.0)]),
+                scale_up: rules(
+                    30.0,
+                    vec![policy(RateUnit::Percent, 100, 60.0), policy(RateUnit::Pods, 4, 60.0)],
+                ),
                 scale_down: rules(180.0, vec![policy(RateUnit::Pods, 1, 120.0)]),
             },
         }
@@ -97,7 +106,10 @@ impl PolicySettings for SloAwareSettings {
             faults.positive(field, value);
         }
         faults.require(self.scale_down_score <= self.scale_up_score, "scale_down_score", || {
-            format!("{} found, expected at most `scale_up_score` ({})", self.scale_down_score, self.scale_up_score)
+            format!(
+                "{} found, expected at most `scale_up_score` ({})",
+                self.scale_down_score, self.scale_up_score
+            )
         });
         faults.interval_s("sync_interval_s", self.sync_interval_s);
         faults.within("behavior", |faults| self.behavior.check(faults));
@@ -225,7 +237,8 @@ mod tests {
     /// Hand-computed from the rule.
     #[test]
     fn replicas_follow_the_score() {
-        let recommend = |score, replicas, ready| SloAwareSettings::default().recommend(score, replicas, ready);
+        let recommend =
+            |score, replicas, ready| SloAwareSettings::default().recommend(score, replicas, ready);
         assert_eq!(recommend(1.1, 4, 4), 8, "twice the score is twice the replicas");
         assert_eq!(recommend(1.1, 4, 2), 4, "half of them are not ready yet: their share counts");
         assert_eq!(recommend(0.6, 4, 4), 5, "ceil(4 x 0.09)");

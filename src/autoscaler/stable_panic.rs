@@ -1,9 +1,10 @@
 //! The rule of stable and panic windows, shared by Knative's KPA and AIBrix's.
 //!
-//! stable = ceil(stable value / target), panic = ceil(panic value / target), each within
-//! [floor(ready / `max_scale_down_rate`), ceil(ready x `max_scale_up_rate`)]. Panic begins when the unclamped panic count is at least
-//! `panic_threshold` times the ready replicas, and ends a stable window after that was last so. In panic the larger of the two, and never
-//! less than the most in this panic; otherwise the stable one. A policy that starts with more than one replica starts in panic.
+//! stable = ceil(stable value / target), panic = ceil(panic value / target), each within [floor(ready /
+//! `max_scale_down_rate`), ceil(ready x `max_scale_up_rate`)]. Panic begins when the unclamped panic count is
+//! at least `panic_threshold` times the ready replicas, and ends a stable window after that was last so. In
+//! panic the larger of the two, and never less than the most in this panic; otherwise the stable one. A
+//! policy that starts with more than one replica starts in panic.
 //!
 //! Source: knative/serving `pkg/autoscaler/scaling/autoscaler.go`.
 
@@ -22,7 +23,13 @@ pub struct StablePanic {
 }
 
 impl StablePanic {
-    pub fn new(target: f64, stable_window_s: f64, panic_threshold: f64, max_scale_up_rate: f64, max_scale_down_rate: f64) -> Self {
+    pub fn new(
+        target: f64,
+        stable_window_s: f64,
+        panic_threshold: f64,
+        max_scale_up_rate: f64,
+        max_scale_down_rate: f64,
+    ) -> Self {
         Self {
             target,
             stable_window_s,
@@ -82,7 +89,8 @@ mod tests {
         StablePanic { started: true, ..StablePanic::new(1.0, 60.0, 2.0, max_scale_up_rate, 2.0) }
     }
 
-    /// After knative/serving `autoscaler_test.go`: twice the ready replicas begin a panic, in which nothing shrinks.
+    /// After knative/serving `autoscaler_test.go`: twice the ready replicas begin a panic, in which nothing
+    /// shrinks.
     #[test]
     fn panics_at_twice_the_ready_replicas() {
         let mut calm = rule(1000.0);

@@ -1,4 +1,5 @@
-//! Which program, at which version, a policy stands for, and how far that was checked: printed wherever results are shown.
+//! Which program, at which version, a policy stands for, and how far that was checked: printed wherever
+//! results are shown.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,7 +8,8 @@ use serde::de::value::StrDeserializer;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AutoscalerSettings, ExternalSettings, FleetRule, LocalPolicies, PerPoolSettings, ScheduleSettings, ScheduleStep, StaticSettings,
+    AutoscalerSettings, ExternalSettings, FleetRule, LocalPolicies, PerPoolSettings, ScheduleSettings,
+    ScheduleStep, StaticSettings,
 };
 
 /// How a policy's rule was held against the program's.
@@ -89,7 +91,8 @@ pub fn every_policy() -> impl Iterator<Item = AutoscalerSettings> {
         }),
         "per_pool" => AutoscalerSettings::PerPool(PerPoolSettings(one_pool())),
         "fleet" => AutoscalerSettings::Fleet(FleetRule::Independent(LocalPolicies { pools: one_pool() })),
-        name => AutoscalerSettings::deserialize(StrDeserializer::<serde::de::value::Error>::new(name)).expect("a policy has defaults"),
+        name => AutoscalerSettings::deserialize(StrDeserializer::<serde::de::value::Error>::new(name))
+            .expect("a policy has defaults"),
     })
 }
 
@@ -159,13 +162,18 @@ mod tests {
             let fields = serde_json::to_value(&settings).unwrap();
             // What is made of other policies has their knobs.
             let is_made_of_others = knob == "those of its policies";
-            assert!(is_made_of_others || fields[settings.name()].get(knob).is_some(), "{} has no setting `{knob}`", settings.name());
+            assert!(
+                is_made_of_others || fields[settings.name()].get(knob).is_some(),
+                "{} has no setting `{knob}`",
+                settings.name()
+            );
         }
     }
 
     #[test]
     fn records_read_as_a_line() {
-        let chosen: AutoscalerSettings = serde_json::from_str("\"static\"").unwrap_or_else(|_| every_policy().next().unwrap());
+        let chosen: AutoscalerSettings =
+            serde_json::from_str("\"static\"").unwrap_or_else(|_| every_policy().next().unwrap());
         assert_eq!(PolicyRecord::new("two", &chosen).to_string(), "two (static): a fixed number of replicas");
     }
 }

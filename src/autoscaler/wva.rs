@@ -1,9 +1,12 @@
-//! What both versions of llm-d's workload variant autoscaler (WVA) share: who carries its number out, and scaling to zero.
+//! What both versions of llm-d's workload variant autoscaler (WVA) share: who carries its number out, and
+//! scaling to zero.
 //!
-//! WVA only emits a number of replicas; an HPA (or the one KEDA creates) reads it as an external metric with a target of 1 per replica and
-//! scales: within its tolerance of a tenth nothing happens, and its windows, 240 s in the guide, hold both directions back.
+//! WVA only emits a number of replicas; an HPA (or the one KEDA creates) reads it as an external metric with
+//! a target of 1 per replica and scales: within its tolerance of a tenth nothing happens, and its windows,
+//! 240 s in the guide, hold both directions back.
 //!
-//! Source: llm-d/llm-d-workload-variant-autoscaler b08b1c77 (19 February 2026) and deanlorenz's fork 2976e4ee (18 August 2026, after 0.9.0).
+//! Source: llm-d/llm-d-workload-variant-autoscaler b08b1c77 (19 February 2026) and deanlorenz's fork 2976e4ee
+//! (18 August 2026, after 0.9.0).
 
 pub mod saturation;
 pub mod throughput;
@@ -66,8 +69,12 @@ pub struct DirectCarrier {}
 
 impl Default for HpaCarrier {
     fn default() -> Self {
-        let rules = || ScalingRules { stabilization_window_s: Some(GUIDE_WINDOW_S), ..ScalingRules::default() };
-        Self { sync_interval_s: 15.0, behavior: Some(BehaviorSettings { scale_up: rules(), scale_down: rules() }) }
+        let rules =
+            || ScalingRules { stabilization_window_s: Some(GUIDE_WINDOW_S), ..ScalingRules::default() };
+        Self {
+            sync_interval_s: 15.0,
+            behavior: Some(BehaviorSettings { scale_up: rules(), scale_down: rules() }),
+        }
     }
 }
 
@@ -106,7 +113,11 @@ impl Emitted {
         let hpa = match carrier {
             WvaCarrier::Direct(_) => None,
             WvaCarrier::Hpa(HpaCarrier { sync_interval_s, behavior }) => {
-                let own_loop = HpaLoop { sync_interval_s: *sync_interval_s, behavior: behavior.clone(), ..HpaLoop::default() };
+                let own_loop = HpaLoop {
+                    sync_interval_s: *sync_interval_s,
+                    behavior: behavior.clone(),
+                    ..HpaLoop::default()
+                };
                 Some(Horizontal::new(&own_loop, least, most))
             }
         };
@@ -153,6 +164,9 @@ mod tests {
         assert_eq!(up[0], 540.0, "the lowest of 240 s");
         let mut direct = Emitted::new(&WvaCarrier::Direct(DirectCarrier {}), 1, 20);
         direct.target = Some(11);
-        assert_eq!((direct.carry(0.0, 10, false, true), direct.carry(0.0, 10, true, true)), (Decision::Hold, Decision::Up(1)));
+        assert_eq!(
+            (direct.carry(0.0, 10, false, true), direct.carry(0.0, 10, true, true)),
+            (Decision::Hold, Decision::Up(1))
+        );
     }
 }

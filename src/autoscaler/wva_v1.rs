@@ -1,11 +1,12 @@
 //! llm-d's workload variant autoscaler (WVA), saturation analyzer V1: spare KV cache and spare queue.
 //!
-//! Rule, every reconciliation, on each replica's peak KV use and queue of the last minute: a replica is saturated at
-//! `kv_cache_threshold` or `queue_length_threshold`. One more replica if the mean spare KV of the others (threshold - use) is below
-//! `kv_spare_trigger`, or their mean spare queue below `queue_spare_trigger`, or all are saturated. One less if there are two or more
-//! unsaturated ones and their load, spread over one less, leaves both spares. While what it asked for has not happened it asks for that
-//! again, and with replicas that are pending (in February: that do not report) for what there is. An HPA carries the number out
-//! ([`wva`](super::wva)).
+//! Rule, every reconciliation, on each replica's peak KV use and queue of the last minute: a replica is
+//! saturated at `kv_cache_threshold` or `queue_length_threshold`. One more replica if the mean spare KV of
+//! the others (threshold - use) is below `kv_spare_trigger`, or their mean spare queue below
+//! `queue_spare_trigger`, or all are saturated. One less if there are two or more unsaturated ones and their
+//! load, spread over one less, leaves both spares. While what it asked for has not happened it asks for that
+//! again, and with replicas that are pending (in February: that do not report) for what there is. An HPA
+//! carries the number out ([`wva`](super::wva)).
 //!
 //! | parameter | default | source |
 //! |---|---|---|
@@ -17,9 +18,9 @@
 //! | `carrier` | an HPA with 240 s each way | the guide |
 //! | `scale_to_zero_after_s` | off; 600 where it is on | the enforcer's retention |
 //!
-//! Source: llm-d/llm-d-workload-variant-autoscaler `internal/saturationv1/analyzer.go`. There is one variant here, so the choice of the
-//! cheapest and the dearest has no say. Checked: run, in February's
-//! and August's version; `tests/given/upstream/wva.rs` compares.
+//! Source: llm-d/llm-d-workload-variant-autoscaler `internal/saturationv1/analyzer.go`. There is one variant
+//! here, so the choice of the cheapest and the dearest has no say. Checked: run, in February's and August's
+//! version; `tests/given/upstream/wva.rs` compares.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -72,12 +73,26 @@ impl PolicySettings for WvaV1Settings {
     fn check(&self, faults: &mut Faults) {
         faults.fraction("kv_cache_threshold", self.kv_cache_threshold);
         faults.positive("queue_length_threshold", self.queue_length_threshold);
-        faults.require((0.0..=self.kv_cache_threshold).contains(&self.kv_spare_trigger), "kv_spare_trigger", || {
-            format!("{} found, expected 0 to `kv_cache_threshold` ({})", self.kv_spare_trigger, self.kv_cache_threshold)
-        });
-        faults.require((0.0..=self.queue_length_threshold).contains(&self.queue_spare_trigger), "queue_spare_trigger", || {
-            format!("{} found, expected 0 to `queue_length_threshold` ({})", self.queue_spare_trigger, self.queue_length_threshold)
-        });
+        faults.require(
+            (0.0..=self.kv_cache_threshold).contains(&self.kv_spare_trigger),
+            "kv_spare_trigger",
+            || {
+                format!(
+                    "{} found, expected 0 to `kv_cache_threshold` ({})",
+                    self.kv_spare_trigger, self.kv_cache_threshold
+                )
+            },
+        );
+        faults.require(
+            (0.0..=self.queue_length_threshold).contains(&self.queue_spare_trigger),
+            "queue_spare_trigger",
+            || {
+                format!(
+                    "{} found, expected 0 to `queue_length_threshold` ({})",
+                    self.queue_spare_trigger, self.queue_length_threshold
+                )
+            },
+        );
         let sync_s = self.carrier.sync_interval_s(self.reconcile_interval_s);
         check_intervals(
             faults,
@@ -112,8 +127,16 @@ impl PolicySettings for WvaV1Settings {
 
     fn build(&self, context: &PolicyContext) -> Option<Box<dyn Autoscaler>> {
         let least = context.min_replicas.max(u32::from(self.scale_to_zero_after_s.is_none()));
-        let observes = Observes { replicas: true, arrivals: self.scale_to_zero_after_s.is_some(), ..Observes::default() };
-        let intervals_s = [self.scrape_interval_s, self.reconcile_interval_s, self.carrier.sync_interval_s(self.reconcile_interval_s)];
+        let observes = Observes {
+            replicas: true,
+            arrivals: self.scale_to_zero_after_s.is_some(),
+            ..Observes::default()
+        };
+        let intervals_s = [
+            self.scrape_interval_s,
+            self.reconcile_interval_s,
+            self.carrier.sync_interval_s(self.reconcile_interval_s),
+        ];
         let wva = WvaV1 {
             settings: self.clone(),
             peaks: Peaks::new(self.peak_window_s),
@@ -138,7 +161,9 @@ pub struct WvaCounts {
 impl WvaV1Settings {
     /// Mean spare KV and queue over unsaturated replicas, and the replicas to add (or, negative, to drain).
     fn analyze(&self, peaks: &[Peak]) -> (f64, f64, i32) {
-        let free = |peak: &&Peak| peak.kv_use < self.kv_cache_threshold && peak.queued_requests < self.queue_length_threshold;
+        let free = |peak: &&Peak| {
+            peak.kv_use < self.kv_cache_threshold && peak.queued_requests < self.queue_length_threshold
+        };
         let (mut count, mut spare_kv, mut spare_queue) = (0_u32, 0.0, 0.0);
         for peak in peaks.iter().filter(free) {
             count += 1;
@@ -146,7 +171,8 @@ impl WvaV1Settings {
             spare_queue += self.queue_length_threshold - peak.queued_requests;
         }
         let replicas = f64::from(count);
-        // A mean of the variant, weighted by its replicas, as there: the order of rounding decides at the edges.
+        // A mean of the variant, weighted by its replicas, as there: the order of rounding decides at the
+        // edges.
         let mean = |sum: f64| sum / replicas * replicas / replicas;
         let (kv, queue) = if count > 0 { (mean(spare_kv), mean(spare_queue)) } else { (0.0, 0.0) };
         if kv < self.kv_spare_trigger || queue < self.queue_spare_trigger {
@@ -205,7 +231,11 @@ impl Controller<3> for WvaV1 {
         }
         if reconcile {
             let peaks: Vec<Peak> = self.peaks.read().collect();
-            let counts = WvaCounts { current, pending: snapshot.starting, previous_target: self.emitted.target.unwrap_or(0) };
+            let counts = WvaCounts {
+                current,
+                pending: snapshot.starting,
+                previous_target: self.emitted.target.unwrap_or(0),
+            };
             let (target, spare_kv, spare_queue) = self.settings.target(&peaks, counts);
             (self.spare_kv, self.spare_queue) = (spare_kv, spare_queue);
             let idle = idle(seen, self.settings.scale_to_zero_after_s);
@@ -234,9 +264,17 @@ mod tests {
         let change = |replicas: &[(f64, f64)]| WvaV1Settings::default().analyze(&peaks(replicas)).2;
         assert_eq!(change(&[(0.75, 0.0), (0.72, 0.0)]), 1, "mean spare KV 0.065 is below 0.1");
         assert_eq!(change(&[(0.1, 3.0), (0.1, 2.0)]), 1, "mean spare queue 2.5 is below 3");
-        assert_eq!(change(&[(0.9, 0.0), (0.5, 0.0)]), 0, "the unsaturated one has 0.3 to spare, but there is only one");
+        assert_eq!(
+            change(&[(0.9, 0.0), (0.5, 0.0)]),
+            0,
+            "the unsaturated one has 0.3 to spare, but there is only one"
+        );
         assert_eq!(change(&[(0.9, 9.0), (0.95, 0.0)]), 1, "all are saturated");
-        assert_eq!(change(&[(0.2, 0.0), (0.2, 0.0), (0.2, 1.0)]), -1, "0.6 over two leaves 0.5, one queued leaves 4.5");
+        assert_eq!(
+            change(&[(0.2, 0.0), (0.2, 0.0), (0.2, 1.0)]),
+            -1,
+            "0.6 over two leaves 0.5, one queued leaves 4.5"
+        );
         assert_eq!(change(&[(0.36, 0.0), (0.36, 0.0)]), 0, "0.72 on one would leave 0.08");
         assert_eq!(change(&[(0.1, 1.5), (0.1, 1.5)]), 0, "three queued on one would leave 2");
         assert_eq!(change(&[(0.1, 0.0)]), 0);
@@ -246,11 +284,17 @@ mod tests {
     fn what_was_asked_for_is_waited_for() {
         let settings = WvaV1Settings::default();
         let target = |current, pending, previous_target| {
-            settings.target(&peaks(&[(0.75, 0.0), (0.72, 0.0)]), WvaCounts { current, pending, previous_target }).0
+            settings
+                .target(&peaks(&[(0.75, 0.0), (0.72, 0.0)]), WvaCounts { current, pending, previous_target })
+                .0
         };
         assert_eq!((target(2, 0, 0), target(2, 0, 3), target(3, 1, 3), target(3, 0, 3)), (3, 3, 3, 4));
         let february = WvaV1Settings { version: WvaVersion::February, ..settings.clone() };
         let counts = WvaCounts { current: 3, pending: 0, previous_target: 3 };
-        assert_eq!(february.target(&peaks(&[(0.75, 0.0), (0.72, 0.0)]), counts).0, 3, "one does not report yet");
+        assert_eq!(
+            february.target(&peaks(&[(0.75, 0.0), (0.72, 0.0)]), counts).0,
+            3,
+            "one does not report yet"
+        );
     }
 }

@@ -1,17 +1,22 @@
-//! llm-d's workload variant autoscaler (WVA), saturation analyzer V2: tokens demanded against tokens of capacity. The default since 0.9.0.
+//! llm-d's workload variant autoscaler (WVA), saturation analyzer V2: tokens demanded against tokens of
+//! capacity. The default since 0.9.0.
 //!
-//! Rule, every reconciliation. Capacity of a replica = min(k1, k2): k1 = KV tokens x `kv_cache_threshold`; k2 = the tokens in use when its
-//! queue has reached `queue_length_threshold` (compute is the bound then), else the mean of the last ten such observations of its class of
-//! mean output length (below 100, below 500, longer), else what the deployment's arguments and mean lengths I, O give: n (I + O/2) with
-//! n = min(B O / (I + O), S) for batches of B tokens and S requests, else k1. Demand = tokens in use + queue x (I + O), in February x I;
-//! I + O more for each request that waits for a replica to exist. Supply = median capacity x replicas.
-//! Required = demand / `scale_up_threshold` - supply with pending replicas; if positive, ceil(required / capacity) more. Otherwise
-//! spare = supply of ready replicas - demand / `scale_down_boundary`; if positive, floor(spare / capacity) less, but never below one.
+//! Rule, every reconciliation. Capacity of a replica = min(k1, k2): k1 = KV tokens x `kv_cache_threshold`; k2
+//! = the tokens in use when its queue has reached `queue_length_threshold` (compute is the bound then), else
+//! the mean of the last ten such observations of its class of mean output length (below 100, below 500,
+//! longer), else what the deployment's arguments and mean lengths I, O give: n (I + O/2) with n = min(B O /
+//! (I + O), S) for batches of B tokens and S requests, else k1. Demand = tokens in use + queue x (I + O), in
+//! February x I; I + O more for each request that waits for a replica to exist. Supply = median capacity x
+//! replicas. Required = demand / `scale_up_threshold` - supply with pending replicas; if positive,
+//! ceil(required / capacity) more. Otherwise spare = supply of ready replicas - demand /
+//! `scale_down_boundary`; if positive, floor(spare / capacity) less, but never below one.
 //!
-//! With `analyzers: saturation_and_throughput` the [throughput analyzer](super::wva::throughput) has a say: the larger need, the smaller
-//! spare. Tokens in use and queue are each replica's peaks of the last minute, to the throughput analyzer those of now; I and O are means
-//! over requests that finished within `lengths_window_s`. The time between tokens is one mean for all replicas here, of requests that
-//! finished in the last minute, and their tokens are split evenly. An HPA carries the number out ([`wva`](super::wva)).
+//! With `analyzers: saturation_and_throughput` the [throughput analyzer](super::wva::throughput) has a say:
+//! the larger need, the smaller spare. Tokens in use and queue are each replica's peaks of the last minute,
+//! to the throughput analyzer those of now; I and O are means over requests that finished within
+//! `lengths_window_s`. The time between tokens is one mean for all replicas here, of requests that finished
+//! in the last minute, and their tokens are split evenly. An HPA carries the number out
+//! ([`wva`](super::wva)).
 //!
 //! | parameter | default | source |
 //! |---|---|---|
@@ -23,9 +28,9 @@
 //! | `carrier` | an HPA with 240 s each way | the guide |
 //! | `scale_to_zero_after_s` | off; 600 where it is on | the enforcer's retention |
 //!
-//! Source: llm-d/llm-d-workload-variant-autoscaler `internal/engines/analyzers/saturation_v2`, `internal/engines/pipeline`. One variant
-//! here, so the cheapest and the dearest are the same. Checked: run, in February's and
-//! August's version; `tests/given/upstream/wva.rs` compares.
+//! Source: llm-d/llm-d-workload-variant-autoscaler `internal/engines/analyzers/saturation_v2`,
+//! `internal/engines/pipeline`. One variant here, so the cheapest and the dearest are the same. Checked: run,
+//! in February's and August's version; `tests/given/upstream/wva.rs` compares.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -106,7 +111,9 @@ impl PolicySettings for WvaV2Settings {
             ("scale_up_threshold", self.scale_up_threshold),
             ("scale_down_boundary", self.scale_down_boundary),
         ] {
-            faults.require(value > 0.0 && value <= 1.0, field, || format!("{value} found, expected a number above 0, at most 1"));
+            faults.require(value > 0.0 && value <= 1.0, field, || {
+                format!("{value} found, expected a number above 0, at most 1")
+            });
         }
         let queue = self.queue_length_threshold;
         faults.require(queue.is_finite() && queue >= 1.0, "queue_length_threshold", || {
@@ -137,7 +144,9 @@ impl PolicySettings for WvaV2Settings {
             program: match self.analyzers {
                 WvaAnalyzers::Saturation => "llm-d workload variant autoscaler, saturation analyzer V2",
                 WvaAnalyzers::Throughput => "llm-d workload variant autoscaler, throughput analyzer",
-                WvaAnalyzers::SaturationAndThroughput => "llm-d workload variant autoscaler, saturation V2 and throughput analyzers",
+                WvaAnalyzers::SaturationAndThroughput => {
+                    "llm-d workload variant autoscaler, saturation V2 and throughput analyzers"
+                }
             },
             version: self.version.name(),
             checked: Checked::Run,
@@ -155,8 +164,13 @@ impl PolicySettings for WvaV2Settings {
     fn build(&self, context: &PolicyContext) -> Option<Box<dyn Autoscaler>> {
         let least = context.min_replicas.max(u32::from(self.scale_to_zero_after_s.is_none()));
         let observes = Observes { replicas: true, latencies: true, arrivals: true, ..Observes::default() };
-        let intervals_s = [self.scrape_interval_s, self.reconcile_interval_s, self.carrier.sync_interval_s(self.reconcile_interval_s)];
-        let history_s = self.lengths_window_s.max(self.scale_to_zero_after_s.unwrap_or(0.0)).max(RATE_WINDOW_S);
+        let intervals_s = [
+            self.scrape_interval_s,
+            self.reconcile_interval_s,
+            self.carrier.sync_interval_s(self.reconcile_interval_s),
+        ];
+        let history_s =
+            self.lengths_window_s.max(self.scale_to_zero_after_s.unwrap_or(0.0)).max(RATE_WINDOW_S);
         let engine = (f64::from(self.max_num_batched_tokens), f64::from(context.batch_size_cap));
         let wva = WvaV2 {
             optimizer: WvaOptimizer::new(self, Some(engine)),
@@ -201,7 +215,8 @@ impl WvaOptimizer {
         }
     }
 
-    /// Replicas there should be; `None` while no analyzer has anything to go by. `now` is the input of the throughput analyzer.
+    /// Replicas there should be; `None` while no analyzer has anything to go by. `now` is the input of the
+    /// throughput analyzer.
     pub fn reconcile(&mut self, peaks: &WvaInput, now: &WvaInput, current: u32, most: u32) -> Option<u32> {
         self.analyses[0] = self.saturation.analyze(peaks);
         if self.analyzers != WvaAnalyzers::Saturation {
@@ -219,7 +234,8 @@ impl WvaOptimizer {
             if analysis.informative {
                 self.last_informed_s[index] = Some(peaks.now_s);
             }
-            let live = self.last_informed_s[index].is_some_and(|at_s| peaks.now_s - at_s <= self.stale_after_s);
+            let live =
+                self.last_informed_s[index].is_some_and(|at_s| peaks.now_s - at_s <= self.stale_after_s);
             if live && analysis.informative {
                 binding = binding.or(Some(analysis.per_replica));
             }
@@ -244,16 +260,20 @@ struct WvaV2 {
 impl WvaV2 {
     fn reconcile(&mut self, seen: &Seen, current: u32) -> Option<u32> {
         let (signals, kv_tokens) = (seen.signals, self.kv_tokens);
-        let Lengths { prefill_tokens, decode_tokens } =
-            signals.mean_lengths(self.lengths_window_s).unwrap_or(Lengths { prefill_tokens: 0.0, decode_tokens: 0.0 });
+        let Lengths { prefill_tokens, decode_tokens } = signals
+            .mean_lengths(self.lengths_window_s)
+            .unwrap_or(Lengths { prefill_tokens: 0.0, decode_tokens: 0.0 });
         let replica = |kv_use: f64, queued_requests: u32| WvaReplica {
             kv_use,
             queued_requests,
             tokens_in_use: (kv_use * kv_tokens as f64) as i64,
             ..WvaReplica::default()
         };
-        let peaks: Vec<WvaReplica> = self.peaks.read().map(|peak| replica(peak.kv_use, peak.queued_requests as u32)).collect();
-        let itl_s = signals.ratio(RATE_WINDOW_S, |counters| counters.decode_sum_s, |counters| counters.decode_steps).unwrap_or(0.0);
+        let peaks: Vec<WvaReplica> =
+            self.peaks.read().map(|peak| replica(peak.kv_use, peak.queued_requests as u32)).collect();
+        let itl_s = signals
+            .ratio(RATE_WINDOW_S, |counters| counters.decode_sum_s, |counters| counters.decode_steps)
+            .unwrap_or(0.0);
         let generated = signals.rate_per_s(RATE_WINDOW_S, |counters| counters.completed_decode_tokens);
         let share = generated / signals.replicas.len().max(1) as f64;
         let of_now = |gauges: &super::ReplicaSignals| WvaReplica {
@@ -298,8 +318,10 @@ impl Controller<3> for WvaV2 {
 
     fn evidence(&self) -> Vec<(&'static str, f64)> {
         let [saturation, throughput] = self.optimizer.analyses;
-        let said = [("capacity_of_replica_tokens", saturation.per_replica), ("demand_tokens", saturation.demand)];
-        let throughput = throughput.informative.then_some(("throughput_of_replica_tokens_per_s", throughput.per_replica));
+        let said =
+            [("capacity_of_replica_tokens", saturation.per_replica), ("demand_tokens", saturation.demand)];
+        let throughput =
+            throughput.informative.then_some(("throughput_of_replica_tokens_per_s", throughput.per_replica));
         let target = self.emitted.target.map(|replicas| ("emitted_replicas", f64::from(replicas)));
         said.into_iter().chain(throughput).chain(target).collect()
     }

@@ -1,4 +1,5 @@
-//! `scalefront hardware calibrate`: engine overheads from a folder of measured runs, or from result files of one server.
+//! `scalefront hardware calibrate`: engine overheads from a folder of measured runs, or from result files of
+//! one server.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -19,8 +20,8 @@ use super::validate::{Prepared, prepared, print_errors, print_stages, store};
 
 #[derive(Debug, clap::Args)]
 pub struct CalibrateArgs {
-    /// Result files of one server (vllm bench serve, GuideLLM, AIPerf, inference-perf), several if each holds one rate; or a folder with
-    /// experiments.json, measured.csv and traces
+    /// Result files of one server (vllm bench serve, GuideLLM, AIPerf, inference-perf), several if each holds
+    /// one rate; or a folder with experiments.json, measured.csv and traces
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
 
@@ -75,19 +76,28 @@ pub struct CalibrateArgs {
 impl CalibrateArgs {
     pub fn run(&self, out: &mut String) -> Result<()> {
         match &self.paths[..] {
-            [path] if path.is_dir() || path.file_name().is_some_and(|name| name == "experiments.json") => self.fit_folder(path, out),
+            [path] if path.is_dir() || path.file_name().is_some_and(|name| name == "experiments.json") => {
+                self.fit_folder(path, out)
+            }
             paths => self.fit_results(paths, out),
         }
     }
 
     /// A folder of measured runs of several models.
     fn fit_folder(&self, path: &Path, out: &mut String) -> Result<()> {
-        let Prepared { experiments, replays, skipped, seeds } = prepared(path, self.only.as_deref(), self.seeds)?;
+        let Prepared { experiments, replays, skipped, seeds } =
+            prepared(path, self.only.as_deref(), self.seeds)?;
         let calibration = calibrate(&replays, &experiments.measured, &seeds, |left_out, round, error| {
             let fit = left_out.map_or("fit to all".into(), |model| format!("fit without {model}"));
             eprintln!("{fit}: round {round}, weighted mean error {:.2} %", 100.0 * error);
         })?;
-        writeln!(out, "{}: fitted to {} measured runs, {} skipped\n", path.display(), replays.len(), skipped.len())?;
+        writeln!(
+            out,
+            "{}: fitted to {} measured runs, {} skipped\n",
+            path.display(),
+            replays.len(),
+            skipped.len()
+        )?;
         let fit = &calibration.fit;
         writeln!(
             out,
@@ -129,7 +139,8 @@ impl CalibrateArgs {
                 tool.name
             )?;
             results.assumed.iter().for_each(|sentence| *out += &format!("  {sentence}\n"));
-            let doubts: Vec<String> = results.doubts.iter().map(|sentence| format!("{}: {sentence}", path.display())).collect();
+            let doubts: Vec<String> =
+                results.doubts.iter().map(|sentence| format!("{}: {sentence}", path.display())).collect();
             warn(&doubts);
         }
         let experiment = self.server()?;
@@ -149,7 +160,10 @@ impl CalibrateArgs {
             stored.held_out.requests, stored.held_out.left_out
         )?;
         if own > shipped {
-            writeln!(out, "The shipped constants are nearer: this load does not carry what was fitted to the rest of it")?;
+            writeln!(
+                out,
+                "The shipped constants are nearer: this load does not carry what was fitted to the rest of it"
+            )?;
         }
         writeln!(
             out,
@@ -163,12 +177,15 @@ impl CalibrateArgs {
     /// What the flags say of the server.
     fn server(&self) -> Result<Experiment> {
         let needed = |value: &Option<String>, flag: &str, example: &str| {
-            let message = format!("{flag}: missing, and no result file tells it; give what served the requests, such as {flag} {example}");
+            let message = format!(
+                "{flag}: missing, and no result file tells it; give what served the requests, such as {flag} {example}"
+            );
             value.clone().context(message)
         };
         let model = needed(&self.model, "--model", "meta-llama/Llama-3.1-8B-Instruct")?;
         let node = needed(&self.node, "--node", "h100_dgx")?;
-        if self.name.is_empty() || !self.name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)) {
+        if self.name.is_empty() || !self.name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+        {
             bail!("--name: `{}` found, expected letters, digits, `.`, `_` and `-`", self.name);
         }
         let description = json!({
@@ -198,7 +215,9 @@ fn print_fitted(out: &mut String, fitted: &Fitted) -> Result<()> {
     for (level, name) in fitted.levels.iter().enumerate() {
         writeln!(out, "{name}")?;
         for quantity in Quantity::ALL {
-            let of = |observed| results::means(observed, level, quantity).map(|means| means.map(|seconds| 1e3 * seconds));
+            let of = |observed| {
+                results::means(observed, level, quantity).map(|means| means.map(|seconds| 1e3 * seconds))
+            };
             let (Some([measured, shipped]), Some([_, unseen]), Some([_, all])) =
                 (of(&fitted.unseen_shipped), of(&fitted.unseen), of(&fitted.all))
             else {
@@ -233,8 +252,12 @@ fn rounded(overheads: Overheads) -> Overheads {
 
 fn print_fit(out: &mut String, name: &str, fit: &Fit) -> Result<()> {
     let Overheads { step_ms, per_sequence_us, sampling_ns_per_logit, api_ms, .. } = fit.overheads("");
-    let factors: Vec<String> = fit.devices.iter().map(|device| format!("{:.4}", fit.overheads(device).kernel_time_factor)).collect();
+    let factors: Vec<String> =
+        fit.devices.iter().map(|device| format!("{:.4}", fit.overheads(device).kernel_time_factor)).collect();
     let factors = factors.join(", ");
-    writeln!(out, "{name:38}  {step_ms:7.3}  {per_sequence_us:13.2}  {sampling_ns_per_logit:10.3}  {api_ms:6.2}  {factors}")?;
+    writeln!(
+        out,
+        "{name:38}  {step_ms:7.3}  {per_sequence_us:13.2}  {sampling_ns_per_logit:10.3}  {api_ms:6.2}  {factors}"
+    )?;
     Ok(())
 }

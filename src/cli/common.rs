@@ -41,7 +41,10 @@ impl CommonArgs {
 
     pub fn pool(&self) -> Result<rayon::ThreadPool> {
         let threads = self.threads();
-        rayon::ThreadPoolBuilder::new().num_threads(threads).build().with_context(|| format!("cannot start {threads} threads"))
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .with_context(|| format!("cannot start {threads} threads"))
     }
 }
 
@@ -102,8 +105,14 @@ pub struct Bar(ProgressBar);
 
 impl Bar {
     pub fn new(what: &'static str, runs: usize, quiet: bool) -> Self {
-        let target = if quiet || !stderr().is_terminal() { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
-        let style = ProgressStyle::with_template("{msg} {bar:40} {human_pos}/{human_len} runs, {per_sec}, {eta} left");
+        let target = if quiet || !stderr().is_terminal() {
+            ProgressDrawTarget::hidden()
+        } else {
+            ProgressDrawTarget::stderr()
+        };
+        let style = ProgressStyle::with_template(
+            "{msg} {bar:40} {human_pos}/{human_len} runs, {per_sec}, {eta} left",
+        );
         let bar = ProgressBar::with_draw_target(Some(runs as u64), target).with_message(what);
         Self(style.map_or_else(|_| bar.clone(), |style| bar.clone().with_style(style)))
     }

@@ -20,7 +20,10 @@ pub struct Args {
 impl Args {
     pub fn run(&self) -> Result<Exit> {
         if let Some(percent) = self.asked.fail_above {
-            ensure!(percent.is_finite() && percent >= 0.0, "--fail-above: {percent} found, expected a percentage of at least 0");
+            ensure!(
+                percent.is_finite() && percent >= 0.0,
+                "--fail-above: {percent} found, expected a percentage of at least 0"
+            );
         }
         tables::check_available()?;
         let compared = tables::compare(&self.asked)?;

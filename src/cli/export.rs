@@ -14,7 +14,8 @@ use scalefront::sweep::answers::stored;
 use super::Exit;
 use super::common::say;
 
-/// Write a run's policy as the file that its real controller takes; what that file cannot say is listed in it and on standard error
+/// Write a run's policy as the file that its real controller takes; what that file cannot say is listed in it
+/// and on standard error
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Results of a sweep, or of `recommend`, such as results/lab3
@@ -42,16 +43,28 @@ pub struct Args {
 }
 
 fn controllers() -> impl TypedValueParser<Value = Controller> {
-    PossibleValuesParser::new(Controller::ALL.map(|controller| PossibleValue::new(controller.name()).help(controller.summary())))
-        .map(|name| Controller::ALL.into_iter().find(|controller| controller.name() == name).expect("a value that was possible"))
+    PossibleValuesParser::new(
+        Controller::ALL.map(|controller| PossibleValue::new(controller.name()).help(controller.summary())),
+    )
+    .map(|name| {
+        Controller::ALL
+            .into_iter()
+            .find(|controller| controller.name() == name)
+            .expect("a value that was possible")
+    })
 }
 
 /// A name of Kubernetes.
 fn label(text: &str) -> Result<String, String> {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     let ends = |c: Option<char>| c.is_some_and(|c| c != '-');
-    let fits = text.len() <= 63 && text.chars().all(inner) && ends(text.chars().next()) && ends(text.chars().last());
-    if fits { Ok(text.into()) } else { Err("expected a name of Kubernetes: at most 63 lowercase letters, digits and `-`".into()) }
+    let fits =
+        text.len() <= 63 && text.chars().all(inner) && ends(text.chars().next()) && ends(text.chars().last());
+    if fits {
+        Ok(text.into())
+    } else {
+        Err("expected a name of Kubernetes: at most 63 lowercase letters, digits and `-`".into())
+    }
 }
 
 /// A name of Kubernetes for a model: `Meta-Llama-3-70B` becomes `meta-llama-3-70b`.
@@ -101,7 +114,11 @@ mod tests {
 
     #[test]
     fn models_name_workloads() {
-        for (model, name) in [("meta-llama/Meta-Llama-3-70B", "meta-llama-3-70b"), ("Qwen/Qwen2.5_7B", "qwen2-5-7b"), ("--", "llm")] {
+        for (model, name) in [
+            ("meta-llama/Meta-Llama-3-70B", "meta-llama-3-70b"),
+            ("Qwen/Qwen2.5_7B", "qwen2-5-7b"),
+            ("--", "llm"),
+        ] {
             assert_eq!(named_after(model), name);
             assert_eq!(label(name), Ok(name.to_owned()));
         }

@@ -1,4 +1,5 @@
-//! From runs that have ended to a results directory: fronts, curves, tables, report. Sweeps end so, and merged shards.
+//! From runs that have ended to a results directory: fronts, curves, tables, report. Sweeps end so, and
+//! merged shards.
 
 use std::time::{Instant, SystemTime};
 
@@ -35,11 +36,18 @@ pub struct Finishing<'a> {
     pub started: Instant,
 }
 
-/// Stores everything about a sweep all of whose runs have ended, of some of which curves were `kept`. The journal in `dir`, if there is
-/// one, has then done its work and goes.
-pub fn finish(plan: &Plan, recorded: &mut Recorded, kept: KeptCurves, dir: &ResultsDir, how: &Finishing) -> Result<Exit> {
+/// Stores everything about a sweep all of whose runs have ended, of some of which curves were `kept`. The
+/// journal in `dir`, if there is one, has then done its work and goes.
+pub fn finish(
+    plan: &Plan,
+    recorded: &mut Recorded,
+    kept: KeptCurves,
+    dir: &ResultsDir,
+    how: &Finishing,
+) -> Result<Exit> {
     let timings = timings(plan, how.common.threads(), how.started);
-    let columns = tables::store_runs(dir.path(), plan.unique().len(), |places| recorded.rows_at(plan, places))?;
+    let columns =
+        tables::store_runs(dir.path(), plan.unique().len(), |places| recorded.rows_at(plan, places))?;
     tables::store_pools(dir.path(), &pools::rows(plan, recorded)?)?;
     if let Some(exit) = judge(plan, &columns, recorded.failed, kept, timings, dir, how)? {
         return Ok(exit);
@@ -47,13 +55,15 @@ pub fn finish(plan: &Plan, recorded: &mut Recorded, kept: KeptCurves, dir: &Resu
     exit(plan, recorded)
 }
 
-/// Judges the stored runs of a finished sweep by the plan's objectives, which are others than those of `manifest`.
+/// Judges the stored runs of a finished sweep by the plan's objectives, which are others than those of
+/// `manifest`.
 pub fn judge_again(plan: &Plan, manifest: &Manifest, dir: &ResultsDir, how: &Finishing) -> Result<Exit> {
     if manifest.objectives.group_by != plan.grid.objectives.group_by {
         tables::regroup_runs(dir.path(), &plan.grid.objectives.group_by)?;
     }
     let (columns, timings) = (&manifest.setting_columns, manifest.timings.clone());
-    if let Some(exit) = judge(plan, columns, manifest.runs_failed, KeptCurves::default(), timings, dir, how)? {
+    if let Some(exit) = judge(plan, columns, manifest.runs_failed, KeptCurves::default(), timings, dir, how)?
+    {
         return Ok(exit);
     }
     exit_of(manifest)
@@ -73,35 +83,57 @@ fn judge(
     let (common, began) = (how.common, Instant::now());
     // Of runs that all failed there is nothing to show but why.
     let any_ok = runs_failed < plan.unique().len();
-    let drawn = if any_ok { tables::rows_with_curves(dir.path(), &plan.grid.objectives, how.most_curves)? } else { Vec::new() };
-    // Rows are in the order of the plan. Of most runs curves were kept; others, such as those before a sweep was resumed, are run once more.
+    let drawn = if any_ok {
+        tables::rows_with_curves(dir.path(), &plan.grid.objectives, how.most_curves)?
+    } else {
+        Vec::new()
+    };
+    // Rows are in the order of the plan. Of most runs curves were kept; others, such as those before a sweep
+    // was resumed, are run once more.
     let again = drawn.iter().filter(|&&place| !kept.holds(place)).count();
-    let series = match watched(common, "Drawing", again, |bar| kept_curves::of_runs(plan, &drawn, &mut kept, bar)) {
+    let series = match watched(common, "Drawing", again, |bar| {
+        kept_curves::of_runs(plan, &drawn, &mut kept, bar)
+    }) {
         Ok(series) => series,
         Err(Interrupted) => {
-            eprintln!("interrupted: all runs are stored, but no report; the same command goes on, a sweep with --resume");
+            eprintln!(
+                "interrupted: all runs are stored, but no report; the same command goes on, a sweep with --resume"
+            );
             return Ok(Some(Exit::Interrupted));
         }
     };
     tables::store_curves(dir.path(), &series)?;
     let of_sessions = turns::places_of_sessions(plan, &drawn);
-    let told = watched(common, "Telling turns apart", of_sessions.len(), |bar| turns::of_runs(plan, &of_sessions, bar));
+    let told = watched(common, "Telling turns apart", of_sessions.len(), |bar| {
+        turns::of_runs(plan, &of_sessions, bar)
+    });
     let Ok(told) = told else {
-        eprintln!("interrupted: all runs are stored, but no report; the same command goes on, a sweep with --resume");
+        eprintln!(
+            "interrupted: all runs are stored, but no report; the same command goes on, a sweep with --resume"
+        );
         return Ok(Some(Exit::Interrupted));
     };
     tables::store_turns(dir.path(), &told)?;
     (timings.curves, timings.curves_s) = (again, began.elapsed().as_secs_f64());
     let began = Instant::now();
-    let chosen =
-        if any_ok && how.robustness { tables::chosen(dir.path(), &plan.grid.objectives, &setting_columns(columns))? } else { Vec::new() };
-    let chosen: Vec<Chosen> =
-        chosen.into_iter().map(|(role, rows)| Chosen { role, cells: rows.into_iter().map(|row| plan.unique()[row]).collect() }).collect();
+    let chosen = if any_ok && how.robustness {
+        tables::chosen(dir.path(), &plan.grid.objectives, &setting_columns(columns))?
+    } else {
+        Vec::new()
+    };
+    let chosen: Vec<Chosen> = chosen
+        .into_iter()
+        .map(|(role, rows)| Chosen { role, cells: rows.into_iter().map(|row| plan.unique()[row]).collect() })
+        .collect();
     let count = robustness::count(plan, &chosen);
-    let trials = match watched(common, "Testing robustness", count, |bar| robustness::test(plan, &chosen, bar)) {
+    let trials = match watched(common, "Testing robustness", count, |bar| {
+        robustness::test(plan, &chosen, bar)
+    }) {
         Ok(trials) => trials,
         Err(Interrupted) => {
-            eprintln!("interrupted: all runs are stored, but no report; the same command goes on, a sweep with --resume");
+            eprintln!(
+                "interrupted: all runs are stored, but no report; the same command goes on, a sweep with --resume"
+            );
             return Ok(Some(Exit::Interrupted));
         }
     };
@@ -110,7 +142,8 @@ fn judge(
     let checksum = |name: &str| Ok((name.to_owned(), Checksum::of_file(&dir.file(name))?));
     let tested = (!trials.is_empty()).then_some(robustness::TABLE);
     let of_pools = dir.file(POOLS).exists().then_some(POOLS);
-    let stored = [RUNS, SERIES].into_iter().chain(tested).chain(of_pools).map(checksum).collect::<Result<_>>()?;
+    let stored =
+        [RUNS, SERIES].into_iter().chain(tested).chain(of_pools).map(checksum).collect::<Result<_>>()?;
     let manifest = Manifest::new(plan, columns, runs_failed, stored, command_line(), timings);
     write_json(&dir.file(MANIFEST), &manifest)?;
     if journal::is_in(dir.path()) {
@@ -129,7 +162,10 @@ fn judge(
     if any_ok {
         report(dir, common, how.style)?;
         if !common.quiet {
-            say(format!("{} in all, planning, curves, robustness and report included", duration(how.started.elapsed().as_secs_f64())))?;
+            say(format!(
+                "{} in all, planning, curves, robustness and report included",
+                duration(how.started.elapsed().as_secs_f64())
+            ))?;
         }
     }
     Ok(None)
@@ -166,7 +202,11 @@ pub fn exit(plan: &Plan, recorded: &mut Recorded) -> Result<Exit> {
     let Some((run_id, error)) = first_failure(plan, recorded)? else {
         return Ok(Exit::Done);
     };
-    eprintln!("error: {} of {} runs failed; the first: run {run_id}: {error}", recorded.failed, recorded.len());
+    eprintln!(
+        "error: {} of {} runs failed; the first: run {run_id}: {error}",
+        recorded.failed,
+        recorded.len()
+    );
     Ok(Exit::SomeRunsFailed)
 }
 

@@ -24,7 +24,8 @@ struct Line {
     answer: Answer,
 }
 
-/// Runs as folders hold them, those with `only` in their id; `overheads` are fitted to the other runs if none are given.
+/// Runs as folders hold them, those with `only` in their id; `overheads` are fitted to the other runs if none
+/// are given.
 pub fn validate(
     folders: &[PathBuf],
     only: Option<&str>,
@@ -47,7 +48,9 @@ pub fn validate(
     let mut pictures = Vec::new();
     // Runs without single requests all have the same others.
     let mut fits: Vec<(Vec<&str>, Overheads)> = Vec::new();
-    for replay in replays.iter().filter(|replay| only.is_none_or(|part| replay.run.description.id.contains(part))) {
+    for replay in
+        replays.iter().filter(|replay| only.is_none_or(|part| replay.run.description.id.contains(part)))
+    {
         let run = replay.run;
         let id = &run.description.id;
         writeln!(out, "\n{id}")?;
@@ -62,7 +65,10 @@ pub fn validate(
                 replay.resolve(settings, &hardware_files(&[]))?
             }
             None if others.is_empty() => {
-                writeln!(out, "  overheads: `calibrated`, as no other run of this engine has single requests or counted steps to fit to")?;
+                writeln!(
+                    out,
+                    "  overheads: `calibrated`, as no other run of this engine has single requests or counted steps to fit to"
+                )?;
                 replay.resolve(&shipped, &hardware_files(&[]))?
             }
             None => {
@@ -72,7 +78,14 @@ pub fn validate(
                     None => fleet::fit(&others, &replay.resolve(&shipped, &hardware_files(&[]))?)?,
                 };
                 fits.push((names.clone(), fit));
-                let Overheads { kernel_time_factor, step_ms, per_sequence_us, api_ms, prefill_us_per_token, .. } = fit;
+                let Overheads {
+                    kernel_time_factor,
+                    step_ms,
+                    per_sequence_us,
+                    api_ms,
+                    prefill_us_per_token,
+                    ..
+                } = fit;
                 writeln!(
                     out,
                     "  overheads: fitted to {}: kernels x {kernel_time_factor:.4}, {step_ms:.3} ms a step, {per_sequence_us:.1} us a sequence, \
@@ -93,7 +106,10 @@ pub fn validate(
             let (_, answers) = fleet::open_loop(replay, &own)?;
             tell(out, "open loop", answers)?;
             match starts {
-                None => writeln!(out, "  closed loop: cannot be told: no run says how long a start takes (`boot.desired_to_ready`)")?,
+                None => writeln!(
+                    out,
+                    "  closed loop: cannot be told: no run says how long a start takes (`boot.desired_to_ready`)"
+                )?,
                 Some(starts) => match fleet::closed_loop(replay, starts, &own, seeds)? {
                     Ok((simulated, answers)) => {
                         tell(out, "closed loop", answers)?;
@@ -121,8 +137,12 @@ pub fn validate(
 
 /// Whether two runs are of one engine, so that one tells of the other.
 fn alike(one: &FleetRun, other: &FleetRun) -> bool {
-    let engine =
-        |run: &FleetRun| run.description.engine.as_ref().map(|engine| (engine.model.clone(), engine.gpu.clone(), engine.tensor_parallel));
+    let engine = |run: &FleetRun| {
+        run.description
+            .engine
+            .as_ref()
+            .map(|engine| (engine.model.clone(), engine.gpu.clone(), engine.tensor_parallel))
+    };
     engine(one) == engine(other)
 }
 
@@ -140,14 +160,19 @@ fn print(out: &mut String, about: &str, answers: &[Answer]) -> Result<()> {
         };
         let verdict = answer.passes().map_or("", |passes| if passes { "PASS" } else { "FAIL" });
         let name = format!("{question}, {unit}");
-        writeln!(out, "    {name:26}  {measured:10.3}  {simulated:10.3}  {:+6.1} %  {allowed:>6}  {verdict}", 100.0 * answer.error())?;
+        writeln!(
+            out,
+            "    {name:26}  {measured:10.3}  {simulated:10.3}  {:+6.1} %  {allowed:>6}  {verdict}",
+            100.0 * answer.error()
+        )?;
     }
     Ok(())
 }
 
 /// The median over all runs of what each is judged by.
 fn over_runs(out: &mut String, lines: &[Line]) -> Result<()> {
-    let is_open = |line: &&Line| line.about == "open loop" && OVER_RUNS.contains(&line.answer.question.as_str());
+    let is_open =
+        |line: &&Line| line.about == "open loop" && OVER_RUNS.contains(&line.answer.question.as_str());
     let mut errors: Vec<f64> = lines.iter().filter(is_open).map(|line| line.answer.error().abs()).collect();
     errors.sort_by(f64::total_cmp);
     if errors.len() > OVER_RUNS.len() {
@@ -175,7 +200,11 @@ fn store(out: &mut String, lines: &[Line], dir: &Path) -> Result<()> {
         for Line { run, about, answer } in lines {
             let Answer { question, unit, measured, simulated, .. } = answer;
             let passes = answer.passes().map_or(String::new(), |passes| passes.to_string());
-            writeln!(file, "{run},{about},{question},{unit},{measured:.6},{simulated:.6},{:.3},{passes}", 100.0 * answer.error())?;
+            writeln!(
+                file,
+                "{run},{about},{question},{unit},{measured:.6},{simulated:.6},{:.3},{passes}",
+                100.0 * answer.error()
+            )?;
         }
         Ok(())
     })?;

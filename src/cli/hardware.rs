@@ -1,4 +1,5 @@
-//! `scalefront hardware`: models, devices and nodes; how long steps take and how much fits; errors against measurements.
+//! `scalefront hardware`: models, devices and nodes; how long steps take and how much fits; errors against
+//! measurements.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -9,7 +10,9 @@ use anyhow::{Context, Result, bail};
 use scalefront::hardware::analytical::{self, fits};
 use scalefront::hardware::check::{self, Compared, Comparison, Refused};
 use scalefront::hardware::memory::{self, MemoryPlanner, Needs, ProfiledPlanner, VllmDefaults, VllmPlanner};
-use scalefront::hardware::{BatchShape, Deployment, ExecutionTime, ExecutionTimeSettings, Files, catalog, coverage};
+use scalefront::hardware::{
+    BatchShape, Deployment, ExecutionTime, ExecutionTimeSettings, Files, catalog, coverage,
+};
 use scalefront::settings::Faults;
 use scalefront::sweep::plan::hardware_files::{CACHE_DIR, hardware_files};
 
@@ -40,14 +43,16 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 struct ListArgs {
-    /// As the page docs/hardware.md: models x devices, with how many devices a model takes and what its step times rest on
+    /// As the page docs/hardware.md: models x devices, with how many devices a model takes and what its step
+    /// times rest on
     #[arg(long)]
     markdown: bool,
 }
 
 #[derive(Debug, clap::Args)]
 struct Source {
-    /// Where step times come from, as in a grid file: a name, or JSON such as '{"analytical": {"weights": "fp8"}}'
+    /// Where step times come from, as in a grid file: a name, or JSON such as '{"analytical": {"weights":
+    /// "fp8"}}'
     #[arg(long, value_name = "JSON", default_value = "analytical")]
     execution_time: String,
 }
@@ -91,7 +96,8 @@ struct CheckArgs {
     #[arg(long)]
     model: Option<String>,
 
-    /// Only rows of engines with this in their name and precision, such as "vllm fp8", or name and version, such as "sglang next"
+    /// Only rows of engines with this in their name and precision, such as "vllm fp8", or name and version,
+    /// such as "sglang next"
     #[arg(long)]
     engine: Option<String>,
 
@@ -103,9 +109,11 @@ struct CheckArgs {
 impl Source {
     fn settings(&self) -> Result<ExecutionTimeSettings> {
         let text = self.execution_time.trim();
-        let json = if text.starts_with('{') { text.to_string() } else { format!("{:?}", text.trim_matches('"')) };
+        let json =
+            if text.starts_with('{') { text.to_string() } else { format!("{:?}", text.trim_matches('"')) };
         let mut deserializer = serde_json::Deserializer::from_str(&json);
-        let settings: ExecutionTimeSettings = serde_path_to_error::deserialize(&mut deserializer).context("--execution-time")?;
+        let settings: ExecutionTimeSettings =
+            serde_path_to_error::deserialize(&mut deserializer).context("--execution-time")?;
         let mut faults = Faults::default();
         settings.check(&mut faults);
         match faults.found.first() {
@@ -137,7 +145,10 @@ impl Args {
 }
 
 fn list(out: &mut String) -> Result<()> {
-    writeln!(out, "Models                                 layers  hidden  heads  KV heads  head  MLP     vocabulary")?;
+    writeln!(
+        out,
+        "Models                                 layers  hidden  heads  KV heads  head  MLP     vocabulary"
+    )?;
     for model in catalog::MODELS {
         writeln!(
             out,
@@ -192,7 +203,9 @@ fn list(out: &mut String) -> Result<()> {
     }
     writeln!(out, "\nNodes                    device               devices  $ per hour")?;
     for node in catalog::NODES {
-        let price = node.price_usd_per_hour.map_or_else(|| "yours to give (node_price_usd_per_hour)".into(), |price| format!("{price:.2}"));
+        let price = node
+            .price_usd_per_hour
+            .map_or_else(|| "yours to give (node_price_usd_per_hour)".into(), |price| format!("{price:.2}"));
         writeln!(out, "  {:21}  {:19}  {:7}  {price}", node.name, node.device, node.devices_per_node)?;
     }
     Ok(())
@@ -208,7 +221,13 @@ fn batch(prefills: u32, tokens: u32, decodes: u32, cached: u32) -> BatchShape {
 
 impl ShowArgs {
     fn load(&self, settings: &ExecutionTimeSettings, files: &Files) -> Result<ExecutionTime> {
-        let deployment = Deployment::resolve(&self.model, &self.node, self.tensor_parallel, self.pipeline_parallel, files)?;
+        let deployment = Deployment::resolve(
+            &self.model,
+            &self.node,
+            self.tensor_parallel,
+            self.pipeline_parallel,
+            files,
+        )?;
         Ok(ExecutionTime::load(settings, &deployment.with_expert_parallel(self.expert_parallel)?, files)?)
     }
 
@@ -217,8 +236,16 @@ impl ShowArgs {
         let times = self.load(&settings, &hardware_files(&[]))?;
         let deployment = &times.deployment;
         let (tp, pp) = (deployment.tensor_parallel, deployment.pipeline_parallel);
-        let ep = if deployment.expert_parallel > 1 { format!(", expert parallel {}", deployment.expert_parallel) } else { String::new() };
-        writeln!(out, "{} on {}, tensor parallel {tp}{ep}, pipeline parallel {pp}", deployment.model.name, deployment.node.name)?;
+        let ep = if deployment.expert_parallel > 1 {
+            format!(", expert parallel {}", deployment.expert_parallel)
+        } else {
+            String::new()
+        };
+        writeln!(
+            out,
+            "{} on {}, tensor parallel {tp}{ep}, pipeline parallel {pp}",
+            deployment.model.name, deployment.node.name
+        )?;
         writeln!(out, "{}", times.provenance)?;
         for sentence in catalog::approximations(&deployment.model, times.weights) {
             writeln!(out, "{sentence}")?;
@@ -279,10 +306,18 @@ impl ShowArgs {
 fn print_steps(out: &mut String, times: &ExecutionTime) -> Result<()> {
     writeln!(out, "\nStep times, ms")?;
     for tokens in [256, 1024, 4096] {
-        writeln!(out, "  prefill of 1 x {tokens:4} tokens       {:10.3}", times.step_time_s(&batch(1, tokens, 0, 0)) * 1e3)?;
+        writeln!(
+            out,
+            "  prefill of 1 x {tokens:4} tokens       {:10.3}",
+            times.step_time_s(&batch(1, tokens, 0, 0)) * 1e3
+        )?;
     }
     for requests in [1, 16, 64] {
-        writeln!(out, "  decode of {requests:2} behind 2048 tokens  {:10.3}", times.step_time_s(&batch(0, 0, requests, 2048)) * 1e3)?;
+        writeln!(
+            out,
+            "  decode of {requests:2} behind 2048 tokens  {:10.3}",
+            times.step_time_s(&batch(0, 0, requests, 2048)) * 1e3
+        )?;
     }
     Ok(())
 }
@@ -290,18 +325,33 @@ fn print_steps(out: &mut String, times: &ExecutionTime) -> Result<()> {
 impl CheckArgs {
     fn run(&self, out: &mut String) -> Result<()> {
         let settings = self.source.settings()?;
-        let contains = |part: &Option<String>, whole: &str| part.as_ref().is_none_or(|part| whole.contains(part.as_str()));
+        let contains = |part: &Option<String>, whole: &str| {
+            part.as_ref().is_none_or(|part| whole.contains(part.as_str()))
+        };
         let rows = check::read(&self.file)?;
-        let Comparison { compared, left_out, refused } = check::compare(&rows, &settings, &hardware_files(&[]), |row| {
-            contains(&self.device, &row.device) && contains(&self.model, &row.model) && contains(&self.engine, &row.engine)
-        });
+        let Comparison { compared, left_out, refused } =
+            check::compare(&rows, &settings, &hardware_files(&[]), |row| {
+                contains(&self.device, &row.device)
+                    && contains(&self.model, &row.model)
+                    && contains(&self.engine, &row.engine)
+            });
         if let (true, Some(first)) = (compared.is_empty(), refused.first()) {
             bail!("{}: {}: {}", self.file.display(), first.deployment, first.reason);
         }
         if compared.is_empty() {
-            bail!("{}: none of {} rows is of a known device and model and was asked for", self.file.display(), rows.len());
+            bail!(
+                "{}: none of {} rows is of a known device and model and was asked for",
+                self.file.display(),
+                rows.len()
+            );
         }
-        writeln!(out, "{}: {} rows compared with `{}`, {left_out} left out\n", self.file.display(), compared.len(), settings.name())?;
+        writeln!(
+            out,
+            "{}: {} rows compared with `{}`, {left_out} left out\n",
+            self.file.display(),
+            compared.len(),
+            settings.name()
+        )?;
         print_errors(out, &compared)?;
         if !refused.is_empty() {
             writeln!(out, "\nNot answered for")?;
@@ -318,7 +368,10 @@ impl CheckArgs {
 
 /// Errors by phase, then by phase and device, then by model too.
 fn print_errors(out: &mut String, rows: &[Compared]) -> Result<()> {
-    writeln!(out, "phase    device      model                               rows   MAPE    bias     P95  worst")?;
+    writeln!(
+        out,
+        "phase    device      model                               rows   MAPE    bias     P95  worst"
+    )?;
     let groups: [fn(&Compared) -> [String; 3]; 3] = [
         |row| [row.measured.phase.name().into(), "all".into(), "all".into()],
         |row| [row.measured.phase.name().into(), row.measured.device.clone(), "all".into()],

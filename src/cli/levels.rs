@@ -14,7 +14,8 @@ use serde_json::json;
 use super::Exit;
 use super::common::{CommonArgs, catch_interrupts, command_line, say, threads, watched};
 
-/// Choose few settings of each family that together do nearly what all do, on other draws of the traffic than the sweep's
+/// Choose few settings of each family that together do nearly what all do, on other draws of the traffic than
+/// the sweep's
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The grid file, with knobs of many values and objectives.reference; looked for under sweeps/ too
@@ -63,13 +64,16 @@ impl Args {
             search_seed: self.search_seed,
             families: self.families.clone(),
         };
-        let common = CommonArgs { out: None, threads: self.threads, quiet: self.quiet, seed_offset: self.seed_offset };
+        let common =
+            CommonArgs { out: None, threads: self.threads, quiet: self.quiet, seed_offset: self.seed_offset };
         let pool = common.pool()?;
         let plan = pool.install(|| Plan::new(grid))?;
         levels::check(&plan, &settings)?;
         catch_interrupts()?;
         let count = levels::simulations(&plan, &settings);
-        let chosen = match watched(&common, "Choosing", count, |bar| pool.install(|| levels::choose(&plan, &settings, bar))) {
+        let chosen = match watched(&common, "Choosing", count, |bar| {
+            pool.install(|| levels::choose(&plan, &settings, bar))
+        }) {
             Err(error) if error.is::<Interrupted>() => {
                 eprintln!("interrupted: nothing was chosen");
                 return Ok(Exit::Interrupted);
@@ -94,7 +98,10 @@ impl Args {
 fn tell(chosen: &Chosen) -> Result<()> {
     let clusters: String = chosen.cluster.iter().map(|(name, value)| format!(", {name} {value}")).collect();
     let count: usize = chosen.entries.iter().map(settings_of).sum();
-    say(format!("{}, {}{clusters}: {count} of {} settings, chosen on {}", chosen.workload, chosen.family, chosen.of, chosen.chosen_on))?;
+    say(format!(
+        "{}, {}{clusters}: {count} of {} settings, chosen on {}",
+        chosen.workload, chosen.family, chosen.of, chosen.chosen_on
+    ))?;
     for entry in &chosen.entries {
         say(format!("  {entry}"))?;
     }
@@ -103,13 +110,15 @@ fn tell(chosen: &Chosen) -> Result<()> {
         say(format!("  {}: hypervolume {own:.4} of {whole:.4}; equal steps {equal:.4}", judged.on))?;
     }
     let [own, equal] = chosen.lost().map(|lost| 100.0 * lost);
-    // Where the draws differ more than the settings do, as the halves of a trace may, a choice is one for the wrong traffic.
+    // Where the draws differ more than the settings do, as the halves of a trace may, a choice is one for the
+    // wrong traffic.
     let remark = if own > equal { ": equal steps are the better choice here" } else { "" };
     say(format!("  lost to the whole knob: {own:.1} %; with equal steps {equal:.1} %{remark}"))
 }
 
 /// One, or as many as its list has.
 fn settings_of(entry: &serde_json::Value) -> usize {
-    let fields = entry.as_object().into_iter().flatten().filter_map(|(_, fields)| fields.as_object()).flatten();
+    let fields =
+        entry.as_object().into_iter().flatten().filter_map(|(_, fields)| fields.as_object()).flatten();
     fields.filter_map(|(_, value)| value.as_array()).map(Vec::len).next().unwrap_or(1)
 }

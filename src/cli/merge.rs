@@ -42,7 +42,8 @@ pub struct Args {
 
 impl Args {
     pub fn run(&self) -> Result<Exit> {
-        let common = CommonArgs { out: self.out.clone(), threads: self.threads, quiet: self.quiet, seed_offset: 0 };
+        let common =
+            CommonArgs { out: self.out.clone(), threads: self.threads, quiet: self.quiet, seed_offset: 0 };
         let started = Instant::now();
         let mut recorded = merge::join(&self.dirs)?;
         let pool = common.pool()?;

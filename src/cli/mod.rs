@@ -55,7 +55,8 @@ enum Command {
     Schema(schema::Args),
 }
 
-/// How a command ended, as the shell sees it. Wrong input is also any other reason for which a command could not do its work.
+/// How a command ended, as the shell sees it. Wrong input is also any other reason for which a command could
+/// not do its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     Done,

@@ -19,7 +19,8 @@ use super::finish::report_again;
 use super::searches::Searches;
 use super::tables::{self, Style};
 
-/// Search the best that perfect foresight could do for each workload, seed and cluster of a sweep, and report every policy's regret
+/// Search the best that perfect foresight could do for each workload, seed and cluster of a sweep, and report
+/// every policy's regret
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A sweep's results directory, such as results/lab3
@@ -29,8 +30,9 @@ pub struct Args {
     #[arg(long)]
     informed: bool,
 
-    /// Simulations of each search beyond its starts, which are what the sweep's runs did, constant fleets and such that follow traffic;
-    /// with --informed, policies tried, each on all fitting draws [default: 2000; with --informed 400]
+    /// Simulations of each search beyond its starts, which are what the sweep's runs did, constant fleets and
+    /// such that follow traffic; with --informed, policies tried, each on all fitting draws [default: 2000;
+    /// with --informed 400]
     #[arg(long, value_name = "N")]
     runs: Option<u32>,
 
@@ -67,13 +69,21 @@ impl Args {
         let mut faults = Faults::default();
         let searches = if self.informed {
             let default = InformedSettings::default();
-            let (budget, step_s) = (self.runs.unwrap_or(default.budget), self.step_s.unwrap_or(default.step_s));
-            let settings = InformedSettings { budget, step_s, search_seed, fitting_draws: self.fitting_draws, ..default };
+            let (budget, step_s) =
+                (self.runs.unwrap_or(default.budget), self.step_s.unwrap_or(default.step_s));
+            let settings = InformedSettings {
+                budget,
+                step_s,
+                search_seed,
+                fitting_draws: self.fitting_draws,
+                ..default
+            };
             settings.check(&mut faults);
             Searches { edge: None, informed: Some(settings) }
         } else {
             let default = OracleSettings::default();
-            let (budget, step_s) = (self.runs.unwrap_or(default.budget), self.step_s.unwrap_or(default.step_s));
+            let (budget, step_s) =
+                (self.runs.unwrap_or(default.budget), self.step_s.unwrap_or(default.step_s));
             let settings = OracleSettings { budget, step_s, search_seed, ..default };
             settings.check(&mut faults);
             Searches { edge: Some(settings), informed: None }
@@ -90,7 +100,9 @@ impl Args {
         );
         let common = CommonArgs { out: None, threads: self.threads, quiet: self.quiet, seed_offset: 0 };
         let pool = common.pool()?;
-        let plan = pool.install(|| -> Result<Plan> { Ok(Plan::new(Grid::stored(&manifest.grid_file, &manifest.grid)?)?) })?;
+        let plan = pool.install(|| -> Result<Plan> {
+            Ok(Plan::new(Grid::stored(&manifest.grid_file, &manifest.grid)?)?)
+        })?;
         searches.check(&plan)?;
         catch_interrupts()?;
         let dir = ResultsDir::open(&self.dir, &plan.grid.as_given)?;

@@ -1,4 +1,5 @@
-//! `scalefront recommend`: the cheapest setting that keeps the limits, and how to apply it; or the largest load that settings carry.
+//! `scalefront recommend`: the cheapest setting that keeps the limits, and how to apply it; or the largest
+//! load that settings carry.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -46,7 +47,8 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=1000))]
     refine: u64,
 
-    /// Instead, find for each setting of the grid the largest load that it carries within the limits, most requests for the money first
+    /// Instead, find for each setting of the grid the largest load that it carries within the limits, most
+    /// requests for the money first
     #[arg(long, conflicts_with_all = ["budget", "minutes"])]
     largest_load: bool,
 
@@ -64,16 +66,25 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 
 fn minutes(text: &str) -> Result<Duration, String> {
     let seconds = text.parse::<f64>().ok().filter(|minutes| *minutes > 0.0).map(|minutes| 60.0 * minutes);
-    seconds.and_then(|s| Duration::try_from_secs_f64(s).ok()).ok_or_else(|| "expected a number of minutes above 0".into())
+    seconds
+        .and_then(|s| Duration::try_from_secs_f64(s).ok())
+        .ok_or_else(|| "expected a number of minutes above 0".into())
 }
 
 fn share(text: &str) -> Result<f64, String> {
-    text.parse().ok().filter(|share| (1e-6..=1.0).contains(share)).ok_or_else(|| "expected a number from 0.000001 to 1".into())
+    text.parse()
+        .ok()
+        .filter(|share| (1e-6..=1.0).contains(share))
+        .ok_or_else(|| "expected a number from 0.000001 to 1".into())
 }
 
 fn limit(text: &str) -> Result<(String, f64), String> {
-    let parts = text.split_once('=').and_then(|(metric, value)| Some((metric.trim().to_owned(), value.trim().parse::<f64>().ok()?)));
-    parts.filter(|(_, value)| value.is_finite()).ok_or_else(|| "expected a metric and its limit, such as p99_ttft_s=2".into())
+    let parts = text
+        .split_once('=')
+        .and_then(|(metric, value)| Some((metric.trim().to_owned(), value.trim().parse::<f64>().ok()?)));
+    parts
+        .filter(|(_, value)| value.is_finite())
+        .ok_or_else(|| "expected a metric and its limit, such as p99_ttft_s=2".into())
 }
 
 /// A bar, and a time to end at.
@@ -117,11 +128,17 @@ impl Args {
             return pool.install(|| self.loads(&plan, &dir));
         }
         // As many as the grid asks for as it was written: what is refined is not a reason to take longer.
-        let as_written = if self.refine == 1 { Size::of(&plan) } else { Size::of(&pool.install(|| Plan::new(given))?) };
-        let budget = self.budget.unwrap_or_else(|| recommend::default_budget(as_written.runs)).min(plan.unique().len());
+        let as_written =
+            if self.refine == 1 { Size::of(&plan) } else { Size::of(&pool.install(|| Plan::new(given))?) };
+        let budget = self
+            .budget
+            .unwrap_or_else(|| recommend::default_budget(as_written.runs))
+            .min(plan.unique().len());
         let deadline = self.minutes.map(|minutes| started + minutes);
         let mut found = pool.install(|| {
-            watched(&self.common, "Searching", budget, |bar| recommend::search(&plan, dir.path(), budget, &Until { bar, deadline }))
+            watched(&self.common, "Searching", budget, |bar| {
+                recommend::search(&plan, dir.path(), budget, &Until { bar, deadline })
+            })
         })?;
         let interrupted = is_interrupted();
         if found.ended == Ended::Interrupted && !interrupted {
@@ -169,25 +186,36 @@ impl Args {
         }
         if !self.workloads.is_empty() {
             let all = value["workloads"].as_array_mut().into_iter().flatten();
-            let names: Vec<String> = all.filter_map(|workload| workload["name"].as_str().map(str::to_owned)).collect();
+            let names: Vec<String> =
+                all.filter_map(|workload| workload["name"].as_str().map(str::to_owned)).collect();
             for wanted in &self.workloads {
                 let known: Vec<&str> = names.iter().map(String::as_str).collect();
-                ensure!(names.contains(wanted), "--workload: `{wanted}` found, expected one of {}", scalefront::settings::quoted(&known));
+                ensure!(
+                    names.contains(wanted),
+                    "--workload: `{wanted}` found, expected one of {}",
+                    scalefront::settings::quoted(&known)
+                );
             }
             if let Some(all) = value["workloads"].as_array_mut() {
-                all.retain(|workload| self.workloads.iter().any(|wanted| workload["name"] == wanted.as_str()));
+                all.retain(|workload| {
+                    self.workloads.iter().any(|wanted| workload["name"] == wanted.as_str())
+                });
             }
         }
         Ok(value)
     }
 
     fn loads(&self, plan: &Plan, dir: &ResultsDir) -> Result<Exit> {
-        if let Some(streamed) = plan.inputs.workloads.iter().find(|workload| workload.content.streamed.is_some()) {
+        if let Some(streamed) =
+            plan.inputs.workloads.iter().find(|workload| workload.content.streamed.is_some())
+        {
             bail!("workload `{}`: too many requests to be scaled; shorten it", streamed.summary.name);
         }
         let settings: usize = recommend::space::arms(&plan.grid).iter().map(|arm| arm.len()).sum();
         // Doubling and halving take about so many loads each.
-        let found = watched(&self.common, "Loading", settings * 9, |bar| load::largest(plan, dir.path(), self.precision, bar))?;
+        let found = watched(&self.common, "Loading", settings * 9, |bar| {
+            load::largest(plan, dir.path(), self.precision, bar)
+        })?;
         let answer = json!({
             "precision": self.precision,
             "finished": found.finished(),

@@ -25,7 +25,13 @@ pub struct Args {
     figures: Option<Figures>,
 
     /// Width of figures for print: 84 is a column of many journals, 174 two
-    #[arg(long, value_name = "MM", default_value_t = 84.0, requires = "figures", allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "MM",
+        default_value_t = 84.0,
+        requires = "figures",
+        allow_negative_numbers = true
+    )]
     column_width_mm: f64,
 
     /// Print errors only
@@ -44,7 +50,10 @@ impl Args {
         tables::check_available()?;
         let [least, most] = tables::COLUMN_WIDTHS_MM;
         if !(least..=most).contains(&self.column_width_mm) {
-            bail!("--column-width-mm: {} found, expected a width from {least} to {most}", self.column_width_mm);
+            bail!(
+                "--column-width-mm: {} found, expected a width from {least} to {most}",
+                self.column_width_mm
+            );
         }
         let summary = tables::build_report(&self.dir, self.style)?;
         if !self.quiet {

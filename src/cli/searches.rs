@@ -49,9 +49,16 @@ impl Searches {
     }
 }
 
-fn search(plan: &Plan, settings: &OracleSettings, dir: &ResultsDir, common: &CommonArgs) -> Result<Result<(), Interrupted>> {
+fn search(
+    plan: &Plan,
+    settings: &OracleSettings,
+    dir: &ResultsDir,
+    common: &CommonArgs,
+) -> Result<Result<(), Interrupted>> {
     let mut account = Account::new(plan, settings, command_line());
-    let rows = match watched(common, "Searching", account.simulations as usize, |bar| oracle::search(plan, settings, bar)) {
+    let rows = match watched(common, "Searching", account.simulations as usize, |bar| {
+        oracle::search(plan, settings, bar)
+    }) {
         Ok(rows) => rows,
         Err(interrupted) => return Ok(Err(interrupted)),
     };
@@ -61,9 +68,16 @@ fn search(plan: &Plan, settings: &OracleSettings, dir: &ResultsDir, common: &Com
     Ok(Ok(()))
 }
 
-fn search_informed(plan: &Plan, settings: &InformedSettings, dir: &ResultsDir, common: &CommonArgs) -> Result<Result<(), Interrupted>> {
+fn search_informed(
+    plan: &Plan,
+    settings: &InformedSettings,
+    dir: &ResultsDir,
+    common: &CommonArgs,
+) -> Result<Result<(), Interrupted>> {
     let count = informed::simulations(plan, settings) as usize;
-    let (rows, edges) = match watched(common, "Searching without foresight", count, |bar| informed::search(plan, settings, bar)) {
+    let (rows, edges) = match watched(common, "Searching without foresight", count, |bar| {
+        informed::search(plan, settings, bar)
+    }) {
         Ok(found) => found,
         Err(interrupted) => return Ok(Err(interrupted)),
     };

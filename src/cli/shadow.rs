@@ -14,7 +14,8 @@ use scalefront::workload::formats::TraceFormat;
 use super::Exit;
 use super::common::{CommonArgs, catch_interrupts, say, watched};
 
-/// Replay recorded metrics of a service, and run every policy of a grid on the same traffic: what it would have cost, saved and broken
+/// Replay recorded metrics of a service, and run every policy of a grid on the same traffic: what it would
+/// have cost, saved and broken
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Results of Prometheus' query_range (.json) or tables (.csv): a file, or a directory of them
@@ -32,7 +33,10 @@ pub struct Args {
 }
 
 fn factor(text: &str) -> Result<f64, String> {
-    text.parse().ok().filter(|factor: &f64| factor.is_finite() && *factor > 0.0).ok_or_else(|| "expected a number above 0".into())
+    text.parse()
+        .ok()
+        .filter(|factor: &f64| factor.is_finite() && *factor > 0.0)
+        .ok_or_else(|| "expected a number above 0".into())
 }
 
 impl Args {
@@ -42,7 +46,10 @@ impl Args {
         let record = recording::read(&self.recorded, self.time_scale).map_err(|error| anyhow!(error))?;
         let workload = rebuild::workload(&record, given.seeds[0]);
         if workload.is_empty() {
-            return Err(anyhow!("{}: no request arrived in it, expected at least one", self.recorded.display()));
+            return Err(anyhow!(
+                "{}: no request arrived in it, expected at least one",
+                self.recorded.display()
+            ));
         }
         catch_interrupts()?;
         let value = shadow::grid_on(&given, &record);
@@ -55,19 +62,29 @@ impl Args {
         let grid = parsed(&given, &value)?;
         let runs = grid.count() as usize + 1;
         let pool = self.common.pool()?;
-        let ended = pool.install(|| watched(&self.common, "Replaying", runs, |bar| shadow::run(&grid, &record, bar)));
-        let found = match ended.map_err(|error| anyhow!(error)).context("nothing was stored but the requests")? {
-            Ok(found) => found,
-            Err(Interrupted) => {
-                eprintln!("interrupted: nothing was stored but the requests and the grid");
-                return Ok(Exit::Interrupted);
-            }
-        };
+        let ended =
+            pool.install(|| watched(&self.common, "Replaying", runs, |bar| shadow::run(&grid, &record, bar)));
+        let found =
+            match ended.map_err(|error| anyhow!(error)).context("nothing was stored but the requests")? {
+                Ok(found) => found,
+                Err(Interrupted) => {
+                    eprintln!("interrupted: nothing was stored but the requests and the grid");
+                    return Ok(Exit::Interrupted);
+                }
+            };
         write_json(&dir.file(ANSWER), &found.to_json(&value))?;
         if !self.common.quiet {
             say(&found)?;
-            say(format!("Look at {}; `scalefront sweep {}` draws fronts", dir.file(ANSWER).display(), dir.file(GRID).display()))?;
+            say(format!(
+                "Look at {}; `scalefront sweep {}` draws fronts",
+                dir.file(ANSWER).display(),
+                dir.file(GRID).display()
+            ))?;
         }
-        Ok(if found.policies.iter().any(|run| run.error.is_some()) { Exit::SomeRunsFailed } else { Exit::Done })
+        Ok(if found.policies.iter().any(|run| run.error.is_some()) {
+            Exit::SomeRunsFailed
+        } else {
+            Exit::Done
+        })
     }
 }

@@ -32,11 +32,13 @@ pub struct Args {
     #[arg(long)]
     chrome_trace: bool,
 
-    /// Also write replicas, queue, arrival rate and the latency distribution as curves: series.csv or .parquet
+    /// Also write replicas, queue, arrival rate and the latency distribution as curves: series.csv or
+    /// .parquet
     #[arg(long)]
     time_series: bool,
 
-    /// Also write what Prometheus would have recorded, scraping every so many seconds: metrics/*.json, as `shadow` reads them
+    /// Also write what Prometheus would have recorded, scraping every so many seconds: metrics/*.json, as
+    /// `shadow` reads them
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "15", value_parser = interval, allow_negative_numbers = true)]
     prometheus: Option<f64>,
 
@@ -45,7 +47,10 @@ pub struct Args {
 }
 
 fn interval(text: &str) -> Result<f64, String> {
-    text.parse().ok().filter(|s: &f64| s.is_finite() && *s >= 0.001).ok_or_else(|| "expected a number of seconds of at least 0.001".into())
+    text.parse()
+        .ok()
+        .filter(|s: &f64| s.is_finite() && *s >= 0.001)
+        .ok_or_else(|| "expected a number of seconds of at least 0.001".into())
 }
 
 impl Args {
@@ -77,11 +82,16 @@ impl Args {
         let (metrics, detail) = run.map_err(|error| anyhow!(error))?;
         tables::store_detail(dir.path(), &detail, self.format)?;
         if self.time_series {
-            tables::store_series(dir.path(), &series::of_detail(&detail, metrics.simulated_s, &QUANTITIES.each_ref()), self.format)?;
+            tables::store_series(
+                dir.path(),
+                &series::of_detail(&detail, metrics.simulated_s, &QUANTITIES.each_ref()),
+                self.format,
+            )?;
         }
         if let Some(interval_s) = self.prometheus {
             let metrics_dir = dir.file("metrics");
-            make_directory(&metrics_dir).with_context(|| format!("{}: cannot make the directory", metrics_dir.display()))?;
+            make_directory(&metrics_dir)
+                .with_context(|| format!("{}: cannot make the directory", metrics_dir.display()))?;
             for (name, value) in scrape::of_detail(&detail, metrics.simulated_s, interval_s) {
                 write_json(&metrics_dir.join(name), &value)?;
             }
@@ -92,7 +102,10 @@ impl Args {
         let remarks = metrics.remarks(cell.cluster.max_replicas);
         let summary = outcome::row(&plan, &cell, Ok(metrics)).to_json();
         write_json(&dir.file("summary.json"), &summary)?;
-        self.remove_stale(&dir, plan.inputs.workloads.iter().any(|workload| workload.content.sessions.is_some()))?;
+        self.remove_stale(
+            &dir,
+            plan.inputs.workloads.iter().any(|workload| workload.content.sessions.is_some()),
+        )?;
         if !self.common.quiet {
             eprintln!("{}", PolicyRecord::new(&cell.family, &cell.autoscaler));
             remarks.iter().for_each(|remark| eprintln!("{remark}"));
@@ -101,7 +114,8 @@ impl Args {
         Ok(Exit::Done)
     }
 
-    /// Removes what an earlier run left that this one did not write: it would pass for this one's. A sweep's tables stay.
+    /// Removes what an earlier run left that this one did not write: it would pass for this one's. A sweep's
+    /// tables stay.
     fn remove_stale(&self, dir: &ResultsDir, has_turns: bool) -> Result<()> {
         if dir.file(MANIFEST).exists() {
             return Ok(());
@@ -110,14 +124,17 @@ impl Args {
             Format::Csv => ("csv", "parquet"),
             Format::Parquet => ("parquet", "csv"),
         };
-        let mut stale: Vec<String> =
-            ["requests", "batches", "replicas", "decisions", "series"].iter().map(|table| format!("{table}.{other}")).collect();
+        let mut stale: Vec<String> = ["requests", "batches", "replicas", "decisions", "series"]
+            .iter()
+            .map(|table| format!("{table}.{other}"))
+            .collect();
         stale.extend((!self.time_series).then(|| format!("series.{kept}")));
         stale.extend((!has_turns).then(|| format!("turns.{kept}")));
         stale.push(format!("turns.{other}"));
         stale.extend((!self.chrome_trace).then(|| "chrome_trace.json".to_owned()));
         for path in stale.iter().map(|name| dir.file(name)).filter(|path| path.exists()) {
-            std::fs::remove_file(&path).with_context(|| format!("{}: cannot remove what an earlier run left", path.display()))?;
+            std::fs::remove_file(&path)
+                .with_context(|| format!("{}: cannot remove what an earlier run left", path.display()))?;
         }
         Ok(())
     }

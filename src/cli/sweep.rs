@@ -30,7 +30,8 @@ pub struct Args {
     /// The grid file; looked for under sweeps/ too
     grid: PathBuf,
 
-    /// Print the plan and how long it will take, by a trial of some of its runs for two seconds; store nothing
+    /// Print the plan and how long it will take, by a trial of some of its runs for two seconds; store
+    /// nothing
     #[arg(long)]
     dry_run: bool,
 
@@ -38,7 +39,8 @@ pub struct Args {
     #[arg(long)]
     resume: bool,
 
-    /// Run a fixed share of the cells: K/N from 1/N to N/N, or `auto` within a Slurm array or a Kubernetes Indexed Job
+    /// Run a fixed share of the cells: K/N from 1/N to N/N, or `auto` within a Slurm array or a Kubernetes
+    /// Indexed Job
     #[arg(long, value_name = "K/N")]
     shard: Option<String>,
 
@@ -50,7 +52,8 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = MOST_EVENTS)]
     max_events: u64,
 
-    /// Fail a run that keeps more in memory: bytes, or K, M, G (times 1024); what runs share and what policies keep is not counted
+    /// Fail a run that keeps more in memory: bytes, or K, M, G (times 1024); what runs share and what
+    /// policies keep is not counted
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     cell_memory: Option<u64>,
 
@@ -62,11 +65,13 @@ pub struct Args {
     #[arg(long, value_name = "BOOL", default_value_t = true, default_missing_value = "true", num_args = 0..=1, action = clap::ArgAction::Set)]
     check: bool,
 
-    /// Then search the best that perfect foresight could do, with N simulations for each workload, seed and cluster; see `oracle`
+    /// Then search the best that perfect foresight could do, with N simulations for each workload, seed and
+    /// cluster; see `oracle`
     #[arg(long, value_name = "N", conflicts_with = "shard")]
     oracle: Option<u32>,
 
-    /// Then search the best that can be done without foresight, trying N policies for each generated workload; see `oracle --informed`
+    /// Then search the best that can be done without foresight, trying N policies for each generated
+    /// workload; see `oracle --informed`
     #[arg(long, value_name = "N", conflicts_with = "shard")]
     informed: Option<u32>,
 
@@ -78,7 +83,8 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = MOST_CURVES)]
     curves: usize,
 
-    /// Where limits are given, test how robust the verdict is: with more traffic, on other days, with slower starts and steps
+    /// Where limits are given, test how robust the verdict is: with more traffic, on other days, with slower
+    /// starts and steps
     #[arg(long, value_name = "BOOL", default_value_t = true, default_missing_value = "true", num_args = 0..=1, action = clap::ArgAction::Set)]
     robustness: bool,
 
@@ -90,7 +96,8 @@ pub struct Args {
     common: CommonArgs,
 }
 
-/// Whether the tables of a finished sweep are as they were stored; says so if not, and that the sweep is run again.
+/// Whether the tables of a finished sweep are as they were stored; says so if not, and that the sweep is run
+/// again.
 fn has_its_tables(dir: &ResultsDir) -> bool {
     let changed = dir.check_tables().err();
     if let Some(error) = &changed {
@@ -100,13 +107,20 @@ fn has_its_tables(dir: &ResultsDir) -> bool {
 }
 
 fn price(text: &str) -> Result<f64, String> {
-    text.parse().ok().filter(|price: &f64| price.is_finite() && *price >= 0.0).ok_or_else(|| "expected a number of at least 0".into())
+    text.parse()
+        .ok()
+        .filter(|price: &f64| price.is_finite() && *price >= 0.0)
+        .ok_or_else(|| "expected a number of at least 0".into())
 }
 
 fn bytes(text: &str) -> Result<u64, String> {
     let units = [("K", 1 << 10), ("M", 1 << 20), ("G", 1 << 30)];
-    let (number, unit) = units.iter().find_map(|(suffix, unit)| Some((text.strip_suffix(suffix)?, *unit))).unwrap_or((text, 1));
-    let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit)).filter(|bytes| *bytes > 0);
+    let (number, unit) = units
+        .iter()
+        .find_map(|(suffix, unit)| Some((text.strip_suffix(suffix)?, *unit)))
+        .unwrap_or((text, 1));
+    let bytes =
+        number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit)).filter(|bytes| *bytes > 0);
     bytes.ok_or_else(|| "expected a whole number above 0 of bytes, or of K, M or G such as 500M".into())
 }
 
@@ -140,12 +154,18 @@ impl Args {
             say(of(&(0..plan.unique().len()).collect::<Vec<_>>()))?;
             if self.robustness && !plan.grid.objectives.constraints.is_empty() {
                 let runs = robustness::most_runs(&plan);
-                say(format!("Then up to {runs} runs to test how robust the verdict is; `--robustness false` leaves them out"))?;
+                say(format!(
+                    "Then up to {runs} runs to test how robust the verdict is; `--robustness false` leaves them out"
+                ))?;
             }
             if let Some(shard) = shard {
                 let places = shard.share(&plan);
                 let time = estimate::duration(terms.planning_s + of(&places).running_s);
-                say(format!("Shard {shard}: {} of these runs, {time} on {} threads", places.len(), terms.threads))?;
+                say(format!(
+                    "Shard {shard}: {} of these runs, {time} on {} threads",
+                    places.len(),
+                    terms.threads
+                ))?;
             }
             return Ok(Exit::Done);
         }
@@ -165,7 +185,10 @@ impl Args {
             match finished {
                 // Without --resume, too: nothing that is stored would come out differently.
                 Some(Finished::RunsOnly(manifest)) if has_its_tables(&dir) => {
-                    eprintln!("{}: the runs are there; they are judged anew by the objectives as they are now", dir.path().display());
+                    eprintln!(
+                        "{}: the runs are there; they are judged anew by the objectives as they are now",
+                        dir.path().display()
+                    );
                     let how = self.finishing(&searches, started);
                     return pool.install(|| finish::judge_again(&plan, &manifest, &dir, &how));
                 }
@@ -188,7 +211,9 @@ impl Args {
         let curves = (shard.is_none() && self.curves > 0).then(|| Keeper::new(&plan, MOST_BYTES));
         let ended = pool.install(|| {
             let (limits, curves) = (self.limits(), curves.as_ref());
-            watched(&self.common, "Running", left.len(), |bar| run::run_journaled(&plan, &left, &limits, &journal, curves, bar))
+            watched(&self.common, "Running", left.len(), |bar| {
+                run::run_journaled(&plan, &left, &limits, &journal, curves, bar)
+            })
         });
         let mut recorded = Recorded::read(&[dir.path()])?;
         let stored = format!("{} of {share} runs are stored in {}", recorded.len(), dir.path().display());
@@ -200,7 +225,8 @@ impl Args {
                 return Ok(Exit::Interrupted);
             }
             Err(Stop::Failed) => {
-                let (run_id, error) = finish::first_failure(&plan, &mut recorded)?.context("no run failed")?;
+                let (run_id, error) =
+                    finish::first_failure(&plan, &mut recorded)?.context("no run failed")?;
                 eprintln!("error: run {run_id}: {error}\nstopped, as --fail-fast asks: {stored}; {go_on}");
                 return Ok(Exit::SomeRunsFailed);
             }
@@ -217,7 +243,14 @@ impl Args {
     }
 
     fn finishing<'a>(&'a self, searches: &'a Searches, started: Instant) -> Finishing<'a> {
-        Finishing { common: &self.common, searches, style: self.style, most_curves: self.curves, robustness: self.robustness, started }
+        Finishing {
+            common: &self.common,
+            searches,
+            style: self.style,
+            most_curves: self.curves,
+            robustness: self.robustness,
+            started,
+        }
     }
 
     fn shard(&self) -> Result<Option<Shard>> {
@@ -255,7 +288,12 @@ impl Args {
         }
         let (journal, recorded) = Journal::resume(dir, header)?;
         if self.fail_fast && recorded.failed > 0 {
-            bail!("{}: {} runs have failed already; `{}` goes on", dir.display(), recorded.failed, self.resuming_command());
+            bail!(
+                "{}: {} runs have failed already; `{}` goes on",
+                dir.display(),
+                recorded.failed,
+                self.resuming_command()
+            );
         }
         Ok((journal, places.into_iter().filter(|&place| !recorded.holds(place)).collect()))
     }

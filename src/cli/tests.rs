@@ -50,9 +50,11 @@ fn flags(command: &Command) -> BTreeSet<String> {
 fn flags_in(text: &str) -> impl Iterator<Item = String> {
     text.match_indices("--").filter_map(|(at, _)| {
         let before = text[..at].chars().next_back();
-        let word: String = text[at + 2..].chars().take_while(|c| c.is_ascii_lowercase() || *c == '-').collect();
+        let word: String =
+            text[at + 2..].chars().take_while(|c| c.is_ascii_lowercase() || *c == '-').collect();
         let begins = word.chars().next().is_some_and(|c| c.is_ascii_lowercase());
-        (begins && before.is_none_or(|c| !c.is_alphanumeric() && c != '-')).then(|| word.trim_end_matches('-').to_owned())
+        (begins && before.is_none_or(|c| !c.is_alphanumeric() && c != '-'))
+            .then(|| word.trim_end_matches('-').to_owned())
     })
 }
 
@@ -70,14 +72,18 @@ fn seen(text: &str, is_cli: bool) -> String {
 fn flags_that_texts_name_exist() {
     let mut command = Cli::command();
     command.build();
-    let of: BTreeMap<String, BTreeSet<String>> = command.get_subcommands().map(|sub| (sub.get_name().to_owned(), flags(sub))).collect();
+    let of: BTreeMap<String, BTreeSet<String>> =
+        command.get_subcommands().map(|sub| (sub.get_name().to_owned(), flags(sub))).collect();
     let all: BTreeSet<String> = of.values().flatten().cloned().collect();
     let mut paths = Vec::new();
     sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut paths);
     paths.sort();
     let (mut faults, mut count, mut commands) = (Vec::new(), 0, 0);
     let mut used = BTreeSet::new();
-    for path in paths.iter().filter(|path| !path.components().any(|part| part.as_os_str().to_string_lossy().starts_with("tests"))) {
+    for path in paths
+        .iter()
+        .filter(|path| !path.components().any(|part| part.as_os_str().to_string_lossy().starts_with("tests")))
+    {
         let is_cli = path.components().any(|part| part.as_os_str() == "cli");
         let text = seen(&fs::read_to_string(path).unwrap(), is_cli);
         for flag in flags_in(&text) {
@@ -90,11 +96,16 @@ fn flags_that_texts_name_exist() {
         }
         // A command in full: up to where its quotation ends.
         for (at, name) in text.match_indices("scalefront ") {
-            let rest: String = text[at + name.len()..].chars().take_while(|c| !"`\"\n".contains(*c)).collect();
-            let Some(known) = rest.split_whitespace().next().and_then(|first| of.get(first)) else { continue };
+            let rest: String =
+                text[at + name.len()..].chars().take_while(|c| !"`\"\n".contains(*c)).collect();
+            let Some(known) = rest.split_whitespace().next().and_then(|first| of.get(first)) else {
+                continue;
+            };
             commands += 1;
             let unknown = flags_in(&rest).filter(|flag| !known.contains(flag));
-            faults.extend(unknown.map(|flag| format!("{}: `scalefront {rest}` has no --{flag}", path.display())));
+            faults.extend(
+                unknown.map(|flag| format!("{}: `scalefront {rest}` has no --{flag}", path.display())),
+            );
         }
     }
     assert!(count > 60 && commands > 15, "only {count} flags in texts and {commands} commands found");
@@ -106,7 +117,10 @@ fn flags_that_texts_name_exist() {
 #[test]
 fn flags_are_found_in_texts() {
     let found = |text: &str| flags_in(text).collect::<Vec<_>>();
-    assert_eq!(found("give --out DIR, or `--dry-run`; a--b, -- and --- are none; --max-events=3"), ["out", "dry-run", "max-events"]);
+    assert_eq!(
+        found("give --out DIR, or `--dry-run`; a--b, -- and --- are none; --max-events=3"),
+        ["out", "dry-run", "max-events"]
+    );
     assert_eq!(seen("a --x\n// --y\n    /// --z\n#[cfg(test)]\n--w", true), "a --x\n    /// --z");
     assert_eq!(seen("a --x\n/// --z", false), "a --x");
 }

@@ -120,12 +120,17 @@ struct ConvertArgs {
 /// Names of formats as the library's table has them.
 fn formats() -> impl TypedValueParser<Value = TraceFormat> {
     let name = |format: &TraceFormat| PossibleValue::new(format.layout().name).help(format.layout().summary);
-    PossibleValuesParser::new(TraceFormat::ALL.iter().map(name))
-        .map(|name| TraceFormat::ALL.into_iter().find(|format| format.layout().name == name).expect("a value that was possible"))
+    PossibleValuesParser::new(TraceFormat::ALL.iter().map(name)).map(|name| {
+        TraceFormat::ALL
+            .into_iter()
+            .find(|format| format.layout().name == name)
+            .expect("a value that was possible")
+    })
 }
 
 fn units() -> impl TypedValueParser<Value = TimeUnit> {
-    PossibleValuesParser::new(["s", "ms"]).map(|unit| if unit == "s" { TimeUnit::Seconds } else { TimeUnit::Milliseconds })
+    PossibleValuesParser::new(["s", "ms"])
+        .map(|unit| if unit == "s" { TimeUnit::Seconds } else { TimeUnit::Milliseconds })
 }
 
 impl Args {
@@ -158,7 +163,8 @@ impl Reading {
         if let Some(fault) = faults.found.first() {
             bail!("--{}: {}", fault.path.replace('_', "-"), fault.message);
         }
-        let (workload, mut notes) = trace::read(&spec, &[]).map_err(|error| anyhow!(in_flags(&error.to_string())))?;
+        let (workload, mut notes) =
+            trace::read(&spec, &[]).map_err(|error| anyhow!(in_flags(&error.to_string())))?;
         for sentence in notes.doubts.iter_mut().chain(&mut notes.assumed) {
             *sentence = in_flags(sentence);
         }
@@ -198,10 +204,16 @@ fn in_flags(sentence: &str) -> String {
         said = said.replace(&format!("set `{field}`"), &format!("give {flag}"));
         // What a column of the trace is called stays.
         let column = format!("column `{field}`");
-        said = said.split(&column).map(|part| part.replace(&format!("`{field}`"), flag)).collect::<Vec<_>>().join(&column);
+        said = said
+            .split(&column)
+            .map(|part| part.replace(&format!("`{field}`"), flag))
+            .collect::<Vec<_>>()
+            .join(&column);
     }
     if let Some(field) = FIELDS_ALONE.into_iter().find(|field| said.contains(&format!("`{field}`"))) {
-        said += &format!(" (`{field}` is for traces in grid files alone, of which `scalefront trace generate` makes plain ones)");
+        said += &format!(
+            " (`{field}` is for traces in grid files alone, of which `scalefront trace generate` makes plain ones)"
+        );
     }
     said
 }
@@ -225,7 +237,8 @@ fn how_read(notes: &TraceNotes, workload: &Workload) -> String {
 impl DescribeArgs {
     fn run(&self) -> Result<()> {
         let (workload, notes) = self.reading.read()?;
-        let description = describe(&workload).ok_or_else(|| anyhow!("{}: no requests found", self.reading.trace.display()))?;
+        let description = describe(&workload)
+            .ok_or_else(|| anyhow!("{}: no requests found", self.reading.trace.display()))?;
         say(format!("{description}{}", how_read(&notes, &workload)))?;
         if let Some(dir) = &self.picture {
             let name = self.reading.trace.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -250,7 +263,11 @@ impl GenerateArgs {
             .collect();
         let spec = match &specs[..] {
             [only] => only,
-            [] => bail!("{}: no workload is called `{}`", grid.source.file, self.workload.as_deref().unwrap_or_default()),
+            [] => bail!(
+                "{}: no workload is called `{}`",
+                grid.source.file,
+                self.workload.as_deref().unwrap_or_default()
+            ),
             several => bail!(
                 "{}: {} workloads found, one is expected: name it with --workload and give its settings one value each",
                 grid.source.file,
@@ -258,9 +275,10 @@ impl GenerateArgs {
             ),
         };
         let seed = self.seed.unwrap_or(grid.seeds[0]);
+        let workload = workload::load(spec, seed, &grid.base_dirs)
+            .with_context(|| format!("{}: workload `{}`", grid.source.file, spec.name))?;
         let workload =
-            workload::load(spec, seed, &grid.base_dirs).with_context(|| format!("{}: workload `{}`", grid.source.file, spec.name))?;
-        let workload = workload.streamed.as_ref().map_or_else(|| workload.clone(), |streamed| streamed.kept());
+            workload.streamed.as_ref().map_or_else(|| workload.clone(), |streamed| streamed.kept());
         write(&workload, self.to, &self.out)
     }
 }

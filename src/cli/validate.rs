@@ -18,8 +18,8 @@ use super::{fleets, tables};
 
 #[derive(Debug, clap::Args)]
 pub struct ValidateArgs {
-    /// A folder with experiments.json, measured.csv and traces, or its experiments.json; or runs in which the fleet scaled: a folder with
-    /// run.json, or of such folders
+    /// A folder with experiments.json, measured.csv and traces, or its experiments.json; or runs in which the
+    /// fleet scaled: a folder with run.json, or of such folders
     path: PathBuf,
 
     /// Only runs with this in their id
@@ -34,8 +34,8 @@ pub struct ValidateArgs {
     #[arg(long, value_name = "DIR", default_value = "results/validation")]
     out: PathBuf,
 
-    /// Engine overheads, as in a grid file: a name, or JSON such as '{"given": {"api_ms": 5}}' [default: calibrated; of runs in which the
-    /// fleet scaled, fitted to the other runs of the folder]
+    /// Engine overheads, as in a grid file: a name, or JSON such as '{"given": {"api_ms": 5}}' [default:
+    /// calibrated; of runs in which the fleet scaled, fitted to the other runs of the folder]
     #[arg(long, value_name = "JSON")]
     overheads: Option<String>,
 }
@@ -52,8 +52,15 @@ pub(super) fn prepared(path: &Path, only: Option<&str>, seeds: u64) -> Result<Pr
     let experiments = Experiments::read(path)?;
     let (replays, skipped) = prepare(&experiments, |id| only.is_none_or(|part| id.contains(part)));
     if replays.is_empty() {
-        let why: String = skipped.iter().map(|Skipped { experiment, reason }| format!("\n  {experiment}: {reason}")).collect();
-        bail!("{}: none of {} runs can be simulated and was asked for{why}", path.display(), experiments.list.len());
+        let why: String = skipped
+            .iter()
+            .map(|Skipped { experiment, reason }| format!("\n  {experiment}: {reason}"))
+            .collect();
+        bail!(
+            "{}: none of {} runs can be simulated and was asked for{why}",
+            path.display(),
+            experiments.list.len()
+        );
     }
     Ok(Prepared { experiments, replays, skipped, seeds: (1..=seeds).collect() })
 }
@@ -63,13 +70,29 @@ impl ValidateArgs {
         let asked = self.overheads.as_deref().map(overheads).transpose()?;
         let folders = fleet::folders(&self.path);
         if !folders.is_empty() {
-            return fleets::validate(&folders, self.only.as_deref(), asked.as_ref(), self.seeds, &self.out, out);
+            return fleets::validate(
+                &folders,
+                self.only.as_deref(),
+                asked.as_ref(),
+                self.seeds,
+                &self.out,
+                out,
+            );
         }
         let settings = asked.map_or_else(|| overheads("calibrated"), Ok)?;
-        let Prepared { experiments, replays, skipped, seeds } = prepared(&self.path, self.only.as_deref(), self.seeds)?;
+        let Prepared { experiments, replays, skipped, seeds } =
+            prepared(&self.path, self.only.as_deref(), self.seeds)?;
         let all: Vec<&Replay> = replays.iter().collect();
-        let rows = compare(&all, &experiments.measured, &seeds, |replay| Ok(replay.resolve(&settings, &hardware_files(&[]))?))?;
-        writeln!(out, "{}: {} measured runs simulated, {} skipped\n", self.path.display(), replays.len(), skipped.len())?;
+        let rows = compare(&all, &experiments.measured, &seeds, |replay| {
+            Ok(replay.resolve(&settings, &hardware_files(&[]))?)
+        })?;
+        writeln!(
+            out,
+            "{}: {} measured runs simulated, {} skipped\n",
+            self.path.display(),
+            replays.len(),
+            skipped.len()
+        )?;
         print_stages(out, &rows)?;
         for Skipped { experiment, reason } in &skipped {
             writeln!(out, "skipped: {experiment}: {reason}")?;
@@ -83,7 +106,8 @@ fn overheads(text: &str) -> Result<OverheadSettings> {
     let text = text.trim();
     let json = if text.starts_with('{') { text.to_string() } else { format!("{:?}", text.trim_matches('"')) };
     let mut deserializer = serde_json::Deserializer::from_str(&json);
-    let settings: OverheadSettings = serde_path_to_error::deserialize(&mut deserializer).context("--overheads")?;
+    let settings: OverheadSettings =
+        serde_path_to_error::deserialize(&mut deserializer).context("--overheads")?;
     let mut faults = Faults::default();
     settings.check(&mut faults);
     match faults.found.first() {
@@ -108,9 +132,16 @@ pub(super) fn print_stages(out: &mut String, rows: &[Compared]) -> Result<()> {
         let name = format!("{} {}{}", row.experiment, row.stage, if row.judged { "*" } else { "" });
         write!(out, "{name:54}")?;
         for metric in SHOWN {
-            let found = rows.iter().find(|other| other.experiment == row.experiment && other.stage == row.stage && other.metric == metric);
+            let found = rows.iter().find(|other| {
+                other.experiment == row.experiment && other.stage == row.stage && other.metric == metric
+            });
             let cell = found.map_or("-".into(), |row| {
-                format!("{} > {} {:+6.1} %", Short(row.measured_ms), Short(row.simulated_ms), 100.0 * row.error())
+                format!(
+                    "{} > {} {:+6.1} %",
+                    Short(row.measured_ms),
+                    Short(row.simulated_ms),
+                    100.0 * row.error()
+                )
             });
             write!(out, "  {cell:>26}")?;
         }
@@ -135,7 +166,8 @@ impl std::fmt::Display for Short {
     }
 }
 
-/// Published errors of BLIS (inference-sim), the best peer, on dense runs: another, larger set of the same origin.
+/// Published errors of BLIS (inference-sim), the best peer, on dense runs: another, larger set of the same
+/// origin.
 const PEER: [(&str, &str); 6] = [
     ("ttft_mean", "8.8-14.3"),
     ("ttft_p90", "10.0-27.8"),
@@ -147,14 +179,32 @@ const PEER: [(&str, &str); 6] = [
 
 /// Absolute errors over judged stages and over whole runs.
 pub(super) fn print_errors(out: &mut String, rows: &[Compared]) -> Result<()> {
-    writeln!(out, "\nabsolute error, %    judged stages                     whole runs (`all`)              BLIS, dense")?;
-    writeln!(out, "metric               number  median    mean   worst    number  median    mean   worst  median")?;
-    for metric in scalefront::validation::QUANTITIES.iter().flat_map(|q| scalefront::validation::STATISTICS.map(|s| format!("{q}_{s}"))) {
+    writeln!(
+        out,
+        "\nabsolute error, %    judged stages                     whole runs (`all`)              BLIS, dense"
+    )?;
+    writeln!(
+        out,
+        "metric               number  median    mean   worst    number  median    mean   worst  median"
+    )?;
+    for metric in scalefront::validation::QUANTITIES
+        .iter()
+        .flat_map(|q| scalefront::validation::STATISTICS.map(|s| format!("{q}_{s}")))
+    {
         let of = |judged: bool| {
-            let found = errors(rows.iter().filter(|row| row.metric == metric && if judged { row.judged } else { row.stage == "all" }));
+            let found =
+                errors(rows.iter().filter(|row| {
+                    row.metric == metric && if judged { row.judged } else { row.stage == "all" }
+                }));
             found.map_or(format!("{:>6}  {:>6}  {:>6}  {:>6}", 0, "-", "-", "-"), |found| {
                 let percent = |value: f64| 100.0 * value;
-                format!("{:6}  {:6.1}  {:6.1}  {:6.1}", found.count, percent(found.median), percent(found.mean), percent(found.worst))
+                format!(
+                    "{:6}  {:6.1}  {:6.1}  {:6.1}",
+                    found.count,
+                    percent(found.median),
+                    percent(found.mean),
+                    percent(found.worst)
+                )
             })
         };
         let peer = PEER.iter().find(|(known, _)| *known == metric).map_or("", |(_, error)| error);
@@ -171,7 +221,11 @@ pub(super) fn store(out: &mut String, rows: &[Compared], dir: &Path, stem: &str)
         writeln!(file, "experiment_id,stage,judged,metric,measured_ms,simulated_ms,error_percent")?;
         for row in rows {
             let Compared { experiment, stage, judged, metric, measured_ms, simulated_ms, .. } = row;
-            writeln!(file, "{experiment},{stage},{judged},{metric},{measured_ms},{simulated_ms:.4},{:.3}", 100.0 * row.error())?;
+            writeln!(
+                file,
+                "{experiment},{stage},{judged},{metric},{measured_ms},{simulated_ms:.4},{:.3}",
+                100.0 * row.error()
+            )?;
         }
         Ok(())
     })?;

@@ -22,7 +22,12 @@ pub(super) fn export(settings: &HpaSettings, subject: &Subject, notes: &mut Note
     }
     let own_loop = settings.own_loop();
     let behavior = behavior_of(&own_loop, "", notes);
-    notes.elsewhere("scrape_interval_s", settings.scrape_interval_s, 15.0, "how often Prometheus scrapes and the adapter asks");
+    notes.elsewhere(
+        "scrape_interval_s",
+        settings.scrape_interval_s,
+        15.0,
+        "how often Prometheus scrapes and the adapter asks",
+    );
     match settings.starting_pods {
         StartingPods::Pending => notes.cannot_say(
             "`starting_pods` pending: a pod has to be unready or without a node while it starts, as one with a readiness probe is",
@@ -50,7 +55,9 @@ fn least(targets: &[MetricTarget], min_replicas: u32, notes: &mut Notes) -> Valu
     let external = targets.iter().any(|target| target.source() == MetricSource::External);
     match (min_replicas, external) {
         (0, true) => {
-            notes.need("minReplicas 0 from Kubernetes 1.37 on by default, before by the feature gate HPAScaleToZero");
+            notes.need(
+                "minReplicas 0 from Kubernetes 1.37 on by default, before by the feature gate HPAScaleToZero",
+            );
             0.into()
         }
         (0, false) => 1.into(),
@@ -58,7 +65,12 @@ fn least(targets: &[MetricTarget], min_replicas: u32, notes: &mut Notes) -> Valu
     }
 }
 
-fn metric(target: &MetricTarget, rate_window_s: f64, from_zero: bool, notes: &mut Notes) -> Result<Value, String> {
+fn metric(
+    target: &MetricTarget,
+    rate_window_s: f64,
+    from_zero: bool,
+    notes: &mut Notes,
+) -> Result<Value, String> {
     let metric = target.metric;
     signals::check(metric)?;
     let name = signals::adapter_name(metric);
@@ -66,7 +78,10 @@ fn metric(target: &MetricTarget, rate_window_s: f64, from_zero: bool, notes: &mu
     let value = |field: &str, value: f64, notes: &mut Notes| {
         let milli = (value * 1000.0).round();
         if (milli / 1000.0 - value).abs() > 1e-12 * value {
-            notes.cannot_say(format!("`{field}` {value}: Kubernetes counts in thousandths; {} stands there", milli / 1000.0));
+            notes.cannot_say(format!(
+                "`{field}` {value}: Kubernetes counts in thousandths; {} stands there",
+                milli / 1000.0
+            ));
         }
         if milli % 1000.0 == 0.0 { plain(milli / 1000.0) } else { format!("{milli}m") }
     };
@@ -90,18 +105,23 @@ fn metric(target: &MetricTarget, rate_window_s: f64, from_zero: bool, notes: &mu
     ));
     let target = match target.target_value {
         Some(of_all) => json!({"type": "Value", "value": value("target_value", of_all, notes)}),
-        None => json!({"type": "AverageValue", "averageValue": value("target_per_replica", target.target_per_replica, notes)}),
+        None => {
+            json!({"type": "AverageValue", "averageValue": value("target_per_replica", target.target_per_replica, notes)})
+        }
     };
     Ok(json!({"type": "External", "external": {"metric": {"name": name}, "target": target}}))
 }
 
-/// The manifest's `behavior`, and what of the loop is the controller's own. `within` is the path of the loop's settings.
+/// The manifest's `behavior`, and what of the loop is the controller's own. `within` is the path of the
+/// loop's settings.
 pub(super) fn behavior_of(own_loop: &HpaLoop, within: &str, notes: &mut Notes) -> Option<Value> {
     let HpaLoop { sync_interval_s, tolerance, behavior, version } = own_loop;
     let flag = "kube-controller-manager's --horizontal-pod-autoscaler-sync-period";
     notes.elsewhere(&format!("{within}sync_interval_s"), *sync_interval_s, 15.0, flag);
     if *version == KubernetesVersion::V1_20 {
-        notes.cannot_say(format!("`{within}version` 1.20: the release of the cluster; a later one has other edges"));
+        notes.cannot_say(format!(
+            "`{within}version` 1.20: the release of the cluster; a later one has other edges"
+        ));
     }
     let usual = PerDirection::both(0.1);
     match behavior {
@@ -136,12 +156,15 @@ fn rules(rules: &ScalingRules, tolerance: Option<f64>, path: &str, notes: &mut N
                 RateUnit::Pods => "Pods",
                 RateUnit::Percent => "Percent",
             };
-            let period = notes.whole(&format!("{path}.policies[{i}].period_s"), policy.period_s, 1, LONGEST_PERIOD_S);
+            let period =
+                notes.whole(&format!("{path}.policies[{i}].period_s"), policy.period_s, 1, LONGEST_PERIOD_S);
             json!({"type": unit, "value": policy.value, "periodSeconds": period})
         };
         Value::Array(policies.iter().enumerate().map(policy).collect())
     });
-    let window = window.map(|window_s| notes.whole(&format!("{path}.stabilization_window_s"), window_s, 0, LONGEST_WINDOW_S));
+    let window = window.map(|window_s| {
+        notes.whole(&format!("{path}.stabilization_window_s"), window_s, 0, LONGEST_WINDOW_S)
+    });
     object([
         ("stabilizationWindowSeconds", window),
         ("selectPolicy", select.map(Value::from)),
@@ -164,17 +187,22 @@ pub(super) fn import(root: &Value) -> Result<Imported, Refusal> {
     let min_replicas = spec.count("minReplicas")?.or(Some(1));
     let max_replicas = spec.count("maxReplicas")?;
     let metrics = spec.list("metrics")?;
-    let (behavior, tolerance) = spec.object("behavior")?.map_or(Ok((None, PerDirection::both(0.1))), behavior)?;
+    let (behavior, tolerance) =
+        spec.object("behavior")?.map_or(Ok((None, PerDirection::both(0.1))), behavior)?;
     spec.finish()?;
     let mut targets = Vec::new();
     for metric in metrics {
         targets.push(target(metric)?);
     }
     if targets.is_empty() {
-        return Err(Refusal::at("spec.metrics", "none found: without them the controller goes by CPU, which is not simulated"));
+        return Err(Refusal::at(
+            "spec.metrics",
+            "none found: without them the controller goes by CPU, which is not simulated",
+        ));
     }
     let mut targets = targets.into_iter();
-    let MetricTarget { metric, source, target_per_replica, target_value } = targets.next().expect("one at least");
+    let MetricTarget { metric, source, target_per_replica, target_value } =
+        targets.next().expect("one at least");
     let settings = HpaSettings {
         metric,
         source,
@@ -185,7 +213,13 @@ pub(super) fn import(root: &Value) -> Result<Imported, Refusal> {
         tolerance,
         ..HpaSettings::default()
     };
-    Ok(Imported { policy: "hpa", settings: json!(settings), min_replicas, max_replicas, initial_replicas: None })
+    Ok(Imported {
+        policy: "hpa",
+        settings: json!(settings),
+        min_replicas,
+        max_replicas,
+        initial_replicas: None,
+    })
 }
 
 fn target(mut metric: Fields) -> Result<MetricTarget, Refusal> {
@@ -194,7 +228,8 @@ fn target(mut metric: Fields) -> Result<MetricTarget, Refusal> {
         "Pods" => ("pods", MetricSource::Pods),
         "External" => ("external", MetricSource::External),
         other => {
-            let what = "expected `Pods` or `External`: CPU, memory and metrics of other objects are not simulated";
+            let what =
+                "expected `Pods` or `External`: CPU, memory and metrics of other objects are not simulated";
             return Err(Refusal::at(&metric.path("type"), format!("`{other}` found, {what}")));
         }
     };
@@ -206,23 +241,34 @@ fn target(mut metric: Fields) -> Result<MetricTarget, Refusal> {
     let name = named.text("name")?.unwrap_or_default();
     let known = signals::by_adapter_name(&name).ok_or_else(|| {
         let names = crate::settings::quoted(&signals::adapter_names());
-        Refusal::at(&named.path("name"), format!("`{name}` found, which is not simulated; expected one of {names}"))
+        Refusal::at(
+            &named.path("name"),
+            format!("`{name}` found, which is not simulated; expected one of {names}"),
+        )
     })?;
     named.finish()?;
     let mut target = of.object("target")?.ok_or_else(|| Refusal::at(&of.path("target"), "missing"))?;
     of.finish()?;
     target.ignore(&["type"]);
-    let average = target.take("averageValue").map(|value| quantity(&value, &target.path("averageValue"))).transpose()?;
+    let average = target
+        .take("averageValue")
+        .map(|value| quantity(&value, &target.path("averageValue")))
+        .transpose()?;
     let value = target.take("value").map(|value| quantity(&value, &target.path("value"))).transpose()?;
     target.finish()?;
     let default = MetricTarget::default();
     let implied = MetricTarget { metric: known, ..default.clone() };
     let source = (implied.source() != source).then_some(source);
     match (average, value) {
-        (Some(average), None) => Ok(MetricTarget { metric: known, source, target_per_replica: average, target_value: None }),
-        (None, Some(value)) => {
-            Ok(MetricTarget { metric: known, source, target_per_replica: default.target_per_replica, target_value: Some(value) })
+        (Some(average), None) => {
+            Ok(MetricTarget { metric: known, source, target_per_replica: average, target_value: None })
         }
+        (None, Some(value)) => Ok(MetricTarget {
+            metric: known,
+            source,
+            target_per_replica: default.target_per_replica,
+            target_value: Some(value),
+        }),
         _ => Err(Refusal::at(&target.path(""), "expected either `averageValue` or `value`")),
     }
 }

@@ -70,12 +70,21 @@ const BEHAVIORS: [(&str, FallbackBehavior); 4] = [
     ("currentReplicasIfLower", FallbackBehavior::CurrentReplicasIfLower),
 ];
 
-fn trigger_of(trigger: &Trigger, name: &str, rate_window_s: f64, from_zero: bool, notes: &mut Notes) -> Result<Value, String> {
+fn trigger_of(
+    trigger: &Trigger,
+    name: &str,
+    rate_window_s: f64,
+    from_zero: bool,
+    notes: &mut Notes,
+) -> Result<Value, String> {
     signals::check(trigger.metric)?;
     notes.need(signals::provenance(trigger.metric));
     notes.need(format!("Prometheus at {SERVER}, or its address in its place; labels in the queries that pick this workload's servers"));
     for outage in &trigger.outages {
-        notes.cannot_say(format!("an outage at {} s for {} s: the simulation's, not the trigger's", outage.at_s, outage.duration_s));
+        notes.cannot_say(format!(
+            "an outage at {} s for {} s: the simulation's, not the trigger's",
+            outage.at_s, outage.duration_s
+        ));
     }
     Ok(json!({
         "type": "prometheus",
@@ -98,8 +107,10 @@ pub(super) fn import(root: &Value) -> Result<Imported, Refusal> {
     root.finish()?;
     spec.ignore(&["scaleTargetRef"]);
     let triggers = spec.list("triggers")?;
-    let kinds: Vec<String> =
-        triggers.iter().map(|trigger| Ok(trigger.clone().text("type")?.unwrap_or_default())).collect::<Result<_, Refusal>>()?;
+    let kinds: Vec<String> = triggers
+        .iter()
+        .map(|trigger| Ok(trigger.clone().text("type")?.unwrap_or_default()))
+        .collect::<Result<_, Refusal>>()?;
     let cron = kinds.iter().filter(|kind| *kind == "cron").count();
     if cron > 0 && cron == triggers.len() {
         return schedule::import(spec, triggers);
@@ -109,7 +120,9 @@ pub(super) fn import(root: &Value) -> Result<Imported, Refusal> {
     for (trigger, kind) in triggers.into_iter().zip(kinds) {
         if kind != "prometheus" {
             let beside = if kind == "cron" { " beside others" } else { "" };
-            let message = format!("`{kind}`{beside} found, which is not simulated; expected `prometheus` triggers, or `cron` ones alone");
+            let message = format!(
+                "`{kind}`{beside} found, which is not simulated; expected `prometheus` triggers, or `cron` ones alone"
+            );
             return Err(Refusal::at(&trigger.path("type"), message));
         }
         let (trigger, window_s) = trigger_from(trigger)?;
@@ -121,14 +134,26 @@ pub(super) fn import(root: &Value) -> Result<Imported, Refusal> {
         trigger.trigger = trigger.trigger.take().filter(|name| *name != format!("t{}", i + 1));
     }
     let mut read = read.into_iter();
-    let first = read.next().ok_or_else(|| Refusal::at("spec.triggers", "none found, expected at least one"))?;
+    let first =
+        read.next().ok_or_else(|| Refusal::at("spec.triggers", "none found, expected at least one"))?;
     let Trigger { metric, trigger, target_per_replica, target_value, activation_threshold, outages } = first;
-    settings =
-        KedaSettings { metric, trigger, target_per_replica, target_value, activation_threshold, outages, also: read.collect(), ..settings };
-    let number = |spec: &mut Fields, field: &str, default: f64| Ok::<f64, Refusal>(spec.number(field)?.unwrap_or(default));
+    settings = KedaSettings {
+        metric,
+        trigger,
+        target_per_replica,
+        target_value,
+        activation_threshold,
+        outages,
+        also: read.collect(),
+        ..settings
+    };
+    let number = |spec: &mut Fields, field: &str, default: f64| {
+        Ok::<f64, Refusal>(spec.number(field)?.unwrap_or(default))
+    };
     settings.polling_interval_s = number(&mut spec, "pollingInterval", settings.polling_interval_s)?;
     settings.cooldown_period_s = number(&mut spec, "cooldownPeriod", settings.cooldown_period_s)?;
-    settings.initial_cooldown_period_s = number(&mut spec, "initialCooldownPeriod", settings.initial_cooldown_period_s)?;
+    settings.initial_cooldown_period_s =
+        number(&mut spec, "initialCooldownPeriod", settings.initial_cooldown_period_s)?;
     settings.idle_replicas = spec.count("idleReplicaCount")?;
     let mut min_replicas = spec.count("minReplicaCount")?.unwrap_or(DEFAULT_MIN);
     let max_replicas = spec.count("maxReplicaCount")?.unwrap_or(DEFAULT_MAX);
@@ -169,7 +194,8 @@ fn trigger_from(mut trigger: Fields) -> Result<(Trigger, Option<f64>), Refusal> 
     trigger.ignore(&["type", "authenticationRef", "useCachedMetrics"]);
     let name = trigger.text("name")?;
     let kind = trigger.text("metricType")?.unwrap_or_else(|| "AverageValue".into());
-    let mut metadata = trigger.object("metadata")?.ok_or_else(|| Refusal::at(&trigger.path("metadata"), "missing"))?;
+    let mut metadata =
+        trigger.object("metadata")?.ok_or_else(|| Refusal::at(&trigger.path("metadata"), "missing"))?;
     trigger.finish()?;
     metadata.ignore(&[
         "serverAddress",
@@ -184,18 +210,34 @@ fn trigger_from(mut trigger: Fields) -> Result<(Trigger, Option<f64>), Refusal> 
     let query = metadata.text("query")?.ok_or_else(|| Refusal::at(&metadata.path("query"), "missing"))?;
     let Some((metric, window_s)) = signals::by_query(&query) else {
         let example = signals::cluster_query(crate::autoscaler::signals::LoadMetric::default(), 60.0, false);
-        let message =
-            format!("`{query}` found, which is not simulated; expected a sum of vLLM's or the gateway's metrics such as `{example}`");
+        let message = format!(
+            "`{query}` found, which is not simulated; expected a sum of vLLM's or the gateway's metrics such as `{example}`"
+        );
         return Err(Refusal::at(&metadata.path("query"), message));
     };
-    let threshold = metadata.number("threshold")?.ok_or_else(|| Refusal::at(&metadata.path("threshold"), "missing"))?;
+    let threshold =
+        metadata.number("threshold")?.ok_or_else(|| Refusal::at(&metadata.path("threshold"), "missing"))?;
     let activation_threshold = metadata.number("activationThreshold")?.unwrap_or(0.0);
     metadata.finish()?;
     let default = MetricTarget::default();
-    let (target_per_replica, target_value) = target(&kind, threshold, default.target_per_replica).ok_or_else(|| {
-        Refusal::at(&trigger.path("metricType"), format!("`{kind}` found, expected {}", quoted(&["AverageValue", "Value"])))
-    })?;
-    Ok((Trigger { metric, trigger: name, target_per_replica, target_value, activation_threshold, outages: Vec::new() }, window_s))
+    let (target_per_replica, target_value) = target(&kind, threshold, default.target_per_replica)
+        .ok_or_else(|| {
+            Refusal::at(
+                &trigger.path("metricType"),
+                format!("`{kind}` found, expected {}", quoted(&["AverageValue", "Value"])),
+            )
+        })?;
+    Ok((
+        Trigger {
+            metric,
+            trigger: name,
+            target_per_replica,
+            target_value,
+            activation_threshold,
+            outages: Vec::new(),
+        },
+        window_s,
+    ))
 }
 
 /// A target per replica, or one of the whole beside a target per replica without effect.
@@ -209,11 +251,13 @@ fn target(kind: &str, target: f64, without_effect: f64) -> Option<(f64, Option<f
 
 fn fallback_from(mut fields: Fields) -> Result<Fallback, Refusal> {
     let missing = |fields: &Fields, field: &str| Refusal::at(&fields.path(field), "missing");
-    let failure_threshold = fields.count("failureThreshold")?.ok_or_else(|| missing(&fields, "failureThreshold"))?;
+    let failure_threshold =
+        fields.count("failureThreshold")?.ok_or_else(|| missing(&fields, "failureThreshold"))?;
     let replicas = fields.count("replicas")?.ok_or_else(|| missing(&fields, "replicas"))?;
     let found = fields.text("behavior")?.unwrap_or_else(|| "static".into());
     let Some(&(_, behavior)) = BEHAVIORS.iter().find(|(name, _)| *name == found) else {
-        let message = format!("`{found}` found, expected one of {}", quoted(&BEHAVIORS.map(|(name, _)| name)));
+        let message =
+            format!("`{found}` found, expected one of {}", quoted(&BEHAVIORS.map(|(name, _)| name)));
         return Err(Refusal::at(&fields.path("behavior"), message));
     };
     fields.finish()?;
@@ -227,7 +271,10 @@ fn modifiers_from(mut fields: Fields) -> Result<ScalingModifiers, Refusal> {
     let activation_threshold = fields.number("activationTarget")?.unwrap_or(0.0);
     let kind = fields.text("metricType")?.unwrap_or_else(|| "AverageValue".into());
     let (target_per_replica, target_value) = target(&kind, value, value).ok_or_else(|| {
-        Refusal::at(&fields.path("metricType"), format!("`{kind}` found, expected {}", quoted(&["AverageValue", "Value"])))
+        Refusal::at(
+            &fields.path("metricType"),
+            format!("`{kind}` found, expected {}", quoted(&["AverageValue", "Value"])),
+        )
     })?;
     fields.finish()?;
     Ok(ScalingModifiers { formula, target_per_replica, target_value, activation_threshold })

@@ -1,4 +1,5 @@
-//! Between settings and the files that real controllers read: a policy's settings as such a file, and such a file as settings.
+//! Between settings and the files that real controllers read: a policy's settings as such a file, and such a
+//! file as settings.
 //!
 //! | file | policy | read by |
 //! |---|---|---|
@@ -8,9 +9,10 @@
 //! | annotations of a Service, `serving.knative.dev/v1` | `knative_kpa` | Knative Serving |
 //! | `autoscaling_config` | `ray_serve` | Ray Serve |
 //!
-//! What a format cannot say is never dropped: [`Manifest::unsaid`] lists it going out, and coming in it is refused by name. Fields are
-//! those of Kubernetes 1.33 (its OpenAPI schema, run: `tests/manifests/check.sh`), of Ray 2.60.0 (`serve/config.py`, run: the same
-//! script), of KEDA 2.20 (`scaledobject_types.go`, read) and of Knative Serving 1.23 (`pkg/apis/autoscaling/register.go`, read).
+//! What a format cannot say is never dropped: [`Manifest::unsaid`] lists it going out, and coming in it is
+//! refused by name. Fields are those of Kubernetes 1.33 (its OpenAPI schema, run:
+//! `tests/manifests/check.sh`), of Ray 2.60.0 (`serve/config.py`, run: the same script), of KEDA 2.20
+//! (`scaledobject_types.go`, read) and of Knative Serving 1.23 (`pkg/apis/autoscaling/register.go`, read).
 
 pub mod signals;
 
@@ -91,7 +93,8 @@ pub struct Subject<'a> {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Manifest {
     pub body: Value,
-    /// What is needed for it to work, a line each: where signals come from, since which version, under which rule.
+    /// What is needed for it to work, a line each: where signals come from, since which version, under which
+    /// rule.
     pub needed: Vec<String>,
     /// What the format cannot say, a sentence each.
     pub unsaid: Vec<String>,
@@ -105,14 +108,24 @@ pub fn export(subject: &Subject, to: Controller) -> Result<Manifest, String> {
     match Controller::of(subject.settings) {
         Some(own) if own == to => {}
         Some(own) => {
-            return Err(format!("its policy is `{name}`, which {} does not carry out; export it with `--to {}`", to.name(), own.name()));
+            return Err(format!(
+                "its policy is `{name}`, which {} does not carry out; export it with `--to {}`",
+                to.name(),
+                own.name()
+            ));
         }
         None => {
             let instead = match subject.settings {
                 AutoscalerSettings::Static(settings) => {
-                    format!("a fixed fleet needs no autoscaler: set `replicas: {}` in its Deployment", settings.replicas)
+                    format!(
+                        "a fixed fleet needs no autoscaler: set `replicas: {}` in its Deployment",
+                        settings.replicas
+                    )
                 }
-                _ => format!("no controller here carries it out; policies that can be exported: {}", exportable()),
+                _ => format!(
+                    "no controller here carries it out; policies that can be exported: {}",
+                    exportable()
+                ),
             };
             return Err(format!("its policy is `{name}`: {instead}"));
         }
@@ -182,7 +195,13 @@ impl Notes {
     }
 
     /// Tells of a setting that has no place in the file, unless it is what the program does anyway.
-    pub fn elsewhere<T: PartialEq + std::fmt::Display>(&mut self, field: &str, value: T, default: T, place: &str) {
+    pub fn elsewhere<T: PartialEq + std::fmt::Display>(
+        &mut self,
+        field: &str,
+        value: T,
+        default: T,
+        place: &str,
+    ) {
         let is_default = if value == default { ", its default" } else { "" };
         self.cannot_say(format!("`{field}` {value}: {place}{is_default}"));
     }
@@ -198,7 +217,8 @@ impl Notes {
 
     /// What simulated and real fleets have to have in common, and no autoscaler's file says.
     fn about_cluster(&mut self, cluster: &ClusterSettings, to: Controller) {
-        let ClusterSettings { model, node, tensor_parallel, pipeline_parallel, scale_up_delay_s, .. } = cluster;
+        let ClusterSettings { model, node, tensor_parallel, pipeline_parallel, scale_up_delay_s, .. } =
+            cluster;
         let scheduler = serde_json::to_value(&cluster.replica_scheduler).expect("settings are plain data");
         let router = serde_json::to_value(&cluster.global_scheduler).expect("settings are plain data");
         self.cannot_say(format!(
@@ -206,16 +226,23 @@ impl Notes {
              in its own manifest"
         ));
         self.cannot_say(format!("`global_scheduler` {router}: the gateway or router in front"));
-        self.cannot_say(format!("`scale_up_delay_s` {scale_up_delay_s}: what the simulation took for a cold start; measure yours"));
+        self.cannot_say(format!(
+            "`scale_up_delay_s` {scale_up_delay_s}: what the simulation took for a cold start; measure yours"
+        ));
         if !matches!(to, Controller::RayServe | Controller::Knative) {
-            self.cannot_say(format!("`initial_replicas` {}: the `replicas` of the Deployment at first", cluster.initial_replicas));
+            self.cannot_say(format!(
+                "`initial_replicas` {}: the `replicas` of the Deployment at first",
+                cluster.initial_replicas
+            ));
         }
     }
 }
 
 /// An object of those members that are there.
 pub(crate) fn object<const N: usize>(members: [(&str, Option<Value>); N]) -> Value {
-    Value::Object(members.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect::<Map<_, _>>())
+    Value::Object(
+        members.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect::<Map<_, _>>(),
+    )
 }
 
 /// A number as Kubernetes' quantities and KEDA's metadata spell it: no exponent.

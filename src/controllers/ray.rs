@@ -65,7 +65,9 @@ fn search<'a>(value: &'a Value, path: &str, found: &mut Vec<(String, &'a Value)>
                 if key == KEY { found.push((path, value)) } else { search(value, &path, found) }
             }
         }
-        Value::Array(values) => values.iter().enumerate().for_each(|(i, value)| search(value, &format!("{path}[{i}]"), found)),
+        Value::Array(values) => {
+            values.iter().enumerate().for_each(|(i, value)| search(value, &format!("{path}[{i}]"), found))
+        }
         _ => {}
     }
 }
@@ -75,7 +77,10 @@ pub(super) fn import(root: &Value) -> Result<Imported, Refusal> {
     let found = find(root).unwrap_or_default();
     let [(path, config)] = &found[..] else {
         let paths: Vec<&str> = found.iter().map(|(path, _)| path.as_str()).collect();
-        return Err(Refusal::at("", format!("{} found, expected one `{KEY}`", crate::settings::quoted(&paths))));
+        return Err(Refusal::at(
+            "",
+            format!("{} found, expected one `{KEY}`", crate::settings::quoted(&paths)),
+        ));
     };
     let mut config = Fields::of(config, path)?;
     let mut settings = RayServeSettings::default();

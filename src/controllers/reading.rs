@@ -56,7 +56,9 @@ pub struct Fields {
 impl Fields {
     pub fn of(value: &Value, path: &str) -> Result<Self, Refusal> {
         match value {
-            Value::Object(members) => Ok(Self { path: path.into(), left: members.clone(), known: BTreeSet::new() }),
+            Value::Object(members) => {
+                Ok(Self { path: path.into(), left: members.clone(), known: BTreeSet::new() })
+            }
             other => Err(Refusal::at(path, format!("{other} found, expected an object"))),
         }
     }
@@ -96,8 +98,13 @@ impl Fields {
     /// A number, also one in quotes.
     pub fn number(&mut self, field: &str) -> Result<Option<f64>, Refusal> {
         let Some(value) = self.take(field) else { return Ok(None) };
-        let number = value.as_f64().or_else(|| value.as_str()?.trim().parse().ok()).filter(|number: &f64| number.is_finite());
-        number.map(Some).ok_or_else(|| Refusal::at(&self.path(field), format!("{value} found, expected a number")))
+        let number = value
+            .as_f64()
+            .or_else(|| value.as_str()?.trim().parse().ok())
+            .filter(|number: &f64| number.is_finite());
+        number
+            .map(Some)
+            .ok_or_else(|| Refusal::at(&self.path(field), format!("{value} found, expected a number")))
     }
 
     pub fn count(&mut self, field: &str) -> Result<Option<u32>, Refusal> {
@@ -105,9 +112,9 @@ impl Fields {
         number
             .map(|number| {
                 let whole = number >= 0.0 && number <= f64::from(u32::MAX) && number.fract() == 0.0;
-                whole
-                    .then_some(number as u32)
-                    .ok_or_else(|| Refusal::at(&self.path(field), format!("{number} found, expected a whole number")))
+                whole.then_some(number as u32).ok_or_else(|| {
+                    Refusal::at(&self.path(field), format!("{number} found, expected a whole number"))
+                })
             })
             .transpose()
     }
@@ -122,7 +129,9 @@ impl Fields {
         let path = self.path(field);
         match self.take(field) {
             None => Ok(Vec::new()),
-            Some(Value::Array(values)) => values.iter().enumerate().map(|(i, value)| Self::of(value, &format!("{path}[{i}]"))).collect(),
+            Some(Value::Array(values)) => {
+                values.iter().enumerate().map(|(i, value)| Self::of(value, &format!("{path}[{i}]"))).collect()
+            }
             Some(other) => Err(Refusal::at(&path, format!("{other} found, expected a list"))),
         }
     }
@@ -148,13 +157,25 @@ impl Fields {
 
 /// A quantity of Kubernetes: a number, or one with a suffix.
 pub fn quantity(value: &Value, path: &str) -> Result<f64, Refusal> {
-    let fault = || Refusal::at(path, format!("{value} found, expected a quantity such as 10, \"500m\" or \"2k\""));
+    let fault =
+        || Refusal::at(path, format!("{value} found, expected a quantity such as 10, \"500m\" or \"2k\""));
     if let Some(number) = value.as_f64() {
         return Ok(number);
     }
     let text = value.as_str().ok_or_else(fault)?.trim();
-    let units = [("Ki", 1024.0), ("Mi", 1_048_576.0), ("Gi", 1_073_741_824.0), ("m", 1e-3), ("k", 1e3), ("M", 1e6), ("G", 1e9)];
-    let (number, factor) = units.iter().find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, *factor))).unwrap_or((text, 1.0));
+    let units = [
+        ("Ki", 1024.0),
+        ("Mi", 1_048_576.0),
+        ("Gi", 1_073_741_824.0),
+        ("m", 1e-3),
+        ("k", 1e3),
+        ("M", 1e6),
+        ("G", 1e9),
+    ];
+    let (number, factor) = units
+        .iter()
+        .find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, *factor)))
+        .unwrap_or((text, 1.0));
     let number: f64 = number.parse().map_err(|_| fault())?;
     // Division, so that 400m is 0.4 and not the product of 400 and a number near a thousandth.
     Ok(if factor == 1e-3 { number / 1000.0 } else { number * factor })
@@ -163,9 +184,10 @@ pub fn quantity(value: &Value, path: &str) -> Result<f64, Refusal> {
 /// An HPA's `behavior`, and the tolerance of both directions.
 pub fn behavior(mut fields: Fields) -> Result<(Option<BehaviorSettings>, PerDirection), Refusal> {
     let (mut settings, mut tolerance) = (BehaviorSettings::default(), PerDirection::both(0.1));
-    for (field, rules, tolerance) in
-        [("scaleUp", &mut settings.scale_up, &mut tolerance.up), ("scaleDown", &mut settings.scale_down, &mut tolerance.down)]
-    {
+    for (field, rules, tolerance) in [
+        ("scaleUp", &mut settings.scale_up, &mut tolerance.up),
+        ("scaleDown", &mut settings.scale_down, &mut tolerance.down),
+    ] {
         if let Some(found) = fields.object(field)? {
             *rules = scaling_rules(found, tolerance)?;
         }
@@ -199,10 +221,16 @@ fn scaling_rules(mut fields: Fields, tolerance: &mut f64) -> Result<ScalingRules
             }
         };
         let value = policy.count("value")?.ok_or_else(|| Refusal::at(&policy.path("value"), "missing"))?;
-        let period_s = policy.number("periodSeconds")?.ok_or_else(|| Refusal::at(&policy.path("periodSeconds"), "missing"))?;
+        let period_s = policy
+            .number("periodSeconds")?
+            .ok_or_else(|| Refusal::at(&policy.path("periodSeconds"), "missing"))?;
         policy.finish()?;
         policies.push(RatePolicy { unit, value, period_s });
     }
     fields.finish()?;
-    Ok(ScalingRules { stabilization_window_s, select_policy, policies: (!policies.is_empty()).then_some(policies) })
+    Ok(ScalingRules {
+        stabilization_window_s,
+        select_policy,
+        policies: (!policies.is_empty()).then_some(policies),
+    })
 }

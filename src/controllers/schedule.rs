@@ -1,7 +1,7 @@
 //! A schedule as cron triggers of KEDA.
 //!
-//! A cron trigger asks for `desiredReplicas` from `start` to `end`; between them nothing is active and the minimum holds. Time 0 of a
-//! workload is midnight of the file's time zone.
+//! A cron trigger asks for `desiredReplicas` from `start` to `end`; between them nothing is active and the
+//! minimum holds. Time 0 of a workload is midnight of the file's time zone.
 
 use serde_json::{Value, json};
 
@@ -13,7 +13,11 @@ const DAY_S: f64 = 86_400.0;
 const DAY_MIN: i64 = 1440;
 const WEEK_MIN: i64 = 7 * DAY_MIN;
 
-pub(super) fn export(settings: &ScheduleSettings, subject: &Subject, notes: &mut Notes) -> Result<Value, String> {
+pub(super) fn export(
+    settings: &ScheduleSettings,
+    subject: &Subject,
+    notes: &mut Notes,
+) -> Result<Value, String> {
     let &ScheduleSettings { ref steps, period_s, lead_s } = settings;
     let period_min = (period_s / 60.0).round() as i64;
     let whole = period_s % 60.0 == 0.0 && period_min > 0;
@@ -33,7 +37,10 @@ pub(super) fn export(settings: &ScheduleSettings, subject: &Subject, notes: &mut
             let exact_min = (step.at_s - lead_s) / 60.0;
             let minute = exact_min.round() as i64;
             if repeat == 0 && exact_min != minute as f64 {
-                notes.cannot_say(format!("`steps[{i}]` at {} s: cron counts in minutes; the nearest stands there", exact_min * 60.0));
+                notes.cannot_say(format!(
+                    "`steps[{i}]` at {} s: cron counts in minutes; the nearest stands there",
+                    exact_min * 60.0
+                ));
             }
             at.push(((repeat * period_min + minute).rem_euclid(cycle_min), step.replicas));
         }
@@ -66,7 +73,9 @@ pub(super) fn export(settings: &ScheduleSettings, subject: &Subject, notes: &mut
         }}));
     }
     if triggers.is_empty() {
-        return Err(format!("it never asks for more than `min_replicas` ({least}): a fixed fleet needs no autoscaler"));
+        return Err(format!(
+            "it never asks for more than `min_replicas` ({least}): a fixed fleet needs no autoscaler"
+        ));
     }
     let close = merged
         .iter()
@@ -114,11 +123,13 @@ pub(super) fn import(mut spec: Fields, triggers: Vec<Fields>) -> Result<Imported
     let (mut windows, mut zone, mut weekly) = (Vec::new(), None, false);
     for mut trigger in triggers {
         trigger.ignore(&["type", "name"]);
-        let mut metadata = trigger.object("metadata")?.ok_or_else(|| Refusal::at(&trigger.path("metadata"), "missing"))?;
+        let mut metadata =
+            trigger.object("metadata")?.ok_or_else(|| Refusal::at(&trigger.path("metadata"), "missing"))?;
         trigger.finish()?;
         let this = metadata.text("timezone")?.unwrap_or_default();
         if zone.get_or_insert_with(|| this.clone()) != &this {
-            let message = format!("`{this}` found beside `{}`, expected one for all", zone.unwrap_or_default());
+            let message =
+                format!("`{this}` found beside `{}`, expected one for all", zone.unwrap_or_default());
             return Err(Refusal::at(&metadata.path("timezone"), message));
         }
         let mut minute = |field: &str| {
@@ -131,7 +142,9 @@ pub(super) fn import(mut spec: Fields, triggers: Vec<Fields>) -> Result<Imported
             })
         };
         let (start, end) = (minute("start")?, minute("end")?);
-        let replicas = metadata.count("desiredReplicas")?.ok_or_else(|| Refusal::at(&metadata.path("desiredReplicas"), "missing"))?;
+        let replicas = metadata
+            .count("desiredReplicas")?
+            .ok_or_else(|| Refusal::at(&metadata.path("desiredReplicas"), "missing"))?;
         metadata.finish()?;
         weekly |= start.1.is_some() || end.1.is_some();
         windows.push((start, end, replicas));
@@ -168,11 +181,13 @@ pub(super) fn import(mut spec: Fields, triggers: Vec<Fields>) -> Result<Imported
     })
 }
 
-/// The minute of the day that a cron expression names, and the day of the week from Monday on, if it names one.
+/// The minute of the day that a cron expression names, and the day of the week from Monday on, if it names
+/// one.
 fn cron_minute(text: &str) -> Option<(i64, Option<i64>)> {
     let fields: Vec<&str> = text.split_whitespace().collect();
     let [minute, hour, "*", "*", weekday] = fields[..] else { return None };
-    let number = |text: &str, below: i64| text.parse::<i64>().ok().filter(|number| (0..below).contains(number));
+    let number =
+        |text: &str, below: i64| text.parse::<i64>().ok().filter(|number| (0..below).contains(number));
     let weekday = if weekday == "*" { None } else { Some((number(weekday, 8)? + 6) % 7) };
     Some((number(hour, 24)? * 60 + number(minute, 60)?, weekday))
 }

@@ -31,7 +31,8 @@ const WAITING: &str = "vllm:num_requests_waiting";
 const KV_USE: &str = "vllm:kv_cache_usage_perc";
 const HELD: &str = "inference_extension_flow_control_queue_size";
 
-/// What the adapters of Kubernetes call a metric: of each pod, or of the cluster. Prometheus' own names have colons in them.
+/// What the adapters of Kubernetes call a metric: of each pod, or of the cluster. Prometheus' own names have
+/// colons in them.
 pub fn adapter_name(metric: LoadMetric) -> &'static str {
     match metric {
         LoadMetric::OutstandingRequests => "vllm_requests_outstanding",
@@ -59,7 +60,10 @@ pub fn by_adapter_name(name: &str) -> Option<LoadMetric> {
         name.strip_prefix("vllm_").unwrap_or(&name).to_owned()
     };
     let named = EVERY.iter().map(|&metric| (adapter_name(metric), metric)).chain(ALSO_CALLED.iter().copied());
-    named.filter(|(_, metric)| *metric != LoadMetric::QueuedPrefillTokens).find(|(known, _)| bare(known) == bare(name)).map(|named| named.1)
+    named
+        .filter(|(_, metric)| *metric != LoadMetric::QueuedPrefillTokens)
+        .find(|(known, _)| bare(known) == bare(name))
+        .map(|named| named.1)
 }
 
 /// Names of metrics that can be simulated, for messages.
@@ -84,9 +88,10 @@ pub fn series(metric: LoadMetric) -> &'static [&'static str] {
 /// Who exports a metric, since which version.
 pub fn exported_by(metric: LoadMetric) -> &'static str {
     match metric {
-        LoadMetric::OutstandingRequests | LoadMetric::QueuedRequests | LoadMetric::RunningRequests | LoadMetric::TokensPerS => {
-            "vLLM 0.4 and later"
-        }
+        LoadMetric::OutstandingRequests
+        | LoadMetric::QueuedRequests
+        | LoadMetric::RunningRequests
+        | LoadMetric::TokensPerS => "vLLM 0.4 and later",
         LoadMetric::KvUse => "vLLM 0.10 and later (before: vllm:gpu_cache_usage_perc)",
         LoadMetric::RequestsPerS => "the endpoint picker of Gateway API Inference Extension 1.0 and later",
         LoadMetric::PoolSaturation => {
@@ -104,7 +109,10 @@ pub fn provenance(metric: LoadMetric) -> String {
 /// Why a metric cannot be asked of Prometheus, if it cannot.
 pub fn check(metric: LoadMetric) -> Result<(), String> {
     if series(metric).is_empty() {
-        return Err(format!("its policy goes by `{}`, which neither vLLM nor the gateway exports", metric.name()));
+        return Err(format!(
+            "its policy goes by `{}`, which neither vLLM nor the gateway exports",
+            metric.name()
+        ));
     }
     Ok(())
 }
@@ -119,7 +127,8 @@ pub fn pod_query(metric: LoadMetric) -> String {
     format!("sum({}) by (<<.GroupBy>>)", series(metric).iter().map(labelled).collect::<Vec<_>>().join(" + "))
 }
 
-/// The value of the whole cluster. Where there may be no replica, requests that the gateway holds count, and what no server exports is 0.
+/// The value of the whole cluster. Where there may be no replica, requests that the gateway holds count, and
+/// what no server exports is 0.
 pub fn cluster_query(metric: LoadMetric, rate_window_s: f64, from_zero: bool) -> String {
     let window = seconds(rate_window_s);
     let terms: Vec<String> = match metric {
@@ -128,15 +137,22 @@ pub fn cluster_query(metric: LoadMetric, rate_window_s: f64, from_zero: bool) ->
         }
         LoadMetric::PoolSaturation => series(metric).iter().map(|name| format!("max({name})")).collect(),
         _ => {
-            let held = from_zero && matches!(metric, LoadMetric::OutstandingRequests | LoadMetric::QueuedRequests);
-            series(metric).iter().copied().chain(held.then_some(HELD)).map(|name| format!("sum({name})")).collect()
+            let held =
+                from_zero && matches!(metric, LoadMetric::OutstandingRequests | LoadMetric::QueuedRequests);
+            series(metric)
+                .iter()
+                .copied()
+                .chain(held.then_some(HELD))
+                .map(|name| format!("sum({name})"))
+                .collect()
         }
     };
     let or_none = |term: String| if from_zero { format!("({term} or vector(0))") } else { term };
     terms.into_iter().map(or_none).collect::<Vec<_>>().join(" + ")
 }
 
-/// The metric that `query` asks for, and the window of its rate if it is one. Labels do not matter, nor does white space.
+/// The metric that `query` asks for, and the window of its rate if it is one. Labels do not matter, nor does
+/// white space.
 pub fn by_query(query: &str) -> Option<(LoadMetric, Option<f64>)> {
     let (bare, window_s) = bare(query)?;
     let matches = |metric: &LoadMetric| {
@@ -144,13 +160,27 @@ pub fn by_query(query: &str) -> Option<(LoadMetric, Option<f64>)> {
         // With one series a sum in brackets of its own is the same.
         forms.iter().any(|form| self::bare(form).is_some_and(|(form, _)| form == bare))
     };
-    let held = || self::bare(&format!("sum({HELD})")).is_some_and(|(form, _)| form == bare).then_some(LoadMetric::QueuedRequests);
-    let older = || self::bare("sum(vllm:gpu_cache_usage_perc)").is_some_and(|(form, _)| form == bare).then_some(LoadMetric::KvUse);
-    let found = EVERY.into_iter().filter(|metric| !series(*metric).is_empty()).find(matches).or_else(held).or_else(older)?;
+    let held = || {
+        self::bare(&format!("sum({HELD})"))
+            .is_some_and(|(form, _)| form == bare)
+            .then_some(LoadMetric::QueuedRequests)
+    };
+    let older = || {
+        self::bare("sum(vllm:gpu_cache_usage_perc)")
+            .is_some_and(|(form, _)| form == bare)
+            .then_some(LoadMetric::KvUse)
+    };
+    let found = EVERY
+        .into_iter()
+        .filter(|metric| !series(*metric).is_empty())
+        .find(matches)
+        .or_else(held)
+        .or_else(older)?;
     Some((found, window_s))
 }
 
-/// A query without labels and white space, its windows replaced by `[]`, and the one window it has; `None` if it has several.
+/// A query without labels and white space, its windows replaced by `[]`, and the one window it has; `None` if
+/// it has several.
 fn bare(query: &str) -> Option<(String, Option<f64>)> {
     let (mut text, mut window_s, mut rest) = (String::new(), None, query);
     while let Some(c) = rest.chars().next() {
@@ -207,7 +237,8 @@ mod tests {
         for metric in EVERY.into_iter().filter(|&metric| check(metric).is_ok()) {
             for from_zero in [false, true] {
                 let query = cluster_query(metric, 90.0, from_zero);
-                let window_s = matches!(metric, LoadMetric::TokensPerS | LoadMetric::RequestsPerS).then_some(90.0);
+                let window_s =
+                    matches!(metric, LoadMetric::TokensPerS | LoadMetric::RequestsPerS).then_some(90.0);
                 assert_eq!(by_query(&query), Some((metric, window_s)), "{query}");
             }
             assert_eq!(by_adapter_name(adapter_name(metric)), Some(metric));
@@ -215,7 +246,9 @@ mod tests {
         let labelled = "sum( vllm:num_requests_waiting{namespace=\"a\", pod=~\"b.*\"} )";
         assert_eq!(by_query(labelled), Some((LoadMetric::QueuedRequests, None)));
         assert_eq!(by_adapter_name("vllm:num_requests_waiting"), Some(LoadMetric::QueuedRequests));
-        for unknown in ["avg(vllm:num_requests_waiting)", "sum(rate(up[1m]))", "sum(vllm:num_requests_waiting", ""] {
+        for unknown in
+            ["avg(vllm:num_requests_waiting)", "sum(rate(up[1m]))", "sum(vllm:num_requests_waiting", ""]
+        {
             assert_eq!(by_query(unknown), None, "{unknown}");
         }
         assert_eq!(by_adapter_name("cpu"), None);

@@ -64,7 +64,10 @@ fn files_are_read_back_as_they_were_written() {
             json!({"schedule": {"steps": [{"at_s": 0.0, "replicas": 3}, {"at_s": 28800.0, "replicas": 6}, {"at_s": 72000.0, "replicas": 4}]}}),
             &bounds,
         ),
-        (json!({"schedule": {"period_s": 604800.0, "steps": [{"at_s": 0.0, "replicas": 5}, {"at_s": 432000.0, "replicas": 2}]}}), &bounds),
+        (
+            json!({"schedule": {"period_s": 604800.0, "steps": [{"at_s": 0.0, "replicas": 5}, {"at_s": 432000.0, "replicas": 2}]}}),
+            &bounds,
+        ),
     ];
     for (policy, on) in cases {
         let original = settings(policy.clone());
@@ -99,35 +102,62 @@ fn what_a_format_cannot_say_is_listed() {
     ] {
         assert!(hpa.contains(said) || said.starts_with("`global"), "{said}: {hpa}");
     }
-    let long = json!({"hpa": {"behavior": {"scale_up": {}, "scale_down": {"stabilization_window_s": 7200.5}}}});
-    assert!(
-        unsaid(long, Controller::Hpa)
-            .contains("`behavior.scale_down.stabilization_window_s` 7200.5: the format takes whole numbers from 0 to 3600")
+    let long =
+        json!({"hpa": {"behavior": {"scale_up": {}, "scale_down": {"stabilization_window_s": 7200.5}}}});
+    assert!(unsaid(long, Controller::Hpa).contains(
+        "`behavior.scale_down.stabilization_window_s` 7200.5: the format takes whole numbers from 0 to 3600"
+    ));
+    let keda = unsaid(
+        json!({"keda": {"outages": [{"at_s": 60.0, "duration_s": 5.0}], "polling_interval_s": 0.5}}),
+        Controller::Keda,
     );
-    let keda = unsaid(json!({"keda": {"outages": [{"at_s": 60.0, "duration_s": 5.0}], "polling_interval_s": 0.5}}), Controller::Keda);
     assert!(keda.contains("outage at 60 s") && keda.contains("`polling_interval_s` 0.5"), "{keda}");
-    let knative = unsaid(json!({"knative_kpa": {"weighted_window": true, "stable_window_s": 7200.0}}), Controller::Knative);
-    for said in ["`weighted_window`", "`max_scale_up_rate` 1000: ConfigMap", "`stable_window_s` 7200", "`tick_interval_s` 2"] {
+    let knative = unsaid(
+        json!({"knative_kpa": {"weighted_window": true, "stable_window_s": 7200.0}}),
+        Controller::Knative,
+    );
+    for said in [
+        "`weighted_window`",
+        "`max_scale_up_rate` 1000: ConfigMap",
+        "`stable_window_s` 7200",
+        "`tick_interval_s` 2",
+    ] {
         assert!(knative.contains(said), "{said}: {knative}");
     }
     let ray = unsaid(json!({"ray_serve": {"sample_interval_s": 3.0}}), Controller::RayServe);
-    assert!(ray.contains("RECORD_INTERVAL_FACTOR=0.1") && ray.contains("RAY_SERVE_CONTROL_LOOP_INTERVAL_S"), "{ray}");
-    let schedule = json!({"schedule": {"steps": [{"at_s": 0.0, "replicas": 20}, {"at_s": 90.0, "replicas": 21}]}});
+    assert!(
+        ray.contains("RECORD_INTERVAL_FACTOR=0.1") && ray.contains("RAY_SERVE_CONTROL_LOOP_INTERVAL_S"),
+        "{ray}"
+    );
+    let schedule =
+        json!({"schedule": {"steps": [{"at_s": 0.0, "replicas": 20}, {"at_s": 90.0, "replicas": 21}]}});
     let schedule = unsaid(schedule, Controller::Schedule);
-    assert!(schedule.contains("`steps[1]` at 90 s") && schedule.contains("from 20 to 21 replicas"), "{schedule}");
+    assert!(
+        schedule.contains("`steps[1]` at 90 s") && schedule.contains("from 20 to 21 replicas"),
+        "{schedule}"
+    );
 }
 
 #[test]
 fn what_no_controller_carries_out_is_refused_with_what_can_be_done() {
     let refusal = |policy: Value, to: Controller| {
         let policy = settings(policy);
-        export(&Subject { settings: &policy, cluster: &ClusterSettings::default(), name: "llm" }, to).unwrap_err()
+        export(&Subject { settings: &policy, cluster: &ClusterSettings::default(), name: "llm" }, to)
+            .unwrap_err()
     };
     assert!(refusal(json!("hpa"), Controller::Keda).ends_with("export it with `--to hpa`"));
-    assert!(refusal(json!({"static": {"replicas": 4}}), Controller::Hpa).contains("set `replicas: 4` in its Deployment"));
+    assert!(
+        refusal(json!({"static": {"replicas": 4}}), Controller::Hpa)
+            .contains("set `replicas: 4` in its Deployment")
+    );
     assert!(refusal(json!("frontier"), Controller::Hpa).contains("`hpa`, `keda`, `keda_epp`"));
-    assert!(refusal(json!({"hpa": {"metric": "queued_prefill_tokens"}}), Controller::Hpa).contains("neither vLLM nor the gateway exports"));
-    assert!(refusal(json!({"keda_epp": {"signal": "queue_guard"}}), Controller::Keda).contains("queue_guard"));
+    assert!(
+        refusal(json!({"hpa": {"metric": "queued_prefill_tokens"}}), Controller::Hpa)
+            .contains("neither vLLM nor the gateway exports")
+    );
+    assert!(
+        refusal(json!({"keda_epp": {"signal": "queue_guard"}}), Controller::Keda).contains("queue_guard")
+    );
     let odd = json!({"schedule": {"period_s": 50000.0, "steps": [{"at_s": 0.0, "replicas": 4}]}});
     assert!(refusal(odd, Controller::Schedule).contains("a divisor of 86400"));
 }
@@ -135,7 +165,11 @@ fn what_no_controller_carries_out_is_refused_with_what_can_be_done() {
 #[test]
 fn what_is_not_simulated_is_refused_by_name() {
     let refusal = |text: &str| read(text).unwrap_err().to_string();
-    let hpa = |spec: &str| format!("apiVersion: autoscaling/v2\nkind: HorizontalPodAutoscaler\nmetadata: {{name: a}}\nspec:\n{spec}");
+    let hpa = |spec: &str| {
+        format!(
+            "apiVersion: autoscaling/v2\nkind: HorizontalPodAutoscaler\nmetadata: {{name: a}}\nspec:\n{spec}"
+        )
+    };
     for (text, message) in [
         ("a: [1".to_owned(), "not valid YAML: "),
         ("kind: Deployment".to_owned(), "nothing that scales found"),
@@ -173,7 +207,8 @@ fn what_is_not_simulated_is_refused_by_name() {
     }
 }
 
-/// Files as people have them: other documents beside, labels in queries, quantities with suffixes, names of older releases.
+/// Files as people have them: other documents beside, labels in queries, quantities with suffixes, names of
+/// older releases.
 #[test]
 fn files_of_others_are_understood() {
     let understood = |text: &str| {
@@ -191,5 +226,8 @@ fn files_of_others_are_understood() {
     assert_eq!(understood(keda), (expected, Some(0), Some(100)), "KEDA's own bounds");
     let llm = "applications:\n- args:\n    llm_configs:\n    - deployment_config:\n        autoscaling_config: {min_replicas: 1, \
         max_replicas: 4, target_ongoing_requests: 64}\n";
-    assert_eq!(understood(llm), (settings(json!({"ray_serve": {"target_per_replica": 64.0}})), Some(1), Some(4)));
+    assert_eq!(
+        understood(llm),
+        (settings(json!({"ray_serve": {"target_per_replica": 64.0}})), Some(1), Some(4))
+    );
 }

@@ -1,12 +1,14 @@
-//! Round robin that passes over replicas which hold too much: each request to the next in turn whose unfinished requests, with this one,
-//! would be at most `balance_factor` times the mean of all replicas, rounded up.
+//! Round robin that passes over replicas which hold too much: each request to the next in turn whose
+//! unfinished requests, with this one, would be at most `balance_factor` times the mean of all replicas,
+//! rounded up.
 //!
-//! Requests that share batches wait least when they come to a replica evenly spaced, which taking turns does better than joining the
-//! shortest queue: of equal queues that takes the same one again and again. But turns go on filling a replica that has a backlog. Where
-//! requests are alike the bound hardly matters but then: after a burst, or while new replicas are empty.
+//! Requests that share batches wait least when they come to a replica evenly spaced, which taking turns does
+//! better than joining the shortest queue: of equal queues that takes the same one again and again. But turns
+//! go on filling a replica that has a backlog. Where requests are alike the bound hardly matters but then:
+//! after a burst, or while new replicas are empty.
 //!
-//! Source: Mirrokni, Thorup, Zadimoghaddam, "Consistent hashing with bounded loads", SODA 2018, with turns for the order of its ring;
-//! HAProxy's `hash-balance-factor` recommends factors of 1.25 to 2.
+//! Source: Mirrokni, Thorup, Zadimoghaddam, "Consistent hashing with bounded loads", SODA 2018, with turns
+//! for the order of its ring; HAProxy's `hash-balance-factor` recommends factors of 1.25 to 2.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,7 +20,8 @@ use crate::workload::Prompt;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BoundedRoundRobinSettings {
-    /// A request goes to a replica only if that then holds at most so many times the mean of all, rounded up; at least 1.
+    /// A request goes to a replica only if that then holds at most so many times the mean of all, rounded up;
+    /// at least 1.
     pub balance_factor: f64,
 }
 
@@ -31,11 +34,19 @@ impl Default for BoundedRoundRobinSettings {
 impl RouterSettings for BoundedRoundRobinSettings {
     fn check(&self, faults: &mut Faults) {
         let factor = self.balance_factor;
-        faults.require(factor.is_finite() && factor >= 1.0, "balance_factor", || format!("{factor} found, expected at least 1"));
+        faults.require(factor.is_finite() && factor >= 1.0, "balance_factor", || {
+            format!("{factor} found, expected at least 1")
+        });
     }
 
     fn build(&self, _seed: u64, _block_size_tokens: u32) -> Box<dyn GlobalScheduler> {
-        Box::new(BoundedRoundRobin { balance_factor: self.balance_factor, targets: Vec::new(), requests: Vec::new(), total: 0, turn: 0 })
+        Box::new(BoundedRoundRobin {
+            balance_factor: self.balance_factor,
+            targets: Vec::new(),
+            requests: Vec::new(),
+            total: 0,
+            turn: 0,
+        })
     }
 }
 
@@ -58,7 +69,10 @@ impl BoundedRoundRobin {
         let most = (self.balance_factor * (self.total + 1) as f64 / count as f64).ceil() as u64;
         // One that holds no more than the mean always has room.
         let (before, after) = self.targets.split_at(self.turn);
-        let place = after.iter().chain(before).position(|target| u64::from(self.requests[target.lane.index()]) < most)?;
+        let place = after
+            .iter()
+            .chain(before)
+            .position(|target| u64::from(self.requests[target.lane.index()]) < most)?;
         Some((self.turn + place) % count)
     }
 }
@@ -88,7 +102,12 @@ impl GlobalScheduler for BoundedRoundRobin {
         Some(self.targets[place])
     }
 
-    fn would_route(&mut self, _prefill_tokens: u32, _prompt: Option<Prompt>, _session: Option<u32>) -> Option<Target> {
+    fn would_route(
+        &mut self,
+        _prefill_tokens: u32,
+        _prompt: Option<Prompt>,
+        _session: Option<u32>,
+    ) -> Option<Target> {
         Some(self.targets[self.place()?])
     }
 
@@ -129,7 +148,9 @@ mod tests {
         let mut router = router(1.5);
         assert_eq!(router.route(1), None);
         (0..3).for_each(|id| router.add(target(id)));
-        let turns = |router: &mut dyn GlobalScheduler, count| (0..count).map(|_| router.route(1).unwrap().id.0).collect::<Vec<_>>();
+        let turns = |router: &mut dyn GlobalScheduler, count| {
+            (0..count).map(|_| router.route(1).unwrap().id.0).collect::<Vec<_>>()
+        };
         assert_eq!(turns(&mut *router, 4), [0, 1, 2, 0]);
         router.set_load(target(1), Load { requests: 9, prefill_tokens: 9 });
         assert_eq!(turns(&mut *router, 3), [2, 0, 2], "1 holds more than 1.5 times 10 / 3");
@@ -139,7 +160,8 @@ mod tests {
         assert_eq!(turns(&mut *router, 2), [2, 1], "whose turn it was still has it");
     }
 
-    /// The twin looks for the next in turn by definition, from scratch each time; replicas come and go, and lanes are used again.
+    /// The twin looks for the next in turn by definition, from scratch each time; replicas come and go, and
+    /// lanes are used again.
     #[test]
     fn takes_whose_turn_it_is_within_the_bound() {
         let mut random = Xoshiro256PlusPlus::seed_from_u64(8);
@@ -150,7 +172,10 @@ mod tests {
             for _ in 0..4000 {
                 match random.random_range(0..9) {
                     0 if held.len() < 9 => {
-                        let lane = (0..).map(Lane).find(|lane| held.iter().all(|(target, _)| target.lane != *lane)).unwrap();
+                        let lane = (0..)
+                            .map(Lane)
+                            .find(|lane| held.iter().all(|(target, _)| target.lane != *lane))
+                            .unwrap();
                         let target = Target { lane, id: ReplicaId(ids.next().unwrap()) };
                         router.add(target);
                         held.push((target, 0));

@@ -1,7 +1,7 @@
 //! Least KV use: each request to the replica with the fewest KV blocks in use, as far as the router knows.
 //!
-//! Replicas report at every scrape, as in llm-d's endpoint picker; until the next report the router adds the prompts it has sent since.
-//! The signal is at most one scrape interval old. Ties go to the lowest id.
+//! Replicas report at every scrape, as in llm-d's endpoint picker; until the next report the router adds the
+//! prompts it has sent since. The signal is at most one scrape interval old. Ties go to the lowest id.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -30,7 +30,11 @@ impl RouterSettings for LeastKvSettings {
     }
 
     fn build(&self, _seed: u64, block_size_tokens: u32) -> Box<dyn GlobalScheduler> {
-        Box::new(LeastKv { loads: LeastLoaded::default(), block_size_tokens, scrape_interval_s: self.scrape_interval_s })
+        Box::new(LeastKv {
+            loads: LeastLoaded::default(),
+            block_size_tokens,
+            scrape_interval_s: self.scrape_interval_s,
+        })
     }
 }
 
@@ -56,7 +60,12 @@ impl GlobalScheduler for LeastKv {
         Some(target)
     }
 
-    fn would_route(&mut self, _prefill_tokens: u32, _prompt: Option<Prompt>, _session: Option<u32>) -> Option<Target> {
+    fn would_route(
+        &mut self,
+        _prefill_tokens: u32,
+        _prompt: Option<Prompt>,
+        _session: Option<u32>,
+    ) -> Option<Target> {
         self.choose_drain()
     }
 

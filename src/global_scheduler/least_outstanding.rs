@@ -1,6 +1,8 @@
-//! Least outstanding requests: each request to the replica with the fewest unfinished ones, ties to the lowest id.
+//! Least outstanding requests: each request to the replica with the fewest unfinished ones, ties to the
+//! lowest id.
 //!
-//! Source: the lab's exercise. The replica with the fewest is also the one drained first, since it will be done soonest.
+//! Source: the lab's exercise. The replica with the fewest is also the one drained first, since it will be
+//! done soonest.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -37,7 +39,12 @@ impl GlobalScheduler for LeastOutstanding {
         self.choose_drain()
     }
 
-    fn would_route(&mut self, _prefill_tokens: u32, _prompt: Option<Prompt>, _session: Option<u32>) -> Option<Target> {
+    fn would_route(
+        &mut self,
+        _prefill_tokens: u32,
+        _prompt: Option<Prompt>,
+        _session: Option<u32>,
+    ) -> Option<Target> {
         self.choose_drain()
     }
 

@@ -1,7 +1,8 @@
-//! Join the shortest queue, measured in tokens: each request to the replica whose unfinished requests have the shortest prompts in all,
-//! ties to the lowest id.
+//! Join the shortest queue, measured in tokens: each request to the replica whose unfinished requests have
+//! the shortest prompts in all, ties to the lowest id.
 //!
-//! Source: "token JSQ" of splitwise-sim (Patel et al., ISCA 2024), which counts outputs as well; their lengths cannot be known.
+//! Source: "token JSQ" of splitwise-sim (Patel et al., ISCA 2024), which counts outputs as well; their
+//! lengths cannot be known.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -38,7 +39,12 @@ impl GlobalScheduler for LeastTokens {
         self.choose_drain()
     }
 
-    fn would_route(&mut self, _prefill_tokens: u32, _prompt: Option<Prompt>, _session: Option<u32>) -> Option<Target> {
+    fn would_route(
+        &mut self,
+        _prefill_tokens: u32,
+        _prompt: Option<Prompt>,
+        _session: Option<u32>,
+    ) -> Option<Target> {
         self.choose_drain()
     }
 

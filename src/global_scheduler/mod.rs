@@ -66,7 +66,8 @@ pub trait RouterSettings {
     /// Reports values that make no sense.
     fn check(&self, _faults: &mut Faults) {}
 
-    /// The rule itself, with random draws of its own under `seed`, for replicas with KV blocks of `block_size_tokens`.
+    /// The rule itself, with random draws of its own under `seed`, for replicas with KV blocks of
+    /// `block_size_tokens`.
     fn build(&self, seed: u64, block_size_tokens: u32) -> Box<dyn GlobalScheduler>;
 
     /// Whether the same requests may be routed differently under another seed.
@@ -75,7 +76,8 @@ pub trait RouterSettings {
     }
 }
 
-/// A replica that may be given requests: where it is stored, and who it is. Ids grow in order of joining and are never reused.
+/// A replica that may be given requests: where it is stored, and who it is. Ids grow in order of joining and
+/// are never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Target {
     pub lane: Lane,
@@ -90,7 +92,8 @@ pub struct Load {
     pub prefill_tokens: u64,
 }
 
-/// The rule by which requests are spread over the replicas that serve. Draining replicas are removed and never come back.
+/// The rule by which requests are spread over the replicas that serve. Draining replicas are removed and
+/// never come back.
 pub trait GlobalScheduler: Send {
     fn add(&mut self, target: Target);
 
@@ -122,7 +125,12 @@ pub trait GlobalScheduler: Send {
     }
 
     /// Where a request would go if it came now, of which nothing is taken down.
-    fn would_route(&mut self, prefill_tokens: u32, prompt: Option<Prompt>, session: Option<u32>) -> Option<Target>;
+    fn would_route(
+        &mut self,
+        prefill_tokens: u32,
+        prompt: Option<Prompt>,
+        session: Option<u32>,
+    ) -> Option<Target>;
 
     /// Which replica is drained if none is idle; `None` without replicas.
     fn choose_drain(&mut self) -> Option<Target>;
@@ -135,8 +143,8 @@ pub trait GlobalScheduler: Send {
     /// The load of a replica has changed, because of a route or an end.
     fn set_load(&mut self, _target: Target, _load: Load) {}
 
-    /// What the rule remembers beyond the replicas there are, in order, and their loads, if that is a number: a run that is resumed has it
-    /// handed back in [`Self::go_to`]. None if it is more than that.
+    /// What the rule remembers beyond the replicas there are, in order, and their loads, if that is a number:
+    /// a run that is resumed has it handed back in [`Self::go_to`]. None if it is more than that.
     fn position(&self) -> Option<u64> {
         None
     }
@@ -165,15 +173,19 @@ mod tests {
             let [mut asked, mut other] = [0, 1].map(|_| settings.settings().build(7, 16));
             assert_eq!(asked.would_route(10, None, None), None, "{name}: without replicas");
             for id in 0..4 {
-                [&mut asked, &mut other].iter_mut().for_each(|router| router.add(Target { lane: Lane(id), id: ReplicaId(id) }));
+                [&mut asked, &mut other]
+                    .iter_mut()
+                    .for_each(|router| router.add(Target { lane: Lane(id), id: ReplicaId(id) }));
             }
             for request in 0..200_u32 {
                 let (tokens, session) = (10 + request % 7, request % 13);
-                let foreseen = (0..3).map(|_| asked.would_route(tokens, None, Some(session))).last().flatten();
-                let [gone, gone_there] = [&mut asked, &mut other].map(|router| match router.reads_sessions() {
-                    true => router.route_session(tokens, Some(session)),
-                    false => router.route_prompt(tokens, None),
-                });
+                let foreseen =
+                    (0..3).map(|_| asked.would_route(tokens, None, Some(session))).last().flatten();
+                let [gone, gone_there] =
+                    [&mut asked, &mut other].map(|router| match router.reads_sessions() {
+                        true => router.route_session(tokens, Some(session)),
+                        false => router.route_prompt(tokens, None),
+                    });
                 assert_eq!((foreseen, gone), (gone_there, gone_there), "{name}: request {request}");
                 let load = Load { requests: request * 7 % 5, prefill_tokens: u64::from(request * 7 % 50) };
                 for router in [&mut asked, &mut other].into_iter().filter(|router| router.observes_load()) {

@@ -1,5 +1,5 @@
-//! The power of two choices: two different replicas are drawn, the request goes to the one with fewer unfinished requests, ties to the
-//! lower id.
+//! The power of two choices: two different replicas are drawn, the request goes to the one with fewer
+//! unfinished requests, ties to the lower id.
 //!
 //! Source: Mitzenmacher, "The power of two choices in randomized load balancing", IEEE TPDS 12(10), 2001.
 
@@ -48,7 +48,8 @@ impl PowerOfTwo {
                 let first = stream.random_range(0..self.targets.len());
                 // The second is drawn among the others.
                 let second = stream.random_range(0..self.targets.len() - 1);
-                let (first, second) = (self.targets[first], self.targets[second + usize::from(second >= first)]);
+                let (first, second) =
+                    (self.targets[first], self.targets[second + usize::from(second >= first)]);
                 Some(if self.key(first) < self.key(second) { first } else { second })
             }
         }
@@ -74,7 +75,12 @@ impl GlobalScheduler for PowerOfTwo {
         target
     }
 
-    fn would_route(&mut self, _prefill_tokens: u32, _prompt: Option<Prompt>, _session: Option<u32>) -> Option<Target> {
+    fn would_route(
+        &mut self,
+        _prefill_tokens: u32,
+        _prompt: Option<Prompt>,
+        _session: Option<u32>,
+    ) -> Option<Target> {
         self.choose(&mut self.stream.clone())
     }
 

@@ -1,12 +1,14 @@
-//! Prefix aware: each request to where most of its prompt is thought to be cached, unless too much is to be done there already.
+//! Prefix aware: each request to where most of its prompt is thought to be cached, unless too much is to be
+//! done there already.
 //!
-//! Source: the KV router of NVIDIA Dynamo (`lib/llm/src/kv_router`): each replica costs `prefix_weight` x the prompt tokens it would have
-//! to compute + the prompt tokens routed to it and not finished; the cheapest is taken, ties to the lowest id. Dynamo counts the latter in
-//! active blocks, which replicas report.
+//! Source: the KV router of NVIDIA Dynamo (`lib/llm/src/kv_router`): each replica costs `prefix_weight` x the
+//! prompt tokens it would have to compute + the prompt tokens routed to it and not finished; the cheapest is
+//! taken, ties to the lowest id. Dynamo counts the latter in active blocks, which replicas report.
 //!
-//! A router does not see into caches. As the approximate indexers of Dynamo and llm-d do, it remembers which prompts it has sent where,
-//! and takes what it sent to a replica for cached until `believed_cache_tokens` new tokens have followed. Evictions it does not hear of.
-//! Where a workload does not say which prompts begin alike, only the load counts.
+//! A router does not see into caches. As the approximate indexers of Dynamo and llm-d do, it remembers which
+//! prompts it has sent where, and takes what it sent to a replica for cached until `believed_cache_tokens`
+//! new tokens have followed. Evictions it does not hear of. Where a workload does not say which prompts begin
+//! alike, only the load counts.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,7 +20,8 @@ use crate::workload::{Prompt, Run};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PrefixAwareSettings {
-    /// What a prompt token to be computed counts against one of the replica's unfinished prompts. 0 looks at the load alone.
+    /// What a prompt token to be computed counts against one of the replica's unfinished prompts. 0 looks at
+    /// the load alone.
     pub prefix_weight: f64,
     /// Prompt tokens a replica is thought to keep.
     pub believed_cache_tokens: u64,
@@ -92,7 +95,8 @@ impl PrefixAware {
         let prompt_tokens = u64::from(prefill_tokens);
         let (mut best, mut least, mut uncached_tokens) = (None, f64::INFINITY, 0);
         for (index, known) in self.replicas.iter().enumerate() {
-            let uncached = prompt_tokens.saturating_sub(known.cached_tokens(prompt, self.settings.believed_cache_tokens));
+            let uncached = prompt_tokens
+                .saturating_sub(known.cached_tokens(prompt, self.settings.believed_cache_tokens));
             let cost = self.settings.prefix_weight * uncached as f64 + known.load.prefill_tokens as f64;
             if cost < least {
                 (best, least, uncached_tokens) = (Some(index), cost, uncached);
@@ -127,13 +131,21 @@ impl GlobalScheduler for PrefixAware {
         true
     }
 
-    fn would_route(&mut self, prefill_tokens: u32, prompt: Option<Prompt>, _session: Option<u32>) -> Option<Target> {
+    fn would_route(
+        &mut self,
+        prefill_tokens: u32,
+        prompt: Option<Prompt>,
+        _session: Option<u32>,
+    ) -> Option<Target> {
         let (place, _) = self.cheapest(prefill_tokens, &prompt.unwrap_or(NOTHING_KNOWN))?;
         Some(self.replicas[place].target)
     }
 
     fn choose_drain(&mut self) -> Option<Target> {
-        self.replicas.iter().min_by_key(|known| (known.load.prefill_tokens, known.target.id)).map(|known| known.target)
+        self.replicas
+            .iter()
+            .min_by_key(|known| (known.load.prefill_tokens, known.target.id))
+            .map(|known| known.target)
     }
 
     fn observes_load(&self) -> bool {
@@ -165,7 +177,11 @@ mod tests {
     /// Routes a prompt of blocks of 512 tokens that each come alone.
     fn send(router: &mut Box<dyn GlobalScheduler>, blocks: &[u32]) -> u32 {
         let runs: Vec<Run> = (1..).zip(blocks).map(|(end, &id)| Run { id, end }).collect();
-        router.route_prompt(512 * blocks.len() as u32, Some(Prompt { runs: &runs, block_tokens: 512 })).unwrap().id.0
+        router
+            .route_prompt(512 * blocks.len() as u32, Some(Prompt { runs: &runs, block_tokens: 512 }))
+            .unwrap()
+            .id
+            .0
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Random: each request to a replica drawn uniformly, from a stream of its own. The lowest id is drained first.
+//! Random: each request to a replica drawn uniformly, from a stream of its own. The lowest id is drained
+//! first.
 
 use rand::RngExt;
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -14,7 +15,10 @@ pub struct RandomSettings {}
 
 impl RouterSettings for RandomSettings {
     fn build(&self, seed: u64, _block_size_tokens: u32) -> Box<dyn GlobalScheduler> {
-        Box::new(Random { targets: Vec::new(), stream: crate::random::stream(seed, "global_scheduler.random") })
+        Box::new(Random {
+            targets: Vec::new(),
+            stream: crate::random::stream(seed, "global_scheduler.random"),
+        })
     }
 
     fn draws(&self) -> bool {
@@ -45,7 +49,12 @@ impl GlobalScheduler for Random {
         Some(self.targets[self.stream.random_range(0..self.targets.len())])
     }
 
-    fn would_route(&mut self, _prefill_tokens: u32, _prompt: Option<Prompt>, _session: Option<u32>) -> Option<Target> {
+    fn would_route(
+        &mut self,
+        _prefill_tokens: u32,
+        _prompt: Option<Prompt>,
+        _session: Option<u32>,
+    ) -> Option<Target> {
         if self.targets.is_empty() {
             return None;
         }

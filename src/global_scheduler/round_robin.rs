@@ -1,7 +1,7 @@
 //! Round robin: each request to the next replica in turn.
 //!
-//! Source: the lab's exercise (semantics pinned by its reference outputs): the counter never resets, so that a change of replicas shifts
-//! the turn; the lowest id is drained first.
+//! Source: the lab's exercise (semantics pinned by its reference outputs): the counter never resets, so that
+//! a change of replicas shifts the turn; the lowest id is drained first.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -52,7 +52,12 @@ impl GlobalScheduler for RoundRobin {
         Some(target)
     }
 
-    fn would_route(&mut self, _prefill_tokens: u32, _prompt: Option<Prompt>, _session: Option<u32>) -> Option<Target> {
+    fn would_route(
+        &mut self,
+        _prefill_tokens: u32,
+        _prompt: Option<Prompt>,
+        _session: Option<u32>,
+    ) -> Option<Target> {
         self.targets.get(self.turn).copied()
     }
 

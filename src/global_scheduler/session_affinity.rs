@@ -1,12 +1,13 @@
-//! Session affinity: a turn goes where the turn before it went, as long as that replica serves; sessions begin where the fewest requests
-//! are unfinished.
+//! Session affinity: a turn goes where the turn before it went, as long as that replica serves; sessions
+//! begin where the fewest requests are unfinished.
 //!
-//! Source: sticky sessions as load balancers have them by cookie (NGINX Plus `sticky`, Envoy's stateful sessions); to leave a replica that
-//! is busier than others by so many requests is SGLang's router's rule (`balance_abs_threshold`, 64, of its `cache_aware` policy, which asks
-//! `balance_rel_threshold`, 1.5, besides: read in copies of `cache_aware.rs`). Cookies are remembered; neither was run.
+//! Source: sticky sessions as load balancers have them by cookie (NGINX Plus `sticky`, Envoy's stateful
+//! sessions); to leave a replica that is busier than others by so many requests is SGLang's router's rule
+//! (`balance_abs_threshold`, 64, of its `cache_aware` policy, which asks `balance_rel_threshold`, 1.5,
+//! besides: read in copies of `cache_aware.rs`). Cookies are remembered; neither was run.
 //!
-//! Where a workload has no sessions, and where the replica is gone or drains, the request goes to the replica with the fewest unfinished
-//! requests, ties to the lowest id; the session stays there from then on.
+//! Where a workload has no sessions, and where the replica is gone or drains, the request goes to the replica
+//! with the fewest unfinished requests, ties to the lowest id; the session stays there from then on.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -19,8 +20,8 @@ use crate::workload::Prompt;
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SessionAffinitySettings {
-    /// A session leaves its replica for the least loaded one when it has more than so many unfinished requests more than that. It never
-    /// does if absent.
+    /// A session leaves its replica for the least loaded one when it has more than so many unfinished
+    /// requests more than that. It never does if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub most_extra_requests: Option<u32>,
 }
@@ -29,7 +30,10 @@ impl RouterSettings for SessionAffinitySettings {
     fn check(&self, _faults: &mut Faults) {}
 
     fn build(&self, _seed: u64, _block_size_tokens: u32) -> Box<dyn GlobalScheduler> {
-        Box::new(SessionAffinity { most_extra_requests: self.most_extra_requests, ..SessionAffinity::default() })
+        Box::new(SessionAffinity {
+            most_extra_requests: self.most_extra_requests,
+            ..SessionAffinity::default()
+        })
     }
 }
 
@@ -51,9 +55,11 @@ impl SessionAffinity {
 
     fn target_of(&mut self, session: usize) -> Option<Target> {
         let (least, least_requests) = self.loads.least()?;
-        let stays = self
-            .serving(self.home.get(session).copied().unwrap_or(ReplicaId::NOWHERE))
-            .filter(|&(_, requests)| self.most_extra_requests.is_none_or(|most| requests <= least_requests.saturating_add(most)));
+        let stays = self.serving(self.home.get(session).copied().unwrap_or(ReplicaId::NOWHERE)).filter(
+            |&(_, requests)| {
+                self.most_extra_requests.is_none_or(|most| requests <= least_requests.saturating_add(most))
+            },
+        );
         Some(stays.map_or(least, |(target, _)| target))
     }
 }
@@ -75,7 +81,9 @@ impl GlobalScheduler for SessionAffinity {
     }
 
     fn route_session(&mut self, prefill_tokens: u32, session: Option<u32>) -> Option<Target> {
-        let Some(session) = session.map(|session| session as usize) else { return self.route(prefill_tokens) };
+        let Some(session) = session.map(|session| session as usize) else {
+            return self.route(prefill_tokens);
+        };
         let target = self.target_of(session)?;
         if session >= self.home.len() {
             self.home.resize((session + 1).next_power_of_two(), ReplicaId::NOWHERE);
@@ -84,7 +92,12 @@ impl GlobalScheduler for SessionAffinity {
         Some(target)
     }
 
-    fn would_route(&mut self, _prefill_tokens: u32, _prompt: Option<Prompt>, session: Option<u32>) -> Option<Target> {
+    fn would_route(
+        &mut self,
+        _prefill_tokens: u32,
+        _prompt: Option<Prompt>,
+        session: Option<u32>,
+    ) -> Option<Target> {
         match session {
             Some(session) => self.target_of(session as usize),
             None => self.choose_drain(),
@@ -136,7 +149,11 @@ mod tests {
         assert_eq!(router.route_session(9, Some(7)).unwrap().id.0, 0);
         load(&mut router, 0, 50);
         assert_eq!(router.route_session(9, Some(7)).unwrap().id.0, 0, "however busy it is");
-        assert_eq!(router.route_session(9, Some(3)).unwrap().id.0, 1, "a new one goes where least is to be done");
+        assert_eq!(
+            router.route_session(9, Some(3)).unwrap().id.0,
+            1,
+            "a new one goes where least is to be done"
+        );
         assert_eq!(router.route_session(9, None).unwrap().id.0, 1);
         router.remove(target(0));
         load(&mut router, 1, 1);

@@ -1,9 +1,11 @@
-//! Session hash: the session alone decides which replica its turns go to, by rendezvous hashing. Nothing is remembered: when a replica
-//! joins, about one session in as many as there are replicas now moves to it; when one leaves, its sessions spread over the others.
+//! Session hash: the session alone decides which replica its turns go to, by rendezvous hashing. Nothing is
+//! remembered: when a replica joins, about one session in as many as there are replicas now moves to it; when
+//! one leaves, its sessions spread over the others.
 //!
-//! Source: the session router of the vLLM production stack keeps a hash ring of session keys and is as stable; rendezvous hashing (Thaler
-//! and Ravishankar, IEEE/ACM Transactions on Networking 6(1), 1998) spreads as evenly as a ring of very many points. Remembered, not run.
-//! Requests without a session are hashed one by one, as they come.
+//! Source: the session router of the vLLM production stack keeps a hash ring of session keys and is as
+//! stable; rendezvous hashing (Thaler and Ravishankar, IEEE/ACM Transactions on Networking 6(1), 1998)
+//! spreads as evenly as a ring of very many points. Remembered, not run. Requests without a session are
+//! hashed one by one, as they come.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -31,7 +33,8 @@ struct SessionHash {
 
 /// The finalizer of SplitMix64 over both numbers: every bit of either decides every bit of it.
 fn weight(key: u64, replica: ReplicaId) -> u64 {
-    let mut mixed = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(replica.0).wrapping_add(1).wrapping_mul(0xd1b5_4a32_d192_ed03);
+    let mut mixed = key.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        ^ u64::from(replica.0).wrapping_add(1).wrapping_mul(0xd1b5_4a32_d192_ed03);
     for _ in 0..2 {
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -66,7 +69,12 @@ impl GlobalScheduler for SessionHash {
         target
     }
 
-    fn would_route(&mut self, _prefill_tokens: u32, _prompt: Option<Prompt>, session: Option<u32>) -> Option<Target> {
+    fn would_route(
+        &mut self,
+        _prefill_tokens: u32,
+        _prompt: Option<Prompt>,
+        session: Option<u32>,
+    ) -> Option<Target> {
         self.heaviest(session)
     }
 
@@ -102,7 +110,9 @@ mod tests {
     fn a_replica_that_joins_takes_its_share_and_no_other_session_moves() {
         let mut router = SessionHash::default();
         (0..4).for_each(|id| router.add(target(id)));
-        let route = |router: &mut SessionHash| (0..4000).map(|s| router.route_session(1, Some(s)).unwrap().id.0).collect::<Vec<_>>();
+        let route = |router: &mut SessionHash| {
+            (0..4000).map(|s| router.route_session(1, Some(s)).unwrap().id.0).collect::<Vec<_>>()
+        };
         let before = route(&mut router);
         for id in 0..4 {
             let of_id = before.iter().filter(|&&at| at == id).count();
@@ -110,7 +120,12 @@ mod tests {
         }
         router.add(target(4));
         let after = route(&mut router);
-        let moved: Vec<u32> = before.iter().zip(&after).filter(|(before, after)| before != after).map(|(_, &after)| after).collect();
+        let moved: Vec<u32> = before
+            .iter()
+            .zip(&after)
+            .filter(|(before, after)| before != after)
+            .map(|(_, &after)| after)
+            .collect();
         assert!((700..900).contains(&moved.len()) && moved.iter().all(|&id| id == 4), "{}", moved.len());
         router.remove(target(4));
         assert_eq!(route(&mut router), before);

@@ -42,7 +42,8 @@ pub(super) struct AnalyticAttention {
     pub scan: Option<ScanTerms>,
 }
 
-/// Attention to the latest tokens, or to chosen ones: as many as `tokens`. Requests are told apart by their mean only.
+/// Attention to the latest tokens, or to chosen ones: as many as `tokens`. Requests are told apart by their
+/// mean only.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct LimitedAttention {
     pub tokens: u32,
@@ -62,17 +63,20 @@ pub(super) struct ScanTerms {
 impl LimitedAttention {
     fn prefill_ms(&self, shape: &BatchShape) -> f64 {
         let prefills = f64::from(shape.num_prefills);
-        let (new, cached) = (shape.prefill_tokens as f64 / prefills, shape.prefill_cached_tokens as f64 / prefills);
+        let (new, cached) =
+            (shape.prefill_tokens as f64 / prefills, shape.prefill_cached_tokens as f64 / prefills);
         let limit = f64::from(self.tokens);
         // The tokens that see fewer than the limit, and the rest.
         let rising = (limit - cached).clamp(0.0, new);
         let pairs = rising * cached + 0.5 * rising * (rising + 1.0) + (new - rising) * limit;
         let PrefillTerms { fixed_ms, ms_per_pair, ms_per_token, ms_per_cached_token } = self.prefill;
-        fixed_ms + prefills * (ms_per_pair * pairs + ms_per_token * new + ms_per_cached_token * cached.min(limit))
+        fixed_ms
+            + prefills * (ms_per_pair * pairs + ms_per_token * new + ms_per_cached_token * cached.min(limit))
     }
 
     fn decode_ms(&self, shape: &BatchShape) -> f64 {
-        self.decode_ms.at(shape.decode_cached_tokens.min(u64::from(shape.num_decodes) * u64::from(self.tokens)))
+        self.decode_ms
+            .at(shape.decode_cached_tokens.min(u64::from(shape.num_decodes) * u64::from(self.tokens)))
     }
 }
 
@@ -84,7 +88,8 @@ impl AnalyticAttention {
             return 0.0;
         }
         let PrefillTerms { fixed_ms, ms_per_pair, ms_per_token, ms_per_cached_token } = self.prefill;
-        let pairs = shape.prefill_tokens_times_cached as f64 + 0.5 * (shape.prefill_tokens_squared + shape.prefill_tokens) as f64;
+        let pairs = shape.prefill_tokens_times_cached as f64
+            + 0.5 * (shape.prefill_tokens_squared + shape.prefill_tokens) as f64;
         let full = fixed_ms
             + ms_per_pair * pairs
             + ms_per_token * shape.prefill_tokens as f64
@@ -101,7 +106,10 @@ impl AnalyticAttention {
     /// Milliseconds per layer of one prefill of `tokens` behind `cached` tokens.
     pub fn one_prefill_ms(&self, tokens: f64, cached: f64) -> f64 {
         let PrefillTerms { fixed_ms, ms_per_pair, ms_per_token, ms_per_cached_token } = self.prefill;
-        fixed_ms + ms_per_pair * (tokens * cached + 0.5 * tokens * (tokens + 1.0)) + ms_per_token * tokens + ms_per_cached_token * cached
+        fixed_ms
+            + ms_per_pair * (tokens * cached + 0.5 * tokens * (tokens + 1.0))
+            + ms_per_token * tokens
+            + ms_per_cached_token * cached
     }
 
     /// Milliseconds per layer.
@@ -115,14 +123,15 @@ impl AnalyticAttention {
             (None, None) => full,
             (limited, scan) => {
                 let limited = limited.as_ref().map_or(0.0, |limited| limited.decode_ms(shape));
-                let scanned = scan.map_or(0.0, |scan| scan.ms_per_cached_token * shape.decode_cached_tokens as f64);
+                let scanned =
+                    scan.map_or(0.0, |scan| scan.ms_per_cached_token * shape.decode_cached_tokens as f64);
                 full + limited + scanned
             }
         }
     }
 
-    /// One layer's decode attention as a table of the sum of cached tokens, and what is added to it, where that stays the same as the sum
-    /// grows: without limits, or where every one is reached.
+    /// One layer's decode attention as a table of the sum of cached tokens, and what is added to it, where
+    /// that stays the same as the sum grows: without limits, or where every one is reached.
     pub fn decode_by_sum(&self, num_decodes: u32, cached_tokens: u64) -> Option<(&Table, f64)> {
         if self.scan.is_some() {
             return None;
@@ -140,14 +149,15 @@ pub(super) struct MeasuredAttention {
     pub prefill_ms: Grid,
     /// One layer, ms, by number of decodes and their cached tokens.
     pub decode_ms: Grid,
-    /// Whether prefills take as long as whole prompts of their new tokens, as sparse attention does, which sees so many tokens and no more.
+    /// Whether prefills take as long as whole prompts of their new tokens, as sparse attention does, which
+    /// sees so many tokens and no more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub by_new_tokens: bool,
 }
 
 impl MeasuredAttention {
-    /// Milliseconds per layer: that of as many whole prompts of the root mean square length, times the share of their pairs of tokens that
-    /// is not in the cache already.
+    /// Milliseconds per layer: that of as many whole prompts of the root mean square length, times the share
+    /// of their pairs of tokens that is not in the cache already.
     #[inline]
     pub fn prefill_ms(&self, shape: &BatchShape) -> f64 {
         if shape.num_prefills == 0 {

@@ -16,7 +16,8 @@ pub struct BatchShape {
     pub prefill_cached_tokens: u64,
     /// Sum of their squares.
     pub prefill_cached_tokens_squared: u64,
-    /// Sum of tokens already in the cache, each rounded up to a multiple of 64 (the granularity of the reference's tables).
+    /// Sum of tokens already in the cache, each rounded up to a multiple of 64 (the granularity of the
+    /// reference's tables).
     pub prefill_cached_tokens_64: u64,
     /// Sum of tokens in the cache over decodes.
     pub decode_cached_tokens: u64,
@@ -50,7 +51,13 @@ impl BatchShape {
     /// Its prefills and its decodes, each as a batch of their own.
     pub fn apart(&self) -> (Self, Self) {
         let &Self { num_decodes, decode_cached_tokens, num_drafts, prefill_tokens, .. } = self;
-        let prefills = Self { total_tokens: prefill_tokens, num_decodes: 0, decode_cached_tokens: 0, num_drafts: 0, ..*self };
+        let prefills = Self {
+            total_tokens: prefill_tokens,
+            num_decodes: 0,
+            decode_cached_tokens: 0,
+            num_drafts: 0,
+            ..*self
+        };
         let total_tokens = self.total_tokens - prefill_tokens;
         (prefills, Self { total_tokens, num_decodes, decode_cached_tokens, num_drafts, ..Self::default() })
     }
@@ -78,7 +85,8 @@ mod tests {
 
     #[test]
     fn prompts_and_decodes_apart_are_the_whole() {
-        let (mut prefills, mut decodes, mut both) = (BatchShape::default(), BatchShape::default(), BatchShape::default());
+        let (mut prefills, mut decodes, mut both) =
+            (BatchShape::default(), BatchShape::default(), BatchShape::default());
         for (tokens, cached) in [(100, 0), (512, 700)] {
             prefills.add_prefill(tokens, cached);
             both.add_prefill(tokens, cached);

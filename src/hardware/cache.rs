@@ -11,7 +11,8 @@ use super::{Deployment, Files, HardwareError};
 /// Raise it when the same files are condensed to other tables.
 const FORMAT: &str = "3";
 
-/// What `build` makes of some files for a deployment, or what it made of the same before. A cache that cannot be written is none.
+/// What `build` makes of some files for a deployment, or what it made of the same before. A cache that cannot
+/// be written is none.
 pub(super) fn cached<'p, T: Serialize + DeserializeOwned>(
     files: &Files,
     paths: impl Iterator<Item = &'p Path>,
@@ -20,13 +21,22 @@ pub(super) fn cached<'p, T: Serialize + DeserializeOwned>(
     build: impl FnOnce() -> Result<T, HardwareError>,
 ) -> Result<T, HardwareError> {
     let Some(dir) = files.cache_dir else { return build() };
-    let Deployment { model, node, device, tensor_parallel, pipeline_parallel, expert_parallel, data_parallel } = deployment;
+    let Deployment {
+        model,
+        node,
+        device,
+        tensor_parallel,
+        pipeline_parallel,
+        expert_parallel,
+        data_parallel,
+    } = deployment;
     let split = [tensor_parallel, pipeline_parallel, expert_parallel, data_parallel];
     let key = (FORMAT, env!("CARGO_PKG_VERSION"), settings, model, node.name, device.name, split);
     let mut hasher = blake3::Hasher::new();
     hasher.update(&serde_json::to_vec(&key).expect("settings are plain data"));
     for path in paths {
-        let content = std::fs::read(path).map_err(|source| HardwareError::Unreadable { file: path.into(), source })?;
+        let content =
+            std::fs::read(path).map_err(|source| HardwareError::Unreadable { file: path.into(), source })?;
         hasher.update(&(content.len() as u64).to_le_bytes());
         hasher.update(&content);
     }
@@ -66,7 +76,10 @@ mod tests {
             })
         };
         assert!(load("x", true).is_err());
-        assert_eq!((load("x", false).unwrap(), load("x", false).unwrap(), load("y", false).unwrap()), (2.1, 2.1, 3.1));
+        assert_eq!(
+            (load("x", false).unwrap(), load("x", false).unwrap(), load("y", false).unwrap()),
+            (2.1, 2.1, 3.1)
+        );
         std::fs::write(&source, "b").unwrap();
         assert_eq!(load("x", false).unwrap(), 4.1);
     }

@@ -1,20 +1,25 @@
 //! How far a model of step times is from measured ones.
 //!
-//! Two layouts of CSV are read. *Steps* (columns `system, model, tp, phase, batch, isl_or_ctx, latency_ms`): a `prefill` of `batch` whole
-//! prompts of `isl_or_ctx` tokens, or a `decode` step of `batch` requests behind prompts of that length. *Serving rows* of real engines
-//! (`model_path, system, backend, precision, mode, isl, osl, batch_size, tp_size, pp_size, silicon_tpot_ms`): mean time per output token of
-//! a closed loop of `batch_size` requests, for which a model's answer is a decode step of all of them at the middle of their outputs, plus
-//! what their prefills take from each output token.
+//! Two layouts of CSV are read. *Steps* (columns `system, model, tp, phase, batch, isl_or_ctx, latency_ms`):
+//! a `prefill` of `batch` whole prompts of `isl_or_ctx` tokens, or a `decode` step of `batch` requests behind
+//! prompts of that length. *Serving rows* of real engines (`model_path, system, backend, precision, mode,
+//! isl, osl, batch_size, tp_size, pp_size, silicon_tpot_ms`): mean time per output token of a closed loop of
+//! `batch_size` requests, for which a model's answer is a decode step of all of them at the middle of their
+//! outputs, plus what their prefills take from each output token.
 //!
-//! Either may say more of a deployment, in columns that are read where they are there: `ep` and `dp` (`moe_ep_size`, `attention_dp_size`) how
-//! experts are divided and attention is replicated, with `batch` of one replica; `gemm_dtype` and `moe_dtype` (`gemm_quant_mode`,
-//! `moe_quant_mode`), or `weights` alone, and `kv_dtype` the number formats, which count unless the settings name others. `backend` and
-//! `requested` are of which engine steps are, and of which version.
+//! Either may say more of a deployment, in columns that are read where they are there: `ep` and `dp`
+//! (`moe_ep_size`, `attention_dp_size`) how experts are divided and attention is replicated, with `batch` of
+//! one replica; `gemm_dtype` and `moe_dtype` (`gemm_quant_mode`, `moe_quant_mode`), or `weights` alone, and
+//! `kv_dtype` the number formats, which count unless the settings name others. `backend` and `requested` are
+//! of which engine steps are, and of which version.
 
 use std::path::Path;
 
 use super::catalog::{self, Node};
-use super::{BatchShape, Deployment, ExecutionTime, ExecutionTimeSettings, Files, HardwareError, Precision, WeightFormat, Weights};
+use super::{
+    BatchShape, Deployment, ExecutionTime, ExecutionTimeSettings, Files, HardwareError, Precision,
+    WeightFormat, Weights,
+};
 
 /// What one row measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,7 +48,8 @@ pub struct Measured {
     pub line: u64,
     pub device: String,
     pub model: String,
-    /// Engine and precision of serving rows; of steps the engine and the version asked for, where the file says them.
+    /// Engine and precision of serving rows; of steps the engine and the version asked for, where the file
+    /// says them.
     pub engine: String,
     pub tensor_parallel: u32,
     pub pipeline_parallel: u32,
@@ -62,7 +68,11 @@ pub struct Measured {
 impl std::fmt::Display for Measured {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         let Self { device, model, tensor_parallel, phase, batch, tokens, latency_ms, .. } = self;
-        write!(f, "{} {batch} x {tokens} tokens, {model} on {device}, tensor parallel {tensor_parallel}", phase.name())?;
+        write!(
+            f,
+            "{} {batch} x {tokens} tokens, {model} on {device}, tensor parallel {tensor_parallel}",
+            phase.name()
+        )?;
         for (what, parallel) in [("expert", self.expert_parallel), ("data", self.data_parallel)] {
             if parallel > 1 {
                 write!(f, ", {what} parallel {parallel}")?;
@@ -96,23 +106,26 @@ impl Measured {
             Phase::Prefill => prefills(self.batch),
             Phase::Decode => decodes(self.tokens + DECODED_TOKENS),
             Phase::Serving { output_tokens } => {
-                decodes(self.tokens + output_tokens / 2) + f64::from(self.batch) * prefills(1) / f64::from(output_tokens)
+                decodes(self.tokens + output_tokens / 2)
+                    + f64::from(self.batch) * prefills(1) / f64::from(output_tokens)
             }
         }
     }
 }
 
-/// Reads a file of either layout. Rows of serving engines that are no closed loop on one pool of devices (`mode` other than `agg`) are
-/// left out.
+/// Reads a file of either layout. Rows of serving engines that are no closed loop on one pool of devices
+/// (`mode` other than `agg`) are left out.
 pub fn read(file: &Path) -> Result<Vec<Measured>, HardwareError> {
     let bad = |line: u64, message: String| HardwareError::BadTable { file: file.into(), line, message };
-    let text = std::fs::read_to_string(file).map_err(|source| HardwareError::Unreadable { file: file.into(), source })?;
+    let text = std::fs::read_to_string(file)
+        .map_err(|source| HardwareError::Unreadable { file: file.into(), source })?;
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
     let header = reader.headers().map_err(|error| bad(1, error.to_string()))?.clone();
     let serving = header.iter().any(|column| column == "silicon_tpot_ms");
     let mut rows = Vec::new();
     for record in reader.records() {
-        let record = record.map_err(|error| bad(error.position().map_or(0, csv::Position::line), error.to_string()))?;
+        let record = record
+            .map_err(|error| bad(error.position().map_or(0, csv::Position::line), error.to_string()))?;
         let line = record.position().map_or(0, csv::Position::line);
         let text = |name: &str| match header.iter().position(|column| column == name) {
             Some(index) => Ok(&record[index]),
@@ -143,7 +156,10 @@ pub fn read(file: &Path) -> Result<Vec<Measured>, HardwareError> {
             None => Ok(None),
             Some(text) => match WeightFormat::named(text) {
                 Some(format) => Ok(Some(format)),
-                None => Err(bad(line, format!("column `{}` is `{text}`, which is no number format that is known", names[0]))),
+                None => Err(bad(
+                    line,
+                    format!("column `{}` is `{text}`, which is no number format that is known", names[0]),
+                )),
             },
         };
         let layers = match format(["gemm_dtype", "gemm_quant_mode"])? {
@@ -158,7 +174,8 @@ pub fn read(file: &Path) -> Result<Vec<Measured>, HardwareError> {
             Some("bf16" | "bfloat16") => Some(Precision::Bf16),
             _ => None,
         };
-        let (expert_parallel, data_parallel) = (optional_count(["ep", "moe_ep_size"])?, optional_count(["dp", "attention_dp_size"])?);
+        let (expert_parallel, data_parallel) =
+            (optional_count(["ep", "moe_ep_size"])?, optional_count(["dp", "attention_dp_size"])?);
         if serving {
             let pooled = header.iter().all(|column| column != "mode") || text("mode")? == "agg";
             if pooled {
@@ -185,7 +202,11 @@ pub fn read(file: &Path) -> Result<Vec<Measured>, HardwareError> {
             line,
             device: text("system")?.into(),
             model: text("model")?.into(),
-            engine: [said(["backend", "backend"]), said(["requested", "requested"])].into_iter().flatten().collect::<Vec<_>>().join(" "),
+            engine: [said(["backend", "backend"]), said(["requested", "requested"])]
+                .into_iter()
+                .flatten()
+                .collect::<Vec<_>>()
+                .join(" "),
             tensor_parallel: count("tp")?,
             pipeline_parallel: 1,
             expert_parallel,
@@ -195,7 +216,12 @@ pub fn read(file: &Path) -> Result<Vec<Measured>, HardwareError> {
             phase: match text("phase")? {
                 "prefill" => Phase::Prefill,
                 "decode" => Phase::Decode,
-                other => return Err(bad(line, format!("column `phase` is `{other}`, expected `prefill` or `decode`"))),
+                other => {
+                    return Err(bad(
+                        line,
+                        format!("column `phase` is `{other}`, expected `prefill` or `decode`"),
+                    ));
+                }
             },
             batch: count("batch")?,
             tokens: count("isl_or_ctx")?,
@@ -271,11 +297,22 @@ pub struct Refused {
 
 /// The deployment a row was measured on, with its number formats as those that the model is published with.
 fn deployment_of(measured: &Measured, node: &Node, files: &Files) -> Result<Deployment, HardwareError> {
-    let deployment = Deployment::resolve(&measured.model, node.name, measured.tensor_parallel, measured.pipeline_parallel, files)?;
+    let deployment = Deployment::resolve(
+        &measured.model,
+        node.name,
+        measured.tensor_parallel,
+        measured.pipeline_parallel,
+        files,
+    )?;
     let mut deployment = deployment.with_experts_over(measured.expert_parallel, measured.data_parallel)?;
-    let mut formats = (measured.weights.unwrap_or(deployment.model.weights), measured.kv_cache.unwrap_or(deployment.model.kv_cache));
+    let mut formats = (
+        measured.weights.unwrap_or(deployment.model.weights),
+        measured.kv_cache.unwrap_or(deployment.model.kv_cache),
+    );
     // Measured data does not tell group sizes.
-    if (formats.0.experts, deployment.model.weights.experts) == (WeightFormat::Int4, WeightFormat::Int4Group32) {
+    if (formats.0.experts, deployment.model.weights.experts)
+        == (WeightFormat::Int4, WeightFormat::Int4Group32)
+    {
         formats.0.experts = WeightFormat::Int4Group32;
     }
     // Serving rows tell widths rather than formats: FP8 is said of blocks too, FP4 of any kind of four bits.
@@ -290,13 +327,19 @@ fn deployment_of(measured: &Measured, node: &Node, files: &Files) -> Result<Depl
     Ok(deployment)
 }
 
-/// Answers of the model that `settings` name to measured rows, in their order. A deployment that it cannot answer for is told and passed
-/// over.
-pub fn compare(rows: &[Measured], settings: &ExecutionTimeSettings, files: &Files, wanted: impl Fn(&Measured) -> bool) -> Comparison {
+/// Answers of the model that `settings` name to measured rows, in their order. A deployment that it cannot
+/// answer for is told and passed over.
+pub fn compare(
+    rows: &[Measured],
+    settings: &ExecutionTimeSettings,
+    files: &Files,
+    wanted: impl Fn(&Measured) -> bool,
+) -> Comparison {
     let mut loaded: Vec<(Deployment, ExecutionTime)> = Vec::new();
     let mut comparison = Comparison::default();
     for measured in rows {
-        let known = node_of(&measured.device).filter(|_| wanted(measured) && catalog::model(&measured.model).is_some());
+        let known = node_of(&measured.device)
+            .filter(|_| wanted(measured) && catalog::model(&measured.model).is_some());
         let Some(node) = known else {
             comparison.left_out += 1;
             continue;
@@ -313,13 +356,22 @@ pub fn compare(rows: &[Measured], settings: &ExecutionTimeSettings, files: &File
             Ok(&loaded[index].1)
         });
         match times {
-            Ok(times) => comparison.compared.push(Compared { measured: measured.clone(), predicted_ms: measured.predict_ms(times) }),
+            Ok(times) => comparison
+                .compared
+                .push(Compared { measured: measured.clone(), predicted_ms: measured.predict_ms(times) }),
             Err(error) => {
-                let Measured { model, device, tensor_parallel, expert_parallel, data_parallel, .. } = measured;
-                let split = format!("tensor parallel {tensor_parallel}, expert parallel {expert_parallel}, data parallel {data_parallel}");
+                let Measured { model, device, tensor_parallel, expert_parallel, data_parallel, .. } =
+                    measured;
+                let split = format!(
+                    "tensor parallel {tensor_parallel}, expert parallel {expert_parallel}, data parallel {data_parallel}"
+                );
                 let deployment = format!("{model} on {device}, {split}");
                 let reason = error.to_string();
-                match comparison.refused.iter_mut().find(|known| known.deployment == deployment && known.reason == reason) {
+                match comparison
+                    .refused
+                    .iter_mut()
+                    .find(|known| known.deployment == deployment && known.reason == reason)
+                {
                     Some(known) => known.rows += 1,
                     None => comparison.refused.push(Refused { deployment, rows: 1, reason }),
                 }
@@ -351,7 +403,10 @@ mod tests {
         let Comparison { compared, left_out, .. } = compare(&rows, &settings, &Files::default(), |_| true);
         assert_eq!((compared.len(), left_out), (2, 1));
         // Published answers of the model: 343.15 and 33.94 ms.
-        assert!((compared[0].predicted_ms / 343.15 - 1.0).abs() < 1e-3 && (compared[1].predicted_ms / 33.94 - 1.0).abs() < 1e-3);
+        assert!(
+            (compared[0].predicted_ms / 343.15 - 1.0).abs() < 1e-3
+                && (compared[1].predicted_ms / 33.94 - 1.0).abs() < 1e-3
+        );
         let errors = errors(&compared).unwrap();
         assert_eq!(errors.worst.measured.phase, Phase::Decode);
         assert!((errors.mape - 0.5 * (6.15 / 337.0 + 1.06 / 35.0)).abs() < 1e-3);
@@ -366,15 +421,23 @@ mod tests {
         let rows = read(write(text).path()).unwrap();
         assert_eq!((rows.len(), rows[0].engine.as_str()), (1, "vllm fp8"));
         let deployment = Deployment::resolve(&rows[0].model, "h100_dgx", 4, 1, &Files::default()).unwrap();
-        let times = ExecutionTime::load(&ExecutionTimeSettings::Analytical(Default::default()), &deployment, &Files::default()).unwrap();
-        let step = |phase, batch, tokens| Measured { phase, batch, tokens, ..rows[0].clone() }.predict_ms(&times);
-        let expected = step(Phase::Decode, 8, 1024 + 256 - DECODED_TOKENS) + 8.0 * step(Phase::Prefill, 1, 1024) / 512.0;
+        let times = ExecutionTime::load(
+            &ExecutionTimeSettings::Analytical(Default::default()),
+            &deployment,
+            &Files::default(),
+        )
+        .unwrap();
+        let step =
+            |phase, batch, tokens| Measured { phase, batch, tokens, ..rows[0].clone() }.predict_ms(&times);
+        let expected =
+            step(Phase::Decode, 8, 1024 + 256 - DECODED_TOKENS) + 8.0 * step(Phase::Prefill, 1, 1024) / 512.0;
         assert!((rows[0].predict_ms(&times) - expected).abs() < 1e-9);
     }
 
     #[test]
     fn faults_name_line_and_column() {
-        let error = |from: &str, to: &str| read(write(&STEPS.replace(from, to)).path()).unwrap_err().to_string();
+        let error =
+            |from: &str, to: &str| read(write(&STEPS.replace(from, to)).path()).unwrap_err().to_string();
         assert!(error("decode", "decoding").contains("line 3: column `phase` is `decoding`"));
         assert!(error("337", "-").contains("line 2: column `latency_ms` is `-`, expected a number above 0"));
         assert!(error("isl_or_ctx", "length").contains("no column `isl_or_ctx`"));
@@ -390,12 +453,19 @@ mod tests {
             h100_sxm,mistralai/Mixtral-8x7B-v0.1,nvfp4,nvfp4,fp8,2,1,1,decode,32,2048,20\n";
         let rows = read(write(text).path()).unwrap();
         let settings = ExecutionTimeSettings::Analytical(Default::default());
-        let Comparison { compared, left_out, refused } = compare(&rows, &settings, &Files::default(), |_| true);
+        let Comparison { compared, left_out, refused } =
+            compare(&rows, &settings, &Files::default(), |_| true);
         assert_eq!((compared.len(), left_out, refused.len()), (2, 0, 2));
         assert!(compared[0].predicted_ms > compared[1].predicted_ms, "half the bytes take less time");
-        let of_engines = text.replace("system,", "backend,requested,system,").replace("h100_sxm,", "sglang,next,h100_sxm,");
+        let of_engines = text
+            .replace("system,", "backend,requested,system,")
+            .replace("h100_sxm,", "sglang,next,h100_sxm,");
         assert_eq!(read(write(&of_engines).path()).unwrap()[0].engine, "sglang next");
-        assert!(compared[1].measured.to_string().contains("expert parallel 2, fp8_block weights"), "{}", compared[1].measured);
+        assert!(
+            compared[1].measured.to_string().contains("expert parallel 2, fp8_block weights"),
+            "{}",
+            compared[1].measured
+        );
         assert!(refused[0].reason.contains("expected a divisor of the 2 devices"), "{refused:?}");
         assert!(refused[1].reason.contains("no 4-bit float units"), "{refused:?}");
         let error = read(write(&text.replace("nvfp4,nvfp4", "int3,int3")).path()).unwrap_err().to_string();

@@ -1,7 +1,8 @@
 //! Functions of token counts, condensed into tables that are read in a few nanoseconds.
 //!
-//! A [`Table`] knows every count up to a bound exactly; beyond it a fixed number of points an octave, joined by lines, so that the relative
-//! spacing and with it the relative error stays the same however far it reaches.
+//! A [`Table`] knows every count up to a bound exactly; beyond it a fixed number of points an octave, joined
+//! by lines, so that the relative spacing and with it the relative error stays the same however far it
+//! reaches.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +18,11 @@ impl Axis {
     /// Reaches from 0 to `2^last_bits`. `step_bits` may not exceed `exact_bits`.
     pub const fn new(exact_bits: u32, step_bits: u32, last_bits: u32) -> Self {
         assert!(step_bits <= exact_bits && exact_bits <= last_bits && last_bits < 60);
-        Self { exact_bits, step_bits, len: (1 << exact_bits) + ((last_bits - exact_bits) << step_bits) as usize + 1 }
+        Self {
+            exact_bits,
+            step_bits,
+            len: (1 << exact_bits) + ((last_bits - exact_bits) << step_bits) as usize + 1,
+        }
     }
 
     /// The count of point `index`.
@@ -26,12 +31,13 @@ impl Axis {
         if index < exact {
             return index as u64;
         }
-        let (octave, step) = ((index - exact) >> self.step_bits, (index - exact) & ((1 << self.step_bits) - 1));
+        let (octave, step) =
+            ((index - exact) >> self.step_bits, (index - exact) & ((1 << self.step_bits) - 1));
         ((1 << self.step_bits) + step as u64) << (octave as u32 + self.exact_bits - self.step_bits)
     }
 
-    /// Index of the last point at or below `count`, but never the very last, and how far `count` is on the way to the next one: above 1
-    /// beyond the end of the axis.
+    /// Index of the last point at or below `count`, but never the very last, and how far `count` is on the
+    /// way to the next one: above 1 beyond the end of the axis.
     #[inline]
     pub fn locate(self, count: u64) -> (usize, f64) {
         if count < 1 << self.exact_bits {
@@ -77,7 +83,8 @@ pub(super) struct Even<'a> {
     /// From where the point at or below a count would have the number `count >> width_bits`.
     values: &'a [f64],
     width_bits: u32,
-    /// Share of the way to the next point. Points lie powers of two apart, so that to multiply by it is to divide, bit for bit.
+    /// Share of the way to the next point. Points lie powers of two apart, so that to multiply by it is to
+    /// divide, bit for bit.
     way_per_count: f64,
     /// The first count beyond.
     pub end: u64,
@@ -100,7 +107,12 @@ impl Table {
     pub fn even(&self, count: u64) -> Option<Even<'_>> {
         let Axis { exact_bits, step_bits, len } = self.axis;
         if count < 1 << exact_bits {
-            return Some(Even { values: &self.values, width_bits: 0, way_per_count: 1.0, end: 1 << exact_bits });
+            return Some(Even {
+                values: &self.values,
+                width_bits: 0,
+                way_per_count: 1.0,
+                end: 1 << exact_bits,
+            });
         }
         let octave = 63 - count.leading_zeros();
         let width_bits = octave - step_bits;

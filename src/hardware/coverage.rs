@@ -1,4 +1,5 @@
-//! Which models fit on which devices, and how far their step times rest on measurements: a page made from the catalogue.
+//! Which models fit on which devices, and how far their step times rest on measurements: a page made from the
+//! catalogue.
 
 use std::fmt::Write as _;
 
@@ -10,7 +11,8 @@ use super::{Deployment, Files};
 /// Tokens of a request that has to fit.
 const REQUEST_TOKENS: u32 = 8192;
 
-/// The fewest devices of one node that hold a model as it is published, with one request of [`REQUEST_TOKENS`].
+/// The fewest devices of one node that hold a model as it is published, with one request of
+/// [`REQUEST_TOKENS`].
 pub fn fewest_devices(model: &Model, node: &Node) -> Option<u32> {
     let planner = MemoryPlanner::Vllm(VllmPlanner::default());
     [1, 2, 4, 8].into_iter().filter(|&devices| devices <= node.devices_per_node).find(|&devices| {
@@ -43,16 +45,25 @@ pub fn page() -> String {
          model needs; *P* for a part, the rest medians of other devices or of a like format; D its data sheet with the efficiencies of other \
          devices. - fits on no node; x has no units for the format. The line \"step times\" of `scalefront hardware show` tells each source.\n\n",
     );
-    let devices: Vec<(&Device, &Node)> = catalog::DEVICES.iter().filter_map(|device| Some((device, node_with(device)?))).collect();
+    let devices: Vec<(&Device, &Node)> =
+        catalog::DEVICES.iter().filter_map(|device| Some((device, node_with(device)?))).collect();
     let names: Vec<&str> = devices.iter().map(|(device, _)| device.name).collect();
     let _ = writeln!(out, "| model | attention | experts | weights | B | {} |", names.join(" | "));
     let _ = writeln!(out, "|---|---|---|---|---|{}", "---|".repeat(names.len()));
     for model in catalog::all_models() {
-        let experts = model.experts.map_or_else(|| "-".into(), |experts| format!("{} of {}", experts.per_token, experts.count));
+        let experts = model
+            .experts
+            .map_or_else(|| "-".into(), |experts| format!("{} of {}", experts.per_token, experts.count));
         let embeddings = if model.tied_embeddings { 1.0 } else { 2.0 };
         let billions = (model.layer_parameters() + embeddings * model.embedding_parameters()) / 1e9;
-        let weights = if model.experts.is_some() { model.weights.name() } else { model.weights.layers.name().into() };
-        let _ = write!(out, "| {} | {} | {experts} | {weights} | {billions:.0} |", model.name, model.attention_kind());
+        let weights =
+            if model.experts.is_some() { model.weights.name() } else { model.weights.layers.name().into() };
+        let _ = write!(
+            out,
+            "| {} | {} | {experts} | {weights} | {billions:.0} |",
+            model.name,
+            model.attention_kind()
+        );
         for (device, node) in &devices {
             let cell = match (analytical::support(model, device), fewest_devices(model, node)) {
                 (Support::NoUnits, _) => "x".into(),
@@ -74,7 +85,9 @@ mod tests {
 
     #[test]
     fn devices_that_hold_a_model() {
-        let fewest = |model: &str, node: &str| fewest_devices(catalog::model(model).unwrap(), catalog::node(node).unwrap());
+        let fewest = |model: &str, node: &str| {
+            fewest_devices(catalog::model(model).unwrap(), catalog::node(node).unwrap())
+        };
         assert_eq!(fewest("deepseek-ai/DeepSeek-V3", "h200_dgx"), Some(8));
         assert_eq!(fewest("deepseek-ai/DeepSeek-V3", "h100_dgx"), None);
         assert_eq!(fewest("openai/gpt-oss-120b", "h200_dgx"), Some(1));
@@ -83,11 +96,17 @@ mod tests {
 
     #[test]
     fn sources_are_told_apart() {
-        let support = |model: &str, device: &str| analytical::support(catalog::model(model).unwrap(), catalog::device(device).unwrap());
+        let support = |model: &str, device: &str| {
+            analytical::support(catalog::model(model).unwrap(), catalog::device(device).unwrap())
+        };
         assert_eq!(support("deepseek-ai/DeepSeek-V3", "h200"), Support::Measured);
         assert_eq!(support("deepseek-ai/DeepSeek-V3", "a100"), Support::NoUnits);
         assert_eq!(support("deepseek-ai/DeepSeek-V3", "b300"), Support::Partly);
         assert_eq!(support("mistralai/Mixtral-8x7B-v0.1", "mi300x"), Support::DataSheet);
-        assert!(page().lines().any(|line| line.starts_with("| deepseek-ai/DeepSeek-V3 | MLA | 8 of 256 | fp8_block | 671 |")));
+        assert!(
+            page().lines().any(
+                |line| line.starts_with("| deepseek-ai/DeepSeek-V3 | MLA | 8 of 256 | fp8_block | 671 |")
+            )
+        );
     }
 }

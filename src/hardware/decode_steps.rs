@@ -32,11 +32,14 @@ impl DecodeTimes<'_> {
         (self.attention_ms.end - cached_tokens).div_ceil(self.num_decodes.into())
     }
 
-    /// Seconds of the repeat whose requests have `cached_tokens` in the cache: what [`super::ExecutionTime::stage_time_s`] says, bit for
-    /// bit.
+    /// Seconds of the repeat whose requests have `cached_tokens` in the cache: what
+    /// [`super::ExecutionTime::stage_time_s`] says, bit for bit.
     #[inline(always)]
     pub fn duration_s(&self, cached_tokens: u64) -> f64 {
-        let kernels_s = (self.stage_ms + self.layers * (self.attention_ms.at(cached_tokens) + self.added_ms) + self.head_ms) * 1e-3;
+        let kernels_s = (self.stage_ms
+            + self.layers * (self.attention_ms.at(cached_tokens) + self.added_ms)
+            + self.head_ms)
+            * 1e-3;
         self.overheads.on_top_of(kernels_s, self.num_decodes, 0, 0)
     }
 }

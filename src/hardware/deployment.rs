@@ -13,11 +13,11 @@ pub struct Deployment {
     pub device: &'static Device,
     pub tensor_parallel: u32,
     pub pipeline_parallel: u32,
-    /// Groups that the experts of a mixture are divided among; within a group each expert is shared out. A divisor of the devices of a
-    /// stage.
+    /// Groups that the experts of a mixture are divided among; within a group each expert is shared out. A
+    /// divisor of the devices of a stage.
     pub expert_parallel: u32,
-    /// Tensor-parallel groups that have requests of their own and share the experts of a mixture (attention data parallelism). Batches are
-    /// those of one group; the others are taken to be as full.
+    /// Tensor-parallel groups that have requests of their own and share the experts of a mixture (attention
+    /// data parallelism). Batches are those of one group; the others are taken to be as full.
     pub data_parallel: u32,
 }
 
@@ -30,17 +30,35 @@ pub(super) struct StageKind {
 
 impl Deployment {
     /// Looks everything up, and checks that the model can be split so.
-    pub fn resolve(model: &str, node: &str, tensor_parallel: u32, pipeline_parallel: u32, files: &Files) -> Result<Self, HardwareError> {
+    pub fn resolve(
+        model: &str,
+        node: &str,
+        tensor_parallel: u32,
+        pipeline_parallel: u32,
+        files: &Files,
+    ) -> Result<Self, HardwareError> {
         let model = catalog::model_from(model, files)?;
-        let node = catalog::node(node).ok_or_else(|| HardwareError::Unsupported(catalog::unknown_node(node)))?;
-        let device = catalog::device(node.device).expect("a test sees to it that every node's device is known");
+        let node =
+            catalog::node(node).ok_or_else(|| HardwareError::Unsupported(catalog::unknown_node(node)))?;
+        let device =
+            catalog::device(node.device).expect("a test sees to it that every node's device is known");
         let divides = |setting: &str, parts: u32, what: &str, whole: u32| match parts {
             1.. if whole.is_multiple_of(parts) => Ok(()),
-            _ => Err(HardwareError::Unsupported(format!("`{setting}` is {parts}, expected a divisor of the model's {whole} {what}"))),
+            _ => Err(HardwareError::Unsupported(format!(
+                "`{setting}` is {parts}, expected a divisor of the model's {whole} {what}"
+            ))),
         };
         divides("tensor_parallel", tensor_parallel, "query heads", model.num_query_heads)?;
         divides("pipeline_parallel", pipeline_parallel, "layers", model.num_layers)?;
-        Ok(Self { model, node, device, tensor_parallel, pipeline_parallel, expert_parallel: 1, data_parallel: 1 })
+        Ok(Self {
+            model,
+            node,
+            device,
+            tensor_parallel,
+            pipeline_parallel,
+            expert_parallel: 1,
+            data_parallel: 1,
+        })
     }
 
     /// This deployment with the experts divided among `expert_parallel` groups of devices.
@@ -48,16 +66,27 @@ impl Deployment {
         self.with_experts_over(expert_parallel, 1)
     }
 
-    /// This deployment with experts shared by `data_parallel` tensor-parallel groups, and divided among `expert_parallel` groups of their
-    /// devices.
-    pub fn with_experts_over(mut self, expert_parallel: u32, data_parallel: u32) -> Result<Self, HardwareError> {
+    /// This deployment with experts shared by `data_parallel` tensor-parallel groups, and divided among
+    /// `expert_parallel` groups of their devices.
+    pub fn with_experts_over(
+        mut self,
+        expert_parallel: u32,
+        data_parallel: u32,
+    ) -> Result<Self, HardwareError> {
         let unsupported = |message: String| Err(HardwareError::Unsupported(message));
         if (expert_parallel, data_parallel) == (1, 1) {
             return Ok(self);
         }
         let Some(experts) = self.model.experts else {
-            let (setting, value) = if data_parallel > 1 { ("data_parallel", data_parallel) } else { ("expert_parallel", expert_parallel) };
-            return unsupported(format!("`{setting}` is {value}, but {} is no mixture of experts; set it to 1", self.model.name));
+            let (setting, value) = if data_parallel > 1 {
+                ("data_parallel", data_parallel)
+            } else {
+                ("expert_parallel", expert_parallel)
+            };
+            return unsupported(format!(
+                "`{setting}` is {value}, but {} is no mixture of experts; set it to 1",
+                self.model.name
+            ));
         };
         let devices = self.tensor_parallel * data_parallel;
         if expert_parallel == 0 || !devices.is_multiple_of(expert_parallel) {

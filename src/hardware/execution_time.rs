@@ -50,7 +50,9 @@ impl ExecutionTimeSettings {
             Self::Profile(_) | Self::Table(_) => {}
             Self::Analytical(settings) => faults.within("analytical", |faults| settings.check(faults)),
             Self::Vidur(settings) => faults.within("vidur", |faults| settings.check(faults)),
-            Self::Aiconfigurator(settings) => faults.within("aiconfigurator", |faults| settings.check(faults)),
+            Self::Aiconfigurator(settings) => {
+                faults.within("aiconfigurator", |faults| settings.check(faults))
+            }
         }
     }
 }
@@ -63,7 +65,8 @@ pub struct ProfileSettings {
     pub attention: Attention,
 }
 
-/// Operator tables in a directory: `ops_tp<T>.csv`, `all_reduce_tp<T>.csv`, `send_recv_devices_per_node<N>.csv`, `attn_prefill_labfit.csv`.
+/// Operator tables in a directory: `ops_tp<T>.csv`, `all_reduce_tp<T>.csv`,
+/// `send_recv_devices_per_node<N>.csv`, `attn_prefill_labfit.csv`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TableSettings {
@@ -126,8 +129,17 @@ enum Times {
 
 impl ExecutionTime {
     /// Loads the model of step times that `settings` name for a deployment.
-    pub fn load(settings: &ExecutionTimeSettings, deployment: &Deployment, files: &Files) -> Result<Self, HardwareError> {
-        if matches!(settings, ExecutionTimeSettings::Profile(_) | ExecutionTimeSettings::Table(_) | ExecutionTimeSettings::Vidur(_)) {
+    pub fn load(
+        settings: &ExecutionTimeSettings,
+        deployment: &Deployment,
+        files: &Files,
+    ) -> Result<Self, HardwareError> {
+        if matches!(
+            settings,
+            ExecutionTimeSettings::Profile(_)
+                | ExecutionTimeSettings::Table(_)
+                | ExecutionTimeSettings::Vidur(_)
+        ) {
             let Model { name, experts, latent, window, .. } = &*deployment.model;
             if experts.is_some() || latent.is_some() || window.is_some() {
                 return Err(HardwareError::Unsupported(format!(
@@ -142,24 +154,32 @@ impl ExecutionTime {
                 (Times::Profile(times), provenance)
             }
             ExecutionTimeSettings::Table(settings) => {
-                let (times, provenance) = profile::from_dir(deployment, &files.find(&settings.dir)?, settings.attention)?;
+                let (times, provenance) =
+                    profile::from_dir(deployment, &files.find(&settings.dir)?, settings.attention)?;
                 (Times::Profile(times), provenance)
             }
             ExecutionTimeSettings::Analytical(settings) => {
                 let (dense, attention, provenance) = analytical::condense(deployment, settings)?;
-                (Times::Steps(StepTimes::new(deployment, dense, StepAttention::Analytic(attention))), provenance)
+                (
+                    Times::Steps(StepTimes::new(deployment, dense, StepAttention::Analytic(attention))),
+                    provenance,
+                )
             }
             ExecutionTimeSettings::Vidur(settings) => {
                 let sources = settings.sources(deployment, files)?;
-                let times = cache::cached(files, sources.paths(), &"vidur", deployment, || sources.import(deployment))?;
+                let times = cache::cached(files, sources.paths(), &"vidur", deployment, || {
+                    sources.import(deployment)
+                })?;
                 (Times::Profile(times), sources.provenance(deployment))
             }
             ExecutionTimeSettings::Aiconfigurator(settings) => {
                 let sources = settings.sources(deployment, files)?;
-                let mut times = cache::cached(files, sources.paths(), settings, deployment, || sources.import(deployment))?;
+                let mut times = cache::cached(files, sources.paths(), settings, deployment, || {
+                    sources.import(deployment)
+                })?;
                 times.mixed_apart = settings.mixed_steps_apart;
-                let provenance =
-                    sources.provenance(deployment) + &times.caveat.as_ref().map_or_else(String::new, |text| format!("; {text}"));
+                let provenance = sources.provenance(deployment)
+                    + &times.caveat.as_ref().map_or_else(String::new, |text| format!("; {text}"));
                 (Times::Steps(times), provenance)
             }
         };
@@ -178,7 +198,12 @@ impl ExecutionTime {
     /// These step times with what a serving engine adds to them, one that `sorts_logits` to sample or not.
     ///
     /// Errors: stored overheads cannot be read.
-    pub fn with_overheads(self, settings: &OverheadSettings, sorts_logits: bool, files: &Files) -> Result<Self, HardwareError> {
+    pub fn with_overheads(
+        self,
+        settings: &OverheadSettings,
+        sorts_logits: bool,
+        files: &Files,
+    ) -> Result<Self, HardwareError> {
         let (overheads, source) = settings.resolve(&self.deployment, sorts_logits, files)?;
         let mut times = self.with(&overheads);
         if let Some(source) = source {
@@ -197,8 +222,14 @@ impl ExecutionTime {
 
     /// The same engine, every step of which takes `factor` times as long.
     pub fn slowed(&self, factor: f64) -> Self {
-        let Overheads { kernel_time_factor, step_ms, per_sequence_us, prefill_us_per_token, sampling_ns_per_logit, api_ms } =
-            self.overheads;
+        let Overheads {
+            kernel_time_factor,
+            step_ms,
+            per_sequence_us,
+            prefill_us_per_token,
+            sampling_ns_per_logit,
+            api_ms,
+        } = self.overheads;
         let overheads = Overheads {
             kernel_time_factor: kernel_time_factor * factor,
             step_ms: step_ms * factor,
@@ -218,12 +249,19 @@ impl ExecutionTime {
             Times::Profile(times) => times.stage_time_s(shape, stage),
             Times::Steps(times) => times.stage_time_s(shape, stage),
         };
-        self.step_overheads.on_top_of(kernels_s, shape.num_prefills + shape.num_decodes, shape.prefill_tokens, stage)
+        self.step_overheads.on_top_of(
+            kernels_s,
+            shape.num_prefills + shape.num_decodes,
+            shape.prefill_tokens,
+            stage,
+        )
     }
 
-    /// A hash of every number an answer rests on: two models of equal fingerprint give equal results, whatever files they came from.
+    /// A hash of every number an answer rests on: two models of equal fingerprint give equal results,
+    /// whatever files they came from.
     pub fn fingerprint(&self) -> String {
-        let mut content = serde_json::to_vec(&(&self.deployment.model, &self.times)).expect("tables are plain data");
+        let mut content =
+            serde_json::to_vec(&(&self.deployment.model, &self.times)).expect("tables are plain data");
         if self.overheads != Overheads::NONE {
             content.extend(serde_json::to_vec(&self.overheads).expect("numbers are plain data"));
         }
@@ -235,25 +273,41 @@ impl ExecutionTime {
         (0..self.deployment.pipeline_parallel).map(|stage| self.stage_time_s(shape, stage)).sum()
     }
 
-    /// Milliseconds of what so many decodes have done beside attention, on a replica of one stage: layers and head, if it is told by them.
+    /// Milliseconds of what so many decodes have done beside attention, on a replica of one stage: layers and
+    /// head, if it is told by them.
     pub fn beside_attention_ms(&self, num_decodes: u32) -> [f64; 2] {
         match &self.times {
-            Times::Steps(StepTimes { stages, head, .. }) => [stages[0].at(num_decodes.into()), head.at(num_decodes.into())],
+            Times::Steps(StepTimes { stages, head, .. }) => {
+                [stages[0].at(num_decodes.into()), head.at(num_decodes.into())]
+            }
             Times::Profile(_) => [0.0; 2],
         }
     }
 
-    /// The times of a batch of decodes on a replica of one stage that repeats itself, from when its requests have `cached_tokens` in the
-    /// cache: of that one and as many more as are easily told. `beside_attention_ms` is what [`Self::beside_attention_ms`] says of it.
+    /// The times of a batch of decodes on a replica of one stage that repeats itself, from when its requests
+    /// have `cached_tokens` in the cache: of that one and as many more as are easily told.
+    /// `beside_attention_ms` is what [`Self::beside_attention_ms`] says of it.
     #[inline]
-    pub fn decode_steps(&self, shape: &BatchShape, cached_tokens: u64, beside_attention_ms: [f64; 2]) -> DecodeSteps<'_> {
+    pub fn decode_steps(
+        &self,
+        shape: &BatchShape,
+        cached_tokens: u64,
+        beside_attention_ms: [f64; 2],
+    ) -> DecodeSteps<'_> {
         let shape = BatchShape { decode_cached_tokens: cached_tokens, ..*shape };
         let steps = match &self.times {
             Times::Profile(times) => 1 + times.decode_steps_alike(&shape),
-            Times::Steps(StepTimes { attention: StepAttention::Analytic(attention), layers_per_stage, num_stages: 1, .. }) => {
+            Times::Steps(StepTimes {
+                attention: StepAttention::Analytic(attention),
+                layers_per_stage,
+                num_stages: 1,
+                ..
+            }) => {
                 let num_decodes = shape.num_decodes;
                 let by_sum = attention.decode_by_sum(num_decodes, cached_tokens);
-                if let Some((attention_ms, added_ms)) = by_sum.and_then(|(table, added_ms)| Some((table.even(cached_tokens)?, added_ms))) {
+                if let Some((attention_ms, added_ms)) =
+                    by_sum.and_then(|(table, added_ms)| Some((table.even(cached_tokens)?, added_ms)))
+                {
                     let [stage_ms, head_ms] = beside_attention_ms;
                     return DecodeSteps::Along(DecodeTimes {
                         attention_ms,
@@ -294,9 +348,16 @@ impl ExecutionTime {
         if chunked {
             return unsupported("the replica scheduler cuts prefills into chunks".into());
         }
-        match prefill_tokens.iter().zip(decode_tokens).position(|(&prefill, &decode)| prefill != 256 || decode != 1) {
+        match prefill_tokens
+            .iter()
+            .zip(decode_tokens)
+            .position(|(&prefill, &decode)| prefill != 256 || decode != 1)
+        {
             None => Ok(()),
-            Some(i) => unsupported(format!("request {i} has {} prefill and {} decode tokens", prefill_tokens[i], decode_tokens[i])),
+            Some(i) => unsupported(format!(
+                "request {i} has {} prefill and {} decode tokens",
+                prefill_tokens[i], decode_tokens[i]
+            )),
         }
     }
 }
@@ -305,15 +366,23 @@ impl ExecutionTime {
 mod tests {
     use super::*;
 
-    /// A step of prompts and decodes that counts as one of each, as NVIDIA's simulator has it, reads the weights twice.
+    /// A step of prompts and decodes that counts as one of each, as NVIDIA's simulator has it, reads the
+    /// weights twice.
     #[test]
     fn mixed_steps_apart_are_a_step_of_each() {
-        let deployment = Deployment::resolve("meta-llama/Meta-Llama-3-8B", "h100_dgx", 1, 1, &Files::default()).unwrap();
-        let together = ExecutionTime::load(&ExecutionTimeSettings::Analytical(Default::default()), &deployment, &Files::default()).unwrap();
+        let deployment =
+            Deployment::resolve("meta-llama/Meta-Llama-3-8B", "h100_dgx", 1, 1, &Files::default()).unwrap();
+        let together = ExecutionTime::load(
+            &ExecutionTimeSettings::Analytical(Default::default()),
+            &deployment,
+            &Files::default(),
+        )
+        .unwrap();
         let mut apart = together.clone();
         let Times::Steps(steps) = &mut apart.times else { panic!("analytical step times are whole steps") };
         steps.mixed_apart = true;
-        let (mut prompts, mut decodes, mut both) = (BatchShape::default(), BatchShape::default(), BatchShape::default());
+        let (mut prompts, mut decodes, mut both) =
+            (BatchShape::default(), BatchShape::default(), BatchShape::default());
         for shape in [&mut prompts, &mut both] {
             shape.add_prefill(512, 0);
         }

@@ -1,4 +1,5 @@
-//! Where files named in settings are looked for, and how those are read that need more than the standard library.
+//! Where files named in settings are looked for, and how those are read that need more than the standard
+//! library.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +12,8 @@ pub enum Columns {
     Texts(Vec<String>),
 }
 
-/// Reads the named columns of a Parquet file; columns that are not there are `None`. Texts come back as texts, everything else as numbers.
+/// Reads the named columns of a Parquet file; columns that are not there are `None`. Texts come back as
+/// texts, everything else as numbers.
 pub type ReadParquet = fn(&Path, &[&str]) -> Result<Vec<Option<Columns>>, String>;
 
 /// What loading a model of the hardware may use.

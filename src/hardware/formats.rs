@@ -56,8 +56,16 @@ pub enum WeightFormat {
 }
 
 impl WeightFormat {
-    pub const ALL: [Self; 8] =
-        [Self::Bf16, Self::Fp8, Self::Fp8Static, Self::Fp8Block, Self::Nvfp4, Self::Mxfp4, Self::Int4, Self::Int4Group32];
+    pub const ALL: [Self; 8] = [
+        Self::Bf16,
+        Self::Fp8,
+        Self::Fp8Static,
+        Self::Fp8Block,
+        Self::Nvfp4,
+        Self::Mxfp4,
+        Self::Int4,
+        Self::Int4Group32,
+    ];
 
     /// Bytes of one weight with its share of the scales.
     pub fn bytes(self) -> f64 {
@@ -100,7 +108,8 @@ impl WeightFormat {
     }
 }
 
-/// Number formats of a model's weights. Embedding, LM head and the router of a mixture of experts stay bf16, as in published checkpoints.
+/// Number formats of a model's weights. Embedding, LM head and the router of a mixture of experts stay bf16,
+/// as in published checkpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Weights {
     /// Attention, ordinary MLPs and shared experts.
@@ -129,7 +138,11 @@ impl Weights {
 
     pub fn name(self) -> String {
         let Self { layers, experts } = self;
-        if layers == experts { layers.name().into() } else { format!("{} experts, otherwise {}", experts.name(), layers.name()) }
+        if layers == experts {
+            layers.name().into()
+        } else {
+            format!("{} experts, otherwise {}", experts.name(), layers.name())
+        }
     }
 
     pub fn is_bf16(&self) -> bool {

@@ -23,7 +23,8 @@ impl Curves {
     }
 }
 
-/// Measured points of a function of two variables: a curve over `y` for each of several `x`, which need not reach equally far.
+/// Measured points of a function of two variables: a curve over `y` for each of several `x`, which need not
+/// reach equally far.
 ///
 /// Where there are no points, the nearest measured one is scaled as a reference function says.
 pub(super) struct Scatter<F> {
@@ -54,7 +55,8 @@ impl<F: Fn(f64, f64) -> f64> Scatter<F> {
         let mut reaching = (0..self.rows.len()).filter(|&row| y <= self.rows[row].1.last_x());
         let below = reaching.clone().take_while(|&row| self.rows[row].0 <= x).last();
         let above = reaching.find(|&row| self.rows[row].0 > x);
-        let scaled = |row: usize| self.along(row, y) * (self.reference)(x, y) / (self.reference)(self.rows[row].0, y);
+        let scaled =
+            |row: usize| self.along(row, y) * (self.reference)(x, y) / (self.reference)(self.rows[row].0, y);
         match (below, above) {
             (Some(row), _) if self.rows[row].0 == x => self.along(row, y),
             (Some(low), Some(high)) => {

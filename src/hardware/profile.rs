@@ -1,8 +1,10 @@
 //! Step times from measured operator tables, composed as in the reference.
 //!
-//! Source of the embedded tables: microsoft/vidur (MIT), `data/profiling/{compute/a100,network/a100_pairwise_nvlink}`, condensed to means over equal
-//! token counts. Attention was never published with them: `physical` is a model from flops and bytes, anchored at the lab's published
-//! time of one 256-token request (0.110788 s); `lab_fit` is one exponent fitted to the lab's published runs.
+//! Source of the embedded tables: microsoft/vidur (MIT),
+//! `data/profiling/{compute/a100,network/a100_pairwise_nvlink}`, condensed to means over equal token counts.
+//! Attention was never published with them: `physical` is a model from flops and bytes, anchored at the lab's
+//! published time of one 256-token request (0.110788 s); `lab_fit` is one exponent fitted to the lab's
+//! published runs.
 
 use std::path::{Path, PathBuf};
 
@@ -21,14 +23,16 @@ const PROFILED_NODE: &str = "a100_pairwise_nvlink";
 const ALL_REDUCE_LAUNCH_MS: f64 = 0.02;
 /// Decode attention reads the cache in steps of this many tokens.
 pub(super) const KV_GRANULARITY: u64 = 64;
-/// Time of attention over several requests against the sum of its parts (grouped-query models, microsoft/vidur).
+/// Time of attention over several requests against the sum of its parts (grouped-query models,
+/// microsoft/vidur).
 const BATCHING_OVERHEAD: f64 = 1.1;
 
 pub(super) fn batching_overhead(model: &Model) -> f64 {
     if model.num_query_heads > model.num_kv_heads { BATCHING_OVERHEAD } else { 1.0 }
 }
 
-/// Tokens are rounded up to a multiple of this before the dense tables are read (microsoft/vidur pads batches alike).
+/// Tokens are rounded up to a multiple of this before the dense tables are read (microsoft/vidur pads batches
+/// alike).
 const TOKEN_GRANULARITY: u64 = 8;
 
 /// One pipeline stage's time without attention for one (rounded) number of tokens, milliseconds per layer.
@@ -104,7 +108,12 @@ impl ProfileTimes {
         let dense = self.dense(shape.total_tokens);
         let (cache_save_ms, decode_ms, prefill_ms) = self.attention.parts_ms(shape);
         // Additions run left to right in the reference's order: its outputs are matched to the last bit.
-        let attention_ms = dense.projections_ms + cache_save_ms + decode_ms + prefill_ms + dense.all_reduce_ms + dense.input_norm_ms;
+        let attention_ms = dense.projections_ms
+            + cache_save_ms
+            + decode_ms
+            + prefill_ms
+            + dense.all_reduce_ms
+            + dense.input_norm_ms;
         let block_ms = attention_ms + dense.mlp_ms + dense.add_ms;
         let hand_over_ms = if stage + 1 < self.num_stages { dense.send_recv_ms } else { 0.0 };
         (block_ms * self.layers_per_stage + hand_over_ms) * 1e-3
@@ -140,7 +149,8 @@ pub(super) enum ProfileAttention {
 pub(super) struct MeasuredProfileAttention {
     /// Moving keys and values, by tokens of the batch.
     pub around_ms: Table,
-    /// By cached tokens of all prefills in steps of [`KV_GRANULARITY`], and the root of the summed squares of their chunks.
+    /// By cached tokens of all prefills in steps of [`KV_GRANULARITY`], and the root of the summed squares of
+    /// their chunks.
     pub prefill_ms: Grid,
     /// By decodes, and their mean cached tokens in steps of [`KV_GRANULARITY`].
     pub decode_ms: Grid,
@@ -180,7 +190,8 @@ pub(super) struct PhysicalAttention {
 }
 
 impl PhysicalAttention {
-    /// Flops at 150 Tflop/s, half for the causal square; cache bytes at 1.6e12 B/s; 64 query and 8 KV heads of 128 shared `tp` ways.
+    /// Flops at 150 Tflop/s, half for the causal square; cache bytes at 1.6e12 B/s; 64 query and 8 KV heads
+    /// of 128 shared `tp` ways.
     fn new(tensor_parallel: u32) -> Self {
         let share = 4.0 / f64::from(tensor_parallel);
         Self { c0: 0.0675491378764, c1: 2.73e-8 * share, c2: 5.46e-8 * share, d0: 0.012, d1: 6.4e-7 * share }
@@ -203,7 +214,8 @@ impl PhysicalAttention {
         }
         let chunk = (shape.prefill_tokens_squared as f64).sqrt().round();
         let factor = if shape.num_prefills > 1 { BATCHING_OVERHEAD } else { 1.0 };
-        (self.c0 + self.c1 * (chunk * chunk) + self.c2 * chunk * shape.prefill_cached_tokens_64 as f64) * factor
+        (self.c0 + self.c1 * (chunk * chunk) + self.c2 * chunk * shape.prefill_cached_tokens_64 as f64)
+            * factor
     }
 }
 
@@ -213,15 +225,21 @@ impl ProfileAttention {
     fn parts_ms(&self, shape: &BatchShape) -> (f64, f64, f64) {
         let cache_save_ms = || 0.004 + 2.0e-6 * shape.total_tokens as i64 as f64;
         match self {
-            Self::Physical(physical) => {
-                (cache_save_ms(), physical.decode_ms(shape.num_decodes, shape.decode_cached_tokens), physical.prefill_ms(shape))
-            }
+            Self::Physical(physical) => (
+                cache_save_ms(),
+                physical.decode_ms(shape.num_decodes, shape.decode_cached_tokens),
+                physical.prefill_ms(shape),
+            ),
             Self::LabFit { prefill_ms, physical } => {
                 let factor = if shape.num_prefills > 1 { BATCHING_OVERHEAD } else { 1.0 };
                 let decode_ms = physical.decode_ms(shape.num_decodes, shape.decode_cached_tokens);
                 (cache_save_ms(), decode_ms, prefill_ms[shape.num_prefills as usize] * factor)
             }
-            Self::Measured(measured) => (measured.around_ms.at(shape.total_tokens), measured.decode_ms(shape), measured.prefill_ms(shape)),
+            Self::Measured(measured) => (
+                measured.around_ms.at(shape.total_tokens),
+                measured.decode_ms(shape),
+                measured.prefill_ms(shape),
+            ),
             Self::Analytic(analytic) => (0.0, analytic.decode_ms(shape), analytic.prefill_ms(shape)),
         }
     }
@@ -237,7 +255,10 @@ impl ProfileAttention {
     }
 }
 
-pub(super) fn embedded(deployment: &Deployment, attention: Attention) -> Result<(ProfileTimes, String), HardwareError> {
+pub(super) fn embedded(
+    deployment: &Deployment,
+    attention: Attention,
+) -> Result<(ProfileTimes, String), HardwareError> {
     let (ops, all_reduce) = match deployment.tensor_parallel {
         2 => (include_str!("tables/ops_tp2.csv"), include_str!("tables/all_reduce_tp2.csv")),
         4 => (include_str!("tables/ops_tp4.csv"), include_str!("tables/all_reduce_tp4.csv")),
@@ -263,7 +284,11 @@ pub(super) fn embedded(deployment: &Deployment, attention: Attention) -> Result<
     tables.condense(deployment, attention, "embedded tables measured by microsoft/vidur")
 }
 
-pub(super) fn from_dir(deployment: &Deployment, dir: &Path, attention: Attention) -> Result<(ProfileTimes, String), HardwareError> {
+pub(super) fn from_dir(
+    deployment: &Deployment,
+    dir: &Path,
+    attention: Attention,
+) -> Result<(ProfileTimes, String), HardwareError> {
     let read = |name: String| {
         let file = dir.join(name);
         match std::fs::read_to_string(&file) {
@@ -274,9 +299,17 @@ pub(super) fn from_dir(deployment: &Deployment, dir: &Path, attention: Attention
     let tp = deployment.tensor_parallel;
     let tables = TableFiles {
         ops: read(format!("ops_tp{tp}.csv"))?,
-        all_reduce: if tp == 1 { (PathBuf::new(), String::new()) } else { read(format!("all_reduce_tp{tp}.csv"))? },
-        send_recv: (deployment.pipeline_parallel > 1).then(|| read("send_recv_devices_per_node2.csv".into())).transpose()?,
-        lab_fit: (attention == Attention::LabFit).then(|| read("attn_prefill_labfit.csv".into())).transpose()?,
+        all_reduce: if tp == 1 {
+            (PathBuf::new(), String::new())
+        } else {
+            read(format!("all_reduce_tp{tp}.csv"))?
+        },
+        send_recv: (deployment.pipeline_parallel > 1)
+            .then(|| read("send_recv_devices_per_node2.csv".into()))
+            .transpose()?,
+        lab_fit: (attention == Attention::LabFit)
+            .then(|| read("attn_prefill_labfit.csv".into()))
+            .transpose()?,
     };
     tables.condense(deployment, attention, &format!("operator tables in {}", dir.display()))
 }
@@ -303,11 +336,20 @@ pub(super) const OPS: [&str; 9] = [
 ];
 
 impl TableFiles {
-    fn condense(&self, deployment: &Deployment, attention: Attention, source: &str) -> Result<(ProfileTimes, String), HardwareError> {
+    fn condense(
+        &self,
+        deployment: &Deployment,
+        attention: Attention,
+        source: &str,
+    ) -> Result<(ProfileTimes, String), HardwareError> {
         let ops = parse(&self.ops, "num_tokens", &OPS)?;
-        let all_reduce = (deployment.tensor_parallel > 1).then(|| parse(&self.all_reduce, "num_tokens", &["all_reduce"])).transpose()?;
+        let all_reduce = (deployment.tensor_parallel > 1)
+            .then(|| parse(&self.all_reduce, "num_tokens", &["all_reduce"]))
+            .transpose()?;
         let send_recv = match &self.send_recv {
-            Some(table) if deployment.pipeline_parallel > 1 => Some(parse(table, "num_tokens", &["send_recv"])?),
+            Some(table) if deployment.pipeline_parallel > 1 => {
+                Some(parse(table, "num_tokens", &["send_recv"])?)
+            }
             _ => None,
         };
         let physical = PhysicalAttention::new(deployment.tensor_parallel);
@@ -316,11 +358,22 @@ impl TableFiles {
             Attention::LabFit => {
                 if deployment.tensor_parallel != 4 || deployment.pipeline_parallel != 1 {
                     return Err(HardwareError::Unsupported(
-                        "`lab_fit` attention was fitted with `tensor_parallel` 4 and `pipeline_parallel` 1".into(),
+                        "`lab_fit` attention was fitted with `tensor_parallel` 4 and `pipeline_parallel` 1"
+                            .into(),
                     ));
                 }
-                let table = parse(self.lab_fit.as_ref().expect("read with lab_fit"), "num_requests_of_256", &["attn_prefill"])?;
-                (ProfileAttention::LabFit { prefill_ms: (0..=16).map(|k| table.at(0, f64::from(k))).collect(), physical }, "lab_fit")
+                let table = parse(
+                    self.lab_fit.as_ref().expect("read with lab_fit"),
+                    "num_requests_of_256",
+                    &["attn_prefill"],
+                )?;
+                (
+                    ProfileAttention::LabFit {
+                        prefill_ms: (0..=16).map(|k| table.at(0, f64::from(k))).collect(),
+                        physical,
+                    },
+                    "lab_fit",
+                )
             }
         };
         let times = Tables { ops, all_reduce, send_recv }.condense(deployment, attention, Beyond::Constant);
@@ -336,13 +389,20 @@ pub(super) struct Tables {
 }
 
 impl Tables {
-    pub fn condense(&self, deployment: &Deployment, attention: ProfileAttention, beyond: Beyond) -> ProfileTimes {
+    pub fn condense(
+        &self,
+        deployment: &Deployment,
+        attention: ProfileAttention,
+        beyond: Beyond,
+    ) -> ProfileTimes {
         let rows = (self.ops.last_x() / TOKEN_GRANULARITY as f64).ceil() as u64 + 1;
         let dense = (0..rows)
             .map(|row| {
                 let tokens = (row * TOKEN_GRANULARITY) as f64;
-                let [pre, post, up, down, act, input_norm, post_norm, rope, add] = std::array::from_fn(|op| self.ops.at(op, tokens));
-                let all_reduce = self.all_reduce.as_ref().map_or(0.0, |curve| curve.at(0, tokens) + ALL_REDUCE_LAUNCH_MS);
+                let [pre, post, up, down, act, input_norm, post_norm, rope, add] =
+                    std::array::from_fn(|op| self.ops.at(op, tokens));
+                let all_reduce =
+                    self.all_reduce.as_ref().map_or(0.0, |curve| curve.at(0, tokens) + ALL_REDUCE_LAUNCH_MS);
                 DenseRow {
                     projections_ms: pre + post + rope,
                     all_reduce_ms: all_reduce,
@@ -353,7 +413,13 @@ impl Tables {
                 }
             })
             .collect();
-        ProfileTimes { dense, beyond, layers_per_stage: deployment.layers_per_stage(), num_stages: deployment.pipeline_parallel, attention }
+        ProfileTimes {
+            dense,
+            beyond,
+            layers_per_stage: deployment.layers_per_stage(),
+            num_stages: deployment.pipeline_parallel,
+            attention,
+        }
     }
 }
 
@@ -366,26 +432,45 @@ fn parse((file, text): &Named, x_column: &str, y_columns: &[&str]) -> Result<Cur
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
     let header = reader.headers().map_err(|error| bad(1, error.to_string()))?.clone();
     let index = |name: &str| {
-        header
-            .iter()
-            .position(|column| column == name)
-            .ok_or_else(|| bad(1, format!("no column `{name}`, found {}", crate::settings::quoted(&header.iter().collect::<Vec<_>>()))))
+        header.iter().position(|column| column == name).ok_or_else(|| {
+            bad(
+                1,
+                format!(
+                    "no column `{name}`, found {}",
+                    crate::settings::quoted(&header.iter().collect::<Vec<_>>())
+                ),
+            )
+        })
     };
-    let (x_index, y_index) = (index(x_column)?, y_columns.iter().map(|name| index(name)).collect::<Result<Vec<_>, _>>()?);
+    let (x_index, y_index) =
+        (index(x_column)?, y_columns.iter().map(|name| index(name)).collect::<Result<Vec<_>, _>>()?);
     let mut curves = Curves { x: Vec::new(), y: vec![Vec::new(); y_columns.len()] };
     for record in reader.records() {
-        let record = record.map_err(|error| bad(error.position().map_or(0, csv::Position::line), error.to_string()))?;
+        let record = record
+            .map_err(|error| bad(error.position().map_or(0, csv::Position::line), error.to_string()))?;
         let line = record.position().map_or(0, csv::Position::line);
         let number = |column: usize| match record[column].parse::<f64>() {
             Ok(value) if value.is_finite() && value >= 0.0 => Ok(value),
-            _ => Err(bad(line, format!("column `{}` is `{}`, expected a number of at least 0", &header[column], &record[column]))),
+            _ => Err(bad(
+                line,
+                format!(
+                    "column `{}` is `{}`, expected a number of at least 0",
+                    &header[column], &record[column]
+                ),
+            )),
         };
         let x = number(x_index)?;
         if curves.x.last().is_some_and(|&last| last >= x) {
-            return Err(bad(line, format!("column `{x_column}` is {x}, expected more than in the row before")));
+            return Err(bad(
+                line,
+                format!("column `{x_column}` is {x}, expected more than in the row before"),
+            ));
         }
         if x > MAX_TABLE_TOKENS {
-            return Err(bad(line, format!("column `{x_column}` is {x}, expected at most {MAX_TABLE_TOKENS}")));
+            return Err(bad(
+                line,
+                format!("column `{x_column}` is {x}, expected at most {MAX_TABLE_TOKENS}"),
+            ));
         }
         curves.x.push(x);
         for (curve, &column) in curves.y.iter_mut().zip(&y_index) {
@@ -401,7 +486,8 @@ mod tests {
     use super::*;
 
     fn load(attention: Attention, tp: u32, pp: u32) -> ProfileTimes {
-        let deployment = Deployment::resolve(PROFILED_MODEL, PROFILED_NODE, tp, pp, &Files::default()).unwrap();
+        let deployment =
+            Deployment::resolve(PROFILED_MODEL, PROFILED_NODE, tp, pp, &Files::default()).unwrap();
         embedded(&deployment, attention).unwrap().0
     }
 

@@ -7,7 +7,8 @@ use super::attention::{AnalyticAttention, MeasuredAttention};
 use super::condensed::Table;
 use super::{BatchShape, Deployment};
 
-/// Whole steps: milliseconds of a stage by tokens, of the LM head by requests, of attention by the sums of a batch.
+/// Whole steps: milliseconds of a stage by tokens, of the LM head by requests, of attention by the sums of a
+/// batch.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct StepTimes {
     /// First (middle, last) stage, or the only one.
@@ -50,7 +51,17 @@ impl StepTimes {
         let (layers_per_stage, num_stages) = (deployment.layers_per_stage(), deployment.pipeline_parallel);
         let (stages, head) = (dense.stages, dense.head);
         let (head_of_prefills, decode_stages, mixed_apart, caveat) = (true, Vec::new(), false, None);
-        Self { stages, head, attention, layers_per_stage, num_stages, head_of_prefills, decode_stages, mixed_apart, caveat }
+        Self {
+            stages,
+            head,
+            attention,
+            layers_per_stage,
+            num_stages,
+            head_of_prefills,
+            decode_stages,
+            mixed_apart,
+            caveat,
+        }
     }
 
     #[inline]
@@ -70,10 +81,15 @@ impl StepTimes {
         };
         let last = stage + 1 == self.num_stages;
         let kind = if last { self.stages.len() - 1 } else { usize::from(stage > 0) };
-        let rows = if self.head_of_prefills { shape.num_prefills } else { 0 } + shape.num_decodes + shape.num_drafts;
+        let rows =
+            if self.head_of_prefills { shape.num_prefills } else { 0 } + shape.num_decodes + shape.num_drafts;
         let has_head = last && (self.head_of_prefills || rows > 0);
         let head_ms = if has_head { self.head.at(u64::from(rows)) } else { 0.0 };
-        let stages = if shape.num_prefills > 0 || self.decode_stages.is_empty() { &self.stages } else { &self.decode_stages };
+        let stages = if shape.num_prefills > 0 || self.decode_stages.is_empty() {
+            &self.stages
+        } else {
+            &self.decode_stages
+        };
         (stages[kind].at(shape.total_tokens) + self.layers_per_stage * attention_ms + head_ms) * 1e-3
     }
 }

@@ -1,10 +1,12 @@
-//! Step times from microsoft/vidur's profiles as they stand: `mlp.csv`, `attention.csv`, `all_reduce.csv`, `send_recv.csv`.
+//! Step times from microsoft/vidur's profiles as they stand: `mlp.csv`, `attention.csv`, `all_reduce.csv`,
+//! `send_recv.csv`.
 //!
-//! Rows are chosen by the model's shape and split, rows of equal inputs averaged; tokens are rounded up to a multiple of 8, lines join the
-//! measured counts, and beyond the largest one times grow in proportion. Attention is what `attention.csv` says, by the reference's rules:
-//! prefills by the sum of their cached tokens (each rounded up to 64) and the root of their summed squares, decodes by their number and mean
-//! cached tokens (rounded up to 64), times 1.1 for several requests of a grouped-query model. Such a file rarely comes along; without one
-//! the analytical model answers.
+//! Rows are chosen by the model's shape and split, rows of equal inputs averaged; tokens are rounded up to a
+//! multiple of 8, lines join the measured counts, and beyond the largest one times grow in proportion.
+//! Attention is what `attention.csv` says, by the reference's rules: prefills by the sum of their cached
+//! tokens (each rounded up to 64) and the root of their summed squares, decodes by their number and mean
+//! cached tokens (rounded up to 64), times 1.1 for several requests of a grouped-query model. Such a file
+//! rarely comes along; without one the analytical model answers.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,7 +17,8 @@ use serde::{Deserialize, Serialize};
 use super::condensed::{Axis, Grid, Table};
 use super::interpolate::{Curves, Scatter};
 use super::profile::{
-    Beyond, KV_GRANULARITY, MAX_TABLE_TOKENS, MeasuredProfileAttention, OPS, ProfileAttention, ProfileTimes, Tables, batching_overhead,
+    Beyond, KV_GRANULARITY, MAX_TABLE_TOKENS, MeasuredProfileAttention, OPS, ProfileAttention, ProfileTimes,
+    Tables, batching_overhead,
 };
 use super::{Deployment, Files, HardwareError, analytical};
 use crate::settings::{Faults, quoted};
@@ -40,7 +43,9 @@ pub struct VidurSettings {
 
 impl VidurSettings {
     pub fn check(&self, faults: &mut Faults) {
-        faults.require(self.mlp.is_some() || self.compute_dir.is_some(), "", || "neither `mlp` nor `compute_dir` is given".into());
+        faults.require(self.mlp.is_some() || self.compute_dir.is_some(), "", || {
+            "neither `mlp` nor `compute_dir` is given".into()
+        });
     }
 
     /// The files a deployment needs, found.
@@ -48,9 +53,9 @@ impl VidurSettings {
         let find = |file: &Option<PathBuf>, dir: &Option<PathBuf>, field: &str| match (file, dir) {
             (Some(file), _) => files.find(file),
             (None, Some(dir)) => files.find(&dir.join(format!("{field}.csv"))),
-            (None, None) => {
-                Err(HardwareError::Unsupported(format!("this split needs {field}.csv of the profile: give `{field}` or its directory")))
-            }
+            (None, None) => Err(HardwareError::Unsupported(format!(
+                "this split needs {field}.csv of the profile: give `{field}` or its directory"
+            ))),
         };
         let attention = match (&self.attention, &self.compute_dir) {
             (Some(file), _) => Some(files.find(file)?),
@@ -60,8 +65,12 @@ impl VidurSettings {
         Ok(Sources {
             mlp: find(&self.mlp, &self.compute_dir, "mlp")?,
             attention,
-            all_reduce: (deployment.tensor_parallel > 1).then(|| find(&self.all_reduce, &self.network_dir, "all_reduce")).transpose()?,
-            send_recv: (deployment.pipeline_parallel > 1).then(|| find(&self.send_recv, &self.network_dir, "send_recv")).transpose()?,
+            all_reduce: (deployment.tensor_parallel > 1)
+                .then(|| find(&self.all_reduce, &self.network_dir, "all_reduce"))
+                .transpose()?,
+            send_recv: (deployment.pipeline_parallel > 1)
+                .then(|| find(&self.send_recv, &self.network_dir, "send_recv"))
+                .transpose()?,
         })
     }
 }
@@ -84,7 +93,9 @@ impl Sources {
     pub fn provenance(&self, deployment: &Deployment) -> String {
         let attention = if self.attention.is_some() { "measured" } else { "analytical" };
         let (profile, tp) = (self.mlp.display(), deployment.tensor_parallel);
-        format!("operator times of microsoft/vidur's profile {profile}, {attention} attention, tensor parallel {tp}")
+        format!(
+            "operator times of microsoft/vidur's profile {profile}, {attention} attention, tensor parallel {tp}"
+        )
     }
 
     pub fn import(&self, deployment: &Deployment) -> Result<ProfileTimes, HardwareError> {
@@ -101,11 +112,15 @@ impl Sources {
         // Bytes of a message are 2 for each number of a token's hidden state.
         let tokens_per_byte = 0.5 / f64::from(model.embedding_dim);
         let network = |file: &Option<PathBuf>, op: &str, workers: u32, devices_per_node: u32| {
-            let rows = [("num_workers", workers.to_string()), ("devices_per_node", devices_per_node.to_string())];
-            file.as_ref().map(|file| Profile::read(file, &rows)?.curves("size", tokens_per_byte, &[op])).transpose()
+            let rows =
+                [("num_workers", workers.to_string()), ("devices_per_node", devices_per_node.to_string())];
+            file.as_ref()
+                .map(|file| Profile::read(file, &rows)?.curves("size", tokens_per_byte, &[op]))
+                .transpose()
         };
         let all_reduce = network(&self.all_reduce, "all_reduce", tp, tp)?;
-        let send_recv = network(&self.send_recv, "send_recv", 2, if deployment.fits_one_node() { 2 } else { 1 })?;
+        let send_recv =
+            network(&self.send_recv, "send_recv", 2, if deployment.fits_one_node() { 2 } else { 1 })?;
         let analytic = analytical::attention(deployment)?;
         let attention = match &self.attention {
             None => ProfileAttention::Analytic(analytic),
@@ -127,29 +142,39 @@ impl Profile {
     /// Reads the rows in which the named columns have the given values, equal rows once.
     fn read(file: &Path, values: &[(&str, String)]) -> Result<Self, HardwareError> {
         let bad = |line: u64, message: String| HardwareError::BadTable { file: file.into(), line, message };
-        let text = std::fs::read_to_string(file).map_err(|source| HardwareError::Unreadable { file: file.into(), source })?;
+        let text = std::fs::read_to_string(file)
+            .map_err(|source| HardwareError::Unreadable { file: file.into(), source })?;
         let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
         let header = reader.headers().map_err(|error| bad(1, error.to_string()))?.clone();
         let mut profile = Self { file: file.into(), header, rows: Vec::new() };
-        let wanted: Vec<(usize, &str)> =
-            values.iter().map(|(column, value)| Ok((profile.column(column)?, value.as_str()))).collect::<Result<_, HardwareError>>()?;
+        let wanted: Vec<(usize, &str)> = values
+            .iter()
+            .map(|(column, value)| Ok((profile.column(column)?, value.as_str())))
+            .collect::<Result<_, HardwareError>>()?;
         let mut found = BTreeMap::new();
         let mut seen = std::collections::BTreeSet::new();
         for record in reader.records() {
-            let record = record.map_err(|error| bad(error.position().map_or(0, csv::Position::line), error.to_string()))?;
+            let record = record
+                .map_err(|error| bad(error.position().map_or(0, csv::Position::line), error.to_string()))?;
             if wanted.iter().all(|&(column, value)| same(&record[column], value)) {
                 let key: Vec<String> = record.iter().map(str::to_string).collect();
                 if seen.insert(key) {
                     profile.rows.push((record.position().map_or(0, csv::Position::line), record));
                 }
             } else {
-                *found.entry(wanted.iter().map(|&(column, _)| record[column].to_string()).collect::<Vec<_>>()).or_insert(0_u64) += 1;
+                *found
+                    .entry(wanted.iter().map(|&(column, _)| record[column].to_string()).collect::<Vec<_>>())
+                    .or_insert(0_u64) += 1;
             }
         }
         if profile.rows.is_empty() {
-            let wanted: Vec<String> = values.iter().map(|(column, value)| format!("{column} {value}")).collect();
+            let wanted: Vec<String> =
+                values.iter().map(|(column, value)| format!("{column} {value}")).collect();
             let found: Vec<String> = found.keys().take(8).map(|values| values.join(", ")).collect();
-            return Err(bad(1, format!("no rows with {}; the file has ({})", wanted.join(", "), found.join("), ("))));
+            return Err(bad(
+                1,
+                format!("no rows with {}; the file has ({})", wanted.join(", "), found.join("), (")),
+            ));
         }
         Ok(profile)
     }
@@ -172,7 +197,10 @@ impl Profile {
             _ => Err(HardwareError::BadTable {
                 file: self.file.clone(),
                 line: *line,
-                message: format!("column `{}` is `{}`, expected a number of at least 0", &self.header[column], &record[column]),
+                message: format!(
+                    "column `{}` is `{}`, expected a number of at least 0",
+                    &self.header[column], &record[column]
+                ),
             }),
         }
     }
@@ -180,11 +208,16 @@ impl Profile {
     /// Median times of operators over one column, rows of equal value averaged.
     fn curves(&self, x_column: &str, x_factor: f64, ops: &[&str]) -> Result<Curves, HardwareError> {
         let x_column = self.column(x_column)?;
-        let columns = ops.iter().map(|op| self.column(&format!("time_stats.{op}.median"))).collect::<Result<Vec<_>, _>>()?;
+        let columns = ops
+            .iter()
+            .map(|op| self.column(&format!("time_stats.{op}.median")))
+            .collect::<Result<Vec<_>, _>>()?;
         let mut points: BTreeMap<u64, (f64, Vec<f64>)> = BTreeMap::new();
         for row in &self.rows {
             // Counts and bytes: whole numbers.
-            let (count, sums) = points.entry(self.number(row, x_column)? as u64).or_insert_with(|| (0.0, vec![0.0; ops.len()]));
+            let (count, sums) = points
+                .entry(self.number(row, x_column)? as u64)
+                .or_insert_with(|| (0.0, vec![0.0; ops.len()]));
             *count += 1.0;
             for (sum, &column) in sums.iter_mut().zip(&columns) {
                 *sum += self.number(row, column)?;
@@ -192,19 +225,33 @@ impl Profile {
         }
         let x: Vec<f64> = points.keys().map(|&x| x as f64 * x_factor).collect();
         if let Some(most) = x.last().filter(|most| **most > MAX_TABLE_TOKENS) {
-            let message = format!("column `{}` is worth {most} tokens, expected at most {MAX_TABLE_TOKENS}", &self.header[x_column]);
+            let message = format!(
+                "column `{}` is worth {most} tokens, expected at most {MAX_TABLE_TOKENS}",
+                &self.header[x_column]
+            );
             return Err(HardwareError::BadTable { file: self.file.clone(), line: 1, message });
         }
-        Ok(Curves { x, y: (0..ops.len()).map(|op| points.values().map(|(count, sums)| sums[op] / count).collect()).collect() })
+        Ok(Curves {
+            x,
+            y: (0..ops.len())
+                .map(|op| points.values().map(|(count, sums)| sums[op] / count).collect())
+                .collect(),
+        })
     }
 
     /// Median times of one operator over two columns, by the first.
-    fn rows_over(&self, x_column: &str, y_column: &str, op: &str) -> Result<Vec<(f64, Curves)>, HardwareError> {
+    fn rows_over(
+        &self,
+        x_column: &str,
+        y_column: &str,
+        op: &str,
+    ) -> Result<Vec<(f64, Curves)>, HardwareError> {
         let (x, y) = (self.column(x_column)?, self.column(y_column)?);
         let time = self.column(&format!("time_stats.{op}.median"))?;
         let mut points: BTreeMap<(u64, u64), (f64, f64)> = BTreeMap::new();
         for row in &self.rows {
-            let (count, sum) = points.entry((self.number(row, x)? as u64, self.number(row, y)? as u64)).or_default();
+            let (count, sum) =
+                points.entry((self.number(row, x)? as u64, self.number(row, y)? as u64)).or_default();
             *count += 1.0;
             *sum += self.number(row, time)?;
         }
@@ -223,7 +270,8 @@ impl Profile {
 
 /// Numbers may be written as `8` or `8.0`.
 fn same(found: &str, wanted: &str) -> bool {
-    found == wanted || matches!((found.parse::<f64>(), wanted.parse::<f64>()), (Ok(found), Ok(wanted)) if found == wanted)
+    found == wanted
+        || matches!((found.parse::<f64>(), wanted.parse::<f64>()), (Ok(found), Ok(wanted)) if found == wanted)
 }
 
 /// Multiples of 64 cached tokens, of all prefills or the mean of decodes.
@@ -253,16 +301,21 @@ fn attention(
         )
     };
     let (prefills, decodes) = (rows(true)?, rows(false)?);
-    let prefill = Scatter::new(prefills.rows_over("kv_cache_size", "prefill_chunk_size", "attn_prefill")?, |cached: f64, chunk: f64| {
-        reference.one_prefill_ms(chunk, cached)
-    });
-    let decode = Scatter::new(decodes.rows_over("batch_size", "kv_cache_size", "attn_decode")?, |batch: f64, cached: f64| {
-        reference.decode_ms.at((batch * cached) as u64)
-    });
+    let prefill = Scatter::new(
+        prefills.rows_over("kv_cache_size", "prefill_chunk_size", "attn_prefill")?,
+        |cached: f64, chunk: f64| reference.one_prefill_ms(chunk, cached),
+    );
+    let decode = Scatter::new(
+        decodes.rows_over("batch_size", "kv_cache_size", "attn_decode")?,
+        |batch: f64, cached: f64| reference.decode_ms.at((batch * cached) as u64),
+    );
     let mut around = Vec::new();
     for op in AROUND {
         if prefills.find(&format!("time_stats.{op}.median")).is_some() {
-            around.push((prefills.curves("prefill_chunk_size", 1.0, &[op])?, decodes.curves("batch_size", 1.0, &[op])?));
+            around.push((
+                prefills.curves("prefill_chunk_size", 1.0, &[op])?,
+                decodes.curves("batch_size", 1.0, &[op])?,
+            ));
         }
     }
     let around_ms = |tokens: f64| {
@@ -276,7 +329,9 @@ fn attention(
     Ok(MeasuredProfileAttention {
         around_ms: Table::new(TOKENS, |tokens| around_ms(tokens as f64)),
         prefill_ms: Grid::new(CACHED, CHUNK, |steps, chunk| prefill.at(cached(steps), chunk.max(1) as f64)),
-        decode_ms: Grid::new(DECODES, CACHED, |decodes, steps| decode.at(decodes.max(1) as f64, cached(steps.max(1)))),
+        decode_ms: Grid::new(DECODES, CACHED, |decodes, steps| {
+            decode.at(decodes.max(1) as f64, cached(steps.max(1)))
+        }),
         batching_overhead: batching_overhead(model),
     })
 }
@@ -287,14 +342,17 @@ mod tests {
     use crate::hardware::{BatchShape, ExecutionTime, ExecutionTimeSettings};
 
     fn deployment(tp: u32, pp: u32) -> Deployment {
-        Deployment::resolve("meta-llama/Meta-Llama-3-70B", "a100_pairwise_nvlink", tp, pp, &Files::default()).unwrap()
+        Deployment::resolve("meta-llama/Meta-Llama-3-70B", "a100_pairwise_nvlink", tp, pp, &Files::default())
+            .unwrap()
     }
 
     /// A profile of three token counts, one of them measured twice.
     fn write_profile(dir: &Path) {
         let ops: Vec<String> = OPS.iter().map(|op| format!("time_stats.{op}.median")).collect();
-        let mut mlp =
-            format!("{},n_head,n_kv_head,n_embd,n_expanded_embd,use_gated_mlp,num_tokens,num_tensor_parallel_workers\n", ops.join(","));
+        let mut mlp = format!(
+            "{},n_head,n_kv_head,n_embd,n_expanded_embd,use_gated_mlp,num_tokens,num_tensor_parallel_workers\n",
+            ops.join(",")
+        );
         for (ms, tokens) in [(0.1, 8), (0.2, 16), (0.3, 32), (0.5, 32)] {
             mlp += &format!("{}64,8,8192,28672,True,{tokens},4\n", format!("{ms},").repeat(9));
         }
@@ -304,7 +362,11 @@ mod tests {
     }
 
     fn settings(dir: &Path) -> VidurSettings {
-        VidurSettings { compute_dir: Some(dir.into()), network_dir: Some(dir.into()), ..VidurSettings::default() }
+        VidurSettings {
+            compute_dir: Some(dir.into()),
+            network_dir: Some(dir.into()),
+            ..VidurSettings::default()
+        }
     }
 
     #[test]
@@ -315,9 +377,12 @@ mod tests {
         let times = sources.import(&deployment(4, 1)).unwrap();
         // Nine operators, two all-reduces with 0.02 ms of launch each.
         let layer = |op: f64, all_reduce: f64| 9.0 * op + 2.0 * (all_reduce + 0.02);
-        for (tokens, expected) in
-            [(8, layer(0.1, 0.3)), (9, layer(0.2, 0.3 + 0.2 / 3.0)), (32, layer(0.4, 0.5)), (64, 2.0 * layer(0.4, 0.5))]
-        {
+        for (tokens, expected) in [
+            (8, layer(0.1, 0.3)),
+            (9, layer(0.2, 0.3 + 0.2 / 3.0)),
+            (32, layer(0.4, 0.5)),
+            (64, 2.0 * layer(0.4, 0.5)),
+        ] {
             let found = times.dense_ms(tokens);
             assert!((found / expected - 1.0).abs() < 1e-12, "{tokens}: {found}, expected {expected}");
         }
@@ -334,7 +399,8 @@ mod tests {
         };
         let error = load(2, 1);
         assert!(
-            error.contains("mlp.csv, line 1: no rows with n_head 64") && error.contains("the file has (64, 8, 8192, 28672, True, 4)"),
+            error.contains("mlp.csv, line 1: no rows with n_head 64")
+                && error.contains("the file has (64, 8, 8192, 28672, True, 4)"),
             "{error}"
         );
         assert!(load(4, 2).contains("send_recv.csv is not there"));
@@ -343,7 +409,8 @@ mod tests {
         assert_eq!(faults.found.len(), 1);
     }
 
-    /// Attention of whole batches by the reference's rules: here the measured times are a plane, so that every answer is known.
+    /// Attention of whole batches by the reference's rules: here the measured times are a plane, so that
+    /// every answer is known.
     #[test]
     fn measured_attention_follows_the_rules() {
         let dir = tempfile::tempdir().unwrap();
@@ -351,16 +418,26 @@ mod tests {
         let mut text = "time_stats.attn_prefill.median,time_stats.attn_decode.median,n_embd,n_q_head,n_kv_head,num_tensor_parallel_workers,batch_size,prefill_chunk_size,kv_cache_size,is_prefill\n".to_string();
         for cached in [0, 64, 4096] {
             for chunk in [64, 1024] {
-                text += &format!("{},,8192,64,8,4,1,{chunk},{cached},True\n", 1.0 + 1e-3 * f64::from(chunk + cached));
+                text += &format!(
+                    "{},,8192,64,8,4,1,{chunk},{cached},True\n",
+                    1.0 + 1e-3 * f64::from(chunk + cached)
+                );
             }
         }
         for batch in [1, 8] {
             for cached in [64, 4096] {
-                text += &format!(",{},8192,64,8,4,{batch},0,{cached},False\n", 1.0 + 0.1 * f64::from(batch) + 1e-3 * f64::from(cached));
+                text += &format!(
+                    ",{},8192,64,8,4,{batch},0,{cached},False\n",
+                    1.0 + 0.1 * f64::from(batch) + 1e-3 * f64::from(cached)
+                );
             }
         }
         std::fs::write(dir.path().join("attention.csv"), text).unwrap();
-        let times = settings(dir.path()).sources(&deployment(4, 1), &Files::default()).unwrap().import(&deployment(4, 1)).unwrap();
+        let times = settings(dir.path())
+            .sources(&deployment(4, 1), &Files::default())
+            .unwrap()
+            .import(&deployment(4, 1))
+            .unwrap();
         let attention_ms = |prefills: &[(u32, u32)], decodes: &[u32]| {
             let mut shape = BatchShape::default();
             prefills.iter().for_each(|&(tokens, cached)| shape.add_prefill(tokens, cached));
@@ -377,7 +454,10 @@ mod tests {
             (vec![(64, 0)], vec![100], 1.064 + 1.228),
         ] {
             let found = attention_ms(&prefills, &decodes);
-            assert!((found - expected).abs() < 1e-9, "{prefills:?} {decodes:?}: {found}, expected {expected}");
+            assert!(
+                (found - expected).abs() < 1e-9,
+                "{prefills:?} {decodes:?}: {found}, expected {expected}"
+            );
         }
     }
 }

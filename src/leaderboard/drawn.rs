@@ -9,7 +9,8 @@ use crate::random::stream;
 /// Rates and times of a drawn case are those of the pinned one times or divided by this at most.
 const MOST: f64 = 1.5;
 
-/// Draws rates and times of a case anew, each by itself, and gives it as many seeds as it had, from `seed` on.
+/// Draws rates and times of a case anew, each by itself, and gives it as many seeds as it had, from `seed`
+/// on.
 pub(super) fn draw(grid: &mut Value, case: &str, seed: u64) {
     let mut random = stream(seed, &format!("leaderboard.{case}"));
     for workload in grid["workloads"].as_array_mut().into_iter().flatten() {
@@ -21,7 +22,8 @@ pub(super) fn draw(grid: &mut Value, case: &str, seed: u64) {
 
 /// Whether a setting of arrivals is a rate or a time. Shapes (spread, swing) are what makes a case, and stay.
 fn is_drawn(name: &str) -> bool {
-    name.ends_with("rate_per_s") || ["duration_s", "burst_duration_s", "interval_s", "period_s"].contains(&name)
+    name.ends_with("rate_per_s")
+        || ["duration_s", "burst_duration_s", "interval_s", "period_s"].contains(&name)
 }
 
 fn scale(value: &mut Value, random: &mut Xoshiro256PlusPlus) {
@@ -59,9 +61,14 @@ mod tests {
         let mut drawn = case();
         draw(&mut drawn, "w", 77);
         assert_eq!(drawn["seeds"], json!([77, 78, 79]));
-        let of = |grid: &Value, pointer: &str| grid["workloads"][0]["generate"].pointer(pointer).and_then(Value::as_f64).unwrap();
-        for pointer in ["/arrivals/gamma/phases/0/duration_s", "/arrivals/gamma/phases/0/rate_per_s", "/arrivals/gamma/phases/1/rate_per_s"]
-        {
+        let of = |grid: &Value, pointer: &str| {
+            grid["workloads"][0]["generate"].pointer(pointer).and_then(Value::as_f64).unwrap()
+        };
+        for pointer in [
+            "/arrivals/gamma/phases/0/duration_s",
+            "/arrivals/gamma/phases/0/rate_per_s",
+            "/arrivals/gamma/phases/1/rate_per_s",
+        ] {
             let ratio = of(&drawn, pointer) / of(&case(), pointer);
             assert!(ratio != 1.0 && (1.0 / 1.51..1.51).contains(&ratio), "{pointer}: {ratio}");
         }

@@ -1,8 +1,9 @@
 //! The leaderboard: every policy on the same pinned cases, scored alike.
 //!
-//! A case is a grid file of `sweeps/leaderboard/`: one workload, a cluster with its bill, seeds, a reference point and limits. The policies
-//! in it are those that the search for the edge starts from. What is scored is put in their place. Policies are entries like a grid's; an
-//! axis among their settings is the knob that is swept.
+//! A case is a grid file of `sweeps/leaderboard/`: one workload, a cluster with its bill, seeds, a reference
+//! point and limits. The policies in it are those that the search for the edge starts from. What is scored is
+//! put in their place. Policies are entries like a grid's; an axis among their settings is the knob that is
+//! swept.
 //!
 //! [`score`] runs and judges, [`drawn`] makes other traffic of the same kinds, [`page`] shows the rows.
 
@@ -12,7 +13,9 @@ mod score;
 mod table;
 
 pub use page::page;
-pub use score::{CaseScore, Chosen, PolicyScore, Yardstick, informed_edge, informed_search, score, yardstick};
+pub use score::{
+    CaseScore, Chosen, PolicyScore, Yardstick, informed_edge, informed_search, score, yardstick,
+};
 pub use table::columns;
 
 use std::collections::BTreeSet;
@@ -83,16 +86,21 @@ pub struct Scores {
 }
 
 impl Board {
-    /// Reads the cases of a directory: every grid file in it but [`POLICIES`] and [`PINNED`], in order of names.
+    /// Reads the cases of a directory: every grid file in it but [`POLICIES`] and [`PINNED`], in order of
+    /// names.
     ///
-    /// Errors: the directory has no cases, or one is no grid with a reference point, limits and a fixed fleet.
+    /// Errors: the directory has no cases, or one is no grid with a reference point, limits and a fixed
+    /// fleet.
     pub fn read(dir: &Path) -> Result<Self> {
         let shown = dir.display();
-        let listed = fs::read_dir(dir).with_context(|| format!("{shown}: cannot read the directory of cases"))?;
+        let listed =
+            fs::read_dir(dir).with_context(|| format!("{shown}: cannot read the directory of cases"))?;
         let mut files: Vec<PathBuf> = listed.flatten().map(|entry| entry.path()).collect();
         files.retain(|file| {
             let name = file.file_name().unwrap_or_default();
-            file.extension().is_some_and(|extension| extension == "json") && name != POLICIES && name != PINNED
+            file.extension().is_some_and(|extension| extension == "json")
+                && name != POLICIES
+                && name != PINNED
         });
         files.sort();
         ensure!(!files.is_empty(), "{shown}: no grid files found, expected one for each case");
@@ -138,7 +146,9 @@ impl Board {
         }
         let text = fs::read_to_string(path).with_context(|| format!("{}: cannot read", path.display()))?;
         let Ok(scores) = serde_json::from_str::<Scores>(&text) else { return Ok(None) };
-        Ok(Some(scores).filter(|scores| Scores { yardsticks: Vec::new(), rows: Vec::new(), ..scores.clone() } == self.scores(search)))
+        Ok(Some(scores).filter(|scores| {
+            Scores { yardsticks: Vec::new(), rows: Vec::new(), ..scores.clone() } == self.scores(search)
+        }))
     }
 
     /// What is pinned, of whatever search it is.
@@ -146,9 +156,10 @@ impl Board {
     /// Errors: nothing is pinned, or it is of other cases or another version.
     pub fn read_pinned(&self) -> Result<Scores> {
         let (path, again) = (self.pinned(), "`scalefront leaderboard --pin` makes it");
-        let text = fs::read_to_string(&path).with_context(|| format!("{}: cannot read; {again}", path.display()))?;
-        let scores: Scores =
-            serde_json::from_str(&text).with_context(|| format!("{}: not scores of this version; {again}", path.display()))?;
+        let text =
+            fs::read_to_string(&path).with_context(|| format!("{}: cannot read; {again}", path.display()))?;
+        let scores: Scores = serde_json::from_str(&text)
+            .with_context(|| format!("{}: not scores of this version; {again}", path.display()))?;
         ensure!(
             (scores.results_version, &scores.board) == (RESULTS_VERSION, &self.hash()),
             "{}: holds scores of other cases or of results version {}, this is version {RESULTS_VERSION}; {again}",
@@ -168,7 +179,8 @@ impl Board {
     pub fn policies(&self, named: &str) -> Result<Policies> {
         let list = self.dir.join(POLICIES);
         let listed = read_object(&list)?;
-        let entries: &[Value] = listed.get("autoscalers").and_then(Value::as_array).map_or(&[], Vec::as_slice);
+        let entries: &[Value] =
+            listed.get("autoscalers").and_then(Value::as_array).map_or(&[], Vec::as_slice);
         let chosen: Vec<&Value> = entries.iter().filter(|entry| family(entry) == Some(named)).collect();
         if !chosen.is_empty() {
             let members = json!({ "autoscalers": chosen }).to_string()[1..].to_owned();
@@ -176,7 +188,8 @@ impl Board {
         }
         let path = Path::new(named);
         if !path.exists() {
-            let hint = closest(named, entries.iter().filter_map(family)).map_or(String::new(), |name| format!("; did you mean `{name}`?"));
+            let hint = closest(named, entries.iter().filter_map(family))
+                .map_or(String::new(), |name| format!("; did you mean `{name}`?"));
             bail!("`{named}`: neither a policy of {} nor a file{hint}", list.display());
         }
         Policies::read(path)
@@ -192,9 +205,10 @@ impl Board {
 fn family(entry: &Value) -> Option<&str> {
     match entry {
         Value::String(name) => Some(name),
-        Value::Object(members) => {
-            members.get("label").and_then(Value::as_str).or_else(|| members.keys().find(|key| *key != "label").map(String::as_str))
-        }
+        Value::Object(members) => members
+            .get("label")
+            .and_then(Value::as_str)
+            .or_else(|| members.keys().find(|key| *key != "label").map(String::as_str)),
         _ => None,
     }
 }
@@ -212,16 +226,26 @@ impl Policies {
     /// Errors: it is no such object, or has workloads or a cluster of its own.
     pub fn read(path: &Path) -> Result<Self> {
         let members = read_object(path)?;
-        if let Some(foreign) = members.keys().find(|key| !["autoscalers", "$schema", "question", "name"].contains(&key.as_str())) {
+        if let Some(foreign) =
+            members.keys().find(|key| !["autoscalers", "$schema", "question", "name"].contains(&key.as_str()))
+        {
             bail!(
                 "{}: `{foreign}` found, expected `autoscalers` alone; the leaderboard has workloads, clusters and seeds of its own",
                 path.display()
             );
         }
-        ensure!(members.contains_key("autoscalers"), "{}: no `autoscalers` found, expected a list as in a grid file", path.display());
+        ensure!(
+            members.contains_key("autoscalers"),
+            "{}: no `autoscalers` found, expected a list as in a grid file",
+            path.display()
+        );
         let source = Source::read(path)?;
         let (_, after) = source.text.split_once('{').context("an object has a brace")?;
-        Ok(Self { file: source.file, members: after.to_owned(), base_dir: path.parent().map(Path::to_path_buf).unwrap_or_default() })
+        Ok(Self {
+            file: source.file,
+            members: after.to_owned(),
+            base_dir: path.parent().map(Path::to_path_buf).unwrap_or_default(),
+        })
     }
 
     /// Families in the order of the file.
@@ -229,7 +253,12 @@ impl Policies {
         let parsed: Value = serde_json::from_str(&format!("{{{}", self.members)).unwrap_or_default();
         let mut seen = BTreeSet::new();
         let entries = parsed["autoscalers"].as_array().cloned().unwrap_or_default();
-        entries.iter().filter_map(family).filter(|name| seen.insert((*name).to_owned())).map(str::to_owned).collect()
+        entries
+            .iter()
+            .filter_map(family)
+            .filter(|name| seen.insert((*name).to_owned()))
+            .map(str::to_owned)
+            .collect()
     }
 }
 
@@ -249,8 +278,15 @@ impl Case {
             grid.objectives.reference.is_some(),
             "{shown}: objectives.reference: none found, expected one: shares are taken of its box"
         );
-        ensure!(!grid.objectives.constraints.is_empty(), "{shown}: objectives.constraints: none found, expected the limits to keep");
-        ensure!(grid.objectives.cost == COST, "{shown}: objectives.cost: `{}` found, expected `{COST}`", grid.objectives.cost);
+        ensure!(
+            !grid.objectives.constraints.is_empty(),
+            "{shown}: objectives.constraints: none found, expected the limits to keep"
+        );
+        ensure!(
+            grid.objectives.cost == COST,
+            "{shown}: objectives.cost: `{}` found, expected `{COST}`",
+            grid.objectives.cost
+        );
         ensure!(
             grid.workloads.len() == 1 && grid.workloads[0].count() == 1 && grid.cluster.count() == 1,
             "{shown}: several workloads or clusters found, expected one of each in a case"
@@ -264,7 +300,11 @@ impl Case {
 
     fn parse(&self, text: String, file: &str, base_dir: Option<&Path>) -> Result<Grid> {
         let dirs = base_dir.map(Path::to_path_buf).or_else(|| self.file.parent().map(Path::to_path_buf));
-        let mut grid = Grid::parse(Source { file: file.into(), text }, &self.file, vec![dirs.unwrap_or_default(), PathBuf::new()])?;
+        let mut grid = Grid::parse(
+            Source { file: file.into(), text },
+            &self.file,
+            vec![dirs.unwrap_or_default(), PathBuf::new()],
+        )?;
         // The files were given to be run.
         grid.starts_programs = true;
         Ok(grid)
@@ -304,15 +344,26 @@ enum Unknown {
 
 impl<'a> Job<'a> {
     /// Errors: a policy does not parse, or names a program that is not there.
-    pub fn new(board: &'a Board, policies: &[Policies], scores: &Scores, search: &'a OracleSettings) -> Result<Self> {
+    pub fn new(
+        board: &'a Board,
+        policies: &[Policies],
+        scores: &Scores,
+        search: &'a OracleSettings,
+    ) -> Result<Self> {
         let plans = |case: &'a Case| -> Result<_> {
             let known = scores.yardsticks.iter().find(|yardstick| yardstick.case == case.name);
             let unknown = match known {
                 None => Unknown::Both(case.plan()?),
                 Some(Yardstick { informed: Some(_), .. }) => Unknown::Neither,
-                Some(_) => Some(case.plan()?).filter(|plan| informed::check(plan).is_ok()).map_or(Unknown::Neither, Unknown::Informed),
+                Some(_) => Some(case.plan()?)
+                    .filter(|plan| informed::check(plan).is_ok())
+                    .map_or(Unknown::Neither, Unknown::Informed),
             };
-            Ok((case, unknown, policies.iter().map(|policies| case.plan_of(policies)).collect::<Result<_>>()?))
+            Ok((
+                case,
+                unknown,
+                policies.iter().map(|policies| case.plan_of(policies)).collect::<Result<_>>()?,
+            ))
         };
         Ok(Self { search, cases: board.cases.iter().map(plans).collect::<Result<_>>()? })
     }
@@ -324,7 +375,9 @@ impl<'a> Job<'a> {
             let searched = match unknown {
                 Unknown::Neither => 0,
                 Unknown::Informed(plan) => informed(plan),
-                Unknown::Both(plan) => oracle::simulations(plan, self.search) + informed(plan) + plan.unique().len() as u64,
+                Unknown::Both(plan) => {
+                    oracle::simulations(plan, self.search) + informed(plan) + plan.unique().len() as u64
+                }
             };
             searched + plans.iter().map(|plan| plan.unique().len() as u64).sum::<u64>()
         };
@@ -336,7 +389,8 @@ impl<'a> Job<'a> {
         self.cases.iter().any(|(_, unknown, _)| !matches!(unknown, Unknown::Neither))
     }
 
-    /// Runs it and puts the rows into `scores`, each in the place of one of the same name. Names the rows. Nothing changes if it is interrupted.
+    /// Runs it and puts the rows into `scores`, each in the place of one of the same name. Names the rows.
+    /// Nothing changes if it is interrupted.
     pub fn run(self, scores: &mut Scores, progress: &dyn Progress) -> Result<Vec<String>, Interrupted> {
         let mut yardsticks = scores.yardsticks.clone();
         let mut rows: Vec<PolicyScore> = Vec::new();
@@ -352,7 +406,10 @@ impl<'a> Job<'a> {
                         .for_each(|known| known.informed.clone_from(&informed));
                 }
             }
-            let own = yardsticks.iter().find(|yardstick| yardstick.case == case.name).expect("known or just searched");
+            let own = yardsticks
+                .iter()
+                .find(|yardstick| yardstick.case == case.name)
+                .expect("known or just searched");
             for plan in plans {
                 for (policy, score) in score(plan, own, progress)? {
                     match rows.iter_mut().find(|row| row.policy.family == policy.family) {

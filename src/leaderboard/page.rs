@@ -1,4 +1,5 @@
-//! The page: one table over all cases, one of shares and one of chosen levels by case, and what the cases are.
+//! The page: one table over all cases, one of shares and one of chosen levels by case, and what the cases
+//! are.
 
 use std::fmt::Write;
 
@@ -56,7 +57,10 @@ pub fn page(board: &Board, scores: &Scores) -> String {
     let drawn = scores.drawn_by.map_or(String::new(), |seed| format!(", traffic drawn by seed {seed}"));
     line(
         &mut out,
-        &format!("\nResults version {}, edge searched with {} runs a seed{drawn}.\n", scores.results_version, scores.search.budget),
+        &format!(
+            "\nResults version {}, edge searched with {} runs a seed{drawn}.\n",
+            scores.results_version, scores.search.budget
+        ),
     );
 
     line(
@@ -99,7 +103,11 @@ pub fn page(board: &Board, scores: &Scores) -> String {
     );
     by_case(&mut out, &cases, &rows, |case| {
         let Some(chosen) = &case.chosen else { return "no run".into() };
-        let setting = if chosen.settings.is_empty() { String::new() } else { format!(", {}", value_alone(&chosen.settings)) };
+        let setting = if chosen.settings.is_empty() {
+            String::new()
+        } else {
+            format!(", {}", value_alone(&chosen.settings))
+        };
         let text = format!("${:.2}{setting}, {} s", chosen.cost_usd, seconds(chosen.p99_e2e_s));
         if chosen.kept { text } else { format!("({text}; {:.1})", chosen.of_limit) }
     });
@@ -108,11 +116,26 @@ pub fn page(board: &Board, scores: &Scores) -> String {
     line(&mut out, "| case | what | limits | reference | seeds | cheapest fixed fleet |");
     line(&mut out, "|---|---|---|---|---|---|");
     for case in &board.cases {
-        let fixed = scores.yardsticks.iter().find(|yardstick| yardstick.case == case.name).and_then(|yardstick| yardstick.fixed_fleet_usd);
+        let fixed = scores
+            .yardsticks
+            .iter()
+            .find(|yardstick| yardstick.case == case.name)
+            .and_then(|yardstick| yardstick.fixed_fleet_usd);
         let objectives = &case.grid["objectives"];
-        let limits = objectives["constraints"].as_object().into_iter().flatten().map(|(name, limit)| format!("`{name}` {limit}"));
-        let reference = format!("{} s, ${}", objectives["reference"]["latency"], objectives["reference"]["cost"]);
-        let seeds = case.grid["seeds"].as_array().into_iter().flatten().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let limits = objectives["constraints"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(name, limit)| format!("`{name}` {limit}"));
+        let reference =
+            format!("{} s, ${}", objectives["reference"]["latency"], objectives["reference"]["cost"]);
+        let seeds = case.grid["seeds"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(", ");
         line(
             &mut out,
             &format!(
@@ -135,7 +158,9 @@ fn by_case(out: &mut String, cases: &[&str], rows: &[&PolicyScore], cell: impl F
     line(out, &format!("| policy | {} |", cases.join(" | ")));
     line(out, &format!("|---|{}", "---|".repeat(cases.len())));
     for row in rows {
-        let cells = cases.iter().map(|name| row.cases.iter().find(|case| case.case == *name).map_or("-".into(), &cell));
+        let cells = cases
+            .iter()
+            .map(|name| row.cases.iter().find(|case| case.case == *name).map_or("-".into(), &cell));
         line(out, &format!("| `{}` | {} |", row.policy.family, cells.collect::<Vec<_>>().join(" | ")));
     }
 }
@@ -156,7 +181,8 @@ fn seconds(value: f64) -> String {
     format!("{value:.decimals$}")
 }
 
-/// `target_per_replica=8` is 8: the knob's name stands in `docs/policies.md`. What is long is a policy's inner business.
+/// `target_per_replica=8` is 8: the knob's name stands in `docs/policies.md`. What is long is a policy's
+/// inner business.
 fn value_alone(settings: &str) -> String {
     let text = match settings.split_once('=') {
         Some((_, value)) if !settings.contains(", ") && !value.starts_with('{') => value,
@@ -167,7 +193,9 @@ fn value_alone(settings: &str) -> String {
     }
     // An axis over objects: the first number tells them apart.
     match text.find(|c: char| c.is_ascii_digit()) {
-        Some(at) if text.contains('{') => text[at..].chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect(),
+        Some(at) if text.contains('{') => {
+            text[at..].chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect()
+        }
         _ => text.to_owned(),
     }
 }

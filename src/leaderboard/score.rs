@@ -25,8 +25,8 @@ pub struct Yardstick {
     pub case: String,
     /// Hypervolume of the best found with perfect foresight, one a seed.
     pub clairvoyant: Vec<f64>,
-    /// The same of what policies reach that know how the traffic is drawn and not what is drawn, fitted to other draws; absent where no law
-    /// of it is known.
+    /// The same of what policies reach that know how the traffic is drawn and not what is drawn, fitted to
+    /// other draws; absent where no law of it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub informed: Option<Vec<f64>>,
     /// Mean cost of the cheapest fixed fleet of the case's own that keeps the limits under every seed.
@@ -54,7 +54,8 @@ pub struct CaseScore {
     pub chosen: Option<Chosen>,
 }
 
-/// The level that one would run: the cheapest that keeps the limits under every seed; if none does, the one that breaks them by least.
+/// The level that one would run: the cheapest that keeps the limits under every seed; if none does, the one
+/// that breaks them by least.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Chosen {
     /// The settings that vary, with their values.
@@ -62,7 +63,8 @@ pub struct Chosen {
     pub kept: bool,
     /// Mean over seeds.
     pub cost_usd: f64,
-    /// The worst value of the limited metric over seeds, over its limit; of several limits the largest such share.
+    /// The worst value of the limited metric over seeds, over its limit; of several limits the largest such
+    /// share.
     pub of_limit: f64,
     /// P99 end to end, worst over seeds.
     pub p99_e2e_s: f64,
@@ -73,16 +75,20 @@ pub struct Chosen {
 impl Yardstick {
     /// What informed policies reach of the edge: mean over seeds.
     pub fn informed_share(&self) -> Option<f64> {
-        let of_seed = |(informed, clairvoyant): (&f64, &f64)| if *clairvoyant > 0.0 { informed / clairvoyant } else { 0.0 };
+        let of_seed = |(informed, clairvoyant): (&f64, &f64)| {
+            if *clairvoyant > 0.0 { informed / clairvoyant } else { 0.0 }
+        };
         mean(self.informed.as_ref()?.iter().zip(&self.clairvoyant).map(of_seed)).filter(|share| *share > 0.0)
     }
 }
 
 impl PolicyScore {
-    /// Share of the edge over what informed policies reach of it: mean over the cases that have an informed edge.
+    /// Share of the edge over what informed policies reach of it: mean over the cases that have an informed
+    /// edge.
     pub fn informed_share(&self, yardsticks: &[Yardstick]) -> Option<f64> {
         let ratio = |case: &CaseScore| {
-            let informed = yardsticks.iter().find(|yardstick| yardstick.case == case.case)?.informed_share()?;
+            let informed =
+                yardsticks.iter().find(|yardstick| yardstick.case == case.case)?.informed_share()?;
             Some(case.share / informed)
         };
         mean(self.cases.iter().filter_map(ratio))
@@ -153,7 +159,8 @@ fn levels(plan: &Plan, progress: &dyn Progress) -> Result<Vec<Level>, Interrupte
             let cell = plan.cell(index);
             let varying = plan.grid.autoscalers[at.autoscaler].varying(at.autoscaler_combination);
             let name = format!("{}.", cell.autoscaler.name());
-            let shown = |(path, value): (String, _)| format!("{}={value}", path.strip_prefix(&name).unwrap_or(&path));
+            let shown =
+                |(path, value): (String, _)| format!("{}={value}", path.strip_prefix(&name).unwrap_or(&path));
             levels.push(Level {
                 settings: varying.into_iter().map(shown).collect::<Vec<_>>().join(", "),
                 policy: PolicyRecord::new(&cell.family, &cell.autoscaler),
@@ -177,17 +184,27 @@ pub fn informed_search(search: &OracleSettings) -> InformedSettings {
     }
 }
 
-/// An informed policy is tried on every fitting draw: so many times fewer of them keep the search as short as the other one.
+/// An informed policy is tried on every fitting draw: so many times fewer of them keep the search as short as
+/// the other one.
 const POLICIES_TRIED_OF_RUNS: u32 = 4;
 const FITTING_DRAWS: u32 = 8;
 
 /// Searches both edges of a case and prices its fixed fleets.
-pub fn yardstick(name: &str, plan: &Plan, search: &OracleSettings, progress: &dyn Progress) -> Result<Yardstick, Interrupted> {
+pub fn yardstick(
+    name: &str,
+    plan: &Plan,
+    search: &OracleSettings,
+    progress: &dyn Progress,
+) -> Result<Yardstick, Interrupted> {
     let rows = oracle::search(plan, search, progress)?;
     let clairvoyant = hypervolumes(plan, &rows);
     let informed = if informed::check(plan).is_ok() { informed_edge(plan, search, progress)? } else { None };
     let limits = limits(plan);
-    let fixed = levels(plan, progress)?.iter().filter(|level| level.is_static).filter_map(|level| level.judged(&limits)).collect();
+    let fixed = levels(plan, progress)?
+        .iter()
+        .filter(|level| level.is_static)
+        .filter_map(|level| level.judged(&limits))
+        .collect();
     Ok(Yardstick {
         case: name.into(),
         clairvoyant,
@@ -197,7 +214,11 @@ pub fn yardstick(name: &str, plan: &Plan, search: &OracleSettings, progress: &dy
 }
 
 /// Searches the edge of those who know how the traffic is drawn, which [`informed::check`] has let pass.
-pub fn informed_edge(plan: &Plan, search: &OracleSettings, progress: &dyn Progress) -> Result<Option<Vec<f64>>, Interrupted> {
+pub fn informed_edge(
+    plan: &Plan,
+    search: &OracleSettings,
+    progress: &dyn Progress,
+) -> Result<Option<Vec<f64>>, Interrupted> {
     let (rows, accounts) = informed::search(plan, &informed_search(search), progress)?;
     Ok(accounts.iter().any(|account| account.has_edge).then(|| hypervolumes(plan, &rows)))
 }
@@ -212,14 +233,23 @@ fn hypervolumes(plan: &Plan, rows: &[RunRow]) -> Vec<f64> {
     };
     let hypervolume = |&seed: &u64| {
         let of_seed = rows.iter().filter(|row| row.get("seed") == Some(&Scalar::Int(seed as i64)));
-        let point = |row: &RunRow| Some(Point { latency: number(row.get(&plan.grid.objectives.latency))?, cost: number(row.get(COST))? });
+        let point = |row: &RunRow| {
+            Some(Point {
+                latency: number(row.get(&plan.grid.objectives.latency))?,
+                cost: number(row.get(COST))?,
+            })
+        };
         hv_exact(&of_seed.filter_map(point).collect::<Vec<_>>(), reference)
     };
     plan.grid.seeds.iter().map(hypervolume).collect()
 }
 
 /// Runs the policies of a case's plan, and judges each.
-pub fn score(plan: &Plan, yardstick: &Yardstick, progress: &dyn Progress) -> Result<Vec<(PolicyRecord, CaseScore)>, Interrupted> {
+pub fn score(
+    plan: &Plan,
+    yardstick: &Yardstick,
+    progress: &dyn Progress,
+) -> Result<Vec<(PolicyRecord, CaseScore)>, Interrupted> {
     let mut families: Vec<(PolicyRecord, Vec<Level>)> = Vec::new();
     for level in levels(plan, progress)? {
         match families.iter_mut().find(|(record, _)| record.family == level.policy.family) {
@@ -228,7 +258,10 @@ pub fn score(plan: &Plan, yardstick: &Yardstick, progress: &dyn Progress) -> Res
         }
     }
     let limits = limits(plan);
-    Ok(families.into_iter().map(|(record, levels)| (record, case_score(plan, yardstick, &levels, &limits))).collect())
+    Ok(families
+        .into_iter()
+        .map(|(record, levels)| (record, case_score(plan, yardstick, &levels, &limits)))
+        .collect())
 }
 
 fn limits(plan: &Plan) -> Vec<Constraint> {
@@ -279,7 +312,8 @@ fn value(metric: &Metric, metrics: &RunMetrics) -> Option<f64> {
 impl Level {
     /// None where a run failed or lacks a limited metric: nobody would choose that.
     fn judged(&self, limits: &[Constraint]) -> Option<Chosen> {
-        let runs: Vec<&RunMetrics> = self.metrics.iter().map(|outcome| outcome.as_ref().ok()).collect::<Option<_>>()?;
+        let runs: Vec<&RunMetrics> =
+            self.metrics.iter().map(|outcome| outcome.as_ref().ok()).collect::<Option<_>>()?;
         let (mut kept, mut of_limit) = (true, 0.0f64);
         for limit in limits {
             for metrics in &runs {
@@ -296,7 +330,9 @@ impl Level {
             cost_usd: mean(runs.iter().map(|metrics| metrics.total_cost_usd))?,
             of_limit,
             p99_e2e_s: tails.into_iter().fold(0.0, f64::max),
-            scale_ups_per_day: mean(runs.iter().map(|metrics| metrics.scale_ups as f64 / metrics.simulated_s * SECONDS_A_DAY))?,
+            scale_ups_per_day: mean(
+                runs.iter().map(|metrics| metrics.scale_ups as f64 / metrics.simulated_s * SECONDS_A_DAY),
+            )?,
         })
     }
 }

@@ -52,7 +52,8 @@ fn rows_say_what_the_runs_did() {
     assert_eq!(names, ["static", "hpa"]);
     let fixed = &scores.rows[0].cases[0];
     assert_eq!((fixed.levels, fixed.runs, fixed.failed), (3, 6, 0));
-    // The list's fixed fleets are those the edge was searched from, so they cannot beat it, and the cheapest is the yardstick itself.
+    // The list's fixed fleets are those the edge was searched from, so they cannot beat it, and the cheapest
+    // is the yardstick itself.
     assert!(0.0 < fixed.share && fixed.share <= 1.0, "{}", fixed.share);
     assert_eq!(scores.rows[0].over_fixed_fleet(&scores.yardsticks), Some(1.0));
     let chosen = fixed.chosen.as_ref().unwrap();
@@ -63,9 +64,13 @@ fn rows_say_what_the_runs_did() {
     assert_eq!(runs.unique().len(), 6);
     assert!(chosen.cost_usd > 6.0 * 8.0 * 120.0 / 3600.0 / 2.0, "{}", chosen.cost_usd);
     let page = page(&board, &scores);
-    assert!(page.contains("| 1 of 1 | 1.00 |") && page.contains("`hpa`") && page.contains("Small?"), "{page}");
+    assert!(
+        page.contains("| 1 of 1 | 1.00 |") && page.contains("`hpa`") && page.contains("Small?"),
+        "{page}"
+    );
     assert_eq!(columns(&scores).len(), 16);
-    // Who knows the law and not the draw does no better than who foresees it, but for what either search has missed; fixed fleets do no better.
+    // Who knows the law and not the draw does no better than who foresees it, but for what either search has
+    // missed; fixed fleets do no better.
     let yardstick = &scores.yardsticks[0];
     let informed = yardstick.informed_share().unwrap();
     assert_eq!(yardstick.informed.as_ref().unwrap().len(), 2);
@@ -87,7 +92,11 @@ fn an_informed_edge_that_is_missing_is_searched_alone() {
     assert!(page(&board, &without).contains("| *informed edge* | - |"));
     let settings = search();
     let job = Job::new(&board, &policies, &without, &settings).unwrap();
-    assert!(job.searches() && job.simulations() < Job::new(&board, &policies, &board.scores(&settings), &settings).unwrap().simulations());
+    assert!(
+        job.searches()
+            && job.simulations()
+                < Job::new(&board, &policies, &board.scores(&settings), &settings).unwrap().simulations()
+    );
     assert_eq!(scored(&board, &policies, without).0, both);
 }
 
@@ -97,7 +106,8 @@ fn rows_stand_beside_those_that_are_there() {
     let board = Board::read(dir.path()).unwrap();
     let (first, _) = scored(&board, &[board.policies("static").unwrap()], board.scores(&search()));
     let mine = dir.path().join("mine.json");
-    fs::write(&mine, json!({"autoscalers": [{"label": "mine", "static": {"replicas": 8}}]}).to_string()).unwrap();
+    fs::write(&mine, json!({"autoscalers": [{"label": "mine", "static": {"replicas": 8}}]}).to_string())
+        .unwrap();
     // The file is beside the cases here; what counts is that it is none once it is named.
     let policies = Policies::read(&mine).unwrap();
     fs::remove_file(&mine).unwrap();
@@ -122,7 +132,10 @@ fn what_is_no_case_or_no_policy_is_told() {
         format!("{:#}", Board::read(board_of(wrong).path()).unwrap_err())
     };
     let no_limits = told(|case| case["objectives"]["constraints"] = json!({}));
-    assert!(no_limits.ends_with("small.json: objectives.constraints: none found, expected the limits to keep"), "{no_limits}");
+    assert!(
+        no_limits.ends_with("small.json: objectives.constraints: none found, expected the limits to keep"),
+        "{no_limits}"
+    );
     let two_clusters = told(|case| case["cluster"]["scale_up_delay_s"] = json!([10, 20]));
     assert!(two_clusters.contains("several workloads or clusters found"), "{two_clusters}");
     let no_box = told(|case| case["objectives"]["reference"] = Value::Null);
@@ -138,8 +151,14 @@ fn what_is_no_case_or_no_policy_is_told() {
         let policies = Policies::read(&own);
         format!("{:#}", policies.and_then(|policies| board.cases[0].plan_of(&policies)).unwrap_err())
     };
-    assert!(refused(json!({"autoscalers": [], "workloads": []})).contains("`workloads` found, expected `autoscalers` alone"));
+    assert!(
+        refused(json!({"autoscalers": [], "workloads": []}))
+            .contains("`workloads` found, expected `autoscalers` alone")
+    );
     assert!(refused(json!({"policies": []})).contains("`policies` found"));
     let slip = refused(json!({"autoscalers": [{"hpa": {"target": 3}}]}));
-    assert!(slip.starts_with(&own.display().to_string()) && slip.contains("autoscalers[0].hpa.target"), "{slip}");
+    assert!(
+        slip.starts_with(&own.display().to_string()) && slip.contains("autoscalers[0].hpa.target"),
+        "{slip}"
+    );
 }

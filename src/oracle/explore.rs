@@ -13,10 +13,13 @@ pub(super) type Schedules = Vec<ReplicaSchedule>;
 /// Most fleets of constant size that a search for several pools starts from.
 const MOST_CONSTANTS: usize = 400;
 
-/// Constant schedules, from which every search for one pool starts: neighbours differ by an eighth at most, or by one.
+/// Constant schedules, from which every search for one pool starts: neighbours differ by an eighth at most,
+/// or by one.
 fn constants_of_pool(limits: &ScheduleLimits) -> impl Iterator<Item = ReplicaSchedule> {
     let most = limits.max_replicas;
-    let counts = std::iter::successors(Some(limits.min_replicas.max(1)), move |&n| (n < most).then(|| (n + 1).max(n * 9 / 8).min(most)));
+    let counts = std::iter::successors(Some(limits.min_replicas.max(1)), move |&n| {
+        (n < most).then(|| (n + 1).max(n * 9 / 8).min(most))
+    });
     counts.map(ReplicaSchedule::constant)
 }
 
@@ -36,7 +39,8 @@ fn followers_of_pool(moments: &Moments, limits: &ScheduleLimits, replicas: f64) 
         let rates: Vec<(f64, f64)> = moments.relative_rates(width * unit_s).collect();
         for share in FOLLOWERS_SHARE {
             schedules.extend(FOLLOWERS_ROOM.map(|room| {
-                let wanted = rates.iter().map(|&(at_s, rate)| (at_s, room * replicas * (share * rate + 1.0 - share)));
+                let wanted =
+                    rates.iter().map(|&(at_s, rate)| (at_s, room * replicas * (share * rate + 1.0 - share)));
                 ReplicaSchedule::following(wanted.map(|(at_s, wanted)| (at_s, wanted.round() as u32)))
             }));
         }
@@ -44,31 +48,46 @@ fn followers_of_pool(moments: &Moments, limits: &ScheduleLimits, replicas: f64) 
     schedules
 }
 
-/// Fleets of constant size, from which every search starts: all there are of those of each pool, or, if these are too many, of every other,
-/// third and so on, and the last.
+/// Fleets of constant size, from which every search starts: all there are of those of each pool, or, if these
+/// are too many, of every other, third and so on, and the last.
 pub(super) fn constants(limits: &[ScheduleLimits]) -> Vec<Schedules> {
     let of_pools: Vec<Schedules> = limits.iter().map(|limits| constants_of_pool(limits).collect()).collect();
     let mut apart = 1;
     let thinned = |apart: usize| -> Vec<Schedules> {
         let thin = |of_pool: &Schedules| {
             let last = of_pool.len() - 1;
-            of_pool.iter().enumerate().filter(|(i, _)| i % apart == 0 || *i == last).map(|(_, schedule)| schedule.clone()).collect()
+            of_pool
+                .iter()
+                .enumerate()
+                .filter(|(i, _)| i % apart == 0 || *i == last)
+                .map(|(_, schedule)| schedule.clone())
+                .collect()
         };
         of_pools.iter().map(thin).collect()
     };
-    while limits.len() > 1 && apart < 1000 && thinned(apart).iter().map(Vec::len).product::<usize>() > MOST_CONSTANTS {
+    while limits.len() > 1
+        && apart < 1000
+        && thinned(apart).iter().map(Vec::len).product::<usize>() > MOST_CONSTANTS
+    {
         apart += 1;
     }
     thinned(apart).iter().fold(vec![Vec::new()], |fleets, of_pool| {
-        let with = |fleet: &Schedules, schedule: &ReplicaSchedule| fleet.iter().cloned().chain([schedule.clone()]).collect();
+        let with = |fleet: &Schedules, schedule: &ReplicaSchedule| {
+            fleet.iter().cloned().chain([schedule.clone()]).collect()
+        };
         fleets.iter().flat_map(|fleet| of_pool.iter().map(|schedule| with(fleet, schedule))).collect()
     })
 }
 
 /// Fleets that follow traffic, from which every search starts, too: all pools alike.
-pub(super) fn followers(moments: &Moments, limits: &[ScheduleLimits], busy_replicas: &[f64]) -> Vec<Schedules> {
-    let of_pools: Vec<Schedules> =
-        std::iter::zip(limits, busy_replicas).map(|(limits, &busy)| followers_of_pool(moments, limits, busy)).collect();
+pub(super) fn followers(
+    moments: &Moments,
+    limits: &[ScheduleLimits],
+    busy_replicas: &[f64],
+) -> Vec<Schedules> {
+    let of_pools: Vec<Schedules> = std::iter::zip(limits, busy_replicas)
+        .map(|(limits, &busy)| followers_of_pool(moments, limits, busy))
+        .collect();
     (0..FOLLOWERS).map(|number| of_pools.iter().map(|of_pool| of_pool[number].clone()).collect()).collect()
 }
 
@@ -117,8 +136,11 @@ pub(super) fn explore<M>(
     let (mut done, all) = (0, pending.len() as u64 + u64::from(settings.budget));
     while done < all {
         let count = u64::from(settings.batch).min(all - done) as usize;
-        let candidates: Vec<Schedules> =
-            (0..count).map(|_| pending.pop().unwrap_or_else(|| front.variant(limits, &moments, duration_s, &mut random))).collect();
+        let candidates: Vec<Schedules> = (0..count)
+            .map(|_| {
+                pending.pop().unwrap_or_else(|| front.variant(limits, &moments, duration_s, &mut random))
+            })
+            .collect();
         for (schedules, judged) in candidates.iter().zip(evaluate(&candidates)) {
             if let Some((cost, latency, judged)) = judged {
                 front.offer(Entry { schedules: schedules.clone(), latency, cost, judged });
@@ -155,7 +177,9 @@ impl<M> Front<M> {
         if self.points.iter().any(beaten) {
             return;
         }
-        let within = |cost: f64, latency: f64| self.reference.is_none_or(|(most_cost, most)| cost < most_cost && latency < most);
+        let within = |cost: f64, latency: f64| {
+            self.reference.is_none_or(|(most_cost, most)| cost < most_cost && latency < most)
+        };
         if !within(cost, entry.latency) && self.points.iter().any(|point| within(point.cost, point.latency)) {
             return;
         }
@@ -165,15 +189,24 @@ impl<M> Front<M> {
         if self.points.len() > self.most {
             // The one whose rectangle beyond its neighbours is smallest is missed least; the ends stay.
             let area = |i: usize| {
-                (self.points[i + 1].cost / self.points[i].cost - 1.0) * (self.points[i - 1].latency / self.points[i].latency - 1.0)
+                (self.points[i + 1].cost / self.points[i].cost - 1.0)
+                    * (self.points[i - 1].latency / self.points[i].latency - 1.0)
             };
-            let least = (1..self.points.len() - 1).min_by(|&a, &b| area(a).total_cmp(&area(b))).expect("more than two points");
+            let least = (1..self.points.len() - 1)
+                .min_by(|&a, &b| area(a).total_cmp(&area(b)))
+                .expect("more than two points");
             self.points.remove(least);
         }
     }
 
     /// A random change of a random point: of one pool's schedule, or of all pools' from some time on.
-    fn variant(&self, limits: &[ScheduleLimits], moments: &Moments, duration_s: f64, random: &mut Xoshiro256PlusPlus) -> Schedules {
+    fn variant(
+        &self,
+        limits: &[ScheduleLimits],
+        moments: &Moments,
+        duration_s: f64,
+        random: &mut Xoshiro256PlusPlus,
+    ) -> Schedules {
         let Some(last) = self.points.len().checked_sub(1) else {
             return limits.iter().map(|limits| ReplicaSchedule::constant(limits.initial_replicas)).collect();
         };
@@ -181,7 +214,9 @@ impl<M> Front<M> {
         let mut schedules = self.points[index].schedules.clone();
         let one = |random: &mut Xoshiro256PlusPlus| if random.random_bool(0.5) { 1 } else { -1 };
         // Of one pool nothing is drawn.
-        let pool = |random: &mut Xoshiro256PlusPlus| if limits.len() > 1 { random.random_range(0..limits.len()) } else { 0 };
+        let pool = |random: &mut Xoshiro256PlusPlus| {
+            if limits.len() > 1 { random.random_range(0..limits.len()) } else { 0 }
+        };
         match random.random_range(0..20) {
             0..10 => {
                 for _ in 0..random.random_range(1..=2) {
@@ -201,7 +236,9 @@ impl<M> Front<M> {
                 let other = (index + random.random_range(1..=8)).saturating_sub(4).min(last);
                 let at_s = random.random_range(0.0..1.0) * duration_s;
                 let others = &self.points[other].schedules;
-                schedules = std::iter::zip(&schedules, others).map(|(before, after)| before.spliced(at_s, after)).collect();
+                schedules = std::iter::zip(&schedules, others)
+                    .map(|(before, after)| before.spliced(at_s, after))
+                    .collect();
             }
         }
         within(&schedules, limits)
@@ -209,7 +246,12 @@ impl<M> Front<M> {
 }
 
 /// From one time to another: anything from a step to the run, its ends often where steps are.
-fn spell(schedule: &ReplicaSchedule, duration_s: f64, step_s: f64, random: &mut Xoshiro256PlusPlus) -> (f64, f64) {
+fn spell(
+    schedule: &ReplicaSchedule,
+    duration_s: f64,
+    step_s: f64,
+    random: &mut Xoshiro256PlusPlus,
+) -> (f64, f64) {
     let length_s = step_s * (duration_s / step_s).max(1.0).powf(random.random_range(0.0..1.0));
     let steps = schedule.steps();
     let snapped = steps[random.random_range(0..steps.len())].0;

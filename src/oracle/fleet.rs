@@ -1,7 +1,8 @@
-//! The same search for a fleet of several pools: a schedule for each, changed one at a time or all from some time on.
+//! The same search for a fleet of several pools: a schedule for each, changed one at a time or all from some
+//! time on.
 //!
-//! It knows nothing of what pools mean to each other but what runs tell, and there is no bound from below. A budget cuts schedules that ask
-//! for more than there is, as it cuts policies.
+//! It knows nothing of what pools mean to each other but what runs tell, and there is no bound from below. A
+//! budget cuts schedules that ask for more than there is, as it cuts policies.
 
 use super::explore::{FOLLOWERS, Traffic, constants, explore};
 use super::{FluidBound, Objective, OracleSettings, ReplicaSchedule, ScheduleLimits};
@@ -47,7 +48,8 @@ pub fn evaluate(
     simulate_fleet_parts(&FleetInputs { autoscaler: &NOBODY, ..inputs.clone() }, parts.collect(), workspace)
 }
 
-/// Searches with the caller's way to run fleets (see [`evaluate`]), side by side if it likes: results in the order asked. By rising cost.
+/// Searches with the caller's way to run fleets (see [`evaluate`]), side by side if it likes: results in the
+/// order asked. By rising cost.
 pub fn search_with(
     inputs: &FleetInputs,
     starts: &[Vec<ReplicaSchedule>],
@@ -55,38 +57,59 @@ pub fn search_with(
     objective: Objective,
     mut evaluate: impl FnMut(&[Vec<ReplicaSchedule>]) -> Vec<Result<RunMetrics, SimulationError>>,
 ) -> Vec<FleetPoint> {
-    let judged = |fleets: &[Vec<ReplicaSchedule>]| evaluate(fleets).into_iter().map(|ended| objective.judge(ended)).collect();
+    let judged = |fleets: &[Vec<ReplicaSchedule>]| {
+        evaluate(fleets).into_iter().map(|ended| objective.judge(ended)).collect()
+    };
     let traffic = Traffic {
         arrived_at_s: &inputs.workload.arrived_at_s,
         duration_s: inputs.workload.end_s(),
         busy_replicas: (0..inputs.pools.len()).map(|pool| busy_replicas(inputs, pool, settings)).collect(),
         seed: settings.search_seed ^ inputs.pools[0].seed.rotate_left(32),
     };
-    let (entries, _) = explore(&limits(inputs, settings), &traffic, starts, settings, objective.reference, &mut |_| (), judged);
-    entries.into_iter().map(|entry| FleetPoint { schedules: entry.schedules, metrics: entry.judged }).collect()
+    let (entries, _) = explore(
+        &limits(inputs, settings),
+        &traffic,
+        starts,
+        settings,
+        objective.reference,
+        &mut |_| (),
+        judged,
+    );
+    entries
+        .into_iter()
+        .map(|entry| FleetPoint { schedules: entry.schedules, metrics: entry.judged })
+        .collect()
 }
 
-/// Replicas of a pool that its part of the work keeps busy: of the requests of its model, prompts or answers where it has that role alone, in
-/// equal shares where several pools have it.
+/// Replicas of a pool that its part of the work keeps busy: of the requests of its model, prompts or answers
+/// where it has that role alone, in equal shares where several pools have it.
 fn busy_replicas(inputs: &FleetInputs, number: usize, settings: &OracleSettings) -> f64 {
     let (workload, pool) = (inputs.workload, &inputs.cluster.pools[number]);
     let model = pool.settings().model.as_str();
     let own = workload.models.as_ref().and_then(|models| models.names.iter().position(|name| name == model));
     let mut part = Workload { duration_s: Some(workload.end_s()), ..Workload::default() };
     for id in 0..workload.len() {
-        let is_own = workload.models.as_ref().is_none_or(|models| Some(usize::from(models.of_request[id])) == own);
+        let is_own =
+            workload.models.as_ref().is_none_or(|models| Some(usize::from(models.of_request[id])) == own);
         if is_own {
             let decode_tokens = if pool.role == Role::Prefill { 1 } else { workload.decode_tokens[id] };
             part.push(workload.arrived_at_s[id], workload.prefill_tokens[id], decode_tokens);
         }
     }
-    let work_s = |workload: &Workload| FluidBound::new(&RunInputs { workload, ..inputs.pools[number].clone() }).work_s();
+    let work_s = |workload: &Workload| {
+        FluidBound::new(&RunInputs { workload, ..inputs.pools[number].clone() }).work_s()
+    };
     let mut busy_s = work_s(&part);
     if pool.role == Role::Decode {
         // What their prompts take is done elsewhere.
         part.decode_tokens.iter_mut().for_each(|tokens| *tokens = 1);
         busy_s -= work_s(&part);
     }
-    let alike = inputs.cluster.pools.iter().filter(|other| other.role == pool.role && other.settings().model == model).count();
+    let alike = inputs
+        .cluster
+        .pools
+        .iter()
+        .filter(|other| other.role == pool.role && other.settings().model == model)
+        .count();
     busy_s.max(0.0) / workload.end_s().max(settings.step_s) / alike as f64
 }

@@ -1,9 +1,10 @@
 //! A bound from below: what the work alone costs.
 //!
-//! Each request is served in a batch of equals at the size that is best for it, no replica is ever idle, nodes are paid by the replica and
-//! none starts or drains. For a latency to hold at a percentile, requests that meet it only share batches that let them, and the rest are
-//! those for which that saves most. What is left out only makes real schedules dearer, so no schedule can be cheaper than this, but for
-//! what batches of unequal requests may save over batches of equals.
+//! Each request is served in a batch of equals at the size that is best for it, no replica is ever idle,
+//! nodes are paid by the replica and none starts or drains. For a latency to hold at a percentile, requests
+//! that meet it only share batches that let them, and the rest are those for which that saves most. What is
+//! left out only makes real schedules dearer, so no schedule can be cheaper than this, but for what batches
+//! of unequal requests may save over batches of equals.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,8 @@ use crate::simulation::RunInputs;
 /// The work of every kind of request at every batch size.
 #[derive(Debug, Clone)]
 pub struct FluidBound {
-    /// How many requests of one length there are, and for batch sizes 1, 2, ..: seconds of a replica a request takes, seconds it lasts.
+    /// How many requests of one length there are, and for batch sizes 1, 2, ..: seconds of a replica a
+    /// request takes, seconds it lasts.
     kinds: Vec<(u64, Vec<(f64, f64)>)>,
     requests: u64,
     usd_per_replica_s: f64,
@@ -37,7 +39,10 @@ impl FluidBound {
         };
         let cap = inputs.scheduler_settings.common().batch_size_cap;
         // Batch sizes beyond 16 grow by a quarter: the times are smooth there.
-        let sizes: Vec<u32> = std::iter::successors(Some(1), |&size| (size < cap).then(|| (size + 1).max(size * 5 / 4).min(cap))).collect();
+        let sizes: Vec<u32> = std::iter::successors(Some(1), |&size| {
+            (size < cap).then(|| (size + 1).max(size * 5 / 4).min(cap))
+        })
+        .collect();
         let kinds = counts
             .into_iter()
             .map(|((prefill, decode), count)| {
@@ -61,7 +66,8 @@ impl FluidBound {
                 (count, options.collect())
             })
             .collect();
-        let per_hour = inputs.node_price_usd_per_hour * f64::from(cluster.tensor_parallel * cluster.pipeline_parallel)
+        let per_hour = inputs.node_price_usd_per_hour
+            * f64::from(cluster.tensor_parallel * cluster.pipeline_parallel)
             / f64::from(inputs.devices_per_node);
         let usd_per_replica_s = per_hour / 3600.0;
         let duration_s = workload.end_s();
@@ -93,7 +99,11 @@ impl FluidBound {
 
     /// Latency of the request that is the first to be over if it is alone.
     pub fn fastest_s(&self) -> f64 {
-        self.kinds.iter().flat_map(|(_, options)| options).map(|option| option.1).fold(f64::INFINITY, f64::min)
+        self.kinds
+            .iter()
+            .flat_map(|(_, options)| options)
+            .map(|option| option.1)
+            .fold(f64::INFINITY, f64::min)
     }
 
     /// Least dollars with whatever latency.
@@ -101,12 +111,14 @@ impl FluidBound {
         self.cost_for_latency_usd(f64::INFINITY, 1.0)
     }
 
-    /// Least dollars if a `share` of the requests (0.9 for P90) take at most `latency_s`; infinite if that cannot be.
+    /// Least dollars if a `share` of the requests (0.9 for P90) take at most `latency_s`; infinite if that
+    /// cannot be.
     pub fn cost_for_latency_usd(&self, latency_s: f64, share: f64) -> f64 {
         let mut work_s = self.work_s();
         let mut surcharges: Vec<(f64, u64)> = Vec::with_capacity(self.kinds.len());
         for (count, options) in &self.kinds {
-            surcharges.push((least_work_s(options, latency_s) - least_work_s(options, f64::INFINITY), *count));
+            surcharges
+                .push((least_work_s(options, latency_s) - least_work_s(options, f64::INFINITY), *count));
         }
         surcharges.sort_by(|a, b| a.0.total_cmp(&b.0));
         let mut must = (share * self.requests as f64).ceil() as u64;
@@ -121,7 +133,8 @@ impl FluidBound {
     }
 }
 
-/// Least seconds of a replica that a request takes, of those options that last `most_s` at most; infinite if none does.
+/// Least seconds of a replica that a request takes, of those options that last `most_s` at most; infinite if
+/// none does.
 fn least_work_s(options: &[(f64, f64)], most_s: f64) -> f64 {
     options.iter().filter(|option| option.1 <= most_s).map(|option| option.0).fold(f64::INFINITY, f64::min)
 }

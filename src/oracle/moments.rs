@@ -1,14 +1,16 @@
 //! Moments of a workload that are alike, by what arrives before and after them.
 //!
-//! What is right at the beginning of one burst is right at the beginnings of others: a search that changes a schedule at all of them at
-//! once finds in hundreds of runs what it would not in many thousands, burst by burst.
+//! What is right at the beginning of one burst is right at the beginnings of others: a search that changes a
+//! schedule at all of them at once finds in hundreds of runs what it would not in many thousands, burst by
+//! burst.
 
 use rand::RngExt;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 /// Most moments told apart.
 const MOST_MOMENTS: f64 = 2048.0;
-/// Ends of the spans around a moment over which arrivals are counted, in multiples of a scale: the nearer the finer.
+/// Ends of the spans around a moment over which arrivals are counted, in multiples of a scale: the nearer the
+/// finer.
 const ENDS: [f64; 9] = [-8.0, -4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0, 8.0];
 
 #[derive(Debug, Clone)]
@@ -19,16 +21,19 @@ pub struct Moments {
 }
 
 impl Moments {
-    /// Moments lie at multiples of `step_s`, and so far apart that they are not too many. Arrivals are in order.
+    /// Moments lie at multiples of `step_s`, and so far apart that they are not too many. Arrivals are in
+    /// order.
     pub fn new(arrived_at_s: &[f64], duration_s: f64, step_s: f64) -> Self {
         let spacing_s = step_s * (duration_s / step_s / MOST_MOMENTS).ceil().max(1.0);
         let count = (duration_s / spacing_s).ceil() as usize + 1;
-        let arrived = (0..count).map(|i| arrived_at_s.partition_point(|&at_s| at_s < i as f64 * spacing_s) as f64).collect();
+        let arrived = (0..count)
+            .map(|i| arrived_at_s.partition_point(|&at_s| at_s < i as f64 * spacing_s) as f64)
+            .collect();
         Self { spacing_s, arrived }
     }
 
-    /// Spells, from one time to another, of a random moment and of those most like it, on a random scale: that one alone, all, or any
-    /// number between.
+    /// Spells, from one time to another, of a random moment and of those most like it, on a random scale:
+    /// that one alone, all, or any number between.
     pub fn alike(&self, random: &mut Xoshiro256PlusPlus) -> Vec<(f64, f64)> {
         let count = self.arrived.len() as f64;
         // From the next moments to half the workload.
@@ -37,23 +42,34 @@ impl Moments {
         let mut chosen = self.most_like(random.random_range(0..self.arrived.len()), scale, most.max(1));
         chosen.sort_unstable();
         let at_s = |moment: usize| moment as f64 * self.spacing_s;
-        chosen.chunk_by(|a, b| a + 1 == *b).map(|spell| (at_s(spell[0]), at_s(spell[spell.len() - 1] + 1))).collect()
+        chosen
+            .chunk_by(|a, b| a + 1 == *b)
+            .map(|spell| (at_s(spell[0]), at_s(spell[spell.len() - 1] + 1)))
+            .collect()
     }
 
-    /// The `most` moments that are most like one of them, itself among them; of equals the nearest. In no order.
+    /// The `most` moments that are most like one of them, itself among them; of equals the nearest. In no
+    /// order.
     fn most_like(&self, moment: usize, scale: f64, most: usize) -> Vec<usize> {
         let here = self.traffic(moment, scale);
-        let unlike = |other: usize| self.traffic(other, scale).iter().zip(&here).map(|(a, b)| (a - b).powi(2)).sum::<f64>();
-        let mut others: Vec<_> = (0..self.arrived.len()).map(|other| (unlike(other), other.abs_diff(moment), other)).collect();
+        let unlike = |other: usize| {
+            self.traffic(other, scale).iter().zip(&here).map(|(a, b)| (a - b).powi(2)).sum::<f64>()
+        };
+        let mut others: Vec<_> =
+            (0..self.arrived.len()).map(|other| (unlike(other), other.abs_diff(moment), other)).collect();
         if most < others.len() {
-            others.select_nth_unstable_by(most, |a, b| a.0.total_cmp(&b.0).then_with(|| (a.1, a.2).cmp(&(b.1, b.2))));
+            others.select_nth_unstable_by(most, |a, b| {
+                a.0.total_cmp(&b.0).then_with(|| (a.1, a.2).cmp(&(b.1, b.2)))
+            });
         }
         others.iter().take(most).map(|&(_, _, other)| other).collect()
     }
 
-    /// The times of all moments with the rate from half of `width_s` before to as long after them, over the mean rate of the workload.
+    /// The times of all moments with the rate from half of `width_s` before to as long after them, over the
+    /// mean rate of the workload.
     pub fn relative_rates(&self, width_s: f64) -> impl Iterator<Item = (f64, f64)> {
-        let (last, half) = (self.arrived.len() - 1, (width_s / 2.0 / self.spacing_s).round().max(1.0) as usize);
+        let (last, half) =
+            (self.arrived.len() - 1, (width_s / 2.0 / self.spacing_s).round().max(1.0) as usize);
         let mean = self.arrived[last].max(1.0) / last.max(1) as f64;
         (0..=last).map(move |moment| {
             let (from, to) = (moment.saturating_sub(half), (moment + half).min(last));
@@ -65,7 +81,8 @@ impl Moments {
     /// Roots of the rates over spans around a moment: so chance deviations are alike for all rates.
     fn traffic(&self, moment: usize, scale: f64) -> [f64; ENDS.len() - 1] {
         let last = (self.arrived.len() - 1) as f64;
-        let arrived = ENDS.map(|end| self.arrived[(moment as f64 + end * scale).round().clamp(0.0, last) as usize]);
+        let arrived =
+            ENDS.map(|end| self.arrived[(moment as f64 + end * scale).round().clamp(0.0, last) as usize]);
         std::array::from_fn(|i| ((arrived[i + 1] - arrived[i]) / (ENDS[i + 1] - ENDS[i])).sqrt())
     }
 }
@@ -100,7 +117,9 @@ mod tests {
     fn rates_relative_to_the_mean() {
         let rates: Vec<(f64, f64)> = bursts().relative_rates(4.0).collect();
         // 300 in a minute; the end of the workload is cut off.
-        for (moment, per_s) in [(0, 2.0), (20, 2.0), (48, 2.0), (49, 6.5), (50, 11.0), (52, 20.0), (55, 20.0), (120, 11.0)] {
+        for (moment, per_s) in
+            [(0, 2.0), (20, 2.0), (48, 2.0), (49, 6.5), (50, 11.0), (52, 20.0), (55, 20.0), (120, 11.0)]
+        {
             assert_eq!(rates[moment].0, moment as f64);
             assert!((rates[moment].1 - per_s / 5.0).abs() < 0.03, "{moment}: {:?}", rates[moment]);
         }
@@ -112,17 +131,38 @@ mod tests {
     fn the_most_alike_by_definition() {
         let (moments, mut random) = (bursts(), Xoshiro256PlusPlus::seed_from_u64(3));
         for _ in 0..50 {
-            let (moment, most) = (random.random_range(0..moments.arrived.len()), random.random_range(1..=moments.arrived.len()));
+            let (moment, most) = (
+                random.random_range(0..moments.arrived.len()),
+                random.random_range(1..=moments.arrived.len()),
+            );
             let scale = random.random_range(1.0..40.0);
             let rates = |at: usize| {
                 let at = at as f64;
-                let arrived = |end: f64| moments.arrived[((at + end * scale).round().max(0.0) as usize).min(moments.arrived.len() - 1)];
-                let spans = [(-8.0, -4.0), (-4.0, -2.0), (-2.0, -1.0), (-1.0, 0.0), (0.0, 1.0), (1.0, 2.0), (2.0, 4.0), (4.0, 8.0)];
+                let arrived = |end: f64| {
+                    moments.arrived
+                        [((at + end * scale).round().max(0.0) as usize).min(moments.arrived.len() - 1)]
+                };
+                let spans = [
+                    (-8.0, -4.0),
+                    (-4.0, -2.0),
+                    (-2.0, -1.0),
+                    (-1.0, 0.0),
+                    (0.0, 1.0),
+                    (1.0, 2.0),
+                    (2.0, 4.0),
+                    (4.0, 8.0),
+                ];
                 spans.map(|(from, to)| ((arrived(to) - arrived(from)) / (to - from)).sqrt())
             };
             let here = rates(moment);
             let mut all: Vec<(f64, usize, usize)> = (0..moments.arrived.len())
-                .map(|other| (rates(other).iter().zip(here).map(|(a, b)| (a - b) * (a - b)).sum(), other.abs_diff(moment), other))
+                .map(|other| {
+                    (
+                        rates(other).iter().zip(here).map(|(a, b)| (a - b) * (a - b)).sum(),
+                        other.abs_diff(moment),
+                        other,
+                    )
+                })
                 .collect();
             all.sort_by(|a, b| a.partial_cmp(b).unwrap());
             let mut expected: Vec<usize> = all[..most].iter().map(|&(_, _, other)| other).collect();

@@ -21,7 +21,8 @@ pub struct ScheduleLimits {
     pub scale_up_delay_s: f64,
     /// No replica leaves before it could have been told to at time 0.
     pub scale_down_delay_s: f64,
-    /// Whether a replica that is told to stop calls off those that are under way, see [`ReplicaSchedule::within`].
+    /// Whether a replica that is told to stop calls off those that are under way, see
+    /// [`ReplicaSchedule::within`].
     pub scale_down_order: ScaleDownOrder,
     /// Changes happen at multiples of this.
     pub step_s: f64,
@@ -40,7 +41,8 @@ impl ReplicaSchedule {
 
     /// What an online policy did, from the records of its run.
     pub fn realised(records: &[ReplicaRecord]) -> Self {
-        let steps = records.iter().map(|record| (record.time_s, record.num_replicas - record.num_draining)).collect();
+        let steps =
+            records.iter().map(|record| (record.time_s, record.num_replicas - record.num_draining)).collect();
         Self { steps }.tidy()
     }
 
@@ -54,7 +56,8 @@ impl ReplicaSchedule {
         self.steps[self.steps.partition_point(|&(from_s, _)| from_s <= time_s).max(1) - 1].1
     }
 
-    /// With `change` replicas more (or fewer) in some spells, from one time to another, which follow one another.
+    /// With `change` replicas more (or fewer) in some spells, from one time to another, which follow one
+    /// another.
     pub fn bumped(&self, spells: &[(f64, f64)], change: i64) -> Self {
         let mut times: Vec<f64> = self.steps.iter().map(|step| step.0).collect();
         times.extend(spells.iter().flat_map(|&(from_s, to_s)| [from_s, to_s]).filter(|&at_s| at_s >= 0.0));
@@ -81,8 +84,8 @@ impl ReplicaSchedule {
         Self { steps: before.chain([(at_s, after.at(at_s))]).chain(rest).collect() }.tidy()
     }
 
-    /// The nearest schedule within the limits. Where replicas that start are the first to go, none serves less while one starts: a replica
-    /// that joins after others have left was ordered after that.
+    /// The nearest schedule within the limits. Where replicas that start are the first to go, none serves
+    /// less while one starts: a replica that joins after others have left was ordered after that.
     pub fn within(&self, limits: &ScheduleLimits) -> Self {
         let mut steps = vec![(0.0, limits.initial_replicas)];
         let on_grid = |at_s: f64| (at_s / limits.step_s).round() * limits.step_s;
@@ -93,7 +96,8 @@ impl ReplicaSchedule {
                 if wanted == replicas {
                     break;
                 }
-                let lead_s = if wanted > replicas { limits.scale_up_delay_s } else { limits.scale_down_delay_s };
+                let lead_s =
+                    if wanted > replicas { limits.scale_up_delay_s } else { limits.scale_down_delay_s };
                 // The decision lies on the grid; none changes how a run starts.
                 let in_time_s = (on_grid(at_s - lead_s).max(0.0) + lead_s).max(limits.step_s);
                 let fell = steps.len() > 1 && steps[steps.len() - 2].1 > replicas;
@@ -126,7 +130,8 @@ impl ReplicaSchedule {
         Self { steps: tidy }
     }
 
-    /// What is decided so that replicas join and leave on time: the ticks at which the target changes, and to what.
+    /// What is decided so that replicas join and leave on time: the ticks at which the target changes, and to
+    /// what.
     pub fn targets(&self, limits: &ScheduleLimits) -> Vec<(f64, u32)> {
         let mut orders: Vec<(f64, i64)> = self
             .steps
@@ -138,12 +143,19 @@ impl ReplicaSchedule {
             })
             .collect();
         orders.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let (mut targets, mut target, mut left, mut tick_s) = (Vec::new(), limits.initial_replicas, &orders[..], 0.0);
+        let (mut targets, mut target, mut left, mut tick_s) =
+            (Vec::new(), limits.initial_replicas, &orders[..], 0.0);
         while let Some(&(first_s, first)) = left.first() {
-            // Ticks and orders lie on one grid, up to rounding. A tick decides in one direction; what goes the other way waits for the next.
-            let due = |order: &&(f64, i64)| order.0 <= tick_s + limits.step_s / 2.0 && order.1.signum() == first.signum();
+            // Ticks and orders lie on one grid, up to rounding. A tick decides in one direction; what goes
+            // the other way waits for the next.
+            let due = |order: &&(f64, i64)| {
+                order.0 <= tick_s + limits.step_s / 2.0 && order.1.signum() == first.signum()
+            };
             if first_s <= tick_s + limits.step_s / 2.0 {
-                let (count, change) = left.iter().take_while(due).fold((0, 0), |(count, sum), order| (count + 1, sum + order.1));
+                let (count, change) = left
+                    .iter()
+                    .take_while(due)
+                    .fold((0, 0), |(count, sum), order| (count + 1, sum + order.1));
                 left = &left[count..];
                 target = target.saturating_add_signed(change as i32);
                 targets.push((tick_s, target));
@@ -155,7 +167,12 @@ impl ReplicaSchedule {
 
     /// The policy that decides so.
     pub fn replay(&self, limits: &ScheduleLimits) -> Box<dyn Autoscaler> {
-        Box::new(Replay { targets: self.targets(limits), next: 0, target: limits.initial_replicas, step_s: limits.step_s })
+        Box::new(Replay {
+            targets: self.targets(limits),
+            next: 0,
+            target: limits.initial_replicas,
+            step_s: limits.step_s,
+        })
     }
 }
 

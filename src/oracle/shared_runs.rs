@@ -1,10 +1,12 @@
 //! Runs of schedules that have much in common, each stretch of which is simulated once.
 //!
-//! A search changes a schedule for a while: until then the new run is the old one, and some time after it is again, as soon as the same
-//! requests wait and run at the same replicas. So runs go from checkpoint to checkpoint, and what led from one to another is kept, with the
-//! decisions taken on the way. Who comes to a checkpoint where another has been and decides alike takes what that one found.
+//! A search changes a schedule for a while: until then the new run is the old one, and some time after it is
+//! again, as soon as the same requests wait and run at the same replicas. So runs go from checkpoint to
+//! checkpoint, and what led from one to another is kept, with the decisions taken on the way. Who comes to a
+//! checkpoint where another has been and decides alike takes what that one found.
 //!
-//! Nothing is approximate: checkpoints are equal to the bit or not at all, and figures are added up in the order of a whole run.
+//! Nothing is approximate: checkpoints are equal to the bit or not at all, and figures are added up in the
+//! order of a whole run.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,13 +14,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::schedule::Replay;
 use super::{ReplicaSchedule, ScheduleLimits};
 use crate::simulation::metric::{Metric, Quantity};
-use crate::simulation::{Buckets, Checkpoint, Distribution, Limits, RunInputs, Sample, SimulationError, Stretch, Stretches, Workspace};
+use crate::simulation::{
+    Buckets, Checkpoint, Distribution, Limits, RunInputs, Sample, SimulationError, Stretch, Stretches,
+    Workspace,
+};
 
 /// What is kept may take so much memory, or somewhat more.
 const MOST_BYTES: usize = 160 << 20;
 /// Arrivals between two checkpoints: to write one down and compare it takes as long as some tens of these.
 const STRETCH_REQUESTS: usize = 256;
-/// With more requests under way a run is not written down, and its stretch goes on: such queues hardly ever meet again.
+/// With more requests under way a run is not written down, and its stretch goes on: such queues hardly ever
+/// meet again.
 const MOST_UNDER_WAY: usize = 256;
 
 /// The stretches of all runs so far on the same requests, for any number of threads.
@@ -88,7 +94,10 @@ impl State {
 impl Way {
     fn bytes(&self) -> usize {
         let Stretch { values, bookings, .. } = &self.stretch;
-        size_of::<Self>() + size_of_val(&values[..]) + size_of_val(&bookings[..]) + size_of_val(&self.changes[..])
+        size_of::<Self>()
+            + size_of_val(&values[..])
+            + size_of_val(&bookings[..])
+            + size_of_val(&self.changes[..])
     }
 }
 
@@ -100,17 +109,30 @@ pub struct Sums {
 }
 
 impl<'a> SharedRuns<'a> {
-    /// None where runs are to be judged by something else than dollars and latencies of requests, or cannot be written down.
-    pub fn new(inputs: &'a RunInputs<'a>, limits: &ScheduleLimits, latency: &'static Metric, cost: &'static Metric) -> Option<Self> {
+    /// None where runs are to be judged by something else than dollars and latencies of requests, or cannot
+    /// be written down.
+    pub fn new(
+        inputs: &'a RunInputs<'a>,
+        limits: &ScheduleLimits,
+        latency: &'static Metric,
+        cost: &'static Metric,
+    ) -> Option<Self> {
         let most = Limits::default();
-        let limited = inputs.limits.most_events != most.most_events || inputs.limits.most_bytes != most.most_bytes || inputs.limits.check;
+        let limited = inputs.limits.most_events != most.most_events
+            || inputs.limits.most_bytes != most.most_bytes
+            || inputs.limits.check;
         if cost.name != "total_cost_usd" || limited {
             return None;
         }
         let quantity = latency.quantity?;
         latency.of_distribution(&Distribution::of_values([0.0])?)?;
         let mut workspace = Workspace::default();
-        Stretches::begin(inputs, ReplicaSchedule::constant(limits.initial_replicas).replay(limits), quantity, &mut workspace)?;
+        Stretches::begin(
+            inputs,
+            ReplicaSchedule::constant(limits.initial_replicas).replay(limits),
+            quantity,
+            &mut workspace,
+        )?;
         let (requests, duration_s) = (inputs.workload.len(), inputs.workload.end_s());
         let count = (requests / STRETCH_REQUESTS).max(1);
         Some(Self {
@@ -129,7 +151,8 @@ impl<'a> SharedRuns<'a> {
         })
     }
 
-    /// Latency and dollars of a schedule's run, as [`super::evaluate`] has them; None for a latency that no request has.
+    /// Latency and dollars of a schedule's run, as [`super::evaluate`] has them; None for a latency that no
+    /// request has.
     ///
     /// Errors: the run cannot be finished.
     pub fn figures(
@@ -154,17 +177,27 @@ impl<'a> SharedRuns<'a> {
             }
         }
         let distribution = Distribution::of(&sums.sample, &mut sums.buckets);
-        Ok(distribution.and_then(|distribution| Some((self.latency.of_distribution(&distribution)?, cost * (1.0 / 3600.0)))))
+        Ok(distribution.and_then(|distribution| {
+            Some((self.latency.of_distribution(&distribution)?, cost * (1.0 / 3600.0)))
+        }))
     }
 
     /// All stretches of a schedule's run; those that nobody has made before are made.
-    fn way_of(&self, schedule: &ReplicaSchedule, run: u64, workspace: &mut Workspace) -> Result<Vec<Arc<Way>>, SimulationError> {
+    fn way_of(
+        &self,
+        schedule: &ReplicaSchedule,
+        run: u64,
+        workspace: &mut Workspace,
+    ) -> Result<Vec<Arc<Way>>, SimulationError> {
         let targets = schedule.targets(&self.limits);
-        let policy = |next: usize, target| Box::new(Replay { targets: targets.clone(), next, target, step_s: self.limits.step_s });
-        let (mut ways, mut state): (Vec<Arc<Way>>, _) = (Vec::with_capacity(self.states.len() + 1), self.start.clone());
+        let policy = |next: usize, target| {
+            Box::new(Replay { targets: targets.clone(), next, target, step_s: self.limits.step_s })
+        };
+        let (mut ways, mut state): (Vec<Arc<Way>>, _) =
+            (Vec::with_capacity(self.states.len() + 1), self.start.clone());
         let (mut next, mut target) = (0, self.limits.initial_replicas);
-        let mut simulated =
-            Stretches::begin(self.inputs, policy(next, target), self.quantity, workspace).expect("such runs can be resumed");
+        let mut simulated = Stretches::begin(self.inputs, policy(next, target), self.quantity, workspace)
+            .expect("such runs can be resumed");
         // Whether the simulation stands where this run does.
         let mut is_here = true;
         loop {
@@ -176,7 +209,8 @@ impl<'a> SharedRuns<'a> {
                 }
                 None => {
                     if !is_here {
-                        let checkpoint = state.checkpoint.as_ref().expect("the beginning is not left and come back to");
+                        let checkpoint =
+                            state.checkpoint.as_ref().expect("the beginning is not left and come back to");
                         simulated.resume(checkpoint, policy(next, target));
                         is_here = true;
                     }
@@ -202,7 +236,13 @@ impl<'a> SharedRuns<'a> {
     }
 
     /// Simulates a stretch that begins behind so many equal ones.
-    fn go(&self, simulated: &mut Stretches, begin: usize, target: u32, changes: &[(f64, u32)]) -> Result<Arc<Way>, SimulationError> {
+    fn go(
+        &self,
+        simulated: &mut Stretches,
+        begin: usize,
+        target: u32,
+        changes: &[(f64, u32)],
+    ) -> Result<Arc<Way>, SimulationError> {
         let (mut end, mut stretch) = (begin + 1, simulated.run_until(self.until_s(begin + 1))?);
         while stretch.over_at_s.is_none() && simulated.num_under_way() > self.most_under_way {
             end += 1;
@@ -226,7 +266,9 @@ impl<'a> SharedRuns<'a> {
     fn known(&self, number: usize, checkpoint: Checkpoint) -> Arc<State> {
         let state = State::new(Some(checkpoint));
         let mut known = lock(&self.states[number - 1]);
-        if let Some(found) = known.iter().find(|other| other.digest == state.digest && other.checkpoint == state.checkpoint) {
+        if let Some(found) =
+            known.iter().find(|other| other.digest == state.digest && other.checkpoint == state.checkpoint)
+        {
             return found.clone();
         }
         self.bytes.fetch_add(state.bytes(), Ordering::Relaxed);
@@ -240,7 +282,9 @@ impl<'a> SharedRuns<'a> {
         let Ok(_alone) = self.cleaning.try_lock() else { return };
         let mut uses = Vec::new();
         let all = || self.states.iter().flat_map(|states| lock(states).clone()).chain([self.start.clone()]);
-        all().for_each(|state| uses.extend(lock(&state.ways).iter().map(|way| way.used.load(Ordering::Relaxed))));
+        all().for_each(|state| {
+            uses.extend(lock(&state.ways).iter().map(|way| way.used.load(Ordering::Relaxed)))
+        });
         if uses.is_empty() {
             return;
         }
@@ -312,7 +356,8 @@ mod tests {
         r#"{"max_replicas": 5, "replica_scheduler": {"lightllm": {"batch_size_cap": 8}}, "scale_up_delay_s": 0}"#,
     ];
 
-    /// Whatever was run before, and however little of it was kept, figures are those of the whole run, to the bit.
+    /// Whatever was run before, and however little of it was kept, figures are those of the whole run, to the
+    /// bit.
     #[test]
     fn figures_are_those_of_whole_runs() {
         let mut random = Xoshiro256PlusPlus::seed_from_u64(11);
@@ -322,11 +367,13 @@ mod tests {
                 let seed = Xoshiro256PlusPlus::seed_from_u64(number as u64);
                 on(serde_json::from_str(cluster).unwrap(), &workload, |inputs| {
                     let limits = limits(inputs, &OracleSettings::default());
-                    let [latency, cost] = ["p90_ttft_s", "total_cost_usd"].map(|name| metric::find(name).unwrap());
+                    let [latency, cost] =
+                        ["p90_ttft_s", "total_cost_usd"].map(|name| metric::find(name).unwrap());
                     let mut shared = SharedRuns::new(inputs, &limits, latency, cost).unwrap();
                     shared.most_bytes = 1 << 20;
                     shared.most_under_way = [20, usize::MAX][number % 2];
-                    let (mut workspace, mut sums, random) = (Workspace::default(), Sums::default(), &mut seed.clone());
+                    let (mut workspace, mut sums, random) =
+                        (Workspace::default(), Sums::default(), &mut seed.clone());
                     let mut schedules = vec![ReplicaSchedule::constant(3).within(&limits)];
                     let (mut refused, mut stretches) = (0, 0);
                     for _ in 0..60 {
@@ -335,7 +382,9 @@ mod tests {
                         let spell = (from_s, from_s + random.random_range(0.5..60.0));
                         let bumped = base.bumped(&[spell], random.random_range(-2..=2));
                         let other = &schedules[random.random_range(0..schedules.len())];
-                        let schedule = if random.random_bool(0.2) { bumped.spliced(from_s, other) } else { bumped }.within(&limits);
+                        let schedule =
+                            if random.random_bool(0.2) { bumped.spliced(from_s, other) } else { bumped }
+                                .within(&limits);
                         let whole = evaluate(inputs, &limits, &schedule, &mut workspace);
                         let run = shared.clock.load(Ordering::Relaxed);
                         let found = shared.figures(&schedule, &mut workspace, &mut sums);
@@ -354,7 +403,11 @@ mod tests {
                         }
                     }
                     let least = if number % 2 == 1 { 100 } else { schedules.len() - 1 };
-                    assert!(schedules.len() > 30 && stretches >= least, "{} runs, {refused} refused", schedules.len());
+                    assert!(
+                        schedules.len() > 30 && stretches >= least,
+                        "{} runs, {refused} refused",
+                        schedules.len()
+                    );
                 });
             }
         }
@@ -364,46 +417,64 @@ mod tests {
     #[test]
     fn runs_meet_again() {
         let workload = uneven(20_000, 1, &mut Xoshiro256PlusPlus::seed_from_u64(5));
-        on(json!({"max_replicas": 16, "replica_scheduler": {"vllm": {"batch_size_cap": 16}}}), &workload, |inputs| {
-            let limits = limits(inputs, &OracleSettings::default());
-            let [latency, cost] = ["p99_e2e_s", "total_cost_usd"].map(|name| metric::find(name).unwrap());
-            let shared = SharedRuns::new(inputs, &limits, latency, cost).unwrap();
-            let (mut workspace, mut sums) = (Workspace::default(), Sums::default());
-            let states = || shared.states.iter().map(|states| lock(states).len()).sum::<usize>();
-            let plain = ReplicaSchedule::constant(9).within(&limits);
-            shared.figures(&plain, &mut workspace, &mut sums).unwrap();
-            let before = states();
-            let changed = plain.bumped(&[(400.0, 405.0)], 1).within(&limits);
-            shared.figures(&changed, &mut workspace, &mut sums).unwrap();
-            let made = states() - before;
-            assert!(made >= 1 && made * 4 < before, "{made} states more than {before}");
-        });
+        on(
+            json!({"max_replicas": 16, "replica_scheduler": {"vllm": {"batch_size_cap": 16}}}),
+            &workload,
+            |inputs| {
+                let limits = limits(inputs, &OracleSettings::default());
+                let [latency, cost] = ["p99_e2e_s", "total_cost_usd"].map(|name| metric::find(name).unwrap());
+                let shared = SharedRuns::new(inputs, &limits, latency, cost).unwrap();
+                let (mut workspace, mut sums) = (Workspace::default(), Sums::default());
+                let states = || shared.states.iter().map(|states| lock(states).len()).sum::<usize>();
+                let plain = ReplicaSchedule::constant(9).within(&limits);
+                shared.figures(&plain, &mut workspace, &mut sums).unwrap();
+                let before = states();
+                let changed = plain.bumped(&[(400.0, 405.0)], 1).within(&limits);
+                shared.figures(&changed, &mut workspace, &mut sums).unwrap();
+                let made = states() - before;
+                assert!(made >= 1 && made * 4 < before, "{made} states more than {before}");
+            },
+        );
     }
 
     /// A search by figures finds what a search by whole runs finds.
     #[test]
     fn searches_find_the_same() {
         let workload = uneven(3000, 1, &mut Xoshiro256PlusPlus::seed_from_u64(8));
-        on(json!({"max_replicas": 8, "replica_scheduler": {"vllm": {"batch_size_cap": 16}}}), &workload, |inputs| {
-            let settings = OracleSettings { budget: 150, ..OracleSettings::default() };
-            let limits = limits(inputs, &settings);
-            let metrics = ["p90_e2e_s", "total_cost_usd"].map(|name| metric::find(name).unwrap());
-            let (mut workspace, mut sums) = (Workspace::default(), Sums::default());
-            let [latency, cost] = metrics.map(|metric| move |metrics: &RunMetrics| value(metric, metrics));
-            let objective = Objective { latency: &latency, cost: &cost, reference: None };
-            let whole = |schedules: &[ReplicaSchedule]| {
-                schedules.iter().map(|schedule| evaluate(inputs, &limits, schedule, &mut workspace)).collect()
-            };
-            let expected = search_with(inputs, &[], &settings, objective, |_| (), whole);
-            let expected: Vec<ReplicaSchedule> = expected.points.into_iter().map(|point| point.schedule).collect();
-            let shared = SharedRuns::new(inputs, &limits, metrics[0], metrics[1]).unwrap();
-            let figures = |schedules: &[ReplicaSchedule]| {
-                let of =
-                    |schedule| shared.figures(schedule, &mut workspace, &mut sums).ok().flatten().map(|(latency, cost)| (cost, latency));
-                schedules.iter().map(of).collect()
-            };
-            assert_eq!(search_by_figures(inputs, &[], &settings, None, figures), expected);
-        });
+        on(
+            json!({"max_replicas": 8, "replica_scheduler": {"vllm": {"batch_size_cap": 16}}}),
+            &workload,
+            |inputs| {
+                let settings = OracleSettings { budget: 150, ..OracleSettings::default() };
+                let limits = limits(inputs, &settings);
+                let metrics = ["p90_e2e_s", "total_cost_usd"].map(|name| metric::find(name).unwrap());
+                let (mut workspace, mut sums) = (Workspace::default(), Sums::default());
+                let [latency, cost] =
+                    metrics.map(|metric| move |metrics: &RunMetrics| value(metric, metrics));
+                let objective = Objective { latency: &latency, cost: &cost, reference: None };
+                let whole = |schedules: &[ReplicaSchedule]| {
+                    schedules
+                        .iter()
+                        .map(|schedule| evaluate(inputs, &limits, schedule, &mut workspace))
+                        .collect()
+                };
+                let expected = search_with(inputs, &[], &settings, objective, |_| (), whole);
+                let expected: Vec<ReplicaSchedule> =
+                    expected.points.into_iter().map(|point| point.schedule).collect();
+                let shared = SharedRuns::new(inputs, &limits, metrics[0], metrics[1]).unwrap();
+                let figures = |schedules: &[ReplicaSchedule]| {
+                    let of = |schedule| {
+                        shared
+                            .figures(schedule, &mut workspace, &mut sums)
+                            .ok()
+                            .flatten()
+                            .map(|(latency, cost)| (cost, latency))
+                    };
+                    schedules.iter().map(of).collect()
+                };
+                assert_eq!(search_by_figures(inputs, &[], &settings, None, figures), expected);
+            },
+        );
     }
 
     /// What cannot be written down, or is judged by something else, is run as a whole.

@@ -1,11 +1,19 @@
 //! One replica on the test bench: requests arrive and batches run by hand, without clock or engine.
 
-use super::{Batch, KvBlocks, ReplicaScheduler, ReplicaSchedulerSettings, ReplicaShape, ReplicaState, Request, Requests, Rule, Slot};
+use super::{
+    Batch, KvBlocks, ReplicaScheduler, ReplicaSchedulerSettings, ReplicaShape, ReplicaState, Request,
+    Requests, Rule, Slot,
+};
 use crate::settings::Faults;
 
 /// Replicas of one stage; requests of up to 32 tokens are provided for.
-pub const SHAPE: ReplicaShape =
-    ReplicaShape { pipeline_parallel: 1, max_request_tokens: 32, max_requests: 100, tensor_parallel: 1, kv_bytes_per_token: 1e6 };
+pub const SHAPE: ReplicaShape = ReplicaShape {
+    pipeline_parallel: 1,
+    max_request_tokens: 32,
+    max_requests: 100,
+    tensor_parallel: 1,
+    kv_bytes_per_token: 1e6,
+};
 
 pub struct Bench {
     scheduler: Rule,
@@ -16,15 +24,26 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// A replica of one stage with settings as in a grid file, `num_blocks` among them; requests of up to 32 tokens are provided for.
+    /// A replica of one stage with settings as in a grid file, `num_blocks` among them; requests of up to 32
+    /// tokens are provided for.
     pub fn new(settings: &str) -> Self {
         let settings: ReplicaSchedulerSettings = serde_json::from_str(settings).unwrap();
         let mut faults = Faults::default();
         settings.check(1, &mut faults);
         assert_eq!(faults.found, []);
         let common = settings.common();
-        let kv = KvBlocks::new(common.num_blocks.unwrap(), common.block_size_tokens, common.watermark_blocks_fraction);
-        Self { scheduler: settings.build(&SHAPE), replica: ReplicaState::new(kv), requests: Requests::default(), arrived: 0, batches: 0 }
+        let kv = KvBlocks::new(
+            common.num_blocks.unwrap(),
+            common.block_size_tokens,
+            common.watermark_blocks_fraction,
+        );
+        Self {
+            scheduler: settings.build(&SHAPE),
+            replica: ReplicaState::new(kv),
+            requests: Requests::default(),
+            arrived: 0,
+            batches: 0,
+        }
     }
 
     pub fn fits_empty(&self, prefill_tokens: u32, decode_tokens: u32) -> bool {
@@ -36,7 +55,12 @@ impl Bench {
     }
 
     pub fn arrive(&mut self, prefill_tokens: u32, decode_tokens: u32) -> Slot {
-        let slot = self.requests.insert(Request::new(self.arrived, f64::from(self.arrived), prefill_tokens, decode_tokens));
+        let slot = self.requests.insert(Request::new(
+            self.arrived,
+            f64::from(self.arrived),
+            prefill_tokens,
+            decode_tokens,
+        ));
         self.arrived += 1;
         self.replica.queue.push_back(slot);
         slot
@@ -78,6 +102,9 @@ impl Bench {
 
     pub fn is_empty(&self) -> bool {
         let replica = &self.replica;
-        replica.queue.is_empty() && replica.waiting.is_empty() && replica.allocated == 0 && replica.kv.free == replica.kv.total
+        replica.queue.is_empty()
+            && replica.waiting.is_empty()
+            && replica.allocated == 0
+            && replica.kv.free == replica.kv.total
     }
 }

@@ -1,15 +1,20 @@
-//! FasterTransformer: request-level batching. A group of requests runs until all of them have finished; only then the next one starts.
+//! FasterTransformer: request-level batching. A group of requests runs until all of them have finished; only
+//! then the next one starts.
 //!
-//! Source: microsoft/vidur `vidur/scheduler/replica_scheduler/faster_transformer_replica_scheduler.py`. Requests that finish before the
-//! rest of their group leave the batch but stay in memory until the group ends. In the reference they stay for ever, a leak that shrinks
-//! the replica to one request at a time; here the group's end frees all of it.
+//! Source: microsoft/vidur `vidur/scheduler/replica_scheduler/faster_transformer_replica_scheduler.py`.
+//! Requests that finish before the rest of their group leave the batch but stay in memory until the group
+//! ends. In the reference they stay for ever, a leak that shrinks the replica to one request at a time; here
+//! the group's end frees all of it.
 
 use super::orca::MaximumReservation;
-use super::{Batch, Common, KvBlocks, ReplicaScheduler, ReplicaShape, ReplicaState, Requests, SchedulerSettings};
+use super::{
+    Batch, Common, KvBlocks, ReplicaScheduler, ReplicaShape, ReplicaState, Requests, SchedulerSettings,
+};
 use crate::settings::Faults;
 
 scheduler_settings! {
-    /// FasterTransformer: groups of requests that start and leave together, each with memory for `max_request_tokens`.
+    /// FasterTransformer: groups of requests that start and leave together, each with memory for
+    /// `max_request_tokens`.
     pub struct FasterTransformerSettings(block_size_tokens = 16) {}
 }
 
@@ -29,8 +34,8 @@ impl SchedulerSettings for FasterTransformerSettings {
 pub struct FasterTransformer(MaximumReservation);
 
 impl ReplicaScheduler for FasterTransformer {
-    /// With pipelining there may be as many groups as stages, but only one of them waits at a time: it re-enters the pipeline at the
-    /// instant it leaves.
+    /// With pipelining there may be as many groups as stages, but only one of them waits at a time: it
+    /// re-enters the pipeline at the instant it leaves.
     fn form_batch(&self, replica: &mut ReplicaState, requests: &mut Requests, batch: &mut Batch) {
         if replica.waiting.is_empty() {
             self.0.admit(replica, requests, batch);
@@ -42,7 +47,9 @@ impl ReplicaScheduler for FasterTransformer {
 
     /// Who finishes leaves its memory to another of its group, and the last of the group frees it.
     fn end_batch(&self, replica: &mut ReplicaState, requests: &mut Requests, batch: &Batch) {
-        replica.waiting.extend(batch.entries.iter().map(|&(slot, _)| slot).filter(|&slot| !requests[slot].is_completed()));
+        replica.waiting.extend(
+            batch.entries.iter().map(|&(slot, _)| slot).filter(|&slot| !requests[slot].is_completed()),
+        );
         let heir = replica.waiting.first().copied();
         for &(slot, _) in &batch.entries {
             if !requests[slot].is_completed() {
@@ -77,7 +84,8 @@ impl ReplicaScheduler for FasterTransformer {
 mod tests {
     use super::super::bench::Bench;
 
-    /// In the reference the first request would stay in memory for ever (case `quirks/g_faster_transformer_rr_static2`).
+    /// In the reference the first request would stay in memory for ever (case
+    /// `quirks/g_faster_transformer_rr_static2`).
     #[test]
     fn a_group_runs_to_its_end_and_frees_everything() {
         // Two requests of the maximum of 32 tokens fit.
@@ -86,7 +94,11 @@ mod tests {
         bench.arrive(5, 3);
         bench.arrive(7, 2);
         assert_eq!(bench.step(), [(0, 10), (1, 5)]);
-        assert_eq!((bench.replica.allocated, bench.replica.kv.free), (2, 1), "the finished request keeps its memory");
+        assert_eq!(
+            (bench.replica.allocated, bench.replica.kv.free),
+            (2, 1),
+            "the finished request keeps its memory"
+        );
         assert_eq!(bench.step(), [(1, 1)]);
         assert_eq!((bench.replica.allocated, bench.replica.kv.free), (2, 1));
         assert_eq!(bench.step(), [(1, 1)], "nobody joins a running group");
@@ -101,7 +113,10 @@ mod tests {
         for i in 0..40 {
             bench.arrive(1 + i % 7, 1 + i % 5);
         }
-        let prefills = bench.drain().into_iter().filter(|batch| batch.len() == 4 && batch.iter().any(|&(_, tokens)| tokens > 1));
+        let prefills = bench
+            .drain()
+            .into_iter()
+            .filter(|batch| batch.len() == 4 && batch.iter().any(|&(_, tokens)| tokens > 1));
         assert_eq!(prefills.count(), 10, "ten groups of four");
         assert!(bench.is_empty());
     }

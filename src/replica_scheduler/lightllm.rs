@@ -1,10 +1,15 @@
-//! LightLLM: blocks of one token; a prefill batch is admitted if all requests together will fit until each of them has finished.
+//! LightLLM: blocks of one token; a prefill batch is admitted if all requests together will fit until each of
+//! them has finished.
 //!
-//! Source: microsoft/vidur `vidur/scheduler/replica_scheduler/lightllm_replica_scheduler.py`. While requests are in memory, prefills are
-//! only considered every `max_waiting_iters` decode iterations. Since admission looks ahead to the peak of memory, a decode always finds
-//! its block: where the reference would raise an error for want of one, there is nothing to handle.
+//! Source: microsoft/vidur `vidur/scheduler/replica_scheduler/lightllm_replica_scheduler.py`. While requests
+//! are in memory, prefills are only considered every `max_waiting_iters` decode iterations. Since admission
+//! looks ahead to the peak of memory, a decode always finds its block: where the reference would raise an
+//! error for want of one, there is nothing to handle.
 
-use super::{Batch, Common, KvBlocks, ReplicaScheduler, ReplicaShape, ReplicaState, Request, Requests, SchedulerSettings, Slot};
+use super::{
+    Batch, Common, KvBlocks, ReplicaScheduler, ReplicaShape, ReplicaState, Request, Requests,
+    SchedulerSettings, Slot,
+};
 use crate::settings::Faults;
 
 scheduler_settings! {
@@ -24,7 +29,9 @@ impl SchedulerSettings for LightllmSettings {
 
     fn check(&self, pipeline_parallel: u32, faults: &mut Faults) {
         let block_size = self.block_size_tokens;
-        faults.require(block_size == 1, "block_size_tokens", || format!("{block_size} found, expected 1: LightLLM counts single tokens"));
+        faults.require(block_size == 1, "block_size_tokens", || {
+            format!("{block_size} found, expected 1: LightLLM counts single tokens")
+        });
         faults.require(pipeline_parallel == 1, "", || {
             format!("LightLLM works on one pipeline stage only, but `pipeline_parallel` is {pipeline_parallel}; set it to 1")
         });
@@ -52,7 +59,10 @@ struct Future {
 
 impl Future {
     fn running(request: &Request) -> Self {
-        Self { tokens: request.processed_tokens, remaining: (request.total_tokens() - request.processed_tokens).saturating_sub(1) }
+        Self {
+            tokens: request.processed_tokens,
+            remaining: (request.total_tokens() - request.processed_tokens).saturating_sub(1),
+        }
     }
 
     fn admitted(prefill_tokens: u32, decode_tokens: u32) -> Self {
@@ -83,12 +93,15 @@ impl Lightllm {
         if replica.queue.is_empty() || replica.allocated == self.batch_size_cap {
             return;
         }
-        let mut futures: Vec<Future> = replica.waiting.iter().map(|&slot| Future::running(&requests[slot])).collect();
+        let mut futures: Vec<Future> =
+            replica.waiting.iter().map(|&slot| Future::running(&requests[slot])).collect();
         futures.sort_by_key(|future| std::cmp::Reverse(future.remaining));
         while let Some(&slot) = replica.queue.front() {
             let request = &mut requests[slot];
             let tokens = request.prefill_tokens;
-            if replica.allocated == self.batch_size_cap || batch.shape.total_tokens + u64::from(tokens) > self.max_tokens_in_batch.into() {
+            if replica.allocated == self.batch_size_cap
+                || batch.shape.total_tokens + u64::from(tokens) > self.max_tokens_in_batch.into()
+            {
                 break;
             }
             let future = Future::admitted(tokens, request.decode_tokens);
@@ -136,13 +149,18 @@ impl ReplicaScheduler for Lightllm {
     }
 
     fn repeats_decodes(&self, replica: &ReplicaState, requests: &Requests) -> u32 {
-        if self.would_admit(replica, requests) { self.max_waiting_iters.saturating_sub(replica.decodes_in_a_row) } else { u32::MAX }
+        if self.would_admit(replica, requests) {
+            self.max_waiting_iters.saturating_sub(replica.decodes_in_a_row)
+        } else {
+            u32::MAX
+        }
     }
 
     fn skipped_decodes(&self, replica: &mut ReplicaState, repeats: u32) {
         // Counts from 1 to the maximum, then from 1 again.
         let cycle = u64::from(self.max_waiting_iters.max(1));
-        replica.decodes_in_a_row = ((u64::from(replica.decodes_in_a_row) - 1 + u64::from(repeats)) % cycle + 1) as u32;
+        replica.decodes_in_a_row =
+            ((u64::from(replica.decodes_in_a_row) - 1 + u64::from(repeats)) % cycle + 1) as u32;
     }
 }
 

@@ -1,8 +1,10 @@
-//! How one replica forms batches: one file a scheduler; adding one is that file and a line in each of the lists below.
+//! How one replica forms batches: one file a scheduler; adding one is that file and a line in each of the
+//! lists below.
 //!
-//! A scheduler owns no requests: it moves their [`Slot`]s between a replica's queue, its waiting list and the batch being formed, and
-//! accounts for KV blocks. The rules are those of the reference implementation (microsoft/vidur), odd as some look; those of `vllm_v1` are
-//! vLLM's own. What only one scheduler keeps of a replica or a request is a type of its own ([`VllmV1State`], [`Held`]).
+//! A scheduler owns no requests: it moves their [`Slot`]s between a replica's queue, its waiting list and the
+//! batch being formed, and accounts for KV blocks. The rules are those of the reference implementation
+//! (microsoft/vidur), odd as some look; those of `vllm_v1` are vLLM's own. What only one scheduler keeps of a
+//! replica or a request is a type of its own ([`VllmV1State`], [`Held`]).
 
 #[macro_use]
 mod settings;
@@ -138,23 +140,32 @@ impl ReplicaSchedulerSettings {
 
 /// The rule by which a replica forms batches.
 ///
-/// The last four methods let the engine advance many decode iterations at once; they only concern replicas of one stage, while all
-/// requests in memory are in one batch of decodes.
+/// The last four methods let the engine advance many decode iterations at once; they only concern replicas of
+/// one stage, while all requests in memory are in one batch of decodes.
 pub trait ReplicaScheduler: Send + Sync {
-    /// Moves requests from queue and waiting list into an empty `batch`; leaves it empty if there is nothing to do.
+    /// Moves requests from queue and waiting list into an empty `batch`; leaves it empty if there is nothing
+    /// to do.
     fn form_batch(&self, replica: &mut ReplicaState, requests: &mut Requests, batch: &mut Batch);
 
-    /// A batch has run that started at `started_at_s`; its tokens are about to be counted. A scheduler that works a step ahead puts the next
-    /// one together now, and leaves 0 tokens to a request that it takes out of memory meanwhile.
-    fn look_ahead(&self, _replica: &mut ReplicaState, _requests: &mut Requests, _batch: &mut Batch, _started_at_s: f64) {}
+    /// A batch has run that started at `started_at_s`; its tokens are about to be counted. A scheduler that
+    /// works a step ahead puts the next one together now, and leaves 0 tokens to a request that it takes out
+    /// of memory meanwhile.
+    fn look_ahead(
+        &self,
+        _replica: &mut ReplicaState,
+        _requests: &mut Requests,
+        _batch: &mut Batch,
+        _started_at_s: f64,
+    ) {
+    }
 
     /// Takes back the requests of an ended batch, after they were advanced.
     fn end_batch(&self, replica: &mut ReplicaState, requests: &mut Requests, batch: &Batch) {
         replica.end_batch(requests, batch);
     }
 
-    /// Whether a request could be admitted by a replica that is otherwise empty, and then finish. What could not is rejected: waiting
-    /// for it would never end.
+    /// Whether a request could be admitted by a replica that is otherwise empty, and then finish. What could
+    /// not is rejected: waiting for it would never end.
     fn fits_empty(&self, kv: &KvBlocks, prefill_tokens: u32, decode_tokens: u32) -> bool;
 
     /// Whether [`Self::lets_in`] is to be asked.
@@ -162,16 +173,19 @@ pub trait ReplicaScheduler: Send + Sync {
         false
     }
 
-    /// Whether a request that is routed to a replica is let in. One that is not is rejected, as by a server that is busy.
+    /// Whether a request that is routed to a replica is let in. One that is not is rejected, as by a server
+    /// that is busy.
     fn lets_in(&self, _replica: &ReplicaState, _requests: &Requests) -> bool {
         true
     }
 
-    /// Whether the head of the queue might be taken (or rejected) when the next batch is formed. May err towards true.
+    /// Whether the head of the queue might be taken (or rejected) when the next batch is formed. May err
+    /// towards true.
     fn would_admit(&self, replica: &ReplicaState, requests: &Requests) -> bool;
 
-    /// Asked right after a batch of decodes was formed: how many batches of just these requests will follow, as long as none of them
-    /// finishes, blocks suffice and no request arrives that [`Self::would_admit`]. May err downwards.
+    /// Asked right after a batch of decodes was formed: how many batches of just these requests will follow,
+    /// as long as none of them finishes, blocks suffice and no request arrives that [`Self::would_admit`].
+    /// May err downwards.
     fn repeats_decodes(&self, replica: &ReplicaState, requests: &Requests) -> u32 {
         if replica.waiting.is_empty() && !self.would_admit(replica, requests) { u32::MAX } else { 0 }
     }
@@ -179,8 +193,9 @@ pub trait ReplicaScheduler: Send + Sync {
     /// That many repeats were formed without asking [`Self::form_batch`].
     fn skipped_decodes(&self, _replica: &mut ReplicaState, _repeats: u32) {}
 
-    /// Asked where a batch of decodes ends that was started at `started_s`, after which all of its requests go on: whether nobody else will be
-    /// in the next one, so that [`Self::let_wait_aside`] does all that is left to do. May err towards false.
+    /// Asked where a batch of decodes ends that was started at `started_s`, after which all of its requests
+    /// go on: whether nobody else will be in the next one, so that [`Self::let_wait_aside`] does all that is
+    /// left to do. May err towards false.
     fn nobody_joins(&self, _replica: &ReplicaState, _requests: &Requests, _started_s: f64) -> bool {
         false
     }
@@ -188,8 +203,8 @@ pub trait ReplicaScheduler: Send + Sync {
     /// Does what ending a `batch` and forming the next would do for those that wait, who do not join it.
     fn let_wait_aside(&self, _replica: &mut ReplicaState, _requests: &mut Requests, _batch: &mut Batch) {}
 
-    /// Whether decodes may be skipped where a replica can be lost in their midst: not if the peak of KV use would then count what was taken
-    /// for steps that never ran.
+    /// Whether decodes may be skipped where a replica can be lost in their midst: not if the peak of KV use
+    /// would then count what was taken for steps that never ran.
     fn may_be_lost(&self) -> bool {
         true
     }
@@ -199,8 +214,8 @@ pub trait ReplicaScheduler: Send + Sync {
         false
     }
 
-    /// The next of the prompts whose KV caches come from elsewhere and that the latest batch gave room. These methods concern schedulers that
-    /// hand KV caches over; see [`Handover`].
+    /// The next of the prompts whose KV caches come from elsewhere and that the latest batch gave room. These
+    /// methods concern schedulers that hand KV caches over; see [`Handover`].
     fn take_reserved(&self, _replica: &mut ReplicaState) -> Option<Reserved> {
         None
     }
@@ -208,7 +223,8 @@ pub trait ReplicaScheduler: Send + Sync {
     /// The KV cache of a prompt that was given room has arrived.
     fn receive_kv(&self, _replica: &mut ReplicaState, _slot: Slot, _now_s: f64) {}
 
-    /// The KV cache of a prompt computed here, by its number, has been read elsewhere, while a batch runs here or not.
+    /// The KV cache of a prompt computed here, by its number, has been read elsewhere, while a batch runs
+    /// here or not.
     fn kv_was_read(&self, _replica: &mut ReplicaState, _requests: &Requests, _id: u32, _runs: bool) {}
 
     /// Prompts computed here whose KV caches have not been read, by their numbers.
@@ -217,7 +233,13 @@ pub trait ReplicaScheduler: Send + Sync {
     }
 
     /// Tokens of a prompt that are cached, of a request that is not there.
-    fn cached_tokens(&self, _replica: &ReplicaState, _requests: &Requests, _id: u32, _prefill_tokens: u32) -> u32 {
+    fn cached_tokens(
+        &self,
+        _replica: &ReplicaState,
+        _requests: &Requests,
+        _id: u32,
+        _prefill_tokens: u32,
+    ) -> u32 {
         0
     }
 
@@ -234,7 +256,9 @@ mod tests {
 
     fn faults(settings: &str, pipeline_parallel: u32) -> Vec<String> {
         let mut faults = Faults::default();
-        serde_json::from_str::<ReplicaSchedulerSettings>(settings).unwrap().check(pipeline_parallel, &mut faults);
+        serde_json::from_str::<ReplicaSchedulerSettings>(settings)
+            .unwrap()
+            .check(pipeline_parallel, &mut faults);
         faults.found.into_iter().map(|fault| format!("{}: {}", fault.path, fault.message)).collect()
     }
 
@@ -251,7 +275,10 @@ mod tests {
         assert_eq!(found.len(), 3, "{found:?}");
         assert!(found[0].starts_with("lightllm.num_blocks: 0 found, expected at least 1"), "{found:?}");
         assert!(found[1].starts_with("lightllm.block_size_tokens: 16 found, expected 1"), "{found:?}");
-        assert!(found[2].starts_with("lightllm: ") && found[2].contains("`pipeline_parallel` is 2; set it to 1"), "{found:?}");
+        assert!(
+            found[2].starts_with("lightllm: ") && found[2].contains("`pipeline_parallel` is 2; set it to 1"),
+            "{found:?}"
+        );
         for name in ["vllm", "sarathi", "vllm_v1"] {
             let found = faults(&format!(r#"{{"{name}": {{"batch_size_cap": 3}}}}"#), 4);
             assert_eq!(found.len(), 1, "{found:?}");

@@ -1,8 +1,12 @@
-//! Orca: iteration-level scheduling; prefills and decodes mix, and every request reserves memory for the longest possible one.
+//! Orca: iteration-level scheduling; prefills and decodes mix, and every request reserves memory for the
+//! longest possible one.
 //!
-//! Source: microsoft/vidur `vidur/scheduler/replica_scheduler/orca_replica_scheduler.py`, after Yu et al., OSDI 2022.
+//! Source: microsoft/vidur `vidur/scheduler/replica_scheduler/orca_replica_scheduler.py`, after Yu et al.,
+//! OSDI 2022.
 
-use super::{Batch, Common, KvBlocks, ReplicaScheduler, ReplicaShape, ReplicaState, Requests, SchedulerSettings};
+use super::{
+    Batch, Common, KvBlocks, ReplicaScheduler, ReplicaShape, ReplicaState, Requests, SchedulerSettings,
+};
 use crate::settings::Faults;
 
 scheduler_settings! {
@@ -72,7 +76,9 @@ impl ReplicaScheduler for Orca {
     }
 
     fn would_admit(&self, replica: &ReplicaState, _requests: &Requests) -> bool {
-        !replica.queue.is_empty() && replica.allocated < self.0.max_batch_size && self.0.blocks_per_request <= replica.kv.free
+        !replica.queue.is_empty()
+            && replica.allocated < self.0.max_batch_size
+            && self.0.blocks_per_request <= replica.kv.free
     }
 
     fn reserves_ahead(&self) -> bool {

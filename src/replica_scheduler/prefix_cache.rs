@@ -1,17 +1,21 @@
-//! Prefix caching on one replica: which KV blocks are kept after use, and which free block is overwritten next.
+//! Prefix caching on one replica: which KV blocks are kept after use, and which free block is overwritten
+//! next.
 //!
-//! The rule is vLLM's (v1, `vllm/v1/core/block_pool.py`, `kv_cache_manager.py`), to the block: full blocks are known by the hash of all
-//! tokens up to their end; free blocks stay in one queue and are taken from its head; a request frees its blocks last one first, hashed
-//! ones to the back of the queue, so that beginnings live longest, and those without a hash to its front (before 0.23 to the back as well);
-//! a hit takes blocks out of the queue again. Whoever computes a block that is cached already keeps a copy of its own, which is cached
-//! too: the copy that was cached first is the one that is found.
+//! The rule is vLLM's (v1, `vllm/v1/core/block_pool.py`, `kv_cache_manager.py`), to the block: full blocks
+//! are known by the hash of all tokens up to their end; free blocks stay in one queue and are taken from its
+//! head; a request frees its blocks last one first, hashed ones to the back of the queue, so that beginnings
+//! live longest, and those without a hash to its front (before 0.23 to the back as well); a hit takes blocks
+//! out of the queue again. Whoever computes a block that is cached already keeps a copy of its own, which is
+//! cached too: the copy that was cached first is the one that is found.
 //!
-//! A workload names prompt tokens by *hash blocks* ([`PrefixBlocks`](crate::workload::PrefixBlocks)), in Mooncake's traces of 512 tokens,
-//! which equal prompts share from the start. A KV block of a prompt is known by the hash block that its last token lies in. What has no
-//! name, the rest of the prompt and all generated tokens, is like nothing else: only its own request, if it was preempted, finds it again.
+//! A workload names prompt tokens by *hash blocks* ([`PrefixBlocks`](crate::workload::PrefixBlocks)), in
+//! Mooncake's traces of 512 tokens, which equal prompts share from the start. A KV block of a prompt is known
+//! by the hash block that its last token lies in. What has no name, the rest of the prompt and all generated
+//! tokens, is like nothing else: only its own request, if it was preempted, finds it again.
 //!
-//! Blocks that follow each other, have the same users and lie side by side in the queue behave as one. They have one entry, which is
-//! divided where a request has use for a part of it; hash blocks that always come together ([`Run`](crate::workload::Run)) start as one.
+//! Blocks that follow each other, have the same users and lie side by side in the queue behave as one. They
+//! have one entry, which is divided where a request has use for a part of it; hash blocks that always come
+//! together ([`Run`](crate::workload::Run)) start as one.
 
 use super::KvBlocks;
 use crate::workload::Prompt;
@@ -23,8 +27,8 @@ const PLAIN: u32 = u32::MAX;
 /// In place of users: free blocks that only a preempted request can find.
 const OWN: u32 = u32::MAX - 1;
 
-/// Blocks of a run that follow each other and have the same users, or a number of blocks that nobody shares. It is in the queue while it
-/// has blocks and no users.
+/// Blocks of a run that follow each other and have the same users, or a number of blocks that nobody shares.
+/// It is in the queue while it has blocks and no users.
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     /// KV blocks it has: the first ones of its part of the run. Those in use are all there.
@@ -44,8 +48,17 @@ struct Entry {
     maker: u32,
 }
 
-const EMPTY: Entry =
-    Entry { blocks: 0, users: 0, previous: NONE, next: NONE, rest: NONE, length: u32::MAX, copy: NONE, of: NONE, maker: NONE };
+const EMPTY: Entry = Entry {
+    blocks: 0,
+    users: 0,
+    previous: NONE,
+    next: NONE,
+    rest: NONE,
+    length: u32::MAX,
+    copy: NONE,
+    of: NONE,
+    maker: NONE,
+};
 
 /// What a request holds of a cache, or has left in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,10 +85,13 @@ pub struct BlockedPrompt<'a> {
 }
 
 impl BlockedPrompt<'_> {
-    /// KV blocks that are known by the first so many hash blocks: those that end in them, with what has to follow.
+    /// KV blocks that are known by the first so many hash blocks: those that end in them, with what has to
+    /// follow.
     #[inline]
     pub fn within(&self, hashes: u32) -> u32 {
-        self.kv.full_blocks(hashes.saturating_mul(self.prompt.block_tokens).saturating_sub(self.kv.hash_lookahead_tokens))
+        self.kv.full_blocks(
+            hashes.saturating_mul(self.prompt.block_tokens).saturating_sub(self.kv.hash_lookahead_tokens),
+        )
     }
 
     /// KV blocks that have a name.
@@ -94,7 +110,8 @@ pub struct Hit {
     pub revived: u32,
 }
 
-/// An entry that a prompt has use for, and its place among the prompt's KV blocks: the first one's, and that after the last.
+/// An entry that a prompt has use for, and its place among the prompt's KV blocks: the first one's, and that
+/// after the last.
 #[derive(Debug, Clone, Copy)]
 struct Part {
     entry: u32,
@@ -206,7 +223,11 @@ impl PrefixCache {
 
     /// Named blocks in use, each counted once.
     pub fn used_blocks(&self) -> u32 {
-        self.entries.iter().filter(|entry| entry.users > 0 && entry.users < OWN).map(|entry| entry.blocks).sum()
+        self.entries
+            .iter()
+            .filter(|entry| entry.users > 0 && entry.users < OWN)
+            .map(|entry| entry.blocks)
+            .sum()
     }
 
     /// Lets `blocks` of the free ones be overwritten, from the head of the queue.
@@ -437,7 +458,8 @@ impl PrefixCache {
     /// Cuts the blocks of one copy in two; returns those after the first `blocks`.
     fn cut(&mut self, index: u32, blocks: u32) -> u32 {
         let whole = *self.entry(index);
-        let end = self.add(Entry { blocks: whole.blocks - blocks, next: index, copy: NONE, of: NONE, ..whole });
+        let end =
+            self.add(Entry { blocks: whole.blocks - blocks, next: index, copy: NONE, of: NONE, ..whole });
         let entry = self.entry(index);
         entry.blocks = blocks;
         if whole.users == 0 {
@@ -457,7 +479,10 @@ impl PrefixCache {
         for place in 1..self.parts.len() {
             let next = self.parts[place].entry;
             let (entry, rest) = (*self.entry(index), *self.entry(next));
-            let alike = entry.rest == next && entry.users == rest.users && entry.users > 0 && entry.maker == rest.maker;
+            let alike = entry.rest == next
+                && entry.users == rest.users
+                && entry.users > 0
+                && entry.maker == rest.maker;
             if !alike || entry.copy != NONE || rest.copy != NONE {
                 index = next;
                 continue;
@@ -470,7 +495,8 @@ impl PrefixCache {
         }
     }
 
-    /// One more request uses the first `blocks` KV blocks of a prompt, which were found; returns how many are no longer free.
+    /// One more request uses the first `blocks` KV blocks of a prompt, which were found; returns how many are
+    /// no longer free.
     pub fn pin(&mut self, prompt: BlockedPrompt, blocks: u32) -> u32 {
         let before = self.free_blocks;
         self.find_parts(prompt, blocks);
@@ -497,7 +523,8 @@ impl PrefixCache {
         before - self.free_blocks
     }
 
-    /// A request has computed KV blocks `from..until` of its prompt, all that come before being in use by it already.
+    /// A request has computed KV blocks `from..until` of its prompt, all that come before being in use by it
+    /// already.
     pub fn share(&mut self, prompt: BlockedPrompt, from: u32, until: u32, admission: u32) {
         self.find_parts(prompt, until);
         let mut place = 0;
@@ -526,13 +553,20 @@ impl PrefixCache {
                 let rest = self.entry(index).rest;
                 self.parts.insert(place, Part { entry: rest, start: start + cached, end });
             }
-            let copy = self.add(Entry { blocks: cached.min(length), users: 1, of: index, maker: admission, ..EMPTY });
+            let copy = self.add(Entry {
+                blocks: cached.min(length),
+                users: 1,
+                of: index,
+                maker: admission,
+                ..EMPTY
+            });
             self.entry(last).copy = copy;
         }
         self.join_parts();
     }
 
-    /// The request of this admission no longer uses the first `blocks` KV blocks of its prompt; returns how many blocks are free now.
+    /// The request of this admission no longer uses the first `blocks` KV blocks of its prompt; returns how
+    /// many blocks are free now.
     pub fn unpin(&mut self, prompt: BlockedPrompt, blocks: u32, admission: u32) -> u32 {
         self.find_parts(prompt, blocks);
         let before = self.free_blocks;

@@ -2,7 +2,8 @@
 
 use super::Slot;
 
-/// A queue of slots. Who leaves stays in place until room is needed, so that the front needs no wrapping: every request passes here.
+/// A queue of slots. Who leaves stays in place until room is needed, so that the front needs no wrapping:
+/// every request passes here.
 #[derive(Debug, Clone, Default)]
 pub struct Queue {
     slots: Vec<Slot>,

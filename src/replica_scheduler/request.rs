@@ -116,11 +116,13 @@ impl Request {
     /// Its client has gone: the token under way is its last.
     pub fn give_up(&mut self) {
         self.given_up = true;
-        let under_way = if self.prefill_complete { self.processed_tokens + 1 - self.prefill_tokens } else { 1 };
+        let under_way =
+            if self.prefill_complete { self.processed_tokens + 1 - self.prefill_tokens } else { 1 };
         self.decode_tokens = self.decode_tokens.min(under_way);
     }
 
-    /// Counts `tokens` of an ended batch. The token that completes the prefill yields the first output token at once.
+    /// Counts `tokens` of an ended batch. The token that completes the prefill yields the first output token
+    /// at once.
     #[inline]
     pub fn advance(&mut self, tokens: u32, now_s: f64) {
         self.processed_tokens += tokens;
@@ -135,7 +137,8 @@ impl Request {
 
     /// Forgets the cache: everything processed so far becomes prefill again (recomputation).
     ///
-    /// A prefill cut short keeps its length: the reference turns the rest of such a prompt into decode tokens, which is a defect.
+    /// A prefill cut short keeps its length: the reference turns the rest of such a prompt into decode
+    /// tokens, which is a defect.
     pub fn restart(&mut self) {
         if self.prefill_complete {
             let total = self.total_tokens();
@@ -185,11 +188,13 @@ impl Requests {
 
     /// Where a request is that has been routed and not finished, if it is here.
     pub fn find_routed(&self, id: u32) -> Option<Slot> {
-        let found = self.live.iter().position(|request| request.id == id && request.replica_id != ReplicaId::NOWHERE);
+        let found =
+            self.live.iter().position(|request| request.id == id && request.replica_id != ReplicaId::NOWHERE);
         found.map(|place| Slot(place as u32))
     }
 
-    /// Takes a lost replica's requests from it: what was begun starts over, and `abandoned` is told of each that is not finished.
+    /// Takes a lost replica's requests from it: what was begun starts over, and `abandoned` is told of each
+    /// that is not finished.
     pub fn abandon(&mut self, replica_id: ReplicaId, mut abandoned: impl FnMut(Slot)) {
         for slot in (0..self.live.len() as u32).map(Slot) {
             let request = &mut self[slot];
@@ -257,7 +262,10 @@ impl Requests {
 
     /// The replicas of requests that have been served and are still held by one.
     pub fn served(&self) -> Vec<ReplicaId> {
-        let served = self.live.iter().filter(|request| request.replica_id != ReplicaId::NOWHERE && request.is_completed());
+        let served = self
+            .live
+            .iter()
+            .filter(|request| request.replica_id != ReplicaId::NOWHERE && request.is_completed());
         served.map(|request| request.replica_id).collect()
     }
 
@@ -297,7 +305,10 @@ mod tests {
         request.advance(4, 1.0);
         assert!(request.first_token_at_s.is_nan());
         request.advance(6, 2.0);
-        assert_eq!((request.processed_tokens, request.first_token_at_s, request.is_completed()), (11, 2.0, false));
+        assert_eq!(
+            (request.processed_tokens, request.first_token_at_s, request.is_completed()),
+            (11, 2.0, false)
+        );
         request.advance(1, 3.0);
         assert!(request.is_completed());
     }

@@ -2,7 +2,8 @@
 
 use super::{Batch, KvBlocks, ReplicaScheduler, ReplicaState, Requests, Reserved, Slot, Vllm};
 
-/// The rule most runs use, so that what every request passes through is part of the event loop, or any other behind a pointer.
+/// The rule most runs use, so that what every request passes through is part of the event loop, or any other
+/// behind a pointer.
 pub enum Rule {
     Vllm(Vllm),
     Other(Box<dyn ReplicaScheduler>),
@@ -27,7 +28,13 @@ impl ReplicaScheduler for Rule {
     }
 
     #[inline(always)]
-    fn look_ahead(&self, replica: &mut ReplicaState, requests: &mut Requests, batch: &mut Batch, started_at_s: f64) {
+    fn look_ahead(
+        &self,
+        replica: &mut ReplicaState,
+        requests: &mut Requests,
+        batch: &mut Batch,
+        started_at_s: f64,
+    ) {
         if let Self::Other(other) = self {
             other.look_ahead(replica, requests, batch, started_at_s);
         }
@@ -101,7 +108,13 @@ impl ReplicaScheduler for Rule {
         self.as_dyn().unread(replica)
     }
 
-    fn cached_tokens(&self, replica: &ReplicaState, requests: &Requests, id: u32, prefill_tokens: u32) -> u32 {
+    fn cached_tokens(
+        &self,
+        replica: &ReplicaState,
+        requests: &Requests,
+        id: u32,
+        prefill_tokens: u32,
+    ) -> u32 {
         self.as_dyn().cached_tokens(replica, requests, id, prefill_tokens)
     }
 

@@ -1,11 +1,15 @@
 //! Sarathi-Serve: decodes first, then prefills cut into chunks that fill the batch up to a budget of tokens.
 //!
-//! Source: microsoft/vidur `vidur/scheduler/replica_scheduler/sarathi_replica_scheduler.py`, after Agrawal et al., OSDI 2024. As there, a
-//! decode step wants one free block even when it needs none, and a prompt gets all its blocks with its first chunk. Unlike there, a prompt
-//! that is preempted half way starts over as the prompt it was (see [`Request::restart`]).
+//! Source: microsoft/vidur `vidur/scheduler/replica_scheduler/sarathi_replica_scheduler.py`, after Agrawal et
+//! al., OSDI 2024. As there, a decode step wants one free block even when it needs none, and a prompt gets
+//! all its blocks with its first chunk. Unlike there, a prompt that is preempted half way starts over as the
+//! prompt it was (see [`Request::restart`]).
 
 use super::settings::check_shared_cap;
-use super::{Batch, Common, KvBlocks, ReplicaScheduler, ReplicaShape, ReplicaState, Request, Requests, SchedulerSettings};
+use super::{
+    Batch, Common, KvBlocks, ReplicaScheduler, ReplicaShape, ReplicaState, Request, Requests,
+    SchedulerSettings,
+};
 use crate::settings::Faults;
 
 scheduler_settings! {
@@ -56,7 +60,8 @@ impl Sarathi {
     #[inline]
     fn admits(&self, replica: &ReplicaState, request: &Request) -> bool {
         let kv = &replica.kv;
-        replica.allocated < self.batch_size_cap && kv.blocks_for(request.prefill_tokens) + kv.watermark <= kv.free
+        replica.allocated < self.batch_size_cap
+            && kv.blocks_for(request.prefill_tokens) + kv.watermark <= kv.free
     }
 
     /// Tokens of a prompt that a batch still has room for.
@@ -66,7 +71,8 @@ impl Sarathi {
         (request.prefill_tokens - request.processed_tokens).min(room as u32)
     }
 
-    /// Takes decodes from the waiting list; what is left there are prefills under way, then those the batch has no place for.
+    /// Takes decodes from the waiting list; what is left there are prefills under way, then those the batch
+    /// has no place for.
     fn take_decodes(&self, replica: &mut ReplicaState, requests: &mut Requests, batch: &mut Batch) -> usize {
         let (mut next, mut prefills) = (0, 0);
         while next < replica.waiting.len() && batch.len() < self.micro_batch_size {
@@ -86,7 +92,13 @@ impl Sarathi {
     }
 
     /// Goes on with the first `prefills` of the waiting list, as far as the budget reaches.
-    fn take_chunks(&self, replica: &mut ReplicaState, requests: &Requests, batch: &mut Batch, prefills: usize) {
+    fn take_chunks(
+        &self,
+        replica: &mut ReplicaState,
+        requests: &Requests,
+        batch: &mut Batch,
+        prefills: usize,
+    ) {
         let mut skipped = 0;
         for next in 0..prefills {
             let slot = replica.waiting[next];
@@ -138,7 +150,8 @@ impl ReplicaScheduler for Sarathi {
         replica.queue.front().is_some_and(|&head| {
             let request = &requests[head];
             let room = replica.allocated < self.chunk_size_tokens;
-            room && self.admits(replica, request) || !self.fits_empty(&replica.kv, request.prefill_tokens, request.decode_tokens)
+            room && self.admits(replica, request)
+                || !self.fits_empty(&replica.kv, request.prefill_tokens, request.decode_tokens)
         })
     }
 }
@@ -172,21 +185,30 @@ mod tests {
         assert_eq!(bench.step(), [(2, 1)]);
     }
 
-    /// The reference turns what is left of such a prompt into decode tokens (case `quirks/i2_sarathi_few_blocks`).
+    /// The reference turns what is left of such a prompt into decode tokens (case
+    /// `quirks/i2_sarathi_few_blocks`).
     #[test]
     fn a_prompt_preempted_half_way_stays_a_prompt() {
-        let mut bench =
-            Bench::new(r#"{"sarathi": {"num_blocks": 6, "block_size_tokens": 4, "chunk_size_tokens": 4, "watermark_blocks_fraction": 0}}"#);
+        let mut bench = Bench::new(
+            r#"{"sarathi": {"num_blocks": 6, "block_size_tokens": 4, "chunk_size_tokens": 4, "watermark_blocks_fraction": 0}}"#,
+        );
         bench.arrive(4, 12);
         assert_eq!(bench.step(), [(0, 4)]);
         let prompt = bench.arrive(16, 2);
         assert_eq!(bench.step(), [(0, 1), (1, 3)]);
-        // All blocks are taken: for its next token the first request wants one free and takes those of the second.
+        // All blocks are taken: for its next token the first request wants one free and takes those of the
+        // second.
         assert_eq!(bench.requests[prompt].processed_tokens, 3);
         assert_eq!(bench.step(), [(0, 1), (1, 3)], "it starts over in the same batch");
         let request = &bench.requests[prompt];
         assert_eq!((request.restarts, request.prefill_tokens, request.decode_tokens), (1, 16, 2));
-        let prefilled: u32 = bench.drain().concat().iter().filter(|&&(id, tokens)| id == 1 && tokens > 1).map(|&(_, tokens)| tokens).sum();
+        let prefilled: u32 = bench
+            .drain()
+            .concat()
+            .iter()
+            .filter(|&&(id, tokens)| id == 1 && tokens > 1)
+            .map(|&(_, tokens)| tokens)
+            .sum();
         assert!(prefilled >= 16, "{prefilled} tokens of a prompt of 16");
         assert!(bench.is_empty());
     }

@@ -1,16 +1,19 @@
 //! SGLang's scheduler: prompts first and alone, then a token for each request that runs.
 //!
-//! Source: SGLang 0.5.23, `srt/managers/scheduler.py`, `schedule_policy.py`, `schedule_batch.py`, `srt/mem_cache/` (one GPU, dense model).
+//! Source: SGLang 0.5.23, `srt/managers/scheduler.py`, `schedule_policy.py`, `schedule_batch.py`,
+//! `srt/mem_cache/` (one GPU, dense model).
 //!
-//! - Prefill is tried first. A batch of prompts (or a chunk of one) runs alone; requests that run get no token meanwhile, unless
-//!   `mixed_chunks`. So a queue that can always be admitted stalls those that run.
-//! - Admission keeps room for what running requests *may* still generate, up to 4096 tokens each: all of it where end-of-sequence tokens
-//!   are ignored, otherwise a share of it, which falls from 0.7 to 0.098 over 600 steps without trouble. A whole prompt has to fit, and all
-//!   that it may generate; its head of the queue blocks the others.
-//! - If the next step does not fit, requests are *retracted*: those first that have generated least. They go to the end of the queue, and
-//!   compute prompt and output again but for what is still cached.
+//! - Prefill is tried first. A batch of prompts (or a chunk of one) runs alone; requests that run get no
+//!   token meanwhile, unless `mixed_chunks`. So a queue that can always be admitted stalls those that run.
+//! - Admission keeps room for what running requests *may* still generate, up to 4096 tokens each: all of it
+//!   where end-of-sequence tokens are ignored, otherwise a share of it, which falls from 0.7 to 0.098 over
+//!   600 steps without trouble. A whole prompt has to fit, and all that it may generate; its head of the
+//!   queue blocks the others.
+//! - If the next step does not fit, requests are *retracted*: those first that have generated least. They go
+//!   to the end of the queue, and compute prompt and output again but for what is still cached.
 //! - A radix tree ([`tree`]) keeps what was computed, prompts and outputs, to the token.
-//! - With `overlap` a batch is put together while the one before it runs, of which the results are not known then.
+//! - With `overlap` a batch is put together while the one before it runs, of which the results are not known
+//!   then.
 
 mod admission;
 mod iteration;
@@ -24,16 +27,21 @@ use serde::{Deserialize, Serialize};
 
 use self::iteration::Iteration;
 use self::state::{Kind, State};
-use super::{Batch, Common, KvBlocks, ReplicaScheduler, ReplicaSchedulerSettings, ReplicaShape, ReplicaState, Requests, SchedulerSettings};
+use super::{
+    Batch, Common, KvBlocks, ReplicaScheduler, ReplicaSchedulerSettings, ReplicaShape, ReplicaState,
+    Requests, SchedulerSettings,
+};
 use crate::hardware::catalog::Device;
 use crate::settings::Faults;
 
-/// What a request may generate counts in admission up to so many tokens: `SGLANG_CLIP_MAX_NEW_TOKENS_ESTIMATION`.
+/// What a request may generate counts in admission up to so many tokens:
+/// `SGLANG_CLIP_MAX_NEW_TOKENS_ESTIMATION`.
 const CLIPPED_NEW_TOKENS: u32 = 4096;
 /// Steps for which a retraction makes room: `SGLANG_RETRACT_DECODE_STEPS`.
 const RETRACT_STEPS: u32 = 20;
-/// The share of what may be generated that is reserved at first, the part of that it falls to, and in how many steps:
-/// `SGLANG_INIT_NEW_TOKEN_RATIO`, `SGLANG_MIN_NEW_TOKEN_RATIO_FACTOR`, `SGLANG_NEW_TOKEN_RATIO_DECAY_STEPS`.
+/// The share of what may be generated that is reserved at first, the part of that it falls to, and in how
+/// many steps: `SGLANG_INIT_NEW_TOKEN_RATIO`, `SGLANG_MIN_NEW_TOKEN_RATIO_FACTOR`,
+/// `SGLANG_NEW_TOKEN_RATIO_DECAY_STEPS`.
 const INITIAL_SHARE: f64 = 0.7;
 const LEAST_PART: f64 = 0.14;
 const DECAY_STEPS: f64 = 600.0;
@@ -42,7 +50,8 @@ const DECAY_STEPS: f64 = 600.0;
 const LEAST_DEFAULT_CAP: u32 = 2048;
 const MOST_DEFAULT_CAP: u32 = 4096;
 
-/// The prompt tokens of a batch where they are not given: on a device of so much memory, and on one not known.
+/// The prompt tokens of a batch where they are not given: on a device of so much memory, and on one not
+/// known.
 fn default_chunk(device_memory_gib: f64) -> u32 {
     match device_memory_gib {
         ..20.0 => 2048,
@@ -61,8 +70,8 @@ pub enum Policy {
     /// First come, first served.
     #[default]
     Fcfs,
-    /// Longest cached prefix first; of prompts that begin alike one at a time. With more than 128 waiting, or without `prefix_caching`, as
-    /// `fcfs`.
+    /// Longest cached prefix first; of prompts that begin alike one at a time. With more than 128 waiting, or
+    /// without `prefix_caching`, as `fcfs`.
     Lpm,
     /// Longest output first: by `max_new_tokens`.
     Lof,
@@ -72,25 +81,29 @@ pub enum Policy {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SglangSettings {
-    /// Most requests in memory at once: SGLang's `max_running_requests`. If absent, as there, 512 for each `max_request_tokens` that the
-    /// KV cache holds, but 2048 to 4096, and at most half as many as it holds tokens.
+    /// Most requests in memory at once: SGLang's `max_running_requests`. If absent, as there, 512 for each
+    /// `max_request_tokens` that the KV cache holds, but 2048 to 4096, and at most half as many as it holds
+    /// tokens.
     pub batch_size_cap: Option<u32>,
     /// SGLang's `page_size`.
     pub block_size_tokens: u32,
     /// KV blocks (pages) of a replica; the memory planner's figure if absent.
     pub num_blocks: Option<u32>,
-    /// Prompt tokens of a batch: SGLang's `chunked_prefill_size`. 0: prompts are not chunked. If absent, as there, by the memory of the
-    /// device: 2048 below 20 GiB, 4096 below 60, 8192 below 160 (A100, H100, H200), 16384 from there on.
+    /// Prompt tokens of a batch: SGLang's `chunked_prefill_size`. 0: prompts are not chunked. If absent, as
+    /// there, by the memory of the device: 2048 below 20 GiB, 4096 below 60, 8192 below 160 (A100, H100,
+    /// H200), 16384 from there on.
     pub chunk_size_tokens: Option<u32>,
     /// A batch is complete with the request that brings it to so many prompt tokens.
     pub max_prefill_tokens: u32,
     pub policy: Policy,
-    /// Factor on the share of what running requests may still generate that is kept free: SGLang's `schedule_conservativeness`.
+    /// Factor on the share of what running requests may still generate that is kept free: SGLang's
+    /// `schedule_conservativeness`.
     pub conservativeness: f64,
-    /// Whether running requests get their next token in the batches of prompts: SGLang's `enable_mixed_chunk`.
+    /// Whether running requests get their next token in the batches of prompts: SGLang's
+    /// `enable_mixed_chunk`.
     pub mixed_chunks: bool,
-    /// Whether requests of higher priority (a workload's `priorities`) go first, and take the places of others: SGLang's
-    /// `enable_priority_scheduling`. Not with `lpm`.
+    /// Whether requests of higher priority (a workload's `priorities`) go first, and take the places of
+    /// others: SGLang's `enable_priority_scheduling`. Not with `lpm`.
     pub priority_scheduling: bool,
     /// A request takes the place of one only if its priority is higher by more than this: SGLang's
     /// `priority_scheduling_preemption_threshold`.
@@ -147,7 +160,8 @@ impl SchedulerSettings for SglangSettings {
         }
         faults.at_least("max_prefill_tokens", self.max_prefill_tokens.into(), 1);
         faults.require(!(self.priority_scheduling && self.policy == Policy::Lpm), "policy", || {
-            "`lpm` found beside `priority_scheduling`, which it does not heed; expected `fcfs` or `lof`".into()
+            "`lpm` found beside `priority_scheduling`, which it does not heed; expected `fcfs` or `lof`"
+                .into()
         });
         faults.positive("conservativeness", self.conservativeness);
     }
@@ -188,11 +202,16 @@ impl Rules {
     fn new(settings: &SglangSettings, replica: &ReplicaShape) -> Self {
         let initial_share = (INITIAL_SHARE * settings.conservativeness).min(1.0);
         let least_share = LEAST_PART * initial_share;
-        let policy = if settings.policy == Policy::Lpm && !settings.prefix_caching { Policy::Fcfs } else { settings.policy };
+        let policy = if settings.policy == Policy::Lpm && !settings.prefix_caching {
+            Policy::Fcfs
+        } else {
+            settings.policy
+        };
         Self {
             batch_size_cap: settings.batch_size_cap,
             max_request_tokens: replica.max_request_tokens,
-            chunk_size_tokens: Some(settings.chunk_size_tokens.unwrap_or(UNKNOWN_DEVICE_CHUNK)).filter(|&tokens| tokens > 0),
+            chunk_size_tokens: Some(settings.chunk_size_tokens.unwrap_or(UNKNOWN_DEVICE_CHUNK))
+                .filter(|&tokens| tokens > 0),
             max_prefill_tokens: settings.max_prefill_tokens,
             policy,
             mixed_chunks: settings.mixed_chunks,
@@ -227,7 +246,12 @@ pub struct Sglang {
 
 impl Sglang {
     /// Does something with the state that this scheduler keeps of a replica.
-    fn with<T>(&self, replica: &mut ReplicaState, requests: &mut Requests, act: impl FnOnce(&mut Iteration) -> T) -> T {
+    fn with<T>(
+        &self,
+        replica: &mut ReplicaState,
+        requests: &mut Requests,
+        act: impl FnOnce(&mut Iteration) -> T,
+    ) -> T {
         let mut state = replica.own.take().unwrap_or_else(|| Box::new(State::new(&self.rules, &replica.kv)));
         let own = state.downcast_mut::<State>().expect("a replica has one scheduler");
         let mut iteration = Iteration { rules: &self.rules, state: own, replica, requests };
@@ -237,7 +261,8 @@ impl Sglang {
         done
     }
 
-    /// One iteration: what was put together ahead is launched, otherwise what is planned now. Whether, if it runs nothing, another may.
+    /// One iteration: what was put together ahead is launched, otherwise what is planned now. Whether, if it
+    /// runs nothing, another may.
     fn iterate(&self, replica: &mut ReplicaState, requests: &mut Requests, batch: &mut Batch) -> bool {
         self.with(replica, requests, |iteration| {
             let ahead = iteration.state.ahead.take();
@@ -286,7 +311,13 @@ impl ReplicaScheduler for Sglang {
         }
     }
 
-    fn look_ahead(&self, replica: &mut ReplicaState, requests: &mut Requests, batch: &mut Batch, started_at_s: f64) {
+    fn look_ahead(
+        &self,
+        replica: &mut ReplicaState,
+        requests: &mut Requests,
+        batch: &mut Batch,
+        started_at_s: f64,
+    ) {
         if !self.rules.overlap {
             return;
         }
@@ -314,7 +345,8 @@ impl ReplicaScheduler for Sglang {
     }
 
     fn fits_empty(&self, kv: &KvBlocks, prefill_tokens: u32, decode_tokens: u32) -> bool {
-        decode_tokens <= state::most_new_tokens(kv.total * kv.block_size_tokens, kv.block_size_tokens, prefill_tokens)
+        decode_tokens
+            <= state::most_new_tokens(kv.total * kv.block_size_tokens, kv.block_size_tokens, prefill_tokens)
     }
 
     fn would_admit(&self, replica: &ReplicaState, _requests: &Requests) -> bool {
@@ -324,7 +356,8 @@ impl ReplicaScheduler for Sglang {
     fn repeats_decodes(&self, replica: &ReplicaState, _requests: &Requests) -> u32 {
         let Some(state) = self.state(replica) else { return 0 };
         let Some(last) = state.last.as_ref().filter(|last| last.kind == Kind::Decode) else { return 0 };
-        let admits = !(replica.queue.is_empty() || state.full) || state.somebody_left || state.chunked.is_some();
+        let admits =
+            !(replica.queue.is_empty() || state.full) || state.somebody_left || state.chunked.is_some();
         if admits || last.rows.iter().any(|row| state.of(row.slot).has_left) { 0 } else { u32::MAX }
     }
 

@@ -26,7 +26,9 @@ impl KvBlocks {
         let watermark = (watermark_fraction * f64::from(total)) as u32;
         Self {
             block_size_tokens,
-            block_size_log2: block_size_tokens.is_power_of_two().then_some(block_size_tokens.trailing_zeros() as u8),
+            block_size_log2: block_size_tokens
+                .is_power_of_two()
+                .then_some(block_size_tokens.trailing_zeros() as u8),
             total,
             free: total,
             watermark,
@@ -54,7 +56,8 @@ impl KvBlocks {
         }
     }
 
-    /// Whether a prompt could ever be admitted above the watermark, with the whole cache free, and its last decode find room.
+    /// Whether a prompt could ever be admitted above the watermark, with the whole cache free, and its last
+    /// decode find room.
     #[inline]
     pub fn fits_empty(&self, prefill_tokens: u32, decode_tokens: u32) -> bool {
         let last_cached = u64::from(prefill_tokens) + u64::from(decode_tokens) - 1;
@@ -78,8 +81,8 @@ pub struct ReplicaState {
     pub rejected: Vec<Slot>,
     /// When the batch that ended last was started.
     pub batch_started_at_s: f64,
-    /// Requests, by their numbers, that were preempted in the step that a scheduler put together before it knew that they had finished; the
-    /// engine counts them.
+    /// Requests, by their numbers, that were preempted in the step that a scheduler put together before it
+    /// knew that they had finished; the engine counts them.
     pub preempted_when_finished: Vec<u32>,
     /// What only `vllm_v1` keeps.
     pub vllm_v1: Option<Box<VllmV1State>>,
@@ -148,7 +151,8 @@ impl ReplicaState {
         self.queue.push_front(slot);
     }
 
-    /// Preempts the last of `waiting[from..]` until a block is free; if none is left to preempt, `slot` itself. False if it had to go.
+    /// Preempts the last of `waiting[from..]` until a block is free; if none is left to preempt, `slot`
+    /// itself. False if it had to go.
     pub fn ensure_block(&mut self, requests: &mut Requests, slot: Slot, from: usize) -> bool {
         while self.kv.free < 1 {
             if self.waiting.len() > from {

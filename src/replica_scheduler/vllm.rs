@@ -1,10 +1,13 @@
-//! vLLM before its rewrite: prefills first and apart from decodes, paged KV cache, preemption of the latest by recomputation.
+//! vLLM before its rewrite: prefills first and apart from decodes, paged KV cache, preemption of the latest
+//! by recomputation.
 //!
-//! Source: microsoft/vidur `vidur/scheduler/replica_scheduler/vllm_replica_scheduler.py`, after Kwon et al., SOSP 2023. As there, a
-//! decode step wants one free block even when it needs none.
+//! Source: microsoft/vidur `vidur/scheduler/replica_scheduler/vllm_replica_scheduler.py`, after Kwon et al.,
+//! SOSP 2023. As there, a decode step wants one free block even when it needs none.
 
 use super::settings::check_shared_cap;
-use super::{Batch, Common, KvBlocks, ReplicaScheduler, ReplicaShape, ReplicaState, Requests, SchedulerSettings};
+use super::{
+    Batch, Common, KvBlocks, ReplicaScheduler, ReplicaShape, ReplicaState, Requests, SchedulerSettings,
+};
 use crate::hardware::BatchShape;
 use crate::settings::Faults;
 
@@ -86,7 +89,8 @@ impl Vllm {
     fn form_other_batch(&self, replica: &mut ReplicaState, requests: &mut Requests, batch: &mut Batch) {
         self.form_decode_batch(replica, requests, batch);
         if batch.is_empty() && replica.allocated == 0 {
-            // Whoever was alone and preempted itself starts over; the reference leaves it until another request arrives.
+            // Whoever was alone and preempted itself starts over; the reference leaves it until another
+            // request arrives.
             self.form_prefill_batch(replica, requests, batch);
         }
     }
@@ -151,7 +155,9 @@ mod tests {
     /// Two of ten blocks stay free: the second prompt would leave one.
     #[test]
     fn admission_leaves_the_watermark_free() {
-        let mut bench = Bench::new(r#"{"vllm": {"num_blocks": 10, "block_size_tokens": 4, "watermark_blocks_fraction": 0.2}}"#);
+        let mut bench = Bench::new(
+            r#"{"vllm": {"num_blocks": 10, "block_size_tokens": 4, "watermark_blocks_fraction": 0.2}}"#,
+        );
         bench.arrive(16, 1);
         bench.arrive(20, 1);
         assert_eq!(bench.step(), [(0, 16)]);
@@ -161,7 +167,9 @@ mod tests {
 
     #[test]
     fn the_latest_is_preempted_and_recomputed() {
-        let mut bench = Bench::new(r#"{"vllm": {"num_blocks": 4, "block_size_tokens": 4, "watermark_blocks_fraction": 0}}"#);
+        let mut bench = Bench::new(
+            r#"{"vllm": {"num_blocks": 4, "block_size_tokens": 4, "watermark_blocks_fraction": 0}}"#,
+        );
         bench.arrive(4, 8);
         let later = bench.arrive(8, 6);
         assert_eq!(bench.step(), [(0, 4), (1, 8)]);
@@ -175,7 +183,9 @@ mod tests {
 
     #[test]
     fn who_is_alone_and_preempts_itself_starts_over_at_once() {
-        let mut bench = Bench::new(r#"{"vllm": {"num_blocks": 3, "block_size_tokens": 4, "watermark_blocks_fraction": 0}}"#);
+        let mut bench = Bench::new(
+            r#"{"vllm": {"num_blocks": 3, "block_size_tokens": 4, "watermark_blocks_fraction": 0}}"#,
+        );
         bench.arrive(8, 5);
         // A decode wants a free block even if it needs none: from the tenth token on there is none.
         assert_eq!(bench.drain(), [[(0, 8)], [(0, 1)], [(0, 10)], [(0, 11)], [(0, 12)]]);
@@ -184,9 +194,13 @@ mod tests {
 
     #[test]
     fn what_outgrew_a_prefill_batch_is_rejected() {
-        let mut bench =
-            Bench::new(r#"{"vllm": {"num_blocks": 3, "block_size_tokens": 4, "watermark_blocks_fraction": 0, "max_tokens_in_batch": 9}}"#);
-        assert!(bench.fits_empty(9, 1) && !bench.fits_empty(10, 1), "no prefill batch takes more than 9 tokens");
+        let mut bench = Bench::new(
+            r#"{"vllm": {"num_blocks": 3, "block_size_tokens": 4, "watermark_blocks_fraction": 0, "max_tokens_in_batch": 9}}"#,
+        );
+        assert!(
+            bench.fits_empty(9, 1) && !bench.fits_empty(10, 1),
+            "no prefill batch takes more than 9 tokens"
+        );
         assert!(bench.fits_empty(8, 5) && !bench.fits_empty(8, 6), "12 tokens are cached at most");
         let slot = bench.arrive(8, 5);
         assert_eq!(bench.drain(), [[(0, 8)], [(0, 1)]]);

@@ -1,20 +1,23 @@
 //! vLLM's scheduler since version 1: no phases, only tokens still to be computed, under one budget a step.
 //!
-//! Source: `vllm/v1/core/sched/scheduler.py`, `async_scheduler.py` and `request_queue.py` of vLLM 0.33.0, read, and run beside this one step
-//! by step (`python/real_schedulers`), every option included; what earlier versions did otherwise is told by
-//! [`version`](VllmV1Settings::version), and 0.22.1 and 0.18.1 were run, too. Running requests come first, in the order
-//! they were admitted: each gets a token if it decodes, or as much of its prompt as the budget still holds. Blocks are given as tokens need
-//! them; if none is free, the request admitted last is preempted and will be computed again. Then, unless something was preempted, waiting
-//! requests are admitted, first come first served, if all they know so far fits the free blocks (before 0.19: if the first chunk does).
-//! With `prefix_caching` the cached beginning of a request is not computed again ([`PrefixCache`]), except for its last token, which has
-//! to yield the next one.
+//! Source: `vllm/v1/core/sched/scheduler.py`, `async_scheduler.py` and `request_queue.py` of vLLM 0.33.0,
+//! read, and run beside this one step by step (`python/real_schedulers`), every option included; what earlier
+//! versions did otherwise is told by [`version`](VllmV1Settings::version), and 0.22.1 and 0.18.1 were run,
+//! too. Running requests come first, in the order they were admitted: each gets a token if it decodes, or as
+//! much of its prompt as the budget still holds. Blocks are given as tokens need them; if none is free, the
+//! request admitted last is preempted and will be computed again. Then, unless something was preempted,
+//! waiting requests are admitted, first come first served, if all they know so far fits the free blocks
+//! (before 0.19: if the first chunk does). With `prefix_caching` the cached beginning of a request is not
+//! computed again ([`PrefixCache`]), except for its last token, which has to yield the next one.
 //!
-//! With `async_scheduling` (vLLM's default since 0.14) a step is put together while the step before it still runs. CPU work hides behind
-//! the GPU's, but what that step does is not known yet: a request that arrives during a step misses the following one too, and places and
-//! blocks of requests that finish are given away a step later. If there is nothing to put together, the next step waits for the results
-//! and is scheduled knowing them.
+//! With `async_scheduling` (vLLM's default since 0.14) a step is put together while the step before it still
+//! runs. CPU work hides behind the GPU's, but what that step does is not known yet: a request that arrives
+//! during a step misses the following one too, and places and blocks of requests that finish are given away a
+//! step later. If there is nothing to put together, the next step waits for the results and is scheduled
+//! knowing them.
 //!
-//! Unlike there, with pipelining requests are kept in order of arrival and steps are put together knowing the results of those before.
+//! Unlike there, with pipelining requests are kept in order of arrival and steps are put together knowing the
+//! results of those before.
 
 mod by_priority;
 mod handover;
@@ -75,9 +78,17 @@ impl ReplicaScheduler for VllmV1 {
     fn form_batch(&self, replica: &mut ReplicaState, requests: &mut Requests, batch: &mut Batch) {
         let mut own = replica.vllm_v1.take().unwrap_or_default();
         own.start(self, &mut replica.kv);
-        let is_ahead =
-            self.async_scheduling && if self.pipelined { replica.allocated > 0 } else { std::mem::take(&mut own.a_batch_just_ended) };
-        if replica.queue.is_empty() && replica.waiting.is_empty() && own.is_idle() && self.prefill_schedule_interval <= 1 {
+        let is_ahead = self.async_scheduling
+            && if self.pipelined {
+                replica.allocated > 0
+            } else {
+                std::mem::take(&mut own.a_batch_just_ended)
+            };
+        if replica.queue.is_empty()
+            && replica.waiting.is_empty()
+            && own.is_idle()
+            && self.prefill_schedule_interval <= 1
+        {
             // Nothing is there to be scheduled, and nobody to leave.
             own.settle(&replica.kv);
             replica.vllm_v1 = Some(own);
@@ -138,7 +149,12 @@ impl ReplicaScheduler for VllmV1 {
         replica.outstanding() < self.most_queued
             && self.most_queued_tokens.is_none_or(|most| {
                 let in_flight = replica.vllm_v1.iter().flat_map(|own| &own.in_flight);
-                let all = replica.queue.iter().chain(&replica.waiting).chain(in_flight).map(|&slot| &requests[slot]);
+                let all = replica
+                    .queue
+                    .iter()
+                    .chain(&replica.waiting)
+                    .chain(in_flight)
+                    .map(|&slot| &requests[slot]);
                 let waits_for_first = all.filter(|request| request.first_token_at_s.is_nan());
                 waits_for_first.map(|request| u64::from(request.original_prefill_tokens)).sum::<u64>() < most
             })
@@ -160,17 +176,22 @@ impl ReplicaScheduler for VllmV1 {
         }
         replica.queue.front().is_some_and(|&head| {
             if requests[head].handover.awaited {
-                return running < self.most_running && self.would_reserve(replica, requests, head, running > 0);
+                return running < self.most_running
+                    && self.would_reserve(replica, requests, head, running > 0);
             }
             let room = self.max_tokens_in_batch.saturating_sub(running);
             let hit = state::hit(replica.vllm_v1.as_deref(), &replica.kv, requests, head);
-            running < self.most_running && step::admission(self, &replica.kv, &requests[head], hit, room, 0, running > 0).is_some()
+            running < self.most_running
+                && step::admission(self, &replica.kv, &requests[head], hit, room, 0, running > 0).is_some()
         })
     }
 
     fn repeats_decodes(&self, replica: &ReplicaState, requests: &Requests) -> u32 {
         let has_first_steps = replica.vllm_v1.as_ref().is_some_and(|own| own.has_first_steps());
-        let repeats = replica.waiting.is_empty() && self.drafting.drafts == 0 && !has_first_steps && !self.would_admit(replica, requests);
+        let repeats = replica.waiting.is_empty()
+            && self.drafting.drafts == 0
+            && !has_first_steps
+            && !self.would_admit(replica, requests);
         if repeats { u32::MAX } else { 0 }
     }
 
@@ -182,7 +203,8 @@ impl ReplicaScheduler for VllmV1 {
 
     fn nobody_joins(&self, replica: &ReplicaState, requests: &Requests, started_s: f64) -> bool {
         let Some(own) = &replica.vllm_v1 else { return false };
-        let is_plain = !self.by_priority && self.prefill_schedule_interval <= 1 && self.most_queued_tokens.is_none();
+        let is_plain =
+            !self.by_priority && self.prefill_schedule_interval <= 1 && self.most_queued_tokens.is_none();
         if !is_plain || !replica.waiting.is_empty() || !own.is_settled() {
             return false;
         }
@@ -191,9 +213,14 @@ impl ReplicaScheduler for VllmV1 {
         if own.first_arrival_s().is_some_and(is_seen) {
             return false;
         }
-        let mut seen = replica.queue.iter().map(|&slot| &requests[slot]).take_while(|request| is_seen(request.arrived_at_s));
+        let mut seen = replica
+            .queue
+            .iter()
+            .map(|&slot| &requests[slot])
+            .take_while(|request| is_seen(request.arrived_at_s));
         // One whose KV cache comes from elsewhere is given room, and waits aside.
-        seen.next().is_none_or(|first| first.handover.awaited && !first.handover.at_once) && seen.next().is_none()
+        seen.next().is_none_or(|first| first.handover.awaited && !first.handover.at_once)
+            && seen.next().is_none()
     }
 
     fn let_wait_aside(&self, replica: &mut ReplicaState, requests: &mut Requests, batch: &mut Batch) {
@@ -220,7 +247,13 @@ impl ReplicaScheduler for VllmV1 {
         Self::unread(replica)
     }
 
-    fn cached_tokens(&self, replica: &ReplicaState, requests: &Requests, id: u32, prefill_tokens: u32) -> u32 {
+    fn cached_tokens(
+        &self,
+        replica: &ReplicaState,
+        requests: &Requests,
+        id: u32,
+        prefill_tokens: u32,
+    ) -> u32 {
         state::cached_tokens(replica.vllm_v1.as_deref(), &replica.kv, requests.prompts(), id, prefill_tokens)
     }
 

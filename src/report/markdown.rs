@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
-use super::names::{counted, grouped, label, markdown as escape, percent, quantity, short_setting, significant};
+use super::names::{
+    counted, grouped, label, markdown as escape, percent, quantity, short_setting, significant,
+};
 use super::plots::Plots;
 use super::study::Study;
 use super::terminal::{edge_note, informed_note, informed_share, plus_minus, regret, share_plus_minus};
@@ -28,10 +30,14 @@ fn write_summary(study: &Study, plots: &Plots, out: &mut String) -> std::fmt::Re
     let (manifest, analysis) = (&study.manifest, &study.analysis);
     let failed = analysis.runs.iter().filter(|run| !run.ok).count();
     writeln!(out, "# {}\n", escape(&manifest.name))?;
-    let headline: Vec<String> = verdict::headline(study).iter().map(|sentence| to_markdown(sentence)).collect();
+    let headline: Vec<String> =
+        verdict::headline(study).iter().map(|sentence| to_markdown(sentence)).collect();
     writeln!(out, "**Verdict.** {}\n", headline.join("\n"))?;
     if let Some(snippet) = study.joint.as_ref().and_then(|joint| joint.snippet.as_ref()) {
-        writeln!(out, "The setting for all workloads, as a piece of a grid file:\n\n~~~~~~json\n{snippet:#}\n~~~~~~\n")?;
+        writeln!(
+            out,
+            "The setting for all workloads, as a piece of a grid file:\n\n~~~~~~json\n{snippet:#}\n~~~~~~\n"
+        )?;
     }
     write_judged(study, plots, out)?;
     writeln!(
@@ -77,7 +83,12 @@ fn write_summary(study: &Study, plots: &Plots, out: &mut String) -> std::fmt::Re
     }
     write_failures(study, out)?;
     writeln!(out, "## How this was made\n")?;
-    writeln!(out, "Scalefront {} (results version {}).\n", escape(&manifest.scalefront_version), manifest.results_version)?;
+    writeln!(
+        out,
+        "Scalefront {} (results version {}).\n",
+        escape(&manifest.scalefront_version),
+        manifest.results_version
+    )?;
     for line in &manifest.hardware {
         writeln!(out, "- {}", escape(line))?;
     }
@@ -89,7 +100,8 @@ fn write_summary(study: &Study, plots: &Plots, out: &mut String) -> std::fmt::Re
 /// What a paper says below the figure of a front.
 fn caption(study: &Study, workload: usize) -> String {
     let (latency, cost) = study.objectives();
-    let runs = study.analysis.runs.iter().filter(|run| run.workload == workload && run.point.is_some()).count();
+    let runs =
+        study.analysis.runs.iter().filter(|run| run.workload == workload && run.point.is_some()).count();
     let families = match study.analysis.scores_of(workload).count() {
         1 => "one policy family".to_owned(),
         several => format!("{several} policy families"),
@@ -97,7 +109,9 @@ fn caption(study: &Study, workload: usize) -> String {
     let seeds = study.seeds().len();
     let line = match seeds {
         1 => "The staircase of a family joins its runs that no other of it beats".to_owned(),
-        _ => format!("Lines: what half of the {seeds} seeds of a family attain; bands: between what 10 % and 90 % of them do"),
+        _ => format!(
+            "Lines: what half of the {seeds} seeds of a family attain; bands: between what 10 % and 90 % of them do"
+        ),
     };
     let limits = if study.judged.iter().any(|judged| judged.workload == workload) {
         " Dotted: a limit; runs that break one are fainter."
@@ -178,7 +192,8 @@ fn write_scores(study: &Study, workload: usize, out: &mut String) -> std::fmt::R
     let edge = analysis.edge_quality(workload);
     let informed = analysis.has_informed(workload);
     let (head, rule) = if edge.is_some() { (" of the edge | extra cost |", "---|---|") } else { ("", "") };
-    let (informed_head, informed_rule) = if informed { (" of the informed edge |", "---|") } else { ("", "") };
+    let (informed_head, informed_rule) =
+        if informed { (" of the informed edge |", "---|") } else { ("", "") };
     writeln!(
         out,
         "| family | hv_exact | hv_lab |{informed_head}{head} IGD+ | epsilon | front points | runs | failed |\n\
@@ -191,12 +206,16 @@ fn write_scores(study: &Study, workload: usize, out: &mut String) -> std::fmt::R
             None => share_plus_minus(hv),
         });
         let distance = analysis.distance(score);
-        let [igd, epsilon] = [distance.and_then(|d| d.igd_plus), distance.and_then(|d| d.additive_epsilon)].map(plus_minus);
+        let [igd, epsilon] =
+            [distance.and_then(|d| d.igd_plus), distance.and_then(|d| d.additive_epsilon)].map(plus_minus);
         let [share, extra] = regret(study, score);
         let regret = if edge.is_some() { format!(" {share} | {extra} |") } else { String::new() };
         let own = if informed { format!(" {} |", informed_share(study, score)) } else { String::new() };
         let Score { front_points, runs, failed, .. } = score;
-        writeln!(out, "| {family} | {exact} | {lab} |{own}{regret} {igd} | {epsilon} | {front_points} | {runs} | {failed} |")?;
+        writeln!(
+            out,
+            "| {family} | {exact} | {lab} |{own}{regret} {igd} | {epsilon} | {front_points} | {runs} | {failed} |"
+        )?;
     }
     for note in [edge_note(study, workload), informed_note(study, workload)].into_iter().flatten() {
         writeln!(out, "\n{note}")?;
@@ -209,24 +228,40 @@ fn write_best(study: &Study, workload: usize, out: &mut String) -> std::fmt::Res
     let attained = if remarks::has_attainment(study) { (" attained |", "---|") } else { ("", "") };
     writeln!(out, "Best points of each front (lowest seed; inside the reference box where any is):\n")?;
     let (cost_label, latency_label) = (escape(&label(cost)), escape(&label(latency)));
-    writeln!(out, "| family | point | {cost_label} | {latency_label} |{} settings |\n|---|---|---|---|{}---|", attained.0, attained.1)?;
+    writeln!(
+        out,
+        "| family | point | {cost_label} | {latency_label} |{} settings |\n|---|---|---|---|{}---|",
+        attained.0, attained.1
+    )?;
     for score in study.analysis.scores_of(workload) {
         let Some((_, highlights)) = study.first_front(score) else { continue };
         let family = escape(study.analysis.label(score.family));
         let mut named = Vec::new();
-        for (what, row) in [("best compromise", highlights.balanced), ("cheapest", highlights.cheapest), ("fastest", highlights.fastest)] {
+        for (what, row) in [
+            ("best compromise", highlights.balanced),
+            ("cheapest", highlights.cheapest),
+            ("fastest", highlights.fastest),
+        ] {
             if named.contains(&row) || (score.outside.is_some() && what == "best compromise") {
                 continue;
             }
             named.push(row);
             let point = study.analysis.point(row);
             let (cost, latency) = (significant(point.cost, 4), significant(point.latency, 4));
-            let what = if highlights.in_box || score.hv_exact.is_none() { what.into() } else { format!("{what} (outside the box)") };
+            let what = if highlights.in_box || score.hv_exact.is_none() {
+                what.into()
+            } else {
+                format!("{what} (outside the box)")
+            };
             let attained = match attained.0 {
                 "" => String::new(),
                 _ => format!(" {} |", remarks::attainment(study, row).map_or("-".into(), percent)),
             };
-            writeln!(out, "| {family} | {what} | {cost} | {latency} |{attained} {} |", escape(&study.describe(row)))?;
+            writeln!(
+                out,
+                "| {family} | {what} | {cost} | {latency} |{attained} {} |",
+                escape(&study.describe(row))
+            )?;
         }
     }
     writeln!(out)
@@ -244,13 +279,25 @@ fn write_pools(study: &Study, workload: usize, plots: &Plots, out: &mut String) 
     writeln!(out, "| run | {} |\n|---|{}", heads.join(" | "), "---|".repeat(heads.len()))?;
     for (told, rows) in told.iter().zip(runs) {
         for (number, row) in rows.iter().enumerate() {
-            let run = if number == 0 { format!("{} ({})", escape(&told.name(study)), told.what) } else { String::new() };
-            writeln!(out, "| {run} | {} |", row.iter().map(|cell| escape(cell)).collect::<Vec<_>>().join(" | "))?;
+            let run = if number == 0 {
+                format!("{} ({})", escape(&told.name(study)), told.what)
+            } else {
+                String::new()
+            };
+            writeln!(
+                out,
+                "| {run} | {} |",
+                row.iter().map(|cell| escape(cell)).collect::<Vec<_>>().join(" | ")
+            )?;
         }
     }
     writeln!(out)?;
     if let Some(stem) = plots.pools.get(workload).and_then(Option::as_ref) {
-        writeln!(out, "![Replicas by pool on {}](plots/{stem}.png)\n", escape(&study.analysis.workloads[workload].name))?;
+        writeln!(
+            out,
+            "![Replicas by pool on {}](plots/{stem}.png)\n",
+            escape(&study.analysis.workloads[workload].name)
+        )?;
     }
     Ok(())
 }
@@ -264,9 +311,13 @@ fn write_contributions(study: &Study, workload: usize, out: &mut String) -> std:
         out,
         "What the hypervolume owes to each value of a setting (what would be lost without its runs; all: `contributions.csv`):\n"
     )?;
-    writeln!(out, "| family | setting | on its front | of the family's front | of the joint front |\n|---|---|---|---|---|")?;
+    writeln!(
+        out,
+        "| family | setting | on its front | of the family's front | of the joint front |\n|---|---|---|---|---|"
+    )?;
     for value in values.into_iter().take(MAX_CONTRIBUTIONS) {
-        let (family, setting) = (escape(study.analysis.label(value.family)), escape(short_setting(&value.setting)));
+        let (family, setting) =
+            (escape(study.analysis.label(value.family)), escape(short_setting(&value.setting)));
         let (runs, on_front) = (counted(value.runs, "run"), value.on_front);
         let (value, own, joint) = (escape(&value.value), plus_minus(value.own), plus_minus(value.joint));
         writeln!(out, "| {family} | {setting}={value} | {on_front} of {runs} | {own} | {joint} |")?;
@@ -275,7 +326,12 @@ fn write_contributions(study: &Study, workload: usize, out: &mut String) -> std:
 }
 
 fn write_effects(study: &Study, workload: usize, out: &mut String) -> std::fmt::Result {
-    let effects = study.effects.iter().filter(|effect| effect.workload == workload).take(MAX_EFFECTS).collect::<Vec<_>>();
+    let effects = study
+        .effects
+        .iter()
+        .filter(|effect| effect.workload == workload)
+        .take(MAX_EFFECTS)
+        .collect::<Vec<_>>();
     if effects.is_empty() {
         return Ok(());
     }
@@ -285,15 +341,27 @@ fn write_effects(study: &Study, workload: usize, out: &mut String) -> std::fmt::
         "Settings that matter most (largest over smallest geometric mean of the runs with one value; in brackets the share of the \
          variance of the logarithm that lies between the values):\n"
     )?;
-    writeln!(out, "| setting | within | values | {} | {} |\n|---|---|---|---|---|", escape(latency), escape(cost))?;
+    writeln!(
+        out,
+        "| setting | within | values | {} | {} |\n|---|---|---|---|---|",
+        escape(latency),
+        escape(cost)
+    )?;
     for effect in effects {
         let strength = |strength: &crate::analysis::effects::Strength| {
-            let explained = strength.explained.map_or(String::new(), |share| format!(" ({:.0} %)", share * 100.0));
+            let explained =
+                strength.explained.map_or(String::new(), |share| format!(" ({:.0} %)", share * 100.0));
             format!("× {}{explained}", significant(strength.ratio, 3))
         };
-        let within = effect.family.map_or("all runs".to_owned(), |family| escape(study.analysis.label(family)));
+        let within =
+            effect.family.map_or("all runs".to_owned(), |family| escape(study.analysis.label(family)));
         let (latency, cost) = (strength(&effect.latency), strength(&effect.cost));
-        writeln!(out, "| {} | {within} | {} | {latency} | {cost} |", escape(&effect.setting), effect.values.len())?;
+        writeln!(
+            out,
+            "| {} | {within} | {} | {latency} | {cost} |",
+            escape(&effect.setting),
+            effect.values.len()
+        )?;
     }
     writeln!(out)
 }
@@ -304,7 +372,10 @@ fn write_policies(study: &Study, out: &mut String) -> std::fmt::Result {
     if policies.is_empty() {
         return Ok(());
     }
-    writeln!(out, "\n| family | policy | program | version | checked | left out |\n|---|---|---|---|---|---|")?;
+    writeln!(
+        out,
+        "\n| family | policy | program | version | checked | left out |\n|---|---|---|---|---|---|"
+    )?;
     for PolicyRecord { family, policy, program, version, checked, left_out } in policies {
         let cells = [family, policy, program, version, checked, left_out].map(|text| escape(text));
         writeln!(out, "| {} |", cells.join(" | "))?;

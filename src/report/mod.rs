@@ -1,5 +1,5 @@
-//! Plots, HTML, markdown: what a sweep's stored tables look like to a reader. Runs nothing, reads no clock: equal inputs in a
-//! results directory give equal outputs.
+//! Plots, HTML, markdown: what a sweep's stored tables look like to a reader. Runs nothing, reads no clock:
+//! equal inputs in a results directory give equal outputs.
 
 mod compare;
 mod html;
@@ -25,7 +25,9 @@ use crate::analysis::{TableFormat, write_table};
 use crate::files::write_atomically;
 use crate::sweep::tables::names;
 pub use compare::{ComparisonSummary, build_comparison};
-pub use plots::{ColumnWidth, Series, Style, draw_check, draw_fleet, draw_scaling, draw_validation, draw_workload};
+pub use plots::{
+    ColumnWidth, Series, Style, draw_check, draw_fleet, draw_scaling, draw_validation, draw_workload,
+};
 use study::Study;
 pub use terminal::ReportSummary;
 
@@ -33,10 +35,11 @@ pub use terminal::ReportSummary;
 pub const FIGURES: &str = "figures";
 
 /// Rebuilds everything derived in a results directory: `fronts.parquet`, `fronts.csv`, `hypervolume.csv`,
-/// `contributions.csv`, `attainment.csv`, `constraints.csv`, `verdict.json`, `plots/`, `summary.md` and `report.html`, each written whole or not at all.
+/// `contributions.csv`, `attainment.csv`, `constraints.csv`, `verdict.json`, `plots/`, `summary.md` and
+/// `report.html`, each written whole or not at all.
 ///
-/// Reads `manifest.json`, `runs.parquet` and, when there, `series.parquet` (without it there are no curves of single runs).
-/// Fails when one of them cannot be read, or names an objective that the runs do not have.
+/// Reads `manifest.json`, `runs.parquet` and, when there, `series.parquet` (without it there are no curves of
+/// single runs). Fails when one of them cannot be read, or names an objective that the runs do not have.
 pub fn build(directory: &Path, style: Style) -> Result<ReportSummary> {
     let study = judged(directory)?;
     let fronts = fronts_frame(&study.runs, &study.analysis)?;
@@ -44,7 +47,8 @@ pub fn build(directory: &Path, style: Style) -> Result<ReportSummary> {
     write_csv(&fronts, &directory.join("fronts.csv"))?;
     let hypervolume = hypervolume_columns(&study.analysis, &study.manifest.objectives.group_by);
     write_table(hypervolume, &directory.join("hypervolume.csv"), TableFormat::Csv)?;
-    let contributions = contribution_columns(&study.analysis, &study.contributions, &study.manifest.objectives.group_by);
+    let contributions =
+        contribution_columns(&study.analysis, &study.contributions, &study.manifest.objectives.group_by);
     write_table(contributions, &directory.join("contributions.csv"), TableFormat::Csv)?;
     let attainment = attainment_columns(&study.analysis, &study.manifest.objectives);
     write_table(attainment, &directory.join("attainment.csv"), TableFormat::Csv)?;
@@ -56,10 +60,12 @@ pub fn build(directory: &Path, style: Style) -> Result<ReportSummary> {
     Ok(terminal::summary(&study, directory))
 }
 
-/// Draws the figures of a results directory for a column of print into its `figures/`, and returns how many there are. See [`build`].
+/// Draws the figures of a results directory for a column of print into its `figures/`, and returns how many
+/// there are. See [`build`].
 pub fn build_figures(directory: &Path, width: ColumnWidth) -> Result<usize> {
     let mut study = judged(directory)?;
-    plots::draw_for_print(&mut study, &directory.join(FIGURES), width).context("cannot draw the figures for print")
+    plots::draw_for_print(&mut study, &directory.join(FIGURES), width)
+        .context("cannot draw the figures for print")
 }
 
 /// A results directory with its verdicts.

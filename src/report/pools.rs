@@ -1,4 +1,5 @@
-//! What the pools of fleets did, of the runs a reader looks at first: the verdict's setting and the best compromise of each family.
+//! What the pools of fleets did, of the runs a reader looks at first: the verdict's setting and the best
+//! compromise of each family.
 
 use super::names::{percent, significant};
 use super::study::Study;
@@ -22,7 +23,8 @@ type Column = (&'static str, fn(&StoredPool) -> Option<String>);
 const COLUMNS: [Column; 12] = [
     ("Role", |pool| (pool.role != "both").then(|| pool.role.clone())),
     ("Replicas", |pool| {
-        let [mean, least, most] = ["mean_replicas", "min_replicas_used", "max_replicas_used"].map(|name| pool.figure(name));
+        let [mean, least, most] =
+            ["mean_replicas", "min_replicas_used", "max_replicas_used"].map(|name| pool.figure(name));
         let (mean, least, most) = (significant(mean?, 3), significant(least?, 4), significant(most?, 4));
         Some(if least == most { most } else { format!("{mean} ({least} to {most})") })
     }),
@@ -45,7 +47,9 @@ fn number(pool: &StoredPool, name: &str, digits: i32, scale: f64) -> Option<Stri
 /// What some of the columns mean, for whoever meets them first.
 pub fn legend(heads: &[&str]) -> &'static str {
     match heads.contains(&"Starved (s)") {
-        true => "Starved: time in which requests waited there and the budget had no room for one more replica.",
+        true => {
+            "Starved: time in which requests waited there and the budget had no room for one more replica."
+        }
         false => "",
     }
 }
@@ -53,7 +57,8 @@ pub fn legend(heads: &[&str]) -> &'static str {
 /// The runs of a workload that are told of.
 pub fn of(study: &Study, workload: usize) -> Vec<Told<'_>> {
     let named = study.judged.iter().filter(|judged| judged.workload == workload).filter_map(|judged| {
-        let what = if judged.verdict.best.is_some() { "the verdict's setting" } else { "nearest to the limits" };
+        let what =
+            if judged.verdict.best.is_some() { "the verdict's setting" } else { "nearest to the limits" };
         Some((*judged.named()?.rows.first()?, what))
     });
     let families = study.analysis.scores_of(workload).filter_map(|score| {
@@ -83,7 +88,8 @@ impl Told<'_> {
     }
 }
 
-/// Of some runs the heads of what any pool has, and for each run and pool its name and those values; `-` where one has none.
+/// Of some runs the heads of what any pool has, and for each run and pool its name and those values; `-`
+/// where one has none.
 pub fn table(told: &[Told]) -> (Vec<&'static str>, Vec<Vec<Vec<String>>>) {
     let any = |column: &&Column| told.iter().flat_map(|told| told.pools).any(|pool| column.1(pool).is_some());
     let columns: Vec<&Column> = COLUMNS.iter().filter(any).collect();

@@ -61,8 +61,10 @@ impl Study {
         let manifest = read_manifest(&path)?;
         let runs = read_runs(&directory.join(RUNS), manifest.tables.get(RUNS))?;
         let path = directory.join(SERIES);
-        let series = if path.exists() { read_series(&path, manifest.tables.get(SERIES))? } else { SeriesTable::new() };
-        let mut study = Self::new(manifest, runs, series).with_context(|| format!("{}: cannot analyse", directory.join(RUNS).display()))?;
+        let series =
+            if path.exists() { read_series(&path, manifest.tables.get(SERIES))? } else { SeriesTable::new() };
+        let mut study = Self::new(manifest, runs, series)
+            .with_context(|| format!("{}: cannot analyse", directory.join(RUNS).display()))?;
         let path = directory.join(POOLS);
         if path.exists() {
             study.pools = read_pools(&path, study.manifest.tables.get(POOLS))?;
@@ -81,11 +83,16 @@ impl Study {
         if !path.exists() {
             return Ok(());
         }
-        let text = std::fs::read_to_string(&path).with_context(|| format!("{}: cannot read", path.display()))?;
-        let account: Account =
-            serde_json::from_str(&text).with_context(|| format!("{}: not an account of this version", path.display()))?;
+        let text =
+            std::fs::read_to_string(&path).with_context(|| format!("{}: cannot read", path.display()))?;
+        let account: Account = serde_json::from_str(&text)
+            .with_context(|| format!("{}: not an account of this version", path.display()))?;
         if account.is_of(&self.manifest) {
-            self.analysis.oracle = Oracle::read(&directory.join(oracle::TABLE), account.table.as_ref(), &self.manifest.objectives)?;
+            self.analysis.oracle = Oracle::read(
+                &directory.join(oracle::TABLE),
+                account.table.as_ref(),
+                &self.manifest.objectives,
+            )?;
             self.edge_frame = Some(read_parquet(&directory.join(oracle::TABLE), account.table.as_ref())?);
             self.oracle = Some(account);
         }
@@ -98,9 +105,10 @@ impl Study {
         if !path.exists() {
             return Ok(());
         }
-        let text = std::fs::read_to_string(&path).with_context(|| format!("{}: cannot read", path.display()))?;
-        let account: informed::Account =
-            serde_json::from_str(&text).with_context(|| format!("{}: not an account of this version", path.display()))?;
+        let text =
+            std::fs::read_to_string(&path).with_context(|| format!("{}: cannot read", path.display()))?;
+        let account: informed::Account = serde_json::from_str(&text)
+            .with_context(|| format!("{}: not an account of this version", path.display()))?;
         if account.is_of(&self.manifest) {
             self.analysis.informed = InformedEdge::read(directory, &account, &self.manifest.objectives)?;
             self.informed = Some(account);
@@ -113,7 +121,8 @@ impl Study {
         let effects = effects(&runs, &manifest.setting_columns, &analysis)?;
         let ids = Cells::named(&runs, "run_id")?;
         let run_ids = (0..runs.height()).map(|row| ids.text(row).unwrap_or_default()).collect();
-        let families: Vec<_> = analysis.families.iter().map(|family| (family.policy.clone(), family.groups.clone())).collect();
+        let families: Vec<_> =
+            analysis.families.iter().map(|family| (family.policy.clone(), family.groups.clone())).collect();
         let looks = looks(&families);
         let mut study = Self {
             manifest,
@@ -159,7 +168,8 @@ impl Study {
         Ok(varied)
     }
 
-    /// The settings that tell a run from others of its family: `level=2, look_back_s=80`; empty when there are none.
+    /// The settings that tell a run from others of its family: `level=2, look_back_s=80`; empty when there
+    /// are none.
     pub fn describe(&self, row: usize) -> String {
         let text = |name: &String| {
             let value = Cells::named(&self.runs, name).ok()?.text(row)?;
@@ -181,16 +191,26 @@ impl Study {
     /// What the sweep asks: in its author's words, or in general.
     pub fn question(&self) -> String {
         let (latency, cost) = self.objectives();
-        let general =
-            || format!("Which policy, at which setting, buys the lowest {} for the lowest {}?", label_within(latency), label_within(cost));
+        let general = || {
+            format!(
+                "Which policy, at which setting, buys the lowest {} for the lowest {}?",
+                label_within(latency),
+                label_within(cost)
+            )
+        };
         self.manifest.question.clone().unwrap_or_else(general)
     }
 
-    /// What the values of settings are worth on a workload to the joint front, most first, without those worth nothing to any front.
+    /// What the values of settings are worth on a workload to the joint front, most first, without those
+    /// worth nothing to any front.
     pub fn worthwhile(&self, workload: usize) -> Vec<&ValueContribution> {
         let mean = |estimate: Option<Estimate>| estimate.map_or(0.0, |estimate| estimate.mean);
         let worth = |value: &ValueContribution| (mean(value.joint), mean(value.own));
-        let mut values = self.contributions.iter().filter(|value| value.workload == workload && worth(value).1 > 0.0).collect::<Vec<_>>();
+        let mut values = self
+            .contributions
+            .iter()
+            .filter(|value| value.workload == workload && worth(value).1 > 0.0)
+            .collect::<Vec<_>>();
         values.sort_by(|a, b| worth(b).0.total_cmp(&worth(a).0).then(worth(b).1.total_cmp(&worth(a).1)));
         values
     }
@@ -207,18 +227,31 @@ impl Study {
         seeds
     }
 
-    /// How long the runs took, on how many threads, and those that were run again: `12.5 s on 2 threads, 27 runs again for curves 3.1 s`.
+    /// How long the runs took, on how many threads, and those that were run again: `12.5 s on 2 threads, 27
+    /// runs again for curves 3.1 s`.
     pub fn time(&self) -> String {
         let timings = &self.manifest.timings;
         let curves = match timings.curves {
             0 => String::new(),
-            curves => format!(", {} again for curves {} s", counted(curves, "run"), significant(timings.curves_s, 3)),
+            curves => format!(
+                ", {} again for curves {} s",
+                counted(curves, "run"),
+                significant(timings.curves_s, 3)
+            ),
         };
         let trials = match timings.trials {
             0 => String::new(),
-            trials => format!(", {} of the verdict's robustness {} s", counted(trials, "run"), significant(timings.trials_s, 3)),
+            trials => format!(
+                ", {} of the verdict's robustness {} s",
+                counted(trials, "run"),
+                significant(timings.trials_s, 3)
+            ),
         };
-        format!("{} s on {}{curves}{trials}", significant(timings.wall_s, 4), counted(timings.threads, "thread"))
+        format!(
+            "{} s on {}{curves}{trials}",
+            significant(timings.wall_s, 4),
+            counted(timings.threads, "thread")
+        )
     }
 
     /// Where a workload's reference point comes from, as a half-sentence.
@@ -234,6 +267,8 @@ impl Study {
     pub fn failures(&self) -> Result<Vec<(usize, String)>> {
         let errors = Cells::named(&self.runs, "error")?;
         let failed = self.analysis.runs.iter().enumerate().filter(|(_, run)| !run.ok);
-        Ok(failed.map(|(row, _)| (row, errors.text(row).unwrap_or_else(|| "no reason stored".to_owned()))).collect())
+        Ok(failed
+            .map(|(row, _)| (row, errors.text(row).unwrap_or_else(|| "no reason stored".to_owned())))
+            .collect())
     }
 }

@@ -17,7 +17,8 @@ use crate::sweep::answers::informed::halves::HalfAccount;
 /// Lines of a terminal before the rest is left to the files.
 const MAX_LINES: usize = 24;
 
-/// A short account of a report: families by hypervolume, their best compromises, failures, where to look next.
+/// A short account of a report: families by hypervolume, their best compromises, failures, where to look
+/// next.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReportSummary {
     pub name: String,
@@ -30,7 +31,8 @@ pub struct ReportSummary {
     pub verdict: Vec<String>,
     /// By workload, best family first.
     pub families: Vec<FamilySummary>,
-    /// What pools did in the runs that are looked at first: lines of a table, its head first; a run's name before its pools.
+    /// What pools did in the runs that are looked at first: lines of a table, its head first; a run's name
+    /// before its pools.
     pub pools: Vec<String>,
     /// Where scores come from, if they compare within the sweep only; what is to be said of runs.
     pub remarks: Vec<String>,
@@ -69,10 +71,16 @@ pub fn summary(study: &Study, directory: &Path) -> ReportSummary {
         informed: informed_share(study, score),
         best: study.first_front(score).map(|(_, highlights)| {
             let point = study.analysis.point(highlights.balanced);
-            (quantity(point.cost, cost), quantity(point.latency, latency), study.describe(highlights.balanced))
+            (
+                quantity(point.cost, cost),
+                quantity(point.latency, latency),
+                study.describe(highlights.balanced),
+            )
         }),
         outside: score.outside.as_ref().map(beyond),
-        attainment: study.first_front(score).and_then(|(_, highlights)| remarks::attainment(study, highlights.balanced)),
+        attainment: study
+            .first_front(score)
+            .and_then(|(_, highlights)| remarks::attainment(study, highlights.balanced)),
     });
     ReportSummary {
         name: study.manifest.name.clone(),
@@ -102,9 +110,13 @@ fn pool_lines(study: &Study) -> Vec<String> {
         told.truncate(MAX_RUNS_WITH_POOLS);
         let (heads, runs) = pools::table(&told);
         for (told, rows) in told.iter().zip(runs) {
-            let table: Vec<Vec<String>> = std::iter::once(heads.iter().map(|head| head.to_string()).collect()).chain(rows).collect();
-            let on =
-                if study.analysis.workloads.len() > 1 { format!(" on {}", study.analysis.workloads[workload].name) } else { String::new() };
+            let table: Vec<Vec<String>> =
+                std::iter::once(heads.iter().map(|head| head.to_string()).collect()).chain(rows).collect();
+            let on = if study.analysis.workloads.len() > 1 {
+                format!(" on {}", study.analysis.workloads[workload].name)
+            } else {
+                String::new()
+            };
             lines.push(format!("Pools of {}{on} ({})", told.name(study), told.what));
             lines.extend(aligned(&table).lines().map(str::to_owned));
         }
@@ -120,14 +132,20 @@ fn verdict_lines(study: &Study) -> Vec<String> {
     for (number, first) in headline.into_iter().enumerate() {
         lines.push(first.replace('`', ""));
         if let Some(judged) = number.checked_sub(together).and_then(|number| study.judged.get(number)) {
-            lines.extend(judged.sentences[1..].iter().chain(&judged.robustness).map(|sentence| format!("  {}", sentence.replace('`', ""))));
+            lines.extend(
+                judged.sentences[1..]
+                    .iter()
+                    .chain(&judged.robustness)
+                    .map(|sentence| format!("  {}", sentence.replace('`', ""))),
+            );
             lines.extend(judged.snippet.as_ref().map(|snippet| format!("  Its settings: {snippet}")));
         }
     }
     lines
 }
 
-/// The remarks on all workloads, with their names where there are several, and on reference points that were not given.
+/// The remarks on all workloads, with their names where there are several, and on reference points that were
+/// not given.
 fn all_remarks(study: &Study) -> Vec<String> {
     let analysis = &study.analysis;
     let (latency, cost) = study.objectives();
@@ -157,9 +175,13 @@ pub fn regret(study: &Study, score: &Score) -> [String; 2] {
 /// What the edge of the possible on a workload is, and how sure.
 pub fn edge_note(study: &Study, workload: usize) -> Option<String> {
     let (edge, account) = (study.analysis.edge_quality(workload)?, study.oracle.as_ref()?);
-    let gap = edge.over_fluid_bound.map_or("no bound from below is known for these objectives".to_owned(), |gap| {
-        format!("its points cost {} more than the fluid bound, below which no schedule can be", percent(gap.mean))
-    });
+    let gap =
+        edge.over_fluid_bound.map_or("no bound from below is known for these objectives".to_owned(), |gap| {
+            format!(
+                "its points cost {} more than the fluid bound, below which no schedule can be",
+                percent(gap.mean)
+            )
+        });
     let runs = grouped(account.settings.budget.into());
     let name = &study.analysis.workloads[workload].name;
     Some(format!(
@@ -184,10 +206,16 @@ pub fn informed_note(study: &Study, workload: usize) -> Option<String> {
         let refused = study.analysis.informed.refusals().find(|edge| edge.workload == *name);
         return Some(match refused {
             Some(edge) => format!("No informed edge on {name}: {}.", edge.class),
-            None => format!("Informed edge on {name}: no figure, of fewer than {SEEDS_OF_A_FIGURE} seeds or without a reference point."),
+            None => format!(
+                "Informed edge on {name}: no figure, of fewer than {SEEDS_OF_A_FIGURE} seeds or without a reference point."
+            ),
         });
     };
-    let few = if edge.reached.interval.is_none() { format!(" (fewer than {SEEDS_OF_AN_INTERVAL}: no interval)") } else { String::new() };
+    let few = if edge.reached.interval.is_none() {
+        format!(" (fewer than {SEEDS_OF_AN_INTERVAL}: no interval)")
+    } else {
+        String::new()
+    };
     let bound = match edge.bound {
         Some(bound) => format!("no policy can do better than {} in expectation", plus_minus(Some(bound))),
         None => "no bound is known but the edge of the possible".into(),
@@ -202,15 +230,24 @@ pub fn informed_note(study: &Study, workload: usize) -> Option<String> {
     ))
 }
 
-/// The edge of a trace: what both halves reached by what was learned from the other, beside families on halves alone.
+/// The edge of a trace: what both halves reached by what was learned from the other, beside families on
+/// halves alone.
 fn halves_note(name: &str, edge: &EdgeAccount, fitting_draws: u32) -> String {
     let each = |of: &dyn Fn(&HalfAccount) -> f64| -> String {
         let values: Vec<f64> = edge.halves.iter().map(of).collect();
         let mean = values.iter().sum::<f64>() / values.len() as f64;
-        format!("{} (mean {mean:.4})", values.iter().map(|value| format!("{value:.4}")).collect::<Vec<_>>().join(" and "))
+        format!(
+            "{} (mean {mean:.4})",
+            values.iter().map(|value| format!("{value:.4}")).collect::<Vec<_>>().join(" and ")
+        )
     };
     let families = edge.halves[0].families.iter().map(|family| {
-        let of = |half: &HalfAccount| half.families.iter().find(|other| other.family == family.family).map_or(0.0, |own| own.hypervolume);
+        let of = |half: &HalfAccount| {
+            half.families
+                .iter()
+                .find(|other| other.family == family.family)
+                .map_or(0.0, |own| own.hypervolume)
+        };
         format!("{} {}", family.family, each(&of))
     });
     let (tried, kept) = (grouped(edge.policies_tried), grouped(edge.policies_kept));
@@ -234,7 +271,8 @@ pub fn plus_minus(estimate: Option<Estimate>) -> String {
     }
 }
 
-/// The same of a share: an interval that leaves 0 to 1, as one of two seeds may, is cut there and shown by its ends.
+/// The same of a share: an interval that leaves 0 to 1, as one of two seeds may, is cut there and shown by
+/// its ends.
 pub fn share_plus_minus(estimate: Option<Estimate>) -> String {
     match estimate {
         Some(Estimate { mean, interval: Some((low, high)), .. }) if low < 0.0 || high > 1.0 => {
@@ -247,10 +285,13 @@ pub fn share_plus_minus(estimate: Option<Estimate>) -> String {
 /// Rows as indented lines with aligned columns.
 pub fn aligned(table: &[impl AsRef<[String]>]) -> String {
     let columns = table.iter().map(|row| row.as_ref().len()).max().unwrap_or(0);
-    let width = |k: usize| table.iter().filter_map(|row| row.as_ref().get(k)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let width = |k: usize| {
+        table.iter().filter_map(|row| row.as_ref().get(k)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let line = |row: &[String]| {
-        let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}")).collect::<Vec<_>>();
+        let cells =
+            row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}")).collect::<Vec<_>>();
         format!("  {}\n", cells.join("  ").trim_end())
     };
     table.iter().map(|row| line(row.as_ref())).collect()
@@ -262,12 +303,25 @@ impl fmt::Display for ReportSummary {
             writeln!(f, "{}{line}", if number == 0 { "Verdict: " } else { "" })?;
         }
         writeln!(f, "{}: {}, {} failed, {}", self.name, counted(self.runs, "run"), self.failed, self.time)?;
-        let has = |told: fn(&FamilySummary) -> &str| self.families.iter().any(|family| !told(family).is_empty());
+        let has =
+            |told: fn(&FamilySummary) -> &str| self.families.iter().any(|family| !told(family).is_empty());
         let regret = if has(|family| &family.regret[0]) { ["of the edge", "extra cost"] } else { ["", ""] };
         let informed = if has(|family| &family.informed) { "of the informed" } else { "" };
-        let attained = if self.families.iter().any(|family| family.attainment.is_some()) { "attained" } else { "" };
-        let head =
-            ["workload", "family", "hypervolume", informed, regret[0], regret[1], "best compromise", "", attained, "settings", "failed"];
+        let attained =
+            if self.families.iter().any(|family| family.attainment.is_some()) { "attained" } else { "" };
+        let head = [
+            "workload",
+            "family",
+            "hypervolume",
+            informed,
+            regret[0],
+            regret[1],
+            "best compromise",
+            "",
+            attained,
+            "settings",
+            "failed",
+        ];
         let mut table = vec![head.map(str::to_owned)];
         for family in self.families.iter().take(MAX_LINES) {
             let (cost, latency, settings) = match (&family.outside, &family.best) {
@@ -275,9 +329,11 @@ impl fmt::Display for ReportSummary {
                 (None, Some(best)) => best.clone(),
                 (None, None) => ("no usable run".into(), String::new(), String::new()),
             };
-            let attained = family.attainment.filter(|_| family.outside.is_none()).map_or(String::new(), percent);
+            let attained =
+                family.attainment.filter(|_| family.outside.is_none()).map_or(String::new(), percent);
             let failed = if family.failed == 0 { String::new() } else { family.failed.to_string() };
-            let hv = if family.outside.is_some() { "outside".into() } else { share_plus_minus(family.hv_exact) };
+            let hv =
+                if family.outside.is_some() { "outside".into() } else { share_plus_minus(family.hv_exact) };
             let [share, extra] = family.regret.clone();
             table.push([
                 family.workload.clone(),

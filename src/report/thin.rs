@@ -1,6 +1,7 @@
 //! Fewer points that look the same.
 
-/// At most about `most` of `points`, which ascend in x: of each equal part of the x range the first, lowest, highest and last.
+/// At most about `most` of `points`, which ascend in x: of each equal part of the x range the first, lowest,
+/// highest and last.
 pub fn thin(points: &[(f64, f64)], most: usize) -> Vec<(f64, f64)> {
     let (Some(first), Some(last)) = (points.first(), points.last()) else { return Vec::new() };
     if points.len() <= most || last.0 <= first.0 {
@@ -11,7 +12,8 @@ pub fn thin(points: &[(f64, f64)], most: usize) -> Vec<(f64, f64)> {
     let mut kept = Vec::new();
     let mut start = 0;
     while start < points.len() {
-        let end = start + points[start..].iter().take_while(|point| bin(point) == bin(&points[start])).count();
+        let end =
+            start + points[start..].iter().take_while(|point| bin(point) == bin(&points[start])).count();
         let part = start..end;
         let lowest = part.clone().min_by(|&a, &b| points[a].1.total_cmp(&points[b].1)).unwrap_or(start);
         let highest = part.max_by(|&a, &b| points[a].1.total_cmp(&points[b].1)).unwrap_or(start);

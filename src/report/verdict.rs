@@ -1,4 +1,5 @@
-//! The verdict of a study: its sentences for terminal, summary and page, its settings ready to copy, how robust they are.
+//! The verdict of a study: its sentences for terminal, summary and page, its settings ready to copy, how
+//! robust they are.
 
 use std::path::Path;
 
@@ -12,7 +13,8 @@ use crate::analysis::TableFormat;
 use crate::analysis::table::{Column, write_table};
 use crate::analysis::verdict::{Table, Tested};
 use crate::sweep::answers::verdict::{
-    NO_LIMITS, Neighbour, Runs, Shared, Stand, Standing, Verdict, checks, joint, neighbours, snippet, verdicts,
+    NO_LIMITS, Neighbour, Runs, Shared, Stand, Standing, Verdict, checks, joint, neighbours, snippet,
+    verdicts,
 };
 
 /// Judges all workloads together, from the judgements of each.
@@ -26,7 +28,8 @@ pub fn judge_together(study: &Study) -> Result<Option<JointJudgement>> {
     let Some(joint) = joint(&table, &varying, &verdicts) else { return Ok(None) };
     let sentence = joint.sentence(&verdicts, &|setting| name(study, setting));
     let row = joint.named().map(|(shared, _)| verdicts[0].settings[shared.places[0]].rows[0]);
-    let snippet = row.map(|row| snippet(&table, row, &study.manifest.setting_columns, &study.manifest.grid["cluster"]));
+    let snippet =
+        row.map(|row| snippet(&table, row, &study.manifest.setting_columns, &study.manifest.grid["cluster"]));
     Ok(Some(JointJudgement { joint, sentence, snippet }))
 }
 
@@ -42,7 +45,12 @@ pub fn judge(study: &Study) -> Result<Vec<Judgement>> {
         if let Some(edge) = &study.edge_frame {
             verdict.compare_with_edge(&Table::of(edge)?);
         }
-        let workload = study.analysis.workloads.iter().position(|workload| workload.name == verdict.workload).unwrap_or_default();
+        let workload = study
+            .analysis
+            .workloads
+            .iter()
+            .position(|workload| workload.name == verdict.workload)
+            .unwrap_or_default();
         let tested = match &study.trials {
             Some(trials) => trials.of(&verdict, &|row| study.run_ids[row].clone())?,
             None => Vec::new(),
@@ -51,8 +59,18 @@ pub fn judge(study: &Study) -> Result<Vec<Judgement>> {
         let sentences = verdict.sentences(&|setting| name(study, setting));
         let robustness = robustness(&verdict, &tested, &beside);
         let named = verdict.best.or(verdict.nearest).map(|place| verdict.settings[place].rows[0]);
-        let snippet = named.map(|row| snippet(&table, row, &study.manifest.setting_columns, &study.manifest.grid["cluster"]));
-        judged.push(Judgement { verdict, workload, sentences, robustness, snippet, tested, neighbours: beside });
+        let snippet = named.map(|row| {
+            snippet(&table, row, &study.manifest.setting_columns, &study.manifest.grid["cluster"])
+        });
+        judged.push(Judgement {
+            verdict,
+            workload,
+            sentences,
+            robustness,
+            snippet,
+            tested,
+            neighbours: beside,
+        });
     }
     Ok(judged)
 }
@@ -72,11 +90,16 @@ fn robustness(verdict: &Verdict, tested: &[Tested], neighbours: &[Neighbour]) ->
     let of = |role: &str| tested.iter().filter(move |tested| tested.role == role).collect::<Vec<_>>();
     let best = of("best");
     if !best.is_empty() {
-        let broken: Vec<String> = best.iter().filter(|tested| !tested.standing.keeps()).map(|tested| broken(tested)).collect();
+        let broken: Vec<String> =
+            best.iter().filter(|tested| !tested.standing.keeps()).map(|tested| broken(tested)).collect();
         let kept = best.len() - broken.len();
         sentences.push(match broken.is_empty() {
             true => format!("Robust: it keeps the limits under all {} changes tried.", best.len()),
-            false => format!("It keeps the limits under {kept} of {} changes tried; not with {}.", best.len(), broken.join(", ")),
+            false => format!(
+                "It keeps the limits under {kept} of {} changes tried; not with {}.",
+                best.len(),
+                broken.join(", ")
+            ),
         });
     }
     let other = of("runner_up");
@@ -85,9 +108,13 @@ fn robustness(verdict: &Verdict, tested: &[Tested], neighbours: &[Neighbour]) ->
         sentences.push(format!("The cheapest of another policy keeps them under {kept} of {}.", other.len()));
     }
     if !neighbours.is_empty() {
-        let keeping = neighbours.iter().filter(|neighbour| verdict.settings[neighbour.setting].keeps()).count();
+        let keeping =
+            neighbours.iter().filter(|neighbour| verdict.settings[neighbour.setting].keeps()).count();
         let steps = counted(neighbours.len(), "neighbouring setting");
-        sentences.push(format!("{keeping} of {steps} of the grid {} them.", if keeping == 1 { "keeps" } else { "keep" }));
+        sentences.push(format!(
+            "{keeping} of {steps} of the grid {} them.",
+            if keeping == 1 { "keeps" } else { "keep" }
+        ));
     }
     for neighbour in neighbours.iter().filter(|neighbour| neighbour.is_beyond_cliff(verdict)) {
         let what = format!("`{}={}`", super::names::short_setting(&neighbour.column), neighbour.value);
@@ -100,7 +127,8 @@ fn robustness(verdict: &Verdict, tested: &[Tested], neighbours: &[Neighbour]) ->
 /// `traffic 20 % higher (`p99_ttft_s` 3.1 s)`.
 fn broken(tested: &Tested) -> String {
     let kept = tested.standing.kept;
-    let seeds = if kept.of > 1 { format!(", {} of {} runs keep them", kept.kept, kept.of) } else { String::new() };
+    let seeds =
+        if kept.of > 1 { format!(", {} of {} runs keep them", kept.kept, kept.of) } else { String::new() };
     format!("{} ({}{seeds})", tested.label(), worst(&tested.standing))
 }
 
@@ -108,7 +136,10 @@ fn broken(tested: &Tested) -> String {
 fn worst(setting: &Standing) -> String {
     let Some(stand) = setting.tightest() else { return String::new() };
     let metric = &stand.constraint.metric.name;
-    stand.worst.value.map_or_else(|| format!("`{metric}` has no value"), |value| format!("`{metric}` is {}", quantity(value, metric)))
+    stand.worst.value.map_or_else(
+        || format!("`{metric}` has no value"),
+        |value| format!("`{metric}` is {}", quantity(value, metric)),
+    )
 }
 
 /// The first paragraph: of each workload the sentence that stands alone, or how limits are given.
@@ -126,13 +157,21 @@ pub fn headline(study: &Study) -> Vec<String> {
 
 /// Text with names in backticks as markdown.
 pub fn to_markdown(sentence: &str) -> String {
-    sentence.split('`').enumerate().map(|(k, part)| if k % 2 == 1 { format!("`{part}`") } else { escape(part) }).collect()
+    sentence
+        .split('`')
+        .enumerate()
+        .map(|(k, part)| if k % 2 == 1 { format!("`{part}`") } else { escape(part) })
+        .collect()
 }
 
 /// The same for a cell of a table: in one, a bar ends the cell even between backticks.
 pub fn to_markdown_cell(sentence: &str) -> String {
     let code = |part: &str| format!("`{}`", part.replace('|', "\\|"));
-    sentence.split('`').enumerate().map(|(k, part)| if k % 2 == 1 { code(part) } else { escape(part) }).collect()
+    sentence
+        .split('`')
+        .enumerate()
+        .map(|(k, part)| if k % 2 == 1 { code(part) } else { escape(part) })
+        .collect()
 }
 
 /// `verdict.json`: the verdicts for programs.
@@ -158,7 +197,10 @@ pub fn to_json(study: &Study) -> Value {
     };
     let of = |judged: &Judgement| {
         let verdict = &judged.verdict;
-        let asked = verdict.constraints.iter().map(|constraint| json!({ "metric": constraint.metric.name, "limit": constraint.limit }));
+        let asked = verdict
+            .constraints
+            .iter()
+            .map(|constraint| json!({ "metric": constraint.metric.name, "limit": constraint.limit }));
         let trials = judged.tested.iter().map(|tested| {
             json!({
                 "role": tested.role, "change": tested.change, "amount": tested.amount, "keeps": tested.standing.keeps(),
@@ -206,7 +248,8 @@ pub fn to_json(study: &Study) -> Value {
 pub fn keeps(study: &Study) -> Result<Vec<Option<bool>>> {
     let table = Table::of(&study.runs)?;
     let constraints = &study.manifest.objectives.constraints;
-    let limits: Vec<_> = study.analysis.workloads.iter().map(|workload| constraints.on(&workload.name)).collect();
+    let limits: Vec<_> =
+        study.analysis.workloads.iter().map(|workload| constraints.on(&workload.name)).collect();
     let of = |(row, run): (usize, &crate::analysis::scores::Run)| {
         let limits = &limits[run.workload];
         (!limits.is_empty()).then(|| checks(&table, row, limits).iter().all(|check| check.kept))
@@ -225,17 +268,32 @@ pub fn write_constraints(study: &Study, path: &Path) -> Result<()> {
         for setting in &judged.verdict.settings {
             for &row in &setting.rows {
                 let checks = checks(&table, row, &judged.verdict.constraints);
-                rows.extend(judged.verdict.constraints.iter().zip(checks).map(|(constraint, check)| (row, *constraint, check)));
+                rows.extend(
+                    judged
+                        .verdict
+                        .constraints
+                        .iter()
+                        .zip(checks)
+                        .map(|(constraint, check)| (row, *constraint, check)),
+                );
             }
         }
     }
-    let text = |column: &str| Column::Text(rows.iter().map(|(row, ..)| table.text(*row, column).unwrap_or_default()).collect());
+    let text = |column: &str| {
+        Column::Text(rows.iter().map(|(row, ..)| table.text(*row, column).unwrap_or_default()).collect())
+    };
     let columns = vec![
         ("run_id", text("run_id")),
         ("workload", text("workload")),
         ("family", text("family")),
-        ("seed", Column::OptionalInt(rows.iter().map(|(row, ..)| Some(study.analysis.runs[*row].seed)).collect())),
-        ("metric", Column::Text(rows.iter().map(|(_, constraint, _)| constraint.metric.name.clone()).collect())),
+        (
+            "seed",
+            Column::OptionalInt(rows.iter().map(|(row, ..)| Some(study.analysis.runs[*row].seed)).collect()),
+        ),
+        (
+            "metric",
+            Column::Text(rows.iter().map(|(_, constraint, _)| constraint.metric.name.clone()).collect()),
+        ),
         ("limit", Column::Float(rows.iter().map(|(_, constraint, _)| constraint.limit).collect())),
         ("value", Column::OptionalFloat(rows.iter().map(|(.., check)| check.value).collect())),
         ("margin", Column::OptionalFloat(rows.iter().map(|(.., check)| check.margin).collect())),
@@ -256,10 +314,15 @@ pub struct Line {
     pub cost: String,
 }
 
-/// The smallest margin as a share of its limit. Of a limit of 0 there are no shares: what is above it is said.
+/// The smallest margin as a share of its limit. Of a limit of 0 there are no shares: what is above it is
+/// said.
 fn least_room(setting: &Standing) -> String {
     let zero = |stand: &&Stand| stand.constraint.limit == 0.0;
-    let broken = setting.limits.iter().filter(zero).find(|stand| !stand.worst.kept && stand.worst.unanswered.is_none());
+    let broken = setting
+        .limits
+        .iter()
+        .filter(zero)
+        .find(|stand| !stand.worst.kept && stand.worst.unanswered.is_none());
     if let Some((value, stand)) = broken.and_then(|stand| Some((stand.worst.value?, stand))) {
         return format!("{} above 0", quantity(value, &stand.constraint.metric.name));
     }
@@ -279,15 +342,21 @@ pub fn lines(study: &Study, judged: &Judgement) -> [Vec<Line>; 2] {
         values: setting
             .limits
             .iter()
-            .map(|stand| stand.worst.value.map_or("–".into(), |value| quantity(value, &stand.constraint.metric.name)))
+            .map(|stand| {
+                stand.worst.value.map_or("–".into(), |value| quantity(value, &stand.constraint.metric.name))
+            })
             .collect(),
         margin: least_room(setting),
         kept: format!("{} of {}", setting.kept.kept, setting.kept.of),
         keeps: setting.keeps(),
         cost: setting.cost_usd_per_month.map_or("–".into(), crate::sweep::answers::verdict::dollars),
     };
-    let named =
-        [("Best", verdict.best), ("Another policy", verdict.runner_up), ("Fixed fleet", verdict.fixed), ("Nearest", verdict.nearest)];
+    let named = [
+        ("Best", verdict.best),
+        ("Another policy", verdict.runner_up),
+        ("Fixed fleet", verdict.fixed),
+        ("Nearest", verdict.nearest),
+    ];
     let mut shown = Vec::new();
     let mut settings = Vec::new();
     for (what, place) in named {
@@ -303,7 +372,11 @@ pub fn lines(study: &Study, judged: &Judgement) -> [Vec<Line>; 2] {
     }
     for neighbour in &judged.neighbours {
         let cliff = if neighbour.is_beyond_cliff(verdict) { " (a cliff)" } else { "" };
-        let what = format!("Neighbour `{}={}`{cliff}", super::names::short_setting(&neighbour.column), neighbour.value);
+        let what = format!(
+            "Neighbour `{}={}`{cliff}",
+            super::names::short_setting(&neighbour.column),
+            neighbour.value
+        );
         changes.push(line(what, &verdict.settings[neighbour.setting]));
     }
     [settings, changes]

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::settings::Faults;
 
-/// What is paid for. Defaults are the lab's: whole nodes, from joining to leaving, drain included, start-up free.
+/// What is paid for. Defaults are the lab's: whole nodes, from joining to leaving, drain included, start-up
+/// free.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BillingSettings {
@@ -15,7 +16,8 @@ pub struct BillingSettings {
     pub cold_start: bool,
     /// Whether a replica is paid while it drains.
     pub drain: bool,
-    /// Least time a replica is paid for, at its devices' share of the node price. The paid part of its start and drain counts.
+    /// Least time a replica is paid for, at its devices' share of the node price. The paid part of its start
+    /// and drain counts.
     pub minimum_s: f64,
 }
 
@@ -46,24 +48,29 @@ impl BillingSettings {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ColdStartSettings {
-    /// Bandwidth at which each device loads its share of the weights, gigabytes (1e9 bytes) per second; no time for it if absent.
+    /// Bandwidth at which each device loads its share of the weights, gigabytes (1e9 bytes) per second; no
+    /// time for it if absent.
     pub load_bandwidth_gb_per_s: Option<f64>,
     /// Standard deviation of the delay: normal, seeded, never below zero in all.
     pub spread_s: f64,
     /// Times from decision to serving as they were measured, in place of `scale_up_delay_s` and `spread_s`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub measured: Option<StartTimes>,
-    /// Replicas that are kept part of the way to serving; none if empty. A start takes the one that serves soonest, and is cold when none waits.
+    /// Replicas that are kept part of the way to serving; none if empty. A start takes the one that serves
+    /// soonest, and is cold when none waits.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub spares: Vec<SpareSettings>,
-    /// What a fresh replica's first steps take beyond their time: none if empty. Replicas that are there from the start are warm.
+    /// What a fresh replica's first steps take beyond their time: none if empty. Replicas that are there from
+    /// the start are warm.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stalls: Vec<Stall>,
 }
 
-/// A spread of start times: drawn for each start, seeded, straight from the least over the median to the longest.
+/// A spread of start times: drawn for each start, seeded, straight from the least over the median to the
+/// longest.
 ///
-/// Measured, vLLM 0.20 with an 8B model on H100 pods of an llm-d cluster: 62, 76 and 104 s (27 starts of five runs).
+/// Measured, vLLM 0.20 with an 8B model on H100 pods of an llm-d cluster: 62, 76 and 104 s (27 starts of five
+/// runs).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StartTimes {
@@ -76,13 +83,19 @@ impl StartTimes {
     /// The time below which a share of the starts lies.
     pub fn quantile_s(&self, share: f64) -> f64 {
         let Self { least_s, median_s, most_s } = *self;
-        if share < 0.5 { least_s + 2.0 * share * (median_s - least_s) } else { median_s + (2.0 * share - 1.0) * (most_s - median_s) }
+        if share < 0.5 {
+            least_s + 2.0 * share * (median_s - least_s)
+        } else {
+            median_s + (2.0 * share - 1.0) * (most_s - median_s)
+        }
     }
 
     fn check(&self, faults: &mut Faults) {
         let Self { least_s, median_s, most_s } = *self;
         faults.not_negative("least_s", least_s);
-        faults.require(median_s >= least_s, "median_s", || format!("{median_s} found, expected at least `least_s` ({least_s})"));
+        faults.require(median_s >= least_s, "median_s", || {
+            format!("{median_s} found, expected at least `least_s` ({least_s})")
+        });
         faults.require(most_s.is_finite() && most_s >= median_s, "most_s", || {
             format!("{most_s} found, expected at least `median_s` ({median_s})")
         });
@@ -91,17 +104,18 @@ impl StartTimes {
 
 /// Replicas that wait part of the way to serving, so that starts are warm or hot instead of cold.
 ///
-/// Measured, llm-d's report on fast model actuation (August 2026; Qwen3-32B on an H100): cold 183 s from pod to ready, with a warm launcher 108 s,
-/// where an engine that sleeps is woken 4.7 s.
+/// Measured, llm-d's report on fast model actuation (August 2026; Qwen3-32B on an H100): cold 183 s from pod
+/// to ready, with a warm launcher 108 s, where an engine that sleeps is woken 4.7 s.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SpareSettings {
     /// How many are kept. One that has been taken is made up for `refill_s` later.
     pub replicas: u32,
-    /// From the decision to a replica that serves, in place of `scale_up_delay_s` and what else delays a start.
+    /// From the decision to a replica that serves, in place of `scale_up_delay_s` and what else delays a
+    /// start.
     pub start_s: f64,
-    /// What one costs while it waits, as a share of what a replica's devices cost: 0 for a launcher without a device, 1 for an engine that
-    /// keeps its device to itself. On top of nodes that are paid whole.
+    /// What one costs while it waits, as a share of what a replica's devices cost: 0 for a launcher without a
+    /// device, 1 for an engine that keeps its device to itself. On top of nodes that are paid whole.
     #[serde(default)]
     pub price_share: f64,
     /// From taking one to another that waits.
@@ -118,9 +132,11 @@ impl SpareSettings {
     }
 }
 
-/// A step of a fresh replica that takes longer: kernels that are compiled, graphs that are captured on first use.
+/// A step of a fresh replica that takes longer: kernels that are compiled, graphs that are captured on first
+/// use.
 ///
-/// Measured, vLLM 0.20 with an 8B model on H100: the first step, 2.3 to 4.4 s, and one 3 to 11 s later, 2.2 s.
+/// Measured, vLLM 0.20 with an 8B model on H100: the first step, 2.3 to 4.4 s, and one 3 to 11 s later, 2.2
+/// s.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Stall {
@@ -139,7 +155,10 @@ impl ColdStartSettings {
         if let Some(measured) = &self.measured {
             faults.within("measured", |faults| measured.check(faults));
             faults.require(self.spread_s == 0.0, "spread_s", || {
-                format!("{} found, expected none beside `measured`, which is a spread of its own", self.spread_s)
+                format!(
+                    "{} found, expected none beside `measured`, which is a spread of its own",
+                    self.spread_s
+                )
             });
         }
         for (i, spare) in self.spares.iter().enumerate() {
@@ -163,7 +182,8 @@ impl ColdStartSettings {
     }
 }
 
-/// How replicas are lost. Each replica draws its fate when it joins; what it was working on is queued again and starts over.
+/// How replicas are lost. Each replica draws its fate when it joins; what it was working on is queued again
+/// and starts over.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct FailureSettings {
@@ -177,7 +197,10 @@ pub struct FailureSettings {
 
 impl FailureSettings {
     pub fn check(&self, faults: &mut Faults) {
-        for (name, time) in [("mean_time_to_crash_s", self.mean_time_to_crash_s), ("mean_time_to_reclaim_s", self.mean_time_to_reclaim_s)] {
+        for (name, time) in [
+            ("mean_time_to_crash_s", self.mean_time_to_crash_s),
+            ("mean_time_to_reclaim_s", self.mean_time_to_reclaim_s),
+        ] {
             if let Some(time) = time {
                 faults.positive(name, time);
             }

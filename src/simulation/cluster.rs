@@ -26,8 +26,9 @@ pub struct ClusterSettings {
     pub tensor_parallel: u32,
     /// Stages that the layers are divided into.
     pub pipeline_parallel: u32,
-    /// Groups of a stage's devices that the experts of a mixture are divided among, a divisor of `tensor_parallel`; within a group each
-    /// expert is shared out. Other layers are shared out over all devices.
+    /// Groups of a stage's devices that the experts of a mixture are divided among, a divisor of
+    /// `tensor_parallel`; within a group each expert is shared out. Other layers are shared out over all
+    /// devices.
     #[serde(skip_serializing_if = "is_one")]
     pub expert_parallel: u32,
     /// How device memory is divided between weights and KV cache.
@@ -45,10 +46,11 @@ pub struct ClusterSettings {
     pub global_scheduler: GlobalSchedulerSettings,
     /// How a replica forms batches.
     pub replica_scheduler: ReplicaSchedulerSettings,
-    /// Replicas that serve from the start. 0 where `min_replicas` is 0; policies that cannot do without a replica then begin with one.
+    /// Replicas that serve from the start. 0 where `min_replicas` is 0; policies that cannot do without a
+    /// replica then begin with one.
     pub initial_replicas: u32,
-    /// Replicas that always serve, but after losses. Policies other than those that scale to zero keep at least one, which may be one that
-    /// starts.
+    /// Replicas that always serve, but after losses. Policies other than those that scale to zero keep at
+    /// least one, which may be one that starts.
     pub min_replicas: u32,
     /// Most replicas that serve or start. Those that finish what they have before they leave come on top.
     pub max_replicas: u32,
@@ -65,21 +67,24 @@ pub struct ClusterSettings {
     /// Which of the replicas that serve goes first.
     #[serde(skip_serializing_if = "is_default")]
     pub scale_down_choice: ScaleDownChoice,
-    /// The nodes that replicas lie on, one by one. If absent, replicas are packed as tightly as can be at every moment, and a node that is
-    /// needed is there: the lab's rule, never dearer.
+    /// The nodes that replicas lie on, one by one. If absent, replicas are packed as tightly as can be at
+    /// every moment, and a node that is needed is there: the lab's rule, never dearer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node_pool: Option<NodePoolSettings>,
-    /// Most devices at once, a quota: replicas that serve, start or drain hold theirs, and others wait for them. No limit if absent.
+    /// Most devices at once, a quota: replicas that serve, start or drain hold theirs, and others wait for
+    /// them. No limit if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_devices: Option<u32>,
-    /// How long a replica that is told to leave may finish what it has. What it still has then is cut off: counted (`num_cut`), in no
-    /// latency, outside every limit. As long as it takes if absent. Kubernetes' `terminationGracePeriodSeconds`, where the server heeds it:
-    /// on an llm-d cluster with vLLM 0.20 all requests ended 0.8 to 2.6 s after the last was routed there, as if they were done.
+    /// How long a replica that is told to leave may finish what it has. What it still has then is cut off:
+    /// counted (`num_cut`), in no latency, outside every limit. As long as it takes if absent. Kubernetes'
+    /// `terminationGracePeriodSeconds`, where the server heeds it: on an llm-d cluster with vLLM 0.20 all
+    /// requests ended 0.8 to 2.6 s after the last was routed there, as if they were done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scale_down_grace_s: Option<f64>,
-    /// How long clients wait for a whole answer. A request that is not answered by then is cut off: counted (`num_cut`), in no latency,
-    /// outside every limit. One that waits for its replica leaves at once, one in memory with its next token. Without limit if
-    /// absent. The total timeout of a client or load tool; engines drop a request whose client has gone (vLLM: `abort`).
+    /// How long clients wait for a whole answer. A request that is not answered by then is cut off: counted
+    /// (`num_cut`), in no latency, outside every limit. One that waits for its replica leaves at once, one in
+    /// memory with its next token. Without limit if absent. The total timeout of a client or load tool;
+    /// engines drop a request whose client has gone (vLLM: `abort`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_timeout_s: Option<f64>,
     /// What is paid for.
@@ -88,7 +93,8 @@ pub struct ClusterSettings {
     pub failures: FailureSettings,
     /// What attainment and goodput are measured against.
     pub latency_limits: LatencyLimits,
-    /// Several pools of replicas instead of one: prefill and decode apart, several kinds of devices, several models.
+    /// Several pools of replicas instead of one: prefill and decode apart, several kinds of devices, several
+    /// models.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pools: Vec<Pool>,
     /// How KV caches get from pools of role `prefill` to those of role `decode`; in no time if absent.
@@ -179,7 +185,9 @@ impl ClusterSettings {
     /// Checks the settings of one pool.
     pub(super) fn check_alone(&self, faults: &mut Faults) {
         let (model, node) = (catalog::model(&self.model), catalog::node(&self.node));
-        faults.require(model.is_some() || catalog::is_config_path(&self.model), "model", || catalog::unknown_model(&self.model));
+        faults.require(model.is_some() || catalog::is_config_path(&self.model), "model", || {
+            catalog::unknown_model(&self.model)
+        });
         faults.require(node.is_some(), "node", || catalog::unknown_node(&self.node));
         if node.is_some_and(|node| node.price_usd_per_hour.is_none()) {
             faults.require(self.node_price_usd_per_hour.is_some(), "node_price_usd_per_hour", || {
@@ -212,11 +220,19 @@ impl ClusterSettings {
         faults.at_most("max_replicas", self.max_replicas.into(), MAX_REPLICAS.into());
         if self.max_replicas > 0 {
             faults.require(self.min_replicas <= self.max_replicas, "min_replicas", || {
-                format!("{} found, expected at most `max_replicas` ({})", self.min_replicas, self.max_replicas)
+                format!(
+                    "{} found, expected at most `max_replicas` ({})",
+                    self.min_replicas, self.max_replicas
+                )
             });
-            let held = self.min_replicas > self.max_replicas || (self.min_replicas..=self.max_replicas).contains(&self.initial_replicas);
+            let held = self.min_replicas > self.max_replicas
+                || (self.min_replicas..=self.max_replicas).contains(&self.initial_replicas);
             faults.require(held, "initial_replicas", || {
-                let default = if self.initial_replicas == Self::default().initial_replicas { " (the default)" } else { "" };
+                let default = if self.initial_replicas == Self::default().initial_replicas {
+                    " (the default)"
+                } else {
+                    ""
+                };
                 format!(
                     "{}{default} found, expected `min_replicas` to `max_replicas` ({} to {})",
                     self.initial_replicas, self.min_replicas, self.max_replicas
@@ -266,19 +282,27 @@ impl ClusterSettings {
             || "found beside `node_pool` or `max_devices`: where spares lie is not modelled; leave one of the two out".into(),
         );
         let Some(pool) = &self.node_pool else {
-            faults.require(self.scale_down_choice != ScaleDownChoice::FewestOnNode, "scale_down_choice", || {
-                "`fewest_on_node` found, which has to know the nodes: give `node_pool`, which may be {}".into()
-            });
+            faults.require(
+                self.scale_down_choice != ScaleDownChoice::FewestOnNode,
+                "scale_down_choice",
+                || {
+                    "`fewest_on_node` found, which has to know the nodes: give `node_pool`, which may be {}"
+                        .into()
+                },
+            );
             return;
         };
         faults.require(self.billing.unit == BillingUnit::Node, "billing.unit", || {
-            "`device` found, expected `node`: with `node_pool` nodes are paid; leave one of the two out".into()
+            "`device` found, expected `node`: with `node_pool` nodes are paid; leave one of the two out"
+                .into()
         });
         faults.require(self.billing.drain, "billing.drain", || {
             "false found, expected true: with `node_pool` a node is paid while anything lies on it; leave one of the two out".into()
         });
         if let Some(node) = catalog::node(&self.node) {
-            faults.within("node_pool", |faults| pool.check(devices_per_replica, node.devices_per_node, replicas, faults));
+            faults.within("node_pool", |faults| {
+                pool.check(devices_per_replica, node.devices_per_node, replicas, faults)
+            });
         }
     }
 

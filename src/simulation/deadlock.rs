@@ -43,7 +43,10 @@ impl fmt::Display for Deadlock {
                 }
             }
             Self::NoDevices { waiting } => {
-                write!(f, "{waiting} replicas wait for devices that nobody gives back; raise the limit of `node_pool`")
+                write!(
+                    f,
+                    "{waiting} replicas wait for devices that nobody gives back; raise the limit of `node_pool`"
+                )
             }
             Self::NoBatch { replicas, waiting } => write!(
                 f,
@@ -56,7 +59,9 @@ impl fmt::Display for Deadlock {
                     "{replicas} replicas serve, and {waiting} requests are held back before them, by the router or for want of KV blocks"
                 )
             }
-            Self::NotArrived => f.write_str("all that arrived were served; the rest waits for turns that never end"),
+            Self::NotArrived => {
+                f.write_str("all that arrived were served; the rest waits for turns that never end")
+            }
         }
     }
 }

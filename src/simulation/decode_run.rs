@@ -1,9 +1,10 @@
 //! Many decode iterations at once.
 //!
-//! Between two moments at which anything can change on a replica, its iterations differ only in how much cache they read. A run advances
-//! them together, adding up the same times in the same order as single steps would, so that nothing but speed tells the two apart. A run
-//! may be cut at any boundary between iterations; what could matter (a request that may be admitted, a block that may be missing, a
-//! request that finishes) always cuts it in time.
+//! Between two moments at which anything can change on a replica, its iterations differ only in how much
+//! cache they read. A run advances them together, adding up the same times in the same order as single steps
+//! would, so that nothing but speed tells the two apart. A run may be cut at any boundary between iterations;
+//! what could matter (a request that may be admitted, a block that may be missing, a request that finishes)
+//! always cuts it in time.
 
 use crate::autoscaler::ForwardPass;
 use crate::hardware::{BatchShape, DecodeSteps, ExecutionTime};
@@ -23,8 +24,8 @@ pub struct Progress {
     free_blocks: u32,
     /// Blocks in use times seconds, over the iterations ended.
     pub kv_block_s: f64,
-    /// Not 0 if blocks might not suffice for the next iteration; whoever forms it finds out exactly. A word like the others: this is copied
-    /// all the time, and what has gaps is copied slowly.
+    /// Not 0 if blocks might not suffice for the next iteration; whoever forms it finds out exactly. A word
+    /// like the others: this is copied all the time, and what has gaps is copied slowly.
     starved: u64,
 }
 
@@ -43,15 +44,16 @@ pub struct DecodeRun {
     /// Iterations after which it ends, and those after which a request finishes.
     most_iterations: u32,
     finishes_after: u32,
-    /// Blocks that iterations have taken and that its replica knows of, while its requests do not yet; and those that were free after that.
+    /// Blocks that iterations have taken and that its replica knows of, while its requests do not yet; and
+    /// those that were free after that.
     known_blocks: u32,
     free_when_known: u32,
     /// Whether the iteration under way is a batch like any other: nothing of it is settled before it ends.
     once: bool,
     /// Iterations the next stretch may have: doubled when one ends undisturbed.
     stretch: u32,
-    /// At index i: requests that need a new block in iterations i, i + block size, ...; iteration 0 has its blocks. Whole numbers, as they
-    /// are used.
+    /// At index i: requests that need a new block in iterations i, i + block size, ...; iteration 0 has its
+    /// blocks. Whole numbers, as they are used.
     new_blocks: Vec<f64>,
     /// Whether all blocks were there before the run began.
     reserved: bool,
@@ -63,8 +65,8 @@ const FIRST_STRETCH: u32 = 8;
 const LONGEST_STRETCH: u32 = 4096;
 
 impl DecodeRun {
-    /// Starts a run with a batch just formed at `now_s`, which `repeats` at least that often unless something intervenes. It needs no
-    /// blocks if all of them are `reserved` already.
+    /// Starts a run with a batch just formed at `now_s`, which `repeats` at least that often unless something
+    /// intervenes. It needs no blocks if all of them are `reserved` already.
     pub fn start(
         &mut self,
         now_s: f64,
@@ -82,7 +84,8 @@ impl DecodeRun {
         self.most_iterations = u32::MAX;
         for &(slot, _) in &batch.entries {
             let request = &requests[slot];
-            self.most_iterations = self.most_iterations.min(request.total_tokens() - request.processed_tokens);
+            self.most_iterations =
+                self.most_iterations.min(request.total_tokens() - request.processed_tokens);
             if !reserved {
                 let first = request.blocks * block_size + 1 - request.processed_tokens;
                 self.new_blocks[(first % block_size) as usize] += 1.0;
@@ -122,7 +125,8 @@ impl DecodeRun {
         self.once
     }
 
-    /// Tells the replica how many blocks the iterations of its stretch have taken, the last of which is under way; all others are settled.
+    /// Tells the replica how many blocks the iterations of its stretch have taken, the last of which is under
+    /// way; all others are settled.
     pub fn tell_blocks(&mut self, kv: &mut KvBlocks) {
         self.tell_free(kv, self.settled.free_blocks);
     }
@@ -139,8 +143,8 @@ impl DecodeRun {
         kv.free += std::mem::take(&mut self.known_blocks);
     }
 
-    /// Goes on at `now_s`, where its stretch has ended, as a run begun then with the same requests would, and takes the blocks of the next
-    /// iteration. Returns the tokens in the caches.
+    /// Goes on at `now_s`, where its stretch has ended, as a run begun then with the same requests would, and
+    /// takes the blocks of the next iteration. Returns the tokens in the caches.
     pub fn renew(&mut self, now_s: f64, kv: &mut KvBlocks) -> u64 {
         self.tell_free(kv, self.ahead.free_blocks);
         self.settled = Progress { at_s: now_s, previous_at_s: now_s, kv_block_s: 0.0, ..self.ahead };
@@ -151,7 +155,8 @@ impl DecodeRun {
     /// Lets a renewed run go on with what others have left of blocks, for so many `repeats` at least.
     pub fn go_on_with(&mut self, free_blocks: u32, repeats: u32) {
         (self.settled.free_blocks, self.free_when_known) = (free_blocks, free_blocks);
-        self.most_iterations = self.settled.iterations.saturating_add(repeats).saturating_add(1).min(self.finishes_after);
+        self.most_iterations =
+            self.settled.iterations.saturating_add(repeats).saturating_add(1).min(self.finishes_after);
         self.once = false;
         self.ahead = self.settled;
     }
@@ -178,9 +183,16 @@ impl DecodeRun {
         true
     }
 
-    /// Iterates from `from` as long as iterations end before `until_s`, up to `most` in all, telling `ended` the start and end of each.
-    /// Returns how far it came, and how far before the last step.
-    fn iterate(&self, from: Progress, times: &ExecutionTime, until_s: f64, most: u32, mut ended: impl FnMut(f64, f64)) -> [Progress; 2] {
+    /// Iterates from `from` as long as iterations end before `until_s`, up to `most` in all, telling `ended`
+    /// the start and end of each. Returns how far it came, and how far before the last step.
+    fn iterate(
+        &self,
+        from: Progress,
+        times: &ExecutionTime,
+        until_s: f64,
+        most: u32,
+        mut ended: impl FnMut(f64, f64),
+    ) -> [Progress; 2] {
         let mut progress = [from; 2];
         let mut goes_on = from.starved == 0;
         while goes_on && progress[0].iterations < most {
@@ -189,7 +201,13 @@ impl DecodeRun {
             goes_on = match times.decode_steps(&self.shape, at.cached_tokens, self.beside_attention_ms) {
                 DecodeSteps::Along(times) => {
                     let steps = times.steps(at.cached_tokens).min(left);
-                    self.repeat(&mut progress, steps as u32, until_s, |cached_tokens| times.duration_s(cached_tokens), &mut ended)
+                    self.repeat(
+                        &mut progress,
+                        steps as u32,
+                        until_s,
+                        |cached_tokens| times.duration_s(cached_tokens),
+                        &mut ended,
+                    )
                 }
                 DecodeSteps::Alike { duration_s, steps } => {
                     self.repeat(&mut progress, steps.min(left) as u32, until_s, |_| duration_s, &mut ended)
@@ -199,7 +217,8 @@ impl DecodeRun {
         progress
     }
 
-    /// The same for iterations whose times are known by the tokens in the cache; whether all of them were made.
+    /// The same for iterations whose times are known by the tokens in the cache; whether all of them were
+    /// made.
     #[inline(always)]
     fn repeat(
         &self,
@@ -223,7 +242,13 @@ impl DecodeRun {
 
     /// Makes one step, unless it ends at `until_s` or later; whether another can follow.
     #[inline(always)]
-    fn step(&self, at: &mut Progress, duration_s: &impl Fn(u64) -> f64, until_s: f64, ended: &mut impl FnMut(f64, f64)) -> bool {
+    fn step(
+        &self,
+        at: &mut Progress,
+        duration_s: &impl Fn(u64) -> f64,
+        until_s: f64,
+        ended: &mut impl FnMut(f64, f64),
+    ) -> bool {
         let duration_s = duration_s(at.cached_tokens);
         let end_s = at.at_s + duration_s;
         if end_s >= until_s {
@@ -238,7 +263,8 @@ impl DecodeRun {
         self.take_blocks(at)
     }
 
-    /// The same for up to so many steps, as long as blocks are sure to suffice, on a fast path; false if one would end too late.
+    /// The same for up to so many steps, as long as blocks are sure to suffice, on a fast path; false if one
+    /// would end too late.
     #[inline(always)]
     fn hurry(
         &self,
@@ -279,7 +305,15 @@ impl DecodeRun {
         }
         let free_blocks = progress.free_blocks - (used - used_before) as u32;
         let iterations = progress.iterations + made;
-        *progress = Progress { iterations, at_s, previous_at_s, cached_tokens, free_blocks, kv_block_s, starved: progress.starved };
+        *progress = Progress {
+            iterations,
+            at_s,
+            previous_at_s,
+            cached_tokens,
+            free_blocks,
+            kv_block_s,
+            starved: progress.starved,
+        };
         in_time
     }
 
@@ -291,11 +325,19 @@ impl DecodeRun {
         (self.ahead.at_s, self.ahead.previous_at_s)
     }
 
-    /// Accounts for the iterations of the stretch that end before `until_s`, telling `ended` the start and end of each; all but the last
-    /// `keep` of them at most. Where nobody is told, a stretch that nothing disturbed is as it was foreseen.
-    pub fn settle(&mut self, times: &ExecutionTime, until_s: f64, keep: u32, ended: Option<impl FnMut(f64, f64)>) {
+    /// Accounts for the iterations of the stretch that end before `until_s`, telling `ended` the start and
+    /// end of each; all but the last `keep` of them at most. Where nobody is told, a stretch that nothing
+    /// disturbed is as it was foreseen.
+    pub fn settle(
+        &mut self,
+        times: &ExecutionTime,
+        until_s: f64,
+        keep: u32,
+        ended: Option<impl FnMut(f64, f64)>,
+    ) {
         let most = self.ahead.iterations - keep;
-        let foreseen = [self.ahead, self.before_last].into_iter().find(|progress| progress.iterations == most);
+        let foreseen =
+            [self.ahead, self.before_last].into_iter().find(|progress| progress.iterations == most);
         self.settled = match (ended, foreseen) {
             (None, Some(foreseen)) if until_s == f64::INFINITY => foreseen,
             (None, _) => self.iterate(self.settled, times, until_s, most, |_, _| {})[0],
@@ -305,7 +347,8 @@ impl DecodeRun {
 
     /// Lets a run settled up to now end with the iteration under way; returns when that one ends and starts.
     pub fn cut(&mut self, times: &ExecutionTime) -> (f64, f64) {
-        [self.ahead, self.before_last] = self.iterate(self.settled, times, f64::INFINITY, self.settled.iterations + 1, |_, _| {});
+        [self.ahead, self.before_last] =
+            self.iterate(self.settled, times, f64::INFINITY, self.settled.iterations + 1, |_, _| {});
         self.most_iterations = self.ahead.iterations;
         (self.ahead.at_s, self.ahead.previous_at_s)
     }

@@ -1,4 +1,5 @@
-//! What a deployment does between a decision and a device: which replica goes, which node one comes to, how long that takes.
+//! What a deployment does between a decision and a device: which replica goes, which node one comes to, how
+//! long that takes.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,8 +10,8 @@ use crate::settings::Faults;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ScaleDownOrder {
-    /// Those that still start, the latest ordered first, and are paid no further; those that serve once none starts. As in Kubernetes,
-    /// Ray and Dynamo.
+    /// Those that still start, the latest ordered first, and are paid no further; those that serve once none
+    /// starts. As in Kubernetes, Ray and Dynamo.
     #[default]
     StartingFirst,
     /// Those that serve; what starts goes on starting. The lab's rule, and the only one up to results version 7.
@@ -21,18 +22,23 @@ pub enum ScaleDownOrder {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ScaleDownChoice {
-    /// One that is idle; if all are busy, the global scheduler's choice. The lab's rule: no program knows who is idle.
+    /// One that is idle; if all are busy, the global scheduler's choice. The lab's rule: no program knows who
+    /// is idle.
     #[default]
     IdleFirst,
-    /// That of a Kubernetes Deployment, also under KEDA, llm-d, AIBrix and Dynamo without Grove: on the node with most replicas (known with
-    /// `node_pool`), then ready for a shorter time, then younger. Times are compared by the logarithm to base 2 of their nanoseconds, rounded
-    /// down, so that replicas of like age go in random order. Of those that start, what waits for a node goes first. Deletion costs and
-    /// restarts are taken as equal. Read: `ActivePodsWithRanks` in `pkg/controller/controller_utils.go`, since Kubernetes 1.22.
+    /// That of a Kubernetes Deployment, also under KEDA, llm-d, AIBrix and Dynamo without Grove: on the node
+    /// with most replicas (known with `node_pool`), then ready for a shorter time, then younger. Times are
+    /// compared by the logarithm to base 2 of their nanoseconds, rounded down, so that replicas of like age
+    /// go in random order. Of those that start, what waits for a node goes first. Deletion costs and restarts
+    /// are taken as equal. Read: `ActivePodsWithRanks` in `pkg/controller/controller_utils.go`, since
+    /// Kubernetes 1.22.
     ReplicaSet,
-    /// Ray Serve's: on the node with fewest replicas, which frees nodes; the newest there, where Ray's is anyone. Needs `node_pool`. Read:
-    /// `_get_replicas_to_stop` in `serve/_private/deployment_scheduler.py`; its head node, which goes last, is left out.
+    /// Ray Serve's: on the node with fewest replicas, which frees nodes; the newest there, where Ray's is
+    /// anyone. Needs `node_pool`. Read: `_get_replicas_to_stop` in `serve/_private/deployment_scheduler.py`;
+    /// its head node, which goes last, is left out.
     FewestOnNode,
-    /// The newest: Dynamo's with Grove (read: `DeletionSorter`), and what has the highest ordinal in a StatefulSet or LeaderWorkerSet.
+    /// The newest: Dynamo's with Grove (read: `DeletionSorter`), and what has the highest ordinal in a
+    /// StatefulSet or LeaderWorkerSet.
     NewestFirst,
 }
 
@@ -47,13 +53,13 @@ pub enum Placement {
     MostAllocated,
 }
 
-/// The nodes that replicas lie on. Each is paid from its arrival until it is released, whatever lies on it; replicas stay where they are
-/// put, so that one that leaves frees its node only if nobody else is there.
+/// The nodes that replicas lie on. Each is paid from its arrival until it is released, whatever lies on it;
+/// replicas stay where they are put, so that one that leaves frees its node only if nobody else is there.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct NodePoolSettings {
-    /// From the order of a node to its arrival. Nodes are ordered for replicas that find no room; they start (`scale_up_delay_s`) once their
-    /// node is there. A node on order comes, needed or not. 0 if absent.
+    /// From the order of a node to its arrival. Nodes are ordered for replicas that find no room; they start
+    /// (`scale_up_delay_s`) once their node is there. A node on order comes, needed or not. 0 if absent.
     pub provision_s: f64,
     /// Which node that has room a new replica goes to.
     pub placement: Placement,
@@ -62,14 +68,20 @@ pub struct NodePoolSettings {
     /// Most nodes, those on order included; no limit if absent. Replicas wait for room.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_nodes: Option<u32>,
-    /// How long an empty node is kept. 0 as Karpenter's `consolidateAfter` may be; Kubernetes' cluster autoscaler waits for 600 s. Nodes that
-    /// are not empty are kept: nobody is moved.
+    /// How long an empty node is kept. 0 as Karpenter's `consolidateAfter` may be; Kubernetes' cluster
+    /// autoscaler waits for 600 s. Nodes that are not empty are kept: nobody is moved.
     pub release_after_s: f64,
 }
 
 impl NodePoolSettings {
     /// Checks for replicas of so many devices on nodes of so many, of which so many have to fit.
-    pub(super) fn check(&self, devices_per_replica: u32, devices_per_node: u32, replicas: u32, faults: &mut Faults) {
+    pub(super) fn check(
+        &self,
+        devices_per_replica: u32,
+        devices_per_node: u32,
+        replicas: u32,
+        faults: &mut Faults,
+    ) {
         faults.not_negative("provision_s", self.provision_s);
         faults.not_negative("release_after_s", self.release_after_s);
         let Some(max_nodes) = self.max_nodes else { return };
@@ -83,7 +95,8 @@ impl NodePoolSettings {
     }
 }
 
-/// How replicas fit on nodes that hold nothing else: several on one, or each on several that it has for itself.
+/// How replicas fit on nodes that hold nothing else: several on one, or each on several that it has for
+/// itself.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Fit {
     pub replicas_per_node: u32,
@@ -116,13 +129,23 @@ mod tests {
 
     #[test]
     fn a_pool_holds_what_has_to_fit() {
-        let faults = |max_nodes, min_nodes| {
-            let mut faults = Faults::default();
-            NodePoolSettings { max_nodes: Some(max_nodes), min_nodes, ..NodePoolSettings::default() }.check(4, 8, 5, &mut faults);
-            faults.found.into_iter().map(|fault| format!("{}: {}", fault.path, fault.message)).collect::<Vec<_>>()
-        };
+        let faults =
+            |max_nodes, min_nodes| {
+                let mut faults = Faults::default();
+                NodePoolSettings { max_nodes: Some(max_nodes), min_nodes, ..NodePoolSettings::default() }
+                    .check(4, 8, 5, &mut faults);
+                faults
+                    .found
+                    .into_iter()
+                    .map(|fault| format!("{}: {}", fault.path, fault.message))
+                    .collect::<Vec<_>>()
+            };
         assert_eq!(faults(3, 0), [""; 0]);
-        assert!(faults(2, 0)[0].starts_with("max_nodes: 2 found, expected at least 3: "), "{:?}", faults(2, 0));
+        assert!(
+            faults(2, 0)[0].starts_with("max_nodes: 2 found, expected at least 3: "),
+            "{:?}",
+            faults(2, 0)
+        );
         assert!(faults(3, 4)[0].contains("at least `min_nodes` (4)"));
     }
 }

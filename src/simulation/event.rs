@@ -1,10 +1,12 @@
 //! The order in which things happen.
 //!
-//! Events are ordered by time, then by when they were created: the reference numbers events as it creates them and breaks ties by that
-//! number. Arrivals never enter the queue: they are merged from their sorted column, before any other event of the same time.
+//! Events are ordered by time, then by when they were created: the reference numbers events as it creates
+//! them and breaks ties by that number. Arrivals never enter the queue: they are merged from their sorted
+//! column, before any other event of the same time.
 //!
-//! Nearly all events are ends of pipeline stages, and a stage works on one batch at a time. So these need no heap: each stage has one
-//! place in a tournament for the earliest. Rescheduling or taking back an end rewrites its place.
+//! Nearly all events are ends of pipeline stages, and a stage works on one batch at a time. So these need no
+//! heap: each stage has one place in a tournament for the earliest. Rescheduling or taking back an end
+//! rewrites its place.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -55,8 +57,8 @@ pub enum Due {
     Spare { kind: u32 },
 }
 
-/// When something is due and which of what is due at once comes first. Times are kept as bits: for numbers of at least 0 these order
-/// alike.
+/// When something is due and which of what is due at once comes first. Times are kept as bits: for numbers of
+/// at least 0 these order alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     at: u64,
@@ -165,8 +167,8 @@ impl EventQueue {
         Rank { at: at_s.to_bits(), created: created_s.to_bits(), sequence: self.sequence }
     }
 
-    /// Adds an event. `created_s` is when the reference would have created it, which breaks ties. For ends of stages see
-    /// [`Self::end_stage`].
+    /// Adds an event. `created_s` is when the reference would have created it, which breaks ties. For ends of
+    /// stages see [`Self::end_stage`].
     pub fn push(&mut self, at_s: f64, created_s: f64, due: Due) {
         let rank = self.rank(at_s, created_s);
         self.timers.push(Timer { rank, due });
@@ -199,7 +201,8 @@ impl EventQueue {
             (rank != NEVER).then_some((rank, end_at(place, stages)))
         };
         let timers = self.timers.iter().map(|timer| (timer.rank, timer.due));
-        let mut all: Vec<(Rank, Due)> = timers.chain(self.ends.ranks.iter().enumerate().filter_map(end)).collect();
+        let mut all: Vec<(Rank, Due)> =
+            timers.chain(self.ends.ranks.iter().enumerate().filter_map(end)).collect();
         all.sort_unstable_by_key(|&(rank, _)| rank);
         all.into_iter().map(|(rank, due)| (f64::from_bits(rank.at), f64::from_bits(rank.created), due))
     }
@@ -228,8 +231,8 @@ impl EventQueue {
         Some(end_at(place, self.stages_per_lane))
     }
 
-    /// The lane whose stage ends next, if that is the next event, lanes have one stage, and nothing else is due at the same time (may
-    /// err towards `None`). The caller sets another end or takes this one back.
+    /// The lane whose stage ends next, if that is the next event, lanes have one stage, and nothing else is
+    /// due at the same time (may err towards `None`). The caller sets another end or takes this one back.
     #[inline]
     pub fn next_lone_stage_end(&self) -> Option<Lane> {
         let (at, place) = self.ends.first;
@@ -268,7 +271,8 @@ mod tests {
     }
 
     proptest! {
-        /// The twin sorts a list before each look. Times are whole and close, so that many things are due at once.
+        /// The twin sorts a list before each look. Times are whole and close, so that many things are due at
+        /// once.
         #[test]
         fn order_is_that_of_a_sorted_list(stages in 1_u32..3, actions in prop::collection::vec(action(), 1..200)) {
             let (mut queue, mut twin, mut now, mut sequence) = (EventQueue::default(), Vec::<(f64, f64, u64, Due)>::new(), 0.0_f64, 0);

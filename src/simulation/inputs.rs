@@ -1,7 +1,10 @@
 //! What a run is made of, be it of one pool or of a fleet.
 
 use super::fleet::{FleetInputs, simulate_fleet, simulate_fleet_in_detail};
-use super::{ClusterSettings, Detail, Limits, RunInputs, RunMetrics, SimulationError, Workspace, simulate, simulate_in_detail};
+use super::{
+    ClusterSettings, Detail, Limits, RunInputs, RunMetrics, SimulationError, Workspace, simulate,
+    simulate_in_detail,
+};
 use crate::autoscaler::{AutoscalerSettings, Programs};
 use crate::hardware::{ExecutionTime, HardwareError};
 use crate::workload::Workload;
@@ -23,7 +26,8 @@ impl<'a> Inputs<'a> {
         seed: u64,
     ) -> Result<Self, HardwareError> {
         match cluster.pools.is_empty() {
-            true => RunInputs::new(workload, cluster, autoscaler, times[0], seed).map(|inputs| Self::One(inputs.into())),
+            true => RunInputs::new(workload, cluster, autoscaler, times[0], seed)
+                .map(|inputs| Self::One(inputs.into())),
             false => FleetInputs::new(workload, cluster, autoscaler, times, seed).map(Self::Fleet),
         }
     }
@@ -73,7 +77,10 @@ impl<'a> Inputs<'a> {
     }
 
     /// The same one iteration at a time, recording everything.
-    pub fn simulate_in_detail(&self, workspace: &mut Workspace) -> Result<(RunMetrics, Detail), SimulationError> {
+    pub fn simulate_in_detail(
+        &self,
+        workspace: &mut Workspace,
+    ) -> Result<(RunMetrics, Detail), SimulationError> {
         match self {
             Self::One(inputs) => simulate_in_detail(inputs, workspace),
             Self::Fleet(fleet) => simulate_fleet_in_detail(fleet, workspace),

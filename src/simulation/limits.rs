@@ -7,12 +7,13 @@ use std::fmt;
 pub struct Limits<'a> {
     /// Instants at which something happened, at most.
     pub most_events: u64,
-    /// What the run may keep in memory at most, looked at every [`EVENTS_BETWEEN_QUESTIONS`] events and at the end. Counted are the
-    /// requests under way, what is kept of completed ones, replicas, batches and events, as they are and not as they are allocated,
-    /// so that the same run fails everywhere or nowhere. Not counted are the workload and tables, which runs share, and what a policy
-    /// keeps.
+    /// What the run may keep in memory at most, looked at every [`EVENTS_BETWEEN_QUESTIONS`] events and at
+    /// the end. Counted are the requests under way, what is kept of completed ones, replicas, batches and
+    /// events, as they are and not as they are allocated, so that the same run fails everywhere or nowhere.
+    /// Not counted are the workload and tables, which runs share, and what a policy keeps.
     pub most_bytes: u64,
-    /// Asked every [`EVENTS_BETWEEN_QUESTIONS`] events whether to give up: the caller may look at a clock, the event loop does not.
+    /// Asked every [`EVENTS_BETWEEN_QUESTIONS`] events whether to give up: the caller may look at a clock,
+    /// the event loop does not.
     pub give_up: Option<&'a (dyn Fn() -> bool + Sync)>,
     /// Whether to verify at the end that nothing was lost: requests, tokens, KV blocks, time, money.
     pub check: bool,

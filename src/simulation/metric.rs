@@ -1,6 +1,8 @@
-//! The metrics of a run, each defined once: name, unit, meaning, which way is better, and what a run needs to have it.
+//! The metrics of a run, each defined once: name, unit, meaning, which way is better, and what a run needs to
+//! have it.
 //!
-//! Columns of tables, labels of figures, checks of objectives and the documentation all derive from this table.
+//! Columns of tables, labels of figures, checks of objectives and the documentation all derive from this
+//! table.
 
 mod fleets;
 mod sessions;
@@ -81,7 +83,9 @@ pub const QUANTITIES: [Quantity; 5] = [
         meaning: "arrival to first token",
         needs: Needs::Nothing,
         distribution: |metrics| metrics.ttft_s,
-        of_request: |request| request.completed_at_s.and(request.first_token_at_s).map(|at_s| at_s - request.arrived_at_s),
+        of_request: |request| {
+            request.completed_at_s.and(request.first_token_at_s).map(|at_s| at_s - request.arrived_at_s)
+        },
     },
     Quantity {
         name: "tpot_s",
@@ -100,7 +104,9 @@ pub const QUANTITIES: [Quantity; 5] = [
         meaning: "arrival to first time in a batch",
         needs: Needs::Nothing,
         distribution: |metrics| metrics.scheduling_delay_s,
-        of_request: |request| request.completed_at_s.and(request.scheduled_at_s).map(|at_s| at_s - request.arrived_at_s),
+        of_request: |request| {
+            request.completed_at_s.and(request.scheduled_at_s).map(|at_s| at_s - request.arrived_at_s)
+        },
     },
     Quantity {
         name: "normalized_latency_s",
@@ -108,7 +114,9 @@ pub const QUANTITIES: [Quantity; 5] = [
         meaning: "end-to-end latency over output tokens",
         needs: Needs::Nothing,
         distribution: |metrics| metrics.normalized_latency_s,
-        of_request: |request| Some((request.completed_at_s? - request.arrived_at_s) / f64::from(request.decode_tokens)),
+        of_request: |request| {
+            Some((request.completed_at_s? - request.arrived_at_s) / f64::from(request.decode_tokens))
+        },
     },
 ];
 
@@ -202,7 +210,9 @@ impl fmt::Display for Needs {
 /// All metrics, in the order of their columns.
 pub fn all() -> &'static [Metric] {
     static ALL: LazyLock<Vec<Metric>> = LazyLock::new(|| {
-        let statistics = QUANTITIES.iter().flat_map(|quantity| STATISTICS.iter().map(move |statistic| of_quantity(quantity, statistic)));
+        let statistics = QUANTITIES
+            .iter()
+            .flat_map(|quantity| STATISTICS.iter().map(move |statistic| of_quantity(quantity, statistic)));
         COUNTS
             .iter()
             .map(Row::metric)
@@ -223,7 +233,11 @@ fn of_quantity(quantity: &'static Quantity, &(name, label, meaning, value): &Sta
         name: format!("{name}_{}", quantity.name),
         label: format!("{label} {}", quantity.label),
         unit: "s",
-        description: format!("{}: {meaning} over completed requests ({}).", sentence(quantity.label), quantity.meaning),
+        description: format!(
+            "{}: {meaning} over completed requests ({}).",
+            sentence(quantity.label),
+            quantity.meaning
+        ),
         better: Less,
         needs: quantity.needs,
         quantity: Some(quantity),
@@ -251,7 +265,16 @@ struct Row {
 impl Row {
     fn metric(&self) -> Metric {
         let &Self { name, label, unit, better, needs, source, description } = self;
-        Metric { name: name.into(), label: label.into(), unit, description: description.into(), better, needs, quantity: None, source }
+        Metric {
+            name: name.into(),
+            label: label.into(),
+            unit,
+            description: description.into(),
+            better,
+            needs,
+            quantity: None,
+            source,
+        }
     }
 }
 
@@ -272,7 +295,14 @@ const fn needing(needs: Needs, row: Row) -> Row {
 
 const COUNTS: [Row; 6] = [
     row("num_requests", "Requests", "requests", Neither, Count(|m| m.num_requests), "Requests that arrived."),
-    row("num_completed", "Completed requests", "requests", More, Count(|m| m.num_completed), "Requests that were answered in full."),
+    row(
+        "num_completed",
+        "Completed requests",
+        "requests",
+        More,
+        Count(|m| m.num_completed),
+        "Requests that were answered in full.",
+    ),
     row(
         "num_rejected",
         "Rejected requests",
@@ -385,12 +415,54 @@ const OTHERS: [Row; 35] = [
         "From the first moment of the workload to the end of the run.",
     ),
     row("num_batches", "Batches", "batches", Neither, Count(|m| m.num_batches), "Batches that were run."),
-    row("busy_s", "Busy time", "s", Less, Number(|m| m.busy_s), "Time that pipeline stages worked on batches, summed over stages."),
-    row("replica_hours", "Replica hours", "h", Less, Number(|m| m.replica_hours), "Time that replicas existed, summed over replicas."),
-    row("node_hours", "Node hours", "h", Less, Number(|m| m.node_hours), "Time that nodes were billed, summed over nodes."),
-    row("utilization", "Utilization", "", More, Number(|m| m.utilization), "Busy share of the time that replicas existed."),
-    row("mean_replicas", "Mean replicas", "replicas", Less, Number(|m| m.mean_replicas), "Mean number of replicas over time."),
-    row("most_replicas", "Most replicas", "replicas", Less, Count(|m| m.max_replicas as u64), "Most replicas that existed at once."),
+    row(
+        "busy_s",
+        "Busy time",
+        "s",
+        Less,
+        Number(|m| m.busy_s),
+        "Time that pipeline stages worked on batches, summed over stages.",
+    ),
+    row(
+        "replica_hours",
+        "Replica hours",
+        "h",
+        Less,
+        Number(|m| m.replica_hours),
+        "Time that replicas existed, summed over replicas.",
+    ),
+    row(
+        "node_hours",
+        "Node hours",
+        "h",
+        Less,
+        Number(|m| m.node_hours),
+        "Time that nodes were billed, summed over nodes.",
+    ),
+    row(
+        "utilization",
+        "Utilization",
+        "",
+        More,
+        Number(|m| m.utilization),
+        "Busy share of the time that replicas existed.",
+    ),
+    row(
+        "mean_replicas",
+        "Mean replicas",
+        "replicas",
+        Less,
+        Number(|m| m.mean_replicas),
+        "Mean number of replicas over time.",
+    ),
+    row(
+        "most_replicas",
+        "Most replicas",
+        "replicas",
+        Less,
+        Count(|m| m.max_replicas as u64),
+        "Most replicas that existed at once.",
+    ),
     row(
         "fewest_replicas",
         "Fewest replicas",
@@ -399,8 +471,22 @@ const OTHERS: [Row; 35] = [
         Count(|m| m.min_replicas as u64),
         "Fewest replicas that existed at once.",
     ),
-    row("scale_ups", "Scale-ups", "replicas", Less, Count(|m| m.scale_ups), "Replicas that joined after a decision."),
-    row("scale_downs", "Scale-downs", "replicas", Less, Count(|m| m.scale_downs), "Replicas that left after a decision."),
+    row(
+        "scale_ups",
+        "Scale-ups",
+        "replicas",
+        Less,
+        Count(|m| m.scale_ups),
+        "Replicas that joined after a decision.",
+    ),
+    row(
+        "scale_downs",
+        "Scale-downs",
+        "replicas",
+        Less,
+        Count(|m| m.scale_downs),
+        "Replicas that left after a decision.",
+    ),
     row(
         "starts_cancelled",
         "Starts called off",
@@ -409,8 +495,22 @@ const OTHERS: [Row; 35] = [
         Count(|m| m.starts_cancelled),
         "Replicas that were called off before they served.",
     ),
-    row("scale_ups_per_day", "Scale-ups per day", "replicas/day", Less, Number(scale_ups_per_day), "Scale-ups over the days of the run."),
-    row("reversals", "Reversals", "", Less, Count(|m| m.reversals), "How often scaling turned from up to down or back."),
+    row(
+        "scale_ups_per_day",
+        "Scale-ups per day",
+        "replicas/day",
+        Less,
+        Number(scale_ups_per_day),
+        "Scale-ups over the days of the run.",
+    ),
+    row(
+        "reversals",
+        "Reversals",
+        "",
+        Less,
+        Count(|m| m.reversals),
+        "How often scaling turned from up to down or back.",
+    ),
     row(
         "at_max_replicas_s",
         "Time at the most replicas",
@@ -419,7 +519,14 @@ const OTHERS: [Row; 35] = [
         Number(|m| m.at_max_replicas_s),
         "Time in which as many replicas served or started as `max_replicas` allows.",
     ),
-    row("replicas_lost", "Replicas lost", "replicas", Less, Count(|m| m.replicas_lost), "Replicas that crashed or were reclaimed."),
+    row(
+        "replicas_lost",
+        "Replicas lost",
+        "replicas",
+        Less,
+        Count(|m| m.replicas_lost),
+        "Replicas that crashed or were reclaimed.",
+    ),
     needing(
         Needs::LimitedDevices,
         row(
@@ -455,8 +562,22 @@ const OTHERS: [Row; 35] = [
         Number(|m| m.below_demand_s),
         "Time in which there were more unfinished requests than the serving replicas hold in full batches.",
     ),
-    row("mean_kv_use", "Mean KV use", "", Neither, Number(|m| m.mean_kv_use), "Share of KV blocks in use, mean over time and replicas."),
-    row("max_kv_use", "Largest KV use", "", Less, Number(|m| m.max_kv_use), "Largest share of KV blocks in use on one replica."),
+    row(
+        "mean_kv_use",
+        "Mean KV use",
+        "",
+        Neither,
+        Number(|m| m.mean_kv_use),
+        "Share of KV blocks in use, mean over time and replicas.",
+    ),
+    row(
+        "max_kv_use",
+        "Largest KV use",
+        "",
+        Less,
+        Number(|m| m.max_kv_use),
+        "Largest share of KV blocks in use on one replica.",
+    ),
     needing(
         Needs::PrefixCaching,
         row(

@@ -1,6 +1,7 @@
 //! What a run is summed up to. What each metric means is said in the table of metrics.
 
-/// Mean and nearest-rank percentiles of a sample: the p-th is the smallest value with at least p % of the sample at or below it.
+/// Mean and nearest-rank percentiles of a sample: the p-th is the smallest value with at least p % of the
+/// sample at or below it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Distribution {
     pub mean: f64,
@@ -57,7 +58,8 @@ impl Extend<f64> for Sample {
     }
 }
 
-/// The least and the largest of at least one number, several at a time: one after the other each would wait for the one before.
+/// The least and the largest of at least one number, several at a time: one after the other each would wait
+/// for the one before.
 fn extremes(values: &[f64]) -> (f64, f64) {
     const LANES: usize = 4;
     let (mut least, mut largest) = ([values[0]; LANES], [values[0]; LANES]);
@@ -75,7 +77,8 @@ fn extremes(values: &[f64]) -> (f64, f64) {
     (least.into_iter().fold(f64::INFINITY, f64::min), largest.into_iter().fold(0.0, f64::max))
 }
 
-/// Counts of a sample's values by their leading bits: finds which few values can hold a percentile, so that the rest need not be sorted.
+/// Counts of a sample's values by their leading bits: finds which few values can hold a percentile, so that
+/// the rest need not be sorted.
 #[derive(Debug, Default)]
 pub struct Buckets {
     counts: Vec<u32>,
@@ -97,8 +100,9 @@ impl Distribution {
 
     /// Sums up a sample; `None` if it is empty.
     ///
-    /// Percentiles are exact: the bits of such numbers order as the numbers do, so their leading bits split the sample into ordered
-    /// buckets, and only the buckets that hold a wanted rank are looked into. Three passes over the sample.
+    /// Percentiles are exact: the bits of such numbers order as the numbers do, so their leading bits split
+    /// the sample into ordered buckets, and only the buckets that hold a wanted rank are looked into. Three
+    /// passes over the sample.
     pub fn of(sample: &Sample, buckets: &mut Buckets) -> Option<Self> {
         let Buckets { counts, candidates } = buckets;
         let &Sample { ref values, sum } = sample;
@@ -118,7 +122,8 @@ impl Distribution {
         for &value in values {
             counts[bucket(value)] += 1;
         }
-        // Where each rank lies: its bucket, and its rank among the values of all wanted buckets, which are in order.
+        // Where each rank lies: its bucket, and its rank among the values of all wanted buckets, which are in
+        // order.
         let (mut current, mut below, mut unwanted_below) = (0, 0, 0);
         let mut wanted = [usize::MAX; PERCENTILES.len()];
         let mut ranks = [0; PERCENTILES.len()];
@@ -135,7 +140,8 @@ impl Distribution {
         let last = below + counts[current] as usize - unwanted_below;
         counts.fill(0);
         wanted.into_iter().for_each(|bucket| counts[bucket] = 1);
-        // Which values are wanted is anybody's guess: all are written, and the next one overwrites what is not.
+        // Which values are wanted is anybody's guess: all are written, and the next one overwrites what is
+        // not.
         candidates.resize(last + 1, 0.0);
         let mut kept = 0;
         for &value in values {
@@ -162,7 +168,8 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// Of a number's 52 bits after the point, so many are told apart: values are found to within a share of 2^-13, 0.012 %.
+    /// Of a number's 52 bits after the point, so many are told apart: values are found to within a share of
+    /// 2^-13, 0.012 %.
     const FRACTION_BITS: u32 = 12;
     const SHIFT: u32 = f64::MANTISSA_DIGITS - 1 - Self::FRACTION_BITS;
     /// Smaller numbers, below a nanosecond, count as 0.
@@ -171,7 +178,8 @@ impl Histogram {
 
     pub fn push(&mut self, value: f64) {
         debug_assert!(value >= 0.0, "{value}");
-        let above = (value.to_bits() >> Self::SHIFT).saturating_sub((Self::LEAST.to_bits() >> Self::SHIFT) - 1);
+        let above =
+            (value.to_bits() >> Self::SHIFT).saturating_sub((Self::LEAST.to_bits() >> Self::SHIFT) - 1);
         self.counts[(above as usize).min(Self::BUCKETS - 1)] += 1;
         self.count += 1;
         self.sum += value;
@@ -228,7 +236,8 @@ fn nearest_rank(p: f64, count: usize) -> usize {
 pub struct RunMetrics {
     pub num_requests: u64,
     pub num_completed: u64,
-    /// Requests that could never have been admitted, larger than a replica's memory or a batch, and those that were refused.
+    /// Requests that could never have been admitted, larger than a replica's memory or a batch, and those
+    /// that were refused.
     pub num_rejected: u64,
     /// Requests that a replica refused because its queue was full.
     pub num_refused: u64,
@@ -281,13 +290,15 @@ pub struct RunMetrics {
     /// Requests not in a replica's memory, over time.
     pub mean_queued_requests: f64,
     pub max_queued_requests: u64,
-    /// Time in which there were more unfinished requests than the serving replicas could hold in full batches.
+    /// Time in which there were more unfinished requests than the serving replicas could hold in full
+    /// batches.
     pub below_demand_s: f64,
     /// Share of KV blocks in use, over time and replicas.
     pub mean_kv_use: f64,
     /// Largest share in use on one replica.
     pub max_kv_use: f64,
-    /// Share of the prompt tokens of completed requests that were cached when they were admitted; absent without prefix caching.
+    /// Share of the prompt tokens of completed requests that were cached when they were admitted; absent
+    /// without prefix caching.
     pub prefix_hit_rate: Option<f64>,
     /// Absent where requests do not belong to sessions.
     pub sessions: Option<SessionMetrics>,
@@ -310,7 +321,8 @@ pub struct FleetMetrics {
     /// Devices of replicas that exist.
     pub mean_devices: f64,
     pub max_devices: u64,
-    /// Time in which the budget had no room for one more replica of any pool, and replicas that were asked for and cut; absent without one.
+    /// Time in which the budget had no room for one more replica of any pool, and replicas that were asked
+    /// for and cut; absent without one.
     pub budget_full_s: Option<f64>,
     pub scale_ups_cut: Option<u64>,
     /// Attainment of the model that fares worst; absent without latency limits.
@@ -319,7 +331,8 @@ pub struct FleetMetrics {
     pub jain_models: Option<f64>,
 }
 
-/// One pool of a run. Its latencies are those within it: of a prefill pool up to the end of the prompt, of a decode pool from then on.
+/// One pool of a run. Its latencies are those within it: of a prefill pool up to the end of the prompt, of a
+/// decode pool from then on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PoolMetrics {
     pub run: RunMetrics,
@@ -328,12 +341,13 @@ pub struct PoolMetrics {
     pub parked_kv_use: f64,
     /// Share held by prompts computed here whose KV cache had not been read elsewhere.
     pub kept_kv_use: f64,
-    /// Tokens whose KV came from elsewhere, their bytes over all ranks, and how long each KV cache was on its way.
+    /// Tokens whose KV came from elsewhere, their bytes over all ranks, and how long each KV cache was on its
+    /// way.
     pub received_tokens: u64,
     pub received_gb: f64,
     pub transfer_ms: Option<Distribution>,
-    /// Replicas that were asked for and found no room in the budget, and time in which requests waited and there was no room for one more;
-    /// absent without a budget.
+    /// Replicas that were asked for and found no room in the budget, and time in which requests waited and
+    /// there was no room for one more; absent without a budget.
     pub scale_ups_cut: Option<u64>,
     pub starved_s: Option<f64>,
 }
@@ -352,7 +366,8 @@ pub struct SessionMetrics {
     pub session_s: Option<Distribution>,
     /// The part of it in which an answer was being waited for.
     pub session_busy_s: Option<Distribution>,
-    /// Share of all sessions that were completed with every request within the stated latency limits; absent without limits.
+    /// Share of all sessions that were completed with every request within the stated latency limits; absent
+    /// without limits.
     pub session_attainment: Option<f64>,
     /// Arrival to first token, of first turns and of all others.
     pub first_turn_ttft_s: Option<Distribution>,
@@ -363,7 +378,8 @@ pub struct SessionMetrics {
     pub cold_turns: Option<ColdTurns>,
 }
 
-/// Answered later turns that came when the replica of the answer before served no more, and the others (`kept`).
+/// Answered later turns that came when the replica of the answer before served no more, and the others
+/// (`kept`).
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct ColdTurns {
     /// Of all answered later turns; the others are means.
@@ -399,17 +415,20 @@ pub enum MetricValue {
 }
 
 impl RunMetrics {
-    /// What has to be said beside a run's numbers, a sentence each: requests that were rejected, a policy held back by the cluster's
-    /// `max_replicas`.
+    /// What has to be said beside a run's numbers, a sentence each: requests that were rejected, a policy
+    /// held back by the cluster's `max_replicas`.
     pub fn remarks(&self, most_replicas: u32) -> Vec<String> {
         let mut remarks = Vec::new();
-        let (all, too_large, refused) = (self.num_requests, self.num_rejected - self.num_refused, self.num_refused);
+        let (all, too_large, refused) =
+            (self.num_requests, self.num_rejected - self.num_refused, self.num_refused);
         let others = "latencies are those of the others";
         if too_large > 0 {
             remarks.push(format!("{too_large} of {all} requests were rejected: larger than a replica's memory or a batch holds; {others}"));
         }
         if refused > 0 {
-            remarks.push(format!("{refused} of {all} requests were turned away by replicas whose queues were full; {others}"));
+            remarks.push(format!(
+                "{refused} of {all} requests were turned away by replicas whose queues were full; {others}"
+            ));
         }
         let cancelled = self.sessions.as_ref().map_or(0, |sessions| sessions.num_turns_cancelled);
         if cancelled > 0 {
@@ -419,7 +438,10 @@ impl RunMetrics {
         }
         let share = self.at_max_replicas_s / self.simulated_s;
         if share > HELD_BACK {
-            remarks.push(format!("held back by `max_replicas`: at {most_replicas} replicas for {:.0} % of the time", 100.0 * share));
+            remarks.push(format!(
+                "held back by `max_replicas`: at {most_replicas} replicas for {:.0} % of the time",
+                100.0 * share
+            ));
         }
         remarks
     }

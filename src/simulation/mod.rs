@@ -16,7 +16,10 @@ mod metrics;
 mod record;
 mod stretches;
 
-pub use billing::{BillingSettings, BillingUnit, ColdStartSettings, FailureSettings, LatencyLimits, SpareSettings, Stall, StartTimes};
+pub use billing::{
+    BillingSettings, BillingUnit, ColdStartSettings, FailureSettings, LatencyLimits, SpareSettings, Stall,
+    StartTimes,
+};
 pub use cluster::ClusterSettings;
 pub use deployment::{NodePoolSettings, Placement, ScaleDownChoice, ScaleDownOrder};
 pub use engine::{Checkpoint, Workspace};
@@ -24,7 +27,10 @@ pub use fleet::{FleetInputs, simulate_fleet, simulate_fleet_in_detail};
 pub use inputs::Inputs;
 pub use invariants::violations;
 pub use limits::{EVENTS_BETWEEN_QUESTIONS, Limits, MOST_EVENTS};
-pub use metrics::{Buckets, Distribution, FleetMetrics, HELD_BACK, MetricValue, PoolMetrics, RunMetrics, Sample, why_rejected};
+pub use metrics::{
+    Buckets, Distribution, FleetMetrics, HELD_BACK, MetricValue, PoolMetrics, RunMetrics, Sample,
+    why_rejected,
+};
 pub use record::{BatchRecord, Detail, Hops, PoolDetail, ReplicaRecord, RequestRecord, Trail, TuneRecord};
 pub use stretches::{Stretch, Stretches};
 
@@ -56,7 +62,8 @@ pub struct RunInputs<'a> {
     pub seed: u64,
     /// Advance decodes one iteration at a time: slower, for those who doubt the other way.
     pub stepping: bool,
-    /// Take lone arrivals and lone ends of batches through the queue of steps like all others: slower, for those who doubt the shortcuts.
+    /// Take lone arrivals and lone ends of batches through the queue of steps like all others: slower, for
+    /// those who doubt the shortcuts.
     pub queue_every_step: bool,
     /// Keep a [`Trail`] in the workspace, for curves.
     pub keeps_trail: bool,
@@ -78,7 +85,14 @@ pub enum SimulationError {
          {scale_downs} scale-downs and {replicas_lost} replicas lost ({}? `--max-events` lets it go on)",
         endless(*.scale_downs, *.replicas_lost)
     )]
-    TooManyEvents { events: u64, at_s: f64, unfinished: u64, scale_ups: u64, scale_downs: u64, replicas_lost: u64 },
+    TooManyEvents {
+        events: u64,
+        at_s: f64,
+        unfinished: u64,
+        scale_ups: u64,
+        scale_downs: u64,
+        replicas_lost: u64,
+    },
     #[error(
         "kept {bytes} bytes in memory, more than the {most_bytes} allowed, at {at_s} s of simulated time with {unfinished} unfinished \
          requests (do queues grow for ever? a larger `--cell-memory` lets it go on)"
@@ -95,9 +109,14 @@ pub enum SimulationError {
     Unbalanced(String),
 }
 
-/// What a run that does not end is likely to do for ever. Every replica that is lost is followed by a scale-up.
+/// What a run that does not end is likely to do for ever. Every replica that is lost is followed by a
+/// scale-up.
 fn endless(scale_downs: u64, replicas_lost: u64) -> &'static str {
-    if replicas_lost > scale_downs { "do `failures` come faster than replicas serve" } else { "does it scale up and down for ever" }
+    if replicas_lost > scale_downs {
+        "do `failures` come faster than replicas serve"
+    } else {
+        "does it scale up and down for ever"
+    }
 }
 
 impl<'a> RunInputs<'a> {
@@ -112,13 +131,19 @@ impl<'a> RunInputs<'a> {
         let deployment = &execution_time.deployment;
         let scheduler_settings = cluster.replica_scheduler.on_device(deployment.device);
         let common = scheduler_settings.common();
-        let planned = memory::plan(deployment, &cluster.memory_needs(execution_time.weights, execution_time.kv_cache))?;
+        let planned =
+            memory::plan(deployment, &cluster.memory_needs(execution_time.weights, execution_time.kv_cache))?;
         let weight_bytes = memory::weight_bytes(deployment, execution_time.weights);
-        let load_s = cluster.cold_start.load_bandwidth_gb_per_s.map_or(0.0, |gb_per_s| weight_bytes * 1e-9 / gb_per_s);
+        let load_s =
+            cluster.cold_start.load_bandwidth_gb_per_s.map_or(0.0, |gb_per_s| weight_bytes * 1e-9 / gb_per_s);
         let node = deployment.node;
-        let node_price_usd_per_hour = cluster.node_price_usd_per_hour.or(node.price_usd_per_hour).ok_or_else(|| {
-            HardwareError::Unsupported(format!("no price known for node `{}`: give `node_price_usd_per_hour`", node.name))
-        })?;
+        let node_price_usd_per_hour =
+            cluster.node_price_usd_per_hour.or(node.price_usd_per_hour).ok_or_else(|| {
+                HardwareError::Unsupported(format!(
+                    "no price known for node `{}`: give `node_price_usd_per_hour`",
+                    node.name
+                ))
+            })?;
         execution_time.check_workload(
             &workload.prefill_tokens,
             &workload.decode_tokens,
@@ -135,7 +160,11 @@ impl<'a> RunInputs<'a> {
             max_requests: planned.max_requests,
             node_price_usd_per_hour,
             devices_per_node: node.devices_per_node,
-            scale_up_delay_s: cluster.cold_start.measured.map_or(cluster.scale_up_delay_s, |measured| measured.median_s) + load_s,
+            scale_up_delay_s: cluster
+                .cold_start
+                .measured
+                .map_or(cluster.scale_up_delay_s, |measured| measured.median_s)
+                + load_s,
             seed,
             stepping: false,
             queue_every_step: false,
@@ -168,8 +197,8 @@ impl<'a> RunInputs<'a> {
         }
     }
 
-    /// From the decision to a replica that serves, where a node has to come first: the longest, but for a random spread and for those that
-    /// wait for a limit.
+    /// From the decision to a replica that serves, where a node has to come first: the longest, but for a
+    /// random spread and for those that wait for a limit.
     pub fn lead_s(&self) -> f64 {
         self.scale_up_delay_s + self.cluster.node_pool.as_ref().map_or(0.0, |pool| pool.provision_s)
     }
@@ -216,7 +245,9 @@ impl<'a> RunInputs<'a> {
     }
 
     fn devices(&self, replicas: u32) -> u64 {
-        u64::from(replicas) * u64::from(self.cluster.tensor_parallel) * u64::from(self.cluster.pipeline_parallel)
+        u64::from(replicas)
+            * u64::from(self.cluster.tensor_parallel)
+            * u64::from(self.cluster.pipeline_parallel)
     }
 
     /// Nodes that hold these replicas.
@@ -254,7 +285,9 @@ impl Parts {
             scheduler: inputs.replica_scheduler(),
             autoscaler: settings.build(&inputs.policy_context()),
             // Who cannot do without a replica begins with one.
-            initial_replicas: settings.initial_replicas().unwrap_or_else(|| initial.max(u32::from(!settings.reaches_zero()))),
+            initial_replicas: settings
+                .initial_replicas()
+                .unwrap_or_else(|| initial.max(u32::from(!settings.reaches_zero()))),
         }
     }
 }
@@ -265,16 +298,24 @@ pub fn simulate(inputs: &RunInputs, workspace: &mut Workspace) -> Result<RunMetr
 }
 
 /// Runs what is not in the registries.
-pub fn simulate_parts(inputs: &RunInputs, parts: Parts, workspace: &mut Workspace) -> Result<RunMetrics, SimulationError> {
+pub fn simulate_parts(
+    inputs: &RunInputs,
+    parts: Parts,
+    workspace: &mut Workspace,
+) -> Result<RunMetrics, SimulationError> {
     engine::Engine::new(inputs, parts, workspace, None).run()
 }
 
 /// Runs one iteration at a time, recording every request, batch, change of replicas and decision.
-pub fn simulate_in_detail(inputs: &RunInputs, workspace: &mut Workspace) -> Result<(RunMetrics, Detail), SimulationError> {
+pub fn simulate_in_detail(
+    inputs: &RunInputs,
+    workspace: &mut Workspace,
+) -> Result<(RunMetrics, Detail), SimulationError> {
     simulate_parts_in_detail(&RunInputs { stepping: true, ..inputs.clone() }, Parts::of(inputs), workspace)
 }
 
-/// Records what is not in the registries. Unless `stepping`, only the last of many like decode batches is recorded.
+/// Records what is not in the registries. Unless `stepping`, only the last of many like decode batches is
+/// recorded.
 pub fn simulate_parts_in_detail(
     inputs: &RunInputs,
     parts: Parts,
@@ -307,7 +348,14 @@ mod tests {
                 }))
                 .unwrap();
                 let files = Files::default();
-                let deployment = Deployment::resolve(&cluster.model, &cluster.node, tensor_parallel, pipeline_parallel, &files).unwrap();
+                let deployment = Deployment::resolve(
+                    &cluster.model,
+                    &cluster.node,
+                    tensor_parallel,
+                    pipeline_parallel,
+                    &files,
+                )
+                .unwrap();
                 let times = ExecutionTime::load(&cluster.execution_time, &deployment, &files).unwrap();
                 let inputs = RunInputs::new(&workload, &cluster, &autoscaler, &times, 1).unwrap();
                 let bill = inputs.policy_context().bill;
@@ -315,11 +363,17 @@ mod tests {
                     for more in few..20 {
                         let due = inputs.cost_per_hour(more) - inputs.cost_per_hour(few);
                         let told = bill.price(few, more) * inputs.replica_cost_per_hour();
-                        assert!((due - told).abs() < 1e-9, "{unit} {tensor_parallel}: {few} to {more}, {due} {told}");
+                        assert!(
+                            (due - told).abs() < 1e-9,
+                            "{unit} {tensor_parallel}: {few} to {more}, {due} {told}"
+                        );
                     }
                     let filled = bill.filled(few);
                     assert!(filled >= few && inputs.cost_per_hour(filled) == inputs.cost_per_hour(few));
-                    assert!(inputs.cost_per_hour(filled + 1) > inputs.cost_per_hour(few), "more are free than {filled}");
+                    assert!(
+                        inputs.cost_per_hour(filled + 1) > inputs.cost_per_hour(few),
+                        "more are free than {filled}"
+                    );
                 }
             }
         }

@@ -9,7 +9,8 @@ pub struct RequestRecord {
     pub arrived_at_s: f64,
     pub prefill_tokens: u32,
     pub decode_tokens: u32,
-    /// `None` for a request that was rejected before it was routed; likewise the times of what never happened.
+    /// `None` for a request that was rejected before it was routed; likewise the times of what never
+    /// happened.
     pub replica_id: Option<u32>,
     pub scheduled_at_s: Option<f64>,
     pub first_token_at_s: Option<f64>,
@@ -97,7 +98,8 @@ pub struct ReplicaRecord {
     /// Replicas that exist, draining ones included.
     pub num_replicas: u32,
     pub num_draining: u32,
-    /// Replicas that start. A start changes nothing else unless it is paid, so not every start is a record of its own.
+    /// Replicas that start. A start changes nothing else unless it is paid, so not every start is a record of
+    /// its own.
     pub num_starting: u32,
     /// Of these, those that wait for devices; absent where nobody does.
     pub num_pending: Option<u32>,
@@ -144,12 +146,13 @@ pub struct PoolDetail {
     pub tunes: Vec<TuneRecord>,
 }
 
-/// What curves of a run are made of, where a record of everything would cost too much: 16 bytes a request, kept by a thread's workspace.
+/// What curves of a run are made of, where a record of everything would cost too much: 16 bytes a request,
+/// kept by a thread's workspace.
 #[derive(Debug, Default)]
 pub struct Trail {
     pub(super) is_kept: bool,
-    /// Arrival and first time in a batch of each request that has left, in the order in which they left. Of one that never was in a batch
-    /// these are equal.
+    /// Arrival and first time in a batch of each request that has left, in the order in which they left. Of
+    /// one that never was in a batch these are equal.
     pub waits_s: Vec<(f64, f64)>,
     /// The same as in [`Detail`].
     pub replicas: Vec<ReplicaRecord>,
@@ -175,7 +178,10 @@ impl Trail {
         if self.is_kept {
             self.left_at_s = self.left_at_s.max(left_at_s);
             let waited = !request.scheduled_at_s.is_nan();
-            self.waits_s.push((request.arrived_at_s, if waited { request.scheduled_at_s } else { request.arrived_at_s }));
+            self.waits_s.push((
+                request.arrived_at_s,
+                if waited { request.scheduled_at_s } else { request.arrived_at_s },
+            ));
         }
     }
 }

@@ -1,4 +1,5 @@
-//! A run in stretches, between which it may be written down, and resumed with another policy: for searches whose runs have much in common.
+//! A run in stretches, between which it may be written down, and resumed with another policy: for searches
+//! whose runs have much in common.
 
 use super::engine::Engine;
 use super::metric::Quantity;
@@ -22,15 +23,19 @@ pub struct Stretches<'a> {
 }
 
 impl<'a> Stretches<'a> {
-    /// A run before its first instant; None if runs of these inputs cannot be written down. The autoscaler of `inputs` is not asked.
+    /// A run before its first instant; None if runs of these inputs cannot be written down. The autoscaler of
+    /// `inputs` is not asked.
     pub fn begin(
         inputs: &'a RunInputs<'a>,
         policy: Box<dyn Autoscaler>,
         quantity: &'static Quantity,
         workspace: &'a mut Workspace,
     ) -> Option<Self> {
-        let parts =
-            Parts { scheduler: inputs.replica_scheduler(), autoscaler: Some(policy), initial_replicas: inputs.cluster.initial_replicas };
+        let parts = Parts {
+            scheduler: inputs.replica_scheduler(),
+            autoscaler: Some(policy),
+            initial_replicas: inputs.cluster.initial_replicas,
+        };
         let mut engine = Engine::new(inputs, parts, workspace, None);
         if !engine.can_be_resumed() {
             return None;
@@ -43,7 +48,11 @@ impl<'a> Stretches<'a> {
     /// Goes on until the first instant at or after `until_s`.
     pub fn run_until(&mut self, until_s: f64) -> Result<Stretch, SimulationError> {
         let over_at_s = self.engine.run_until(until_s)?.then(|| self.engine.now_s());
-        Ok(Stretch { values: self.engine.take_values(self.quantity), bookings: self.engine.take_bookings(), over_at_s })
+        Ok(Stretch {
+            values: self.engine.take_values(self.quantity),
+            bookings: self.engine.take_bookings(),
+            over_at_s,
+        })
     }
 
     /// Requests that have come and not left.

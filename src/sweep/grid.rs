@@ -1,10 +1,12 @@
 //! The grid file: what a sweep is to run.
 //!
-//! Read in steps, each with its own errors: text to tree ([`source`]), axes found ([`axes`]), every combination of a
-//! section parsed strictly, then checked for meaning. All problems of a file are told at once, each with line, column and path. Whether
-//! traces and hardware tables hold what the grid asks for is the plan's to find out.
+//! Read in steps, each with its own errors: text to tree ([`source`]), axes found ([`axes`]), every
+//! combination of a section parsed strictly, then checked for meaning. All problems of a file are told at
+//! once, each with line, column and path. Whether traces and hardware tables hold what the grid asks for is
+//! the plan's to find out.
 //!
-//! Cells are ordered by workload, its axes, seed, the cluster's axes, autoscaler, its axes; the last varies fastest.
+//! Cells are ordered by workload, its axes, seed, the cluster's axes, autoscaler, its axes; the last varies
+//! fastest.
 
 pub mod axes;
 mod earlier;
@@ -33,7 +35,8 @@ use crate::settings::{Faults, closest, quoted};
 use crate::simulation::ClusterSettings;
 use crate::workload::WorkloadSpec;
 
-/// More cells than this are refused: a slip in a range asks for days of computing more easily than a user does.
+/// More cells than this are refused: a slip in a range asks for days of computing more easily than a user
+/// does.
 pub const MAX_CELLS: u64 = 1_000_000;
 
 /// The largest seed: stored tables have signed integers.
@@ -52,19 +55,22 @@ pub struct GridFile {
     pub question: Option<String>,
     /// The traffic. Each entry has a `name`, and `generate` or `trace`.
     pub workloads: Vec<WorkloadSpec>,
-    /// Each seed gives every workload that is drawn at random anew, the same for all policies. `[1]` if absent.
+    /// Each seed gives every workload that is drawn at random anew, the same for all policies. `[1]` if
+    /// absent.
     pub seeds: Option<Vec<u64>>,
     /// Hardware, model, schedulers, delays, limits and bills; the lab's if absent.
     pub cluster: Option<ClusterSettings>,
-    /// The policies to compare, each under its settings. Beside these may stand a `label`, and `min_replicas`, `max_replicas` and
-    /// `initial_replicas` of its own, which count instead of the cluster's.
+    /// The policies to compare, each under its settings. Beside these may stand a `label`, and
+    /// `min_replicas`, `max_replicas` and `initial_replicas` of its own, which count instead of the
+    /// cluster's.
     pub autoscalers: Vec<AutoscalerSettings>,
     /// What fronts and scores are made of: P90 latency against total cost if absent.
     pub objectives: Option<Objectives>,
 }
 
 /// The keys of [`GridFile`].
-const KEYS: &[&str] = &["name", "question", "workloads", "seeds", "cluster", "autoscalers", "objectives", "$schema"];
+const KEYS: &[&str] =
+    &["name", "question", "workloads", "seeds", "cluster", "autoscalers", "objectives", "$schema"];
 
 /// A checked grid. Every combination of every section parses and makes sense.
 #[derive(Debug, Clone)]
@@ -135,7 +141,8 @@ impl Settings for Objectives {
     }
 }
 
-/// Once something is wrong, so many combinations are looked at for more: whoever mends it will be told the rest.
+/// Once something is wrong, so many combinations are looked at for more: whoever mends it will be told the
+/// rest.
 const COMBINATIONS_WITHOUT_NEWS: u64 = 5_000;
 
 impl<T: Settings> Section<T> {
@@ -182,7 +189,12 @@ impl<T: Settings> Section<T> {
                 Ok(settings) => {
                     let mut faults = Faults::default();
                     settings.check(&mut faults);
-                    found.extend(faults.found.into_iter().map(|fault| self.problem(source, index, &fault.path, fault.message)));
+                    found.extend(
+                        faults
+                            .found
+                            .into_iter()
+                            .map(|fault| self.problem(source, index, &fault.path, fault.message)),
+                    );
                 }
                 Err(error) => {
                     let message = error.inner().to_string();
@@ -237,7 +249,8 @@ impl Grid {
         Ok(Self { starts_programs: true, ..grid })
     }
 
-    /// A grid as results carry it, with the path its file had. What it names is looked for beside where that was, and here.
+    /// A grid as results carry it, with the path its file had. What it names is looked for beside where that
+    /// was, and here.
     pub fn stored(file: &str, grid: &Value) -> Result<Self, GridError> {
         let path = Path::new(file);
         let beside = path.parent().map(Path::to_path_buf).unwrap_or_default();
@@ -254,7 +267,11 @@ impl Grid {
             return Err(source.errors(problems));
         }
         let NodeValue::Object(members) = &root.value else {
-            return Err(source.error(root.at, "", "a grid file is an object, {\"workloads\": [..], \"autoscalers\": [..], ..}"));
+            return Err(source.error(
+                root.at,
+                "",
+                "a grid file is an object, {\"workloads\": [..], \"autoscalers\": [..], ..}",
+            ));
         };
         for member in members.iter().filter(|member| !KEYS.contains(&member.key.as_str())) {
             let mut message = format!("unknown field `{}`, expected one of {}", member.key, quoted(KEYS));
@@ -328,10 +345,15 @@ impl Grid {
     /// The cell at these coordinates.
     pub fn index(&self, at: &Coordinates) -> u64 {
         let before = |counts: &mut dyn Iterator<Item = u64>| counts.sum::<u64>();
-        let workload = before(&mut self.workloads[..at.workload].iter().map(Section::count)) + at.workload_combination;
-        let autoscaler = before(&mut self.autoscalers[..at.autoscaler].iter().map(Section::count)) + at.autoscaler_combination;
+        let workload =
+            before(&mut self.workloads[..at.workload].iter().map(Section::count)) + at.workload_combination;
+        let autoscaler = before(&mut self.autoscalers[..at.autoscaler].iter().map(Section::count))
+            + at.autoscaler_combination;
         let per_cluster: u64 = self.autoscalers.iter().map(Section::count).sum();
-        ((workload * self.seeds.len() as u64 + at.seed as u64) * self.cluster.count() + at.cluster_combination) * per_cluster + autoscaler
+        ((workload * self.seeds.len() as u64 + at.seed as u64) * self.cluster.count()
+            + at.cluster_combination)
+            * per_cluster
+            + autoscaler
     }
 
     /// Every axis, in the order in which cells vary.
@@ -343,7 +365,11 @@ impl Grid {
 
     /// What makes more than one run of this grid, in words.
     pub fn multiples(&self) -> Vec<String> {
-        let lists = [("workloads", self.workloads.len()), ("seeds", self.seeds.len()), ("autoscalers", self.autoscalers.len())];
+        let lists = [
+            ("workloads", self.workloads.len()),
+            ("seeds", self.seeds.len()),
+            ("autoscalers", self.autoscalers.len()),
+        ];
         let lists = lists.into_iter().filter(|(_, len)| *len > 1).map(|(key, _)| key.to_string());
         lists.chain(self.axes().into_iter().map(|axis| axis.path)).map(|path| format!("`{path}`")).collect()
     }
@@ -352,7 +378,8 @@ impl Grid {
     pub fn offset_seeds(&mut self, offset: u64) -> Result<(), String> {
         for seed in &mut self.seeds {
             let moved = seed.checked_add(offset).filter(|seed| *seed <= MAX_SEED);
-            *seed = moved.ok_or_else(|| format!("seed {seed} plus the offset {offset} is more than {MAX_SEED}"))?;
+            *seed = moved
+                .ok_or_else(|| format!("seed {seed} plus the offset {offset} is more than {MAX_SEED}"))?;
         }
         if offset > 0 {
             self.as_given["seeds"] = serde_json::json!(self.seeds);
@@ -381,7 +408,11 @@ impl Grid {
     fn axes_by_size(&self) -> Vec<(String, u64)> {
         let workloads = self.workloads.iter().map(|section| &section.template);
         let autoscalers = self.autoscalers.iter().map(|section| &section.template);
-        let mut sizes: Vec<_> = workloads.chain([&self.cluster.template]).chain(autoscalers).flat_map(Template::axis_sizes).collect();
+        let mut sizes: Vec<_> = workloads
+            .chain([&self.cluster.template])
+            .chain(autoscalers)
+            .flat_map(Template::axis_sizes)
+            .collect();
         sizes.push(("seeds".into(), self.seeds.len() as u64));
         sizes.sort_by_key(|(_, size)| std::cmp::Reverse(*size));
         sizes
@@ -404,7 +435,8 @@ impl Grid {
             // Rows are told apart by the workload's name, so a name stands for one entry.
             let mut names = BTreeSet::new();
             for section in &self.workloads {
-                let names_here: BTreeSet<_> = (0..section.count()).map(|index| section.get(index).name).collect();
+                let names_here: BTreeSet<_> =
+                    (0..section.count()).map(|index| section.get(index).name).collect();
                 for name in names_here {
                     if !names.insert(name.clone()) {
                         problems.push(section.problem(
@@ -519,10 +551,16 @@ impl<'a> Reader<'a> {
         }
         let mut seeds = Vec::new();
         // A range within the list stands for its values.
-        for (element, found) in elements.iter().flat_map(|element| element.listed().map(move |found| (element, found))) {
+        for (element, found) in
+            elements.iter().flat_map(|element| element.listed().map(move |found| (element, found)))
+        {
             match found.as_u64().filter(|seed| *seed <= MAX_SEED) {
                 Some(seed) => seeds.push(seed),
-                None => self.problem(element.at(), element.path(), format!("{found} found, expected a whole number from 0 to {MAX_SEED}")),
+                None => self.problem(
+                    element.at(),
+                    element.path(),
+                    format!("{found} found, expected a whole number from 0 to {MAX_SEED}"),
+                ),
             }
         }
         seeds
@@ -531,7 +569,11 @@ impl<'a> Reader<'a> {
     fn objectives(&mut self) -> (Objectives, Section<Objectives>) {
         let section = self.section::<Objectives>("objectives");
         if let Some(axis) = section.template.first_axis() {
-            self.problem(axis.at(), axis.path(), "several values found, expected one: all runs of a sweep are judged alike");
+            self.problem(
+                axis.at(),
+                axis.path(),
+                "several values found, expected one: all runs of a sweep are judged alike",
+            );
             return (Objectives::default(), section);
         }
         let before = self.problems.len();

@@ -1,4 +1,5 @@
-//! What a sweep is judged by: the two columns of the front, the reference point, the grouping of runs into families.
+//! What a sweep is judged by: the two columns of the front, the reference point, the grouping of runs into
+//! families.
 
 pub mod constraints;
 
@@ -16,13 +17,14 @@ pub struct Objectives {
     pub latency: String,
     /// Metric to minimise on the other, such as `total_cost_usd`.
     pub cost: String,
-    /// The reference point of hypervolumes. Without one, each workload's lies a tenth beyond the worst values on the fronts of its
-    /// families, which makes scores incomparable with other sweeps.
+    /// The reference point of hypervolumes. Without one, each workload's lies a tenth beyond the worst values
+    /// on the fronts of its families, which makes scores incomparable with other sweeps.
     pub reference: Option<Reference>,
     /// Further columns (such as `global_scheduler`) that tell families apart.
     pub group_by: Vec<String>,
-    /// Limits that a setting has to keep, such as `{"p99_ttft_s": 2, "attainment": 0.99}`: the verdict is the cheapest that keeps all of
-    /// them under every seed. For workloads apart: `{"p99_ttft_s": {"chat": 2, "batch": 20}}`.
+    /// Limits that a setting has to keep, such as `{"p99_ttft_s": 2, "attainment": 0.99}`: the verdict is the
+    /// cheapest that keeps all of them under every seed. For workloads apart: `{"p99_ttft_s": {"chat": 2,
+    /// "batch": 20}}`.
     #[serde(skip_serializing_if = "Constraints::is_empty")]
     pub constraints: Constraints,
 }
@@ -51,12 +53,16 @@ impl Default for Objectives {
 impl Objectives {
     /// All metrics that runs are judged by, with the fields that name them.
     pub fn all_metrics(&self) -> impl Iterator<Item = (String, &'static Metric)> {
-        self.metrics().into_iter().map(|(field, metric)| (field.to_owned(), metric)).chain(self.constraints.known_metrics())
+        self.metrics()
+            .into_iter()
+            .map(|(field, metric)| (field.to_owned(), metric))
+            .chain(self.constraints.known_metrics())
     }
 
     /// The metrics of the two axes, with the fields that name them. Objectives must have passed their checks.
     pub fn metrics(&self) -> [(&'static str, &'static Metric); 2] {
-        [("latency", &self.latency), ("cost", &self.cost)].map(|(field, name)| (field, metric::find(name).expect("a checked objective")))
+        [("latency", &self.latency), ("cost", &self.cost)]
+            .map(|(field, name)| (field, metric::find(name).expect("a checked objective")))
     }
 
     pub fn check(&self, faults: &mut Faults) {
@@ -81,7 +87,8 @@ impl Objectives {
 /// Why a metric cannot be minimised, if it cannot.
 fn to_minimise(name: &str) -> Result<(), String> {
     let metric = known(name)?;
-    let instead = if name == "attainment" { ", its complement `violation_rate` can be minimised" } else { "" };
+    let instead =
+        if name == "attainment" { ", its complement `violation_rate` can be minimised" } else { "" };
     match metric.better {
         Better::Less => Ok(()),
         Better::More => Err(format!(
@@ -117,16 +124,27 @@ mod tests {
     #[test]
     fn only_what_is_better_when_it_is_less_can_be_minimised() {
         for metric in metric::all() {
-            let found = faults(&metric.name, if metric.name == "total_cost_usd" { "node_hours" } else { "total_cost_usd" });
+            let found = faults(
+                &metric.name,
+                if metric.name == "total_cost_usd" { "node_hours" } else { "total_cost_usd" },
+            );
             assert_eq!(found.is_empty(), metric.better == Better::Less, "{found:?}");
-            assert!(found.iter().all(|fault| fault.starts_with(&format!("latency: `{}` found, of which", metric.name))), "{found:?}");
+            assert!(
+                found
+                    .iter()
+                    .all(|fault| fault.starts_with(&format!("latency: `{}` found, of which", metric.name))),
+                "{found:?}"
+            );
         }
     }
 
     #[test]
     fn a_slip_is_answered_with_the_likely_name() {
         let found = faults("p99_tfft_s", "total_costs_usd");
-        assert!(found[0].contains("`p99_tfft_s`") && found[0].ends_with("did you mean `p99_ttft_s`?"), "{found:?}");
+        assert!(
+            found[0].contains("`p99_tfft_s`") && found[0].ends_with("did you mean `p99_ttft_s`?"),
+            "{found:?}"
+        );
         assert!(found[1].ends_with("did you mean `total_cost_usd`?"), "{found:?}");
         assert_eq!(faults("node_hours", "node_hours").len(), 1);
     }

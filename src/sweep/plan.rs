@@ -1,7 +1,8 @@
 //! The plan of a sweep: which runs a grid comes to, with everything they share loaded once.
 //!
-//! Cells are made from their index when they are needed; the plan holds the indices of those that differ, 16 bytes a run. Here it also
-//! shows whether the world is as the grid says: traces can be read, the model fits the device, the tables know the workload's batches.
+//! Cells are made from their index when they are needed; the plan holds the indices of those that differ, 16
+//! bytes a run. Here it also shows whether the world is as the grid says: traces can be read, the model fits
+//! the device, the tables know the workload's batches.
 
 pub mod cell;
 mod doubts;
@@ -81,7 +82,8 @@ impl SharedInputs {
         match inputs {
             &[input] => Cow::Borrowed(&self.hardware[input].fingerprint),
             inputs => {
-                let each: Vec<_> = inputs.iter().map(|&input| self.hardware[input].fingerprint.as_str()).collect();
+                let each: Vec<_> =
+                    inputs.iter().map(|&input| self.hardware[input].fingerprint.as_str()).collect();
                 Cow::Owned(each.join("+"))
             }
         }
@@ -184,7 +186,8 @@ impl Plan {
     fn autoscaler(&self, entry: usize, index: u64) -> AutoscalerEntry {
         let mut entry = self.grid.autoscalers[entry].get(index);
         if let AutoscalerSettings::External(settings) = &mut entry.settings {
-            settings.program_blake3 = self.programs.get(&settings.command).map(|program| program.blake3.clone());
+            settings.program_blake3 =
+                self.programs.get(&settings.command).map(|program| program.blake3.clone());
         }
         entry
     }
@@ -196,7 +199,10 @@ impl Plan {
 
     /// The cell's [id](Cell::id).
     pub fn id(&self, cell: &Cell) -> String {
-        cell.id(&self.inputs.workloads[cell.workload_input].fingerprint, &self.inputs.hardware_fingerprint(&cell.hardware_inputs))
+        cell.id(
+            &self.inputs.workloads[cell.workload_input].fingerprint,
+            &self.inputs.hardware_fingerprint(&cell.hardware_inputs),
+        )
     }
 
     fn workload_slot(&self, at: &Coordinates) -> usize {
@@ -215,23 +221,27 @@ impl Plan {
         self.unique.iter().map(|&index| self.requests(index)).sum()
     }
 
-    /// Where step times, memory and prices come from, and what of a model's own configuration is not modelled, a line each.
+    /// Where step times, memory and prices come from, and what of a model's own configuration is not
+    /// modelled, a line each.
     pub fn provenance(&self) -> Vec<String> {
-        let lines = |hardware: &LoadedHardware| [vec![hardware.times.provenance.clone()], hardware.approximations.clone()].concat();
+        let lines = |hardware: &LoadedHardware| {
+            [vec![hardware.times.provenance.clone()], hardware.approximations.clone()].concat()
+        };
         let mut lines: Vec<String> = self.inputs.hardware.iter().flat_map(lines).collect();
         lines.sort();
         lines.dedup();
         lines
     }
 
-    /// What is probably not as it was meant, or not modelled, a sentence each: of traces, of models' own configurations, and of policies
-    /// that are asked for what they cannot give.
+    /// What is probably not as it was meant, or not modelled, a sentence each: of traces, of models' own
+    /// configurations, and of policies that are asked for what they cannot give.
     pub fn doubts(&self) -> Vec<String> {
         let mut doubts = Vec::new();
         for notes in self.inputs.workloads.iter().flat_map(|workload| &workload.summary.traces) {
             doubts.extend(notes.doubts.iter().map(|doubt| format!("{}: {doubt}", notes.file.display())));
         }
-        doubts.extend(self.inputs.hardware.iter().flat_map(|hardware| hardware.approximations.iter().cloned()));
+        doubts
+            .extend(self.inputs.hardware.iter().flat_map(|hardware| hardware.approximations.iter().cloned()));
         doubts.extend(doubts::of_policies(self));
         doubts.extend(doubts::of_contexts(self));
         let mut told = BTreeSet::new();
@@ -241,8 +251,13 @@ impl Plan {
 
     /// What stands behind each family, in order of families.
     pub fn policies(&self) -> Vec<PolicyRecord> {
-        let each = self.grid.autoscalers.iter().flat_map(|section| (0..section.count()).map(|index| section.get(index)));
-        let records: BTreeSet<PolicyRecord> = each.map(|entry| PolicyRecord::new(entry.family(), &entry.settings)).collect();
+        let each = self
+            .grid
+            .autoscalers
+            .iter()
+            .flat_map(|section| (0..section.count()).map(|index| section.get(index)));
+        let records: BTreeSet<PolicyRecord> =
+            each.map(|entry| PolicyRecord::new(entry.family(), &entry.settings)).collect();
         records.into_iter().collect()
     }
 
@@ -257,28 +272,43 @@ impl Plan {
     }
 }
 
-/// Loads each workload once for each seed, or once for all seeds. Returns the input of each (entry and combination, seed).
+/// Loads each workload once for each seed, or once for all seeds. Returns the input of each (entry and
+/// combination, seed).
 fn load_workloads(grid: &Grid, inputs: &mut SharedInputs, problems: &mut Vec<Problem>) -> Vec<usize> {
-    let combinations: Vec<(&Section<WorkloadSpec>, u64)> =
-        grid.workloads.iter().flat_map(|section| (0..section.count()).map(move |index| (section, index))).collect();
+    let combinations: Vec<(&Section<WorkloadSpec>, u64)> = grid
+        .workloads
+        .iter()
+        .flat_map(|section| (0..section.count()).map(move |index| (section, index)))
+        .collect();
     let loaded: Vec<Vec<Result<LoadedWorkload, Problem>>> = combinations
         .par_iter()
         .map(|(section, index)| {
             let spec = section.get(*index);
             let seeds = if workload::depends_on_seed(&spec) { &grid.seeds[..] } else { &grid.seeds[..1] };
             let load = |&seed: &u64| {
-                let (content, traces) = workload::load_with_notes(&spec, seed, &grid.base_dirs).map_err(|error| {
-                    let setting = match &spec {
-                        WorkloadSpec { trace: Some(_), .. } => "trace.path",
-                        WorkloadSpec { sessions: Some(_), .. } => "sessions",
-                        _ => "generate",
-                    };
-                    section.problem(&grid.source, *index, setting, error.to_string())
-                })?;
+                let (content, traces) =
+                    workload::load_with_notes(&spec, seed, &grid.base_dirs).map_err(|error| {
+                        let setting = match &spec {
+                            WorkloadSpec { trace: Some(_), .. } => "trace.path",
+                            WorkloadSpec { sessions: Some(_), .. } => "sessions",
+                            _ => "generate",
+                        };
+                        section.problem(&grid.source, *index, setting, error.to_string())
+                    })?;
                 if content.is_empty() {
-                    return Err(section.problem(&grid.source, *index, "", "a workload without requests found, expected at least one"));
+                    return Err(section.problem(
+                        &grid.source,
+                        *index,
+                        "",
+                        "a workload without requests found, expected at least one",
+                    ));
                 }
-                Ok(LoadedWorkload::new(workload_name(&spec.name, &section.varying(*index)), seed, content, traces))
+                Ok(LoadedWorkload::new(
+                    workload_name(&spec.name, &section.varying(*index)),
+                    seed,
+                    content,
+                    traces,
+                ))
             };
             seeds.iter().map(load).collect()
         })
@@ -325,15 +355,23 @@ fn load_hardware(grid: &Grid, inputs: &mut SharedInputs, problems: &mut Vec<Prob
         let whole = grid.cluster.get(index).on_its_device();
         let of_part = |(part, cluster): (usize, &ClusterSettings)| {
             let ClusterSettings {
-                execution_time, engine_overheads, model, node, tensor_parallel, pipeline_parallel, expert_parallel, ..
+                execution_time,
+                engine_overheads,
+                model,
+                node,
+                tensor_parallel,
+                pipeline_parallel,
+                expert_parallel,
+                ..
             } = cluster;
             let split = [tensor_parallel, pipeline_parallel, expert_parallel];
             let sorts = cluster.replica_scheduler.sorts_logits();
             let key = json!([execution_time, engine_overheads, sorts, model, node, split]).to_string();
             *known.entry(key).or_insert_with(|| {
                 let path = whole.path_of_part(part);
-                let problem =
-                    |setting: &str, message: String| grid.cluster.problem(&grid.source, index, &format!("{path}{setting}"), message);
+                let problem = |setting: &str, message: String| {
+                    grid.cluster.problem(&grid.source, index, &format!("{path}{setting}"), message)
+                };
                 let loaded = Deployment::resolve(model, node, *tensor_parallel, *pipeline_parallel, &files)
                     .map_err(|error| problem("model", error.to_string()))
                     .and_then(|deployment| {
@@ -354,7 +392,11 @@ fn load_hardware(grid: &Grid, inputs: &mut SharedInputs, problems: &mut Vec<Prob
                     });
                 match loaded {
                     Ok((times, approximations)) => {
-                        inputs.hardware.push(LoadedHardware { fingerprint: times.fingerprint(), times: Arc::new(times), approximations });
+                        inputs.hardware.push(LoadedHardware {
+                            fingerprint: times.fingerprint(),
+                            times: Arc::new(times),
+                            approximations,
+                        });
                     }
                     Err(problem) => problems.push(problem),
                 }
@@ -386,40 +428,62 @@ fn find_programs(grid: &Grid, problems: &mut Vec<Problem>) -> BTreeMap<Vec<Strin
                 Ok(program) => {
                     found.insert(settings.command, program);
                 }
-                Err(message) => problems.push(section.problem(&grid.source, index, "external.command", message)),
+                Err(message) => {
+                    problems.push(section.problem(&grid.source, index, "external.command", message))
+                }
             }
         }
     }
     found
 }
 
-/// Every workload meets every cluster, so each pair has to agree: a replica has room, its tables know the workload's batches.
-fn check_pairs(grid: &Grid, inputs: &SharedInputs, hardware_inputs: &[Box<[usize]>], problems: &mut Vec<Problem>) {
+/// Every workload meets every cluster, so each pair has to agree: a replica has room, its tables know the
+/// workload's batches.
+fn check_pairs(
+    grid: &Grid,
+    inputs: &SharedInputs,
+    hardware_inputs: &[Box<[usize]>],
+    problems: &mut Vec<Problem>,
+) {
     let autoscaler = grid.autoscalers[0].get(0).settings;
     let mut checked = BTreeSet::new();
     for (index, hardware) in (0..).zip(hardware_inputs) {
         let whole = grid.cluster.get(index).on_its_device();
-        if let Some((workload, message)) =
-            inputs.workloads.iter().find_map(|workload| Some((workload, whole.cannot_serve(&workload.content)?)))
+        if let Some((workload, message)) = inputs
+            .workloads
+            .iter()
+            .find_map(|workload| Some((workload, whole.cannot_serve(&workload.content)?)))
         {
             let message = format!("{message} (workload `{}`)", workload.summary.name);
-            problems.push(grid.cluster.problem(&grid.source, index, if whole.pools.is_empty() { "" } else { "pools" }, message));
+            problems.push(grid.cluster.problem(
+                &grid.source,
+                index,
+                if whole.pools.is_empty() { "" } else { "pools" },
+                message,
+            ));
             return;
         }
         for ((part, cluster), &hardware) in whole.parts().into_iter().enumerate().zip(hardware) {
-            let memory =
-                json!([cluster.replica_scheduler, cluster.memory_planner, cluster.max_request_tokens, cluster.memory_margin_fraction])
-                    .to_string();
+            let memory = json!([
+                cluster.replica_scheduler,
+                cluster.memory_planner,
+                cluster.max_request_tokens,
+                cluster.memory_margin_fraction
+            ])
+            .to_string();
             if !checked.insert((hardware, memory)) {
                 continue;
             }
             for workload in &inputs.workloads {
                 let times = &inputs.hardware[hardware].times;
-                let (setting, message) = match RunInputs::new(&workload.content, cluster, &autoscaler, times, 0) {
-                    Ok(_) => continue,
-                    Err(error @ HardwareError::DoesNotFit(_)) => ("tensor_parallel", error.to_string()),
-                    Err(error) => ("execution_time", format!("{error} (workload `{}`)", workload.summary.name)),
-                };
+                let (setting, message) =
+                    match RunInputs::new(&workload.content, cluster, &autoscaler, times, 0) {
+                        Ok(_) => continue,
+                        Err(error @ HardwareError::DoesNotFit(_)) => ("tensor_parallel", error.to_string()),
+                        Err(error) => {
+                            ("execution_time", format!("{error} (workload `{}`)", workload.summary.name))
+                        }
+                    };
                 let setting = format!("{}{setting}", whole.path_of_part(part));
                 problems.push(grid.cluster.problem(&grid.source, index, &setting, message));
                 if problems.len() > MAX_PROBLEMS {
@@ -439,7 +503,10 @@ fn check_objectives(grid: &Grid, inputs: &SharedInputs, problems: &mut Vec<Probl
         if metric.needs == Needs::SeveralOutputTokens
             && let Some(summary) = lacking
         {
-            let message = format!("`{}` needs {}; those of workload `{}` have one", metric.name, metric.needs, summary.name);
+            let message = format!(
+                "`{}` needs {}; those of workload `{}` have one",
+                metric.name, metric.needs, summary.name
+            );
             problems.push(grid.objectives_problem(&field, message));
         }
     }
@@ -465,7 +532,12 @@ impl fmt::Display for Description<'_> {
         for axis in &axes {
             let values: Vec<_> = axis.values.iter().map(ToString::to_string).collect();
             let shown = match values.len() > SHOWN_VALUES {
-                true => format!("{}, .., {} ({} values)", values[..SHOWN_VALUES / 2].join(", "), values[values.len() - 1], values.len()),
+                true => format!(
+                    "{}, .., {} ({} values)",
+                    values[..SHOWN_VALUES / 2].join(", "),
+                    values[values.len() - 1],
+                    values.len()
+                ),
                 false => values.join(", "),
             };
             writeln!(f, "  {:width$}  {shown}", axis.path)?;
@@ -473,7 +545,12 @@ impl fmt::Display for Description<'_> {
         let constraints = &grid.objectives.constraints;
         if !constraints.is_empty() {
             writeln!(f, "\nConstraints")?;
-            let names = plan.inputs.workloads.iter().map(|workload| workload.summary.name.as_str()).collect::<BTreeSet<_>>();
+            let names = plan
+                .inputs
+                .workloads
+                .iter()
+                .map(|workload| workload.summary.name.as_str())
+                .collect::<BTreeSet<_>>();
             for name in names {
                 let limits: Vec<_> = constraints.on(name).iter().map(ToString::to_string).collect();
                 let limits = if limits.is_empty() { "none".to_owned() } else { limits.join(", ") };
@@ -496,16 +573,30 @@ impl fmt::Display for Description<'_> {
         }
         writeln!(f, "\nWorkloads")?;
         for workload in &plan.inputs.workloads {
-            let WorkloadSummary { name, seed, requests, prefill_tokens, decode_tokens, duration_s, .. } = &workload.summary;
-            let (requests, prefill, decode) = (grouped(*requests as u64), grouped(*prefill_tokens), grouped(*decode_tokens));
-            writeln!(f, "  {name}, seed {seed}: {requests} requests, {prefill} prefill + {decode} decode tokens in {duration_s:.1} s")?;
+            let WorkloadSummary { name, seed, requests, prefill_tokens, decode_tokens, duration_s, .. } =
+                &workload.summary;
+            let (requests, prefill, decode) =
+                (grouped(*requests as u64), grouped(*prefill_tokens), grouped(*decode_tokens));
+            writeln!(
+                f,
+                "  {name}, seed {seed}: {requests} requests, {prefill} prefill + {decode} decode tokens in {duration_s:.1} s"
+            )?;
         }
-        writeln!(f, "\nRuns: {} to run of {} planned", grouped(plan.unique.len() as u64), grouped(plan.planned()))?;
+        writeln!(
+            f,
+            "\nRuns: {} to run of {} planned",
+            grouped(plan.unique.len() as u64),
+            grouped(plan.planned())
+        )?;
         if plan.duplicates() > 0 {
             writeln!(f, "  {} equal to another and left out", grouped(plan.duplicates()))?;
         }
         if plan.same_under_every_seed > 0 {
-            writeln!(f, "  {} left out because their workload is the same under every seed", grouped(plan.same_under_every_seed))?;
+            writeln!(
+                f,
+                "  {} left out because their workload is the same under every seed",
+                grouped(plan.same_under_every_seed)
+            )?;
         }
         write!(f, "Requests: {} in all", grouped(plan.total_requests()))
     }

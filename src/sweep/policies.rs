@@ -1,4 +1,5 @@
-//! `docs/policies.md`: every policy, the program it stands for, and how far it was checked; made from the registry.
+//! `docs/policies.md`: every policy, the program it stands for, and how far it was checked; made from the
+//! registry.
 
 use std::fmt::Write;
 
@@ -31,10 +32,13 @@ controller that reads scraped metrics can.
 /// The whole page.
 pub fn page() -> String {
     let mut out = INTRODUCTION.to_owned();
-    out.push_str("\n| policy | program | version | checked | knob | default | goes by | cannot see | left out |\n");
+    out.push_str(
+        "\n| policy | program | version | checked | knob | default | goes by | cannot see | left out |\n",
+    );
     out.push_str("|---|---|---|---|---|---|---|---|---|\n");
     for settings in every_policy() {
-        let Upstream { program, version, checked, left_out, knob, signals, blind_to } = settings.settings().upstream();
+        let Upstream { program, version, checked, left_out, knob, signals, blind_to } =
+            settings.settings().upstream();
         let (name, default) = (settings.name(), default(&settings, knob));
         let checked = checked.word();
         writeln!(out, "| `{name}` | {program} | {version} | {checked} | `{knob}` | {default} | {signals} | {blind_to} | {left_out} |")
@@ -61,7 +65,8 @@ pub fn list() -> String {
         let Upstream { program, version, checked, .. } = settings.settings().upstream();
         let version = if version.is_empty() { String::new() } else { format!(" {version}") };
         let checked = if checked == Checked::Ours { String::new() } else { format!(" ({})", checked.word()) };
-        writeln!(out, "{:width$}  {program}{version}{checked}", settings.name()).expect("writing to a string does not fail");
+        writeln!(out, "{:width$}  {program}{version}{checked}", settings.name())
+            .expect("writing to a string does not fail");
     }
     out
 }

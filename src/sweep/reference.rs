@@ -1,4 +1,5 @@
-//! References as Markdown: of the grid file, made from its schema, one section a definition, one row a field; of the metrics of a run.
+//! References as Markdown: of the grid file, made from its schema, one section a definition, one row a field;
+//! of the metrics of a run.
 
 use std::fmt::Write;
 
@@ -56,7 +57,8 @@ pub fn metrics() -> String {
         };
         let needs = if metric.needs == Needs::Nothing { String::new() } else { metric.needs.to_string() };
         let (name, unit, meaning) = (&metric.name, metric.unit, cell(&metric.description));
-        writeln!(out, "| `{name}` | {unit} | {better} | {meaning} | {needs} |").expect("writing to a string does not fail");
+        writeln!(out, "| `{name}` | {unit} | {better} | {meaning} | {needs} |")
+            .expect("writing to a string does not fail");
     }
     out
 }
@@ -75,17 +77,25 @@ fn section(out: &mut String, name: &str, schema: &Value) {
         let required: Vec<&Value> = schema["required"].as_array().into_iter().flatten().collect();
         for (field, schema) in properties {
             let required = if required.iter().any(|name| *name == field) { "yes" } else { "" };
-            let default =
-                schema.get("default").filter(|default| !default.is_null()).map_or(String::new(), |default| format!("`{default}`"));
+            let default = schema
+                .get("default")
+                .filter(|default| !default.is_null())
+                .map_or(String::new(), |default| format!("`{default}`"));
             let (takes, axis) = takes(schema);
             let axis = if axis { ", axis" } else { "" };
             let meaning = description(schema).unwrap_or_default();
-            add(format!("| `{field}` | {}{axis} | {required} | {} | {} |\n", cell(&takes), cell(&default), cell(meaning)));
+            add(format!(
+                "| `{field}` | {}{axis} | {required} | {} | {} |\n",
+                cell(&takes),
+                cell(&default),
+                cell(meaning)
+            ));
         }
     } else if let Some(alternatives) = alternatives(schema) {
         add("\nOne of:\n\n".to_owned());
         for alternative in alternatives {
-            let text = description(alternative).map_or(String::new(), |text| format!(": {}", text.replace('\n', " ")));
+            let text = description(alternative)
+                .map_or(String::new(), |text| format!(": {}", text.replace('\n', " ")));
             add(format!("- {}{text}\n", takes(alternative).0));
         }
     } else {
@@ -102,17 +112,30 @@ fn takes(schema: &Value) -> (String, bool) {
         if let Some(one) = schema::axis_of(schema) {
             return (takes(one).0, true);
         }
-        let kinds = alternatives.iter().filter(|alternative| alternative["type"] != "null").map(|alternative| takes(alternative).0);
+        let kinds = alternatives
+            .iter()
+            .filter(|alternative| alternative["type"] != "null")
+            .map(|alternative| takes(alternative).0);
         return (kinds.collect::<Vec<_>>().join(" or "), false);
     }
     if let Some(values) = schema["enum"].as_array() {
-        return (values.iter().filter(|value| !value.is_null()).map(|value| format!("`{value}`")).collect::<Vec<_>>().join(", "), false);
+        return (
+            values
+                .iter()
+                .filter(|value| !value.is_null())
+                .map(|value| format!("`{value}`"))
+                .collect::<Vec<_>>()
+                .join(", "),
+            false,
+        );
     }
     if let Some(value) = schema.get("const") {
         return (format!("`{value}`"), false);
     }
     let kind = match &schema["type"] {
-        Value::Array(kinds) => kinds.iter().filter_map(Value::as_str).find(|kind| *kind != "null").unwrap_or_default(),
+        Value::Array(kinds) => {
+            kinds.iter().filter_map(Value::as_str).find(|kind| *kind != "null").unwrap_or_default()
+        }
         kind => kind.as_str().unwrap_or("any value"),
     };
     let text = match kind {
@@ -121,7 +144,9 @@ fn takes(schema: &Value) -> (String, bool) {
             let members = schema["properties"].as_object().into_iter().flatten();
             // Bounds of its own may stand beside every autoscaler: said once, above the list.
             let members = members.filter(|(name, _)| !BESIDE_AUTOSCALER[1..].contains(&name.as_str()));
-            let members = members.map(|(name, schema)| format!("`\"{name}\":` {}", takes(schema).0)).collect::<Vec<_>>();
+            let members = members
+                .map(|(name, schema)| format!("`\"{name}\":` {}", takes(schema).0))
+                .collect::<Vec<_>>();
             let any = schema.get("additionalProperties").filter(|any| any.is_object());
             if let (true, Some(any)) = (members.is_empty(), any) {
                 format!("{{name: {}}}", takes(any).0)
@@ -162,10 +187,26 @@ mod tests {
     #[test]
     fn every_link_leads_to_a_section() {
         let page = grid();
-        let sections = page.lines().filter_map(|line| line.strip_prefix("## ")).map(str::to_lowercase).collect::<BTreeSet<_>>();
-        let links = page.split("](#").skip(1).map(|rest| rest.split(')').next().unwrap().to_owned()).collect::<BTreeSet<_>>();
-        assert!(links.len() > 60 && links.is_subset(&sections), "{:?}", links.difference(&sections).collect::<Vec<_>>());
-        assert_eq!(sections.difference(&links).collect::<Vec<_>>(), ["grid"], "sections that nothing leads to");
+        let sections = page
+            .lines()
+            .filter_map(|line| line.strip_prefix("## "))
+            .map(str::to_lowercase)
+            .collect::<BTreeSet<_>>();
+        let links = page
+            .split("](#")
+            .skip(1)
+            .map(|rest| rest.split(')').next().unwrap().to_owned())
+            .collect::<BTreeSet<_>>();
+        assert!(
+            links.len() > 60 && links.is_subset(&sections),
+            "{:?}",
+            links.difference(&sections).collect::<Vec<_>>()
+        );
+        assert_eq!(
+            sections.difference(&links).collect::<Vec<_>>(),
+            ["grid"],
+            "sections that nothing leads to"
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Runs the cells of a plan on all cores.
 //!
-//! Rows come in the order of the cells, whatever thread ran them when. A run that fails or panics is a row that says so; the others
-//! go on.
+//! Rows come in the order of the cells, whatever thread ran them when. A run that fails or panics is a row
+//! that says so; the others go on.
 
 pub mod chrome_trace;
 pub mod estimate;
@@ -24,7 +24,9 @@ use super::panics::caught;
 use super::plan::cell::Cell;
 use super::plan::{Plan, SharedInputs};
 use super::tables::row::RunRow;
-use crate::simulation::{Detail, Inputs, Limits, MOST_EVENTS, RunInputs, RunMetrics, SimulationError, Workspace};
+use crate::simulation::{
+    Detail, Inputs, Limits, MOST_EVENTS, RunInputs, RunMetrics, SimulationError, Workspace,
+};
 use crate::workload::MOST_KEPT;
 
 /// Watches runs from any thread, and may call them off.
@@ -94,10 +96,15 @@ fn check_recordable(inputs: &Inputs) -> Result<(), String> {
         return Ok(());
     }
     let requests = inputs.workload().num_requests();
-    Err(format!("{requests} requests are too many to record one by one, expected at most {MOST_KEPT}; shorten the workload"))
+    Err(format!(
+        "{requests} requests are too many to record one by one, expected at most {MOST_KEPT}; shorten the workload"
+    ))
 }
 
-pub(in crate::sweep) fn inputs_of<'a>(cell: &'a Cell, inputs: &'a SharedInputs) -> Result<Inputs<'a>, String> {
+pub(in crate::sweep) fn inputs_of<'a>(
+    cell: &'a Cell,
+    inputs: &'a SharedInputs,
+) -> Result<Inputs<'a>, String> {
     let workload = &inputs.workloads[cell.workload_input].content;
     let requests = workload.num_requests();
     if !cell.cluster.pools.is_empty() && workload.streamed.is_some() {
@@ -110,7 +117,10 @@ pub(in crate::sweep) fn inputs_of<'a>(cell: &'a Cell, inputs: &'a SharedInputs) 
 }
 
 /// The same where there is one pool.
-pub(in crate::sweep) fn run_inputs<'a>(cell: &'a Cell, inputs: &'a SharedInputs) -> Result<RunInputs<'a>, String> {
+pub(in crate::sweep) fn run_inputs<'a>(
+    cell: &'a Cell,
+    inputs: &'a SharedInputs,
+) -> Result<RunInputs<'a>, String> {
     match inputs_of(cell, inputs)? {
         Inputs::One(run) => Ok(*run),
         Inputs::Fleet(_) => Err("a cluster with `pools` found, expected one without".into()),
@@ -133,7 +143,12 @@ fn run_cell_within(
         Ok(inputs) => inputs,
         Err(error) => return Ok(Err(error)),
     };
-    let stop = Limits { most_events: limits.most_events, most_bytes: limits.most_bytes, give_up: Some(&give_up), check: limits.check };
+    let stop = Limits {
+        most_events: limits.most_events,
+        most_bytes: limits.most_bytes,
+        give_up: Some(&give_up),
+        check: limits.check,
+    };
     match inputs.within(stop).keeping_trail(keeps_trail).simulate(workspace) {
         Ok(metrics) => Ok(Ok(metrics)),
         Err(SimulationError::CalledOff { .. }) if !is_late() => Err(Interrupted),
@@ -145,8 +160,8 @@ fn run_cell_within(
     }
 }
 
-/// Runs the cells at `places` of the plan on the current rayon pool, and writes down how each ended as soon as it has; `curves` are offered
-/// what they may have a use for.
+/// Runs the cells at `places` of the plan on the current rayon pool, and writes down how each ended as soon
+/// as it has; `curves` are offered what they may have a use for.
 ///
 /// Memory does not grow with the number of cells, but for the points of fronts.
 pub fn run_journaled(
@@ -173,7 +188,11 @@ pub fn outcomes(
     progress: &dyn Progress,
 ) -> Result<Vec<Outcome>, Stop> {
     let (workspaces, writing) = (Workspaces::<Workspace>::default(), Writing { journal, curves: None });
-    places.par_iter().with_max_len(1).map(|&place| run_place(plan, place, limits, &writing, progress, &workspaces)).collect()
+    places
+        .par_iter()
+        .with_max_len(1)
+        .map(|&place| run_place(plan, place, limits, &writing, progress, &workspaces))
+        .collect()
 }
 
 /// Where what a run comes to is kept.
@@ -197,7 +216,8 @@ fn run_place(
     let index = plan.unique()[place];
     let cell = plan.cell(index);
     let ended = workspaces.run(|workspace| {
-        let ended = run_cell_within(&cell, &plan.inputs, limits, writing.curves.is_some(), progress, workspace)?;
+        let ended =
+            run_cell_within(&cell, &plan.inputs, limits, writing.curves.is_some(), progress, workspace)?;
         if let (Ok(metrics), Some(curves)) = (&ended, writing.curves) {
             curves.offer(plan, place, &cell, metrics, workspace);
         }
@@ -218,7 +238,11 @@ fn run_place(
 /// Runs every cell of the plan on the current rayon pool; a row each, in the plan's order.
 pub fn run_all(plan: &Plan, progress: &dyn Progress) -> Result<Vec<RunRow>, Interrupted> {
     let outcomes = for_each_cell(plan, plan.unique(), progress, run_cell)?;
-    Ok(outcomes.into_par_iter().zip(plan.unique()).map(|(outcome, &index)| row(plan, &plan.cell(index), outcome)).collect())
+    Ok(outcomes
+        .into_par_iter()
+        .zip(plan.unique())
+        .map(|(outcome, &index)| row(plan, &plan.cell(index), outcome))
+        .collect())
 }
 
 /// What `run` makes of each of `cells`, in their order. A panic is an error like any other.
@@ -326,11 +350,16 @@ mod tests {
     fn failures_and_panics_become_rows() {
         let plan = plan();
         let outcomes = on_threads(2, || {
-            for_each_cell(&plan, plan.unique(), &Counted::default(), |cell, inputs, workspace: &mut Workspace| match cell.index {
-                1 => panic!("out of {}", "paper"),
-                2 => Err("no ink".into()),
-                _ => run_cell(cell, inputs, workspace),
-            })
+            for_each_cell(
+                &plan,
+                plan.unique(),
+                &Counted::default(),
+                |cell, inputs, workspace: &mut Workspace| match cell.index {
+                    1 => panic!("out of {}", "paper"),
+                    2 => Err("no ink".into()),
+                    _ => run_cell(cell, inputs, workspace),
+                },
+            )
         })
         .unwrap();
         let panicked = outcomes[1].clone().unwrap_err();

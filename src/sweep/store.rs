@@ -46,28 +46,35 @@ pub struct ResultsDir {
 impl ResultsDir {
     /// Makes and locks a directory for the results of `grid`, and shows that files can be written there.
     ///
-    /// Errors: it cannot be made or written, another process holds it, or it holds results of another grid or results version.
+    /// Errors: it cannot be made or written, another process holds it, or it holds results of another grid or
+    /// results version.
     pub fn open(path: &Path, grid: &serde_json::Value) -> Result<Self> {
         let shown = path.display();
         make_directory(path).with_context(|| format!("{shown}: cannot make the results directory"))?;
         let lock_path = path.join(LOCK);
         // Whoever may write here could have it lead to a file of ours elsewhere.
-        ensure!(!lock_path.is_symlink(), "{}: a symbolic link found, expected none; remove it", lock_path.display());
+        ensure!(
+            !lock_path.is_symlink(),
+            "{}: a symbolic link found, expected none; remove it",
+            lock_path.display()
+        );
         let lock = loop {
-            let lock = OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .open(&lock_path)
-                .with_context(|| format!("{shown}: cannot write to the results directory; choose another with --out"))?;
+            let lock =
+                OpenOptions::new().write(true).create(true).truncate(false).open(&lock_path).with_context(
+                    || format!("{shown}: cannot write to the results directory; choose another with --out"),
+                )?;
             match lock.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
-                    bail!("{shown}: another scalefront is writing its results there; wait for it, or choose another directory with --out")
+                    bail!(
+                        "{shown}: another scalefront is writing its results there; wait for it, or choose another directory with --out"
+                    )
                 }
                 // A file system without locks is no reason not to sweep.
                 Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => break lock,
-                Err(TryLockError::Error(error)) => return Err(error).with_context(|| format!("{}: cannot lock", lock_path.display())),
+                Err(TryLockError::Error(error)) => {
+                    return Err(error).with_context(|| format!("{}: cannot lock", lock_path.display()));
+                }
             }
             if is_same_file(&lock, &lock_path) {
                 break lock;
@@ -91,9 +98,11 @@ impl ResultsDir {
     pub fn finished(&self, plan: &Plan) -> Option<Finished> {
         let manifest = read_manifest(&self.file(MANIFEST)).ok().filter(|_| self.file(RUNS).exists())?;
         let same_runs = manifest.runs_hash == plan.runs_hash && manifest.hardware == plan.provenance();
-        same_runs.then(|| match manifest.grid == plan.grid.as_given && manifest.objectives == plan.grid.objectives {
-            true => Finished::Judged,
-            false => Finished::RunsOnly(Box::new(manifest)),
+        same_runs.then(|| {
+            match manifest.grid == plan.grid.as_given && manifest.objectives == plan.grid.objectives {
+                true => Finished::Judged,
+                false => Finished::RunsOnly(Box::new(manifest)),
+            }
         })
     }
 
@@ -129,8 +138,8 @@ impl ResultsDir {
 
 impl Drop for ResultsDir {
     fn drop(&mut self) {
-        // Left behind it would do no harm: the lock is on the open file, not on its existence. Nothing else is removed; a directory
-        // in which nothing was stored goes as well.
+        // Left behind it would do no harm: the lock is on the open file, not on its existence. Nothing else
+        // is removed; a directory in which nothing was stored goes as well.
         let _ = fs::remove_file(self.file(LOCK));
         let _ = fs::remove_dir(&self.path);
     }
@@ -163,7 +172,10 @@ fn absent(path: &Path) -> String {
     const EXPECTED: &str = "expected the results directory of a sweep, such as results/lab3";
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let (shown, out) = (dir.display(), shell_path(dir));
-    let shards = || fs::read_dir(dir).is_ok_and(|entries| entries.flatten().any(|entry| entry.path().join(JOURNAL).exists()));
+    let shards = || {
+        fs::read_dir(dir)
+            .is_ok_and(|entries| entries.flatten().any(|entry| entry.path().join(JOURNAL).exists()))
+    };
     if !dir.exists() {
         format!("{shown}: no such directory, {EXPECTED}")
     } else if !dir.is_dir() {
@@ -173,7 +185,9 @@ fn absent(path: &Path) -> String {
             "{shown}: the results of a search (`scalefront recommend`) found, {EXPECTED}: a search runs too little for tables and figures"
         )
     } else if dir.join(JOURNAL).exists() {
-        format!("{shown}: holds a sweep that is not finished; `scalefront sweep GRID --out {out} --resume` goes on")
+        format!(
+            "{shown}: holds a sweep that is not finished; `scalefront sweep GRID --out {out} --resume` goes on"
+        )
     } else if shards() {
         format!("{shown}: holds shards of a sweep; `scalefront merge {out} --out {out}` joins them")
     } else {
@@ -184,10 +198,13 @@ fn absent(path: &Path) -> String {
 pub fn read_manifest(path: &Path) -> Result<Manifest> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => bail!("{}", absent(path)),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            bail!("{}", absent(path))
+        }
         Err(error) => return Err(error).with_context(|| format!("{}: cannot read", path.display())),
     };
-    serde_json::from_str(&text).with_context(|| format!("{}: not a manifest of this version of scalefront", path.display()))
+    serde_json::from_str(&text)
+        .with_context(|| format!("{}: not a manifest of this version of scalefront", path.display()))
 }
 
 #[cfg(test)]
@@ -252,7 +269,11 @@ mod tests {
     fn results_of_another_grid_are_kept() {
         let dir = tempfile::tempdir().unwrap();
         let store = |manifest: &Manifest| write_json(&dir.path().join(MANIFEST), manifest).unwrap();
-        let open = || ResultsDir::open(dir.path(), &json!({"seeds": [1]})).map(|_| ()).map_err(|error| format!("{error:#}"));
+        let open = || {
+            ResultsDir::open(dir.path(), &json!({"seeds": [1]}))
+                .map(|_| ())
+                .map_err(|error| format!("{error:#}"))
+        };
         store(&manifest(json!({"seeds": [1]})));
         assert_eq!(open(), Ok(()));
         store(&manifest(json!({"seeds": [2]})));
@@ -262,7 +283,11 @@ mod tests {
                 .ends_with("holds results of another grid of the name `a`; choose another directory with --out, or remove this one")
         );
         store(&Manifest { results_version: RESULTS_VERSION + 1, ..manifest(json!({"seeds": [1]})) });
-        assert!(open().unwrap_err().contains(&format!("holds results of results version {}", RESULTS_VERSION + 1)));
+        assert!(
+            open()
+                .unwrap_err()
+                .contains(&format!("holds results of results version {}", RESULTS_VERSION + 1))
+        );
         fs::write(dir.path().join(MANIFEST), "{}").unwrap();
         assert!(open().unwrap_err().contains("not a manifest of this version"));
     }

@@ -1,13 +1,15 @@
 //! Engine overheads from measured runs: a few numbers for all runs together, none for any one of them.
 //!
-//! Fitted are `step_ms`, `per_sequence_us`, `sampling_ns_per_logit` and `api_ms`, common to all, and a `kernel_time_factor` for each
-//! device. Least absolute error of the logarithms of simulated over measured values: mean time per output token and mean end-to-end
-//! latency with weight 1, mean time to first token 0.7, P99 of end-to-end latency 0.3, every judged stage alike. Simulated values hardly
-//! bend in these parameters, so Gauss-Newton steps do: differences at the common start, one simulation of all runs for each parameter, serve
-//! every fit; each step corrects the slopes by what it was seen to do. Parameters stay at 0 where they would turn negative.
+//! Fitted are `step_ms`, `per_sequence_us`, `sampling_ns_per_logit` and `api_ms`, common to all, and a
+//! `kernel_time_factor` for each device. Least absolute error of the logarithms of simulated over measured
+//! values: mean time per output token and mean end-to-end latency with weight 1, mean time to first token 0.7,
+//! P99 of end-to-end latency 0.3, every judged stage alike. Simulated values hardly bend in these parameters,
+//! so Gauss-Newton steps do: differences at the common start, one simulation of all runs for each parameter,
+//! serve every fit; each step corrects the slopes by what it was seen to do. Parameters stay at 0 where they
+//! would turn negative.
 //!
-//! *Leaving a model out* is a fit of its own, from the same start and by the same steps, to the runs of all other models; the model's
-//! runs are then simulated with what results. Its measurements have no say in that.
+//! *Leaving a model out* is a fit of its own, from the same start and by the same steps, to the runs of all
+//! other models; the model's runs are then simulated with what results. Its measurements have no say in that.
 
 use std::collections::BTreeSet;
 
@@ -19,13 +21,16 @@ use super::{Compared, Measured, Replay, compare};
 use crate::hardware::{Overheads, catalog, sampling_on};
 
 /// Names, units in them, of what is fitted besides one factor a device; a step to take differences over.
-const COMMON: [(&str, f64); 4] = [("step_ms", 0.2), ("per_sequence_us", 4.0), ("sampling_ns_per_logit", 0.1), ("api_ms", 1.0)];
+const COMMON: [(&str, f64); 4] =
+    [("step_ms", 0.2), ("per_sequence_us", 4.0), ("sampling_ns_per_logit", 0.1), ("api_ms", 1.0)];
 const FACTOR_STEP: f64 = 0.02;
-const WEIGHTS: [(&str, f64); 4] = [("tpot_mean", 1.0), ("e2e_mean", 1.0), ("ttft_mean", 0.7), ("e2e_p99", 0.3)];
+const WEIGHTS: [(&str, f64); 4] =
+    [("tpot_mean", 1.0), ("e2e_mean", 1.0), ("ttft_mean", 0.7), ("e2e_p99", 0.3)];
 /// Rounds of a fit; fewer where one lowers the error by less than [`LEAST_GAIN`] of it.
 const ROUNDS: usize = 10;
 const LEAST_GAIN: f64 = 5e-4;
-/// Parts of a step that are tried, the whole one first; what did not help has corrected the slopes of those that follow.
+/// Parts of a step that are tried, the whole one first; what did not help has corrected the slopes of those
+/// that follow.
 const LENGTHS: [f64; 4] = [1.0, 0.4, 1.0, 0.3];
 
 /// Parameters: the common ones, then a factor for each device.
@@ -45,11 +50,23 @@ impl Fit {
 
     /// The overheads of a device; without a fit of its own with a factor of 1.
     pub fn overheads(&self, device: &str) -> Overheads {
-        let factor = self.devices.iter().position(|known| *known == device).map_or(1.0, |index| self.values[COMMON.len() + index]);
-        let [step_ms, per_sequence_us, sampling_ns_per_logit, api_ms] = [0, 1, 2, 3].map(|index| self.values[index]);
-        let sampling_ns_per_logit =
-            catalog::device(device).map_or(sampling_ns_per_logit, |device| sampling_on(device, sampling_ns_per_logit));
-        Overheads { kernel_time_factor: factor, step_ms, per_sequence_us, sampling_ns_per_logit, api_ms, ..Overheads::NONE }
+        let factor = self
+            .devices
+            .iter()
+            .position(|known| *known == device)
+            .map_or(1.0, |index| self.values[COMMON.len() + index]);
+        let [step_ms, per_sequence_us, sampling_ns_per_logit, api_ms] =
+            [0, 1, 2, 3].map(|index| self.values[index]);
+        let sampling_ns_per_logit = catalog::device(device)
+            .map_or(sampling_ns_per_logit, |device| sampling_on(device, sampling_ns_per_logit));
+        Overheads {
+            kernel_time_factor: factor,
+            step_ms,
+            per_sequence_us,
+            sampling_ns_per_logit,
+            api_ms,
+            ..Overheads::NONE
+        }
     }
 
     fn steps(&self) -> Vec<f64> {
@@ -70,12 +87,16 @@ pub struct Calibration {
 }
 
 fn rows(compared: &[Compared]) -> Vec<Row> {
-    let weight = |row: &Compared| WEIGHTS.iter().find(|(metric, _)| *metric == row.metric && row.judged).map(|(_, weight)| *weight);
-    let row = |row: &Compared| Some(Row { weight: weight(row)?, error: (row.simulated_ms / row.measured_ms).ln() });
+    let weight = |row: &Compared| {
+        WEIGHTS.iter().find(|(metric, _)| *metric == row.metric && row.judged).map(|(_, weight)| *weight)
+    };
+    let row =
+        |row: &Compared| Some(Row { weight: weight(row)?, error: (row.simulated_ms / row.measured_ms).ln() });
     compared.iter().filter_map(row).collect()
 }
 
-/// What every fit begins with: the runs at the common start, and a step from there in each parameter. No fit's own.
+/// What every fit begins with: the runs at the common start, and a step from there in each parameter. No
+/// fit's own.
 struct FirstRound {
     fit: Fit,
     compared: Vec<Compared>,
@@ -83,8 +104,9 @@ struct FirstRound {
     moved: Vec<Vec<Compared>>,
 }
 
-/// Fits overheads to all runs, then anew to what remains when each model in turn is left out. `told` hears of every round: the model
-/// left out, the round's number, the mean error so far. Fits are independent of one another and run side by side.
+/// Fits overheads to all runs, then anew to what remains when each model in turn is left out. `told` hears of
+/// every round: the model left out, the round's number, the mean error so far. Fits are independent of one
+/// another and run side by side.
 ///
 /// Errors: there is nothing to fit to; a simulation gives up.
 pub fn calibrate(
@@ -108,8 +130,10 @@ pub fn calibrate(
     let fits: Vec<Option<&String>> = std::iter::once(None).chain(models.into_iter().map(Some)).collect();
     let fitted = |left_out: &Option<&String>| -> Result<(Fit, Vec<Compared>, Vec<Compared>)> {
         let name = left_out.map(String::as_str);
-        let (own, others): (Vec<&Replay>, Vec<&Replay>) = all.iter().partition(|replay| Some(&replay.experiment.model) == *left_out);
-        let (fit, compared) = bench.fitted(&others, &first.without(name), |round, error| told(name, round, error))?;
+        let (own, others): (Vec<&Replay>, Vec<&Replay>) =
+            all.iter().partition(|replay| Some(&replay.experiment.model) == *left_out);
+        let (fit, compared) =
+            bench.fitted(&others, &first.without(name), |round, error| told(name, round, error))?;
         let unseen = bench.simulated(&own, &fit)?;
         Ok((fit, compared, unseen))
     };
@@ -126,8 +150,14 @@ pub fn calibrate(
 impl FirstRound {
     /// What there is of it without the runs of one model.
     fn without(&self, model: Option<&str>) -> Self {
-        let others = |compared: &Vec<Compared>| compared.iter().filter(|row| Some(row.model.as_str()) != model).cloned().collect();
-        Self { fit: self.fit.clone(), compared: others(&self.compared), moved: self.moved.iter().map(others).collect() }
+        let others = |compared: &Vec<Compared>| {
+            compared.iter().filter(|row| Some(row.model.as_str()) != model).cloned().collect()
+        };
+        Self {
+            fit: self.fit.clone(),
+            compared: others(&self.compared),
+            moved: self.moved.iter().map(others).collect(),
+        }
     }
 }
 
@@ -139,7 +169,9 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     fn simulated(&self, runs: &[&Replay], fit: &Fit) -> Result<Vec<Compared>> {
-        compare(runs, self.measured, self.seeds, |replay| Ok(replay.overheads(&fit.overheads(replay.device()))))
+        compare(runs, self.measured, self.seeds, |replay| {
+            Ok(replay.overheads(&fit.overheads(replay.device())))
+        })
     }
 
     fn first_round(&self, runs: &[&Replay], fit: Fit) -> Result<FirstRound> {
@@ -163,10 +195,17 @@ impl Bench<'_> {
         Ok(FirstRound { fit, compared, moved })
     }
 
-    /// Steps from the first round on until the error falls no more, and the runs as simulated there. Nothing but `runs` has a say in it.
+    /// Steps from the first round on until the error falls no more, and the runs as simulated there. Nothing
+    /// but `runs` has a say in it.
     ///
-    /// Errors hardly bend in these parameters: their slopes at the start do, corrected by what each step is seen to do.
-    fn fitted(&self, runs: &[&Replay], first: &FirstRound, told: impl Fn(usize, f64)) -> Result<(Fit, Vec<Compared>)> {
+    /// Errors hardly bend in these parameters: their slopes at the start do, corrected by what each step is
+    /// seen to do.
+    fn fitted(
+        &self,
+        runs: &[&Replay],
+        first: &FirstRound,
+        told: impl Fn(usize, f64),
+    ) -> Result<(Fit, Vec<Compared>)> {
         let (mut fit, mut compared) = (first.fit.clone(), first.compared.clone());
         let scales = fit.steps();
         let mut errors = rows(&compared);
@@ -185,7 +224,8 @@ impl Bench<'_> {
                 let candidate = Fit { values, ..fit.clone() };
                 let there = self.simulated(runs, &candidate)?;
                 let errors_there = rows(&there);
-                let moved: Vec<f64> = candidate.values.iter().zip(&fit.values).map(|(there, here)| there - here).collect();
+                let moved: Vec<f64> =
+                    candidate.values.iter().zip(&fit.values).map(|(there, here)| there - here).collect();
                 correct(&mut slopes, &scales, &moved, &errors, &errors_there);
                 if total(&errors_there) < total(&errors) * (1.0 - LEAST_GAIN) {
                     better = Some((candidate, there, errors_there));

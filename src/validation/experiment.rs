@@ -1,8 +1,8 @@
 //! Descriptions of measured runs: what was served, on what, under which load.
 //!
-//! `experiments.json` is a list of objects; fields not named here are prose and ignored. `load` tells stages of a rate, prompts and outputs;
-//! `trace`, where there is one, is a CSV of the requests themselves. `measured.csv` beside it holds `experiment_id, stage, metric, value,
-//! unit`.
+//! `experiments.json` is a list of objects; fields not named here are prose and ignored. `load` tells stages
+//! of a rate, prompts and outputs; `trace`, where there is one, is a CSV of the requests themselves.
+//! `measured.csv` beside it holds `experiment_id, stage, metric, value, unit`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -88,9 +88,13 @@ const MOST_REQUESTS: f64 = 1e7;
 impl Stage {
     /// Number of requests and seconds they come in, as far as two of rate, duration and number tell.
     pub fn arrivals(&self) -> Option<(u64, f64)> {
-        let requests = self.num_requests.map(|number| number as f64).or_else(|| Some((self.rate_per_s? * self.duration_s?).round()))?;
+        let requests = self
+            .num_requests
+            .map(|number| number as f64)
+            .or_else(|| Some((self.rate_per_s? * self.duration_s?).round()))?;
         let duration_s = self.duration_s.or_else(|| Some(requests / self.rate_per_s?))?;
-        ((0.0..=MOST_REQUESTS).contains(&requests) && duration_s.is_finite() && duration_s > 0.0).then_some((requests as u64, duration_s))
+        ((0.0..=MOST_REQUESTS).contains(&requests) && duration_s.is_finite() && duration_s > 0.0)
+            .then_some((requests as u64, duration_s))
     }
 }
 
@@ -105,7 +109,10 @@ impl Prompt {
     /// Tokens the server saw, if that is known, or was to see.
     pub fn tokens(&self) -> Option<u32> {
         let served = self.served_tokens.as_ref().and_then(mean);
-        served.or(self.nominal_tokens).filter(|tokens| (1.0..1e7).contains(tokens)).map(|tokens| tokens.round() as u32)
+        served
+            .or(self.nominal_tokens)
+            .filter(|tokens| (1.0..1e7).contains(tokens))
+            .map(|tokens| tokens.round() as u32)
     }
 }
 
@@ -126,7 +133,11 @@ pub struct Output {
 
 impl Output {
     pub fn tokens(&self) -> Option<u32> {
-        self.tokens.as_ref().and_then(mean).filter(|tokens| (1.0..1e7).contains(tokens)).map(|tokens| tokens.round() as u32)
+        self.tokens
+            .as_ref()
+            .and_then(mean)
+            .filter(|tokens| (1.0..1e7).contains(tokens))
+            .map(|tokens| tokens.round() as u32)
     }
 }
 
@@ -143,7 +154,10 @@ pub fn is_in_process(engine: &Engine) -> bool {
 /// The first two numbers of an engine's version.
 fn version(engine: &Engine) -> Option<(u32, u32)> {
     let text = engine.version.as_deref()?;
-    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).filter(|part| !part.is_empty()).map_while(|part| part.parse().ok());
+    let mut numbers = text
+        .split(|c: char| !c.is_ascii_digit())
+        .filter(|part| !part.is_empty())
+        .map_while(|part| part.parse().ok());
     Some((numbers.next()?, numbers.next()?))
 }
 
@@ -170,11 +184,15 @@ pub struct TracedRequest {
     pub shared_prefix_tokens: u32,
 }
 
-/// Reads a trace. Columns `arrived_at_s`, `prompt_tokens`, `output_tokens`; optionally `stage`, `prompt_id`, `shared_prefix_tokens`.
+/// Reads a trace. Columns `arrived_at_s`, `prompt_tokens`, `output_tokens`; optionally `stage`, `prompt_id`,
+/// `shared_prefix_tokens`.
 ///
 /// Errors: a file, line or column that cannot be read.
 pub fn read_trace(file: &Path) -> Result<Vec<TracedRequest>> {
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_path(file).with_context(|| file.display().to_string())?;
+    let mut reader = csv::ReaderBuilder::new()
+        .trim(csv::Trim::All)
+        .from_path(file)
+        .with_context(|| file.display().to_string())?;
     let header = reader.headers().with_context(|| file.display().to_string())?.clone();
     let column = |name: &str| header.iter().position(|column| column == name);
     let mut requests = Vec::new();
@@ -185,10 +203,15 @@ pub fn read_trace(file: &Path) -> Result<Vec<TracedRequest>> {
             let Some(index) = column(name) else { return Ok(None) };
             match record[index].parse::<f64>() {
                 Ok(value) if value.is_finite() && (0.0..1e9).contains(&value) => Ok(Some(value)),
-                _ => bail!("{}, line {line}: column `{name}` is `{}`, expected a number of at least 0", file.display(), &record[index]),
+                _ => bail!(
+                    "{}, line {line}: column `{name}` is `{}`, expected a number of at least 0",
+                    file.display(),
+                    &record[index]
+                ),
             }
         };
-        let required = |name: &str| number(name)?.with_context(|| format!("{}: no column `{name}`", file.display()));
+        let required =
+            |name: &str| number(name)?.with_context(|| format!("{}: no column `{name}`", file.display()));
         let tokens = |name: &str| Ok::<_, anyhow::Error>((required(name)? as u32).max(1));
         requests.push(TracedRequest {
             stage: number("stage")?.unwrap_or_default() as u32,
@@ -235,14 +258,18 @@ impl Experiments {
         let text = std::fs::read_to_string(&file).with_context(|| {
             format!("{}: cannot be read, expected a folder with experiments.json and measured.csv, or its experiments.json", file.display())
         })?;
-        let descriptions: Vec<Value> =
-            serde_json::from_str(&text).with_context(|| format!("{}: expected a list of descriptions", file.display()))?;
+        let descriptions: Vec<Value> = serde_json::from_str(&text)
+            .with_context(|| format!("{}: expected a list of descriptions", file.display()))?;
         let (mut list, mut unreadable) = (Vec::new(), Vec::new());
         for (number, description) in descriptions.into_iter().enumerate() {
-            let id = description.get("id").and_then(Value::as_str).map_or(format!("entry {number}"), str::to_owned);
+            let id = description
+                .get("id")
+                .and_then(Value::as_str)
+                .map_or(format!("entry {number}"), str::to_owned);
             match serde_path_to_error::deserialize::<_, Experiment>(description) {
                 Ok(experiment) => list.push(experiment),
-                Err(error) => unreadable.push(Skipped { experiment: id, reason: format!("{}: {error}", file.display()) }),
+                Err(error) => unreadable
+                    .push(Skipped { experiment: id, reason: format!("{}: {error}", file.display()) }),
             }
         }
         Ok(Self { measured: read_measured(&dir.join("measured.csv"))?, dir, list, unreadable })
@@ -250,26 +277,43 @@ impl Experiments {
 }
 
 fn read_measured(file: &Path) -> Result<Measured> {
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_path(file).with_context(|| file.display().to_string())?;
+    let mut reader = csv::ReaderBuilder::new()
+        .trim(csv::Trim::All)
+        .from_path(file)
+        .with_context(|| file.display().to_string())?;
     let header = reader.headers().with_context(|| file.display().to_string())?.clone();
     let column = |name: &str| {
-        header.iter().position(|column| column == name).with_context(|| format!("{}, line 1: no column `{name}`", file.display()))
+        header
+            .iter()
+            .position(|column| column == name)
+            .with_context(|| format!("{}, line 1: no column `{name}`", file.display()))
     };
     let [id, stage, metric, value, unit] = ["experiment_id", "stage", "metric", "value", "unit"].map(column);
     let (id, stage, metric, value, unit) = (id?, stage?, metric?, value?, unit?);
     let mut measured = Measured::new();
     for record in reader.records() {
         let record = record.with_context(|| file.display().to_string())?;
-        let known = record[metric].split_once('_').is_some_and(|(q, s)| QUANTITIES.contains(&q) && STATISTICS.contains(&s));
+        let known = record[metric]
+            .split_once('_')
+            .is_some_and(|(q, s)| QUANTITIES.contains(&q) && STATISTICS.contains(&s));
         if &record[unit] != "ms" || !known || record[value].is_empty() {
             continue;
         }
         let line = record.position().map_or(0, csv::Position::line);
         let number = record[value].parse::<f64>().ok().filter(|number| number.is_finite() && *number > 0.0);
         let number = number.with_context(|| {
-            format!("{}, line {line}: column `value` is `{}`, expected a number above 0", file.display(), &record[value])
+            format!(
+                "{}, line {line}: column `value` is `{}`, expected a number above 0",
+                file.display(),
+                &record[value]
+            )
         })?;
-        measured.entry(record[id].into()).or_default().entry(record[stage].into()).or_default().insert(record[metric].into(), number);
+        measured
+            .entry(record[id].into())
+            .or_default()
+            .entry(record[stage].into())
+            .or_default()
+            .insert(record[metric].into(), number);
     }
     Ok(measured)
 }
@@ -298,7 +342,8 @@ mod tests {
 
     #[test]
     fn lengths_are_numbers_or_means() {
-        let prompt: Prompt = serde_json::from_str(r#"{"nominal_tokens": 547, "served_tokens": {"mean": 574.6}}"#).unwrap();
+        let prompt: Prompt =
+            serde_json::from_str(r#"{"nominal_tokens": 547, "served_tokens": {"mean": 574.6}}"#).unwrap();
         assert_eq!(prompt.tokens(), Some(575));
         assert_eq!(Prompt { served_tokens: None, ..prompt }.tokens(), Some(547));
         assert_eq!(Output { tokens: Some(248.into()) }.tokens(), Some(248));

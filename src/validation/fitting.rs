@@ -1,7 +1,8 @@
 //! Few parameters, many errors: steps towards the least sum of absolute errors that hardly bend.
 //!
-//! Each error is taken as linear in the parameters, with slopes from differences or from what earlier steps did to it
-//! ([`correct`]); the weighted sum of their absolute values is then least where iteratively reweighted least squares end.
+//! Each error is taken as linear in the parameters, with slopes from differences or from what earlier steps
+//! did to it ([`correct`]); the weighted sum of their absolute values is then least where iteratively
+//! reweighted least squares end.
 
 /// Errors below this count as none when weights are taken for the next round.
 const SMALL: f64 = 1e-3;
@@ -23,12 +24,13 @@ pub fn total(rows: &[Row]) -> f64 {
     rows.iter().map(|row| row.weight * row.error.abs()).sum()
 }
 
-/// `values`, none below 0, moved to where the errors, taken as linear, are least; `length` of the way. `scales` are steps of each
-/// parameter that matter, `slopes` those of each error by parameter.
+/// `values`, none below 0, moved to where the errors, taken as linear, are least; `length` of the way.
+/// `scales` are steps of each parameter that matter, `slopes` those of each error by parameter.
 pub fn step(values: &[f64], scales: &[f64], slopes: &[Vec<f64>], errors: &[Row], length: f64) -> Vec<f64> {
     let parameters = slopes.len();
     // A parameter no row knows of stays where it is: the factor of a device without runs at 1.
-    let known: Vec<bool> = (0..parameters).map(|p| slopes[p].iter().any(|slope| slope.abs() * scales[p] > 1e-7)).collect();
+    let known: Vec<bool> =
+        (0..parameters).map(|p| slopes[p].iter().any(|slope| slope.abs() * scales[p] > 1e-7)).collect();
     let mut moved = vec![0.0; parameters];
     for _ in 0..REWEIGHTINGS {
         let mut normal = vec![vec![0.0; parameters]; parameters];
@@ -48,7 +50,13 @@ pub fn step(values: &[f64], scales: &[f64], slopes: &[Vec<f64>], errors: &[Row],
 }
 
 /// Solves for the moves, holding those at 0 that would go below.
-fn within_bounds(values: &[f64], scales: &[f64], known: &[bool], normal: &[Vec<f64>], right: &[f64]) -> Vec<f64> {
+fn within_bounds(
+    values: &[f64],
+    scales: &[f64],
+    known: &[bool],
+    normal: &[Vec<f64>],
+    right: &[f64],
+) -> Vec<f64> {
     let parameters = right.len();
     let mut held: Vec<Option<f64>> = known.iter().map(|known| (!known).then_some(0.0)).collect();
     loop {
@@ -60,7 +68,8 @@ fn within_bounds(values: &[f64], scales: &[f64], known: &[bool], normal: &[Vec<f
                 (matrix[p][p], wanted[p]) = (1.0, held / scales[p]);
             }
         }
-        let moved: Vec<f64> = solve(matrix, wanted).into_iter().zip(scales).map(|(solved, scale)| solved * scale).collect();
+        let moved: Vec<f64> =
+            solve(matrix, wanted).into_iter().zip(scales).map(|(solved, scale)| solved * scale).collect();
         let below = |p: &usize| held[*p].is_none() && values[*p] + moved[*p] < 0.0;
         let Some(worst) = (0..parameters).filter(below).min_by(|&a, &b| {
             let depth = |p: usize| (values[p] + moved[p]) / scales[p];
@@ -72,20 +81,25 @@ fn within_bounds(values: &[f64], scales: &[f64], known: &[bool], normal: &[Vec<f
     }
 }
 
-/// Directions in which parameters move errors together, the strongest first, each so long that the errors would grow by as much as they are
-/// in all were they none: the axes of the normal matrix. Where parameters make up for each other, that is far.
+/// Directions in which parameters move errors together, the strongest first, each so long that the errors
+/// would grow by as much as they are in all were they none: the axes of the normal matrix. Where parameters
+/// make up for each other, that is far.
 pub fn directions(scales: &[f64], slopes: &[Vec<f64>], errors: &[Row]) -> Vec<Vec<f64>> {
     let parameters = slopes.len();
     let mut normal = vec![vec![0.0; parameters]; parameters];
     for (i, row) in errors.iter().enumerate() {
         for p in 0..parameters {
-            (0..parameters).for_each(|q| normal[p][q] += row.weight * slopes[p][i] * scales[p] * slopes[q][i] * scales[q]);
+            (0..parameters).for_each(|q| {
+                normal[p][q] += row.weight * slopes[p][i] * scales[p] * slopes[q][i] * scales[q]
+            });
         }
     }
     let all = total(errors);
     let mut found = Vec::new();
     for axis in axes(normal) {
-        let effect = |(i, row): (usize, &Row)| row.weight * (0..parameters).map(|p| slopes[p][i] * scales[p] * axis[p]).sum::<f64>().abs();
+        let effect = |(i, row): (usize, &Row)| {
+            row.weight * (0..parameters).map(|p| slopes[p][i] * scales[p] * axis[p]).sum::<f64>().abs()
+        };
         let effect: f64 = errors.iter().enumerate().map(effect).sum();
         if effect > 1e-9 {
             let length = (all / effect).min(LONGEST);
@@ -98,7 +112,8 @@ pub fn directions(scales: &[f64], slopes: &[Vec<f64>], errors: &[Row]) -> Vec<Ve
 /// Unit vectors that a symmetric matrix only stretches (Jacobi's rotations).
 fn axes(mut matrix: Vec<Vec<f64>>) -> Vec<Vec<f64>> {
     let size = matrix.len();
-    let mut axes: Vec<Vec<f64>> = (0..size).map(|i| (0..size).map(|j| if i == j { 1.0 } else { 0.0 }).collect()).collect();
+    let mut axes: Vec<Vec<f64>> =
+        (0..size).map(|i| (0..size).map(|j| if i == j { 1.0 } else { 0.0 }).collect()).collect();
     for _ in 0..SWEEPS {
         for p in 0..size {
             for q in p + 1..size {
@@ -106,7 +121,11 @@ fn axes(mut matrix: Vec<Vec<f64>>) -> Vec<Vec<f64>> {
                     continue;
                 }
                 let theta = (matrix[q][q] - matrix[p][p]) / (2.0 * matrix[p][q]);
-                let tan = if theta == 0.0 { 1.0 } else { theta.signum() / (theta.abs() + (theta * theta + 1.0).sqrt()) };
+                let tan = if theta == 0.0 {
+                    1.0
+                } else {
+                    theta.signum() / (theta.abs() + (theta * theta + 1.0).sqrt())
+                };
                 let cos = 1.0 / (tan * tan + 1.0).sqrt();
                 let sin = tan * cos;
                 for row in &mut matrix {
@@ -124,8 +143,8 @@ fn axes(mut matrix: Vec<Vec<f64>>) -> Vec<Vec<f64>> {
     axes
 }
 
-/// Slopes that explain what a step did: each error's slope is changed, as little as can be, so that it tells the change seen (Broyden's
-/// rule). Saves the differences of every round but the first.
+/// Slopes that explain what a step did: each error's slope is changed, as little as can be, so that it tells
+/// the change seen (Broyden's rule). Saves the differences of every round but the first.
 pub fn correct(slopes: &mut [Vec<f64>], scales: &[f64], moved: &[f64], before: &[Row], after: &[Row]) {
     let squared: f64 = moved.iter().zip(scales).map(|(moved, scale)| (moved / scale).powi(2)).sum();
     if squared == 0.0 {
@@ -144,7 +163,9 @@ pub fn correct(slopes: &mut [Vec<f64>], scales: &[f64], moved: &[f64], before: &
 fn solve(mut matrix: Vec<Vec<f64>>, mut right: Vec<f64>) -> Vec<f64> {
     let size = right.len();
     for column in 0..size {
-        let pivot = (column..size).max_by(|&a, &b| matrix[a][column].abs().total_cmp(&matrix[b][column].abs())).unwrap_or(column);
+        let pivot = (column..size)
+            .max_by(|&a, &b| matrix[a][column].abs().total_cmp(&matrix[b][column].abs()))
+            .unwrap_or(column);
         matrix.swap(column, pivot);
         right.swap(column, pivot);
         if matrix[column][column].abs() < 1e-12 {
@@ -177,8 +198,9 @@ mod tests {
         let values = [1.0, 0.0, 0.5, 3.0, 1.0, 1.0];
         let scales = [0.2, 4.0, 0.1, 1.0, 0.02, 0.02];
         let truth = [0.6, 0.0, 0.8, 4.0, 1.1, 1.0];
-        let mut slopes: Vec<Vec<f64>> =
-            (0..5).map(|p| (0..40).map(|i| f64::from((i * (p + 3) + p * p) % 11) / 20.0 + 0.05).collect()).collect();
+        let mut slopes: Vec<Vec<f64>> = (0..5)
+            .map(|p| (0..40).map(|i| f64::from((i * (p + 3) + p * p) % 11) / 20.0 + 0.05).collect())
+            .collect();
         let errors: Vec<Row> = (0..40)
             .map(|i| {
                 let error: f64 = (0..5).map(|p| slopes[p][i] * (values[p] - truth[p])).sum();

@@ -1,11 +1,13 @@
-//! Simulated runs beside measured runs of real servers: time to first token, time per output token, end-to-end latency.
+//! Simulated runs beside measured runs of real servers: time to first token, time per output token,
+//! end-to-end latency.
 //!
-//! A folder of measured runs ([`Experiments`]) is replayed run by run ([`Replay`]): the requests on record, or as many at the stated
-//! rates, through `vllm_v1` on one replica whose step times are the analytical model's and whose engine overheads are the catalogue's or
-//! given. [`calibrate`](calibrate::calibrate) fits the overheads to all runs together, and judges them on models left out of the fit.
+//! A folder of measured runs ([`Experiments`]) is replayed run by run ([`Replay`]): the requests on record,
+//! or as many at the stated rates, through `vllm_v1` on one replica whose step times are the analytical
+//! model's and whose engine overheads are the catalogue's or given. [`calibrate`](calibrate::calibrate) fits
+//! the overheads to all runs together, and judges them on models left out of the fit.
 //!
-//! *Judged* are a run's stages without their first 200 requests (labels such as `0w`: the cold start of a server is not modelled) where
-//! they are measured, its stages otherwise.
+//! *Judged* are a run's stages without their first 200 requests (labels such as `0w`: the cold start of a
+//! server is not modelled) where they are measured, its stages otherwise.
 
 pub mod calibrate;
 mod experiment;
@@ -56,7 +58,8 @@ impl Compared {
 /// Prepares the runs whose id `wanted` accepts.
 pub fn prepare(experiments: &Experiments, wanted: impl Fn(&str) -> bool) -> (Vec<Replay>, Vec<Skipped>) {
     let mut replays = Vec::new();
-    let mut skipped: Vec<Skipped> = experiments.unreadable.iter().filter(|one| wanted(&one.experiment)).cloned().collect();
+    let mut skipped: Vec<Skipped> =
+        experiments.unreadable.iter().filter(|one| wanted(&one.experiment)).cloned().collect();
     for experiment in experiments.list.iter().filter(|experiment| wanted(&experiment.id)) {
         let id = &experiment.id;
         let replay = match experiments.measured.contains_key(id) {
@@ -71,7 +74,8 @@ pub fn prepare(experiments: &Experiments, wanted: impl Fn(&str) -> bool) -> (Vec
     (replays, skipped)
 }
 
-/// Simulates runs, each with overheads of its own and requests drawn under `seeds` (taken together), in their order.
+/// Simulates runs, each with overheads of its own and requests drawn under `seeds` (taken together), in their
+/// order.
 ///
 /// Errors: a simulation gives up.
 pub fn compare(
@@ -100,8 +104,10 @@ fn beside(replay: &Replay, measured: &Measured, served: &[Served]) -> Vec<Compar
     let mut compared = Vec::new();
     for (label, values) in stages {
         let Some((stage, warm)) = selects(label) else { continue };
-        let selected: Vec<&Served> =
-            served.iter().filter(|one| stage.is_none_or(|stage| one.stage == stage) && (!warm || one.index >= WARM_UP)).collect();
+        let selected: Vec<&Served> = served
+            .iter()
+            .filter(|one| stage.is_none_or(|stage| one.stage == stage) && (!warm || one.index >= WARM_UP))
+            .collect();
         for quantity in QUANTITIES {
             let value = |one: &&Served| match quantity {
                 "ttft" => Some(one.ttft_ms),
@@ -112,7 +118,11 @@ fn beside(replay: &Replay, measured: &Measured, served: &[Served]) -> Vec<Compar
             sample.sort_by(f64::total_cmp);
             for statistic in STATISTICS {
                 let metric = format!("{quantity}_{statistic}");
-                let (Some(&measured_ms), Some(simulated_ms)) = (values.get(&metric), summed_up(&sample, statistic)) else { continue };
+                let (Some(&measured_ms), Some(simulated_ms)) =
+                    (values.get(&metric), summed_up(&sample, statistic))
+                else {
+                    continue;
+                };
                 compared.push(Compared {
                     experiment: id.clone(),
                     model: replay.experiment.model.clone(),
@@ -129,7 +139,8 @@ fn beside(replay: &Replay, measured: &Measured, served: &[Served]) -> Vec<Compar
     compared
 }
 
-/// The stage (`None`: all of them) a label selects, and whether without its first requests; `None` of other labels.
+/// The stage (`None`: all of them) a label selects, and whether without its first requests; `None` of other
+/// labels.
 fn selects(label: &str) -> Option<(Option<u32>, bool)> {
     if label == "all" {
         return Some((None, false));
@@ -189,7 +200,10 @@ mod tests {
         let sample: Vec<f64> = (1..=200).map(f64::from).collect();
         let of = |statistic| summed_up(&sample, statistic).unwrap();
         assert_eq!((of("mean"), of("p50"), of("p90"), of("p99")), (100.5, 100.0, 180.0, 198.0));
-        assert_eq!((summed_up(&[], "mean"), summed_up(&[], "p99"), summed_up(&[7.0], "p50")), (None, None, Some(7.0)));
+        assert_eq!(
+            (summed_up(&[], "mean"), summed_up(&[], "p99"), summed_up(&[7.0], "p50")),
+            (None, None, Some(7.0))
+        );
     }
 
     #[test]
@@ -206,7 +220,9 @@ mod tests {
         };
         let rows = [row(90.0), row(102.0), row(130.0), row(96.0)];
         let errors = errors(&rows).unwrap();
-        assert!((errors.median - 0.07).abs() < 1e-12 && (errors.worst - 0.3).abs() < 1e-12 && errors.count == 4);
+        assert!(
+            (errors.median - 0.07).abs() < 1e-12 && (errors.worst - 0.3).abs() < 1e-12 && errors.count == 4
+        );
         assert_eq!(super::errors(&[]), None);
     }
 }

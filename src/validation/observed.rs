@@ -1,4 +1,5 @@
-//! What was measured of single requests beside what a simulation says, and the overheads with which they are nearest.
+//! What was measured of single requests beside what a simulation says, and the overheads with which they are
+//! nearest.
 
 use std::collections::BTreeMap;
 
@@ -7,15 +8,17 @@ use anyhow::Result;
 use super::fitting::{self, Row, total};
 use crate::hardware::Overheads;
 
-/// What is fitted, in the order of [`values`], with steps whose effect stands out: batches form otherwise after any step, and single requests
-/// are served a little earlier or later by chance.
+/// What is fitted, in the order of [`values`], with steps whose effect stands out: batches form otherwise
+/// after any step, and single requests are served a little earlier or later by chance.
 pub const COUNT: usize = 5;
-pub const NAMES: [&str; COUNT] = ["kernel_time_factor", "step_ms", "per_sequence_us", "api_ms", "prefill_us_per_token"];
+pub const NAMES: [&str; COUNT] =
+    ["kernel_time_factor", "step_ms", "per_sequence_us", "api_ms", "prefill_us_per_token"];
 const SCALES: [f64; COUNT] = [0.1, 1.0, 20.0, 4.0, 4.0];
 
 const ROUNDS: usize = 40;
 const LEAST_GAIN: f64 = 2e-4;
-/// Steps by slopes and searches in turn; an end where both together lower the error by less than so much of it.
+/// Steps by slopes and searches in turn; an end where both together lower the error by less than so much of
+/// it.
 const TURNS: usize = 4;
 const TURN_GAIN: f64 = 0.02;
 /// A search ends with steps of so much of the first ones.
@@ -71,32 +74,38 @@ impl Observed {
 /// Median of the absolute relative errors of one quantity; `None` without any.
 pub fn median_error(observed: &[Observed], quantity: Quantity) -> Option<f64> {
     let of_quantity = observed.iter().filter(|one| one.quantity == quantity);
-    let mut errors: Vec<f64> = of_quantity.map(|one| (one.simulated_s / one.measured_s - 1.0).abs()).collect();
+    let mut errors: Vec<f64> =
+        of_quantity.map(|one| (one.simulated_s / one.measured_s - 1.0).abs()).collect();
     errors.sort_by(f64::total_cmp);
     Some(0.5 * (errors.get(errors.len() / 2)? + errors[(errors.len() - 1) / 2]))
 }
 
 /// Mean of a quantity at a level, measured and simulated; `None` without any.
 pub fn means(observed: &[Observed], level: usize, quantity: Quantity) -> Option<[f64; 2]> {
-    let selected: Vec<&Observed> = observed.iter().filter(|one| one.level == level && one.quantity == quantity).collect();
+    let selected: Vec<&Observed> =
+        observed.iter().filter(|one| one.level == level && one.quantity == quantity).collect();
     let count = selected.len() as f64;
     let mean = |value: fn(&Observed) -> f64| selected.iter().map(|one| value(one)).sum::<f64>() / count;
     (count > 0.0).then(|| [mean(|one| one.measured_s), mean(|one| one.simulated_s)])
 }
 
 pub fn values(overheads: &Overheads) -> [f64; COUNT] {
-    let Overheads { kernel_time_factor, step_ms, per_sequence_us, api_ms, prefill_us_per_token, .. } = *overheads;
+    let Overheads { kernel_time_factor, step_ms, per_sequence_us, api_ms, prefill_us_per_token, .. } =
+        *overheads;
     [kernel_time_factor, step_ms, per_sequence_us, api_ms, prefill_us_per_token]
 }
 
 /// These overheads with other values.
 pub fn with(overheads: &Overheads, values: &[f64]) -> Overheads {
-    let &[kernel_time_factor, step_ms, per_sequence_us, api_ms, prefill_us_per_token] = values else { unreachable!("five values") };
+    let &[kernel_time_factor, step_ms, per_sequence_us, api_ms, prefill_us_per_token] = values else {
+        unreachable!("five values")
+    };
     let kernel_time_factor = kernel_time_factor.max(1e-3);
     Overheads { kernel_time_factor, step_ms, per_sequence_us, api_ms, prefill_us_per_token, ..*overheads }
 }
 
-/// Simulates everything with given overheads. Which observations there are, and in which order, depends on nothing.
+/// Simulates everything with given overheads. Which observations there are, and in which order, depends on
+/// nothing.
 pub type Observe<'a> = dyn Fn(&Overheads) -> Result<Vec<Observed>> + Sync + 'a;
 
 /// Overheads with what they come to.
@@ -107,7 +116,8 @@ struct Place {
     error: f64,
 }
 
-/// Fits overheads to observations: least absolute errors of the mean logarithms of blocks, every level of load weighing alike.
+/// Fits overheads to observations: least absolute errors of the mean logarithms of blocks, every level of
+/// load weighing alike.
 pub struct Fitter<'a> {
     pub observe: &'a Observe<'a>,
     pub levels: usize,
@@ -116,9 +126,15 @@ pub struct Fitter<'a> {
 impl Fitter<'_> {
     /// From `start` to where the observations `wanted` are nearest, by the constants that are `told`.
     ///
-    /// Errors bend little in the constants, so steps by their slopes come near. But batches form otherwise after any step, and where constants
-    /// make up for each other the slopes are chance: there a search goes on that needs none, until neither helps.
-    pub fn fit(&self, start: &Overheads, told: [bool; COUNT], wanted: impl Fn(&Observed) -> bool) -> Result<Overheads> {
+    /// Errors bend little in the constants, so steps by their slopes come near. But batches form otherwise
+    /// after any step, and where constants make up for each other the slopes are chance: there a search goes
+    /// on that needs none, until neither helps.
+    pub fn fit(
+        &self,
+        start: &Overheads,
+        told: [bool; COUNT],
+        wanted: impl Fn(&Observed) -> bool,
+    ) -> Result<Overheads> {
         let mut place = self.place(*start, &wanted)?;
         for _ in 0..TURNS {
             let before = place.error;
@@ -138,7 +154,12 @@ impl Fitter<'_> {
     }
 
     /// Steps by slopes, until none helps.
-    fn descend(&self, mut place: Place, told: [bool; COUNT], wanted: &impl Fn(&Observed) -> bool) -> Result<Place> {
+    fn descend(
+        &self,
+        mut place: Place,
+        told: [bool; COUNT],
+        wanted: &impl Fn(&Observed) -> bool,
+    ) -> Result<Place> {
         for _ in 0..ROUNDS {
             let slopes = self.slopes(&place.overheads, told, &place.observed, wanted)?;
             let mut better = None;
@@ -157,7 +178,12 @@ impl Fitter<'_> {
     }
 
     /// Steps there and back along the directions that errors know, shorter and shorter, until none helps.
-    fn search(&self, mut place: Place, told: [bool; COUNT], wanted: &impl Fn(&Observed) -> bool) -> Result<Place> {
+    fn search(
+        &self,
+        mut place: Place,
+        told: [bool; COUNT],
+        wanted: &impl Fn(&Observed) -> bool,
+    ) -> Result<Place> {
         let slopes = self.slopes(&place.overheads, told, &place.observed, wanted)?;
         let directions = fitting::directions(&SCALES, &slopes, &place.rows);
         let mut share = 1.0;
@@ -166,7 +192,10 @@ impl Fitter<'_> {
             for direction in &directions {
                 for length in [share, -share] {
                     let mut moved = values(&place.overheads);
-                    moved.iter_mut().zip(direction).for_each(|(value, part)| *value = (*value + length * part).max(0.0));
+                    moved
+                        .iter_mut()
+                        .zip(direction)
+                        .for_each(|(value, part)| *value = (*value + length * part).max(0.0));
                     let candidate = with(&place.overheads, &moved);
                     if candidate == place.overheads {
                         continue;
@@ -185,8 +214,8 @@ impl Fitter<'_> {
         Ok(place)
     }
 
-    /// Errors of the observations wanted: one a block and quantity, the mean of the logarithms. Single requests would tell slopes that are
-    /// mostly chance, and a fit to them hardly moves.
+    /// Errors of the observations wanted: one a block and quantity, the mean of the logarithms. Single
+    /// requests would tell slopes that are mostly chance, and a fit to them hardly moves.
     fn blocks(&self, observed: &[Observed], wanted: &impl Fn(&Observed) -> bool) -> Vec<(usize, Row)> {
         let mut blocks: BTreeMap<(usize, Quantity), (usize, f64, f64)> = BTreeMap::new();
         for one in observed.iter().filter(|one| wanted(one)) {
@@ -223,20 +252,28 @@ impl Fitter<'_> {
             let mut moved = values(overheads);
             moved[constant] += step;
             let there = self.rows(&(self.observe)(&with(overheads, &moved))?, wanted);
-            slopes.push(there.iter().zip(&here).map(|(there, here)| (there.error - here.error) / step).collect());
+            slopes.push(
+                there.iter().zip(&here).map(|(there, here)| (there.error - here.error) / step).collect(),
+            );
         }
         Ok(slopes)
     }
 
     /// 95 % intervals of a fit to everything, by leaving out one block at a time.
-    pub fn intervals(&self, fit: &Overheads, told: [bool; COUNT], observed: &[Observed]) -> Result<[[f64; 2]; COUNT]> {
+    pub fn intervals(
+        &self,
+        fit: &Overheads,
+        told: [bool; COUNT],
+        observed: &[Observed],
+    ) -> Result<[[f64; 2]; COUNT]> {
         let everything = |_: &Observed| true;
         let slopes = self.slopes(fit, told, observed, &everything)?;
         let rows = self.blocks(observed, &everything);
         let blocks = observed.iter().map(|one| one.block + 1).max().unwrap_or(0);
         let without = |block: usize| -> Vec<f64> {
             let kept: Vec<usize> = (0..rows.len()).filter(|&i| rows[i].0 != block).collect();
-            let slopes: Vec<Vec<f64>> = slopes.iter().map(|slopes| kept.iter().map(|&i| slopes[i]).collect()).collect();
+            let slopes: Vec<Vec<f64>> =
+                slopes.iter().map(|slopes| kept.iter().map(|&i| slopes[i]).collect()).collect();
             let rows: Vec<Row> = kept.iter().map(|&i| rows[i].1).collect();
             fitting::step(&values(fit), &SCALES, &slopes, &rows, 1.0)
         };
@@ -264,7 +301,8 @@ pub fn own_share(slopes: &[Vec<f64>], constant: usize) -> f64 {
         rest
     };
     let mut basis: Vec<Vec<f64>> = Vec::new();
-    for column in slopes.iter().enumerate().filter(|(other, _)| *other != constant).map(|(_, column)| column) {
+    for column in slopes.iter().enumerate().filter(|(other, _)| *other != constant).map(|(_, column)| column)
+    {
         let rest = orthogonal(column, &basis);
         let length = dot(&rest, &rest).sqrt();
         if length > 1e-9 * dot(column, column).sqrt() {

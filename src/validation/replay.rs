@@ -1,16 +1,23 @@
-//! A measured run, simulated: the same requests, or as many at the stated rates, on one replica of the same model and device.
+//! A measured run, simulated: the same requests, or as many at the stated rates, on one replica of the same
+//! model and device.
 
 use anyhow::{Context, Result};
 use rand::RngExt;
 use rand_distr::Exp1;
 use serde_json::json;
 
-use super::experiment::{Experiment, Experiments, TracedRequest, is_in_process, read_trace, sorts_logits, vllm_version};
+use super::experiment::{
+    Experiment, Experiments, TracedRequest, is_in_process, read_trace, sorts_logits, vllm_version,
+};
 use crate::autoscaler::AutoscalerSettings;
-use crate::hardware::{Deployment, ExecutionTime, Files, HardwareError, OverheadSettings, Overheads, catalog};
+use crate::hardware::{
+    Deployment, ExecutionTime, Files, HardwareError, OverheadSettings, Overheads, catalog,
+};
 use crate::random;
 use crate::settings::Faults;
-use crate::simulation::{ClusterSettings, Parts, RequestRecord, RunInputs, Workspace, simulate_parts_in_detail};
+use crate::simulation::{
+    ClusterSettings, Parts, RequestRecord, RunInputs, Workspace, simulate_parts_in_detail,
+};
 use crate::workload::prompts::{self, BLOCK_TOKENS};
 use crate::workload::{PrefixBlocks, Workload};
 
@@ -72,7 +79,8 @@ impl Replay {
     ///
     /// Errors: why it cannot be simulated.
     pub fn new(experiments: &Experiments, experiment: &Experiment) -> Result<Self, String> {
-        let requests = experiment.trace.as_ref().map(|trace| read_trace(&experiments.dir.join(trace))).transpose();
+        let requests =
+            experiment.trace.as_ref().map(|trace| read_trace(&experiments.dir.join(trace))).transpose();
         Self::of(experiment, requests.map_err(|error| format!("{error:#}"))?)
     }
 
@@ -87,7 +95,9 @@ impl Replay {
         if let Some(name) = engine.engine.as_ref().filter(|name| !name.to_lowercase().contains("vllm")) {
             return Err(format!("engine `{name}` is not modelled, only vLLM is"));
         }
-        let Some(node) = catalog::node(&experiment.gpu).map(|node| node.name).or_else(|| node_of(&experiment.gpu)) else {
+        let Some(node) =
+            catalog::node(&experiment.gpu).map(|node| node.name).or_else(|| node_of(&experiment.gpu))
+        else {
             return Err(format!("device `{}` is not in the catalogue", experiment.gpu));
         };
         if catalog::model(model).is_none() {
@@ -130,20 +140,42 @@ impl Replay {
             return Err(format!("`{}`: {}", fault.path, fault.message));
         }
         let times = Deployment::resolve(model, node, experiment.tp, 1, &Files::default())
-            .and_then(|deployment| ExecutionTime::load(&cluster.execution_time, &deployment, &Files::default()))
+            .and_then(|deployment| {
+                ExecutionTime::load(&cluster.execution_time, &deployment, &Files::default())
+            })
             .map_err(|error| error.to_string())?;
         let load = &experiment.load;
         if requests.is_none() && (load.prompt.tokens().is_none() || load.output.tokens().is_none()) {
             return Err("neither a trace nor constant prompt and output lengths are stated".into());
         }
-        if let Some(stage) = load.stages.iter().find(|stage| requests.is_none() && stage.arrivals().is_none()) {
-            return Err(format!("neither a trace nor rate, duration or number of the requests of stage {} are stated", stage.stage));
+        if let Some(stage) = load.stages.iter().find(|stage| requests.is_none() && stage.arrivals().is_none())
+        {
+            return Err(format!(
+                "neither a trace nor rate, duration or number of the requests of stage {} are stated",
+                stage.stage
+            ));
         }
-        let longest_prompt = requests.iter().flatten().map(|request| request.prompt_tokens).chain(load.prompt.tokens()).max().unwrap_or(1);
-        let autoscaler = serde_json::from_value(json!({"static": {"replicas": 1}})).expect("settings of a static policy");
+        let longest_prompt = requests
+            .iter()
+            .flatten()
+            .map(|request| request.prompt_tokens)
+            .chain(load.prompt.tokens())
+            .max()
+            .unwrap_or(1);
+        let autoscaler =
+            serde_json::from_value(json!({"static": {"replicas": 1}})).expect("settings of a static policy");
         let samples = sorts_logits(engine) && catalog::samples_by_default(model);
         let has_api = !is_in_process(engine);
-        let replay = Self { experiment: experiment.clone(), cluster, autoscaler, times, requests, longest_prompt, samples, has_api };
+        let replay = Self {
+            experiment: experiment.clone(),
+            cluster,
+            autoscaler,
+            times,
+            requests,
+            longest_prompt,
+            samples,
+            has_api,
+        };
         replay.inputs(&Workload::default(), &replay.times).map_err(|error| error.to_string())?;
         Ok(replay)
     }
@@ -165,7 +197,8 @@ impl Replay {
     ///
     /// Errors: stored ones cannot be read.
     pub fn resolve(&self, settings: &OverheadSettings, files: &Files) -> Result<Overheads, HardwareError> {
-        let sampling: OverheadSettings = serde_json::from_value(json!({"calibrated": {"samples": true}})).expect("settings that exist");
+        let sampling: OverheadSettings =
+            serde_json::from_value(json!({"calibrated": {"samples": true}})).expect("settings that exist");
         let settings = if matches!(settings, OverheadSettings::Calibrated(_)) { &sampling } else { settings };
         let (overheads, _) = settings.resolve(&self.times.deployment, self.samples, files)?;
         Ok(self.overheads(&overheads))
@@ -175,7 +208,11 @@ impl Replay {
         &self.times.deployment
     }
 
-    fn inputs<'a>(&'a self, workload: &'a Workload, times: &'a ExecutionTime) -> Result<RunInputs<'a>, HardwareError> {
+    fn inputs<'a>(
+        &'a self,
+        workload: &'a Workload,
+        times: &'a ExecutionTime,
+    ) -> Result<RunInputs<'a>, HardwareError> {
         RunInputs::new(workload, &self.cluster, &self.autoscaler, times, 1)
     }
 
@@ -235,8 +272,12 @@ impl Replay {
     fn prompts(&self) -> Option<(u32, u32)> {
         let prefix = &self.experiment.load.prefix;
         let of_group = prefix.prompts_per_group.unwrap_or(1).max(1);
-        let set = prefix.groups.filter(|&groups| groups > 0).map(|groups| (of_group, groups.saturating_mul(of_group)));
-        let shares = |request: &TracedRequest| request.shared_prefix_tokens > 0 || request.prompt_id.is_some();
+        let set = prefix
+            .groups
+            .filter(|&groups| groups > 0)
+            .map(|groups| (of_group, groups.saturating_mul(of_group)));
+        let shares =
+            |request: &TracedRequest| request.shared_prefix_tokens > 0 || request.prompt_id.is_some();
         set.or_else(|| self.requests.as_ref()?.iter().any(shares).then_some((1, u32::MAX)))
     }
 
@@ -246,15 +287,26 @@ impl Replay {
         workload.push(arrived_at_s, prompt_tokens, output_tokens);
         let (Some(prefix), Some((of_group, _))) = (&mut workload.prefix, self.prompts()) else { return };
         let (prompt, group, shared_tokens) = match request.prompt_id {
-            Some(prompt) => (prompt, prompt / of_group, self.experiment.load.prefix.shared_prefix_len.unwrap_or_default()),
+            Some(prompt) => {
+                (prompt, prompt / of_group, self.experiment.load.prefix.shared_prefix_len.unwrap_or_default())
+            }
             None => (number, 0, request.shared_prefix_tokens),
         };
-        prefix.push(&prompts::blocks(prompt, group, shared_tokens, prompt_tokens, self.longest_prompt), prompt_tokens);
+        prefix.push(
+            &prompts::blocks(prompt, group, shared_tokens, prompt_tokens, self.longest_prompt),
+            prompt_tokens,
+        );
     }
 
-    fn records(&self, workload: &Workload, times: &ExecutionTime, workspace: &mut Workspace) -> Result<Vec<RequestRecord>> {
+    fn records(
+        &self,
+        workload: &Workload,
+        times: &ExecutionTime,
+        workspace: &mut Workspace,
+    ) -> Result<Vec<RequestRecord>> {
         let inputs = self.inputs(workload, times)?;
-        let (_, detail) = simulate_parts_in_detail(&inputs, Parts::of(&inputs), workspace).with_context(|| self.experiment.id.clone())?;
+        let (_, detail) = simulate_parts_in_detail(&inputs, Parts::of(&inputs), workspace)
+            .with_context(|| self.experiment.id.clone())?;
         Ok(detail.requests)
     }
 }
@@ -265,13 +317,16 @@ fn served(records: &[RequestRecord], stages: &[u32]) -> Vec<Served> {
     for (record, &stage) in records.iter().zip(stages) {
         let index = of_stage.entry(stage).or_default();
         *index += 1;
-        let (Some(first_s), Some(last_s)) = (record.first_token_at_s, record.completed_at_s) else { continue };
+        let (Some(first_s), Some(last_s)) = (record.first_token_at_s, record.completed_at_s) else {
+            continue;
+        };
         served.push(Served {
             stage,
             index: *index - 1,
             ttft_ms: (first_s - record.arrived_at_s) * 1e3,
             e2e_ms: (last_s - record.arrived_at_s) * 1e3,
-            tpot_ms: (record.decode_tokens > 1).then(|| (last_s - first_s) * 1e3 / f64::from(record.decode_tokens - 1)),
+            tpot_ms: (record.decode_tokens > 1)
+                .then(|| (last_s - first_s) * 1e3 / f64::from(record.decode_tokens - 1)),
         });
     }
     served

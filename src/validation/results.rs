@@ -1,10 +1,12 @@
 //! Engine overheads from result files of benchmark tools: what people have of their own server.
 //!
-//! Each file's requests are replayed as they were sent, with the server's counts of tokens, on one replica of the model; the overheads are
-//! those with which the sum of absolute errors is least, of the mean logarithms of simulated over measured time to first token, time per output
-//! token and end-to-end latency of blocks of consecutive requests, every level of load weighing alike. Only the constants that the files tell are
-//! fitted (`Bench::untold`); the others stay as shipped. Intervals are of 95 %, by leaving out one block of consecutive requests at a
-//! time. How good the fit is, is judged on what it has not seen: each level left out in turn, or each half of the only one.
+//! Each file's requests are replayed as they were sent, with the server's counts of tokens, on one replica of
+//! the model; the overheads are those with which the sum of absolute errors is least, of the mean logarithms
+//! of simulated over measured time to first token, time per output token and end-to-end latency of blocks of
+//! consecutive requests, every level of load weighing alike. Only the constants that the files tell are
+//! fitted (`Bench::untold`); the others stay as shipped. Intervals are of 95 %, by leaving out one block of
+//! consecutive requests at a time. How good the fit is, is judged on what it has not seen: each level left
+//! out in turn, or each half of the only one.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +16,9 @@ use super::experiment::{Experiment, TracedRequest};
 use super::observed::{COUNT, Fitter, NAMES, own_share, values, with};
 pub use super::observed::{Observed, Quantity, means, median_error};
 use super::replay::Replay;
-use crate::hardware::stored::{self, StoredCalibration, StoredConstant, StoredErrors, StoredFile, StoredServer};
+use crate::hardware::stored::{
+    self, StoredCalibration, StoredConstant, StoredErrors, StoredFile, StoredServer,
+};
 use crate::hardware::{Files, OverheadSettings, Overheads};
 use crate::simulation::Workspace;
 use crate::workload::bench::{self, Measured, Results, Tool};
@@ -26,13 +30,17 @@ const PREFILL: usize = 4;
 
 /// Fewer requests tell nothing.
 pub const FEWEST_REQUESTS: usize = 20;
-/// Requests in flight at the busiest level over those at the idlest, below which levels tell no more than one.
+/// Requests in flight at the busiest level over those at the idlest, below which levels tell no more than
+/// one.
 const LEVELS_APART: f64 = 1.5;
-/// Prompts longer than nine in ten over prompts longer than one in ten, below which they tell no more than one length.
+/// Prompts longer than nine in ten over prompts longer than one in ten, below which they tell no more than
+/// one length.
 const LENGTHS_APART: f64 = 1.5;
-/// Share of a constant's effect that others cannot make up for, below which the files do not tell it from them.
+/// Share of a constant's effect that others cannot make up for, below which the files do not tell it from
+/// them.
 const OWN_SHARE: f64 = 0.02;
-/// Consecutive requests that are left out together, a block: as many blocks of each level at most, at least so many requests each.
+/// Consecutive requests that are left out together, a block: as many blocks of each level at most, at least
+/// so many requests each.
 const BLOCKS: usize = 10;
 const FEWEST_IN_BLOCK: usize = 4;
 /// A result file, read.
@@ -47,7 +55,8 @@ pub struct ResultFile {
 impl ResultFile {
     /// Reads a file whose layout is told by its keys.
     ///
-    /// Errors: it is unreadable, of no known layout, or lacks what a replay needs, with the flag that would record it.
+    /// Errors: it is unreadable, of no known layout, or lacks what a replay needs, with the flag that would
+    /// record it.
     pub fn read(path: &Path) -> Result<Self> {
         let tool = bench::recognise(path)?.with_context(|| {
             format!(
@@ -124,19 +133,28 @@ pub fn calibrate(files: &[ResultFile], experiment: &Experiment) -> Result<Fitted
     let by_level = bench.levels > 1;
     for part in 0..if by_level { bench.levels } else { 2 } {
         let is_out = |one: &Observed| if by_level { one.level == part } else { one.half == part };
-        let others: Vec<usize> = all_levels.iter().copied().filter(|&level| !by_level || level != part).collect();
+        let others: Vec<usize> =
+            all_levels.iter().copied().filter(|&level| !by_level || level != part).collect();
         let (fit, _) = bench.fit(&shipped, &others, |one| !is_out(one))?;
         unseen.extend(bench.observe(&fit)?.into_iter().filter(is_out));
         unseen_shipped.extend(shipped_all.iter().copied().filter(is_out));
     }
-    let name = |file: &ResultFile| file.path.file_name().map_or(String::new(), |name| name.to_string_lossy().into_owned());
-    let levels = files.iter().flat_map(|file| file.results.levels_or_one().into_iter().map(move |level| (file, level)));
+    let name = |file: &ResultFile| {
+        file.path.file_name().map_or(String::new(), |name| name.to_string_lossy().into_owned())
+    };
+    let levels = files
+        .iter()
+        .flat_map(|file| file.results.levels_or_one().into_iter().map(move |level| (file, level)));
     Ok(Fitted {
         overheads: fit,
         shipped,
         constants,
         levels: levels.map(|(file, level)| format!("{}: {level}", name(file))).collect(),
-        left_out: if by_level { "each level of load in turn" } else { "each half of the only level of load in turn" },
+        left_out: if by_level {
+            "each level of load in turn"
+        } else {
+            "each half of the only level of load in turn"
+        },
         unseen,
         unseen_shipped,
         all,
@@ -148,7 +166,9 @@ impl<'f> Bench<'f> {
         let (mut runs, mut levels, mut blocks, mut in_flight) = (Vec::new(), 0, 0, Vec::new());
         let answered: usize = files.iter().map(|file| file.results.requests.len()).sum();
         if answered < FEWEST_REQUESTS {
-            bail!("{answered} answered requests found, expected at least {FEWEST_REQUESTS}: run the load for longer");
+            bail!(
+                "{answered} answered requests found, expected at least {FEWEST_REQUESTS}: run the load for longer"
+            );
         }
         for file in files {
             let measured = &file.results.requests;
@@ -161,14 +181,16 @@ impl<'f> Bench<'f> {
                 prompt_id: None,
                 shared_prefix_tokens: 0,
             });
-            let replay = Replay::of(experiment, Some(traced.collect()))
-                .map_err(|reason| anyhow!("the server of {} cannot be simulated: {reason}", file.path.display()))?;
+            let replay = Replay::of(experiment, Some(traced.collect())).map_err(|reason| {
+                anyhow!("the server of {} cannot be simulated: {reason}", file.path.display())
+            })?;
             let mut places = vec![[0; 3]; measured.len()];
             for level in 0..of_file {
                 let own: Vec<usize> = (0..measured.len()).filter(|&i| measured[i].level == level).collect();
                 let parts = (own.len() / FEWEST_IN_BLOCK).clamp(1, BLOCKS);
                 for (place, &request) in own.iter().enumerate() {
-                    places[request] = [levels + level, blocks + place * parts / own.len(), 2 * place / own.len()];
+                    places[request] =
+                        [levels + level, blocks + place * parts / own.len(), 2 * place / own.len()];
                 }
                 blocks += parts;
                 let busy_s: f64 = own.iter().filter_map(|&i| measured[i].e2e_s).sum();
@@ -180,7 +202,12 @@ impl<'f> Bench<'f> {
             levels += of_file;
         }
         let bench = Self { runs, levels, in_flight, tool: files[0].tool };
-        if bench.runs.iter().flat_map(|run| run.measured).all(|request| request.ttft_s.or(request.e2e_s).is_none()) {
+        if bench
+            .runs
+            .iter()
+            .flat_map(|run| run.measured)
+            .all(|request| request.ttft_s.or(request.e2e_s).is_none())
+        {
             bail!("no latency of any request found: nothing to fit to");
         }
         Ok(bench)
@@ -207,8 +234,19 @@ impl<'f> Bench<'f> {
                         Quantity::Tpot => (request.tpot_s(), one.tpot_ms),
                         Quantity::E2e => (request.e2e_s, Some(one.e2e_ms)),
                     };
-                    let (Some(measured_s), Some(simulated_ms)) = (measured_s.filter(|&s| s > 0.0), simulated_ms) else { continue };
-                    observed.push(Observed { level, block, half, quantity, measured_s, simulated_s: simulated_ms / 1e3 });
+                    let (Some(measured_s), Some(simulated_ms)) =
+                        (measured_s.filter(|&s| s > 0.0), simulated_ms)
+                    else {
+                        continue;
+                    };
+                    observed.push(Observed {
+                        level,
+                        block,
+                        half,
+                        quantity,
+                        measured_s,
+                        simulated_s: simulated_ms / 1e3,
+                    });
                 }
             }
         }
@@ -217,8 +255,11 @@ impl<'f> Bench<'f> {
 
     /// Why the levels at hand do not tell each constant, as far as the load says it.
     fn untold(&self, levels: &[usize], observed: &[Observed]) -> [Option<String>; COUNT] {
-        let has = |quantity| observed.iter().any(|one| one.quantity == quantity && levels.contains(&one.level));
-        let of = |pick: fn(f64, f64) -> f64, from| levels.iter().map(|&level| self.in_flight[level]).fold(from, pick);
+        let has =
+            |quantity| observed.iter().any(|one| one.quantity == quantity && levels.contains(&one.level));
+        let of = |pick: fn(f64, f64) -> f64, from| {
+            levels.iter().map(|&level| self.in_flight[level]).fold(from, pick)
+        };
         let (least, most) = (of(f64::min, f64::INFINITY), of(f64::max, 0.0));
         let load = if levels.len() < 2 {
             Some(format!("one rate only: {}", self.another_rate()))
@@ -230,8 +271,13 @@ impl<'f> Bench<'f> {
         let step = (!has(Quantity::Tpot)).then(|| {
             "no time per output token, which takes answers of several tokens and their first token's time: record it streaming".to_string()
         });
-        let api = (!has(Quantity::Ttft)).then(|| "no time to first token: record it streaming (AIPerf: `--streaming`)".to_string());
-        let mut lengths: Vec<u32> = self.runs.iter().flat_map(|run| run.measured.iter().map(|request| request.prefill_tokens)).collect();
+        let api = (!has(Quantity::Ttft))
+            .then(|| "no time to first token: record it streaming (AIPerf: `--streaming`)".to_string());
+        let mut lengths: Vec<u32> = self
+            .runs
+            .iter()
+            .flat_map(|run| run.measured.iter().map(|request| request.prefill_tokens))
+            .collect();
         lengths.sort_unstable();
         let (short, long) = (lengths[lengths.len() / 10], lengths[lengths.len() * 9 / 10]);
         let prefill = (f64::from(long) < LENGTHS_APART * f64::from(short)).then(|| {
@@ -251,7 +297,8 @@ impl<'f> Bench<'f> {
         format!("{how}, and give both files")
     }
 
-    /// Fits what `levels` tell to the observations wanted; the overheads, and why each constant stays as shipped.
+    /// Fits what `levels` tell to the observations wanted; the overheads, and why each constant stays as
+    /// shipped.
     fn fit(
         &self,
         shipped: &Overheads,
@@ -263,9 +310,12 @@ impl<'f> Bench<'f> {
         let observe = |overheads: &Overheads| self.observe(overheads);
         let fitter = Fitter { observe: &observe, levels: self.levels };
         let slopes = fitter.slopes(shipped, told(&untold), &observed, &wanted)?;
-        if let Some(constant) = [KERNELS, PREFILL, SEQUENCE].into_iter().find(|&c| untold[c].is_none() && own_share(&slopes, c) < OWN_SHARE)
+        if let Some(constant) = [KERNELS, PREFILL, SEQUENCE]
+            .into_iter()
+            .find(|&c| untold[c].is_none() && own_share(&slopes, c) < OWN_SHARE)
         {
-            untold[constant] = Some(format!("its effect is that of the others on this load: {}", self.another_rate()));
+            untold[constant] =
+                Some(format!("its effect is that of the others on this load: {}", self.another_rate()));
         }
         Ok((fitter.fit(shipped, told(&untold), wanted)?, untold))
     }
@@ -279,7 +329,8 @@ impl<'f> Bench<'f> {
         observed: &[Observed],
     ) -> Result<Vec<Constant>> {
         let observe = |overheads: &Overheads| self.observe(overheads);
-        let intervals = Fitter { observe: &observe, levels: self.levels }.intervals(fit, told(untold), observed)?;
+        let intervals =
+            Fitter { observe: &observe, levels: self.levels }.intervals(fit, told(untold), observed)?;
         let constant = |constant: usize| Constant {
             name: NAMES[constant],
             value: values(fit)[constant],
@@ -296,8 +347,16 @@ fn told(untold: &[Option<String>; COUNT]) -> [bool; COUNT] {
 
 impl Fitted {
     /// What is kept of it.
-    pub fn stored(&self, name: &str, files: &[ResultFile], experiment: &Experiment, server: &Replay) -> StoredCalibration {
-        let pair = |quantity| Some([median_error(&self.unseen, quantity)?, median_error(&self.unseen_shipped, quantity)?]);
+    pub fn stored(
+        &self,
+        name: &str,
+        files: &[ResultFile],
+        experiment: &Experiment,
+        server: &Replay,
+    ) -> StoredCalibration {
+        let pair = |quantity| {
+            Some([median_error(&self.unseen, quantity)?, median_error(&self.unseen_shipped, quantity)?])
+        };
         let rounded = |value: f64| (value * 1e4).round() / 1e4;
         let errors = |quantity| pair(quantity).map(|pair| pair.map(rounded));
         let deployment = server.deployment();
@@ -332,7 +391,10 @@ impl Fitted {
             files: files
                 .iter()
                 .map(|file| StoredFile {
-                    file: file.path.file_name().map_or(String::new(), |name| name.to_string_lossy().into_owned()),
+                    file: file
+                        .path
+                        .file_name()
+                        .map_or(String::new(), |name| name.to_string_lossy().into_owned()),
                     tool: file.tool.name.into(),
                     requests: file.results.requests.len(),
                     failed: file.results.failed,

@@ -25,16 +25,33 @@ impl<const N: usize> Columns<N> {
         let position = |name: &str| found.iter().position(|field| field.trim() == name);
         let missing: Vec<&str> = names.iter().copied().filter(|name| position(name).is_none()).collect();
         if !missing.is_empty() {
-            let message = format!("header `{}` found, expected also the columns {}", excerpt(header.text), quoted(&missing));
+            let message = format!(
+                "header `{}` found, expected also the columns {}",
+                excerpt(header.text),
+                quoted(&missing)
+            );
             return Err(header.error(message));
         }
         for name in names {
             if found.iter().filter(|field| field.trim() == name).count() > 1 {
-                return Err(header.error(format!("column `{name}` found more than once in `{}`, expected once", excerpt(header.text))));
+                return Err(header.error(format!(
+                    "column `{name}` found more than once in `{}`, expected once",
+                    excerpt(header.text)
+                )));
             }
         }
-        let others = found.iter().map(|field| field.trim()).filter(|name| !names.contains(name)).map(str::to_owned).collect();
-        Ok(Self { names, positions: names.map(|name| position(name).unwrap_or_default()), others, width: found.len() })
+        let others = found
+            .iter()
+            .map(|field| field.trim())
+            .filter(|name| !names.contains(name))
+            .map(str::to_owned)
+            .collect();
+        Ok(Self {
+            names,
+            positions: names.map(|name| position(name).unwrap_or_default()),
+            others,
+            width: found.len(),
+        })
     }
 
     /// The columns that are not read.
@@ -72,8 +89,8 @@ pub fn has_column(header: &Line, name: &str) -> bool {
     header.text.split(',').any(|field| field.trim().trim_matches('"') == name)
 }
 
-/// The columns by which a CSV trace of ours says which prompts begin alike, if it has them: tokens a block holds, and ids of blocks with
-/// a blank between them.
+/// The columns by which a CSV trace of ours says which prompts begin alike, if it has them: tokens a block
+/// holds, and ids of blocks with a blank between them.
 #[derive(Debug, Clone)]
 pub struct PromptColumns(Option<Columns<2>>);
 
@@ -94,13 +111,18 @@ impl PromptColumns {
         let Some(columns) = &self.0 else { return Ok((None, Vec::new())) };
         let [block_tokens, hash_ids] = columns.read(line)?;
         let tokens = block_tokens.text().parse::<u32>().ok().filter(|&tokens| tokens > 0);
-        let tokens = tokens.ok_or_else(|| block_tokens.error("tokens a block of the prompt holds, at least 1"))?;
+        let tokens =
+            tokens.ok_or_else(|| block_tokens.error("tokens a block of the prompt holds, at least 1"))?;
         let ids = hash_ids.text().split_ascii_whitespace().map(str::parse).collect::<Result<_, _>>();
-        Ok((Some(tokens), ids.map_err(|_| hash_ids.error("ids of blocks, whole numbers with a blank between them"))?))
+        Ok((
+            Some(tokens),
+            ids.map_err(|_| hash_ids.error("ids of blocks, whole numbers with a blank between them"))?,
+        ))
     }
 }
 
-/// The columns by which a CSV trace of ours tells how much a request may generate, and how urgent it is; each may be absent.
+/// The columns by which a CSV trace of ours tells how much a request may generate, and how urgent it is; each
+/// may be absent.
 #[derive(Debug, Clone)]
 pub struct ToldColumns {
     max_new_tokens: Option<Columns<1>>,
@@ -122,15 +144,20 @@ impl ToldColumns {
     pub fn read(&self, line: &Line) -> Result<(Option<f64>, Option<i32>), WorkloadError> {
         let field = |columns: &Option<Columns<1>>| match columns {
             None => Ok(None),
-            Some(columns) => columns.read(line).map(|[field]| Some(field).filter(|field| !field.text().is_empty())),
+            Some(columns) => {
+                columns.read(line).map(|[field]| Some(field).filter(|field| !field.text().is_empty()))
+            }
         };
         let most = field(&self.max_new_tokens)?.map(|field| field.tokens()).transpose()?;
-        let priority = field(&self.priority)?.map(|field| field.text().parse().map_err(|_| field.error("a whole number"))).transpose()?;
+        let priority = field(&self.priority)?
+            .map(|field| field.text().parse().map_err(|_| field.error("a whole number")))
+            .transpose()?;
         Ok((most, priority))
     }
 }
 
-/// What a header has beside the format's own columns, for a workload's prompts and what is told of its requests.
+/// What a header has beside the format's own columns, for a workload's prompts and what is told of its
+/// requests.
 pub fn more_header(workload: &Workload) -> String {
     let mut header = String::new();
     for (is_there, columns) in [
@@ -164,7 +191,8 @@ pub fn fields<'l>(line: &Line<'l>) -> Result<Vec<Cow<'l, str>>, WorkloadError> {
     if !line.text.contains('"') {
         return Ok(line.text.split(',').map(Cow::Borrowed).collect());
     }
-    let mut reader = ::csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(line.text.as_bytes());
+    let mut reader =
+        ::csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(line.text.as_bytes());
     match reader.records().next() {
         Some(Ok(record)) => Ok(record.iter().map(|field| Cow::Owned(field.to_owned())).collect()),
         _ => Err(line.error("unreadable quotes, expected comma-separated values")),

@@ -28,7 +28,8 @@ pub struct Description {
     /// What requests may generate, where that is not just what they do.
     pub max_new_tokens: Option<TokenFigures>,
     pub ignore_eos: bool,
-    /// Where requests belong to sessions: then all rates are those of an infinitely fast fleet, whose answers take no time.
+    /// Where requests belong to sessions: then all rates are those of an infinitely fast fleet, whose answers
+    /// take no time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sessions: Option<SessionFigures>,
 }
@@ -48,8 +49,8 @@ pub struct SessionFigures {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct WindowFigures {
     pub window_s: f64,
-    /// Index of dispersion: variance over mean of the arrivals in successive windows. 1 for Poisson at one rate, whatever the
-    /// window; absent with fewer than two whole windows.
+    /// Index of dispersion: variance over mean of the arrivals in successive windows. 1 for Poisson at one
+    /// rate, whatever the window; absent with fewer than two whole windows.
     pub dispersion: Option<f64>,
     /// The most requests in any window of this width, wherever it starts, per second.
     pub peak_requests_per_s: f64,
@@ -80,7 +81,8 @@ pub struct PrefixFigures {
 const WINDOWS_S: [f64; 3] = [1.0, 10.0, 60.0];
 
 /// Widths that people read easily, in seconds; days beyond.
-const BINS_S: [f64; 15] = [1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0, 10_800.0, 21_600.0];
+const BINS_S: [f64; 15] =
+    [1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0, 10_800.0, 21_600.0];
 const MOST_BINS: f64 = 24.0;
 
 /// Describes a workload; `None` for an empty one.
@@ -110,18 +112,31 @@ pub fn describe(workload: &Workload) -> Option<Description> {
             let mut ids = prefix.ids().to_vec();
             ids.sort_unstable();
             ids.dedup();
-            PrefixFigures { block_tokens: prefix.block_tokens, blocks: prefix.ids().len(), distinct_blocks: ids.len() }
+            PrefixFigures {
+                block_tokens: prefix.block_tokens,
+                blocks: prefix.ids().len(),
+                distinct_blocks: ids.len(),
+            }
         }),
-        max_new_tokens: workload
-            .output_limits()
-            .map(|mut limits| token_figures(&workload.decode_tokens.iter().map(|&tokens| limits.next(tokens)).collect::<Vec<_>>())),
+        max_new_tokens: workload.output_limits().map(|mut limits| {
+            token_figures(
+                &workload.decode_tokens.iter().map(|&tokens| limits.next(tokens)).collect::<Vec<_>>(),
+            )
+        }),
         ignore_eos: workload.outputs.settings.ignore_eos,
         sessions: workload.sessions.as_deref().map(session_figures),
     })
 }
 
 fn session_figures(sessions: &Sessions) -> SessionFigures {
-    let pauses_s = || sessions.pause_s.iter().zip(&sessions.waits_for).filter(|(_, waits_for)| **waits_for > 0).map(|(pause_s, _)| pause_s);
+    let pauses_s = || {
+        sessions
+            .pause_s
+            .iter()
+            .zip(&sessions.waits_for)
+            .filter(|(_, waits_for)| **waits_for > 0)
+            .map(|(pause_s, _)| pause_s)
+    };
     let waiting_requests = pauses_s().count();
     SessionFigures {
         sessions: sessions.len(),
@@ -223,22 +238,35 @@ fn token_figures(tokens: &[u32]) -> TokenFigures {
 
 impl fmt::Display for Description {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let or_dash = |value: Option<f64>, decimals: usize| value.map_or("-".into(), |value| format!("{value:.decimals$}"));
+        let or_dash = |value: Option<f64>, decimals: usize| {
+            value.map_or("-".into(), |value| format!("{value:.decimals$}"))
+        };
         writeln!(f, "requests            {:>12}", self.requests)?;
         writeln!(f, "first arrival       {:>12.3} s", self.first_arrival_s)?;
         writeln!(f, "duration            {:>12.3} s", self.duration_s)?;
         writeln!(f, "mean rate           {:>12} requests/s", or_dash(self.mean_rate_per_s, 3))?;
         writeln!(f, "interarrival CV     {:>12}", or_dash(self.interarrival_cv, 3))?;
-        if let Some(SessionFigures { sessions, waiting_requests, most_turns, lanes, mean_pause_s }) = &self.sessions {
+        if let Some(SessionFigures { sessions, waiting_requests, most_turns, lanes, mean_pause_s }) =
+            &self.sessions
+        {
             let lanes = lanes.map_or_else(String::new, |lanes| format!(", {lanes} at a time"));
             writeln!(f, "sessions            {sessions:>12} of up to {most_turns} turns{lanes}")?;
             let pause = or_dash(*mean_pause_s, 3);
-            writeln!(f, "turns that wait     {waiting_requests:>12}, after a pause of {pause} s in the mean; times are those of a fleet")?;
-            writeln!(f, "                                 whose answers take no time: a real one is asked later, and at lower rates")?;
+            writeln!(
+                f,
+                "turns that wait     {waiting_requests:>12}, after a pause of {pause} s in the mean; times are those of a fleet"
+            )?;
+            writeln!(
+                f,
+                "                                 whose answers take no time: a real one is asked later, and at lower rates"
+            )?;
         }
         if let Some(prefix) = &self.prefix {
             let PrefixFigures { block_tokens, blocks, distinct_blocks } = prefix;
-            writeln!(f, "prompt blocks       {blocks:>12} of {block_tokens} tokens, {distinct_blocks} distinct")?;
+            writeln!(
+                f,
+                "prompt blocks       {blocks:>12} of {block_tokens} tokens, {distinct_blocks} distinct"
+            )?;
         }
 
         let ends = match (&self.max_new_tokens, self.ignore_eos) {
@@ -250,9 +278,14 @@ impl fmt::Display for Description {
 
         writeln!(f, "\ntokens            mean     min     p50     p90     p99     max           sum")?;
         let most = self.max_new_tokens.as_ref().map(|tokens| ("may generate", tokens));
-        for (name, tokens) in [("prefill", &self.prefill_tokens), ("decode", &self.decode_tokens)].into_iter().chain(most) {
+        for (name, tokens) in
+            [("prefill", &self.prefill_tokens), ("decode", &self.decode_tokens)].into_iter().chain(most)
+        {
             let TokenFigures { sum, mean, min, p50, p90, p99, max } = tokens;
-            writeln!(f, "{name:<12} {mean:>9.1} {min:>7} {p50:>7.0} {p90:>7.0} {p99:>7.0} {max:>7} {sum:>13}")?;
+            writeln!(
+                f,
+                "{name:<12} {mean:>9.1} {min:>7} {p50:>7.0} {p90:>7.0} {p99:>7.0} {max:>7} {sum:>13}"
+            )?;
         }
 
         writeln!(f, "\nwindow    dispersion   peak requests/s   peak tokens/s (prefill, decode, both)")?;
@@ -297,9 +330,15 @@ mod tests {
     #[test]
     fn a_small_workload_by_hand() {
         let description = describe(&workload(&[1.0, 1.5, 2.0, 5.0])).unwrap();
-        assert_eq!((description.requests, description.first_arrival_s, description.duration_s), (4, 1.0, 4.0));
+        assert_eq!(
+            (description.requests, description.first_arrival_s, description.duration_s),
+            (4, 1.0, 4.0)
+        );
         assert_eq!(description.mean_rate_per_s, Some(1.0));
-        assert_eq!((description.bin_s, description.rate_per_s.as_slice()), (1.0, &[2.0, 1.0, 0.0, 0.0, 1.0][..]));
+        assert_eq!(
+            (description.bin_s, description.rate_per_s.as_slice()),
+            (1.0, &[2.0, 1.0, 0.0, 0.0, 1.0][..])
+        );
         // Gaps 0.5, 0.5, 3: mean 4/3, variance 25/18.
         assert!((description.interarrival_cv.unwrap() - (25.0f64 / 18.0).sqrt() / (4.0 / 3.0)).abs() < 1e-12);
         // Counts 2, 1, 0, 0 in the whole seconds: mean 3/4, variance 11/16.

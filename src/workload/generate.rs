@@ -1,8 +1,8 @@
-//! Requests drawn from distributions: arrival times from one process and lengths from another, or both from the clients
-//! of a published workload.
+//! Requests drawn from distributions: arrival times from one process and lengths from another, or both from
+//! the clients of a published workload.
 //!
-//! Arrivals and lengths draw from [streams](crate::random) of their own, so that changing the lengths leaves every arrival
-//! where it was.
+//! Arrivals and lengths draw from [streams](crate::random) of their own, so that changing the lengths leaves
+//! every arrival where it was.
 
 use std::path::PathBuf;
 
@@ -43,11 +43,18 @@ impl GenerateSpec {
         match (&self.arrivals, &self.lengths, &self.servegen) {
             (None, None, Some(servegen)) => faults.within("servegen", |faults| servegen.check(faults)),
             (Some(_), _, Some(_)) | (_, Some(_), Some(_)) => {
-                faults.add("servegen", "found beside `arrivals` or `lengths`, expected either it or both of them");
+                faults.add(
+                    "servegen",
+                    "found beside `arrivals` or `lengths`, expected either it or both of them",
+                );
             }
             (arrivals, lengths, None) => {
-                faults.require(arrivals.is_some(), "arrivals", || "missing, expected `arrivals` and `lengths`, or `servegen`".into());
-                faults.require(lengths.is_some(), "lengths", || "missing, expected `arrivals` and `lengths`, or `servegen`".into());
+                faults.require(arrivals.is_some(), "arrivals", || {
+                    "missing, expected `arrivals` and `lengths`, or `servegen`".into()
+                });
+                faults.require(lengths.is_some(), "lengths", || {
+                    "missing, expected `arrivals` and `lengths`, or `servegen`".into()
+                });
             }
         }
         if let Some(arrivals) = &self.arrivals {
@@ -86,7 +93,8 @@ pub(super) fn generate(
     }
     if let (Some(arrivals), Some(lengths)) = (&spec.arrivals, &spec.lengths) {
         (workload.arrived_at_s, workload.duration_s) = arrivals.generate(seed, base_dirs, notes)?;
-        (workload.prefill_tokens, workload.decode_tokens) = lengths.generate(workload.len(), seed, base_dirs, notes)?;
+        (workload.prefill_tokens, workload.decode_tokens) =
+            lengths.generate(workload.len(), seed, base_dirs, notes)?;
     }
     for (prefill, decode) in workload.prefill_tokens.iter_mut().zip(&mut workload.decode_tokens) {
         (*prefill, *decode) = cut(*prefill, *decode, spec.max_tokens);

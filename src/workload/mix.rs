@@ -40,7 +40,10 @@ pub struct Models {
 impl Models {
     /// Of the same requests in another order.
     pub(super) fn reordered(&self, order: &[u32]) -> Self {
-        Self { of_request: order.iter().map(|&i| self.of_request[i as usize]).collect(), names: self.names.clone() }
+        Self {
+            of_request: order.iter().map(|&i| self.of_request[i as usize]).collect(),
+            names: self.names.clone(),
+        }
     }
 
     pub(super) fn hash(&self, hasher: &mut blake3::Hasher) {
@@ -71,7 +74,9 @@ impl MixPart {
 }
 
 pub(super) fn check(name: &str, parts: &[MixPart], faults: &mut Faults) {
-    faults.require(parts.len() <= MOST_PARTS, "mix", || format!("{} parts found, expected at most {MOST_PARTS}", parts.len()));
+    faults.require(parts.len() <= MOST_PARTS, "mix", || {
+        format!("{} parts found, expected at most {MOST_PARTS}", parts.len())
+    });
     for (i, part) in parts.iter().enumerate() {
         faults.within(format!("mix[{i}]"), |faults| {
             part.spec(name).check(faults);
@@ -82,8 +87,8 @@ pub(super) fn check(name: &str, parts: &[MixPart], faults: &mut Faults) {
     }
 }
 
-/// Reads or draws all parts and merges them by arrival; of one instant, earlier parts come first. Where some wait for answers or begin alike,
-/// all are sessions, those of the other parts of one request each.
+/// Reads or draws all parts and merges them by arrival; of one instant, earlier parts come first. Where some
+/// wait for answers or begin alike, all are sessions, those of the other parts of one request each.
 pub(super) fn load(
     spec: &WorkloadSpec,
     seed: u64,
@@ -93,12 +98,17 @@ pub(super) fn load(
 ) -> Result<Workload, WorkloadError> {
     let mut parts = Vec::new();
     for (i, part) in spec.mix.iter().enumerate() {
-        let (workload, of_part) = super::load_requests(&part.spec(&spec.name), seed ^ (i as u64).wrapping_mul(PART_SEED), base_dirs)?;
+        let (workload, of_part) = super::load_requests(
+            &part.spec(&spec.name),
+            seed ^ (i as u64).wrapping_mul(PART_SEED),
+            base_dirs,
+        )?;
         notes.extend(of_part);
         faults.within(format!("mix[{i}]"), |faults| check_loaded(part, &workload, faults));
         parts.push(workload);
     }
-    let blocks: BTreeSet<u32> = parts.iter().filter_map(Workload::prompts).map(|prompts| prompts.block_tokens()).collect();
+    let blocks: BTreeSet<u32> =
+        parts.iter().filter_map(Workload::prompts).map(|prompts| prompts.block_tokens()).collect();
     faults.require(blocks.len() < 2, "mix", || {
         format!("prompts known by blocks of {blocks:?} tokens found in its parts, expected one size: set `block_tokens` of traces alike")
     });
@@ -162,14 +172,26 @@ fn sessions(parts: &[Workload], block_tokens: u32, models: Models, duration_s: O
         let (mut most_run, mut latest_in) = (0, BTreeMap::new());
         for (request, waits_for) in waits.iter().enumerate() {
             let (session, turn, pause_s) = match &part.sessions {
-                Some(sessions) => (sessions.session[request], sessions.turn[request], sessions.pause_s[request]),
+                Some(sessions) => {
+                    (sessions.session[request], sessions.turn[request], sessions.pause_s[request])
+                }
                 None => (request as u32, 1, part.arrived_at_s[request]),
             };
             let (prefill_tokens, decode_tokens) = (part.prefill_tokens[request], part.decode_tokens[request]);
-            let new = NewRequest { session: first_session + session, turn, waits_for, pause_s, prefill_tokens, decode_tokens };
+            let new = NewRequest {
+                session: first_session + session,
+                turn,
+                waits_for,
+                pause_s,
+                prefill_tokens,
+                decode_tokens,
+            };
             let (after, runs) = match part.prompts() {
                 Some(prompts) => {
-                    let in_list = part.sessions.is_some().then(|| latest_in.insert(prompts.list(request as u32), request as u32));
+                    let in_list = part
+                        .sessions
+                        .is_some()
+                        .then(|| latest_in.insert(prompts.list(request as u32), request as u32));
                     let before = in_list.flatten().or_else(|| Some(waits_for.first()? - first_request));
                     prompts.by_behind(request as u32, before)
                 }
@@ -206,27 +228,34 @@ mod tests {
     fn sessions_and_requests_are_merged() {
         let open = json!({"arrivals": {"static": {"rate_per_s": 2, "duration_s": 10}}, "lengths": {"fixed": {"prefill_tokens": 7, "decode_tokens": 3}}});
         let starts = json!({"static": {"rate_per_s": 0.5, "duration_s": 10}});
-        let parts = json!([{"model": "a", "generate": open}, {"model": "b", "sessions": chat(starts.clone())}]);
+        let parts =
+            json!([{"model": "a", "generate": open}, {"model": "b", "sessions": chat(starts.clone())}]);
         let merged = mix(parts).unwrap();
         let (sessions, models) = (merged.sessions.as_ref().unwrap(), merged.models.as_ref().unwrap());
-        let alone = load(&serde_json::from_value(json!({"name": "b", "sessions": chat(starts)})).unwrap(), 1, &[]).unwrap();
+        let alone =
+            load(&serde_json::from_value(json!({"name": "b", "sessions": chat(starts)})).unwrap(), 1, &[])
+                .unwrap();
         let open = models.of_request.iter().filter(|&&model| model == 0).count();
-        assert_eq!((merged.len(), sessions.len()), (open + alone.len(), open + alone.sessions.as_ref().unwrap().len()));
+        assert_eq!(
+            (merged.len(), sessions.len()),
+            (open + alone.len(), open + alone.sessions.as_ref().unwrap().len())
+        );
         assert!(merged.arrived_at_s.is_sorted() && models.names == ["a", "b"]);
         for request in 0..merged.len() {
             let (own, waits) = (merged.prefill_tokens[request] == 7, sessions.waits_for[request]);
             assert_eq!(models.of_request[request] == 0, own);
             assert_eq!(waits, u32::from(!own && sessions.turn[request] > 1));
             let next = sessions.waiting_for(request as u32);
-            assert!(
-                next.iter()
-                    .all(|&next| models.of_request[next as usize] == 1 && sessions.session[next as usize] == sessions.session[request])
-            );
+            assert!(next.iter().all(|&next| models.of_request[next as usize] == 1
+                && sessions.session[next as usize] == sessions.session[request]));
         }
         // Twice the traffic keeps what belongs together.
         let more = merged.scaled(2.0, 1).unwrap();
         let models = more.models.as_ref().unwrap();
-        assert!((0..more.len()).all(|request| (more.prefill_tokens[request] == 7) == (models.of_request[request] == 0)));
+        assert!(
+            (0..more.len())
+                .all(|request| (more.prefill_tokens[request] == 7) == (models.of_request[request] == 0))
+        );
         assert_eq!(models.of_request.len(), more.len());
     }
 
@@ -234,7 +263,10 @@ mod tests {
     fn what_cannot_be_merged_is_told() {
         let lanes = json!({"concurrency": {"lanes": 2, "sessions": 8}});
         let error = mix(json!([{"model": "a", "sessions": chat(lanes)}])).unwrap_err().to_string();
-        assert!(error.contains("mix[0].sessions") && error.contains("let them start by the clock"), "{error}");
+        assert!(
+            error.contains("mix[0].sessions") && error.contains("let them start by the clock"),
+            "{error}"
+        );
         let mut impatient = chat(json!({"static": {"rate_per_s": 1, "duration_s": 5}}));
         impatient["patience_s"] = json!(3);
         let error = mix(json!([{"model": "a", "sessions": impatient}])).unwrap_err().to_string();

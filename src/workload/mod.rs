@@ -1,8 +1,8 @@
 //! Request traces: read, generated, described.
 //!
-//! A [`WorkloadSpec`] says where requests come from, [`load`] makes them, a [`Workload`] is columns in arrival order. Its
-//! content alone decides its identity: two workloads with equal columns have the same [`Workload::fingerprint`],
-//! wherever they came from.
+//! A [`WorkloadSpec`] says where requests come from, [`load`] makes them, a [`Workload`] is columns in
+//! arrival order. Its content alone decides its identity: two workloads with equal columns have the same
+//! [`Workload::fingerprint`], wherever they came from.
 //!
 //! ```
 //! use scalefront::workload::{WorkloadSpec, describe::describe, load};
@@ -23,11 +23,12 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! `arrivals` is one of [`poisson`](arrivals::Poisson), [`gamma`](arrivals::Gamma), [`weibull`](arrivals::Weibull),
-//! [`static`](arrivals::Static) (these four at one rate or in `phases`), [`diurnal`](arrivals::Diurnal),
-//! [`bursts`](arrivals::Bursts), [`trace`](TraceSpec); `lengths` one of [`fixed`](lengths::Fixed),
-//! [`uniform`](lengths::Uniform), [`zipf`](lengths::Zipf), [`lognormal`](lengths::LogNormal),
-//! [`empirical`](lengths::Empirical), [`trace`](TraceSpec). [`servegen`](servegen::ServeGen) gives both at once.
+//! `arrivals` is one of [`poisson`](arrivals::Poisson), [`gamma`](arrivals::Gamma),
+//! [`weibull`](arrivals::Weibull), [`static`](arrivals::Static) (these four at one rate or in `phases`),
+//! [`diurnal`](arrivals::Diurnal), [`bursts`](arrivals::Bursts), [`trace`](TraceSpec); `lengths` one of
+//! [`fixed`](lengths::Fixed), [`uniform`](lengths::Uniform), [`zipf`](lengths::Zipf),
+//! [`lognormal`](lengths::LogNormal), [`empirical`](lengths::Empirical), [`trace`](TraceSpec).
+//! [`servegen`](servegen::ServeGen) gives both at once.
 
 pub mod arrivals;
 pub mod bench;
@@ -78,7 +79,8 @@ use crate::settings::{Faults, quoted};
 /// The most tokens a prefill or a decode may have: twice as many still fit 32 bits.
 pub const MAX_TOKENS: u32 = 1_000_000_000;
 
-/// The latest arrival, some thirty years from the start: there a clock of 64-bit floats still tells 0.1 us apart.
+/// The latest arrival, some thirty years from the start: there a clock of 64-bit floats still tells 0.1 us
+/// apart.
 pub const MAX_ARRIVAL_S: f64 = 1e9;
 
 /// The most requests of a workload; 3.2 GB of columns, where they have to be kept.
@@ -102,11 +104,12 @@ pub struct WorkloadSpec {
     /// Requests for several models, each with its own source; for clusters with pools.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mix: Vec<MixPart>,
-    /// What requests may generate, for engines that reserve room for it: what a trace says (`max_new_tokens`), otherwise just what they do,
-    /// unless told here.
+    /// What requests may generate, for engines that reserve room for it: what a trace says
+    /// (`max_new_tokens`), otherwise just what they do, unless told here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outputs: Option<OutputSettings>,
-    /// How urgent requests are: each is drawn a class. If empty, as a trace says (`priority`), otherwise all alike.
+    /// How urgent requests are: each is drawn a class. If empty, as a trace says (`priority`), otherwise all
+    /// alike.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub priorities: Vec<PriorityClass>,
 }
@@ -114,7 +117,9 @@ pub struct WorkloadSpec {
 impl WorkloadSpec {
     pub fn check(&self, faults: &mut Faults) {
         faults.require(!self.name.trim().is_empty(), "name", || "an empty name found".into());
-        faults.require(self.name != "*", "name", || "`*` found, which stands for all workloads together; choose another name".into());
+        faults.require(self.name != "*", "name", || {
+            "`*` found, which stands for all workloads together; choose another name".into()
+        });
         faults.require(!self.name.contains(char::is_control), "name", || {
             format!("{:?} found, expected a name without line breaks and other control characters", self.name)
         });
@@ -126,7 +131,10 @@ impl WorkloadSpec {
         ];
         let given: Vec<&str> = sources.iter().filter(|source| source.1).map(|source| source.0).collect();
         match given[..] {
-            [] => faults.add("generate", "none of `generate`, `trace`, `sessions` and `mix` found, expected one of them"),
+            [] => faults.add(
+                "generate",
+                "none of `generate`, `trace`, `sessions` and `mix` found, expected one of them",
+            ),
             [_] => {}
             [.., last] => faults.add(last, format!("{} found, expected one of them", quoted(&given))),
         }
@@ -157,14 +165,22 @@ pub fn load(spec: &WorkloadSpec, seed: u64, base_dirs: &[PathBuf]) -> Result<Wor
 }
 
 /// The same, and what there is to tell of each trace that was read for it.
-pub fn load_with_notes(spec: &WorkloadSpec, seed: u64, base_dirs: &[PathBuf]) -> Result<(Workload, Vec<TraceNotes>), WorkloadError> {
+pub fn load_with_notes(
+    spec: &WorkloadSpec,
+    seed: u64,
+    base_dirs: &[PathBuf],
+) -> Result<(Workload, Vec<TraceNotes>), WorkloadError> {
     let (mut workload, notes) = load_requests(spec, seed, base_dirs)?;
     workload.outputs = Outputs { settings: spec.outputs.clone().unwrap_or_default(), seed };
     workload.priorities = Priorities { classes: spec.priorities.clone(), seed };
     Ok((workload, notes))
 }
 
-fn load_requests(spec: &WorkloadSpec, seed: u64, base_dirs: &[PathBuf]) -> Result<(Workload, Vec<TraceNotes>), WorkloadError> {
+fn load_requests(
+    spec: &WorkloadSpec,
+    seed: u64,
+    base_dirs: &[PathBuf],
+) -> Result<(Workload, Vec<TraceNotes>), WorkloadError> {
     let mut faults = Faults::default();
     spec.check(&mut faults);
     match spec {
@@ -177,15 +193,24 @@ fn load_requests(spec: &WorkloadSpec, seed: u64, base_dirs: &[PathBuf]) -> Resul
             };
             match (!workload.is_empty()).then(|| workload.totals().last_arrival_s) {
                 Some(last_s) if last_s > MAX_ARRIVAL_S => {
-                    faults.add("generate", format!("an arrival at {last_s} s drawn, expected none after {MAX_ARRIVAL_S} s"));
+                    faults.add(
+                        "generate",
+                        format!("an arrival at {last_s} s drawn, expected none after {MAX_ARRIVAL_S} s"),
+                    );
                 }
                 Some(_) if workload.duration_s.is_some_and(|duration_s| duration_s > MAX_ARRIVAL_S) => {
-                    faults.add("generate", format!("longer than {MAX_ARRIVAL_S} s, expected shorter phases or durations"));
+                    faults.add(
+                        "generate",
+                        format!("longer than {MAX_ARRIVAL_S} s, expected shorter phases or durations"),
+                    );
                 }
                 Some(_) => return Ok((workload, notes)),
-                None => {
-                    faults.add("generate", format!("no request drawn under seed {seed}, expected at least one; raise rates or durations"))
-                }
+                None => faults.add(
+                    "generate",
+                    format!(
+                        "no request drawn under seed {seed}, expected at least one; raise rates or durations"
+                    ),
+                ),
             }
         }
         WorkloadSpec { sessions: Some(sessions), .. } => {
@@ -212,13 +237,16 @@ fn load_requests(spec: &WorkloadSpec, seed: u64, base_dirs: &[PathBuf]) -> Resul
                 return Ok((workload, notes));
             }
         }
-        WorkloadSpec { trace: Some(trace), .. } => return trace::read(trace, base_dirs).map(|(workload, notes)| (workload, vec![notes])),
+        WorkloadSpec { trace: Some(trace), .. } => {
+            return trace::read(trace, base_dirs).map(|(workload, notes)| (workload, vec![notes]));
+        }
         _ => {} // neither: a fault
     }
     Err(WorkloadError::Settings { workload: spec.name.clone(), faults: faults.found })
 }
 
-/// Whether another seed gives other requests. A trace is the same under every seed, unless what its requests may generate is drawn.
+/// Whether another seed gives other requests. A trace is the same under every seed, unless what its requests
+/// may generate is drawn.
 pub fn depends_on_seed(spec: &WorkloadSpec) -> bool {
     spec.generate.as_ref().is_some_and(GenerateSpec::depends_on_seed)
         || spec.sessions.as_ref().is_some_and(SessionSpec::depends_on_seed)
@@ -239,8 +267,8 @@ fn cut(prefill_tokens: u32, decode_tokens: u32, max_tokens: Option<u32>) -> (u32
 
 /// Requests in arrival order, as columns of equal length.
 ///
-/// Invariants: `arrived_at_s` is finite, non-negative and never decreases; `prefill_tokens` and `decode_tokens` are at least 1;
-/// `duration_s`, where given, is finite and not before the last arrival.
+/// Invariants: `arrived_at_s` is finite, non-negative and never decreases; `prefill_tokens` and
+/// `decode_tokens` are at least 1; `duration_s`, where given, is finite and not before the last arrival.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Workload {
     /// Arrival of each request, seconds from the start of the run.
@@ -251,8 +279,9 @@ pub struct Workload {
     pub decode_tokens: Vec<u32>,
     /// Which prompts begin alike, where that is known.
     pub prefix: Option<PrefixBlocks>,
-    /// How long the workload lasts from time 0, the silence after its last request included: the sum of generated phases, or the
-    /// length of a trace's window. `None` where nothing says so and it ends with its last request.
+    /// How long the workload lasts from time 0, the silence after its last request included: the sum of
+    /// generated phases, or the length of a trace's window. `None` where nothing says so and it ends with its
+    /// last request.
     pub duration_s: Option<f64>,
     /// What requests may generate.
     pub outputs: Outputs,
@@ -362,7 +391,8 @@ impl Workload {
         self.told = self.told.reordered(&order);
     }
 
-    /// BLAKE3 of the columns' little-endian bytes, in hexadecimal; prompt blocks and a duration count only where there are any.
+    /// BLAKE3 of the columns' little-endian bytes, in hexadecimal; prompt blocks and a duration count only
+    /// where there are any.
     pub fn fingerprint(&self) -> String {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&(self.len() as u64).to_le_bytes());
@@ -391,7 +421,9 @@ impl Workload {
             models.hash(&mut hasher);
         }
         if let Some(Streamed { generate, seed, totals }) = &self.streamed {
-            hasher.update(&serde_json::to_vec(&(generate, seed, totals.requests)).expect("settings are plain data"));
+            hasher.update(
+                &serde_json::to_vec(&(generate, seed, totals.requests)).expect("settings are plain data"),
+            );
         }
         hasher.finalize().to_hex().to_string()
     }

@@ -1,8 +1,8 @@
 //! How many tokens requests may generate, where that is more than they do, and whether they may end before.
 //!
-//! An engine that reserves room for what a request may still generate is told its `max_new_tokens` and not what it will generate. Traces
-//! seldom say it. Unless told otherwise a request may generate just as many tokens as it does, and could have ended before: the mildest
-//! case for such an engine.
+//! An engine that reserves room for what a request may still generate is told its `max_new_tokens` and not
+//! what it will generate. Traces seldom say it. Unless told otherwise a request may generate just as many
+//! tokens as it does, and could have ended before: the mildest case for such an engine.
 
 use rand::RngExt;
 use schemars::JsonSchema;
@@ -23,8 +23,8 @@ pub struct OutputSettings {
     /// The most tokens a request may generate, and at least what it does. As many as it does if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_new_tokens: Option<MaxNewTokens>,
-    /// Whether end-of-sequence tokens are ignored, as benchmarks do to get the lengths they ask for: then it is known beforehand that a
-    /// request generates `max_new_tokens`, which are as many as it does.
+    /// Whether end-of-sequence tokens are ignored, as benchmarks do to get the lengths they ask for: then it
+    /// is known beforehand that a request generates `max_new_tokens`, which are as many as it does.
     pub ignore_eos: bool,
 }
 
@@ -71,7 +71,9 @@ impl OutputSettings {
                 MaxNewTokens::Uniform(range) => range.check(faults),
                 MaxNewTokens::LogNormal(settings) => settings.check(faults),
                 MaxNewTokens::Scaled(ScaledMost { factor }) => {
-                    faults.require(factor.is_finite() && *factor >= 1.0, "factor", || format!("{factor} found, expected at least 1"));
+                    faults.require(factor.is_finite() && *factor >= 1.0, "factor", || {
+                        format!("{factor} found, expected at least 1")
+                    });
                 }
             });
         });
@@ -101,15 +103,18 @@ impl Outputs {
 
     /// The most tokens that one request after the other may generate, told what it does; `None` if just that.
     pub fn limits(&self) -> Option<OutputLimits> {
-        let draws: Box<dyn Iterator<Item = u32> + Send + Sync> = match self.settings.max_new_tokens.as_ref()? {
-            MaxNewTokens::Fixed(FixedMost { tokens }) => Box::new(std::iter::repeat(*tokens)),
-            MaxNewTokens::Uniform(range) => {
-                let (mut random, range) = (random::stream(self.seed, STREAM), *range);
-                Box::new(std::iter::repeat_with(move || random.random_range(range.min_tokens..=range.max_tokens)))
-            }
-            MaxNewTokens::LogNormal(settings) => Box::new(settings.draws(self.seed, STREAM)),
-            MaxNewTokens::Scaled(ScaledMost { factor }) => return Some(OutputLimits::Scaled(*factor)),
-        };
+        let draws: Box<dyn Iterator<Item = u32> + Send + Sync> =
+            match self.settings.max_new_tokens.as_ref()? {
+                MaxNewTokens::Fixed(FixedMost { tokens }) => Box::new(std::iter::repeat(*tokens)),
+                MaxNewTokens::Uniform(range) => {
+                    let (mut random, range) = (random::stream(self.seed, STREAM), *range);
+                    Box::new(std::iter::repeat_with(move || {
+                        random.random_range(range.min_tokens..=range.max_tokens)
+                    }))
+                }
+                MaxNewTokens::LogNormal(settings) => Box::new(settings.draws(self.seed, STREAM)),
+                MaxNewTokens::Scaled(ScaledMost { factor }) => return Some(OutputLimits::Scaled(*factor)),
+            };
         Some(OutputLimits::Drawn(draws))
     }
 }
@@ -126,7 +131,9 @@ impl OutputLimits {
         match self {
             Self::Drawn(draws) => draws.next().map_or(decode_tokens, |most| most.max(decode_tokens)),
             // The product of a length and a factor beyond any length is still one that is in range.
-            Self::Scaled(factor) => (f64::from(decode_tokens) * *factor).ceil().min(f64::from(MAX_TOKENS)) as u32,
+            Self::Scaled(factor) => {
+                (f64::from(decode_tokens) * *factor).ceil().min(f64::from(MAX_TOKENS)) as u32
+            }
         }
     }
 }
@@ -153,10 +160,16 @@ mod tests {
         assert_eq!([scaled.next(1), scaled.next(40)], [2, 60]);
         let range = r#"{"max_new_tokens": {"uniform": {"min_tokens": 50, "max_tokens": 70}}}"#;
         let draw = |outputs: Outputs| {
-            std::iter::repeat_n(60, 100).scan(outputs.limits().unwrap(), |limits, tokens| Some(limits.next(tokens))).collect::<Vec<_>>()
+            std::iter::repeat_n(60, 100)
+                .scan(outputs.limits().unwrap(), |limits, tokens| Some(limits.next(tokens)))
+                .collect::<Vec<_>>()
         };
         let drawn = draw(outputs(range));
-        assert!(drawn.iter().all(|tokens| (60..=70).contains(tokens)) && drawn.contains(&60) && drawn.iter().any(|&tokens| tokens > 66));
+        assert!(
+            drawn.iter().all(|tokens| (60..=70).contains(tokens))
+                && drawn.contains(&60)
+                && drawn.iter().any(|&tokens| tokens > 66)
+        );
         assert_eq!(drawn, draw(outputs(range)));
         assert_ne!(drawn, draw(Outputs { seed: 4, ..outputs(range) }));
         assert!(outputs("{}").limits().is_none());
@@ -165,9 +178,21 @@ mod tests {
     #[test]
     fn what_makes_no_sense_is_a_fault() {
         assert_eq!(faults(r#"{"ignore_eos": true}"#), [""; 0]);
-        assert_eq!(faults(r#"{"ignore_eos": true, "max_new_tokens": {"fixed": {"tokens": 9}}}"#), ["ignore_eos"]);
-        assert_eq!(faults(r#"{"max_new_tokens": {"fixed": {"tokens": 0}}}"#), ["max_new_tokens.fixed.tokens"]);
-        assert_eq!(faults(r#"{"max_new_tokens": {"scaled": {"factor": 0.5}}}"#), ["max_new_tokens.scaled.factor"]);
-        assert_eq!(faults(r#"{"max_new_tokens": {"uniform": {"min_tokens": 9, "max_tokens": 3}}}"#), ["max_new_tokens.uniform.max_tokens"]);
+        assert_eq!(
+            faults(r#"{"ignore_eos": true, "max_new_tokens": {"fixed": {"tokens": 9}}}"#),
+            ["ignore_eos"]
+        );
+        assert_eq!(
+            faults(r#"{"max_new_tokens": {"fixed": {"tokens": 0}}}"#),
+            ["max_new_tokens.fixed.tokens"]
+        );
+        assert_eq!(
+            faults(r#"{"max_new_tokens": {"scaled": {"factor": 0.5}}}"#),
+            ["max_new_tokens.scaled.factor"]
+        );
+        assert_eq!(
+            faults(r#"{"max_new_tokens": {"uniform": {"min_tokens": 9, "max_tokens": 3}}}"#),
+            ["max_new_tokens.uniform.max_tokens"]
+        );
     }
 }

@@ -1,5 +1,6 @@
-//! The same traffic a little different: more of it, or another day like it, for tests of how robust a setting is; halves of it, and
-//! stretches in another order, for those who learn from one part what they do in another.
+//! The same traffic a little different: more of it, or another day like it, for tests of how robust a setting
+//! is; halves of it, and stretches in another order, for those who learn from one part what they do in
+//! another.
 
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::Rng;
@@ -15,9 +16,10 @@ const BLOCKS: usize = 96;
 const REACH: usize = 2;
 
 impl Workload {
-    /// `factor` times as many requests, at least 1, on the same day: behind each arrival another one follows with probability
-    /// `factor - 1`, somewhere before the next, so that peaks grow as troughs do. Of sessions, whole ones follow; where they start
-    /// as others end, there are as many more lanes. None of a workload too large to be held.
+    /// `factor` times as many requests, at least 1, on the same day: behind each arrival another one follows
+    /// with probability `factor - 1`, somewhere before the next, so that peaks grow as troughs do. Of
+    /// sessions, whole ones follow; where they start as others end, there are as many more lanes. None of a
+    /// workload too large to be held.
     pub fn thickened(&self, factor: f64, seed: u64) -> Option<Self> {
         if self.streamed.is_some() {
             return None;
@@ -37,8 +39,9 @@ impl Workload {
         Some(self.gathered(picks, factor))
     }
 
-    /// Another day like this one: cut into blocks, each replaced by itself or one of its neighbours, drawn at random with replacement
-    /// (a local block bootstrap, after Paparoditis and Politis 2002). None of a workload too large to be held.
+    /// Another day like this one: cut into blocks, each replaced by itself or one of its neighbours, drawn at
+    /// random with replacement (a local block bootstrap, after Paparoditis and Politis 2002). None of a
+    /// workload too large to be held.
     pub fn resampled(&self, draw: u64) -> Option<Self> {
         let end_s = self.end_s();
         if self.streamed.is_some() || end_s <= 0.0 {
@@ -47,20 +50,28 @@ impl Workload {
         let mut random = stream(draw, "robustness.blocks");
         let width_s = end_s / BLOCKS as f64;
         let starts_s = self.starts_s();
-        let start =
-            |block: usize| if block == BLOCKS { starts_s.len() } else { starts_s.partition_point(|&at| at < block as f64 * width_s) };
+        let start = |block: usize| {
+            if block == BLOCKS {
+                starts_s.len()
+            } else {
+                starts_s.partition_point(|&at| at < block as f64 * width_s)
+            }
+        };
         let mut picks = Vec::with_capacity(starts_s.len());
         for block in 0..BLOCKS {
             let (low, high) = (block.saturating_sub(REACH), (block + REACH).min(BLOCKS - 1));
             let from = low + (unit(&mut random) * (high - low + 1) as f64) as usize;
             let moved_s = (block as f64 - from as f64) * width_s;
             // Rounding may move an arrival across the ends of the day.
-            picks.extend((start(from)..start(from + 1)).map(|i| ((starts_s[i] + moved_s).clamp(0.0, end_s), i as u32)));
+            picks.extend(
+                (start(from)..start(from + 1)).map(|i| ((starts_s[i] + moved_s).clamp(0.0, end_s), i as u32)),
+            );
         }
         Some(self.gathered(picks, 1.0))
     }
 
-    /// The two halves by time, each with a clock of its own and half as long. None of sessions, or of a workload too large to be held.
+    /// The two halves by time, each with a clock of its own and half as long. None of sessions, or of a
+    /// workload too large to be held.
     pub fn halves(&self) -> Option<[Self; 2]> {
         let half_s = self.end_s() / 2.0;
         if self.streamed.is_some() || self.sessions.is_some() || half_s <= 0.0 {
@@ -68,7 +79,8 @@ impl Workload {
         }
         let middle = self.arrived_at_s.partition_point(|&at_s| at_s < half_s);
         let half = |from: usize, to: usize, from_s: f64| {
-            let picks = (from..to).map(|i| ((self.arrived_at_s[i] - from_s).clamp(0.0, half_s), i as u32)).collect();
+            let picks =
+                (from..to).map(|i| ((self.arrived_at_s[i] - from_s).clamp(0.0, half_s), i as u32)).collect();
             Self { duration_s: Some(half_s), ..self.gathered(picks, 1.0) }
         };
         Some([half(0, middle, 0.0), half(middle, self.len(), half_s)])
@@ -81,7 +93,8 @@ impl Workload {
             if at_s >= duration_s {
                 break;
             }
-            let [from, to] = [from_s, to_s].map(|bound_s| self.arrived_at_s.partition_point(|&arrived_s| arrived_s < bound_s));
+            let [from, to] = [from_s, to_s]
+                .map(|bound_s| self.arrived_at_s.partition_point(|&arrived_s| arrived_s < bound_s));
             let moved = (from..to).map(|i| (self.arrived_at_s[i] - from_s + at_s, i as u32));
             picks.extend(moved.take_while(|pick| pick.0 < duration_s));
             at_s += to_s - from_s;
@@ -175,10 +188,19 @@ mod tests {
         let [first, second] = day.halves().unwrap();
         assert_eq!((first.len() + second.len(), first.end_s(), second.end_s()), (day.len(), 480.0, 480.0));
         assert_eq!(first.arrived_at_s, day.arrived_at_s[..first.len()]);
-        assert!(second.arrived_at_s.iter().zip(&day.arrived_at_s[first.len()..]).all(|(own, whole)| (own + 480.0 - whole).abs() < 1e-9));
+        assert!(
+            second.arrived_at_s.iter().zip(&day.arrived_at_s[first.len()..]).all(|(own, whole)| (own
+                + 480.0
+                - whole)
+                .abs()
+                < 1e-9)
+        );
         assert_eq!(second.prefill_tokens, day.prefill_tokens[first.len()..]);
         let turned = day.joined([(480.0, 960.0), (0.0, 480.0)], 720.0);
-        assert_eq!((turned.end_s(), &turned.prefill_tokens[..second.len()]), (720.0, &second.prefill_tokens[..]));
+        assert_eq!(
+            (turned.end_s(), &turned.prefill_tokens[..second.len()]),
+            (720.0, &second.prefill_tokens[..])
+        );
         assert!(turned.arrived_at_s.is_sorted() && turned.arrived_at_s.iter().all(|&at_s| at_s < 720.0));
         let quarter = first.arrived_at_s.partition_point(|&at_s| at_s < 240.0);
         assert_eq!(turned.len(), second.len() + quarter);

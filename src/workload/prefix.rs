@@ -1,7 +1,7 @@
 //! Which prompts begin alike: ids of blocks of prompt tokens, as Mooncake's traces publish them.
 //!
-//! Equal ids are equal blocks after equal beginnings, so two requests share as many cached blocks as their lists have ids
-//! in common from the start.
+//! Equal ids are equal blocks after equal beginnings, so two requests share as many cached blocks as their
+//! lists have ids in common from the start.
 
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -10,8 +10,8 @@ use super::PrefixRuns;
 
 /// The prompt blocks of each request, one after another.
 ///
-/// Invariants: `offsets` has one entry more than there are requests, starts at 0 and never decreases; its last entry is
-/// the number of `ids`. A request has at most `prefill_tokens / block_tokens`, rounded up, ids.
+/// Invariants: `offsets` has one entry more than there are requests, starts at 0 and never decreases; its
+/// last entry is the number of `ids`. A request has at most `prefill_tokens / block_tokens`, rounded up, ids.
 #[derive(Debug, Clone)]
 pub struct PrefixBlocks {
     /// Prompt tokens a block holds; a prompt's last block may hold fewer.

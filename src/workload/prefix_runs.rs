@@ -1,7 +1,8 @@
 //! Prompt blocks by the runs in which they always come.
 //!
-//! Of 24 blocks of a prompt in Mooncake's conversations nearly all come in three runs: what every prompt begins with, what earlier turns
-//! said, what is new. Blocks of a run are sent, found and used together, so whoever remembers prompts need only remember runs.
+//! Of 24 blocks of a prompt in Mooncake's conversations nearly all come in three runs: what every prompt
+//! begins with, what earlier turns said, what is new. Blocks of a run are sent, found and used together, so
+//! whoever remembers prompts need only remember runs.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -86,7 +87,8 @@ impl PrefixRuns {
             }
         }
         let mut runs: Vec<Run> = Vec::new();
-        let (mut places, mut run_of, mut numbered) = (Vec::with_capacity(prefix.len()), vec![NONE; number], 0);
+        let (mut places, mut run_of, mut numbered) =
+            (Vec::with_capacity(prefix.len()), vec![NONE; number], 0);
         for prompt in prompts() {
             let (mut previous, from) = (NONE, runs.len());
             for (end, &id) in (1..).zip(prompt) {
@@ -131,22 +133,30 @@ impl PrefixRuns {
         let mut bytes = Vec::new();
         for part in self.prompts().flat_map(|prompt| prompt.chunks(1 << 12)) {
             bytes.clear();
-            part.iter().for_each(|Run { id, end }| bytes.extend(id.to_le_bytes().into_iter().chain(end.to_le_bytes())));
+            part.iter().for_each(|Run { id, end }| {
+                bytes.extend(id.to_le_bytes().into_iter().chain(end.to_le_bytes()))
+            });
             hasher.update(&bytes);
         }
     }
 
-    /// The list that a prompt stands in, to be compared: prompts at the beginning of the same one go on after each other.
+    /// The list that a prompt stands in, to be compared: prompts at the beginning of the same one go on after
+    /// each other.
     pub(super) fn list(&self, request: u32) -> usize {
         self.places[request as usize].from
     }
 
-    /// A prompt as the one before and what is behind it, if it begins with all of that; otherwise as its own runs.
+    /// A prompt as the one before and what is behind it, if it begins with all of that; otherwise as its own
+    /// runs.
     pub(super) fn by_behind(&self, request: u32, before: Option<u32>) -> (Option<u32>, &[Run]) {
         let runs = self.places[request as usize].of(&self.runs);
         let behind = before.and_then(|before| {
             let (place, before) = (self.places[request as usize], self.places[before as usize]);
-            if place.from == before.from { runs.get(before.len as usize..) } else { runs.strip_prefix(before.of(&self.runs)) }
+            if place.from == before.from {
+                runs.get(before.len as usize..)
+            } else {
+                runs.strip_prefix(before.of(&self.runs))
+            }
         });
         behind.map_or((None, runs), |behind| (before, behind))
     }
@@ -162,8 +172,9 @@ impl PrefixRuns {
     }
 }
 
-/// Blocks by what comes before them too: a block is cached only together with everything before it, so one that follows different blocks
-/// is a different one each time. In published traces ids say so already, and stay what they are.
+/// Blocks by what comes before them too: a block is cached only together with everything before it, so one
+/// that follows different blocks is a different one each time. In published traces ids say so already, and
+/// stay what they are.
 fn chained(prefix: &PrefixBlocks, ids: Vec<u32>) -> Vec<u32> {
     let prompts = || (0..prefix.len()).map(|request| prefix.range(request));
     let number = ids.iter().max().map_or(0, |&most| most as usize + 1);
@@ -202,7 +213,9 @@ fn dense(ids: &[u64]) -> Vec<u32> {
     let mut distinct = ids.to_vec();
     distinct.sort_unstable();
     distinct.dedup();
-    ids.iter().map(|id| distinct.binary_search(id).expect("every id is among the distinct ones") as u32).collect()
+    ids.iter()
+        .map(|id| distinct.binary_search(id).expect("every id is among the distinct ones") as u32)
+        .collect()
 }
 
 #[cfg(test)]
@@ -215,7 +228,9 @@ mod tests {
         let mut prefix = PrefixBlocks::new(1);
         prompts.iter().for_each(|ids| prefix.push(ids, ids.len() as u32));
         let runs = PrefixRuns::new(&prefix);
-        (0..prompts.len() as u32).map(|request| runs.of(request).runs.iter().map(|run| (run.id, run.end)).collect()).collect()
+        (0..prompts.len() as u32)
+            .map(|request| runs.of(request).runs.iter().map(|run| (run.id, run.end)).collect())
+            .collect()
     }
 
     #[test]
@@ -224,14 +239,20 @@ mod tests {
             runs(&[&[0, 1, 2, 3], &[0, 1, 4, 5], &[0, 1, 2, 3, 6]]),
             [vec![(0, 2), (1, 4)], vec![(0, 2), (2, 4)], vec![(0, 2), (1, 4), (3, 5)]]
         );
-        assert_eq!(runs(&[&[u64::MAX, 7], &[], &[u64::MAX, 1 << 40]]), [vec![(0, 1), (1, 2)], vec![], vec![(0, 1), (2, 2)]]);
+        assert_eq!(
+            runs(&[&[u64::MAX, 7], &[], &[u64::MAX, 1 << 40]]),
+            [vec![(0, 1), (1, 2)], vec![], vec![(0, 1), (2, 2)]]
+        );
     }
 
     #[test]
     fn what_follows_different_blocks_is_different() {
         assert_eq!(runs(&[&[0, 1, 0, 1]]), [[(0, 4)]]);
         assert_eq!(runs(&[&[5, 1, 2], &[1, 2]]), [vec![(0, 3)], vec![(1, 2)]]);
-        assert_eq!(runs(&[&[5, 1, 2], &[5, 2], &[5, 1]]), [vec![(0, 1), (1, 2), (2, 3)], vec![(0, 1), (3, 2)], vec![(0, 1), (1, 2)]]);
+        assert_eq!(
+            runs(&[&[5, 1, 2], &[5, 2], &[5, 1]]),
+            [vec![(0, 1), (1, 2), (2, 3)], vec![(0, 1), (3, 2)], vec![(0, 1), (1, 2)]]
+        );
     }
 
     proptest! {

@@ -62,12 +62,17 @@ mod tests {
 
     #[test]
     fn classes_have_their_shares() {
-        let classes = vec![PriorityClass { share: 3.0, priority: 0 }, PriorityClass { share: 1.0, priority: 20 }];
+        let classes =
+            vec![PriorityClass { share: 3.0, priority: 0 }, PriorityClass { share: 1.0, priority: 20 }];
         let urgent = |seed| {
             let drawn = Priorities { classes: classes.clone(), seed }.draws().unwrap();
             drawn.take(4000).filter(|&priority| priority == 20).count()
         };
-        assert!((900..1100).contains(&urgent(1)) && urgent(1) == urgent(1) && urgent(1) != urgent(2), "{}", urgent(1));
+        assert!(
+            (900..1100).contains(&urgent(1)) && urgent(1) == urgent(1) && urgent(1) != urgent(2),
+            "{}",
+            urgent(1)
+        );
         assert!(Priorities::default().draws().is_none());
         let mut faults = Faults::default();
         check(&[PriorityClass { share: 0.0, priority: 1 }], &mut faults);

@@ -1,8 +1,9 @@
 //! Prompts that come again, or begin alike: what prefix caching lives on.
 //!
-//! A fixed set of `groups` x `prompts_per_group` prompts, used in turn: request k gets prompt k modulo their number. Prompts of a group
-//! begin with the same `shared_tokens`, such as a system prompt. That is the load that inference-perf (kubernetes-sigs) makes of
-//! `shared_prefix`; later versions of it shuffle the set first. A prompt that comes again with another length is the same prompt, cut or continued.
+//! A fixed set of `groups` x `prompts_per_group` prompts, used in turn: request k gets prompt k modulo their
+//! number. Prompts of a group begin with the same `shared_tokens`, such as a system prompt. That is the load
+//! that inference-perf (kubernetes-sigs) makes of `shared_prefix`; later versions of it shuffle the set
+//! first. A prompt that comes again with another length is the same prompt, cut or continued.
 
 use rand::RngExt;
 use schemars::JsonSchema;
@@ -27,7 +28,8 @@ pub struct PromptSet {
     pub prompts_per_group: u32,
     /// Length of the common beginning; counts in whole blocks of 16 tokens.
     pub shared_tokens: u32,
-    /// Whether the set is shuffled before it is used in turn, so that groups come in random order; by default one follows the other.
+    /// Whether the set is shuffled before it is used in turn, so that groups come in random order; by default
+    /// one follows the other.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub shuffled: bool,
 }
@@ -43,7 +45,9 @@ impl PromptSet {
         faults.at_least("groups", self.groups.into(), 1);
         faults.at_least("prompts_per_group", self.prompts_per_group.into(), 1);
         let prompts = u64::from(self.groups) * u64::from(self.prompts_per_group);
-        faults.require(prompts <= u32::MAX.into(), "groups", || format!("{prompts} prompts found, expected fewer than 2^32"));
+        faults.require(prompts <= u32::MAX.into(), "groups", || {
+            format!("{prompts} prompts found, expected fewer than 2^32")
+        });
         faults.require(!self.shuffled || prompts <= MOST_SHUFFLED, "shuffled", || {
             format!("{prompts} prompts found, expected at most {MOST_SHUFFLED} to shuffle: lower `groups` or `prompts_per_group`")
         });
@@ -58,7 +62,10 @@ impl PromptSet {
         for (k, &tokens) in (0_u32..).zip(prefill_tokens) {
             let place = k % prompts;
             let prompt = order.as_ref().map_or(place, |order| order[place as usize]);
-            prefix.push(&blocks(prompt, prompt / self.prompts_per_group, self.shared_tokens, tokens, longest), tokens);
+            prefix.push(
+                &blocks(prompt, prompt / self.prompts_per_group, self.shared_tokens, tokens, longest),
+                tokens,
+            );
         }
         prefix
     }
@@ -74,12 +81,17 @@ fn shuffled(prompts: u32, seed: u64) -> Vec<u32> {
     order
 }
 
-/// Ids of the blocks of a prompt: those of its beginning are its group's. `longest` is the most tokens a prompt of the workload has.
+/// Ids of the blocks of a prompt: those of its beginning are its group's. `longest` is the most tokens a
+/// prompt of the workload has.
 pub(crate) fn blocks(prompt: u32, group: u32, shared_tokens: u32, tokens: u32, longest: u32) -> Vec<u64> {
     let stride = u64::from(longest.div_ceil(BLOCK_TOKENS));
     // Numbers of groups and of prompts take turns, so that ids have few gaps.
     let id = |block: u32| {
-        let of = if block < shared_tokens / BLOCK_TOKENS { 2 * u64::from(group) } else { 2 * u64::from(prompt) + 1 };
+        let of = if block < shared_tokens / BLOCK_TOKENS {
+            2 * u64::from(group)
+        } else {
+            2 * u64::from(prompt) + 1
+        };
         of * stride + u64::from(block)
     };
     (0..tokens.div_ceil(BLOCK_TOKENS)).map(id).collect()
@@ -93,7 +105,8 @@ mod tests {
     fn prompts_come_in_turn_and_share_their_groups_beginning() {
         let set = PromptSet { groups: 2, prompts_per_group: 2, shared_tokens: 40, shuffled: false };
         let prefix = set.generate(&[64, 80, 64, 64, 70], 1);
-        let alike = |a: usize, b: usize| prefix.of(a).iter().zip(prefix.of(b)).take_while(|(a, b)| a == b).count();
+        let alike =
+            |a: usize, b: usize| prefix.of(a).iter().zip(prefix.of(b)).take_while(|(a, b)| a == b).count();
         assert_eq!((alike(0, 1), alike(0, 2), alike(2, 3)), (2, 0, 2), "40 tokens are two blocks and a half");
         assert_eq!((alike(0, 4), prefix.of(4).len()), (4, 5), "the first prompt again, and longer");
     }
@@ -121,6 +134,9 @@ mod tests {
     fn empty_sets_are_faults() {
         let mut faults = Faults::default();
         PromptSet { groups: 0, prompts_per_group: 0, shared_tokens: 0, shuffled: false }.check(&mut faults);
-        assert_eq!(faults.found.iter().map(|fault| fault.path.as_str()).collect::<Vec<_>>(), ["groups", "prompts_per_group"]);
+        assert_eq!(
+            faults.found.iter().map(|fault| fault.path.as_str()).collect::<Vec<_>>(),
+            ["groups", "prompts_per_group"]
+        );
     }
 }

@@ -10,10 +10,11 @@ use crate::random::stream;
 const NEIGHBOURHOOD: usize = 64;
 
 impl Workload {
-    /// `factor` times as many requests on average, in the same time. Each request is there as often as the factor says, by its own draw: what
-    /// is there at one factor is there at every larger one, so that load only ever grows with it. Copies come before the next arrival and
-    /// have the lengths of a request shortly before. Of sessions, whole ones are copied; where
-    /// they start as others end, there are as many more lanes. `None` of a workload too large to be held, or if nothing is left.
+    /// `factor` times as many requests on average, in the same time. Each request is there as often as the
+    /// factor says, by its own draw: what is there at one factor is there at every larger one, so that load
+    /// only ever grows with it. Copies come before the next arrival and have the lengths of a request shortly
+    /// before. Of sessions, whole ones are copied; where they start as others end, there are as many more
+    /// lanes. `None` of a workload too large to be held, or if nothing is left.
     pub fn scaled(&self, factor: f64, seed: u64) -> Option<Self> {
         if self.streamed.is_some() {
             return None;
@@ -82,14 +83,20 @@ mod tests {
             let at_s = if i < 1333 { 1.5 * f64::from(i) } else { 2000.0 + 0.75 * f64::from(i - 1333) };
             workload.push(at_s, 100 + i, 10);
         }
-        let times = |workload: &Workload| workload.arrived_at_s.iter().map(|at| at.to_bits()).collect::<BTreeSet<_>>();
+        let times = |workload: &Workload| {
+            workload.arrived_at_s.iter().map(|at| at.to_bits()).collect::<BTreeSet<_>>()
+        };
         assert_eq!(workload.scaled(1.0, 1).unwrap(), workload);
         let mut before = workload.scaled(0.3, 1).unwrap();
         for factor in [0.5, 0.9, 1.25, 2.0, 3.7] {
             let scaled = workload.scaled(factor, 1).unwrap();
             assert!((scaled.len() as f64 / 4000.0 / factor - 1.0).abs() < 0.03, "{factor}: {}", scaled.len());
-            assert!(scaled.arrived_at_s.is_sorted() && times(&scaled).is_superset(&times(&before)), "{factor}");
-            let late = scaled.arrived_at_s.iter().filter(|&&at| at >= 2000.0).count() as f64 / scaled.len() as f64;
+            assert!(
+                scaled.arrived_at_s.is_sorted() && times(&scaled).is_superset(&times(&before)),
+                "{factor}"
+            );
+            let late =
+                scaled.arrived_at_s.iter().filter(|&&at| at >= 2000.0).count() as f64 / scaled.len() as f64;
             assert!((late - 2.0 / 3.0).abs() < 0.03, "{factor}: {late}");
             before = scaled;
         }

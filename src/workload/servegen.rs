@@ -1,12 +1,15 @@
-//! ServeGen's clients: production traffic as a sum of clients, each with its own rate, burstiness and lengths over the day.
+//! ServeGen's clients: production traffic as a sum of clients, each with its own rate, burstiness and lengths
+//! over the day.
 //!
 //! A directory holds `chunk-<i>-trace.csv` and `chunk-<i>-dataset.json` for each client, as published at
-//! <https://github.com/alibaba/ServeGen>. The CSV has no header; each line is a window: start in s, rate, coefficient of
-//! variation, pattern (`Gamma`, `Weibull`, or empty for Poisson), shape, scale. The JSON gives, from a start time on, the
-//! lengths' histograms as Python dictionaries in strings; these are parsed, never evaluated.
+//! <https://github.com/alibaba/ServeGen>. The CSV has no header; each line is a window: start in s, rate,
+//! coefficient of variation, pattern (`Gamma`, `Weibull`, or empty for Poisson), shape, scale. The JSON
+//! gives, from a start time on, the lengths' histograms as Python dictionaries in strings; these are parsed,
+//! never evaluated.
 //!
-//! Within a window the spacing has the pattern's shape and, on average, the window's rate times `rate_scale` (the published
-//! scale is of a fit that misses the rate slightly). Every client has random streams of its own.
+//! Within a window the spacing has the pattern's shape and, on average, the window's rate times `rate_scale`
+//! (the published scale is of a fit that misses the rate slightly). Every client has random streams of its
+//! own.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -90,7 +93,9 @@ type Datasets = BTreeMap<u64, (Histogram, Histogram)>;
 
 impl ServeGen {
     pub(super) fn check(&self, faults: &mut Faults) {
-        faults.require(!self.dir.as_os_str().is_empty(), "dir", || "an empty path found, expected a directory".into());
+        faults.require(!self.dir.as_os_str().is_empty(), "dir", || {
+            "an empty path found, expected a directory".into()
+        });
         faults.not_negative("start_s", self.start_s);
         faults.positive("rate_scale", self.rate_scale);
         if let Some(duration_s) = self.duration_s {
@@ -103,7 +108,13 @@ impl ServeGen {
         let dir = source::find(&self.dir, base_dirs)?;
         let mut workload = Workload { duration_s: self.duration_s, ..Workload::default() };
         for (id, trace) in clients(&dir)? {
-            let last_window_ends_s = self.add_client(id, &trace, &dir.join(format!("chunk-{id}-dataset.json")), seed, &mut workload)?;
+            let last_window_ends_s = self.add_client(
+                id,
+                &trace,
+                &dir.join(format!("chunk-{id}-dataset.json")),
+                seed,
+                &mut workload,
+            )?;
             if self.duration_s.is_none() {
                 let until_s = last_window_ends_s - self.start_s;
                 workload.duration_s = Some(workload.duration_s.unwrap_or_default().max(until_s));
@@ -114,7 +125,14 @@ impl ServeGen {
     }
 
     /// Adds the requests of a client; returns where its last window ends.
-    fn add_client(&self, id: u64, trace: &Path, dataset: &Path, seed: u64, workload: &mut Workload) -> Result<f64, WorkloadError> {
+    fn add_client(
+        &self,
+        id: u64,
+        trace: &Path,
+        dataset: &Path,
+        seed: u64,
+        workload: &mut Workload,
+    ) -> Result<f64, WorkloadError> {
         let windows = read_windows(trace)?;
         let last_window_ends_s = windows.last().map_or(0.0, |window| window.end_s);
         let end_s = self.duration_s.map_or(f64::INFINITY, |duration_s| self.start_s + duration_s);
@@ -130,18 +148,25 @@ impl ServeGen {
             }
             covered_s = window.end_s.min(end_s);
             used.push(window);
-            phases.push(Phase { duration_s: covered_s - from_s, rate_per_s: window.rate_per_s * self.rate_scale });
+            phases.push(Phase {
+                duration_s: covered_s - from_s,
+                rate_per_s: window.rate_per_s * self.rate_scale,
+            });
         }
         let expected = phases::expected_requests(&phases);
         if expected == 0.0 {
             return Ok(last_window_ends_s);
         }
         if workload.len() as f64 + expected > MAX_REQUESTS as f64 {
-            return Err(file_error(trace, format!("about {expected:.0} requests more, expected at most {MAX_REQUESTS} in all")));
+            return Err(file_error(
+                trace,
+                format!("about {expected:.0} requests more, expected at most {MAX_REQUESTS} in all"),
+            ));
         }
 
         let mut spacings = random::stream(seed, &format!("workload.servegen.{id}.arrivals"));
-        let arrived_at_s = phases::arrivals(phases, |phase| used[phase].spacing.draw(&mut spacings)).collect::<Vec<_>>();
+        let arrived_at_s =
+            phases::arrivals(phases, |phase| used[phase].spacing.draw(&mut spacings)).collect::<Vec<_>>();
 
         let datasets = read_datasets(dataset)?;
         let mut lengths = random::stream(seed, &format!("workload.servegen.{id}.lengths"));
@@ -153,7 +178,10 @@ impl ServeGen {
             let since = windows[window].start_s as u64;
             let in_force = datasets.range(..=since).next_back().or_else(|| datasets.iter().next());
             let Some((_, (prefill, decode))) = in_force else {
-                return Err(file_error(dataset, "no histogram found, expected lengths for a client that has requests"));
+                return Err(file_error(
+                    dataset,
+                    "no histogram found, expected lengths for a client that has requests",
+                ));
             };
             let prefill = prefill.draw(&mut lengths);
             workload.push(at_s, prefill, decode.draw(&mut lengths));
@@ -173,12 +201,19 @@ fn clients(dir: &Path) -> Result<BTreeMap<u64, PathBuf>, WorkloadError> {
     for entry in fs::read_dir(dir).map_err(io_error)? {
         let path = entry.map_err(io_error)?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if let Some(id) = name.strip_prefix("chunk-").and_then(|rest| rest.strip_suffix("-trace.csv")).and_then(|id| id.parse().ok()) {
+        if let Some(id) = name
+            .strip_prefix("chunk-")
+            .and_then(|rest| rest.strip_suffix("-trace.csv"))
+            .and_then(|id| id.parse().ok())
+        {
             clients.insert(id, path);
         }
     }
     if clients.is_empty() {
-        return Err(file_error(dir, "no client found, expected files `chunk-<number>-trace.csv` and `chunk-<number>-dataset.json`"));
+        return Err(file_error(
+            dir,
+            "no client found, expected files `chunk-<number>-trace.csv` and `chunk-<number>-dataset.json`",
+        ));
     }
     Ok(clients)
 }
@@ -190,9 +225,10 @@ fn read_windows(file: &Path) -> Result<Vec<Window>, WorkloadError> {
         let (start_s, rate_per_s, spacing) = read_window(&line)?;
         if let Some(before) = windows.last_mut() {
             if start_s <= before.start_s {
-                return Err(
-                    line.error(format!("window at {start_s} s after that at {} s, expected windows in order of time", before.start_s))
-                );
+                return Err(line.error(format!(
+                    "window at {start_s} s after that at {} s, expected windows in order of time",
+                    before.start_s
+                )));
             }
             before.end_s = start_s;
         }
@@ -200,7 +236,12 @@ fn read_windows(file: &Path) -> Result<Vec<Window>, WorkloadError> {
     }
     match windows.as_mut_slice() {
         [.., before, last] => last.end_s = last.start_s + (last.start_s - before.start_s),
-        _ => return Err(file_error(file, "fewer than two windows found, expected a line for each window of the day")),
+        _ => {
+            return Err(file_error(
+                file,
+                "fewer than two windows found, expected a line for each window of the day",
+            ));
+        }
     }
     Ok(windows)
 }
@@ -209,7 +250,10 @@ fn read_windows(file: &Path) -> Result<Vec<Window>, WorkloadError> {
 fn read_window(line: &Line) -> Result<(f64, f64, Spacing), WorkloadError> {
     let fields = csv::fields(line)?;
     let [start, rate, _cv, pattern, shape, _scale] = fields.as_slice() else {
-        return Err(line.error(format!("{} fields found, expected start, rate, cv, pattern and its two arguments", fields.len())));
+        return Err(line.error(format!(
+            "{} fields found, expected start, rate, cv, pattern and its two arguments",
+            fields.len()
+        )));
     };
     let number = |column: &str, text: &str, least: f64| match text.trim().parse::<f64>() {
         Ok(value) if value.is_finite() && value >= least => Ok(value),
@@ -239,12 +283,14 @@ fn read_datasets(file: &Path) -> Result<Datasets, WorkloadError> {
         }
         other => other?,
     };
-    let raw: BTreeMap<String, Dataset> = serde_json::from_str(&text)
-        .map_err(|error| file_error(file, format!("{error}, expected `input_tokens` and `output_tokens` for each start time")))?;
+    let raw: BTreeMap<String, Dataset> = serde_json::from_str(&text).map_err(|error| {
+        file_error(file, format!("{error}, expected `input_tokens` and `output_tokens` for each start time"))
+    })?;
     let mut datasets = Datasets::new();
     for (start, dataset) in raw {
-        let start_s =
-            start.parse().map_err(|_| file_error(file, format!("`{}` found, expected a start in whole seconds", excerpt(&start))))?;
+        let start_s = start.parse().map_err(|_| {
+            file_error(file, format!("`{}` found, expected a start in whole seconds", excerpt(&start)))
+        })?;
         let histogram = |column: &str, text: &str| {
             parse_histogram(text).map_err(|found| {
                 let place = format!("`{column}` at {start_s} s");
@@ -265,16 +311,20 @@ fn read_datasets(file: &Path) -> Result<Datasets, WorkloadError> {
 
 /// Reads `{45: 0.25, 46: 0.75}`; `None` if empty. The error is what was found instead.
 fn parse_histogram(text: &str) -> Result<Option<Histogram>, String> {
-    let inner = text.trim().strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).ok_or_else(|| format!("`{}`", excerpt(text)))?;
+    let inner = text
+        .trim()
+        .strip_prefix('{')
+        .and_then(|rest| rest.strip_suffix('}'))
+        .ok_or_else(|| format!("`{}`", excerpt(text)))?;
     if inner.trim().is_empty() {
         return Ok(None);
     }
     let mut histogram = Histogram { tokens: Vec::new(), cumulative: Vec::new() };
     let mut sum = 0.0;
     for item in inner.split(',') {
-        let pair = item
-            .split_once(':')
-            .and_then(|(tokens, probability)| Some((tokens.trim().parse::<u32>().ok()?, probability.trim().parse::<f64>().ok()?)));
+        let pair = item.split_once(':').and_then(|(tokens, probability)| {
+            Some((tokens.trim().parse::<u32>().ok()?, probability.trim().parse::<f64>().ok()?))
+        });
         match pair {
             Some((tokens, probability)) if tokens <= MAX_TOKENS && (0.0..=1.0).contains(&probability) => {
                 sum += probability;

@@ -1,7 +1,7 @@
 //! Files of lines: found, decompressed, read one line at a time.
 //!
-//! Gzip and Zstandard are told by their first bytes, not by their names. Only one line is held in memory, lines and
-//! decompressed sizes are limited, so neither a huge file nor a decompression bomb exhausts memory.
+//! Gzip and Zstandard are told by their first bytes, not by their names. Only one line is held in memory,
+//! lines and decompressed sizes are limited, so neither a huge file nor a decompression bomb exhausts memory.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -19,8 +19,11 @@ pub const DECOMPRESSED_LIMIT_BYTES: u64 = 8 << 30;
 ///
 /// Without base directories the path is taken as it is.
 pub fn find(path: &Path, base_dirs: &[PathBuf]) -> Result<PathBuf, WorkloadError> {
-    let mut looked_at: Vec<PathBuf> =
-        if path.is_absolute() || base_dirs.is_empty() { vec![path.into()] } else { base_dirs.iter().map(|dir| dir.join(path)).collect() };
+    let mut looked_at: Vec<PathBuf> = if path.is_absolute() || base_dirs.is_empty() {
+        vec![path.into()]
+    } else {
+        base_dirs.iter().map(|dir| dir.join(path)).collect()
+    };
     looked_at.dedup();
     match looked_at.iter().find(|candidate| candidate.exists()) {
         Some(found) => Ok(found.clone()),
@@ -47,7 +50,12 @@ pub struct Line<'a> {
 impl Lines {
     /// Opens a file, plain or compressed; a compressed one may not hold more than `decompressed_limit_bytes`.
     pub fn open(file: &Path, decompressed_limit_bytes: u64) -> Result<Self, WorkloadError> {
-        Ok(Self { file: file.into(), reader: open(file, decompressed_limit_bytes)?, buffer: Vec::new(), number: 0 })
+        Ok(Self {
+            file: file.into(),
+            reader: open(file, decompressed_limit_bytes)?,
+            buffer: Vec::new(),
+            number: 0,
+        })
     }
 
     pub fn file(&self) -> &Path {
@@ -68,11 +76,15 @@ impl Lines {
             }
             self.number += 1;
             if read as u64 == LONGEST_LINE_BYTES && self.buffer.last() != Some(&b'\n') {
-                return Err(self.line_error(format!("longer than {LONGEST_LINE_BYTES} bytes, expected a line of a text file")));
+                return Err(self.line_error(format!(
+                    "longer than {LONGEST_LINE_BYTES} bytes, expected a line of a text file"
+                )));
             }
             if self.number == 1 {
                 if self.buffer.starts_with(&[0xff, 0xfe]) || self.buffer.starts_with(&[0xfe, 0xff]) {
-                    return Err(self.line_error("UTF-16 text found, expected UTF-8; save the file as UTF-8".into()));
+                    return Err(
+                        self.line_error("UTF-16 text found, expected UTF-8; save the file as UTF-8".into())
+                    );
                 }
                 if self.buffer.starts_with("\u{feff}".as_bytes()) {
                     self.buffer.drain(..3);
@@ -83,7 +95,11 @@ impl Lines {
             }
         }
         match std::str::from_utf8(&self.buffer) {
-            Ok(text) => Ok(Some(Line { file: &self.file, number: self.number, text: text.trim_end_matches(['\n', '\r']) })),
+            Ok(text) => Ok(Some(Line {
+                file: &self.file,
+                number: self.number,
+                text: text.trim_end_matches(['\n', '\r']),
+            })),
             Err(error) => Err(self.line_error(format!("not UTF-8 text (byte {})", error.valid_up_to() + 1))),
         }
     }
@@ -141,7 +157,10 @@ pub fn read_head(file: &Path, most_bytes: usize) -> Result<String, WorkloadError
 fn open(file: &Path, decompressed_limit_bytes: u64) -> Result<Box<dyn BufRead>, WorkloadError> {
     let io_error = |reason| WorkloadError::Io { file: file.into(), reason };
     if file.is_dir() {
-        return Err(WorkloadError::File { file: file.into(), message: "a directory found, expected a file".into() });
+        return Err(WorkloadError::File {
+            file: file.into(),
+            message: "a directory found, expected a file".into(),
+        });
     }
     let mut raw = BufReader::with_capacity(1 << 16, File::open(file).map_err(io_error)?);
     let magic = raw.fill_buf().map_err(io_error)?;

@@ -1,7 +1,8 @@
 //! Generated workloads too large for memory: requests are made as a run comes to them.
 //!
-//! A workload of more than [`MOST_KEPT`] requests keeps its beginning, for whoever describes or checks it, and how to make all of it. Each
-//! run makes them anew, a chunk at a time, from the same random streams: the same requests, bit for bit, as if they were all kept.
+//! A workload of more than [`MOST_KEPT`] requests keeps its beginning, for whoever describes or checks it,
+//! and how to make all of it. Each run makes them anew, a chunk at a time, from the same random streams: the
+//! same requests, bit for bit, as if they were all kept.
 
 use super::arrivals::Arrivals;
 use super::generate::GenerateSpec;
@@ -53,16 +54,21 @@ pub struct RequestStream {
 }
 
 impl GenerateSpec {
-    /// The requests of these settings one after the other; `None` if they come from files or from clients, which are read or drawn as a
-    /// whole.
+    /// The requests of these settings one after the other; `None` if they come from files or from clients,
+    /// which are read or drawn as a whole.
     pub(super) fn stream(&self, seed: u64) -> Option<RequestStream> {
         let (arrivals, lengths) = (self.arrivals.as_ref()?, self.lengths.as_ref()?);
-        Some(RequestStream { arrivals: arrivals.times(seed)?, lengths: lengths.pairs(seed)?, max_tokens: self.max_tokens })
+        Some(RequestStream {
+            arrivals: arrivals.times(seed)?,
+            lengths: lengths.pairs(seed)?,
+            max_tokens: self.max_tokens,
+        })
     }
 }
 
 impl Streamed {
-    /// Counts the requests of these settings and keeps the first `beginning`; `None` where they cannot be streamed.
+    /// Counts the requests of these settings and keeps the first `beginning`; `None` where they cannot be
+    /// streamed.
     pub fn workload(generate: &GenerateSpec, seed: u64, beginning: usize) -> Option<Workload> {
         let mut stream = generate.stream(seed)?;
         let mut workload = Workload::default();
@@ -82,7 +88,8 @@ impl Streamed {
         Some(workload)
     }
 
-    /// The workload kept as a whole if it is not too large, and streamed if it is; `None` where it cannot be streamed.
+    /// The workload kept as a whole if it is not too large, and streamed if it is; `None` where it cannot be
+    /// streamed.
     pub(super) fn if_large(generate: &GenerateSpec, seed: u64) -> Option<Workload> {
         let requests = generate.stream(seed)?.arrivals.take(MOST_KEPT as usize + 1).count() as u64;
         if requests > MOST_KEPT { Self::workload(generate, seed, BEGINNING) } else { None }
@@ -109,7 +116,9 @@ impl RequestStream {
     }
 
     fn append(&mut self, workload: &mut Workload, most: usize) {
-        for (at_s, (prefill_tokens, decode_tokens)) in self.arrivals.by_ref().take(most).zip(&mut self.lengths) {
+        for (at_s, (prefill_tokens, decode_tokens)) in
+            self.arrivals.by_ref().take(most).zip(&mut self.lengths)
+        {
             let (prefill_tokens, decode_tokens) = cut(prefill_tokens, decode_tokens, self.max_tokens);
             workload.push(at_s, prefill_tokens, decode_tokens);
         }
@@ -135,8 +144,10 @@ mod tests {
                 r#"{"zipf": {"theta": 0.6, "min_tokens": 10, "max_tokens": 4000, "prefill_to_decode_ratio": 9}}"#,
                 r#"{"lognormal": {"prefill": {"mean_tokens": 900, "cv": 1}, "decode": {"mean_tokens": 90, "cv": 1}}}"#,
             ] {
-                let spec: GenerateSpec =
-                    serde_json::from_str(&format!(r#"{{"arrivals": {arrivals}, "lengths": {lengths}, "max_tokens": 1000}}"#)).unwrap();
+                let spec: GenerateSpec = serde_json::from_str(&format!(
+                    r#"{{"arrivals": {arrivals}, "lengths": {lengths}, "max_tokens": 1000}}"#
+                ))
+                .unwrap();
                 let whole = super::super::generate::generate(&spec, 7, &[], &mut Vec::new()).unwrap();
                 let streamed = Streamed::workload(&spec, 7, 100).unwrap();
                 assert_eq!((streamed.len(), streamed.totals()), (100, whole.totals()));

@@ -1,9 +1,11 @@
-//! What a trace tells of its requests beside arrivals and lengths: how much each may generate, and how urgent it is.
+//! What a trace tells of its requests beside arrivals and lengths: how much each may generate, and how urgent
+//! it is.
 
 /// A column each, where any request has it.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Told {
-    /// The most tokens each request may generate, at least what it does; just that of one of which nothing is told.
+    /// The most tokens each request may generate, at least what it does; just that of one of which nothing is
+    /// told.
     pub max_new_tokens: Option<Vec<u32>>,
     /// The higher, the sooner a request is served; 0 of one of which nothing is told.
     pub priorities: Option<Vec<i32>>,
@@ -66,10 +68,15 @@ mod tests {
     fn columns_begin_where_something_is_told() {
         let mut told = Told::default();
         let decode_tokens = [5, 6, 7, 8];
-        for (len, (most, priority)) in (1..).zip([(None, None), (Some(20), None), (Some(3), Some(-2)), (None, None)]) {
+        for (len, (most, priority)) in
+            (1..).zip([(None, None), (Some(20), None), (Some(3), Some(-2)), (None, None)])
+        {
             told.push(&decode_tokens[..len], most, priority);
         }
-        assert_eq!(told, Told { max_new_tokens: Some(vec![5, 20, 7, 8]), priorities: Some(vec![0, 0, -2, 0]) });
+        assert_eq!(
+            told,
+            Told { max_new_tokens: Some(vec![5, 20, 7, 8]), priorities: Some(vec![0, 0, -2, 0]) }
+        );
         let mut turned = told.reordered(&[3, 2, 1, 0]);
         turned.skip(1);
         turned.truncate(2);

@@ -1,7 +1,8 @@
 //! Traces: files of requests with their arrival times, in any of the [formats](super::formats).
 //!
-//! A file does not say all of what it means: what a timestamp counts, how many tokens an id of `hash_ids` stands for. What is assumed is
-//! told ([`TraceNotes`]), what can be checked is: ids must be as many as the prompt has blocks.
+//! A file does not say all of what it means: what a timestamp counts, how many tokens an id of `hash_ids`
+//! stands for. What is assumed is told ([`TraceNotes`]), what can be checked is: ids must be as many as the
+//! prompt has blocks.
 
 use std::path::{Path, PathBuf};
 
@@ -40,9 +41,10 @@ pub struct TraceNotes {
 
 /// Reads a trace.
 ///
-/// Errors: the file is missing, unreadable, empty, of no known format, has a line that breaks its format, is out of order
-/// (unless `sort`), has more than [`MAX_REQUESTS`] requests or one after [`MAX_ARRIVAL_S`], none in the window, or `hash_ids` that are
-/// plainly of another block size; a setting is given that means nothing to it.
+/// Errors: the file is missing, unreadable, empty, of no known format, has a line that breaks its format, is
+/// out of order (unless `sort`), has more than [`MAX_REQUESTS`] requests or one after [`MAX_ARRIVAL_S`], none
+/// in the window, or `hash_ids` that are plainly of another block size; a setting is given that means nothing
+/// to it.
 pub fn read(spec: &TraceSpec, base_dirs: &[PathBuf]) -> Result<(Workload, TraceNotes), WorkloadError> {
     let path = source::find(&spec.path, base_dirs)?;
     // Result files come first: some are JSON lines, and none is a trace.
@@ -86,12 +88,19 @@ fn read_lines(spec: &TraceSpec, path: &Path) -> Result<(Workload, TraceNotes), W
 }
 
 /// The result file of a benchmark: requests as they were sent.
-fn read_results(spec: &TraceSpec, format: TraceFormat, tool: &Tool, path: &Path) -> Result<(Workload, TraceNotes), WorkloadError> {
+fn read_results(
+    spec: &TraceSpec,
+    format: TraceFormat,
+    tool: &Tool,
+    path: &Path,
+) -> Result<(Workload, TraceNotes), WorkloadError> {
     let mut requests = Requests::new(spec, format, 1.0, path)?;
     let results = tool.read(path, spec.decompressed_limit_bytes)?;
     if results.failed + results.warm_up > 0 {
         let (failed, warm_up) = (results.failed, results.warm_up);
-        requests.assumed.push(format!("{failed} requests without an answer and {warm_up} to warm up are left out"));
+        requests
+            .assumed
+            .push(format!("{failed} requests without an answer and {warm_up} to warm up are left out"));
     }
     requests.assumed.extend(results.assumed);
     requests.doubts.extend(results.doubts);
@@ -138,9 +147,17 @@ struct Requests<'s> {
 
 impl<'s> Requests<'s> {
     /// Errors: `time_unit` is given to a format that needs none.
-    fn new(spec: &'s TraceSpec, format: TraceFormat, ticks_per_s: f64, file: &Path) -> Result<Self, WorkloadError> {
+    fn new(
+        spec: &'s TraceSpec,
+        format: TraceFormat,
+        ticks_per_s: f64,
+        file: &Path,
+    ) -> Result<Self, WorkloadError> {
         if spec.time_unit.is_some() && format.layout().clock == Clock::Known {
-            let message = format!("a trace in `{}` format found, whose times need no unit; leave out `time_unit`", format.layout().name);
+            let message = format!(
+                "a trace in `{}` format found, whose times need no unit; leave out `time_unit`",
+                format.layout().name
+            );
             return Err(WorkloadError::File { file: file.into(), message });
         }
         Ok(Self {
@@ -168,8 +185,10 @@ impl<'s> Requests<'s> {
     /// Whether no further line can matter.
     fn enough(&self) -> bool {
         // One more than is wanted tells whether `max_requests` cuts the window short.
-        let most = self.spec.max_requests.map(|most| most.saturating_add(u64::from(self.spec.duration_s.is_some())));
-        !self.spec.sort && (self.past_the_window || most.is_some_and(|most| self.workload.len() as u64 >= most))
+        let most =
+            self.spec.max_requests.map(|most| most.saturating_add(u64::from(self.spec.duration_s.is_some())));
+        !self.spec.sort
+            && (self.past_the_window || most.is_some_and(|most| self.workload.len() as u64 >= most))
     }
 
     fn take(&mut self, row: Option<Row>, line: &Line) -> Result<(), WorkloadError> {
@@ -189,12 +208,15 @@ impl<'s> Requests<'s> {
             )));
         }
         self.read += 1;
-        (self.start_ticks, self.last_ticks) = (self.start_ticks.min(row.ticks), self.last_ticks.max(row.ticks));
+        (self.start_ticks, self.last_ticks) =
+            (self.start_ticks.min(row.ticks), self.last_ticks.max(row.ticks));
         let fraction = |ticks: f64| (ticks - ticks.round()).abs() > 1e-2;
         self.below_ms |= fraction(row.ticks * 1e3);
         self.below_us |= fraction(row.ticks * 1e6);
         if !(row.ticks * self.spec.time_scale).is_finite() {
-            return Err(line.error(format!("arrival out of range after `time_scale` {}", self.spec.time_scale)));
+            return Err(
+                line.error(format!("arrival out of range after `time_scale` {}", self.spec.time_scale))
+            );
         }
         self.blocks.check(&row, self.spec, self.format, line)?;
         // Out of order the start is not known before the end: see `finish`.
@@ -215,12 +237,18 @@ impl<'s> Requests<'s> {
         let decode = scaled(row.decode_tokens, self.spec.decode_scale, "decode_scale", line)?;
         let (prefill_cut, decode_cut) = cut(prefill, decode, self.spec.max_tokens);
         self.cut += u64::from((prefill_cut, decode_cut) != (prefill, decode));
-        let most = row.max_new_tokens.map(|most| scaled(most, self.spec.decode_scale, "decode_scale", line)).transpose()?;
+        let most = row
+            .max_new_tokens
+            .map(|most| scaled(most, self.spec.decode_scale, "decode_scale", line))
+            .transpose()?;
         self.workload.push(row.ticks, prefill_cut, decode_cut);
         let most = most.map(|most| most.min(self.spec.max_tokens.map_or(u32::MAX, |all| all - prefill_cut)));
         self.workload.told.push(&self.workload.decode_tokens, most, row.priority);
         if let Some(tokens) = self.blocks.tokens {
-            self.workload.prefix.get_or_insert_with(|| PrefixBlocks::new(tokens)).push(&row.hash_ids, prefill_cut);
+            self.workload
+                .prefix
+                .get_or_insert_with(|| PrefixBlocks::new(tokens))
+                .push(&row.hash_ids, prefill_cut);
         }
         Ok(())
     }
@@ -232,7 +260,10 @@ impl<'s> Requests<'s> {
     }
 
     fn window(&self) -> Window {
-        Window { start_s: self.spec.start_s.unwrap_or_default(), duration_s: self.spec.duration_s.unwrap_or(f64::INFINITY) }
+        Window {
+            start_s: self.spec.start_s.unwrap_or_default(),
+            duration_s: self.spec.duration_s.unwrap_or(f64::INFINITY),
+        }
     }
 
     fn finish(mut self, file: &Path) -> Result<(Workload, TraceNotes), WorkloadError> {
@@ -244,7 +275,8 @@ impl<'s> Requests<'s> {
         let window = self.window();
         if self.spec.sort {
             self.workload.sort();
-            let at_s: Vec<f64> = self.workload.arrived_at_s.iter().map(|&ticks| self.seconds(ticks)).collect();
+            let at_s: Vec<f64> =
+                self.workload.arrived_at_s.iter().map(|&ticks| self.seconds(ticks)).collect();
             let before = at_s.partition_point(|&at_s| window.place(at_s) == Place::Before);
             let within = at_s.partition_point(|&at_s| window.place(at_s) != Place::After);
             self.workload.truncate(within);
@@ -252,7 +284,10 @@ impl<'s> Requests<'s> {
         }
         if self.workload.is_empty() {
             let (first_s, last_s) = (self.seconds(self.start_ticks), self.seconds(self.last_ticks));
-            let until = self.spec.duration_s.map_or("the end".into(), |duration_s| format!("{} s", window.start_s + duration_s));
+            let until = self
+                .spec
+                .duration_s
+                .map_or("the end".into(), |duration_s| format!("{} s", window.start_s + duration_s));
             let met = if self.past_the_window { "it has one" } else { "its requests come" };
             return Err(file_error(format!(
                 "no request from `start_s` {} s to {until} found: {met} at {first_s} s to {last_s} s",
@@ -265,14 +300,17 @@ impl<'s> Requests<'s> {
             self.workload.truncate(usize::try_from(most).unwrap_or(usize::MAX));
         }
         let whole_window = self.workload.len() as u64 == in_window;
-        self.workload.duration_s = self.spec.duration_s.filter(|_| whole_window).map(|duration_s| duration_s * self.spec.time_scale);
+        self.workload.duration_s =
+            self.spec.duration_s.filter(|_| whole_window).map(|duration_s| duration_s * self.spec.time_scale);
         for index in 0..self.workload.len() {
             let at_s = self.seconds(self.workload.arrived_at_s[index]) - window.start_s;
             self.workload.arrived_at_s[index] = at_s * self.spec.time_scale;
         }
         let last_s = self.workload.arrived_at_s[self.workload.len() - 1];
         if last_s > MAX_ARRIVAL_S {
-            let message = format!("an arrival at {last_s} s found (after `time_scale`), expected none after {MAX_ARRIVAL_S} s");
+            let message = format!(
+                "an arrival at {last_s} s found (after `time_scale`), expected none after {MAX_ARRIVAL_S} s"
+            );
             return Err(file_error(message));
         }
         Ok(self.with_notes(file))
@@ -285,7 +323,11 @@ impl<'s> Requests<'s> {
         self.doubts.extend(self.blocks.doubt()?);
         let unit = self.unit();
         let span_s = (self.last_ticks - self.start_ticks) / self.ticks_per_s;
-        if unit == Some(TimeUnit::Milliseconds) && self.spec.time_unit.is_none() && self.read >= 20 && span_s > 0.0 {
+        if unit == Some(TimeUnit::Milliseconds)
+            && self.spec.time_unit.is_none()
+            && self.read >= 20
+            && span_s > 0.0
+        {
             let per_s = self.read as f64 / span_s;
             let as_seconds_have = self.below_ms && !self.below_us;
             if per_s >= if as_seconds_have { LEAST_DOUBTED_PER_S } else { DOUBTED_PER_S } {
@@ -294,9 +336,13 @@ impl<'s> Requests<'s> {
                 ));
             }
         }
-        let media: Vec<&str> = self.not_read.iter().map(String::as_str).filter(|name| is_media(name)).collect();
+        let media: Vec<&str> =
+            self.not_read.iter().map(String::as_str).filter(|name| is_media(name)).collect();
         if !media.is_empty() {
-            self.doubts.push(format!("{} not read: requests are taken to have no more work than their text tokens", quoted(&media)));
+            self.doubts.push(format!(
+                "{} not read: requests are taken to have no more work than their text tokens",
+                quoted(&media)
+            ));
         }
         Ok(())
     }
@@ -312,7 +358,8 @@ impl<'s> Requests<'s> {
         let layout = self.format.layout();
         let mut assumed = Vec::new();
         if self.spec.format.is_none() {
-            let told_by = if matches!(layout.reading, Reading::Results(_)) { "its keys" } else { "the first line" };
+            let told_by =
+                if matches!(layout.reading, Reading::Results(_)) { "its keys" } else { "the first line" };
             assumed.push(format!("the format is `{}`, by {told_by}", layout.name));
         }
         if let (Clock::Counts(usual), None) = (layout.clock, self.spec.time_unit) {
@@ -323,11 +370,20 @@ impl<'s> Requests<'s> {
         }
         let block_tokens = self.workload.prefix.as_ref().map(|prefix| prefix.block_tokens);
         if let (Some(tokens), true) = (block_tokens, self.blocks.assumed) {
-            assumed.push(format!("an id of `hash_ids` stands for {tokens} prompt tokens, as usual in this format"));
+            assumed.push(format!(
+                "an id of `hash_ids` stands for {tokens} prompt tokens, as usual in this format"
+            ));
         }
-        let mended =
-            [(self.empty, "with 0 tokens of prompt or output: they count 1"), (self.in_parts, "with parts of tokens: whole ones count")];
-        assumed.extend(mended.iter().filter(|(count, _)| *count > 0).map(|(count, how)| format!("{} {how}", requests_of(*count))));
+        let mended = [
+            (self.empty, "with 0 tokens of prompt or output: they count 1"),
+            (self.in_parts, "with parts of tokens: whole ones count"),
+        ];
+        assumed.extend(
+            mended
+                .iter()
+                .filter(|(count, _)| *count > 0)
+                .map(|(count, how)| format!("{} {how}", requests_of(*count))),
+        );
         let time_unit = self.unit();
         assumed.extend(self.assumed);
         let notes = TraceNotes {
@@ -346,8 +402,8 @@ impl<'s> Requests<'s> {
     }
 }
 
-/// The mean rate from which milliseconds are doubted, as seconds would make it a tenth of a request a second; and that for timestamps
-/// with up to three decimals, as seconds have them and milliseconds hardly do.
+/// The mean rate from which milliseconds are doubted, as seconds would make it a tenth of a request a second;
+/// and that for timestamps with up to three decimals, as seconds have them and milliseconds hardly do.
 const DOUBTED_PER_S: f64 = 100.0;
 const LEAST_DOUBTED_PER_S: f64 = 1.0;
 
@@ -388,7 +444,8 @@ struct Blocks {
     tokens: Option<u32>,
     /// Whether neither the settings nor the file say so.
     assumed: bool,
-    /// Requests with ids, those of them that have too few or too many, and those that fit each of [`USUAL_BLOCKS`].
+    /// Requests with ids, those of them that have too few or too many, and those that fit each of
+    /// [`USUAL_BLOCKS`].
     with_ids: u64,
     mismatched: u64,
     fits: [u64; USUAL_BLOCKS.len()],
@@ -398,14 +455,26 @@ struct Blocks {
 const USUAL_BLOCKS: [u32; 11] = [16, 32, 64, 128, 256, 512, 1024, 2048, 8, 4, 1];
 
 impl Blocks {
-    fn check(&mut self, row: &Row, spec: &TraceSpec, format: TraceFormat, line: &Line) -> Result<(), WorkloadError> {
+    fn check(
+        &mut self,
+        row: &Row,
+        spec: &TraceSpec,
+        format: TraceFormat,
+        line: &Line,
+    ) -> Result<(), WorkloadError> {
         if let (Some(given), Some(said)) = (spec.block_tokens, row.block_tokens)
             && given != said
         {
-            return Err(line.error(format!("blocks of {said} tokens found, `block_tokens` is {given}; leave it out")));
+            return Err(
+                line.error(format!("blocks of {said} tokens found, `block_tokens` is {given}; leave it out"))
+            );
         }
         let usual = format.layout().block_tokens;
-        let tokens = spec.block_tokens.or(row.block_tokens).or(usual).filter(|_| row.block_tokens.is_some() || usual.is_some());
+        let tokens = spec
+            .block_tokens
+            .or(row.block_tokens)
+            .or(usual)
+            .filter(|_| row.block_tokens.is_some() || usual.is_some());
         match (self.tokens, tokens) {
             (None, tokens) => {
                 self.tokens = tokens;
@@ -418,14 +487,18 @@ impl Blocks {
                 }
             }
             (Some(before), Some(now)) if before != now => {
-                return Err(line.error(format!("blocks of {now} tokens found after such of {before}, expected one size in a trace")));
+                return Err(line.error(format!(
+                    "blocks of {now} tokens found after such of {before}, expected one size in a trace"
+                )));
             }
             _ => {}
         }
         if let Some(tokens) = self.tokens
             && !row.hash_ids.is_empty()
         {
-            let fits = |tokens: u32| row.hash_ids.len() as f64 == (row.prefill_tokens.trunc() / f64::from(tokens)).ceil();
+            let fits = |tokens: u32| {
+                row.hash_ids.len() as f64 == (row.prefill_tokens.trunc() / f64::from(tokens)).ceil()
+            };
             self.with_ids += 1;
             self.mismatched += u64::from(!fits(tokens));
             for (count, tokens) in self.fits.iter_mut().zip(USUAL_BLOCKS) {
@@ -447,9 +520,14 @@ impl Blocks {
         if !self.assumed || 2 * self.mismatched <= self.with_ids {
             return Ok(Some(told));
         }
-        let (best, fit) = USUAL_BLOCKS.into_iter().zip(self.fits).fold((0, 0), |best, now| if now.1 > best.1 { now } else { best });
+        let (best, fit) = USUAL_BLOCKS
+            .into_iter()
+            .zip(self.fits)
+            .fold((0, 0), |best, now| if now.1 > best.1 { now } else { best });
         let remedy = if 2 * fit > self.with_ids {
-            format!("{fit} fit blocks of {best}: set `block_tokens` to {best}, and `time_unit` to \"s\" if timestamps are seconds")
+            format!(
+                "{fit} fit blocks of {best}: set `block_tokens` to {best}, and `time_unit` to \"s\" if timestamps are seconds"
+            )
         } else {
             "set `block_tokens` to what an id stands for".into()
         };
@@ -464,7 +542,9 @@ fn requests_of(count: u64) -> String {
 fn scaled(tokens: f64, scale: f64, setting: &str, line: &Line) -> Result<u32, WorkloadError> {
     let scaled = (tokens * scale).trunc().max(1.0);
     if scaled > f64::from(MAX_TOKENS) {
-        return Err(line.error(format!("{scaled} tokens after `{setting}` {scale}, expected at most {MAX_TOKENS}")));
+        return Err(
+            line.error(format!("{scaled} tokens after `{setting}` {scale}, expected at most {MAX_TOKENS}"))
+        );
     }
     Ok(scaled as u32)
 }

@@ -14,12 +14,14 @@ use crate::settings::Faults;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TraceSpec {
-    /// The file, plain or compressed with gzip or Zstandard; relative to the grid file or the current directory.
+    /// The file, plain or compressed with gzip or Zstandard; relative to the grid file or the current
+    /// directory.
     pub path: PathBuf,
     /// The file's layout; told by its first line if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<TraceFormat>,
-    /// What timestamps count; what the format usually does if not given. Not for formats whose times are dates.
+    /// What timestamps count; what the format usually does if not given. Not for formats whose times are
+    /// dates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_unit: Option<TimeUnit>,
     /// Prompt tokens an id of `hash_ids` stands for; what the file or its format says if not given.
@@ -28,17 +30,19 @@ pub struct TraceSpec {
     /// Only requests from here on, in seconds of the trace's own time, which becomes time 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_s: Option<f64>,
-    /// Only so much of the trace, in seconds of its own time; the run lasts as long, whenever the last request comes.
+    /// Only so much of the trace, in seconds of its own time; the run lasts as long, whenever the last
+    /// request comes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration_s: Option<f64>,
     /// Factor on times: 0.5 is twice the rate, and half the `duration_s`.
     #[serde(default = "one")]
     pub time_scale: f64,
-    /// Only so many requests, the earliest. Where they are fewer than `duration_s` holds, the run ends with the last of them.
+    /// Only so many requests, the earliest. Where they are fewer than `duration_s` holds, the run ends with
+    /// the last of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_requests: Option<u64>,
-    /// The most tokens a request may have, prefill and decode together. Of a longer one the prefill is cut, and once
-    /// that is down to 1 token, the decode.
+    /// The most tokens a request may have, prefill and decode together. Of a longer one the prefill is cut,
+    /// and once that is down to 1 token, the decode.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<u32>,
     /// Factor on prefill tokens; the product is truncated and at least 1.
@@ -50,11 +54,12 @@ pub struct TraceSpec {
     /// Keep BurstGPT's failed requests, which have no response, as requests of 1 decode token.
     #[serde(default)]
     pub keep_failures: bool,
-    /// Of a file with sessions: whether a turn waits for the answer before it. By the clock (`open`) if all turns have timestamps and
-    /// nothing is said.
+    /// Of a file with sessions: whether a turn waits for the answer before it. By the clock (`open`) if all
+    /// turns have timestamps and nothing is said.
     #[serde(default, rename = "loop", skip_serializing_if = "Option::is_none")]
     pub closing: Option<TraceLoop>,
-    /// So many sessions at a time, the next one starting with the last token of another, whatever the timestamps of first turns.
+    /// So many sessions at a time, the next one starting with the last token of another, whatever the
+    /// timestamps of first turns.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lanes: Option<u32>,
     /// Put requests in order of arrival; otherwise a trace out of order is an error.
@@ -107,7 +112,9 @@ impl TraceSpec {
     }
 
     pub fn check(&self, faults: &mut Faults) {
-        faults.require(!self.path.as_os_str().is_empty(), "path", || "an empty path found, expected a file".into());
+        faults.require(!self.path.as_os_str().is_empty(), "path", || {
+            "an empty path found, expected a file".into()
+        });
         faults.positive("time_scale", self.time_scale);
         faults.positive("prefill_scale", self.prefill_scale);
         faults.positive("decode_scale", self.decode_scale);
@@ -117,7 +124,10 @@ impl TraceSpec {
         if let Some(duration_s) = self.duration_s {
             faults.positive("duration_s", duration_s);
             faults.require(duration_s * self.time_scale <= MAX_ARRIVAL_S, "duration_s", || {
-                format!("{} s found after `time_scale`, expected at most {MAX_ARRIVAL_S} s", duration_s * self.time_scale)
+                format!(
+                    "{} s found after `time_scale`, expected at most {MAX_ARRIVAL_S} s",
+                    duration_s * self.time_scale
+                )
             });
         }
         if let Some(tokens) = self.block_tokens {

@@ -14,7 +14,8 @@ fn server() -> Experiment {
     .unwrap()
 }
 
-/// Every file with requests is fitted, and nearer to what it has not been shown than the shipped constants are.
+/// Every file with requests is fitted, and nearer to what it has not been shown than the shipped constants
+/// are.
 pub fn whole_files_are_calibrated_on(shared: &Path) {
     for (path, tells_load) in [
         ("vllm/r4/result.json", false),
@@ -36,19 +37,25 @@ pub fn whole_files_are_calibrated_on(shared: &Path) {
         }
         let fitted = calibrate(&[file], &server()).unwrap();
         for quantity in Quantity::ALL {
-            let [own, shipped] = [&fitted.unseen, &fitted.unseen_shipped].map(|observed| median_error(observed, quantity).unwrap());
+            let [own, shipped] = [&fitted.unseen, &fitted.unseen_shipped]
+                .map(|observed| median_error(observed, quantity).unwrap());
             println!("{path}: {}: {:.1} %, shipped {:.1} %", quantity.name(), 100.0 * own, 100.0 * shipped);
             let limit = if tells_load { 0.15 } else { 0.10 };
             assert!(own < shipped && own < limit, "{path}: {own} {shipped} {:?}", fitted.constants);
         }
         let [kernels, _, sequence, ..] = &fitted.constants[..] else { panic!() };
         println!("{path}: {:?}", fitted.constants);
-        assert_eq!(sequence.interval.is_ok() || kernels.interval.is_ok(), tells_load, "{path}: {:?}", fitted.constants);
+        assert_eq!(
+            sequence.interval.is_ok() || kernels.interval.is_ok(),
+            tells_load,
+            "{path}: {:?}",
+            fitted.constants
+        );
     }
 }
 
-/// Two files of one tool at two rates tell what goes with the load: 1 ms a running request. That server's prefills hold up nobody, those of the
-/// simulated one do: so a part of it is told as tokens of prompts.
+/// Two files of one tool at two rates tell what goes with the load: 1 ms a running request. That server's
+/// prefills hold up nobody, those of the simulated one do: so a part of it is told as tokens of prompts.
 pub fn two_rates_tell_what_goes_with_the_load(shared: &Path) {
     let read = |path: &str| ResultFile::read(&shared.join("data/bench_files").join(path)).unwrap();
     let files = [read("vllm/r4/result.json"), read("vllm/r20c6/result.json")];

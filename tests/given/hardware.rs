@@ -5,13 +5,15 @@ use std::path::Path;
 use scalefront::hardware::check::{self, Compared, Comparison, Measured, Phase};
 use scalefront::hardware::memory::{self, MemoryPlanner, Needs, ProfiledPlanner, VllmDefaults};
 use scalefront::hardware::{
-    AnalyticalSettings, BatchShape, Deployment, ExecutionTime, ExecutionTimeSettings, Files, VidurSettings, WeightFormat, catalog,
+    AnalyticalSettings, BatchShape, Deployment, ExecutionTime, ExecutionTimeSettings, Files, VidurSettings,
+    WeightFormat, catalog,
 };
 
 const DEVICES: [&str; 5] = ["a100_sxm", "h100_sxm", "h200_sxm", "b200_sxm", "l40s"];
 
 fn mape(rows: &[Compared], wanted: impl Fn(&Measured) -> bool) -> f64 {
-    let errors = check::errors(rows.iter().filter(|row| wanted(&row.measured))).expect("rows to compare with");
+    let errors =
+        check::errors(rows.iter().filter(|row| wanted(&row.measured))).expect("rows to compare with");
     println!(
         "{} rows: MAPE {:.3} %, P95 {:.1} %, worst {:+.1} % ({})",
         errors.rows,
@@ -27,7 +29,8 @@ fn mape(rows: &[Compared], wanted: impl Fn(&Measured) -> bool) -> f64 {
 pub fn analytical_steps(shared: &Path) {
     let file = shared.join("data/hardware/aic_ground_truth.csv");
     let settings = ExecutionTimeSettings::Analytical(AnalyticalSettings::default());
-    let Comparison { compared: rows, left_out, .. } = check::compare(&check::read(&file).unwrap(), &settings, &Files::default(), |_| true);
+    let Comparison { compared: rows, left_out, .. } =
+        check::compare(&check::read(&file).unwrap(), &settings, &Files::default(), |_| true);
     assert_eq!((rows.len(), left_out), (3200, 0));
     for device in DEVICES {
         for phase in [Phase::Prefill, Phase::Decode] {
@@ -37,35 +40,45 @@ pub fn analytical_steps(shared: &Path) {
     }
 }
 
-/// Rows of the newer file where the older one's matrix products in FP8 blocks were timed without CUDA graphs, of the older one otherwise.
+/// Rows of the newer file where the older one's matrix products in FP8 blocks were timed without CUDA graphs,
+/// of the older one otherwise.
 fn mixtures(shared: &Path) -> (Vec<Compared>, Vec<Compared>) {
     let dir = shared.join("data/hardware/moe");
-    let in_blocks = |row: &Measured| row.weights.is_some_and(|weights| weights.layers == WeightFormat::Fp8Block);
+    let in_blocks =
+        |row: &Measured| row.weights.is_some_and(|weights| weights.layers == WeightFormat::Fp8Block);
     let settings = ExecutionTimeSettings::Analytical(AnalyticalSettings::default());
     let mut rows = Vec::new();
-    for (file, wanted) in [("aic_moe_ground_truth_give.csv", false), ("aic_moe_ground_truth_013dev_give.csv", true)] {
+    for (file, wanted) in
+        [("aic_moe_ground_truth_give.csv", false), ("aic_moe_ground_truth_013dev_give.csv", true)]
+    {
         let file = dir.join(file);
         // All-reduces that the program counts twice for DeepSeek-V3 and Kimi: four a layer.
         let mut reader = csv::Reader::from_path(&file).unwrap();
         let column = reader.headers().unwrap().iter().position(|name| name == "allreduce_ms").unwrap();
-        let twice: Vec<f64> = reader.records().map(|record| record.unwrap()[column].parse().unwrap()).collect();
-        let comparison = check::compare(&check::read(&file).unwrap(), &settings, &Files::default(), |row| in_blocks(row) == wanted);
+        let twice: Vec<f64> =
+            reader.records().map(|record| record.unwrap()[column].parse().unwrap()).collect();
+        let comparison = check::compare(&check::read(&file).unwrap(), &settings, &Files::default(), |row| {
+            in_blocks(row) == wanted
+        });
         for reason in &comparison.refused {
             println!("{}: {}", reason.deployment, reason.reason);
         }
         assert!(comparison.refused.is_empty());
         rows.extend(comparison.compared.into_iter().map(|mut row| {
-            if row.measured.model.contains("DeepSeek-V3") && !row.measured.model.contains("V3.2") || row.measured.model.contains("Kimi") {
+            if row.measured.model.contains("DeepSeek-V3") && !row.measured.model.contains("V3.2")
+                || row.measured.model.contains("Kimi")
+            {
                 row.measured.latency_ms -= twice[row.measured.line as usize - 2];
             }
             row
         }));
     }
-    rows.into_iter().partition(|row| catalog::model(&row.measured.model).is_some_and(|model| model.experts.is_some()))
+    rows.into_iter()
+        .partition(|row| catalog::model(&row.measured.model).is_some_and(|model| model.experts.is_some()))
 }
 
-/// Mixtures of experts against the vendor's answers. Not judged: Llama-4, whose shared expert the vendor leaves out, and DeepSeek-V3 in
-/// NVFP4, whose KV cache it prices as multi-head attention's.
+/// Mixtures of experts against the vendor's answers. Not judged: Llama-4, whose shared expert the vendor
+/// leaves out, and DeepSeek-V3 in NVFP4, whose KV cache it prices as multi-head attention's.
 pub fn analytical_mixtures(shared: &Path) {
     let (rows, _) = mixtures(shared);
     let judged = |row: &Measured| {
@@ -73,9 +86,11 @@ pub fn analytical_mixtures(shared: &Path) {
         let left_out = row.model.contains("Llama-4") || row.model.contains("DeepSeek") && nvfp4;
         !left_out
     };
-    for (device, prefill, decode) in
-        [("h100_sxm", MIXTURES[0], MIXTURES[1]), ("h200_sxm", MIXTURES[2], MIXTURES[3]), ("b200_sxm", MIXTURES[4], MIXTURES[5])]
-    {
+    for (device, prefill, decode) in [
+        ("h100_sxm", MIXTURES[0], MIXTURES[1]),
+        ("h200_sxm", MIXTURES[2], MIXTURES[3]),
+        ("b200_sxm", MIXTURES[4], MIXTURES[5]),
+    ] {
         for (phase, limit) in [(Phase::Prefill, prefill), (Phase::Decode, decode)] {
             println!("{device} {} of all rows:", phase.name());
             mape(&rows, |row| row.device == device && row.phase == phase);
@@ -112,8 +127,9 @@ pub fn analytical_time_per_token(shared: &Path) {
     }
 }
 
-/// Blocks that servers logged, beside those that are planned for them. Not judged: Llama-4 Scout, whose encoder is profiled with images (its
-/// plan is far too large, and has to say `reserve_gib`), and a server whose share of memory was not logged.
+/// Blocks that servers logged, beside those that are planned for them. Not judged: Llama-4 Scout, whose
+/// encoder is profiled with images (its plan is far too large, and has to say `reserve_gib`), and a server
+/// whose share of memory was not logged.
 pub fn kv_capacity_as_logged(shared: &Path) {
     let mut judged: Vec<(String, u32, u32)> = Vec::new();
     for dir in ["data/real_vllm", "data/real_vllm_moe"] {
@@ -121,11 +137,13 @@ pub fn kv_capacity_as_logged(shared: &Path) {
         let experiments: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
         for experiment in &experiments {
             let engine = &experiment["engine"];
-            let is_logged = engine["kv_blocks_source"].as_str().is_some_and(|source| source.contains("vllm.log"));
+            let is_logged =
+                engine["kv_blocks_source"].as_str().is_some_and(|source| source.contains("vllm.log"));
             let (Some(blocks), true) = (engine["kv_blocks_gpu"].as_u64(), is_logged) else { continue };
             let model = experiment["model"].as_str().unwrap();
             let number = |value: &serde_json::Value| u32::try_from(value.as_u64().unwrap()).unwrap();
-            let (tp, max_batched_tokens) = (number(&experiment["tp"]), number(&engine["max_num_batched_tokens"]));
+            let (tp, max_batched_tokens) =
+                (number(&experiment["tp"]), number(&engine["max_num_batched_tokens"]));
             let key = (model.to_string(), tp, max_batched_tokens);
             if model.contains("Llama-4") || judged.contains(&key) {
                 continue;
@@ -148,8 +166,13 @@ pub fn kv_capacity_as_logged(shared: &Path) {
                 vllm: VllmDefaults::default(),
             };
             let planned = memory::plan(&deployment, &needs).unwrap().num_blocks;
-            println!("{model}, tensor parallel {tp}, {max_batched_tokens} tokens: {planned} blocks, logged {blocks}");
-            assert!((f64::from(planned) / blocks as f64 - 1.0).abs() < 0.01, "{model}: {planned}, logged {blocks}");
+            println!(
+                "{model}, tensor parallel {tp}, {max_batched_tokens} tokens: {planned} blocks, logged {blocks}"
+            );
+            assert!(
+                (f64::from(planned) / blocks as f64 - 1.0).abs() < 0.01,
+                "{model}: {planned}, logged {blocks}"
+            );
             judged.push(key);
         }
     }
@@ -158,11 +181,20 @@ pub fn kv_capacity_as_logged(shared: &Path) {
 
 fn vidur(shared: &Path, compute: &str, network: &str) -> VidurSettings {
     let dir = shared.join("data/hardware/vidur");
-    VidurSettings { compute_dir: Some(dir.join(compute)), network_dir: Some(dir.join(network)), ..VidurSettings::default() }
+    VidurSettings {
+        compute_dir: Some(dir.join(compute)),
+        network_dir: Some(dir.join(network)),
+        ..VidurSettings::default()
+    }
 }
 
 fn load(settings: &ExecutionTimeSettings, model: &str, node: &str, tp: u32, pp: u32) -> ExecutionTime {
-    ExecutionTime::load(settings, &Deployment::resolve(model, node, tp, pp, &Files::default()).unwrap(), &Files::default()).unwrap()
+    ExecutionTime::load(
+        settings,
+        &Deployment::resolve(model, node, tp, pp, &Files::default()).unwrap(),
+        &Files::default(),
+    )
+    .unwrap()
 }
 
 const LLAMA_70B: &str = "meta-llama/Meta-Llama-3-70B";
@@ -172,8 +204,8 @@ fn no_attention(tokens: u64) -> BatchShape {
     BatchShape { total_tokens: tokens, ..BatchShape::default() }
 }
 
-/// The lab's hardware from its profile as it stands: 256 tokens take 104.88 ms without attention, and every count what the embedded
-/// tables say, which were condensed elsewhere from the same files.
+/// The lab's hardware from its profile as it stands: 256 tokens take 104.88 ms without attention, and every
+/// count what the embedded tables say, which were condensed elsewhere from the same files.
 pub fn vidur_profile_of_the_lab(shared: &Path) {
     let settings = vidur(shared, "compute/a100/meta-llama/Meta-Llama-3-70B", "network/a100_pairwise_nvlink");
     let imported = ExecutionTimeSettings::Vidur(settings);
@@ -194,7 +226,10 @@ pub fn vidur_profile_of_the_lab(shared: &Path) {
                     imported.stage_time_s(&no_attention(tokens), stage),
                     embedded.stage_time_s(&no_attention(tokens), stage) - cache_save_s,
                 );
-                assert!((ours / theirs - 1.0).abs() < 1e-9, "{tokens} tokens, tensor parallel {tp}, stage {stage}: {ours} s, {theirs} s");
+                assert!(
+                    (ours / theirs - 1.0).abs() < 1e-9,
+                    "{tokens} tokens, tensor parallel {tp}, stage {stage}: {ours} s, {theirs} s"
+                );
             }
         }
     }
@@ -206,8 +241,9 @@ pub fn vidur_attention_profile(shared: &Path) {
     let attention = shared.join("data/hardware/vidur/compute/a100_2023/attention.csv");
     settings.attention = Some(attention);
     let times = load(&ExecutionTimeSettings::Vidur(settings), "meta-llama/Llama-2-70b-hf", "a100_dgx", 2, 1);
-    let attention_ms =
-        |shape: &BatchShape| (times.stage_time_s(shape, 0) - times.stage_time_s(&no_attention(shape.total_tokens), 0)) * 1e3 / 80.0;
+    let attention_ms = |shape: &BatchShape| {
+        (times.stage_time_s(shape, 0) - times.stage_time_s(&no_attention(shape.total_tokens), 0)) * 1e3 / 80.0
+    };
     let prefill = |tokens, cached| {
         let mut shape = BatchShape::default();
         shape.add_prefill(tokens, cached);
@@ -244,9 +280,14 @@ pub fn vidur_attention_profile(shared: &Path) {
 pub fn aiconfigurator_import(shared: &Path) {
     let file = shared.join("data/hardware/aic_ground_truth.csv");
     let systems_dir = shared.join("data/hardware/aiconfigurator");
-    let settings = serde_json::from_value(serde_json::json!({ "aiconfigurator": { "systems_dir": systems_dir } })).unwrap();
+    let settings =
+        serde_json::from_value(serde_json::json!({ "aiconfigurator": { "systems_dir": systems_dir } }))
+            .unwrap();
     let cache = tempfile::tempdir().unwrap();
-    let files = Files { cache_dir: Some(cache.path()), ..scalefront::sweep::plan::hardware_files::hardware_files(&[]) };
+    let files = Files {
+        cache_dir: Some(cache.path()),
+        ..scalefront::sweep::plan::hardware_files::hardware_files(&[])
+    };
     let rows = check::read(&file).unwrap();
     let Comparison { compared, left_out, .. } = check::compare(&rows, &settings, &files, |_| true);
     assert_eq!((compared.len(), left_out), (3200, 0));
@@ -257,11 +298,16 @@ pub fn aiconfigurator_import(shared: &Path) {
         }
     }
     assert_eq!(std::fs::read_dir(cache.path()).unwrap().count(), 40);
-    assert_eq!(check::compare(&rows, &settings, &files, |_| true).compared, compared, "the cache answers alike");
+    assert_eq!(
+        check::compare(&rows, &settings, &files, |_| true).compared,
+        compared,
+        "the cache answers alike"
+    );
 }
 
-/// The vendor's tables of mixtures, latent attention and quantised weights against the vendor's own answers, of the same version of both.
-/// Left out is DeepSeek-V3 in NVFP4, whose latent attention the vendor prices as multi-head attention where a checkpoint keeps it in bf16.
+/// The vendor's tables of mixtures, latent attention and quantised weights against the vendor's own answers,
+/// of the same version of both. Left out is DeepSeek-V3 in NVFP4, whose latent attention the vendor prices as
+/// multi-head attention where a checkpoint keeps it in bf16.
 #[cfg(feature = "report")]
 pub fn aiconfigurator_mixtures(shared: &Path) {
     let dir = shared.join("data/hardware");
@@ -270,14 +316,22 @@ pub fn aiconfigurator_mixtures(shared: &Path) {
     for part in [dir.join("aiconfigurator"), dir.join("moe/aiconfigurator_moe_0.12.0")] {
         copy(&part, systems.path());
     }
-    let settings = serde_json::from_value(serde_json::json!({ "aiconfigurator": { "systems_dir": systems.path() } })).unwrap();
+    let settings =
+        serde_json::from_value(serde_json::json!({ "aiconfigurator": { "systems_dir": systems.path() } }))
+            .unwrap();
     let files = scalefront::sweep::plan::hardware_files::hardware_files(&[]);
     let rows = check::read(&dir.join("moe/aic_moe_ground_truth_give.csv")).unwrap();
-    let in_parts =
-        |row: &Measured| row.model.contains("DeepSeek-V3") && row.weights.is_some_and(|weights| weights.layers == WeightFormat::Nvfp4);
-    let comparison = check::compare(&rows, &settings, &Files { cache_dir: None, ..files }, |row| !in_parts(row));
-    // Sparse attention is in the package, but not in what was given of it; nor are the earlier versions that have Llama-4's experts on B200.
-    let explained = |refused: &check::Refused| refused.reason.contains("sparse_attention") || refused.reason.contains("one row of experts");
+    let in_parts = |row: &Measured| {
+        row.model.contains("DeepSeek-V3")
+            && row.weights.is_some_and(|weights| weights.layers == WeightFormat::Nvfp4)
+    };
+    let comparison =
+        check::compare(&rows, &settings, &Files { cache_dir: None, ..files }, |row| !in_parts(row));
+    // Sparse attention is in the package, but not in what was given of it; nor are the earlier versions that
+    // have Llama-4's experts on B200.
+    let explained = |refused: &check::Refused| {
+        refused.reason.contains("sparse_attention") || refused.reason.contains("one row of experts")
+    };
     assert!(comparison.refused.iter().all(explained));
     assert!(comparison.compared.len() >= 2310, "{}", comparison.compared.len());
     for refused in &comparison.refused {
@@ -285,7 +339,10 @@ pub fn aiconfigurator_mixtures(shared: &Path) {
     }
     let mut kinds: Vec<(&str, String)> = Vec::new();
     for row in &comparison.compared {
-        let kind = (row.measured.model.as_str(), row.measured.weights.map_or_else(String::new, |weights| weights.name()));
+        let kind = (
+            row.measured.model.as_str(),
+            row.measured.weights.map_or_else(String::new, |weights| weights.name()),
+        );
         if !kinds.contains(&kind) {
             kinds.push(kind);
         }
@@ -293,7 +350,9 @@ pub fn aiconfigurator_mixtures(shared: &Path) {
     for (model, weights) in kinds {
         for phase in [Phase::Prefill, Phase::Decode] {
             let of_kind = |row: &Measured| {
-                row.model == model && row.phase == phase && row.weights.map_or_else(String::new, |weights| weights.name()) == weights
+                row.model == model
+                    && row.phase == phase
+                    && row.weights.map_or_else(String::new, |weights| weights.name()) == weights
             };
             println!("{model} {weights} {}:", phase.name());
             mape(&comparison.compared, of_kind);

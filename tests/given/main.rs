@@ -1,7 +1,9 @@
-//! Tests that rest on data which may not be committed: recorded outputs of the reference, published traces, measurements.
+//! Tests that rest on data which may not be committed: recorded outputs of the reference, published traces,
+//! measurements.
 //!
-//! The data is looked for in `../shared`, or where `SCALEFRONT_SHARED` says. A test whose data is absent is ignored and says what it lacks;
-//! with `SCALEFRONT_SHARED_REQUIRED` set, as in continuous integration, it fails. (Rust's own harness cannot ignore a test at run time.)
+//! The data is looked for in `../shared`, or where `SCALEFRONT_SHARED` says. A test whose data is absent is
+//! ignored and says what it lacks; with `SCALEFRONT_SHARED_REQUIRED` set, as in continuous integration, it
+//! fails. (Rust's own harness cannot ignore a test at run time.)
 
 mod calibration;
 #[path = "../it/golden/case.rs"]
@@ -31,7 +33,8 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 /// Where the data is, if it is there.
 fn shared() -> PathBuf {
-    std::env::var_os("SCALEFRONT_SHARED").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from)
+    std::env::var_os("SCALEFRONT_SHARED")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from)
 }
 
 /// A test that needs these files or directories of the data.
@@ -72,25 +75,48 @@ fn trace(name: &str, trace: &str, check: fn(&Path)) -> Trial {
 
 /// What a program decided beside what the policy named after it decides.
 fn upstream(program: &str, name: &str, check: fn()) -> Trial {
-    test(&format!("upstream::{program}::{name}"), &[&format!("data/upstream_decisions/{program}/index.csv")], move |_| check())
+    test(
+        &format!("upstream::{program}::{name}"),
+        &[&format!("data/upstream_decisions/{program}/index.csv")],
+        move |_| check(),
+    )
 }
 
 fn main() {
     let tests = vec![
-        golden("vllm", &["a_vllm_rr_inferline", "c_vllm_rr_static2", "i_vllm_few_blocks", "h_vllm_rr_static2_tp2_pp2"]),
+        golden(
+            "vllm",
+            &["a_vllm_rr_inferline", "c_vllm_rr_static2", "i_vllm_few_blocks", "h_vllm_rr_static2_tp2_pp2"],
+        ),
         golden("sarathi", &["d_sarathi_rr_static2", "h2_sarathi_tp2_pp2"]),
         golden("orca", &["e_orca_rr_static2", "e2_orca_few_blocks"]),
         golden("lightllm", &["f_lightllm_rr_static2", "f2_lightllm_few_blocks"]),
         golden("faster_transformer", &["g2_faster_transformer_fixed"]),
         golden("whole_lab_trace", &["lab_full_rr", "lab_full_lor_labfit"]),
-        quirk("prompts_that_turn_into_decodes", "i2_sarathi_few_blocks", quirks::prompts_that_turn_into_decodes),
+        quirk(
+            "prompts_that_turn_into_decodes",
+            "i2_sarathi_few_blocks",
+            quirks::prompts_that_turn_into_decodes,
+        ),
         quirk("memory_leak", "g_faster_transformer_rr_static2", quirks::memory_leak),
-        quirk("leaked_counter_and_stranded_requests", "k_no_eligible_rr", quirks::leaked_counter_and_stranded_requests),
+        quirk(
+            "leaked_counter_and_stranded_requests",
+            "k_no_eligible_rr",
+            quirks::leaked_counter_and_stranded_requests,
+        ),
         hardware("analytical_steps", &["data/hardware/aic_ground_truth.csv"], hardware::analytical_steps),
         hardware("analytical_mixtures", &["data/hardware/moe"], hardware::analytical_mixtures),
         hardware("analytical_quantised", &["data/hardware/moe"], hardware::analytical_quantised),
-        hardware("kv_capacity_as_logged", &["data/real_vllm", "data/real_vllm_moe"], hardware::kv_capacity_as_logged),
-        hardware("analytical_time_per_token", &["data/hardware/silicon_sample.csv"], hardware::analytical_time_per_token),
+        hardware(
+            "kv_capacity_as_logged",
+            &["data/real_vllm", "data/real_vllm_moe"],
+            hardware::kv_capacity_as_logged,
+        ),
+        hardware(
+            "analytical_time_per_token",
+            &["data/hardware/silicon_sample.csv"],
+            hardware::analytical_time_per_token,
+        ),
         hardware(
             "vidur_profile_of_the_lab",
             &["data/hardware/vidur/compute/a100", "data/hardware/vidur/network/a100_pairwise_nvlink"],
@@ -124,21 +150,49 @@ fn main() {
         test("validation::real_servers", &["data/real_vllm"], validation::real_servers),
         test("validation::real_fleets", &["data/real_autoscaling"], validation::real_fleets),
         test("starts::cold_warm_hot", &["data/real_autoscaling"], starts::cold_warm_hot),
-        test("validation::real_mixtures", &["data/real_vllm", "data/real_vllm_moe"], validation::real_mixtures),
+        test(
+            "validation::real_mixtures",
+            &["data/real_vllm", "data/real_vllm_moe"],
+            validation::real_mixtures,
+        ),
         trace("azure_2023_code", "AzureLLMInferenceTrace_code.csv", traces::azure_2023_code),
         trace("azure_2023_conversation", "AzureLLMInferenceTrace_conv.csv", traces::azure_2023_conversation),
         trace("the_lab_trace", "Synthetic_Trace1_1hr.csv", traces::the_lab_trace),
         trace("mooncake_conversation", "mooncake/conversation_trace.jsonl", traces::mooncake_conversation),
         trace("servegen_clients", "servegen", traces::servegen_clients),
         #[cfg(feature = "report")]
-        test("pools::as_the_peer", &["data/peer_outputs", "data/hardware/aiconfigurator"], pools::as_the_peer),
+        test(
+            "pools::as_the_peer",
+            &["data/peer_outputs", "data/hardware/aiconfigurator"],
+            pools::as_the_peer,
+        ),
         #[cfg(feature = "report")]
-        test("pools::sessions_as_the_peer", &["data/peer_outputs", "data/hardware/aiconfigurator"], pools::sessions_as_the_peer),
+        test(
+            "pools::sessions_as_the_peer",
+            &["data/peer_outputs", "data/hardware/aiconfigurator"],
+            pools::sessions_as_the_peer,
+        ),
         #[cfg(feature = "report")]
-        test("sessions::as_the_peer", &["data/peer_outputs", "data/hardware/aiconfigurator"], sessions::as_the_peer),
-        test("results::whole_files_are_what_the_server_saw", &["data/bench_files"], results::whole_files_are_what_the_server_saw),
-        test("results::whole_files_without_arrivals_are_refused", &["data/bench_files"], results::whole_files_without_arrivals_are_refused),
-        test("calibration::whole_files_are_calibrated_on", &["data/bench_files"], calibration::whole_files_are_calibrated_on),
+        test(
+            "sessions::as_the_peer",
+            &["data/peer_outputs", "data/hardware/aiconfigurator"],
+            sessions::as_the_peer,
+        ),
+        test(
+            "results::whole_files_are_what_the_server_saw",
+            &["data/bench_files"],
+            results::whole_files_are_what_the_server_saw,
+        ),
+        test(
+            "results::whole_files_without_arrivals_are_refused",
+            &["data/bench_files"],
+            results::whole_files_without_arrivals_are_refused,
+        ),
+        test(
+            "calibration::whole_files_are_calibrated_on",
+            &["data/bench_files"],
+            calibration::whole_files_are_calibrated_on,
+        ),
         test(
             "calibration::two_rates_tell_what_goes_with_the_load",
             &["data/bench_files"],
@@ -152,7 +206,11 @@ fn main() {
         #[cfg(feature = "report")]
         test(
             "upstream::dynamo::mooncake_with_nvidias_simulator",
-            &["data/upstream_decisions/dynamo", "data/hardware/aiconfigurator", "data/traces/mooncake/conversation_trace.jsonl"],
+            &[
+                "data/upstream_decisions/dynamo",
+                "data/hardware/aiconfigurator",
+                "data/traces/mooncake/conversation_trace.jsonl",
+            ],
             upstream::dynamo_whole_runs::mooncake,
         ),
         upstream("hpa", "single_calculations", upstream::hpa::single_calculations),

@@ -1,18 +1,21 @@
-//! Prefill and decode apart beside what another simulator makes of them at the same prices of steps (see its README there).
+//! Prefill and decode apart beside what another simulator makes of them at the same prices of steps (see its
+//! README there).
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use scalefront::autoscaler::AutoscalerSettings;
 use scalefront::hardware::{Deployment, ExecutionTime, Files};
-use scalefront::simulation::{ClusterSettings, Detail, FleetInputs, RequestRecord, Workspace, simulate_fleet_in_detail};
+use scalefront::simulation::{
+    ClusterSettings, Detail, FleetInputs, RequestRecord, Workspace, simulate_fleet_in_detail,
+};
 use scalefront::workload::{Workload, WorkloadSpec, load};
 use serde_json::{Value, json};
 
 /// Of each request's TTFT and end-to-end latency.
 const TOLERANCE: f64 = 0.02;
-/// A step of the decode replica that begins so near to the end of a prompt or of a transfer may take the request along on one side and not on
-/// the other: the two simulators' clocks differ by microseconds a step.
+/// A step of the decode replica that begins so near to the end of a prompt or of a transfer may take the
+/// request along on one side and not on the other: the two simulators' clocks differ by microseconds a step.
 const EDGE_S: f64 = 0.3e-3;
 /// A first token that differs by more than this comes of another step.
 const MOVED_S: f64 = 1e-3;
@@ -45,9 +48,13 @@ fn run(shared: &Path, workload: &Workload, replicas: u32, transfer: Value, decod
     }))
     .unwrap();
     let cluster = cluster.with_pools().unwrap();
-    let autoscaler: AutoscalerSettings = serde_json::from_value(json!({"static": {"replicas": replicas}})).unwrap();
+    let autoscaler: AutoscalerSettings =
+        serde_json::from_value(json!({"static": {"replicas": replicas}})).unwrap();
     let cache = tempfile::tempdir().unwrap();
-    let files = Files { cache_dir: Some(cache.path()), ..scalefront::sweep::plan::hardware_files::hardware_files(&[]) };
+    let files = Files {
+        cache_dir: Some(cache.path()),
+        ..scalefront::sweep::plan::hardware_files::hardware_files(&[])
+    };
     let times: Vec<ExecutionTime> = cluster
         .parts()
         .into_iter()
@@ -68,12 +75,17 @@ fn run(shared: &Path, workload: &Workload, replicas: u32, transfer: Value, decod
 fn arrivals(rows: &[Row]) -> Workload {
     let mut workload = Workload::default();
     for row in rows {
-        workload.push(number(row, "arrived_at_s"), number(row, "prefill_tokens") as u32, number(row, "decode_tokens") as u32);
+        workload.push(
+            number(row, "arrived_at_s"),
+            number(row, "prefill_tokens") as u32,
+            number(row, "decode_tokens") as u32,
+        );
     }
     workload
 }
 
-/// The same as sessions whose first turns come as the peer's do, and whose later turns wait for answers and two seconds more.
+/// The same as sessions whose first turns come as the peer's do, and whose later turns wait for answers and
+/// two seconds more.
 fn sessions(rows: &[Row]) -> Workload {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("sessions.jsonl");
@@ -91,7 +103,9 @@ fn sessions(rows: &[Row]) -> Workload {
         lines += &format!("{line}\n");
     }
     std::fs::write(&path, lines).unwrap();
-    let spec: WorkloadSpec = serde_json::from_value(json!({"name": "sessions", "trace": {"path": path, "format": "mooncake"}})).unwrap();
+    let spec: WorkloadSpec =
+        serde_json::from_value(json!({"name": "sessions", "trace": {"path": path, "format": "mooncake"}}))
+            .unwrap();
     load(&spec, 1, &[]).unwrap()
 }
 
@@ -109,36 +123,47 @@ fn is_within(found: &RequestRecord, peer: &Row) -> bool {
 fn is_on_edge(detail: &Detail, request: &RequestRecord) -> bool {
     let hops = request.hops.unwrap();
     let edges = [hops.prefill_end_s, hops.transfer_end_s].map(Option::unwrap);
-    let steps = detail.pools[1].batches.iter().filter(|batch| Some(batch.replica_id) == hops.decode_replica_id);
+    let steps =
+        detail.pools[1].batches.iter().filter(|batch| Some(batch.replica_id) == hops.decode_replica_id);
     steps.into_iter().any(|step| edges.iter().any(|edge| (step.scheduled_at_s - edge).abs() < EDGE_S))
 }
 
-/// Whether another request is given room at the same step: on a busy replica the peer gave it to one of the two, and to the other a step later.
+/// Whether another request is given room at the same step: on a busy replica the peer gave it to one of the
+/// two, and to the other a step later.
 fn shares_its_step(detail: &Detail, request: &RequestRecord) -> bool {
-    let of = |request: &RequestRecord| request.hops.map(|hops| (hops.decode_replica_id, hops.transfer_start_s));
+    let of =
+        |request: &RequestRecord| request.hops.map(|hops| (hops.decode_replica_id, hops.transfer_start_s));
     detail.requests.iter().filter(|other| of(other) == of(request)).count() > 1
 }
 
 /// Whether a decode replica had something to do all the time from one moment to another.
 fn is_busy(detail: &Detail, replica_id: u32, from_s: f64, to_s: f64) -> bool {
     let steps = detail.pools[1].batches.iter().filter(|batch| batch.replica_id == replica_id);
-    let within: Vec<_> = steps.filter(|step| step.completed_at_s > from_s && step.scheduled_at_s < to_s).collect();
+    let within: Vec<_> =
+        steps.filter(|step| step.completed_at_s > from_s && step.scheduled_at_s < to_s).collect();
     !within.is_empty() && within.windows(2).all(|pair| pair[1].scheduled_at_s - pair[0].completed_at_s < 1e-9)
 }
 
-/// How many requests are beyond the tolerance without a reason: neither on an edge themselves, nor at a replica whose steps begin at other
-/// moments than the peer's since an edge, because it has not been idle since.
+/// How many requests are beyond the tolerance without a reason: neither on an edge themselves, nor at a
+/// replica whose steps begin at other moments than the peer's since an edge, because it has not been idle
+/// since.
 fn unexplained(detail: &Detail, peer: &[Row]) -> usize {
     let mut shifted_s: BTreeMap<u32, f64> = BTreeMap::new();
     // Those that tell of another step, be they beyond the tolerance or not.
-    let differs = |(found, peer): &(&RequestRecord, &Row)| (latencies(found)[0] - number(peer, "ttft_s")).abs() > MOVED_S;
-    let mut moved: Vec<(&RequestRecord, &Row)> = std::iter::zip(&detail.requests, peer).filter(differs).collect();
-    moved.sort_by(|a, b| a.0.hops.unwrap().prefill_end_s.partial_cmp(&b.0.hops.unwrap().prefill_end_s).unwrap());
+    let differs = |(found, peer): &(&RequestRecord, &Row)| {
+        (latencies(found)[0] - number(peer, "ttft_s")).abs() > MOVED_S
+    };
+    let mut moved: Vec<(&RequestRecord, &Row)> =
+        std::iter::zip(&detail.requests, peer).filter(differs).collect();
+    moved.sort_by(|a, b| {
+        a.0.hops.unwrap().prefill_end_s.partial_cmp(&b.0.hops.unwrap().prefill_end_s).unwrap()
+    });
     let mut explained = 0;
     for (request, peer) in &moved {
         let hops = request.hops.unwrap();
         let (replica, at_s) = (hops.decode_replica_id.unwrap(), hops.prefill_end_s.unwrap());
-        let since_s = shifted_s.get(&replica).copied().filter(|&since_s| is_busy(detail, replica, since_s, at_s));
+        let since_s =
+            shifted_s.get(&replica).copied().filter(|&since_s| is_busy(detail, replica, since_s, at_s));
         if is_on_edge(detail, request) || since_s.is_some() || shares_its_step(detail, request) {
             shifted_s.insert(replica, since_s.unwrap_or(at_s));
             explained += usize::from(!is_within(request, peer));
@@ -162,7 +187,8 @@ fn compare(name: &str, detail: &Detail, peer: &[Row]) -> Beside {
     let pairs = || std::iter::zip(&detail.requests, peer);
     let within = pairs().filter(|(found, peer)| is_within(found, peer)).count();
     let unexplained = unexplained(detail, peer);
-    let mut differences: Vec<f64> = pairs().map(|(found, peer)| (latencies(found)[0] - number(peer, "ttft_s")).abs() * 1e3).collect();
+    let mut differences: Vec<f64> =
+        pairs().map(|(found, peer)| (latencies(found)[0] - number(peer, "ttft_s")).abs() * 1e3).collect();
     differences.sort_by(f64::total_cmp);
     let (median_ms, worst_ms) = (differences[differences.len() / 2], differences[differences.len() - 1]);
     println!(
@@ -199,14 +225,17 @@ pub fn as_the_peer(shared: &Path) {
     all.push(("closed_8_pd_2p2d", rows.len(), 1.0, beside));
     for (name, number, share, beside) in all {
         let Beside { within, unexplained, median_ms, worst_ms } = beside;
-        assert!(within as f64 >= share * number as f64, "{name}: {within} of {number} requests within {TOLERANCE}");
+        assert!(
+            within as f64 >= share * number as f64,
+            "{name}: {within} of {number} requests within {TOLERANCE}"
+        );
         assert_eq!(unexplained, 0, "{name}: requests beyond {TOLERANCE} without a reason");
         assert!(median_ms < 0.5 && worst_ms < STEP_MS, "{name}: {median_ms} ms, {worst_ms} ms");
     }
 }
 
-/// When two prompts of unequal length are computed in one step for the first time: the peer prices them as so many of their mean length, and
-/// whatever follows is another course of the same rules.
+/// When two prompts of unequal length are computed in one step for the first time: the peer prices them as so
+/// many of their mean length, and whatever follows is another course of the same rules.
 fn first_unequal_step_s(detail: &Detail) -> f64 {
     let mut steps: BTreeMap<(u32, u64), Vec<u32>> = BTreeMap::new();
     for request in &detail.requests {
@@ -217,12 +246,18 @@ fn first_unequal_step_s(detail: &Detail) -> f64 {
     unequal.map(|((_, end_s), _)| f64::from_bits(*end_s)).fold(f64::INFINITY, f64::min)
 }
 
-/// Sessions of five turns, where an answer that comes a little later moves the next turn and so whose turn a replica is.
+/// Sessions of five turns, where an answer that comes a little later moves the next turn and so whose turn a
+/// replica is.
 pub fn sessions_as_the_peer(shared: &Path) {
     let rows = peer(&shared.join("data/peer_outputs/sess_pd_2p2d_nocache.csv"));
     let detail = run(shared, &sessions(&rows), 2, json!({"bandwidth_gb_per_s": 50}), "h200_dgx");
     assert_eq!(detail.requests.len(), rows.len());
-    let key = |row: &Row| (row["session"].trim_start_matches("session_").parse::<u32>().unwrap(), row["turn"].parse::<u32>().unwrap());
+    let key = |row: &Row| {
+        (
+            row["session"].trim_start_matches("session_").parse::<u32>().unwrap(),
+            row["turn"].parse::<u32>().unwrap(),
+        )
+    };
     let of_peer: BTreeMap<(u32, u32), &Row> = rows.iter().map(|row| (key(row), row)).collect();
     let first_turn = detail.requests.iter().map(|request| request.session.unwrap().1).min().unwrap();
     let pairs: Vec<(&RequestRecord, &Row)> = detail
@@ -237,7 +272,8 @@ pub fn sessions_as_the_peer(shared: &Path) {
     let before: Vec<_> = pairs.iter().filter(|(found, _)| found.completed_at_s.unwrap() < until_s).collect();
     let agree = before.iter().filter(|(found, peer)| is_within(found, peer)).count();
     let within = pairs.iter().filter(|(found, peer)| is_within(found, peer)).count();
-    let mean = |of: &dyn Fn(&(&RequestRecord, &Row)) -> f64| pairs.iter().map(of).sum::<f64>() / pairs.len() as f64;
+    let mean =
+        |of: &dyn Fn(&(&RequestRecord, &Row)) -> f64| pairs.iter().map(of).sum::<f64>() / pairs.len() as f64;
     let means = [0, 1].map(|which| {
         let peer = mean(&|(_, peer)| number(peer, ["ttft_s", "e2e_s"][which]));
         mean(&|(found, _)| latencies(found)[which]) / peer
@@ -251,8 +287,11 @@ pub fn sessions_as_the_peer(shared: &Path) {
         means[1]
     );
     assert!(before.len() > 40 && agree == before.len(), "{agree} of {} before {until_s} s", before.len());
-    // After that, another course of the same rules: as long on average, if not request by request. The peer's prompts of unequal length cost
-    // too little, which the first tokens show.
+    // After that, another course of the same rules: as long on average, if not request by request. The peer's
+    // prompts of unequal length cost too little, which the first tokens show.
     assert!(within as f64 >= 0.66 * pairs.len() as f64, "{within} of {}", pairs.len());
-    assert!((1.0..1.0 + 1.25 * TOLERANCE).contains(&means[0]) && (means[1] - 1.0).abs() < TOLERANCE, "{means:?}");
+    assert!(
+        (1.0..1.0 + 1.25 * TOLERANCE).contains(&means[0]) && (means[1] - 1.0).abs() < TOLERANCE,
+        "{means:?}"
+    );
 }

@@ -11,7 +11,8 @@ fn truth(file: &Path, warm_up: usize) -> Vec<(f64, u32, u32)> {
     let mut lines = text.lines();
     let header: Vec<&str> = lines.next().unwrap().split(',').collect();
     let column = |name: &str| header.iter().position(|found| *found == name).unwrap();
-    let (at, prompt, output, status) = (column("received_unix_s"), column("prompt_tokens"), column("output_tokens"), column("status"));
+    let (at, prompt, output, status) =
+        (column("received_unix_s"), column("prompt_tokens"), column("output_tokens"), column("status"));
     let row = |line: &str| {
         let fields: Vec<&str> = line.split(',').collect();
         let number = |column: usize| fields[column].parse::<f64>().unwrap();
@@ -19,7 +20,11 @@ fn truth(file: &Path, warm_up: usize) -> Vec<(f64, u32, u32)> {
     };
     let mut rows: Vec<(f64, u32, u32, bool)> = lines.map(row).collect();
     rows.sort_by(|a, b| a.0.total_cmp(&b.0));
-    rows.into_iter().skip(warm_up).filter(|row| row.3).map(|(at, prompt, output, _)| (at, prompt, output)).collect()
+    rows.into_iter()
+        .skip(warm_up)
+        .filter(|row| row.3)
+        .map(|(at, prompt, output, _)| (at, prompt, output))
+        .collect()
 }
 
 pub fn whole_files_are_what_the_server_saw(shared: &Path) {
@@ -43,10 +48,18 @@ pub fn whole_files_are_what_the_server_saw(shared: &Path) {
             pairs.sort_unstable();
             pairs
         };
-        let found = (0..workload.len()).map(|request| (workload.prefill_tokens[request], workload.decode_tokens[request])).collect();
+        let found = (0..workload.len())
+            .map(|request| (workload.prefill_tokens[request], workload.decode_tokens[request]))
+            .collect();
         assert_eq!(lengths(found), lengths(truth.iter().map(|row| (row.1, row.2)).collect()), "{path}");
-        // The way from the client to the server took about as long for all, but for connections that had to be made first.
-        let mut ways: Vec<f64> = workload.arrived_at_s.iter().zip(&truth).map(|(sent_s, row)| row.0 - truth[0].0 - sent_s).collect();
+        // The way from the client to the server took about as long for all, but for connections that had to
+        // be made first.
+        let mut ways: Vec<f64> = workload
+            .arrived_at_s
+            .iter()
+            .zip(&truth)
+            .map(|(sent_s, row)| row.0 - truth[0].0 - sent_s)
+            .collect();
         let mut sorted = ways.clone();
         sorted.sort_by(f64::total_cmp);
         let usual_s = sorted[sorted.len() / 2];

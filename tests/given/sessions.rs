@@ -1,4 +1,5 @@
-//! Sessions and closed loops beside what another simulator makes of them at the same prices of steps (see its README there).
+//! Sessions and closed loops beside what another simulator makes of them at the same prices of steps (see its
+//! README there).
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -50,9 +51,13 @@ fn run(shared: &Path, workload: Value, prefix_caching: bool, replicas: u32) -> V
                                           "prefix_caching": prefix_caching, "async_scheduling": false}},
     }))
     .unwrap();
-    let autoscaler: AutoscalerSettings = serde_json::from_value(json!({"static": {"replicas": replicas}})).unwrap();
+    let autoscaler: AutoscalerSettings =
+        serde_json::from_value(json!({"static": {"replicas": replicas}})).unwrap();
     let cache = tempfile::tempdir().unwrap();
-    let files = Files { cache_dir: Some(cache.path()), ..scalefront::sweep::plan::hardware_files::hardware_files(&[]) };
+    let files = Files {
+        cache_dir: Some(cache.path()),
+        ..scalefront::sweep::plan::hardware_files::hardware_files(&[])
+    };
     let deployment = Deployment::resolve(&cluster.model, &cluster.node, 4, 1, &files).unwrap();
     let times = ExecutionTime::load(&cluster.execution_time, &deployment, &files).unwrap();
     let inputs = RunInputs::new(&workload, &cluster, &autoscaler, &times, 1).unwrap();
@@ -63,8 +68,15 @@ fn assert_alike(name: &str, found: &[RequestRecord], peer: &[Peer]) {
     assert_eq!(found.len(), peer.len(), "{name}");
     for (found, peer) in found.iter().zip(peer) {
         let lengths = (found.prefill_tokens, found.decode_tokens, found.cached_tokens);
-        assert_eq!(lengths, (peer.prefill_tokens, peer.decode_tokens, peer.reused_tokens), "{name}: {found:?}");
-        let (ttft_s, e2e_s) = (found.first_token_at_s.unwrap() - found.arrived_at_s, found.completed_at_s.unwrap() - found.arrived_at_s);
+        assert_eq!(
+            lengths,
+            (peer.prefill_tokens, peer.decode_tokens, peer.reused_tokens),
+            "{name}: {found:?}"
+        );
+        let (ttft_s, e2e_s) = (
+            found.first_token_at_s.unwrap() - found.arrived_at_s,
+            found.completed_at_s.unwrap() - found.arrived_at_s,
+        );
         for (what, found, peer) in [
             ("TTFT", ttft_s, peer.first_token_at_s - peer.arrived_at_s),
             ("e2e", e2e_s, peer.completed_at_s - peer.arrived_at_s),
@@ -90,6 +102,10 @@ pub fn as_the_peer(shared: &Path) {
         ("trace_sessions_agg_1_nocache", json!({"name": "trace", "trace": {"path": "sess.jsonl"}}), false),
         ("tree_agg_1_nocache", json!({"name": "tree", "trace": {"path": "tree.jsonl"}}), false),
     ] {
-        assert_alike(name, &run(shared, workload, prefix_caching, 1), &peer(&outputs.join(format!("{name}.csv"))));
+        assert_alike(
+            name,
+            &run(shared, workload, prefix_caching, 1),
+            &peer(&outputs.join(format!("{name}.csv"))),
+        );
     }
 }

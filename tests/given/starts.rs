@@ -22,8 +22,8 @@ fn measured(file: &Path) -> Vec<(&'static str, f64)> {
     ["cold", "warm", "hot"].map(of).to_vec()
 }
 
-/// The order, and each within a factor of 1.5 in the mean over seeds. Not on record: how many prefixes the prompts had, and how long the client
-/// waited; see docs/methods.md.
+/// The order, and each within a factor of 1.5 in the mean over seeds. Not on record: how many prefixes the
+/// prompts had, and how long the client waited; see docs/methods.md.
 pub fn cold_warm_hot(shared: &Path) {
     let grid = Grid::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("sweeps/starts.json")).unwrap();
     let plan = Plan::new(grid).unwrap();
@@ -37,7 +37,10 @@ pub fn cold_warm_hot(shared: &Path) {
             Some(_) => "hot",
         };
         let p99_s = metrics.ttft_s.unwrap().p99;
-        println!("{kind}: P99 of time to first token {p99_s:.1} s, {} of {} cut off", metrics.num_cut, metrics.num_requests);
+        println!(
+            "{kind}: P99 of time to first token {p99_s:.1} s, {} of {} cut off",
+            metrics.num_cut, metrics.num_requests
+        );
         found.entry(kind).or_default().push(p99_s);
     }
     let mut earlier_s = f64::INFINITY;
@@ -45,7 +48,10 @@ pub fn cold_warm_hot(shared: &Path) {
         let of_seeds = &found[kind];
         let mean_s = of_seeds.iter().sum::<f64>() / of_seeds.len() as f64;
         println!("{kind}: {mean_s:.1} s, measured {measured_s:.1} s");
-        assert!((measured_s / 1.5..measured_s * 1.5).contains(&mean_s), "{kind}: {of_seeds:?}, measured {measured_s}");
+        assert!(
+            (measured_s / 1.5..measured_s * 1.5).contains(&mean_s),
+            "{kind}: {of_seeds:?}, measured {measured_s}"
+        );
         assert!(mean_s < earlier_s, "{kind} is no sooner than what starts later");
         earlier_s = mean_s;
     }

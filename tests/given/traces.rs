@@ -12,12 +12,14 @@ fn load_json(json: Value) -> Workload {
 }
 
 fn read(shared: &Path, trace: &str) -> (Workload, Description) {
-    let workload = load_json(json!({"name": "given", "trace": {"path": shared.join("data/traces").join(trace)}}));
+    let workload =
+        load_json(json!({"name": "given", "trace": {"path": shared.join("data/traces").join(trace)}}));
     let description = describe(&workload).unwrap();
     (workload, description)
 }
 
-/// Mean, median, 90th percentile, maximum. Published 90th percentiles are the lower of the two ranks we interpolate between.
+/// Mean, median, 90th percentile, maximum. Published 90th percentiles are the lower of the two ranks we
+/// interpolate between.
 fn figures(tokens: &TokenFigures) -> (f64, f64, f64, u32) {
     let rounded = |value: f64| (value * 10.0).round() / 10.0;
     (rounded(tokens.mean), tokens.p50, rounded(tokens.p90), tokens.max)
@@ -56,7 +58,10 @@ pub fn mooncake_conversation(shared: &Path) {
     let (workload, description) = read(shared, "mooncake/conversation_trace.jsonl");
     assert_eq!(workload.len(), 12_031);
     assert_eq!((description.duration_s / 60.0).round(), 59.0);
-    assert_eq!((description.prefill_tokens.mean.round(), description.prefill_tokens.max), (12_035.0, 126_195));
+    assert_eq!(
+        (description.prefill_tokens.mean.round(), description.prefill_tokens.max),
+        (12_035.0, 126_195)
+    );
     assert_eq!(description.decode_tokens.mean.round(), 343.0);
     let prefix = description.prefix.unwrap();
     assert_eq!((prefix.block_tokens, prefix.blocks, prefix.distinct_blocks), (512, 288_500, 182_790));
@@ -75,8 +80,12 @@ pub fn servegen_clients(shared: &Path) {
             }
         }
     }
-    let spec = json!({"name": "s", "generate": {"servegen": {"dir": dir, "start_s": 36000, "duration_s": 3600}}});
+    let spec =
+        json!({"name": "s", "generate": {"servegen": {"dir": dir, "start_s": 36000, "duration_s": 3600}}});
     let count = load_json(spec).len() as f64;
     // Five deviations of a count whose variance is nine times that of Poisson.
-    assert!((count - expected).abs() < 15.0 * expected.sqrt() + 10.0, "{count} requests, expected about {expected}");
+    assert!(
+        (count - expected).abs() < 15.0 * expected.sqrt() + 10.0,
+        "{count} requests, expected about {expected}"
+    );
 }

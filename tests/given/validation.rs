@@ -10,7 +10,12 @@ use scalefront::validation::{Compared, Experiments, Replay, compare, errors, pre
 /// Median error of a metric over judged stages.
 fn median(rows: &[Compared], metric: &str) -> f64 {
     let errors = errors(rows.iter().filter(|row| row.judged && row.metric == metric)).unwrap();
-    println!("{metric}: {} stages, median {:.1} %, mean {:.1} %", errors.count, 100.0 * errors.median, 100.0 * errors.mean);
+    println!(
+        "{metric}: {} stages, median {:.1} %, mean {:.1} %",
+        errors.count,
+        100.0 * errors.median,
+        100.0 * errors.mean
+    );
     errors.median
 }
 
@@ -22,11 +27,16 @@ pub fn real_servers(shared: &Path) {
     assert!(replays.len() >= 20);
     let all: Vec<&Replay> = replays.iter().collect();
     let settings: OverheadSettings = serde_json::from_str("\"calibrated\"").unwrap();
-    let with_catalogue =
-        compare(&all, &experiments.measured, &[1, 2, 3], |replay| Ok(replay.resolve(&settings, &Files::default())?)).unwrap();
+    let with_catalogue = compare(&all, &experiments.measured, &[1, 2, 3], |replay| {
+        Ok(replay.resolve(&settings, &Files::default())?)
+    })
+    .unwrap();
     let left_out = calibrate(&replays, &experiments.measured, &[1], |_, _, _| {}).unwrap().left_out;
-    // What they are, rounded up. Other draws of the requests move those left out by 0.1, in times to first token by 0.5 points.
-    for (rows, limits) in [(&with_catalogue, [0.019, 0.018, 0.019, 0.025]), (&left_out, [0.028, 0.028, 0.032, 0.032])] {
+    // What they are, rounded up. Other draws of the requests move those left out by 0.1, in times to first
+    // token by 0.5 points.
+    for (rows, limits) in
+        [(&with_catalogue, [0.019, 0.018, 0.019, 0.025]), (&left_out, [0.028, 0.028, 0.032, 0.032])]
+    {
         for (metric, limit) in ["e2e_mean", "tpot_mean", "ttft_mean", "e2e_p99"].into_iter().zip(limits) {
             let found = median(rows, metric);
             assert!(found <= limit, "{metric}: {found}");
@@ -41,7 +51,10 @@ pub fn real_mixtures(shared: &Path) {
     assert!(replays.len() == 3, "{refused:?}");
     let all: Vec<&Replay> = replays.iter().collect();
     let settings: OverheadSettings = serde_json::from_str("\"calibrated\"").unwrap();
-    let rows = compare(&all, &experiments.measured, &[1, 2, 3], |replay| Ok(replay.resolve(&settings, &Files::default())?)).unwrap();
+    let rows = compare(&all, &experiments.measured, &[1, 2, 3], |replay| {
+        Ok(replay.resolve(&settings, &Files::default())?)
+    })
+    .unwrap();
     for (metric, limit) in [("e2e_mean", 0.06), ("tpot_mean", 0.06), ("ttft_mean", 0.09), ("e2e_p99", 0.09)] {
         assert!(median(&rows, metric) <= limit, "{metric}");
     }
@@ -52,12 +65,14 @@ pub fn real_fleets(shared: &Path) {
     let folders = fleet::folders(&shared.join("data/real_autoscaling"));
     let runs: Vec<FleetRun> = folders.iter().map(|folder| FleetRun::read(folder).unwrap()).collect();
     let told = |run: &&FleetRun| !run.requests.is_empty() || !run.counters.is_empty();
-    let replays: Vec<FleetReplay> = runs.iter().filter(told).map(|run| FleetReplay::new(run).unwrap()).collect();
+    let replays: Vec<FleetReplay> =
+        runs.iter().filter(told).map(|run| FleetReplay::new(run).unwrap()).collect();
     let settings: OverheadSettings = serde_json::from_str("\"calibrated\"").unwrap();
     let mut percentiles = Vec::new();
     for replay in &replays {
         let id = &replay.run.description.id;
-        let others: Vec<&FleetReplay> = replays.iter().filter(|other| other.run.description.id != *id).collect();
+        let others: Vec<&FleetReplay> =
+            replays.iter().filter(|other| other.run.description.id != *id).collect();
         let fit = fleet::fit(&others, &replay.resolve(&settings, &Files::default()).unwrap()).unwrap();
         let mut answers = fleet::step_times(replay, &fit);
         if !replay.run.requests.is_empty() {
@@ -65,9 +80,13 @@ pub fn real_fleets(shared: &Path) {
         }
         for answer in &answers {
             println!("{id} {}: {:+.1} %", answer.question, 100.0 * answer.error());
-            // Most of its mean is how long a queue gets, in which each per cent of step time counts several times over.
+            // Most of its mean is how long a queue gets, in which each per cent of step time counts several
+            // times over.
             let is_queue = id == "run-2" && answer.question == "e2e_mean";
-            assert!(answer.passes() != Some(false) || is_queue && answer.error().abs() < 0.06, "{id}: {answer:?}");
+            assert!(
+                answer.passes() != Some(false) || is_queue && answer.error().abs() < 0.06,
+                "{id}: {answer:?}"
+            );
             if ["e2e_p50", "e2e_p90", "e2e_p99"].contains(&&answer.question[..]) {
                 percentiles.push(answer.error().abs());
             }

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use scalefront::hardware::BatchShape;
-use scalefront::replica_scheduler::{Batch, KvBlocks, ReplicaId, ReplicaScheduler, ReplicaState, Requests, Rule, Slot};
+use scalefront::replica_scheduler::{
+    Batch, KvBlocks, ReplicaId, ReplicaScheduler, ReplicaState, Requests, Rule, Slot,
+};
 
 pub struct Audit {
     watched: Rule,
@@ -37,12 +39,19 @@ struct Progress {
 
 impl Audit {
     pub fn new(watched: Rule, batch_size_cap: u32, stepping: bool, name: &str) -> Self {
-        Self { watched, batch_size_cap, stepping, groups: name == "faster_transformer", chunked: name == "vllm_v1", seen: Mutex::default() }
+        Self {
+            watched,
+            batch_size_cap,
+            stepping,
+            groups: name == "faster_transformer",
+            chunked: name == "vllm_v1",
+            seen: Mutex::default(),
+        }
     }
 }
 
-/// What each full KV block of a request is known by: the run of hash blocks it is of, or else the request. Nothing of a scheduler that
-/// keeps no blocks.
+/// What each full KV block of a request is known by: the run of hash blocks it is of, or else the request.
+/// Nothing of a scheduler that keeps no blocks.
 fn blocks_of(replica: &ReplicaState, requests: &Requests, slot: Slot) -> Vec<u64> {
     if replica.vllm_v1.is_none() {
         return Vec::new();
@@ -50,10 +59,12 @@ fn blocks_of(replica: &ReplicaState, requests: &Requests, slot: Slot) -> Vec<u64
     let (request, block_size) = (&requests[slot], replica.kv.block_size_tokens);
     let prompt = requests.prompt(slot);
     let known_by = |block: u32| {
-        let named = prompt.filter(|_| (block + 1) * block_size <= request.original_prefill_tokens).and_then(|prompt| {
-            let ends_in = ((block + 1) * block_size - 1) / prompt.block_tokens;
-            prompt.runs.iter().find(|run| run.end > ends_in).map(|run| u64::from(run.id))
-        });
+        let named = prompt.filter(|_| (block + 1) * block_size <= request.original_prefill_tokens).and_then(
+            |prompt| {
+                let ends_in = ((block + 1) * block_size - 1) / prompt.block_tokens;
+                prompt.runs.iter().find(|run| run.end > ends_in).map(|run| u64::from(run.id))
+            },
+        );
         named.unwrap_or(u64::from(u32::MAX) + 1 + u64::from(request.id))
     };
     (0..request.total_tokens() / block_size).map(known_by).collect()
@@ -65,7 +76,14 @@ fn slots(batch: &Batch) -> Vec<Slot> {
 
 /// All requests of a replica, each exactly once: queue, waiting list, batches in flight.
 fn census(replica: &ReplicaState, more: &[Slot], in_flight: &[Vec<Slot>]) -> BTreeSet<Slot> {
-    let all: Vec<Slot> = replica.queue.iter().chain(&replica.waiting).chain(more).chain(in_flight.iter().flatten()).copied().collect();
+    let all: Vec<Slot> = replica
+        .queue
+        .iter()
+        .chain(&replica.waiting)
+        .chain(more)
+        .chain(in_flight.iter().flatten())
+        .copied()
+        .collect();
     let distinct: BTreeSet<Slot> = all.iter().copied().collect();
     assert_eq!(all.len(), distinct.len(), "a request is in two places at once");
     distinct
@@ -74,15 +92,26 @@ fn census(replica: &ReplicaState, more: &[Slot], in_flight: &[Vec<Slot>]) -> BTr
 impl Audit {
     /// Blocks held by the requests in memory and free blocks make up the cache.
     fn check_memory(&self, replica: &ReplicaState, requests: &Requests, in_flight: &[Vec<Slot>]) {
-        let in_memory: Vec<Slot> = replica.waiting.iter().chain(in_flight.iter().flatten()).copied().collect();
+        let in_memory: Vec<Slot> =
+            replica.waiting.iter().chain(in_flight.iter().flatten()).copied().collect();
         for &slot in &in_memory {
-            assert!(!requests[slot].is_completed(), "request {} is done and still in memory", requests[slot].id);
+            assert!(
+                !requests[slot].is_completed(),
+                "request {} is done and still in memory",
+                requests[slot].id
+            );
             assert!(requests[slot].blocks > 0, "request {} is in memory without blocks", requests[slot].id);
         }
-        let own: u32 = in_memory.iter().map(|&slot| requests[slot].blocks - requests[slot].held.named_blocks).sum();
+        let own: u32 =
+            in_memory.iter().map(|&slot| requests[slot].blocks - requests[slot].held.named_blocks).sum();
         let held = own + replica.vllm_v1.as_ref().map_or(0, |vllm| vllm.shared_or_leaving_blocks());
         assert!(replica.kv.free <= replica.kv.total, "over-committed: {:?}", replica.kv);
-        assert_eq!(held + replica.kv.free, replica.kv.total, "blocks held by {} requests and free blocks", in_memory.len());
+        assert_eq!(
+            held + replica.kv.free,
+            replica.kv.total,
+            "blocks held by {} requests and free blocks",
+            in_memory.len()
+        );
         if self.groups {
             assert!(replica.allocated as usize >= in_memory.len(), "requests in memory");
         } else {
@@ -93,19 +122,34 @@ impl Audit {
         }
     }
 
-    /// Tokens that a request just admitted finds cached: blocks that its replica has computed before, or earlier in the same batch.
+    /// Tokens that a request just admitted finds cached: blocks that its replica has computed before, or
+    /// earlier in the same batch.
     fn check_hit(&self, replica: &ReplicaState, requests: &Requests, slot: Slot, seen: &Seen) -> u32 {
         let request = &requests[slot];
         let cached = request.processed_tokens;
         if cached > 0 {
             assert!(cached < request.prefill_tokens, "nothing is left to compute of request {}", request.id);
-            assert_eq!(cached % replica.kv.block_size_tokens, 0, "request {} progressed outside batches", request.id);
+            assert_eq!(
+                cached % replica.kv.block_size_tokens,
+                0,
+                "request {} progressed outside batches",
+                request.id
+            );
             let computed = seen.computed.get(&request.replica_id);
-            for (block, hash) in (0..cached / replica.kv.block_size_tokens).zip(blocks_of(replica, requests, slot)) {
+            for (block, hash) in
+                (0..cached / replica.kv.block_size_tokens).zip(blocks_of(replica, requests, slot))
+            {
                 let known = computed.is_some_and(|computed| computed.contains(&(hash, block)));
-                assert!(known, "request {} finds block {block} that nobody computed: it progressed outside batches", request.id);
+                assert!(
+                    known,
+                    "request {} finds block {block} that nobody computed: it progressed outside batches",
+                    request.id
+                );
             }
-            assert!(blocks_of(replica, requests, slot).len() as u32 >= cached / replica.kv.block_size_tokens, "progressed outside batches");
+            assert!(
+                blocks_of(replica, requests, slot).len() as u32 >= cached / replica.kv.block_size_tokens,
+                "progressed outside batches"
+            );
         }
         cached
     }
@@ -116,38 +160,72 @@ impl Audit {
         for &(slot, tokens) in &batch.entries {
             let request = &requests[slot];
             let id = request.id;
-            assert!(request.prefill_tokens >= request.original_prefill_tokens, "a part of the prompt of request {id} became decode tokens");
+            assert!(
+                request.prefill_tokens >= request.original_prefill_tokens,
+                "a part of the prompt of request {id} became decode tokens"
+            );
             if request.prefill_complete {
                 let left = request.total_tokens() - request.processed_tokens;
                 let most = if batch.shape.num_drafts > 0 { left } else { 1 };
-                assert!((1..=most).contains(&tokens), "{tokens} of {left} decode tokens of a request in a batch");
+                assert!(
+                    (1..=most).contains(&tokens),
+                    "{tokens} of {left} decode tokens of a request in a batch"
+                );
                 accepted += tokens - 1;
                 shape.add_decode(request.processed_tokens);
             } else {
                 let left = request.prefill_tokens - request.processed_tokens;
-                assert!((1..=left).contains(&tokens), "{tokens} of {left} prefill tokens of a request in a batch");
+                assert!(
+                    (1..=left).contains(&tokens),
+                    "{tokens} of {left} prefill tokens of a request in a batch"
+                );
                 shape.add_prefill(tokens, request.processed_tokens);
             }
-            let now =
-                Progress { processed_tokens: request.processed_tokens, total_tokens: request.total_tokens(), restarts: request.restarts };
+            let now = Progress {
+                processed_tokens: request.processed_tokens,
+                total_tokens: request.total_tokens(),
+                restarts: request.restarts,
+            };
             if let Some(before) = seen.progress.insert(id, now) {
                 assert_eq!(before.total_tokens, now.total_tokens, "length of request {id}");
                 let restarted = now.restarts > before.restarts;
-                let expected = if restarted { self.check_hit(replica, requests, slot, seen) } else { before.processed_tokens };
-                assert!(now.processed_tokens == expected || !self.stepping, "request {id} progressed outside batches");
+                let expected = if restarted {
+                    self.check_hit(replica, requests, slot, seen)
+                } else {
+                    before.processed_tokens
+                };
+                assert!(
+                    now.processed_tokens == expected || !self.stepping,
+                    "request {id} progressed outside batches"
+                );
                 assert!(now.processed_tokens >= expected, "request {id} lost progress");
             } else {
                 let cached = self.check_hit(replica, requests, slot, seen);
-                assert_eq!((now.processed_tokens, request.cached_tokens), (cached, cached), "request {id} progressed outside batches");
+                assert_eq!(
+                    (now.processed_tokens, request.cached_tokens),
+                    (cached, cached),
+                    "request {id} progressed outside batches"
+                );
             }
-            let computed = if request.prefill_complete { request.processed_tokens } else { request.processed_tokens + tokens };
-            let cached = if self.chunked { computed } else { request.prefill_tokens.max(request.processed_tokens) };
+            let computed = if request.prefill_complete {
+                request.processed_tokens
+            } else {
+                request.processed_tokens + tokens
+            };
+            let cached =
+                if self.chunked { computed } else { request.prefill_tokens.max(request.processed_tokens) };
             let blocks = blocks_of(replica, requests, slot);
-            let known = (0..computed / replica.kv.block_size_tokens).filter_map(|block| Some((*blocks.get(block as usize)?, block)));
+            let known = (0..computed / replica.kv.block_size_tokens)
+                .filter_map(|block| Some((*blocks.get(block as usize)?, block)));
             seen.computed.entry(request.replica_id).or_default().extend(known);
-            assert!(request.blocks >= replica.kv.blocks_for(cached), "request {id} caches {cached} tokens in {} blocks", request.blocks);
+            assert!(
+                request.blocks >= replica.kv.blocks_for(cached),
+                "request {id} caches {cached} tokens in {} blocks",
+                request.blocks
+            );
         }
-        // Decodes without an entry: requests that a step scheduled ahead does not know to have ended by their drafts.
+        // Decodes without an entry: requests that a step scheduled ahead does not know to have ended by their
+        // drafts.
         let in_vain = batch.shape.num_decodes.saturating_sub(shape.num_decodes);
         for _ in 0..in_vain {
             shape.add_decode(0);
@@ -182,7 +260,10 @@ impl ReplicaScheduler for Audit {
             in_flight.push(slots(batch));
         }
         let idle = in_flight.is_empty();
-        assert!(!idle || replica.queue.is_empty() && replica.waiting.is_empty(), "an idle replica lets its requests wait");
+        assert!(
+            !idle || replica.queue.is_empty() && replica.waiting.is_empty(),
+            "an idle replica lets its requests wait"
+        );
         let in_flight = in_flight.clone();
         self.check_batch(replica, requests, batch, seen);
         self.check_memory(replica, requests, &in_flight);
@@ -201,12 +282,21 @@ impl ReplicaScheduler for Audit {
             let progress = seen.progress.get_mut(&request.id).expect("a request in a batch was seen");
             let ends_prefill = progress.processed_tokens + tokens == request.prefill_tokens;
             let expected = progress.processed_tokens + tokens + u32::from(ends_prefill);
-            assert!(request.processed_tokens == expected || !self.stepping, "progress of request {}", request.id);
+            assert!(
+                request.processed_tokens == expected || !self.stepping,
+                "progress of request {}",
+                request.id
+            );
             progress.processed_tokens = request.processed_tokens;
             // Batches that were skipped computed something, too.
             let computed = request.processed_tokens - u32::from(request.prefill_complete);
-            let blocks = (0..).zip(blocks_of(replica, requests, slot)).take((computed / replica.kv.block_size_tokens) as usize);
-            seen.computed.entry(replica_id).or_default().extend(blocks.map(|(block, known_by)| (known_by, block)));
+            let blocks = (0..)
+                .zip(blocks_of(replica, requests, slot))
+                .take((computed / replica.kv.block_size_tokens) as usize);
+            seen.computed
+                .entry(replica_id)
+                .or_default()
+                .extend(blocks.map(|(block, known_by)| (known_by, block)));
             if request.is_completed() {
                 completed += 1;
             } else {

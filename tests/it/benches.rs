@@ -58,14 +58,18 @@ fn costs_of_the_envelope_are_measured() {
     assert!(cases::naive_query_ns(1000, 1) > 0.0);
 }
 
-/// The bare loop does the work that it is compared with: same traffic, all of it served, in about the same time and as many replicas.
+/// The bare loop does the work that it is compared with: same traffic, all of it served, in about the same
+/// time and as many replicas.
 #[test]
 fn the_bare_loop_is_a_fair_rival() {
     let setup = cases::lab(Size::Small, "round_robin");
     let (p90_s, replica_s) = cases::run_bare(&setup);
     let metrics = scalefront::simulation::simulate(&setup.inputs(), &mut Default::default()).unwrap();
     let engine_p90_s = metrics.e2e_s.unwrap().p90;
-    assert!(p90_s > 0.5 * engine_p90_s && p90_s < 2.0 * engine_p90_s, "P90 {p90_s} s, the engine's {engine_p90_s} s");
+    assert!(
+        p90_s > 0.5 * engine_p90_s && p90_s < 2.0 * engine_p90_s,
+        "P90 {p90_s} s, the engine's {engine_p90_s} s"
+    );
     let share = replica_s / 3600.0 / metrics.replica_hours;
     assert!((0.5..2.0).contains(&share), "{share} of the engine's replica-hours");
 }

@@ -1,16 +1,23 @@
 //! Runs that would go on or grow for ever are given up, with a reason that names what they did.
 
 use scalefront::autoscaler::{Autoscaler, Decision, Snapshot};
-use scalefront::simulation::{Limits, Parts, RunInputs, SimulationError, Workspace, simulate, simulate_parts};
+use scalefront::simulation::{
+    Limits, Parts, RunInputs, SimulationError, Workspace, simulate, simulate_parts,
+};
 use serde_json::{Value, json};
 
 use crate::scenario::Scenario;
 
 fn ten_requests(cluster: Value) -> Scenario {
-    Scenario::new(cluster, json!({"static": {"replicas": 1}}), (0..10).map(|i| (100.0 + f64::from(i), 256, 4)))
+    Scenario::new(
+        cluster,
+        json!({"static": {"replicas": 1}}),
+        (0..10).map(|i| (100.0 + f64::from(i), 256, 4)),
+    )
 }
 
-/// One up, one down, one up: each replica is taken away at the very instant at which it joins, before a request reaches it.
+/// One up, one down, one up: each replica is taken away at the very instant at which it joins, before a
+/// request reaches it.
 struct Seesaw {
     up: bool,
 }
@@ -34,17 +41,26 @@ fn a_policy_that_scales_up_and_down_for_ever_is_given_up_and_named() {
         simulate_parts(&inputs, parts, &mut Workspace::default())
     };
     let error = run(300_000).unwrap_err();
-    let SimulationError::TooManyEvents { events, unfinished, scale_ups, scale_downs, replicas_lost, .. } = error else { panic!("{error}") };
+    let SimulationError::TooManyEvents { events, unfinished, scale_ups, scale_downs, replicas_lost, .. } =
+        error
+    else {
+        panic!("{error}")
+    };
     assert_eq!((events, unfinished, replicas_lost), (300_000, 10, 0));
     assert!(scale_ups > 10_000 && scale_downs.abs_diff(scale_ups) <= 2, "{scale_ups} up, {scale_downs} down");
     let said = error.to_string();
-    assert!(said.starts_with("given up after 300000 events, at ") && said.contains("does it scale up and down for ever?"), "{said}");
+    assert!(
+        said.starts_with("given up after 300000 events, at ")
+            && said.contains("does it scale up and down for ever?"),
+        "{said}"
+    );
     // With more patience it is the same story, and the same to the bit every time.
     assert_eq!(run(300_000).unwrap_err(), error);
     assert!(matches!(run(400_000), Err(SimulationError::TooManyEvents { events: 400_000, .. })));
 }
 
-/// A policy that takes its last replica and never wants another: nothing will happen any more, which is found without counting to billions.
+/// A policy that takes its last replica and never wants another: nothing will happen any more, which is found
+/// without counting to billions.
 #[test]
 fn requests_that_nobody_will_serve_end_a_run() {
     struct Never;
@@ -69,7 +85,11 @@ fn requests_that_nobody_will_serve_end_a_run() {
 
 /// Two hundred requests a second for one replica that serves about ten: the queue grows as long as they come.
 fn overload() -> Scenario {
-    Scenario::new(json!({}), json!({"static": {"replicas": 1}}), (0..100_000).map(|i| (f64::from(i) * 0.005, 256, 4)))
+    Scenario::new(
+        json!({}),
+        json!({"static": {"replicas": 1}}),
+        (0..100_000).map(|i| (f64::from(i) * 0.005, 256, 4)),
+    )
 }
 
 #[test]
@@ -82,19 +102,29 @@ fn a_run_that_keeps_too_much_is_given_up() {
     let mut used = Workspace::default();
     let whole = run(u64::MAX, &mut used).unwrap();
     let error = run(4 << 20, &mut Workspace::default()).unwrap_err();
-    let SimulationError::TooMuchMemory { bytes, most_bytes, unfinished, .. } = error else { panic!("{error}") };
-    assert!(most_bytes == 4 << 20 && bytes > most_bytes && bytes < 3 * most_bytes && unfinished > 10_000, "{error}");
+    let SimulationError::TooMuchMemory { bytes, most_bytes, unfinished, .. } = error else {
+        panic!("{error}")
+    };
+    assert!(
+        most_bytes == 4 << 20 && bytes > most_bytes && bytes < 3 * most_bytes && unfinished > 10_000,
+        "{error}"
+    );
     assert!(error.to_string().contains("a larger `--cell-memory` lets it go on"), "{error}");
     // What another run left allocated does not count.
     assert_eq!(run(4 << 20, &mut used).unwrap_err(), error);
     // A short run is looked at as well, in the end.
     let short = ten_requests(json!({}));
     let inputs = RunInputs { limits: Limits { most_bytes: 100, ..Limits::default() }, ..short.inputs() };
-    assert!(matches!(simulate(&inputs, &mut used), Err(SimulationError::TooMuchMemory { unfinished: 0, .. })));
+    assert!(matches!(
+        simulate(&inputs, &mut used),
+        Err(SimulationError::TooMuchMemory { unfinished: 0, .. })
+    ));
     // A limit that is just enough changes nothing, one less is too little.
     let enough = least(1 << 30, |most| run(most, &mut used).is_ok());
     assert_eq!(run(enough, &mut used).unwrap(), whole);
-    assert!(matches!(run(enough - 1, &mut used), Err(SimulationError::TooMuchMemory { bytes, .. }) if bytes == enough));
+    assert!(
+        matches!(run(enough - 1, &mut used), Err(SimulationError::TooMuchMemory { bytes, .. }) if bytes == enough)
+    );
 }
 
 /// The least number below `end` for which `holds`, which then holds for all larger ones.

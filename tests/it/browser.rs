@@ -9,8 +9,12 @@ use crate::cli::{directory_with, scalefront, small_grid, stderr};
 
 /// `CHROMIUM`, or what it is usually called.
 fn chromium() -> Option<String> {
-    let runs = |program: &str| Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success());
-    let mut names = std::env::var("CHROMIUM").into_iter().chain(["chromium", "chromium-browser", "google-chrome"].map(String::from));
+    let runs = |program: &str| {
+        Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
+    };
+    let mut names = std::env::var("CHROMIUM")
+        .into_iter()
+        .chain(["chromium", "chromium-browser", "google-chrome"].map(String::from));
     let found = names.find(|name| runs(name));
     if found.is_none() || !runs("node") {
         eprintln!("SKIPPED: no Node or no Chromium (CHROMIUM=path)");
@@ -22,8 +26,15 @@ fn chromium() -> Option<String> {
 fn visit(browser: &str, script: &str, page: &Path) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser").join(script);
     // How fast it is, is measured by hand: tests share the machine.
-    let output = Command::new("node").arg(script).arg(page).env("CHROMIUM", browser).env("OPEN_WITHIN_MS", "20000").output().unwrap();
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let output = Command::new("node")
+        .arg(script)
+        .arg(page)
+        .env("CHROMIUM", browser)
+        .env("OPEN_WITHIN_MS", "20000")
+        .output()
+        .unwrap();
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{said}");
 }
 

@@ -29,7 +29,8 @@ fn server() -> Experiment {
     .unwrap()
 }
 
-/// A result of `vllm bench serve` at a rate, of a server with overheads of `TRUTH`; the second of every 20 requests fails.
+/// A result of `vllm bench serve` at a rate, of a server with overheads of `TRUTH`; the second of every 20
+/// requests fails.
 fn result(path: &Path, rate_per_s: f64, requests: u32) {
     // A low-discrepancy sequence in place of draws.
     let spread = |i: u32, step: f64| (f64::from(i) * step).fract();
@@ -49,10 +50,19 @@ fn result(path: &Path, rate_per_s: f64, requests: u32) {
         .collect();
     // What is refused costs the server nothing.
     let failed = |i: usize| i % 20 == 1;
-    let answered = traced.iter().enumerate().filter(|(i, _)| !failed(*i)).map(|(_, request)| request.clone()).collect();
-    let mut served = Replay::of(&server(), Some(answered)).unwrap().run(&TRUTH, 1, &mut Workspace::default()).unwrap().into_iter();
+    let answered =
+        traced.iter().enumerate().filter(|(i, _)| !failed(*i)).map(|(_, request)| request.clone()).collect();
+    let mut served = Replay::of(&server(), Some(answered))
+        .unwrap()
+        .run(&TRUTH, 1, &mut Workspace::default())
+        .unwrap()
+        .into_iter();
     let served: Vec<[f64; 2]> =
-        (0..traced.len()).map(|i| if failed(i) { [0.0; 2] } else { served.next().map(|one| [one.ttft_ms, one.e2e_ms]).unwrap() }).collect();
+        (0..traced.len())
+            .map(|i| {
+                if failed(i) { [0.0; 2] } else { served.next().map(|one| [one.ttft_ms, one.e2e_ms]).unwrap() }
+            })
+            .collect();
     let list = |value: &dyn Fn(usize) -> f64| (0..traced.len()).map(value).collect::<Vec<_>>();
     let document = json!({
         "date": "20261129-120000", "endpoint_type": "openai-chat", "num_prompts": requests, "request_rate": rate_per_s,
@@ -78,15 +88,22 @@ fn two_rates_tell_every_constant() {
     assert_eq!(files[0].results.failed, 6);
     let fitted = results::calibrate(&files, &server()).unwrap();
     for constant in fitted.constants.iter().filter(|constant| constant.name != "prefill_us_per_token") {
-        let [low, high] = constant.interval.clone().unwrap_or_else(|reason| panic!("{}: {reason}", constant.name));
+        let [low, high] =
+            constant.interval.clone().unwrap_or_else(|reason| panic!("{}: {reason}", constant.name));
         assert!(low <= constant.value && constant.value <= high, "{constant:?}");
     }
     // Kernels and prompts share what a prefill takes; together they are right.
     let found = fitted.overheads;
-    assert!((found.api_ms - TRUTH.api_ms).abs() < 2.0 && (found.kernel_time_factor - TRUTH.kernel_time_factor).abs() < 0.1, "{found:?}");
+    assert!(
+        (found.api_ms - TRUTH.api_ms).abs() < 2.0
+            && (found.kernel_time_factor - TRUTH.kernel_time_factor).abs() < 0.1,
+        "{found:?}"
+    );
     let error = |observed| median_error(observed, Quantity::E2e).unwrap();
     assert!(
-        error(&fitted.all) < 0.01 && error(&fitted.unseen) < 0.3 * error(&fitted.unseen_shipped) && error(&fitted.unseen_shipped) > 0.15,
+        error(&fitted.all) < 0.01
+            && error(&fitted.unseen) < 0.3 * error(&fitted.unseen_shipped)
+            && error(&fitted.unseen_shipped) > 0.15,
         "{fitted:?}"
     );
 }
@@ -100,7 +117,11 @@ fn one_rate_tells_what_does_not_go_with_load() {
     for (constant, told) in fitted.constants.iter().zip([false, true, false, true, true]) {
         assert_eq!(constant.interval.is_ok(), told, "{constant:?}");
         if let Err(reason) = &constant.interval {
-            assert!(reason.starts_with("one rate only") && reason.contains("`--request-rate`") && constant.value == constant.shipped);
+            assert!(
+                reason.starts_with("one rate only")
+                    && reason.contains("`--request-rate`")
+                    && constant.value == constant.shipped
+            );
         }
     }
     assert!(median_error(&fitted.unseen, Quantity::E2e).unwrap() < 0.02);
@@ -110,12 +131,22 @@ fn one_rate_tells_what_does_not_go_with_load() {
 fn the_command_keeps_what_a_grid_takes_by_name() {
     let dir = tempfile::tempdir().unwrap();
     result(&dir.path().join("a.json"), 4.0, 60);
-    let output = scalefront(dir.path(), &["hardware", "calibrate", "a.json", "--model", MODEL, "--node", "h100_dgx", "--name", "lab"]);
+    let output = scalefront(
+        dir.path(),
+        &["hardware", "calibrate", "a.json", "--model", MODEL, "--node", "h100_dgx", "--name", "lab"],
+    );
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let text = stdout(&output);
-    assert!(text.contains("57 requests answered; left out: 3 failed, 0 to warm up") && text.contains("Your server: "), "{text}");
+    assert!(
+        text.contains("57 requests answered; left out: 3 failed, 0 to warm up")
+            && text.contains("Your server: "),
+        "{text}"
+    );
     let stored = fs::read_to_string(dir.path().join("results/calibrations/lab.json")).unwrap();
-    assert!(stored.contains("\"tool\": \"vllm bench serve\"") && stored.contains("one rate only"), "{stored}");
+    assert!(
+        stored.contains("\"tool\": \"vllm bench serve\"") && stored.contains("one rate only"),
+        "{stored}"
+    );
     let grid = |calibration: &str| {
         let grid = json!({
             "workloads": [{"name": "w", "generate": {
@@ -135,7 +166,11 @@ fn the_command_keeps_what_a_grid_takes_by_name() {
     }
     let output = grid("labb");
     assert_eq!(output.status.code(), Some(2));
-    assert!(stderr(&output).contains("cluster.engine_overheads") && stderr(&output).contains("labb.json"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("cluster.engine_overheads") && stderr(&output).contains("labb.json"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[test]
@@ -149,7 +184,11 @@ fn what_cannot_be_calibrated_on_says_why() {
         ("short.json", &known[..], "14 answered requests found, expected at least 20"),
         ("a.json", &known[2..], "--model: missing, and no result file tells it"),
         ("a.json", &known[..2], "--node: missing, and no result file tells it"),
-        ("a.json", &["--model", "nobody/nothing", "--node", "h100_dgx"], "model `nobody/nothing` is not in the catalogue"),
+        (
+            "a.json",
+            &["--model", "nobody/nothing", "--node", "h100_dgx"],
+            "model `nobody/nothing` is not in the catalogue",
+        ),
         ("notes.json", &known, "no result file of a known layout found, expected one of vllm bench serve"),
         ("nowhere.json", &known, "nowhere.json"),
     ] {

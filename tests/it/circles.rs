@@ -11,8 +11,13 @@ fn modules() -> BTreeMap<Module, String> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut found = BTreeMap::new();
     for path in crate::tidy::sources(&src) {
-        let mut module: Module =
-            path.strip_prefix(&src).unwrap().with_extension("").iter().map(|part| part.to_str().unwrap().into()).collect();
+        let mut module: Module = path
+            .strip_prefix(&src)
+            .unwrap()
+            .with_extension("")
+            .iter()
+            .map(|part| part.to_str().unwrap().into())
+            .collect();
         if matches!(module.last().map(String::as_str), Some("mod" | "lib" | "main")) {
             module.pop();
         }
@@ -20,7 +25,8 @@ fn modules() -> BTreeMap<Module, String> {
             continue;
         }
         let text = fs::read_to_string(&path).unwrap();
-        let code: String = crate::tidy::code(&text).flat_map(|(_, line)| [line.split("//").next().unwrap(), "\n"]).collect();
+        let code: String =
+            crate::tidy::code(&text).flat_map(|(_, line)| [line.split("//").next().unwrap(), "\n"]).collect();
         // The library and the program share the root.
         found.entry(module).or_insert_with(String::new).push_str(&code);
     }
@@ -39,7 +45,12 @@ fn expanded(tree: &str) -> Vec<String> {
             '}' => depth -= 1,
             ',' if depth == 0 => {
                 let part = inside[from..at].trim();
-                found.extend(expanded(part).into_iter().filter(|part| !part.is_empty()).map(|part| format!("{}{part}", &tree[..brace])));
+                found.extend(
+                    expanded(part)
+                        .into_iter()
+                        .filter(|part| !part.is_empty())
+                        .map(|part| format!("{}{part}", &tree[..brace])),
+                );
                 from = at + 1;
             }
             _ => {}
@@ -57,8 +68,11 @@ fn paths(code: &str) -> BTreeSet<String> {
             found.extend(expanded(&statement[start + 4..]));
         }
     }
-    let words = code.split(|character: char| !character.is_alphanumeric() && character != '_' && character != ':');
-    found.extend(words.filter(|word| word.starts_with("crate::") || word.starts_with("super::")).map(str::to_owned));
+    let words =
+        code.split(|character: char| !character.is_alphanumeric() && character != '_' && character != ':');
+    found.extend(
+        words.filter(|word| word.starts_with("crate::") || word.starts_with("super::")).map(str::to_owned),
+    );
     found
 }
 
@@ -104,7 +118,9 @@ fn reached<'a>(uses: &'a Uses, from: &'a str) -> BTreeSet<&'a str> {
     let mut found = BTreeSet::new();
     let mut open = vec![from];
     while let Some(next) = open.pop() {
-        open.extend(uses.get(next).into_iter().flatten().map(String::as_str).filter(|used| found.insert(*used)));
+        open.extend(
+            uses.get(next).into_iter().flatten().map(String::as_str).filter(|used| found.insert(*used)),
+        );
     }
     found
 }
@@ -117,7 +133,9 @@ fn no_files_of_a_room_use_each_other() {
     for (room, uses) in &rooms {
         arrows += uses.values().map(BTreeSet::len).sum::<usize>();
         circles.extend(
-            uses.keys().filter(|file| reached(uses, file).contains(file.as_str())).map(|file| format!("{}::{file}", room.join("::"))),
+            uses.keys()
+                .filter(|file| reached(uses, file).contains(file.as_str()))
+                .map(|file| format!("{}::{file}", room.join("::"))),
         );
     }
     assert!(arrows > 500, "only {arrows} uses found");
@@ -127,8 +145,13 @@ fn no_files_of_a_room_use_each_other() {
 #[test]
 fn uses_are_found_however_they_are_written() {
     let code = "pub use self::a::{B, c::{D as E, F}};\nuse super::g::H;\nfn f() { crate::i::j(super::k::L); }\nlet x = 1;";
-    let expected = ["crate::i::j", "self::a::B", "self::a::c::D", "self::a::c::F", "super::g::H", "super::k::L"];
+    let expected =
+        ["crate::i::j", "self::a::B", "self::a::c::D", "self::a::c::F", "super::g::H", "super::k::L"];
     assert_eq!(paths(code).into_iter().collect::<Vec<_>>(), expected);
-    let uses = Uses::from([("a".into(), ["b".into()].into()), ("b".into(), ["c".into()].into()), ("c".into(), ["a".into()].into())]);
+    let uses = Uses::from([
+        ("a".into(), ["b".into()].into()),
+        ("b".into(), ["c".into()].into()),
+        ("c".into(), ["a".into()].into()),
+    ]);
     assert!(reached(&uses, "a").contains("a"));
 }

@@ -85,7 +85,10 @@ fn an_unknown_policy_is_answered_with_the_known_ones() {
 #[test]
 fn a_negative_rate_is_refused() {
     assert_eq!(
-        refusal(&with(r#""autoscalers": ["inferline"]"#).replace("\"rate_per_s\": 10", "\"rate_per_s\": [10, -10]")),
+        refusal(
+            &with(r#""autoscalers": ["inferline"]"#)
+                .replace("\"rate_per_s\": 10", "\"rate_per_s\": [10, -10]")
+        ),
         "error: x.json:3:79: workloads[0].generate.arrivals.poisson.phases[0].rate_per_s[1]: -10 found, expected a finite number of at least 0\n"
     );
 }
@@ -109,7 +112,11 @@ fn trace_grid() -> &'static str {
 fn trace_directory(rows: &str) -> TempDir {
     let dir = directory_with(trace_grid());
     fs::create_dir(dir.path().join("traces")).unwrap();
-    fs::write(dir.path().join("traces/t.csv"), format!("arrived_at,num_prefill_tokens,num_decode_tokens\n{rows}")).unwrap();
+    fs::write(
+        dir.path().join("traces/t.csv"),
+        format!("arrived_at,num_prefill_tokens,num_decode_tokens\n{rows}"),
+    )
+    .unwrap();
     dir
 }
 
@@ -164,7 +171,10 @@ fn a_results_directory_that_cannot_be_written_is_refused_before_anything_runs() 
 #[test]
 fn a_missing_grid_is_named() {
     let dir = tempfile::tempdir().unwrap();
-    assert_eq!(refusal_in(dir.path(), &["sweep", "gird.json"]), "error: gird.json: no such file, nor sweeps/gird.json\n");
+    assert_eq!(
+        refusal_in(dir.path(), &["sweep", "gird.json"]),
+        "error: gird.json: no such file, nor sweeps/gird.json\n"
+    );
 }
 
 #[test]
@@ -179,7 +189,8 @@ fn simulate_takes_one_run() {
 #[test]
 fn a_dry_run_prints_the_plan_and_writes_nothing() {
     let dir = directory_with(&small_grid().to_string());
-    let output = scalefront(dir.path(), &["sweep", "x.json", "--dry-run", "--threads", "3", "--seed-offset", "100"]);
+    let output =
+        scalefront(dir.path(), &["sweep", "x.json", "--dry-run", "--threads", "3", "--seed-offset", "100"]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let plan = stdout(&output);
     assert!(plan.starts_with("Plan of `small` (x.json)\n"), "{plan}");
@@ -191,17 +202,32 @@ fn a_dry_run_prints_the_plan_and_writes_nothing() {
 
 #[test]
 fn objectives_are_checked_before_anything_runs() {
-    let refused = |objectives: &str| refusal(&with(&format!("\"autoscalers\": [\"inferline\"],\n\"objectives\": {objectives}")));
+    let refused = |objectives: &str| {
+        refusal(&with(&format!("\"autoscalers\": [\"inferline\"],\n\"objectives\": {objectives}")))
+    };
     let said = refused(r#"{"latency": "p99_tfft_s"}"#);
-    assert!(said.starts_with("error: x.json:6:27: objectives.latency: unknown metric `p99_tfft_s`, expected one such as"), "{said}");
+    assert!(
+        said.starts_with(
+            "error: x.json:6:27: objectives.latency: unknown metric `p99_tfft_s`, expected one such as"
+        ),
+        "{said}"
+    );
     assert!(said.ends_with("did you mean `p99_ttft_s`?\n"), "{said}");
     let said = refused(r#"{"latency": "attainment"}"#);
-    assert!(said.contains("of which more is better") && said.contains("`violation_rate` can be minimised"), "{said}");
+    assert!(
+        said.contains("of which more is better") && said.contains("`violation_rate` can be minimised"),
+        "{said}"
+    );
     let said = refused(r#"{"latency": "violation_rate"}"#);
     assert!(said.contains("`violation_rate` needs `cluster.latency_limits`"), "{said}");
     let single = with(r#""autoscalers": ["inferline"], "objectives": {"latency": "p90_tpot_s"}"#);
     let said = refusal(&single.replace("\"decode_tokens\": 4", "\"decode_tokens\": 1"));
-    assert!(said.contains("`p90_tpot_s` needs requests with more than one output token; those of workload `w` have one"), "{said}");
+    assert!(
+        said.contains(
+            "`p90_tpot_s` needs requests with more than one output token; those of workload `w` have one"
+        ),
+        "{said}"
+    );
     let said = refused(r#"{"group_by": ["global_schedular"]}"#);
     assert!(said.contains("objectives.group_by[0]: no run has a setting `global_schedular`"), "{said}");
     assert!(said.ends_with("did you mean `global_scheduler`?\n"), "{said}");
@@ -210,18 +236,33 @@ fn objectives_are_checked_before_anything_runs() {
 #[test]
 fn constraints_are_checked_before_anything_runs() {
     let refused = |constraints: &str| {
-        refusal(&with(&format!("\"autoscalers\": [\"inferline\"],\n\"objectives\": {{\"constraints\": {constraints}}}")))
+        refusal(&with(&format!(
+            "\"autoscalers\": [\"inferline\"],\n\"objectives\": {{\"constraints\": {constraints}}}"
+        )))
     };
     let said = refused(r#"{"p99_tfft_s": 2}"#);
-    assert!(said.starts_with("error: x.json:6:46: objectives.constraints.p99_tfft_s: unknown metric `p99_tfft_s`"), "{said}");
+    assert!(
+        said.starts_with(
+            "error: x.json:6:46: objectives.constraints.p99_tfft_s: unknown metric `p99_tfft_s`"
+        ),
+        "{said}"
+    );
     assert!(said.ends_with("did you mean `p99_ttft_s`?\n"), "{said}");
     let said = refused(r#"{"attainment": 0.99}"#);
-    assert!(said.contains("objectives.constraints.attainment: `attainment` needs `cluster.latency_limits`"), "{said}");
+    assert!(
+        said.contains("objectives.constraints.attainment: `attainment` needs `cluster.latency_limits`"),
+        "{said}"
+    );
     let said = refused(r#"{"p99_ttft_s": {"v": 2}}"#);
-    assert!(said.contains("objectives.constraints.p99_ttft_s.v: no workload is called `v`, expected one of `w`"), "{said}");
+    assert!(
+        said.contains("objectives.constraints.p99_ttft_s.v: no workload is called `v`, expected one of `w`"),
+        "{said}"
+    );
     let said = refused(r#"{"p99_ttft_s": [2, 3]}"#);
     assert!(said.contains("objectives.constraints.p99_ttft_s: several values found, expected one"), "{said}");
-    let grid = with(r#""autoscalers": ["inferline"], "objectives": {"constraints": {"p99_ttft_s": {"w": 2}, "p90_e2e_s": 20}}"#);
+    let grid = with(
+        r#""autoscalers": ["inferline"], "objectives": {"constraints": {"p99_ttft_s": {"w": 2}, "p90_e2e_s": 20}}"#,
+    );
     let dir = directory_with(&grid);
     let plan = stdout(&scalefront(dir.path(), &["sweep", "x.json", "--dry-run"]));
     assert!(plan.contains("\nConstraints\n  w: p99_ttft_s ≤ 2, p90_e2e_s ≤ 20\n"), "{plan}");
@@ -245,9 +286,15 @@ fn hints_quote_paths_and_reasons_come_once() {
     let output = scalefront(dir.path(), &["sweep", "my grid.json", "--shard", "1/2", "--out", "two parts"]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let said = refusal_in(dir.path(), &["merge", "two parts"]);
-    assert!(said.contains("`scalefront sweep 'my grid.json' --shard 2/2 --out 'two parts'` runs it"), "{said}");
+    assert!(
+        said.contains("`scalefront sweep 'my grid.json' --shard 2/2 --out 'two parts'` runs it"),
+        "{said}"
+    );
     let said = refusal_in(dir.path(), &["sweep", "my grid.json", "--out", "my grid.json/below"]);
-    assert_eq!(said, "error: my grid.json/below: cannot make the results directory: `my grid.json`: a file found, expected a directory\n");
+    assert_eq!(
+        said,
+        "error: my grid.json/below: cannot make the results directory: `my grid.json`: a file found, expected a directory\n"
+    );
 }
 
 #[test]
@@ -256,7 +303,10 @@ fn usage_errors_exit_with_2_and_help_with_0() {
     assert!(refusal_in(dir.path(), &["sweep"]).contains("Usage: scalefront sweep"));
     for threads in ["0", "-1", "two"] {
         let said = refusal_in(dir.path(), &["sweep", "x.json", &format!("--threads={threads}")]);
-        assert!(said.contains("--threads") && said.contains("expected a whole number of at least 1"), "{said}");
+        assert!(
+            said.contains("--threads") && said.contains("expected a whole number of at least 1"),
+            "{said}"
+        );
     }
     let help = scalefront(dir.path(), &["--help"]);
     assert_eq!(help.status.code(), Some(0));
@@ -279,7 +329,10 @@ mod results {
     use super::*;
 
     fn files(dir: &Path) -> Vec<String> {
-        let mut names: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<_> = fs::read_dir(dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.sort();
         names
     }
@@ -314,7 +367,8 @@ mod results {
         ];
         assert_eq!(files(&dir.path().join("1")), expected);
 
-        let manifest: Value = serde_json::from_slice(&fs::read(dir.path().join("1/manifest.json")).unwrap()).unwrap();
+        let manifest: Value =
+            serde_json::from_slice(&fs::read(dir.path().join("1/manifest.json")).unwrap()).unwrap();
         assert_eq!(manifest["grid"], small_grid());
         assert_eq!([&manifest["runs_planned"], &manifest["runs_ok"], &manifest["runs_failed"]], [8, 8, 0]);
         assert!(manifest["setting_columns"].as_array().unwrap().contains(&json!("autoscaler.look_back_s")));
@@ -341,24 +395,42 @@ mod results {
         let dir = directory_with(&grid.to_string());
         let output = scalefront(dir.path(), &["simulate", "x.json", "--out", "one"]);
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-        assert_eq!(files(&dir.path().join("one")), ["batches.csv", "decisions.csv", "replicas.csv", "requests.csv", "summary.json"]);
-        let summary: Value = serde_json::from_slice(&fs::read(dir.path().join("one/summary.json")).unwrap()).unwrap();
-        let lines =
-            |name: &str| fs::read_to_string(dir.path().join("one").join(name)).unwrap().lines().map(String::from).collect::<Vec<_>>();
+        assert_eq!(
+            files(&dir.path().join("one")),
+            ["batches.csv", "decisions.csv", "replicas.csv", "requests.csv", "summary.json"]
+        );
+        let summary: Value =
+            serde_json::from_slice(&fs::read(dir.path().join("one/summary.json")).unwrap()).unwrap();
+        let lines = |name: &str| {
+            fs::read_to_string(dir.path().join("one").join(name))
+                .unwrap()
+                .lines()
+                .map(String::from)
+                .collect::<Vec<_>>()
+        };
         let requests = lines("requests.csv");
         assert_eq!(
             requests[0],
             "request_id,arrived_at_s,prefill_tokens,decode_tokens,replica_id,scheduled_at_s,first_token_at_s,completed_at_s,restarts,cached_tokens"
         );
         assert_eq!(summary["num_requests"], requests.len() - 1);
-        assert_eq!(lines("batches.csv")[0], "batch_id,replica_id,scheduled_at_s,completed_at_s,num_requests,prefill_tokens,decode_tokens");
-        assert_eq!(lines("replicas.csv")[0], "time_s,num_replicas,num_draining,cost_per_hour_usd,num_starting");
+        assert_eq!(
+            lines("batches.csv")[0],
+            "batch_id,replica_id,scheduled_at_s,completed_at_s,num_requests,prefill_tokens,decode_tokens"
+        );
+        assert_eq!(
+            lines("replicas.csv")[0],
+            "time_s,num_replicas,num_draining,cost_per_hour_usd,num_starting"
+        );
         let decisions = lines("decisions.csv");
         assert_eq!(
             decisions[0],
             "time_s,num_replicas,pending_scale_ups,pending_scale_downs,outstanding_requests,decided,applied,evidence,value"
         );
-        assert!(decisions.len() > 4 && decisions[1..].iter().all(|line| line.split(',').count() == 9), "{decisions:?}");
+        assert!(
+            decisions.len() > 4 && decisions[1..].iter().all(|line| line.split(',').count() == 9),
+            "{decisions:?}"
+        );
         // Another run in the same place leaves nothing of this one, and whatever is not a run's alone.
         fs::write(dir.path().join("one/notes.txt"), "mine").unwrap();
         let again = |more: &[&str]| {
@@ -385,7 +457,8 @@ mod results {
         };
         sweep(&[]);
         let read = |name: &str| fs::read(dir.path().join("one").join(name)).unwrap();
-        let (runs, started) = (read("runs.parquet"), serde_json::from_slice::<Value>(&read("manifest.json")).unwrap());
+        let (runs, started) =
+            (read("runs.parquet"), serde_json::from_slice::<Value>(&read("manifest.json")).unwrap());
         grid["objectives"] = json!({"latency": "p99_ttft_s", "group_by": ["global_scheduler"]});
         fs::write(dir.path().join("x.json"), grid.to_string()).unwrap();
         let again = sweep(&[]);
@@ -416,17 +489,29 @@ mod results {
             assert_eq!(refusal(&[command, "gone"]), format!("error: gone: no such directory, {expected}"));
             assert_eq!(refusal(&[command, "x.json"]), format!("error: x.json: a file found, {expected}"));
         }
-        assert_eq!(scalefront(dir.path(), &["sweep", "x.json", "--shard", "1/2", "--out", "parts"]).status.code(), Some(0));
+        assert_eq!(
+            scalefront(dir.path(), &["sweep", "x.json", "--shard", "1/2", "--out", "parts"]).status.code(),
+            Some(0)
+        );
         for command in ["report", "compare", "oracle"] {
             let said = refusal(&[command, "parts"]);
-            assert!(said.contains("holds shards of a sweep; `scalefront merge parts --out parts` joins them"), "{said}");
+            assert!(
+                said.contains("holds shards of a sweep; `scalefront merge parts --out parts` joins them"),
+                "{said}"
+            );
             let said = refusal(&[command, "parts/shard-1-of-2"]);
-            assert!(said.contains("holds a sweep that is not finished; `scalefront sweep GRID --out "), "{said}");
+            assert!(
+                said.contains("holds a sweep that is not finished; `scalefront sweep GRID --out "),
+                "{said}"
+            );
         }
         let said = refusal(&["merge", "parts"]);
         assert!(said.contains("`scalefront sweep x.json --shard 2/2 --out parts` runs it"), "{said}");
         let said = refusal(&["oracle", "empty", "--step-s", "0.0000001"]);
-        assert!(said.starts_with("error: --step-s: 0.0000001 found, expected a finite number of at least 0.001"), "{said}");
+        assert!(
+            said.starts_with("error: --step-s: 0.0000001 found, expected a finite number of at least 0.001"),
+            "{said}"
+        );
     }
 }
 

@@ -1,4 +1,5 @@
-//! `compare` on stored sweeps of the built binary: what it says, what it warns of, and its exit code in continuous integration.
+//! `compare` on stored sweeps of the built binary: what it says, what it warns of, and its exit code in
+//! continuous integration.
 
 use std::fs;
 use std::path::Path;
@@ -36,11 +37,17 @@ fn warnings(dir: &Path) -> String {
 #[test]
 fn exit_codes_for_continuous_integration() {
     let dir = two_sweeps(|grid| grid["autoscalers"][0]["static"]["replicas"] = json!(3));
-    let compare = |first: &str, second: &str, more: &[&str]| scalefront(dir.path(), &[&["compare", first, second], more].concat());
+    let compare = |first: &str, second: &str, more: &[&str]| {
+        scalefront(dir.path(), &[&["compare", first, second], more].concat())
+    };
     let worse = compare("results/small", "results/other", &["--fail-above", "2", "--quiet"]);
     assert_eq!(worse.status.code(), Some(1));
     let said = stderr(&worse);
-    assert!(said.starts_with("error: w: static (results/other) is ") && said.contains(" % worse than static (results/small)"), "{said}");
+    assert!(
+        said.starts_with("error: w: static (results/other) is ")
+            && said.contains(" % worse than static (results/small)"),
+        "{said}"
+    );
     assert_eq!(stdout(&worse), "");
     // Without a limit, within the limit, and the other way round all is well.
     assert_eq!(compare("results/small", "results/other", &[]).status.code(), Some(0));
@@ -50,7 +57,10 @@ fn exit_codes_for_continuous_integration() {
         assert_eq!(compare("results/small", "results/other", wrong).status.code(), Some(2), "{wrong:?}");
     }
     assert_eq!(compare("results/small", "results/nothing", &[]).status.code(), Some(2));
-    assert!(dir.path().join("results/compare/compare.html").exists() && dir.path().join("results/compare/plots/compare_w.png").exists());
+    assert!(
+        dir.path().join("results/compare/compare.html").exists()
+            && dir.path().join("results/compare/plots/compare_w.png").exists()
+    );
 }
 
 #[test]
@@ -63,7 +73,9 @@ fn equal_sweeps_are_compared_without_a_warning() {
 
 #[test]
 fn it_warns_of_other_requests_under_the_same_name() {
-    let rate = |grid: &mut Value| grid["workloads"][0]["generate"]["arrivals"]["poisson"]["phases"][0]["rate_per_s"] = json!(9);
+    let rate = |grid: &mut Value| {
+        grid["workloads"][0]["generate"]["arrivals"]["poisson"]["phases"][0]["rate_per_s"] = json!(9)
+    };
     let found = warnings(two_sweeps(rate).path());
     assert!(found.contains("hold other requests") && found.contains("`w (seed 1)`, `w (seed 2)`"), "{found}");
 }
@@ -76,7 +88,8 @@ fn it_warns_of_other_hardware() {
     };
     let found = warnings(two_sweeps(attention).path());
     assert!(
-        found.contains("Hardware differs") && found.contains("Setting `node` differs: a100_pairwise_nvlink in results/small, h100_dgx"),
+        found.contains("Hardware differs")
+            && found.contains("Setting `node` differs: a100_pairwise_nvlink in results/small, h100_dgx"),
         "{found}"
     );
 }
@@ -90,5 +103,11 @@ fn it_warns_of_another_results_version() {
     manifest["results_version"] = json!(version + 1);
     fs::write(&path, manifest.to_string()).unwrap();
     let found = warnings(dir.path());
-    assert!(found.contains(&format!("Results versions differ: {version} in results/small, {} in results/other", version + 1)), "{found}");
+    assert!(
+        found.contains(&format!(
+            "Results versions differ: {version} in results/small, {} in results/other",
+            version + 1
+        )),
+        "{found}"
+    );
 }

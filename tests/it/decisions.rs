@@ -1,10 +1,13 @@
-//! Golden decision traces: what each policy of the zoo, and our own, decides on hand-made traffic (spike, ramp, idle, flapping).
+//! Golden decision traces: what each policy of the zoo, and our own, decides on hand-made traffic (spike,
+//! ramp, idle, flapping).
 //!
-//! The traffic drives a cluster of toy replicas, simple enough to check by hand and independent of the engine: each serves 16 requests at
-//! once, 3 s each, first come first served; new ones serve after 10 s; those that start are called off first, then
-//! the newest drains. Policies have their defaults, and may go to zero. Rows are written whenever a decision changes something, and once a minute.
+//! The traffic drives a cluster of toy replicas, simple enough to check by hand and independent of the
+//! engine: each serves 16 requests at once, 3 s each, first come first served; new ones serve after 10 s;
+//! those that start are called off first, then the newest drains. Policies have their defaults, and may go to
+//! zero. Rows are written whenever a decision changes something, and once a minute.
 //!
-//! A rule that changes on purpose: `UPDATE_DECISIONS=1 cargo test --no-default-features decisions`, then look at the difference.
+//! A rule that changes on purpose: `UPDATE_DECISIONS=1 cargo test --no-default-features decisions`, then look
+//! at the difference.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -12,8 +15,8 @@ use std::path::PathBuf;
 
 use scalefront::autoscaler::bill::Bill;
 use scalefront::autoscaler::{
-    Arrivals, Autoscaler, AutoscalerSettings, BatchEnd, BatchSums, Completion, Decision, FirstToken, ForwardPass, Part, PolicyContext,
-    ReplicaSignals, Snapshot,
+    Arrivals, Autoscaler, AutoscalerSettings, BatchEnd, BatchSums, Completion, Decision, FirstToken,
+    ForwardPass, Part, PolicyContext, ReplicaSignals, Snapshot,
 };
 use scalefront::hardware::ExecutionTime;
 use scalefront::replica_scheduler::KvBlocks;
@@ -58,7 +61,10 @@ fn variants() -> Vec<(&'static str, Value)> {
             json!({"hpa": {"metric": "tokens_per_s", "target_per_replica": 2000, "behavior": {"scale_down": {"stabilization_window_s": 60}}}}),
         ),
         ("wva_v2_direct", json!({"wva_v2": {"carrier": "direct"}})),
-        ("wva_v2_throughput", json!({"wva_v2": {"carrier": "direct", "analyzers": "saturation_and_throughput"}})),
+        (
+            "wva_v2_throughput",
+            json!({"wva_v2": {"carrier": "direct", "analyzers": "saturation_and_throughput"}}),
+        ),
         ("hpa_behavior", json!({"hpa": {"behavior": {}}})),
         ("hpa_two_metrics", json!({"hpa": {"also": [{"metric": "kv_use", "target_per_replica": 0.5}]}})),
         ("keda_epp_saturation", json!({"keda_epp": {"signal": "saturation"}})),
@@ -66,12 +72,24 @@ fn variants() -> Vec<(&'static str, Value)> {
         ("keda_epp_tokens", json!({"keda_epp": {"signal": "prefill_backlog"}})),
         ("aibrix_kpa_intended", json!({"aibrix_kpa": {"rule": "as_intended"}})),
         ("knative_kpa_10", json!({"knative_kpa": {"target_per_replica": 10}})),
-        ("knative_kpa_rps", json!({"knative_kpa": {"metric": "requests_per_s", "target_per_replica": 5, "scale_down_delay_s": 30}})),
+        (
+            "knative_kpa_rps",
+            json!({"knative_kpa": {"metric": "requests_per_s", "target_per_replica": 5, "scale_down_delay_s": 30}}),
+        ),
         ("aibrix_apa_documented", json!({"aibrix_apa": {"cooldown": "as_documented"}})),
-        ("dynamo_load_sla", json!({"dynamo_load": {"optimization_target": "sla", "ttft_s": 1.0, "itl_s": 0.2}})),
+        (
+            "dynamo_load_sla",
+            json!({"dynamo_load": {"optimization_target": "sla", "ttft_s": 1.0, "itl_s": 0.2}}),
+        ),
         ("dynamo_load_latency", json!({"dynamo_load": {"optimization_target": "latency"}})),
-        ("dynamo_load_kv", json!({"dynamo_load": {"optimization_target": "load", "scale_up_kv_percent": 80, "scale_down_kv_percent": 20}})),
-        ("dynamo_combined", json!({"dynamo_combined": {"ttft_s": 1.0, "itl_s": 0.2, "throughput_adjustment_interval_s": 60}})),
+        (
+            "dynamo_load_kv",
+            json!({"dynamo_load": {"optimization_target": "load", "scale_up_kv_percent": 80, "scale_down_kv_percent": 20}}),
+        ),
+        (
+            "dynamo_combined",
+            json!({"dynamo_combined": {"ttft_s": 1.0, "itl_s": 0.2, "throughput_adjustment_interval_s": 60}}),
+        ),
         ("ray_serve_max", json!({"ray_serve": {"aggregation_function": "max", "downscale_delay_s": 60}})),
         (
             "dynamo_throughput_constant",
@@ -129,7 +147,12 @@ impl Toy {
     }
 
     fn signals(&self, now_s: f64) -> ReplicaSignals {
-        let mut signals = ReplicaSignals { id: self.id, draining: self.draining, kv_total_blocks: KV_BLOCKS, ..ReplicaSignals::default() };
+        let mut signals = ReplicaSignals {
+            id: self.id,
+            draining: self.draining,
+            kv_total_blocks: KV_BLOCKS,
+            ..ReplicaSignals::default()
+        };
         // The pass under way: prompts of the last half second beside everything in memory.
         let mut pass = ForwardPass::default();
         for served in &self.served {
@@ -185,7 +208,12 @@ impl Cluster {
     }
 
     fn add(&mut self) {
-        self.replicas.push(Toy { id: self.next_id, draining: false, free_at_s: [0.0; SLOTS], served: Vec::new() });
+        self.replicas.push(Toy {
+            id: self.next_id,
+            draining: false,
+            free_at_s: [0.0; SLOTS],
+            served: Vec::new(),
+        });
         self.next_id += 1;
     }
 
@@ -199,7 +227,11 @@ impl Cluster {
             let request = self.unrouted.pop_front().unwrap();
             self.next_route = (self.next_route + 1) % serving;
             let arrived_at_s = self.arrivals[request];
-            self.replicas.iter_mut().filter(|replica| !replica.draining).nth(self.next_route).unwrap().take(request, arrived_at_s, now_s);
+            self.replicas.iter_mut().filter(|replica| !replica.draining).nth(self.next_route).unwrap().take(
+                request,
+                arrived_at_s,
+                now_s,
+            );
         }
     }
 
@@ -225,8 +257,8 @@ impl Cluster {
         }
     }
 
-    /// Tells a policy what has happened since the last tick, asks it, and does what it says within the limits. Returns the decision,
-    /// whether it changed anything, and the outstanding requests.
+    /// Tells a policy what has happened since the last tick, asks it, and does what it says within the
+    /// limits. Returns the decision, whether it changed anything, and the outstanding requests.
     fn tick(&mut self, now_s: f64, policy: &mut dyn Autoscaler) -> (i64, bool, u32) {
         let observes = policy.observes();
         let since_s = std::mem::replace(&mut self.told_until_s, now_s);
@@ -235,13 +267,20 @@ impl Cluster {
             let first = self.arrivals.partition_point(|&at_s| at_s <= since_s);
             let requests: Vec<usize> = (first..self.arrived).collect();
             let prefill: Vec<u32> = requests.iter().map(|&request| lengths(request).0).collect();
-            let decode: Vec<u32> = requests.iter().map(|&request| (self.told_decode_tokens)(request)).collect();
+            let decode: Vec<u32> =
+                requests.iter().map(|&request| (self.told_decode_tokens)(request)).collect();
             let times: Vec<f64> = requests.iter().map(|&request| self.arrivals[request]).collect();
-            policy.observe_arrivals(Arrivals { arrived_at_s: &times, prefill_tokens: &prefill, decode_tokens: &decode });
+            policy.observe_arrivals(Arrivals {
+                arrived_at_s: &times,
+                prefill_tokens: &prefill,
+                decode_tokens: &decode,
+            });
         }
-        let mut served: Vec<Served> = self.replicas.iter().flat_map(|replica| replica.served.iter().copied()).collect();
+        let mut served: Vec<Served> =
+            self.replicas.iter().flat_map(|replica| replica.served.iter().copied()).collect();
         served.sort_by(|a, b| a.start_s.total_cmp(&b.start_s).then(a.request.cmp(&b.request)));
-        let finished: Vec<&Served> = served.iter().filter(|served| news(served.start_s + SERVICE_S)).collect();
+        let finished: Vec<&Served> =
+            served.iter().filter(|served| news(served.start_s + SERVICE_S)).collect();
         if observes.batches || observes.batch_sums {
             let batches: Vec<BatchEnd> = (finished.iter())
                 .map(|served| {
@@ -263,9 +302,13 @@ impl Cluster {
             policy.observe_batches(&batches);
         }
         if observes.latencies {
-            let first: Vec<FirstToken> = (served.iter().filter(|served| news(served.start_s + FIRST_TOKEN_S)))
-                .map(|served| FirstToken { arrived_at_s: served.arrived_at_s, at_s: served.start_s + FIRST_TOKEN_S })
-                .collect();
+            let first: Vec<FirstToken> =
+                (served.iter().filter(|served| news(served.start_s + FIRST_TOKEN_S)))
+                    .map(|served| FirstToken {
+                        arrived_at_s: served.arrived_at_s,
+                        at_s: served.start_s + FIRST_TOKEN_S,
+                    })
+                    .collect();
             let completions: Vec<Completion> = (finished.iter())
                 .map(|served| {
                     let (prefill_tokens, decode_tokens) = lengths(served.request);
@@ -280,8 +323,10 @@ impl Cluster {
                 .collect();
             policy.observe_latencies(&first, &completions);
         }
-        let replicas: Vec<ReplicaSignals> = self.replicas.iter().map(|replica| replica.signals(now_s)).collect();
-        let in_replicas: u32 = replicas.iter().map(|replica| replica.queued_requests + replica.running_requests).sum();
+        let replicas: Vec<ReplicaSignals> =
+            self.replicas.iter().map(|replica| replica.signals(now_s)).collect();
+        let in_replicas: u32 =
+            replicas.iter().map(|replica| replica.queued_requests + replica.running_requests).sum();
         let snapshot = Snapshot {
             serving: self.serving(),
             draining: self.replicas.len() as u32 - self.serving(),
@@ -289,7 +334,11 @@ impl Cluster {
             stopping: 0,
             outstanding_requests: in_replicas + self.unrouted.len() as u32,
             unrouted_requests: self.unrouted.len() as u32,
-            replicas: if observes.replicas || observes.replica_requests || observes.passes { &replicas } else { &[] },
+            replicas: if observes.replicas || observes.replica_requests || observes.passes {
+                &replicas
+            } else {
+                &[]
+            },
         };
         let committed = snapshot.committed();
         let decision = policy.decide(now_s, &snapshot);
@@ -331,7 +380,14 @@ fn trace(settings: &AutoscalerSettings, times: &ExecutionTime, decode_tokens: fn
             pipeline_parallel: 1,
             part: Part::Whole,
             max_request_tokens: 4096,
-            bill: Bill { devices_per_replica: 4, devices_per_node: 4, whole_nodes: true, cold_start: false, drain: true, minimum_s: 0.0 },
+            bill: Bill {
+                devices_per_replica: 4,
+                devices_per_node: 4,
+                whole_nodes: true,
+                cold_start: false,
+                drain: true,
+                minimum_s: 0.0,
+            },
             tune_interval_s: 5.0,
             scale_up_delay_s: COLD_START_S,
             scale_down_delay_s: 0.0,
@@ -348,15 +404,22 @@ fn trace(settings: &AutoscalerSettings, times: &ExecutionTime, decode_tokens: fn
         let (mut now_s, mut minute) = (0.0, -1.0);
         while now_s < END_S {
             cluster.advance(now_s);
-            let (serving, starting, draining) =
-                (cluster.serving(), cluster.starting.len(), cluster.replicas.len() as u32 - cluster.serving());
+            let (serving, starting, draining) = (
+                cluster.serving(),
+                cluster.starting.len(),
+                cluster.replicas.len() as u32 - cluster.serving(),
+            );
             let (decision, changed, outstanding) = cluster.tick(now_s, policy.as_mut());
             // Ticks add up to times that miss whole minutes by rounding.
             let this_minute = ((now_s + 1e-6) / 60.0).floor();
             if changed || this_minute > minute {
                 minute = this_minute;
                 let arrived = cluster.arrived;
-                writeln!(table, "{series},{now_s:.2},{arrived},{outstanding},{serving},{starting},{draining},{decision}").unwrap();
+                writeln!(
+                    table,
+                    "{series},{now_s:.2},{arrived},{outstanding},{serving},{starting},{draining},{decision}"
+                )
+                .unwrap();
             }
             now_s += tick_s;
         }
@@ -368,7 +431,9 @@ fn trace(settings: &AutoscalerSettings, times: &ExecutionTime, decode_tokens: fn
 fn cases() -> Vec<(&'static str, AutoscalerSettings)> {
     let mut cases = variants();
     let with_settings: Vec<&str> = cases.iter().map(|&(name, _)| name).collect();
-    let of_the_zoo = AutoscalerSettings::NAMES.iter().filter(|name| !NOT_OF_THE_ZOO.contains(name) && !with_settings.contains(name));
+    let of_the_zoo = AutoscalerSettings::NAMES
+        .iter()
+        .filter(|name| !NOT_OF_THE_ZOO.contains(name) && !with_settings.contains(name));
     cases.extend(of_the_zoo.map(|&name| (name, json!(name))));
     cases.into_iter().map(|(name, settings)| (name, serde_json::from_value(settings).unwrap())).collect()
 }
@@ -389,21 +454,34 @@ fn decisions_are_as_recorded() {
             std::fs::write(&file, &found).unwrap();
         }
         let expected = std::fs::read_to_string(&file).unwrap_or_default();
-        if let Some((line, pair)) = found.lines().zip(expected.lines().chain(std::iter::repeat(""))).enumerate().find(|(_, (a, b))| a != b)
+        if let Some((line, pair)) = found
+            .lines()
+            .zip(expected.lines().chain(std::iter::repeat("")))
+            .enumerate()
+            .find(|(_, (a, b))| a != b)
         {
             drifted.push(format!("{name}.csv, line {}: `{}`, recorded `{}`", line + 1, pair.0, pair.1));
         } else if found != expected {
             drifted.push(format!("{name}.csv: recorded decisions go on after the last"));
         }
     }
-    assert!(drifted.is_empty(), "{}\nIf a rule changed on purpose, see this test's module on how to record anew.", drifted.join("\n"));
+    assert!(
+        drifted.is_empty(),
+        "{}\nIf a rule changed on purpose, see this test's module on how to record anew.",
+        drifted.join("\n")
+    );
 }
 
-/// No server knows how long an answer will be: told nonsense about it on arrival, every policy decides the same.
+/// No server knows how long an answer will be: told nonsense about it on arrival, every policy decides the
+/// same.
 #[test]
 fn output_lengths_are_not_seen_on_arrival() {
     let times = super::scenario::execution_time(4, 1);
     for (name, settings) in cases() {
-        assert!(trace(&settings, times, true_decode_tokens) == trace(&settings, times, |request| 7919 * (request as u32 % 5)), "{name}");
+        assert!(
+            trace(&settings, times, true_decode_tokens)
+                == trace(&settings, times, |request| 7919 * (request as u32 % 5)),
+            "{name}"
+        );
     }
 }

@@ -1,9 +1,12 @@
-//! What a deployment does between a decision and a device: nodes that come late and go late, a limit on devices, who goes first.
+//! What a deployment does between a decision and a device: nodes that come late and go late, a limit on
+//! devices, who goes first.
 
 use proptest::prelude::*;
 use scalefront::autoscaler::{Autoscaler, Decision, Snapshot};
 use scalefront::settings::Faults;
-use scalefront::simulation::{ClusterSettings, Detail, Parts, RunInputs, RunMetrics, Workspace, simulate_parts_in_detail, violations};
+use scalefront::simulation::{
+    ClusterSettings, Detail, Parts, RunInputs, RunMetrics, Workspace, simulate_parts_in_detail, violations,
+};
 use serde_json::{Value, json};
 
 use super::scenario::Scenario;
@@ -44,7 +47,8 @@ fn trickle(for_s: u32) -> impl Iterator<Item = (f64, u32, u32)> {
 }
 
 fn nodes(detail: &Detail) -> Vec<(f64, u64)> {
-    let mut nodes: Vec<(f64, u64)> = detail.replicas.iter().map(|change| (change.time_s, change.num_nodes.unwrap())).collect();
+    let mut nodes: Vec<(f64, u64)> =
+        detail.replicas.iter().map(|change| (change.time_s, change.num_nodes.unwrap())).collect();
     // The last word at each instant, where it says something new.
     nodes.reverse();
     nodes.dedup_by_key(|&mut (at_s, _)| at_s);
@@ -54,13 +58,16 @@ fn nodes(detail: &Detail) -> Vec<(f64, u64)> {
 }
 
 fn joins(detail: &Detail) -> Vec<f64> {
-    let grows = |two: &[scalefront::simulation::ReplicaRecord]| (two[1].num_replicas > two[0].num_replicas).then_some(two[1].time_s);
+    let grows = |two: &[scalefront::simulation::ReplicaRecord]| {
+        (two[1].num_replicas > two[0].num_replicas).then_some(two[1].time_s)
+    };
     detail.replicas.windows(2).filter_map(grows).collect()
 }
 
 const USD_PER_S: f64 = 8.0 / 3600.0;
 
-/// Of three that are ordered, one finds room and joins after its start; the others wait 300 s for the node that both fit on.
+/// Of three that are ordered, one finds room and joins after its start; the others wait 300 s for the node
+/// that both fit on.
 #[test]
 fn who_finds_room_does_not_wait_for_a_node() {
     let pool = json!({"node_pool": {"provision_s": 300}});
@@ -77,18 +84,29 @@ fn who_finds_room_does_not_wait_for_a_node() {
     assert!((metrics.total_cost_usd - 2.0 * metrics.simulated_s * USD_PER_S).abs() < 1e-9);
     assert_eq!(nodes(&detail), [(0.0, 2)]);
 
-    // What is called off waits no more; its node comes all the same, and is released when it has been empty for long enough.
+    // What is called off waits no more; its node comes all the same, and is released when it has been empty
+    // for long enough.
     let kept = json!({"node_pool": {"provision_s": 300, "release_after_s": 60}});
-    let (metrics, detail) = on_eight(&kept, trickle(600), &[(0.0, Decision::Up(3)), (20.0, Decision::Down(2))], 1);
-    assert_eq!((joins(&detail), metrics.starts_cancelled, metrics.replicas_pending_s), (vec![100.0], 2, Some(40.0)));
+    let (metrics, detail) =
+        on_eight(&kept, trickle(600), &[(0.0, Decision::Up(3)), (20.0, Decision::Down(2))], 1);
+    assert_eq!(
+        (joins(&detail), metrics.starts_cancelled, metrics.replicas_pending_s),
+        (vec![100.0], 2, Some(40.0))
+    );
     assert_eq!(nodes(&detail), [(0.0, 1), (300.0, 2), (360.0, 1)]);
 
     // Nodes that are always there need not come.
-    let (_, detail) = on_eight(&json!({"node_pool": {"provision_s": 300, "min_nodes": 2}}), trickle(600), &[(0.0, Decision::Up(3))], 1);
+    let (_, detail) = on_eight(
+        &json!({"node_pool": {"provision_s": 300, "min_nodes": 2}}),
+        trickle(600),
+        &[(0.0, Decision::Up(3))],
+        1,
+    );
     assert_eq!((joins(&detail), nodes(&detail)), (vec![100.0; 3], vec![(0.0, 2)]));
 
     // No more than there may be.
-    let (metrics, detail) = on_eight(&json!({"node_pool": {"max_nodes": 1}}), trickle(600), &[(0.0, Decision::Up(3))], 1);
+    let (metrics, detail) =
+        on_eight(&json!({"node_pool": {"max_nodes": 1}}), trickle(600), &[(0.0, Decision::Up(3))], 1);
     assert_eq!((joins(&detail), nodes(&detail)), (vec![100.0], vec![(0.0, 1)]));
     assert_eq!(metrics.replicas_pending_s, Some(2.0 * metrics.simulated_s));
 }
@@ -97,9 +115,15 @@ fn who_finds_room_does_not_wait_for_a_node() {
 #[test]
 fn a_node_is_paid_for_its_least_time() {
     let script = [(0.0, Decision::Up(2)), (20.0, Decision::Down(2))];
-    let run = |minimum_s: u32| on_eight(&json!({"node_pool": {}, "billing": {"minimum_s": minimum_s}}), trickle(300), &script, 1);
+    let run = |minimum_s: u32| {
+        on_eight(&json!({"node_pool": {}, "billing": {"minimum_s": minimum_s}}), trickle(300), &script, 1)
+    };
     let (free, detail) = run(0);
-    assert_eq!(nodes(&detail), [(0.0, 1), (0.0, 2), (20.0, 1)][1..].to_vec(), "ordered and there at once, until both are called off");
+    assert_eq!(
+        nodes(&detail),
+        [(0.0, 1), (0.0, 2), (20.0, 1)][1..].to_vec(),
+        "ordered and there at once, until both are called off"
+    );
     let (paid, _) = run(60);
     assert!((paid.total_cost_usd - free.total_cost_usd - 40.0 * USD_PER_S).abs() < 1e-9);
     let (long, _) = run(1000);
@@ -113,16 +137,25 @@ fn who_goes_decides_which_node_is_freed() {
     let last = |choice: &str, placement: &str, initial: u32, down: u32, seed: u64| {
         let changes = json!({"scale_down_choice": choice, "node_pool": {"placement": placement}, "initial_replicas": initial});
         let (_, detail) = on_eight(&changes, trickle(120), &[(50.0, Decision::Down(down))], seed);
-        let mut left: Vec<u32> = detail.requests.iter().filter(|r| r.arrived_at_s > 60.0).filter_map(|r| r.replica_id).collect();
+        let mut left: Vec<u32> =
+            detail.requests.iter().filter(|r| r.arrived_at_s > 60.0).filter_map(|r| r.replica_id).collect();
         left.sort_unstable();
         left.dedup();
         (left, nodes(&detail).last().unwrap().1)
     };
     assert_eq!(last("newest_first", "least_allocated", 5, 2, 1), (vec![0, 1, 2], 3), "one on each node");
-    assert_eq!(last("fewest_on_node", "least_allocated", 5, 2, 1), (vec![0, 1, 4], 2), "2 alone, then the newest beside 0");
+    assert_eq!(
+        last("fewest_on_node", "least_allocated", 5, 2, 1),
+        (vec![0, 1, 4], 2),
+        "2 alone, then the newest beside 0"
+    );
     assert_eq!(last("fewest_on_node", "least_allocated", 5, 3, 1), (vec![1, 4], 1));
     assert_eq!(last("idle_first", "least_allocated", 5, 2, 1), (vec![0, 3, 4], 2), "0 is at work");
-    assert_eq!(last("newest_first", "most_allocated", 5, 2, 1), (vec![0, 1, 2], 2), "packed: (0, 1), (2, 3), (4)");
+    assert_eq!(
+        last("newest_first", "most_allocated", 5, 2, 1),
+        (vec![0, 1, 2], 2),
+        "packed: (0, 1), (2, 3), (4)"
+    );
     for seed in 0..8 {
         // Ranks are taken once: of the four that have a neighbour any two go, 2 stays.
         let (left, nodes) = last("replica_set", "least_allocated", 5, 2, seed);
@@ -130,7 +163,8 @@ fn who_goes_decides_which_node_is_freed() {
     }
 }
 
-/// Of ages of 200, 100 and 90 s, the logarithms of nanoseconds are 37, 36 and 36: one of the two younger goes, whichever.
+/// Of ages of 200, 100 and 90 s, the logarithms of nanoseconds are 37, 36 and 36: one of the two younger
+/// goes, whichever.
 #[test]
 fn a_replica_set_compares_ages_by_their_logarithm() {
     let script = [(0.0, Decision::Up(1)), (10.0, Decision::Up(1)), (200.0, Decision::Down(1))];
@@ -138,14 +172,16 @@ fn a_replica_set_compares_ages_by_their_logarithm() {
     for seed in 0..40 {
         let changes = json!({"scale_down_choice": "replica_set"});
         let (_, detail) = on_eight(&changes, trickle(300), &script, seed);
-        let served = |id: u32| detail.requests.iter().any(|r| r.arrived_at_s > 210.0 && r.replica_id == Some(id));
+        let served =
+            |id: u32| detail.requests.iter().any(|r| r.arrived_at_s > 210.0 && r.replica_id == Some(id));
         (0..3).for_each(|id| gone[id as usize] += u32::from(!served(id)));
     }
     assert_eq!(gone[0], 0, "the oldest went");
     assert!(gone[1] + gone[2] == 40 && gone[1].min(gone[2]) >= 8, "{gone:?}");
 }
 
-/// A replica that finishes what it has keeps its devices; the one that was ordered for them waits, and then starts.
+/// A replica that finishes what it has keeps its devices; the one that was ordered for them waits, and then
+/// starts.
 #[test]
 fn who_drains_holds_devices() {
     // A long answer each for two replicas, which then are told to stop: one of them is the least.
@@ -153,7 +189,12 @@ fn who_drains_holds_devices() {
     let script = [(5.0, Decision::Down(1)), (10.0, Decision::Up(2))];
     let changes = json!({"initial_replicas": 2, "max_devices": 12, "scale_down_choice": "newest_first"});
     let (metrics, detail) = on_eight(&changes, requests(), &script, 1);
-    let freed_s = detail.replicas.iter().find(|change| change.time_s > 10.0 && change.num_replicas == 1).unwrap().time_s;
+    let freed_s = detail
+        .replicas
+        .iter()
+        .find(|change| change.time_s > 10.0 && change.num_replicas == 1)
+        .unwrap()
+        .time_s;
     assert!(freed_s > 30.0 && freed_s < 110.0, "{freed_s}");
     assert_eq!(joins(&detail), [110.0, freed_s + 100.0], "three have devices, the fourth when one has left");
     assert!((metrics.replicas_pending_s.unwrap() - (freed_s - 10.0)).abs() < 1e-9);
@@ -167,7 +208,12 @@ fn what_cannot_be_paid_or_held_is_refused() {
         let cluster: ClusterSettings = serde_json::from_value(changes).unwrap();
         let mut faults = Faults::default();
         cluster.check(&mut faults);
-        faults.found.into_iter().map(|fault| format!("{}: {}", fault.path, fault.message)).collect::<Vec<_>>().join("\n")
+        faults
+            .found
+            .into_iter()
+            .map(|fault| format!("{}: {}", fault.path, fault.message))
+            .collect::<Vec<_>>()
+            .join("\n")
     };
     for (changes, expected) in [
         (json!({"max_devices": 7, "initial_replicas": 2}), "max_devices: 7 found, expected at least 8: "),
@@ -175,9 +221,18 @@ fn what_cannot_be_paid_or_held_is_refused() {
             json!({"node_pool": {"max_nodes": 1}, "min_replicas": 2, "initial_replicas": 2}),
             "node_pool.max_nodes: 1 found, expected at least 2: ",
         ),
-        (json!({"node_pool": {}, "billing": {"unit": "device"}}), "billing.unit: `device` found, expected `node`: "),
-        (json!({"node_pool": {}, "billing": {"drain": false}}), "billing.drain: false found, expected true: "),
-        (json!({"scale_down_choice": "fewest_on_node"}), "scale_down_choice: `fewest_on_node` found, which has to know the nodes"),
+        (
+            json!({"node_pool": {}, "billing": {"unit": "device"}}),
+            "billing.unit: `device` found, expected `node`: ",
+        ),
+        (
+            json!({"node_pool": {}, "billing": {"drain": false}}),
+            "billing.drain: false found, expected true: ",
+        ),
+        (
+            json!({"scale_down_choice": "fewest_on_node"}),
+            "scale_down_choice: `fewest_on_node` found, which has to know the nodes",
+        ),
         (json!({"node_pool": {"provision_s": -1}}), "node_pool.provision_s: "),
     ] {
         assert!(faults(changes.clone()).contains(expected), "{changes}: {}", faults(changes.clone()));
@@ -216,8 +271,9 @@ fn busy() -> impl Iterator<Item = (f64, u32, u32)> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// What is paid is the integral of the nodes held, never less than what `ceil` asks for at that moment; the quota holds at every
-    /// moment ([`violations`] look at both, record by record); nodes that are not kept empty hold somebody.
+    /// What is paid is the integral of the nodes held, never less than what `ceil` asks for at that moment;
+    /// the quota holds at every moment ([`violations`] look at both, record by record); nodes that are not
+    /// kept empty hold somebody.
     #[test]
     fn nodes_are_paid_and_quotas_kept(
         pool in prop::option::of(pools()), script in decisions(), initial in 1..5_u32,

@@ -15,7 +15,8 @@ use serde_json::{Value, json};
 use crate::rows::{Quiet, first_difference, plan};
 use crate::scenario::Scenario;
 
-/// Everything that draws or could depend on an order: failures, spread cold starts, random routing, several workloads and seeds.
+/// Everything that draws or could depend on an order: failures, spread cold starts, random routing, several
+/// workloads and seeds.
 pub fn varied_grid() -> Value {
     let lengths = json!({"fixed": {"prefill_tokens": 256, "decode_tokens": 8}});
     json!({
@@ -45,7 +46,8 @@ fn rows_of(plan: &Plan, dirs: &[&Path]) -> Vec<RunRow> {
 fn rows(plan: &Plan, places: &[usize], threads: usize) -> Vec<RunRow> {
     let dir = tempfile::tempdir().unwrap();
     let journal = Journal::create(dir.path(), &Header::new(plan, None, places.len())).unwrap();
-    on_threads(threads, || run_journaled(plan, places, &CellLimits::default(), &journal, None, &Quiet)).unwrap();
+    on_threads(threads, || run_journaled(plan, places, &CellLimits::default(), &journal, None, &Quiet))
+        .unwrap();
     rows_of(plan, &[dir.path()])
 }
 
@@ -89,7 +91,8 @@ fn rows_do_not_depend_on_threads_order_shards_or_interruptions() {
         let shard = Shard::new(number, 5).unwrap();
         let places = shard.share(&plan);
         let journal = Journal::create(dir.path(), &Header::new(&plan, Some(shard), places.len())).unwrap();
-        on_threads(2, || run_journaled(&plan, &places, &CellLimits::default(), &journal, None, &Quiet)).unwrap();
+        on_threads(2, || run_journaled(&plan, &places, &CellLimits::default(), &journal, None, &Quiet))
+            .unwrap();
     }
     // In whatever order they are given.
     let paths: Vec<&Path> = dirs.iter().rev().map(|dir| dir.path()).collect();
@@ -103,7 +106,8 @@ fn rows_do_not_depend_on_threads_order_shards_or_interruptions() {
         let (journal, recorded) = Journal::resume(dir.path(), &header).unwrap();
         let left: Vec<usize> = all.iter().copied().filter(|&place| !recorded.holds(place)).collect();
         let progress = After(7, AtomicUsize::new(0));
-        match on_threads(2, || run_journaled(&plan, &left, &CellLimits::default(), &journal, None, &progress)) {
+        match on_threads(2, || run_journaled(&plan, &left, &CellLimits::default(), &journal, None, &progress))
+        {
             Ok(()) => break,
             Err(Stop::Interrupted) => rounds += 1,
             Err(other) => panic!("{other:?}"),
@@ -116,7 +120,8 @@ fn rows_do_not_depend_on_threads_order_shards_or_interruptions() {
     assert_same(&expected, &rows_of(&plan, &[dir.path()]));
 }
 
-/// A workload made as it is needed gives what one kept in memory gives, whatever the policy is told and however many arrive at once.
+/// A workload made as it is needed gives what one kept in memory gives, whatever the policy is told and
+/// however many arrive at once.
 #[test]
 fn streamed_workloads_give_the_same_results() {
     let bursty = json!({"arrivals": {"gamma": {"rate_per_s": 60, "duration_s": 700, "cv": 2}},
@@ -131,11 +136,19 @@ fn streamed_workloads_give_the_same_results() {
         let kept = streamed.streamed.as_ref().unwrap().kept();
         assert!(kept.len() > 16_384, "{} requests fit a chunk", kept.len());
         for policy in ["inferline", "hpa", "frontier"] {
-            let mut scenario = Scenario::new(json!({"max_replicas": 40, "global_scheduler": "least_outstanding"}), json!(policy), []);
+            let mut scenario = Scenario::new(
+                json!({"max_replicas": 40, "global_scheduler": "least_outstanding"}),
+                json!(policy),
+                [],
+            );
             scenario.workload = kept.clone();
             let expected = simulate(&scenario.inputs(), &mut Workspace::default()).unwrap();
             scenario.workload = streamed.clone();
-            assert_eq!(simulate(&scenario.inputs(), &mut Workspace::default()).unwrap(), expected, "{policy}");
+            assert_eq!(
+                simulate(&scenario.inputs(), &mut Workspace::default()).unwrap(),
+                expected,
+                "{policy}"
+            );
         }
     }
 }

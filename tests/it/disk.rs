@@ -22,35 +22,55 @@ fn grid() -> serde_json::Value {
 const RUNS: usize = 240;
 
 fn shell(dir: &Path, script: &str) -> Output {
-    Command::new("sh").args(["-c", script]).env("SCALEFRONT", env!("CARGO_BIN_EXE_scalefront")).current_dir(dir).output().unwrap()
+    Command::new("sh")
+        .args(["-c", script])
+        .env("SCALEFRONT", env!("CARGO_BIN_EXE_scalefront"))
+        .current_dir(dir)
+        .output()
+        .unwrap()
 }
 
 fn names(dir: &Path) -> Vec<String> {
-    let mut names: Vec<String> =
-        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    let mut names: Vec<String> = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
     names.sort();
     names
 }
 
-/// No file may grow beyond 64 blocks of 512 or 1024 bytes: what a quota or a full disk does to whoever writes.
+/// No file may grow beyond 64 blocks of 512 or 1024 bytes: what a quota or a full disk does to whoever
+/// writes.
 #[test]
 fn a_journal_that_cannot_grow_is_an_error_and_goes_on_when_it_can() {
     let dir = directory_with(&grid().to_string());
     let sweep = "sweep x.json --quiet --shard 1/1";
-    let full = shell(dir.path(), &format!("trap '' XFSZ; ulimit -f 64; exec $SCALEFRONT {sweep} --out limited"));
+    let full =
+        shell(dir.path(), &format!("trap '' XFSZ; ulimit -f 64; exec $SCALEFRONT {sweep} --out limited"));
     assert_eq!(full.status.code(), Some(2), "{}", stderr(&full));
     let said = stderr(&full);
     let expected = "limited/shard-1-of-1/journal.jsonl: cannot write; once that is put right, --resume goes on from here";
-    assert!(said.starts_with("error: ") && said.contains(expected) && said.contains("File too large"), "{said}");
+    assert!(
+        said.starts_with("error: ") && said.contains(expected) && said.contains("File too large"),
+        "{said}"
+    );
     let shard = dir.path().join("limited/shard-1-of-1");
     assert_eq!(names(&shard), ["journal.jsonl"]);
 
     let again = shell(dir.path(), &format!("exec $SCALEFRONT {sweep} --resume --out limited"));
     assert_eq!(again.status.code(), Some(0), "{}", stderr(&again));
-    assert_eq!(scalefront(dir.path(), &["sweep", "x.json", "--quiet", "--shard", "1/1", "--out", "free"]).status.code(), Some(0));
+    assert_eq!(
+        scalefront(dir.path(), &["sweep", "x.json", "--quiet", "--shard", "1/1", "--out", "free"])
+            .status
+            .code(),
+        Some(0)
+    );
     let plan = plan(&grid());
-    let rows =
-        |out: &str| scalefront::sweep::run::journal::Recorded::read(&[dir.path().join(out).join("shard-1-of-1")]).unwrap().rows(&plan);
+    let rows = |out: &str| {
+        scalefront::sweep::run::journal::Recorded::read(&[dir.path().join(out).join("shard-1-of-1")])
+            .unwrap()
+            .rows(&plan)
+    };
     let (limited, free) = (rows("limited").unwrap(), rows("free").unwrap());
     assert_eq!(limited.len(), RUNS);
     assert_eq!(first_difference(&limited, &free), None);
@@ -67,12 +87,23 @@ fn tables_that_cannot_be_written_leave_nothing_half_done() {
     assert_eq!(full.status.code(), Some(2), "{}", stderr(&full));
     assert!(stderr(&full).contains("limited/report.html: cannot write"), "{}", stderr(&full));
     let left = names(&dir.path().join("limited"));
-    assert!(!left.iter().any(|name| name.ends_with(".partial") || name == "report.html" || name == "journal.jsonl"), "{left:?}");
+    assert!(
+        !left
+            .iter()
+            .any(|name| name.ends_with(".partial") || name == "report.html" || name == "journal.jsonl"),
+        "{left:?}"
+    );
     let again = shell(dir.path(), &format!("exec {sweep} --resume"));
     assert_eq!(again.status.code(), Some(0), "{}", stderr(&again));
-    assert_eq!(scalefront(dir.path(), &["sweep", "x.json", "--quiet", "--out", "free"]).status.code(), Some(0));
-    for name in ["runs.parquet", "series.parquet", "fronts.parquet", "fronts.csv", "hypervolume.csv", "report.html"] {
-        let [limited, free] = ["limited", "free"].map(|out| fs::read(dir.path().join(out).join(name)).unwrap());
+    assert_eq!(
+        scalefront(dir.path(), &["sweep", "x.json", "--quiet", "--out", "free"]).status.code(),
+        Some(0)
+    );
+    for name in
+        ["runs.parquet", "series.parquet", "fronts.parquet", "fronts.csv", "hypervolume.csv", "report.html"]
+    {
+        let [limited, free] =
+            ["limited", "free"].map(|out| fs::read(dir.path().join(out).join(name)).unwrap());
         // The page shows when and how long it ran.
         assert!(limited == free || name == "report.html", "{name} differs");
     }
@@ -99,9 +130,15 @@ fn a_full_disk_is_an_error_and_goes_on_when_there_is_room() {
         return;
     }
     let said = String::from_utf8(output.stdout.clone()).unwrap();
-    assert_eq!(said.lines().collect::<Vec<_>>(), ["first 2", "journal.jsonl", "then 0"], "{}", stderr(&output));
+    assert_eq!(
+        said.lines().collect::<Vec<_>>(),
+        ["first 2", "journal.jsonl", "then 0"],
+        "{}",
+        stderr(&output)
+    );
     assert!(stderr(&output).contains("No space left on device"), "{}", stderr(&output));
-    let mut recorded = scalefront::sweep::run::journal::Recorded::read(&[dir.path().join("out/shard-1-of-1")]).unwrap();
+    let mut recorded =
+        scalefront::sweep::run::journal::Recorded::read(&[dir.path().join("out/shard-1-of-1")]).unwrap();
     assert_eq!((recorded.len(), recorded.broken), (RUNS, 0));
     let plan = plan(&grid());
     let expected = scalefront::sweep::run::run_all(&plan, &crate::rows::Quiet).unwrap();

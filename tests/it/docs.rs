@@ -1,8 +1,10 @@
 //! Every command in the documentation runs, and what it quotes from the code is there.
 //!
-//! Each page has a directory of its own with copies of `sweeps/` and `traces/`. Its commands (lines of `sh` blocks that begin with
-//! `cargo run --release` or `scalefront`) are run there, in order, by the built binary. To be quick, grids are made small first: phases of
-//! at most 20 s, two seeds, at most 100 requests of a trace, a reference point that short runs reach. Blocks marked `<!-- file: NAME -->` are written as files before.
+//! Each page has a directory of its own with copies of `sweeps/` and `traces/`. Its commands (lines of `sh`
+//! blocks that begin with `cargo run --release` or `scalefront`) are run there, in order, by the built
+//! binary. To be quick, grids are made small first: phases of at most 20 s, two seeds, at most 100 requests
+//! of a trace, a reference point that short runs reach. Blocks marked `<!-- file: NAME -->` are written as
+//! files before.
 
 use std::fs;
 use std::path::Path;
@@ -36,13 +38,21 @@ fn blocks(page: &str) -> Vec<Block> {
     for line in page.lines() {
         match (line.strip_prefix("```"), open) {
             (Some(language), false) => {
-                blocks.push(Block { language: language.into(), text: String::new(), comment: std::mem::take(&mut comment) });
+                blocks.push(Block {
+                    language: language.into(),
+                    text: String::new(),
+                    comment: std::mem::take(&mut comment),
+                });
                 open = true;
             }
             (Some(_), true) => open = false,
             (None, true) => blocks.last_mut().unwrap().text += &format!("{line}\n"),
             (None, false) if !line.is_empty() => {
-                comment = line.strip_prefix("<!-- ").and_then(|line| line.strip_suffix(" -->")).unwrap_or_default().into();
+                comment = line
+                    .strip_prefix("<!-- ")
+                    .and_then(|line| line.strip_suffix(" -->"))
+                    .unwrap_or_default()
+                    .into();
             }
             (None, false) => {}
         }
@@ -54,14 +64,17 @@ fn blocks(page: &str) -> Vec<Block> {
 /// The words of a command, with double quotes.
 fn words(command: &str) -> Vec<String> {
     let parts = command.split('"').enumerate();
-    let words =
-        parts.flat_map(|(i, part)| if i % 2 == 1 { vec![part.to_owned()] } else { part.split_whitespace().map(str::to_owned).collect() });
+    let words = parts.flat_map(|(i, part)| {
+        if i % 2 == 1 { vec![part.to_owned()] } else { part.split_whitespace().map(str::to_owned).collect() }
+    });
     words.collect()
 }
 
 fn commands(block: &Block) -> Vec<Vec<String>> {
     let lines = block.text.lines().filter(|_| block.language == "sh");
-    let arguments = lines.filter_map(|line| line.strip_prefix("cargo run --release ").or_else(|| line.strip_prefix("scalefront ")));
+    let arguments = lines.filter_map(|line| {
+        line.strip_prefix("cargo run --release ").or_else(|| line.strip_prefix("scalefront "))
+    });
     arguments.map(|arguments| words(arguments.trim_start_matches("-- "))).collect()
 }
 
@@ -71,8 +84,14 @@ const RUN_ELSEWHERE: [&str; 2] = ["cargo test --release", "node tests/browser/"]
 #[test]
 fn no_command_is_left_untried() {
     for (page, text) in pages() {
-        for block in blocks(&text).iter().filter(|block| ["sh", "bash", "console"].contains(&block.language.as_str())) {
-            let lines = block.text.lines().filter(|line| !RUN_ELSEWHERE.iter().any(|start| line.starts_with(start))).count();
+        for block in
+            blocks(&text).iter().filter(|block| ["sh", "bash", "console"].contains(&block.language.as_str()))
+        {
+            let lines = block
+                .text
+                .lines()
+                .filter(|line| !RUN_ELSEWHERE.iter().any(|start| line.starts_with(start)))
+                .count();
             assert_eq!(lines, commands(block).len(), "{page}: a line that no test runs:\n{}", block.text);
         }
     }
@@ -85,7 +104,11 @@ fn quotations_from_the_code_are_exact() {
         for block in blocks(&text) {
             let Some(source) = block.comment.strip_prefix("from: ") else { continue };
             quotations += 1;
-            assert!(fs::read_to_string(root().join(source)).unwrap().contains(&block.text), "{page}: not in {source}:\n{}", block.text);
+            assert!(
+                fs::read_to_string(root().join(source)).unwrap().contains(&block.text),
+                "{page}: not in {source}:\n{}",
+                block.text
+            );
         }
     }
     assert!(quotations >= 4);
@@ -152,7 +175,9 @@ fn copy(from: &Path, to: &Path) {
         let target = to.join(path.file_name().unwrap());
         match (path.is_dir(), path.extension().is_some_and(|extension| extension == "json")) {
             (true, _) => copy(&path, &target),
-            (false, true) if !path.ends_with("grid.schema.json") => write_small(&target, &fs::read_to_string(&path).unwrap()),
+            (false, true) if !path.ends_with("grid.schema.json") => {
+                write_small(&target, &fs::read_to_string(&path).unwrap())
+            }
             (false, _) => {
                 fs::copy(&path, &target).unwrap();
             }
@@ -172,9 +197,18 @@ fn every_command_runs() {
                 write_small(&dir.path().join(name), &block.text);
             }
             for arguments in commands(&block) {
-                let output = Command::new(env!("CARGO_BIN_EXE_scalefront")).args(&arguments).current_dir(dir.path()).output().unwrap();
+                let output = Command::new(env!("CARGO_BIN_EXE_scalefront"))
+                    .args(&arguments)
+                    .current_dir(dir.path())
+                    .output()
+                    .unwrap();
                 let errors = String::from_utf8_lossy(&output.stderr);
-                assert!(output.status.success(), "{page}: scalefront {}: {:?}\n{errors}", arguments.join(" "), output.status);
+                assert!(
+                    output.status.success(),
+                    "{page}: scalefront {}: {:?}\n{errors}",
+                    arguments.join(" "),
+                    output.status
+                );
                 run += 1;
             }
         }

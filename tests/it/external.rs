@@ -1,4 +1,5 @@
-//! Policies that are programs of their own: as good as the built-in ones they copy, and every way in which they fail.
+//! Policies that are programs of their own: as good as the built-in ones they copy, and every way in which
+//! they fail.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -43,7 +44,9 @@ fn run_all(autoscalers: Value) -> Vec<Result<(RunMetrics, Detail), String>> {
     let dir = directory_with(&grid(autoscalers).to_string());
     let plan = Plan::new(Grid::read(&dir.path().join("x.json")).unwrap()).unwrap();
     let cells = plan.unique().iter().map(|&index| plan.cell(index));
-    cells.map(|cell| run_cell_in_detail(&cell, &plan.inputs, Limits::default(), &mut Workspace::default())).collect()
+    cells
+        .map(|cell| run_cell_in_detail(&cell, &plan.inputs, Limits::default(), &mut Workspace::default()))
+        .collect()
 }
 
 /// What a shell script that answers with `script` comes to.
@@ -62,7 +65,8 @@ fn copies_of_built_in_policies_decide_as_they_do() {
     if !runs("python3") {
         return;
     }
-    let schedule = json!({"steps": [{"at_s": 20, "replicas": 2}, {"at_s": 140, "replicas": 9}], "period_s": 300});
+    let schedule =
+        json!({"steps": [{"at_s": 20, "replicas": 2}, {"at_s": 140, "replicas": 9}], "period_s": 300});
     let inferline = json!({"look_back_s": 80, "min_window_s": 20, "stabilization_delay_s": 10,
         "initial_replica_token_throughput": 2300, "throughput_alpha": 0.5});
     for (name, settings) in [("schedule", schedule), ("inferline", inferline), ("chiron", json!({}))] {
@@ -72,7 +76,9 @@ fn copies_of_built_in_policies_decide_as_they_do() {
         assert!(expected.scale_ups > 0 && expected.scale_downs > 0, "{name} decides nothing");
         assert_eq!(metrics, expected, "{name}");
         assert_eq!(detail.requests, in_detail.requests, "{name}");
-        let decisions = |detail: &Detail| detail.tunes.iter().map(|tune| (tune.time_s, tune.decision)).collect::<Vec<_>>();
+        let decisions = |detail: &Detail| {
+            detail.tunes.iter().map(|tune| (tune.time_s, tune.decision)).collect::<Vec<_>>()
+        };
         assert_eq!(decisions(&detail), decisions(&in_detail), "{name}");
     }
 }
@@ -80,8 +86,7 @@ fn copies_of_built_in_policies_decide_as_they_do() {
 #[test]
 fn the_examples_run_and_agree_whatever_their_language() {
     let settings = json!({"target_per_replica": [4, 9], "hold_s": 30});
-    let example =
-        |program: &str, file: &str| json!({"external": {"command": [program, root().join("python").join(file)], "settings": settings}});
+    let example = |program: &str, file: &str| json!({"external": {"command": [program, root().join("python").join(file)], "settings": settings}});
     let run = |program: &str, file: &str| -> Vec<_> {
         run_all(json!([example(program, file)])).into_iter().map(|outcome| outcome.unwrap()).collect()
     };
@@ -91,7 +96,9 @@ fn the_examples_run_and_agree_whatever_their_language() {
     let python = run("python3", "reactive.py");
     assert_eq!(python.len(), 2, "a list among a program's settings is an axis");
     assert_ne!(python[0].0, python[1].0, "the setting reached the program");
-    assert!(python[0].1.tunes.iter().all(|tune| tune.evidence.iter().any(|(name, _)| *name == "wanted_replicas")));
+    assert!(
+        python[0].1.tunes.iter().all(|tune| tune.evidence.iter().any(|(name, _)| *name == "wanted_replicas"))
+    );
     if runs("node") {
         assert_eq!(run("node", "reactive.mjs"), python);
     }
@@ -109,12 +116,18 @@ fn every_way_to_break_the_dialogue_is_told() {
         (r#"read q; echo '{"type": "hello", "protocol": 7}'"#.to_string(), "protocol 7 found, expected 1"),
         (format!("{HELLO}{READY}read q; printf 'half an answer'"), "the program ended"),
         (format!("{HELLO}{READY}read q; echo '{{\"type\": \"decision\", \"target\": 1e9}}'"), "target"),
-        (format!("{HELLO}{READY}read q; echo '{{\"type\": \"decision\"}}'; read q; exit 0"), "at 5 s of simulated time: the program ended"),
+        (
+            format!("{HELLO}{READY}read q; echo '{{\"type\": \"decision\"}}'; read q; exit 0"),
+            "at 5 s of simulated time: the program ended",
+        ),
         (format!("{HELLO}{READY}read q; head -c 3000000 /dev/zero"), "longer than"),
     ];
     for (script, expected) in cases {
         let failure = failure_of(&script, 10.0);
-        assert!(failure.starts_with("the policy failed: ") && failure.contains(expected), "{script}\n{failure}\nlacks {expected}");
+        assert!(
+            failure.starts_with("the policy failed: ") && failure.contains(expected),
+            "{script}\n{failure}\nlacks {expected}"
+        );
     }
 }
 
@@ -130,7 +143,8 @@ fn silence_ends_with_the_program_and_what_it_started() {
 
 #[test]
 fn a_program_that_fails_fails_its_run_and_the_others_go_on() {
-    let wrong = json!({"label": "wrong", "external": {"command": ["sh", "-c", "echo 'out of ideas' >&2; exit 1"]}});
+    let wrong =
+        json!({"label": "wrong", "external": {"command": ["sh", "-c", "echo 'out of ideas' >&2; exit 1"]}});
     let outcomes = run_all(json!([wrong, {"static": {"replicas": 3}}]));
     let failure = outcomes[0].as_ref().map(|_| ()).unwrap_err();
     assert!(failure.contains("it last wrote: out of ideas"), "{failure}");
@@ -149,7 +163,10 @@ fn ids_tell_what_a_program_holds() {
     assert_eq!(first, id("exit 1"));
     std::fs::remove_file(dir.path().join("policy.sh")).unwrap();
     let error = Plan::new(Grid::read(&dir.path().join("x.json")).unwrap()).unwrap_err().to_string();
-    assert!(error.contains("autoscalers[0].external.command") && error.contains("`policy.sh`: no such file"), "{error}");
+    assert!(
+        error.contains("autoscalers[0].external.command") && error.contains("`policy.sh`: no such file"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -177,13 +194,19 @@ proptest! {
 #[test]
 #[cfg(feature = "report")]
 fn the_python_package_and_its_notebook_work() {
-    let has_polars = Command::new("python3").args(["-c", "import polars"]).output().is_ok_and(|output| output.status.success());
+    let has_polars = Command::new("python3")
+        .args(["-c", "import polars"])
+        .output()
+        .is_ok_and(|output| output.status.success());
     if !has_polars {
         eprintln!("SKIPPED: no python3 with polars");
         return;
     }
     let mut tests = Command::new("python3");
-    tests.args(["-m", "unittest", "discover", "python/tests"]).current_dir(root()).env("SCALEFRONT", env!("CARGO_BIN_EXE_scalefront"));
+    tests
+        .args(["-m", "unittest", "discover", "python/tests"])
+        .current_dir(root())
+        .env("SCALEFRONT", env!("CARGO_BIN_EXE_scalefront"));
     let output = tests.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

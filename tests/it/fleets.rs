@@ -10,10 +10,17 @@ use serde_json::json;
 
 use super::cli::{scalefront, stderr, stdout};
 
-const TRUTH: Overheads =
-    Overheads { kernel_time_factor: 0.95, step_ms: 3.0, per_sequence_us: 0.0, sampling_ns_per_logit: 0.0, api_ms: 12.0, ..Overheads::NONE };
+const TRUTH: Overheads = Overheads {
+    kernel_time_factor: 0.95,
+    step_ms: 3.0,
+    per_sequence_us: 0.0,
+    sampling_ns_per_logit: 0.0,
+    api_ms: 12.0,
+    ..Overheads::NONE
+};
 
-/// A run of two stages whose replicas rise from one to two and fall to one again, as a server with overheads of `TRUTH` would have served it.
+/// A run of two stages whose replicas rise from one to two and fall to one again, as a server with overheads
+/// of `TRUTH` would have served it.
 fn run(dir: &Path, id: &str, rate_per_s: f64) {
     let folder = dir.join(id);
     fs::create_dir_all(&folder).unwrap();
@@ -33,17 +40,27 @@ fn run(dir: &Path, id: &str, rate_per_s: f64) {
     });
     fs::write(folder.join("run.json"), description.to_string()).unwrap();
     fs::write(folder.join("serving_replicas.csv"), "t_s,serving\n0,1\n200,2\n520,1\n").unwrap();
-    fs::write(folder.join("replicas.csv"), "t_s,desired,ready,available\n0,1,1,1\n120,2,1,1\n210,2,2,2\n525,1,1,1\n").unwrap();
+    fs::write(
+        folder.join("replicas.csv"),
+        "t_s,desired,ready,available\n0,1,1,1\n120,2,1,1\n210,2,2,2\n525,1,1,1\n",
+    )
+    .unwrap();
     let write = |times: &dyn Fn(usize) -> (f64, f64)| {
-        let mut csv = String::from("request,arrived_at_s,prompt_tokens,output_tokens,ttft_s,e2e_s,outcome,pod\n");
+        let mut csv =
+            String::from("request,arrived_at_s,prompt_tokens,output_tokens,ttft_s,e2e_s,outcome,pod\n");
         let mut at_s = 10.0;
         for i in 0..(300.0 * rate_per_s) as usize * 2 {
             // Two stages, the second twice as fast, with a pause between them.
             let second = i >= (300.0 * rate_per_s) as usize;
             let gap = -(1.0 - (i as f64 * 0.618_034).fract() * 0.98).ln() / rate_per_s;
-            at_s += if second { gap / 2.0 } else { gap } + if i == (300.0 * rate_per_s) as usize { 8.0 } else { 0.0 };
+            at_s += if second { gap / 2.0 } else { gap }
+                + if i == (300.0 * rate_per_s) as usize { 8.0 } else { 0.0 };
             let (ttft_s, e2e_s) = times(i);
-            csv += &format!("{i},{at_s:.6},{},{},{ttft_s:.6},{e2e_s:.6},ok,\n", 500 + (i * 37) % 1500, 60 + (i * 13) % 90);
+            csv += &format!(
+                "{i},{at_s:.6},{},{},{ttft_s:.6},{e2e_s:.6},ok,\n",
+                500 + (i * 37) % 1500,
+                60 + (i * 13) % 90
+            );
         }
         fs::write(folder.join("requests.csv"), csv).unwrap();
     };
@@ -62,14 +79,19 @@ fn overheads_of_other_runs_tell_how_a_run_was_served() {
     let dir = tempfile::tempdir().unwrap();
     run(dir.path(), "one", 2.0);
     run(dir.path(), "two", 3.0);
-    let runs: Vec<FleetRun> = fleet::folders(dir.path()).iter().map(|folder| FleetRun::read(folder).unwrap()).collect();
+    let runs: Vec<FleetRun> =
+        fleet::folders(dir.path()).iter().map(|folder| FleetRun::read(folder).unwrap()).collect();
     assert_eq!(runs.iter().map(|run| run.requests.last().unwrap().stage).collect::<Vec<_>>(), [1, 1]);
     let replays: Vec<FleetReplay> = runs.iter().map(|run| FleetReplay::new(run).unwrap()).collect();
     let start = Overheads { api_ms: 6.0, ..Overheads::NONE };
     let fit = fleet::fit(&[&replays[0]], &start).unwrap();
-    // A run of two stages does not tell kernels from steps, but what a step with one decode takes of both (its kernels take 6.4 ms), and the API.
+    // A run of two stages does not tell kernels from steps, but what a step with one decode takes of both
+    // (its kernels take 6.4 ms), and the API.
     let idle_ms = |overheads: &Overheads| 6.44 * overheads.kernel_time_factor + overheads.step_ms;
-    assert!((idle_ms(&fit) - idle_ms(&TRUTH)).abs() < 0.1 && (fit.api_ms - TRUTH.api_ms).abs() < 1.0, "{fit:?}");
+    assert!(
+        (idle_ms(&fit) - idle_ms(&TRUTH)).abs() < 0.1 && (fit.api_ms - TRUTH.api_ms).abs() < 1.0,
+        "{fit:?}"
+    );
     let (simulated, answers) = fleet::open_loop(&replays[1], &fit).unwrap();
     let mut serving: Vec<_> = simulated.serving().iter().map(|step| step.1).collect();
     serving.dedup();
@@ -111,5 +133,9 @@ fn the_command_tells_both_loops_and_what_is_not_on_record() {
     fs::write(dir.path().join("one/serving_replicas.csv"), "t_s,serving\n0,1\nsoon,2\n").unwrap();
     let output = scalefront(dir.path(), &["hardware", "validate", "."]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(stderr(&output).contains("serving_replicas.csv, line 3: column `t_s` is `soon`"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("serving_replicas.csv, line 3: column `t_s` is `soon`"),
+        "{}",
+        stderr(&output)
+    );
 }

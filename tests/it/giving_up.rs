@@ -1,7 +1,9 @@
 //! Clients that give up after a time.
 
 use scalefront::settings::Faults;
-use scalefront::simulation::{ClusterSettings, Parts, RunInputs, Workspace, simulate, simulate_parts_in_detail, violations};
+use scalefront::simulation::{
+    ClusterSettings, Parts, RunInputs, Workspace, simulate, simulate_parts_in_detail, violations,
+};
 use serde_json::{Value, json};
 
 use super::golden::assert_runs_agree;
@@ -38,8 +40,11 @@ const SCHEDULERS: [Scheduler; 9] = [
 #[test]
 fn who_is_not_answered_in_time_is_cut_off_and_counted() {
     for (scheduler, settings) in SCHEDULERS {
-        for others in [json!({}), json!({"tensor_parallel": 2, "pipeline_parallel": 2}), json!({"failures": {"mean_time_to_crash_s": 60}})]
-        {
+        for others in [
+            json!({}),
+            json!({"tensor_parallel": 2, "pipeline_parallel": 2}),
+            json!({"failures": {"mean_time_to_crash_s": 60}}),
+        ] {
             let name = format!("{scheduler} {} {others}", settings());
             let one_stage = scheduler == "lightllm" || settings().get("policy").is_some();
             if one_stage && others.get("pipeline_parallel").is_some() {
@@ -50,12 +55,15 @@ fn who_is_not_answered_in_time_is_cut_off_and_counted() {
             let hasty = crowded(scheduler, settings(), with_timeout);
             let inputs = RunInputs { stepping: true, ..hasty.inputs() };
             let mut workspace = Workspace::default();
-            let (metrics, detail) = simulate_parts_in_detail(&inputs, Parts::of(&inputs), &mut workspace).unwrap();
+            let (metrics, detail) =
+                simulate_parts_in_detail(&inputs, Parts::of(&inputs), &mut workspace).unwrap();
             assert_eq!(violations(&inputs, &metrics, &detail, &workspace), [""; 0], "{name}");
             assert!(metrics.num_cut > 20 && metrics.num_completed > 20, "{name}: {metrics:?}");
             assert_eq!(metrics.num_cut + metrics.num_completed, 200, "{name}");
             let late = detail.requests.iter().find(|request| {
-                request.completed_at_s.is_some_and(|completed_at_s| completed_at_s > request.arrived_at_s + TIMEOUT_S + 1e-9)
+                request
+                    .completed_at_s
+                    .is_some_and(|completed_at_s| completed_at_s > request.arrived_at_s + TIMEOUT_S + 1e-9)
             });
             assert_eq!(late, None, "{name}");
             let answered = detail.requests.iter().filter(|request| request.completed_at_s.is_some()).count();
@@ -71,13 +79,15 @@ fn a_long_timeout_changes_nothing() {
     for (scheduler, settings) in SCHEDULERS {
         let without = crowded(scheduler, settings(), json!({}));
         let patient = crowded(scheduler, settings(), json!({"client_timeout_s": 1e6}));
-        let [without, patient] = [without, patient].map(|scenario| simulate(&scenario.inputs(), &mut Workspace::default()).unwrap());
+        let [without, patient] = [without, patient]
+            .map(|scenario| simulate(&scenario.inputs(), &mut Workspace::default()).unwrap());
         assert_eq!(patient.num_cut, 0);
         assert_runs_agree(&patient, &without);
     }
 }
 
-/// One place: the first is answered, the second cut off with the step it is in, the third leaves the queue; then it is the next one's turn.
+/// One place: the first is answered, the second cut off with the step it is in, the third leaves the queue;
+/// then it is the next one's turn.
 #[test]
 fn places_of_those_who_gave_up_are_free() {
     let cluster = |timeout: Value| json!({"replica_scheduler": {"vllm": {"batch_size_cap": 1}}, "client_timeout_s": timeout});
@@ -96,7 +106,12 @@ fn places_of_those_who_gave_up_are_free() {
     assert!(detail.requests[1].first_token_at_s.is_some() && detail.requests[1].completed_at_s.is_none());
     assert!(detail.requests[2].scheduled_at_s.is_none() && detail.requests[2].completed_at_s.is_none());
     let step_s = alone_s / 200.0;
-    let last_s = detail.batches.iter().map(|batch| batch.completed_at_s).filter(|&at_s| at_s < 900.0).fold(0.0, f64::max);
+    let last_s = detail
+        .batches
+        .iter()
+        .map(|batch| batch.completed_at_s)
+        .filter(|&at_s| at_s < 900.0)
+        .fold(0.0, f64::max);
     assert!((1.5 * alone_s..1.5 * alone_s + 2.0 * step_s).contains(&last_s), "{last_s}, {alone_s}");
 }
 
@@ -120,14 +135,29 @@ fn faults_say_what_is_not_built() {
         let cluster: ClusterSettings = serde_json::from_value(cluster).unwrap();
         let mut faults = Faults::default();
         cluster.with_pools().unwrap().check(&mut faults);
-        faults.found.into_iter().map(|fault| format!("{}: {}", fault.path, fault.message)).collect::<Vec<_>>().join("; ")
+        faults
+            .found
+            .into_iter()
+            .map(|fault| format!("{}: {}", fault.path, fault.message))
+            .collect::<Vec<_>>()
+            .join("; ")
     };
     assert!(faults(json!({"client_timeout_s": 0})).starts_with("client_timeout_s: "));
-    assert!(faults(json!({"client_timeout_s": 9, "replica_scheduler": "sglang"})).contains("client_timeout_s: found with `sglang`"));
-    let speculative = json!({"vllm_v1": {"speculative": {"num_speculative_tokens": 2, "acceptance_rate": 0.5}}});
-    assert!(faults(json!({"client_timeout_s": 9, "replica_scheduler": speculative})).contains("client_timeout_s: found with `vllm_v1`"));
+    assert!(
+        faults(json!({"client_timeout_s": 9, "replica_scheduler": "sglang"}))
+            .contains("client_timeout_s: found with `sglang`")
+    );
+    let speculative =
+        json!({"vllm_v1": {"speculative": {"num_speculative_tokens": 2, "acceptance_rate": 0.5}}});
+    assert!(
+        faults(json!({"client_timeout_s": 9, "replica_scheduler": speculative}))
+            .contains("client_timeout_s: found with `vllm_v1`")
+    );
     let pools = json!([{"name": "a"}]);
-    assert!(faults(json!({"client_timeout_s": 9, "pools": pools})).contains("client_timeout_s: found with `pools`"));
+    assert!(
+        faults(json!({"client_timeout_s": 9, "pools": pools}))
+            .contains("client_timeout_s: found with `pools`")
+    );
 }
 
 /// Inputs that step through every decode are the same.
@@ -135,6 +165,7 @@ fn faults_say_what_is_not_built() {
 fn it_is_stepped() {
     let scenario = crowded("vllm", json!({}), json!({"client_timeout_s": TIMEOUT_S}));
     let stepped = RunInputs { stepping: true, ..scenario.inputs() };
-    let [plain, stepped] = [scenario.inputs(), stepped].map(|inputs| simulate(&inputs, &mut Workspace::default()).unwrap());
+    let [plain, stepped] =
+        [scenario.inputs(), stepped].map(|inputs| simulate(&inputs, &mut Workspace::default()).unwrap());
     assert_runs_agree(&plain, &stepped);
 }

@@ -7,16 +7,33 @@ fn command_line() {
     let dir = tempfile::tempdir().unwrap();
     let run = |arguments: &[&str]| scalefront(dir.path(), &[&["hardware"], arguments].concat());
     let list = stdout(&run(&["list"]));
-    assert!(["Qwen/Qwen3-14B", "b200_dgx", "UNFITTED", "yours to give"].iter().all(|part| list.contains(part)), "{list}");
-    let show = stdout(&run(&["show", "--model", "Qwen/Qwen3-32B", "--node", "l40s_server", "--tensor-parallel", "1"]));
-    assert!(show.contains("gemm_eff_compute") && show.contains("the smallest `tensor_parallel` that fits is 2"), "{show}");
+    assert!(
+        ["Qwen/Qwen3-14B", "b200_dgx", "UNFITTED", "yours to give"].iter().all(|part| list.contains(part)),
+        "{list}"
+    );
+    let show = stdout(&run(&[
+        "show",
+        "--model",
+        "Qwen/Qwen3-32B",
+        "--node",
+        "l40s_server",
+        "--tensor-parallel",
+        "1",
+    ]));
+    assert!(
+        show.contains("gemm_eff_compute") && show.contains("the smallest `tensor_parallel` that fits is 2"),
+        "{show}"
+    );
     std::fs::write(
         dir.path().join("steps.csv"),
         "system,model,tp,phase,batch,isl_or_ctx,latency_ms\nh100_sxm,meta-llama/Meta-Llama-3.1-70B,4,prefill,1,2048,130\n",
     )
     .unwrap();
     let check = stdout(&run(&["check", "steps.csv"]));
-    assert!(check.contains("prefill  h100_sxm    all                                    1   5.1 %  +5.1 %"), "{check}");
+    assert!(
+        check.contains("prefill  h100_sxm    all                                    1   5.1 %  +5.1 %"),
+        "{check}"
+    );
     assert_eq!(dir.path().join("results/hardware/check.png").exists(), cfg!(feature = "report"));
     for (arguments, message) in [
         (vec!["check", "steps.csv", "--device", "tpu"], "none of 1 rows"),

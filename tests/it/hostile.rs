@@ -1,6 +1,8 @@
-//! Hostile files, in short: what `fuzz/` does a million times is done here some thousand times, from the same seeds and words.
+//! Hostile files, in short: what `fuzz/` does a million times is done here some thousand times, from the same
+//! seeds and words.
 //!
-//! `SCALEFRONT_FUZZ_INPUTS=1000000` makes it as many as you like; `SCALEFRONT_FUZZ_SEEDS=fuzz/corpus` stores the seeds for libFuzzer.
+//! `SCALEFRONT_FUZZ_INPUTS=1000000` makes it as many as you like; `SCALEFRONT_FUZZ_SEEDS=fuzz/corpus` stores
+//! the seeds for libFuzzer.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,8 +25,11 @@ fn root() -> &'static Path {
 }
 
 fn files_in(dir: &str, extensions: &[&str]) -> Vec<Vec<u8>> {
-    let mut paths: Vec<PathBuf> = fs::read_dir(root().join(dir)).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.retain(|path| path.extension().is_some_and(|extension| extensions.iter().any(|known| extension == *known)));
+    let mut paths: Vec<PathBuf> =
+        fs::read_dir(root().join(dir)).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| {
+        path.extension().is_some_and(|extension| extensions.iter().any(|known| extension == *known))
+    });
     paths.sort();
     assert!(!paths.is_empty(), "nothing in {dir}");
     paths.iter().map(|path| fs::read(path).unwrap()).collect()
@@ -66,7 +71,9 @@ fn traces() -> Vec<Vec<u8>> {
 fn profiles() -> Vec<Vec<u8>> {
     let mut seeds = files_in("src/hardware/tables", &["csv"]);
     // A few lines of each are as good as all.
-    seeds.iter_mut().for_each(|seed| *seed = seed.split_inclusive(|&byte| byte == b'\n').take(6).collect::<Vec<_>>().concat());
+    seeds.iter_mut().for_each(|seed| {
+        *seed = seed.split_inclusive(|&byte| byte == b'\n').take(6).collect::<Vec<_>>().concat()
+    });
     let ops = [
         "attn_pre_proj",
         "attn_post_proj",
@@ -80,7 +87,8 @@ fn profiles() -> Vec<Vec<u8>> {
     ];
     let header: String = ops.iter().map(|op| format!("time_stats.{op}.median,")).collect();
     let row = |tokens: u32| format!("{}64,8,8192,28672,True,{tokens},4\n", "0.5,".repeat(9));
-    let columns = "n_head,n_kv_head,n_embd,n_expanded_embd,use_gated_mlp,num_tokens,num_tensor_parallel_workers";
+    let columns =
+        "n_head,n_kv_head,n_embd,n_expanded_embd,use_gated_mlp,num_tokens,num_tensor_parallel_workers";
     seeds.push(format!("{header}{columns}\n{}{}", row(8), row(4096)).into_bytes());
     seeds.push(
         br#"{"model_type": "qwen3", "hidden_size": 5120, "num_hidden_layers": 64, "num_attention_heads": 64, "num_key_value_heads": 8,
@@ -124,10 +132,17 @@ fn tables() -> Vec<Vec<u8>> {
     let columns = vec![
         (
             "gemm_dtype",
-            Column::Text((0..300).map(|i| ["bfloat16", "a name that is too long to be kept inline"][i / 7 % 2].into()).collect()),
+            Column::Text(
+                (0..300)
+                    .map(|i| ["bfloat16", "a name that is too long to be kept inline"][i / 7 % 2].into())
+                    .collect(),
+            ),
         ),
         ("run_id", Column::OptionalText((0..300).map(|i| (i % 5 > 0).then(|| format!("{i:x}"))).collect())),
-        ("series", Column::Text((0..300).map(|i| format!("a curve whose name is as long as {i} is")).collect())),
+        (
+            "series",
+            Column::Text((0..300).map(|i| format!("a curve whose name is as long as {i} is")).collect()),
+        ),
         ("m", Column::Int((0..300).map(|i| i / 100).collect())),
         ("n", Column::OptionalInt((0..300).map(|i| (i % 9 > 0).then_some(i * i)).collect())),
         ("k", Column::OptionalBool((0..300).map(|i| (i % 11 > 0).then_some(i % 3 == 0)).collect())),
@@ -145,7 +160,8 @@ fn tables() -> Vec<Vec<u8>> {
     use ParquetCompression::{Gzip, Lz4Raw, Snappy, Uncompressed, Zstd};
     for compression in [Uncompressed, Uncompressed, Snappy, Gzip(None), Zstd(None), Lz4Raw] {
         let mut bytes = Vec::new();
-        let writer = ParquetWriter::new(&mut bytes).with_compression(compression).with_row_group_size(Some(200));
+        let writer =
+            ParquetWriter::new(&mut bytes).with_compression(compression).with_row_group_size(Some(200));
         writer.with_data_page_size(Some(512)).finish(&mut frame).unwrap();
         tables.push(bytes);
     }
@@ -207,7 +223,8 @@ impl Draws {
         bytes
     }
 
-    /// A seed after up to four changes in place, so that whatever says where something is remains right; or any changes.
+    /// A seed after up to four changes in place, so that whatever says where something is remains right; or
+    /// any changes.
     #[cfg(feature = "report")]
     fn table(&mut self, seeds: &[Vec<u8>], words: &[Vec<u8>]) -> Vec<u8> {
         if self.below(8) == 0 {
@@ -236,7 +253,12 @@ impl Draws {
 }
 
 /// With `change` a seed becomes an input.
-fn attack(name: &str, seeds: Vec<Vec<u8>>, change: impl Fn(&mut Draws, &[Vec<u8>], &[Vec<u8>]) -> Vec<u8>, entry: fn(&[u8])) {
+fn attack(
+    name: &str,
+    seeds: Vec<Vec<u8>>,
+    change: impl Fn(&mut Draws, &[Vec<u8>], &[Vec<u8>]) -> Vec<u8>,
+    entry: fn(&[u8]),
+) {
     if let Some(dir) = std::env::var_os("SCALEFRONT_FUZZ_SEEDS") {
         let dir = root().join(dir).join(name);
         fs::create_dir_all(&dir).unwrap();
@@ -291,5 +313,9 @@ fn parquet_tables_that_are_cut_are_refused() {
     let cut = dir.path().join("cut.parquet");
     fs::write(&cut, &seeds[0][..seeds[0].len() - 1]).unwrap();
     let error = format!("{:#}", scalefront::analysis::read_runs(&cut, None).unwrap_err());
-    assert!(error.contains("cut.parquet: cannot read the table of runs") && error.contains("does not end with PAR1"), "{error}");
+    assert!(
+        error.contains("cut.parquet: cannot read the table of runs")
+            && error.contains("does not end with PAR1"),
+        "{error}"
+    );
 }

@@ -27,12 +27,16 @@ fn every_policy_is_swept_over_its_knob_with_as_many_levels() {
         let knob = format!("{}.{}", entry.settings.name(), entry.settings.settings().upstream().knob);
         let axes: Vec<String> = section.varying(0).into_iter().map(|(path, _)| path).collect();
         assert_eq!(axes, [knob], "{}", entry.family());
-        assert!(levels.insert(entry.settings.name(), section.count()).is_none(), "{} is listed twice", entry.settings.name());
+        assert!(
+            levels.insert(entry.settings.name(), section.count()).is_none(),
+            "{} is listed twice",
+            entry.settings.name()
+        );
     }
     // A schedule is a plan for one workload, and a program of the user's own is not ours to list.
-    let missing = AutoscalerSettings::NAMES
-        .iter()
-        .filter(|name| !levels.contains_key(*name) && !["schedule", "external", "per_pool", "fleet"].contains(*name));
+    let missing = AutoscalerSettings::NAMES.iter().filter(|name| {
+        !levels.contains_key(*name) && !["schedule", "external", "per_pool", "fleet"].contains(*name)
+    });
     assert_eq!(missing.collect::<Vec<_>>(), Vec::<&&str>::new());
     assert!(levels.values().all(|count| *count == 8), "{levels:?}");
 }
@@ -49,7 +53,8 @@ fn the_page_in_the_documentation_is_that_of_the_pinned_rows() {
 }
 
 fn scalefront(dir: &Path, arguments: &[&str]) -> (String, String, i32) {
-    let output = Command::new(env!("CARGO_BIN_EXE_scalefront")).args(arguments).current_dir(dir).output().unwrap();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_scalefront")).args(arguments).current_dir(dir).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (text(&output.stdout), text(&output.stderr), output.status.code().unwrap())
 }
@@ -68,17 +73,30 @@ fn small() -> tempfile::TempDir {
     });
     fs::create_dir(dir.path().join("cases")).unwrap();
     fs::write(dir.path().join("cases/small.json"), case.to_string()).unwrap();
-    fs::write(dir.path().join("cases/policies.json"), json!({"autoscalers": [{"static": {"replicas": [3, 6]}}]}).to_string()).unwrap();
+    fs::write(
+        dir.path().join("cases/policies.json"),
+        json!({"autoscalers": [{"static": {"replicas": [3, 6]}}]}).to_string(),
+    )
+    .unwrap();
     dir
 }
 
 #[test]
 fn a_program_goes_on_the_board_beside_what_is_pinned() {
     let dir = small();
-    let run = |arguments: &[&str]| scalefront(dir.path(), &[&["leaderboard", "--cases", "cases", "--edge-runs", "20"], arguments].concat());
+    let run = |arguments: &[&str]| {
+        scalefront(
+            dir.path(),
+            &[&["leaderboard", "--cases", "cases", "--edge-runs", "20"], arguments].concat(),
+        )
+    };
     let (out, err, code) = run(&["--pin"]);
     assert_eq!(code, 0, "{err}");
-    assert!(out.contains("static: ") && out.contains("limits kept in 1 of 1 cases at 1.00 of a fixed fleet's cost"), "{out}");
+    assert!(
+        out.contains("static: ")
+            && out.contains("limits kept in 1 of 1 cases at 1.00 of a fixed fleet's cost"),
+        "{out}"
+    );
     assert!(err.contains("searched first, 20 runs a seed"), "{err}");
 
     // Two replicas to begin with, then six; it says so whatever it is asked.
@@ -101,8 +119,13 @@ fn a_program_goes_on_the_board_beside_what_is_pinned() {
     // Traffic drawn anew has an edge of its own, and rows of its own.
     let (out, err, code) = run(&["mine.json", "--seed", "77"]);
     assert_eq!(code, 0, "{err}");
-    assert!(err.contains("searched first") && out.contains("1 of 1 rows: results/leaderboard-77/leaderboard.md"), "{out}{err}");
-    let scores = |path: &str| -> Value { serde_json::from_str(&fs::read_to_string(dir.path().join(path)).unwrap()).unwrap() };
+    assert!(
+        err.contains("searched first") && out.contains("1 of 1 rows: results/leaderboard-77/leaderboard.md"),
+        "{out}{err}"
+    );
+    let scores = |path: &str| -> Value {
+        serde_json::from_str(&fs::read_to_string(dir.path().join(path)).unwrap()).unwrap()
+    };
     let (pinned, drawn) = (scores("cases/pinned.json"), scores("results/leaderboard-77/leaderboard.json"));
     assert_ne!(pinned["yardsticks"], drawn["yardsticks"]);
 
@@ -121,9 +144,22 @@ fn threads_do_not_show() {
     let dir = small();
     let scores = |threads: &str| {
         let out = format!("on-{threads}");
-        let arguments = ["leaderboard", "--cases", "cases", "--edge-runs", "20", "--quiet", "--threads", threads, "--out", &out];
+        let arguments = [
+            "leaderboard",
+            "--cases",
+            "cases",
+            "--edge-runs",
+            "20",
+            "--quiet",
+            "--threads",
+            threads,
+            "--out",
+            &out,
+        ];
         assert_eq!(scalefront(dir.path(), &arguments).2, 0);
-        ["json", "md", "csv"].map(|extension| fs::read(dir.path().join(&out).join(format!("leaderboard.{extension}"))).unwrap())
+        ["json", "md", "csv"].map(|extension| {
+            fs::read(dir.path().join(&out).join(format!("leaderboard.{extension}"))).unwrap()
+        })
     };
     assert!(scores("1") == scores("3"));
 }

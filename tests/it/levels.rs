@@ -64,11 +64,17 @@ fn chosen_levels_are_judged_on_other_draws() {
     assert_eq!((knob.workload.as_str(), knob.family.as_str(), knob.of), ("steps", "knob", 21));
     assert_eq!(knob.entries.len(), 1);
     let levels = knob.entries[0]["frontier"]["service_level"].as_array().unwrap();
-    assert!((2..=5).contains(&levels.len()) && levels.is_sorted_by(|a, b| a.as_f64() < b.as_f64()), "{levels:?}");
+    assert!(
+        (2..=5).contains(&levels.len()) && levels.is_sorted_by(|a, b| a.as_f64() < b.as_f64()),
+        "{levels:?}"
+    );
     let told: Vec<&str> = knob.judged.iter().map(|judged| judged.on.as_str()).collect();
     assert_eq!(told, ["seed 1", "seed 2"]);
     for judged in &knob.judged {
-        assert!(0.0 < judged.chosen && judged.chosen <= judged.whole && judged.equal_steps <= judged.whole, "{judged:?}");
+        assert!(
+            0.0 < judged.chosen && judged.chosen <= judged.whole && judged.equal_steps <= judged.whole,
+            "{judged:?}"
+        );
     }
     let [own, _] = knob.lost();
     assert!((0.0..0.1).contains(&own), "{own} of the hypervolume lost");
@@ -80,7 +86,12 @@ fn a_trace_is_judged_by_halves() {
     let chosen = on_threads(&grid(bursty(dir.path())), 2);
     assert_eq!(chosen[0].judged.len(), 2);
     assert!(chosen[0].chosen_on.starts_with("both halves and 6 traces"), "{}", chosen[0].chosen_on);
-    assert!(chosen[0].judged.iter().all(|judged| judged.on.contains("chosen on the other") && judged.whole >= judged.chosen));
+    assert!(
+        chosen[0]
+            .judged
+            .iter()
+            .all(|judged| judged.on.contains("chosen on the other") && judged.whole >= judged.chosen)
+    );
 }
 
 #[test]
@@ -97,7 +108,8 @@ fn what_cannot_be_chosen_is_explained() {
     assert!(why(&grid(even), &settings(5)).contains("workload `even`: nothing is drawn"));
 }
 
-/// Both halves have a figure, every family has one on each alone, and a half is half of the time and of the money.
+/// Both halves have a figure, every family has one on each alone, and a half is half of the time and of the
+/// money.
 #[test]
 fn halves_of_a_trace_tell_of_each_other() {
     let dir = directory_with("{}");
@@ -112,11 +124,23 @@ fn halves_of_a_trace_tell_of_each_other() {
     let whole = &plan.inputs.workloads[0].content;
     assert_eq!(edge.halves.iter().map(|half| half.requests).sum::<u64>(), whole.len() as u64);
     for half in &edge.halves {
-        assert!(half.episodes >= 5 && (half.duration_s - whole.end_s() / 2.0).abs() < 1e-9 && half.reference_cost == 6.0, "{half:?}");
-        assert!(half.points.len() > 1 && half.points.is_sorted_by(|a, b| a.0 < b.0 && a.1 > b.1), "{:?}", half.points);
+        assert!(
+            half.episodes >= 5
+                && (half.duration_s - whole.end_s() / 2.0).abs() < 1e-9
+                && half.reference_cost == 6.0,
+            "{half:?}"
+        );
+        assert!(
+            half.points.len() > 1 && half.points.is_sorted_by(|a, b| a.0 < b.0 && a.1 > b.1),
+            "{:?}",
+            half.points
+        );
         let families: Vec<&str> = half.families.iter().map(|family| family.family.as_str()).collect();
         assert_eq!(families, ["knob", "static"]);
-        assert!(half.hypervolume > 0.0 && half.families.iter().all(|family| (0.0..1.0).contains(&family.hypervolume)));
+        assert!(
+            half.hypervolume > 0.0
+                && half.families.iter().all(|family| (0.0..1.0).contains(&family.hypervolume))
+        );
     }
     let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
     assert_eq!(pool.install(|| informed::search(&plan, &settings, &Quiet)).unwrap().1, accounts);
@@ -131,20 +155,28 @@ fn a_trace_without_episodes_has_no_edge() {
     fs::write(dir.path().join("even.csv"), csv).unwrap();
     let even = json!({"name": "even", "trace": {"path": dir.path().join("even.csv"), "format": "vidur"}});
     let message = informed::check(&plan(&grid(even))).unwrap_err().to_string();
-    assert!(message.contains("workload `even`") && message.contains("first half of this one, 0 found"), "{message}");
+    assert!(
+        message.contains("workload `even`") && message.contains("first half of this one, 0 found"),
+        "{message}"
+    );
 }
 
 #[test]
 fn levels_are_printed_as_a_grid_takes_them() {
     let mut grid = grid(steps());
-    grid["autoscalers"] = json!([{"frontier": {"service_level": {"from": 0, "to": 1, "points": 9}}, "label": "knob"}]);
+    grid["autoscalers"] =
+        json!([{"frontier": {"service_level": {"from": 0, "to": 1, "points": 9}}, "label": "knob"}]);
     let dir = directory_with(&grid.to_string());
     let at = dir.path();
-    let command = ["levels", "x.json", "--levels", "3", "--fitting-draws", "3", "--out", "levels.json", "--quiet"];
+    let command =
+        ["levels", "x.json", "--levels", "3", "--fitting-draws", "3", "--out", "levels.json", "--quiet"];
     let told = scalefront(at, &command);
     assert_eq!(told.status.code(), Some(0), "{}", stderr(&told));
     let text = stdout(&told);
-    assert!(text.contains("of 9 settings, chosen on 3 other draws") && text.contains("lost to the whole knob:"), "{text}");
+    assert!(
+        text.contains("of 9 settings, chosen on 3 other draws") && text.contains("lost to the whole knob:"),
+        "{text}"
+    );
     let entry: Value = serde_json::from_str(text.lines().nth(1).unwrap()).unwrap();
     let stored: Value = serde_json::from_slice(&fs::read(at.join("levels.json")).unwrap()).unwrap();
     assert_eq!(stored["chosen"][0]["entries"], json!([entry]));
@@ -166,11 +198,18 @@ fn halves_are_reported_beside_families() {
     let swept = scalefront(at, &["sweep", "y.json", "--out", "one", "--informed", "8"]);
     assert_eq!(swept.status.code(), Some(0), "{}", stderr(&swept));
     let text = stdout(&swept);
-    assert!(text.contains("Informed edge on bursty: hypervolume") && text.contains("law estimated from the other half"), "{text}");
+    assert!(
+        text.contains("Informed edge on bursty: hypervolume")
+            && text.contains("law estimated from the other half"),
+        "{text}"
+    );
     let summary = fs::read_to_string(at.join("one/summary.md")).unwrap();
     assert!(summary.contains(" of the informed edge |"), "{summary}");
     let scores = fs::read_to_string(at.join("one/hypervolume.csv")).unwrap();
     let head: Vec<&str> = scores.lines().next().unwrap().split(',').collect();
     let place = head.iter().position(|name| *name == "informed_share").unwrap();
-    assert!(scores.lines().skip(1).all(|line| line.split(',').nth(place).unwrap().parse::<f64>().unwrap() > 0.0), "{scores}");
+    assert!(
+        scores.lines().skip(1).all(|line| line.split(',').nth(place).unwrap().parse::<f64>().unwrap() > 0.0),
+        "{scores}"
+    );
 }

@@ -1,4 +1,5 @@
-//! What hostile or careless input may not do: sizes, absurd numbers, links. `docs/reliability.md` lists all limits and their tests.
+//! What hostile or careless input may not do: sizes, absurd numbers, links. `docs/reliability.md` lists all
+//! limits and their tests.
 
 use std::fs;
 use std::path::Path;
@@ -25,7 +26,11 @@ fn a_grid_file_may_have_16_mib() {
     let read = || scalefront(dir.path(), &["sweep", "x.json", "--dry-run"]);
     assert_eq!(read().status.code(), Some(0));
     fs::write(dir.path().join("x.json"), padded((16 << 20) + 1)).unwrap();
-    assert!(stderr(&read()).contains("x.json: longer than 16777216 bytes, expected a grid file"), "{}", stderr(&read()));
+    assert!(
+        stderr(&read()).contains("x.json: longer than 16777216 bytes, expected a grid file"),
+        "{}",
+        stderr(&read())
+    );
     fs::write(dir.path().join("x.json"), b"{\"name\": \"\xff\"}").unwrap();
     assert!(stderr(&read()).contains("x.json: not UTF-8 text (byte 11)"), "{}", stderr(&read()));
 }
@@ -72,7 +77,10 @@ fn absurd_numbers_are_refused_with_what_is_expected() {
         ("node_price_usd_per_hour", json!(-8)),
     ] {
         let said = cluster(json!({setting: value}));
-        assert!(said.contains(&format!("cluster.{setting}: {value} found, expected a finite number ")), "{said}");
+        assert!(
+            said.contains(&format!("cluster.{setting}: {value} found, expected a finite number ")),
+            "{said}"
+        );
     }
     let policy = |settings: Value| {
         let mut grid = small_grid();
@@ -80,16 +88,26 @@ fn absurd_numbers_are_refused_with_what_is_expected() {
         refusal(&grid)
     };
     let said = policy(json!({"static": {"replicas": 4_000_000_000u32}}));
-    assert!(said.contains("autoscalers[0].static.replicas: 4000000000 found, expected at most 100000"), "{said}");
+    assert!(
+        said.contains("autoscalers[0].static.replicas: 4000000000 found, expected at most 100000"),
+        "{said}"
+    );
     let said = policy(json!({"holt_winters": {"interval_s": 1, "season_s": 1e15}}));
-    assert!(said.contains("season_s: 1000000000000000 found, expected at most 100000 of `interval_s` (1)"), "{said}");
+    assert!(
+        said.contains("season_s: 1000000000000000 found, expected at most 100000 of `interval_s` (1)"),
+        "{said}"
+    );
     let load = |rate_per_s: f64, duration_s: f64| {
         let mut grid = small_grid();
-        grid["workloads"][0]["generate"]["arrivals"] = json!({"poisson": {"rate_per_s": rate_per_s, "duration_s": duration_s}});
+        grid["workloads"][0]["generate"]["arrivals"] =
+            json!({"poisson": {"rate_per_s": rate_per_s, "duration_s": duration_s}});
         refusal(&grid)
     };
     let said = load(1e6, 1e6);
-    assert!(said.contains("about 1000000000000 requests, expected at most 200000000; lower rates or durations"), "{said}");
+    assert!(
+        said.contains("about 1000000000000 requests, expected at most 200000000; lower rates or durations"),
+        "{said}"
+    );
     let said = load(1e-11, 1e12);
     assert!(said.contains(" s drawn, expected none after 1000000000 s"), "{said}");
 }
@@ -102,7 +120,11 @@ fn numbers_that_are_none_are_refused() {
         let dir = directory_with(&text);
         let output = scalefront(dir.path(), &["sweep", "x.json", "--dry-run"]);
         assert_eq!(output.status.code(), Some(2), "{number}: {}", stderr(&output));
-        assert!(stderr(&output).contains("x.json:1:") && stderr(&output).contains("not valid JSON"), "{}", stderr(&output));
+        assert!(
+            stderr(&output).contains("x.json:1:") && stderr(&output).contains("not valid JSON"),
+            "{}",
+            stderr(&output)
+        );
     }
 }
 
@@ -112,7 +134,11 @@ fn arrivals_end_with_the_clocks_precision() {
     let mut grid = small_grid();
     grid["workloads"] = json!([{"name": "t", "trace": {"path": "t.csv"}}]);
     let dir = directory_with(&grid.to_string());
-    fs::write(dir.path().join("t.csv"), "arrived_at,num_prefill_tokens,num_decode_tokens\n0.5,256,1\n1e18,256,1\n").unwrap();
+    fs::write(
+        dir.path().join("t.csv"),
+        "arrived_at,num_prefill_tokens,num_decode_tokens\n0.5,256,1\n1e18,256,1\n",
+    )
+    .unwrap();
     let output = scalefront(dir.path(), &["sweep", "x.json", "--dry-run"]);
     assert_eq!(output.status.code(), Some(2));
     let said = stderr(&output);
@@ -128,14 +154,22 @@ fn tables_have_an_end() {
     let mut grid = small_grid();
     grid["cluster"] = json!({"execution_time": {"table": {"dir": "."}}});
     let dir = directory_with(&grid.to_string());
-    let ops =
-        "num_tokens,attn_pre_proj,attn_post_proj,mlp_up_proj,mlp_down_proj,mlp_act,input_layernorm,post_attention_layernorm,attn_rope,add";
-    fs::write(dir.path().join("ops_tp4.csv"), format!("{ops}\n1,1,1,1,1,1,1,1,1,1\n1e18,1,1,1,1,1,1,1,1,1\n")).unwrap();
+    let ops = "num_tokens,attn_pre_proj,attn_post_proj,mlp_up_proj,mlp_down_proj,mlp_act,input_layernorm,post_attention_layernorm,attn_rope,add";
+    fs::write(
+        dir.path().join("ops_tp4.csv"),
+        format!("{ops}\n1,1,1,1,1,1,1,1,1,1\n1e18,1,1,1,1,1,1,1,1,1\n"),
+    )
+    .unwrap();
     fs::write(dir.path().join("all_reduce_tp4.csv"), "num_tokens,all_reduce\n1,0.1\n").unwrap();
     let output = scalefront(dir.path(), &["sweep", "x.json", "--dry-run"]);
     assert_eq!(output.status.code(), Some(2));
     let said = stderr(&output);
-    assert!(said.contains("ops_tp4.csv, line 3: column `num_tokens` is 1000000000000000000, expected at most 4194304"), "{said}");
+    assert!(
+        said.contains(
+            "ops_tp4.csv, line 3: column `num_tokens` is 1000000000000000000, expected at most 4194304"
+        ),
+        "{said}"
+    );
 }
 
 /// What lies in a results directory under the name of a result is replaced, never followed.
@@ -148,18 +182,29 @@ fn links_in_a_results_directory_lead_nowhere() {
     fs::write(&victim, "as it was").unwrap();
     let (out, shard) = (dir.path().join("out"), dir.path().join("out/shard-1-of-1"));
     fs::create_dir_all(&shard).unwrap();
-    let sweep = |more: &[&str]| scalefront(dir.path(), &[&["sweep", "x.json", "--quiet", "--out", "out"], more].concat());
+    let sweep = |more: &[&str]| {
+        scalefront(dir.path(), &[&["sweep", "x.json", "--quiet", "--out", "out"], more].concat())
+    };
     symlink(&victim, shard.join(".lock")).unwrap();
     let refused = sweep(&["--shard", "1/1"]);
     assert_eq!(refused.status.code(), Some(2));
-    assert!(stderr(&refused).contains("out/shard-1-of-1/.lock: a symbolic link found, expected none"), "{}", stderr(&refused));
+    assert!(
+        stderr(&refused).contains("out/shard-1-of-1/.lock: a symbolic link found, expected none"),
+        "{}",
+        stderr(&refused)
+    );
     fs::remove_file(shard.join(".lock")).unwrap();
 
     symlink(dir.path().join("not there"), shard.join("journal.jsonl")).unwrap();
     assert_eq!(sweep(&["--shard", "1/1"]).status.code(), Some(0));
-    assert!(!dir.path().join("not there").exists() && shard.join("journal.jsonl").is_file() && !shard.join("journal.jsonl").is_symlink());
+    assert!(
+        !dir.path().join("not there").exists()
+            && shard.join("journal.jsonl").is_file()
+            && !shard.join("journal.jsonl").is_symlink()
+    );
     if cfg!(feature = "report") {
-        let names = ["runs.parquet", "series.parquet", "fronts.csv", "hypervolume.csv", "report.html", "summary.md"];
+        let names =
+            ["runs.parquet", "series.parquet", "fronts.csv", "hypervolume.csv", "report.html", "summary.md"];
         names.iter().for_each(|name| symlink(&victim, out.join(name)).unwrap());
         assert_eq!(sweep(&[]).status.code(), Some(0));
         assert!(names.iter().all(|name| !out.join(name).is_symlink()));

@@ -1,7 +1,7 @@
-//! Exported files against what their controllers take: the fields of KEDA's ScaledObject as its CRD of 2.20.2 has them
-//! (`config/crd/bases/keda.sh_scaledobjects.yaml`), and the annotations of Knative Serving 1.23.0 as its own check reads them
-//! (`pkg/apis/autoscaling/annotation_validation.go`); both read, and said here in our words. `tests/manifests/check.sh` validates files
-//! against the published CRDs themselves.
+//! Exported files against what their controllers take: the fields of KEDA's ScaledObject as its CRD of 2.20.2
+//! has them (`config/crd/bases/keda.sh_scaledobjects.yaml`), and the annotations of Knative Serving 1.23.0 as
+//! its own check reads them (`pkg/apis/autoscaling/annotation_validation.go`); both read, and said here in
+//! our words. `tests/manifests/check.sh` validates files against the published CRDs themselves.
 
 use proptest::prelude::*;
 use scalefront::autoscaler::AutoscalerSettings;
@@ -38,22 +38,43 @@ const SCALED_OBJECT: &[(&str, Is)] = &[
     ("spec.fallback.replicas", Is::Whole(0)),
     (
         "spec.fallback.behavior",
-        Is::OneOf(&["static", "currentReplicas", "currentReplicasIfHigher", "currentReplicasIfLower", "scalingModifiers"]),
+        Is::OneOf(&[
+            "static",
+            "currentReplicas",
+            "currentReplicasIfHigher",
+            "currentReplicasIfLower",
+            "scalingModifiers",
+        ]),
     ),
     ("spec.advanced.scalingModifiers.formula", Is::Text),
     ("spec.advanced.scalingModifiers.target", Is::Text),
     ("spec.advanced.scalingModifiers.activationTarget", Is::Text),
     ("spec.advanced.scalingModifiers.metricType", Is::OneOf(&["AverageValue", "Value"])),
     ("spec.advanced.horizontalPodAutoscalerConfig.behavior.scaleUp.stabilizationWindowSeconds", Is::Whole(0)),
-    ("spec.advanced.horizontalPodAutoscalerConfig.behavior.scaleUp.selectPolicy", Is::OneOf(&["Max", "Min", "Disabled"])),
+    (
+        "spec.advanced.horizontalPodAutoscalerConfig.behavior.scaleUp.selectPolicy",
+        Is::OneOf(&["Max", "Min", "Disabled"]),
+    ),
     ("spec.advanced.horizontalPodAutoscalerConfig.behavior.scaleUp.tolerance", Is::Quantity),
-    ("spec.advanced.horizontalPodAutoscalerConfig.behavior.scaleUp.policies[].type", Is::OneOf(&["Pods", "Percent"])),
+    (
+        "spec.advanced.horizontalPodAutoscalerConfig.behavior.scaleUp.policies[].type",
+        Is::OneOf(&["Pods", "Percent"]),
+    ),
     ("spec.advanced.horizontalPodAutoscalerConfig.behavior.scaleUp.policies[].value", Is::Whole(1)),
     ("spec.advanced.horizontalPodAutoscalerConfig.behavior.scaleUp.policies[].periodSeconds", Is::Whole(1)),
-    ("spec.advanced.horizontalPodAutoscalerConfig.behavior.scaleDown.stabilizationWindowSeconds", Is::Whole(0)),
-    ("spec.advanced.horizontalPodAutoscalerConfig.behavior.scaleDown.selectPolicy", Is::OneOf(&["Max", "Min", "Disabled"])),
+    (
+        "spec.advanced.horizontalPodAutoscalerConfig.behavior.scaleDown.stabilizationWindowSeconds",
+        Is::Whole(0),
+    ),
+    (
+        "spec.advanced.horizontalPodAutoscalerConfig.behavior.scaleDown.selectPolicy",
+        Is::OneOf(&["Max", "Min", "Disabled"]),
+    ),
     ("spec.advanced.horizontalPodAutoscalerConfig.behavior.scaleDown.tolerance", Is::Quantity),
-    ("spec.advanced.horizontalPodAutoscalerConfig.behavior.scaleDown.policies[].type", Is::OneOf(&["Pods", "Percent"])),
+    (
+        "spec.advanced.horizontalPodAutoscalerConfig.behavior.scaleDown.policies[].type",
+        Is::OneOf(&["Pods", "Percent"]),
+    ),
     ("spec.advanced.horizontalPodAutoscalerConfig.behavior.scaleDown.policies[].value", Is::Whole(1)),
     ("spec.advanced.horizontalPodAutoscalerConfig.behavior.scaleDown.policies[].periodSeconds", Is::Whole(1)),
     ("spec.triggers[].type", Is::OneOf(&["prometheus", "cron"])),
@@ -78,7 +99,9 @@ fn leaves(value: &Value, path: &str, found: &mut Vec<(String, Value)>) {
                 leaves(member, &if path.is_empty() { name.clone() } else { format!("{path}.{name}") }, found);
             }
         }
-        Value::Array(members) => members.iter().for_each(|member| leaves(member, &format!("{path}[]"), found)),
+        Value::Array(members) => {
+            members.iter().for_each(|member| leaves(member, &format!("{path}[]"), found))
+        }
         leaf => found.push((path.to_owned(), leaf.clone())),
     }
 }
@@ -86,17 +109,22 @@ fn leaves(value: &Value, path: &str, found: &mut Vec<(String, Value)>) {
 fn fits(value: &Value, is: Is) -> bool {
     match is {
         Is::Text => value.is_string(),
-        Is::Whole(least) => value.as_i64().is_some_and(|number| (least..=i64::from(i32::MAX)).contains(&number)),
+        Is::Whole(least) => {
+            value.as_i64().is_some_and(|number| (least..=i64::from(i32::MAX)).contains(&number))
+        }
         Is::OneOf(names) => value.as_str().is_some_and(|text| names.contains(&text)),
         Is::Number => value.as_str().is_some_and(|text| text.parse::<f64>().is_ok_and(f64::is_finite)),
-        Is::Quantity => fits(&json!(value.as_str().map(|text| text.strip_suffix('m').unwrap_or(text))), Is::Number),
+        Is::Quantity => {
+            fits(&json!(value.as_str().map(|text| text.strip_suffix('m').unwrap_or(text))), Is::Number)
+        }
     }
 }
 
 fn faults_of_scaled_object(root: &Value) -> Vec<String> {
     let mut found = Vec::new();
     leaves(root, "", &mut found);
-    let fault = |(path, value): (String, Value)| match SCALED_OBJECT.iter().find(|(known, _)| *known == path) {
+    let fault = |(path, value): (String, Value)| match SCALED_OBJECT.iter().find(|(known, _)| *known == path)
+    {
         None => Some(format!("{path} is no field")),
         Some((_, is)) => (!fits(&value, *is)).then(|| format!("{path}: {value} is not {is:?}")),
     };
@@ -112,18 +140,25 @@ fn duration_s(text: &str) -> Option<f64> {
     text.strip_suffix('s')?.parse().ok()
 }
 
-/// Annotations as `ValidateAnnotations` reads them; the cluster allows an initial scale of 0, which exports name as a need.
+/// Annotations as `ValidateAnnotations` reads them; the cluster allows an initial scale of 0, which exports
+/// name as a need.
 fn faults_of_annotations(annotations: &Value) -> Vec<String> {
     let of = |name: &str| annotations[format!("autoscaling.knative.dev/{name}")].as_str();
-    let scale = |name: &str| of(name).map_or(Some(0), |text| text.parse::<i32>().ok().filter(|scale| *scale >= 0));
+    let scale =
+        |name: &str| of(name).map_or(Some(0), |text| text.parse::<i32>().ok().filter(|scale| *scale >= 0));
     let (min, max) = (scale("min-scale"), scale("max-scale"));
-    let number = |name: &str, from: f64, to: f64| of(name).is_none_or(|text| text.parse::<f64>().is_ok_and(|n| (from..=to).contains(&n)));
+    let number = |name: &str, from: f64, to: f64| {
+        of(name).is_none_or(|text| text.parse::<f64>().is_ok_and(|n| (from..=to).contains(&n)))
+    };
     let seconds = |name: &str, least: f64, whole: bool| {
-        of(name).is_none_or(|text| duration_s(text).is_some_and(|s| (least..=3600.0).contains(&s) && (!whole || s.fract() == 0.0)))
+        of(name).is_none_or(|text| {
+            duration_s(text).is_some_and(|s| (least..=3600.0).contains(&s) && (!whole || s.fract() == 0.0))
+        })
     };
     let activation = of("activation-scale").is_none_or(|text| {
         let bounds = min.zip(max);
-        text.parse::<i32>().is_ok_and(|n| n >= 2 && bounds.is_some_and(|(min, max)| n >= min && (max == 0 || n <= max)))
+        text.parse::<i32>()
+            .is_ok_and(|n| n >= 2 && bounds.is_some_and(|(min, max)| n >= min && (max == 0 || n <= max)))
     });
     let rules = [
         ("class", of("class") == Some("kpa.autoscaling.knative.dev")),
@@ -133,18 +168,33 @@ fn faults_of_annotations(annotations: &Value) -> Vec<String> {
         ("panic-threshold-percentage", number("panic-threshold-percentage", 110.0, 1000.0)),
         ("target", number("target", 0.01, f64::INFINITY)),
         ("target-utilization-percentage", number("target-utilization-percentage", 1.0, 100.0)),
-        ("target-burst-capacity", number("target-burst-capacity", 0.0, f64::INFINITY) || of("target-burst-capacity") == Some("-1")),
+        (
+            "target-burst-capacity",
+            number("target-burst-capacity", 0.0, f64::INFINITY) || of("target-burst-capacity") == Some("-1"),
+        ),
         ("window", seconds("window", 6.0, true)),
         ("scale-down-delay", seconds("scale-down-delay", 0.0, true)),
         ("scale-to-zero-pod-retention-period", seconds("scale-to-zero-pod-retention-period", 0.0, false)),
         ("initial-scale", scale("initial-scale").is_some()),
         ("activation-scale", activation),
     ];
-    let known: Vec<String> =
-        rules.iter().flat_map(|(names, _)| names.split(", ")).map(|name| format!("autoscaling.knative.dev/{name}")).collect();
-    let unknown =
-        annotations.as_object().unwrap().keys().filter(|name| !known.contains(name)).map(|name| format!("{name} is no annotation"));
-    rules.iter().filter(|(_, kept)| !kept).map(|(name, _)| format!("{name}: {annotations}")).chain(unknown).collect()
+    let known: Vec<String> = rules
+        .iter()
+        .flat_map(|(names, _)| names.split(", "))
+        .map(|name| format!("autoscaling.knative.dev/{name}"))
+        .collect();
+    let unknown = annotations
+        .as_object()
+        .unwrap()
+        .keys()
+        .filter(|name| !known.contains(name))
+        .map(|name| format!("{name} is no annotation"));
+    rules
+        .iter()
+        .filter(|(_, kept)| !kept)
+        .map(|(name, _)| format!("{name}: {annotations}"))
+        .chain(unknown)
+        .collect()
 }
 
 fn exported(policy: &Value, cluster: &Value, to: Controller) -> Value {
@@ -218,9 +268,12 @@ proptest! {
 
 #[test]
 fn schedules_hold_fields_of_the_crd() {
-    let steps =
-        json!({"schedule": {"steps": [{"at_s": 0, "replicas": 3}, {"at_s": 28_800, "replicas": 6}, {"at_s": 72_000, "replicas": 4}]}});
-    let file = exported(&steps, &json!({"min_replicas": 2, "max_replicas": 9, "initial_replicas": 2}), Controller::Schedule);
+    let steps = json!({"schedule": {"steps": [{"at_s": 0, "replicas": 3}, {"at_s": 28_800, "replicas": 6}, {"at_s": 72_000, "replicas": 4}]}});
+    let file = exported(
+        &steps,
+        &json!({"min_replicas": 2, "max_replicas": 9, "initial_replicas": 2}),
+        Controller::Schedule,
+    );
     assert_eq!(faults_of_scaled_object(&file), Vec::<String>::new(), "{file:#}");
 }
 
@@ -245,9 +298,13 @@ fn slips_are_found() {
     assert_eq!(faults_of_scaled_object(&bad), ["spec.pollInterval is no field"]);
     let file = exported(&json!({"knative_kpa": {}}), &on, Controller::Knative);
     let good = &file["spec"]["template"]["metadata"]["annotations"];
-    for (name, value) in
-        [("window", "7.5s"), ("window", "2h"), ("panic-threshold-percentage", "100"), ("activation-scale", "1"), ("min", "1")]
-    {
+    for (name, value) in [
+        ("window", "7.5s"),
+        ("window", "2h"),
+        ("panic-threshold-percentage", "100"),
+        ("activation-scale", "1"),
+        ("min", "1"),
+    ] {
         let mut bad = good.clone();
         bad[format!("autoscaling.knative.dev/{name}")] = json!(value);
         assert_eq!(faults_of_annotations(&bad).len(), 1, "{name}: {value}");

@@ -4,13 +4,21 @@ use std::fs;
 use std::path::Path;
 
 fn read(path: &str) -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path))
+        .unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 /// Name, what it breaks, file, where, what is put there, the tests that notice.
 fn faults(list: &str) -> Vec<[&str; 6]> {
     let lines = list.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
-    lines.map(|line| line.split('\t').collect::<Vec<_>>().try_into().unwrap_or_else(|_| panic!("not six fields: {line}"))).collect()
+    lines
+        .map(|line| {
+            line.split('\t')
+                .collect::<Vec<_>>()
+                .try_into()
+                .unwrap_or_else(|_| panic!("not six fields: {line}"))
+        })
+        .collect()
 }
 
 #[test]
@@ -50,7 +58,13 @@ fn the_documents_list_every_fault() {
         let written = [&documented[..begin], &table, &documented[end..]].concat();
         fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join(path), written).unwrap();
     } else {
-        assert!(documented[begin..end] == table, "made from the list by: SCALEFRONT_WRITE_MUTANTS=1 cargo t mutants");
+        assert!(
+            documented[begin..end] == table,
+            "made from the list by: SCALEFRONT_WRITE_MUTANTS=1 cargo t mutants"
+        );
     }
-    assert!(documented.contains(&format!("| {} faults: ", faults.len())), "the number of faults in the table of promises");
+    assert!(
+        documented.contains(&format!("| {} faults: ", faults.len())),
+        "the number of faults in the table of promises"
+    );
 }

@@ -1,4 +1,5 @@
-//! The edge of the possible is at least as good as whatever the sweep's own policies did, and the same on any number of threads.
+//! The edge of the possible is at least as good as whatever the sweep's own policies did, and the same on any
+//! number of threads.
 
 use scalefront::oracle::OracleSettings;
 use scalefront::sweep::answers::oracle::{self, search};
@@ -11,7 +12,8 @@ use super::rows::{Quiet, first_difference, plan};
 /// Two workloads, one drawn and one with a warm fleet that no cold schedule can match, on two clusters.
 fn grid() -> Value {
     let workload = |name: &str, rate: f64, lengths: Value| {
-        let phases = json!([{"duration_s": 40, "rate_per_s": rate}, {"duration_s": 40, "rate_per_s": 4.0 * rate}]);
+        let phases =
+            json!([{"duration_s": 40, "rate_per_s": rate}, {"duration_s": 40, "rate_per_s": 4.0 * rate}]);
         json!({"name": name, "generate": {"arrivals": {"poisson": {"phases": phases}}, "lengths": {"fixed": lengths}}})
     };
     json!({
@@ -48,16 +50,20 @@ fn no_policy_beats_the_edge() {
     let (runs, edge) = (run_all(&plan, &Quiet).unwrap(), on_threads(1));
     let mut searched = 0;
     for run in &runs {
-        let same = |name: &str, point: &RunRow| run.get(name).is_none_or(|value| point.get(name) == Some(value));
-        let reached =
-            edge.iter().filter(|point| ["workload", "seed", "scale_up_delay_s"].iter().all(|name| same(name, point))).any(|point| {
+        let same =
+            |name: &str, point: &RunRow| run.get(name).is_none_or(|value| point.get(name) == Some(value));
+        let reached = edge
+            .iter()
+            .filter(|point| ["workload", "seed", "scale_up_delay_s"].iter().all(|name| same(name, point)))
+            .any(|point| {
                 searched += usize::from(point.get("found_by") == Some(&Scalar::Text("search".into())));
                 ["total_cost_usd", "p90_e2e_s"].iter().all(|name| number(point, name) <= number(run, name))
             });
         assert!(reached, "{:?} {:?} is beyond the edge", run.get("run_id"), run.get("family"));
     }
     assert!(searched > 0, "every point was taken over from a run");
-    let mut cheaper_than_bound = edge.iter().filter(|point| number(point, "fluid_bound_usd") > number(point, "total_cost_usd"));
+    let mut cheaper_than_bound =
+        edge.iter().filter(|point| number(point, "fluid_bound_usd") > number(point, "total_cost_usd"));
     assert_eq!(cheaper_than_bound.next(), None);
     assert_eq!(first_difference(&edge, &on_threads(3)), None);
 }
@@ -65,8 +71,8 @@ fn no_policy_beats_the_edge() {
 #[test]
 fn simulations_are_told_before() {
     let (plan, settings) = (plan(&grid()), OracleSettings { budget: 60, ..OracleSettings::default() });
-    // 8 searches over 8 constants and 48 that follow traffic; 7 runs of policies that scale, run and replayed, and 2 x 2 x 2 fixed fleets
-    // in 4 of the groups.
+    // 8 searches over 8 constants and 48 that follow traffic; 7 runs of policies that scale, run and
+    // replayed, and 2 x 2 x 2 fixed fleets in 4 of the groups.
     assert_eq!(oracle::simulations(&plan, &settings), 8 * (8 + 48 + 60) + 2 * (8 * 8 + 4 * 2));
 }
 
@@ -91,7 +97,9 @@ fn fleets(pools: &Value) -> Value {
 #[test]
 fn no_policy_of_a_fleet_beats_the_edge() {
     foresight_pays(&json!([{"name": "p", "role": "prefill"}, {"name": "d", "role": "decode"}]));
-    foresight_pays(&json!([{"name": "p", "node_price_usd_per_hour": 40}, {"name": "d", "node_price_usd_per_hour": 20}]));
+    foresight_pays(
+        &json!([{"name": "p", "node_price_usd_per_hour": 40}, {"name": "d", "node_price_usd_per_hour": 20}]),
+    );
 }
 
 fn foresight_pays(pools: &Value) {
@@ -103,7 +111,9 @@ fn foresight_pays(pools: &Value) {
     };
     let (runs, edge) = (run_all(&plan, &Quiet).unwrap(), on_threads(1));
     let is_of = |run: &RunRow, point: &RunRow| {
-        ["workload", "seed"].iter().all(|name| run.get(name).is_none_or(|value| point.get(name) == Some(value)))
+        ["workload", "seed"]
+            .iter()
+            .all(|name| run.get(name).is_none_or(|value| point.get(name) == Some(value)))
     };
     let (mut reached, mut surpassed) = (0, 0);
     for run in &runs {
@@ -114,13 +124,24 @@ fn foresight_pays(pools: &Value) {
         surpassed += usize::from(of_run().any(|point| point[0] < 0.97 * cost && point[1] < 0.97 * latency));
     }
     assert_eq!(reached, runs.len());
-    assert!(surpassed * 2 >= runs.len(), "foresight surpasses {surpassed} of {} runs by 3 % in both", runs.len());
+    assert!(
+        surpassed * 2 >= runs.len(),
+        "foresight surpasses {surpassed} of {} runs by 3 % in both",
+        runs.len()
+    );
     assert_eq!(first_difference(&edge, &on_threads(3)), None);
     let Some(Scalar::Text(schedule)) = edge[0].get("schedule") else { panic!("{:?}", edge[0]) };
     let schedule: Value = serde_json::from_str(schedule).unwrap();
-    assert!(schedule["p"].as_array().is_some_and(|steps| steps[0][0] == 0.0) && schedule["d"].is_array(), "{schedule}");
+    assert!(
+        schedule["p"].as_array().is_some_and(|steps| steps[0][0] == 0.0) && schedule["d"].is_array(),
+        "{schedule}"
+    );
     assert_eq!(edge[0].get("fluid_bound_usd"), Some(&Scalar::Null));
-    assert_eq!(oracle::simulations(&plan, &settings), 2 * (4 + 4 + 16 + 48 + 80), "four runs, run and replayed, and 4 x 4 constant fleets");
+    assert_eq!(
+        oracle::simulations(&plan, &settings),
+        2 * (4 + 4 + 16 + 48 + 80),
+        "four runs, run and replayed, and 4 x 4 constant fleets"
+    );
 }
 
 mod without_foresight {
@@ -168,21 +189,32 @@ mod without_foresight {
         pool.install(|| search(&plan(&grid()), &settings, &Quiet)).unwrap()
     }
 
-    /// Two kinds of law are searched, what has none says why, bounds are there for bursts alone, and threads change nothing.
+    /// Two kinds of law are searched, what has none says why, bounds are there for bursts alone, and threads
+    /// change nothing.
     #[test]
     fn every_law_has_its_edge() {
         let (rows, accounts) = on_threads(1);
-        let told: Vec<(&str, bool, bool)> =
-            accounts.iter().map(|edge| (edge.workload.as_str(), edge.has_edge, !edge.bounds.is_empty())).collect();
+        let told: Vec<(&str, bool, bool)> = accounts
+            .iter()
+            .map(|edge| (edge.workload.as_str(), edge.has_edge, !edge.bounds.is_empty()))
+            .collect();
         assert_eq!(told, [("bursts", true, true), ("steps", true, false), ("even", false, false)]);
         assert!(accounts[2].class.contains("nothing is drawn"), "{}", accounts[2].class);
         for name in ["bursts", "steps"] {
             for seed in 1..=3 {
-                let of =
-                    |row: &&RunRow| row.get("workload") == Some(&Scalar::Text(name.into())) && row.get("seed") == Some(&Scalar::Int(seed));
-                let points: Vec<(f64, f64)> =
-                    rows.iter().filter(of).map(|row| (number(row, "total_cost_usd"), number(row, "p90_e2e_s"))).collect();
-                assert!(points.len() > 1 && points.is_sorted_by(|a, b| a.0 < b.0 && a.1 > b.1), "{name} {seed}: {points:?}");
+                let of = |row: &&RunRow| {
+                    row.get("workload") == Some(&Scalar::Text(name.into()))
+                        && row.get("seed") == Some(&Scalar::Int(seed))
+                };
+                let points: Vec<(f64, f64)> = rows
+                    .iter()
+                    .filter(of)
+                    .map(|row| (number(row, "total_cost_usd"), number(row, "p90_e2e_s")))
+                    .collect();
+                assert!(
+                    points.len() > 1 && points.is_sorted_by(|a, b| a.0 < b.0 && a.1 > b.1),
+                    "{name} {seed}: {points:?}"
+                );
             }
         }
         let (others, _) = on_threads(3);
@@ -200,19 +232,26 @@ mod without_foresight {
         assert!(message.contains("workload `even`: nothing is drawn"), "{message}");
     }
 
-    /// Orders are placed only where a burst is likelier than not or the level has changed; and who has come stays for a cold start at
-    /// least, as long as what is believed stays the same.
+    /// Orders are placed only where a burst is likelier than not or the level has changed; and who has come
+    /// stays for a cold start at least, as long as what is believed stays the same.
     #[test]
     fn nobody_orders_on_speculation() {
         let law: Bursts = serde_json::from_value(bursts(3000.0)).unwrap();
-        let spec: WorkloadSpec = serde_json::from_value(spec("bursts", json!({"bursts": bursts(3000.0)}))).unwrap();
+        let spec: WorkloadSpec =
+            serde_json::from_value(spec("bursts", json!({"bursts": bursts(3000.0)}))).unwrap();
         assert_eq!(Law::of(&spec), Ok(Law::RandomBursts(law.clone())));
         let workload = workload::load(&spec, 3, &[]).unwrap();
         let requests = (0..workload.len()).map(|i| (workload.arrived_at_s[i], 256, 1));
         let cluster = json!({"replica_scheduler": {"vllm": {"batch_size_cap": 16}}});
         let scenario = Scenario::new(cluster, json!("frontier"), requests);
         let inputs = scenario.inputs();
-        let known = Known { bursts: (&law).into(), latency: Latency::EndToEnd, tick_s: 0.25, cold_start_s: 10.0, max_replicas: 64 };
+        let known = Known {
+            bursts: (&law).into(),
+            latency: Latency::EndToEnd,
+            tick_s: 0.25,
+            cold_start_s: 10.0,
+            max_replicas: 64,
+        };
         let policy = BurstPolicy {
             low: 2,
             high: 5,
@@ -228,7 +267,9 @@ mod without_foresight {
         };
         let parts = Parts { autoscaler: Some(Box::new(Informed::new(policy, known))), ..Parts::of(&inputs) };
         let (_, detail) = simulate_parts_in_detail(&inputs, parts, &mut Workspace::default()).unwrap();
-        let told = |tune: &scalefront::simulation::TuneRecord, name: &str| tune.evidence.iter().find(|(n, _)| *n == name).unwrap().1;
+        let told = |tune: &scalefront::simulation::TuneRecord, name: &str| {
+            tune.evidence.iter().find(|(n, _)| *n == name).unwrap().1
+        };
         let (mut level, mut orders, mut changed_s) = (0.0, 0, 0.0);
         let (mut believed, mut ordered_s) = (false, f64::NEG_INFINITY);
         for tune in &detail.tunes {
@@ -242,20 +283,24 @@ mod without_foresight {
             }
             if tune.applied < 0 && changed_s <= ordered_s && tune.pending_scale_ups == 0 {
                 // Told to stop are those of before.
-                assert!(tune.time_s - ordered_s >= 10.0, "let go at {} s of what was ordered at {ordered_s} s", tune.time_s);
+                assert!(
+                    tune.time_s - ordered_s >= 10.0,
+                    "let go at {} s of what was ordered at {ordered_s} s",
+                    tune.time_s
+                );
             }
             (level, believed) = (now, burst);
         }
         assert!(orders > 10, "{orders}");
     }
 
-    /// Two replicas' worth of rates at two times, three draws, changes every 10 s: of all 27 schedules none is better on average than what
-    /// the search finds.
+    /// Two replicas' worth of rates at two times, three draws, changes every 10 s: of all 27 schedules none
+    /// is better on average than what the search finds.
     #[test]
     fn schedules_of_a_tiny_instance_by_listing_all() {
-        let phases =
-            json!([{"duration_s": 15, "rate_per_s": 5}, {"duration_s": 10, "rate_per_s": 22}, {"duration_s": 15, "rate_per_s": 8}]);
-        let spec: WorkloadSpec = serde_json::from_value(spec("tiny", json!({"poisson": {"phases": phases}}))).unwrap();
+        let phases = json!([{"duration_s": 15, "rate_per_s": 5}, {"duration_s": 10, "rate_per_s": 22}, {"duration_s": 15, "rate_per_s": 8}]);
+        let spec: WorkloadSpec =
+            serde_json::from_value(spec("tiny", json!({"poisson": {"phases": phases}}))).unwrap();
         let cluster = json!({"max_replicas": 3, "scale_up_delay_s": 10, "replica_scheduler": {"vllm": {"batch_size_cap": 16}}});
         let scenarios: Vec<Scenario> = (1..=3)
             .map(|seed| {
@@ -274,18 +319,28 @@ mod without_foresight {
                 .map(|inputs| evaluate(inputs, &limits, schedule, &mut Workspace::default()).unwrap())
                 .map(|metrics| (metrics.total_cost_usd, metrics.e2e_s.unwrap().p90))
                 .collect();
-            Some((runs.iter().map(|run| run.0).sum::<f64>() / 3.0, runs.iter().map(|run| run.1).sum::<f64>() / 3.0))
+            Some((
+                runs.iter().map(|run| run.0).sum::<f64>() / 3.0,
+                runs.iter().map(|run| run.1).sum::<f64>() / 3.0,
+            ))
         };
-        let mut arrived_at_s: Vec<f64> = scenarios.iter().flat_map(|scenario| scenario.workload.arrived_at_s.clone()).collect();
+        let mut arrived_at_s: Vec<f64> =
+            scenarios.iter().flat_map(|scenario| scenario.workload.arrived_at_s.clone()).collect();
         arrived_at_s.sort_by(f64::total_cmp);
-        let found = search_over_draws(&inputs[0], &arrived_at_s, &settings, None, |schedules| schedules.iter().map(mean).collect());
+        let found = search_over_draws(&inputs[0], &arrived_at_s, &settings, None, |schedules| {
+            schedules.iter().map(mean).collect()
+        });
         let found: Vec<(f64, f64)> = found.iter().filter_map(mean).collect();
         for plan in 0..27_u32 {
             let slots = [plan % 3, plan / 3 % 3, plan / 9].map(|n| n + 1);
-            let steps = slots.iter().enumerate().map(|(slot, &replicas)| (10.0 * (slot + 1) as f64, replicas));
+            let steps =
+                slots.iter().enumerate().map(|(slot, &replicas)| (10.0 * (slot + 1) as f64, replicas));
             let schedule = ReplicaSchedule::following([(0.0, 1)].into_iter().chain(steps));
             let listed = mean(&schedule.within(&limits)).unwrap();
-            assert!(found.iter().any(|at| at.0 <= listed.0 && at.1 <= listed.1), "{listed:?} is better than {found:?}");
+            assert!(
+                found.iter().any(|at| at.0 <= listed.0 && at.1 <= listed.1),
+                "{listed:?} is better than {found:?}"
+            );
         }
     }
 }
@@ -307,7 +362,11 @@ mod command {
         let at = dir.path();
         let swept = scalefront(at, &["sweep", "x.json", "--out", "one", "--oracle", "20"]);
         assert_eq!(swept.status.code(), Some(0), "{}", stderr(&swept));
-        assert!(stdout(&swept).contains("of the edge") && stdout(&swept).contains("Edge of the possible on w"), "{}", stdout(&swept));
+        assert!(
+            stdout(&swept).contains("of the edge") && stdout(&swept).contains("Edge of the possible on w"),
+            "{}",
+            stdout(&swept)
+        );
         scalefront(at, &["sweep", "x.json", "--out", "two", "--threads", "1"]);
         assert!(!String::from_utf8(read(&at.join("two/summary.md"))).unwrap().contains("of the edge"));
         let searched = scalefront(at, &["oracle", "two", "--runs", "20", "--threads", "1"]);
@@ -352,7 +411,8 @@ mod command {
         let output = scalefront(dir.path(), &["oracle", "."]);
         assert_eq!(output.status.code(), Some(2));
         assert!(
-            stderr(&output).contains("error: .: no manifest.json found, expected the results directory of a sweep"),
+            stderr(&output)
+                .contains("error: .: no manifest.json found, expected the results directory of a sweep"),
             "{}",
             stderr(&output)
         );

@@ -1,7 +1,9 @@
 //! Every policy of the registry through a small simulated spike, and those that can through an idle hour.
 
 use scalefront::autoscaler::AutoscalerSettings;
-use scalefront::simulation::{ClusterSettings, Detail, RunInputs, RunMetrics, Workspace, simulate, simulate_in_detail};
+use scalefront::simulation::{
+    ClusterSettings, Detail, RunInputs, RunMetrics, Workspace, simulate, simulate_in_detail,
+};
 use scalefront::workload::Workload;
 use serde_json::json;
 
@@ -27,7 +29,12 @@ fn steady(workload: &mut Workload, from_s: f64, until_s: f64, per_s: f64) {
     }
 }
 
-fn with_inputs<T>(settings: &AutoscalerSettings, workload: &Workload, min_replicas: u32, run: impl FnOnce(RunInputs) -> T) -> T {
+fn with_inputs<T>(
+    settings: &AutoscalerSettings,
+    workload: &Workload,
+    min_replicas: u32,
+    run: impl FnOnce(RunInputs) -> T,
+) -> T {
     let cluster = ClusterSettings { min_replicas, max_replicas: 8, ..ClusterSettings::default() };
     let times = super::scenario::execution_time(4, 1);
     run(RunInputs::new(workload, &cluster, settings, times, 1).unwrap())
@@ -36,7 +43,8 @@ fn with_inputs<T>(settings: &AutoscalerSettings, workload: &Workload, min_replic
 fn run(settings: &AutoscalerSettings, workload: &Workload, min_replicas: u32, stepping: bool) -> RunMetrics {
     with_inputs(settings, workload, min_replicas, |inputs| {
         let inputs = RunInputs { stepping, ..inputs };
-        simulate(&inputs, &mut Workspace::default()).unwrap_or_else(|error| panic!("{}: {error}", settings.name()))
+        simulate(&inputs, &mut Workspace::default())
+            .unwrap_or_else(|error| panic!("{}: {error}", settings.name()))
     })
 }
 
@@ -47,7 +55,11 @@ fn policies_survive_a_spike() {
     steady(&mut workload, 120.0, 180.0, 12.0);
     steady(&mut workload, 180.0, 900.0, 1.0);
     // Programs of their own have tests of their own.
-    for name in AutoscalerSettings::NAMES.iter().copied().filter(|name| !["external", "per_pool", "fleet"].contains(name)) {
+    for name in AutoscalerSettings::NAMES
+        .iter()
+        .copied()
+        .filter(|name| !["external", "per_pool", "fleet"].contains(name))
+    {
         let settings = settings(name);
         let fast = run(&settings, &workload, 1, false);
         println!(
@@ -58,7 +70,12 @@ fn policies_survive_a_spike() {
             fast.max_replicas
         );
         assert_eq!((fast.num_completed, fast.num_rejected), (workload.len() as u64, 0), "{name}");
-        assert!(fast.min_replicas >= 1 && fast.max_replicas <= 8, "{name}: {} to {} replicas", fast.min_replicas, fast.max_replicas);
+        assert!(
+            fast.min_replicas >= 1 && fast.max_replicas <= 8,
+            "{name}: {} to {} replicas",
+            fast.min_replicas,
+            fast.max_replicas
+        );
         assert_eq!(run(&settings, &workload, 1, false), fast, "{name}: twice the same");
         assert_runs_agree(&run(&settings, &workload, 1, true), &fast);
         let queued = with_inputs(&settings, &workload, 1, |inputs| {
@@ -74,7 +91,10 @@ fn policies_come_back_from_zero() {
     let mut workload = Workload::default();
     steady(&mut workload, 0.0, 60.0, 2.0);
     steady(&mut workload, 3600.0, 3660.0, 2.0);
-    for name in AutoscalerSettings::NAMES.iter().filter(|name| !["static", "external", "per_pool", "fleet"].contains(name)) {
+    for name in AutoscalerSettings::NAMES
+        .iter()
+        .filter(|name| !["static", "external", "per_pool", "fleet"].contains(name))
+    {
         let metrics = run(&settings(name), &workload, 0, false);
         assert_eq!(metrics.num_completed, workload.len() as u64, "{name}");
         if ["keda", "knative_kpa", "ray_serve"].contains(name) {
@@ -95,9 +115,15 @@ fn planners_know_a_replicas_throughput() {
             simulate_in_detail(&inputs, &mut Workspace::default()).unwrap().1
         });
         let evidence = &detail.tunes.last().unwrap().evidence;
-        let (_, believed_per_s) = evidence.iter().find(|(name, _)| *name == "replica_requests_per_s").unwrap();
+        let (_, believed_per_s) =
+            evidence.iter().find(|(name, _)| *name == "replica_requests_per_s").unwrap();
         let ratio = believed_per_s / measured_per_s;
-        println!("{prefill_tokens} and {decode_tokens} tokens: {believed_per_s:.3} requests/s believed, {measured_per_s:.3} measured");
-        assert!((0.95..=1.08).contains(&ratio), "{prefill_tokens} and {decode_tokens} tokens: {believed_per_s}, measured {measured_per_s}");
+        println!(
+            "{prefill_tokens} and {decode_tokens} tokens: {believed_per_s:.3} requests/s believed, {measured_per_s:.3} measured"
+        );
+        assert!(
+            (0.95..=1.08).contains(&ratio),
+            "{prefill_tokens} and {decode_tokens} tokens: {believed_per_s}, measured {measured_per_s}"
+        );
     }
 }

@@ -1,11 +1,13 @@
-//! Fleets of several pools: nothing is lost on the way, and pools that have nothing to do with each other are as two runs.
+//! Fleets of several pools: nothing is lost on the way, and pools that have nothing to do with each other are
+//! as two runs.
 
 use proptest::prelude::*;
 use scalefront::autoscaler::AutoscalerSettings;
 use scalefront::hardware::{Deployment, ExecutionTime, Files};
 use scalefront::settings::Faults;
 use scalefront::simulation::{
-    ClusterSettings, Detail, FleetInputs, RunInputs, RunMetrics, Workspace, simulate_fleet, simulate_fleet_in_detail, simulate_in_detail,
+    ClusterSettings, Detail, FleetInputs, RunInputs, RunMetrics, Workspace, simulate_fleet,
+    simulate_fleet_in_detail, simulate_in_detail,
 };
 use scalefront::workload::{Workload, WorkloadSpec, load};
 use serde_json::{Value, json};
@@ -44,7 +46,14 @@ fn parse(cluster: &Value) -> ClusterSettings {
 fn times(cluster: &ClusterSettings) -> Vec<ExecutionTime> {
     let files = Files::default();
     let of = |pool: &ClusterSettings| {
-        let deployment = Deployment::resolve(&pool.model, &pool.node, pool.tensor_parallel, pool.pipeline_parallel, &files).unwrap();
+        let deployment = Deployment::resolve(
+            &pool.model,
+            &pool.node,
+            pool.tensor_parallel,
+            pool.pipeline_parallel,
+            &files,
+        )
+        .unwrap();
         ExecutionTime::load(&pool.execution_time, &deployment, &files).unwrap()
     };
     cluster.parts().into_iter().map(of).collect()
@@ -66,15 +75,27 @@ fn run(cluster: &Value, policy: &Value, workload: &Workload, seed: u64) -> (RunM
     assert_eq!(simulate_fleet(&queued, &mut workspace).unwrap(), quick);
     let close = |one: f64, other: f64| (one - other).abs() <= 1e-9 * one.abs().max(1.0);
     assert_eq!((quick.num_completed, quick.num_restarts), (recorded.num_completed, recorded.num_restarts));
-    assert!(close(quick.e2e_s.unwrap().mean, recorded.e2e_s.unwrap().mean), "{:?} {:?}", quick.e2e_s, recorded.e2e_s);
-    assert!(close(quick.ttft_s.unwrap().max, recorded.ttft_s.unwrap().max), "{:?} {:?}", quick.ttft_s, recorded.ttft_s);
+    assert!(
+        close(quick.e2e_s.unwrap().mean, recorded.e2e_s.unwrap().mean),
+        "{:?} {:?}",
+        quick.e2e_s,
+        recorded.e2e_s
+    );
+    assert!(
+        close(quick.ttft_s.unwrap().max, recorded.ttft_s.unwrap().max),
+        "{:?} {:?}",
+        quick.ttft_s,
+        recorded.ttft_s
+    );
     assert!(close(quick.total_cost_usd, recorded.total_cost_usd));
     (recorded, detail)
 }
 
 fn requests(list: &[(f64, u32, u32)]) -> Workload {
     let mut workload = Workload::default();
-    list.iter().for_each(|&(arrived_at_s, prefill_tokens, decode_tokens)| workload.push(arrived_at_s, prefill_tokens, decode_tokens));
+    list.iter().for_each(|&(arrived_at_s, prefill_tokens, decode_tokens)| {
+        workload.push(arrived_at_s, prefill_tokens, decode_tokens)
+    });
     workload
 }
 
@@ -89,11 +110,17 @@ fn a_lone_request_goes_prefill_transfer_decode() {
     let (metrics, detail) = run(&apart(), &one_replica(), &workload, 1);
     let request = &detail.requests[0];
     let hops = request.hops.unwrap();
-    let (end_s, start_s, there_s) = (hops.prefill_end_s.unwrap(), hops.transfer_start_s.unwrap(), hops.transfer_end_s.unwrap());
-    assert_eq!((hops.pool, hops.decode_pool, start_s), (0, Some(1), end_s), "an idle replica has room at once");
+    let (end_s, start_s, there_s) =
+        (hops.prefill_end_s.unwrap(), hops.transfer_start_s.unwrap(), hops.transfer_end_s.unwrap());
+    assert_eq!(
+        (hops.pool, hops.decode_pool, start_s),
+        (0, Some(1), end_s),
+        "an idle replica has room at once"
+    );
     // 131,072 bytes a token.
     assert!((there_s - start_s - 1000.0 * 131_072.0 / 10e9).abs() < 1e-12, "{}", there_s - start_s);
-    let decodes: Vec<_> = detail.pools[1].batches.iter().map(|batch| (batch.scheduled_at_s, batch.decode_tokens)).collect();
+    let decodes: Vec<_> =
+        detail.pools[1].batches.iter().map(|batch| (batch.scheduled_at_s, batch.decode_tokens)).collect();
     assert_eq!(decodes.len(), 10, "every token comes from a step of the decode replica");
     assert_eq!(decodes[0], (there_s, 1));
     assert_eq!(request.first_token_at_s, Some(detail.pools[1].batches[0].completed_at_s));
@@ -114,8 +141,8 @@ fn a_lone_request_goes_prefill_transfer_decode() {
     assert_eq!(detail.pools[1].batches[0].scheduled_at_s, end_s);
 }
 
-/// With room taken on arrival nothing of a lone request comes later, but its blocks are held while its prompt is computed; and whoever finds
-/// no room on a decode replica does not begin.
+/// With room taken on arrival nothing of a lone request comes later, but its blocks are held while its prompt
+/// is computed; and whoever finds no room on a decode replica does not begin.
 #[test]
 fn room_may_be_taken_on_arrival() {
     let early = |cluster: Value| {
@@ -128,7 +155,8 @@ fn room_may_be_taken_on_arrival() {
     let (metrics, detail) = run(&early(apart()), &one_replica(), &workload, 1);
     assert_eq!(detail.requests, seen_late.requests);
     let hops = detail.requests[0].hops.unwrap();
-    let (held_s, moves_s) = (hops.transfer_end_s.unwrap() - 1.0, hops.transfer_end_s.unwrap() - hops.transfer_start_s.unwrap());
+    let (held_s, moves_s) =
+        (hops.transfer_end_s.unwrap() - 1.0, hops.transfer_end_s.unwrap() - hops.transfer_start_s.unwrap());
     let ratio = metrics.pools[1].parked_kv_use / late.pools[1].parked_kv_use;
     assert!((ratio - held_s / moves_s).abs() < 1e-9 * ratio, "{ratio} {held_s} {moves_s}");
     // Without a bandwidth, too, the KV cache comes when the prompt is done.
@@ -137,11 +165,14 @@ fn room_may_be_taken_on_arrival() {
     let (_, one) = run(&instant, &one_replica(), &workload, 1);
     let (_, other) = run(&early(instant), &one_replica(), &workload, 1);
     assert_eq!(one.requests, other.requests);
-    // One prompt fits on the decode replica at a time: the second is computed when the first has been answered, not before.
+    // One prompt fits on the decode replica at a time: the second is computed when the first has been
+    // answered, not before.
     let small = json!({"vllm_v1": {"max_tokens_in_batch": 2048, "batch_size_cap": 8, "num_blocks": 70, "prefix_caching": false,
                                    "async_scheduling": false}});
-    let narrow =
-        with(apart(), json!({"pools": [{"name": "p", "role": "prefill"}, {"name": "d", "role": "decode", "replica_scheduler": small}]}));
+    let narrow = with(
+        apart(),
+        json!({"pools": [{"name": "p", "role": "prefill"}, {"name": "d", "role": "decode", "replica_scheduler": small}]}),
+    );
     let two = requests(&[(1.0, 1000, 10), (1.0, 1000, 10)]);
     let (_, detail) = run(&early(narrow), &one_replica(), &two, 1);
     let (first, second) = (&detail.requests[0], &detail.requests[1]);
@@ -153,12 +184,11 @@ fn room_may_be_taken_on_arrival() {
 fn the_decider_looks_at_the_replica_that_would_be_chosen() {
     let mut cluster = apart();
     for pool in 0..2 {
-        cluster["pools"][pool]["replica_scheduler"] =
-            json!({"vllm_v1": {"max_tokens_in_batch": 2048, "num_blocks": 1024, "prefix_caching": true, "async_scheduling": false}});
+        cluster["pools"][pool]["replica_scheduler"] = json!({"vllm_v1": {"max_tokens_in_batch": 2048, "num_blocks": 1024, "prefix_caching": true, "async_scheduling": false}});
     }
     cluster["pd_decider"] = json!({"prefix_based": {"non_cached_tokens": 200}});
-    // Two conversations, whose turns come one after the other: with sessions kept together each finds its own on its replica; in turn,
-    // the third request comes to where the second was.
+    // Two conversations, whose turns come one after the other: with sessions kept together each finds its own
+    // on its replica; in turn, the third request comes to where the second was.
     let spec = json!({"name": "s", "sessions": {"starts": {"static": {"rate_per_s": 0.5, "duration_s": 2}}, "turns": {"fixed": {"turns": 4}},
         "think_time_s": 8, "lengths": {"fixed": {"prefill_tokens": 160, "decode_tokens": 8}},
         "first_lengths": {"fixed": {"prefill_tokens": 800, "decode_tokens": 8}}}});
@@ -167,7 +197,12 @@ fn the_decider_looks_at_the_replica_that_would_be_chosen() {
     let share = |router: &str| {
         let mut cluster = cluster.clone();
         cluster["pools"][1]["global_scheduler"] = json!(router);
-        let (metrics, _) = run(&cluster, &json!({"per_pool": {"p": one_replica(), "d": {"static": {"replicas": 3}}}}), &workload, 1);
+        let (metrics, _) = run(
+            &cluster,
+            &json!({"per_pool": {"p": one_replica(), "d": {"static": {"replicas": 3}}}}),
+            &workload,
+            1,
+        );
         metrics.fleet.unwrap().local_prefill_share.unwrap()
     };
     let (kept, in_turn) = (share("session_affinity"), share("round_robin"));
@@ -180,7 +215,8 @@ fn a_busy_prefill_replica_is_passed_by() {
     let with_decider = |decider: Value| with(apart(), json!({"pd_decider": decider}));
     let burst = requests(&[(1.0, 2000, 4); 8]);
     let share = |tokens: u64| {
-        let (metrics, _) = run(&with_decider(json!({"prefill_load": {"queued_tokens": tokens}})), &one_replica(), &burst, 1);
+        let (metrics, _) =
+            run(&with_decider(json!({"prefill_load": {"queued_tokens": tokens}})), &one_replica(), &burst, 1);
         metrics.fleet.unwrap().local_prefill_share.unwrap()
     };
     assert_eq!(share(1_000_000), 0.0);
@@ -203,7 +239,8 @@ fn a_full_decode_replica_holds_prefill_back() {
     assert_eq!((metrics.num_completed, metrics.num_restarts), (3, 0));
     let hops: Vec<_> = detail.requests.iter().map(|request| request.hops.unwrap()).collect();
     for (before, after) in hops.iter().zip(&hops[1..]) {
-        // 63 of 70 blocks are taken, on either side: the next prompt is begun once the KV cache of the one before has gone.
+        // 63 of 70 blocks are taken, on either side: the next prompt is begun once the KV cache of the one
+        // before has gone.
         assert!(after.prefill_end_s > before.transfer_end_s, "{before:?} {after:?}");
     }
     let done = |i: usize| detail.requests[i].completed_at_s.unwrap();
@@ -214,7 +251,10 @@ fn a_full_decode_replica_holds_prefill_back() {
 fn transfers_share_links_if_told_to() {
     let workload = requests(&[(0.0, 1000, 2), (0.0, 1000, 2)]);
     let took = |contention: &str| {
-        let cluster = with(apart(), json!({"kv_transfer": {"bandwidth_gb_per_s": 1, "overhead_ms": 5, "contention": contention}}));
+        let cluster = with(
+            apart(),
+            json!({"kv_transfer": {"bandwidth_gb_per_s": 1, "overhead_ms": 5, "contention": contention}}),
+        );
         let (_, detail) = run(&cluster, &one_replica(), &workload, 1);
         let hops = detail.requests[1].hops.unwrap();
         hops.transfer_end_s.unwrap() - hops.transfer_start_s.unwrap()
@@ -234,9 +274,13 @@ fn one_pool_is_as_no_pools() {
         let settings: AutoscalerSettings = serde_json::from_value(policy.clone()).unwrap();
         let inputs = RunInputs::new(&workload, &cluster, &settings, &times[0], 5).unwrap();
         let (alone, detail) = simulate_in_detail(&inputs, &mut Workspace::default()).unwrap();
-        let (metrics, of_fleet) = run(&with(base(), json!({"pools": [{"name": "all"}]})), &policy, &workload, 5);
+        let (metrics, of_fleet) =
+            run(&with(base(), json!({"pools": [{"name": "all"}]})), &policy, &workload, 5);
         assert_eq!(RunMetrics { fleet: None, pools: Vec::new(), ..metrics }, alone);
-        assert_eq!((of_fleet.batches, of_fleet.replicas, of_fleet.tunes), (detail.batches, detail.replicas, detail.tunes));
+        assert_eq!(
+            (of_fleet.batches, of_fleet.replicas, of_fleet.tunes),
+            (detail.batches, detail.replicas, detail.tunes)
+        );
     }
 }
 
@@ -260,9 +304,11 @@ fn pools_that_share_nothing_are_two_runs() {
         {"name": "long", "replica_scheduler": {"vllm_v1": {"max_tokens_in_batch": 1024, "batch_size_cap": 4, "num_blocks": 600,
                                                            "prefix_caching": false}}},
     ]);
-    let cluster = with(base(), json!({"pools": pools, "pool_router": {"length": {"below_tokens": 400, "pool": "short"}}}));
-    let policy =
-        json!({"schedule": {"period_s": 9, "steps": [{"at_s": 0, "replicas": 1}, {"at_s": 2, "replicas": 4}, {"at_s": 6, "replicas": 2}]}});
+    let cluster = with(
+        base(),
+        json!({"pools": pools, "pool_router": {"length": {"below_tokens": 400, "pool": "short"}}}),
+    );
+    let policy = json!({"schedule": {"period_s": 9, "steps": [{"at_s": 0, "replicas": 1}, {"at_s": 2, "replicas": 4}, {"at_s": 6, "replicas": 2}]}});
     let (metrics, together) = run(&cluster, &policy, &workload, 1);
     assert!(metrics.scale_ups > 0 && metrics.scale_downs > 0, "{metrics:?}");
     let whole = parse(&cluster);
@@ -271,15 +317,25 @@ fn pools_that_share_nothing_are_two_runs() {
     let mut cost = 0.0;
     for (number, is_short) in [(0, true), (1, false)] {
         let mut own = Workload { duration_s: workload.duration_s, ..Workload::default() };
-        let of_pool: Vec<usize> = (0..workload.len()).filter(|&i| (workload.prefill_tokens[i] < 400) == is_short).collect();
-        of_pool.iter().for_each(|&i| own.push(workload.arrived_at_s[i], workload.prefill_tokens[i], workload.decode_tokens[i]));
-        let inputs = RunInputs::new(&own, whole.pools[number].settings(), &settings, &times[number], 1).unwrap();
+        let of_pool: Vec<usize> =
+            (0..workload.len()).filter(|&i| (workload.prefill_tokens[i] < 400) == is_short).collect();
+        of_pool.iter().for_each(|&i| {
+            own.push(workload.arrived_at_s[i], workload.prefill_tokens[i], workload.decode_tokens[i])
+        });
+        let inputs =
+            RunInputs::new(&own, whole.pools[number].settings(), &settings, &times[number], 1).unwrap();
         let (alone, detail) = simulate_in_detail(&inputs, &mut Workspace::default()).unwrap();
         let pool = &together.pools[number];
-        assert_eq!((&pool.batches, &pool.replicas, &pool.tunes), (&detail.batches, &detail.replicas, &detail.tunes));
+        assert_eq!(
+            (&pool.batches, &pool.replicas, &pool.tunes),
+            (&detail.batches, &detail.replicas, &detail.tunes)
+        );
         for (&i, record) in of_pool.iter().zip(&detail.requests) {
             let found = &together.requests[i];
-            assert_eq!((found.first_token_at_s, found.completed_at_s), (record.first_token_at_s, record.completed_at_s));
+            assert_eq!(
+                (found.first_token_at_s, found.completed_at_s),
+                (record.first_token_at_s, record.completed_at_s)
+            );
         }
         assert_eq!(metrics.pools[number].run, alone);
         cost += alone.total_cost_usd;
@@ -305,7 +361,8 @@ fn any_fleet() -> impl Strategy<Value = (Value, Value, u64)> {
         1 => (100_u32..800).prop_map(|tokens| json!({"isl_bounding": {"threshold_tokens": tokens, "ratio": 1.0}})),
         1 => (100_u32..2000).prop_map(|tokens| json!({"prefill_load": {"queued_tokens": tokens}})),
     ];
-    let router = prop_oneof![Just(json!("first_with_room")), Just(json!("least_loaded")), Just(json!("cheapest"))];
+    let router =
+        prop_oneof![Just(json!("first_with_room")), Just(json!("least_loaded")), Just(json!("cheapest"))];
     let policy = prop_oneof![
         Just(json!({"static": {"replicas": 1}})),
         Just(
@@ -354,8 +411,8 @@ fn any_fleet() -> impl Strategy<Value = (Value, Value, u64)> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
-    /// Whatever is drained or lost, every request is answered in full, once, in the right order of things, by accounts that balance; and a
-    /// run does not depend on how closely it is looked at.
+    /// Whatever is drained or lost, every request is answered in full, once, in the right order of things, by
+    /// accounts that balance; and a run does not depend on how closely it is looked at.
     #[test]
     fn nothing_is_lost((cluster, policy, seed) in any_fleet(), traffic in 0_u64..1000) {
         let workload = arrivals(60, 6.0, traffic);
@@ -406,10 +463,12 @@ fn on_six_devices(rule: Value, steps: [Value; 2]) -> [u32; 2] {
     [0, 1].map(|pool| metrics.pools[pool].run.max_replicas)
 }
 
-/// Dynamo's planner above planners: what does not fit is refused, remembered, and granted when another pool gives what it takes.
+/// Dynamo's planner above planners: what does not fit is refused, remembered, and granted when another pool
+/// gives what it takes.
 #[test]
 fn a_wish_is_remembered_until_another_makes_up_for_it() {
-    let passing = json!([{"at_s": 0, "replicas": 2}, {"at_s": 10, "replicas": 5}, {"at_s": 12, "replicas": 2}]);
+    let passing =
+        json!([{"at_s": 0, "replicas": 2}, {"at_s": 10, "replicas": 5}, {"at_s": 12, "replicas": 2}]);
     let gives = json!([{"at_s": 0, "replicas": 4}, {"at_s": 30, "replicas": 1}]);
     let most = |rule: Value| on_six_devices(rule, [passing.clone(), gives.clone()]);
     assert_eq!(most(json!({"global_planner": {}})), [5, 4]);
@@ -417,10 +476,14 @@ fn a_wish_is_remembered_until_another_makes_up_for_it() {
     assert_eq!(most(json!({"independent": {}})), [2, 4], "what does not fit is cut");
 }
 
-/// The integer program shares devices out by what is missing, and takes them from who has more than its share.
+/// The integer program shares devices out by what is missing, and takes them from who has more than its
+/// share.
 #[test]
 fn devices_change_hands_by_what_is_missing() {
-    let (more, all) = (json!([{"at_s": 0, "replicas": 2}, {"at_s": 10, "replicas": 5}]), json!([{"at_s": 0, "replicas": 4}]));
+    let (more, all) = (
+        json!([{"at_s": 0, "replicas": 2}, {"at_s": 10, "replicas": 5}]),
+        json!([{"at_s": 0, "replicas": 4}]),
+    );
     let most = |rule: Value| on_six_devices(rule, [more.clone(), all.clone()]);
     // Of 5 and 4 that are wanted, 3 and 3 leave the least squares; by priority 4 and 2, or 5 and 1.
     assert_eq!(most(json!({"ilp": {}})), [3, 4]);

@@ -1,14 +1,18 @@
-//! Properties of every replica scheduler on random small clusters, and proof that the checks which guard them can fail.
+//! Properties of every replica scheduler on random small clusters, and proof that the checks which guard them
+//! can fail.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use proptest::prelude::*;
 use scalefront::autoscaler::{Autoscaler, Decision, Snapshot};
-use scalefront::replica_scheduler::{Batch, KvBlocks, ReplicaScheduler, ReplicaSchedulerSettings, ReplicaState, Requests, Rule};
+use scalefront::replica_scheduler::{
+    Batch, KvBlocks, ReplicaScheduler, ReplicaSchedulerSettings, ReplicaState, Requests, Rule,
+};
 use scalefront::settings::Faults;
 use scalefront::simulation::{
-    ClusterSettings, Limits, Parts, RequestRecord, RunInputs, RunMetrics, Workspace, simulate_parts_in_detail, violations,
+    ClusterSettings, Limits, Parts, RequestRecord, RunInputs, RunMetrics, Workspace,
+    simulate_parts_in_detail, violations,
 };
 use scalefront::workload::{PrefixBlocks, Workload};
 use serde_json::{Value, json};
@@ -22,7 +26,11 @@ const MAX_REQUEST_TOKENS: u32 = 128;
 
 /// Settings of one scheduler on caches so small that requests are preempted, rejected, held back.
 fn scheduler(name: &'static str) -> impl Strategy<Value = Value> {
-    let block_size = if name == "lightllm" { Just(1_u32).boxed() } else { prop::sample::select(vec![1_u32, 4, 16]).boxed() };
+    let block_size = if name == "lightllm" {
+        Just(1_u32).boxed()
+    } else {
+        prop::sample::select(vec![1_u32, 4, 16]).boxed()
+    };
     let cache_tokens = 40..600_u32;
     (block_size, cache_tokens, 2..9_u32, prop::sample::select(vec![0.0, 0.01, 0.1]), 20..200_u32, 1..80_u32, 0..6_u32).prop_map(
         move |(block_size, cache_tokens, cap, watermark, max_tokens_in_batch, chunk_size, max_waiting_iters)| {
@@ -71,10 +79,12 @@ pub fn requests() -> impl Strategy<Value = Vec<(f64, u32, u32)>> {
 pub fn autoscaler() -> impl Strategy<Value = Value> {
     prop_oneof![
         (1..4_u32).prop_map(|replicas| json!({"static": {"replicas": replicas}})),
-        (10.0..200.0_f64, prop::sample::select(vec![0.0, 0.5])).prop_map(|(throughput, alpha)| json!({"inferline": {
-            "look_back_s": 10, "min_window_s": 3, "stabilization_delay_s": 2,
-            "initial_replica_token_throughput": throughput, "throughput_alpha": alpha,
-        }})),
+        (10.0..200.0_f64, prop::sample::select(vec![0.0, 0.5])).prop_map(
+            |(throughput, alpha)| json!({"inferline": {
+                "look_back_s": 10, "min_window_s": 3, "stabilization_delay_s": 2,
+                "initial_replica_token_throughput": throughput, "throughput_alpha": alpha,
+            }})
+        ),
     ]
 }
 
@@ -109,9 +119,12 @@ pub fn prompts(workload: &Workload) -> PrefixBlocks {
     prefix
 }
 
-/// Runs under audit, with a fault put between audit and scheduler; returns what the run's end shows to be wrong. A run that goes round in
-/// circles is given up.
-fn run(inputs: &RunInputs, fault: Option<Fault>) -> Result<(RunMetrics, Vec<RequestRecord>, Vec<String>), String> {
+/// Runs under audit, with a fault put between audit and scheduler; returns what the run's end shows to be
+/// wrong. A run that goes round in circles is given up.
+fn run(
+    inputs: &RunInputs,
+    fault: Option<Fault>,
+) -> Result<(RunMetrics, Vec<RequestRecord>, Vec<String>), String> {
     let inputs = &RunInputs { limits: Limits { most_events: 300_000, ..inputs.limits }, ..inputs.clone() };
     let settings = &inputs.cluster.replica_scheduler;
     let mut watched = inputs.replica_scheduler();
@@ -120,9 +133,12 @@ fn run(inputs: &RunInputs, fault: Option<Fault>) -> Result<(RunMetrics, Vec<Requ
     }
     let audit = Audit::new(watched, settings.common().batch_size_cap, inputs.stepping, settings.name());
     let mut workspace = Workspace::default();
-    let (metrics, detail) =
-        simulate_parts_in_detail(inputs, Parts { scheduler: Rule::Other(Box::new(audit)), ..Parts::of(inputs) }, &mut workspace)
-            .map_err(|error| error.to_string())?;
+    let (metrics, detail) = simulate_parts_in_detail(
+        inputs,
+        Parts { scheduler: Rule::Other(Box::new(audit)), ..Parts::of(inputs) },
+        &mut workspace,
+    )
+    .map_err(|error| error.to_string())?;
     let found = violations(inputs, &metrics, &detail, &workspace);
     Ok((metrics, detail.requests, found))
 }
@@ -136,14 +152,22 @@ fn check(scenario: &Scenario) {
     let (fast_metrics, fast_requests, found) = run(&fast, None).unwrap();
     assert_eq!(found, [""; 0], "fast");
     assert_runs_agree(&slow_metrics, &fast_metrics);
-    // What is alone at its instant takes a shortcut, with the same result to the bit; a queue for it changes nothing.
-    for (way, shortcut) in [(&fast, (&fast_metrics, &fast_requests)), (&stepping, (&slow_metrics, &slow_requests))] {
-        let (metrics, requests, found) = run(&RunInputs { queue_every_step: true, ..way.clone() }, None).unwrap();
+    // What is alone at its instant takes a shortcut, with the same result to the bit; a queue for it changes
+    // nothing.
+    for (way, shortcut) in
+        [(&fast, (&fast_metrics, &fast_requests)), (&stepping, (&slow_metrics, &slow_requests))]
+    {
+        let (metrics, requests, found) =
+            run(&RunInputs { queue_every_step: true, ..way.clone() }, None).unwrap();
         assert_eq!(found, [""; 0], "every step in the queue");
         assert_eq!((&metrics, &requests), shortcut, "every step in the queue");
     }
     for (one, other) in slow_requests.iter().zip(&fast_requests) {
-        assert_eq!((one.replica_id, one.restarts), (other.replica_id, other.restarts), "{one:?} and {other:?}");
+        assert_eq!(
+            (one.replica_id, one.restarts),
+            (other.replica_id, other.restarts),
+            "{one:?} and {other:?}"
+        );
         for (one_s, other_s) in [
             (one.scheduled_at_s, other.scheduled_at_s),
             (one.first_token_at_s, other.first_token_at_s),
@@ -229,20 +253,35 @@ proptest! {
     }
 }
 
-/// Speed is no accident: with nobody to admit, long decodes are formed a few times and not a thousand, and the same in number.
+/// Speed is no accident: with nobody to admit, long decodes are formed a few times and not a thousand, and
+/// the same in number.
 #[test]
 fn long_decodes_are_skipped() {
     for name in SCHEDULERS {
         let block_size = if name == "lightllm" { 1 } else { 16 };
-        let cluster = json!({"replica_scheduler": {name: {"batch_size_cap": 3, "block_size_tokens": block_size}}});
-        let alone = Scenario::new(cluster.clone(), json!({"static": {"replicas": 1}}), (0..3).map(|i| (0.0, 100, 1000 + i)));
+        let cluster =
+            json!({"replica_scheduler": {name: {"batch_size_cap": 3, "block_size_tokens": block_size}}});
+        let alone = Scenario::new(
+            cluster.clone(),
+            json!({"static": {"replicas": 1}}),
+            (0..3).map(|i| (0.0, 100, 1000 + i)),
+        );
         // Three more wait for a place.
-        let queued = Scenario::new(cluster, json!({"static": {"replicas": 1}}), (0..6).map(|i| (0.0, 100, 1000 + i)));
+        let queued =
+            Scenario::new(cluster, json!({"static": {"replicas": 1}}), (0..6).map(|i| (0.0, 100, 1000 + i)));
         for (scenario, most_formed) in [(alone, 60), (queued, 120)] {
-            let (metrics, detail) =
-                simulate_parts_in_detail(&scenario.inputs(), Parts::of(&scenario.inputs()), &mut Workspace::default()).unwrap();
+            let (metrics, detail) = simulate_parts_in_detail(
+                &scenario.inputs(),
+                Parts::of(&scenario.inputs()),
+                &mut Workspace::default(),
+            )
+            .unwrap();
             let formed = detail.batches.len();
-            assert!(metrics.num_batches > 1000 && formed < most_formed, "{name}: {formed} of {} batches formed", metrics.num_batches);
+            assert!(
+                metrics.num_batches > 1000 && formed < most_formed,
+                "{name}: {formed} of {} batches formed",
+                metrics.num_batches
+            );
             check(&scenario);
         }
     }
@@ -255,14 +294,21 @@ fn scenarios_are_not_trivial() {
     use proptest::test_runner::TestRunner;
     for name in SCHEDULERS {
         let mut runner = TestRunner::deterministic();
-        let (mut restarts, mut rejections_under_way, mut rejections, mut completions, mut scale_downs, mut cached_tokens) =
-            (0, 0, 0, 0, 0, 0);
+        let (
+            mut restarts,
+            mut rejections_under_way,
+            mut rejections,
+            mut completions,
+            mut scale_downs,
+            mut cached_tokens,
+        ) = (0, 0, 0, 0, 0, 0);
         for _ in 0..300 {
             let scenario = scenario(name).new_tree(&mut runner).unwrap().current();
             let (metrics, requests, _) = run(&scenario.inputs(), None).unwrap();
             restarts += metrics.num_restarts;
             rejections += metrics.num_rejected;
-            rejections_under_way += requests.iter().filter(|r| r.replica_id.is_some() && r.completed_at_s.is_none()).count();
+            rejections_under_way +=
+                requests.iter().filter(|r| r.replica_id.is_some() && r.completed_at_s.is_none()).count();
             completions += metrics.num_completed;
             scale_downs += metrics.scale_downs;
             cached_tokens += requests.iter().map(|r| u64::from(r.cached_tokens)).sum::<u64>();
@@ -275,7 +321,11 @@ fn scenarios_are_not_trivial() {
         assert_eq!(name == "vllm_v1", cached_tokens > 2000, "{name}: {cached_tokens} tokens cached");
         assert_eq!(preempts, restarts > 50, "{name}: {restarts} restarts");
         // What fits an empty replica of `vllm_v1`, which keeps no blocks free, fits it for good.
-        assert_eq!(preempts && name != "vllm_v1", rejections_under_way > 0, "{name}: {rejections_under_way} rejections under way");
+        assert_eq!(
+            preempts && name != "vllm_v1",
+            rejections_under_way > 0,
+            "{name}: {rejections_under_way} rejections under way"
+        );
     }
 }
 
@@ -345,7 +395,8 @@ impl ReplicaScheduler for Faulty {
         if self.strikes(Fault::FreeProgress, true) {
             requests[first].processed_tokens += 1;
         }
-        let prefill = batch.entries.iter().map(|&(slot, _)| slot).find(|&slot| !requests[slot].prefill_complete);
+        let prefill =
+            batch.entries.iter().map(|&(slot, _)| slot).find(|&slot| !requests[slot].prefill_complete);
         if self.strikes(Fault::PromptBecomesDecode, prefill.is_some()) {
             let request = &mut requests[prefill.expect("there is one")];
             request.prefill_tokens -= 1;
@@ -354,7 +405,8 @@ impl ReplicaScheduler for Faulty {
     }
 
     fn end_batch(&self, replica: &mut ReplicaState, requests: &mut Requests, batch: &Batch) {
-        let finished = batch.entries.iter().map(|&(slot, _)| slot).find(|&slot| requests[slot].is_completed());
+        let finished =
+            batch.entries.iter().map(|&(slot, _)| slot).find(|&slot| requests[slot].is_completed());
         self.right.end_batch(replica, requests, batch);
         if self.strikes(Fault::LeakBlock, replica.kv.free > 0) {
             replica.kv.free -= 1;
@@ -385,7 +437,8 @@ impl ReplicaScheduler for Faulty {
 
 /// A run of some preemption and some queueing for each scheduler.
 fn ordinary(name: &str) -> Scenario {
-    let mut settings = json!({"batch_size_cap": 4, "block_size_tokens": if name == "lightllm" { 1 } else { 4 }});
+    let mut settings =
+        json!({"batch_size_cap": 4, "block_size_tokens": if name == "lightllm" { 1 } else { 4 }});
     settings["num_blocks"] = json!(if name == "lightllm" { 260 } else { 80 });
     if name == "sarathi" {
         settings["chunk_size_tokens"] = json!(16);
@@ -404,23 +457,30 @@ fn faults_are_caught() {
         for (fault, expected) in FAULTS {
             let panic = catch_unwind(AssertUnwindSafe(|| run(&inputs, Some(fault))));
             let said = match panic {
-                Ok(outcome) => panic!("{name} with {fault:?} was not stopped: {:?}", outcome.map(|(_, _, found)| found)),
-                Err(panic) => panic.downcast::<String>().map_or_else(|other| other.downcast::<&str>().unwrap().to_string(), |said| *said),
+                Ok(outcome) => {
+                    panic!("{name} with {fault:?} was not stopped: {:?}", outcome.map(|(_, _, found)| found))
+                }
+                Err(panic) => panic
+                    .downcast::<String>()
+                    .map_or_else(|other| other.downcast::<&str>().unwrap().to_string(), |said| *said),
             };
             assert!(said.contains(expected), "{name} with {fault:?}: {said}");
         }
     }
 }
 
-/// Without the audit, too: what is left at the end of a run gives a leak away, and a lost request keeps it from ending.
+/// Without the audit, too: what is left at the end of a run gives a leak away, and a lost request keeps it
+/// from ending.
 #[test]
 fn the_end_of_a_run_shows_faults() {
     for name in SCHEDULERS {
         let scenario = ordinary(name);
         let inputs = RunInputs { stepping: true, ..scenario.inputs() };
-        for (fault, expected) in
-            [(Fault::LeakBlock, "KV blocks free at the end"), (Fault::DropQueued, "stuck at"), (Fault::LoseUnfinished, "stuck at")]
-        {
+        for (fault, expected) in [
+            (Fault::LeakBlock, "KV blocks free at the end"),
+            (Fault::DropQueued, "stuck at"),
+            (Fault::LoseUnfinished, "stuck at"),
+        ] {
             let faulty = Faulty { right: inputs.replica_scheduler(), fault, calls: AtomicU32::new(0) };
             let mut workspace = Workspace::default();
             let said = match simulate_parts_in_detail(
@@ -459,15 +519,16 @@ impl Autoscaler for Restless {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
-    /// Whatever is decided, and however late it takes effect: no fewer replicas than the least, no more than the most, nothing pending for
-    /// ever, and everyone served.
+    /// Whatever is decided, and however late it takes effect: no fewer replicas than the least, no more than
+    /// the most, nothing pending for ever, and everyone served.
     #[test]
     fn limits_hold_whatever_is_decided(
         mut requests in requests(), state: u32, up_s in 0.0..8.0_f64, down_s in prop_oneof![Just(0.0), 0.0..8.0_f64], min in 0..4_u32,
         more in 1..8_u32, spread_s in prop_oneof![Just(0.0), Just(3.0)], crash_s in prop::option::of(5.0..60.0_f64),
         order in prop_oneof![Just("starting_first"), Just("serving_first")],
     ) {
-        // Once nothing is decided any more, a last request finds everything settled; a crash would start something new.
+        // Once nothing is decided any more, a last request finds everything settled; a crash would start
+        // something new.
         let until_s = requests.last().map_or(0.0, |request| request.0);
         requests.push((until_s + 300.0, 10, 1));
         let cluster = json!({
@@ -511,13 +572,23 @@ fn violations_are_found() {
         ("rejected of", |metrics, _| metrics.num_rejected += 1),
         ("restarts counted", |metrics, _| metrics.num_restarts += 1),
         ("stations", |_, detail| detail.requests[3].first_token_at_s = detail.requests[3].scheduled_at_s),
-        ("sum of e2e", |_, detail| detail.requests[3].completed_at_s = detail.requests[3].completed_at_s.map(|at_s| at_s + 1e-3)),
-        ("wrong price", |_, detail| detail.replicas[0].cost_per_hour_usd += 1.0),
-        ("serve of 64 at most", |_, detail| detail.replicas.push(ReplicaRecord { num_replicas: 65, ..detail.replicas[0].clone() })),
-        ("one that serves stops while others start", |_, detail| {
-            detail.replicas.push(ReplicaRecord { num_replicas: 0, num_starting: 1, ..detail.replicas[0].clone() });
+        ("sum of e2e", |_, detail| {
+            detail.requests[3].completed_at_s = detail.requests[3].completed_at_s.map(|at_s| at_s + 1e-3)
         }),
-        ("serve of 1 at least", |_, detail| detail.replicas.push(ReplicaRecord { num_replicas: 0, ..detail.replicas[0].clone() })),
+        ("wrong price", |_, detail| detail.replicas[0].cost_per_hour_usd += 1.0),
+        ("serve of 64 at most", |_, detail| {
+            detail.replicas.push(ReplicaRecord { num_replicas: 65, ..detail.replicas[0].clone() })
+        }),
+        ("one that serves stops while others start", |_, detail| {
+            detail.replicas.push(ReplicaRecord {
+                num_replicas: 0,
+                num_starting: 1,
+                ..detail.replicas[0].clone()
+            });
+        }),
+        ("serve of 1 at least", |_, detail| {
+            detail.replicas.push(ReplicaRecord { num_replicas: 0, ..detail.replicas[0].clone() })
+        }),
         ("cost", |metrics, _| metrics.total_cost_usd *= 1.001),
         ("busy for", |metrics, _| metrics.busy_s = metrics.replica_hours * 3600.0 * 1.001),
         ("batch ids", |_, detail| detail.batches[5].batch_id = 4),
@@ -547,7 +618,10 @@ fn drafts_fill_the_budget_and_let_nobody_wait() {
     };
     let arrived_at_s = [0.728, 0.728, 0.728, 0.728, 0.728, 0.769, 0.769, 0.817].into_iter().chain([0.902; 9]);
     let prefill_tokens = [1, 1, 31, 37, 56, 1, 1, 1, 2, 1, 1, 1, 1, 1, 1, 1, 1];
-    let requests = arrived_at_s.zip(prefill_tokens).enumerate().map(|(i, (at_s, prefill))| (at_s, prefill, if i == 2 { 113 } else { 1 }));
+    let requests = arrived_at_s
+        .zip(prefill_tokens)
+        .enumerate()
+        .map(|(i, (at_s, prefill))| (at_s, prefill, if i == 2 { 113 } else { 1 }));
     let mut scenario = Scenario::new(cluster(4), json!({"static": {"replicas": 1}}), requests);
     scenario.workload.prefix = Some(prompts(&scenario.workload));
     check(&scenario);

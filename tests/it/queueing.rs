@@ -1,18 +1,22 @@
 //! The simulator against queueing theory: simple clusters are queues whose waiting times have formulas.
 //!
-//! Arrivals are Poisson. A replica with `batch_size_cap` 1 is one server; its service time is that of the request's batches, end to end.
-//! Equal requests make it deterministic (D). For an exponential one (M), one long request is run first: the ends of its batches are the
-//! service times of requests of 1, 2, 3, .. output tokens. A service time drawn from the exponential distribution is then rounded up to
-//! the next of these, some hundred of them to the mean, and that number of tokens is asked for.
+//! Arrivals are Poisson. A replica with `batch_size_cap` 1 is one server; its service time is that of the
+//! request's batches, end to end. Equal requests make it deterministic (D). For an exponential one (M), one
+//! long request is run first: the ends of its batches are the service times of requests of 1, 2, 3, .. output
+//! tokens. A service time drawn from the exponential distribution is then rounded up to the next of these,
+//! some hundred of them to the mean, and that number of tokens is asked for.
 //!
-//! Each figure is the mean of independent replications, and must be within four standard errors of the formula; these must in turn be
-//! small, or the test would say nothing. Draws are seeded: a test that passes once passes always.
+//! Each figure is the mean of independent replications, and must be within four standard errors of the
+//! formula; these must in turn be small, or the test would say nothing. Draws are seeded: a test that passes
+//! once passes always.
 
 use rand::SeedableRng;
 use rand_distr::{Distribution, Exp};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use scalefront::autoscaler::{Autoscaler, Decision, Snapshot};
-use scalefront::simulation::{Detail, Parts, RunMetrics, Workspace, simulate, simulate_in_detail, simulate_parts};
+use scalefront::simulation::{
+    Detail, Parts, RunMetrics, Workspace, simulate, simulate_in_detail, simulate_parts,
+};
 use serde_json::{Value, json};
 
 use super::scenario::Scenario;
@@ -34,12 +38,18 @@ impl Estimate {
         Self { mean, standard_error: (variance / count).sqrt() }
     }
 
-    /// Within four standard errors, none of them above 2 % of the value; `bias` is the part of the value a construction may be off.
+    /// Within four standard errors, none of them above 2 % of the value; `bias` is the part of the value a
+    /// construction may be off.
     fn assert_is(&self, what: &str, expected: f64, bias: f64) {
         println!("{what}: {:.5} +- {:.5}, expected {expected:.5}", self.mean, self.standard_error);
         assert!(self.standard_error < 0.02 * expected, "{what}: {} is too uncertain", self.mean);
         let tolerance = 4.0 * self.standard_error + bias * expected;
-        assert!((self.mean - expected).abs() < tolerance, "{what}: {} +- {}, expected {expected}", self.mean, self.standard_error);
+        assert!(
+            (self.mean - expected).abs() < tolerance,
+            "{what}: {} +- {}, expected {expected}",
+            self.mean,
+            self.standard_error
+        );
     }
 }
 
@@ -85,7 +95,8 @@ fn detail(scenario: &Scenario) -> Detail {
     simulate_in_detail(&scenario.inputs(), &mut Workspace::default()).unwrap().1
 }
 
-/// Service times of requests of 1, 2, 3, .. output tokens, and an exponential distribution rounded up to them.
+/// Service times of requests of 1, 2, 3, .. output tokens, and an exponential distribution rounded up to
+/// them.
 struct Exponential {
     service_s: Vec<f64>,
     mean_s: f64,
@@ -120,11 +131,16 @@ impl Exponential {
 
 #[test]
 fn m_d_1() {
-    let service_s = detail(&Scenario::new(one_at_a_time(), replicas(1), [(0.0, 256, 1)])).batches[0].completed_at_s;
+    let service_s =
+        detail(&Scenario::new(one_at_a_time(), replicas(1), [(0.0, 256, 1)])).batches[0].completed_at_s;
     for load in [0.3, 0.6, 0.8] {
         let rate_per_s = load / service_s;
         let [wait_s, utilization] = replicate(|seed| {
-            let metrics = metrics(&Scenario::new(one_at_a_time(), replicas(1), poisson(seed, rate_per_s, |_| (256, 1))));
+            let metrics = metrics(&Scenario::new(
+                one_at_a_time(),
+                replicas(1),
+                poisson(seed, rate_per_s, |_| (256, 1)),
+            ));
             [metrics.scheduling_delay_s.unwrap().mean, metrics.utilization]
         });
         wait_s.assert_is(&format!("M/D/1 wait at load {load}"), load * service_s / (2.0 * (1.0 - load)), 0.0);
@@ -164,7 +180,10 @@ fn round_robin_is_e_k_m_1() {
     let rate_per_s = f64::from(servers) * load / mean_s;
     let [wait_s] = replicate(|seed| {
         let requests = poisson(seed, rate_per_s, |random| service.draw(random));
-        [metrics(&Scenario::new(one_at_a_time(), replicas(servers), requests)).scheduling_delay_s.unwrap().mean]
+        [metrics(&Scenario::new(one_at_a_time(), replicas(servers), requests))
+            .scheduling_delay_s
+            .unwrap()
+            .mean]
     });
     // The probability to wait is the root of x = E[exp(-(1 - x) gap / service)].
     let mut waits = 0.5;
@@ -174,8 +193,9 @@ fn round_robin_is_e_k_m_1() {
     wait_s.assert_is("E_3/M/1 wait", mean_s * waits / (1.0 - waits), 5e-3);
 }
 
-/// One replica that decodes up to k requests at a time is k servers with one queue, as far as an iteration takes as long for k requests as
-/// for one: with these tables, up to 8 requests, but for a few percent of attention time and the wait for an iteration to end.
+/// One replica that decodes up to k requests at a time is k servers with one queue, as far as an iteration
+/// takes as long for k requests as for one: with these tables, up to 8 requests, but for a few percent of
+/// attention time and the wait for an iteration to end.
 #[test]
 fn m_m_k() {
     let (servers, load) = (4, 0.7);
@@ -183,7 +203,11 @@ fn m_m_k() {
     let service = Exponential::with_mean_tokens(slots(), 200);
     let rate_per_s = f64::from(servers) * load / service.mean_s;
     let [wait_s, service_s] = replicate(|seed| {
-        let metrics = metrics(&Scenario::new(slots(), replicas(1), poisson(seed, rate_per_s, |random| service.draw(random))));
+        let metrics = metrics(&Scenario::new(
+            slots(),
+            replicas(1),
+            poisson(seed, rate_per_s, |random| service.draw(random)),
+        ));
         let wait_s = metrics.scheduling_delay_s.unwrap().mean;
         [wait_s, metrics.e2e_s.unwrap().mean - wait_s]
     });
@@ -199,7 +223,8 @@ fn m_m_k() {
     wait_s.assert_is("M/M/4 wait", waits * service_s.mean / (k - offered), 0.03);
 }
 
-/// Little's law, L = arrival rate x W, with L not from the same sum but as Poisson arrivals see it (they see time averages).
+/// Little's law, L = arrival rate x W, with L not from the same sum but as Poisson arrivals see it (they see
+/// time averages).
 #[test]
 fn littles_law() {
     for (name, scheduler) in [
@@ -210,17 +235,22 @@ fn littles_law() {
     ] {
         let [ratio] = replicate(|seed| {
             let requests = poisson(seed, 5.0, |random| {
-                let tokens = |mean: f64, random: &mut Xoshiro256PlusPlus| Exp::new(1.0 / mean).unwrap().sample(random) as u32 + 1;
+                let tokens = |mean: f64, random: &mut Xoshiro256PlusPlus| {
+                    Exp::new(1.0 / mean).unwrap().sample(random) as u32 + 1
+                };
                 (tokens(60.0, random), tokens(5.0, random))
             });
             let scenario = Scenario::new(cluster(scheduler.clone()), replicas(2), requests);
             let detail = detail(&scenario);
             let metrics = metrics(&scenario);
-            let mut completed_at_s: Vec<f64> = detail.requests.iter().map(|request| request.completed_at_s.unwrap()).collect();
+            let mut completed_at_s: Vec<f64> =
+                detail.requests.iter().map(|request| request.completed_at_s.unwrap()).collect();
             completed_at_s.sort_by(f64::total_cmp);
             let found: usize = (0..)
                 .zip(&detail.requests)
-                .map(|(arrived, request)| arrived - completed_at_s.partition_point(|&at_s| at_s <= request.arrived_at_s))
+                .map(|(arrived, request)| {
+                    arrived - completed_at_s.partition_point(|&at_s| at_s <= request.arrived_at_s)
+                })
                 .sum();
             let found = found as f64 / f64::from(REQUESTS);
             assert!(found > 1.0, "{name}: {found} requests on average");
@@ -246,21 +276,25 @@ impl Autoscaler for OffWhenEmpty {
     }
 }
 
-/// A server that is off when empty and takes a constant time to start for the first that comes (Welch 1964; Doshi 1986: a vacation model):
-/// 1 / (mu - lambda) + (2 d + lambda d^2) / (2 (1 + lambda d)), and off for (1 - rho) / (1 + lambda d) of the time.
+/// A server that is off when empty and takes a constant time to start for the first that comes (Welch 1964;
+/// Doshi 1986: a vacation model): 1 / (mu - lambda) + (2 d + lambda d^2) / (2 (1 + lambda d)), and off for (1 -
+/// rho) / (1 + lambda d) of the time.
 ///
-/// It is asked once a tick, so a start takes up to a tick longer, and who comes within a tick of the end finds it on: an exceptional set-up
-/// for which the same formula holds with its two moments.
+/// It is asked once a tick, so a start takes up to a tick longer, and who comes within a tick of the end
+/// finds it on: an exceptional set-up for which the same formula holds with its two moments.
 #[test]
 fn m_m_1_that_is_off_when_empty() {
     let service = Exponential::with_mean_tokens(one_at_a_time(), 200);
     let (mean_s, second_moment_s2) = service.moments();
     for (load, start_over_mean) in [(0.5, 10.0), (0.8, 10.0), (0.2, 3.0)] {
         let (rate_per_s, start_s, tick_s) = (load / mean_s, start_over_mean * mean_s, mean_s / 20.0);
-        let textbook_s =
-            1.0 / (1.0 / mean_s - rate_per_s) + (2.0 * start_s + rate_per_s * start_s * start_s) / (2.0 * (1.0 + rate_per_s * start_s));
+        let textbook_s = 1.0 / (1.0 / mean_s - rate_per_s)
+            + (2.0 * start_s + rate_per_s * start_s * start_s) / (2.0 * (1.0 + rate_per_s * start_s));
         let off = -((-rate_per_s * tick_s).exp_m1()) / (rate_per_s * tick_s);
-        let (first, second) = (off * (start_s + tick_s / 2.0), off * (start_s * start_s + start_s * tick_s + tick_s * tick_s / 3.0));
+        let (first, second) = (
+            off * (start_s + tick_s / 2.0),
+            off * (start_s * start_s + start_s * tick_s + tick_s * tick_s / 3.0),
+        );
         let expected_s = mean_s
             + rate_per_s * second_moment_s2 / (2.0 * (1.0 - load))
             + (2.0 * first + rate_per_s * second) / (2.0 * (1.0 + rate_per_s * first));
@@ -271,9 +305,17 @@ fn m_m_1_that_is_off_when_empty() {
             cluster["initial_replicas"] = json!(0);
             cluster["max_replicas"] = json!(1);
             cluster["scale_up_delay_s"] = json!(start_s);
-            let scenario = Scenario::new(cluster, json!("frontier"), poisson(seed, rate_per_s, |random| service.draw(random)));
+            let scenario = Scenario::new(
+                cluster,
+                json!("frontier"),
+                poisson(seed, rate_per_s, |random| service.draw(random)),
+            );
             let inputs = scenario.inputs();
-            let parts = Parts { autoscaler: Some(Box::new(OffWhenEmpty { tick_s })), initial_replicas: 0, ..Parts::of(&inputs) };
+            let parts = Parts {
+                autoscaler: Some(Box::new(OffWhenEmpty { tick_s })),
+                initial_replicas: 0,
+                ..Parts::of(&inputs)
+            };
             let metrics = simulate_parts(&inputs, parts, &mut Workspace::default()).unwrap();
             [metrics.e2e_s.unwrap().mean, metrics.mean_replicas]
         });
@@ -283,6 +325,10 @@ fn m_m_1_that_is_off_when_empty() {
         let cycle_s = 1.0 / rate_per_s + first + (1.0 + rate_per_s * first) * mean_s / (1.0 - load);
         let lingers_s = (1.0 - off) / rate_per_s;
         let working_s = (1.0 + rate_per_s * first) * mean_s / (1.0 - load);
-        there.assert_is(&format!("share of time it is there, {case}"), (working_s + lingers_s) / cycle_s, 5e-3);
+        there.assert_is(
+            &format!("share of time it is there, {case}"),
+            (working_s + lingers_s) / cycle_s,
+            5e-3,
+        );
     }
 }

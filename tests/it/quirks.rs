@@ -1,5 +1,5 @@
-//! Where the reference breaks its own promises we differ on purpose. Each right behaviour has a test here; the recorded defects are held
-//! against it in `tests/given`.
+//! Where the reference breaks its own promises we differ on purpose. Each right behaviour has a test here;
+//! the recorded defects are held against it in `tests/given`.
 
 use serde_json::json;
 
@@ -29,13 +29,18 @@ fn groups_leave_no_memory_behind_and_replicas_drain() {
     });
     // Groups whose members finish one after the other; more groups than leaked memory would allow for.
     let requests = (0..120).map(|i| (0.02 * f64::from(i), 20, 1 + 9 * (i % 5)));
-    let scenario = Scenario::new(cluster, json!({"inferline": {"initial_replica_token_throughput": 1e6, "throughput_alpha": 0}}), requests);
+    let scenario = Scenario::new(
+        cluster,
+        json!({"inferline": {"initial_replica_token_throughput": 1e6, "throughput_alpha": 0}}),
+        requests,
+    );
     let (metrics, detail) = run(&scenario.inputs());
     assert_eq!(metrics.num_completed, 120);
     assert!(detail.replicas.iter().any(|change| change.num_draining == 2), "{:?}", detail.replicas);
     let last = detail.replicas.last().unwrap();
     assert_eq!((last.num_replicas, last.num_draining), (1, 0), "the drained replicas have left");
-    let full = detail.batches.iter().filter(|batch| batch.num_requests == 4 && batch.prefill_tokens == 80).count();
+    let full =
+        detail.batches.iter().filter(|batch| batch.num_requests == 4 && batch.prefill_tokens == 80).count();
     assert!(full > 25, "only {full} groups of four");
 }
 
@@ -48,8 +53,9 @@ fn stranded_requests_are_served_when_a_replica_joins_and_nothing_stays_pending()
     let autoscaler = json!({"inferline": {
         "look_back_s": 10, "min_window_s": 4, "stabilization_delay_s": 0, "initial_replica_token_throughput": 900, "throughput_alpha": 0,
     }});
-    // At 5 s two more replicas are called, to join at 22 s. At 15 s the burst is forgotten and two scale-downs are due, but only one
-    // replica is there to go: the other scale-down waits for the first that joins. Nobody is there at 19 s, and nobody arrives after that.
+    // At 5 s two more replicas are called, to join at 22 s. At 15 s the burst is forgotten and two
+    // scale-downs are due, but only one replica is there to go: the other scale-down waits for the first that
+    // joins. Nobody is there at 19 s, and nobody arrives after that.
     let burst = (0..30).map(|_| (1.0, 256, 1)).chain((0..10).map(|_| (19.0, 256, 1)));
     let scenario = Scenario::new(cluster, autoscaler, burst);
     let (metrics, detail) = run(&scenario.inputs());
@@ -61,6 +67,10 @@ fn stranded_requests_are_served_when_a_replica_joins_and_nothing_stays_pending()
     assert!(detail.requests[30..].iter().all(|request| request.scheduled_at_s == Some(22.0)));
     assert_eq!(metrics.num_completed, 40);
     // One scale-down waits for a replica to join, and is not pending once that has gone.
-    assert!(detail.tunes.iter().all(|tune| tune.pending_scale_downs <= tune.pending_scale_ups), "{:?}", detail.tunes);
+    assert!(
+        detail.tunes.iter().all(|tune| tune.pending_scale_downs <= tune.pending_scale_ups),
+        "{:?}",
+        detail.tunes
+    );
     assert_eq!(metrics.scale_downs, 2);
 }

@@ -1,4 +1,5 @@
-//! The search against running everything: runs used, and dollars left on the table. Printed with `--nocapture`.
+//! The search against running everything: runs used, and dollars left on the table. Printed with
+//! `--nocapture`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -26,10 +27,13 @@ fn number(row: &RunRow, name: &str) -> f64 {
 
 /// The least mean cost a month of the settings that keep the limits everywhere, by running all of them.
 fn exhaustive(plan: &Plan) -> Option<f64> {
-    let rows: BTreeMap<String, RunRow> = run_all(plan, &Quiet).unwrap().into_iter().map(|row| (row.text("run_id"), row)).collect();
+    let rows: BTreeMap<String, RunRow> =
+        run_all(plan, &Quiet).unwrap().into_iter().map(|row| (row.text("run_id"), row)).collect();
     let pairs = pairs(&plan.grid);
     let mut best: Option<(f64, f64)> = None;
-    for candidate in arms(&plan.grid).iter().flat_map(|arm| arm.places().map(|(_, at)| *at).collect::<Vec<_>>()) {
+    for candidate in
+        arms(&plan.grid).iter().flat_map(|arm| arm.places().map(|(_, at)| *at).collect::<Vec<_>>())
+    {
         let (mut cost, mut month, mut kept) = (0.0, 0.0, true);
         for &pair in &pairs {
             let cell = plan.cell(cell(&plan.grid, candidate, pair));
@@ -54,7 +58,11 @@ fn regret(name: &str, plan: &Plan, budget: usize) -> f64 {
     let month = found.best.as_ref().and_then(|best| best.cost_usd_per_month);
     let setting = found.best.as_ref().map_or("nothing".into(), |best| best.name());
     let regret = month.map_or(f64::INFINITY, |month| month - best);
-    println!("{name}: {} of {} runs, ${best:.0} a month at best, regret ${regret:.2}: {setting}", found.runs, plan.unique().len());
+    println!(
+        "{name}: {} of {} runs, ${best:.0} a month at best, regret ${regret:.2}: {setting}",
+        found.runs,
+        plan.unique().len()
+    );
     assert!(found.runs <= budget, "{name}: {} runs of a budget of {budget}", found.runs);
     regret / best
 }
@@ -68,11 +76,16 @@ fn workload(name: &str, arrivals: Value, prefill_tokens: u32, decode_tokens: u32
         "lengths": {"fixed": {"prefill_tokens": prefill_tokens, "decode_tokens": decode_tokens}}}})
 }
 
-/// Small grids of different kinds: a line, a plane with damping, several families, fleets of several shapes, a rough landscape.
+/// Small grids of different kinds: a line, a plane with damping, several families, fleets of several shapes,
+/// a rough landscape.
 fn grids() -> Vec<(&'static str, Value)> {
     let steps = workload("steps", json!({"poisson": {"phases": phases(&[6.0, 18.0, 9.0])}}), 256, 4);
-    let swell =
-        workload("swell", json!({"diurnal": {"mean_rate_per_s": 12, "amplitude": 0.8, "period_s": 300, "duration_s": 300}}), 300, 8);
+    let swell = workload(
+        "swell",
+        json!({"diurnal": {"mean_rate_per_s": 12, "amplitude": 0.8, "period_s": 300, "duration_s": 300}}),
+        300,
+        8,
+    );
     let bursts = workload(
         "bursts",
         json!({"bursts": {"base_rate_per_s": 5, "burst_rate_per_s": 30, "burst_duration_s": 20, "interval_s": 90, "duration_s": 360,
@@ -147,7 +160,10 @@ fn the_shapes_of_frontier_in_a_tenth_of_their_runs() {
     let names = ["steps", "diurnal", "bursts"].map(Some).into_iter().chain([None]);
     for only in names {
         let mut grid = shapes.clone();
-        grid["workloads"].as_array_mut().unwrap().retain(|workload| only.is_none_or(|name| workload["name"] == name));
+        grid["workloads"]
+            .as_array_mut()
+            .unwrap()
+            .retain(|workload| only.is_none_or(|name| workload["name"] == name));
         grid["objectives"]["constraints"] = json!({"p90_e2e_s": 0.5});
         let source = Source { file: "shapes.json".into(), text: grid.to_string() };
         let plan = Plan::new(Grid::parse(source, Path::new("shapes.json"), Vec::new()).unwrap()).unwrap();
@@ -175,12 +191,23 @@ fn the_command_recommends_exports_and_goes_on() {
     let answer: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
     let month = answer["cost_usd_per_month"].as_f64().unwrap();
     assert!(month > 0.0 && answer["runs"]["used"].as_u64().unwrap() <= 30, "{answer:#}");
-    assert!(answer["constraints"][0]["margin"].as_f64().unwrap() >= 0.0 && answer["constraints"][0]["limit"] == 1.5);
-    assert!(stdout(&output).contains("keeps every limit at $") && stdout(&output).contains("Apply: "), "{}", stdout(&output));
+    assert!(
+        answer["constraints"][0]["margin"].as_f64().unwrap() >= 0.0
+            && answer["constraints"][0]["limit"] == 1.5
+    );
+    assert!(
+        stdout(&output).contains("keeps every limit at $") && stdout(&output).contains("Apply: "),
+        "{}",
+        stdout(&output)
+    );
     assert!(!answer["robustness"]["trials"].as_array().unwrap().is_empty());
-    // 8 targets and 8 fleets as written; between the 8 targets three places each are searched too. One number means the same everywhere.
+    // 8 targets and 8 fleets as written; between the 8 targets three places each are searched too. One number
+    // means the same everywhere.
     let runs = &answer["runs"];
-    assert_eq!((&runs["settings"], &runs["exhaustive"], &runs["searched"]), (&json!(16), &json!(16), &json!({"settings": 37, "runs": 37})));
+    assert_eq!(
+        (&runs["settings"], &runs["exhaustive"], &runs["searched"]),
+        (&json!(16), &json!(16), &json!({"settings": 37, "runs": 37}))
+    );
     let effort = format!(
         "{} runs of {} settings looked at, ended by {}; the grid as written has 16 settings (16 runs in all), and 37 settings with the places \
          between its points that were searched too",
@@ -189,7 +216,12 @@ fn the_command_recommends_exports_and_goes_on() {
         runs["ended_by"].as_str().unwrap()
     );
     assert!(stdout(&output).contains(&effort), "{}\n{effort}", stdout(&output));
-    assert_eq!(stderr(&run(&["report", "results/small_recommended"])).matches("expected the results directory of a sweep").count(), 1);
+    assert_eq!(
+        stderr(&run(&["report", "results/small_recommended"]))
+            .matches("expected the results directory of a sweep")
+            .count(),
+        1
+    );
     // What is to be applied is a command that works, or a fleet by size.
     let apply = answer["apply"].as_str().unwrap();
     if let Some(arguments) = apply.strip_prefix("scalefront ") {
@@ -206,7 +238,11 @@ fn the_command_recommends_exports_and_goes_on() {
     assert!(again["cost_usd_per_month"].as_f64().unwrap() <= month);
     // Another question does not go on with this one's runs.
     let output = run(&["recommend", "x.json", "--limit", "p90_e2e_s=1.5", "--refine", "2"]);
-    assert!(output.status.code() == Some(2) && stderr(&output).contains("choose another directory with --out"), "{}", stderr(&output));
+    assert!(
+        output.status.code() == Some(2) && stderr(&output).contains("choose another directory with --out"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[test]
@@ -214,10 +250,19 @@ fn the_command_refuses_what_makes_no_sense() {
     let dir = directory_with(&small());
     for (arguments, message) in [
         (&["recommend", "x.json"][..], "x.json: objectives.constraints: no limits found"),
-        (&["recommend", "x.json", "--limit", "p90_e2e_s"], "expected a metric and its limit, such as p99_ttft_s=2"),
+        (
+            &["recommend", "x.json", "--limit", "p90_e2e_s"],
+            "expected a metric and its limit, such as p99_ttft_s=2",
+        ),
         (&["recommend", "x.json", "--limit", "p90_e2s=1"], "did you mean `p90_e2e_s`?"),
-        (&["recommend", "x.json", "--limit", "p90_e2e_s=1", "--workload", "v"], "--workload: `v` found, expected one of `w`"),
-        (&["recommend", "x.json", "--limit", "p90_e2e_s=1", "--budget", "0"], "expected a whole number of at least 1"),
+        (
+            &["recommend", "x.json", "--limit", "p90_e2e_s=1", "--workload", "v"],
+            "--workload: `v` found, expected one of `w`",
+        ),
+        (
+            &["recommend", "x.json", "--limit", "p90_e2e_s=1", "--budget", "0"],
+            "expected a whole number of at least 1",
+        ),
         (&["recommend", "gone.json"], "no such file"),
     ] {
         let output = scalefront(dir.path(), arguments);
@@ -230,9 +275,15 @@ fn the_command_refuses_what_makes_no_sense() {
 #[test]
 fn the_largest_load_is_one_command() {
     let dir = directory_with(&small());
-    let output = scalefront(dir.path(), &["recommend", "x.json", "--limit", "p90_e2e_s=1.5", "--largest-load", "--precision", "0.1"]);
+    let output = scalefront(
+        dir.path(),
+        &["recommend", "x.json", "--limit", "p90_e2e_s=1.5", "--largest-load", "--precision", "0.1"],
+    );
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    let answer: Value = serde_json::from_slice(&fs::read(dir.path().join("results/small_recommended/largest_load.json")).unwrap()).unwrap();
+    let answer: Value = serde_json::from_slice(
+        &fs::read(dir.path().join("results/small_recommended/largest_load.json")).unwrap(),
+    )
+    .unwrap();
     let settings = answer["settings"].as_array().unwrap();
     assert_eq!(settings.len(), 16);
     let rate = |replicas: u64| {
@@ -240,7 +291,8 @@ fn the_largest_load_is_one_command() {
         settings.iter().find(of).unwrap()["rate_per_s"].as_f64().unwrap()
     };
     assert!(rate(8) > 3.0 * rate(2), "{answer:#}");
-    let prices: Vec<f64> = settings.iter().filter_map(|setting| setting["usd_per_million_requests"].as_f64()).collect();
+    let prices: Vec<f64> =
+        settings.iter().filter_map(|setting| setting["usd_per_million_requests"].as_f64()).collect();
     assert!(prices.is_sorted(), "{prices:?}");
 }
 
@@ -248,11 +300,18 @@ fn the_largest_load_is_one_command() {
 #[test]
 fn limits_of_nothing_are_said_with_their_values() {
     let dir = directory_with(&small());
-    let output = scalefront(dir.path(), &["recommend", "x.json", "--limit", "p90_e2e_s=0.001", "--limit", "scale_ups=0", "--budget", "30"]);
+    let output = scalefront(
+        dir.path(),
+        &["recommend", "x.json", "--limit", "p90_e2e_s=0.001", "--limit", "scale_ups=0", "--budget", "30"],
+    );
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let said = stdout(&output);
     let broken = said.lines().filter(|line| line.contains("scale_ups ≤ 0"));
-    assert!(broken.clone().count() > 0 && broken.clone().all(|line| !line.split("scale_ups ≤ 0").nth(1).unwrap().contains('%')), "{said}");
+    assert!(
+        broken.clone().count() > 0
+            && broken.clone().all(|line| !line.split("scale_ups ≤ 0").nth(1).unwrap().contains('%')),
+        "{said}"
+    );
     // The page's table too.
     let mut grid: Value = serde_json::from_str(&small()).unwrap();
     grid["objectives"] = json!({"constraints": {"scale_ups": 0}});
@@ -266,9 +325,15 @@ fn limits_of_nothing_are_said_with_their_values() {
     let id = fronts.lines().nth(1).unwrap().split(',').next().unwrap();
     for (out, expected) in [
         ("results", "results: a directory found, expected the name of a file; add one to it"),
-        ("no/hpa.yaml", "no: no such directory, expected a directory to write `hpa.yaml` into; make it, or choose another"),
+        (
+            "no/hpa.yaml",
+            "no: no such directory, expected a directory to write `hpa.yaml` into; make it, or choose another",
+        ),
     ] {
-        let output = scalefront(dir.path(), &["export", "results/small", "--run", id, "--to", "hpa", "--quiet", "--out", out]);
+        let output = scalefront(
+            dir.path(),
+            &["export", "results/small", "--run", id, "--to", "hpa", "--quiet", "--out", out],
+        );
         assert_eq!((output.status.code(), stderr(&output)), (Some(2), format!("error: {expected}\n")));
     }
 }
@@ -280,9 +345,20 @@ fn the_largest_load_can_be_interrupted() {
     use std::process::{Command, Stdio};
     use std::time::{Duration, Instant};
     let mut grid: Value = serde_json::from_str(&small()).unwrap();
-    grid["workloads"][0]["generate"]["arrivals"]["poisson"]["phases"] = json!([{"duration_s": 3000, "rate_per_s": 12}]);
+    grid["workloads"][0]["generate"]["arrivals"]["poisson"]["phases"] =
+        json!([{"duration_s": 3000, "rate_per_s": 12}]);
     let dir = directory_with(&grid.to_string());
-    let arguments = ["recommend", "x.json", "--limit", "p90_e2e_s=1.5", "--largest-load", "--precision", "0.001", "--threads", "1"];
+    let arguments = [
+        "recommend",
+        "x.json",
+        "--limit",
+        "p90_e2e_s=1.5",
+        "--largest-load",
+        "--precision",
+        "0.001",
+        "--threads",
+        "1",
+    ];
     let mut command = Command::new(env!("CARGO_BIN_EXE_scalefront"));
     command.args(arguments).current_dir(dir.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
@@ -296,12 +372,22 @@ fn the_largest_load_can_be_interrupted() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
     assert!(
-        stderr(&output).starts_with("interrupted: what is known so far (") && stderr(&output).contains(" of 16 settings found) is in ")
+        stderr(&output).starts_with("interrupted: what is known so far (")
+            && stderr(&output).contains(" of 16 settings found) is in ")
     );
-    let read =
-        || -> Value { serde_json::from_slice(&fs::read(dir.path().join("results/small_recommended/largest_load.json")).unwrap()).unwrap() };
+    let read = || -> Value {
+        serde_json::from_slice(
+            &fs::read(dir.path().join("results/small_recommended/largest_load.json")).unwrap(),
+        )
+        .unwrap()
+    };
     let cut = read();
-    assert!(cut["finished"] == false && cut["settings_in_all"] == 16 && !cut["settings"].as_array().unwrap().is_empty(), "{cut:#}");
+    assert!(
+        cut["finished"] == false
+            && cut["settings_in_all"] == 16
+            && !cut["settings"].as_array().unwrap().is_empty(),
+        "{cut:#}"
+    );
     // On from there: what was tried is not tried again.
     let tried = fs::read(&journal).unwrap();
     let mut coarser = arguments;
@@ -312,7 +398,8 @@ fn the_largest_load_can_be_interrupted() {
     assert!(fs::read(&journal).unwrap().starts_with(&tried));
 }
 
-/// From zero by a signal that only replicas have, nothing ever starts: what comes nearest says why, with the real cause.
+/// From zero by a signal that only replicas have, nothing ever starts: what comes nearest says why, with the
+/// real cause.
 #[test]
 fn a_setting_whose_runs_fail_says_why() {
     let mut grid: Value = serde_json::from_str(&small()).unwrap();
@@ -323,7 +410,8 @@ fn a_setting_whose_runs_fail_says_why() {
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let said = stdout(&output);
     assert!(
-        said.contains("a run of which failed: stuck at ") && said.contains("no replica serves, and the policy asks for none; "),
+        said.contains("a run of which failed: stuck at ")
+            && said.contains("no replica serves, and the policy asks for none; "),
         "{said}"
     );
 }

@@ -6,7 +6,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use scalefront::replica_scheduler::{Batch, KvBlocks, ReplicaScheduler, ReplicaState, Requests, Rule};
-use scalefront::simulation::{Limits, Parts, RunInputs, SimulationError, Workspace, simulate, simulate_parts};
+use scalefront::simulation::{
+    Limits, Parts, RunInputs, SimulationError, Workspace, simulate, simulate_parts,
+};
 use scalefront::sweep::run::journal::JOURNAL;
 use scalefront::sweep::run::journal::Recorded;
 use serde_json::{Value, json};
@@ -15,16 +17,17 @@ use crate::cli::{directory_with, scalefront, small_grid, stderr, stdout};
 use crate::rows::{first_difference, plan};
 use crate::scenario::Scenario;
 
-/// Kills of the test below; set the variable for more: `SCALEFRONT_KILLS=1000 cargo test --release reliability::killed`.
+/// Kills of the test below; set the variable for more: `SCALEFRONT_KILLS=1000 cargo test --release
+/// reliability::killed`.
 const KILLS: u32 = 10;
 
 /// Some hundred runs, each long enough to be killed in.
 fn long_grid() -> Value {
     let mut grid = small_grid();
-    grid["workloads"][0]["generate"]["arrivals"]["poisson"]["phases"][0] = json!({"duration_s": 600, "rate_per_s": 20});
+    grid["workloads"][0]["generate"]["arrivals"]["poisson"]["phases"][0] =
+        json!({"duration_s": 600, "rate_per_s": 20});
     grid["seeds"] = json!([1, 2, 3, 4]);
-    grid["autoscalers"] =
-        json!([{"static": {"replicas": [2, 3, 4, 5]}}, {"inferline": {"look_back_s": {"from": 20, "to": 160, "step": 10}}}]);
+    grid["autoscalers"] = json!([{"static": {"replicas": [2, 3, 4, 5]}}, {"inferline": {"look_back_s": {"from": 20, "to": 160, "step": 10}}}]);
     grid
 }
 
@@ -50,7 +53,8 @@ impl Draws {
     }
 }
 
-/// Cuts off the end of a journal, as a power loss may; never into its first line, which is synced before any other is written.
+/// Cuts off the end of a journal, as a power loss may; never into its first line, which is synced before any
+/// other is written.
 fn truncate(journal: &Path, draw: f64) {
     let Ok(bytes) = fs::read(journal) else { return };
     let first = bytes.iter().position(|&byte| byte == b'\n').unwrap() + 1;
@@ -93,7 +97,8 @@ fn killed_sweeps_resume_to_the_same_rows() {
             child.kill().unwrap();
             child.wait().unwrap();
             killed += 1;
-            let before = fs::read(&journal).map_or(0, |bytes| bytes.iter().filter(|&&byte| byte == b'\n').count());
+            let before =
+                fs::read(&journal).map_or(0, |bytes| bytes.iter().filter(|&&byte| byte == b'\n').count());
             midway += u32::from(before > 1 && before < expected.len() + 1);
             if killed % 3 == 0 {
                 truncate(&journal, draws.next());
@@ -106,11 +111,14 @@ fn killed_sweeps_resume_to_the_same_rows() {
         }
         fs::remove_dir_all(dir.path().join(&out)).unwrap();
     }
-    eprintln!("{killed} kills, {midway} of them amid the runs of a sweep; {round} sweeps ended with the same rows");
+    eprintln!(
+        "{killed} kills, {midway} of them amid the runs of a sweep; {round} sweeps ended with the same rows"
+    );
     assert!(midway > 0, "no kill came at a time when it could do harm");
 }
 
-/// A bit of a stored table that is no longer what it was is noticed by whoever reads it, and a resumed sweep makes the table anew.
+/// A bit of a stored table that is no longer what it was is noticed by whoever reads it, and a resumed sweep
+/// makes the table anew.
 #[cfg(feature = "report")]
 #[test]
 fn stored_tables_that_have_changed_are_refused_and_made_again() {
@@ -123,7 +131,14 @@ fn stored_tables_that_have_changed_are_refused_and_made_again() {
     assert_eq!(run(&sweep), (Some(0), String::new()));
     let mut draws = Draws(3);
     for (name, readers) in [
-        ("runs.parquet", vec![vec!["report", "out"], vec!["compare", "out", "--out", "compared"], vec!["oracle", "out", "--runs", "1"]]),
+        (
+            "runs.parquet",
+            vec![
+                vec!["report", "out"],
+                vec!["compare", "out", "--out", "compared"],
+                vec!["oracle", "out", "--runs", "1"],
+            ],
+        ),
         ("series.parquet", vec![vec!["report", "out"]]),
         ("oracle.parquet", vec![vec!["report", "out"]]),
     ] {
@@ -136,12 +151,20 @@ fn stored_tables_that_have_changed_are_refused_and_made_again() {
             for arguments in &readers {
                 let (code, said) = run(arguments);
                 assert_eq!(code, Some(2), "{arguments:?} with another {name}: {said}");
-                assert!(said.contains(&format!("out/{name}: ")) && said.contains("it has changed since it was stored"), "{said}");
+                assert!(
+                    said.contains(&format!("out/{name}: "))
+                        && said.contains("it has changed since it was stored"),
+                    "{said}"
+                );
             }
         }
         let (code, said) = run(&sweep);
         assert_eq!(code, Some(0), "{said}");
-        assert_eq!(said.contains("it has changed since it was stored; running the sweep again"), name != "oracle.parquet", "{said}");
+        assert_eq!(
+            said.contains("it has changed since it was stored; running the sweep again"),
+            name != "oracle.parquet",
+            "{said}"
+        );
         assert!(fs::read(&path).unwrap() == stored, "another {name}");
     }
 }
@@ -176,7 +199,8 @@ fn stops_in_order(signal: &str) {
     assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
     let said = stderr(&output);
     assert!(
-        said.starts_with("interrupted: ") && said.contains(" of 152 runs are stored in out/shard-1-of-1; `scalefront sweep "),
+        said.starts_with("interrupted: ")
+            && said.contains(" of 152 runs are stored in out/shard-1-of-1; `scalefront sweep "),
         "{said}"
     );
     assert!(said.trim_end().ends_with("--resume` goes on"), "{said}");
@@ -185,7 +209,8 @@ fn stops_in_order(signal: &str) {
     let refused = scalefront(dir.path(), &arguments);
     assert_eq!(refused.status.code(), Some(2));
     assert!(
-        stderr(&refused).contains("of a sweep that has not been finished; go on with it by --resume, choose another"),
+        stderr(&refused)
+            .contains("of a sweep that has not been finished; go on with it by --resume, choose another"),
         "{}",
         stderr(&refused)
     );
@@ -197,7 +222,11 @@ fn stops_in_order(signal: &str) {
     arguments.push("--resume");
     let refused = scalefront(dir.path(), &arguments);
     assert_eq!(refused.status.code(), Some(2));
-    assert!(stderr(&refused).contains("holds runs of another grid of the name `small`; choose another directory"), "{}", stderr(&refused));
+    assert!(
+        stderr(&refused).contains("holds runs of another grid of the name `small`; choose another directory"),
+        "{}",
+        stderr(&refused)
+    );
 
     arguments[1] = "x.json";
     let resumed = scalefront(dir.path(), &arguments);
@@ -253,11 +282,17 @@ fn runs_that_would_never_end_fail_with_their_reason() {
     assert_eq!(errors.len(), 2);
     for error in errors {
         assert!(error.starts_with("given up after 200000 events, at "), "{error}");
-        assert!(error.contains(" replicas lost (do `failures` come faster than replicas serve? `--max-events` lets it go on)"), "{error}");
+        assert!(
+            error.contains(
+                " replicas lost (do `failures` come faster than replicas serve? `--max-events` lets it go on)"
+            ),
+            "{error}"
+        );
     }
 }
 
-/// Without a run that ended there is no front to draw: the reason is all there is to tell, now and when asked again.
+/// Without a run that ended there is no front to draw: the reason is all there is to tell, now and when asked
+/// again.
 #[cfg(feature = "report")]
 #[test]
 fn a_sweep_whose_runs_all_failed_says_why() {
@@ -284,7 +319,11 @@ fn runs_that_keep_too_much_fail_with_their_reason() {
     for wrong in ["0", "-1", "much", "1T", "99999999999G"] {
         let refused = scalefront(dir.path(), &["sweep", "x.json", &format!("--cell-memory={wrong}")]);
         assert_eq!(refused.status.code(), Some(2));
-        assert!(stderr(&refused).contains("expected a whole number above 0 of bytes"), "{}", stderr(&refused));
+        assert!(
+            stderr(&refused).contains("expected a whole number above 0 of bytes"),
+            "{}",
+            stderr(&refused)
+        );
     }
 }
 
@@ -313,9 +352,17 @@ fn fail_fast_stops_at_the_first_and_resume_goes_on() {
     };
     let output = run(&["--fail-fast"]);
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
-    assert!(stderr(&output).contains("stopped, as --fail-fast asks: 1 of 8 runs are stored in out/shard-1-of-1"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("stopped, as --fail-fast asks: 1 of 8 runs are stored in out/shard-1-of-1"),
+        "{}",
+        stderr(&output)
+    );
     let again = run(&["--fail-fast", "--resume"]);
-    assert!(again.status.code() == Some(2) && stderr(&again).contains("1 runs have failed already"), "{}", stderr(&again));
+    assert!(
+        again.status.code() == Some(2) && stderr(&again).contains("1 runs have failed already"),
+        "{}",
+        stderr(&again)
+    );
     assert_eq!(run(&["--resume"]).status.code(), Some(1));
     assert_eq!(errors(&dir.path().join("out")).len(), 8);
 }
@@ -352,9 +399,14 @@ impl ReplicaScheduler for Leaky {
 fn a_leak_of_kv_blocks_is_found_unless_nobody_checks() {
     let scenario = ten_requests();
     let inputs = scenario.inputs();
-    let leaky = || Parts { scheduler: Rule::Other(Box::new(Leaky(inputs.replica_scheduler()))), ..Parts::of(&inputs) };
+    let leaky = || Parts {
+        scheduler: Rule::Other(Box::new(Leaky(inputs.replica_scheduler()))),
+        ..Parts::of(&inputs)
+    };
     match simulate_parts(&inputs, leaky(), &mut Workspace::default()) {
-        Err(SimulationError::Unbalanced(what)) => assert!(what.contains("KV blocks free at the end"), "{what}"),
+        Err(SimulationError::Unbalanced(what)) => {
+            assert!(what.contains("KV blocks free at the end"), "{what}")
+        }
         other => panic!("{other:?}"),
     }
     let unchecked = RunInputs { limits: Limits { check: false, ..Limits::default() }, ..inputs.clone() };

@@ -22,11 +22,23 @@ pub fn first_difference(one: &[RunRow], other: &[RunRow]) -> Option<String> {
                 (x, y) => x == y,
             };
             if left.0 != right.0 || !same {
-                return Some(format!("row {i} (run {}), column {}: {:?}, and {:?} in column {}", run(a), left.0, left.1, right.1, right.0));
+                return Some(format!(
+                    "row {i} (run {}), column {}: {:?}, and {:?} in column {}",
+                    run(a),
+                    left.0,
+                    left.1,
+                    right.1,
+                    right.0
+                ));
             }
         }
         if a.columns.len() != b.columns.len() {
-            return Some(format!("row {i} (run {}): {} columns, and {}", run(a), a.columns.len(), b.columns.len()));
+            return Some(format!(
+                "row {i} (run {}): {} columns, and {}",
+                run(a),
+                a.columns.len(),
+                b.columns.len()
+            ));
         }
     }
     (one.len() != other.len()).then(|| format!("{} rows, and {}", one.len(), other.len()))
@@ -50,10 +62,15 @@ impl Progress for Quiet {
 
 #[test]
 fn the_first_difference_is_named() {
-    let row = |p90| RunRow { columns: vec![("run_id".into(), Scalar::Text("a1".into())), ("p90_e2e_s".into(), Scalar::Float(p90))] };
+    let row = |p90| RunRow {
+        columns: vec![("run_id".into(), Scalar::Text("a1".into())), ("p90_e2e_s".into(), Scalar::Float(p90))],
+    };
     let rows = [row(0.5), row(0.0)];
     assert_eq!(first_difference(&rows, &rows.clone()), None);
     let difference = first_difference(&rows, &[row(0.5), row(-0.0)]).unwrap();
-    assert!(difference.starts_with("row 1 (run a1), column p90_e2e_s: Float(0.0), and Float(-0.0)"), "{difference}");
+    assert!(
+        difference.starts_with("row 1 (run a1), column p90_e2e_s: Float(0.0), and Float(-0.0)"),
+        "{difference}"
+    );
     assert_eq!(first_difference(&rows, &rows[..1]).unwrap(), "2 rows, and 1");
 }

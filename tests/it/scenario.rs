@@ -17,7 +17,11 @@ pub struct Scenario {
 
 impl Scenario {
     /// Requests are (arrival, prefill tokens, decode tokens) in order of arrival.
-    pub fn new(cluster: Value, autoscaler: Value, requests: impl IntoIterator<Item = (f64, u32, u32)>) -> Self {
+    pub fn new(
+        cluster: Value,
+        autoscaler: Value,
+        requests: impl IntoIterator<Item = (f64, u32, u32)>,
+    ) -> Self {
         let cluster: ClusterSettings = serde_json::from_value(cluster).unwrap();
         let autoscaler: AutoscalerSettings = serde_json::from_value(autoscaler).unwrap();
         let mut faults = Faults::default();
@@ -49,7 +53,9 @@ pub fn execution_time(tensor_parallel: u32, pipeline_parallel: u32) -> &'static 
     cache.get_or_init(|| {
         let cluster = ClusterSettings::default();
         let files = Files::default();
-        let deployment = Deployment::resolve(&cluster.model, &cluster.node, tensor_parallel, pipeline_parallel, &files).unwrap();
+        let deployment =
+            Deployment::resolve(&cluster.model, &cluster.node, tensor_parallel, pipeline_parallel, &files)
+                .unwrap();
         ExecutionTime::load(&cluster.execution_time, &deployment, &files).unwrap()
     })
 }

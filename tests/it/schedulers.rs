@@ -1,6 +1,7 @@
-//! One golden run for each replica scheduler: the same prompts and answers on one small replica, batch by batch, as kept in
-//! `tests/golden/schedulers`. Numbers of this simulator: they tell that a scheduler has changed, not that it is right.
-//! `SCALEFRONT_WRITE_GOLDEN=1` writes them anew when results are meant to change.
+//! One golden run for each replica scheduler: the same prompts and answers on one small replica, batch by
+//! batch, as kept in `tests/golden/schedulers`. Numbers of this simulator: they tell that a scheduler has
+//! changed, not that it is right. `SCALEFRONT_WRITE_GOLDEN=1` writes them anew when results are meant to
+//! change.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,7 +13,8 @@ use serde_json::json;
 
 use crate::scenario::Scenario;
 
-/// Settings under which each meets what it is known for: a cache for about six requests, a budget that splits the longer prompts.
+/// Settings under which each meets what it is known for: a cache for about six requests, a budget that splits
+/// the longer prompts.
 const SCHEDULERS: [(&str, &str); 7] = [
     ("faster_transformer", r#"{"batch_size_cap": 8, "num_blocks": 256}"#),
     ("lightllm", r#"{"batch_size_cap": 8, "num_blocks": 1920, "max_tokens_in_batch": 1024}"#),
@@ -34,13 +36,21 @@ fn batches(scheduler: &str, settings: &str) -> String {
         requests,
     );
     let detail = simulate_in_detail(&scenario.inputs(), &mut Workspace::default()).unwrap().1;
-    assert!(detail.requests.iter().all(|request| request.completed_at_s.is_some()), "{scheduler} leaves requests unanswered");
+    assert!(
+        detail.requests.iter().all(|request| request.completed_at_s.is_some()),
+        "{scheduler} leaves requests unanswered"
+    );
     let restarts: u32 = detail.requests.iter().map(|request| request.restarts).sum();
-    let mut text = format!("{restarts} restarts\nbegins_at_s,ends_at_s,requests,prefill_tokens,decode_tokens\n");
+    let mut text =
+        format!("{restarts} restarts\nbegins_at_s,ends_at_s,requests,prefill_tokens,decode_tokens\n");
     for batch in &detail.batches {
         text += &format!(
             "{:.9},{:.9},{},{},{}\n",
-            batch.scheduled_at_s, batch.completed_at_s, batch.num_requests, batch.prefill_tokens, batch.decode_tokens
+            batch.scheduled_at_s,
+            batch.completed_at_s,
+            batch.num_requests,
+            batch.prefill_tokens,
+            batch.decode_tokens
         );
     }
     text
@@ -60,7 +70,8 @@ fn every_scheduler_forms_the_batches_it_formed() {
             fs::write(&path, &found).unwrap();
         }
         let expected = fs::read_to_string(&path).unwrap();
-        let parts = found.lines().zip(expected.lines()).enumerate().find(|(_, (found, expected))| found != expected);
+        let parts =
+            found.lines().zip(expected.lines()).enumerate().find(|(_, (found, expected))| found != expected);
         assert!(parts.is_none(), "{name}, line and what is found and expected there: {parts:?}");
         assert_eq!(found.lines().count(), expected.lines().count(), "{name}");
         assert!(all.insert(found), "{name} does what another one does");

@@ -17,31 +17,46 @@ fn sweeps() -> PathBuf {
 #[test]
 fn the_committed_schema_is_up_to_date() {
     let committed = fs::read_to_string(sweeps().join("grid.schema.json")).unwrap();
-    assert!(committed == schema::text(), "run: cargo run --no-default-features schema grid > sweeps/grid.schema.json");
+    assert!(
+        committed == schema::text(),
+        "run: cargo run --no-default-features schema grid > sweeps/grid.schema.json"
+    );
 }
 
 #[test]
 fn the_committed_reference_is_up_to_date() {
     let committed = fs::read_to_string(sweeps().join("../docs/grid.md")).unwrap();
-    assert!(committed == reference::grid(), "run: cargo run --no-default-features schema grid --markdown > docs/grid.md");
+    assert!(
+        committed == reference::grid(),
+        "run: cargo run --no-default-features schema grid --markdown > docs/grid.md"
+    );
 }
 
 #[test]
 fn the_committed_metrics_are_up_to_date() {
     let committed = fs::read_to_string(sweeps().join("../docs/metrics.md")).unwrap_or_default();
-    assert!(committed == reference::metrics(), "run: cargo run --no-default-features schema metrics --markdown > docs/metrics.md");
+    assert!(
+        committed == reference::metrics(),
+        "run: cargo run --no-default-features schema metrics --markdown > docs/metrics.md"
+    );
 }
 
 #[test]
 fn the_page_of_models_and_devices_is_committed() {
     let committed = fs::read_to_string(sweeps().join("../docs/hardware.md")).unwrap_or_default();
-    assert!(committed == coverage::page(), "run: cargo run --no-default-features hardware list --markdown > docs/hardware.md");
+    assert!(
+        committed == coverage::page(),
+        "run: cargo run --no-default-features hardware list --markdown > docs/hardware.md"
+    );
 }
 
 #[test]
 fn the_committed_table_of_policies_is_up_to_date() {
     let committed = fs::read_to_string(sweeps().join("../docs/policies.md")).unwrap();
-    assert!(committed == policies::page(), "run: cargo run --no-default-features policies --markdown > docs/policies.md");
+    assert!(
+        committed == policies::page(),
+        "run: cargo run --no-default-features policies --markdown > docs/policies.md"
+    );
 }
 
 /// Short enough to be read, and the same as what is printed on many lines.
@@ -79,7 +94,8 @@ fn every_committed_grid_is_accepted() {
     let mut grids = 0;
     for entry in fs::read_dir(sweeps()).unwrap() {
         let path = entry.unwrap().path();
-        if path.extension().is_none_or(|extension| extension != "json") || path.ends_with("grid.schema.json") {
+        if path.extension().is_none_or(|extension| extension != "json") || path.ends_with("grid.schema.json")
+        {
             continue;
         }
         grids += 1;
@@ -92,8 +108,9 @@ fn every_committed_grid_is_accepted() {
     assert!(grids >= 5);
 }
 
-/// What `schema`, a part of `root`, finds wrong with `value`. Knows the keywords that the grid's schema uses, and panics at any other. (A
-/// validator from a crate would have Cargo build polars a second time for the tests, with its dependencies' features.)
+/// What `schema`, a part of `root`, finds wrong with `value`. Knows the keywords that the grid's schema uses,
+/// and panics at any other. (A validator from a crate would have Cargo build polars a second time for the
+/// tests, with its dependencies' features.)
 fn fault(root: &Value, schema: &Value, value: &Value) -> Option<String> {
     let Value::Object(keywords) = schema else {
         return (schema == &json!(false)).then(|| format!("{value} where nothing may be"));
@@ -108,28 +125,56 @@ fn fault(root: &Value, schema: &Value, value: &Value) -> Option<String> {
         "object" => value.is_object(),
         other => panic!("unknown type {other}"),
     };
-    let matching = |schemas: &Value| schemas.as_array().unwrap().iter().filter(|schema| fault(root, schema, value).is_none()).count();
+    let matching = |schemas: &Value| {
+        schemas.as_array().unwrap().iter().filter(|schema| fault(root, schema, value).is_none()).count()
+    };
     let number = value.as_f64();
-    let unless = |holds: bool, keyword: &str, argument: &Value| (!holds).then(|| format!("{value} against {keyword} {argument}"));
+    let unless = |holds: bool, keyword: &str, argument: &Value| {
+        (!holds).then(|| format!("{value} against {keyword} {argument}"))
+    };
     keywords.iter().find_map(|(keyword, argument)| match keyword.as_str() {
         "$schema" | "$defs" | "title" | "description" | "default" | "format" => None,
-        "$ref" => fault(root, root.pointer(argument.as_str()?.strip_prefix('#')?).expect("a definition"), value),
-        "type" => unless(argument.as_array().map_or_else(|| has_type(argument), |types| types.iter().any(has_type)), keyword, argument),
+        "$ref" => {
+            fault(root, root.pointer(argument.as_str()?.strip_prefix('#')?).expect("a definition"), value)
+        }
+        "type" => unless(
+            argument.as_array().map_or_else(|| has_type(argument), |types| types.iter().any(has_type)),
+            keyword,
+            argument,
+        ),
         "enum" => unless(argument.as_array()?.contains(value), keyword, argument),
         "const" => unless(value == argument, keyword, argument),
         "anyOf" => unless(matching(argument) > 0, keyword, &json!(null)),
         "oneOf" => unless(matching(argument) == 1, keyword, &json!(null)),
-        "minimum" => unless(number.is_none_or(|number| number >= argument.as_f64().unwrap()), keyword, argument),
-        "maximum" => unless(number.is_none_or(|number| number <= argument.as_f64().unwrap()), keyword, argument),
-        "minItems" => unless(value.as_array().is_none_or(|items| items.len() as u64 >= argument.as_u64().unwrap()), keyword, argument),
+        "minimum" => {
+            unless(number.is_none_or(|number| number >= argument.as_f64().unwrap()), keyword, argument)
+        }
+        "maximum" => {
+            unless(number.is_none_or(|number| number <= argument.as_f64().unwrap()), keyword, argument)
+        }
+        "minItems" => unless(
+            value.as_array().is_none_or(|items| items.len() as u64 >= argument.as_u64().unwrap()),
+            keyword,
+            argument,
+        ),
         "items" => value.as_array()?.iter().find_map(|item| fault(root, argument, item)),
-        "required" => argument.as_array()?.iter().find_map(|name| unless(value.as_object()?.contains_key(name.as_str()?), keyword, name)),
+        "required" => argument
+            .as_array()?
+            .iter()
+            .find_map(|name| unless(value.as_object()?.contains_key(name.as_str()?), keyword, name)),
         "propertyNames" => value.as_object()?.keys().find_map(|name| fault(root, argument, &json!(name))),
-        "properties" => value.as_object()?.iter().find_map(|(name, value)| fault(root, argument.get(name)?, value)),
+        "properties" => {
+            value.as_object()?.iter().find_map(|(name, value)| fault(root, argument.get(name)?, value))
+        }
         "additionalProperties" => {
             let known = keywords.get("properties").and_then(Value::as_object);
-            let others = value.as_object()?.iter().filter(|(name, _)| known.is_none_or(|known| !known.contains_key(*name)));
-            others.map(|(name, value)| fault(root, argument, value).map(|fault| format!("{name}: {fault}"))).find_map(|fault| fault)
+            let others = value
+                .as_object()?
+                .iter()
+                .filter(|(name, _)| known.is_none_or(|known| !known.contains_key(*name)));
+            others
+                .map(|(name, value)| fault(root, argument, value).map(|fault| format!("{name}: {fault}")))
+                .find_map(|fault| fault)
         }
         other => panic!("unknown keyword {other} in the grid's schema"),
     })
@@ -188,7 +233,9 @@ fn schema_and_parser_agree() {
 /// What `schema` may be resolved to: itself, what it refers to, its alternatives.
 fn resolved<'a>(root: &'a Value, schema: &'a Value, found: &mut Vec<&'a Value>) {
     found.push(schema);
-    if let Some(target) = schema["$ref"].as_str().and_then(|reference| root.pointer(reference.strip_prefix('#')?)) {
+    if let Some(target) =
+        schema["$ref"].as_str().and_then(|reference| root.pointer(reference.strip_prefix('#')?))
+    {
         resolved(root, target, found);
     }
     for alternative in ["anyOf", "oneOf"].iter().filter_map(|keyword| schema[keyword].as_array()).flatten() {
@@ -200,7 +247,9 @@ fn resolved<'a>(root: &'a Value, schema: &'a Value, found: &mut Vec<&'a Value>) 
 fn example(root: &Value, schema: &Value) -> Value {
     let mut candidates = Vec::new();
     resolved(root, schema, &mut candidates);
-    let typed = |schema: &&Value| schema.get("type").is_some() || schema.get("enum").is_some() || schema.get("const").is_some();
+    let typed = |schema: &&Value| {
+        schema.get("type").is_some() || schema.get("enum").is_some() || schema.get("const").is_some()
+    };
     let schema = candidates.into_iter().find(typed).expect("a schema with a type");
     let fixed = schema.get("const").or_else(|| schema["enum"].get(0));
     let kind = schema["type"].as_str().or_else(|| schema["type"][0].as_str()).unwrap_or_default();
@@ -211,7 +260,10 @@ fn example(root: &Value, schema: &Value) -> Value {
         (_, "array") => json!([example(root, &schema["items"])]),
         (_, "object") => {
             let required = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
-            required.map(|name| (name.to_owned(), example(root, &schema["properties"][name]))).collect::<serde_json::Map<_, _>>().into()
+            required
+                .map(|name| (name.to_owned(), example(root, &schema["properties"][name])))
+                .collect::<serde_json::Map<_, _>>()
+                .into()
         }
         _ => json!(1),
     }
@@ -261,8 +313,8 @@ fn put(grid: &mut Value, at: &str, around: &Value, value: &Value) {
     place[name] = value.clone();
 }
 
-/// Wherever something may be set, values of every kind: what the parser takes the schema takes, and what the schema takes the parser
-/// refuses for what it says at most, never for its shape.
+/// Wherever something may be set, values of every kind: what the parser takes the schema takes, and what the
+/// schema takes the parser refuses for what it says at most, never for its shape.
 #[test]
 fn schema_and_parser_agree_on_every_field() {
     let schema = schema::grid();
@@ -284,10 +336,16 @@ fn schema_and_parser_agree_on_every_field() {
         json!({"from": 1, "to": 5, "points": 3}),
         json!({"from": 1, "to": 5}),
     ];
-    let shapes =
-        ["invalid type", "unknown field", "unknown variant", "missing field", "invalid value: ", "an empty list found, expected a value"];
-    // Not a matter of shape: what generated sessions need is known once it is clear that they are generated; and a map whose keys the
-    // user chooses cannot be told from a range.
+    let shapes = [
+        "invalid type",
+        "unknown field",
+        "unknown variant",
+        "missing field",
+        "invalid value: ",
+        "an empty list found, expected a value",
+    ];
+    // Not a matter of shape: what generated sessions need is known once it is clear that they are generated;
+    // and a map whose keys the user chooses cannot be told from a range.
     let beyond_schemas = |error: &str, value: &Value| {
         let is_range = value.get("from").is_some() && error.contains("expected an object");
         error.contains("sessions.turns: missing field") || is_range
@@ -299,11 +357,14 @@ fn schema_and_parser_agree_on_every_field() {
             put(&mut grid, at, around, value);
             let fault = fault(&schema, &schema, &grid);
             let source = Source { file: "x.json".into(), text: grid.to_string() };
-            let parsed = Grid::parse(source, Path::new("x.json"), Vec::new()).err().map(|error| error.to_string());
+            let parsed =
+                Grid::parse(source, Path::new("x.json"), Vec::new()).err().map(|error| error.to_string());
             match (&fault, &parsed) {
                 (None, None) => taken += 1,
                 (Some(_), Some(_)) => refused += 1,
-                (Some(fault), None) => problems.push(format!("{at}: {value}: taken, but the schema says {fault}")),
+                (Some(fault), None) => {
+                    problems.push(format!("{at}: {value}: taken, but the schema says {fault}"))
+                }
                 (None, Some(error)) if beyond_schemas(error, value) => refused += 1,
                 (None, Some(error)) => {
                     if let Some(shape) = shapes.iter().find(|shape| error.contains(**shape)) {
@@ -313,6 +374,15 @@ fn schema_and_parser_agree_on_every_field() {
             }
         }
     }
-    assert!(found.len() > 300 && taken > 500 && refused > 1000, "{} places, {taken} taken, {refused} refused", found.len());
-    assert!(problems.is_empty(), "{} problems, such as\n{}", problems.len(), problems[..problems.len().min(20)].join("\n"));
+    assert!(
+        found.len() > 300 && taken > 500 && refused > 1000,
+        "{} places, {taken} taken, {refused} refused",
+        found.len()
+    );
+    assert!(
+        problems.is_empty(),
+        "{} problems, such as\n{}",
+        problems.len(),
+        problems[..problems.len().min(20)].join("\n")
+    );
 }

@@ -29,19 +29,34 @@ fn commands_take_sessions_or_say_why_not() {
     };
     let refuses = |arguments: &[&str], why: &str, remedy: &str| {
         let (code, said) = run(arguments);
-        assert!(code == Some(2) && said.contains(why) && said.contains(remedy), "{arguments:?}: {code:?} {said}");
+        assert!(
+            code == Some(2) && said.contains(why) && said.contains(remedy),
+            "{arguments:?}: {code:?} {said}"
+        );
     };
     works(&["sweep", "x.json", "--quiet"]);
     works(&["compare", "results/s", "--quiet"]);
     works(&["report", "results/s", "--quiet"]);
     let open = "expected `generate`, a trace, or sessions with `loop` \"open\"";
     refuses(&["oracle", "results/s", "--quiet"], "workload `chat`: its requests wait for answers", open);
-    refuses(&["sweep", "x.json", "--oracle", "20", "--quiet", "--out", "o"], "workload `chat`: its requests wait for answers", open);
+    refuses(
+        &["sweep", "x.json", "--oracle", "20", "--quiet", "--out", "o"],
+        "workload `chat`: its requests wait for answers",
+        open,
+    );
     let law = "workload `chat`: its requests wait for answers, so what comes depends on what is decided";
     refuses(&["oracle", "results/s", "--informed", "--quiet"], law, "expected `generate`");
     refuses(&["sweep", "x.json", "--informed", "20", "--quiet", "--out", "i"], law, "expected `generate`");
     // Limits on what only sessions have; with more traffic there are more sessions.
-    works(&["recommend", "x.json", "--limit", "p99_later_turn_ttft_s=5", "--limit", "cold_turn_share=0.9", "--quiet"]);
+    works(&[
+        "recommend",
+        "x.json",
+        "--limit",
+        "p99_later_turn_ttft_s=5",
+        "--limit",
+        "cold_turn_share=0.9",
+        "--quiet",
+    ]);
     works(&["recommend", "x.json", "--limit", "p99_ttft_s=5", "--largest-load", "--quiet", "--out", "load"]);
     // A shadow draws open requests at the rates recorded: as many as there were turns.
     let mut one = grid;

@@ -1,7 +1,9 @@
 //! Properties of SGLang's scheduler on random small clusters. What it does step by step is tested beside it.
 
 use proptest::prelude::*;
-use scalefront::simulation::{Limits, Parts, RequestRecord, RunInputs, RunMetrics, Workspace, simulate_parts_in_detail, violations};
+use scalefront::simulation::{
+    Limits, Parts, RequestRecord, RunInputs, RunMetrics, Workspace, simulate_parts_in_detail, violations,
+};
 use serde_json::{Value, json};
 
 use super::golden::assert_runs_agree;
@@ -10,7 +12,13 @@ use super::scenario::Scenario;
 
 /// Settings on caches so small that requests are retracted, rejected, held back.
 fn scheduler() -> impl Strategy<Value = Value> {
-    let sizes = (prop::sample::select(vec![1_u32, 16]), 60..600_u32, 2..9_u32, prop::sample::select(vec![0_u32, 16, 60]), 0..3_u32);
+    let sizes = (
+        prop::sample::select(vec![1_u32, 16]),
+        60..600_u32,
+        2..9_u32,
+        prop::sample::select(vec![0_u32, 16, 60]),
+        0..3_u32,
+    );
     (sizes, any::<[bool; 3]>(), 0.05..2.0_f64, prop::sample::select(vec!["fcfs", "lpm", "lof"])).prop_map(
         |((page, cache_tokens, cap, chunk, interval), [mixed, caching, overlap], conservativeness, policy)| {
             json!({"sglang": {
@@ -101,13 +109,26 @@ fn scenarios_are_not_trivial() {
 fn long_decodes_are_skipped() {
     for overlap in [false, true] {
         let cluster = json!({"replica_scheduler": {"sglang": {"batch_size_cap": 3, "overlap": overlap}}});
-        let alone = Scenario::new(cluster.clone(), json!({"static": {"replicas": 1}}), (0..3).map(|i| (0.0, 100, 1000 + i)));
-        let queued = Scenario::new(cluster, json!({"static": {"replicas": 1}}), (0..6).map(|i| (0.0, 100, 1000 + i)));
+        let alone = Scenario::new(
+            cluster.clone(),
+            json!({"static": {"replicas": 1}}),
+            (0..3).map(|i| (0.0, 100, 1000 + i)),
+        );
+        let queued =
+            Scenario::new(cluster, json!({"static": {"replicas": 1}}), (0..6).map(|i| (0.0, 100, 1000 + i)));
         for (scenario, most_formed) in [(alone, 60), (queued, 120)] {
-            let (metrics, detail) =
-                simulate_parts_in_detail(&scenario.inputs(), Parts::of(&scenario.inputs()), &mut Workspace::default()).unwrap();
+            let (metrics, detail) = simulate_parts_in_detail(
+                &scenario.inputs(),
+                Parts::of(&scenario.inputs()),
+                &mut Workspace::default(),
+            )
+            .unwrap();
             let formed = detail.batches.len();
-            assert!(metrics.num_batches > 1000 && formed < most_formed, "overlap {overlap}: {formed} of {} formed", metrics.num_batches);
+            assert!(
+                metrics.num_batches > 1000 && formed < most_formed,
+                "overlap {overlap}: {formed} of {} formed",
+                metrics.num_batches
+            );
             check(&scenario);
         }
     }

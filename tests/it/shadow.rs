@@ -26,7 +26,9 @@ fn grid() -> Value {
 /// The run, and its record in `dir`.
 fn record(dir: &Path, interval_s: f64) -> RunMetrics {
     let plan = rows::plan(&grid());
-    let (metrics, detail) = run_cell_in_detail(&plan.cell(0), &plan.inputs, Limits::default(), &mut Workspace::default()).unwrap();
+    let (metrics, detail) =
+        run_cell_in_detail(&plan.cell(0), &plan.inputs, Limits::default(), &mut Workspace::default())
+            .unwrap();
     fs::create_dir(dir.join("metrics")).unwrap();
     for (name, value) in scrape::of_detail(&detail, metrics.simulated_s, interval_s) {
         fs::write(dir.join("metrics").join(name), value.to_string()).unwrap();
@@ -62,7 +64,11 @@ fn a_recorded_run_of_ours_comes_back() {
     );
     // What it cost, by the meter of the run itself.
     let replayed = answer["as_it_was"]["cost_usd"].as_f64().unwrap();
-    assert!((replayed / metrics.total_cost_usd - 1.0).abs() < 0.02, "{replayed} for {}\n{text}", metrics.total_cost_usd);
+    assert!(
+        (replayed / metrics.total_cost_usd - 1.0).abs() < 0.02,
+        "{replayed} for {}\n{text}",
+        metrics.total_cost_usd
+    );
     for (what, most) in [
         ("requests", 0.001),
         ("prompt tokens", 0.02),
@@ -79,13 +85,19 @@ fn a_recorded_run_of_ours_comes_back() {
     let policies = answer["policies"].as_array().unwrap();
     let same = policies.iter().find(|run| run["setting"]["hpa.target_per_replica"] == 6).unwrap();
     assert!(same["saved_share"].as_f64().unwrap().abs() < 0.05, "{same:#}");
-    let fixed = |replicas: u64| policies.iter().find(|run| run["setting"]["static.replicas"] == replicas).unwrap();
+    let fixed =
+        |replicas: u64| policies.iter().find(|run| run["setting"]["static.replicas"] == replicas).unwrap();
     assert!(fixed(12)["saved_usd"].as_f64().unwrap() < 0.0, "twelve cost more");
     assert_eq!(policies.len(), 5);
     assert!(text.contains("% saved") && text.contains("What was done, replayed"), "{text}");
     // The grid that is left is one to sweep on.
     let output = scalefront(dir.path(), &["sweep", "out/grid.json", "--dry-run"]);
-    assert!(output.status.success() && stdout(&output).contains("5 to run of 5 planned"), "{}{}", stdout(&output), stderr(&output));
+    assert!(
+        output.status.success() && stdout(&output).contains("5 to run of 5 planned"),
+        "{}{}",
+        stdout(&output),
+        stderr(&output)
+    );
 }
 
 #[test]
@@ -105,10 +117,18 @@ fn without_a_gateway_arrivals_are_made_out() {
     let dir = tempfile::tempdir().unwrap();
     let metrics = record(dir.path(), 15.0);
     fs::remove_file(dir.path().join("metrics/inference_objective_request_total.json")).unwrap();
-    let (answer, text) = shadow(dir.path(), json!([{"static": {"replicas": 6}}]), json!({"p90_e2e_s": 20}), &[]);
+    let (answer, text) =
+        shadow(dir.path(), json!([{"static": {"replicas": 6}}]), json!({"p90_e2e_s": 20}), &[]);
     let requests = answer["agreement"][0]["measured"].as_f64().unwrap();
-    assert!((requests / metrics.num_requests as f64 - 1.0).abs() < 0.01, "{requests} of {}", metrics.num_requests);
-    assert!(text.contains("note: arrivals: completions and what running and waiting requests gained"), "{text}");
+    assert!(
+        (requests / metrics.num_requests as f64 - 1.0).abs() < 0.01,
+        "{requests} of {}",
+        metrics.num_requests
+    );
+    assert!(
+        text.contains("note: arrivals: completions and what running and waiting requests gained"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -116,14 +136,25 @@ fn tables_do_as_well_and_slips_are_named() {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("metrics")).unwrap();
     let table = dir.path().join("metrics/night.csv");
-    let mut text = "time_s,requests_per_s,mean_prefill_tokens,mean_decode_tokens,replicas,p90_e2e_s\n".to_owned();
+    let mut text =
+        "time_s,requests_per_s,mean_prefill_tokens,mean_decode_tokens,replicas,p90_e2e_s\n".to_owned();
     for minute in 0..20 {
         text += &format!("{},{},300,20,{},2.5\n", 60 * minute, 2 + minute % 5, 2 + minute / 10);
     }
     fs::write(&table, &text).unwrap();
-    let (answer, _) = shadow(dir.path(), json!([{"static": {"replicas": [2, 3]}}]), json!({"p90_e2e_s": 30}), &[]);
-    assert!(off(&answer, "requests").abs() < 0.01 && off(&answer, "replica hours").abs() < 0.03, "{answer:#}");
-    assert!(answer["agreement"].as_array().unwrap().iter().any(|compared| compared["what"] == "p90_e2e_s" && compared["measured"] == 2.5));
+    let (answer, _) =
+        shadow(dir.path(), json!([{"static": {"replicas": [2, 3]}}]), json!({"p90_e2e_s": 30}), &[]);
+    assert!(
+        off(&answer, "requests").abs() < 0.01 && off(&answer, "replica hours").abs() < 0.03,
+        "{answer:#}"
+    );
+    assert!(
+        answer["agreement"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|compared| compared["what"] == "p90_e2e_s" && compared["measured"] == 2.5)
+    );
 
     let refusal = |recorded: &str, grid: Value| {
         fs::write(dir.path().join("y.json"), grid.to_string()).unwrap();
@@ -135,7 +166,11 @@ fn tables_do_as_well_and_slips_are_named() {
     assert!(refusal("nowhere", grid()).contains("nowhere: cannot be read"));
     fs::write(dir.path().join("slip.csv"), text.replace("requests_per_s", "request_per_s")).unwrap();
     let slip = refusal("slip.csv", grid());
-    assert!(slip.contains("slip.csv: unknown column `request_per_s`") && slip.contains("did you mean `requests_per_s`?"), "{slip}");
+    assert!(
+        slip.contains("slip.csv: unknown column `request_per_s`")
+            && slip.contains("did you mean `requests_per_s`?"),
+        "{slip}"
+    );
     fs::write(
         dir.path().join("quiet.csv"),
         "time_s,requests_per_s,mean_prefill_tokens,mean_decode_tokens,replicas\n0,0,1,1,1\n60,0,1,1,1\n",
@@ -144,18 +179,25 @@ fn tables_do_as_well_and_slips_are_named() {
     assert!(refusal("quiet.csv", grid()).contains("no request arrived in it"));
     let mut two = grid();
     two["cluster"]["scale_up_delay_s"] = json!([30, 60]);
-    assert!(refusal("metrics", two).contains("`cluster.scale_up_delay_s` found with several values, expected one cluster"));
+    assert!(
+        refusal("metrics", two)
+            .contains("`cluster.scale_up_delay_s` found with several values, expected one cluster")
+    );
 }
 
 /// A table of 20 rows a quarter of a minute apart, from a time on.
 fn quarter_minutes(from_s: u32, replicas: &str) -> String {
     let rows = (0..20).map(|row| format!("{},2,100,10,{replicas}\n", from_s + 15 * row));
-    format!("time_s,requests_per_s,mean_prefill_tokens,mean_decode_tokens,replicas\n{}", rows.collect::<String>())
+    format!(
+        "time_s,requests_per_s,mean_prefill_tokens,mean_decode_tokens,replicas\n{}",
+        rows.collect::<String>()
+    )
 }
 
 /// The agreement of one thing: what was measured, and what the replay had.
 fn both(answer: &Value, what: &str) -> [f64; 2] {
-    let found = answer["agreement"].as_array().unwrap().iter().find(|compared| compared["what"] == what).unwrap();
+    let found =
+        answer["agreement"].as_array().unwrap().iter().find(|compared| compared["what"] == what).unwrap();
     ["measured", "replayed"].map(|side| found[side].as_f64().unwrap())
 }
 
@@ -183,15 +225,26 @@ fn replicas_hold_over_what_nobody_recorded() {
         let mut file: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
         for series in file["data"]["result"].as_array_mut().unwrap() {
             let away = 1_700_001_500.0..1_700_002_100.0;
-            series["values"].as_array_mut().unwrap().retain(|sample| !away.contains(&sample[0].as_f64().unwrap()));
+            series["values"]
+                .as_array_mut()
+                .unwrap()
+                .retain(|sample| !away.contains(&sample[0].as_f64().unwrap()));
         }
         fs::write(&path, file.to_string()).unwrap();
     }
     let (gappy, _) = shadow(dir.path(), json!([{"static": {"replicas": 6}}]), json!({}), &[]);
     let ([before, _], [after, replayed]) = (both(&whole, "replica hours"), both(&gappy, "replica hours"));
-    assert!((after / before - 1.0).abs() < 0.1 && (replayed / after - 1.0).abs() < 0.05, "{before} {after} {replayed}");
+    assert!(
+        (after / before - 1.0).abs() < 0.1 && (replayed / after - 1.0).abs() < 0.05,
+        "{before} {after} {replayed}"
+    );
     let said = notes(&gappy);
-    assert!(said.contains("gap of 615 s, from 1700001485 to 1700002100 s, in inference_objective_request_total.json"), "{said}");
+    assert!(
+        said.contains(
+            "gap of 615 s, from 1700001485 to 1700002100 s, in inference_objective_request_total.json"
+        ),
+        "{said}"
+    );
     assert!(!notes(&whole).contains("gap of"), "{}", notes(&whole));
 }
 
@@ -208,7 +261,10 @@ fn tables_that_follow_each_other_are_one_and_others_refused() {
     fs::write(dir.path().join("x.json"), grid().to_string()).unwrap();
     for (recorded, message) in [
         ("m", "a.csv and b.csv: both have `requests_per_s` from 285 to 285 s"),
-        ("zero.csv", "zero.csv: `replicas`: 0 replicas found from 60 s to the end of the record, while 600 requests arrive"),
+        (
+            "zero.csv",
+            "zero.csv: `replicas`: 0 replicas found from 60 s to the end of the record, while 600 requests arrive",
+        ),
     ] {
         let output = scalefront(dir.path(), &["shadow", recorded, "x.json", "--out", "never"]);
         assert_eq!(output.status.code(), Some(2), "{}", stdout(&output));
@@ -222,9 +278,15 @@ fn rows_hold_until_the_next_on_both_sides() {
     let answer = on_tables(&[("a.csv", text.to_owned())]);
     assert_eq!(both(&answer, "requests")[0], 6030.0);
     let [measured, replayed] = both(&answer, "replica hours");
-    assert!((measured - 3015.0 / 3600.0).abs() < 1e-9 && (replayed / measured - 1.0).abs() < 0.01, "{measured} {replayed}");
+    assert!(
+        (measured - 3015.0 / 3600.0).abs() < 1e-9 && (replayed / measured - 1.0).abs() < 0.01,
+        "{measured} {replayed}"
+    );
     let static_one = answer["policies"][0]["cost_usd"].as_f64().unwrap();
-    assert!((static_one / answer["as_it_was"]["cost_usd"].as_f64().unwrap() - 1.0).abs() < 0.01, "{answer:#}");
+    assert!(
+        (static_one / answer["as_it_was"]["cost_usd"].as_f64().unwrap() - 1.0).abs() < 0.01,
+        "{answer:#}"
+    );
     assert!(notes(&answer).contains("gap of 2985 s, from 15 to 3000 s, in a.csv"), "{answer:#}");
 }
 
@@ -248,11 +310,16 @@ fn what_was_done_is_replayed_without_the_grids_delays() {
     with["cluster"]["node_pool"] = json!({"provision_s": 120});
     with["cluster"]["failures"] = json!({"mean_time_to_crash_s": 60});
     fs::write(dir.path().join("x.json"), with.to_string()).unwrap();
-    let output = scalefront(dir.path(), &["shadow", "a.csv", "x.json", "--time-scale", "0.5", "--out", "out"]);
+    let output =
+        scalefront(dir.path(), &["shadow", "a.csv", "x.json", "--time-scale", "0.5", "--out", "out"]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    let answer: Value = serde_json::from_slice(&fs::read(dir.path().join("out/shadow.json")).unwrap()).unwrap();
+    let answer: Value =
+        serde_json::from_slice(&fs::read(dir.path().join("out/shadow.json")).unwrap()).unwrap();
     let [measured, replayed] = both(&answer, "replica hours");
-    assert!((measured / (0.5 * 420.0 / 3600.0) - 1.0).abs() < 1e-9 && (replayed / measured - 1.0).abs() < 0.05, "{measured} {replayed}");
+    assert!(
+        (measured / (0.5 * 420.0 / 3600.0) - 1.0).abs() < 1e-9 && (replayed / measured - 1.0).abs() < 0.05,
+        "{measured} {replayed}"
+    );
     // Times of the record are twice those of the traffic.
     assert_eq!(both(&answer, "p90_e2e_s")[0], 0.25);
     // A length that is not said yet is the first that is.
@@ -263,5 +330,9 @@ fn what_was_done_is_replayed_without_the_grids_delays() {
     fs::write(dir.path().join("pools.json"), with.to_string()).unwrap();
     let refused = scalefront(dir.path(), &["shadow", "a.csv", "pools.json", "--out", "never"]);
     assert_eq!(refused.status.code(), Some(2));
-    assert!(stderr(&refused).contains("cluster.pools: found, expected a cluster of one pool"), "{}", stderr(&refused));
+    assert!(
+        stderr(&refused).contains("cluster.pools: found, expected a cluster of one pool"),
+        "{}",
+        stderr(&refused)
+    );
 }

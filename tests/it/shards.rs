@@ -31,15 +31,27 @@ fn missing_doubled_and_foreign_shards_are_named_among_a_hundred() {
         fs::create_dir_all(&at).unwrap();
         let header = scalefront::sweep::run::journal::Header::new(&own, Some(shard), places.len());
         let journal = scalefront::sweep::run::journal::Journal::create(&at, &header).unwrap();
-        scalefront::sweep::run::run_journaled(&own, &places, &Default::default(), &journal, None, &crate::rows::Quiet).unwrap();
+        scalefront::sweep::run::run_journaled(
+            &own,
+            &places,
+            &Default::default(),
+            &journal,
+            None,
+            &crate::rows::Quiet,
+        )
+        .unwrap();
     }
     assert_eq!(merge::join(std::slice::from_ref(&shards)).unwrap().len(), 100);
-    assert_eq!(merge::plan(merge::join(std::slice::from_ref(&shards)).unwrap().header()).unwrap().runs_hash, own.runs_hash);
+    assert_eq!(
+        merge::plan(merge::join(std::slice::from_ref(&shards)).unwrap().header()).unwrap().runs_hash,
+        own.runs_hash
+    );
 
     // One is not there, one is there twice, one is of another grid, one has lost its end.
     fs::remove_dir_all(shards.join("shard-17-of-100")).unwrap();
     fs::create_dir(shards.join("shard-42-again")).unwrap();
-    fs::copy(shards.join("shard-42-of-100/journal.jsonl"), shards.join("shard-42-again/journal.jsonl")).unwrap();
+    fs::copy(shards.join("shard-42-of-100/journal.jsonl"), shards.join("shard-42-again/journal.jsonl"))
+        .unwrap();
     grid["cluster"]["tune_interval_s"] = json!(7);
     fs::write(dir.path().join("other.json"), grid.to_string()).unwrap();
     run_shard(dir.path(), "other.json", "3/100", "elsewhere");
@@ -67,7 +79,10 @@ fn missing_doubled_and_foreign_shards_are_named_among_a_hundred() {
 fn a_directory_without_shards_is_named() {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("empty")).unwrap();
-    for (given, expected) in [("empty", "empty: no shard found, expected a directory that"), ("gone", "gone: cannot read the directory")] {
+    for (given, expected) in [
+        ("empty", "empty: no shard found, expected a directory that"),
+        ("gone", "gone: cannot read the directory"),
+    ] {
         let output = scalefront(dir.path(), &["merge", given]);
         assert_eq!(output.status.code(), Some(2));
         assert!(stderr(&output).contains(expected), "{}", stderr(&output));
@@ -77,9 +92,10 @@ fn a_directory_without_shards_is_named() {
 #[test]
 fn wrong_shards_are_refused() {
     let dir = directory_with(&small_grid().to_string());
-    for (shard, expected) in
-        [("0/3", "shard 0 of 3 found, expected 1 to 3"), ("third", "`third` found, expected K/N such as 3/100, or auto")]
-    {
+    for (shard, expected) in [
+        ("0/3", "shard 0 of 3 found, expected 1 to 3"),
+        ("third", "`third` found, expected K/N such as 3/100, or auto"),
+    ] {
         let output = scalefront(dir.path(), &["sweep", "x.json", "--shard", shard]);
         assert_eq!(output.status.code(), Some(2));
         assert!(stderr(&output).contains(expected), "{}", stderr(&output));
@@ -107,7 +123,15 @@ fn merged_and_resumed_results_have_the_bytes_of_one_undisturbed_sweep() {
         run_shard(dir.path(), "x.json", &format!("{number}/3"), "apart");
     }
     done(&["merge", "apart", "--quiet", "--out", "apart"]);
-    done(&["merge", "apart/shard-3-of-3", "apart/shard-1-of-3", "apart/shard-2-of-3", "--quiet", "--out", "joined"]);
+    done(&[
+        "merge",
+        "apart/shard-3-of-3",
+        "apart/shard-1-of-3",
+        "apart/shard-2-of-3",
+        "--quiet",
+        "--out",
+        "joined",
+    ]);
 
     // Killed within the last shard's time, resumed; finished ones resume to themselves.
     run_shard(dir.path(), "x.json", "1/1", "killed");

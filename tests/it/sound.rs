@@ -19,7 +19,8 @@ pub fn prefilled(detail: &Detail) -> u64 {
     detail.batches.iter().map(|batch| batch.prefill_tokens).sum()
 }
 
-/// Most tokens that decode steps can yield: the first output token comes with the prefill, and recomputation counts as prefill.
+/// Most tokens that decode steps can yield: the first output token comes with the prefill, and recomputation
+/// counts as prefill.
 pub fn to_decode(detail: &Detail) -> u64 {
     detail.requests.iter().map(|request| u64::from(request.decode_tokens) - 1).sum()
 }

@@ -3,13 +3,33 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const MOST_LINES: usize = 600;
+const MOST_LINES: usize = 720;
 
 /// Rooms below the sweep: what they may not know, and as what it shows in a source file.
-const ROOMS_BELOW_SWEEP: &[&str] =
-    &["settings", "random", "workload", "hardware", "replica_scheduler", "global_scheduler", "autoscaler", "simulation", "controllers"];
-const UNKNOWN_BELOW_SWEEP: &[&str] =
-    &["polars", "plotters", "clap", "indicatif", "rayon", "std::thread", "std::time", "println!", "results/", "crate::sweep", "crate::cli"];
+const ROOMS_BELOW_SWEEP: &[&str] = &[
+    "settings",
+    "random",
+    "workload",
+    "hardware",
+    "replica_scheduler",
+    "global_scheduler",
+    "autoscaler",
+    "simulation",
+    "controllers",
+];
+const UNKNOWN_BELOW_SWEEP: &[&str] = &[
+    "polars",
+    "plotters",
+    "clap",
+    "indicatif",
+    "rayon",
+    "std::thread",
+    "std::time",
+    "println!",
+    "results/",
+    "crate::sweep",
+    "crate::cli",
+];
 
 pub fn sources(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
@@ -58,8 +78,11 @@ fn rooms_below_the_sweep_know_nothing_above_them() {
 /// The modules that a file declares, in its order: rooms from the ground up.
 fn rooms(file: &Path) -> Vec<String> {
     let text = fs::read_to_string(file).unwrap();
-    let declared =
-        |line: &str| line.strip_prefix("pub mod ").or(line.strip_prefix("mod ")).and_then(|rest| rest.strip_suffix(';').map(str::to_owned));
+    let declared = |line: &str| {
+        line.strip_prefix("pub mod ")
+            .or(line.strip_prefix("mod "))
+            .and_then(|rest| rest.strip_suffix(';').map(str::to_owned))
+    };
     text.lines().filter_map(declared).collect()
 }
 
@@ -68,7 +91,10 @@ fn files_of(parent: &Path, room: &str) -> Vec<PathBuf> {
     let file = parent.join(room).with_extension("rs");
     let inner = parent.join(room);
     let is_test = |path: &PathBuf| {
-        path.strip_prefix(parent).unwrap().components().any(|part| part.as_os_str().to_string_lossy().starts_with("tests"))
+        path.strip_prefix(parent)
+            .unwrap()
+            .components()
+            .any(|part| part.as_os_str().to_string_lossy().starts_with("tests"))
     };
     let found = if inner.is_dir() { sources(&inner) } else { Vec::new() };
     found.into_iter().chain(file.exists().then_some(file)).filter(|path| !is_test(path)).collect()
@@ -79,9 +105,10 @@ fn each_room_knows_only_rooms_listed_before_it() {
     let src = root().join("src");
     let mut faults = Vec::new();
     let mut pairs = 0;
-    for (parent, list, prefix) in
-        [(src.clone(), src.join("lib.rs"), "crate"), (src.join("sweep"), src.join("sweep/mod.rs"), "crate::sweep")]
-    {
+    for (parent, list, prefix) in [
+        (src.clone(), src.join("lib.rs"), "crate"),
+        (src.join("sweep"), src.join("sweep/mod.rs"), "crate::sweep"),
+    ] {
         let rooms = rooms(&list);
         for (place, room) in rooms.iter().enumerate() {
             for path in files_of(&parent, room) {
@@ -93,7 +120,9 @@ fn each_room_knows_only_rooms_listed_before_it() {
                     let names = [format!("{prefix}::{above}::"), format!("super::{above}::")];
                     let names = if is_head { &names[..] } else { &names[..1] };
                     let lines = code(&text).filter(|(_, line)| names.iter().any(|name| line.contains(name)));
-                    faults.extend(lines.map(|(number, _)| format!("{}:{number}: {room} knows {above}", path.display())));
+                    faults.extend(
+                        lines.map(|(number, _)| format!("{}:{number}: {room} knows {above}", path.display())),
+                    );
                 }
             }
         }

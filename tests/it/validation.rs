@@ -1,4 +1,5 @@
-//! Simulations beside measured runs of real servers: a small folder of our own. The published runs are in `tests/given`.
+//! Simulations beside measured runs of real servers: a small folder of our own. The published runs are in
+//! `tests/given`.
 
 use std::fs;
 use std::path::Path;
@@ -47,27 +48,47 @@ fn folder(dir: &Path, truth: &Overheads) -> Experiments {
     let experiments = Experiments::read(dir).unwrap();
     let (replays, skipped) = prepare(&experiments, |_| true);
     assert_eq!((replays.len(), skipped.len()), (3, 3));
-    let rows = compare(&replays.iter().collect::<Vec<_>>(), &experiments.measured, &[1], |replay| Ok(replay.overheads(truth))).unwrap();
+    let rows = compare(&replays.iter().collect::<Vec<_>>(), &experiments.measured, &[1], |replay| {
+        Ok(replay.overheads(truth))
+    })
+    .unwrap();
     csv = csv
         .lines()
-        .filter(|line| line.starts_with("experiment_id") || line.starts_with("experts") || line.starts_with("unheard"))
+        .filter(|line| {
+            line.starts_with("experiment_id") || line.starts_with("experts") || line.starts_with("unheard")
+        })
         .map(|line| format!("{line}\n"))
         .collect();
-    let lines = rows.iter().map(|row| format!("{},{},{},{},ms,0\n", row.experiment, row.stage, row.metric, row.simulated_ms));
+    let lines = rows
+        .iter()
+        .map(|row| format!("{},{},{},{},ms,0\n", row.experiment, row.stage, row.metric, row.simulated_ms));
     fs::write(dir.join("measured.csv"), lines.fold(csv, |csv, line| csv + &line)).unwrap();
     Experiments::read(dir).unwrap()
 }
 
-const TRUTH: Overheads =
-    Overheads { kernel_time_factor: 1.1, step_ms: 0.6, per_sequence_us: 0.0, sampling_ns_per_logit: 0.3, api_ms: 8.0, ..Overheads::NONE };
+const TRUTH: Overheads = Overheads {
+    kernel_time_factor: 1.1,
+    step_ms: 0.6,
+    per_sequence_us: 0.0,
+    sampling_ns_per_logit: 0.3,
+    api_ms: 8.0,
+    ..Overheads::NONE
+};
 
 #[test]
 fn runs_that_cannot_be_simulated_say_why() {
     let dir = tempfile::tempdir().unwrap();
     let experiments = folder(dir.path(), &TRUTH);
     let (_, skipped) = prepare(&experiments, |_| true);
-    assert!(skipped[0].experiment == "scribbled" && skipped[0].reason.contains("experiments.json: model: invalid type"), "{skipped:?}");
-    assert!(skipped[1].reason.contains("model `Qwen/Qwen3-Next-80B-A3B-Instruct` is not in the catalogue"), "{skipped:?}");
+    assert!(
+        skipped[0].experiment == "scribbled"
+            && skipped[0].reason.contains("experiments.json: model: invalid type"),
+        "{skipped:?}"
+    );
+    assert!(
+        skipped[1].reason.contains("model `Qwen/Qwen3-Next-80B-A3B-Instruct` is not in the catalogue"),
+        "{skipped:?}"
+    );
     assert!(skipped[2].reason.contains("device `ABACUS 3000` is not in the catalogue"), "{skipped:?}");
 }
 
@@ -80,7 +101,8 @@ fn a_run_has_the_requests_it_states_and_finds_prompts_that_come_again() {
     let of_stage = |stage| served.iter().filter(|one| one.stage == stage).collect::<Vec<_>>();
     assert_eq!((of_stage(0).len(), of_stage(1).len()), (400, 480));
     // Twenty prompts are computed, then found.
-    let mean = |requests: &[&Served]| requests.iter().map(|one| one.ttft_ms).sum::<f64>() / requests.len() as f64;
+    let mean =
+        |requests: &[&Served]| requests.iter().map(|one| one.ttft_ms).sum::<f64>() / requests.len() as f64;
     let (cold, warm) = (mean(&of_stage(0)[..10]), mean(&of_stage(0)[100..]));
     assert!(cold > warm + 1.0, "{cold} and {warm} ms");
 }
@@ -110,7 +132,9 @@ fn a_model_left_out_is_unknown_to_its_fit() {
     let before = calibrate(&replays, &experiments.measured, &[1], |_, _, _| {}).unwrap();
     let path = dir.path().join("measured.csv");
     let slower = |line: &str| match line.split(',').collect::<Vec<_>>()[..] {
-        ["eight", stage, metric, value, ..] => format!("eight,{stage},{metric},{},ms,0\n", value.parse::<f64>().unwrap() * 1.5),
+        ["eight", stage, metric, value, ..] => {
+            format!("eight,{stage},{metric},{},ms,0\n", value.parse::<f64>().unwrap() * 1.5)
+        }
         _ => format!("{line}\n"),
     };
     fs::write(&path, fs::read_to_string(&path).unwrap().lines().map(slower).collect::<String>()).unwrap();
@@ -130,19 +154,39 @@ fn the_commands_print_tables_and_write_them() {
     let output = scalefront(dir.path(), &["hardware", "validate", ".", "--seeds", "1", "--overheads", given]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let text = stdout(&output);
-    assert!(text.contains("3 measured runs simulated, 3 skipped") && text.contains("skipped: experts: model"), "{text}");
-    assert!(text.lines().any(|line| line.starts_with("e2e_mean") && line.contains("     6     0.0")), "{text}");
+    assert!(
+        text.contains("3 measured runs simulated, 3 skipped") && text.contains("skipped: experts: model"),
+        "{text}"
+    );
+    assert!(
+        text.lines().any(|line| line.starts_with("e2e_mean") && line.contains("     6     0.0")),
+        "{text}"
+    );
     let table = fs::read_to_string(dir.path().join("results/validation/validation.csv")).unwrap();
     assert_eq!(table.lines().count(), 1 + 3 * 5 * 4);
-    let output = scalefront(dir.path(), &["hardware", "calibrate", "experiments.json", "--seeds", "1", "--only", "e"]);
+    let output =
+        scalefront(dir.path(), &["hardware", "calibrate", "experiments.json", "--seeds", "1", "--only", "e"]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert!(stdout(&output).contains("Every model left out in turn"), "{}", stdout(&output));
     let output = scalefront(dir.path(), &["hardware", "calibrate", ".", "--seeds", "1", "--only", "eight"]);
-    assert!(stdout(&output).contains("meta-llama/Llama-3.1-8B is the only model: left out, nothing remains"), "{}", stdout(&output));
+    assert!(
+        stdout(&output).contains("meta-llama/Llama-3.1-8B is the only model: left out, nothing remains"),
+        "{}",
+        stdout(&output)
+    );
     for (arguments, said) in [
-        (vec!["hardware", "validate", "nowhere"], "nowhere: cannot be read, expected a folder with experiments.json"),
-        (vec!["hardware", "validate", ".", "--only", "experts"], "experts: model `Qwen/Qwen3-Next-80B-A3B-Instruct`"),
-        (vec!["hardware", "validate", ".", "--overheads", "{\"given\": {\"api_ms\": -1}}"], "`given.api_ms`: -1 found"),
+        (
+            vec!["hardware", "validate", "nowhere"],
+            "nowhere: cannot be read, expected a folder with experiments.json",
+        ),
+        (
+            vec!["hardware", "validate", ".", "--only", "experts"],
+            "experts: model `Qwen/Qwen3-Next-80B-A3B-Instruct`",
+        ),
+        (
+            vec!["hardware", "validate", ".", "--overheads", "{\"given\": {\"api_ms\": -1}}"],
+            "`given.api_ms`: -1 found",
+        ),
     ] {
         let output = scalefront(dir.path(), &arguments);
         assert_eq!(output.status.code(), Some(2));

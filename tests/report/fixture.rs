@@ -1,4 +1,5 @@
-//! A made-up sweep, shaped like a real one: latency falls and cost rises with capacity, some cells fail, some are unstable.
+//! A made-up sweep, shaped like a real one: latency falls and cost rises with capacity, some cells fail, some
+//! are unstable.
 
 use std::path::Path;
 
@@ -100,7 +101,14 @@ pub fn rows(shape: &Shape) -> Vec<RunRow> {
     rows
 }
 
-fn row(shape: &Shape, number: usize, (w, workload): (usize, &str), seed: i64, (f, family): (usize, &str), cell: usize) -> RunRow {
+fn row(
+    shape: &Shape,
+    number: usize,
+    (w, workload): (usize, &str),
+    seed: i64,
+    (f, family): (usize, &str),
+    cell: usize,
+) -> RunRow {
     let mut random = Xoshiro256PlusPlus::seed_from_u64(number as u64);
     let router = ["round_robin", "least_outstanding"][cell % 2];
     let effort = (cell / 2 + 1) as f64 / (shape.cells as f64 / 2.0);
@@ -114,7 +122,11 @@ fn row(shape: &Shape, number: usize, (w, workload): (usize, &str), seed: i64, (f
         ("status".to_owned(), text(if failed { "failed" } else { "ok" })),
         (
             "error".to_owned(),
-            if failed { text("request 17 needs 5000 tokens, the cluster admits 4096; raise `max_request_tokens`") } else { Scalar::Null },
+            if failed {
+                text("request 17 needs 5000 tokens, the cluster admits 4096; raise `max_request_tokens`")
+            } else {
+                Scalar::Null
+            },
         ),
         ("model".to_owned(), text("meta-llama/Meta-Llama-3-70B")),
         ("node".to_owned(), text("a100_pairwise_nvlink")),
@@ -136,11 +148,24 @@ fn row(shape: &Shape, number: usize, (w, workload): (usize, &str), seed: i64, (f
     let skill = 1.0 + 0.13 * ((f * 7 + w * 3) % 5) as f64;
     let noise = 1.0 + 0.06 * random.random::<f64>();
     let unstable = if cell == 0 && f != 1 { 900.0 } else { 1.0 };
-    let latency = 0.09 * skill * noise * (1.0 + 1.3 * (1.0 - effort).powi(2)) * if cell.is_multiple_of(2) { 1.25 } else { 1.0 } * unstable;
+    let latency = 0.09
+        * skill
+        * noise
+        * (1.0 + 1.3 * (1.0 - effort).powi(2))
+        * if cell.is_multiple_of(2) { 1.25 } else { 1.0 }
+        * unstable;
     let cost = (26.0 + 22.0 * effort) * skill.sqrt() * (1.0 + 0.04 * random.random::<f64>());
     let distribution = |scale: f64| {
         let at = |factor: f64| latency * factor * scale;
-        Distribution { mean: at(0.6), p50: at(0.55), p75: at(0.8), p90: at(1.0), p95: at(1.2), p99: at(1.9), max: at(3.1) }
+        Distribution {
+            mean: at(0.6),
+            p50: at(0.55),
+            p75: at(0.8),
+            p90: at(1.0),
+            p95: at(1.2),
+            p99: at(1.9),
+            max: at(3.1),
+        }
     };
     let metrics = RunMetrics {
         num_requests: 126_000,
@@ -202,7 +227,10 @@ fn series(id: &str, rows: &[RunRow]) -> RunSeries {
         }
     }
     let draining = replicas.iter().step_by(3).flat_map(|&(t, _)| [(t, 1.0), (t + 8.0, 0.0)]).collect();
-    let cdf = (1..=200).map(|i| f64::from(i) / 200.0).map(|q| (latency * (0.25 + 0.75 * (-(1.0 - q + 0.004).ln() / 2.3)), q)).collect();
+    let cdf = (1..=200)
+        .map(|i| f64::from(i) / 200.0)
+        .map(|q| (latency * (0.25 + 0.75 * (-(1.0 - q + 0.004).ln() / 2.3)), q))
+        .collect();
     RunSeries {
         run_id: id.to_owned(),
         series: vec![
@@ -219,7 +247,10 @@ fn manifest(shape: &Shape, rows: &[RunRow]) -> Manifest {
     let metrics = RunMetrics::names();
     let mut setting_columns: Vec<String> = Vec::new();
     for (name, _) in rows.iter().flat_map(|row| &row.columns) {
-        if !metrics.contains(name) && !IDENTITY_COLUMNS.contains(&name.as_str()) && !setting_columns.contains(name) {
+        if !metrics.contains(name)
+            && !IDENTITY_COLUMNS.contains(&name.as_str())
+            && !setting_columns.contains(name)
+        {
             setting_columns.push(name.clone());
         }
     }
@@ -246,10 +277,20 @@ fn manifest(shape: &Shape, rows: &[RunRow]) -> Manifest {
         tables: Default::default(),
         objectives: Objectives { reference: shape.reference, ..Objectives::default() },
         axes: vec![
-            AxisSummary { path: "cluster.global_scheduler".to_owned(), values: vec![json!("round_robin"), json!("least_outstanding")] },
-            AxisSummary { path: "autoscalers[0].static.replicas".to_owned(), values: vec![json!(3), json!(4), json!(5)] },
+            AxisSummary {
+                path: "cluster.global_scheduler".to_owned(),
+                values: vec![json!("round_robin"), json!("least_outstanding")],
+            },
+            AxisSummary {
+                path: "autoscalers[0].static.replicas".to_owned(),
+                values: vec![json!(3), json!(4), json!(5)],
+            },
         ],
-        workloads: shape.workloads.iter().flat_map(|name| (1..=shape.seeds).map(move |seed| workload(name, seed))).collect(),
+        workloads: shape
+            .workloads
+            .iter()
+            .flat_map(|name| (1..=shape.seeds).map(move |seed| workload(name, seed)))
+            .collect(),
         setting_columns,
         policies: vec![PolicyRecord {
             family: "service_level".to_owned(),
@@ -259,7 +300,10 @@ fn manifest(shape: &Shape, rows: &[RunRow]) -> Manifest {
             checked: "ported".to_owned(),
             left_out: String::new(),
         }],
-        hardware: vec!["step times: embedded table of Meta-Llama-3-70B on A100 (measured), attention physical".to_owned()],
+        hardware: vec![
+            "step times: embedded table of Meta-Llama-3-70B on A100 (measured), attention physical"
+                .to_owned(),
+        ],
         runs_planned: rows.len(),
         runs_ok: rows.len() - failed,
         runs_failed: failed,

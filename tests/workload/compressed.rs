@@ -41,7 +41,10 @@ fn bombs_and_truncated_files_are_refused() {
     }
     let one_line = gzip(&vec![b'1'; 20 << 20]);
     let complaint = read(&one_line, 1 << 30).unwrap_err().to_string();
-    assert!(complaint.ends_with("trace, line 1: longer than 16777216 bytes, expected a line of a text file"), "{complaint}");
+    assert!(
+        complaint.ends_with("trace, line 1: longer than 16777216 bytes, expected a line of a text file"),
+        "{complaint}"
+    );
     let whole = gzip(many_lines.as_bytes());
     assert!(matches!(read(&whole[..whole.len() / 2], 10_000), Err(WorkloadError::Io { .. })));
 }

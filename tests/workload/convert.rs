@@ -19,28 +19,34 @@ fn round_trip(workload: &Workload, format: TraceFormat) -> (Workload, Vec<u8>) {
 fn any_workload() -> impl Strategy<Value = Workload> {
     let request = (0.0f64..1e4, 1u32..20_000, 1u32..5000, any::<u64>(), 0usize..60);
     let block_tokens = prop::sample::select(vec![512, 16, 1, 64, 100, 4096]);
-    (prop::collection::vec(request, 1..20), block_tokens, 0..3, any::<[bool; 2]>()).prop_map(|(requests, block_tokens, ids_are, told)| {
-        let mut workload = Workload { prefix: Some(PrefixBlocks::new(block_tokens)), ..Workload::default() };
-        for (at, prefill, decode, own, shared) in requests {
-            workload.push(at, prefill, decode);
-            let blocks = match ids_are {
-                0 => prefill.div_ceil(block_tokens) as usize,
-                1 => shared,
-                _ => 0,
+    (prop::collection::vec(request, 1..20), block_tokens, 0..3, any::<[bool; 2]>()).prop_map(
+        |(requests, block_tokens, ids_are, told)| {
+            let mut workload =
+                Workload { prefix: Some(PrefixBlocks::new(block_tokens)), ..Workload::default() };
+            for (at, prefill, decode, own, shared) in requests {
+                workload.push(at, prefill, decode);
+                let blocks = match ids_are {
+                    0 => prefill.div_ceil(block_tokens) as usize,
+                    1 => shared,
+                    _ => 0,
+                };
+                let ids: Vec<u64> = (0..blocks)
+                    .map(|block| if block < shared { block as u64 } else { own ^ block as u64 })
+                    .collect();
+                workload.prefix.as_mut().unwrap().push(&ids, prefill);
+            }
+            let own = |request: u32| request.wrapping_mul(0x9e37_79b9);
+            let more = |(request, tokens): (u32, &u32)| tokens + own(request) % 100;
+            workload.told = Told {
+                max_new_tokens: told[0].then(|| (0..).zip(&workload.decode_tokens).map(more).collect()),
+                priorities: told[1]
+                    .then(|| (0..workload.len() as u32).map(|request| own(request).cast_signed()).collect()),
             };
-            let ids: Vec<u64> = (0..blocks).map(|block| if block < shared { block as u64 } else { own ^ block as u64 }).collect();
-            workload.prefix.as_mut().unwrap().push(&ids, prefill);
-        }
-        let own = |request: u32| request.wrapping_mul(0x9e37_79b9);
-        let more = |(request, tokens): (u32, &u32)| tokens + own(request) % 100;
-        workload.told = Told {
-            max_new_tokens: told[0].then(|| (0..).zip(&workload.decode_tokens).map(more).collect()),
-            priorities: told[1].then(|| (0..workload.len() as u32).map(|request| own(request).cast_signed()).collect()),
-        };
-        workload.sort();
-        workload.prefix = workload.prefix.filter(|prefix| !prefix.ids().is_empty());
-        workload
-    })
+            workload.sort();
+            workload.prefix = workload.prefix.filter(|prefix| !prefix.ids().is_empty());
+            workload
+        },
+    )
 }
 
 proptest! {
@@ -66,7 +72,8 @@ proptest! {
         }
     }
 
-    /// A window holds the requests of its time and no others, shifted to its start, whatever the format's clock and the order of lines.
+    /// A window holds the requests of its time and no others, shifted to its start, whatever the format's
+    /// clock and the order of lines.
     #[test]
     fn windows_hold_their_time(workload in any_workload(), start_s in 0.0f64..1e4, duration_s in 1.0f64..5e3, sort in any::<bool>()) {
         let dir = tempfile::tempdir().unwrap();
@@ -104,20 +111,26 @@ proptest! {
 
 #[test]
 fn exports_say_what_is_lost() {
-    let mut workload = Workload { prefix: Some(PrefixBlocks::new(16)), duration_s: Some(60.0), ..Workload::default() };
+    let mut workload =
+        Workload { prefix: Some(PrefixBlocks::new(16)), duration_s: Some(60.0), ..Workload::default() };
     workload.push(0.5, 40, 1);
     workload.prefix.as_mut().unwrap().push(&[1, 2, 3], 40);
     let lost = |format: TraceFormat| format.lost_by(&workload).join("; ");
-    let silence = "the 59.500 s of silence after the last request are in no trace: read it with `\"duration_s\": 60`";
+    let silence =
+        "the 59.500 s of silence after the last request are in no trace: read it with `\"duration_s\": 60`";
     assert!(lost(TraceFormat::Mooncake).starts_with(silence));
     assert!(lost(TraceFormat::Mooncake).contains("stand for blocks of 16 prompt tokens, not 512"));
     assert!(lost(TraceFormat::Vidur).contains("two more columns, `block_tokens` and `hash_ids`"));
     assert!(lost(TraceFormat::Azure).contains("all arrivals are 0.5 s earlier"));
     assert!(
-        String::from_utf8(round_trip(&workload, TraceFormat::Mooncake).1).unwrap().contains(r#""hash_ids": [1, 2, 3], "block_size": 16}"#)
+        String::from_utf8(round_trip(&workload, TraceFormat::Mooncake).1)
+            .unwrap()
+            .contains(r#""hash_ids": [1, 2, 3], "block_size": 16}"#)
     );
     assert!(
-        String::from_utf8(round_trip(&workload, TraceFormat::Vidur).1).unwrap().ends_with(",block_tokens,hash_ids\n0.5,40,1,16,1 2 3\n")
+        String::from_utf8(round_trip(&workload, TraceFormat::Vidur).1)
+            .unwrap()
+            .ends_with(",block_tokens,hash_ids\n0.5,40,1,16,1 2 3\n")
     );
     let plain = Workload { prefix: None, duration_s: None, ..workload.clone() };
     assert_eq!(TraceFormat::Mooncake.lost_by(&plain), Vec::<String>::new());
@@ -135,9 +148,11 @@ fn the_samples_are_one_workload() {
     assert_eq!(prefix.of(0)[0], prefix.of(1)[0]);
     let plain = Workload { prefix: None, ..mooncake };
     assert_ne!(plain.fingerprint(), Workload { prefix: Some(prefix), ..plain.clone() }.fingerprint());
-    for (name, format, skipped) in
-        [("vidur.csv", TraceFormat::Vidur, 0), ("azure.csv", TraceFormat::Azure, 0), ("burstgpt.csv", TraceFormat::BurstGpt, 12)]
-    {
+    for (name, format, skipped) in [
+        ("vidur.csv", TraceFormat::Vidur, 0),
+        ("azure.csv", TraceFormat::Azure, 0),
+        ("burstgpt.csv", TraceFormat::BurstGpt, 12),
+    ] {
         let (workload, notes) = sample(name);
         assert_eq!((notes.format, notes.skipped), (format, skipped));
         assert_eq!(workload, plain, "{name}");
@@ -152,7 +167,8 @@ fn the_samples_are_one_workload() {
 #[test]
 fn failures_of_burstgpt_are_kept_on_demand() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("traces/samples/burstgpt.csv");
-    let (workload, notes) = trace::read(&TraceSpec { keep_failures: true, ..TraceSpec::new(path) }, &[]).unwrap();
+    let (workload, notes) =
+        trace::read(&TraceSpec { keep_failures: true, ..TraceSpec::new(path) }, &[]).unwrap();
     assert_eq!((workload.len(), notes.skipped), (312, 0));
     assert_eq!(workload.decode_tokens[8], 1);
 }
@@ -173,12 +189,20 @@ fn complaints() {
     let read = |content: &str| {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("trace"), content).unwrap();
-        let complaint = super::load_json(json!({"name": "t", "trace": {"path": "trace"}}), 1, &[dir.path().into()]).unwrap_err();
+        let complaint =
+            super::load_json(json!({"name": "t", "trace": {"path": "trace"}}), 1, &[dir.path().into()])
+                .unwrap_err();
         complaint.to_string().split_once("/trace").unwrap().1.to_owned()
     };
     let example = r#"expected a line such as {"timestamp": 0, "input_length": 6758, "output_length": 500, "hash_ids": [0, 1]}"#;
-    assert_eq!(read(r#"{"timestamp": 0}"#), format!(", line 1: missing field `input_length` (byte 16), {example}"));
-    assert_eq!(read(r#"{"timestamp": 0"#), format!(", line 1: EOF while parsing an object (byte 15), {example}"));
+    assert_eq!(
+        read(r#"{"timestamp": 0}"#),
+        format!(", line 1: missing field `input_length` (byte 16), {example}")
+    );
+    assert_eq!(
+        read(r#"{"timestamp": 0"#),
+        format!(", line 1: EOF while parsing an object (byte 15), {example}")
+    );
     assert_eq!(
         read(r#"{"timestamp": "now", "input_length": 1, "output_length": 1, "hash_ids": []}"#),
         ", line 1, column `timestamp`: `\"now\"` found, expected milliseconds as a finite number of at least 0"
@@ -210,6 +234,9 @@ fn complaints() {
         "{complaint}"
     );
     let complaint = TraceFormat::Azure.write(&workload, &file).unwrap_err().to_string();
-    assert!(complaint.ends_with("/trace: an arrival at 1000000000000 s, later than this format can tell"), "{complaint}");
+    assert!(
+        complaint.ends_with("/trace: an arrival at 1000000000000 s, later than this format can tell"),
+        "{complaint}"
+    );
     assert!(!file.exists());
 }

@@ -15,7 +15,9 @@ fn steps() -> Value {
 #[test]
 fn the_lab_load_has_its_rates() {
     let workload = generate(steps(), fixed(), 1);
-    for (from_s, to_s, rate_per_s) in [(0.0, 1200.0, 20.0), (1200.0, 1800.0, 30.0), (1800.0, 3000.0, 50.0), (3000.0, 3600.0, 40.0)] {
+    for (from_s, to_s, rate_per_s) in
+        [(0.0, 1200.0, 20.0), (1200.0, 1800.0, 30.0), (1800.0, 3000.0, 50.0), (3000.0, 3600.0, 40.0)]
+    {
         assert_count(arrivals_between(&workload, from_s, to_s), (to_s - from_s) * rate_per_s, 1.0);
     }
     assert_eq!(arrivals_between(&workload, 0.0, 3600.0), workload.len());
@@ -31,7 +33,11 @@ fn poisson_spacing_is_exponential() {
     let mut sorted = gaps.clone();
     sorted.sort_by(f64::total_cmp);
     let n = sorted.len() as f64;
-    let distance = sorted.iter().enumerate().map(|(i, gap)| ((1.0 - (-100.0 * gap).exp()) - i as f64 / n).abs()).fold(0.0, f64::max);
+    let distance = sorted
+        .iter()
+        .enumerate()
+        .map(|(i, gap)| ((1.0 - (-100.0 * gap).exp()) - i as f64 / n).abs())
+        .fold(0.0, f64::max);
     assert!(distance < 2.7 / n.sqrt(), "distance {distance}");
 }
 
@@ -49,7 +55,8 @@ fn settings_survive_a_round_trip() {
     let spec: WorkloadSpec = serde_json::from_value(json).unwrap();
     assert_eq!(serde_json::from_value::<WorkloadSpec>(serde_json::to_value(&spec).unwrap()).unwrap(), spec);
     assert!(depends_on_seed(&spec));
-    let trace: WorkloadSpec = serde_json::from_value(json!({"name": "t", "trace": {"path": "a.csv", "format": "azure"}})).unwrap();
+    let trace: WorkloadSpec =
+        serde_json::from_value(json!({"name": "t", "trace": {"path": "a.csv", "format": "azure"}})).unwrap();
     assert_eq!(serde_json::from_value::<WorkloadSpec>(serde_json::to_value(&trace).unwrap()).unwrap(), trace);
     assert!(!depends_on_seed(&trace));
 }
@@ -58,7 +65,10 @@ fn settings_survive_a_round_trip() {
 fn complaints_about_settings() {
     let poisson = |settings: Value| complaint(json!({"arrivals": {"poisson": settings}, "lengths": fixed()}));
     let at = "workload `g`: generate.arrivals.poisson";
-    assert_eq!(poisson(json!({})), format!("{at}.phases: missing, expected either `phases` or both `rate_per_s` and `duration_s`"));
+    assert_eq!(
+        poisson(json!({})),
+        format!("{at}.phases: missing, expected either `phases` or both `rate_per_s` and `duration_s`")
+    );
     assert_eq!(
         poisson(json!({"rate_per_s": 1})),
         format!("{at}.duration_s: missing, expected either `phases` or both `rate_per_s` and `duration_s`")
@@ -73,31 +83,42 @@ fn complaints_about_settings() {
     );
     assert_eq!(
         poisson(json!({"rate_per_s": 1, "duration_s": 1, "phases": [{"duration_s": 1, "rate_per_s": 1}]})),
-        format!("{at}.phases: found beside `rate_per_s` or `duration_s`, expected either phases or one rate and duration")
+        format!(
+            "{at}.phases: found beside `rate_per_s` or `duration_s`, expected either phases or one rate and duration"
+        )
     );
     assert_eq!(
         poisson(json!({"rate_per_s": 1e6, "duration_s": 1e6})),
         format!("{at}: about 1000000000000 requests, expected at most 200000000; lower rates or durations")
     );
-    assert_eq!(poisson(json!({"rate_per_s": 0, "duration_s": 10})), format!("{at}: rates add up to no request, expected at least one"));
+    assert_eq!(
+        poisson(json!({"rate_per_s": 0, "duration_s": 10})),
+        format!("{at}: rates add up to no request, expected at least one")
+    );
     assert_eq!(
         poisson(json!({"rate_per_s": 1e-9, "duration_s": 1})),
         "workload `g`: generate: no request drawn under seed 1, expected at least one; raise rates or durations"
     );
     assert_eq!(
-        complaint(json!({"arrivals": steps(), "lengths": {"fixed": {"prefill_tokens": 0, "decode_tokens": 2000000000}}})),
+        complaint(
+            json!({"arrivals": steps(), "lengths": {"fixed": {"prefill_tokens": 0, "decode_tokens": 2000000000}}})
+        ),
         "workload `g`: generate.lengths.fixed.prefill_tokens: 0 found, expected 1 to 1000000000 tokens; \
          generate.lengths.fixed.decode_tokens: 2000000000 found, expected 1 to 1000000000 tokens"
     );
     let missing = "missing, expected `arrivals` and `lengths`, or `servegen`";
-    assert_eq!(complaint(json!({})), format!("workload `g`: generate.arrivals: {missing}; generate.lengths: {missing}"));
+    assert_eq!(
+        complaint(json!({})),
+        format!("workload `g`: generate.arrivals: {missing}; generate.lengths: {missing}")
+    );
     assert_eq!(complaint(json!({"arrivals": steps()})), format!("workload `g`: generate.lengths: {missing}"));
     assert_eq!(
         complaint(json!({"arrivals": steps(), "servegen": {"dir": "a"}, "max_tokens": 1})),
         "workload `g`: generate.servegen: found beside `arrivals` or `lengths`, expected either it or both of them; \
          generate.max_tokens: 1 found, expected at least 2"
     );
-    let both = json!({"name": "", "trace": {"path": "a"}, "generate": {"arrivals": steps(), "lengths": fixed()}});
+    let both =
+        json!({"name": "", "trace": {"path": "a"}, "generate": {"arrivals": steps(), "lengths": fixed()}});
     assert_eq!(
         super::load_json(both, 1, &[]).unwrap_err().to_string(),
         "workload ``: name: an empty name found; trace: `generate`, `trace` found, expected one of them"

@@ -24,7 +24,8 @@ fn load_json(json: Value, seed: u64, base_dirs: &[PathBuf]) -> Result<Workload, 
 /// Generates from arrivals and lengths, with files relative to the repository.
 fn generate(arrivals: Value, lengths: Value, seed: u64) -> Workload {
     let base = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    load_json(json!({"name": "g", "generate": {"arrivals": arrivals, "lengths": lengths}}), seed, &[base]).unwrap()
+    load_json(json!({"name": "g", "generate": {"arrivals": arrivals, "lengths": lengths}}), seed, &[base])
+        .unwrap()
 }
 
 /// What is wrong with the settings of a generated workload.
@@ -33,7 +34,10 @@ fn complaint(generate: Value) -> String {
 }
 
 /// Reads `content` as a trace whose settings `set` changes.
-fn read_trace(content: &str, set: impl FnOnce(&mut TraceSpec)) -> Result<(Workload, TraceNotes), WorkloadError> {
+fn read_trace(
+    content: &str,
+    set: impl FnOnce(&mut TraceSpec),
+) -> Result<(Workload, TraceNotes), WorkloadError> {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("trace"), content).unwrap();
     let mut spec = TraceSpec::new("trace");
@@ -57,9 +61,13 @@ fn arrivals_between(workload: &Workload, from_s: f64, to_s: f64) -> usize {
     workload.arrived_at_s.iter().filter(|&&at| (from_s..to_s).contains(&at)).count()
 }
 
-/// A count of this mean and this standard deviation over that of Poisson is five deviations off less than once in a million.
+/// A count of this mean and this standard deviation over that of Poisson is five deviations off less than
+/// once in a million.
 fn assert_count(count: usize, mean: f64, cv: f64) {
-    assert!((count as f64 - mean).abs() < 5.0 * cv * mean.sqrt() + 1.0 + cv * cv, "{count} found, expected about {mean}");
+    assert!(
+        (count as f64 - mean).abs() < 5.0 * cv * mean.sqrt() + 1.0 + cv * cv,
+        "{count} found, expected about {mean}"
+    );
 }
 
 fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {

@@ -16,7 +16,10 @@ fn processes() -> Vec<(Value, f64)> {
         (json!({"weibull": {"rate_per_s": 20, "duration_s": 100, "shape": 0.6}}), 1.76),
         (json!({"weibull": {"phases": phases, "cv": 2}}), 2.0),
         (json!({"static": {"phases": phases}}), 0.0),
-        (json!({"diurnal": {"mean_rate_per_s": 20, "amplitude": 0.8, "period_s": 50, "duration_s": 100}}), 1.0),
+        (
+            json!({"diurnal": {"mean_rate_per_s": 20, "amplitude": 0.8, "period_s": 50, "duration_s": 100}}),
+            1.0,
+        ),
         (
             json!({"bursts": {"base_rate_per_s": 10, "burst_rate_per_s": 60, "burst_duration_s": 2, "interval_s": 10, "duration_s": 100}}),
             1.0,
@@ -94,7 +97,11 @@ fn diurnal_rate_follows_the_sine() {
     // The trough is at time 0, the peak at 200; over a quarter around them the sine averages 2 sqrt(2) / π.
     let swing = 0.5 * 2.0 * 2.0f64.sqrt() / std::f64::consts::PI;
     assert_count(arrivals_between(&workload, 150.0, 250.0), 10_000.0 * (1.0 + swing), 1.0);
-    assert_count(arrivals_between(&workload, 0.0, 50.0) + arrivals_between(&workload, 350.0, 400.0), 10_000.0 * (1.0 - swing), 1.0);
+    assert_count(
+        arrivals_between(&workload, 0.0, 50.0) + arrivals_between(&workload, 350.0, 400.0),
+        10_000.0 * (1.0 - swing),
+        1.0,
+    );
 }
 
 #[test]
@@ -128,7 +135,11 @@ fn lengths_have_their_figures() {
     let weights: Vec<f64> = (1..=301).map(|k| f64::from(k).powf(-0.6)).collect();
     let total: f64 = weights.iter().sum();
     for (above, weight) in weights.iter().enumerate().step_by(60) {
-        let count = prefill.iter().zip(&decode).filter(|(prefill, decode)| *prefill + *decode == 100 + above as u32).count();
+        let count = prefill
+            .iter()
+            .zip(&decode)
+            .filter(|(prefill, decode)| *prefill + *decode == 100 + above as u32)
+            .count();
         assert_count(count, 100_000.0 * weight / total, 1.0);
     }
     assert!(prefill.iter().zip(&decode).all(|(prefill, decode)| *decode == (prefill + decode) / 5));
@@ -146,9 +157,12 @@ fn lengths_have_their_figures() {
 
 #[test]
 fn lengths_from_files_are_those_of_the_files() {
-    let sample =
-        super::load_json(json!({"name": "s", "trace": {"path": "traces/samples/vidur.csv"}}), 1, &[env!("CARGO_MANIFEST_DIR").into()])
-            .unwrap();
+    let sample = super::load_json(
+        json!({"name": "s", "trace": {"path": "traces/samples/vidur.csv"}}),
+        1,
+        &[env!("CARGO_MANIFEST_DIR").into()],
+    )
+    .unwrap();
     let arrivals = || json!({"poisson": {"rate_per_s": 10, "duration_s": 100}});
 
     let drawn = generate(arrivals(), distributions()[5].clone(), 1);
@@ -169,14 +183,23 @@ fn lengths_from_files_are_those_of_the_files() {
 
 #[test]
 fn bare_names_and_unknown_fields_are_told_apart() {
-    let read =
-        |arrivals: Value| serde_json::from_value::<scalefront::workload::arrivals::Arrivals>(arrivals).map_err(|error| error.to_string());
+    let read = |arrivals: Value| {
+        serde_json::from_value::<scalefront::workload::arrivals::Arrivals>(arrivals)
+            .map_err(|error| error.to_string())
+    };
     assert_eq!(
         read(json!("poissson")).unwrap_err(),
         "unknown variant `poissson`, expected one of `poisson`, `gamma`, `weibull`, `static`, `diurnal`, `bursts`, `trace`"
     );
-    assert!(read(json!({"gamma": {"cv": 1, "rate": 3}})).unwrap_err().starts_with("unknown field `rate`, expected one of"));
-    assert_eq!(read(json!("gamma")).unwrap_err(), "missing field `cv`, which has no default: give {\"gamma\": {..}}");
+    assert!(
+        read(json!({"gamma": {"cv": 1, "rate": 3}}))
+            .unwrap_err()
+            .starts_with("unknown field `rate`, expected one of")
+    );
+    assert_eq!(
+        read(json!("gamma")).unwrap_err(),
+        "missing field `cv`, which has no default: give {\"gamma\": {..}}"
+    );
 }
 
 #[test]
@@ -209,7 +232,9 @@ fn complaints() {
         "workload `g`: generate.arrivals.weibull.cv: 1000 found, expected a number from 0.02 to 100"
     );
     assert_eq!(
-        arrivals(json!({"diurnal": {"mean_rate_per_s": -1, "amplitude": 1.5, "duration_s": 0, "period_s": 0}})),
+        arrivals(
+            json!({"diurnal": {"mean_rate_per_s": -1, "amplitude": 1.5, "duration_s": 0, "period_s": 0}})
+        ),
         "workload `g`: generate.arrivals.diurnal.mean_rate_per_s: -1 found, expected a finite number above 0; \
          generate.arrivals.diurnal.amplitude: 1.5 found, expected a number from 0 to 1; \
          generate.arrivals.diurnal.duration_s: 0 found, expected a finite number above 0; \
@@ -230,12 +255,16 @@ fn complaints() {
 
     let lengths = |lengths: Value| complaint(json!({"arrivals": {"poisson": load}, "lengths": lengths}));
     assert_eq!(
-        lengths(json!({"uniform": {"prefill": {"min_tokens": 9, "max_tokens": 3}, "decode": {"min_tokens": 0, "max_tokens": 1}}})),
+        lengths(
+            json!({"uniform": {"prefill": {"min_tokens": 9, "max_tokens": 3}, "decode": {"min_tokens": 0, "max_tokens": 1}}})
+        ),
         "workload `g`: generate.lengths.uniform.prefill.max_tokens: 3 found, expected at least the `min_tokens` 9; \
          generate.lengths.uniform.decode.min_tokens: 0 found, expected 1 to 1000000000 tokens"
     );
     assert_eq!(
-        lengths(json!({"zipf": {"theta": -1, "min_tokens": 1, "max_tokens": 0, "prefill_to_decode_ratio": 0}})),
+        lengths(
+            json!({"zipf": {"theta": -1, "min_tokens": 1, "max_tokens": 0, "prefill_to_decode_ratio": 0}})
+        ),
         "workload `g`: generate.lengths.zipf.theta: -1 found, expected a finite number of at least 0; \
          generate.lengths.zipf.prefill_to_decode_ratio: 0 found, expected a finite number above 0; \
          generate.lengths.zipf.min_tokens: 1 found, expected at least 2; \
@@ -243,7 +272,9 @@ fn complaints() {
          generate.lengths.zipf.max_tokens: 0 found, expected at least the `min_tokens` 1"
     );
     assert_eq!(
-        lengths(json!({"lognormal": {"prefill": {"median_tokens": 5, "cv": 1}, "decode": {"mean_tokens": 0, "cv": -1}}})),
+        lengths(
+            json!({"lognormal": {"prefill": {"median_tokens": 5, "cv": 1}, "decode": {"mean_tokens": 0, "cv": -1}}})
+        ),
         "workload `g`: generate.lengths.lognormal.prefill: expected either `median_tokens` and `sigma`, or `mean_tokens` and `cv`; \
          generate.lengths.lognormal.decode.mean_tokens: 0 found, expected a finite number above 0; \
          generate.lengths.lognormal.decode.cv: -1 found, expected a finite number of at least 0"

@@ -1,4 +1,5 @@
-//! Result files of benchmark tools: small ones made here. Whole ones are in `tests/given`, beside what the server did.
+//! Result files of benchmark tools: small ones made here. Whole ones are in `tests/given`, beside what the
+//! server did.
 
 use std::path::PathBuf;
 
@@ -31,7 +32,9 @@ fn measured(content: &str) -> Results {
 /// Arrivals to the microsecond, and lengths.
 fn columns(workload: &Workload) -> Vec<(f64, u32, u32)> {
     let at = |request: usize| (workload.arrived_at_s[request] * 1e6).round() / 1e6;
-    (0..workload.len()).map(|request| (at(request), workload.prefill_tokens[request], workload.decode_tokens[request])).collect()
+    (0..workload.len())
+        .map(|request| (at(request), workload.prefill_tokens[request], workload.decode_tokens[request]))
+        .collect()
 }
 
 fn vllm() -> Value {
@@ -49,7 +52,11 @@ fn vllm_is_read_in_the_order_sent() {
     let (workload, notes) = read(&vllm().to_string()).unwrap();
     assert_eq!(columns(&workload), [(0.0, 20, 3), (0.25, 30, 4), (0.75, 10, 3)]);
     assert_eq!((notes.format, notes.skipped, notes.doubts.len()), (TraceFormat::VllmBench, 1, 0));
-    assert!(notes.assumed.contains(&"1 requests without an answer and 0 to warm up are left out".to_owned()), "{:?}", notes.assumed);
+    assert!(
+        notes.assumed.contains(&"1 requests without an answer and 0 to warm up are left out".to_owned()),
+        "{:?}",
+        notes.assumed
+    );
     let results = measured(&vllm().to_string());
     let Measured { ttft_s, e2e_s, chunk_gaps_s, .. } = &results.requests[1];
     assert_eq!((*ttft_s, *e2e_s, chunk_gaps_s.len()), (Some(0.1), Some(0.16), 3));
@@ -80,10 +87,15 @@ fn vllm_without_detail_is_refused_with_the_flag() {
         short.as_object_mut().unwrap().remove(list);
     }
     let told = complaint(&short.to_string());
-    assert_eq!(told, ": no `input_lens` found, a list of one entry a request; record it with `--save-result --save-detailed`");
+    assert_eq!(
+        told,
+        ": no `input_lens` found, a list of one entry a request; record it with `--save-result --save-detailed`"
+    );
     let mut uneven = vllm();
     uneven["ttfts"] = json!([0.1]);
-    assert!(complaint(&uneven.to_string()).starts_with(": lists of different lengths found, expected 4 entries"));
+    assert!(
+        complaint(&uneven.to_string()).starts_with(": lists of different lengths found, expected 4 entries")
+    );
 }
 
 #[test]
@@ -91,7 +103,10 @@ fn sglang_is_refused_for_its_missing_arrivals() {
     let run = json!({"tag": null, "backend": "sglang", "request_rate": 4.0, "sharegpt_output_len": null, "random_range_ratio": 0.5,
         "total_output_tokens": 5, "total_output_tokens_retokenized": 4, "input_lens": [3], "output_lens": [5], "ttfts": [0.1], "itls": [[0.1]]});
     let told = complaint(&format!("{run}\n{run}\n"));
-    assert!(told.starts_with(": a result of SGLang's bench_serving found, which holds when no request was sent"), "{told}");
+    assert!(
+        told.starts_with(": a result of SGLang's bench_serving found, which holds when no request was sent"),
+        "{told}"
+    );
     assert!(told.contains("(4.0 a second)") && told.contains("--save-detailed"), "{told}");
 }
 
@@ -113,20 +128,36 @@ fn guidellm(levels: &[(&str, Vec<Value>)]) -> String {
 #[test]
 fn guidellm_levels_follow_each_other() {
     let base = 1_795_974_770.5;
-    let planned_for_1970 = json!({"info": {"timings": {"targeted_start": 1.5, "last_token_iteration": base + 60.25}}});
+    let planned_for_1970 =
+        json!({"info": {"timings": {"targeted_start": 1.5, "last_token_iteration": base + 60.25}}});
     let file = guidellm(&[
-        ("constant", vec![guidellm_request(base + 1.0, json!({})), guidellm_request(base, json!({"prompt_tokens": 20}))]),
+        (
+            "constant",
+            vec![
+                guidellm_request(base + 1.0, json!({})),
+                guidellm_request(base, json!({"prompt_tokens": 20})),
+            ],
+        ),
         ("poisson", vec![guidellm_request(base + 60.0, planned_for_1970)]),
     ]);
     let (workload, notes) = read(&file).unwrap();
     assert_eq!(columns(&workload), [(0.0, 20, 6), (1.0, 30, 6), (60.0, 30, 6)]);
     assert_eq!((notes.format, notes.skipped), (TraceFormat::GuideLlm, 2));
     let assumed = notes.assumed.join("; ");
-    assert!(assumed.contains("constant 4.00 requests/s from 0.0 s to 1.0 s, poisson 4.00 requests/s from 60.0 s to 60.0 s"), "{assumed}");
+    assert!(
+        assumed.contains(
+            "constant 4.00 requests/s from 0.0 s to 1.0 s, poisson 4.00 requests/s from 60.0 s to 60.0 s"
+        ),
+        "{assumed}"
+    );
     assert_eq!(notes.doubts.len(), 1);
     assert!(notes.doubts[0].starts_with("1 requests were planned for no time at all"), "{:?}", notes.doubts);
     let request = &measured(&file).requests[0];
-    assert!((request.ttft_s.unwrap() - 0.05).abs() < 1e-12 && (request.e2e_s.unwrap() - 0.25).abs() < 1e-6 && request.level == 0);
+    assert!(
+        (request.ttft_s.unwrap() - 0.05).abs() < 1e-12
+            && (request.e2e_s.unwrap() - 0.25).abs() < 1e-6
+            && request.level == 0
+    );
 
     // One level of two, by the window.
     let (_dir, path) = written(&file);
@@ -138,8 +169,14 @@ fn guidellm_levels_follow_each_other() {
 fn guidellm_says_what_no_traffic_was() {
     let late = guidellm_request(10.0, json!({"info": {"turn_index": 1, "timings": {"targeted_start": 9.0}}}));
     let doubts = read(&guidellm(&[("synchronous", vec![late])])).unwrap().1.doubts.join("; ");
-    assert!(doubts.contains("(synchronous)") && doubts.contains("1 later turns") && doubts.contains("waited 1.00 s"), "{doubts}");
-    let told = complaint(&guidellm(&[("constant", vec![guidellm_request(10.0, json!({"output_tokens": null}))])]));
+    assert!(
+        doubts.contains("(synchronous)")
+            && doubts.contains("1 later turns")
+            && doubts.contains("waited 1.00 s"),
+        "{doubts}"
+    );
+    let told =
+        complaint(&guidellm(&[("constant", vec![guidellm_request(10.0, json!({"output_tokens": null}))])]));
     assert!(told.contains("without `prompt_tokens` or `output_tokens`"), "{told}");
     let told = complaint(&guidellm(&[("constant", vec![])]));
     assert_eq!(told, ": no answered request found beside 1 failures and 0 to warm up");
@@ -168,18 +205,31 @@ fn aiperf_counts_as_the_server_does() {
     assert_eq!(columns(&workload), [(0.0, 136, 25), (0.25, 136, 25)]);
     assert_eq!((notes.format, notes.skipped), (TraceFormat::AiPerf, 2));
     let doubts = notes.doubts.join("; ");
-    assert!(doubts.contains("prompt tokens: 272 by the server, 258 (-5.1 %) by the client's tokenizer"), "{doubts}");
+    assert!(
+        doubts.contains("prompt tokens: 272 by the server, 258 (-5.1 %) by the client's tokenizer"),
+        "{doubts}"
+    );
     assert!(doubts.contains("output tokens: 50 by the server, 40 (-20.0 %) by the client"), "{doubts}");
     let request = &measured(&file).requests[0];
-    assert!((request.tpot_s().unwrap() - 0.01).abs() < 1e-12 && request.chunk_gaps_s == [0.01, 0.02], "{request:?}");
+    assert!(
+        (request.tpot_s().unwrap() - 0.01).abs() < 1e-12 && request.chunk_gaps_s == [0.01, 0.02],
+        "{request:?}"
+    );
 
-    let client =
-        json!({"input_sequence_length": {"value": 129, "unit": "tokens"}, "output_sequence_length": {"value": 20, "unit": "tokens"}});
+    let client = json!({"input_sequence_length": {"value": 129, "unit": "tokens"}, "output_sequence_length": {"value": 20, "unit": "tokens"}});
     let (workload, notes) = read(&aiperf(base, "profiling", &client, &Value::Null)).unwrap();
     assert_eq!(columns(&workload), [(0.0, 129, 20)]);
-    assert!(notes.doubts.iter().all(|doubt| doubt.contains("`--use-server-token-count`")) && notes.doubts.len() == 2, "{:?}", notes.doubts);
+    assert!(
+        notes.doubts.iter().all(|doubt| doubt.contains("`--use-server-token-count`"))
+            && notes.doubts.len() == 2,
+        "{:?}",
+        notes.doubts
+    );
     let told = complaint(&aiperf(base, "profiling", &json!({}), &Value::Null));
-    assert!(told.starts_with(", line 1: neither `usage_prompt_tokens` nor `input_sequence_length` found"), "{told}");
+    assert!(
+        told.starts_with(", line 1: neither `usage_prompt_tokens` nor `input_sequence_length` found"),
+        "{told}"
+    );
     let told = complaint(&(aiperf(base, "profiling", &client, &Value::Null) + "{\"metadata\": {}}"));
     assert!(told.starts_with(", line 2: no record of AIPerf: missing field `request_start_ns`"), "{told}");
 }
@@ -192,7 +242,8 @@ fn inference_perf_stages_are_told_by_their_pause() {
             "chunk_times": [start_s + 0.1, start_s + 0.2, start_s + 0.3, start_s + 0.4], "output_token_times": [start_s + 0.1]}},
             "error": error})
     };
-    let mut requests: Vec<Value> = (0..8).map(|k| request(7586.5 + 0.25 * f64::from(k), Value::Null)).collect();
+    let mut requests: Vec<Value> =
+        (0..8).map(|k| request(7586.5 + 0.25 * f64::from(k), Value::Null)).collect();
     requests.extend((0..4).map(|k| request(7592.5 + 0.25 * f64::from(k), Value::Null)));
     requests.push(request(7600.0, json!({"error_type": "timeout"})));
     let file = Value::Array(requests).to_string();
@@ -200,13 +251,24 @@ fn inference_perf_stages_are_told_by_their_pause() {
     assert_eq!((workload.len(), columns(&workload)[8]), (12, (6.0, 71, 4)));
     assert_eq!((notes.format, notes.skipped), (TraceFormat::InferencePerf, 1));
     assert!(
-        notes.assumed.join("; ").contains("stage 0 by its pause from 0.0 s to 1.8 s, stage 1 by its pause from 6.0 s to 6.8 s"),
+        notes
+            .assumed
+            .join("; ")
+            .contains("stage 0 by its pause from 0.0 s to 1.8 s, stage 1 by its pause from 6.0 s to 6.8 s"),
         "{:?}",
         notes.assumed
     );
-    assert!(notes.doubts[0].starts_with("output tokens: 48 by the server, 36 (-25.0 %)"), "{:?}", notes.doubts);
+    assert!(
+        notes.doubts[0].starts_with("output tokens: 48 by the server, 36 (-25.0 %)"),
+        "{:?}",
+        notes.doubts
+    );
     let request = &measured(&file).requests[8];
-    assert!((request.ttft_s.unwrap() - 0.1).abs() < 1e-9 && (request.e2e_s.unwrap() - 0.4).abs() < 1e-9 && request.level == 1);
+    assert!(
+        (request.ttft_s.unwrap() - 0.1).abs() < 1e-9
+            && (request.e2e_s.unwrap() - 0.4).abs() < 1e-9
+            && request.level == 1
+    );
 
     let bare = json!([{"start_time": 1.0, "end_time": 2.0, "info": null, "error": null}]).to_string();
     assert!(complaint(&bare).contains("`report.request_lifecycle.per_request: true`"));
@@ -215,10 +277,18 @@ fn inference_perf_stages_are_told_by_their_pause() {
 #[test]
 fn summaries_are_refused_with_where_the_requests_are() {
     for (content, remedy) in [
-        (json!({"schema_version": "1.0", "aiperf_version": "0.13.0", "request_throughput": {}}).to_string(), "`profile_export.jsonl`"),
+        (
+            json!({"schema_version": "1.0", "aiperf_version": "0.13.0", "request_throughput": {}})
+                .to_string(),
+            "`profile_export.jsonl`",
+        ),
         ("Metric,avg,min,max,sum,p1\nRequest Latency (ms),1,1,1,,1\n".into(), "`profile_export.jsonl`"),
         ("Run Info,Run Info,Benchmark\na,b,c\n".into(), "`--output kind=json`"),
-        (json!({"benchmark_time_seconds": 1.0, "load_summary": {}, "successes": {}, "failures": {}}).to_string(), "per_request: true"),
+        (
+            json!({"benchmark_time_seconds": 1.0, "load_summary": {}, "successes": {}, "failures": {}})
+                .to_string(),
+            "per_request: true",
+        ),
     ] {
         let told = complaint(&content);
         assert!(told.contains(remedy) && told.contains("no single requests"), "{told}");
@@ -228,6 +298,8 @@ fn summaries_are_refused_with_where_the_requests_are() {
 #[test]
 fn a_named_format_is_held_to() {
     let (_dir, file) = written("arrived_at,num_prefill_tokens,num_decode_tokens\n1,2,3\n");
-    let told = trace::read(&TraceSpec { format: Some(TraceFormat::AiPerf), ..TraceSpec::new(file) }, &[]).unwrap_err().to_string();
+    let told = trace::read(&TraceSpec { format: Some(TraceFormat::AiPerf), ..TraceSpec::new(file) }, &[])
+        .unwrap_err()
+        .to_string();
     assert!(told.contains("no record of AIPerf"), "{told}");
 }

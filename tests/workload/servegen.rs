@@ -11,7 +11,12 @@ use super::{arrivals_between, assert_count};
 fn generate(more: Value, seed: u64) -> Workload {
     let mut settings = json!({"dir": "traces/samples/servegen"});
     settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    super::load_json(json!({"name": "s", "generate": {"servegen": settings}}), seed, &[env!("CARGO_MANIFEST_DIR").into()]).unwrap()
+    super::load_json(
+        json!({"name": "s", "generate": {"servegen": settings}}),
+        seed,
+        &[env!("CARGO_MANIFEST_DIR").into()],
+    )
+    .unwrap()
 }
 
 #[test]
@@ -63,10 +68,13 @@ fn complaints() {
     let dataset = json!({"0": {"input_tokens": "{5: 1.0}", "output_tokens": "{6: 1}"}}).to_string();
     let complaint = |trace: Option<&str>, dataset: Option<&str>| {
         let dir = tempfile::tempdir().unwrap();
-        let write = |name: &str, content: Option<&str>| content.map(|content| fs::write(dir.path().join(name), content).unwrap());
+        let write = |name: &str, content: Option<&str>| {
+            content.map(|content| fs::write(dir.path().join(name), content).unwrap())
+        };
         write("chunk-7-trace.csv", trace);
         write("chunk-7-dataset.json", dataset);
-        let result = super::load_json(json!({"name": "s", "generate": {"servegen": {"dir": dir.path()}}}), 1, &[]);
+        let result =
+            super::load_json(json!({"name": "s", "generate": {"servegen": {"dir": dir.path()}}}), 1, &[]);
         let text = match result {
             Ok(workload) => return format!("{} requests", workload.len()),
             Err(error) => error.to_string(),
@@ -78,14 +86,23 @@ fn complaints() {
         complaint(None, Some(&dataset)),
         "dir: no client found, expected files `chunk-<number>-trace.csv` and `chunk-<number>-dataset.json`"
     );
-    assert_eq!(complaint(Some(windows), None), "dir/chunk-7-dataset.json: no such file, expected a client's lengths beside its trace");
+    assert_eq!(
+        complaint(Some(windows), None),
+        "dir/chunk-7-dataset.json: no such file, expected a client's lengths beside its trace"
+    );
     assert_eq!(
         complaint(Some("0,1,1,,0,0"), Some(&dataset)),
         "dir/chunk-7-trace.csv: fewer than two windows found, expected a line for each window of the day"
     );
     let trace = |line: &str| complaint(Some(&format!("0,1,1,,0,0\n{line}\n")), Some(&dataset));
-    assert_eq!(trace("0,1,1,,0,0"), "dir/chunk-7-trace.csv, line 2: window at 0 s after that at 0 s, expected windows in order of time");
-    assert_eq!(trace("600,1"), "dir/chunk-7-trace.csv, line 2: 2 fields found, expected start, rate, cv, pattern and its two arguments");
+    assert_eq!(
+        trace("0,1,1,,0,0"),
+        "dir/chunk-7-trace.csv, line 2: window at 0 s after that at 0 s, expected windows in order of time"
+    );
+    assert_eq!(
+        trace("600,1"),
+        "dir/chunk-7-trace.csv, line 2: 2 fields found, expected start, rate, cv, pattern and its two arguments"
+    );
     assert_eq!(
         trace("600,1,1,Pareto,1,1"),
         "dir/chunk-7-trace.csv, line 2, column `pattern`: `Pareto` found, expected `Gamma`, `Weibull` or nothing"
@@ -98,7 +115,12 @@ fn complaints() {
         trace("600,1,1,Gamma,0,1"),
         "dir/chunk-7-trace.csv, line 2, column `shape`: `0` found, expected a finite number of at least 0.0001"
     );
-    let histogram = |text: &str| complaint(Some(windows), Some(&json!({"0": {"input_tokens": text, "output_tokens": "{}"}}).to_string()));
+    let histogram = |text: &str| {
+        complaint(
+            Some(windows),
+            Some(&json!({"0": {"input_tokens": text, "output_tokens": "{}"}}).to_string()),
+        )
+    };
     let expected = "expected `{tokens: probability, ..}` with probabilities that add up to 1";
     for (text, found) in [
         ("__import__('os')", "`__import__('os')`"),
@@ -107,16 +129,23 @@ fn complaints() {
         ("{5: nan}", "`5: nan`"),
         ("{5: 0.5}", "a sum of 0.5"),
     ] {
-        assert_eq!(histogram(text), format!("dir/chunk-7-dataset.json: `input_tokens` at 0 s: {found} found, {expected}"));
+        assert_eq!(
+            histogram(text),
+            format!("dir/chunk-7-dataset.json: `input_tokens` at 0 s: {found} found, {expected}")
+        );
     }
-    assert_eq!(histogram("{}"), "dir/chunk-7-dataset.json: no histogram found, expected lengths for a client that has requests");
+    assert_eq!(
+        histogram("{}"),
+        "dir/chunk-7-dataset.json: no histogram found, expected lengths for a client that has requests"
+    );
     assert!(
         complaint(Some(windows), Some(r#"{"x": {"input_tokens": "{}", "output_tokens": "{}"}}"#))
             .starts_with("dir/chunk-7-dataset.json: `x` found")
     );
     assert!(complaint(Some(windows), Some("{")).starts_with("dir/chunk-7-dataset.json: EOF while parsing"));
 
-    let settings = super::complaint(json!({"servegen": {"dir": "", "start_s": -1, "duration_s": 0, "rate_scale": 0}}));
+    let settings =
+        super::complaint(json!({"servegen": {"dir": "", "start_s": -1, "duration_s": 0, "rate_scale": 0}}));
     assert_eq!(
         settings,
         "workload `g`: generate.servegen.dir: an empty path found, expected a directory; \

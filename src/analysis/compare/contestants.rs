@@ -33,9 +33,14 @@ pub type Pair = (usize, usize);
 
 /// The contestants, and pairs of baseline and candidate among them.
 ///
-/// Named families compete with each other, from every sweep that has them. Otherwise the families of a single sweep compete, and of
-/// several sweeps each family with its namesake in the baseline sweep, and all families together.
-pub fn choose(sweeps: &[Sweep], analyses: &[Analysis], choice: &Choice) -> Result<(Vec<Contestant>, Vec<Pair>)> {
+/// Named families compete with each other, from every sweep that has them. Otherwise the families of a single
+/// sweep compete, and of several sweeps each family with its namesake in the baseline sweep, and all families
+/// together.
+pub fn choose(
+    sweeps: &[Sweep],
+    analyses: &[Analysis],
+    choice: &Choice,
+) -> Result<(Vec<Contestant>, Vec<Pair>)> {
     let several = sweeps.len() > 1;
     let has = |sweep: usize, family: &str| analyses[sweep].families.iter().any(|known| known.label == family);
     let contestant = |sweep: usize, family: Option<&str>| {
@@ -43,11 +48,19 @@ pub fn choose(sweeps: &[Sweep], analyses: &[Analysis], choice: &Choice) -> Resul
         let label = if several { format!("{name} ({})", sweeps[sweep].label) } else { name.to_owned() };
         Contestant { sweep, family: family.map(str::to_owned), label }
     };
-    let mut known = analyses.iter().flat_map(|analysis| &analysis.families).map(|family| family.label.as_str()).collect::<Vec<_>>();
+    let mut known = analyses
+        .iter()
+        .flat_map(|analysis| &analysis.families)
+        .map(|family| family.label.as_str())
+        .collect::<Vec<_>>();
     known.sort_unstable();
     known.dedup();
     for family in &choice.families {
-        ensure!(known.contains(&family.as_str()), "--families: `{family}` found, expected some of {}", quoted(&known));
+        ensure!(
+            known.contains(&family.as_str()),
+            "--families: `{family}` found, expected some of {}",
+            quoted(&known)
+        );
     }
 
     if several && choice.families.is_empty() {
@@ -55,10 +68,9 @@ pub fn choose(sweeps: &[Sweep], analyses: &[Analysis], choice: &Choice) -> Resul
         let named = choice.baseline.as_deref().map(|name| name.trim_end_matches('/'));
         let baseline = match named {
             None => 0,
-            Some(name) => labels
-                .iter()
-                .position(|label| *label == name)
-                .with_context(|| format!("--baseline: `{name}` found, expected one of {}", quoted(&labels)))?,
+            Some(name) => labels.iter().position(|label| *label == name).with_context(|| {
+                format!("--baseline: `{name}` found, expected one of {}", quoted(&labels))
+            })?,
         };
         let (mut contestants, mut pairs) = (Vec::new(), Vec::new());
         let mut number = |contestant: Contestant| {
@@ -69,7 +81,10 @@ pub fn choose(sweeps: &[Sweep], analyses: &[Analysis], choice: &Choice) -> Resul
         };
         for sweep in (0..sweeps.len()).filter(|&sweep| sweep != baseline) {
             for family in known.iter().filter(|family| has(baseline, family) && has(sweep, family)) {
-                pairs.push((number(contestant(baseline, Some(family))), number(contestant(sweep, Some(family)))));
+                pairs.push((
+                    number(contestant(baseline, Some(family))),
+                    number(contestant(sweep, Some(family))),
+                ));
             }
             if known.len() > 1 {
                 pairs.push((number(contestant(baseline, None)), number(contestant(sweep, None))));
@@ -78,9 +93,15 @@ pub fn choose(sweeps: &[Sweep], analyses: &[Analysis], choice: &Choice) -> Resul
         return Ok((contestants, pairs));
     }
 
-    let families = if choice.families.is_empty() { known.clone() } else { choice.families.iter().map(String::as_str).collect() };
+    let families = if choice.families.is_empty() {
+        known.clone()
+    } else {
+        choice.families.iter().map(String::as_str).collect()
+    };
     let mut contestants: Vec<Contestant> = Vec::new();
-    for (family, sweep) in families.iter().flat_map(|family| (0..sweeps.len()).map(move |sweep| (family, sweep))) {
+    for (family, sweep) in
+        families.iter().flat_map(|family| (0..sweeps.len()).map(move |sweep| (family, sweep)))
+    {
         let contestant = contestant(sweep, Some(family));
         if has(sweep, family) && !contestants.contains(&contestant) {
             contestants.push(contestant);
@@ -88,8 +109,16 @@ pub fn choose(sweeps: &[Sweep], analyses: &[Analysis], choice: &Choice) -> Resul
     }
     if contestants.len() < 2 {
         match choice.families.is_empty() {
-            true => bail!("{}: one family found, {}; name a second sweep to compare it with", sweeps[0].label, quoted(&families)),
-            false => bail!("--families: one found, {}, expected at least two of {}", quoted(&families), quoted(&known)),
+            true => bail!(
+                "{}: one family found, {}; name a second sweep to compare it with",
+                sweeps[0].label,
+                quoted(&families)
+            ),
+            false => bail!(
+                "--families: one found, {}, expected at least two of {}",
+                quoted(&families),
+                quoted(&known)
+            ),
         }
     }
     let baseline = match &choice.baseline {
@@ -99,15 +128,19 @@ pub fn choose(sweeps: &[Sweep], analyses: &[Analysis], choice: &Choice) -> Resul
             .position(|contestant| contestant.family.as_ref() == Some(name))
             .with_context(|| format!("--baseline: `{name}` found, expected one of {}", quoted(&families)))?,
     };
-    let pairs = (0..contestants.len()).filter(|&candidate| candidate != baseline).map(|candidate| (baseline, candidate)).collect();
+    let pairs = (0..contestants.len())
+        .filter(|&candidate| candidate != baseline)
+        .map(|candidate| (baseline, candidate))
+        .collect();
     Ok((contestants, pairs))
 }
 
 /// For each sweep and run, the settings that make its cluster.
 ///
-/// None where a setting does not apply, as delays of scaling do not to a fixed number of replicas: such a run is the same in all clusters
-/// that differ in it only. Cluster settings are those outside the autoscaler that vary within some sweep, except those by which families are told apart. A setting
-/// that is constant in each sweep but not the same in all is no reason against pairing, but one for a warning.
+/// None where a setting does not apply, as delays of scaling do not to a fixed number of replicas: such a run
+/// is the same in all clusters that differ in it only. Cluster settings are those outside the autoscaler that
+/// vary within some sweep, except those by which families are told apart. A setting that is constant in each
+/// sweep but not the same in all is no reason against pairing, but one for a warning.
 pub fn cluster_keys(sweeps: &[Sweep], objectives: &Objectives) -> Result<Vec<Vec<Cluster>>> {
     let mut names = Vec::new();
     for name in cluster_settings(sweeps).into_iter().filter(|name| !objectives.group_by.contains(name)) {
@@ -120,7 +153,9 @@ pub fn cluster_keys(sweeps: &[Sweep], objectives: &Objectives) -> Result<Vec<Vec
     let keys = |sweep: &Sweep| -> Result<Vec<Cluster>> {
         let cells = names.iter().map(|name| column(sweep, name)).collect::<Result<Vec<_>>>()?;
         let value = |cells: &Option<Cells>, row: usize| cells.as_ref().and_then(|cells| cells.text(row));
-        Ok((0..sweep.runs.height()).map(|row| cells.iter().map(|cells| value(cells, row)).collect()).collect())
+        Ok((0..sweep.runs.height())
+            .map(|row| cells.iter().map(|cells| value(cells, row)).collect())
+            .collect())
     };
     sweeps.iter().map(keys).collect()
 }

@@ -1,8 +1,9 @@
 //! Policy against policy, sweep against sweep: runs paired by workload, cluster and seed.
 //!
-//! A *contestant* is a family of a sweep, or all families of it together. Two contestants are compared in *cells* of equal workload,
-//! cluster settings and seed, so on the same arrivals and the same machines; each cell has a front of either, and differences are taken
-//! there. Cells of one seed are averaged first, and the interval is Student's t over the seeds: only these are independent.
+//! A *contestant* is a family of a sweep, or all families of it together. Two contestants are compared in *cells*
+//! of equal workload, cluster settings and seed, so on the same arrivals and the same machines; each cell has
+//! a front of either, and differences are taken there. Cells of one seed are averaged first, and the interval
+//! is Student's t over the seeds: only these are independent.
 
 mod contestants;
 mod warnings;
@@ -69,7 +70,8 @@ pub struct ComparedWorkload {
     pub reference: Option<Reference>,
 }
 
-/// Two contestants on one workload. Differences are candidate minus baseline; percentages are of the baseline.
+/// Two contestants on one workload. Differences are candidate minus baseline; percentages are of the
+/// baseline.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
     pub workload: usize,
@@ -125,7 +127,14 @@ impl Outcome {
     pub fn verdict(&self) -> Verdict {
         match self.hv_difference {
             None => Verdict::Unknown,
-            Some(_) if [self.hv_baseline, self.hv_candidate].iter().flatten().all(|volume| volume.mean == 0.0) => Verdict::Outside,
+            Some(_)
+                if [self.hv_baseline, self.hv_candidate]
+                    .iter()
+                    .flatten()
+                    .all(|volume| volume.mean == 0.0) =>
+            {
+                Verdict::Outside
+            }
             Some(_) if self.wins + self.losses == 0 => Verdict::Equal,
             Some(Estimate { interval: None, .. }) => Verdict::OneSeed,
             Some(Estimate { interval: Some((low, _)), .. }) if low > 0.0 => Verdict::Better,
@@ -140,8 +149,8 @@ impl Outcome {
         (baseline > 0.0).then_some(100.0 * self.hv_difference?.mean / baseline)
     }
 
-    /// By how many percent the candidate is worse, in the worse of hypervolume and cost at equal latency; not positive if in neither.
-    /// None when neither has a run inside the reference box.
+    /// By how many percent the candidate is worse, in the worse of hypervolume and cost at equal latency; not
+    /// positive if in neither. None when neither has a run inside the reference box.
     pub fn worse_by_percent(&self) -> Option<f64> {
         let gains = self.hv_difference.is_some_and(|difference| difference.mean > 0.0);
         let volume = self.hv_percent().map(|percent| -percent).or(gains.then_some(f64::NEG_INFINITY));
@@ -150,7 +159,8 @@ impl Outcome {
     }
 }
 
-/// Compares stored sweeps as chosen. Fails when a named family or sweep does not exist, or there is nothing to set against each other.
+/// Compares stored sweeps as chosen. Fails when a named family or sweep does not exist, or there is nothing
+/// to set against each other.
 pub fn compare(sweeps: &[Sweep], choice: &Choice) -> Result<Comparison> {
     let Some(first) = sweeps.first() else { bail!("no sweep to compare") };
     let objectives = first.manifest.objectives.clone();
@@ -160,7 +170,8 @@ pub fn compare(sweeps: &[Sweep], choice: &Choice) -> Result<Comparison> {
         .collect::<Result<Vec<_>>>()?;
     let (contestants, pairs) = contestants::choose(sweeps, &analyses, choice)?;
     let keys = contestants::cluster_keys(sweeps, &objectives)?;
-    let cells = contestants.iter().map(|contestant| runs_by_cell(contestant, &analyses, &keys)).collect::<Vec<_>>();
+    let cells =
+        contestants.iter().map(|contestant| runs_by_cell(contestant, &analyses, &keys)).collect::<Vec<_>>();
     let mut workloads: Vec<ComparedWorkload> = Vec::new();
     for name in analyses.iter().flat_map(|analysis| &analysis.workloads).map(|workload| &workload.name) {
         if workloads.iter().all(|known| known.name != *name) {
@@ -171,7 +182,15 @@ pub fn compare(sweeps: &[Sweep], choice: &Choice) -> Result<Comparison> {
     let mut families: Vec<Family> = analyses.iter().flat_map(|analysis| analysis.families.clone()).collect();
     families.sort();
     families.dedup();
-    let mut comparison = Comparison { objectives, contestants, families, cells, workloads, outcomes: Vec::new(), warnings: Vec::new() };
+    let mut comparison = Comparison {
+        objectives,
+        contestants,
+        families,
+        cells,
+        workloads,
+        outcomes: Vec::new(),
+        warnings: Vec::new(),
+    };
     let same_arrivals = warnings::workloads_without_chance(sweeps);
     for (baseline, candidate) in pairs {
         for workload in 0..comparison.workloads.len() {
@@ -179,9 +198,11 @@ pub fn compare(sweeps: &[Sweep], choice: &Choice) -> Result<Comparison> {
             match comparison.outcome(baseline, candidate, workload, !same_arrivals.contains(name)) {
                 Some(outcome) => comparison.outcomes.push(outcome),
                 None => {
-                    let [baseline, candidate] = [baseline, candidate].map(|number| &comparison.contestants[number].label);
-                    let warning =
-                        format!("{candidate} and {baseline} have no cluster and seed in common on `{name}` and are not compared there.");
+                    let [baseline, candidate] =
+                        [baseline, candidate].map(|number| &comparison.contestants[number].label);
+                    let warning = format!(
+                        "{candidate} and {baseline} have no cluster and seed in common on `{name}` and are not compared there."
+                    );
                     comparison.warnings.push(warning);
                 }
             }
@@ -195,14 +216,19 @@ pub fn compare(sweeps: &[Sweep], choice: &Choice) -> Result<Comparison> {
     Ok(comparison)
 }
 
-fn runs_by_cell(contestant: &Contestant, analyses: &[Analysis], keys: &[Vec<Cluster>]) -> BTreeMap<CellKey, CellRuns> {
+fn runs_by_cell(
+    contestant: &Contestant,
+    analyses: &[Analysis],
+    keys: &[Vec<Cluster>],
+) -> BTreeMap<CellKey, CellRuns> {
     let mut cells: BTreeMap<CellKey, CellRuns> = BTreeMap::new();
     let analysis = &analyses[contestant.sweep];
     for (row, run) in analysis.runs.iter().enumerate() {
         if contestant.family.as_ref().is_some_and(|family| analysis.label(run.family) != family) {
             continue;
         }
-        let key = (analysis.workloads[run.workload].name.clone(), keys[contestant.sweep][row].clone(), run.seed);
+        let key =
+            (analysis.workloads[run.workload].name.clone(), keys[contestant.sweep][row].clone(), run.seed);
         let cell = cells.entry(key).or_default();
         cell.runs += 1;
         cell.points.extend(run.point);
@@ -211,8 +237,10 @@ fn runs_by_cell(contestant: &Contestant, analyses: &[Analysis], keys: &[Vec<Clus
 }
 
 fn worst(cells: &[BTreeMap<CellKey, CellRuns>], workload: &str) -> Option<Reference> {
-    let points = cells.iter().flatten().filter(|(key, _)| key.0 == workload).flat_map(|(_, cell)| &cell.points);
-    let (latency, cost) = points.fold((0.0f64, 0.0f64), |(l, c), point| (l.max(point.latency), c.max(point.cost)));
+    let points =
+        cells.iter().flatten().filter(|(key, _)| key.0 == workload).flat_map(|(_, cell)| &cell.points);
+    let (latency, cost) =
+        points.fold((0.0f64, 0.0f64), |(l, c), point| (l.max(point.latency), c.max(point.cost)));
     (latency > 0.0 && cost > 0.0).then_some(Reference { latency, cost })
 }
 
@@ -231,13 +259,21 @@ impl Comparison {
 
     fn by_seed(&self, contestant: usize, workload: &str) -> BTreeMap<i64, Vec<ClusterRuns<'_>>> {
         let mut seeds: BTreeMap<i64, Vec<ClusterRuns>> = BTreeMap::new();
-        for ((_, cluster, seed), runs) in self.cells[contestant].iter().filter(|((name, ..), _)| name == workload) {
+        for ((_, cluster, seed), runs) in
+            self.cells[contestant].iter().filter(|((name, ..), _)| name == workload)
+        {
             seeds.entry(*seed).or_default().push((cluster, runs));
         }
         seeds
     }
 
-    fn outcome(&self, baseline: usize, candidate: usize, workload: usize, independent: bool) -> Option<Outcome> {
+    fn outcome(
+        &self,
+        baseline: usize,
+        candidate: usize,
+        workload: usize,
+        independent: bool,
+    ) -> Option<Outcome> {
         let ComparedWorkload { name, reference } = &self.workloads[workload];
         let sides = [baseline, candidate].map(|contestant| self.by_seed(contestant, name));
         let mut paired: Vec<(i64, [CellRuns; 2])> = Vec::new();
@@ -253,7 +289,8 @@ impl Comparison {
             return None;
         }
         let mut hv: [BySeed; 2] = Default::default();
-        let (mut difference, mut cost, mut latency) = (BySeed::default(), BySeed::default(), BySeed::default());
+        let (mut difference, mut cost, mut latency) =
+            (BySeed::default(), BySeed::default(), BySeed::default());
         let (mut wins, mut losses, mut ties) = (0, 0, 0);
         for (seed, cells) in &paired {
             let Some(reference) = *reference else { continue };
@@ -268,7 +305,8 @@ impl Comparison {
                 _ => losses += 1,
             }
             let inside = |point: &&Point| point.latency < reference.latency && point.cost < reference.cost;
-            let boxed = cells.each_ref().map(|cell| cell.points.iter().filter(inside).copied().collect::<Vec<_>>());
+            let boxed =
+                cells.each_ref().map(|cell| cell.points.iter().filter(inside).copied().collect::<Vec<_>>());
             cost.add(seed, mean_log_ratio(&boxed[0], &boxed[1], At::EqualLatency));
             latency.add(seed, mean_log_ratio(&boxed[0], &boxed[1], At::EqualCost));
         }
@@ -299,12 +337,17 @@ type ClusterRuns<'a> = (&'a Cluster, &'a CellRuns);
 ///
 /// A cluster in which a setting does not apply takes part in each that has a value for it.
 fn pair(sides: [&[ClusterRuns]; 2]) -> (Vec<[CellRuns; 2]>, [usize; 2]) {
-    let covers = |general: &Cluster, cluster: &Cluster| general.iter().zip(cluster).all(|(a, b)| a.is_none() || a == b);
-    let clusters = sides.iter().flat_map(|side| side.iter().map(|(cluster, _)| *cluster)).collect::<BTreeSet<_>>();
-    let specific = |cluster: &&&Cluster| !clusters.iter().any(|other| other != *cluster && covers(cluster, other));
+    let covers = |general: &Cluster, cluster: &Cluster| {
+        general.iter().zip(cluster).all(|(a, b)| a.is_none() || a == b)
+    };
+    let clusters =
+        sides.iter().flat_map(|side| side.iter().map(|(cluster, _)| *cluster)).collect::<BTreeSet<_>>();
+    let specific =
+        |cluster: &&&Cluster| !clusters.iter().any(|other| other != *cluster && covers(cluster, other));
     let (mut pairs, mut used) = (Vec::new(), [BTreeSet::new(), BTreeSet::new()]);
     for cluster in clusters.iter().filter(specific) {
-        let taking_part = sides.map(|side| side.iter().filter(|(general, _)| covers(general, cluster)).collect::<Vec<_>>());
+        let taking_part =
+            sides.map(|side| side.iter().filter(|(general, _)| covers(general, cluster)).collect::<Vec<_>>());
         if taking_part.iter().any(Vec::is_empty) {
             continue;
         }
@@ -330,8 +373,13 @@ impl BySeed {
 
     /// Over the seeds' means; without an interval where the seeds are not `independent`.
     fn estimate(&self, independent: bool) -> Option<Estimate> {
-        let means = self.0.values().map(|values| values.iter().sum::<f64>() / values.len() as f64).collect::<Vec<_>>();
-        estimate(&means).map(|estimate| Estimate { interval: estimate.interval.filter(|_| independent), ..estimate })
+        let means = self
+            .0
+            .values()
+            .map(|values| values.iter().sum::<f64>() / values.len() as f64)
+            .collect::<Vec<_>>();
+        estimate(&means)
+            .map(|estimate| Estimate { interval: estimate.interval.filter(|_| independent), ..estimate })
     }
 
     /// Of values that are logarithms of ratios.

@@ -9,9 +9,12 @@ use crate::sweep::store::manifest::Timings;
 type Sample = (&'static str, &'static str, i64, f64, f64);
 
 fn sweep(label: &str, samples: &[Sample]) -> Sweep {
-    let text = |of: fn(&Sample) -> &'static str| Column::Text(samples.iter().map(|sample| of(sample).into()).collect());
-    let number =
-        |of: fn(&Sample) -> f64| Column::OptionalFloat(samples.iter().map(|sample| (sample.3 >= 0.0).then(|| of(sample))).collect());
+    let text = |of: fn(&Sample) -> &'static str| {
+        Column::Text(samples.iter().map(|sample| of(sample).into()).collect())
+    };
+    let number = |of: fn(&Sample) -> f64| {
+        Column::OptionalFloat(samples.iter().map(|sample| (sample.3 >= 0.0).then(|| of(sample))).collect())
+    };
     let runs = to_frame(vec![
         ("workload", text(|_| "w")),
         ("seed", Column::Int(samples.iter().map(|sample| sample.2).collect())),
@@ -42,7 +45,10 @@ fn sweep(label: &str, samples: &[Sample]) -> Sweep {
         grid: json!({}),
         runs_hash: String::new(),
         tables: Default::default(),
-        objectives: Objectives { reference: Some(Reference { latency: 1.0, cost: 100.0 }), ..Objectives::default() },
+        objectives: Objectives {
+            reference: Some(Reference { latency: 1.0, cost: 100.0 }),
+            ..Objectives::default()
+        },
         axes: Vec::new(),
         workloads: (1..4).map(workload).collect(),
         setting_columns: vec!["global_scheduler".into(), "autoscaler.level".into()],
@@ -102,12 +108,14 @@ fn cells_are_paired_by_cluster_and_seed() {
 fn settings_that_do_not_apply_keep_no_one_apart() {
     let setting = |value: Option<&str>| vec![value.map(String::from)];
     let runs = |cost: f64| CellRuns { points: vec![Point { latency: 1.0, cost }], runs: 1 };
-    let (fixed, slow, fast, other) = (setting(None), setting(Some("60")), setting(Some("10")), setting(Some("5")));
+    let (fixed, slow, fast, other) =
+        (setting(None), setting(Some("60")), setting(Some("10")), setting(Some("5")));
     let costs = [1.0, 2.0, 3.0, 4.0].map(runs);
     let (pairs, left_out) = pair([&[(&fixed, &costs[0])], &[(&slow, &costs[1]), (&fast, &costs[2])]]);
     assert_eq!(pairs.len(), 2, "a fixed fleet stands against each delay");
     assert!(pairs.iter().all(|pair| pair[0] == costs[0]) && left_out == [0, 0]);
-    let (pairs, left_out) = pair([&[(&slow, &costs[0]), (&other, &costs[3])], &[(&slow, &costs[1]), (&fast, &costs[2])]]);
+    let (pairs, left_out) =
+        pair([&[(&slow, &costs[0]), (&other, &costs[3])], &[(&slow, &costs[1]), (&fast, &costs[2])]]);
     assert_eq!((pairs, left_out), (vec![[costs[0].clone(), costs[1].clone()]], [1, 1]));
 }
 
@@ -126,11 +134,18 @@ fn sweeps_compare_namesakes_and_all_families() {
     let mut newer = two_families();
     newer.label = "y".into();
     let comparison = compare(&[two_families(), newer], &Choice::default()).unwrap();
-    let names = |outcome: &Outcome| [outcome.baseline, outcome.candidate].map(|number| comparison.contestants[number].label.clone());
+    let names = |outcome: &Outcome| {
+        [outcome.baseline, outcome.candidate].map(|number| comparison.contestants[number].label.clone())
+    };
     let pairs = comparison.outcomes.iter().map(names).collect::<Vec<_>>();
     let expected = [["a (x)", "a (y)"], ["b (x)", "b (y)"], ["all families (x)", "all families (y)"]];
     assert_eq!(pairs, expected.map(|pair| pair.map(String::from)));
-    assert!(comparison.outcomes.iter().all(|outcome| outcome.verdict() == Verdict::Equal && outcome.worse_by_percent() == Some(0.0)));
+    assert!(
+        comparison
+            .outcomes
+            .iter()
+            .all(|outcome| outcome.verdict() == Verdict::Equal && outcome.worse_by_percent() == Some(0.0))
+    );
 }
 
 #[test]
@@ -142,7 +157,12 @@ fn what_differs_is_told() {
     newer.manifest.workloads[1].fingerprint = "other".into();
     newer.manifest.objectives.reference = None;
     let warnings = compare(&[two_families(), newer], &Choice::default()).unwrap().warnings.join("\n");
-    for part in ["Results versions differ: 1 in x, 2 in y", "measured; only in y: guessed", "`w (seed 2)`", "Objectives differ"] {
+    for part in [
+        "Results versions differ: 1 in x, 2 in y",
+        "measured; only in y: guessed",
+        "`w (seed 2)`",
+        "Objectives differ",
+    ] {
         assert!(warnings.contains(part), "{part} missing in {warnings}");
     }
 }
@@ -161,7 +181,10 @@ fn failures_lose_and_are_told() {
     let samples = [("a", "rr", 1, 0.5, 40.0), ("b", "rr", 1, -1.0, 0.0)];
     let comparison = compare(&[sweep("x", &samples)], &Choice::default()).unwrap();
     let outcome = &comparison.outcomes[0];
-    assert_eq!((outcome.losses, outcome.worse_by_percent(), outcome.cost_at_equal_latency), (1, Some(100.0), None));
+    assert_eq!(
+        (outcome.losses, outcome.worse_by_percent(), outcome.cost_at_equal_latency),
+        (1, Some(100.0), None)
+    );
     assert!(comparison.warnings[0].contains("b: 1 runs on `w` failed"), "{:?}", comparison.warnings);
     // From nothing to something is no loss, however one divides by nothing.
     let choice = Choice { families: Vec::new(), baseline: Some("b".into()) };
@@ -172,7 +195,10 @@ fn failures_lose_and_are_told() {
 #[test]
 fn wrong_names_are_answered_with_the_known_ones() {
     let refusal = |families: &[&str], baseline: Option<&str>| {
-        let choice = Choice { families: families.iter().map(|&f| f.into()).collect(), baseline: baseline.map(Into::into) };
+        let choice = Choice {
+            families: families.iter().map(|&f| f.into()).collect(),
+            baseline: baseline.map(Into::into),
+        };
         format!("{:#}", compare(&[two_families()], &choice).err().unwrap())
     };
     assert_eq!(refusal(&["c"], None), "--families: `c` found, expected some of `a`, `b`");

@@ -6,7 +6,8 @@ use super::contestants::{cluster_settings, values};
 use super::{Comparison, Sweep};
 use crate::settings::quoted;
 
-/// Workloads with the same arrivals under several seeds, as traces have: their seeds are no independent samples.
+/// Workloads with the same arrivals under several seeds, as traces have: their seeds are no independent
+/// samples.
 pub fn workloads_without_chance(sweeps: &[Sweep]) -> BTreeSet<String> {
     let mut fingerprints: BTreeMap<&str, (BTreeSet<u64>, BTreeSet<&str>)> = BTreeMap::new();
     for workload in sweeps.iter().flat_map(|sweep| &sweep.manifest.workloads) {
@@ -14,7 +15,8 @@ pub fn workloads_without_chance(sweeps: &[Sweep]) -> BTreeSet<String> {
         seeds.insert(workload.seed);
         contents.insert(&workload.fingerprint);
     }
-    let same = fingerprints.into_iter().filter(|(_, (seeds, contents))| seeds.len() > 1 && contents.len() == 1);
+    let same =
+        fingerprints.into_iter().filter(|(_, (seeds, contents))| seeds.len() > 1 && contents.len() == 1);
     same.map(|(name, _)| name.to_owned()).collect()
 }
 
@@ -30,26 +32,46 @@ pub fn find(sweeps: &[Sweep], comparison: &Comparison, same_arrivals: &BTreeSet<
                 of_a.results_version, of_b.results_version
             ));
         }
-        let hardware = |manifest: &crate::sweep::store::manifest::Manifest| manifest.hardware.iter().cloned().collect::<BTreeSet<_>>();
+        let hardware = |manifest: &crate::sweep::store::manifest::Manifest| {
+            manifest.hardware.iter().cloned().collect::<BTreeSet<_>>()
+        };
         if hardware(of_a) != hardware(of_b) {
             let only = |these: &BTreeSet<String>, those: &BTreeSet<String>| {
                 let lines = these.difference(those).map(String::as_str).collect::<Vec<_>>();
                 if lines.is_empty() { "nothing".to_owned() } else { lines.join("; ") }
             };
             let (in_a, in_b) = (hardware(of_a), hardware(of_b));
-            found.push(format!("Hardware differs: only in {a}: {}; only in {b}: {}.", only(&in_a, &in_b), only(&in_b, &in_a)));
+            found.push(format!(
+                "Hardware differs: only in {a}: {}; only in {b}: {}.",
+                only(&in_a, &in_b),
+                only(&in_b, &in_a)
+            ));
         }
-        let fingerprints = of_a.workloads.iter().map(|workload| ((&workload.name, workload.seed), &workload.fingerprint));
+        let fingerprints =
+            of_a.workloads.iter().map(|workload| ((&workload.name, workload.seed), &workload.fingerprint));
         let known = fingerprints.collect::<BTreeMap<_, _>>();
         let differs = |workload: &&crate::sweep::plan::WorkloadSummary| {
-            known.get(&(&workload.name, workload.seed)).is_some_and(|fingerprint| **fingerprint != workload.fingerprint)
+            known
+                .get(&(&workload.name, workload.seed))
+                .is_some_and(|fingerprint| **fingerprint != workload.fingerprint)
         };
-        let different = of_b.workloads.iter().filter(differs).map(|workload| format!("{} (seed {})", workload.name, workload.seed));
+        let different = of_b
+            .workloads
+            .iter()
+            .filter(differs)
+            .map(|workload| format!("{} (seed {})", workload.name, workload.seed));
         let different = different.collect::<Vec<_>>();
         if !different.is_empty() {
             let listed = different.iter().take(5).map(String::as_str).collect::<Vec<_>>();
-            let more = if different.len() > 5 { format!(" and {} more", different.len() - 5) } else { String::new() };
-            found.push(format!("Workloads of one name hold other requests in {a} than in {b}: {}{more}.", quoted(&listed)));
+            let more = if different.len() > 5 {
+                format!(" and {} more", different.len() - 5)
+            } else {
+                String::new()
+            };
+            found.push(format!(
+                "Workloads of one name hold other requests in {a} than in {b}: {}{more}.",
+                quoted(&listed)
+            ));
         }
         if of_a.objectives != of_b.objectives {
             found.push(format!("Objectives differ between {a} and {b}; those of {a} are used for both."));
@@ -58,20 +80,29 @@ pub fn find(sweeps: &[Sweep], comparison: &Comparison, same_arrivals: &BTreeSet<
             let (Ok(in_a), Ok(in_b)) = (values(first, &name), values(sweep, &name)) else { continue };
             if in_a.len() == 1 && in_b.len() == 1 && in_a != in_b {
                 let text = |values: BTreeSet<String>| values.into_iter().next().unwrap_or_default();
-                found.push(format!("Setting `{name}` differs: {} in {a}, {} in {b}.", text(in_a), text(in_b)));
+                found.push(format!(
+                    "Setting `{name}` differs: {} in {a}, {} in {b}.",
+                    text(in_a),
+                    text(in_b)
+                ));
             }
         }
     }
     for outcome in &comparison.outcomes {
-        let names = [outcome.baseline, outcome.candidate].map(|contestant| comparison.contestants[contestant].label.as_str());
+        let names = [outcome.baseline, outcome.candidate]
+            .map(|contestant| comparison.contestants[contestant].label.as_str());
         let workload = &comparison.workloads[outcome.workload].name;
         for (side, contestant) in [outcome.baseline, outcome.candidate].into_iter().enumerate() {
             let (name, unpaired) = (names[side], outcome.unpaired[side]);
             if unpaired > 0 {
-                found.push(format!("{name}: {unpaired} cells of `{workload}` have no partner and are left out."));
+                found.push(format!(
+                    "{name}: {unpaired} cells of `{workload}` have no partner and are left out."
+                ));
             }
-            let unusable =
-                comparison.cells[contestant].iter().filter(|(key, _)| key.0 == *workload).map(|(_, cell)| cell.runs - cell.points.len());
+            let unusable = comparison.cells[contestant]
+                .iter()
+                .filter(|(key, _)| key.0 == *workload)
+                .map(|(_, cell)| cell.runs - cell.points.len());
             let unusable = unusable.sum::<usize>();
             if unusable > 0 {
                 found.push(format!(

@@ -1,7 +1,7 @@
 //! Bounds by the clock: while one is active it takes the place of the bounds it names.
 //!
-//! Source: vllm-project/aibrix e3e10f9e, `scheduled_bounds.go`, read. There the clock has a time zone, one for all; here runs begin at a
-//! time of the week.
+//! Source: vllm-project/aibrix e3e10f9e, `scheduled_bounds.go`, read. There the clock has a time zone, one
+//! for all; here runs begin at a time of the week.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -59,7 +59,9 @@ fn midnight() -> String {
 /// Minutes of `HH:MM`.
 fn minutes(text: &str) -> Option<u32> {
     let (hours, minutes) = text.split_once(':')?;
-    let digits = |text: &str| (text.len() == 2 && text.bytes().all(|c| c.is_ascii_digit())).then(|| text.parse::<u32>().ok())?;
+    let digits = |text: &str| {
+        (text.len() == 2 && text.bytes().all(|c| c.is_ascii_digit())).then(|| text.parse::<u32>().ok())?
+    };
     let (hours, minutes) = (digits(hours)?, digits(minutes)?);
     (hours < 24 && minutes < 60 || hours == 24 && minutes == 0).then_some(60 * hours + minutes)
 }
@@ -67,18 +69,27 @@ fn minutes(text: &str) -> Option<u32> {
 impl Schedules {
     pub fn check(&self, faults: &mut Faults) {
         let time = |faults: &mut Faults, field: &str, text: &str| {
-            faults.require(minutes(text).is_some(), field, || format!("`{text}` found, expected a time such as `08:30`"));
+            faults.require(minutes(text).is_some(), field, || {
+                format!("`{text}` found, expected a time such as `08:30`")
+            });
         };
         time(faults, "begins_at", &self.begins_at);
-        faults.require(!self.bounds.is_empty(), "bounds", || "an empty list found, expected at least one".into());
+        faults.require(!self.bounds.is_empty(), "bounds", || {
+            "an empty list found, expected at least one".into()
+        });
         for (i, bounds) in self.bounds.iter().enumerate() {
             faults.within(format!("bounds[{i}]"), |faults| {
                 time(faults, "start", &bounds.start);
                 time(faults, "end", &bounds.end);
-                faults.require(!bounds.days.is_empty(), "days", || "an empty list found, expected at least one day".into());
+                faults.require(!bounds.days.is_empty(), "days", || {
+                    "an empty list found, expected at least one day".into()
+                });
                 if let (Some(start), Some(end)) = (minutes(&bounds.start), minutes(&bounds.end)) {
                     faults.require(start < end, "end", || {
-                        format!("`{}` found, expected a time after `start` (`{}`): none go over midnight", bounds.end, bounds.start)
+                        format!(
+                            "`{}` found, expected a time after `start` (`{}`): none go over midnight",
+                            bounds.end, bounds.start
+                        )
                     });
                 }
                 let (least, most) = (bounds.min_replicas, bounds.max_replicas);
@@ -86,10 +97,14 @@ impl Schedules {
                     "expected a number here, or `max_replicas`: without either nothing is bounded".into()
                 });
                 if let (Some(least), Some(most)) = (least, most) {
-                    faults.require(least <= most, "min_replicas", || format!("{least} found, expected at most `max_replicas` ({most})"));
+                    faults.require(least <= most, "min_replicas", || {
+                        format!("{least} found, expected at most `max_replicas` ({most})")
+                    });
                 }
                 for (j, other) in self.bounds[..i].iter().enumerate() {
-                    faults.require(!bounds.overlaps(other), "start", || format!("overlaps with `bounds[{j}]`, expected one at a time"));
+                    faults.require(!bounds.overlaps(other), "start", || {
+                        format!("overlaps with `bounds[{j}]`, expected one at a time")
+                    });
                 }
             });
         }
@@ -97,10 +112,13 @@ impl Schedules {
 
     /// Least and most replicas now, and whether a schedule that names the least is active.
     pub fn bounds(&self, now_s: f64, least: u32, most: u32) -> ((u32, u32), bool) {
-        let begins = f64::from(self.begins_on as u32) * DAY_S + f64::from(minutes(&self.begins_at).unwrap_or(0)) * 60.0;
+        let begins = f64::from(self.begins_on as u32) * DAY_S
+            + f64::from(minutes(&self.begins_at).unwrap_or(0)) * 60.0;
         let of_week_s = (begins + now_s).rem_euclid(7.0 * DAY_S);
         let (day, minute) = ((of_week_s / DAY_S) as u32, ((of_week_s % DAY_S) / 60.0) as u32);
-        let Some(active) = self.bounds.iter().find(|bounds| bounds.covers(day, minute)) else { return ((least, most), false) };
+        let Some(active) = self.bounds.iter().find(|bounds| bounds.covers(day, minute)) else {
+            return ((least, most), false);
+        };
         let most = active.max_replicas.map_or(most, |named| named.min(most));
         ((active.min_replicas.unwrap_or(least).min(most), most), active.min_replicas.is_some())
     }
@@ -108,13 +126,17 @@ impl Schedules {
 
 impl ScheduledBounds {
     fn covers(&self, day: u32, minute: u32) -> bool {
-        let within = minutes(&self.start).zip(minutes(&self.end)).is_some_and(|(start, end)| (start..end).contains(&minute));
+        let within = minutes(&self.start)
+            .zip(minutes(&self.end))
+            .is_some_and(|(start, end)| (start..end).contains(&minute));
         within && self.days.iter().any(|&named| named as u32 == day)
     }
 
     fn overlaps(&self, other: &Self) -> bool {
         let range = |bounds: &Self| minutes(&bounds.start).zip(minutes(&bounds.end));
-        let (Some((start, end)), Some((other_start, other_end))) = (range(self), range(other)) else { return false };
+        let (Some((start, end)), Some((other_start, other_end))) = (range(self), range(other)) else {
+            return false;
+        };
         start < other_end && other_start < end && self.days.iter().any(|day| other.days.contains(day))
     }
 }
@@ -154,6 +176,15 @@ mod tests {
         .unwrap();
         broken.check(&mut faults);
         let paths: Vec<&str> = faults.found.iter().map(|fault| fault.path.as_str()).collect();
-        assert_eq!(paths, ["bounds[0].start", "bounds[1].end", "bounds[1].min_replicas", "bounds[2].min_replicas", "bounds[3].start"]);
+        assert_eq!(
+            paths,
+            [
+                "bounds[0].start",
+                "bounds[1].end",
+                "bounds[1].min_replicas",
+                "bounds[2].min_replicas",
+                "bounds[3].start"
+            ]
+        );
     }
 }

@@ -16,7 +16,8 @@ impl GpuBudget {
         Self { least: None, ..*self }.guard(current, proposed, min_endpoint)
     }
 
-    /// A proposal within the band. From outside, the way is to the band; at its edge, a proposal beyond is a hold.
+    /// A proposal within the band. From outside, the way is to the band; at its edge, a proposal beyond is a
+    /// hold.
     pub fn guard(&self, current: u32, proposed: u32, min_endpoint: u32) -> u32 {
         if !self.has(current) {
             return self.clamped(current, min_endpoint);

@@ -1,11 +1,14 @@
-//! Both of Dynamo's ways of scaling at once: load scaling decides, throughput scaling sets the floor under it.
+//! Both of Dynamo's ways of scaling at once: load scaling decides, throughput scaling sets the floor under
+//! it.
 //!
-//! Rule: every `throughput_adjustment_interval_s`, the floor is what [`throughput`](super::throughput) would want, within
-//! `max_throughput_scaling_replicas` of what serves and below the GPU ceiling; every `load_adjustment_interval_s`, the decision is what
-//! [`load`](super::load) with latency targets wants, or the floor if that is higher. Nothing grows while replicas start.
+//! Rule: every `throughput_adjustment_interval_s`, the floor is what [`throughput`](super::throughput) would
+//! want, within `max_throughput_scaling_replicas` of what serves and below the GPU ceiling; every
+//! `load_adjustment_interval_s`, the decision is what [`load`](super::load) with latency targets wants, or
+//! the floor if that is higher. Nothing grows while replicas start.
 //!
-//! Parameters: those of the two, with their defaults; targets, bounds, budgets and what is known of engines are shared. Source: the same
-//! (`enable_load_scaling` and `enable_throughput_scaling` with `optimization_target` `sla`).
+//! Parameters: those of the two, with their defaults; targets, bounds, budgets and what is known of engines
+//! are shared. Source: the same (`enable_load_scaling` and `enable_throughput_scaling` with
+//! `optimization_target` `sla`).
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -47,8 +50,9 @@ pub struct DynamoCombinedSettings {
     pub max_gpu_budget: Option<u32>,
     pub min_gpu_budget: Option<u32>,
     pub engine_knowledge: EngineKnowledge,
-    /// Whether it is told which replicas start, as on Kubernetes where it may list pods. If not, as in NVIDIA's own replay and with its
-    /// virtual connector, load scaling waits until all that was wanted serves.
+    /// Whether it is told which replicas start, as on Kubernetes where it may list pods. If not, as in
+    /// NVIDIA's own replay and with its virtual connector, load scaling waits until all that was wanted
+    /// serves.
     pub startup_aware: bool,
     /// Most tokens of a batch.
     pub max_num_batched_tokens: u32,
@@ -118,7 +122,10 @@ impl DynamoCombinedSettings {
 impl PolicySettings for DynamoCombinedSettings {
     fn check(&self, faults: &mut Faults) {
         let (load_s, throughput_s) = (self.load_adjustment_interval_s, self.throughput_adjustment_interval_s);
-        check_intervals(faults, &[("load_adjustment_interval_s", load_s), ("throughput_adjustment_interval_s", throughput_s)]);
+        check_intervals(
+            faults,
+            &[("load_adjustment_interval_s", load_s), ("throughput_adjustment_interval_s", throughput_s)],
+        );
         faults.require(load_s < throughput_s, "load_adjustment_interval_s", || {
             format!("{load_s} found, expected less than `throughput_adjustment_interval_s` ({throughput_s})")
         });
@@ -151,7 +158,11 @@ impl PolicySettings for DynamoCombinedSettings {
             min_endpoint: self.min_endpoint,
             startup_aware: self.startup_aware,
             seen: Vec::new(),
-            budget: GpuBudget { most: self.max_gpu_budget, least: self.min_gpu_budget, per_replica: context.bill.devices_per_replica },
+            budget: GpuBudget {
+                most: self.max_gpu_budget,
+                least: self.min_gpu_budget,
+                per_replica: context.bill.devices_per_replica,
+            },
         }))
     }
 }

@@ -1,7 +1,9 @@
-//! What the planner asks of an engine: how long its queue takes, how long its next iteration, and how many requests it can serve.
+//! What the planner asks of an engine: how long its queue takes, how long its next iteration, and how many
+//! requests it can serve.
 //!
-//! Source: ai-dynamo 1.6.1, `planner/core/perf_model/{ais_adapter, engine_query}.py`; without speculative decoding, attention data
-//! parallelism, and the discount for prefixes that are cached (the planner gets that from a router it is told of).
+//! Source: ai-dynamo 1.6.1, `planner/core/perf_model/{ais_adapter, engine_query}.py`; without speculative
+//! decoding, attention data parallelism, and the discount for prefixes that are cached (the planner gets that
+//! from a router it is told of).
 
 use std::collections::VecDeque;
 
@@ -104,8 +106,8 @@ impl EngineModel {
         self.pass_prompt_tokens.add(pass.prefill_tokens as f64);
     }
 
-    /// Time to the first token of one more request of mean length, with the queue and the decodes scaled. `None` if nothing like these
-    /// passes was seen.
+    /// Time to the first token of one more request of mean length, with the queue and the decodes scaled.
+    /// `None` if nothing like these passes was seen.
     pub fn ttft_s(&self, engine: &Engine, queue_scale: f64, decode_scale: f64) -> Option<f64> {
         let mut tokens = engine.queued_prefill_tokens as f64 * queue_scale;
         let mut requests = f64::from(engine.queued_requests) * queue_scale;
@@ -128,7 +130,8 @@ impl EngineModel {
         let (whole, rest) = (tokens / most, tokens % most);
         let mut total_s = 0.0;
         if whole > 0 {
-            total_s += self.passes.duration_s(&ForwardPass { prefill_tokens: most, ..*beside })? * whole as f64;
+            total_s +=
+                self.passes.duration_s(&ForwardPass { prefill_tokens: most, ..*beside })? * whole as f64;
         }
         if rest > 0 {
             total_s += self.passes.duration_s(&ForwardPass { prefill_tokens: rest, ..*beside })?;
@@ -136,10 +139,11 @@ impl EngineModel {
         Some(total_s)
     }
 
-    /// An iteration with one more request of mean length, with the decodes scaled, beside as many prompts as passes have on average. The
-    /// queue may count as decoding already.
+    /// An iteration with one more request of mean length, with the decodes scaled, beside as many prompts as
+    /// passes have on average. The queue may count as decoding already.
     pub fn itl_s(&self, engine: &Engine, decode_scale: f64, with_queue: bool) -> Option<f64> {
-        let (mut tokens, mut requests) = (engine.pass.decode_kv_tokens as f64, f64::from(engine.pass.decode_requests));
+        let (mut tokens, mut requests) =
+            (engine.pass.decode_kv_tokens as f64, f64::from(engine.pass.decode_requests));
         if with_queue {
             tokens += engine.queued_prefill_tokens as f64;
             requests += f64::from(engine.queued_requests);
@@ -160,27 +164,41 @@ impl EngineModel {
         })
     }
 
-    /// The batch size with the most requests per second among those that meet the targets, or among all if none does. `None` if that
-    /// cannot be told.
+    /// The batch size with the most requests per second among those that meet the targets, or among all if
+    /// none does. `None` if that cannot be told.
     ///
-    /// Engines that compute prompts alone take one after the other; those that answer alone have no prompts in their passes, and each is held
-    /// against its own target.
-    pub fn capacity(&self, part: Part, prompt_tokens: f64, output_tokens: f64, ttft_s: f64, itl_s: f64) -> Option<Capacity> {
+    /// Engines that compute prompts alone take one after the other; those that answer alone have no prompts
+    /// in their passes, and each is held against its own target.
+    pub fn capacity(
+        &self,
+        part: Part,
+        prompt_tokens: f64,
+        output_tokens: f64,
+        ttft_s: f64,
+        itl_s: f64,
+    ) -> Option<Capacity> {
         if prompt_tokens <= 0.0 || output_tokens <= 0.0 {
             return None;
         }
         let (prompt, output) = (prompt_tokens.ceil() as u64, (output_tokens.ceil() as u64).max(1));
         if part == Part::Prompts {
-            let took_s = self.prefill_s(prompt, &ForwardPass { prefill_requests: 1, ..ForwardPass::default() })?;
+            let took_s =
+                self.prefill_s(prompt, &ForwardPass { prefill_requests: 1, ..ForwardPass::default() })?;
             let requests_per_s = if took_s > 0.0 { 1.0 / took_s } else { 0.0 };
             return Some(Capacity { requests_per_s, ttft_s: took_s, itl_s: 0.0, eligible: took_s <= ttft_s });
         }
         let most_tokens = u64::from(self.limits.max_num_batched_tokens);
         let context = prompt + output / 2;
-        let most = (self.limits.max_kv_tokens / context).min(self.limits.max_num_seqs.into()).min(most_tokens.saturating_sub(1).max(1));
+        let most = (self.limits.max_kv_tokens / context)
+            .min(self.limits.max_num_seqs.into())
+            .min(most_tokens.saturating_sub(1).max(1));
         let mut best: Option<Capacity> = None;
         for batch in batch_sizes(most as u32) {
-            let prefill = if part == Part::Answers { 0 } else { (f64::from(batch) * prompt as f64 / output as f64).ceil() as u64 };
+            let prefill = if part == Part::Answers {
+                0
+            } else {
+                (f64::from(batch) * prompt as f64 / output as f64).ceil() as u64
+            };
             if prefill > most_tokens.saturating_sub(batch.into()) {
                 continue;
             }
@@ -190,12 +208,14 @@ impl EngineModel {
                 decode_kv_tokens: u64::from(batch) * context,
                 ..ForwardPass::default()
             };
-            let iteration = ForwardPass { prefill_requests: u32::from(prefill > 0), prefill_tokens: prefill, ..beside };
+            let iteration =
+                ForwardPass { prefill_requests: u32::from(prefill > 0), prefill_tokens: prefill, ..beside };
             let iteration_s = self.passes.duration_s(&iteration)?;
             if iteration_s == 0.0 {
                 continue;
             }
-            let first_s = if part == Part::Answers { 0.0 } else { self.prefill_s(prefill + prompt, &beside)? };
+            let first_s =
+                if part == Part::Answers { 0.0 } else { self.prefill_s(prefill + prompt, &beside)? };
             let found = Capacity {
                 requests_per_s: f64::from(batch) / (output as f64 * iteration_s),
                 ttft_s: first_s,
@@ -203,7 +223,11 @@ impl EngineModel {
                 eligible: first_s <= ttft_s && iteration_s <= itl_s,
             };
             let better = |best: &Capacity| {
-                if best.eligible == found.eligible { found.requests_per_s > best.requests_per_s } else { found.eligible }
+                if best.eligible == found.eligible {
+                    found.requests_per_s > best.requests_per_s
+                } else {
+                    found.eligible
+                }
             };
             if best.as_ref().is_none_or(better) {
                 best = Some(found);
@@ -217,7 +241,13 @@ impl EngineModel {
 fn batch_sizes(most: u32) -> impl Iterator<Item = u32> {
     let count = most.min(MOST_BATCHES);
     let spread = u64::from(most.saturating_sub(1));
-    (0..count).map(move |i| if most <= MOST_BATCHES { i + 1 } else { 1 + (u64::from(i) * spread / u64::from(MOST_BATCHES - 1)) as u32 })
+    (0..count).map(move |i| {
+        if most <= MOST_BATCHES {
+            i + 1
+        } else {
+            1 + (u64::from(i) * spread / u64::from(MOST_BATCHES - 1)) as u32
+        }
+    })
 }
 
 #[cfg(test)]
@@ -244,17 +274,28 @@ mod tests {
         assert_eq!((mean.value(), mean.values.len()), (0.0, 64));
     }
 
-    /// 10 ms and 0.02 ms a token of prompt and 0.2 us a token in the cache: one prompt of 1,000 tokens, answers of 200.
+    /// 10 ms and 0.02 ms a token of prompt and 0.2 us a token in the cache: one prompt of 1,000 tokens,
+    /// answers of 200.
     #[test]
     fn capacity_is_the_best_batch_or_the_best_of_the_late() {
-        let mut model = EngineModel::new(EngineLimits { max_num_batched_tokens: 4096, max_num_seqs: 128, max_kv_tokens: 200_000 });
+        let mut model = EngineModel::new(EngineLimits {
+            max_num_batched_tokens: 4096,
+            max_num_seqs: 128,
+            max_kv_tokens: 200_000,
+        });
         for prefill_tokens in [0, 64, 256, 512, 1024, 2048, 4096] {
             for decode_requests in [1_u32, 8, 32, 64, 128] {
                 let decode_kv_tokens = 1100 * u64::from(decode_requests);
                 let duration_s = 0.01 + 2e-5 * prefill_tokens as f64 + 2e-7 * decode_kv_tokens as f64;
                 let prefill_requests = u32::from(prefill_tokens > 0);
-                let pass =
-                    ForwardPass { prefill_requests, prefill_tokens, decode_requests, decode_kv_tokens, duration_s, ..Default::default() };
+                let pass = ForwardPass {
+                    prefill_requests,
+                    prefill_tokens,
+                    decode_requests,
+                    decode_kv_tokens,
+                    duration_s,
+                    ..Default::default()
+                };
                 model.observe(&pass);
             }
         }
@@ -262,12 +303,26 @@ mod tests {
         let late = model.capacity(Part::Whole, 1000.0, 200.0, 0.5, 0.01).unwrap();
         assert!(!late.eligible && (late.requests_per_s - 18.526278).abs() < 1e-6, "{late:?}");
         let kept = model.capacity(Part::Whole, 1000.0, 200.0, 0.5, 0.03).unwrap();
-        assert!(kept.eligible && (kept.requests_per_s - 15.032359).abs() < 1e-6 && (kept.itl_s - 0.0299354).abs() < 1e-7, "{kept:?}");
+        assert!(
+            kept.eligible
+                && (kept.requests_per_s - 15.032359).abs() < 1e-6
+                && (kept.itl_s - 0.0299354).abs() < 1e-7,
+            "{kept:?}"
+        );
         // 10 ms and 20 of a prompt of 1,000 tokens; of decodes alone 10 ms and 0.22 for each.
-        let mut of_prompts = EngineModel::new(EngineLimits { max_num_batched_tokens: 4096, max_num_seqs: 128, max_kv_tokens: 200_000 });
+        let mut of_prompts = EngineModel::new(EngineLimits {
+            max_num_batched_tokens: 4096,
+            max_num_seqs: 128,
+            max_kv_tokens: 200_000,
+        });
         for prefill_tokens in [64, 256, 512, 1024, 2048, 4096].repeat(4) {
             let duration_s = 0.01 + 2e-5 * prefill_tokens as f64;
-            of_prompts.observe(&ForwardPass { prefill_requests: 1, prefill_tokens, duration_s, ..Default::default() });
+            of_prompts.observe(&ForwardPass {
+                prefill_requests: 1,
+                prefill_tokens,
+                duration_s,
+                ..Default::default()
+            });
         }
         let prompts = of_prompts.capacity(Part::Prompts, 1000.0, 1.0, 0.5, 0.03).unwrap();
         assert!(prompts.eligible && (prompts.requests_per_s - 1.0 / 0.03).abs() < 0.5, "{prompts:?}");

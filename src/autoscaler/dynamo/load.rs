@@ -1,21 +1,25 @@
 //! Dynamo's load-based scaling of aggregated engines: +1 or -1 from what every engine is about to feel.
 //!
-//! Rule with `optimization_target` `sla`, every interval. TTFT of an engine = time to prefill its queued prompts and a mean one more, in
-//! chunks of the batch limit, beside its decodes. ITL = time of an iteration with its decodes, one more of mean length, and as many
-//! prompts as passes have on average. Means run over the last 64 passes seen, one per engine and tick, and passes without prompts count as
-//! 0. One more replica if all engines exceed the TTFT target, or all the ITL target. One less only if on every engine, with its load scaled
-//! by N / (N - 1): the queue's part of the TTFT stays below (target - own part) x sensitivity, the ITL below target x sensitivity, and
-//! tokens in use and queued fit into the KV cache.
+//! Rule with `optimization_target` `sla`, every interval. TTFT of an engine = time to prefill its queued
+//! prompts and a mean one more, in chunks of the batch limit, beside its decodes. ITL = time of an iteration
+//! with its decodes, one more of mean length, and as many prompts as passes have on average. Means run over
+//! the last 64 passes seen, one per engine and tick, and passes without prompts count as
+//! 0. One more replica if all engines exceed the TTFT target, or all the ITL target. One less only if on
+//!    every engine, with its load scaled by N / (N - 1): the queue's part of the TTFT stays below (target -
+//!    own part) x sensitivity, the ITL below target x sensitivity, and tokens in use and queued fit into the
+//!    KV cache.
 //!
-//! With `throughput` or `latency` (easy modes): one more if any engine's (tokens in use + queued prompts) / KV tokens exceeds 1.0 or 0.4;
-//! one less if all are below 0.6 or 0.1. With `load`, the same by thresholds of one's own, reached rather than exceeded. None of them
-//! shrinks if the highest use x N / (N - 1) would reach the upper threshold.
+//! With `throughput` or `latency` (easy modes): one more if any engine's (tokens in use + queued prompts) /
+//! KV tokens exceeds 1.0 or 0.4; one less if all are below 0.6 or 0.1. With `load`, the same by thresholds of
+//! one's own, reached rather than exceeded. None of them shrinks if the highest use x N / (N - 1) would reach
+//! the upper threshold.
 //!
-//! With prefill and decode apart, engines that compute prompts are held against the TTFT alone, those that answer against the ITL. In easy
-//! modes the former count (queued prompts) / (tokens of the longest request): one more from 1.0 or 0.1 on, one less up to 0.1 or 0.
+//! With prefill and decode apart, engines that compute prompts are held against the TTFT alone, those that
+//! answer against the ITL. In easy modes the former count (queued prompts) / (tokens of the longest request):
+//! one more from 1.0 or 0.1 on, one less up to 0.1 or 0.
 //!
-//! While replicas start, the decision can only be to keep those that serve or one less, which cancels the starting ones; without
-//! `startup_aware` there is none.
+//! While replicas start, the decision can only be to keep those that serve or one less, which cancels the
+//! starting ones; without `startup_aware` there is none.
 //!
 //! | parameter | default | source |
 //! |---|---|---|
@@ -75,8 +79,9 @@ pub struct DynamoLoadSettings {
     pub max_gpu_budget: Option<u32>,
     pub min_gpu_budget: Option<u32>,
     pub engine_knowledge: EngineKnowledge,
-    /// Whether it is told which replicas start, as on Kubernetes where it may list pods. If not, as in NVIDIA's own replay and with its
-    /// virtual connector, load scaling waits until all that was wanted serves.
+    /// Whether it is told which replicas start, as on Kubernetes where it may list pods. If not, as in
+    /// NVIDIA's own replay and with its virtual connector, load scaling waits until all that was wanted
+    /// serves.
     pub startup_aware: bool,
     /// Most tokens of a batch.
     pub max_num_batched_tokens: u32,
@@ -105,7 +110,9 @@ impl Default for DynamoLoadSettings {
 /// Reports budgets that exclude each other.
 pub fn check_budget(faults: &mut Faults, least: Option<u32>, most: Option<u32>) {
     if let (Some(least), Some(most)) = (least, most) {
-        faults.require(least <= most, "min_gpu_budget", || format!("{least} found, expected at most `max_gpu_budget` ({most})"));
+        faults.require(least <= most, "min_gpu_budget", || {
+            format!("{least} found, expected at most `max_gpu_budget` ({most})")
+        });
     }
 }
 
@@ -118,27 +125,39 @@ impl PolicySettings for DynamoLoadSettings {
         faults.fraction("down_sensitivity", self.down_sensitivity);
         faults.at_least("max_num_batched_tokens", self.max_num_batched_tokens.into(), 1);
         check_budget(faults, self.min_gpu_budget, self.max_gpu_budget);
-        let thresholds = [("scale_up_kv_percent", self.scale_up_kv_percent), ("scale_down_kv_percent", self.scale_down_kv_percent)];
+        let thresholds = [
+            ("scale_up_kv_percent", self.scale_up_kv_percent),
+            ("scale_down_kv_percent", self.scale_down_kv_percent),
+        ];
         let by_load = self.optimization_target == DynamoTarget::Load;
         for (field, value) in thresholds {
             faults.require(value.is_some() == by_load, field, || {
                 if by_load {
                     "nothing found, expected a percentage: `optimization_target` `load` has no default".into()
                 } else {
-                    "found, but only `optimization_target` `load` goes by it: leave it out, or set that".into()
+                    "found, but only `optimization_target` `load` goes by it: leave it out, or set that"
+                        .into()
                 }
             });
             if let Some(percent) = value {
-                faults.require((0.0..=100.0).contains(&percent), field, || format!("{percent} found, expected 0 to 100"));
+                faults.require((0.0..=100.0).contains(&percent), field, || {
+                    format!("{percent} found, expected 0 to 100")
+                });
             }
         }
         if let (Some(up), Some(down)) = (self.scale_up_kv_percent, self.scale_down_kv_percent) {
-            faults.require(down < up, "scale_down_kv_percent", || format!("{down} found, expected less than `scale_up_kv_percent` ({up})"));
+            faults.require(down < up, "scale_down_kv_percent", || {
+                format!("{down} found, expected less than `scale_up_kv_percent` ({up})")
+            });
         }
     }
 
     fn latency_targets(&self) -> Vec<LatencyTarget> {
-        if self.optimization_target == DynamoTarget::Sla { LatencyTarget::ttft_and_itl(self.ttft_s, self.itl_s) } else { Vec::new() }
+        if self.optimization_target == DynamoTarget::Sla {
+            LatencyTarget::ttft_and_itl(self.ttft_s, self.itl_s)
+        } else {
+            Vec::new()
+        }
     }
 
     fn upstream(&self) -> Upstream {
@@ -169,7 +188,11 @@ impl PolicySettings for DynamoLoadSettings {
             min_endpoint: self.min_endpoint,
             startup_aware: self.startup_aware,
             seen: Vec::new(),
-            budget: GpuBudget { most: self.max_gpu_budget, least: self.min_gpu_budget, per_replica: context.bill.devices_per_replica },
+            budget: GpuBudget {
+                most: self.max_gpu_budget,
+                least: self.min_gpu_budget,
+                per_replica: context.bill.devices_per_replica,
+            },
         }))
     }
 }
@@ -203,7 +226,8 @@ pub struct LoadScaling {
     itl_s: f64,
     down_sensitivity: f64,
     part: Part,
-    /// What an easy mode counts in: tokens of the KV cache, or, where prompts are computed alone, those of the longest request.
+    /// What an easy mode counts in: tokens of the KV cache, or, where prompts are computed alone, those of
+    /// the longest request.
     max_tokens: f64,
     max_kv_tokens: f64,
     /// Replicas that throughput scaling asks for at least.
@@ -257,7 +281,9 @@ impl LoadScaling {
         }
         let (desired, quiet) = match self.thresholds {
             Some(thresholds) => (self.easily(engines, fleet, thresholds, min_endpoint)?, false),
-            None => self.for_sla(engines, fleet, model.expect("latency targets need the model"), min_endpoint)?,
+            None => {
+                self.for_sla(engines, fleet, model.expect("latency targets need the model"), min_endpoint)?
+            }
         };
         if fleet.pending > 0 && desired > fleet.ready {
             return None;
@@ -267,9 +293,17 @@ impl LoadScaling {
     }
 
     /// The replicas that an easy mode's thresholds ask for.
-    fn easily(&self, engines: &[Engine], fleet: Fleet, thresholds: Thresholds, min_endpoint: u32) -> Option<u32> {
+    fn easily(
+        &self,
+        engines: &[Engine],
+        fleet: Fleet,
+        thresholds: Thresholds,
+        min_endpoint: u32,
+    ) -> Option<u32> {
         let Thresholds { up, down, inclusive } = thresholds;
-        let used = |engine: &Engine| (engine.pass.decode_kv_tokens + engine.queued_prefill_tokens) as f64 / self.max_tokens;
+        let used = |engine: &Engine| {
+            (engine.pass.decode_kv_tokens + engine.queued_prefill_tokens) as f64 / self.max_tokens
+        };
         let beyond = |used: f64| if inclusive { used >= up } else { used > up };
         let below = |used: f64| if inclusive { used <= down } else { used < down };
         let ready = fleet.ready;
@@ -286,7 +320,13 @@ impl LoadScaling {
     }
 
     /// The replicas that latency targets ask for, and whether a target of those that serve is no decision.
-    fn for_sla(&mut self, engines: &[Engine], fleet: Fleet, model: &EngineModel, min_endpoint: u32) -> Option<(u32, bool)> {
+    fn for_sla(
+        &mut self,
+        engines: &[Engine],
+        fleet: Fleet,
+        model: &EngineModel,
+        min_endpoint: u32,
+    ) -> Option<(u32, bool)> {
         if !model.is_ready() {
             return None;
         }
@@ -348,7 +388,9 @@ impl LoadScaling {
                     continue;
                 }
                 match model.itl_s(engine, scale, true) {
-                    Some(after_s) if after_s * 1000.0 >= self.itl_s * 1000.0 * self.down_sensitivity => shrinks.refuse(),
+                    Some(after_s) if after_s * 1000.0 >= self.itl_s * 1000.0 * self.down_sensitivity => {
+                        shrinks.refuse()
+                    }
                     Some(_) => {}
                     None => shrinks.possible = false,
                 }

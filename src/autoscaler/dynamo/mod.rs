@@ -1,11 +1,13 @@
 //! NVIDIA Dynamo's planner, aggregated engines: what its two ways of scaling have in common.
 //!
-//! Program: ai-dynamo 1.6.1 (`planner/core`), with the pass model of AI Simulate 0.13.0.dev85. Checked against decisions of its scaling
-//! core, tick by tick, on given inputs; the orchestrator around it and Kubernetes were not run.
+//! Program: ai-dynamo 1.6.1 (`planner/core`), with the pass model of AI Simulate 0.13.0.dev85. Checked
+//! against decisions of its scaling core, tick by tick, on given inputs; the orchestrator around it and
+//! Kubernetes were not run.
 //!
-//! Engines report after each pass, so what the planner sees is not stale: each tick, the latest pass of every engine and its queue. Load
-//! scaling and throughput scaling are [`load`] and [`throughput`]; together, the second sets a floor under the first. While replicas
-//! start, only reductions are decided; they cancel those first. While others are about to stop, nothing is.
+//! Engines report after each pass, so what the planner sees is not stale: each tick, the latest pass of every
+//! engine and its queue. Load scaling and throughput scaling are [`load`] and [`throughput`]; together, the
+//! second sets a floor under the first. While replicas start, only reductions are decided; they cancel those
+//! first. While others are about to stop, nothing is.
 
 mod arima;
 mod budget;
@@ -28,7 +30,10 @@ pub use self::throughput::DynamoThroughputSettings;
 use self::throughput::ThroughputScaling;
 use super::cadence::Cadence;
 use super::replica_model::ReplicaModel;
-use super::{Arrivals, Autoscaler, Completion, Decision, FirstToken, ForwardPass, Observes, PolicyContext, ReplicaSignals, Snapshot};
+use super::{
+    Arrivals, Autoscaler, Completion, Decision, FirstToken, ForwardPass, Observes, PolicyContext,
+    ReplicaSignals, Snapshot,
+};
 use crate::hardware::BatchShape;
 use budget::GpuBudget;
 
@@ -56,12 +61,20 @@ struct Fleet {
 impl Fleet {
     fn of(snapshot: &Snapshot, startup_aware: bool) -> Self {
         let pending = if startup_aware && snapshot.stopping == 0 { snapshot.starting } else { 0 };
-        Self { ready: snapshot.serving, pending, busy: snapshot.committed() != snapshot.serving && pending == 0 }
+        Self {
+            ready: snapshot.serving,
+            pending,
+            busy: snapshot.committed() != snapshot.serving && pending == 0,
+        }
     }
 }
 
 /// The share of a replica's limits that both ways of scaling are told of.
-fn engine_model(context: &PolicyContext, max_num_batched_tokens: u32, knowledge: EngineKnowledge) -> EngineModel {
+fn engine_model(
+    context: &PolicyContext,
+    max_num_batched_tokens: u32,
+    knowledge: EngineKnowledge,
+) -> EngineModel {
     let max_kv_tokens = u64::from(context.kv.total) * u64::from(context.kv.block_size_tokens);
     let limits = EngineLimits { max_num_batched_tokens, max_num_seqs: context.batch_size_cap, max_kv_tokens };
     let mut model = EngineModel::new(limits);
@@ -71,14 +84,16 @@ fn engine_model(context: &PolicyContext, max_num_batched_tokens: u32, knowledge:
     model
 }
 
-/// Passes over prompts of none to a whole batch beside few to many decodes, each with half of what the cache holds for it at most.
+/// Passes over prompts of none to a whole batch beside few to many decodes, each with half of what the cache
+/// holds for it at most.
 fn profile(context: &PolicyContext, limits: &EngineLimits) -> Vec<ForwardPass> {
     let replica = ReplicaModel::new(context, limits.max_num_batched_tokens);
     let shares = |most: u32, parts: u32| (0..parts).map(move |part| (most >> (parts - 1 - part)).max(1));
     let mut passes = Vec::new();
     for prefill in std::iter::once(0).chain(shares(limits.max_num_batched_tokens, 6)) {
         for decode_requests in shares(limits.max_num_seqs, 5) {
-            let context_tokens = (limits.max_kv_tokens / 2 / u64::from(limits.max_num_seqs)).clamp(1, 1024) as u32;
+            let context_tokens =
+                (limits.max_kv_tokens / 2 / u64::from(limits.max_num_seqs)).clamp(1, 1024) as u32;
             let mut shape = BatchShape::default();
             if prefill > 0 {
                 shape.add_prefill(prefill, 0);
@@ -119,8 +134,8 @@ fn engine(replica: &ReplicaSignals) -> Option<Engine> {
 }
 
 impl Planner {
-    /// Whether an engine has said anything yet: where nobody tells that it starts, one that is new and has run no pass has not, and load
-    /// scaling waits until as many report as serve.
+    /// Whether an engine has said anything yet: where nobody tells that it starts, one that is new and has
+    /// run no pass has not, and load scaling waits until as many report as serve.
     fn has_reported(&self, replica: &ReplicaSignals) -> bool {
         let has_run = replica.pass.is_some_and(|pass| pass.duration_s > 0.0);
         self.startup_aware || has_run || self.seen.binary_search(&replica.id).is_ok()
@@ -130,7 +145,8 @@ impl Planner {
     fn wanted(&mut self, now_s: f64, fleet: Fleet, snapshot: &Snapshot) -> Option<u32> {
         let [load_due, throughput_due] = self.cadence.tick();
         let serving = || snapshot.replicas.iter().filter(|replica| !replica.draining);
-        let engines: Vec<Engine> = serving().filter(|replica| self.has_reported(replica)).filter_map(engine).collect();
+        let engines: Vec<Engine> =
+            serving().filter(|replica| self.has_reported(replica)).filter_map(engine).collect();
         if !self.startup_aware {
             self.seen.clear();
             self.seen.extend(serving().map(|replica| replica.id));
@@ -169,7 +185,13 @@ impl Planner {
 impl Autoscaler for Planner {
     fn observes(&self) -> Observes {
         let traffic = self.throughput.is_some();
-        Observes { replicas: true, passes: true, arrivals: traffic, latencies: traffic, ..Observes::default() }
+        Observes {
+            replicas: true,
+            passes: true,
+            arrivals: traffic,
+            latencies: traffic,
+            ..Observes::default()
+        }
     }
 
     fn tick_interval_s(&self) -> Option<f64> {
@@ -205,36 +227,58 @@ mod tests {
     use super::super::{Part, PolicySettings};
     use super::*;
 
-    /// 35 passes that tell prompts from decodes: the model built on them is ready, and longer prompts take longer.
+    /// 35 passes that tell prompts from decodes: the model built on them is ready, and longer prompts take
+    /// longer.
     #[test]
     fn profiles_make_ready() {
         with_context(|context| {
             let model = engine_model(context, 4096, EngineKnowledge::Profiled);
             assert!(model.is_ready() && !engine_model(context, 4096, EngineKnowledge::Learned).is_ready());
-            let limits = EngineLimits { max_num_batched_tokens: 4096, max_num_seqs: 16, max_kv_tokens: 64_000 };
+            let limits =
+                EngineLimits { max_num_batched_tokens: 4096, max_num_seqs: 16, max_kv_tokens: 64_000 };
             assert_eq!(profile(context, &limits).len(), 35);
-            let capacity = |prompt_tokens: f64| model.capacity(Part::Whole, prompt_tokens, 64.0, 9.0, 9.0).unwrap();
+            let capacity =
+                |prompt_tokens: f64| model.capacity(Part::Whole, prompt_tokens, 64.0, 9.0, 9.0).unwrap();
             let (short, long) = (capacity(256.0), capacity(2048.0));
             assert!(short.requests_per_s > 2.0 * long.requests_per_s, "{short:?}, {long:?}");
         });
     }
 
-    /// A replica that has just begun to serve has run nothing: as long as nobody tells, fewer engines report than serve.
+    /// A replica that has just begun to serve has run nothing: as long as nobody tells, fewer engines report
+    /// than serve.
     #[test]
     fn without_word_of_starts_a_new_engine_is_waited_for() {
         with_context(|context| {
-            let idle = |id| ReplicaSignals { id, pass: Some(ForwardPass::default()), ..ReplicaSignals::default() };
+            let idle =
+                |id| ReplicaSignals { id, pass: Some(ForwardPass::default()), ..ReplicaSignals::default() };
             let busy = |id| ReplicaSignals {
-                pass: Some(ForwardPass { decode_requests: 1, decode_kv_tokens: 900, duration_s: 0.01, ..ForwardPass::default() }),
+                pass: Some(ForwardPass {
+                    decode_requests: 1,
+                    decode_kv_tokens: 900,
+                    duration_s: 0.01,
+                    ..ForwardPass::default()
+                }),
                 ..idle(id)
             };
             let decide = |startup_aware: bool, third: ReplicaSignals| {
                 let settings = DynamoLoadSettings { startup_aware, ..DynamoLoadSettings::default() };
                 let mut policy = settings.build(context).unwrap();
                 let mut at = |now_s: f64, starting: u32, replicas: &[ReplicaSignals]| {
-                    policy.decide(now_s, &Snapshot { serving: replicas.len() as u32, starting, replicas, ..Snapshot::default() })
+                    policy.decide(
+                        now_s,
+                        &Snapshot {
+                            serving: replicas.len() as u32,
+                            starting,
+                            replicas,
+                            ..Snapshot::default()
+                        },
+                    )
                 };
-                [at(5.0, 1, &[busy(0), busy(1)]), at(10.0, 0, &[busy(0), busy(1), third]), at(15.0, 0, &[busy(0), busy(1), third])]
+                [
+                    at(5.0, 1, &[busy(0), busy(1)]),
+                    at(10.0, 0, &[busy(0), busy(1), third]),
+                    at(15.0, 0, &[busy(0), busy(1), third]),
+                ]
             };
             let (less, hold) = (|by| Decision::Down(by), Decision::Hold);
             assert_eq!(decide(true, idle(7)), [less(2), less(1), less(1)]);
@@ -245,7 +289,8 @@ mod tests {
 
     #[test]
     fn stopping_replicas_are_waited_for() {
-        let snapshot = |serving, starting, stopping| Snapshot { serving, starting, stopping, ..Snapshot::default() };
+        let snapshot =
+            |serving, starting, stopping| Snapshot { serving, starting, stopping, ..Snapshot::default() };
         assert_eq!(Fleet::of(&snapshot(3, 2, 0), true), Fleet { ready: 3, pending: 2, busy: false });
         assert_eq!(Fleet::of(&snapshot(3, 2, 1), true), Fleet { ready: 3, pending: 0, busy: true });
         assert_eq!(Fleet::of(&snapshot(3, 0, 0), true), Fleet { ready: 3, pending: 0, busy: false });

@@ -1,17 +1,20 @@
 //! What an engine's forward passes cost, learned from those observed.
 //!
-//! Passes of decodes alone, of prompts alone and of both are kept apart. Of each kind a plane of two features is fitted by least squares
-//! with slopes that are not negative:
+//! Passes of decodes alone, of prompts alone and of both are kept apart. Of each kind a plane of two features
+//! is fitted by least squares with slopes that are not negative:
 //!
-//! - attention: tokens that decodes read, tokens that prompts find in the cache, and pairs of tokens within the prompts, P H / R + P^2 / 2R
+//! - attention: tokens that decodes read, tokens that prompts find in the cache, and pairs of tokens within
+//!   the prompts, P H / R + P^2 / 2R
 //!   + P / 2 for P tokens of R prompts behind H;
 //! - everything else: tokens of prompts and decodes.
 //!
-//! At most 64 passes of a kind are kept: over a grid of 4 x 4 cells in the logarithms of the features, which grows with them, the fullest
-//! cell gives up its first pass. With fewer than five, or without a slope, nothing is said.
+//! At most 64 passes of a kind are kept: over a grid of 4 x 4 cells in the logarithms of the features, which
+//! grows with them, the fullest cell gives up its first pass. With fewer than five, or without a slope,
+//! nothing is said.
 //!
-//! Source: AI Simulate 0.13.0.dev85, the forward-pass regression of its core (`standardized_nnls`), which the planner of ai-dynamo 1.6.1
-//! asks. Its text describes the fit; which pass leaves was found by comparing with the program.
+//! Source: AI Simulate 0.13.0.dev85, the forward-pass regression of its core (`standardized_nnls`), which the
+//! planner of ai-dynamo 1.6.1 asks. Its text describes the fit; which pass leaves was found by comparing with
+//! the program.
 
 use crate::autoscaler::ForwardPass;
 
@@ -27,8 +30,11 @@ type Features = [f64; 2];
 fn features(pass: &ForwardPass) -> Features {
     let (prompts, tokens) = (f64::from(pass.prefill_requests), pass.prefill_tokens as f64);
     let cached = if pass.prefill_tokens > 0 { pass.prefill_cached_tokens as f64 } else { 0.0 };
-    let pairs =
-        if prompts > 0.0 && tokens > 0.0 { cached * tokens / prompts + tokens * tokens / (2.0 * prompts) + tokens / 2.0 } else { 0.0 };
+    let pairs = if prompts > 0.0 && tokens > 0.0 {
+        cached * tokens / prompts + tokens * tokens / (2.0 * prompts) + tokens / 2.0
+    } else {
+        0.0
+    };
     [cached + pass.decode_kv_tokens as f64 + pairs, tokens + f64::from(pass.decode_requests)]
 }
 
@@ -76,18 +82,25 @@ struct Plane {
 impl Plane {
     fn at(&self, features: Features) -> f64 {
         let along = |axis: usize| {
-            if self.scales[axis] > 0.0 { self.slopes[axis] * ((features[axis] - self.means[axis]) / self.scales[axis]) } else { 0.0 }
+            if self.scales[axis] > 0.0 {
+                self.slopes[axis] * ((features[axis] - self.means[axis]) / self.scales[axis])
+            } else {
+                0.0
+            }
         };
         (self.mean_ms + along(0) + along(1)).max(SHORTEST_MS)
     }
 
-    /// The best plane over those with both slopes, one of them, or none; `None` if it says nothing of the features.
+    /// The best plane over those with both slopes, one of them, or none; `None` if it says nothing of the
+    /// features.
     fn fit(observed: &[&Observation]) -> Option<Self> {
         if observed.len() < FEWEST_PASSES {
             return None;
         }
         let count = observed.len() as f64;
-        let mean = |value: &dyn Fn(&Observation) -> f64| observed.iter().map(|pass| value(pass)).sum::<f64>() / count;
+        let mean = |value: &dyn Fn(&Observation) -> f64| {
+            observed.iter().map(|pass| value(pass)).sum::<f64>() / count
+        };
         let mean_ms = mean(&|pass| pass.duration_ms);
         let means = [0, 1].map(|axis| mean(&|pass| pass.features[axis]));
         let scales = [0, 1].map(|axis| {
@@ -125,11 +138,14 @@ impl Plane {
             candidates.push([(h0 * d11 - h1 * g01) / determinant, (h1 * d00 - h0 * g01) / determinant]);
         }
         let error = |slopes: &Features| {
-            let residual = |pass: &Observation| pass.duration_ms - mean_ms - slopes[0] * standard(pass, 0) - slopes[1] * standard(pass, 1);
+            let residual = |pass: &Observation| {
+                pass.duration_ms - mean_ms - slopes[0] * standard(pass, 0) - slopes[1] * standard(pass, 1)
+            };
             observed.iter().map(|pass| residual(pass).powi(2)).sum::<f64>()
         };
         let allowed = candidates.into_iter().filter(|slopes| slopes.iter().all(|&slope| slope >= 0.0));
-        let (_, slopes) = allowed.map(|slopes| (error(&slopes), slopes)).min_by(|a, b| a.0.total_cmp(&b.0))?;
+        let (_, slopes) =
+            allowed.map(|slopes| (error(&slopes), slopes)).min_by(|a, b| a.0.total_cmp(&b.0))?;
         (slopes[0] > 0.0 || slopes[1] > 0.0).then_some(Self { mean_ms, means, scales, slopes })
     }
 }
@@ -146,11 +162,13 @@ struct Store {
 impl Store {
     fn add(&mut self, observation: Observation) {
         let logarithms = observation.features.map(libm::log1p);
-        let bounds = self.bounds.get_or_insert_with(|| logarithms.map(|value| Bounds { least: value, most: value }));
+        let bounds =
+            self.bounds.get_or_insert_with(|| logarithms.map(|value| Bounds { least: value, most: value }));
         let grows = [0, 1].map(|axis| bounds[axis].include(logarithms[axis]));
         let bounds = *bounds;
         let cell = |observation: &Observation| {
-            let [attention, rest] = [0, 1].map(|axis| bounds[axis].cell(libm::log1p(observation.features[axis])));
+            let [attention, rest] =
+                [0, 1].map(|axis| bounds[axis].cell(libm::log1p(observation.features[axis])));
             attention * CELLS_PER_AXIS + rest
         };
         if grows.contains(&true) {
@@ -219,7 +237,12 @@ mod tests {
     use super::*;
 
     fn decodes(requests: u32, tokens: u64, duration_ms: f64) -> ForwardPass {
-        ForwardPass { decode_requests: requests, decode_kv_tokens: tokens, duration_s: duration_ms / 1000.0, ..ForwardPass::default() }
+        ForwardPass {
+            decode_requests: requests,
+            decode_kv_tokens: tokens,
+            duration_s: duration_ms / 1000.0,
+            ..ForwardPass::default()
+        }
     }
 
     fn mixed(prefill_tokens: u64, duration_ms: f64) -> ForwardPass {
@@ -248,8 +271,8 @@ mod tests {
         assert_eq!(features(&behind), [2500.0 + 150_000.0 + 250_000.0 + 500.0, 1004.0]);
     }
 
-    /// A slope that would be negative is none, and the other takes what it can: of y = 20 - 2 a + 3 b over all a and b of 0, 1, 2 it is
-    /// 18 + 3 b.
+    /// A slope that would be negative is none, and the other takes what it can: of y = 20 - 2 a + 3 b over
+    /// all a and b of 0, 1, 2 it is 18 + 3 b.
     #[test]
     fn slopes_are_not_negative() {
         let observed: Vec<Observation> = (0..9)
@@ -258,7 +281,8 @@ mod tests {
             .collect();
         let plane = Plane::fit(&observed.iter().collect::<Vec<_>>()).unwrap();
         assert!((plane.at([100.0, 4.0]) - 30.0).abs() < 1e-9);
-        let level: Vec<Observation> = observed.iter().map(|seen| Observation { duration_ms: 7.0, ..*seen }).collect();
+        let level: Vec<Observation> =
+            observed.iter().map(|seen| Observation { duration_ms: 7.0, ..*seen }).collect();
         assert_eq!(Plane::fit(&level.iter().collect::<Vec<_>>()), None);
     }
 

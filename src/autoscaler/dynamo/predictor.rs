@@ -1,8 +1,8 @@
 //! Forecasts of the next interval, each quantity on its own.
 //!
-//! Source: ai-dynamo 1.6.1, `planner/core/load/predictors.py`. Zeros before the first value that is not are skipped; until there are
-//! enough points, and always with `constant`, the last value is the forecast. `kalman` is a local linear trend, `arima` in
-//! [`super::arima`]; Prophet is left out.
+//! Source: ai-dynamo 1.6.1, `planner/core/load/predictors.py`. Zeros before the first value that is not are
+//! skipped; until there are enough points, and always with `constant`, the last value is the forecast.
+//! `kalman` is a local linear trend, `arima` in [`super::arima`]; Prophet is left out.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -29,7 +29,9 @@ impl<'de> Deserialize<'de> for LoadPredictor {
             "constant" => Ok(Self::Constant),
             "arima" => Ok(Self::Arima),
             "kalman" => Ok(Self::Kalman),
-            "prophet" => Err(D::Error::custom("`prophet` is not reproduced here, expected `arima`, `kalman` or `constant`")),
+            "prophet" => Err(D::Error::custom(
+                "`prophet` is not reproduced here, expected `arima`, `kalman` or `constant`",
+            )),
             other => Err(D::Error::unknown_variant(other, &["constant", "arima", "kalman"])),
         }
     }
@@ -62,7 +64,14 @@ struct Trend {
 
 impl Trend {
     fn new(value: f64) -> Self {
-        Self { level: value, slope: 0.0, level_variance: 1000.0, slope_variance: 1000.0, covariance: 0.0, ahead: false }
+        Self {
+            level: value,
+            slope: 0.0,
+            level_variance: 1000.0,
+            slope_variance: 1000.0,
+            covariance: 0.0,
+            ahead: false,
+        }
     }
 
     fn go_ahead(&mut self, settings: &PredictorSettings) {
@@ -70,7 +79,8 @@ impl Trend {
             return;
         }
         self.level += self.slope;
-        self.level_variance += 2.0 * self.covariance + self.slope_variance + settings.kalman_q_level.max(1e-12);
+        self.level_variance +=
+            2.0 * self.covariance + self.slope_variance + settings.kalman_q_level.max(1e-12);
         self.covariance += self.slope_variance;
         self.slope_variance += settings.kalman_q_trend.max(1e-12);
         self.ahead = true;
@@ -79,7 +89,8 @@ impl Trend {
     fn update(&mut self, value: f64, settings: &PredictorSettings) {
         self.go_ahead(settings);
         let innovation_variance = self.level_variance + settings.kalman_r.max(1e-9);
-        let (level_gain, slope_gain) = (self.level_variance / innovation_variance, self.covariance / innovation_variance);
+        let (level_gain, slope_gain) =
+            (self.level_variance / innovation_variance, self.covariance / innovation_variance);
         let innovation = value - self.level;
         self.level += level_gain * innovation;
         self.slope += slope_gain * innovation;
@@ -156,7 +167,14 @@ mod tests {
     use super::*;
 
     pub(super) fn settings(kind: LoadPredictor) -> PredictorSettings {
-        PredictorSettings { kind, log1p: false, kalman_q_level: 1.0, kalman_q_trend: 0.1, kalman_r: 10.0, kalman_min_points: 5 }
+        PredictorSettings {
+            kind,
+            log1p: false,
+            kalman_q_level: 1.0,
+            kalman_q_trend: 0.1,
+            kalman_r: 10.0,
+            kalman_min_points: 5,
+        }
     }
 
     fn predictions(settings: PredictorSettings, values: &[f64]) -> Vec<f64> {
@@ -172,14 +190,18 @@ mod tests {
 
     #[test]
     fn leading_zeros_are_skipped() {
-        assert_eq!(predictions(settings(LoadPredictor::Constant), &[0.0, 0.0, 7.0, 0.0]), [0.0, 0.0, 7.0, 0.0]);
+        assert_eq!(
+            predictions(settings(LoadPredictor::Constant), &[0.0, 0.0, 7.0, 0.0]),
+            [0.0, 0.0, 7.0, 0.0]
+        );
         let mut kalman = Predictor::new(settings(LoadPredictor::Kalman));
         [0.0, 0.0, 7.0].into_iter().for_each(|value| kalman.observe(value));
         assert_eq!(kalman.points, 1);
     }
 
-    /// Hand-computed: after 10, P = [2001, 1000, 1000.1] ahead, so the gains for 20 are 2001/2011 and 1000/2011 and the prediction is
-    /// 10 + 10 (3001/2011). With the default of five points, the last value until then.
+    /// Hand-computed: after 10, P = [2001, 1000, 1000.1] ahead, so the gains for 20 are 2001/2011 and
+    /// 1000/2011 and the prediction is 10 + 10 (3001/2011). With the default of five points, the last value
+    /// until then.
     #[test]
     fn kalman_follows_level_and_trend() {
         let eager = PredictorSettings { kalman_min_points: 1, ..settings(LoadPredictor::Kalman) };

@@ -1,15 +1,18 @@
-//! Dynamo's throughput-based scaling of aggregated engines: forecast the traffic, divide by what an engine does within its targets.
+//! Dynamo's throughput-based scaling of aggregated engines: forecast the traffic, divide by what an engine
+//! does within its targets.
 //!
-//! Rule, every interval: predict the next interval's requests, mean input length I and mean output length O, each on its own; an interval
-//! without requests carries the last lengths on and counts as 0 requests. Over batch sizes b, up to what fits (KV cache / (I + O/2), the
-//! concurrency limit): an iteration holds b decodes of I + O/2 tokens and b I / O tokens of prompts, if that leaves room for them in a
-//! batch; its time is the ITL; the TTFT is the time for those prompts and one more, in chunks of a batch beside the decodes. The most
-//! b / (O x ITL) requests per second among those b that meet both targets, or among all if none does. Replicas = ceil(predicted requests
-//! per second / that), at least `min_endpoint`, at most `max_throughput_scaling_replicas` more or fewer than serve; where that cannot be
-//! told, as many as serve. No more while replicas start.
+//! Rule, every interval: predict the next interval's requests, mean input length I and mean output length O,
+//! each on its own; an interval without requests carries the last lengths on and counts as 0 requests. Over
+//! batch sizes b, up to what fits (KV cache / (I + O/2), the concurrency limit): an iteration holds b decodes
+//! of I + O/2 tokens and b I / O tokens of prompts, if that leaves room for them in a batch; its time is the
+//! ITL; the TTFT is the time for those prompts and one more, in chunks of a batch beside the decodes. The
+//! most b / (O x ITL) requests per second among those b that meet both targets, or among all if none does.
+//! Replicas = ceil(predicted requests per second / that), at least `min_endpoint`, at most
+//! `max_throughput_scaling_replicas` more or fewer than serve; where that cannot be told, as many as serve.
+//! No more while replicas start.
 //!
-//! With prefill and decode apart: engines that compute prompts do 1 / (time of a prompt, in chunks) requests per second; those that answer
-//! have passes without prompts, and only the ITL target holds.
+//! With prefill and decode apart: engines that compute prompts do 1 / (time of a prompt, in chunks) requests
+//! per second; those that answer have passes without prompts, and only the ITL target holds.
 //!
 //! | parameter | default | source |
 //! |---|---|---|
@@ -21,8 +24,8 @@
 //! | `min_endpoint`, budgets, `engine_knowledge`, `startup_aware`, `max_num_batched_tokens` | | as in [`super::load`] |
 //! | `load_adjustment_interval_s` | 5 | the same: how often passes are observed |
 //!
-//! Source: `planner/core/throughput_scaling.py` and `plugins/builtins/local_planner.py` of the version named in [`super`]. Requests are the
-//! interval's arrivals, lengths the means of its completions.
+//! Source: `planner/core/throughput_scaling.py` and `plugins/builtins/local_planner.py` of the version named
+//! in [`super`]. Requests are the interval's arrivals, lengths the means of its completions.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -33,7 +36,9 @@ use super::load::check_budget;
 use super::predictor::{LoadPredictor, Predictor, PredictorSettings};
 use super::{EngineKnowledge, Planner, engine_model};
 use crate::autoscaler::cadence::{Cadence, check_intervals};
-use crate::autoscaler::{Arrivals, Autoscaler, Checked, Completion, LatencyTarget, Part, PolicyContext, PolicySettings, Upstream};
+use crate::autoscaler::{
+    Arrivals, Autoscaler, Checked, Completion, LatencyTarget, Part, PolicyContext, PolicySettings, Upstream,
+};
 use crate::settings::Faults;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -61,8 +66,9 @@ pub struct DynamoThroughputSettings {
     pub max_gpu_budget: Option<u32>,
     pub min_gpu_budget: Option<u32>,
     pub engine_knowledge: EngineKnowledge,
-    /// Whether it is told which replicas start, as on Kubernetes where it may list pods. If not, as in NVIDIA's own replay and with its
-    /// virtual connector, load scaling waits until all that was wanted serves.
+    /// Whether it is told which replicas start, as on Kubernetes where it may list pods. If not, as in
+    /// NVIDIA's own replay and with its virtual connector, load scaling waits until all that was wanted
+    /// serves.
     pub startup_aware: bool,
     /// How often passes are observed.
     pub load_adjustment_interval_s: f64,
@@ -115,8 +121,10 @@ impl DynamoThroughputSettings {
 
 impl PolicySettings for DynamoThroughputSettings {
     fn check(&self, faults: &mut Faults) {
-        let intervals =
-            [("adjustment_interval_s", self.adjustment_interval_s), ("load_adjustment_interval_s", self.load_adjustment_interval_s)];
+        let intervals = [
+            ("adjustment_interval_s", self.adjustment_interval_s),
+            ("load_adjustment_interval_s", self.load_adjustment_interval_s),
+        ];
         check_intervals(faults, &intervals);
         self.check_all_but_intervals(faults);
     }
@@ -150,7 +158,11 @@ impl PolicySettings for DynamoThroughputSettings {
             min_endpoint: self.min_endpoint,
             startup_aware: self.startup_aware,
             seen: Vec::new(),
-            budget: GpuBudget { most: self.max_gpu_budget, least: self.min_gpu_budget, per_replica: context.bill.devices_per_replica },
+            budget: GpuBudget {
+                most: self.max_gpu_budget,
+                least: self.min_gpu_budget,
+                per_replica: context.bill.devices_per_replica,
+            },
         }))
     }
 }
@@ -228,8 +240,8 @@ impl ThroughputScaling {
     fn learn(&mut self, traffic: &Traffic) {
         self.requests.observe(traffic.requests as f64);
         let completed = traffic.completed as f64;
-        let mut lengths =
-            (traffic.completed > 0).then(|| (traffic.prefill_tokens as f64 / completed, traffic.decode_tokens as f64 / completed));
+        let mut lengths = (traffic.completed > 0)
+            .then(|| (traffic.prefill_tokens as f64 / completed, traffic.decode_tokens as f64 / completed));
         if traffic.requests > 0 {
             self.has_seen_requests = true;
             self.last_lengths = lengths.unwrap_or(self.last_lengths);
@@ -243,10 +255,17 @@ impl ThroughputScaling {
     }
 
     /// Replicas for the next interval, `ready` of which serve; `None` before the first interval is over.
-    pub fn replicas(&mut self, now_s: f64, model: &EngineModel, ready: u32, min_endpoint: u32) -> Option<Sizing> {
+    pub fn replicas(
+        &mut self,
+        now_s: f64,
+        model: &EngineModel,
+        ready: u32,
+        min_endpoint: u32,
+    ) -> Option<Sizing> {
         let traffic = std::mem::take(&mut self.traffic);
         self.traffic.since_s = Some(now_s);
-        let Some(seconds) = traffic.since_s.map(|since_s| now_s - since_s).filter(|&seconds| seconds > 0.0) else {
+        let Some(seconds) = traffic.since_s.map(|since_s| now_s - since_s).filter(|&seconds| seconds > 0.0)
+        else {
             // What came at the very first instant belongs to the first interval.
             self.traffic = Traffic { since_s: Some(now_s), ..traffic };
             return None;
@@ -254,10 +273,17 @@ impl ThroughputScaling {
         self.learn(&traffic);
         self.demand_per_s = self.requests.predict() / seconds;
         let (prefill_tokens, decode_tokens) = (self.prefill_tokens.predict(), self.decode_tokens.predict());
-        let capacity = model.capacity(self.part, prefill_tokens, decode_tokens, self.settings.ttft_s, self.settings.itl_s);
+        let capacity = model.capacity(
+            self.part,
+            prefill_tokens,
+            decode_tokens,
+            self.settings.ttft_s,
+            self.settings.itl_s,
+        );
         let engine_per_s = capacity.map(|capacity| capacity.requests_per_s).filter(|&rate| rate > 0.0);
         self.engine_per_s = engine_per_s.unwrap_or(0.0);
-        let desired = engine_per_s.map_or(ready, |rate| ((self.demand_per_s / rate).ceil() as u32).max(min_endpoint));
+        let desired =
+            engine_per_s.map_or(ready, |rate| ((self.demand_per_s / rate).ceil() as u32).max(min_endpoint));
         let step = self.settings.max_throughput_scaling_replicas;
         let bounded = desired.clamp(ready.saturating_sub(step), ready.saturating_add(step)).max(min_endpoint);
         Some(Sizing { replicas: bounded, is_known: engine_per_s.is_some() })

@@ -44,11 +44,19 @@ impl Dialogue for Script {
 }
 
 fn run(script: &Script, ticks: usize) -> (Vec<Decision>, External) {
-    let settings: ExternalSettings = serde_json::from_str(r#"{"command": ["x"], "settings": {"knob": 3}}"#).unwrap();
+    let settings: ExternalSettings =
+        serde_json::from_str(r#"{"command": ["x"], "settings": {"knob": 3}}"#).unwrap();
     with_context(|context| {
         let mut policy = External::begin(&settings, &PolicyContext { programs: Some(script), ..*context });
-        let snapshot =
-            Snapshot { serving: 3, draining: 0, starting: 2, stopping: 1, outstanding_requests: 9, unrouted_requests: 0, replicas: &[] };
+        let snapshot = Snapshot {
+            serving: 3,
+            draining: 0,
+            starting: 2,
+            stopping: 1,
+            outstanding_requests: 9,
+            unrouted_requests: 0,
+            replicas: &[],
+        };
         let decisions = (0..ticks).map(|tick| policy.decide(tick as f64 * 5.0, &snapshot)).collect();
         (decisions, policy)
     })
@@ -69,7 +77,10 @@ fn decisions_are_changes_or_targets() {
         r#"{"type": "decision", "target": 0}"#,
     ]);
     let (decisions, policy) = run(&script, 5);
-    assert_eq!(decisions, [Decision::Hold, Decision::Up(2), Decision::Down(1), Decision::Up(5), Decision::Down(4)]);
+    assert_eq!(
+        decisions,
+        [Decision::Hold, Decision::Up(2), Decision::Down(1), Decision::Up(5), Decision::Down(4)]
+    );
     assert_eq!(policy.failure(), None);
     assert_eq!(policy.tick_interval_s(), Some(2.5));
     assert!(policy.observes().arrivals && !policy.observes().replicas);

@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 
 use super::throughput::ThroughputCurve;
 
-/// The mean number of requests in a system of equal replicas in its steady state, remembered by replicas, rate and variability.
+/// The mean number of requests in a system of equal replicas in its steady state, remembered by replicas,
+/// rate and variability.
 ///
-/// The number N moves like a diffusion: it drifts with arrivals less completions, `rate - replicas * curve(N / replicas)`, and spreads
-/// with `rate * variability`. Its steady density is proportional to `exp(2 / spread * integral of the drift)`.
+/// The number N moves like a diffusion: it drifts with arrivals less completions, `rate - replicas * curve(N
+/// / replicas)`, and spreads with `rate * variability`. Its steady density is proportional to `exp(2 / spread *
+/// integral of the drift)`.
 #[derive(Debug, Default)]
 pub struct SteadyState {
-    /// What a replica of the curve completes per second in the middle between points; empty where nobody has asked since that changed.
+    /// What a replica of the curve completes per second in the middle between points; empty where nobody has
+    /// asked since that changed.
     completed_per_s: Vec<f64>,
     /// Traffic that has been asked about, by rate and variability, with its place in `means`.
     places: BTreeMap<(i32, i32), usize>,
@@ -44,7 +47,8 @@ impl SteadyState {
         if rate_per_s <= 0.0 {
             return None;
         }
-        let steps = [(rate_per_s, RATE_STEP), (variability, VARIABILITY_STEP)].map(|(value, step)| (value.ln() / step).round() as i32);
+        let steps = [(rate_per_s, RATE_STEP), (variability, VARIABILITY_STEP)]
+            .map(|(value, step)| (value.ln() / step).round() as i32);
         let place = *self.places.entry(steps.into()).or_insert(self.means.len());
         if place == self.means.len() {
             self.means.push(Vec::new());
@@ -61,8 +65,8 @@ impl SteadyState {
         }
         let mean = &mut means[replicas as usize];
         if mean.is_nan() {
-            let [rate_per_s, variability] =
-                [(rate_step, RATE_STEP), (variability_step, VARIABILITY_STEP)].map(|(at, step)| (f64::from(at) * step).exp());
+            let [rate_per_s, variability] = [(rate_step, RATE_STEP), (variability_step, VARIABILITY_STEP)]
+                .map(|(at, step)| (f64::from(at) * step).exp());
             if self.completed_per_s.is_empty() {
                 let middle = |i: usize| (point(curve, i - 1) + point(curve, i)) / 2.0;
                 self.completed_per_s.extend((1..=POINTS).map(|i| curve.rate_per_s(middle(i))));
@@ -79,10 +83,17 @@ fn point(curve: &ThroughputCurve, i: usize) -> f64 {
 }
 
 /// The mean, of what a replica completes per second between points.
-fn steady_mean(curve: &ThroughputCurve, completed_per_s: &[f64], replicas: f64, rate_per_s: f64, variability: f64) -> f64 {
+fn steady_mean(
+    curve: &ThroughputCurve,
+    completed_per_s: &[f64],
+    replicas: f64,
+    rate_per_s: f64,
+    variability: f64,
+) -> f64 {
     let overload_per_s = rate_per_s - replicas * curve.saturation_per_s();
     if overload_per_s >= 0.0 {
-        // There is no steady state: more than any steady one, and the more the less they keep up (what gathers in ten minutes).
+        // There is no steady state: more than any steady one, and the more the less they keep up (what
+        // gathers in ten minutes).
         return 4.0 * rate_per_s / curve.saturation_per_s() * curve.most_held() + overload_per_s * 600.0;
     }
     let spread = rate_per_s * variability;
@@ -113,9 +124,15 @@ pub fn drain(curve: &ThroughputCurve, replicas: f64, rate_per_s: f64, requests: 
     })
 }
 
-/// Request-seconds until a backlog is gone, with `replicas` of which `held_by` hold it. What has been routed stays where it is, so others
-/// help only by taking their share of what arrives.
-pub fn backlog_request_s(throughput_per_s: f64, held_by: f64, replicas: f64, rate_per_s: f64, backlog: f64) -> f64 {
+/// Request-seconds until a backlog is gone, with `replicas` of which `held_by` hold it. What has been routed
+/// stays where it is, so others help only by taking their share of what arrives.
+pub fn backlog_request_s(
+    throughput_per_s: f64,
+    held_by: f64,
+    replicas: f64,
+    rate_per_s: f64,
+    backlog: f64,
+) -> f64 {
     if backlog <= 0.0 {
         return 0.0;
     }
@@ -132,7 +149,8 @@ pub fn backlog_request_s(throughput_per_s: f64, held_by: f64, replicas: f64, rat
 mod tests {
     use super::*;
 
-    /// The twin lets it drain in small steps: on each of the replicas that hold it, what arrives there comes on top.
+    /// The twin lets it drain in small steps: on each of the replicas that hold it, what arrives there comes
+    /// on top.
     #[test]
     fn backlog_by_steps() {
         for (held_by, replicas, rate, backlog) in

@@ -1,12 +1,15 @@
-//! A budget of late requests: how much insurance against surges is worth while a quantile still has room, or has none left.
+//! A budget of late requests: how much insurance against surges is worth while a quantile still has room, or
+//! has none left.
 //!
-//! A P90 forgives one request in ten. Who keeps replicas for surges in all of the time pays for a better quantile than was asked for; who
-//! never does has each surge late. So what a surge costs is weighted by how the budget stands: lateness beyond it, over what may be late
-//! in a minute, is raised to a power. It is the feedback that counts: a constant weight gains next to nothing (docs/which-policy-when.md).
+//! A P90 forgives one request in ten. Who keeps replicas for surges in all of the time pays for a better
+//! quantile than was asked for; who never does has each surge late. So what a surge costs is weighted by how
+//! the budget stands: lateness beyond it, over what may be late in a minute, is raised to a power. It is the
+//! feedback that counts: a constant weight gains next to nothing (docs/which-policy-when.md).
 //!
-//! Where the knob follows the target, too, the price of latency is what brings the quantile there, and the weight only helps: so it answers
-//! gently, minutes are those of the mean traffic, whose budget does not shrink in a lull, and a part of what the next surge would make
-//! late is set aside, or each surge that comes last would leave the quantile above its target.
+//! Where the knob follows the target, too, the price of latency is what brings the quantile there, and the
+//! weight only helps: so it answers gently, minutes are those of the mean traffic, whose budget does not
+//! shrink in a lull, and a part of what the next surge would make late is set aside, or each surge that comes
+//! last would leave the quantile above its target.
 
 use crate::autoscaler::Completion;
 
@@ -58,17 +61,32 @@ impl LateBudget {
     pub fn new(target_s: f64, quantile: f64, least: f64, tick_s: f64, follows: bool) -> Self {
         let keep = libm::exp(-tick_s / MEMORY_S);
         let factor = follows.then_some(1.0);
-        Self { target_s, forgiven: 1.0 - quantile, keep, least, tick_s, past_s: 0.0, done: 0.0, late: 0.0, over: 0.0, factor }
+        Self {
+            target_s,
+            forgiven: 1.0 - quantile,
+            keep,
+            least,
+            tick_s,
+            past_s: 0.0,
+            done: 0.0,
+            late: 0.0,
+            over: 0.0,
+            factor,
+        }
     }
 
     /// Takes in what was completed in a tick.
     pub fn observe(&mut self, completions: &[Completion]) {
-        let late = completions.iter().filter(|request| request.completed_at_s - request.arrived_at_s > self.target_s).count();
+        let late = completions
+            .iter()
+            .filter(|request| request.completed_at_s - request.arrived_at_s > self.target_s)
+            .count();
         self.done = self.keep * self.done + completions.len() as f64;
         self.late = self.keep * self.late + late as f64;
     }
 
-    /// Ends a tick with such a rate of arrivals, when a surge would bring so many requests before anybody could help.
+    /// Ends a tick with such a rate of arrivals, when a surge would bring so many requests before anybody
+    /// could help.
     pub fn tick(&mut self, rate_per_s: f64, surge_requests: f64) {
         self.past_s = self.keep * self.past_s + self.tick_s;
         let (per_s, set_aside) = match self.factor {
@@ -78,7 +96,8 @@ impl LateBudget {
         let unit = self.forgiven * (per_s * UNIT_S).max(1.0);
         self.over = (self.late + set_aside - self.forgiven * self.done) / unit;
         if let Some(factor) = &mut self.factor {
-            *factor = (*factor * libm::exp(self.tick_s / DRIFT_S * self.over.clamp(-2.0, 2.0))).clamp(1.0 / 128.0, 128.0);
+            *factor = (*factor * libm::exp(self.tick_s / DRIFT_S * self.over.clamp(-2.0, 2.0)))
+                .clamp(1.0 / 128.0, 128.0);
         }
     }
 
@@ -103,15 +122,23 @@ mod tests {
     use super::*;
 
     fn completion(latency_s: f64) -> Completion {
-        Completion { arrived_at_s: 10.0, first_token_at_s: 10.0, completed_at_s: 10.0 + latency_s, prefill_tokens: 1, decode_tokens: 1 }
+        Completion {
+            arrived_at_s: 10.0,
+            first_token_at_s: 10.0,
+            completed_at_s: 10.0 + latency_s,
+            prefill_tokens: 1,
+            decode_tokens: 1,
+        }
     }
 
-    /// One late request in ten is the budget: then all weights are one. More are dearer, fewer cheaper, and no more than so much.
+    /// One late request in ten is the budget: then all weights are one. More are dearer, fewer cheaper, and
+    /// no more than so much.
     #[test]
     fn the_weight_follows_the_budget() {
         let after = |late: usize, done: usize, surge_requests: f64, follows: bool| {
             let mut budget = LateBudget::new(1.0, 0.9, LEAST, 1.0, follows);
-            let completions: Vec<Completion> = (0..done).map(|i| completion(if i < late { 2.0 } else { 0.5 })).collect();
+            let completions: Vec<Completion> =
+                (0..done).map(|i| completion(if i < late { 2.0 } else { 0.5 })).collect();
             budget.observe(&completions);
             budget.tick(1.0, surge_requests);
             (budget.weight(), budget.factor())
@@ -120,12 +147,16 @@ mod tests {
             let (weight, factor) = after(10, 100, 0.0, follows);
             assert!((weight - 1.0).abs() < 1e-12 && (factor - 1.0).abs() < 1e-12);
         }
-        // A request over, of the six that a minute of one a second forgives: surges are no concern of this weight.
+        // A request over, of the six that a minute of one a second forgives: surges are no concern of this
+        // weight.
         assert!((after(11, 100, 80.0, false).0 - libm::exp(4.0 / 6.0)).abs() < 1e-9);
         assert_eq!((after(90, 100, 0.0, false).0, after(0, 1000, 0.0, false).0), (MOST, LEAST));
         // The same of the six hundred of a minute of the mean traffic, and twenty of a surge of eighty.
         let (weight, factor) = after(11, 100, 80.0, true);
-        assert!((weight - libm::exp(21.0 / 600.0)).abs() < 1e-9 && (factor - libm::exp(21.0 / 600.0 / 300.0)).abs() < 1e-9);
+        assert!(
+            (weight - libm::exp(21.0 / 600.0)).abs() < 1e-9
+                && (factor - libm::exp(21.0 / 600.0 / 300.0)).abs() < 1e-9
+        );
         assert!(after(9, 100, 0.0, true).1 < 1.0 && after(9, 100, 0.0, true).0 < 1.0);
     }
 

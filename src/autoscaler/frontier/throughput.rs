@@ -19,22 +19,27 @@ pub struct ReplicaLimits {
     pub pipeline_parallel: u32,
 }
 
-/// Completions per second of a replica that holds a given number of requests: rising, linear between points, from 0 at 0.
+/// Completions per second of a replica that holds a given number of requests: rising, linear between points,
+/// from 0 at 0.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ThroughputCurve {
     points: Vec<(f64, f64)>,
 }
 
 impl ThroughputCurve {
-    /// With b requests of equal length in memory, one mean output length passes in m iterations, in which each of the b is prefilled once
-    /// (together with those that come in the same iteration) and decoded m - 1 times; b requests complete in that time. Pipeline stages
-    /// share the requests in memory.
+    /// With b requests of equal length in memory, one mean output length passes in m iterations, in which
+    /// each of the b is prefilled once (together with those that come in the same iteration) and decoded m -
+    /// 1 times; b requests complete in that time. Pipeline stages share the requests in memory.
     pub fn new(execution_time: &ExecutionTime, limits: &ReplicaLimits, lengths: MeanLengths) -> Self {
         let (prompt, iterations) = (lengths.prompt.round().max(1.0) as u32, lengths.output.max(1.0));
         let stages = limits.pipeline_parallel;
-        let time_s = |shape: &BatchShape| (0..stages).map(|stage| execution_time.stage_time_s(shape, stage)).sum::<f64>();
+        let time_s = |shape: &BatchShape| {
+            (0..stages).map(|stage| execution_time.stage_time_s(shape, stage)).sum::<f64>()
+        };
         let per_request = limits.kv.blocks_for(prompt + (iterations / 2.0) as u32).max(1);
-        let in_memory = limits.batch_size_cap.min((limits.kv.total.saturating_sub(limits.kv.watermark) / per_request).max(1));
+        let in_memory = limits
+            .batch_size_cap
+            .min((limits.kv.total.saturating_sub(limits.kv.watermark) / per_request).max(1));
         let mut points = vec![(0.0, 0.0)];
         let mut best = 0.0_f64;
         let mut held = 1;

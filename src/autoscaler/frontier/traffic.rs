@@ -1,11 +1,13 @@
 //! How many requests per second arrive, how sure that is, and how bursty they are.
 //!
-//! Counts are kept over windows of 1, 2, 4, .. seconds that end now, in whole ticks. The estimate is the longest window that agrees with
-//! every shorter one (Lepski's rule): steady traffic is averaged over minutes, a jump is followed within seconds, and nothing is tuned.
+//! Counts are kept over windows of 1, 2, 4, .. seconds that end now, in whole ticks. The estimate is the
+//! longest window that agrees with every shorter one (Lepski's rule): steady traffic is averaged over
+//! minutes, a jump is followed within seconds, and nothing is tuned.
 
 use std::collections::{BTreeMap, VecDeque};
 
-/// A window disagrees with a longer one if its count is this many standard deviations off: rare by chance over many windows and ticks.
+/// A window disagrees with a longer one if its count is this many standard deviations off: rare by chance
+/// over many windows and ticks.
 const AGREEMENT: f64 = 3.0;
 /// The shortest window, and the longest stretch over which burstiness is counted.
 const SHORTEST_WINDOW_S: f64 = 1.0;
@@ -39,11 +41,13 @@ pub struct ArrivalCounts {
     differences: Vec<Differences>,
 }
 
-/// What burstiness is told from: how much neighbouring stretches of so many ticks differ, kept up to date tick by tick.
+/// What burstiness is told from: how much neighbouring stretches of so many ticks differ, kept up to date
+/// tick by tick.
 #[derive(Debug, Clone)]
 struct Differences {
     ticks: usize,
-    /// Sums of the squares of their differences, by where the latest stretch ends: the number of its last tick modulo `ticks`.
+    /// Sums of the squares of their differences, by where the latest stretch ends: the number of its last
+    /// tick modulo `ticks`.
     squares: Vec<u64>,
 }
 
@@ -51,7 +55,8 @@ impl ArrivalCounts {
     pub fn new(tick_s: f64) -> Self {
         let ticks = |duration_s: f64| (duration_s / tick_s).round() as usize;
         let shortest_ticks = ticks(SHORTEST_WINDOW_S).max(1);
-        let stretches = std::iter::successors(Some(1), |&ticks| (ticks < shortest_ticks).then_some(2 * ticks));
+        let stretches =
+            std::iter::successors(Some(1), |&ticks| (ticks < shortest_ticks).then_some(2 * ticks));
         Self {
             shortest_ticks,
             longest_ticks: ticks(LONGEST_WINDOW_S).max(FEWEST_TICKS),
@@ -76,7 +81,8 @@ impl ArrivalCounts {
         let (before, mut differences) = (self.ticks, std::mem::take(&mut self.differences));
         for Differences { ticks, squares } in &mut differences {
             let squares = &mut squares[before % *ticks];
-            let (now, then) = (self.stretches(*ticks), before.saturating_sub(*ticks).min(self.dispersion_ticks) / *ticks);
+            let (now, then) =
+                (self.stretches(*ticks), before.saturating_sub(*ticks).min(self.dispersion_ticks) / *ticks);
             if now > 1 {
                 *squares += self.difference_squared(*ticks, 0);
                 // As many as before: one stretch is too old now.
@@ -98,7 +104,8 @@ impl ArrivalCounts {
         (self.totals.len() - 1).min(self.dispersion_ticks) / ticks
     }
 
-    /// How much the arrivals of a stretch and of the one before it differ, squared; the latest stretch is number 0.
+    /// How much the arrivals of a stretch and of the one before it differ, squared; the latest stretch is
+    /// number 0.
     fn difference_squared(&self, ticks: usize, stretch: usize) -> u64 {
         let last = self.totals.len() - 1;
         let [newer, middle, older] = [0, 1, 2].map(|before| self.totals[last - (stretch + before) * ticks].1);
@@ -115,25 +122,34 @@ impl ArrivalCounts {
             let (from_s, before) = self.totals[last - ticks];
             let (window_s, count) = (now_s - from_s, (total - before) as f64);
             // Half an arrival more than seen: with no arrivals at all, a rate of 0 is not certain.
-            RateEstimate { per_s: count / window_s, deviation_per_s: (dispersion * (count + 0.5)).sqrt() / window_s, dispersion, window_s }
+            RateEstimate {
+                per_s: count / window_s,
+                deviation_per_s: (dispersion * (count + 0.5)).sqrt() / window_s,
+                dispersion,
+                window_s,
+            }
         };
         let ladder: Vec<RateEstimate> =
-            std::iter::successors(Some(self.shortest_ticks.min(longest)), |&ticks| (ticks < longest).then(|| (2 * ticks).min(longest)))
-                .map(window)
-                .collect();
+            std::iter::successors(Some(self.shortest_ticks.min(longest)), |&ticks| {
+                (ticks < longest).then(|| (2 * ticks).min(longest))
+            })
+            .map(window)
+            .collect();
         let agrees = |long: &RateEstimate, short: &RateEstimate| {
             let expected = long.per_s * short.window_s;
             (short.per_s * short.window_s - expected).abs()
                 <= AGREEMENT * (dispersion * (expected + 0.5) * (1.0 - short.window_s / long.window_s)).sqrt()
         };
-        let agreeing = (0..ladder.len()).rev().find(|&i| ladder[..i].iter().all(|short| agrees(&ladder[i], short)));
+        let agreeing =
+            (0..ladder.len()).rev().find(|&i| ladder[..i].iter().all(|short| agrees(&ladder[i], short)));
         agreeing.map(|i| ladder[i])
     }
 
     /// Mean rate over the latest ticks, as many as are remembered; `None` with less history.
     pub fn recent(&self, ticks: usize) -> Option<f64> {
         let last = self.totals.len().checked_sub(1)?;
-        let ((from_s, before), (now_s, total)) = (self.totals[last.checked_sub(ticks.min(self.longest_ticks))?], self.totals[last]);
+        let ((from_s, before), (now_s, total)) =
+            (self.totals[last.checked_sub(ticks.min(self.longest_ticks))?], self.totals[last]);
         Some((total - before) as f64 / (now_s - from_s))
     }
 
@@ -143,24 +159,32 @@ impl ArrivalCounts {
         (so_far > 0).then(|| self.recent(ticks.min(so_far)))?
     }
 
-    /// The least over stretches of 1, 2, 4, .. ticks up to the shortest window: a change of the rate looks like burstiness too, and the
-    /// less the shorter the stretches.
+    /// The least over stretches of 1, 2, 4, .. ticks up to the shortest window: a change of the rate looks
+    /// like burstiness too, and the less the shorter the stretches.
     fn dispersion(&self) -> f64 {
-        self.differences.iter().map(|differences| self.dispersion_over(differences)).fold(f64::INFINITY, f64::min)
+        self.differences
+            .iter()
+            .map(|differences| self.dispersion_over(differences))
+            .fold(f64::INFINITY, f64::min)
     }
 
-    /// From differences of neighbouring stretches, which a slow trend leaves alone. Starts from the belief that the stream is Poisson,
-    /// held with the weight of ten of them.
+    /// From differences of neighbouring stretches, which a slow trend leaves alone. Starts from the belief
+    /// that the stream is Poisson, held with the weight of ten of them.
     fn dispersion_over(&self, Differences { ticks, squares }: &Differences) -> f64 {
         let (last, number) = (self.totals.len() - 1, self.stretches(*ticks));
         let sum = (self.totals[last].1 - self.totals[last - number * ticks].1) as f64;
         let (stretches, squares) = (number as f64, squares[(self.ticks - 1) % ticks] as f64 / 2.0);
-        if sum == 0.0 { 1.0 } else { ((squares * stretches / sum + 10.0) / (stretches - 1.0 + 10.0)).max(1.0) }
+        if sum == 0.0 {
+            1.0
+        } else {
+            ((squares * stretches / sum + 10.0) / (stretches - 1.0 + 10.0)).max(1.0)
+        }
     }
 }
 
-/// What followed when traffic was like now: for estimates of each size, the rates that were seen over a span that began some time later,
-/// as multiples of the estimate. So what is known of one rate says nothing wrong of another in the same class of size.
+/// What followed when traffic was like now: for estimates of each size, the rates that were seen over a span
+/// that began some time later, as multiples of the estimate. So what is known of one rate says nothing wrong
+/// of another in the same class of size.
 #[derive(Debug, Clone)]
 pub struct Aftermath {
     lag_ticks: usize,
@@ -177,7 +201,8 @@ pub struct Aftermath {
 const OBSERVED_EVERY_S: f64 = 1.0;
 /// Most observations remembered for each size of estimate.
 const MOST_SEEN: usize = 512;
-/// Weight of the belief that rates stay as they are, in spans: observations closer together than a span are hardly independent.
+/// Weight of the belief that rates stay as they are, in spans: observations closer together than a span are
+/// hardly independent.
 const BELIEF_SPANS: f64 = 4.0;
 /// Keeps multiples of an estimate of nothing finite.
 const LEAST_PER_S: f64 = 1e-9;
@@ -196,7 +221,8 @@ impl Aftermath {
     /// Notes the estimate of now, and closes the one whose time has come.
     pub fn tick(&mut self, estimate_per_s: f64, counts: &ArrivalCounts) {
         self.ticks += 1;
-        let closed = if self.open.len() == self.lag_ticks + self.span_ticks { self.open.pop_front() } else { None };
+        let closed =
+            if self.open.len() == self.lag_ticks + self.span_ticks { self.open.pop_front() } else { None };
         if self.ticks.is_multiple_of(self.every_ticks)
             && let (Some(then_per_s), Some(rate_per_s)) = (closed, counts.recent(self.span_ticks))
         {
@@ -209,10 +235,13 @@ impl Aftermath {
         self.open.push_back(estimate_per_s);
     }
 
-    /// Rates that followed estimates like this one, in the two parts in which they are kept: asked for at each tick, they are read by slices.
+    /// Rates that followed estimates like this one, in the two parts in which they are kept: asked for at
+    /// each tick, they are read by slices.
     fn rates(&self, estimate_per_s: f64) -> [impl ExactSizeIterator<Item = f64>; 2] {
-        let (earlier, later) = self.seen.get(&Self::size(estimate_per_s)).map_or((&[][..], &[][..]), VecDeque::as_slices);
-        [earlier, later].map(|part| part.iter().map(move |multiple| multiple * estimate_per_s.max(LEAST_PER_S)))
+        let (earlier, later) =
+            self.seen.get(&Self::size(estimate_per_s)).map_or((&[][..], &[][..]), VecDeque::as_slices);
+        [earlier, later]
+            .map(|part| part.iter().map(move |multiple| multiple * estimate_per_s.max(LEAST_PER_S)))
     }
 
     /// The mean rate to expect: of what followed, and of the belief that rates stay as they are.
@@ -243,20 +272,23 @@ pub struct SeenSurges<'a> {
 }
 
 impl SeenSurges<'_> {
-    /// Excess over `capacity_per_s`, which must not fall from call to call: its mean, and the mean of its square. A `belief` of both counts
-    /// as one observation.
+    /// Excess over `capacity_per_s`, which must not fall from call to call: its mean, and the mean of its
+    /// square. A `belief` of both counts as one observation.
     pub fn excess_per_s(&mut self, capacity_per_s: f64, belief: (f64, f64)) -> (f64, f64) {
         self.rates.retain(|&rate| rate > capacity_per_s);
         let excesses = self.rates.iter().map(|&rate| rate - capacity_per_s);
-        let (sum, squares) = excesses.fold(belief, |(sum, squares), excess| (sum + excess, squares + excess * excess));
+        let (sum, squares) =
+            excesses.fold(belief, |(sum, squares), excess| (sum + excess, squares + excess * excess));
         (sum / (1.0 + self.count), squares / (1.0 + self.count))
     }
 }
 
-/// What has been may come again, the less likely the longer ago: for traffic whose aftermath has not been seen yet.
+/// What has been may come again, the less likely the longer ago: for traffic whose aftermath has not been
+/// seen yet.
 ///
-/// Gaps of all lengths are taken to be alike (density falling with the square of the length), so a rate last seen `ago` is back within the
-/// next span with probability `span / (span + ago)`. For the span after the next it is taken to be the same.
+/// Gaps of all lengths are taken to be alike (density falling with the square of the length), so a rate last
+/// seen `ago` is back within the next span with probability `span / (span + ago)`. For the span after the
+/// next it is taken to be the same.
 #[derive(Debug, Clone)]
 pub struct Returns {
     span_s: f64,
@@ -287,8 +319,9 @@ impl Returns {
         self.peaks.front().map_or(0.0, |&(_, peak)| if peak > capacity_per_s { peak } else { 0.0 })
     }
 
-    /// Excess over `capacity_per_s` to expect, and its square, of the peak whose return would cost most: a surge costs the excess plus its
-    /// square over the capacity. So that cost falls as capacity rises, whichever peak it is of.
+    /// Excess over `capacity_per_s` to expect, and its square, of the peak whose return would cost most: a
+    /// surge costs the excess plus its square over the capacity. So that cost falls as capacity rises,
+    /// whichever peak it is of.
     pub fn excess_per_s(&self, now_s: f64, capacity_per_s: f64) -> (f64, f64) {
         let above = self.peaks.iter().take_while(|&&(_, peak)| peak > capacity_per_s);
         let expected = above.map(|&(at_s, peak)| {
@@ -355,7 +388,8 @@ mod tests {
             let mut dearer = f64::INFINITY;
             for capacity in (1..60).map(f64::from) {
                 let cost = |chance: f64, excess: f64| chance * (excess + excess * excess / capacity);
-                let by_definition = |(at_s, rate): (f64, f64)| cost(10.0 / (10.0 + now_s - at_s), (rate - capacity).max(0.0));
+                let by_definition =
+                    |(at_s, rate): (f64, f64)| cost(10.0 / (10.0 + now_s - at_s), (rate - capacity).max(0.0));
                 let expected = all.iter().copied().map(by_definition).fold(0.0, f64::max);
                 let (excess, squared) = returns.excess_per_s(now_s, capacity);
                 let found = excess + squared / capacity;
@@ -397,21 +431,26 @@ mod tests {
             for tick in 0..1500 {
                 counts.observe(poisson(if tick % 100 < 20 { 9.0 } else { 1.0 }, &mut random));
                 counts.tick(f64::from(tick) * tick_s);
-                let stretches = std::iter::successors(Some(1), |&ticks| (ticks < counts.shortest_ticks).then_some(2 * ticks));
-                let expected = stretches.map(|ticks| by_definition(&counts, ticks)).fold(f64::INFINITY, f64::min);
+                let stretches = std::iter::successors(Some(1), |&ticks| {
+                    (ticks < counts.shortest_ticks).then_some(2 * ticks)
+                });
+                let expected =
+                    stretches.map(|ticks| by_definition(&counts, ticks)).fold(f64::INFINITY, f64::min);
                 assert_eq!(counts.dispersion(), expected, "at tick {tick} of {tick_s} s");
             }
         }
     }
 
-    /// After every spell of 10/s of which one in ten is followed by 60/s, that is expected at 10/s and nowhere else.
+    /// After every spell of 10/s of which one in ten is followed by 60/s, that is expected at 10/s and
+    /// nowhere else.
     #[test]
     fn what_followed_is_remembered_by_size() {
         const NOTHING: (f64, f64) = (0.0, 0.0);
         let surge = |aftermath: &Aftermath, estimate_per_s: f64, capacity_per_s: f64, belief: (f64, f64)| {
             aftermath.surges(estimate_per_s, &mut Vec::new()).excess_per_s(capacity_per_s, belief)
         };
-        let (mut counts, mut soon, mut late) = (ArrivalCounts::new(1.0), Aftermath::new(0, 5, 1.0), Aftermath::new(5, 5, 1.0));
+        let (mut counts, mut soon, mut late) =
+            (ArrivalCounts::new(1.0), Aftermath::new(0, 5, 1.0), Aftermath::new(5, 5, 1.0));
         for second in 0..1000 {
             let surge = second % 50 >= 45;
             counts.observe(if surge { 60 } else { 10 });
@@ -420,21 +459,28 @@ mod tests {
                 aftermath.tick(if surge { 60.0 } else { 10.0 }, &counts);
             }
         }
-        // Of 45 quiet ticks, four see a part of the surge within 5 s and one all of it: 50 * (1 + 2 + 3 + 4 + 5) / 5 above 10/s. What is
-        // remembered is no whole number of periods.
+        // Of 45 quiet ticks, four see a part of the surge within 5 s and one all of it: 50 * (1 + 2 + 3 + 4 + 5)
+        // / 5 above 10/s. What is remembered is no whole number of periods.
         let (excess, squared) = surge(&soon, 10.0, 10.0, NOTHING);
         assert!((excess - 150.0 / 45.0).abs() < 0.3, "{excess}");
         assert!((squared - 5500.0 / 45.0).abs() < 11.0, "{squared}");
-        // Five seconds later four more see its end, and nothing comes within a span and a lag of the surge itself.
-        assert!((surge(&late, 10.0, 10.0, NOTHING).0 - 250.0 / 45.0).abs() < 0.5, "{:?}", surge(&late, 10.0, 10.0, NOTHING));
+        // Five seconds later four more see its end, and nothing comes within a span and a lag of the surge
+        // itself.
+        assert!(
+            (surge(&late, 10.0, 10.0, NOTHING).0 - 250.0 / 45.0).abs() < 0.5,
+            "{:?}",
+            surge(&late, 10.0, 10.0, NOTHING)
+        );
         assert!(surge(&soon, 60.0, 10.0, NOTHING).0 > 0.0);
         assert_eq!(surge(&late, 60.0, 10.0, NOTHING).0, 0.0);
         assert_eq!(surge(&soon, 10.0, 60.0, NOTHING), (0.0, 0.0));
         assert_eq!(surge(&soon, 200.0, 0.0, NOTHING), (0.0, 0.0));
-        // What followed is taken as a multiple: 11/s is of the size of 10/s, and what follows is a tenth more.
+        // What followed is taken as a multiple: 11/s is of the size of 10/s, and what follows is a tenth
+        // more.
         let (tenth_more, _) = surge(&soon, 11.0, 11.0, NOTHING);
         assert!((tenth_more - 1.1 * excess).abs() < 1e-9, "{tenth_more}, {excess}");
-        // The belief that nothing changes weighs as much as 20 of the 512 ticks remembered; a belief in a return as much as one.
+        // The belief that nothing changes weighs as much as 20 of the 512 ticks remembered; a belief in a
+        // return as much as one.
         let expected = soon.expected_per_s(10.0);
         assert!((expected - (10.0 + excess * 513.0 / 532.0)).abs() < 1e-9, "{expected}, {excess}");
         assert_eq!(soon.expected_per_s(200.0), 200.0);
@@ -442,14 +488,23 @@ mod tests {
         let (mut buffer, believed) = (Vec::new(), (30.0, 500.0));
         let mut surges = soon.surges(10.0, &mut buffer);
         for capacity in [0.0, 5.0, 10.0, 10.0, 10.5, 25.0, 59.0, 60.0, 61.0] {
-            let excesses: Vec<f64> = soon.rates(10.0).into_iter().flatten().map(|rate| (rate - capacity).max(0.0)).collect();
+            let excesses: Vec<f64> =
+                soon.rates(10.0).into_iter().flatten().map(|rate| (rate - capacity).max(0.0)).collect();
             let mean = |belief: f64, power: i32| {
-                (belief + excesses.iter().map(|excess| excess.powi(power)).sum::<f64>()) / (excesses.len() + 1) as f64
+                (belief + excesses.iter().map(|excess| excess.powi(power)).sum::<f64>())
+                    / (excesses.len() + 1) as f64
             };
             let (excess, squared) = surges.excess_per_s(capacity, believed);
-            assert!((excess - mean(30.0, 1)).abs() < 1e-9 && (squared - mean(500.0, 2)).abs() < 1e-9, "{capacity}: {excess}, {squared}");
+            assert!(
+                (excess - mean(30.0, 1)).abs() < 1e-9 && (squared - mean(500.0, 2)).abs() < 1e-9,
+                "{capacity}: {excess}, {squared}"
+            );
         }
-        assert_eq!(surge(&soon, 200.0, 0.0, (3.0, 9.0)), (3.0, 9.0), "where nothing was seen, what is believed counts alone");
+        assert_eq!(
+            surge(&soon, 200.0, 0.0, (3.0, 9.0)),
+            (3.0, 9.0),
+            "where nothing was seen, what is believed counts alone"
+        );
         assert!((surge(&soon, 10.0, 10.0, (513.0, 0.0)).0 - excess - 1.0).abs() < 1e-9);
     }
 }

@@ -14,7 +14,10 @@ impl Run {
         let mut faults = Faults::default();
         settings.check(&mut faults);
         assert_eq!(faults.found, []);
-        let policy = with_context(|context| settings.build(&PolicyContext { min_replicas, max_replicas: 20, ..*context })).unwrap();
+        let policy = with_context(|context| {
+            settings.build(&PolicyContext { min_replicas, max_replicas: 20, ..*context })
+        })
+        .unwrap();
         Self { policy, now_s: 0.0 }
     }
 
@@ -65,7 +68,10 @@ fn activity_wakes_and_its_end_is_waited_for() {
 
 #[test]
 fn the_largest_of_several_triggers_wins() {
-    let mut run = Run::new(serde_json::json!({"target_per_replica": 10, "also": [{"metric": "kv_use", "target_per_replica": 0.1}]}), 1);
+    let mut run = Run::new(
+        serde_json::json!({"target_per_replica": 10, "also": [{"metric": "kv_use", "target_per_replica": 0.1}]}),
+        1,
+    );
     assert_eq!(run.tick(1, 30), 4, "KV use wants 5, a plain manifest doubles or goes to 4");
     let mut one = Run::new(serde_json::json!({"target_per_replica": 10}), 1);
     assert_eq!(one.tick(1, 30), 3);
@@ -73,7 +79,8 @@ fn the_largest_of_several_triggers_wins() {
 
 #[test]
 fn idle_is_none_until_something_comes() {
-    let mut run = Run::new(serde_json::json!({"min_replicas": 3, "idle_replicas": 0, "cooldown_period_s": 0}), 0);
+    let mut run =
+        Run::new(serde_json::json!({"min_replicas": 3, "idle_replicas": 0, "cooldown_period_s": 0}), 0);
     assert_eq!(run.tick(3, 0), 0);
     assert_eq!(run.tick(0, 5), 0, "no poll yet");
     assert_eq!(run.tick(0, 5), 3);
@@ -84,7 +91,8 @@ fn failures_hold_and_then_fall_back() {
     let outages = serde_json::json!([{"at_s": 0, "duration_s": 1000}]);
     let mut run = Run::new(serde_json::json!({"outages": outages}), 0);
     assert_eq!((0..10).map(|_| run.tick(2, 90)).max(), Some(2), "an error, and nothing is done");
-    let fallback = |behavior: &str| serde_json::json!({"failure_threshold": 2, "replicas": 6, "behavior": behavior});
+    let fallback =
+        |behavior: &str| serde_json::json!({"failure_threshold": 2, "replicas": 6, "behavior": behavior});
     for (behavior, expected) in [("static", 4), ("current_replicas", 2), ("current_replicas_if_lower", 2)] {
         let mut run = Run::new(serde_json::json!({"outages": outages, "fallback": fallback(behavior)}), 0);
         let targets: Vec<u32> = (0..5).map(|_| run.tick(2, 90)).collect();
@@ -101,8 +109,10 @@ fn a_formula_takes_the_triggers_place() {
     let mut run = Run::new(settings, 0);
     assert_eq!(run.tick(1, 30), 3, "30 / 10");
     assert_eq!(run.tick(3, 5), 3, "the last five minutes' highest");
-    let mut calm =
-        Run::new(serde_json::json!({"scaling_modifiers": {"formula": "t1", "target_per_replica": 1, "activation_threshold": 4}}), 0);
+    let mut calm = Run::new(
+        serde_json::json!({"scaling_modifiers": {"formula": "t1", "target_per_replica": 1, "activation_threshold": 4}}),
+        0,
+    );
     assert_eq!(calm.tick(1, 4), 0, "not above 4");
 }
 
@@ -115,7 +125,8 @@ fn faults_name_the_field() {
     };
     assert_eq!(faults(serde_json::json!({"idle_replicas": 1})), ["idle_replicas", "min_replicas"]);
     assert_eq!(faults(serde_json::json!({"also": [{"trigger": "t1"}]})), ["also[0].trigger"]);
-    let formula = |text: &str| serde_json::json!({"scaling_modifiers": {"formula": text, "target_per_replica": 1}});
+    let formula =
+        |text: &str| serde_json::json!({"scaling_modifiers": {"formula": text, "target_per_replica": 1}});
     assert_eq!(faults(formula("t1 + t2")), ["scaling_modifiers.formula"]);
     assert_eq!(faults(formula("t1 +")), ["scaling_modifiers.formula"]);
     assert_eq!(faults(serde_json::json!({"target_per_replica": 0.0001})), ["target_per_replica"]);

@@ -1,8 +1,9 @@
 //! Knative's windows: a bucket a second, averaged from the first write on.
 //!
-//! A mean is over as many seconds as there have been since the first write, at most the window; seconds without a write in between count as
-//! zero, those since the last write do not count. After a whole window without any write it starts anew: whoever wakes after a long silence
-//! has the full average at once. Means are rounded to six decimals. The weighted kind lets weights fall by a factor a second.
+//! A mean is over as many seconds as there have been since the first write, at most the window; seconds
+//! without a write in between count as zero, those since the last write do not count. After a whole window
+//! without any write it starts anew: whoever wakes after a long silence has the full average at once. Means
+//! are rounded to six decimals. The weighted kind lets weights fall by a factor a second.
 //!
 //! Source: knative/serving `pkg/autoscaler/aggregation/bucketing.go`.
 
@@ -30,7 +31,12 @@ impl Buckets {
         let length = (window_s.ceil() as usize).max(1);
         // (1 - share)^length is what is left beyond the window.
         let share = 1.0 - libm::pow(1.0 - WEIGHTS, 1.0 / length as f64);
-        Self { seconds: VecDeque::new(), length, last: None, share: weighted.then_some(share.max(LEAST_SHARE)) }
+        Self {
+            seconds: VecDeque::new(),
+            length,
+            last: None,
+            share: weighted.then_some(share.max(LEAST_SHARE)),
+        }
     }
 
     /// Adds to the second's bucket. Seconds must not fall.
@@ -113,7 +119,8 @@ mod tests {
         assert_eq!(buckets.average(2), 0.333_333);
     }
 
-    /// The source's own example of falling weights, at its share: [10, 10, 5, 5] with the newest last is 5.544 at 0.6.
+    /// The source's own example of falling weights, at its share: [10, 10, 5, 5] with the newest last is 5.544
+    /// at 0.6.
     #[test]
     fn weights_fall() {
         let mut buckets = Buckets { share: Some(0.6), ..Buckets::new(4.0, true) };
@@ -121,7 +128,10 @@ mod tests {
             buckets.record(second, value);
         }
         assert!((buckets.average(3) - 5.544).abs() < 1e-12, "{}", buckets.average(3));
-        assert!((buckets.average(4) - 0.4 * (5.544 - 10.0 * 0.6 * 0.4 * 0.4 * 0.4)).abs() < 1e-12, "a silent second");
+        assert!(
+            (buckets.average(4) - 0.4 * (5.544 - 10.0 * 0.6 * 0.4 * 0.4 * 0.4)).abs() < 1e-12,
+            "a silent second"
+        );
         assert_eq!(Buckets::new(600.0, true).share, Some(0.2));
     }
 }

@@ -1,9 +1,10 @@
 //! Knative's way to zero: when the last replica may go, and what the activator has to do with it.
 //!
-//! A revision is activating until a replica is ready, then active. Zero wanted: it stays at one until it has been active for a stable
-//! window, is then marked inactive, and goes once the activator has been in the path of requests for the grace period. The activator is in
-//! the path whenever there is less capacity than the target burst (with the default of 211 requests always, for small fleets) or the
-//! revision is inactive: where it has been for long, zero comes three seconds after it is wanted.
+//! A revision is activating until a replica is ready, then active. Zero wanted: it stays at one until it has
+//! been active for a stable window, is then marked inactive, and goes once the activator has been in the path
+//! of requests for the grace period. The activator is in the path whenever there is less capacity than the
+//! target burst (with the default of 211 requests always, for small fleets) or the revision is inactive:
+//! where it has been for long, zero comes three seconds after it is wanted.
 //!
 //! Source: knative/serving `pkg/reconciler/autoscaling/kpa/scaler.go` (`handleScaleToZero`), run.
 
@@ -44,7 +45,8 @@ pub const ALREADY_PROXIED_S: f64 = 3.0;
 impl ToZero {
     /// `in_path` is whether a probe finds the activator, `proxied_s` how long it has been there.
     pub fn judge(&self, phase: Phase, since_s: f64, in_path: bool, proxied_s: f64, desired: u32) -> Verdict {
-        let verdict = |replicas, applied, again_after_s| Verdict { replicas: Some(replicas), applied, again_after_s };
+        let verdict =
+            |replicas, applied, again_after_s| Verdict { replicas: Some(replicas), applied, again_after_s };
         if desired > 0 {
             return verdict(desired, true, None);
         }
@@ -53,12 +55,16 @@ impl ToZero {
         }
         match phase {
             Phase::Activating if since_s > ACTIVATION_TIMEOUT_S => verdict(0, true, None),
-            Phase::Activating => Verdict { replicas: None, applied: false, again_after_s: Some(ACTIVATION_TIMEOUT_S) },
+            Phase::Activating => {
+                Verdict { replicas: None, applied: false, again_after_s: Some(ACTIVATION_TIMEOUT_S) }
+            }
             Phase::Active if since_s >= self.stable_window_s => verdict(0, false, None),
             Phase::Active => verdict(1, true, Some(self.stable_window_s - since_s)),
             Phase::Inactive if !in_path => verdict(0, false, None),
             Phase::Inactive if since_s >= self.grace_period_s.max(self.retention_s) => verdict(0, true, None),
-            Phase::Inactive if since_s < self.retention_s => verdict(0, false, Some(self.retention_s - since_s)),
+            Phase::Inactive if since_s < self.retention_s => {
+                verdict(0, false, Some(self.retention_s - since_s))
+            }
             Phase::Inactive if proxied_s >= self.grace_period_s => verdict(0, true, None),
             Phase::Inactive => verdict(0, false, Some(self.grace_period_s - proxied_s)),
         }
@@ -79,7 +85,14 @@ pub struct Revision {
 
 impl Revision {
     pub fn new(to_zero: ToZero) -> Self {
-        Self { to_zero, phase: Phase::Activating, since_s: 0.0, proxied_since_s: None, again_at_s: None, seen: None }
+        Self {
+            to_zero,
+            phase: Phase::Activating,
+            since_s: 0.0,
+            proxied_since_s: None,
+            again_at_s: None,
+            seen: None,
+        }
     }
 
     fn enter(&mut self, now_s: f64, phase: Phase) {
@@ -88,7 +101,8 @@ impl Revision {
         }
     }
 
-    /// Replicas there should be for a wish, from those there are. `short` is whether there is less capacity than the target burst.
+    /// Replicas there should be for a wish, from those there are. `short` is whether there is less capacity
+    /// than the target burst.
     pub fn reconcile(&mut self, now_s: f64, current: u32, ready: u32, desired: u32, short: bool) -> u32 {
         if ready > 0 && self.phase == Phase::Activating {
             self.enter(now_s, Phase::Active);
@@ -130,7 +144,8 @@ impl Revision {
 mod tests {
     use super::*;
 
-    const DEFAULTS: ToZero = ToZero { stable_window_s: 60.0, grace_period_s: 30.0, retention_s: 0.0, enabled: true };
+    const DEFAULTS: ToZero =
+        ToZero { stable_window_s: 60.0, grace_period_s: 30.0, retention_s: 0.0, enabled: true };
 
     /// One replica from 0 s on, busy until 100 s: when it goes.
     fn gone_at_s(to_zero: ToZero, short: bool) -> Option<f64> {
@@ -144,10 +159,18 @@ mod tests {
     #[test]
     fn the_grace_period_is_short_where_the_activator_has_long_been_in_the_path() {
         assert_eq!(gone_at_s(DEFAULTS, true), Some(103.0));
-        assert_eq!(gone_at_s(DEFAULTS, false), Some(130.0), "it comes into the path when the revision becomes inactive");
+        assert_eq!(
+            gone_at_s(DEFAULTS, false),
+            Some(130.0),
+            "it comes into the path when the revision becomes inactive"
+        );
         assert_eq!(gone_at_s(ToZero { retention_s: 90.0, ..DEFAULTS }, true), Some(190.0));
         assert_eq!(gone_at_s(ToZero { enabled: false, ..DEFAULTS }, true), None);
-        assert_eq!(gone_at_s(ToZero { stable_window_s: 120.0, ..DEFAULTS }, true), Some(123.0), "never before a stable window of activity");
+        assert_eq!(
+            gone_at_s(ToZero { stable_window_s: 120.0, ..DEFAULTS }, true),
+            Some(123.0),
+            "never before a stable window of activity"
+        );
     }
 
     #[test]

@@ -1,7 +1,9 @@
-//! Saturation analyzer V2: tokens demanded against tokens of capacity, and the step that follows from one or several analyzers.
+//! Saturation analyzer V2: tokens demanded against tokens of capacity, and the step that follows from one or
+//! several analyzers.
 //!
-//! Source: `internal/engines/analyzers/saturation_v2/analyzer.go`, `internal/engines/pipeline/{cost_aware_optimizer,analyzer_helpers}.go`,
-//! run; `tests/given/upstream/wva.rs` compares.
+//! Source: `internal/engines/analyzers/saturation_v2/analyzer.go`,
+//! `internal/engines/pipeline/{cost_aware_optimizer,analyzer_helpers}.go`, run; `tests/given/upstream/wva.rs`
+//! compares.
 
 use std::collections::VecDeque;
 
@@ -81,14 +83,28 @@ fn class(decode_tokens: f64) -> usize {
 }
 
 impl Saturation {
-    pub fn new(version: WvaVersion, kv_cache_threshold: f64, queue_length_threshold: f64, engine: Option<(f64, f64)>) -> Self {
-        Self { version, kv_cache_threshold, queue_length_threshold, engine, observed: Default::default(), stored: None }
+    pub fn new(
+        version: WvaVersion,
+        kv_cache_threshold: f64,
+        queue_length_threshold: f64,
+        engine: Option<(f64, f64)>,
+    ) -> Self {
+        Self {
+            version,
+            kv_cache_threshold,
+            queue_length_threshold,
+            engine,
+            observed: Default::default(),
+            stored: None,
+        }
     }
 
     fn capacity(&mut self, replica: &WvaReplica, input: &WvaInput) -> i64 {
         let k1 = (input.kv_tokens as f64 * self.kv_cache_threshold) as i64;
         let observed = &mut self.observed[class(input.decode_tokens)];
-        if i64::from(replica.queued_requests) >= self.queue_length_threshold as i64 && replica.tokens_in_use > 0 {
+        if i64::from(replica.queued_requests) >= self.queue_length_threshold as i64
+            && replica.tokens_in_use > 0
+        {
             if observed.len() == OBSERVATIONS {
                 observed.pop_front();
             }
@@ -138,8 +154,15 @@ impl Saturation {
         } else {
             demand += input.gateway_bytes / BYTES_PER_TOKEN;
         }
-        let (per_replica, ready, pending) = (per_replica as f64, input.replicas.len() as f64, f64::from(input.pending));
-        Analysis { per_replica, supply: ready * per_replica, anticipated: (ready + pending) * per_replica, demand, informative }
+        let (per_replica, ready, pending) =
+            (per_replica as f64, input.replicas.len() as f64, f64::from(input.pending));
+        Analysis {
+            per_replica,
+            supply: ready * per_replica,
+            anticipated: (ready + pending) * per_replica,
+            demand,
+            informative,
+        }
     }
 }
 
@@ -153,7 +176,8 @@ pub struct Vote {
     pub live: bool,
 }
 
-/// Replicas there should be: up by what the neediest analyzer lacks, down by what all live ones can spare, never to none.
+/// Replicas there should be: up by what the neediest analyzer lacks, down by what all live ones can spare,
+/// never to none.
 ///
 /// `per_replica` is the capacity of the analyzer that binds.
 pub fn step(votes: &[Vote], per_replica: f64, current: u32, most: u32) -> u32 {
@@ -167,9 +191,11 @@ pub fn step(votes: &[Vote], per_replica: f64, current: u32, most: u32) -> u32 {
             let replicas_of = |(&required, vote): (&f64, &Vote)| {
                 if vote.per_replica > 0.0 { (required / vote.per_replica).ceil() } else { 0.0 }
             };
-            let wanted = lacking.iter().zip(votes).map(replicas_of).fold(0.0, f64::max).min(f64::from(most - target));
+            let wanted =
+                lacking.iter().zip(votes).map(replicas_of).fold(0.0, f64::max).min(f64::from(most - target));
             let largest = lacking.iter().copied().fold(0.0, f64::max);
-            // As there: through the share of the demand, which may round a replica away and go round once more.
+            // As there: through the share of the demand, which may round a replica away and go round once
+            // more.
             let share = wanted * per_replica / largest;
             let added = (share * largest / per_replica).floor().max(wanted.min(1.0));
             if share <= 0.0 || added <= 0.0 {
@@ -227,9 +253,17 @@ mod tests {
         assert_eq!(known.analyze(&input(&[replica(3000, 5)], 100.0)).per_replica, 3000.0, "observed");
         assert_eq!(known.analyze(&input(&[replica(5000, 7)], 100.0)).per_replica, 5000.0, "observed");
         assert_eq!(known.analyze(&input(&[replica(1000, 0)], 100.0)).per_replica, 4000.0, "the mean of both");
-        assert_eq!(known.analyze(&input(&[replica(1000, 0)], 800.0)).per_replica, 8000.0, "long answers have a memory of their own");
+        assert_eq!(
+            known.analyze(&input(&[replica(1000, 0)], 800.0)).per_replica,
+            8000.0,
+            "long answers have a memory of their own"
+        );
         assert_eq!(known.analyze(&input(&[replica(9500, 9)], 100.0)).per_replica, 8000.0, "k1 caps it");
-        assert_eq!(known.analyze(&input(&[], 100.0)).per_replica, 8000.0, "without replicas the last is remembered");
+        assert_eq!(
+            known.analyze(&input(&[], 100.0)).per_replica,
+            8000.0,
+            "without replicas the last is remembered"
+        );
     }
 
     #[test]

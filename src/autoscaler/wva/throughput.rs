@@ -1,13 +1,16 @@
-//! Throughput analyzer: decoded tokens per second demanded against what replicas make at 85 % of their KV cache.
+//! Throughput analyzer: decoded tokens per second demanded against what replicas make at 85 % of their KV
+//! cache.
 //!
-//! A request holds I + O/2 tokens of KV cache. The time between tokens is a line over KV use k, A k + B: fitted by least squares to the last
-//! 20 observations within 30 minutes with k from 0.15 to 0.85, once there are ten that spread by 0.3; until then B is what was fitted last,
-//! first 6 ms, and A is fitted to the replicas of now. Capacity of a replica = 0.85 KV / (I + O/2) / ITL(0.85). Demand = arrivals per second
-//! x O + gateway queue / (2 ITL(0.85)). The observations are forgotten when I or O moves by a fifth, and when for three reconciliations in a
-//! row the measured tokens per second are off the line's by 15 % at k of 0.3 or more.
+//! A request holds I + O/2 tokens of KV cache. The time between tokens is a line over KV use k, A k + B:
+//! fitted by least squares to the last 20 observations within 30 minutes with k from 0.15 to 0.85, once there
+//! are ten that spread by 0.3; until then B is what was fitted last, first 6 ms, and A is fitted to the
+//! replicas of now. Capacity of a replica = 0.85 KV / (I + O/2) / ITL(0.85). Demand = arrivals per second x O +
+//! gateway queue / (2 ITL(0.85)). The observations are forgotten when I or O moves by a fifth, and when for
+//! three reconciliations in a row the measured tokens per second are off the line's by 15 % at k of 0.3 or
+//! more.
 //!
-//! Source: `internal/engines/analyzers/throughput/{analyzer,itl_model,observation_window,shape_tracker}.go` of 2976e4ee, ported;
-//! `tests/given/upstream/wva.rs` compares.
+//! Source: `internal/engines/analyzers/throughput/{analyzer,itl_model,observation_window,shape_tracker}.go`
+//! of 2976e4ee, ported; `tests/given/upstream/wva.rs` compares.
 
 use std::collections::VecDeque;
 
@@ -50,7 +53,8 @@ struct Line {
 impl Line {
     fn checked(slope: f64, base: f64) -> Option<Self> {
         let line = Self { slope, base };
-        (slope.is_finite() && base.is_finite() && slope > LEAST_SLOPE && line.at(SATURATED_USE) > 0.0).then_some(line)
+        (slope.is_finite() && base.is_finite() && slope > LEAST_SLOPE && line.at(SATURATED_USE) > 0.0)
+            .then_some(line)
     }
 
     fn at(self, kv_use: f64) -> f64 {
@@ -85,7 +89,9 @@ impl Throughput {
             return;
         }
         let shape = (input.prefill_tokens, input.decode_tokens);
-        let near = |now: f64, before: f64| if before == 0.0 { now == 0.0 } else { (now - before).abs() / before <= SHAPE_TOLERANCE };
+        let near = |now: f64, before: f64| {
+            if before == 0.0 { now == 0.0 } else { (now - before).abs() / before <= SHAPE_TOLERANCE }
+        };
         if self.shape.is_some_and(|(prefill, decode)| !near(shape.0, prefill) || !near(shape.1, decode)) {
             self.observations.clear();
             self.mismatches = 0;
@@ -130,7 +136,8 @@ impl Throughput {
             self.fitted_base = Some(line.base);
             return Some((line, Source::Fit));
         }
-        let (base, source) = self.fitted_base.map_or((FIRST_BASE_S, Source::Default), |base| (base, Source::Pinned));
+        let (base, source) =
+            self.fitted_base.map_or((FIRST_BASE_S, Source::Default), |base| (base, Source::Pinned));
         let (mut above, mut sum_kk) = (0.0, 0.0);
         for WvaReplica { kv_use, itl_s, .. } in healthy.iter().filter(|replica| replica.kv_use > 0.0) {
             above += (itl_s - base) * kv_use;
@@ -148,17 +155,24 @@ impl Throughput {
                 return false;
             }
             let modelled = kv_use * kv_tokens / tokens_of_request / itl_s;
-            modelled > 0.0 && (modelled - generated_tokens_per_s).abs() / generated_tokens_per_s * 100.0 > MISMATCH_PERCENT
+            modelled > 0.0
+                && (modelled - generated_tokens_per_s).abs() / generated_tokens_per_s * 100.0
+                    > MISMATCH_PERCENT
         })
     }
 
     pub fn analyze(&mut self, input: &WvaInput) -> Analysis {
-        let healthy: Vec<WvaReplica> = input.replicas.iter().copied().filter(|replica| Self::healthy(input, replica)).collect();
+        let healthy: Vec<WvaReplica> =
+            input.replicas.iter().copied().filter(|replica| Self::healthy(input, replica)).collect();
         self.observe(input, &healthy);
         self.source = Source::None;
         if input.replicas.is_empty() {
             // What it last knew keeps a fleet at zero selectable.
-            return Analysis { per_replica: self.last_per_replica, informative: self.last_per_replica > 0.0, ..Analysis::default() };
+            return Analysis {
+                per_replica: self.last_per_replica,
+                informative: self.last_per_replica > 0.0,
+                ..Analysis::default()
+            };
         }
         let Some((prefill, decode)) = self.shape else { return Analysis::default() };
         let tokens_of_request = prefill + decode / 2.0;
@@ -176,9 +190,16 @@ impl Throughput {
         } else {
             self.mismatches = 0;
         }
-        let demand = input.arrivals_per_s * decode + f64::from(input.gateway_queue) / (QUEUE_DRAIN * saturated_s);
+        let demand =
+            input.arrivals_per_s * decode + f64::from(input.gateway_queue) / (QUEUE_DRAIN * saturated_s);
         let (ready, pending) = (input.replicas.len() as f64, f64::from(input.pending));
-        Analysis { per_replica, supply: ready * per_replica, anticipated: (ready + pending) * per_replica, demand, informative: true }
+        Analysis {
+            per_replica,
+            supply: ready * per_replica,
+            anticipated: (ready + pending) * per_replica,
+            demand,
+            informative: true,
+        }
     }
 }
 
@@ -212,7 +233,8 @@ mod tests {
         assert_eq!(throughput.source, Source::Default);
         assert!((analysis.per_replica - 1261.449).abs() < 1e-3, "{analysis:?}");
         assert!(
-            (analysis.supply - 2.0 * analysis.per_replica).abs() < 1e-9 && (analysis.anticipated - 3.0 * analysis.per_replica).abs() < 1e-9
+            (analysis.supply - 2.0 * analysis.per_replica).abs() < 1e-9
+                && (analysis.anticipated - 3.0 * analysis.per_replica).abs() < 1e-9
         );
         assert!((analysis.demand - (1800.0 + 23.0 / 0.046)).abs() < 1e-6, "{analysis:?}");
     }

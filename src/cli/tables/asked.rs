@@ -20,7 +20,8 @@ pub struct CompareArgs {
     #[arg(long, value_name = "NAME")]
     pub baseline: Option<String>,
 
-    /// Exit with 1 if a candidate is worse by more than PERCENT in hypervolume or in cost at equal latency, on any workload
+    /// Exit with 1 if a candidate is worse by more than PERCENT in hypervolume or in cost at equal latency,
+    /// on any workload
     #[arg(long, value_name = "PERCENT", allow_negative_numbers = true)]
     pub fail_above: Option<f64>,
 
@@ -36,7 +37,8 @@ pub struct CompareArgs {
 /// What is scored, and where that goes.
 #[derive(Debug, clap::Args)]
 pub struct LeaderboardArgs {
-    /// Policies of the list by name, or files {"autoscalers": [..]} as in a grid, external ones too [default: the whole list]
+    /// Policies of the list by name, or files {"autoscalers": [..]} as in a grid, external ones too [default:
+    /// the whole list]
     #[arg(value_name = "POLICY|FILE")]
     pub policies: Vec<String>,
 
@@ -52,7 +54,8 @@ pub struct LeaderboardArgs {
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
     pub edge_runs: u32,
 
-    /// Keep edges and rows beside the cases, for the page in the documentation and as what later scores stand beside
+    /// Keep edges and rows beside the cases, for the page in the documentation and as what later scores stand
+    /// beside
     #[arg(long, conflicts_with = "seed")]
     pub pin: bool,
 
@@ -60,8 +63,8 @@ pub struct LeaderboardArgs {
     #[arg(long, conflicts_with_all = ["policies", "seed", "pin", "out", "edge_runs"])]
     pub markdown: bool,
 
-    /// Where leaderboard.md, .csv and .json go; rows of other policies that are there stay [default: results/leaderboard, or
-    /// results/leaderboard-N with --seed N]
+    /// Where leaderboard.md, .csv and .json go; rows of other policies that are there stay [default:
+    /// results/leaderboard, or results/leaderboard-N with --seed N]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 

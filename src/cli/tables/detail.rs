@@ -31,13 +31,26 @@ pub(super) fn requests(rows: &[RequestRecord]) -> Vec<Described> {
         ("scheduled_at_s", "When it was first in a batch.", times(rows, |r| r.scheduled_at_s)),
         ("first_token_at_s", "When its first token was there.", times(rows, |r| r.first_token_at_s)),
         ("completed_at_s", "When its last token was there.", times(rows, |r| r.completed_at_s)),
-        ("restarts", "How often it lost its place in memory and began anew.", ints(rows, |r| r.restarts.into())),
-        ("cached_tokens", "Tokens of its prompt that were cached when it was first admitted.", ints(rows, |r| r.cached_tokens.into())),
+        (
+            "restarts",
+            "How often it lost its place in memory and began anew.",
+            ints(rows, |r| r.restarts.into()),
+        ),
+        (
+            "cached_tokens",
+            "Tokens of its prompt that were cached when it was first admitted.",
+            ints(rows, |r| r.cached_tokens.into()),
+        ),
     ];
     if rows.iter().any(|row| row.session.is_some()) {
-        let of_session =
-            |value: fn((u32, u32)) -> u32| Column::OptionalInt(rows.iter().map(|r| r.session.map(value).map(Into::into)).collect());
-        columns.push(("session_id", "Number of its session, by first arrival.", of_session(|(session, _)| session)));
+        let of_session = |value: fn((u32, u32)) -> u32| {
+            Column::OptionalInt(rows.iter().map(|r| r.session.map(value).map(Into::into)).collect())
+        };
+        columns.push((
+            "session_id",
+            "Number of its session, by first arrival.",
+            of_session(|(session, _)| session),
+        ));
         columns.push(("turn", "Number of its turn in the session, from 1.", of_session(|(_, turn)| turn)));
     }
     columns
@@ -57,9 +70,21 @@ pub(super) fn batches(rows: &[BatchRecord]) -> Vec<Described> {
 
 pub(super) fn replicas(rows: &[ReplicaRecord]) -> Vec<Described> {
     let mut columns = vec![
-        ("time_s", "When replicas changed; what the row says holds until the next.", floats(rows, |r| r.time_s)),
-        ("num_replicas", "Replicas that exist, draining ones included.", ints(rows, |r| r.num_replicas.into())),
-        ("num_draining", "Those that finish what they have before they leave.", ints(rows, |r| r.num_draining.into())),
+        (
+            "time_s",
+            "When replicas changed; what the row says holds until the next.",
+            floats(rows, |r| r.time_s),
+        ),
+        (
+            "num_replicas",
+            "Replicas that exist, draining ones included.",
+            ints(rows, |r| r.num_replicas.into()),
+        ),
+        (
+            "num_draining",
+            "Those that finish what they have before they leave.",
+            ints(rows, |r| r.num_draining.into()),
+        ),
         ("cost_per_hour_usd", "What an hour costs at this moment.", floats(rows, |r| r.cost_per_hour_usd)),
         ("num_starting", "Those that start and do not serve yet.", ints(rows, |r| r.num_starting.into())),
     ];
@@ -84,17 +109,39 @@ pub(super) fn decisions(tunes: &[TuneRecord]) -> Vec<Described> {
     let names = rows.iter().map(|(_, evidence)| evidence.map(|evidence| evidence.0.to_owned())).collect();
     vec![
         ("time_s", "When the policy decided.", floats(&rows, |(tune, _)| tune.time_s)),
-        ("num_replicas", "Seen: replicas that exist, draining ones included.", ints(&rows, |(tune, _)| tune.num_replicas.into())),
-        ("pending_scale_ups", "Seen: replicas that start.", ints(&rows, |(tune, _)| tune.pending_scale_ups.into())),
+        (
+            "num_replicas",
+            "Seen: replicas that exist, draining ones included.",
+            ints(&rows, |(tune, _)| tune.num_replicas.into()),
+        ),
+        (
+            "pending_scale_ups",
+            "Seen: replicas that start.",
+            ints(&rows, |(tune, _)| tune.pending_scale_ups.into()),
+        ),
         (
             "pending_scale_downs",
             "Seen: scale-downs decided whose replica has not left yet.",
             ints(&rows, |(tune, _)| tune.pending_scale_downs.into()),
         ),
-        ("outstanding_requests", "Seen: requests that wait or run.", ints(&rows, |(tune, _)| tune.outstanding_requests.into())),
+        (
+            "outstanding_requests",
+            "Seen: requests that wait or run.",
+            ints(&rows, |(tune, _)| tune.outstanding_requests.into()),
+        ),
         ("decided", "Replicas to add; to remove where negative.", ints(&rows, |(tune, _)| tune.decision)),
-        ("applied", "What was carried out of it, within the limits on replicas.", ints(&rows, |(tune, _)| tune.applied)),
+        (
+            "applied",
+            "What was carried out of it, within the limits on replicas.",
+            ints(&rows, |(tune, _)| tune.applied),
+        ),
         ("evidence", "Name of a number the decision rests on.", Column::OptionalText(names)),
-        ("value", "That number.", Column::OptionalFloat(rows.iter().map(|(_, evidence)| evidence.map(|evidence| evidence.1)).collect())),
+        (
+            "value",
+            "That number.",
+            Column::OptionalFloat(
+                rows.iter().map(|(_, evidence)| evidence.map(|evidence| evidence.1)).collect(),
+            ),
+        ),
     ]
 }

@@ -18,10 +18,16 @@ use super::{CompareArgs, Compared as Comparison, Format, LeaderboardArgs, Style}
 use crate::cli::Exit;
 
 pub fn check_available() -> Result<()> {
-    bail!("this scalefront was built without tables and plots; build it with its default feature `report` (without --no-default-features)")
+    bail!(
+        "this scalefront was built without tables and plots; build it with its default feature `report` (without --no-default-features)"
+    )
 }
 
-pub fn store_runs(_dir: &Path, _count: usize, _rows: impl FnMut(Range<usize>) -> Result<Vec<RunRow>>) -> Result<Vec<String>> {
+pub fn store_runs(
+    _dir: &Path,
+    _count: usize,
+    _rows: impl FnMut(Range<usize>) -> Result<Vec<RunRow>>,
+) -> Result<Vec<String>> {
     check_available().map(|()| Vec::new())
 }
 
@@ -29,7 +35,11 @@ pub fn rows_with_curves(_dir: &Path, _objectives: &Objectives, _most: usize) -> 
     check_available().map(|()| Vec::new())
 }
 
-pub fn chosen(_dir: &Path, _objectives: &Objectives, _settings: &[String]) -> Result<Vec<(&'static str, Vec<usize>)>> {
+pub fn chosen(
+    _dir: &Path,
+    _objectives: &Objectives,
+    _settings: &[String],
+) -> Result<Vec<(&'static str, Vec<usize>)>> {
     check_available().map(|()| Vec::new())
 }
 
@@ -98,7 +108,12 @@ pub fn draw_validation(_rows: &[validation::Compared], _dir: &Path, _stem: &str)
 }
 
 /// No picture.
-pub fn draw_fleet(_id: &str, _curves: &[(String, Steps)], _ends_s: f64, _dir: &Path) -> Result<Option<PathBuf>> {
+pub fn draw_fleet(
+    _id: &str,
+    _curves: &[(String, Steps)],
+    _ends_s: f64,
+    _dir: &Path,
+) -> Result<Option<PathBuf>> {
     Ok(None)
 }
 

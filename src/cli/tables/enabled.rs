@@ -29,8 +29,13 @@ pub fn check_available() -> Result<()> {
     Ok(())
 }
 
-/// Stores `runs.parquet` of `count` rows, which are asked for in parts, twice. Returns the names of its columns.
-pub fn store_runs(dir: &Path, count: usize, rows: impl FnMut(Range<usize>) -> Result<Vec<RunRow>>) -> Result<Vec<String>> {
+/// Stores `runs.parquet` of `count` rows, which are asked for in parts, twice. Returns the names of its
+/// columns.
+pub fn store_runs(
+    dir: &Path,
+    count: usize,
+    rows: impl FnMut(Range<usize>) -> Result<Vec<RunRow>>,
+) -> Result<Vec<String>> {
     analysis::write_runs_in_parts(count, rows, &dir.join(RUNS))
 }
 
@@ -40,9 +45,13 @@ pub fn rows_with_curves(dir: &Path, objectives: &Objectives, most: usize) -> Res
     analysis::rows_with_curves(&runs, objectives, most)
 }
 
-/// The settings of the stored runs' verdicts that are worth testing, with the rows of their runs: of each workload the best, and the
-/// cheapest of another policy.
-pub fn chosen(dir: &Path, objectives: &Objectives, settings: &[String]) -> Result<Vec<(&'static str, Vec<usize>)>> {
+/// The settings of the stored runs' verdicts that are worth testing, with the rows of their runs: of each
+/// workload the best, and the cheapest of another policy.
+pub fn chosen(
+    dir: &Path,
+    objectives: &Objectives,
+    settings: &[String],
+) -> Result<Vec<(&'static str, Vec<usize>)>> {
     if objectives.constraints.is_empty() {
         return Ok(Vec::new());
     }
@@ -50,7 +59,9 @@ pub fn chosen(dir: &Path, objectives: &Objectives, settings: &[String]) -> Resul
     let verdicts = analysis::verdict::of_runs(&runs, settings, objectives)?;
     let of = |verdict: Verdict| {
         let named = [("best", verdict.best), ("runner_up", verdict.runner_up)];
-        let rows = move |(role, place): (&'static str, Option<usize>)| Some((role, verdict.settings[place?].rows.clone()));
+        let rows = move |(role, place): (&'static str, Option<usize>)| {
+            Some((role, verdict.settings[place?].rows.clone()))
+        };
         named.into_iter().filter_map(rows).collect::<Vec<_>>()
     };
     Ok(verdicts.into_iter().flat_map(of).collect())
@@ -124,17 +135,18 @@ pub fn store_detail(dir: &Path, detail: &Detail, format: Format) -> Result<()> {
         fleets::tables(detail)
     };
     let turns = turns::of_detail(detail);
-    let of_turns = (!turns.is_empty()).then(|| ("turns", analysis::turns::columns(&turns.iter().collect::<Vec<&TurnFigures>>())));
-    tables
-        .into_iter()
-        .chain(of_turns)
-        .try_for_each(|(name, columns)| write_described(columns, &dir.join(format!("{name}.{}", format.extension())), format))
+    let of_turns = (!turns.is_empty())
+        .then(|| ("turns", analysis::turns::columns(&turns.iter().collect::<Vec<&TurnFigures>>())));
+    tables.into_iter().chain(of_turns).try_for_each(|(name, columns)| {
+        write_described(columns, &dir.join(format!("{name}.{}", format.extension())), format)
+    })
 }
 
 /// Stores a run's curves as `series`, a row a point.
 pub fn store_series(dir: &Path, series: &[Series], format: Format) -> Result<()> {
     let format = TableFormat::from(format);
-    let points = || series.iter().flat_map(|series| series.points.iter().map(|&point| (series.name.as_str(), point)));
+    let points =
+        || series.iter().flat_map(|series| series.points.iter().map(|&point| (series.name.as_str(), point)));
     let columns = vec![
         ("series", Column::Text(points().map(|(name, _)| name.to_owned()).collect())),
         ("x", Column::Float(points().map(|(_, (x, _))| x).collect())),

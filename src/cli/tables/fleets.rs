@@ -30,7 +30,13 @@ pub fn tables(detail: &Detail) -> [(&'static str, Vec<Described>); 4] {
         ("requests", of_requests),
         ("batches", with_pool(batches(&together.batches), all(|pool| pool.batches.len()))),
         ("replicas", with_pool(replicas(&together.replicas), all(|pool| pool.replicas.len()))),
-        ("decisions", with_pool(decisions(&together.tunes), all(|pool| pool.tunes.iter().map(|tune| tune.evidence.len().max(1)).sum()))),
+        (
+            "decisions",
+            with_pool(
+                decisions(&together.tunes),
+                all(|pool| pool.tunes.iter().map(|tune| tune.evidence.len().max(1)).sum()),
+            ),
+        ),
     ]
 }
 
@@ -40,17 +46,28 @@ fn hops(rows: &[RequestRecord], name: &dyn Fn(u32) -> String) -> Vec<Described> 
         Column::OptionalText(rows.iter().map(|row| row.hops.as_ref().and_then(value).map(name)).collect())
     };
     let int = |value: &dyn Fn(&Hops) -> Option<u32>| {
-        Column::OptionalInt(rows.iter().map(|row| row.hops.as_ref().and_then(value).map(Into::into)).collect())
+        Column::OptionalInt(
+            rows.iter().map(|row| row.hops.as_ref().and_then(value).map(Into::into)).collect(),
+        )
     };
-    let time =
-        |value: &dyn Fn(&Hops) -> Option<f64>| Column::OptionalFloat(rows.iter().map(|row| row.hops.as_ref().and_then(value)).collect());
+    let time = |value: &dyn Fn(&Hops) -> Option<f64>| {
+        Column::OptionalFloat(rows.iter().map(|row| row.hops.as_ref().and_then(value)).collect())
+    };
     vec![
         ("pool", "Pool it began in; `replica_id` is its replica there.", text(&|hops| Some(hops.pool))),
         ("decode_pool", "Pool it decoded in, if it was prefilled apart.", text(&|hops| hops.decode_pool)),
         ("decode_replica_id", "Its replica there.", int(&|hops| hops.decode_replica_id)),
-        ("prefill_end_s", "When its prompt was computed, if apart; after a loss, for the last time.", time(&|hops| hops.prefill_end_s)),
+        (
+            "prefill_end_s",
+            "When its prompt was computed, if apart; after a loss, for the last time.",
+            time(&|hops| hops.prefill_end_s),
+        ),
         ("transfer_start_s", "When there was room for its KV cache.", time(&|hops| hops.transfer_start_s)),
         ("transfer_end_s", "When its KV cache had arrived.", time(&|hops| hops.transfer_end_s)),
-        ("reused_tokens", "Tokens of its prompt that its decode replica had cached.", int(&|hops| Some(hops.reused_tokens))),
+        (
+            "reused_tokens",
+            "Tokens of its prompt that its decode replica had cached.",
+            int(&|hops| Some(hops.reused_tokens)),
+        ),
     ]
 }

@@ -1,4 +1,5 @@
-//! Tables, fronts and reports: the feature `report`, or one clear error without it. The only place that asks which.
+//! Tables, fronts and reports: the feature `report`, or one clear error without it. The only place that asks
+//! which.
 
 mod asked;
 #[cfg(not(feature = "report"))]

@@ -40,7 +40,10 @@ pub fn leaderboard(args: &LeaderboardArgs) -> Result<Exit> {
         Some(scores) => scores,
         None => {
             if stored.exists() {
-                eprintln!("{}: rows of other cases, another search or another version found; the table begins anew", stored.display());
+                eprintln!(
+                    "{}: rows of other cases, another search or another version found; the table begins anew",
+                    stored.display()
+                );
             }
             board.stored(&pinned, &search)?.unwrap_or_else(|| board.scores(&search))
         }
@@ -51,16 +54,20 @@ pub fn leaderboard(args: &LeaderboardArgs) -> Result<Exit> {
     catch_interrupts()?;
     let job = pool.install(|| Job::new(&board, &policies, &scores, &search))?;
     if job.searches() && !args.quiet {
-        eprintln!("the edge of these cases is not known yet: it is searched first, {} runs a seed", search.budget);
+        eprintln!(
+            "the edge of these cases is not known yet: it is searched first, {} runs a seed",
+            search.budget
+        );
     }
     let simulations = job.simulations();
-    let names = match watched(&common, "Scoring", simulations, |bar| pool.install(|| job.run(&mut scores, bar))) {
-        Ok(names) => names,
-        Err(Interrupted) => {
-            eprintln!("interrupted: nothing was stored");
-            return Ok(Exit::Interrupted);
-        }
-    };
+    let names =
+        match watched(&common, "Scoring", simulations, |bar| pool.install(|| job.run(&mut scores, bar))) {
+            Ok(names) => names,
+            Err(Interrupted) => {
+                eprintln!("interrupted: nothing was stored");
+                return Ok(Exit::Interrupted);
+            }
+        };
     make_directory(&out).with_context(|| format!("{}: cannot make the directory", out.display()))?;
     write_json(&stored, &scores)?;
     write_table(leaderboard::columns(&scores), &out.join("leaderboard.csv"), TableFormat::Csv)?;
@@ -69,7 +76,8 @@ pub fn leaderboard(args: &LeaderboardArgs) -> Result<Exit> {
     if args.pin {
         write_json(&pinned, &scores)?;
     }
-    let scored: Vec<&PolicyScore> = scores.rows.iter().filter(|row| names.contains(&row.policy.family)).collect();
+    let scored: Vec<&PolicyScore> =
+        scores.rows.iter().filter(|row| names.contains(&row.policy.family)).collect();
     if !args.quiet {
         scored.iter().try_for_each(|row| say(line(row, &scores)))?;
         say(format!("{} of {} rows: {}", scored.len(), scores.rows.len(), page.display()))?;
@@ -86,9 +94,15 @@ pub fn leaderboard(args: &LeaderboardArgs) -> Result<Exit> {
 }
 
 fn line(row: &PolicyScore, scores: &Scores) -> String {
-    let cost = row.over_fixed_fleet(&scores.yardsticks).map_or(String::new(), |ratio| format!(" at {ratio:.2} of a fixed fleet's cost"));
+    let cost = row
+        .over_fixed_fleet(&scores.yardsticks)
+        .map_or(String::new(), |ratio| format!(" at {ratio:.2} of a fixed fleet's cost"));
     let tail = row.of_limit().map_or(String::new(), |tail| format!(", tail {tail:.2} of the limits"));
-    let churn = row.scale_ups_per_day().map_or(String::new(), |churn| format!(", {churn:.0} scale-ups a day"));
+    let churn =
+        row.scale_ups_per_day().map_or(String::new(), |churn| format!(", {churn:.0} scale-ups a day"));
     let (share, kept, of) = (100.0 * row.share(), row.kept(), row.cases.len());
-    format!("{}: {share:.1} % of the edge, limits kept in {kept} of {of} cases{cost}{tail}{churn}", row.policy.family)
+    format!(
+        "{}: {share:.1} % of the edge, limits kept in {kept} of {of} cases{cost}{tail}{churn}",
+        row.policy.family
+    )
 }

@@ -1,8 +1,9 @@
 //! Attention of one layer on one device, with the kernel that answers.
 //!
-//! A table has rows of several kernels. A slice (number formats, KV heads, head size, window) is answered by one of them: the kernel that the
-//! package pins for the device and version, then those of the version asked for, those with most slices first, then those of other
-//! versions. Where it names no default at all, "default" and then the first kernel by name.
+//! A table has rows of several kernels. A slice (number formats, KV heads, head size, window) is answered by
+//! one of them: the kernel that the package pins for the device and version, then those of the version asked
+//! for, those with most slices first, then those of other versions. Where it names no default at all,
+//! "default" and then the first kernel by name.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,26 +40,39 @@ impl AttentionRoofline {
         let (query_width, kv_width) = (heads * self.head_dim, kv_heads * self.head_dim);
         let seen = self.window.map_or(length, |window| window.min(length));
         let (flops, bytes) = match self.phase {
-            Phase::Context => {
-                (2.0 * batch * length * seen * query_width, batch * length * (4.0 * query_width + 2.0 * self.kv_bytes * kv_width))
-            }
-            Phase::Generation => {
-                (4.0 * batch * seen * query_width, batch * (4.0 * query_width + 2.0 * self.kv_bytes * (seen - 1.0) * kv_width))
-            }
+            Phase::Context => (
+                2.0 * batch * length * seen * query_width,
+                batch * length * (4.0 * query_width + 2.0 * self.kv_bytes * kv_width),
+            ),
+            Phase::Generation => (
+                4.0 * batch * seen * query_width,
+                batch * (4.0 * query_width + 2.0 * self.kv_bytes * (seen - 1.0) * kv_width),
+            ),
         };
         (flops / self.flops_per_ms).max(bytes / self.bytes_per_ms)
     }
 }
 
-/// Measured points are nested by query heads, then prompt length and batch (context) or batch and length (generation).
+/// Measured points are nested by query heads, then prompt length and batch (context) or batch and length
+/// (generation).
 pub(super) struct Attention {
     points: Nested<Box<dyn Fn([f64; 3]) -> f64>>,
     phase: Phase,
     heads: f64,
 }
 
-const COLUMNS: [&str; 10] =
-    ["batch_size", "isl", "step", "num_heads", "num_key_value_heads", "head_dim", "attn_dtype", "kv_cache_dtype", "window_size", "latency"];
+const COLUMNS: [&str; 10] = [
+    "batch_size",
+    "isl",
+    "step",
+    "num_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "attn_dtype",
+    "kv_cache_dtype",
+    "window_size",
+    "latency",
+];
 
 /// Which kernel the package takes for a framework's default.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,7 +112,11 @@ struct Kernel {
 const KNOWN: [&str; 5] = ["fa3", "fla", "flashinfer", "triton", "trtllm_mha"];
 
 /// Names of kernels in the order in which they answer; `first` are those of the version asked for.
-fn order<'a>(all: &'a BTreeMap<String, Kernel>, first: &'a BTreeMap<String, Kernel>, pin: &'a Pin) -> Vec<&'a str> {
+fn order<'a>(
+    all: &'a BTreeMap<String, Kernel>,
+    first: &'a BTreeMap<String, Kernel>,
+    pin: &'a Pin,
+) -> Vec<&'a str> {
     let pinned = match pin {
         Pin::Unknown => {
             let mut names: Vec<&str> = all.keys().map(String::as_str).collect();
@@ -138,7 +156,9 @@ impl Attention {
         let Asked { head_dim, heads: [heads, kv_heads], kv_cache, window, pin } = asked;
         // Multi-head attention is a family of its own: there KV heads grow with query heads.
         let grouped = kv_heads < heads;
-        let fp8_arithmetic = phase == Phase::Generation && kv_cache == Precision::Fp8 && spec.capability.is_some_and(|level| level >= 89);
+        let fp8_arithmetic = phase == Phase::Generation
+            && kv_cache == Precision::Fp8
+            && spec.capability.is_some_and(|level| level >= 89);
         let roofline = AttentionRoofline {
             phase,
             flops_per_ms: spec.fp8_flops_per_ms.filter(|_| fp8_arithmetic).unwrap_or(spec.bf16_flops_per_ms),
@@ -149,8 +169,13 @@ impl Attention {
             window: (window > 0).then(|| f64::from(window)),
         };
         let attention_dtype = if phase == Phase::Context { "bfloat16" } else { "" };
-        let wanted: Slice =
-            (attention_dtype.into(), dtype(kv_cache).into(), if grouped { kv_heads as u64 } else { 0 }, head_dim.into(), window.into());
+        let wanted: Slice = (
+            attention_dtype.into(),
+            dtype(kv_cache).into(),
+            if grouped { kv_heads as u64 } else { 0 },
+            head_dim.into(),
+            window.into(),
+        );
         let (mut all, mut first): (BTreeMap<String, Kernel>, BTreeMap<String, Kernel>) = Default::default();
         for source in sources {
             let rows = Rows::read(parquet, source, &COLUMNS)?;
@@ -158,12 +183,19 @@ impl Attention {
                 Some(_) => Some(rows.numbers("window_size")?),
                 None => None,
             };
-            let (dtypes, cache_dtypes, latency) = (rows.texts("attn_dtype")?, rows.texts("kv_cache_dtype")?, rows.numbers("latency")?);
+            let (dtypes, cache_dtypes, latency) =
+                (rows.texts("attn_dtype")?, rows.texts("kv_cache_dtype")?, rows.numbers("latency")?);
             let [batch, isl, step, row_heads, row_kv_heads, head_dims] =
-                ["batch_size", "isl", "step", "num_heads", "num_key_value_heads", "head_dim"].map(|name| rows.numbers(name));
-            let (batch, isl, step, row_heads, row_kv_heads, head_dims) = (batch?, isl?, step?, row_heads?, row_kv_heads?, head_dims?);
-            let is_first =
-                source.kernels.is_none() && source.file.parent().and_then(std::path::Path::file_name).is_some_and(|name| name == version);
+                ["batch_size", "isl", "step", "num_heads", "num_key_value_heads", "head_dim"]
+                    .map(|name| rows.numbers(name));
+            let (batch, isl, step, row_heads, row_kv_heads, head_dims) =
+                (batch?, isl?, step?, row_heads?, row_kv_heads?, head_dims?);
+            let is_first = source.kernels.is_none()
+                && source
+                    .file
+                    .parent()
+                    .and_then(std::path::Path::file_name)
+                    .is_some_and(|name| name == version);
             for row in rows.kept() {
                 let slice: Slice = (
                     if phase == Phase::Context { dtypes[row].clone() } else { String::new() },
@@ -194,8 +226,15 @@ impl Attention {
             Phase::Context => Box::new(move |[heads, length, batch]| roofline.ms(heads, batch, length)),
             Phase::Generation => Box::new(move |[heads, batch, length]| roofline.ms(heads, batch, length)),
         };
-        let points = order(&all, &first, pin).into_iter().map(|name| &all[name].points).find(|points| !points.is_empty());
-        let points = points.into_iter().flatten().map(|(point, ms)| (point.map(|number| number as f64), *ms)).collect();
+        let points = order(&all, &first, pin)
+            .into_iter()
+            .map(|name| &all[name].points)
+            .find(|points| !points.is_empty());
+        let points = points
+            .into_iter()
+            .flatten()
+            .map(|(point, ms)| (point.map(|number| number as f64), *ms))
+            .collect();
         match Nested::new(points, sqrt_axis, by_point) {
             Some(points) => Ok(Self { points, phase, heads }),
             None => Err(HardwareError::Unsupported(format!(
@@ -241,9 +280,24 @@ mod tests {
     #[test]
     fn kernels_answer_in_the_order_of_the_package() {
         let first = kernels(&[("trtllm_mha", 64, 900), ("triton", 10, 200), ("vllm_other", 70, 999)]);
-        let all = kernels(&[("fa3", 90, 9000), ("trtllm_mha", 64, 900), ("triton", 10, 200), ("vllm_other", 70, 999), ("default", 80, 80)]);
-        assert_eq!(order(&all, &first, &Pin::Kernel("triton".into())), ["triton", "trtllm_mha", "vllm_other", "fa3", "default"]);
-        assert_eq!(order(&all, &first, &Pin::Nothing), ["trtllm_mha", "triton", "vllm_other", "fa3", "default"]);
-        assert_eq!(order(&all, &first, &Pin::Unknown), ["default", "fa3", "triton", "trtllm_mha", "vllm_other"]);
+        let all = kernels(&[
+            ("fa3", 90, 9000),
+            ("trtllm_mha", 64, 900),
+            ("triton", 10, 200),
+            ("vllm_other", 70, 999),
+            ("default", 80, 80),
+        ]);
+        assert_eq!(
+            order(&all, &first, &Pin::Kernel("triton".into())),
+            ["triton", "trtllm_mha", "vllm_other", "fa3", "default"]
+        );
+        assert_eq!(
+            order(&all, &first, &Pin::Nothing),
+            ["trtllm_mha", "triton", "vllm_other", "fa3", "default"]
+        );
+        assert_eq!(
+            order(&all, &first, &Pin::Unknown),
+            ["default", "fa3", "triton", "trtllm_mha", "vllm_other"]
+        );
     }
 }

@@ -19,14 +19,16 @@ impl Collective {
         let mut missing = None;
         for source in sources {
             let rows = Rows::read(parquet, source, &["num_gpus", "message_size", "backend", "latency"])?;
-            let (gpus, sizes, latency) = (rows.numbers("num_gpus")?, rows.numbers("message_size")?, rows.numbers("latency")?);
+            let (gpus, sizes, latency) =
+                (rows.numbers("num_gpus")?, rows.numbers("message_size")?, rows.numbers("latency")?);
             // TensorRT-LLM's table has one implementation and no such column.
             let backends = match rows.optional("backend") {
                 Some(_) => Some(rows.texts("backend")?),
                 None => None,
             };
             // Timed with CUDA graphs where they were at all.
-            let has_graphs = backends.is_some_and(|backends| backends.iter().any(|backend| backend.ends_with("_graph")));
+            let has_graphs =
+                backends.is_some_and(|backends| backends.iter().any(|backend| backend.ends_with("_graph")));
             for row in rows.kept() {
                 let graph = !has_graphs || backends.is_none_or(|backends| backends[row].ends_with("_graph"));
                 if gpus[row] == f64::from(devices) && graph {
@@ -41,11 +43,16 @@ impl Collective {
     /// `op` of NCCL's.
     pub fn nccl(parquet: ReadParquet, file: &Path, op: &str, devices: u32) -> Result<Self, HardwareError> {
         let source = Source::whole(PathBuf::from(file));
-        let rows = Rows::read(parquet, &source, &["op_name", "nccl_dtype", "num_gpus", "message_size", "latency"])?;
+        let rows =
+            Rows::read(parquet, &source, &["op_name", "nccl_dtype", "num_gpus", "message_size", "latency"])?;
         let (ops, dtypes) = (rows.texts("op_name")?, rows.texts("nccl_dtype")?);
-        let (gpus, sizes, latency) = (rows.numbers("num_gpus")?, rows.numbers("message_size")?, rows.numbers("latency")?);
+        let (gpus, sizes, latency) =
+            (rows.numbers("num_gpus")?, rows.numbers("message_size")?, rows.numbers("latency")?);
         let mut curve: BTreeMap<u64, f64> = BTreeMap::new();
-        for row in rows.kept().filter(|&row| ops[row] == op && dtypes[row] == "half" && gpus[row] == f64::from(devices)) {
+        for row in rows
+            .kept()
+            .filter(|&row| ops[row] == op && dtypes[row] == "half" && gpus[row] == f64::from(devices))
+        {
             curve.entry(sizes[row] as u64).or_insert(latency[row]);
         }
         Self::new(curve, Some(rows.bad(format!("no rows of {op} over {devices} devices"))))
@@ -78,7 +85,9 @@ mod tests {
     #[expect(clippy::unnecessary_wraps, reason = "the type of what reads Parquet")]
     fn table(_: &Path, names: &[&str]) -> Result<Vec<Option<Columns>>, String> {
         let column = |name: &&str| match *name {
-            "op_name" => Some(Columns::Texts(["all_gather", "all_gather", "all_gather", "reduce_scatter"].map(String::from).to_vec())),
+            "op_name" => Some(Columns::Texts(
+                ["all_gather", "all_gather", "all_gather", "reduce_scatter"].map(String::from).to_vec(),
+            )),
             "nccl_dtype" => Some(Columns::Texts(["half", "half", "int8", "half"].map(String::from).to_vec())),
             "num_gpus" => Some(Columns::Numbers(vec![4.0; 4])),
             "message_size" => Some(Columns::Numbers(vec![256.0, 512.0, 256.0, 256.0])),
@@ -94,7 +103,10 @@ mod tests {
         for (numbers, ms) in [(128.0, 0.005), (256.0, 0.01), (384.0, 0.015), (512.0, 0.02), (1024.0, 0.04)] {
             assert!((gather.ms(numbers) / ms - 1.0).abs() < 1e-12, "{numbers}: {}", gather.ms(numbers));
         }
-        let error = Collective::nccl(table, Path::new("nccl_perf.parquet"), "all_gather", 8).err().unwrap().to_string();
+        let error = Collective::nccl(table, Path::new("nccl_perf.parquet"), "all_gather", 8)
+            .err()
+            .unwrap()
+            .to_string();
         assert!(error.contains("no rows of all_gather over 8 devices"), "{error}");
     }
 }

@@ -1,10 +1,12 @@
 //! A step, composed of tables as the package composes it.
 //!
-//! Matrix products and elementwise operators once for all tokens, attention by batch and length, an all-reduce after attention, MLP and
-//! embedding, the LM head for one row a request. Experts are a table by the tokens of all groups that share them, latent attention one with
-//! all its projections. Oddities of the package are kept, as its answers are what an import is held against: all layers of DeepSeek's kind
-//! count as mixtures, also those that are not; on vLLM they have two all-reduces more than they need; in 0.12 GLM-5 in FP8 keeps its
-//! attention in bf16; Llama-4 has no shared expert, and no all-reduce in dense layers; prefills of some mixtures have no LM head.
+//! Matrix products and elementwise operators once for all tokens, attention by batch and length, an
+//! all-reduce after attention, MLP and embedding, the LM head for one row a request. Experts are a table by
+//! the tokens of all groups that share them, latent attention one with all its projections. Oddities of the
+//! package are kept, as its answers are what an import is held against: all layers of DeepSeek's kind count
+//! as mixtures, also those that are not; on vLLM they have two all-reduces more than they need; in 0.12 GLM-5
+//! in FP8 keeps its attention in bf16; Llama-4 has no shared expert, and no all-reduce in dense layers;
+//! prefills of some mixtures have no LM head.
 
 use super::attention::{Asked, Attention, Phase};
 use super::collectives::Collective;
@@ -27,7 +29,8 @@ const DECODES: Axis = Axis::new(5, 3, 12);
 const CACHED: Axis = Axis::new(6, 5, 18);
 const ROWS: Axis = Axis::new(8, 5, 16);
 
-/// Tokens of a chunk of Llama-4's attention, and the share of layers that the package takes to attend within one, as within a window.
+/// Tokens of a chunk of Llama-4's attention, and the share of layers that the package takes to attend within
+/// one, as within a window.
 const LLAMA4_CHUNKS: (u32, f64) = (8192, 0.5);
 
 /// How the package composes a model.
@@ -58,14 +61,17 @@ type Ms<'a> = Box<dyn Fn(f64) -> f64 + 'a>;
 /// Products with the weights of layers.
 struct Products<'a> {
     gemm: &'a Gemm,
-    /// What static scaling saves: before every product, and where the input comes from a kernel that rounds it.
+    /// What static scaling saves: before every product, and where the input comes from a kernel that rounds
+    /// it.
     scales: Option<(Scales, Scales)>,
 }
 
 impl Products<'_> {
     fn shape(&self, n: f64, k: f64, is_rounded: bool) -> Result<Ms<'_>, HardwareError> {
         let product = self.gemm.shape(n, k)?;
-        let Some((compute, matrix)) = &self.scales else { return Ok(Box::new(move |tokens| product.ms(tokens))) };
+        let Some((compute, matrix)) = &self.scales else {
+            return Ok(Box::new(move |tokens| product.ms(tokens)));
+        };
         Ok(Box::new(move |tokens| {
             let saved = compute.ms(tokens, k) + if is_rounded { matrix.ms(tokens, k) } else { 0.0 };
             (product.ms(tokens) - saved).max(self.gemm.roofline_ms(tokens, n, k))
@@ -92,7 +98,9 @@ impl Collectives {
         let all_reduce = |devices| Collective::all_reduce(sources.parquet, &sources.all_reduce, devices);
         let nccl = |op: &str, devices| match &sources.nccl {
             Some(file) => Collective::nccl(sources.parquet, file, op, devices),
-            None => Err(HardwareError::Unsupported("attention data parallelism needs the tables of NCCL, `comm/nccl`".into())),
+            None => Err(HardwareError::Unsupported(
+                "attention data parallelism needs the tables of NCCL, `comm/nccl`".into(),
+            )),
         };
         let both = tp > 1 && dp > 1 && sources.settings.backend == "sglang";
         let gathers = dp > 1 && !(tp > 1 && sources.settings.backend == "trtllm");
@@ -103,7 +111,9 @@ impl Collectives {
             all: (tp > 1 && !both).then(|| all_reduce(tp * dp)).transpose()?,
             gather: gathers.then(|| nccl("all_gather", tp * dp)).transpose()?,
             scatter: gathers.then(|| nccl("reduce_scatter", tp * dp)).transpose()?,
-            within: both.then(|| Ok::<_, HardwareError>([nccl("reduce_scatter", tp)?, nccl("all_gather", tp)?])).transpose()?,
+            within: both
+                .then(|| Ok::<_, HardwareError>([nccl("reduce_scatter", tp)?, nccl("all_gather", tp)?]))
+                .transpose()?,
         })
     }
 
@@ -114,7 +124,9 @@ impl Collectives {
     /// Tokens of one group to the experts and back.
     fn dispatch_and_combine(&self, tokens: f64) -> f64 {
         let (one, all) = (tokens * self.hidden, tokens * self.groups * self.hidden);
-        let ms = |collective: &Option<Collective>, numbers: f64| collective.as_ref().map_or(0.0, |collective| collective.ms(numbers));
+        let ms = |collective: &Option<Collective>, numbers: f64| {
+            collective.as_ref().map_or(0.0, |collective| collective.ms(numbers))
+        };
         let within: f64 = self.within.iter().flatten().map(|collective| collective.ms(one)).sum();
         2.0 * ms(&self.all, one) + ms(&self.gather, all) + ms(&self.scatter, all) + within
     }
@@ -123,7 +135,8 @@ impl Collectives {
 impl Sources {
     /// Step times of a deployment, condensed.
     pub fn import(&self, deployment: &Deployment) -> Result<StepTimes, HardwareError> {
-        let (model, tp, settings, spec) = (&deployment.model, deployment.tensor_parallel, &self.settings, &self.spec);
+        let (model, tp, settings, spec) =
+            (&deployment.model, deployment.tensor_parallel, &self.settings, &self.spec);
         let family = Family::of(model);
         let hidden = f64::from(model.embedding_dim);
         let gemm = Gemm::read(self.parquet, &self.gemm, spec, self.weights.layers)?;
@@ -146,23 +159,33 @@ impl Sources {
         let prefills = self.layer(deployment, family, &products, bf16, &collectives, Phase::Context)?;
         let decodes = self.layer(deployment, family, &products, bf16, &collectives, Phase::Generation)?;
         let layers = deployment.layers_per_stage();
-        let link = if deployment.fits_one_node() { spec.intra_node_bytes_per_ms } else { spec.inter_node_bytes_per_ms };
+        let link = if deployment.fits_one_node() {
+            spec.intra_node_bytes_per_ms
+        } else {
+            spec.inter_node_bytes_per_ms
+        };
         let reduces_embedding = matches!(family, Family::Dense | Family::Mixture);
         let stages = |layer_ms: &Ms| {
             let stages = deployment.stage_kinds().map(|stage| {
                 Table::new(TOKENS, |tokens| {
                     let tokens = tokens.max(1) as f64;
                     let reduce_ms = || if reduces_embedding { collectives.all_reduce(tokens) } else { 0.0 };
-                    let embedding = || reduce_ms() + spec.memory_ms(2.0 * hidden * tokens) + settings.step_overhead_ms;
+                    let embedding =
+                        || reduce_ms() + spec.memory_ms(2.0 * hidden * tokens) + settings.step_overhead_ms;
                     let hand_over = || spec.p2p_ms + 2.0 * hidden * tokens / link;
-                    layers * layer_ms(tokens) + if stage.first { embedding() } else { 0.0 } + if stage.last { 0.0 } else { hand_over() }
+                    layers * layer_ms(tokens)
+                        + if stage.first { embedding() } else { 0.0 }
+                        + if stage.last { 0.0 } else { hand_over() }
                 })
             });
             stages.collect::<Vec<_>>()
         };
         // Only shared experts tell the two apart.
         let has_shared = shared_width(model, deployment, family) > 0.0;
-        let dense = DenseTables { stages: stages(&prefills), head: Table::new(ROWS, |rows| head.ms(rows.max(1) as f64)) };
+        let dense = DenseTables {
+            stages: stages(&prefills),
+            head: Table::new(ROWS, |rows| head.ms(rows.max(1) as f64)),
+        };
         let decode_stages = if has_shared { stages(&decodes) } else { Vec::new() };
         let attention = StepAttention::Measured(self.attention(deployment)?);
         let times = StepTimes::new(deployment, dense, attention);
@@ -194,7 +217,10 @@ impl Sources {
         };
         let around = {
             let spec = spec.clone();
-            move |tokens: f64| projections.iter().map(|product| product(tokens)).sum::<f64>() + 2.0 * spec.memory_ms(8.0 * hidden * tokens)
+            move |tokens: f64| {
+                projections.iter().map(|product| product(tokens)).sum::<f64>()
+                    + 2.0 * spec.memory_ms(8.0 * hidden * tokens)
+            }
         };
         let dense_share = match (family, &model.experts) {
             (Family::Dense, _) | (_, None) => 1.0,
@@ -214,7 +240,9 @@ impl Sources {
             None
         };
         let mixture = match &model.experts {
-            Some(experts) => Some(self.mixture(deployment, family, experts, products, bf16, collectives, phase)?),
+            Some(experts) => {
+                Some(self.mixture(deployment, family, experts, products, bf16, collectives, phase)?)
+            }
             None => None,
         };
         Ok(Box::new(move |tokens| {
@@ -224,7 +252,8 @@ impl Sources {
         }))
     }
 
-    /// Router, dispatch, experts and combine of one layer, with shared experts behind them or, in decodes, beside them.
+    /// Router, dispatch, experts and combine of one layer, with shared experts behind them or, in decodes,
+    /// beside them.
     #[expect(clippy::too_many_arguments, reason = "they are what `layer` has")]
     fn mixture<'a>(
         &self,
@@ -238,21 +267,30 @@ impl Sources {
     ) -> Result<Ms<'a>, HardwareError> {
         let (model, spec) = (&deployment.model, self.spec.clone());
         let hidden = f64::from(model.embedding_dim);
-        let mixture = Mixture::read(self.parquet, &self.experts, &spec, deployment, experts, self.weights.experts)?;
+        let mixture =
+            Mixture::read(self.parquet, &self.experts, &spec, deployment, experts, self.weights.experts)?;
         let router = bf16.shape(experts.count.into(), hidden)?;
         let width = shared_width(model, deployment, family);
         let shared = match width > 0.0 {
-            true => Some([products.shape(2.0 * width, hidden, false)?, products.shape(hidden, width, false)?]),
+            true => {
+                Some([products.shape(2.0 * width, hidden, false)?, products.shape(hidden, width, false)?])
+            }
             false => None,
         };
         let is_sparse = model.latent.is_some_and(|latent| latent.indexer.is_some());
-        let counted_twice = if family == Family::DeepSeek && !is_sparse && self.settings.backend == "vllm" { 2.0 } else { 0.0 };
+        let counted_twice = if family == Family::DeepSeek && !is_sparse && self.settings.backend == "vllm" {
+            2.0
+        } else {
+            0.0
+        };
         let groups = f64::from(deployment.data_parallel);
         Ok(Box::new(move |tokens| {
-            let routed = router.ms(tokens) + mixture.ms(tokens * groups) + collectives.dispatch_and_combine(tokens);
-            let shared = shared
-                .as_ref()
-                .map_or(0.0, |products| products.iter().map(|product| product(tokens)).sum::<f64>() + spec.memory_ms(6.0 * width * tokens));
+            let routed =
+                router.ms(tokens) + mixture.ms(tokens * groups) + collectives.dispatch_and_combine(tokens);
+            let shared = shared.as_ref().map_or(0.0, |products| {
+                products.iter().map(|product| product(tokens)).sum::<f64>()
+                    + spec.memory_ms(6.0 * width * tokens)
+            });
             let both = if phase == Phase::Generation { routed.max(shared) } else { routed + shared };
             both + counted_twice * collectives.all_reduce(tokens)
         }))
@@ -262,7 +300,8 @@ impl Sources {
         let (model, spec) = (&deployment.model, &self.spec);
         let (query_heads, kv_heads) = heads_per_device(model, deployment.tensor_parallel);
         if let Some(latent) = model.latent {
-            // GLM-5's checkpoints in FP8 name the norms of attention among what they leave out: 0.12 takes all of it to be bf16.
+            // GLM-5's checkpoints in FP8 name the norms of attention among what they leave out: 0.12 takes
+            // all of it to be bf16.
             let taken_for_bf16 = architecture(latent) == Some("GlmMoeDsaForCausalLM") && !self.is_of_013;
             let weights = match self.weights.layers {
                 WeightFormat::Fp8Block if taken_for_bf16 => WeightFormat::Bf16,
@@ -273,14 +312,24 @@ impl Sources {
             let context = Latent::read(self.parquet, &self.context, Phase::Context, spec, asked)?;
             let generation = Latent::read(self.parquet, &self.generation, Phase::Generation, spec, asked)?;
             return Ok(MeasuredAttention {
-                prefill_ms: Grid::new(PREFILLS, LENGTH, |prefills, length| context.ms(prefills, length as f64)),
-                decode_ms: Grid::new(DECODES, CACHED, |decodes, cached| generation.ms(decodes, cached as f64)),
+                prefill_ms: Grid::new(PREFILLS, LENGTH, |prefills, length| {
+                    context.ms(prefills, length as f64)
+                }),
+                decode_ms: Grid::new(DECODES, CACHED, |decodes, cached| {
+                    generation.ms(decodes, cached as f64)
+                }),
                 by_new_tokens: latent.indexer.is_some(),
             });
         }
         let read = |phase, window: u32| {
             let sources = if phase == Phase::Context { &self.context } else { &self.generation };
-            let asked = Asked { head_dim: model.head_dim, heads: [query_heads, kv_heads], kv_cache: self.kv_cache, window, pin: &self.pin };
+            let asked = Asked {
+                head_dim: model.head_dim,
+                heads: [query_heads, kv_heads],
+                kv_cache: self.kv_cache,
+                window,
+                pin: &self.pin,
+            };
             Attention::read(self.parquet, sources, &self.version, phase, spec, asked)
         };
         let (window, share) = match model.window {
@@ -310,14 +359,16 @@ impl Sources {
                 mean(&contexts, &|table: &Attention| table.ms(prefills, length as f64)) + around_prefills_ms
             }),
             decode_ms: Grid::new(DECODES, CACHED, |decodes, cached| {
-                mean(&generations, &|table: &Attention| table.ms_around(decodes, cached as f64)) + around_decodes_ms
+                mean(&generations, &|table: &Attention| table.ms_around(decodes, cached as f64))
+                    + around_decodes_ms
             }),
             by_new_tokens: false,
         })
     }
 }
 
-/// Width of the shared experts on one device: divided as attention is, or with sparse attention as the experts are.
+/// Width of the shared experts on one device: divided as attention is, or with sparse attention as the
+/// experts are.
 fn shared_width(model: &Model, deployment: &Deployment, family: Family) -> f64 {
     let Some(experts) = model.experts.filter(|_| family != Family::Llama4) else { return 0.0 };
     let is_sparse = model.latent.is_some_and(|latent| latent.indexer.is_some());
@@ -325,7 +376,8 @@ fn shared_width(model: &Model, deployment: &Deployment, family: Family) -> f64 {
     f64::from(experts.shared_hidden_dim / parts)
 }
 
-/// Whether products of few rows in FP8 blocks were timed without CUDA graphs: they take several times those in bf16.
+/// Whether products of few rows in FP8 blocks were timed without CUDA graphs: they take several times those
+/// in bf16.
 fn timed_eagerly(format: WeightFormat, gemm: &Gemm, bf16: &Gemm) -> Option<String> {
     const TIMES: f64 = 3.0;
     let ms = |gemm: &Gemm| Some(gemm.shape(4096.0, 4096.0).ok()?.ms(16.0));

@@ -1,4 +1,5 @@
-//! Tables of routed experts, and of latent attention with its projections: DeepSeek-V3's, and the sparse one of V3.2 and GLM-5.
+//! Tables of routed experts, and of latent attention with its projections: DeepSeek-V3's, and the sparse one
+//! of V3.2 and GLM-5.
 
 use std::collections::BTreeMap;
 
@@ -44,7 +45,8 @@ impl MixtureRoofline {
     }
 }
 
-/// How unevenly tokens choose experts: the package takes the routers of DeepSeek's kind and of Llama-4 for more even than others.
+/// How unevenly tokens choose experts: the package takes the routers of DeepSeek's kind and of Llama-4 for
+/// more even than others.
 fn distribution(model: &Model, experts: &Experts) -> &'static str {
     if model.latent.is_some() || experts.per_token == 1 { "power_law_1.01" } else { "power_law_1.2" }
 }
@@ -71,7 +73,8 @@ impl Mixture {
             "latency",
         ];
         let model = &deployment.model;
-        let (tensor_parallel, expert_parallel) = (deployment.expert_tensor_parallel(), deployment.expert_parallel);
+        let (tensor_parallel, expert_parallel) =
+            (deployment.expert_tensor_parallel(), deployment.expert_parallel);
         let wanted = [
             ("topk", experts.per_token),
             ("num_experts", experts.count),
@@ -153,25 +156,37 @@ pub(super) struct AskedLatent {
     pub kv_cache: Precision,
 }
 
-/// DeepSeek-V3's ranks and widths, and GLM-5's: those that were measured, under the names of their architectures in tables of sparse
-/// attention.
+/// DeepSeek-V3's ranks and widths, and GLM-5's: those that were measured, under the names of their
+/// architectures in tables of sparse attention.
 const MEASURED: [([u32; 5], Option<Indexer>, &str); 3] = [
     ([1536, 512, 64, 128, 128], None, ""),
-    ([1536, 512, 64, 128, 128], Some(Indexer { heads: 64, head_dim: 128, top_k: 2048 }), "DeepseekV32ForCausalLM"),
-    ([2048, 512, 64, 192, 256], Some(Indexer { heads: 32, head_dim: 128, top_k: 2048 }), "GlmMoeDsaForCausalLM"),
+    (
+        [1536, 512, 64, 128, 128],
+        Some(Indexer { heads: 64, head_dim: 128, top_k: 2048 }),
+        "DeepseekV32ForCausalLM",
+    ),
+    (
+        [2048, 512, 64, 192, 256],
+        Some(Indexer { heads: 32, head_dim: 128, top_k: 2048 }),
+        "GlmMoeDsaForCausalLM",
+    ),
 ];
 
 /// The name that tables have for attention of this shape; `None` if it was not measured.
 pub(super) fn architecture(latent: LatentAttention) -> Option<&'static str> {
     let shape = [latent.query_rank, latent.kv_rank, latent.rope_dim, latent.nope_dim, latent.value_dim];
-    MEASURED.iter().find(|(known, indexer, _)| *known == shape && *indexer == latent.indexer).map(|(_, _, name)| *name)
+    MEASURED
+        .iter()
+        .find(|(known, indexer, _)| *known == shape && *indexer == latent.indexer)
+        .map(|(_, _, name)| *name)
 }
 
 type Roofline = Box<dyn Fn([f64; 3]) -> f64>;
 
 impl AskedLatent {
     fn roofline(self, phase: Phase, spec: &Spec) -> Result<Roofline, HardwareError> {
-        let (flops_per_ms, bytes_per_ms, kv_bytes) = (spec.bf16_flops_per_ms, spec.bytes_per_ms, self.kv_cache.bytes());
+        let (flops_per_ms, bytes_per_ms, kv_bytes) =
+            (spec.bf16_flops_per_ms, spec.bytes_per_ms, self.kv_cache.bytes());
         if let Some(indexer) = self.latent.indexer {
             return self.sparse_roofline(indexer, phase, spec);
         }
@@ -187,23 +202,29 @@ impl AskedLatent {
         })
     }
 
-    /// Projections, the indexer's scan of the whole context in FP8, and attention to the tokens that it chooses.
+    /// Projections, the indexer's scan of the whole context in FP8, and attention to the tokens that it
+    /// chooses.
     fn sparse_roofline(self, indexer: Indexer, phase: Phase, spec: &Spec) -> Result<Roofline, HardwareError> {
         let Self { latent, hidden, weights, kv_cache, .. } = self;
         let (bf16, bytes_per_ms) = (spec.bf16_flops_per_ms, spec.bytes_per_ms);
         let (products, scan) = (spec.flops_per_ms(weights)?, spec.flops_per_ms(WeightFormat::Fp8)?);
         let [query_rank, rank, rope, nope, value] =
-            [latent.query_rank, latent.kv_rank, latent.rope_dim, latent.nope_dim, latent.value_dim].map(f64::from);
-        let (index_heads, index_dim, chosen) = (f64::from(indexer.heads), f64::from(indexer.head_dim), f64::from(indexer.top_k));
+            [latent.query_rank, latent.kv_rank, latent.rope_dim, latent.nope_dim, latent.value_dim]
+                .map(f64::from);
+        let (index_heads, index_dim, chosen) =
+            (f64::from(indexer.heads), f64::from(indexer.head_dim), f64::from(indexer.top_k));
         let (weight_bytes, kv_bytes) = (counted_bytes(weights), kv_cache.bytes());
         // A key of the scan: a byte a number, and four for each 128.
         let key_bytes = index_dim + (index_dim / 128.0).ceil() * 4.0;
         let down = query_rank + rank + rope + index_dim;
         let parameters = move |heads: f64| {
-            hidden * down + query_rank * (heads * (nope + rope) + index_heads * index_dim) + hidden * (index_heads + heads * value)
+            hidden * down
+                + query_rank * (heads * (nope + rope) + index_heads * index_dim)
+                + hidden * (index_heads + heads * value)
         };
         // The absorbed projections of keys and values are multiplied, but not counted among what is read.
-        let products_flops = move |tokens: f64, heads: f64| 2.0 * tokens * (parameters(heads) + heads * rank * (nope + value));
+        let products_flops =
+            move |tokens: f64, heads: f64| 2.0 * tokens * (parameters(heads) + heads * rank * (nope + value));
         let attention_flops = move |pairs: f64, heads: f64| 2.0 * heads * (2.0 * rank + rope) * pairs;
         Ok(match phase {
             Phase::Context => Box::new(move |[heads, length, batch]| {
@@ -220,14 +241,19 @@ impl AskedLatent {
                     + batch * heads * length.min(chosen) * (rank + rope) * kv_bytes
                     + scan_bytes
                     + tokens * heads * (nope + rope) * 4.0;
-                let compute = products_flops(tokens, heads) / products + scan_flops / scan + attention_flops(pairs, heads) / bf16;
+                let compute = products_flops(tokens, heads) / products
+                    + scan_flops / scan
+                    + attention_flops(pairs, heads) / bf16;
                 compute.max(bytes / bytes_per_ms)
             }),
             Phase::Generation => Box::new(move |[heads, batch, length]| {
                 let seen = length.min(chosen);
                 let scan_flops = 2.0 * batch * index_heads * index_dim * length;
-                let bytes = parameters(heads) * weight_bytes + batch * (length * key_bytes + seen * (rank + rope) * kv_bytes);
-                let compute = products_flops(batch, heads) / products + scan_flops / scan + attention_flops(batch * seen, heads) / bf16;
+                let bytes = parameters(heads) * weight_bytes
+                    + batch * (length * key_bytes + seen * (rank + rope) * kv_bytes);
+                let compute = products_flops(batch, heads) / products
+                    + scan_flops / scan
+                    + attention_flops(batch * seen, heads) / bf16;
                 compute.max(bytes / bytes_per_ms)
             }),
         })
@@ -235,14 +261,30 @@ impl AskedLatent {
 }
 
 impl Latent {
-    pub fn read(parquet: ReadParquet, sources: &[Source], phase: Phase, spec: &Spec, asked: AskedLatent) -> Result<Self, HardwareError> {
-        const COLUMNS: [&str; 9] =
-            ["op_name", "architecture", "kv_cache_dtype", "gemm_type", "num_heads", "batch_size", "isl", "step", "latency"];
+    pub fn read(
+        parquet: ReadParquet,
+        sources: &[Source],
+        phase: Phase,
+        spec: &Spec,
+        asked: AskedLatent,
+    ) -> Result<Self, HardwareError> {
+        const COLUMNS: [&str; 9] = [
+            "op_name",
+            "architecture",
+            "kv_cache_dtype",
+            "gemm_type",
+            "num_heads",
+            "batch_size",
+            "isl",
+            "step",
+            "latency",
+        ];
         let AskedLatent { latent, heads, weights, kv_cache, .. } = asked;
         let is_sparse = latent.indexer.is_some();
         let name = architecture(latent).unwrap_or_default();
         // Kernels of TensorRT-LLM come first among those of sparse attention with an FP8 cache.
-        let (mut points, mut preferred): (BTreeMap<[u64; 3], f64>, BTreeMap<[u64; 3], f64>) = Default::default();
+        let (mut points, mut preferred): (BTreeMap<[u64; 3], f64>, BTreeMap<[u64; 3], f64>) =
+            Default::default();
         for source in sources {
             let rows = Rows::read(parquet, source, &COLUMNS)?;
             let (kv, gemm) = (rows.texts("kv_cache_dtype")?, rows.texts("gemm_type")?);
@@ -254,7 +296,9 @@ impl Latent {
                 ["num_heads", "batch_size", "isl", "step", "latency"].map(|name| rows.numbers(name));
             let (row_heads, batch, isl, step, latency) = (row_heads?, batch?, isl?, step?, latency?);
             let mut of_source: [BTreeMap<[u64; 3], f64>; 2] = Default::default();
-            for row in rows.kept().filter(|&row| kv[row] == dtype(kv_cache) && gemm[row] == weight_dtype(weights)) {
+            for row in
+                rows.kept().filter(|&row| kv[row] == dtype(kv_cache) && gemm[row] == weight_dtype(weights))
+            {
                 // Rows without an indexer are of layers that take over the choice of others (GLM-5.2).
                 let skips = ops.is_some_and(|ops| ops[row].contains("skip_indexer"));
                 if skips || architectures.is_some_and(|architectures| architectures[row] != name) {
@@ -266,7 +310,8 @@ impl Latent {
                     Phase::Context => [heads, isl[row] as u64, batch],
                     Phase::Generation => [heads, batch, (isl[row] + step[row]) as u64],
                 };
-                let is_preferred = is_sparse && (kv_cache == Precision::Bf16 || rows.kernel(row).contains("trtllm"));
+                let is_preferred =
+                    is_sparse && (kv_cache == Precision::Bf16 || rows.kernel(row).contains("trtllm"));
                 let values = &mut of_source[usize::from(is_preferred)];
                 // Of equal rows of sparse attention the last counts, of others the first.
                 if is_sparse {
@@ -337,10 +382,18 @@ mod tests {
 
     #[test]
     fn experts_between_and_beyond_points() {
-        let deployment = Deployment::resolve("mistralai/Mixtral-8x7B-v0.1", "h100_dgx", 2, 1, &Files::default()).unwrap();
+        let deployment =
+            Deployment::resolve("mistralai/Mixtral-8x7B-v0.1", "h100_dgx", 2, 1, &Files::default()).unwrap();
         let experts = deployment.model.experts.unwrap();
         let read = |deployment: &Deployment, format| {
-            Mixture::read(table, &[Source::whole("moe_perf.parquet".into())], &h100(), deployment, &experts, format)
+            Mixture::read(
+                table,
+                &[Source::whole("moe_perf.parquet".into())],
+                &h100(),
+                deployment,
+                &experts,
+                format,
+            )
         };
         let mixture = read(&deployment, WeightFormat::Bf16).unwrap();
         assert_eq!((mixture.ms(16.0), mixture.ms(64.0)), (0.4, 0.6));

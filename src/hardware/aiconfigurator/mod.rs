@@ -1,9 +1,11 @@
-//! Step times from the measured tables of NVIDIA's aiconfigurator-core (Apache-2.0), which the user downloads.
+//! Step times from the measured tables of NVIDIA's aiconfigurator-core (Apache-2.0), which the user
+//! downloads.
 //!
-//! Layout: `<system>.yaml` beside `data/<system>/<family>/<backend>/<version>/*_perf.parquet`, as in the wheel's `systems` directory. Which
-//! version answers, from where rows that it lacks are taken, and which kernel counts is the package's decision ([`versions`],
-//! [`attention`]), and so is what lies between measured points ([`rules`]) and how a step is composed ([`compose`]). Compared with the
-//! package's answers, dense models and mixtures; it has no CPU time in it (`step_overhead_ms`).
+//! Layout: `<system>.yaml` beside `data/<system>/<family>/<backend>/<version>/*_perf.parquet`, as in the
+//! wheel's `systems` directory. Which version answers, from where rows that it lacks are taken, and which
+//! kernel counts is the package's decision ([`versions`], [`attention`]), and so is what lies between
+//! measured points ([`rules`]) and how a step is composed ([`compose`]). Compared with the package's answers,
+//! dense models and mixtures; it has no CPU time in it (`step_overhead_ms`).
 
 mod attention;
 mod collectives;
@@ -43,7 +45,8 @@ pub struct AiconfiguratorSettings {
     /// Version of it: a number, or the package's `current` (the default), `previous` or `next`.
     #[serde(default)]
     pub backend_version: Option<String>,
-    /// Number format of the weights of transformer layers; as the model is published if absent. The LM head stays bf16.
+    /// Number format of the weights of transformer layers; as the model is published if absent. The LM head
+    /// stays bf16.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<WeightFormat>,
     /// Number format of the KV cache; as the checkpoint asks for if absent.
@@ -52,8 +55,9 @@ pub struct AiconfiguratorSettings {
     /// CPU and scheduler time of every step, ms.
     #[serde(default)]
     pub step_overhead_ms: f64,
-    /// Whether a step with prompts and decodes takes as long as a step of each, one after the other, as NVIDIA's simulator counts (run:
-    /// aisimulate 0.13). Otherwise all its tokens are one step, as engines run it and the package's own estimates have it.
+    /// Whether a step with prompts and decodes takes as long as a step of each, one after the other, as
+    /// NVIDIA's simulator counts (run: aisimulate 0.13). Otherwise all its tokens are one step, as engines
+    /// run it and the package's own estimates have it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub mixed_steps_apart: bool,
 }
@@ -75,13 +79,18 @@ impl AiconfiguratorSettings {
     /// The files a deployment needs, found.
     pub(super) fn sources(&self, deployment: &Deployment, files: &Files) -> Result<Sources, HardwareError> {
         let Some(parquet) = files.parquet else {
-            return Err(HardwareError::Unsupported("this build cannot read Parquet files: build with the feature `report`".into()));
+            return Err(HardwareError::Unsupported(
+                "this build cannot read Parquet files: build with the feature `report`".into(),
+            ));
         };
         let (weights, kv_cache) = self.formats(&deployment.model);
         let model = &*deployment.model;
         let refused = |what: &str| {
             let remedy = "use \"execution_time\": \"analytical\"";
-            Err(HardwareError::Unsupported(format!("{}: the import does not read {what}; {remedy}", model.name)))
+            Err(HardwareError::Unsupported(format!(
+                "{}: the import does not read {what}; {remedy}",
+                model.name
+            )))
         };
         if model.latent.is_some_and(|latent| mixtures::architecture(latent).is_none()) {
             return refused("latent attention of other shapes than those of DeepSeek-V3, V3.2 and GLM-5");
@@ -97,20 +106,29 @@ impl AiconfiguratorSettings {
         };
         let places: Vec<PathBuf> = names.iter().map(|name| dir.join(format!("{name}.yaml"))).collect();
         let Some(yaml) = places.iter().find(|place| place.exists()).cloned() else {
-            return Err(HardwareError::NotFound { path: PathBuf::from(format!("{}.yaml", names[0])), places });
+            return Err(HardwareError::NotFound {
+                path: PathBuf::from(format!("{}.yaml", names[0])),
+                places,
+            });
         };
         let spec = Spec::read(&yaml)?;
         let data = dir.join(&spec.data_dir);
         let system = yaml.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let version = versions::resolve(&dir, &data, &system, &self.backend, self.backend_version.as_deref())?;
-        let table = |family: &str, op: &str| versions::sources(&dir, &data, family, op, &self.backend, &version);
+        let version =
+            versions::resolve(&dir, &data, &system, &self.backend, self.backend_version.as_deref())?;
+        let table =
+            |family: &str, op: &str| versions::sources(&dir, &data, family, op, &self.backend, &version);
         let capability = spec.capability.unwrap_or(0);
         if self.backend == "trtllm" && deployment.data_parallel > 1 && capability >= 100 {
-            return refused("attention data parallelism of trtllm on Blackwell, which exchanges tokens in a way of its own");
+            return refused(
+                "attention data parallelism of trtllm on Blackwell, which exchanges tokens in a way of its own",
+            );
         }
         let attention = match model.latent {
             None => ["attention/context_attention", "attention/generation_attention"],
-            Some(latent) if latent.indexer.is_some() => ["sparse_attention/dsa_context_module", "sparse_attention/dsa_generation_module"],
+            Some(latent) if latent.indexer.is_some() => {
+                ["sparse_attention/dsa_context_module", "sparse_attention/dsa_generation_module"]
+            }
             Some(_) => ["mla/mla_context_module", "mla/mla_generation_module"],
         };
         let [context, generation] = attention.map(|name| {
@@ -118,10 +136,15 @@ impl AiconfiguratorSettings {
             table(family, op)
         });
         let scales = match weights.layers {
-            WeightFormat::Fp8Static => Some([table("quantize", "computescale")?, table("quantize", "scale_matrix")?]),
+            WeightFormat::Fp8Static => {
+                Some([table("quantize", "computescale")?, table("quantize", "scale_matrix")?])
+            }
             _ => None,
         };
-        let nccl = spec.nccl_version.as_ref().map(|version| data.join("comm/nccl").join(version).join("nccl_perf.parquet"));
+        let nccl = spec
+            .nccl_version
+            .as_ref()
+            .map(|version| data.join("comm/nccl").join(version).join("nccl_perf.parquet"));
         Ok(Sources {
             settings: self.clone(),
             weights,
@@ -131,7 +154,10 @@ impl AiconfiguratorSettings {
             context: context?,
             generation: generation?,
             experts: model.experts.map(|_| table("moe", "moe")).transpose()?.unwrap_or_default(),
-            all_reduce: (deployment.tensor_parallel > 1).then(|| table("comm", "custom_allreduce")).transpose()?.unwrap_or_default(),
+            all_reduce: (deployment.tensor_parallel > 1)
+                .then(|| table("comm", "custom_allreduce"))
+                .transpose()?
+                .unwrap_or_default(),
             nccl: nccl.filter(|file| deployment.data_parallel > 1 && file.is_file()),
             scales,
             pin: versions::pin(&dir, &self.backend, &version, spec.capability)?,
@@ -170,13 +196,22 @@ pub(super) struct Sources {
 impl Sources {
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         let tables = [&self.gemm, &self.context, &self.generation, &self.experts, &self.all_reduce];
-        let tables = tables.into_iter().chain(self.scales.iter().flatten()).flatten().map(|source| &source.file);
-        std::iter::once(&self.yaml).chain(&self.descriptions).chain(tables).chain(&self.nccl).map(PathBuf::as_path)
+        let tables =
+            tables.into_iter().chain(self.scales.iter().flatten()).flatten().map(|source| &source.file);
+        std::iter::once(&self.yaml)
+            .chain(&self.descriptions)
+            .chain(tables)
+            .chain(&self.nccl)
+            .map(PathBuf::as_path)
     }
 
     pub fn provenance(&self, deployment: &Deployment) -> String {
         let (name, settings) = (self.yaml.file_stem().unwrap_or_default().to_string_lossy(), &self.settings);
-        let weights = if deployment.model.experts.is_some() { self.weights.name() } else { self.weights.layers.name().into() };
+        let weights = if deployment.model.experts.is_some() {
+            self.weights.name()
+        } else {
+            self.weights.layers.name().into()
+        };
         let model = &deployment.model;
         let mut caveat = String::new();
         if model.experts.is_some() && settings.backend != "vllm" {
@@ -205,7 +240,8 @@ mod tests {
     #[test]
     fn says_what_is_missing() {
         let deployment = Deployment::resolve("Qwen/Qwen3-8B", "h100_dgx", 1, 1, &Files::default()).unwrap();
-        let settings: AiconfiguratorSettings = serde_json::from_str(r#"{"systems_dir": "no/such/place"}"#).unwrap();
+        let settings: AiconfiguratorSettings =
+            serde_json::from_str(r#"{"systems_dir": "no/such/place"}"#).unwrap();
         let error = |files: &Files| settings.sources(&deployment, files).err().unwrap().to_string();
         assert!(error(&Files::default()).contains("cannot read Parquet"));
         let files = Files { parquet: Some(|_, _| Err("unused".into())), ..Files::default() };

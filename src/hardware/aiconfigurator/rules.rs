@@ -1,11 +1,12 @@
 //! aiconfigurator-core's rules for answers between and beyond measured points.
 //!
-//! *Utilisation* is the share of the roofline time in the measured time. Where points are missing it is carried over from the nearest ones,
-//! and the roofline of the question says the rest.
+//! *Utilisation* is the share of the roofline time in the measured time. Where points are missing it is
+//! carried over from the nearest ones, and the roofline of the question says the rest.
 
 use std::ops::Range;
 
-/// Times at points of three coordinates, nested: for each value of the first some of the second, for each of these some of the third.
+/// Times at points of three coordinates, nested: for each value of the first some of the second, for each of
+/// these some of the third.
 pub(super) struct Nested<R> {
     root: Node,
     leaves: Vec<Leaf>,
@@ -45,7 +46,13 @@ impl<R: Fn([f64; 3]) -> f64> Nested<R> {
             let start = parts.last().map_or(0, |(_, known)| known.end);
             parts.push((part[0].octaves[0], start..start + part.len()));
         }
-        (leaves.len() > NEAREST).then(|| Self { root: Self::branch(&leaves, 0), leaves, parts, roofline, sqrt_axis })
+        (leaves.len() > NEAREST).then(|| Self {
+            root: Self::branch(&leaves, 0),
+            leaves,
+            parts,
+            roofline,
+            sqrt_axis,
+        })
     }
 
     fn branch(leaves: &[Leaf], axis: usize) -> Node {
@@ -64,7 +71,8 @@ impl<R: Fn([f64; 3]) -> f64> Nested<R> {
         self.within(&self.root, 0, at).unwrap_or_else(|| self.beyond(at))
     }
 
-    /// Axis by axis between the neighbours; a neighbour that does not reach far enough is left out, and the other's utilisation kept.
+    /// Axis by axis between the neighbours; a neighbour that does not reach far enough is left out, and the
+    /// other's utilisation kept.
     fn within(&self, node: &Node, axis: usize, at: [f64; 3]) -> Option<f64> {
         let children = match node {
             Node::Leaf(ms) => return Some(*ms),
@@ -87,7 +95,9 @@ impl<R: Fn([f64; 3]) -> f64> Nested<R> {
             (None, None) => None,
             (Some(ms), None) => Some(moved(*low, ms)),
             (None, Some(ms)) => Some(moved(*high, ms)),
-            (Some(from), Some(to)) if self.sqrt_axis == Some(axis) => Some((from.sqrt() + way * (to.sqrt() - from.sqrt())).powi(2)),
+            (Some(from), Some(to)) if self.sqrt_axis == Some(axis) => {
+                Some((from.sqrt() + way * (to.sqrt() - from.sqrt())).powi(2))
+            }
             (Some(from), Some(to)) => Some(from + way * (to - from)),
         }
     }
@@ -97,9 +107,12 @@ impl<R: Fn([f64; 3]) -> f64> Nested<R> {
         let octaves = at.map(f64::log2);
         let mut nearest: Vec<(f64, &Leaf)> = Vec::with_capacity(NEAREST + 2);
         // Nearest parts first: those farther along their axis alone than enough leaves are not looked at.
-        let mut parts: Vec<(f64, &Range<usize>)> = self.parts.iter().map(|(known, part)| ((known - octaves[0]).abs(), part)).collect();
+        let mut parts: Vec<(f64, &Range<usize>)> =
+            self.parts.iter().map(|(known, part)| ((known - octaves[0]).abs(), part)).collect();
         parts.sort_by(|(a, _), (b, _)| a.total_cmp(b));
-        let of_parts = parts.into_iter().flat_map(|(away, part)| self.leaves[part.clone()].iter().map(move |leaf| (away, leaf)));
+        let of_parts = parts
+            .into_iter()
+            .flat_map(|(away, part)| self.leaves[part.clone()].iter().map(move |leaf| (away, leaf)));
         for (away, leaf) in of_parts {
             if nearest.len() > NEAREST && away * away > nearest[NEAREST].0 {
                 break;
@@ -122,7 +135,8 @@ impl<R: Fn([f64; 3]) -> f64> Nested<R> {
         }
         if weights <= 0.0 {
             // All at one distance.
-            (weights, weighted) = (NEAREST as f64, nearest[..NEAREST].iter().map(|(_, leaf)| utilisation(leaf)).sum());
+            (weights, weighted) =
+                (NEAREST as f64, nearest[..NEAREST].iter().map(|(_, leaf)| utilisation(leaf)).sum());
         }
         (self.roofline)(at) * weights / weighted
     }
@@ -154,12 +168,20 @@ impl Site {
             }
             _ => {}
         }
-        let tail = if index == 0 { &curve[..TAIL.min(curve.len())] } else { &curve[curve.len().saturating_sub(TAIL)..] };
-        let mut utilisations: Vec<f64> = tail.iter().map(|(m, ms)| roofline(*m, self.n, self.k) / ms).collect();
+        let tail = if index == 0 {
+            &curve[..TAIL.min(curve.len())]
+        } else {
+            &curve[curve.len().saturating_sub(TAIL)..]
+        };
+        let mut utilisations: Vec<f64> =
+            tail.iter().map(|(m, ms)| roofline(*m, self.n, self.k) / ms).collect();
         utilisations.sort_by(f64::total_cmp);
         let middle = utilisations.len() / 2;
-        let median =
-            if utilisations.len() % 2 == 1 { utilisations[middle] } else { 0.5 * (utilisations[middle - 1] + utilisations[middle]) };
+        let median = if utilisations.len() % 2 == 1 {
+            utilisations[middle]
+        } else {
+            0.5 * (utilisations[middle - 1] + utilisations[middle])
+        };
         roofline(m, self.n, self.k) / median
     }
 
@@ -183,7 +205,8 @@ impl<'a, R: Fn(f64, f64, f64) -> f64> Product<'a, R> {
     pub fn new(sites: &'a [Site], n: f64, k: f64, roofline: R) -> Option<Self> {
         let own = sites.iter().find(|site| site.n == n && site.k == k);
         let distance = |site: &Site| (site.n / n).log2().hypot((site.k / k).log2());
-        let mut near: Vec<(f64, &Site)> = sites.iter().map(|site| (distance(site), site)).filter(|(d, _)| *d <= FARTHEST_OCTAVES).collect();
+        let mut near: Vec<(f64, &Site)> =
+            sites.iter().map(|site| (distance(site), site)).filter(|(d, _)| *d <= FARTHEST_OCTAVES).collect();
         near.sort_by(|(a, _), (b, _)| a.total_cmp(b));
         (own.is_some() || !near.is_empty()).then_some(Self { n, k, own, near, roofline })
     }
@@ -194,7 +217,11 @@ impl<'a, R: Fn(f64, f64, f64) -> f64> Product<'a, R> {
             return site.ms(m, &self.roofline);
         }
         let covering = self.near.iter().filter(|(_, site)| site.covers(m)).take(NEAREST);
-        let chosen: Vec<_> = if covering.clone().next().is_some() { covering.collect() } else { self.near.iter().take(NEAREST).collect() };
+        let chosen: Vec<_> = if covering.clone().next().is_some() {
+            covering.collect()
+        } else {
+            self.near.iter().take(NEAREST).collect()
+        };
         let (mut weights, mut weighted) = (0.0, 0.0);
         for (distance, site) in chosen {
             let weight = 1.0 / (distance * distance + 1e-12);
@@ -227,7 +254,15 @@ mod tests {
             }
         }
         let table = Nested::new(points.clone(), None, volume).unwrap();
-        for at in [[1.0, 2.0, 4.0], [3.0, 1.5, 2.0], [3.0, 2.0, 2.5], [4.0, 4.0, 4.0], [8.0, 4.0, 1.0], [1.0, 1.0, 64.0], [0.5, 1.0, 1.0]] {
+        for at in [
+            [1.0, 2.0, 4.0],
+            [3.0, 1.5, 2.0],
+            [3.0, 2.0, 2.5],
+            [4.0, 4.0, 4.0],
+            [8.0, 4.0, 1.0],
+            [1.0, 1.0, 64.0],
+            [0.5, 1.0, 1.0],
+        ] {
             assert!((table.ms(at) / (5.0 * volume(at)) - 1.0).abs() < 1e-9, "{at:?}: {}", table.ms(at));
         }
         let squares = points.iter().map(|&(at, _)| (at, at[1] * at[1])).collect();

@@ -1,4 +1,5 @@
-//! What it takes to scale the inputs of FP8 products, which a statically scaled checkpoint has done beforehand.
+//! What it takes to scale the inputs of FP8 products, which a statically scaled checkpoint has done
+//! beforehand.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +18,13 @@ pub(super) struct Scales {
 }
 
 impl Scales {
-    pub fn read(parquet: ReadParquet, sources: &[Source], spec: &Spec, passes: f64, grows: bool) -> Result<Self, HardwareError> {
+    pub fn read(
+        parquet: ReadParquet,
+        sources: &[Source],
+        spec: &Spec,
+        passes: f64,
+        grows: bool,
+    ) -> Result<Self, HardwareError> {
         let mut points: BTreeMap<(u64, u64), f64> = BTreeMap::new();
         for source in sources {
             let rows = Rows::read(parquet, source, &["quant_dtype", "m", "k", "latency"])?;
@@ -32,18 +39,22 @@ impl Scales {
             values.for_each(|value| (least, most) = (least.min(value), most.max(value)));
             [least as f64, most as f64]
         };
-        let (rows, widths) = (bounds(&mut points.keys().map(|(m, _)| *m)), bounds(&mut points.keys().map(|(_, k)| *k)));
+        let (rows, widths) =
+            (bounds(&mut points.keys().map(|(m, _)| *m)), bounds(&mut points.keys().map(|(_, k)| *k)));
         let bytes_per_ms = spec.bytes_per_ms;
         let roofline: Box<dyn Fn([f64; 3]) -> f64> = Box::new(move |[_, m, k]| passes * m * k / bytes_per_ms);
         let points = points.into_iter().map(|((m, k), ms)| ([1.0, m as f64, k as f64], ms)).collect();
         match Nested::new(points, None, roofline) {
             Some(points) => Ok(Self { points, rows, widths, grows }),
-            None => Err(HardwareError::Unsupported(format!("{} has too few rows of FP8 scaling", named(sources)))),
+            None => {
+                Err(HardwareError::Unsupported(format!("{} has too few rows of FP8 scaling", named(sources))))
+            }
         }
     }
 
     pub fn ms(&self, m: f64, k: f64) -> f64 {
-        let (within_m, within_k) = (m.clamp(self.rows[0], self.rows[1]), k.clamp(self.widths[0], self.widths[1]));
+        let (within_m, within_k) =
+            (m.clamp(self.rows[0], self.rows[1]), k.clamp(self.widths[0], self.widths[1]));
         let ms = self.points.ms([1.0, within_m, within_k]);
         if self.grows { ms * (m * k) / (within_m * within_k) } else { ms }
     }

@@ -27,11 +27,13 @@ pub(super) struct Spec {
 
 impl Spec {
     pub fn read(file: &Path) -> Result<Self, HardwareError> {
-        let text = std::fs::read_to_string(file).map_err(|source| HardwareError::Unreadable { file: file.into(), source })?;
+        let text = std::fs::read_to_string(file)
+            .map_err(|source| HardwareError::Unreadable { file: file.into(), source })?;
         Self::parse(&text).map_err(|message| HardwareError::BadModel { file: file.into(), message })
     }
 
-    /// The description is a mapping of sections to scalars whose keys are unique: one `key: value # comment` a line.
+    /// The description is a mapping of sections to scalars whose keys are unique: one `key: value # comment`
+    /// a line.
     fn parse(text: &str) -> Result<Self, String> {
         let find = |key: &str| {
             text.lines().find_map(|line| {
@@ -46,7 +48,9 @@ impl Spec {
                 _ => Err(format!("`{key}` is `{value}`, expected a number above 0")),
             }
         };
-        let flops = |key: &str| Ok::<_, String>(find(key).map(|_| number(key)).transpose()?.map(|flops| flops * 1e-3));
+        let flops = |key: &str| {
+            Ok::<_, String>(find(key).map(|_| number(key)).transpose()?.map(|flops| flops * 1e-3))
+        };
         Ok(Self {
             data_dir: find("data_dir").ok_or("no `data_dir`")?.into(),
             bytes_per_ms: number("mem_bw")? * 1e-3,
@@ -69,7 +73,9 @@ impl Spec {
             WeightFormat::Bf16 | WeightFormat::Mxfp4 | WeightFormat::Int4 | WeightFormat::Int4Group32 => {
                 return Ok(self.bf16_flops_per_ms);
             }
-            WeightFormat::Fp8 | WeightFormat::Fp8Static | WeightFormat::Fp8Block => (self.fp8_flops_per_ms, "FP8"),
+            WeightFormat::Fp8 | WeightFormat::Fp8Static | WeightFormat::Fp8Block => {
+                (self.fp8_flops_per_ms, "FP8")
+            }
             WeightFormat::Nvfp4 => (self.fp4_flops_per_ms, "4-bit float"),
         };
         flops.ok_or_else(|| {
@@ -102,9 +108,16 @@ pub(super) mod tests {
     #[test]
     fn reads_a_description() {
         let spec = h100();
-        assert_eq!((spec.data_dir.to_str(), spec.bytes_per_ms, spec.fp8_flops_per_ms), (Some("data/h100_sxm"), 3.35e9, Some(1.978e12)));
+        assert_eq!(
+            (spec.data_dir.to_str(), spec.bytes_per_ms, spec.fp8_flops_per_ms),
+            (Some("data/h100_sxm"), 3.35e9, Some(1.978e12))
+        );
         assert!((spec.memory_ms(2.68e9) - 1.003).abs() < 1e-12);
         assert_eq!(Spec::parse(&H100.replace("mem_bw:", "bandwidth:")).unwrap_err(), "no `mem_bw`");
-        assert!(Spec::parse(&H100.replace("0.8", "much")).unwrap_err().contains("is `much`, expected a number above 0"));
+        assert!(
+            Spec::parse(&H100.replace("0.8", "much"))
+                .unwrap_err()
+                .contains("is `much`, expected a number above 0")
+        );
     }
 }

@@ -38,10 +38,15 @@ pub(super) struct Rows<'a> {
 const KERNEL: &str = "kernel_source";
 
 impl<'a> Rows<'a> {
-    pub fn read(parquet: ReadParquet, source: &'a Source, names: &[&'static str]) -> Result<Self, HardwareError> {
+    pub fn read(
+        parquet: ReadParquet,
+        source: &'a Source,
+        names: &[&'static str],
+    ) -> Result<Self, HardwareError> {
         let file = source.file.as_path();
         let names: Vec<&'static str> = names.iter().copied().chain([KERNEL]).collect();
-        let columns = parquet(file, &names).map_err(|message| HardwareError::BadModel { file: file.into(), message })?;
+        let columns = parquet(file, &names)
+            .map_err(|message| HardwareError::BadModel { file: file.into(), message })?;
         let len = |columns: &Columns| match columns {
             Columns::Numbers(values) => values.len(),
             Columns::Texts(values) => values.len(),
@@ -128,10 +133,19 @@ impl GemmRoofline {
 
 impl Gemm {
     /// `sources` in the order in which they answer: of equal products the first counts.
-    pub fn read(parquet: ReadParquet, sources: &[Source], spec: &Spec, weights: WeightFormat) -> Result<Self, HardwareError> {
+    pub fn read(
+        parquet: ReadParquet,
+        sources: &[Source],
+        spec: &Spec,
+        weights: WeightFormat,
+    ) -> Result<Self, HardwareError> {
         let name = named(sources);
         let flops_per_ms = spec.flops_per_ms(weights)?;
-        let roofline = GemmRoofline { flops_per_ms, bytes_per_ms: spec.bytes_per_ms, weight_bytes: counted_bytes(weights) };
+        let roofline = GemmRoofline {
+            flops_per_ms,
+            bytes_per_ms: spec.bytes_per_ms,
+            weight_bytes: counted_bytes(weights),
+        };
         // Scaled statically the product is the same: what scaling takes is taken off elsewhere.
         let dtype = if weights == WeightFormat::Fp8Static { "fp8" } else { weight_dtype(weights) };
         let mut sites: BTreeMap<(u64, u64), BTreeMap<u64, f64>> = BTreeMap::new();
@@ -164,8 +178,12 @@ impl Gemm {
     /// The product with a matrix of `k` rows and `n` columns.
     pub fn shape(&self, n: f64, k: f64) -> Result<Product<'_, impl Fn(f64, f64, f64) -> f64>, HardwareError> {
         let roofline = self.roofline;
-        Product::new(&self.sites, n, k, move |m, n, k| roofline.ms(m, n, k))
-            .ok_or_else(|| HardwareError::Unsupported(format!("{} has no matrix product within two octaves of n {n}, k {k}", self.name)))
+        Product::new(&self.sites, n, k, move |m, n, k| roofline.ms(m, n, k)).ok_or_else(|| {
+            HardwareError::Unsupported(format!(
+                "{} has no matrix product within two octaves of n {n}, k {k}",
+                self.name
+            ))
+        })
     }
 }
 

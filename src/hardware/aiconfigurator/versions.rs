@@ -1,9 +1,11 @@
-//! Which of the package's versions answer, by its own rules (read in aiconfigurator-core 0.12.0 and checked against its answers).
+//! Which of the package's versions answer, by its own rules (read in aiconfigurator-core 0.12.0 and checked
+//! against its answers).
 //!
-//! `query_versions.yaml` names a *current* version (and a *previous* one) of each backend, for some systems others; *next* is the newest one
-//! after it. A table is looked for in the version asked for, then in those its `reuse.yaml` names, then in earlier ones of the same backend,
-//! nearest first, then in those of other backends, of which only rows of shared kernels count; of equal keys the first found counts.
-//! Versions that are no version numbers (`dev-<commit>`) are never looked at.
+//! `query_versions.yaml` names a *current* version (and a *previous* one) of each backend, for some systems
+//! others; *next* is the newest one after it. A table is looked for in the version asked for, then in those
+//! its `reuse.yaml` names, then in earlier ones of the same backend, nearest first, then in those of other
+//! backends, of which only rows of shared kernels count; of equal keys the first found counts. Versions that
+//! are no version numbers (`dev-<commit>`) are never looked at.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -20,7 +22,8 @@ const LANES: &str = "attention_lane_defaults.yaml";
 const MANIFEST: &str = "perf_data_reuse_manifest.yaml";
 const REUSE: &str = "reuse.yaml";
 
-/// A version's place in the order of versions: release numbers, then development, candidate, final and later releases, and their number.
+/// A version's place in the order of versions: release numbers, then development, candidate, final and later
+/// releases, and their number.
 type Key = ([u64; 4], u8, u64);
 
 pub(super) fn key(version: &str) -> Option<Key> {
@@ -30,7 +33,9 @@ pub(super) fn key(version: &str) -> Option<Key> {
     for (place, number) in numbers.iter_mut().zip(release.trim_end_matches('.').split('.')) {
         *place = number.parse().ok()?;
     }
-    let number = |text: &str| text.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default().parse().unwrap_or(0);
+    let number = |text: &str| {
+        text.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default().parse().unwrap_or(0)
+    };
     match rest {
         "" => Some((numbers, 2, 0)),
         _ if rest.starts_with("rc") => Some((numbers, 1, number(&rest[2..]))),
@@ -55,8 +60,8 @@ struct Slots {
     previous: Option<String>,
 }
 
-/// `attention_lane_defaults.yaml`: kernels by version and compute capability. What it says of single architectures is of none that are
-/// modelled here.
+/// `attention_lane_defaults.yaml`: kernels by version and compute capability. What it says of single
+/// architectures is of none that are modelled here.
 #[derive(Debug, Deserialize)]
 struct LaneDefaults {
     #[serde(default)]
@@ -103,20 +108,30 @@ struct SharedKernel {
 fn described<T: DeserializeOwned>(file: &Path) -> Result<Option<T>, HardwareError> {
     let Ok(text) = std::fs::read_to_string(file) else { return Ok(None) };
     let read = serde_saphyr::from_str(&text);
-    read.map(Some).map_err(|error| HardwareError::BadModel { file: file.into(), message: format!("not as the package writes it: {error}") })
+    read.map(Some).map_err(|error| HardwareError::BadModel {
+        file: file.into(),
+        message: format!("not as the package writes it: {error}"),
+    })
 }
 
 /// Directories in a directory that are version numbers, ascending.
 fn listed(dir: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir());
-    let mut names: Vec<String> =
-        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).filter(|name| key(name).is_some()).collect();
+    let entries =
+        std::fs::read_dir(dir).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir());
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| key(name).is_some())
+        .collect();
     names.sort_by_key(|name| key(name));
     names
 }
 
 fn has_table(dir: &Path) -> bool {
-    std::fs::read_dir(dir).into_iter().flatten().flatten().any(|entry| entry.path().extension().is_some_and(|kind| kind == "parquet"))
+    std::fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .any(|entry| entry.path().extension().is_some_and(|kind| kind == "parquet"))
 }
 
 /// The version that answers for `requested`.
@@ -142,7 +157,11 @@ pub(super) fn resolve(
                 None => unsupported(format!("no version with tables in {}", gemm.display())),
             },
             Some(version) if known.iter().any(|known| known == version) => Ok(version.into()),
-            Some(version) => unsupported(format!("no `backend_version` {version} in {}, which has {}", gemm.display(), known.join(", "))),
+            Some(version) => unsupported(format!(
+                "no `backend_version` {version} in {}, which has {}",
+                gemm.display(),
+                known.join(", ")
+            )),
         };
     };
     // The newest version of any system that has no versions of its own.
@@ -150,10 +169,22 @@ pub(super) fn resolve(
         if own.is_some() {
             return None;
         }
-        let children = |dir: &Path| std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect::<Vec<_>>();
-        let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let children = |dir: &Path| {
+            std::fs::read_dir(dir)
+                .into_iter()
+                .flatten()
+                .flatten()
+                .map(|entry| entry.path())
+                .collect::<Vec<_>>()
+        };
+        let name = |path: &Path| {
+            path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+        };
         let systems = data.parent().map(children).unwrap_or_default();
-        let families = systems.iter().filter(|path| !versions.overrides.contains_key(&name(path))).flat_map(|path| children(path));
+        let families = systems
+            .iter()
+            .filter(|path| !versions.overrides.contains_key(&name(path)))
+            .flat_map(|path| children(path));
         let found = families.flat_map(|family| {
             let dir = family.join(backend);
             listed(&dir).into_iter().filter(|version| has_table(&dir.join(version))).collect::<Vec<_>>()
@@ -164,13 +195,23 @@ pub(super) fn resolve(
         None | Some("current") => Ok(slots.current.clone()),
         Some("next") => match next() {
             Some(version) => Ok(version),
-            None => unsupported(format!("no next version of {backend} on {system}; use `current` ({})", slots.current)),
+            None => unsupported(format!(
+                "no next version of {backend} on {system}; use `current` ({})",
+                slots.current
+            )),
         },
         Some("previous") => match &slots.previous {
             Some(version) => Ok(version.clone()),
-            None => unsupported(format!("no previous version of {backend} on {system}; use `current` ({})", slots.current)),
+            None => unsupported(format!(
+                "no previous version of {backend} on {system}; use `current` ({})",
+                slots.current
+            )),
         },
-        Some(version) if version == slots.current || slots.previous.as_deref() == Some(version) || next().as_deref() == Some(version) => {
+        Some(version)
+            if version == slots.current
+                || slots.previous.as_deref() == Some(version)
+                || next().as_deref() == Some(version) =>
+        {
             Ok(version.into())
         }
         Some(version) => unsupported(format!(
@@ -201,7 +242,10 @@ pub(super) fn sources(
     };
     add(asked.clone(), None);
     let reuse: Option<Reuse> = described(&versions.join(version).join(REUSE))?;
-    let donors = reuse.into_iter().flat_map(|reuse| reuse.reuse).filter(|donor| format!("{}.parquet", donor.table) == name);
+    let donors = reuse
+        .into_iter()
+        .flat_map(|reuse| reuse.reuse)
+        .filter(|donor| format!("{}.parquet", donor.table) == name);
     donors.for_each(|donor| add(versions.join(donor.from_version).join(&name), None));
     let earlier = listed(&versions).into_iter().rev().filter(|known| key(known) < key(version));
     earlier.for_each(|version| add(versions.join(version).join(&name), None));
@@ -211,8 +255,10 @@ pub(super) fn sources(
     for group in manifest.into_iter().flat_map(|manifest| manifest.groups) {
         let is_shared = matches!(group.tier.as_deref(), Some("shared" | "shared_fallback"));
         let of_table = group.op_file.replace(".txt", ".parquet") == name;
-        if let (true, Some(kernel)) = (is_shared && of_table && group.frameworks.iter().any(|known| known == backend), group.kernel_source)
-        {
+        if let (true, Some(kernel)) = (
+            is_shared && of_table && group.frameworks.iter().any(|known| known == backend),
+            group.kernel_source,
+        ) {
             for framework in group.frameworks.iter().filter(|known| *known != backend) {
                 shared.entry(framework.clone()).or_default().insert(kernel.clone());
             }
@@ -220,7 +266,10 @@ pub(super) fn sources(
     }
     for (framework, kernels) in shared {
         let versions = data.join(family).join(framework);
-        listed(&versions).into_iter().rev().for_each(|version| add(versions.join(version).join(&name), Some(kernels.clone())));
+        listed(&versions)
+            .into_iter()
+            .rev()
+            .for_each(|version| add(versions.join(version).join(&name), Some(kernels.clone())));
     }
     if found.is_empty() {
         return Err(HardwareError::NotFound { path: asked.clone(), places: vec![asked] });
@@ -229,16 +278,24 @@ pub(super) fn sources(
 }
 
 /// The kernel of attention that counts first on a device: what is said of the latest version up to this one.
-pub(super) fn pin(systems_dir: &Path, backend: &str, version: &str, capability: Option<u32>) -> Result<Pin, HardwareError> {
+pub(super) fn pin(
+    systems_dir: &Path,
+    backend: &str,
+    version: &str,
+    capability: Option<u32>,
+) -> Result<Pin, HardwareError> {
     // Tables without the file that names kernels: none by name.
-    let Some(defaults) = described::<LaneDefaults>(&systems_dir.join(LANES))? else { return Ok(Pin::Nothing) };
+    let Some(defaults) = described::<LaneDefaults>(&systems_dir.join(LANES))? else {
+        return Ok(Pin::Nothing);
+    };
     let pins = match backend {
         "vllm" => defaults.vllm,
         "sglang" => defaults.sglang,
         "trtllm" => defaults.trtllm,
         _ => Pins::new(),
     };
-    let latest = pins.iter().filter(|(known, _)| key(known) <= key(version)).max_by_key(|(known, _)| key(known));
+    let latest =
+        pins.iter().filter(|(known, _)| key(known) <= key(version)).max_by_key(|(known, _)| key(known));
     Ok(match latest.and_then(|(_, kernels)| kernels.get(&capability?)) {
         None => Pin::Unknown,
         Some(name) if name == "default" => Pin::Nothing,
@@ -248,12 +305,17 @@ pub(super) fn pin(systems_dir: &Path, backend: &str, version: &str, capability: 
 
 /// Whether the package is of 0.13 or later, which says kernels of single architectures.
 pub(super) fn is_of_013(systems_dir: &Path) -> Result<bool, HardwareError> {
-    Ok(described::<LaneDefaults>(&systems_dir.join(LANES))?.is_some_and(|defaults| defaults.architectures.is_some()))
+    Ok(described::<LaneDefaults>(&systems_dir.join(LANES))?
+        .is_some_and(|defaults| defaults.architectures.is_some()))
 }
 
 /// The descriptions that what is read depends on, of those that are there.
 pub(super) fn descriptions(systems_dir: &Path) -> Vec<PathBuf> {
-    [QUERY_VERSIONS, LANES, MANIFEST].map(|name| systems_dir.join(name)).into_iter().filter(|file| file.is_file()).collect()
+    [QUERY_VERSIONS, LANES, MANIFEST]
+        .map(|name| systems_dir.join(name))
+        .into_iter()
+        .filter(|file| file.is_file())
+        .collect()
 }
 
 #[cfg(test)]
@@ -262,7 +324,8 @@ mod tests {
 
     #[test]
     fn versions_are_ordered_and_builds_of_commits_are_none() {
-        let ascending = ["0.1.dev19262", "0.5.6", "0.5.6.post2", "0.5.14", "0.24.0", "1.3.0rc10", "1.3.0rc20", "1.3.0"];
+        let ascending =
+            ["0.1.dev19262", "0.5.6", "0.5.6.post2", "0.5.14", "0.24.0", "1.3.0rc10", "1.3.0rc20", "1.3.0"];
         assert!(ascending.is_sorted_by_key(|version| key(version).unwrap()));
         assert_eq!(key("dev-1aa0e962"), None);
     }
@@ -283,15 +346,23 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data/x");
         tables(dir.path(), &["0.22.0", "0.24.0", "0.31.0", "dev-1aa0"]);
-        let resolve = |system: &str, requested| resolve(dir.path(), &data, system, "vllm", requested).map_err(|error| error.to_string());
+        let resolve = |system: &str, requested| {
+            resolve(dir.path(), &data, system, "vllm", requested).map_err(|error| error.to_string())
+        };
         assert_eq!(resolve("x", None).unwrap(), "0.31.0");
         assert!(resolve("x", Some("0.25.0")).unwrap_err().contains("which has 0.22.0, 0.24.0, 0.31.0"));
         std::fs::write(dir.path().join("query_versions.yaml"), YAML).unwrap();
         assert_eq!(resolve("x", None).unwrap(), "0.24.0");
         assert_eq!(resolve("x", Some("next")).unwrap(), "0.31.0");
         assert_eq!(resolve("a100_sxm", None).unwrap(), "0.14.0");
-        assert!(resolve("a100_sxm", Some("next")).unwrap_err().contains("no next version of vllm on a100_sxm; use `current` (0.14.0)"));
-        assert!(resolve("x", Some("0.22.0")).unwrap_err().contains("use `current` (0.24.0) or `next` (0.31.0)"));
+        assert!(
+            resolve("a100_sxm", Some("next"))
+                .unwrap_err()
+                .contains("no next version of vllm on a100_sxm; use `current` (0.14.0)")
+        );
+        assert!(
+            resolve("x", Some("0.22.0")).unwrap_err().contains("use `current` (0.24.0) or `next` (0.31.0)")
+        );
         assert!(resolve("x", Some("previous")).is_err());
     }
 
@@ -309,8 +380,13 @@ mod tests {
             - {op_file: gemm_perf.parquet, kernel_source: own, tier: shared, frameworks: [sglang]}\n";
         std::fs::write(dir.path().join(MANIFEST), groups).unwrap();
         let found = sources(dir.path(), &data, "gemm", "gemm", "vllm", "0.24.0").unwrap();
-        let version = |source: &Source| source.file.parent().unwrap().file_name().unwrap().to_string_lossy().into_owned();
-        assert_eq!(found.iter().map(version).collect::<Vec<_>>(), ["0.24.0", "0.25.0", "0.22.0", "0.19.0", "0.5.14"]);
+        let version = |source: &Source| {
+            source.file.parent().unwrap().file_name().unwrap().to_string_lossy().into_owned()
+        };
+        assert_eq!(
+            found.iter().map(version).collect::<Vec<_>>(),
+            ["0.24.0", "0.25.0", "0.22.0", "0.19.0", "0.5.14"]
+        );
         assert_eq!(found[4].kernels, Some(BTreeSet::from(["deep_gemm".to_string()])));
         assert!(sources(dir.path(), &data, "moe", "moe", "vllm", "0.24.0").is_err());
     }

@@ -1,4 +1,5 @@
-//! The constants of the analytical model: what each means, and that a grid may give any of them another value.
+//! The constants of the analytical model: what each means, and that a grid may give any of them another
+//! value.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -77,7 +78,8 @@ constants! {
     gemm_overhead_us,
     /// Matrix product: exponent of the soft maximum of compute and memory time.
     gemm_smooth_p,
-    /// Matrix product with quantised weights (FP8 and the formats named in their stead): share of the peak reached when compute-bound.
+    /// Matrix product with quantised weights (FP8 and the formats named in their stead): share of the peak
+    /// reached when compute-bound.
     gemm_fp8_eff_compute,
     /// Matrix product with quantised weights: share of the memory bandwidth reached when memory-bound.
     gemm_fp8_eff_memory,
@@ -85,23 +87,29 @@ constants! {
     gemm_fp8_overhead_us,
     /// Matrix product with quantised weights: exponent of the soft maximum of compute and memory time.
     gemm_fp8_smooth_p,
-    /// Matrix product with quantised weights: bytes moved for each number of the input, to round it to their format.
+    /// Matrix product with quantised weights: bytes moved for each number of the input, to round it to their
+    /// format.
     gemm_fp8_rounding_passes,
-    /// Matrix product with quantised weights: rows of a tile, to a multiple of which a product's rows are padded; 0: not at all.
+    /// Matrix product with quantised weights: rows of a tile, to a multiple of which a product's rows are
+    /// padded; 0: not at all.
     gemm_fp8_tile_tokens,
-    /// Matrix product with quantised weights: what a tile takes for each 1,024 numbers of the inner dimension, however few tiles there are, us.
+    /// Matrix product with quantised weights: what a tile takes for each 1,024 numbers of the inner
+    /// dimension, however few tiles there are, us.
     gemm_fp8_inner_us,
-    /// Matrix product with quantised weights: added for a single row, for which some libraries have no kernel, us.
+    /// Matrix product with quantised weights: added for a single row, for which some libraries have no
+    /// kernel, us.
     gemm_fp8_single_row_us,
     /// Prefill attention: share of the bf16 peak reached.
     prefill_attention_eff_compute,
-    /// Prefill attention: cost of each token read or written, as a share of the memory bandwidth. A fit, may exceed 1.
+    /// Prefill attention: cost of each token read or written, as a share of the memory bandwidth. A fit, may
+    /// exceed 1.
     prefill_attention_eff_memory,
     /// Prefill attention, rotary embedding and cache write: fixed part per layer, us.
     prefill_attention_overhead_us,
     /// Normalising queries and keys, in models that do: per layer and step with prefills, us.
     qk_norm_overhead_us,
-    /// Decode attention: share of the memory bandwidth reached reading the KV cache, in the cache's format. A fit, may exceed 1.
+    /// Decode attention: share of the memory bandwidth reached reading the KV cache, in the cache's format. A
+    /// fit, may exceed 1.
     decode_attention_eff_memory,
     /// Decode attention: time per layer when the cache read is small, us.
     decode_attention_overhead_us,
@@ -125,7 +133,8 @@ constants! {
     all_reduce_large_overhead_us,
     /// All-reduce from the switch on: bus bandwidth, GB/s. Of the tensor parallel degree in use.
     all_reduce_large_bus_gb_per_s,
-    /// All-reduce in two shots, between all at once and from the switch on: fixed part, us. Of the tensor parallel degree in use.
+    /// All-reduce in two shots, between all at once and from the switch on: fixed part, us. Of the tensor
+    /// parallel degree in use.
     all_reduce_two_shot_overhead_us,
     /// All-reduce in two shots: bus bandwidth, GB/s. Of the tensor parallel degree in use.
     all_reduce_two_shot_bus_gb_per_s,
@@ -143,13 +152,15 @@ constants! {
     moe_overhead_per_octave_us,
     /// Routed experts: share of the peak reached when compute-bound, for experts 1,024 wide on each device.
     moe_eff_compute,
-    /// Routed experts: share of the memory bandwidth reached when memory-bound. A fit, may exceed 1 where fewer experts are hit.
+    /// Routed experts: share of the memory bandwidth reached when memory-bound. A fit, may exceed 1 where
+    /// fewer experts are hit.
     moe_eff_memory,
     /// Routed experts: exponent of the soft maximum of compute and memory time.
     moe_smooth_p,
     /// Routed experts: tokens added to those of each expert hit, as tiles are not full.
     moe_tile_tokens,
-    /// Routed experts: tokens that hit as many experts as one does when they choose independently; below 1 they choose alike.
+    /// Routed experts: tokens that hit as many experts as one does when they choose independently; below 1
+    /// they choose alike.
     moe_spread,
     /// Routed experts: the fullest of n groups has n to this power times the mean.
     moe_imbalance,
@@ -159,7 +170,8 @@ constants! {
     moe_width_curve,
     /// Routed experts: memory efficiency changes by 2 to this power with each doubling of their width.
     moe_width_memory_slope,
-    /// Tokens up to which shared experts are computed beside the routed ones, on a stream of their own (vLLM).
+    /// Tokens up to which shared experts are computed beside the routed ones, on a stream of their own
+    /// (vLLM).
     moe_shared_overlap_tokens,
     /// Latent attention, prefill: share of the bf16 peak reached.
     mla_prefill_eff_compute,
@@ -199,14 +211,23 @@ mod tests {
     #[test]
     fn impossible_values_are_faults() {
         let overrides: ConstantOverrides =
-            serde_json::from_str(r#"{"gemm_overhead_us": 0, "gemm_smooth_p": 0, "gemm_eff_memory": -1}"#).unwrap();
+            serde_json::from_str(r#"{"gemm_overhead_us": 0, "gemm_smooth_p": 0, "gemm_eff_memory": -1}"#)
+                .unwrap();
         let mut faults = Faults::default();
         overrides.check(&mut faults);
-        assert_eq!(faults.found.iter().map(|fault| fault.path.as_str()).collect::<Vec<_>>(), ["gemm_eff_memory", "gemm_smooth_p"]);
+        assert_eq!(
+            faults.found.iter().map(|fault| fault.path.as_str()).collect::<Vec<_>>(),
+            ["gemm_eff_memory", "gemm_smooth_p"]
+        );
     }
 
     #[test]
     fn every_constant_says_what_it_is() {
-        assert!(Constants::default().list().iter().all(|(_, meaning, _)| meaning.ends_with('.') && meaning.len() > 20));
+        assert!(
+            Constants::default()
+                .list()
+                .iter()
+                .all(|(_, meaning, _)| meaning.ends_with('.') && meaning.len() > 20)
+        );
     }
 }

@@ -13,7 +13,8 @@ pub(super) struct RoutedExperts {
     /// Hidden width of all shared experts.
     pub shared: f64,
     pub dense_layers: f64,
-    /// Groups that experts are divided among, experts of one group, and hidden width of one device's part of an expert.
+    /// Groups that experts are divided among, experts of one group, and hidden width of one device's part of
+    /// an expert.
     groups: f64,
     group_experts: f64,
     width: f64,
@@ -35,10 +36,12 @@ impl RoutedExperts {
         }
     }
 
-    /// Pairs of a token and one of its experts on the fullest group, and how many of its experts are hit by at least one token.
+    /// Pairs of a token and one of its experts on the fullest group, and how many of its experts are hit by
+    /// at least one token.
     pub fn load(&self, constants: &Constants, tokens: f64) -> (f64, f64) {
         let mean = tokens * self.per_token / self.groups;
-        let pairs = (mean * self.groups.powf(constants.moe_imbalance)).min(tokens * self.per_token.min(self.group_experts));
+        let pairs = (mean * self.groups.powf(constants.moe_imbalance))
+            .min(tokens * self.per_token.min(self.group_experts));
         let share = (pairs / tokens / self.group_experts).min(1.0);
         let missed = (1.0 - share).powf((constants.moe_spread * tokens).max(1.0));
         (pairs, (self.group_experts * (1.0 - missed)).max(1.0))
@@ -52,13 +55,16 @@ impl RoutedExperts {
         let c = constants;
         let (pairs, hit) = self.load(c, tokens);
         let octaves = (self.width / 1024.0).log2();
-        let eff_compute = c.moe_eff_compute * (octaves * (c.moe_width_slope + c.moe_width_curve * octaves)).exp2();
+        let eff_compute =
+            c.moe_eff_compute * (octaves * (c.moe_width_slope + c.moe_width_curve * octaves)).exp2();
         let eff_memory = c.moe_eff_memory * (octaves * c.moe_width_memory_slope).exp2();
         let flops = 6.0 * (pairs + hit * c.moe_tile_tokens) * hidden * self.width;
         let weights = hit * 3.0 * hidden * self.width * self.format.bytes();
         let activations = BF16_BYTES * pairs * (2.0 * hidden + 3.0 * self.width);
         let compute = flops / (peak_tflops(c, self.format) * 1e6 * eff_compute);
         let memory = (weights + activations) / (c.memory_gb_per_s * 1e3 * eff_memory);
-        c.moe_overhead_us + c.moe_overhead_per_octave_us * (1.0 + hit).log2() + soft_maximum(compute, memory, c.moe_smooth_p)
+        c.moe_overhead_us
+            + c.moe_overhead_per_octave_us * (1.0 + hit).log2()
+            + soft_maximum(compute, memory, c.moe_smooth_p)
     }
 }

@@ -1,10 +1,11 @@
 //! Fitted values of the constants, by device, tensor parallel degree and node.
 //!
-//! `AICONFIGURATOR` fits: bf16 constants on half of the Llama-3.1-8B and 70B shapes of aiconfigurator-core 0.12.0 (Apache-2.0), vLLM lane
-//! (0.14.0 on the A100, 0.24.0 on the others); constants of quantised products ([`QUANTISED`]) and latent attention ([`LATENT`]) on its
-//! tables, all-reduce on its CUDA-graph all-reduce table.
-//! `VIDUR` fits: matrix products and elementwise operators of the A40 on `mlp.csv`, all-reduce on `all_reduce.csv` of microsoft/vidur (MIT).
-//! Devices without a fit of their own take the medians of the five that have one.
+//! `AICONFIGURATOR` fits: bf16 constants on half of the Llama-3.1-8B and 70B shapes of aiconfigurator-core 0.12.0
+//! (Apache-2.0), vLLM lane (0.14.0 on the A100, 0.24.0 on the others); constants of quantised products
+//! ([`QUANTISED`]) and latent attention ([`LATENT`]) on its tables, all-reduce on its CUDA-graph all-reduce
+//! table. `VIDUR` fits: matrix products and elementwise operators of the A40 on `mlp.csv`, all-reduce on
+//! `all_reduce.csv` of microsoft/vidur (MIT). Devices without a fit of their own take the medians of the five
+//! that have one.
 
 use super::constants::Constants;
 use crate::hardware::catalog::{Device, Link};
@@ -47,17 +48,21 @@ type Elementwise = [f64; 4];
 type AllReduceFit = (u32, [f64; 4]);
 
 const AICONFIGURATOR: Fit = Fit::Fitted("fitted to aiconfigurator-core 0.12.0, vLLM 0.24.0");
-/// Analytic terms of that package: two norms with residuals and the gate, 3 us each, at 80 % of the bandwidth.
+/// Analytic terms of that package: two norms with residuals and the gate, 3 us each, at 80 % of the
+/// bandwidth.
 const AICONFIGURATOR_ELEMENTWISE: Elementwise = [8.0, 0.0, 0.8, 9.0];
-/// Matrix products with quantised weights: efficiency of compute and of memory, overhead us, exponent, bytes moved to round one number,
-/// rows of a tile; what a tile takes along 1,024 numbers of the inner dimension us, what a single row takes more us.
+/// Matrix products with quantised weights: efficiency of compute and of memory, overhead us, exponent, bytes
+/// moved to round one number, rows of a tile; what a tile takes along 1,024 numbers of the inner dimension
+/// us, what a single row takes more us.
 type QuantisedFigures = [f64; 8];
 
-/// Fitted here to the products of aiconfigurator-core 0.12.0, vLLM 0.24.0, of n and k from 1,024 to 65,536, large ones weighing more; FP8 in
-/// blocks to those of vLLM 0.25.0 in aisimulate 0.13.0 (the older ones were timed without CUDA graphs). Products of few tiles take as long as
-/// the way of one tile along the inner dimension: without that the mean error of a product is 8 to 14 %, with it 6 to 12 %; it is not known of
-/// FP8 in blocks, nor of the L40S and the RTX PRO 6000. On Blackwell a single row with FP8 weights takes 14 to 18 us more than two. The H100's
-/// and H200's efficiencies of compute, per tensor, were then raised by a fifth to meet whole steps of Llama-3.1 and Qwen3.
+/// Fitted here to the products of aiconfigurator-core 0.12.0, vLLM 0.24.0, of n and k from 1,024 to 65,536,
+/// large ones weighing more; FP8 in blocks to those of vLLM 0.25.0 in aisimulate 0.13.0 (the older ones were
+/// timed without CUDA graphs). Products of few tiles take as long as the way of one tile along the inner
+/// dimension: without that the mean error of a product is 8 to 14 %, with it 6 to 12 %; it is not known of
+/// FP8 in blocks, nor of the L40S and the RTX PRO 6000. On Blackwell a single row with FP8 weights takes 14
+/// to 18 us more than two. The H100's and H200's efficiencies of compute, per tensor, were then raised by a
+/// fifth to meet whole steps of Llama-3.1 and Qwen3.
 const QUANTISED: &[(&str, WeightFormat, QuantisedFigures)] = &[
     ("h100", WeightFormat::Fp8, [0.749, 0.875, 5.95, 2.44, 8.11, 256.0, 0.945, 0.0]),
     ("h100", WeightFormat::Fp8Static, [0.74, 0.889, 5.61, 2.5, 6.85, 256.0, 0.712, 0.0]),
@@ -88,9 +93,10 @@ const QUANTISED: &[(&str, WeightFormat, QuantisedFigures)] = &[
     ("rtx_pro_6000_server", WeightFormat::Nvfp4, [0.731, 0.684, 10.7, 9.38, 2.56, 128.0, 0.0, 0.0]),
 ];
 
-/// Latent attention: prefill (efficiency of compute and of memory, overhead us); decode (the same, and the exponent). Fitted here to the
-/// tables of DeepSeek-V3's attention of aiconfigurator-core 0.12.0, vLLM 0.24.0, less its matrix products; mean error of a layer 4 to 9 %
-/// in prefill and 6 to 15 % in decode (19 % on the L40S).
+/// Latent attention: prefill (efficiency of compute and of memory, overhead us); decode (the same, and the
+/// exponent). Fitted here to the tables of DeepSeek-V3's attention of aiconfigurator-core 0.12.0, vLLM 0.24.0,
+/// less its matrix products; mean error of a layer 4 to 9 % in prefill and 6 to 15 % in decode (19 % on the
+/// L40S).
 const LATENT: &[(&str, [f64; 3], [f64; 4])] = &[
     ("h100", [0.99, 0.165, 102.0], [0.76, 0.94, 78.0, 0.785]),
     ("h200", [0.93, 0.142, 93.0], [0.78, 0.85, 74.0, 0.78]),
@@ -104,11 +110,12 @@ const LATENT: &[(&str, [f64; 3], [f64; 4])] = &[
 /// Medians of those.
 const GENERIC_LATENT: ([f64; 3], [f64; 4]) = ([0.9, 0.14, 83.0], [0.71, 0.84, 67.0, 0.68]);
 
-/// Decode attention that reads a KV cache in FP8: efficiency of memory, overhead us, exponent. Kernels widen what they read, or share it out
-/// among too few threads, and reach less of the bandwidth than with bf16: on an H200 two thirds, as many bytes a second as on an H100. Fitted
-/// here to the generation attention of aiconfigurator-core 0.12.0, vLLM 0.24.0 (heads of 128, 4 to 16 queries to a KV head, up to 256
-/// requests of 256 to 32,768 tokens); mean error 6 to 10 % of a layer, 17 % on the RTX PRO 6000 and 27 % on the L40S, whose kernel is
-/// another one than that of bf16.
+/// Decode attention that reads a KV cache in FP8: efficiency of memory, overhead us, exponent. Kernels widen
+/// what they read, or share it out among too few threads, and reach less of the bandwidth than with bf16: on
+/// an H200 two thirds, as many bytes a second as on an H100. Fitted here to the generation attention of
+/// aiconfigurator-core 0.12.0, vLLM 0.24.0 (heads of 128, 4 to 16 queries to a KV head, up to 256 requests of
+/// 256 to 32,768 tokens); mean error 6 to 10 % of a layer, 17 % on the RTX PRO 6000 and 27 % on the L40S,
+/// whose kernel is another one than that of bf16.
 const FP8_CACHE: &[(&str, [f64; 3])] = &[
     ("h100", [0.844, 14.6, 0.896]),
     ("h200", [0.682, 14.5, 0.865]),
@@ -119,14 +126,18 @@ const FP8_CACHE: &[(&str, [f64; 3])] = &[
     ("l40s", [1.1, 13.5, 4.35]),
     ("rtx_pro_6000_server", [1.24, 14.3, 1.92]),
 ];
-/// On other devices: times the efficiency and the overhead with bf16; medians of the data-centre devices above.
+/// On other devices: times the efficiency and the overhead with bf16; medians of the data-centre devices
+/// above.
 const GENERIC_FP8_CACHE: [f64; 2] = [0.91, 1.14];
 
-/// Two shots of vLLM's own all-reduce (`csrc/custom_all_reduce.cuh`: from 512 KiB between four devices, from 256 KiB between eight), where they are
-/// much slower than one: device, tensor parallel degree; overhead us, bus GB/s, message from which on and up to which, bytes. Above that
-/// another library takes over. From its CUDA-graph all-reduce table in the same package.
-const TWO_SHOT: &[(&str, u32, [f64; 4])] =
-    &[("b200", 4, [17.3, 1000.0, 512.0 * 1024.0, 2048.0 * 1024.0]), ("b200", 8, [25.5, 1000.0, 256.0 * 1024.0, 1024.0 * 1024.0])];
+/// Two shots of vLLM's own all-reduce (`csrc/custom_all_reduce.cuh`: from 512 KiB between four devices, from
+/// 256 KiB between eight), where they are much slower than one: device, tensor parallel degree; overhead us,
+/// bus GB/s, message from which on and up to which, bytes. Above that another library takes over. From its
+/// CUDA-graph all-reduce table in the same package.
+const TWO_SHOT: &[(&str, u32, [f64; 4])] = &[
+    ("b200", 4, [17.3, 1000.0, 512.0 * 1024.0, 2048.0 * 1024.0]),
+    ("b200", 8, [25.5, 1000.0, 256.0 * 1024.0, 1024.0 * 1024.0]),
+];
 
 const GENERIC: DeviceFit = DeviceFit {
     device: "",
@@ -139,7 +150,8 @@ const GENERIC: DeviceFit = DeviceFit {
 };
 
 /// PCIe without peer-to-peer access does not follow its data sheet: devices on it take what the L40S reaches.
-const PCIE_ALL_REDUCE: &[AllReduceFit] = &[(2, [5.36, 19.1, 5.74, 19.0]), (4, [11.1, 3.81, 5.5, 3.71]), (8, [21.2, 2.22, 7.2, 1.95])];
+const PCIE_ALL_REDUCE: &[AllReduceFit] =
+    &[(2, [5.36, 19.1, 5.74, 19.0]), (4, [11.1, 3.81, 5.5, 3.71]), (8, [21.2, 2.22, 7.2, 1.95])];
 
 const FITS: &[DeviceFit] = &[
     DeviceFit {
@@ -148,7 +160,11 @@ const FITS: &[DeviceFit] = &[
         gemm: [0.875, 0.76, 6.44, 1.58],
         prefill_attention: [0.569, 0.394, 26.6],
         decode_attention: [0.755, 19.1, 0.902],
-        all_reduce: &[(2, [5.19, 209.0, 46.5, 194.0]), (4, [5.78, 125.0, 59.8, 216.0]), (8, [7.8, 182.0, 68.8, 224.0])],
+        all_reduce: &[
+            (2, [5.19, 209.0, 46.5, 194.0]),
+            (4, [5.78, 125.0, 59.8, 216.0]),
+            (8, [7.8, 182.0, 68.8, 224.0]),
+        ],
         ..GENERIC
     },
     DeviceFit {
@@ -157,7 +173,11 @@ const FITS: &[DeviceFit] = &[
         gemm: [0.778, 0.856, 3.26, 5.7],
         prefill_attention: [0.683, 0.473, 26.4],
         decode_attention: [0.925, 11.5, 0.892],
-        all_reduce: &[(2, [4.29, 259.0, 26.1, 303.0]), (4, [4.76, 227.0, 24.5, 339.0]), (8, [5.53, 265.0, 23.0, 424.0])],
+        all_reduce: &[
+            (2, [4.29, 259.0, 26.1, 303.0]),
+            (4, [4.76, 227.0, 24.5, 339.0]),
+            (8, [5.53, 265.0, 23.0, 424.0]),
+        ],
         ..GENERIC
     },
     DeviceFit {
@@ -166,7 +186,11 @@ const FITS: &[DeviceFit] = &[
         gemm: [0.767, 0.833, 3.82, 4.73],
         prefill_attention: [0.677, 0.331, 25.7],
         decode_attention: [0.902, 12.2, 0.892],
-        all_reduce: &[(2, [4.49, 264.0, 21.4, 304.0]), (4, [4.72, 240.0, 20.2, 342.0]), (8, [5.47, 290.0, 19.3, 432.0])],
+        all_reduce: &[
+            (2, [4.49, 264.0, 21.4, 304.0]),
+            (4, [4.72, 240.0, 20.2, 342.0]),
+            (8, [5.47, 290.0, 19.3, 432.0]),
+        ],
         ..GENERIC
     },
     DeviceFit {
@@ -175,15 +199,19 @@ const FITS: &[DeviceFit] = &[
         gemm: [0.693, 0.853, 4.09, 3.74],
         prefill_attention: [0.492, 0.375, 25.8],
         decode_attention: [0.867, 9.89, 1.19],
-        all_reduce: &[(2, [6.8, 156.0, 30.6, 539.0]), (4, [7.11, 189.0, 21.5, 612.0]), (8, [8.02, 289.0, 15.2, 611.0])],
+        all_reduce: &[
+            (2, [6.8, 156.0, 30.6, 539.0]),
+            (4, [7.11, 189.0, 21.5, 612.0]),
+            (8, [8.02, 289.0, 15.2, 611.0]),
+        ],
         ..GENERIC
     },
     DeviceFit {
         device: "l40s",
         fit: AICONFIGURATOR,
-        // Efficiency of compute and exponent, 0.608 and 3.12 in the first fit, were fitted anew to every other one of 640 whole steps of
-        // four models (mean error of the other half 3.9 % prefill, 4.4 % decode; before 3.9 and 4.2, but 5.2 and 4.0 on
-        // the half fitted to).
+        // Efficiency of compute and exponent, 0.608 and 3.12 in the first fit, were fitted anew to every
+        // other one of 640 whole steps of four models (mean error of the other half 3.9 % prefill, 4.4 %
+        // decode; before 3.9 and 4.2, but 5.2 and 4.0 on the half fitted to).
         gemm: [0.643, 0.782, 0.406, 4.38],
         prefill_attention: [0.512, 1.55, 20.6],
         decode_attention: [0.808, 15.0, 4.24],
@@ -202,11 +230,12 @@ const FITS: &[DeviceFit] = &[
     },
 ];
 
-/// Launch of one all-reduce from the CPU, us (microsoft/vidur `nccl_cpu_launch_overhead_ms`): its tables do not contain it.
+/// Launch of one all-reduce from the CPU, us (microsoft/vidur `nccl_cpu_launch_overhead_ms`): its tables do
+/// not contain it.
 const VIDUR_LAUNCH_US: f64 = 20.0;
 
-/// Node, tensor parallel degree, overhead us, bus GB/s: one regime, from microsoft/vidur. The A40's are of an earlier profile in that
-/// project's history (commit 6d98aa8).
+/// Node, tensor parallel degree, overhead us, bus GB/s: one regime, from microsoft/vidur. The A40's are of an
+/// earlier profile in that project's history (commit 6d98aa8).
 const VIDUR_ALL_REDUCE: &[(&str, u32, f64, f64)] = &[
     ("a40_pairwise_nvlink", 2, 21.7, 4.9),
     ("a40_pairwise_nvlink", 4, 23.4, 5.4),
@@ -226,7 +255,8 @@ pub enum AllReduceSource {
     Device,
     /// What an L40S reaches over PCIe.
     Pcie,
-    /// A rule from the link's data sheet, true within 5 to 16 % for NVLink devices that were left out of fitting it.
+    /// A rule from the link's data sheet, true within 5 to 16 % for NVLink devices that were left out of
+    /// fitting it.
     Rule,
 }
 
@@ -250,23 +280,38 @@ pub(super) struct Quantised {
     is_fitted: bool,
 }
 
-/// The device's own fit, the median of the fits of the format, or the device's bf16 efficiencies for formats that are widened to bf16 on
-/// their way to the units.
+/// The device's own fit, the median of the fits of the format, or the device's bf16 efficiencies for formats
+/// that are widened to bf16 on their way to the units.
 pub(super) fn quantised(device: &Device, format: WeightFormat) -> Quantised {
-    let fitted = |name: &str| QUANTISED.iter().find(|(known, of, _)| *known == name && *of == format).map(|(.., figures)| *figures);
+    let fitted = |name: &str| {
+        QUANTISED.iter().find(|(known, of, _)| *known == name && *of == format).map(|(.., figures)| *figures)
+    };
     let figures = match format {
         WeightFormat::Bf16 => return Quantised { figures: None, is_fitted: true },
         WeightFormat::Mxfp4 | WeightFormat::Int4 | WeightFormat::Int4Group32 => {
             let (constants, _) = device_constants(device);
-            let Constants { gemm_eff_compute, gemm_eff_memory, gemm_overhead_us, gemm_smooth_p, .. } = constants;
+            let Constants { gemm_eff_compute, gemm_eff_memory, gemm_overhead_us, gemm_smooth_p, .. } =
+                constants;
             // What unpacking costs is not known; kernels of this kind stay below 90 % of what bf16 reaches.
-            [0.9 * gemm_eff_compute, 0.9 * gemm_eff_memory, gemm_overhead_us, gemm_smooth_p, 0.0, 0.0, 0.0, 0.0]
+            [
+                0.9 * gemm_eff_compute,
+                0.9 * gemm_eff_memory,
+                gemm_overhead_us,
+                gemm_smooth_p,
+                0.0,
+                0.0,
+                0.0,
+                0.0,
+            ]
         }
         _ => match fitted(device.name) {
             Some(figures) => return Quantised { figures: Some(figures), is_fitted: true },
             None => {
-                let mut of_format: Vec<QuantisedFigures> =
-                    QUANTISED.iter().filter(|(_, of, _)| *of == format).map(|(.., figures)| *figures).collect();
+                let mut of_format: Vec<QuantisedFigures> = QUANTISED
+                    .iter()
+                    .filter(|(_, of, _)| *of == format)
+                    .map(|(.., figures)| *figures)
+                    .collect();
                 // What a single row takes more is a matter of Blackwell's libraries.
                 [0, 1, 2, 3, 4, 5, 6, 7].map(|column| {
                     if column == 7 {
@@ -319,20 +364,25 @@ pub(super) fn read_cache(device: &Device, format: Precision, constants: &mut Con
     if format != Precision::Fp8 {
         return;
     }
-    [constants.decode_attention_eff_memory, constants.decode_attention_overhead_us, constants.decode_attention_smooth_p] =
-        FP8_CACHE.iter().find(|(name, _)| *name == device.name).map_or_else(
-            || {
-                let [efficiency, overhead] = GENERIC_FP8_CACHE;
-                let [bf16_efficiency, bf16_overhead_us] = [constants.decode_attention_eff_memory, constants.decode_attention_overhead_us];
-                [efficiency * bf16_efficiency, overhead * bf16_overhead_us, constants.decode_attention_smooth_p]
-            },
-            |(_, figures)| *figures,
-        );
+    [
+        constants.decode_attention_eff_memory,
+        constants.decode_attention_overhead_us,
+        constants.decode_attention_smooth_p,
+    ] = FP8_CACHE.iter().find(|(name, _)| *name == device.name).map_or_else(
+        || {
+            let [efficiency, overhead] = GENERIC_FP8_CACHE;
+            let [bf16_efficiency, bf16_overhead_us] =
+                [constants.decode_attention_eff_memory, constants.decode_attention_overhead_us];
+            [efficiency * bf16_efficiency, overhead * bf16_overhead_us, constants.decode_attention_smooth_p]
+        },
+        |(_, figures)| *figures,
+    );
 }
 
 /// What to add to the source of the other constants.
 pub(super) fn cache_caveat(device: &Device, format: Precision, is_latent: bool) -> &'static str {
-    let is_fitted = format != Precision::Fp8 || is_latent || FP8_CACHE.iter().any(|(name, _)| *name == device.name);
+    let is_fitted =
+        format != Precision::Fp8 || is_latent || FP8_CACHE.iter().any(|(name, _)| *name == device.name);
     if is_fitted { "" } else { ", reading of an FP8 cache UNFITTED, medians of other devices" }
 }
 
@@ -341,7 +391,9 @@ pub(super) fn two_shot(device: &Device, node: &str, tensor_parallel: u32, consta
     if !matches!(all_reduce(device, node, tensor_parallel), Some((_, AllReduceSource::Device))) {
         return;
     }
-    if let Some((.., figures)) = TWO_SHOT.iter().find(|(name, tp, _)| *name == device.name && *tp == tensor_parallel) {
+    if let Some((.., figures)) =
+        TWO_SHOT.iter().find(|(name, tp, _)| *name == device.name && *tp == tensor_parallel)
+    {
         [
             constants.all_reduce_two_shot_overhead_us,
             constants.all_reduce_two_shot_bus_gb_per_s,
@@ -355,13 +407,18 @@ pub(super) fn two_shot(device: &Device, node: &str, tensor_parallel: u32, consta
 pub fn device_constants(device: &Device) -> (Constants, Fit) {
     let fit = FITS.iter().find(|fit| fit.device == device.name).unwrap_or(&GENERIC);
     let [gemm_eff_compute, gemm_eff_memory, gemm_overhead_us, gemm_smooth_p] = fit.gemm;
-    let (prefill, decode) =
-        LATENT.iter().find(|(name, ..)| *name == device.name).map_or(GENERIC_LATENT, |(_, prefill, decode)| (*prefill, *decode));
+    let (prefill, decode) = LATENT
+        .iter()
+        .find(|(name, ..)| *name == device.name)
+        .map_or(GENERIC_LATENT, |(_, prefill, decode)| (*prefill, *decode));
     let [mla_prefill_eff_compute, mla_prefill_eff_memory, mla_prefill_overhead_us] = prefill;
     let [mla_decode_eff_compute, mla_decode_eff_memory, mla_decode_overhead_us, mla_decode_smooth_p] = decode;
-    let [prefill_attention_eff_compute, prefill_attention_eff_memory, prefill_attention_overhead_us] = fit.prefill_attention;
-    let [decode_attention_eff_memory, decode_attention_overhead_us, decode_attention_smooth_p] = fit.decode_attention;
-    let [elementwise_hidden_passes, elementwise_rope_passes, elementwise_eff_memory, elementwise_overhead_us] = fit.elementwise;
+    let [prefill_attention_eff_compute, prefill_attention_eff_memory, prefill_attention_overhead_us] =
+        fit.prefill_attention;
+    let [decode_attention_eff_memory, decode_attention_overhead_us, decode_attention_smooth_p] =
+        fit.decode_attention;
+    let [elementwise_hidden_passes, elementwise_rope_passes, elementwise_eff_memory, elementwise_overhead_us] =
+        fit.elementwise;
     let constants = Constants {
         peak_bf16_tflops: device.peak_bf16_tflops,
         peak_fp8_tflops: device.peak_fp8_tflops.unwrap_or_default(),
@@ -409,16 +466,21 @@ pub fn device_constants(device: &Device) -> (Constants, Fit) {
     (constants, fit.fit)
 }
 
-/// Overhead us and bus GB/s below the switch and from it on; `None` for a tensor parallel degree nothing is known about.
+/// Overhead us and bus GB/s below the switch and from it on; `None` for a tensor parallel degree nothing is
+/// known about.
 pub fn all_reduce(device: &Device, node: &str, tensor_parallel: u32) -> Option<([f64; 4], AllReduceSource)> {
     if tensor_parallel == 1 {
         return Some(([0.0, 1.0, 0.0, 1.0], AllReduceSource::None));
     }
-    if let Some(&(.., overhead_us, bus)) = VIDUR_ALL_REDUCE.iter().find(|(name, tp, ..)| *name == node && *tp == tensor_parallel) {
+    if let Some(&(.., overhead_us, bus)) =
+        VIDUR_ALL_REDUCE.iter().find(|(name, tp, ..)| *name == node && *tp == tensor_parallel)
+    {
         let overhead_us = overhead_us + VIDUR_LAUNCH_US;
         return Some(([overhead_us, bus, overhead_us, bus], AllReduceSource::Node));
     }
-    let of = |table: &[AllReduceFit]| table.iter().find(|(tp, _)| *tp == tensor_parallel).map(|(_, figures)| *figures);
+    let of = |table: &[AllReduceFit]| {
+        table.iter().find(|(tp, _)| *tp == tensor_parallel).map(|(_, figures)| *figures)
+    };
     let fitted = FITS.iter().find(|fit| fit.device == device.name).and_then(|fit| of(fit.all_reduce));
     if let Some(figures) = fitted {
         return Some((figures, AllReduceSource::Device));

@@ -89,17 +89,25 @@ impl Formulas {
             return c.gemm_overhead_us + soft_maximum(compute, memory, c.gemm_smooth_p);
         }
         let bytes = match weights {
-            WeightFormat::Mxfp4 | WeightFormat::Int4 | WeightFormat::Int4Group32 => BF16_BYTES * (m * n + m * k) + weights.bytes() * n * k,
+            WeightFormat::Mxfp4 | WeightFormat::Int4 | WeightFormat::Int4Group32 => {
+                BF16_BYTES * (m * n + m * k) + weights.bytes() * n * k
+            }
             // Activations are rounded to the format of the weights.
             _ => BF16_BYTES * m * n + weights.bytes() * (m * k + n * k),
         };
-        let compute = flops * padded(m, c.gemm_fp8_tile_tokens) / m / (peak_tflops(c, weights) * 1e6 * c.gemm_fp8_eff_compute);
+        let compute = flops * padded(m, c.gemm_fp8_tile_tokens)
+            / m
+            / (peak_tflops(c, weights) * 1e6 * c.gemm_fp8_eff_compute);
         let memory = bytes / (c.memory_gb_per_s * 1e3 * c.gemm_fp8_eff_memory);
         let rounding = c.gemm_fp8_rounding_passes * m * k / (c.memory_gb_per_s * 1e3);
-        // A tile walks along the inner dimension at the pace of its loads, and small products have too few tiles to hide that.
+        // A tile walks along the inner dimension at the pace of its loads, and small products have too few
+        // tiles to hide that.
         let inner = c.gemm_fp8_inner_us * k / 1024.0;
         let single = if m == 1.0 { c.gemm_fp8_single_row_us } else { 0.0 };
-        c.gemm_fp8_overhead_us + soft_maximum_of([compute, memory, inner], c.gemm_fp8_smooth_p) + rounding + single
+        c.gemm_fp8_overhead_us
+            + soft_maximum_of([compute, memory, inner], c.gemm_fp8_smooth_p)
+            + rounding
+            + single
     }
 
     fn elementwise_bytes_us(&self, bytes: f64) -> f64 {
@@ -114,7 +122,9 @@ impl Formulas {
         let message = BF16_BYTES * tokens * self.hidden;
         let bus = message * 2.0 * (self.tensor_parallel - 1.0) / self.tensor_parallel;
         let (overhead_us, bus_gb_per_s) = match () {
-            () if message >= c.all_reduce_switch_bytes => (c.all_reduce_large_overhead_us, c.all_reduce_large_bus_gb_per_s),
+            () if message >= c.all_reduce_switch_bytes => {
+                (c.all_reduce_large_overhead_us, c.all_reduce_large_bus_gb_per_s)
+            }
             () if c.all_reduce_two_shot_bytes > 0.0 && message >= c.all_reduce_two_shot_bytes => {
                 (c.all_reduce_two_shot_overhead_us, c.all_reduce_two_shot_bus_gb_per_s)
             }
@@ -123,7 +133,8 @@ impl Formulas {
         overhead_us + bus / (bus_gb_per_s * 1e3)
     }
 
-    /// One layer without attention, the mean of all layers: matrix products, elementwise operators, two all-reduces.
+    /// One layer without attention, the mean of all layers: matrix products, elementwise operators, two
+    /// all-reduces.
     pub fn layer_us(&self, tokens: f64) -> f64 {
         match &self.experts {
             None => self.dense_layer_us(tokens),
@@ -160,11 +171,14 @@ impl Formulas {
         self.constants.elementwise_rope_passes * (self.query_heads + self.kv_heads) * self.head_dim
     }
 
-    /// A layer whose MLP is a mixture of experts: router, dispatch, routed experts, combine, and shared experts beside or behind them.
+    /// A layer whose MLP is a mixture of experts: router, dispatch, routed experts, combine, and shared
+    /// experts beside or behind them.
     fn expert_layer_us(&self, experts: &RoutedExperts, tokens: f64) -> f64 {
         let c = &self.constants;
         let router = self.gemm_us(tokens, experts.count, self.hidden, WeightFormat::Bf16);
-        let routed = router + experts.us(c, self.hidden, tokens * self.data_parallel) + self.dispatch_and_combine_us(tokens);
+        let routed = router
+            + experts.us(c, self.hidden, tokens * self.data_parallel)
+            + self.dispatch_and_combine_us(tokens);
         let shared = if experts.shared > 0.0 {
             let width = experts.shared / self.tensor_parallel;
             self.product_us(tokens, 2.0 * width, self.hidden)
@@ -174,15 +188,18 @@ impl Formulas {
         } else {
             0.0
         };
-        let mixture = if tokens <= c.moe_shared_overlap_tokens { routed.max(shared) } else { routed + shared };
+        let mixture =
+            if tokens <= c.moe_shared_overlap_tokens { routed.max(shared) } else { routed + shared };
         // Two norms with residuals; the activation is part of the experts.
         let passes = c.elementwise_hidden_passes * self.hidden + self.rope_passes();
-        let elementwise = self.elementwise_bytes_us(BF16_BYTES * tokens * passes) + c.elementwise_overhead_us * 2.0 / 3.0;
+        let elementwise =
+            self.elementwise_bytes_us(BF16_BYTES * tokens * passes) + c.elementwise_overhead_us * 2.0 / 3.0;
         self.projections_us(tokens) + mixture + elementwise + self.all_reduce_us(tokens)
     }
 
-    /// Tokens to the experts and back. Within a tensor-parallel group every device has all tokens, so that what is left is the all-reduce
-    /// of their outputs; between groups they are gathered before and scattered behind.
+    /// Tokens to the experts and back. Within a tensor-parallel group every device has all tokens, so that
+    /// what is left is the all-reduce of their outputs; between groups they are gathered before and scattered
+    /// behind.
     fn dispatch_and_combine_us(&self, tokens: f64) -> f64 {
         if self.data_parallel == 1.0 {
             return self.all_reduce_us(tokens);
@@ -195,7 +212,9 @@ impl Formulas {
 
     /// Token embedding, shared out over the vocabulary.
     pub fn embedding_us(&self, tokens: f64) -> f64 {
-        self.all_reduce_us(tokens) + self.elementwise_bytes_us(BF16_BYTES * tokens * self.hidden) + self.constants.embedding_overhead_us
+        self.all_reduce_us(tokens)
+            + self.elementwise_bytes_us(BF16_BYTES * tokens * self.hidden)
+            + self.constants.embedding_overhead_us
     }
 
     /// LM head: bf16 whatever the other weights.
@@ -231,8 +250,11 @@ impl Formulas {
         let ms_per_byte = 1e-3 / (c.memory_gb_per_s * 1e3 * c.prefill_attention_eff_memory);
         let cache = 2.0 * self.kv_bytes * self.head_dim * self.kv_heads * ms_per_byte;
         PrefillTerms {
-            fixed_ms: (c.prefill_attention_overhead_us + if self.qk_norm { c.qk_norm_overhead_us } else { 0.0 }) * 1e-3,
-            ms_per_pair: 4.0 * self.query_heads * self.head_dim * 1e-3 / (c.peak_bf16_tflops * 1e6 * c.prefill_attention_eff_compute),
+            fixed_ms: (c.prefill_attention_overhead_us
+                + if self.qk_norm { c.qk_norm_overhead_us } else { 0.0 })
+                * 1e-3,
+            ms_per_pair: 4.0 * self.query_heads * self.head_dim * 1e-3
+                / (c.peak_bf16_tflops * 1e6 * c.prefill_attention_eff_compute),
             ms_per_token: 2.0 * BF16_BYTES * self.head_dim * self.query_heads * ms_per_byte + cache,
             ms_per_cached_token: cache,
         }

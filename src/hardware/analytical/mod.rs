@@ -1,11 +1,13 @@
 //! Step times from formulas: a roofline with measured efficiencies.
 //!
-//! Every matrix product costs a fixed time and the soft maximum of its compute and its memory time; attention reads or multiplies what the
-//! sums over a batch say; an all-reduce has a latency and a bandwidth in two regimes; experts read the weights of those that are hit
-//! ([`experts`]); latent attention reads one compressed vector a token ([`latent`]). Constants of each device ([`Constants`]), fitted
-//! where measurements exist ([`fits`], [`experts_fits`]), say how far from its data sheet it stays. Measured against
-//! aiconfigurator-core's answers the mean error is 2 to 5 % for dense models and 5 to 9 % for mixtures of experts; `hardware check` shows
-//! it. Not modelled: CPU time (`step_overhead_ms`), limits of CUDA graphs, overlap of prefill and decode kernels.
+//! Every matrix product costs a fixed time and the soft maximum of its compute and its memory time; attention
+//! reads or multiplies what the sums over a batch say; an all-reduce has a latency and a bandwidth in two
+//! regimes; experts read the weights of those that are hit ([`experts`]); latent attention reads one
+//! compressed vector a token ([`latent`]). Constants of each device ([`Constants`]), fitted where
+//! measurements exist ([`fits`], [`experts_fits`]), say how far from its data sheet it stays. Measured
+//! against aiconfigurator-core's answers the mean error is 2 to 5 % for dense models and 5 to 9 % for
+//! mixtures of experts; `hardware check` shows it. Not modelled: CPU time (`step_overhead_ms`), limits of
+//! CUDA graphs, overlap of prefill and decode kernels.
 
 mod constants;
 mod experts;
@@ -35,14 +37,16 @@ use roofline::peak_tflops;
 pub struct AnalyticalSettings {
     /// Constants to use instead of the device's own.
     pub constants: Box<ConstantOverrides>,
-    /// Number format of the weights of transformer layers; as the model is published if absent. Embedding, LM head and the routers of
-    /// experts stay bf16, as in published checkpoints, and with mxfp4 everything but the experts.
+    /// Number format of the weights of transformer layers; as the model is published if absent. Embedding, LM
+    /// head and the routers of experts stay bf16, as in published checkpoints, and with mxfp4 everything but
+    /// the experts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights: Option<WeightFormat>,
     /// Number format of the KV cache; as the checkpoint asks for if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kv_cache: Option<Precision>,
-    /// CPU and scheduler time of every step, ms. Around 1 ms in real vLLM servers, which is 15 to 30 % of a step of a 7B model.
+    /// CPU and scheduler time of every step, ms. Around 1 ms in real vLLM servers, which is 15 to 30 % of a
+    /// step of a 7B model.
     pub step_overhead_ms: f64,
 }
 
@@ -73,7 +77,10 @@ pub struct Parameters {
 }
 
 /// The constants in force for a deployment.
-pub fn parameters(deployment: &Deployment, settings: &AnalyticalSettings) -> Result<Parameters, HardwareError> {
+pub fn parameters(
+    deployment: &Deployment,
+    settings: &AnalyticalSettings,
+) -> Result<Parameters, HardwareError> {
     let Deployment { model, device, node, tensor_parallel, .. } = deployment;
     let (weights, kv_cache) = settings.formats(model);
     let unsupported = |message: String| Err(HardwareError::Unsupported(message));
@@ -115,8 +122,9 @@ pub fn parameters(deployment: &Deployment, settings: &AnalyticalSettings) -> Res
     fits::two_shot(device, node.name, *tensor_parallel, &mut constants);
     let quantised = fits::quantised(device, weights.layers);
     quantised.apply(&mut constants);
-    let routed =
-        model.experts.map(|_| experts_fits::routed(device, weights.experts, model.latent.is_some(), deployment.expert_parallel > 1));
+    let routed = model.experts.map(|_| {
+        experts_fits::routed(device, weights.experts, model.latent.is_some(), deployment.expert_parallel > 1)
+    });
     if let Some(routed) = &routed {
         routed.apply(&mut constants);
     }
@@ -190,14 +198,18 @@ pub fn support(model: &Model, device: &Device) -> Support {
     if model.latent.is_some() {
         measured.push(fits::latent_is_fitted(device));
     }
-    match (measured.iter().all(|part| *part), measured.iter().any(|part| *part) || matches!(fit, Fit::Partly(_))) {
+    match (
+        measured.iter().all(|part| *part),
+        measured.iter().any(|part| *part) || matches!(fit, Fit::Partly(_)),
+    ) {
         (true, _) => Support::Measured,
         (false, true) => Support::Partly,
         (false, false) => Support::DataSheet,
     }
 }
 
-/// A deployment's step times, without attention ms per stage: tables of tokens; and what depends on the number of requests.
+/// A deployment's step times, without attention ms per stage: tables of tokens; and what depends on the
+/// number of requests.
 pub(super) struct DenseTables {
     pub stages: Vec<Table>,
     pub head: Table,
@@ -211,16 +223,24 @@ pub(super) fn condense(
     let Parameters { constants, provenance } = parameters(deployment, settings)?;
     let formulas = Formulas::new(deployment, constants, settings);
     let layers = deployment.layers_per_stage();
-    let link = if deployment.fits_one_node() { constants.link_gb_per_s } else { constants.inter_node_gb_per_s };
+    let link =
+        if deployment.fits_one_node() { constants.link_gb_per_s } else { constants.inter_node_gb_per_s };
     let stages = deployment.stage_kinds().map(|stage| {
         Table::new(TOKENS, |tokens| {
             let tokens = tokens as f64;
-            let first = if stage.first { formulas.embedding_us(tokens) * 1e-3 + settings.step_overhead_ms } else { 0.0 };
+            let first = if stage.first {
+                formulas.embedding_us(tokens) * 1e-3 + settings.step_overhead_ms
+            } else {
+                0.0
+            };
             let hand_over = if stage.last { 0.0 } else { formulas.hand_over_us(tokens, link) * 1e-3 };
             layers * formulas.layer_us(tokens) * 1e-3 + first + hand_over
         })
     });
-    let dense = DenseTables { stages: stages.collect(), head: Table::new(ROWS, |rows| formulas.head_us(rows as f64) * 1e-3) };
+    let dense = DenseTables {
+        stages: stages.collect(),
+        head: Table::new(ROWS, |rows| formulas.head_us(rows as f64) * 1e-3),
+    };
     Ok((dense, attention_of(&formulas), provenance))
 }
 
@@ -236,7 +256,8 @@ fn attention_of(formulas: &Formulas) -> AnalyticAttention {
     let scaled = |share: f64| {
         // Whole models keep their bits.
         let of_layers = |ms: f64| if share == 1.0 { ms } else { share * ms };
-        let decode_ms = Table::new(CACHED_TOKENS, |cached| of_layers(formulas.decode_us(cached as f64) * 1e-3));
+        let decode_ms =
+            Table::new(CACHED_TOKENS, |cached| of_layers(formulas.decode_us(cached as f64) * 1e-3));
         (formulas.prefill().scaled(of_layers(1.0)), decode_ms)
     };
     let limit = formulas.attention_limit();

@@ -8,7 +8,9 @@ pub(super) const BF16_BYTES: f64 = 2.0;
 /// Peak of the arithmetic that weights of a format are multiplied with.
 pub(super) fn peak_tflops(constants: &Constants, format: WeightFormat) -> f64 {
     match format {
-        WeightFormat::Bf16 | WeightFormat::Mxfp4 | WeightFormat::Int4 | WeightFormat::Int4Group32 => constants.peak_bf16_tflops,
+        WeightFormat::Bf16 | WeightFormat::Mxfp4 | WeightFormat::Int4 | WeightFormat::Int4Group32 => {
+            constants.peak_bf16_tflops
+        }
         WeightFormat::Fp8 | WeightFormat::Fp8Static | WeightFormat::Fp8Block => constants.peak_fp8_tflops,
         WeightFormat::Nvfp4 => constants.peak_fp4_tflops,
     }
@@ -22,5 +24,9 @@ pub(super) fn soft_maximum(x: f64, y: f64, p: f64) -> f64 {
 /// The same of several numbers.
 pub(super) fn soft_maximum_of<const N: usize>(of: [f64; N], p: f64) -> f64 {
     let largest = of.into_iter().fold(0.0, f64::max);
-    if largest <= 0.0 { 0.0 } else { largest * of.into_iter().map(|x| (x / largest).powf(p)).sum::<f64>().powf(1.0 / p) }
+    if largest <= 0.0 {
+        0.0
+    } else {
+        largest * of.into_iter().map(|x| (x / largest).powf(p)).sum::<f64>().powf(1.0 / p)
+    }
 }

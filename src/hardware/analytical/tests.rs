@@ -6,7 +6,13 @@ use crate::hardware::{BatchShape, DecodeSteps, ExecutionTime, ExecutionTimeSetti
 const LLAMA_70B: &str = "meta-llama/Meta-Llama-3-70B";
 const NODES: [&str; 5] = ["a100_dgx", "h100_dgx", "h200_dgx", "b200_dgx", "l40s_server"];
 
-fn load_with(settings: AnalyticalSettings, model: &str, node: &str, tp: u32, pp: u32) -> Result<ExecutionTime, HardwareError> {
+fn load_with(
+    settings: AnalyticalSettings,
+    model: &str,
+    node: &str,
+    tp: u32,
+    pp: u32,
+) -> Result<ExecutionTime, HardwareError> {
     let deployment = Deployment::resolve(model, node, tp, pp, &Files::default())?;
     ExecutionTime::load(&ExecutionTimeSettings::Analytical(settings), &deployment, &Files::default())
 }
@@ -38,7 +44,11 @@ fn by_formula(deployment: &Deployment, prefills: &[(u32, u32)], decodes: &[u32])
         })
         .sum();
     let prefill_us = if prefills.is_empty() { 0.0 } else { 1e3 * (terms.fixed_ms + prefill_ms) };
-    let decode_us = if decodes.is_empty() { 0.0 } else { formulas.decode_us(decodes.iter().map(|&cached| f64::from(cached)).sum()) };
+    let decode_us = if decodes.is_empty() {
+        0.0
+    } else {
+        formulas.decode_us(decodes.iter().map(|&cached| f64::from(cached)).sum())
+    };
     let layers = f64::from(deployment.model.num_layers);
     let us = layers * (formulas.layer_us(tokens) + prefill_us + decode_us)
         + formulas.embedding_us(tokens)
@@ -46,12 +56,17 @@ fn by_formula(deployment: &Deployment, prefills: &[(u32, u32)], decodes: &[u32])
     us * 1e-6
 }
 
-/// Steps of the 70B model with tensor parallel 4, ms, from the program the constants were fitted with. Two of the L40S's are newer, and the
-/// B200's all-reduce in two shots.
+/// Steps of the 70B model with tensor parallel 4, ms, from the program the constants were fitted with. Two of
+/// the L40S's are newer, and the B200's all-reduce in two shots.
 #[test]
 fn published_vectors() {
-    let expected =
-        [[343.15, 33.94, 114.83], [136.66, 18.35, 45.36], [133.93, 14.53, 43.61], [72.50, 10.69, 26.79], [2558.12, 96.10, 698.02]];
+    let expected = [
+        [343.15, 33.94, 114.83],
+        [136.66, 18.35, 45.36],
+        [133.93, 14.53, 43.61],
+        [72.50, 10.69, 26.79],
+        [2558.12, 96.10, 698.02],
+    ];
     for (node, expected) in NODES.iter().zip(expected) {
         let older = match *node {
             "l40s_server" => r#"{"constants": {"gemm_eff_compute": 0.608, "gemm_smooth_p": 3.12}}"#,
@@ -86,7 +101,8 @@ fn pipeline_stages_share_the_layers() {
 #[test]
 fn settings_change_what_they_say() {
     let shape = batch(&[], &[2048; 32]);
-    let with = |json: &str| load_with(serde_json::from_str(json).unwrap(), LLAMA_70B, "h100_dgx", 4, 1).unwrap();
+    let with =
+        |json: &str| load_with(serde_json::from_str(json).unwrap(), LLAMA_70B, "h100_dgx", 4, 1).unwrap();
     let plain = with("{}");
     let overhead = with(r#"{"step_overhead_ms": 1.5}"#);
     assert!((overhead.stage_time_s(&shape, 0) - plain.stage_time_s(&shape, 0) - 1.5e-3).abs() < 1e-12);
@@ -97,7 +113,8 @@ fn settings_change_what_they_say() {
     assert!(slow.provenance.contains("given: memory_gb_per_s"), "{}", slow.provenance);
 }
 
-/// Half the bytes of a KV cache are read in more than half the time: an H200's kernels reach three quarters of what they do with bf16.
+/// Half the bytes of a KV cache are read in more than half the time: an H200's kernels reach three quarters
+/// of what they do with bf16.
 #[test]
 fn a_cache_in_fp8_is_not_read_twice_as_fast() {
     let read_s = |json: &str, node: &str| {
@@ -109,7 +126,9 @@ fn a_cache_in_fp8_is_not_read_twice_as_fast() {
         let share = read_s(r#"{"kv_cache": "fp8"}"#, node) / read_s("{}", node);
         assert!((share - expected).abs() < 0.02, "{node}: {share}");
     }
-    let unfitted = load_with(serde_json::from_str(r#"{"kv_cache": "fp8"}"#).unwrap(), LLAMA_70B, "a100_dgx", 4, 1).unwrap();
+    let unfitted =
+        load_with(serde_json::from_str(r#"{"kv_cache": "fp8"}"#).unwrap(), LLAMA_70B, "a100_dgx", 4, 1)
+            .unwrap();
     assert!(unfitted.provenance.contains("reading of an FP8 cache UNFITTED"), "{}", unfitted.provenance);
 }
 
@@ -130,7 +149,8 @@ fn all_reduces_in_two_shots_are_slow_on_the_b200() {
 fn quantised_products_of_few_tiles_and_rows_take_their_time() {
     let settings: AnalyticalSettings = serde_json::from_str(r#"{"weights": "fp8"}"#).unwrap();
     let deployment = Deployment::resolve(LLAMA_70B, "b200_dgx", 8, 1, &Files::default()).unwrap();
-    let formulas = Formulas::new(&deployment, parameters(&deployment, &settings).unwrap().constants, &settings);
+    let formulas =
+        Formulas::new(&deployment, parameters(&deployment, &settings).unwrap().constants, &settings);
     let product_us = |rows: f64, outputs: f64, inner: f64| formulas.product_us(rows, outputs, inner);
     // As many weights, eight times as many tiles: 12.6 and 9 us are measured.
     assert!(product_us(8.0, 2560.0, 8192.0) > product_us(8.0, 8.0 * 2560.0, 1024.0) + 2.0);
@@ -139,7 +159,9 @@ fn quantised_products_of_few_tiles_and_rows_take_their_time() {
 
 #[test]
 fn fingerprints_tell_models_apart() {
-    let with = |json: &str, node| load_with(serde_json::from_str(json).unwrap(), LLAMA_70B, node, 4, 1).unwrap().fingerprint();
+    let with = |json: &str, node| {
+        load_with(serde_json::from_str(json).unwrap(), LLAMA_70B, node, 4, 1).unwrap().fingerprint()
+    };
     assert_eq!(with("{}", "h100_dgx"), with(r#"{"constants": {"memory_gb_per_s": 3350}}"#, "h100_dgx"));
     assert_ne!(with("{}", "h100_dgx"), with(r#"{"constants": {"memory_gb_per_s": 3351}}"#, "h100_dgx"));
     assert_ne!(with("{}", "h100_dgx"), with("{}", "h200_dgx"));
@@ -147,8 +169,9 @@ fn fingerprints_tell_models_apart() {
 
 #[test]
 fn what_cannot_be_modelled_is_an_error() {
-    let error =
-        |settings: &str, node, tp| load_with(serde_json::from_str(settings).unwrap(), LLAMA_70B, node, tp, 1).unwrap_err().to_string();
+    let error = |settings: &str, node, tp| {
+        load_with(serde_json::from_str(settings).unwrap(), LLAMA_70B, node, tp, 1).unwrap_err().to_string()
+    };
     assert!(error(r#"{"weights": "fp8"}"#, "a100_dgx", 4).contains("device a100 has no FP8 units"));
     assert!(error("{}", "a100_pairwise_nvlink", 8).contains("more devices than the 4 of node"));
     assert!(error("{}", "a100_dgx", 3).contains("expected a divisor of the model's 64 query heads"));
@@ -157,10 +180,18 @@ fn what_cannot_be_modelled_is_an_error() {
 /// Nodes differ by their links only where these were measured; unfitted devices say so.
 #[test]
 fn provenance_names_sources() {
-    assert!(load(LLAMA_70B, "a100_pairwise_nvlink", 4, 1).provenance.contains("microsoft/vidur's profile of this node"));
+    assert!(
+        load(LLAMA_70B, "a100_pairwise_nvlink", 4, 1)
+            .provenance
+            .contains("microsoft/vidur's profile of this node")
+    );
     assert!(load(LLAMA_70B, "a100_dgx", 4, 1).provenance.contains("aiconfigurator-core 0.12.0, vLLM 0.14.0"));
     assert!(load(LLAMA_70B, "a100_pcie_server", 4, 1).provenance.contains("UNFITTED"));
-    assert!(load("meta-llama/Llama-2-7b-hf", "a40_pairwise_nvlink", 1, 1).provenance.contains("attention UNFITTED"));
+    assert!(
+        load("meta-llama/Llama-2-7b-hf", "a40_pairwise_nvlink", 1, 1)
+            .provenance
+            .contains("attention UNFITTED")
+    );
 }
 
 /// Steps that repeat are skipped over with windows too, to the bit.
@@ -169,10 +200,15 @@ fn repeated_decodes_of_windowed_layers_are_steps() {
     let times = load("openai/gpt-oss-20b", "h100_dgx", 1, 1);
     let mut shape = batch(&[], &[100, 300, 900]);
     // Below the windows of all requests step by step.
-    assert!(matches!(times.decode_steps(&shape, 350, times.beside_attention_ms(shape.num_decodes)), DecodeSteps::Alike { steps: 1, .. }));
+    assert!(matches!(
+        times.decode_steps(&shape, 350, times.beside_attention_ms(shape.num_decodes)),
+        DecodeSteps::Alike { steps: 1, .. }
+    ));
     for cached in [384, 1300, 5000, 40_000] {
         shape.decode_cached_tokens = cached;
-        let DecodeSteps::Along(along) = times.decode_steps(&shape, cached, times.beside_attention_ms(shape.num_decodes)) else {
+        let DecodeSteps::Along(along) =
+            times.decode_steps(&shape, cached, times.beside_attention_ms(shape.num_decodes))
+        else {
             panic!("{cached} tokens go step by step")
         };
         for later in (cached..cached + 3 * along.steps(cached).min(40)).step_by(3) {
@@ -196,8 +232,8 @@ proptest! {
         prop_assert!((found / expected - 1.0).abs() < 1e-3, "{found} s, formulas {expected} s");
     }
 
-    /// More of anything takes longer. Tokens only without tensor parallelism: where the collectives library changes its algorithm, a
-    /// larger message may be the faster one.
+    /// More of anything takes longer. Tokens only without tensor parallelism: where the collectives library
+    /// changes its algorithm, a larger message may be the faster one.
     #[test]
     fn more_work_takes_longer((prefills, decodes) in a_batch(), device in 0..5_usize) {
         let times = load("Qwen/Qwen3-8B", NODES[device], 1, 1);

@@ -1,6 +1,7 @@
 //! The shape of a transformer from the `config.json` that is published with it on Hugging Face.
 //!
-//! What each key means was read in the configuration and modelling files of `transformers` and of the models' own repositories.
+//! What each key means was read in the configuration and modelling files of `transformers` and of the models'
+//! own repositories.
 
 mod kinds;
 
@@ -19,12 +20,18 @@ use kinds::{KINDS, Kind, NOT_MODELLED, QK_NORM, TIED_BY_DEFAULT};
 const BESIDE: &str = "hf_quant_config.json";
 
 pub(super) fn read(file: &Path) -> Result<Model, HardwareError> {
-    let read = |file: &Path| std::fs::read_to_string(file).map_err(|source| HardwareError::Unreadable { file: file.into(), source });
+    let read = |file: &Path| {
+        std::fs::read_to_string(file)
+            .map_err(|source| HardwareError::Unreadable { file: file.into(), source })
+    };
     let bad = |file: &Path, message: String| HardwareError::BadModel { file: file.into(), message };
     let text = read(file)?;
     let beside = file.with_file_name(BESIDE);
     let quantization = match beside.is_file() {
-        true => Some(serde_json::from_str(&read(&beside)?).map_err(|error| bad(&beside, format!("no JSON: {error}")))?),
+        true => Some(
+            serde_json::from_str(&read(&beside)?)
+                .map_err(|error| bad(&beside, format!("no JSON: {error}")))?,
+        ),
         false => None,
     };
     parse_with(&text, quantization, &file.display().to_string()).map_err(|message| bad(file, message))
@@ -61,7 +68,11 @@ impl Config<'_> {
     fn number(&self, key: &str) -> Result<Option<u32>, String> {
         match self.find(key) {
             None => Ok(None),
-            Some(value) => match value.as_u64().and_then(|number| u32::try_from(number).ok()).filter(|&number| number > 0) {
+            Some(value) => match value
+                .as_u64()
+                .and_then(|number| u32::try_from(number).ok())
+                .filter(|&number| number > 0)
+            {
                 Some(number) => Ok(Some(number)),
                 None => Err(format!("`{key}` is {value}, expected a whole number of at least 1")),
             },
@@ -84,7 +95,12 @@ impl Config<'_> {
 
     /// The kinds of the layers, where the file lists them.
     fn layer_types(&self) -> Vec<&str> {
-        self.find("layer_types").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect()
+        self.find("layer_types")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect()
     }
 }
 
@@ -94,7 +110,8 @@ fn config<'a>(root: &'a Value) -> Result<Config<'a>, String> {
         _ => root,
     };
     let named = |part: &'a Value| part.get("model_type").and_then(Value::as_str);
-    let kind_name = named(text).or_else(|| named(root)).ok_or("no text `model_type`; is this a model's config.json?")?;
+    let kind_name =
+        named(text).or_else(|| named(root)).ok_or("no text `model_type`; is this a model's config.json?")?;
     if let Some((_, why)) = NOT_MODELLED.iter().find(|(name, _)| *name == kind_name) {
         return Err(format!(
             "`model_type` {kind_name} has {why}, which is not modelled: it would take times of these layers and their part of memory"
@@ -124,7 +141,8 @@ fn parse_with(text: &str, quantization: Option<Value>, name: &str) -> Result<Mod
         keys.insert("quantization_config".into(), quantization);
     }
     let kind_name = config(&root)?.kind_name.to_string();
-    let part = ["text_config", "llm_config"].into_iter().find(|part| root.get(part).is_some_and(Value::is_object));
+    let part =
+        ["text_config", "llm_config"].into_iter().find(|part| root.get(part).is_some_and(Value::is_object));
     let text = match part {
         Some(part) => &mut root[part],
         None => &mut root,
@@ -132,7 +150,8 @@ fn parse_with(text: &str, quantization: Option<Value>, name: &str) -> Result<Mod
     kinds::to_common_keys(&kind_name, text)?;
     let config = config(&root)?;
     let (kind, kind_name) = (config.kind, config.kind_name);
-    let (embedding_dim, num_query_heads) = (config.required("hidden_size")?, config.required("num_attention_heads")?);
+    let (embedding_dim, num_query_heads) =
+        (config.required("hidden_size")?, config.required("num_attention_heads")?);
     let num_layers = config.required("num_hidden_layers")?;
     let mut notes: Vec<Cow<'static, str>> = Vec::new();
     let latent = latent(&config)?;
@@ -141,7 +160,11 @@ fn parse_with(text: &str, quantization: Option<Value>, name: &str) -> Result<Mod
         (Some(latent), _) => latent.nope_dim + latent.rope_dim,
         (None, Some(head_dim)) => head_dim,
         (None, None) if embedding_dim % num_query_heads == 0 => embedding_dim / num_query_heads,
-        (None, None) => return Err(format!("`hidden_size` {embedding_dim} is no multiple of `num_attention_heads` {num_query_heads}")),
+        (None, None) => {
+            return Err(format!(
+                "`hidden_size` {embedding_dim} is no multiple of `num_attention_heads` {num_query_heads}"
+            ));
+        }
     };
     let has_mlp = experts.is_none_or(|experts| experts.dense_layers > 0);
     let mlp = match kind {
@@ -171,12 +194,18 @@ fn parse_with(text: &str, quantization: Option<Value>, name: &str) -> Result<Mod
         num_layers,
         embedding_dim,
         num_query_heads,
-        num_kv_heads: if latent.is_some() { num_query_heads } else { config.number("num_key_value_heads")?.unwrap_or(num_query_heads) },
+        num_kv_heads: if latent.is_some() {
+            num_query_heads
+        } else {
+            config.number("num_key_value_heads")?.unwrap_or(num_query_heads)
+        },
         head_dim,
         mlp_hidden_dim: mlp,
         vocabulary: config.required("vocab_size")?,
         gated_mlp: kind != Kind::Plain,
-        qk_norm: latent.is_none() && config.bool("use_qk_norm").unwrap_or(QK_NORM.contains(&kind_name)) && kind != Kind::Llama4,
+        qk_norm: latent.is_none()
+            && config.bool("use_qk_norm").unwrap_or(QK_NORM.contains(&kind_name))
+            && kind != Kind::Llama4,
         tied_embeddings: [config.text, config.root]
             .into_iter()
             .find_map(|part| part.get("tie_word_embeddings").and_then(Value::as_bool))
@@ -193,7 +222,11 @@ fn parse_with(text: &str, quantization: Option<Value>, name: &str) -> Result<Mod
 fn latent(config: &Config) -> Result<Option<LatentAttention>, String> {
     let Some(kv_rank) = config.number("kv_lora_rank")? else { return Ok(None) };
     let indexer = match config.number("index_topk")? {
-        Some(top_k) => Some(Indexer { heads: config.required("index_n_heads")?, head_dim: config.required("index_head_dim")?, top_k }),
+        Some(top_k) => Some(Indexer {
+            heads: config.required("index_n_heads")?,
+            head_dim: config.required("index_head_dim")?,
+            top_k,
+        }),
         None => None,
     };
     Ok(Some(LatentAttention {
@@ -220,7 +253,11 @@ fn experts_of(config: &Config, num_layers: u32) -> Result<Option<Experts>, Strin
             Kind::Gated | Kind::Plain => Ok(None),
             // A dense model of a family of mixtures.
             _ if EXPERT_COUNTS.iter().any(|key| config.text.get(key).is_some()) => Ok(None),
-            _ => Err(format!("no `{}`, which `model_type` {} has", EXPERT_COUNTS.join("`, `"), config.kind_name)),
+            _ => Err(format!(
+                "no `{}`, which `model_type` {} has",
+                EXPERT_COUNTS.join("`, `"),
+                config.kind_name
+            )),
         };
     };
     if matches!(config.kind, Kind::Gated | Kind::Plain) {
@@ -244,11 +281,13 @@ fn experts_of(config: &Config, num_layers: u32) -> Result<Option<Experts>, Strin
         _ => config.count("shared_intermediate_size")?.unwrap_or(0),
     };
     let is_expert_layer = |layer: u32| -> Result<bool, String> {
-        let listed = |key: &str| config.find(key).and_then(Value::as_array).filter(|layers| !layers.is_empty());
+        let listed =
+            |key: &str| config.find(key).and_then(Value::as_array).filter(|layers| !layers.is_empty());
         Ok(match config.kind {
             Kind::Qwen => {
                 let step = config.number("decoder_sparse_step")?.unwrap_or(1);
-                let plain = listed("mlp_only_layers").is_some_and(|layers| layers.iter().any(|known| *known == layer));
+                let plain = listed("mlp_only_layers")
+                    .is_some_and(|layers| layers.iter().any(|known| *known == layer));
                 !plain && (layer + 1).is_multiple_of(step)
             }
             Kind::Llama4 => match listed("moe_layers") {
@@ -281,19 +320,26 @@ fn window(config: &Config, num_layers: u32) -> Result<Option<Window>, String> {
     let Some(tokens) = config.count("sliding_window")?.filter(|&tokens| tokens > 0) else { return Ok(None) };
     // Qwen's switch; other kinds have none and use their window.
     let used = config.bool("use_sliding_window").unwrap_or(!config.kind_name.starts_with("qwen"));
-    let reaches_everything = config.count("max_position_embeddings")?.is_some_and(|longest| longest <= tokens);
+    let reaches_everything =
+        config.count("max_position_embeddings")?.is_some_and(|longest| longest <= tokens);
     if !used || reaches_everything {
         return Ok(None);
     }
     let types = config.layer_types();
     let every = |pattern: u32| num_layers - num_layers / pattern.max(1);
     let layers = match config.kind_name {
-        _ if types.len() == num_layers as usize => types.iter().filter(|kind| **kind == "sliding_attention").count() as u32,
+        _ if types.len() == num_layers as usize => {
+            types.iter().filter(|kind| **kind == "sliding_attention").count() as u32
+        }
         "gemma2" | "gpt_oss" => num_layers.div_ceil(2),
         "gemma3_text" => every(config.number("sliding_window_pattern")?.unwrap_or(6)),
-        "cohere2" | "olmo3" | "exaone4" | "exaone_moe" => every(config.number("sliding_window_pattern")?.unwrap_or(4)),
+        "cohere2" | "olmo3" | "exaone4" | "exaone_moe" => {
+            every(config.number("sliding_window_pattern")?.unwrap_or(4))
+        }
         // Layers below this one attend to everything.
-        name if name.starts_with("qwen") => num_layers - config.count("max_window_layers")?.unwrap_or(0).min(num_layers),
+        name if name.starts_with("qwen") => {
+            num_layers - config.count("max_window_layers")?.unwrap_or(0).min(num_layers)
+        }
         _ => num_layers,
     };
     Ok((layers > 0).then_some(Window { tokens, layers }))

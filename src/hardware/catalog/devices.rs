@@ -1,8 +1,9 @@
 //! Devices by name.
 //!
-//! Sources: memory of A40, A100 and H100 from microsoft/vidur (`vidur/config/device_sku_config.py`); everything else from the data sheets
-//! as the system descriptions of aiconfigurator-core 0.12.0 give them. A40: NVIDIA's data sheet (696 GB/s, 149.7 Tflop/s). MI300X: AMD's data
-//! sheet (192 GB, 5.3 TB/s, 1,307.4 Tflop/s in bf16, 2,614.9 in FP8, seven links of 64 GB/s one way). 4-bit floats: twice FP8 on Blackwell.
+//! Sources: memory of A40, A100 and H100 from microsoft/vidur (`vidur/config/device_sku_config.py`);
+//! everything else from the data sheets as the system descriptions of aiconfigurator-core 0.12.0 give them.
+//! A40: NVIDIA's data sheet (696 GB/s, 149.7 Tflop/s). MI300X: AMD's data sheet (192 GB, 5.3 TB/s, 1,307.4
+//! Tflop/s in bf16, 2,614.9 in FP8, seven links of 64 GB/s one way). 4-bit floats: twice FP8 on Blackwell.
 
 use super::{Device, Link};
 
@@ -15,7 +16,12 @@ const fn with_fp4(mut device: Device) -> Device {
 }
 
 /// Memory GiB, memory GB/s, bf16 and FP8 Tflop/s (0: no FP8), link and inter-node GB/s.
-const fn device(name: &'static str, aliases: &'static [&'static str], link: Link, figures: [f64; 6]) -> Device {
+const fn device(
+    name: &'static str,
+    aliases: &'static [&'static str],
+    link: Link,
+    figures: [f64; 6],
+) -> Device {
     let [memory_gib, memory_gb_per_s, peak_bf16_tflops, fp8, link_gb_per_s, inter_node_gb_per_s] = figures;
     Device {
         name,

@@ -98,11 +98,12 @@ pub fn model_from(name: &str, files: &Files) -> Result<Cow<'static, Model>, Hard
     }
 }
 
-/// What is approximated for a model whose weights are taken to be stored so, and what a file of its owner was taken to say where it
-/// differs from a plain transformer in bf16; a sentence each.
+/// What is approximated for a model whose weights are taken to be stored so, and what a file of its owner was
+/// taken to say where it differs from a plain transformer in bf16; a sentence each.
 pub fn approximations(model: &Model, weights: Weights) -> Vec<String> {
     let own = model.approximations.iter().map(|sentence| sentence.to_string());
-    let mut sentences: Vec<String> = if is_config_path(&model.name) { own.collect() } else { experts::approximations(&model.name) };
+    let mut sentences: Vec<String> =
+        if is_config_path(&model.name) { own.collect() } else { experts::approximations(&model.name) };
     if is_config_path(&model.name) {
         if !model.weights.is_bf16() && weights == model.weights {
             sentences.push(format!("{} weights, as its quantization says", model.weights.name()));
@@ -115,7 +116,11 @@ pub fn approximations(model: &Model, weights: Weights) -> Vec<String> {
         }
     }
     if weights != model.weights && !model.weights.is_bf16() {
-        sentences.push(format!("published with {} weights, taken as {} as the settings say", model.weights.name(), weights.name()));
+        sentences.push(format!(
+            "published with {} weights, taken as {} as the settings say",
+            model.weights.name(),
+            weights.name()
+        ));
     }
     sentences.into_iter().map(|sentence| format!("{}: {sentence}", model.name)).collect()
 }
@@ -123,12 +128,18 @@ pub fn approximations(model: &Model, weights: Weights) -> Vec<String> {
 /// The message for a model that is not in the catalogue.
 pub fn unknown_model(name: &str) -> String {
     let names: Vec<&str> = all_models().map(|model| model.name.as_ref()).collect();
-    format!("unknown model `{name}`, expected one of {} or the path of a Hugging Face config.json", quoted(&names))
+    format!(
+        "unknown model `{name}`, expected one of {} or the path of a Hugging Face config.json",
+        quoted(&names)
+    )
 }
 
 /// The message for a node that is not in the catalogue.
 pub fn unknown_node(name: &str) -> String {
-    format!("unknown node `{name}`, expected one of {}", quoted(&NODES.iter().map(|node| node.name).collect::<Vec<_>>()))
+    format!(
+        "unknown node `{name}`, expected one of {}",
+        quoted(&NODES.iter().map(|node| node.name).collect::<Vec<_>>())
+    )
 }
 
 #[cfg(test)]
@@ -142,10 +153,17 @@ mod tests {
         let mut names = BTreeSet::new();
         let aliases = models::ALIASES.iter().map(|(alias, _)| *alias);
         assert!(all_models().map(|model| model.name.as_ref()).chain(aliases).all(|name| names.insert(name)));
-        assert!(DEVICES.iter().flat_map(|device| device.aliases.iter().copied().chain([device.name])).all(|name| names.insert(name)));
+        assert!(
+            DEVICES
+                .iter()
+                .flat_map(|device| device.aliases.iter().copied().chain([device.name]))
+                .all(|name| names.insert(name))
+        );
         assert!(NODES.iter().all(|node| device(node.device).is_some()));
         assert!(models::SAMPLING.iter().all(|name| all_models().any(|model| model.name == *name)));
-        assert!(models::ALIASES.iter().all(|(alias, name)| model(alias).is_some_and(|model| model.name == *name)));
+        assert!(
+            models::ALIASES.iter().all(|(alias, name)| model(alias).is_some_and(|model| model.name == *name))
+        );
     }
 
     /// Billions of parameters as published with the models.
@@ -183,8 +201,8 @@ mod tests {
         }
     }
 
-    /// Billions of parameters, all and of one token, as published with the models; MTP layers and encoders are not among the former, and
-    /// whether embeddings are among the latter differs.
+    /// Billions of parameters, all and of one token, as published with the models; MTP layers and encoders
+    /// are not among the former, and whether embeddings are among the latter differs.
     #[test]
     fn parameter_counts_of_mixtures_are_the_published_ones() {
         for (name, billions, active) in [

@@ -43,8 +43,8 @@ pub struct Model {
     pub approximations: Vec<Cow<'static, str>>,
 }
 
-/// Multi-head latent attention (DeepSeek-V2): keys and values of all heads are one compressed vector a token, which every device of a
-/// tensor-parallel group holds whole.
+/// Multi-head latent attention (DeepSeek-V2): keys and values of all heads are one compressed vector a token,
+/// which every device of a tensor-parallel group holds whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LatentAttention {
     /// Width of compressed queries; 0 where queries are not compressed.
@@ -94,11 +94,15 @@ pub struct Experts {
 }
 
 impl Model {
-    /// Parameters of one layer's attention that are shared out over the devices of a tensor-parallel group, and those that each holds.
+    /// Parameters of one layer's attention that are shared out over the devices of a tensor-parallel group,
+    /// and those that each holds.
     pub fn attention_parameters(&self) -> (f64, f64) {
         let (hidden, heads) = (f64::from(self.embedding_dim), f64::from(self.num_query_heads));
         let Some(latent) = self.latent else {
-            return (hidden * f64::from(self.head_dim) * 2.0 * f64::from(self.num_query_heads + self.num_kv_heads), 0.0);
+            return (
+                hidden * f64::from(self.head_dim) * 2.0 * f64::from(self.num_query_heads + self.num_kv_heads),
+                0.0,
+            );
         };
         let (rank, query) = (f64::from(latent.kv_rank), f64::from(latent.nope_dim + latent.rope_dim));
         let (nope, value) = (f64::from(latent.nope_dim), f64::from(latent.value_dim));
@@ -132,12 +136,14 @@ impl Model {
                 Some(_) => self.attention_parameters().0 + self.attention_parameters().1,
             };
             let matrices = if self.gated_mlp { 3.0 } else { 2.0 };
-            return f64::from(self.num_layers) * (attention + matrices * embedding * f64::from(self.mlp_hidden_dim));
+            return f64::from(self.num_layers)
+                * (attention + matrices * embedding * f64::from(self.mlp_hidden_dim));
         };
         let (shared_out, held) = self.attention_parameters();
         f64::from(self.num_layers) * (shared_out + held)
             + f64::from(experts.dense_layers) * self.mlp_parameters()
-            + f64::from(self.expert_layers()) * (experts.routed_parameters(self) + experts.shared_parameters(self))
+            + f64::from(self.expert_layers())
+                * (experts.routed_parameters(self) + experts.shared_parameters(self))
             + f64::from(self.expert_layers()) * f64::from(experts.count) * embedding
     }
 

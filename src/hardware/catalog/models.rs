@@ -110,8 +110,8 @@ pub const ALIASES: &[(&str, &str)] = &[
     ("meta-llama/Llama-4-Maverick-17B-128E", "meta-llama/Llama-4-Maverick-17B-128E-Instruct"),
 ];
 
-/// Models whose `generation_config.json` asks for top-k or top-p sampling, as an engine does unless a request says otherwise; other names
-/// of one shape may differ in it.
+/// Models whose `generation_config.json` asks for top-k or top-p sampling, as an engine does unless a request
+/// says otherwise; other names of one shape may differ in it.
 pub const SAMPLING: &[&str] = &[
     "meta-llama/Meta-Llama-3-70B",
     "meta-llama/Meta-Llama-3-8B",

@@ -1,12 +1,18 @@
 //! Nodes by name.
 //!
-//! The first five, with prices per node-hour, are those of microsoft/vidur (`vidur/config/node_sku_config.py`), which the lab uses; its
-//! price of `a100_dgx` is half of what its devices cost in pairwise nodes and may be a slip. The others come without a price: none could be
-//! sourced, and none is invented.
+//! The first five, with prices per node-hour, are those of microsoft/vidur
+//! (`vidur/config/node_sku_config.py`), which the lab uses; its price of `a100_dgx` is half of what its
+//! devices cost in pairwise nodes and may be a slip. The others come without a price: none could be sourced,
+//! and none is invented.
 
 use super::Node;
 
-const fn priced(name: &'static str, device: &'static str, devices_per_node: u32, price_usd_per_hour: f64) -> Node {
+const fn priced(
+    name: &'static str,
+    device: &'static str,
+    devices_per_node: u32,
+    price_usd_per_hour: f64,
+) -> Node {
     Node { name, device, devices_per_node, price_usd_per_hour: Some(price_usd_per_hour) }
 }
 

@@ -93,7 +93,8 @@ impl Budget {
     }
 
     fn requests(&self, needs: &Needs) -> u32 {
-        ((self.available - self.taken) / (self.per_token * f64::from(needs.max_request_tokens))).floor() as u32
+        ((self.available - self.taken) / (self.per_token * f64::from(needs.max_request_tokens))).floor()
+            as u32
     }
 }
 
@@ -114,7 +115,8 @@ pub fn weight_bytes(deployment: &Deployment, weights: Weights) -> f64 {
 
 /// KV cache of a token that one device holds: its heads, of the layers of its stage.
 pub fn kv_bytes_per_token(deployment: &Deployment, kv_cache: Precision, max_request_tokens: u32) -> f64 {
-    weights::kv_bytes_per_token(deployment, kv_cache, max_request_tokens) / f64::from(deployment.pipeline_parallel)
+    weights::kv_bytes_per_token(deployment, kv_cache, max_request_tokens)
+        / f64::from(deployment.pipeline_parallel)
 }
 
 /// Plans the KV cache of one replica.
@@ -124,11 +126,15 @@ pub fn plan(deployment: &Deployment, needs: &Needs) -> Result<KvCapacity, DoesNo
     if max_requests == 0 {
         let fits = |&&tensor_parallel: &&u32| {
             deployment.model.num_query_heads.is_multiple_of(tensor_parallel)
-                && Budget::of(&Deployment { tensor_parallel, ..deployment.clone() }, needs).requests(needs) > 0
+                && Budget::of(&Deployment { tensor_parallel, ..deployment.clone() }, needs).requests(needs)
+                    > 0
         };
         let remedy = match TENSOR_PARALLEL.iter().find(fits) {
             Some(tp) => format!("the smallest `tensor_parallel` that fits is {tp}"),
-            None => "no `tensor_parallel` up to 16 fits: take a larger device or a smaller `max_request_tokens`".into(),
+            None => {
+                "no `tensor_parallel` up to 16 fits: take a larger device or a smaller `max_request_tokens`"
+                    .into()
+            }
         };
         let Deployment { model, device, tensor_parallel, pipeline_parallel, .. } = deployment;
         return Err(DoesNotFit(format!(
@@ -145,7 +151,9 @@ pub fn plan(deployment: &Deployment, needs: &Needs) -> Result<KvCapacity, DoesNo
     }
     let num_blocks = match needs.planner {
         MemoryPlanner::Vidur(_) => vidur::num_blocks(deployment, needs, max_requests),
-        MemoryPlanner::Vllm(_) | MemoryPlanner::VllmProfiled(_) => (budget.kv_tokens() / f64::from(needs.block_size_tokens)) as u32,
+        MemoryPlanner::Vllm(_) | MemoryPlanner::VllmProfiled(_) => {
+            (budget.kv_tokens() / f64::from(needs.block_size_tokens)) as u32
+        }
     };
     Ok(KvCapacity { num_blocks, max_requests })
 }

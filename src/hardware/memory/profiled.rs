@@ -1,9 +1,11 @@
 //! What a vLLM server finds free for its KV cache when it profiles itself at start.
 //!
-//! Weights are what the checkpoint holds; the rest was fitted here to the numbers of blocks that ten deployments of vLLM 0.15.1 on H100s
-//! logged (inference-sim/training and inference-sim/sim-to-real-accuracy-validation): eight dense models of 7 to 70 billion parameters and
-//! Mixtral-8x7B, tensor parallel 1 to 4. Each is met within 1 %. A Qwen3-14B of vLLM 0.23.0 is planned 4 % too small, and a Llama-4 Scout,
-//! whose encoder is profiled with images, far too large: set `reserve_gib`, or the replica scheduler's `num_blocks` as the server logs it.
+//! Weights are what the checkpoint holds; the rest was fitted here to the numbers of blocks that ten
+//! deployments of vLLM 0.15.1 on H100s logged (inference-sim/training and
+//! inference-sim/sim-to-real-accuracy-validation): eight dense models of 7 to 70 billion parameters and
+//! Mixtral-8x7B, tensor parallel 1 to 4. Each is met within 1 %. A Qwen3-14B of vLLM 0.23.0 is planned 4 %
+//! too small, and a Llama-4 Scout, whose encoder is profiled with images, far too large: set `reserve_gib`,
+//! or the replica scheduler's `num_blocks` as the server logs it.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -24,7 +24,9 @@ const LLAMA_70B: &str = "meta-llama/Meta-Llama-3-70B";
 #[test]
 fn reference_figures() {
     let planner = MemoryPlanner::default();
-    let plan = |tp, pp, tokens| plan(&deployment(LLAMA_70B, "a100_pairwise_nvlink", tp, pp), &needs(&planner, tokens));
+    let plan = |tp, pp, tokens| {
+        plan(&deployment(LLAMA_70B, "a100_pairwise_nvlink", tp, pp), &needs(&planner, tokens))
+    };
     assert_eq!(plan(4, 1, 4096), Ok(KvCapacity { num_blocks: 32768, max_requests: 128 }));
     assert_eq!(plan(2, 2, 4096), Ok(KvCapacity { num_blocks: 32768, max_requests: 64 }));
     assert_eq!(plan(4, 1, 1024), Ok(KvCapacity { num_blocks: 32832, max_requests: 513 }));
@@ -53,7 +55,8 @@ fn reference_capacities() {
     }
 }
 
-/// What aiconfigurator-core answers for vLLM; 0 where it finds no room. Within a thousandth: its weights include norms.
+/// What aiconfigurator-core answers for vLLM; 0 where it finds no room. Within a thousandth: its weights
+/// include norms.
 #[test]
 fn vllm_capacities() {
     let planner = MemoryPlanner::Vllm(VllmPlanner::default());
@@ -79,10 +82,12 @@ fn vllm_capacities() {
 #[test]
 fn says_what_would_fit() {
     let planner = MemoryPlanner::default();
-    let error = plan(&deployment(LLAMA_70B, "a100_dgx", 1, 1), &needs(&planner, 4096)).unwrap_err().to_string();
+    let error =
+        plan(&deployment(LLAMA_70B, "a100_dgx", 1, 1), &needs(&planner, 4096)).unwrap_err().to_string();
     assert!(error.contains("the smallest `tensor_parallel` that fits is 2"), "{error}");
     let planner = MemoryPlanner::Vllm(VllmPlanner::default());
-    let error = plan(&deployment(LLAMA_70B, "l40s_server", 2, 1), &needs(&planner, 4096)).unwrap_err().to_string();
+    let error =
+        plan(&deployment(LLAMA_70B, "l40s_server", 2, 1), &needs(&planner, 4096)).unwrap_err().to_string();
     assert!(error.contains("the smallest `tensor_parallel` that fits is 4"), "{error}");
 }
 
@@ -92,16 +97,19 @@ fn precision_and_pipelining() {
     for planner in [MemoryPlanner::default(), MemoryPlanner::Vllm(VllmPlanner::default())] {
         let node = deployment(LLAMA_70B, "h100_dgx", 4, 1);
         let bf16 = needs(&planner, 4096);
-        let (plain, weights) = (kv_tokens(&node, &bf16), kv_tokens(&node, &Needs { weights: WeightFormat::Fp8.into(), ..bf16 }));
+        let (plain, weights) =
+            (kv_tokens(&node, &bf16), kv_tokens(&node, &Needs { weights: WeightFormat::Fp8.into(), ..bf16 }));
         assert!(weights > plain);
         assert!(kv_tokens(&node, &Needs { kv_cache: Precision::Fp8, ..bf16 }).abs_diff(2 * plain) <= 1);
     }
     let planner = MemoryPlanner::Vllm(VllmPlanner::default());
-    let tokens = |tp, pp| kv_tokens(&deployment(LLAMA_70B, "h100_dgx", tp, pp), &needs(&planner, 4096)) as f64;
+    let tokens =
+        |tp, pp| kv_tokens(&deployment(LLAMA_70B, "h100_dgx", tp, pp), &needs(&planner, 4096)) as f64;
     assert!((tokens(4, 2) / tokens(8, 1) - 1.0).abs() < 0.1);
 }
 
-/// What aiconfigurator-core answers for mixtures on vLLM: weights of one device, bytes, and of a token's KV cache.
+/// What aiconfigurator-core answers for mixtures on vLLM: weights of one device, bytes, and of a token's KV
+/// cache.
 #[test]
 fn mixtures_of_experts() {
     let planner = MemoryPlanner::Vllm(VllmPlanner::default());
@@ -117,17 +125,26 @@ fn mixtures_of_experts() {
         ("MiniMaxAI/MiniMax-M2.5", 4, 1, 57_257_558_016.0),
     ] {
         let found = weights(model, tp, ep);
-        assert!((found / expected - 1.0).abs() < 2e-2, "{model} tp {tp} ep {ep}: {found}, expected {expected}");
+        assert!(
+            (found / expected - 1.0).abs() < 2e-2,
+            "{model} tp {tp} ep {ep}: {found}, expected {expected}"
+        );
     }
     // Latent attention is held whole by every device; half the layers of gpt-oss keep 128 tokens.
-    let per_token =
-        |model: &str, tp, kv_cache, longest| weights::kv_bytes_per_token(&deployment(model, "h200_dgx", tp, 1), kv_cache, longest);
+    let per_token = |model: &str, tp, kv_cache, longest| {
+        weights::kv_bytes_per_token(&deployment(model, "h200_dgx", tp, 1), kv_cache, longest)
+    };
     assert_eq!(per_token("deepseek-ai/DeepSeek-V3", 8, Precision::Bf16, 4096), 70_272.0);
     assert_eq!(per_token("deepseek-ai/DeepSeek-V3", 1, Precision::Fp8, 4096), 35_136.0);
     assert_eq!(per_token("openai/gpt-oss-20b", 1, Precision::Bf16, 128), 49_152.0);
-    assert!((per_token("openai/gpt-oss-20b", 1, Precision::Bf16, 1280) / (24_576.0 * 1.1) - 1.0).abs() < 1e-12);
+    assert!(
+        (per_token("openai/gpt-oss-20b", 1, Precision::Bf16, 1280) / (24_576.0 * 1.1) - 1.0).abs() < 1e-12
+    );
     let fits = |model: &str, node, tp| {
-        plan(&deployment(model, node, tp, 1), &Needs { weights: catalog::model(model).unwrap().weights, ..needs(&planner, 4096) })
+        plan(
+            &deployment(model, node, tp, 1),
+            &Needs { weights: catalog::model(model).unwrap().weights, ..needs(&planner, 4096) },
+        )
     };
     assert!(fits("deepseek-ai/DeepSeek-V3", "h200_dgx", 8).is_ok());
     assert!(fits("deepseek-ai/DeepSeek-V3", "h100_dgx", 8).unwrap_err().to_string().contains("does not fit"));
@@ -149,8 +166,12 @@ fn profiled_capacities_are_those_logged() {
         ("01-ai/Yi-34B", 2, 2048, 20_793),
         ("mistralai/Mixtral-8x7B-v0.1", 2, 2048, 27_511),
     ] {
-        let planner = MemoryPlanner::VllmProfiled(ProfiledPlanner { max_batched_tokens, ..ProfiledPlanner::default() });
+        let planner =
+            MemoryPlanner::VllmProfiled(ProfiledPlanner { max_batched_tokens, ..ProfiledPlanner::default() });
         let found = plan(&deployment(model, "h100_dgx", tp, 1), &needs(&planner, 4096)).unwrap().num_blocks;
-        assert!((f64::from(found) / f64::from(blocks) - 1.0).abs() < 1e-2, "{model} tp {tp}: {found} blocks, logged {blocks}");
+        assert!(
+            (f64::from(found) / f64::from(blocks) - 1.0).abs() < 1e-2,
+            "{model} tp {tp}: {found} blocks, logged {blocks}"
+        );
     }
 }

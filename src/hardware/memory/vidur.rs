@@ -1,9 +1,10 @@
 //! The reference's memory planner.
 //!
-//! Source: microsoft/vidur `vidur/utils/memory_planner.py` and `param_counter.py`. Two oddities are kept, because results published with
-//! the reference rest on them: weights count transformer layers only (no embedding, no head), and with pipelining every device is charged
-//! the KV cache of *all* layers, after which blocks are multiplied by the number of stages. What it does not know (experts, latent attention,
-//! windows, quantised weights) is counted by its rule: of layers everything.
+//! Source: microsoft/vidur `vidur/utils/memory_planner.py` and `param_counter.py`. Two oddities are kept,
+//! because results published with the reference rest on them: weights count transformer layers only (no
+//! embedding, no head), and with pipelining every device is charged the KV cache of *all* layers, after which
+//! blocks are multiplied by the number of stages. What it does not know (experts, latent attention, windows,
+//! quantised weights) is counted by its rule: of layers everything.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::{Budget, GIB, Needs, weights};
 use crate::hardware::{Deployment, Weights};
 
-/// The reference's formula: device memory less `memory_margin_fraction` less the weights of transformer layers.
+/// The reference's formula: device memory less `memory_margin_fraction` less the weights of transformer
+/// layers.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct VidurPlanner {}

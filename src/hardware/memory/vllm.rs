@@ -1,7 +1,8 @@
 //! vLLM's accounting of device memory.
 //!
-//! A share of the device is used; weights with embeddings, activations of the largest batch, the collectives' buffers and a reserve are
-//! taken off; the rest is KV cache. Source of the figures: aiconfigurator-core 0.12.0 (system descriptions and memory estimate for vLLM).
+//! A share of the device is used; weights with embeddings, activations of the largest batch, the collectives'
+//! buffers and a reserve are taken off; the rest is KV cache. Source of the figures: aiconfigurator-core 0.12.0
+//! (system descriptions and memory estimate for vLLM).
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,11 +15,11 @@ use crate::settings::Faults;
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct VllmPlanner {
-    /// Share of device memory the server may use. If absent 0.92, as vLLM has it since 0.20; 0.9 where the replica scheduler is an earlier
-    /// version of `vllm_v1`.
+    /// Share of device memory the server may use. If absent 0.92, as vLLM has it since 0.20; 0.9 where the
+    /// replica scheduler is an earlier version of `vllm_v1`.
     pub gpu_memory_utilization: Option<f64>,
-    /// Tokens of the largest batch, for which activations are set aside. If absent the `max_tokens_in_batch` of `vllm_v1`, given or by
-    /// default; 8,192 with other schedulers.
+    /// Tokens of the largest batch, for which activations are set aside. If absent the `max_tokens_in_batch`
+    /// of `vllm_v1`, given or by default; 8,192 with other schedulers.
     pub max_batched_tokens: Option<u32>,
     /// Set aside for everything not accounted for.
     pub reserve_gib: f64,
@@ -87,7 +88,8 @@ fn collectives_bytes(tensor_parallel: u32) -> f64 {
 
 /// Weights of one device with its embeddings.
 pub(super) fn weight_bytes(deployment: &Deployment, weights: Weights) -> f64 {
-    let (model, share, pp) = (&deployment.model, f64::from(deployment.tensor_parallel), f64::from(deployment.pipeline_parallel));
+    let (model, share, pp) =
+        (&deployment.model, f64::from(deployment.tensor_parallel), f64::from(deployment.pipeline_parallel));
     // The fullest stage: with pipelining first and last hold one embedding each.
     let embeddings = if pp == 1.0 && !model.tied_embeddings { 2.0 } else { 1.0 };
     let layers = match weights::is_plain(deployment) {
@@ -98,14 +100,21 @@ pub(super) fn weight_bytes(deployment: &Deployment, weights: Weights) -> f64 {
 }
 
 pub(super) fn budget(planner: &VllmPlanner, deployment: &Deployment, needs: &Needs) -> Budget {
-    let (model, tp, pp) = (&deployment.model, deployment.tensor_parallel, f64::from(deployment.pipeline_parallel));
+    let (model, tp, pp) =
+        (&deployment.model, deployment.tensor_parallel, f64::from(deployment.pipeline_parallel));
     let weights = weight_bytes(deployment, needs.weights);
     let attention_width = f64::from(model.num_query_heads) * f64::from(model.head_dim);
     let batched_tokens = planner.max_batched_tokens.unwrap_or(needs.vllm.max_batched_tokens);
-    let activations = WeightFormat::Bf16.bytes() * f64::from(batched_tokens) * attention_width * activation_factor(tp);
+    let activations =
+        WeightFormat::Bf16.bytes() * f64::from(batched_tokens) * attention_width * activation_factor(tp);
     Budget {
-        available: deployment.device.memory_gib * GIB * planner.gpu_memory_utilization.unwrap_or(needs.vllm.gpu_memory_utilization),
-        taken: weights + activations.max(LEAST_ACTIVATIONS) + collectives_bytes(tp) + planner.reserve_gib * GIB,
+        available: deployment.device.memory_gib
+            * GIB
+            * planner.gpu_memory_utilization.unwrap_or(needs.vllm.gpu_memory_utilization),
+        taken: weights
+            + activations.max(LEAST_ACTIVATIONS)
+            + collectives_bytes(tp)
+            + planner.reserve_gib * GIB,
         taken_for: "weights, activations and buffers",
         per_token: weights::kv_bytes_per_token(deployment, needs.kv_cache, needs.max_request_tokens) / pp,
     }

@@ -19,15 +19,21 @@ pub(super) fn layer_bytes(deployment: &Deployment, weights: Weights) -> f64 {
         + weights.layers.bytes() * experts.shared_parameters(model) / share
         // Every device has the whole router.
         + BF16.bytes() * f64::from(model.embedding_dim) * f64::from(experts.count);
-    let layers =
-        f64::from(model.num_layers) * attention + f64::from(experts.dense_layers) * mlp + f64::from(model.expert_layers()) * mixture;
+    let layers = f64::from(model.num_layers) * attention
+        + f64::from(experts.dense_layers) * mlp
+        + f64::from(model.expert_layers()) * mixture;
     layers / f64::from(deployment.pipeline_parallel)
 }
 
 /// KV cache of one token on one device, of all layers.
 ///
-/// A layer with a window keeps the latest tokens only: of a request of the longest length the part that it keeps is what a token counts.
-pub(super) fn kv_bytes_per_token(deployment: &Deployment, kv_cache: Precision, max_request_tokens: u32) -> f64 {
+/// A layer with a window keeps the latest tokens only: of a request of the longest length the part that it
+/// keeps is what a token counts.
+pub(super) fn kv_bytes_per_token(
+    deployment: &Deployment,
+    kv_cache: Precision,
+    max_request_tokens: u32,
+) -> f64 {
     let model = &deployment.model;
     let kv_heads = f64::from(model.num_kv_heads.div_ceil(deployment.tensor_parallel));
     let indexer = model.latent.and_then(|latent| latent.indexer);

@@ -1,13 +1,16 @@
-//! What a serving engine adds to the time of its kernels: CPU work between steps, sampling, and the way through its API server.
+//! What a serving engine adds to the time of its kernels: CPU work between steps, sampling, and the way
+//! through its API server.
 //!
-//! A step takes `kernel_time_factor` x the kernels' time + `step_ms` + for each token of a prompt `prefill_us_per_token` + for each of its
-//! sequences `per_sequence_us` and, where requests
-//! sample by top-k or top-p, `sampling_ns_per_logit` for each entry of the vocabulary. A request's first token and its last arrive
-//! `api_ms` after the engine has them. None of these is known from data sheets: `hardware calibrate` fits them to measured runs of real
-//! servers, all runs together, and `hardware validate` says how far a simulation with them is from each run.
+//! A step takes `kernel_time_factor` x the kernels' time + `step_ms` + for each token of a prompt
+//! `prefill_us_per_token` + for each of its sequences `per_sequence_us` and, where requests sample by top-k
+//! or top-p, `sampling_ns_per_logit` for each entry of the vocabulary. A request's first token and its last
+//! arrive `api_ms` after the engine has them. None of these is known from data sheets: `hardware calibrate`
+//! fits them to measured runs of real servers, all runs together, and `hardware validate` says how far a
+//! simulation with them is from each run.
 //!
-//! Sampling sorts the logits of every sequence in vLLM before 0.17, at a cost that grows with vocabulary and batch; engines follow a
-//! model's published `generation_config.json` unless requests say otherwise, which is why a model's default matters.
+//! Sampling sorts the logits of every sequence in vLLM before 0.17, at a cost that grows with vocabulary and
+//! batch; engines follow a model's published `generation_config.json` unless requests say otherwise, which is
+//! why a model's default matters.
 
 pub mod stored;
 mod values;
@@ -28,7 +31,8 @@ choice! {
     pub enum OverheadSettings {
         /// Nothing: kernels follow one another without a gap.
         "none" => None(NoOverheads),
-        /// What was fitted to runs of real servers on this device; on a device without such runs no factor on its kernels.
+        /// What was fitted to runs of real servers on this device; on a device without such runs no factor on
+        /// its kernels.
         "calibrated" => Calibrated(CalibratedSettings),
         "given" => Given(Overheads),
         /// What `hardware calibrate` fitted to result files of your own server.
@@ -43,8 +47,9 @@ pub struct NoOverheads {}
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CalibratedSettings {
-    /// Whether requests sample by top-k or top-p in an engine that sorts for it. If absent, what the model's publishers propose where the
-    /// replica scheduler is `vllm_v1` of a `version` before 0.17, and not elsewhere: no other engine was seen to pay for it.
+    /// Whether requests sample by top-k or top-p in an engine that sorts for it. If absent, what the model's
+    /// publishers propose where the replica scheduler is `vllm_v1` of a `version` before 0.17, and not
+    /// elsewhere: no other engine was seen to pay for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub samples: Option<bool>,
 }
@@ -55,9 +60,10 @@ impl Default for OverheadSettings {
     }
 }
 
-/// Fitted by `hardware calibrate` to 26 published runs (37 stages) of vLLM serving ten dense models: inference-sim/training and
-/// inference-sim/sim-to-real-accuracy-validation (vLLM 0.15.1 on H100s, loads of kubernetes-sigs/inference-perf),
-/// inference-sim/residency-vllm (0.23.0, H100), casys-kaist/LLMServingSim (0.19.0, RTX PRO 6000). The factor is that of the H100.
+/// Fitted by `hardware calibrate` to 26 published runs (37 stages) of vLLM serving ten dense models:
+/// inference-sim/training and inference-sim/sim-to-real-accuracy-validation (vLLM 0.15.1 on H100s, loads of
+/// kubernetes-sigs/inference-perf), inference-sim/residency-vllm (0.23.0, H100), casys-kaist/LLMServingSim
+/// (0.19.0, RTX PRO 6000). The factor is that of the H100.
 const CALIBRATED: Overheads = Overheads {
     kernel_time_factor: 1.0036,
     step_ms: 0.082,
@@ -94,7 +100,8 @@ impl OverheadSettings {
         }
     }
 
-    /// The overheads in force for a deployment whose engine `sorts_logits` to sample or not, and where they come from.
+    /// The overheads in force for a deployment whose engine `sorts_logits` to sample or not, and where they
+    /// come from.
     ///
     /// Errors: stored ones cannot be read.
     pub fn resolve(
@@ -111,16 +118,26 @@ impl OverheadSettings {
                 (stored.overheads, Some(stored.provenance(deployment)))
             }
             Self::Calibrated(settings) => {
-                let samples = settings.samples.unwrap_or_else(|| sorts_logits && catalog::samples_by_default(&deployment.model.name));
+                let samples = settings
+                    .samples
+                    .unwrap_or_else(|| sorts_logits && catalog::samples_by_default(&deployment.model.name));
                 let device = deployment.device;
-                let factor = FACTORS.iter().find(|(known, _)| *known == device.name).map(|(_, factor)| *factor);
+                let factor =
+                    FACTORS.iter().find(|(known, _)| *known == device.name).map(|(_, factor)| *factor);
                 let overheads = Overheads {
                     kernel_time_factor: factor.unwrap_or(1.0),
-                    sampling_ns_per_logit: if samples { sampling_on(device, CALIBRATED.sampling_ns_per_logit) } else { 0.0 },
+                    sampling_ns_per_logit: if samples {
+                        sampling_on(device, CALIBRATED.sampling_ns_per_logit)
+                    } else {
+                        0.0
+                    },
                     ..CALIBRATED
                 };
-                let elsewhere =
-                    if factor.is_none() { format!(", none of them on {}: kernel times UNFITTED", device.name) } else { String::new() };
+                let elsewhere = if factor.is_none() {
+                    format!(", none of them on {}: kernel times UNFITTED", device.name)
+                } else {
+                    String::new()
+                };
                 (overheads, Some(format!("engine overheads {PROVENANCE}{elsewhere}")))
             }
         })
@@ -133,8 +150,14 @@ mod tests {
     use crate::hardware::{BatchShape, ExecutionTime, ExecutionTimeSettings, Files};
 
     fn times(settings: &str) -> ExecutionTime {
-        let deployment = Deployment::resolve("meta-llama/Llama-2-7b-hf", "h100_dgx", 1, 1, &Files::default()).unwrap();
-        let kernels = ExecutionTime::load(&ExecutionTimeSettings::Analytical(Default::default()), &deployment, &Files::default()).unwrap();
+        let deployment =
+            Deployment::resolve("meta-llama/Llama-2-7b-hf", "h100_dgx", 1, 1, &Files::default()).unwrap();
+        let kernels = ExecutionTime::load(
+            &ExecutionTimeSettings::Analytical(Default::default()),
+            &deployment,
+            &Files::default(),
+        )
+        .unwrap();
         kernels.with_overheads(&serde_json::from_str(settings).unwrap(), true, &Files::default()).unwrap()
     }
 
@@ -156,17 +179,30 @@ mod tests {
 
     #[test]
     fn calibrations_name_known_devices_and_sampling_is_a_matter_of_the_model() {
-        assert!(FACTORS.iter().map(|(device, _)| device).chain([&SAMPLED_ON]).all(|device| catalog::device(device).is_some()));
+        assert!(
+            FACTORS
+                .iter()
+                .map(|(device, _)| device)
+                .chain([&SAMPLED_ON])
+                .all(|device| catalog::device(device).is_some())
+        );
         let sampled = times("\"calibrated\"").overheads;
         let greedy = times(r#"{"calibrated": {"samples": false}}"#).overheads;
-        assert!(sampled.sampling_ns_per_logit > 0.0 && greedy == Overheads { sampling_ns_per_logit: 0.0, ..sampled });
+        assert!(
+            sampled.sampling_ns_per_logit > 0.0
+                && greedy == Overheads { sampling_ns_per_logit: 0.0, ..sampled }
+        );
     }
 
     #[test]
     fn faults_name_the_field() {
-        let settings: OverheadSettings = serde_json::from_str(r#"{"given": {"kernel_time_factor": 0, "api_ms": -1}}"#).unwrap();
+        let settings: OverheadSettings =
+            serde_json::from_str(r#"{"given": {"kernel_time_factor": 0, "api_ms": -1}}"#).unwrap();
         let mut faults = Faults::default();
         settings.check(&mut faults);
-        assert_eq!(faults.found.iter().map(|fault| fault.path.as_str()).collect::<Vec<_>>(), ["given.kernel_time_factor", "given.api_ms"]);
+        assert_eq!(
+            faults.found.iter().map(|fault| fault.path.as_str()).collect::<Vec<_>>(),
+            ["given.kernel_time_factor", "given.api_ms"]
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! Engine overheads fitted to somebody's own server, kept in a file with where they come from.
 //!
-//! `hardware calibrate` writes one; `"engine_overheads": {"stored": {"calibration": "mine"}}` takes it by its name, or by the path of the
-//! file. JSON, strict: an unknown field is an error.
+//! `hardware calibrate` writes one; `"engine_overheads": {"stored": {"calibration": "mine"}}` takes it by its
+//! name, or by the path of the file. JSON, strict: an unknown field is an error.
 
 use std::path::PathBuf;
 
@@ -24,8 +24,9 @@ pub struct StoredSettings {
 
 impl StoredSettings {
     pub fn check(&self, faults: &mut Faults) {
-        faults
-            .require(!self.calibration.trim().is_empty(), "calibration", || "nothing found, expected a name or the path of a file".into());
+        faults.require(!self.calibration.trim().is_empty(), "calibration", || {
+            "nothing found, expected a name or the path of a file".into()
+        });
     }
 
     /// Where the file may be: the path itself, or the name among stored calibrations.
@@ -42,18 +43,26 @@ impl StoredSettings {
     /// Errors: it is not there, is no calibration, or holds numbers that are none of overheads.
     pub fn read(&self, files: &Files) -> Result<StoredCalibration, HardwareError> {
         let path = files.find(&self.path(files))?;
-        let text = std::fs::read_to_string(&path).map_err(|source| HardwareError::Unreadable { file: path.clone(), source })?;
+        let text = std::fs::read_to_string(&path)
+            .map_err(|source| HardwareError::Unreadable { file: path.clone(), source })?;
         let bad = |message: String| HardwareError::BadCalibration { file: path.clone(), message };
         let mut deserializer = serde_json::Deserializer::from_str(&text);
-        let stored: StoredCalibration = serde_path_to_error::deserialize(&mut deserializer)
-            .map_err(|error| bad(format!("no stored calibration: {error}; `hardware calibrate` writes one")))?;
+        let stored: StoredCalibration =
+            serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+                bad(format!("no stored calibration: {error}; `hardware calibrate` writes one"))
+            })?;
         if stored.scalefront_calibration != VERSION {
             let found = stored.scalefront_calibration;
-            return Err(bad(format!("`scalefront_calibration` is {found}, expected {VERSION}: calibrate again with this version")));
+            return Err(bad(format!(
+                "`scalefront_calibration` is {found}, expected {VERSION}: calibrate again with this version"
+            )));
         }
         let mut faults = Faults::default();
         faults.within("overheads", |faults| stored.overheads.check(faults));
-        faults.found.first().map_or(Ok(stored), |fault| Err(bad(format!("`{}`: {}", fault.path, fault.message))))
+        faults
+            .found
+            .first()
+            .map_or(Ok(stored), |fault| Err(bad(format!("`{}`: {}", fault.path, fault.message))))
     }
 }
 
@@ -94,7 +103,8 @@ pub struct StoredConstant {
     pub not_told: Option<String>,
 }
 
-/// Median absolute errors over single requests that the fit had not seen: with the fit, and with the shipped constants.
+/// Median absolute errors over single requests that the fit had not seen: with the fit, and with the shipped
+/// constants.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StoredErrors {
@@ -169,7 +179,13 @@ mod tests {
             },
             overheads: Overheads { step_ms: 2.5, ..Overheads::NONE },
             constants: vec![],
-            held_out: StoredErrors { left_out: "levels of load".into(), requests: 90, e2e: [0.031, 0.18], ttft: None, tpot: None },
+            held_out: StoredErrors {
+                left_out: "levels of load".into(),
+                requests: 90,
+                e2e: [0.031, 0.18],
+                ttft: None,
+                tpot: None,
+            },
             files: vec![StoredFile {
                 file: "result.json".into(),
                 tool: "vllm bench serve".into(),
@@ -191,7 +207,9 @@ mod tests {
         assert_eq!(read("mine").unwrap(), stored());
         assert_eq!(read(file.to_str().unwrap()).unwrap(), stored());
         assert!(read("other").unwrap_err().to_string().contains("other.json is not there"));
-        let on = |model: &str| stored().provenance(&Deployment::resolve(model, "h100_dgx", 1, 1, &Files::default()).unwrap());
+        let on = |model: &str| {
+            stored().provenance(&Deployment::resolve(model, "h100_dgx", 1, 1, &Files::default()).unwrap())
+        };
         assert!(
             on("Qwen/Qwen3-8B")
                 .ends_with("(median error of end-to-end latency of requests left out of the fit 3.1 %, with the shipped constants 18.0 %)")
@@ -205,13 +223,20 @@ mod tests {
         let file = dir.path().join("bad.json");
         let told = |text: String| {
             std::fs::write(&file, text).unwrap();
-            StoredSettings { calibration: file.to_str().unwrap().into() }.read(&Files::default()).unwrap_err().to_string()
+            StoredSettings { calibration: file.to_str().unwrap().into() }
+                .read(&Files::default())
+                .unwrap_err()
+                .to_string()
         };
         let text = serde_json::to_string(&stored()).unwrap();
         for (from, to, said) in [
             ("\"step_ms\":2.5", "\"step_ms\":-1.0", "`overheads.step_ms`: -1 found"),
             ("\"step_ms\"", "\"step_s\"", "overheads.step_s: unknown field"),
-            ("\"scalefront_calibration\":1", "\"scalefront_calibration\":9", "`scalefront_calibration` is 9, expected 1"),
+            (
+                "\"scalefront_calibration\":1",
+                "\"scalefront_calibration\":9",
+                "`scalefront_calibration` is 9, expected 1",
+            ),
         ] {
             let told = told(text.replace(from, to));
             assert!(told.contains(said) && told.contains("bad.json"), "{told}");

@@ -15,13 +15,14 @@ pub struct Overheads {
     pub step_ms: f64,
     /// The same for each sequence of a step, us.
     pub per_sequence_us: f64,
-    /// The same for each token of a prompt that a step computes, us: what of a prefill neither the kernels' time nor its factor, which holds for
-    /// decodes too, accounts for.
+    /// The same for each token of a prompt that a step computes, us: what of a prefill neither the kernels'
+    /// time nor its factor, which holds for decodes too, accounts for.
     #[serde(skip_serializing_if = "is_zero")]
     pub prefill_us_per_token: f64,
     /// Sampling of one sequence, per entry of the vocabulary, ns. 0 where requests do not sample.
     pub sampling_ns_per_logit: f64,
-    /// From client to engine and back: HTTP, tokens from text and text from tokens, ms. On time to first token and end-to-end latency.
+    /// From client to engine and back: HTTP, tokens from text and text from tokens, ms. On time to first
+    /// token and end-to-end latency.
     pub api_ms: f64,
 }
 
@@ -72,7 +73,8 @@ impl StepOverheads {
             factor: overheads.kernel_time_factor,
             step_s: overheads.step_ms * 1e-3,
             prefill_s_per_token: overheads.prefill_us_per_token * 1e-6,
-            per_sequence_s: overheads.per_sequence_us * 1e-6 + overheads.sampling_ns_per_logit * 1e-9 * f64::from(vocabulary),
+            per_sequence_s: overheads.per_sequence_us * 1e-6
+                + overheads.sampling_ns_per_logit * 1e-9 * f64::from(vocabulary),
         }
     }
 
@@ -80,7 +82,9 @@ impl StepOverheads {
     #[inline]
     pub fn on_top_of(&self, kernels_s: f64, sequences: u32, prefill_tokens: u64, stage: u32) -> f64 {
         let own_s = if stage == 0 {
-            self.step_s + self.per_sequence_s * f64::from(sequences) + self.prefill_s_per_token * prefill_tokens as f64
+            self.step_s
+                + self.per_sequence_s * f64::from(sequences)
+                + self.prefill_s_per_token * prefill_tokens as f64
         } else {
             0.0
         };

@@ -1,15 +1,18 @@
 //! What no policy that knows the law of bursts at random, but not when they come, can beat in expectation.
 //!
-//! Gaps are memoryless, so a burst meets the replicas that are there on average between bursts (onsets see time averages), and none helps
-//! before a cold start has passed. So a policy comes to shares of the quiet time with n replicas and of the rest of the burst time with m:
-//! the least cost for which, on average, no more requests are late than the percentile forgives, is a linear programme over these shares.
+//! Gaps are memoryless, so a burst meets the replicas that are there on average between bursts (onsets see
+//! time averages), and none helps before a cold start has passed. So a policy comes to shares of the quiet
+//! time with n replicas and of the rest of the burst time with m: the least cost for which, on average, no
+//! more requests are late than the percentile forgives, is a linear programme over these shares.
 //!
-//! Requests are late on average: in quiet time and in the rest of bursts as in the steady state of so many replicas (simulated); while a
-//! burst waits for help, those that first in, first out would have to wait for longer than the limit. Nothing is paid for drains, for the
-//! backlog of a burst, or for mistaking noise for a burst: all that would make a policy dearer. How many bursts the draw has is told.
+//! Requests are late on average: in quiet time and in the rest of bursts as in the steady state of so many
+//! replicas (simulated); while a burst waits for help, those that first in, first out would have to wait for
+//! longer than the limit. Nothing is paid for drains, for the backlog of a burst, or for mistaking noise for
+//! a burst: all that would make a policy dearer. How many bursts the draw has is told.
 //!
-//! It holds in expectation, and up to what the simulated shares are off: a policy may have luck in a single draw, and one that reacts to
-//! queues as they are may do a little better in quiet time than as many replicas do on average.
+//! It holds in expectation, and up to what the simulated shares are off: a policy may have luck in a single
+//! draw, and one that reacts to queues as they are may do a little better in quiet time than as many replicas
+//! do on average.
 
 use super::super::fluid::FluidBound;
 use crate::workload::Workload;
@@ -45,7 +48,8 @@ impl Spells {
     }
 }
 
-/// Of so many replicas, in a steady state: the sorted latencies of requests at the two rates; `None` where they cannot keep up.
+/// Of so many replicas, in a steady state: the sorted latencies of requests at the two rates; `None` where
+/// they cannot keep up.
 #[derive(Debug, Clone, Default)]
 pub struct Steady {
     pub quiet: Vec<Option<Vec<f64>>>,
@@ -53,7 +57,9 @@ pub struct Steady {
 }
 
 fn late_share(latencies: &Option<Vec<f64>>, limit_s: f64) -> f64 {
-    latencies.as_ref().map_or(1.0, |sorted| 1.0 - sorted.partition_point(|&s| s <= limit_s) as f64 / sorted.len().max(1) as f64)
+    latencies.as_ref().map_or(1.0, |sorted| {
+        1.0 - sorted.partition_point(|&s| s <= limit_s) as f64 / sorted.len().max(1) as f64
+    })
 }
 
 /// An option of a programme: what it costs, and how many requests are late, if chosen all of the time.
@@ -63,7 +69,8 @@ pub struct Choice {
     pub late: f64,
 }
 
-/// The least cost of one mixture of each of some sets of options, if no more than `most_late` are late in all: `None` if that cannot be.
+/// The least cost of one mixture of each of some sets of options, if no more than `most_late` are late in
+/// all: `None` if that cannot be.
 pub fn least_cost(sets: &[Vec<Choice>], most_late: f64) -> Option<f64> {
     let (mut cost, mut late, mut steps) = (0.0, 0.0, Vec::new());
     for set in sets {
@@ -94,7 +101,8 @@ fn lower_hull(set: &[Choice]) -> Vec<Choice> {
             continue;
         }
         while let [.., a, b] = hull[..] {
-            let (along, all) = ((b.cost - a.cost) * (a.late - choice.late), (choice.cost - a.cost) * (a.late - b.late));
+            let (along, all) =
+                ((b.cost - a.cost) * (a.late - choice.late), (choice.cost - a.cost) * (a.late - b.late));
             if along < all {
                 break;
             }
@@ -128,8 +136,11 @@ impl BurstBound<'_> {
             // Those that come when the wait has grown to the limit, and later; each burst for itself.
             let serves = n * self.throughput_per_s;
             let helpless_s = if spells.bursts > 0.0 { spells.helpless_s / spells.bursts } else { 0.0 };
-            let late =
-                if serves >= burst { 0.0 } else { burst * (helpless_s - serves * limit_s / (burst - serves)).max(0.0) * spells.bursts };
+            let late = if serves >= burst {
+                0.0
+            } else {
+                burst * (helpless_s - serves * limit_s / (burst - serves)).max(0.0) * spells.bursts
+            };
             Choice {
                 cost: n * self.usd_per_replica_s * (spells.quiet_s + spells.helpless_s),
                 late: late + base * spells.quiet_s * late_share(latencies, limit_s),
@@ -137,7 +148,10 @@ impl BurstBound<'_> {
         });
         let rest = self.steady.burst.iter().enumerate().map(|(m, latencies)| {
             let m = m as f64 + f64::from(self.min_replicas);
-            Choice { cost: m * self.usd_per_replica_s * spells.rest_s, late: burst * spells.rest_s * late_share(latencies, limit_s) }
+            Choice {
+                cost: m * self.usd_per_replica_s * spells.rest_s,
+                late: burst * spells.rest_s * late_share(latencies, limit_s),
+            }
         });
         let all = base * spells.quiet_s + burst * (spells.helpless_s + spells.rest_s);
         least_cost(&[quiet.collect(), rest.collect()], self.forgiven * all)
@@ -155,7 +169,8 @@ impl BurstBound<'_> {
     }
 }
 
-/// Share of the reference box that a bound dominates. Between its points it is taken at its best, so it stays a bound.
+/// Share of the reference box that a bound dominates. Between its points it is taken at its best, so it stays
+/// a bound.
 pub fn hypervolume(curve: &[(f64, f64)], latency: f64, cost: f64) -> f64 {
     let mut from_s = curve.first().map_or(0.0, |first| first.0);
     let mut area = 0.0;
@@ -176,8 +191,10 @@ mod tests {
     use super::*;
 
     fn bursts() -> Bursts {
-        serde_json::from_value(serde_json::json!({"base_rate_per_s": 10, "burst_rate_per_s": 45, "burst_duration_s": 40,
-            "interval_s": 240, "duration_s": 3600, "timing": "random"}))
+        serde_json::from_value(
+            serde_json::json!({"base_rate_per_s": 10, "burst_rate_per_s": 45, "burst_duration_s": 40,
+            "interval_s": 240, "duration_s": 3600, "timing": "random"}),
+        )
         .unwrap()
     }
 
@@ -188,8 +205,8 @@ mod tests {
         assert_eq!((spells.helpless_s, spells.rest_s, spells.bursts), (0.0, 40.0, 0.0));
     }
 
-    /// Shares of one, two and three replicas in quiet time and of three and four in bursts, in hundredths: none that keeps the limit is
-    /// cheaper, and some are as cheap up to the grain.
+    /// Shares of one, two and three replicas in quiet time and of three and four in bursts, in hundredths:
+    /// none that keeps the limit is cheaper, and some are as cheap up to the grain.
     #[test]
     fn the_programme_by_trying_all_mixtures() {
         let quiet = [(1.0, 130.0), (2.0, 61.0), (3.0, 45.0)].map(|(cost, late)| Choice { cost, late });
@@ -200,10 +217,12 @@ mod tests {
             for a in 0..=100 {
                 for b in 0..=100 - a {
                     for c in 0..=100 {
-                        let shares = [f64::from(a) / 100.0, f64::from(b) / 100.0, f64::from(100 - a - b) / 100.0];
+                        let shares =
+                            [f64::from(a) / 100.0, f64::from(b) / 100.0, f64::from(100 - a - b) / 100.0];
                         let share = f64::from(c) / 100.0;
                         let of = |value: fn(&Choice) -> f64| {
-                            let first: f64 = quiet.iter().zip(shares).map(|(choice, share)| value(choice) * share).sum();
+                            let first: f64 =
+                                quiet.iter().zip(shares).map(|(choice, share)| value(choice) * share).sum();
                             first + value(&rest[0]) * share + value(&rest[1]) * (1.0 - share)
                         };
                         if of(|choice| choice.late) <= most_late {
@@ -212,7 +231,10 @@ mod tests {
                     }
                 }
             }
-            assert!(found <= least + 1e-9 && found >= least - 0.02, "{most_late} late: {found}, by trying {least}");
+            assert!(
+                found <= least + 1e-9 && found >= least - 0.02,
+                "{most_late} late: {found}, by trying {least}"
+            );
         }
         assert_eq!(least_cost(&[quiet.to_vec(), rest.to_vec()], 50.0), None);
     }
@@ -221,7 +243,10 @@ mod tests {
     fn spells_are_those_of_the_draw() {
         let phase = |duration_s, rate_per_s| Phase { duration_s, rate_per_s };
         let phases = [phase(100.0, 10.0), phase(40.0, 45.0), phase(60.0, 10.0), phase(5.0, 45.0)];
-        assert_eq!(Spells::of(&bursts(), &phases, 10.0), Spells { quiet_s: 160.0, helpless_s: 15.0, rest_s: 30.0, bursts: 1.5 });
+        assert_eq!(
+            Spells::of(&bursts(), &phases, 10.0),
+            Spells { quiet_s: 160.0, helpless_s: 15.0, rest_s: 30.0, bursts: 1.5 }
+        );
     }
 
     #[test]

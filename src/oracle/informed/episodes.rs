@@ -1,7 +1,9 @@
-//! What a trace tells of its traffic: episodes, each a lull and the burst after it, and other traces made of them.
+//! What a trace tells of its traffic: episodes, each a lull and the burst after it, and other traces made of
+//! them.
 //!
-//! A trace has no law that could be known, only a past. Taken apart into lulls and bursts it tells how long these last and how much comes
-//! in them; drawn with replacement, whole and with their requests, episodes make traces that might as well have been.
+//! A trace has no law that could be known, only a past. Taken apart into lulls and bursts it tells how long
+//! these last and how much comes in them; drawn with replacement, whole and with their requests, episodes
+//! make traces that might as well have been.
 
 use rand::RngExt;
 
@@ -13,7 +15,8 @@ use crate::workload::Workload;
 pub const FEWEST: usize = 5;
 /// Counts are looked at so often.
 const STEP_S: f64 = 1.0;
-/// A burst begins where the rate is above the mean by so many standard deviations of its estimate, and ends where it is as far below.
+/// A burst begins where the rate is above the mean by so many standard deviations of its estimate, and ends
+/// where it is as far below.
 const SURE: f64 = 2.0;
 
 /// A lull and the burst after it.
@@ -33,8 +36,8 @@ pub struct Episodes {
 }
 
 impl Episodes {
-    /// Rates are those over the longest window that agrees with all shorter ones. A burst under way at the end is none: nobody knows how
-    /// long it goes on.
+    /// Rates are those over the longest window that agrees with all shorter ones. A burst under way at the
+    /// end is none: nobody knows how long it goes on.
     pub fn of(workload: &Workload) -> Self {
         let duration_s = workload.end_s();
         let mean_per_s = workload.len() as f64 / duration_s.max(STEP_S);
@@ -72,27 +75,32 @@ impl Episodes {
     /// Mean rates in lulls and in bursts.
     pub fn rates_per_s(&self, workload: &Workload) -> (f64, f64) {
         let count = |from_s: f64, to_s: f64| {
-            let [from, to] = [from_s, to_s].map(|bound_s| workload.arrived_at_s.partition_point(|&at_s| at_s < bound_s));
+            let [from, to] =
+                [from_s, to_s].map(|bound_s| workload.arrived_at_s.partition_point(|&at_s| at_s < bound_s));
             (to - from) as f64
         };
         let over = |stretch: fn(&Episode) -> (f64, f64)| {
-            let (requests, seconds) = self
-                .all
-                .iter()
-                .map(stretch)
-                .fold((0.0, 0.0), |(requests, seconds), (from_s, to_s)| (requests + count(from_s, to_s), seconds + to_s - from_s));
+            let (requests, seconds) =
+                self.all.iter().map(stretch).fold((0.0, 0.0), |(requests, seconds), (from_s, to_s)| {
+                    (requests + count(from_s, to_s), seconds + to_s - from_s)
+                });
             if seconds > 0.0 { requests / seconds } else { 0.0 }
         };
-        (over(|episode| (episode.from_s, episode.burst_from_s)), over(|episode| (episode.burst_from_s, episode.to_s)))
+        (
+            over(|episode| (episode.from_s, episode.burst_from_s)),
+            over(|episode| (episode.burst_from_s, episode.to_s)),
+        )
     }
 
     pub fn mean_lull_s(&self) -> f64 {
-        self.all.iter().map(|episode| episode.burst_from_s - episode.from_s).sum::<f64>() / self.all.len().max(1) as f64
+        self.all.iter().map(|episode| episode.burst_from_s - episode.from_s).sum::<f64>()
+            / self.all.len().max(1) as f64
     }
 
     /// How long bursts last, rising.
     pub fn bursts_s(&self) -> Vec<f64> {
-        let mut durations: Vec<f64> = self.all.iter().map(|episode| episode.to_s - episode.burst_from_s).collect();
+        let mut durations: Vec<f64> =
+            self.all.iter().map(|episode| episode.to_s - episode.burst_from_s).collect();
         durations.sort_by(f64::total_cmp);
         durations
     }
@@ -109,7 +117,8 @@ mod tests {
         for burst in 0..8u32 {
             for (duration_s, per_s) in [(200.0, 2.0), (20.0 + 20.0 * f64::from(burst % 2), 30.0)] {
                 let requests = (duration_s * per_s) as u32;
-                (0..requests).for_each(|i| workload.push(at_s + (f64::from(i) + 0.5) / per_s, 100 + burst, 1));
+                (0..requests)
+                    .for_each(|i| workload.push(at_s + (f64::from(i) + 0.5) / per_s, 100 + burst, 1));
                 at_s += duration_s;
             }
         }
@@ -122,10 +131,13 @@ mod tests {
         let workload = bursty();
         let episodes = Episodes::of(&workload);
         assert_eq!(episodes.all.len(), 8, "{episodes:?}");
-        for (number, (episode, lasts_s)) in episodes.all.iter().zip([20.0, 40.0].into_iter().cycle()).enumerate() {
+        for (number, (episode, lasts_s)) in
+            episodes.all.iter().zip([20.0, 40.0].into_iter().cycle()).enumerate()
+        {
             let burst_s = episode.to_s - episode.burst_from_s;
             assert!(
-                (burst_s - lasts_s).abs() <= 3.0 && (episode.burst_from_s - episode.from_s - 200.0).abs() <= 4.0,
+                (burst_s - lasts_s).abs() <= 3.0
+                    && (episode.burst_from_s - episode.from_s - 200.0).abs() <= 4.0,
                 "{number}: {episode:?}"
             );
         }
@@ -143,7 +155,12 @@ mod tests {
         for drawn in [&one, &two] {
             assert_eq!(drawn.end_s(), workload.end_s());
             assert!(drawn.arrived_at_s.is_sorted());
-            assert!((drawn.len() as f64 / workload.len() as f64 - 1.0).abs() < 0.35, "{} of {}", drawn.len(), workload.len());
+            assert!(
+                (drawn.len() as f64 / workload.len() as f64 - 1.0).abs() < 0.35,
+                "{} of {}",
+                drawn.len(),
+                workload.len()
+            );
         }
         let lengths = |workload: &Workload| {
             let mut lengths = workload.prefill_tokens.clone();

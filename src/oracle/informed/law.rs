@@ -13,7 +13,8 @@ pub enum Law {
     KnownRate,
     /// When bursts begin is drawn, too.
     RandomBursts(Bursts),
-    /// That of a trace is not known: it has a past, of which one part may tell something of another (`episodes.rs`).
+    /// That of a trace is not known: it has a past, of which one part may tell something of another
+    /// (`episodes.rs`).
     Past,
 }
 
@@ -32,7 +33,8 @@ pub struct BurstLaw {
 
 impl From<&Bursts> for BurstLaw {
     fn from(bursts: &Bursts) -> Self {
-        let Bursts { base_rate_per_s, burst_rate_per_s, burst_duration_s, interval_s, duration_s, .. } = *bursts;
+        let Bursts { base_rate_per_s, burst_rate_per_s, burst_duration_s, interval_s, duration_s, .. } =
+            *bursts;
         Self { base_rate_per_s, burst_rate_per_s, bursts_s: vec![burst_duration_s], interval_s, duration_s }
     }
 }
@@ -40,7 +42,8 @@ impl From<&Bursts> for BurstLaw {
 impl BurstLaw {
     /// What the episodes of a trace say of the rest of it.
     pub fn estimated(episodes: &Episodes, workload: &Workload) -> Self {
-        let ((base_rate_per_s, burst_rate_per_s), bursts_s) = (episodes.rates_per_s(workload), episodes.bursts_s());
+        let ((base_rate_per_s, burst_rate_per_s), bursts_s) =
+            (episodes.rates_per_s(workload), episodes.bursts_s());
         let burst_s = bursts_s.iter().sum::<f64>() / bursts_s.len().max(1) as f64;
         let interval_s = episodes.mean_lull_s().max(LEAST_LULL_S) + burst_s;
         Self { base_rate_per_s, burst_rate_per_s, bursts_s, interval_s, duration_s: episodes.duration_s }
@@ -87,12 +90,15 @@ impl Law {
 
 /// How likely a burst is under way, by exact Bayesian filtering on a grid of ticks.
 ///
-/// Hidden are quiet and a burst of each age. Gaps are exponential, so a burst begins in a tick with the same probability whatever has been;
-/// it ends when its duration is over, or of several durations, each as likely, one that it has not outlasted. Arrivals of a tick are Poisson at the rate of the state, or halfway between where a burst begins.
+/// Hidden are quiet and a burst of each age. Gaps are exponential, so a burst begins in a tick with the same
+/// probability whatever has been; it ends when its duration is over, or of several durations, each as likely,
+/// one that it has not outlasted. Arrivals of a tick are Poisson at the rate of the state, or halfway between
+/// where a burst begins.
 #[derive(Debug, Clone)]
 pub struct Belief {
     tick_s: f64,
-    /// Ages in ticks at which bursts end, rising, and which part of those that came so far does; the last all.
+    /// Ages in ticks at which bursts end, rising, and which part of those that came so far does; the last
+    /// all.
     ends: Vec<(usize, f64)>,
     begins: f64,
     /// Expected arrivals of a tick when quiet, as a burst begins, and in a burst.
@@ -107,7 +113,8 @@ pub struct Belief {
 impl Belief {
     pub fn new(law: &BurstLaw, tick_s: f64) -> Self {
         let (base, burst) = (law.base_rate_per_s, law.burst_rate_per_s);
-        let ages: Vec<usize> = law.bursts_s.iter().map(|&burst_s| (burst_s / tick_s).round().max(1.0) as usize).collect();
+        let ages: Vec<usize> =
+            law.bursts_s.iter().map(|&burst_s| (burst_s / tick_s).round().max(1.0) as usize).collect();
         let end = |alike: &[usize]| {
             let longer = ages.len() - ages.partition_point(|&age| age < alike[0]);
             (alike[0], alike.len() as f64 / longer as f64)
@@ -132,9 +139,10 @@ impl Belief {
     /// Mean age of the burst, if there is one.
     pub fn age_s(&self) -> f64 {
         let count = self.bursts.len();
-        let (sum, weighted) = self.bursts.iter().enumerate().fold((0.0, 0.0), |(sum, weighted), (place, &probability)| {
-            (sum + probability, weighted + probability * (count - place) as f64)
-        });
+        let (sum, weighted) =
+            self.bursts.iter().enumerate().fold((0.0, 0.0), |(sum, weighted), (place, &probability)| {
+                (sum + probability, weighted + probability * (count - place) as f64)
+            });
         if sum > 0.0 { weighted / sum * self.tick_s } else { 0.0 }
     }
 
@@ -162,7 +170,8 @@ impl Belief {
         let [in_quiet, beginning, in_burst] = logs.map(|log| libm::exp(log - most));
         self.quiet *= in_quiet;
         self.scale *= in_burst;
-        // Before the unit is too small or too large for a float; what is too unlikely by then is taken as impossible.
+        // Before the unit is too small or too large for a float; what is too unlikely by then is taken as
+        // impossible.
         if !(1e-100..1e100).contains(&self.scale) {
             self.bursts.iter_mut().for_each(|probability| *probability *= self.scale);
             self.scale = 1.0;
@@ -211,7 +220,8 @@ mod tests {
         (0..ticks).map(tick).collect()
     }
 
-    /// Nine onsets in ten are noticed within three quarters of a second, and ends as soon; what is said is right as often as it says.
+    /// Nine onsets in ten are noticed within three quarters of a second, and ends as soon; what is said is
+    /// right as often as it says.
     #[test]
     fn bursts_are_noticed() {
         let (spec, law) = spec(40_000.0);
@@ -225,7 +235,9 @@ mod tests {
                 onsets += 1;
                 let soon = told.iter().filter(|(now_s, ..)| *now_s > at_s && *now_s <= at_s + 1.0);
                 noticed += usize::from(soon.clone().any(|&(_, burst, _)| burst > 0.5));
-                (0..told.len()).filter(|&i| told[i].0 > at_s && told[i].0 <= at_s + phase.duration_s).for_each(|i| in_burst[i] = true);
+                (0..told.len())
+                    .filter(|&i| told[i].0 > at_s && told[i].0 <= at_s + phase.duration_s)
+                    .for_each(|i| in_burst[i] = true);
                 let middle = told.iter().find(|(now_s, ..)| *now_s >= at_s + 20.0).unwrap();
                 assert!((middle.2 - 20.0).abs() < 1.5 && middle.1 > 0.99, "{middle:?} 20 s after {at_s}");
             }
@@ -240,11 +252,17 @@ mod tests {
         }
     }
 
-    /// Of bursts of 10 and 30 s those that are older than 10 s are of the longer kind: silence decides the others alone.
+    /// Of bursts of 10 and 30 s those that are older than 10 s are of the longer kind: silence decides the
+    /// others alone.
     #[test]
     fn bursts_of_several_lengths_are_as_likely_over_as_they_are() {
-        let law =
-            BurstLaw { base_rate_per_s: 0.0, burst_rate_per_s: 1.0, bursts_s: vec![10.0, 30.0, 30.0], interval_s: 1e6, duration_s: 1e7 };
+        let law = BurstLaw {
+            base_rate_per_s: 0.0,
+            burst_rate_per_s: 1.0,
+            bursts_s: vec![10.0, 30.0, 30.0],
+            interval_s: 1e6,
+            duration_s: 1e7,
+        };
         let mut belief = Belief::new(&law, 1.0);
         belief.tick(3);
         for _ in 0..9 {
@@ -263,8 +281,8 @@ mod tests {
         assert!(belief.age_s() < 30.0, "the longest is over: {}", belief.age_s());
     }
 
-    /// Gaps are memoryless, so bursts meet what is there on average: a level that changes with a clock of its own is as high at onsets as
-    /// over all quiet time, within three standard errors.
+    /// Gaps are memoryless, so bursts meet what is there on average: a level that changes with a clock of its
+    /// own is as high at onsets as over all quiet time, within three standard errors.
     #[test]
     fn onsets_see_time_averages() {
         let (_, law) = spec(4e6);
@@ -290,22 +308,33 @@ mod tests {
             at_s = to_s;
         }
         let mean = seen.iter().sum::<f64>() / seen.len() as f64;
-        let deviation = (seen.iter().map(|level| (level - mean).powi(2)).sum::<f64>() / seen.len() as f64).sqrt();
+        let deviation =
+            (seen.iter().map(|level| (level - mean).powi(2)).sum::<f64>() / seen.len() as f64).sqrt();
         let error = (mean - quiet / quiet_s).abs();
-        assert!(error < 3.0 * deviation / (seen.len() as f64).sqrt(), "{mean} at {} onsets, {} over time", seen.len(), quiet / quiet_s);
+        assert!(
+            error < 3.0 * deviation / (seen.len() as f64).sqrt(),
+            "{mean} at {} onsets, {} over time",
+            seen.len(),
+            quiet / quiet_s
+        );
     }
 
     #[test]
     fn where_there_is_no_law_it_says_why() {
         let why = |spec: serde_json::Value| Law::of(&serde_json::from_value(spec).unwrap()).unwrap_err();
         let lengths = json!({"fixed": {"prefill_tokens": 1, "decode_tokens": 1}});
-        let sessions =
-            json!({"starts": {"concurrency": {"lanes": 1, "sessions": 1}}, "turns": {"fixed": {"turns": 1}}, "lengths": lengths});
+        let sessions = json!({"starts": {"concurrency": {"lanes": 1, "sessions": 1}}, "turns": {"fixed": {"turns": 1}}, "lengths": lengths});
         assert!(why(json!({"name": "c", "sessions": sessions})).contains("depends on what is decided"));
-        assert!(why(json!({"name": "m", "mix": [{"model": "a", "sessions": sessions}]})).contains("several parts"));
+        assert!(
+            why(json!({"name": "m", "mix": [{"model": "a", "sessions": sessions}]}))
+                .contains("several parts")
+        );
         let fixed = json!({"name": "s", "generate": {"arrivals": {"static": {"rate_per_s": 1, "duration_s": 9}}, "lengths": lengths}});
         assert!(why(fixed).contains("nothing is drawn"));
         assert_eq!(Law::of(&spec(60.0).0), Ok(Law::RandomBursts(spec(60.0).1)));
-        assert_eq!(Law::of(&serde_json::from_value(json!({"name": "t", "trace": {"path": "x.csv"}})).unwrap()), Ok(Law::Past));
+        assert_eq!(
+            Law::of(&serde_json::from_value(json!({"name": "t", "trace": {"path": "x.csv"}})).unwrap()),
+            Ok(Law::Past)
+        );
     }
 }

@@ -1,28 +1,31 @@
 //! The best found without foresight: policies that know how traffic is drawn, and not what is drawn.
 //!
-//! A clairvoyant edge asks for what no policy can do where traffic comes as a surprise. An informed policy sees what a controller can see,
-//! arrivals, completions and replicas up to now, and knows all parameters of the generator and how long it goes on. What it lacks to the
-//! clairvoyant edge is foresight; what other policies lack to it, knowledge of the law and better rules.
+//! A clairvoyant edge asks for what no policy can do where traffic comes as a surprise. An informed policy
+//! sees what a controller can see, arrivals, completions and replicas up to now, and knows all parameters of
+//! the generator and how long it goes on. What it lacks to the clairvoyant edge is foresight; what other
+//! policies lack to it, knowledge of the law and better rules.
 //!
 //! The class, by what is drawn:
 //!
-//! - *Bursts at random* (`law.rs`, `policy.rs`): exact belief in a burst; a few replicas between bursts, or more while more than a budget
-//!   of requests has been late; an order when a burst is likelier than not; replicas buried under a backlog replaced; some kept until the
-//!   burst is over by its known length. Bounds that hold in expectation are known (`bound.rs`).
-//! - *Rates that are known functions of time*, of which gaps and lengths are drawn: schedules of replicas over time, the same for every
-//!   draw, searched as clairvoyant schedules are but judged by their means over draws; and the policies of the sweep, which know less than
-//!   they might.
+//! - *Bursts at random* (`law.rs`, `policy.rs`): exact belief in a burst; a few replicas between bursts, or
+//!   more while more than a budget of requests has been late; an order when a burst is likelier than not;
+//!   replicas buried under a backlog replaced; some kept until the burst is over by its known length. Bounds
+//!   that hold in expectation are known (`bound.rs`).
+//! - *Rates that are known functions of time*, of which gaps and lengths are drawn: schedules of replicas
+//!   over time, the same for every draw, searched as clairvoyant schedules are but judged by their means over
+//!   draws; and the policies of the sweep, which know less than they might.
 //!
-//! - *Traces* have no law that could be known, only a past (`episodes.rs`). The law of one half is estimated from the episodes of the
-//!   other: policies as for bursts at random, whose belief takes bursts to last as long as any of those seen, and the policies of the
-//!   sweep, fitted to traces made of these episodes.
+//! - *Traces* have no law that could be known, only a past (`episodes.rs`). The law of one half is estimated
+//!   from the episodes of the other: policies as for bursts at random, whose belief takes bursts to last as
+//!   long as any of those seen, and the policies of the sweep, fitted to traces made of these episodes.
 //!
-//! An order is only placed where the level asked for has changed (which then stays for two cold starts at least) or a burst is likelier
-//! than not. Without this rule, where cold starts are free, the best would be to order all the time and to drop on arrival what nothing
-//! needs, which would make every figure worthless.
+//! An order is only placed where the level asked for has changed (which then stays for two cold starts at
+//! least) or a burst is likelier than not. Without this rule, where cold starts are free, the best would be
+//! to order all the time and to drop on arrival what nothing needs, which would make every figure worthless.
 //!
-//! Policies are searched on draws of their own, the *fitting draws*; those kept then run once on the draws of the sweep. So what is
-//! reached is a search, and held out: a better policy of the class, or of a wider one, may exist.
+//! Policies are searched on draws of their own, the *fitting draws*; those kept then run once on the draws of
+//! the sweep. So what is reached is a search, and held out: a better policy of the class, or of a wider one,
+//! may exist.
 
 pub mod bound;
 pub mod episodes;
@@ -90,8 +93,10 @@ pub type Outcome = Option<(f64, f64)>;
 
 /// The share of the box up to the reference (cost, latency) that points dominate.
 pub fn dominated(points: impl Iterator<Item = (f64, f64)>, reference: (f64, f64)) -> f64 {
-    let mut inside: Vec<(f64, f64)> =
-        points.map(|(cost, latency)| (cost / reference.0, latency / reference.1)).filter(|at| at.0 < 1.0 && at.1 < 1.0).collect();
+    let mut inside: Vec<(f64, f64)> = points
+        .map(|(cost, latency)| (cost / reference.0, latency / reference.1))
+        .filter(|at| at.0 < 1.0 && at.1 < 1.0)
+        .collect();
     inside.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
     let (mut area, mut least) = (0.0, 1.0);
     for (cost, latency) in inside {
@@ -103,8 +108,8 @@ pub fn dominated(points: impl Iterator<Item = (f64, f64)>, reference: (f64, f64)
     area
 }
 
-/// Of policies that ran on the same draws those that together dominate most, on average over the draws: the next is always the one that
-/// adds most, and none that adds nothing.
+/// Of policies that ran on the same draws those that together dominate most, on average over the draws: the
+/// next is always the one that adds most, and none that adds nothing.
 pub fn best_together(outcomes: &[Vec<Outcome>], reference: (f64, f64), most: usize) -> Vec<usize> {
     let draws = outcomes.first().map_or(0, Vec::len);
     let mut fronts: Vec<Vec<(f64, f64)>> = vec![Vec::new(); draws];
@@ -167,7 +172,8 @@ impl Room {
         replicas.clamp(1, i64::from(self.max_replicas)) as u32
     }
 
-    /// Policies to start from: limits from the fastest possible to the reference, few and enough replicas of several sizes.
+    /// Policies to start from: limits from the fastest possible to the reference, few and enough replicas of
+    /// several sizes.
     pub fn starts(&self) -> Vec<BurstPolicy> {
         const LIMITS: u32 = 8;
         let (quiet, burst) = (self.busy_quiet.ceil() as i64, self.busy_burst.ceil() as i64);
@@ -217,7 +223,11 @@ impl Room {
                 9 => policy.hold = self.fleet(i64::from(policy.hold) + by),
                 10 => {
                     let lengths = &self.bursts.bursts_s;
-                    let length_s = if lengths.len() > 1 { lengths[random.random_range(0..lengths.len())] } else { self.bursts.longest_s() };
+                    let length_s = if lengths.len() > 1 {
+                        lengths[random.random_range(0..lengths.len())]
+                    } else {
+                        self.bursts.longest_s()
+                    };
                     policy.release_age_s = length_s + random.random_range(-3.0..3.0);
                 }
                 _ => policy.settled = (policy.settled * factor * factor).max(0.5),
@@ -227,8 +237,13 @@ impl Room {
         policy
     }
 
-    /// Searches: `run` gives the outcomes of policies on all fitting draws, in the order asked. Returns the policies kept.
-    pub fn search(&self, settings: &InformedSettings, mut run: impl FnMut(&[BurstPolicy]) -> Vec<Vec<Outcome>>) -> Vec<BurstPolicy> {
+    /// Searches: `run` gives the outcomes of policies on all fitting draws, in the order asked. Returns the
+    /// policies kept.
+    pub fn search(
+        &self,
+        settings: &InformedSettings,
+        mut run: impl FnMut(&[BurstPolicy]) -> Vec<Vec<Outcome>>,
+    ) -> Vec<BurstPolicy> {
         let mut random = random::stream(settings.search_seed, "oracle.informed");
         let mut tried = self.starts();
         let mut outcomes: Vec<Vec<Outcome>> = Vec::new();
@@ -252,7 +267,10 @@ impl Room {
             outcomes.extend(run(&batch));
             tried.extend(batch);
         }
-        best_together(&outcomes, self.reference, settings.kept as usize).into_iter().map(|policy| tried[policy]).collect()
+        best_together(&outcomes, self.reference, settings.kept as usize)
+            .into_iter()
+            .map(|policy| tried[policy])
+            .collect()
     }
 }
 
@@ -282,10 +300,16 @@ mod tests {
     #[test]
     fn the_best_together_by_trying_all() {
         let cost = [10.0, 12.0, 20.0, 30.0, 31.0, 45.0];
-        let outcomes: Vec<Vec<Outcome>> =
-            cost.iter().map(|&cost| vec![Some((cost, 30.0 / cost)), Some((cost, 20.0 / cost)), None]).collect();
+        let outcomes: Vec<Vec<Outcome>> = cost
+            .iter()
+            .map(|&cost| vec![Some((cost, 30.0 / cost)), Some((cost, 20.0 / cost)), None])
+            .collect();
         let area = |chosen: &[usize]| -> f64 {
-            (0..2).map(|draw| dominated(chosen.iter().filter_map(|&policy| outcomes[policy][draw]), (50.0, 2.0))).sum()
+            (0..2)
+                .map(|draw| {
+                    dominated(chosen.iter().filter_map(|&policy| outcomes[policy][draw]), (50.0, 2.0))
+                })
+                .sum()
         };
         let greedy = best_together(&outcomes, (50.0, 2.0), 3);
         let mut most = 0.0_f64;
@@ -297,7 +321,11 @@ mod tests {
             }
         }
         assert!(greedy.len() == 3 && area(&greedy) > 0.97 * most, "{greedy:?}: {} of {most}", area(&greedy));
-        assert_eq!(best_together(&[outcomes[2].clone(), outcomes[2].clone()], (50.0, 2.0), 5), [0], "none that adds nothing");
+        assert_eq!(
+            best_together(&[outcomes[2].clone(), outcomes[2].clone()], (50.0, 2.0), 5),
+            [0],
+            "none that adds nothing"
+        );
     }
 
     #[test]
@@ -305,7 +333,9 @@ mod tests {
         let settings = InformedSettings::default();
         let seeds = settings.fitting_seeds(&[]);
         let others = settings.fitting_seeds(&seeds[..3]);
-        assert!(seeds.len() == 16 && others.len() == 16 && others.iter().all(|seed| !seeds[..3].contains(seed)));
+        assert!(
+            seeds.len() == 16 && others.len() == 16 && others.iter().all(|seed| !seeds[..3].contains(seed))
+        );
     }
 
     #[test]

@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::law::{Belief, BurstLaw};
-use crate::autoscaler::{Arrivals, Autoscaler, Completion, Decision, FirstToken, Observes, ReplicaSignals, Snapshot};
+use crate::autoscaler::{
+    Arrivals, Autoscaler, Completion, Decision, FirstToken, Observes, ReplicaSignals, Snapshot,
+};
 
 /// Which latency is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,7 +30,8 @@ pub struct BurstPolicy {
     /// Replicas ordered when a burst shows, few or prepared.
     pub order_low: u32,
     pub order_high: u32,
-    /// Whether those that were there before the burst are told to stop, once those ordered serve and all are busy.
+    /// Whether those that were there before the burst are told to stop, once those ordered serve and all are
+    /// busy.
     pub replace: bool,
     /// Replicas once the backlog of a burst is gone.
     pub hold: u32,
@@ -154,12 +157,17 @@ impl Autoscaler for Informed {
     fn observe_latencies(&mut self, first_tokens: &[FirstToken], completions: &[Completion]) {
         let late_s = self.policy.late_s;
         let (done, late) = match self.known.latency {
-            Latency::EndToEnd => {
-                (completions.len(), completions.iter().filter(|request| request.completed_at_s - request.arrived_at_s > late_s).count())
-            }
-            Latency::FirstToken => {
-                (first_tokens.len(), first_tokens.iter().filter(|request| request.at_s - request.arrived_at_s > late_s).count())
-            }
+            Latency::EndToEnd => (
+                completions.len(),
+                completions
+                    .iter()
+                    .filter(|request| request.completed_at_s - request.arrived_at_s > late_s)
+                    .count(),
+            ),
+            Latency::FirstToken => (
+                first_tokens.len(),
+                first_tokens.iter().filter(|request| request.at_s - request.arrived_at_s > late_s).count(),
+            ),
         };
         self.done += done as f64;
         self.late += late as f64;
@@ -181,7 +189,8 @@ impl Autoscaler for Informed {
             Phase::Quiet if burst => {
                 let order = if self.prepared { self.policy.order_high } else { self.policy.order_low };
                 let committed = snapshot.committed();
-                let order = order.min(self.known.max_replicas.saturating_sub(snapshot.serving + snapshot.starting));
+                let order =
+                    order.min(self.known.max_replicas.saturating_sub(snapshot.serving + snapshot.starting));
                 self.phase = Phase::Ordered { old: if self.policy.replace { committed } else { 0 } };
                 if order > 0 { Decision::Up(order) } else { Decision::Hold }
             }
@@ -209,7 +218,9 @@ impl Autoscaler for Informed {
                 let (level, committed) = (self.level(), snapshot.committed());
                 if committed < level {
                     return Decision::Up(
-                        (level - committed).min(self.known.max_replicas.saturating_sub(snapshot.serving + snapshot.starting)),
+                        (level - committed).min(
+                            self.known.max_replicas.saturating_sub(snapshot.serving + snapshot.starting),
+                        ),
                     );
                 }
                 self.down_to(level, snapshot)

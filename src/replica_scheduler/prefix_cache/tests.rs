@@ -9,7 +9,8 @@ use crate::workload::PrefixBlocks;
 
 const BLOCKS: u32 = 40;
 
-/// What a full block is known by: all hash blocks it is of and its number, or the request and admission that alone can find it.
+/// What a full block is known by: all hash blocks it is of and its number, or the request and admission that
+/// alone can find it.
 type Hash = (Vec<u64>, u32, Option<u32>);
 
 #[derive(Default)]
@@ -28,7 +29,10 @@ impl Pool {
     }
 
     fn find(&self, hashes: &[Hash]) -> Vec<usize> {
-        hashes.iter().map_while(|hash| self.cached.get(hash).and_then(|copies| copies.first().copied())).collect()
+        hashes
+            .iter()
+            .map_while(|hash| self.cached.get(hash).and_then(|copies| copies.first().copied()))
+            .collect()
     }
 
     fn num_free(&self, found: &[usize]) -> u32 {
@@ -87,7 +91,8 @@ struct Requester {
     own: Vec<Hash>,
 }
 
-/// Prompts that branch from one another, of 3 to 4 hash blocks at a time; in some the hash blocks come anywhere.
+/// Prompts that branch from one another, of 3 to 4 hash blocks at a time; in some the hash blocks come
+/// anywhere.
 fn prompts() -> impl Strategy<Value = Vec<Vec<u64>>> {
     let branching = prop::collection::vec((0..30_usize, 0..9_usize, 1..5_u64), 1..8).prop_map(|branches| {
         let mut prompts: Vec<Vec<u64>> = vec![Vec::new()];

@@ -35,7 +35,8 @@ struct Budgets {
 impl Budgets {
     fn new(rules: &Rules, state: &State) -> Self {
         let mixed = if rules.mixed_chunks { state.running.len() as i64 } else { 0 };
-        let running: f64 = state.running.iter().map(|&slot| state.reserved(slot)).fold(0.0, |sum, tokens| sum + tokens);
+        let running: f64 =
+            state.running.iter().map(|&slot| state.reserved(slot)).fold(0.0, |sum, tokens| sum + tokens);
         Self {
             page_tokens: state.page_tokens,
             reserved: mixed as f64 + running,
@@ -138,13 +139,18 @@ impl Iteration<'_> {
     /// Whether the whole cache is there for whoever comes first: what does not fit then never will.
     fn has_all(&self) -> bool {
         let state = &*self.state;
-        state.in_memory == 0 && state.chunked.is_none() && state.running.is_empty() && state.available_tokens() == state.kv_tokens
+        state.in_memory == 0
+            && state.chunked.is_none()
+            && state.running.is_empty()
+            && state.available_tokens() == state.kv_tokens
     }
 
-    /// The chunk in progress goes first: what the batch and the cache have room for. False if that is nothing.
+    /// The chunk in progress goes first: what the batch and the cache have room for. False if that is
+    /// nothing.
     fn continue_chunk(&mut self, budgets: &mut Budgets) -> bool {
         let (Some(slot), Some(chunk)) = (self.state.chunked, budgets.chunk) else { return true };
-        // It goes on even where room is kept for others: it has to, to be done with. Never beyond what there is.
+        // It goes on even where room is kept for others: it has to, to be done with. Never beyond what there
+        // is.
         let total = budgets.total(self.state) as i64;
         let room = if total > 0 { chunk.min(total) } else { chunk };
         let room = room.min(self.state.available_tokens().into());
@@ -164,8 +170,8 @@ impl Iteration<'_> {
         true
     }
 
-    /// Takes requests out of memory for one that finds no place and is of much higher priority: the least important first, of those the
-    /// latest. Whether that makes room enough.
+    /// Takes requests out of memory for one that finds no place and is of much higher priority: the least
+    /// important first, of those the latest. Whether that makes room enough.
     fn preempt_for(&mut self, slot: Slot, budgets: &mut Budgets) -> bool {
         if !self.rules.priority_scheduling {
             return false;
@@ -174,7 +180,8 @@ impl Iteration<'_> {
         let known = state.of(slot);
         let needed = known.tokens() - known.prefix_tokens + known.max_new_tokens.min(CLIPPED_NEW_TOKENS);
         let mut missing = f64::from(needed) - budgets.total(state);
-        let mut running: Vec<Slot> = state.running.iter().copied().filter(|&slot| !state.of(slot).has_left).collect();
+        let mut running: Vec<Slot> =
+            state.running.iter().copied().filter(|&slot| !state.of(slot).has_left).collect();
         running.sort_by_key(|&slot| (state.of(slot).priority, std::cmp::Reverse(state.of(slot).entered)));
         let mut victims = Vec::new();
         for victim in running {
@@ -226,7 +233,9 @@ impl Iteration<'_> {
             Some(Stop::NoTokens)
         } else {
             match budgets.chunk {
-                None if !budgets.admitted.is_empty() && i64::from(state.paged(extend)) >= budgets.input => Some(Stop::Budget),
+                None if !budgets.admitted.is_empty() && i64::from(state.paged(extend)) >= budgets.input => {
+                    Some(Stop::Budget)
+                }
                 Some(left) if i64::from(state.paged(extend)) > left => {
                     let chunk = state.whole_pages(left.max(0) as u32);
                     if chunk > 0 {
@@ -253,8 +262,8 @@ impl Iteration<'_> {
         stop
     }
 
-    /// The same where nothing is cached and outputs are known to be as long as they may be: a request is admitted if, as the others end
-    /// one by one, there is always a token for each of those left.
+    /// The same where nothing is cached and outputs are known to be as long as they may be: a request is
+    /// admitted if, as the others end one by one, there is always a token for each of those left.
     fn admit_by_ends(&mut self, slot: Slot, budgets: &mut Budgets) -> Option<Stop> {
         let state = &*self.state;
         let known = state.of(slot);
@@ -271,7 +280,9 @@ impl Iteration<'_> {
         };
         match &mut budgets.ends {
             None => {
-                let all = std::iter::once(slot).chain(state.running.iter().copied()).chain(budgets.admitted.iter().copied());
+                let all = std::iter::once(slot)
+                    .chain(state.running.iter().copied())
+                    .chain(budgets.admitted.iter().copied());
                 let mut ends: Vec<_> = all.map(end).filter(|&(left, _)| left > 0.0).collect();
                 ends.sort_by(|(one, _), (other, _)| one.total_cmp(other));
                 budgets.ends = Some(ends);
@@ -280,7 +291,10 @@ impl Iteration<'_> {
                 let (left, held) = end(slot);
                 if left > 0.0 {
                     // One later than all others goes before the last, as there.
-                    let place = ends.iter().position(|&(other, _)| left <= other).unwrap_or(ends.len().saturating_sub(1));
+                    let place = ends
+                        .iter()
+                        .position(|&(other, _)| left <= other)
+                        .unwrap_or(ends.len().saturating_sub(1));
                     ends.insert(place, (left, held));
                 }
             }
@@ -319,7 +333,8 @@ impl Iteration<'_> {
         if let Some(slot) = state.chunked {
             state.of_mut(slot).chunks_under_way += 1;
         }
-        let extend: u32 = admitted.iter().map(|&slot| state.of(slot).end - state.of(slot).prefix_tokens).sum();
+        let extend: u32 =
+            admitted.iter().map(|&slot| state.of(slot).end - state.of(slot).prefix_tokens).sum();
         let spare = if state.page_tokens == 1 { 0 } else { admitted.len() as u32 * state.page_tokens };
         state.make_room(extend + spare);
         let mut rows = Vec::with_capacity(admitted.len());

@@ -25,12 +25,16 @@ impl Iteration<'_> {
     /// Sees the requests that were there at a time.
     pub fn see_until(&mut self, time_s: f64) {
         let (queue, requests) = (&self.replica.queue, &*self.requests);
-        let later = queue.iter().skip(self.state.seen).take_while(|&&slot| requests[slot].arrived_at_s <= time_s).count();
+        let later = queue
+            .iter()
+            .skip(self.state.seen)
+            .take_while(|&&slot| requests[slot].arrived_at_s <= time_s)
+            .count();
         self.see(self.state.seen + later);
     }
 
-    /// Puts the next batch together: a prefill if there can be one, which then runs alone (or with the next tokens of those that run,
-    /// if chunks are mixed), otherwise a token for each that runs.
+    /// Puts the next batch together: a prefill if there can be one, which then runs alone (or with the next
+    /// tokens of those that run, if chunks are mixed), otherwise a token for each that runs.
     pub fn plan(&mut self) -> Option<Launch> {
         let state = &mut *self.state;
         state.retracted.clear();
@@ -67,9 +71,11 @@ impl Iteration<'_> {
         if let Some(last) = last.as_ref().filter(|last| last.kind != Kind::Decode) {
             let before = running.len();
             let in_chunks = |slot| Some(slot) == *chunked || Some(slot) == last.chunked;
-            running.extend(last.rows.iter().map(|row| row.slot).filter(|&slot| !in_chunks(slot) && !gone(slot)));
+            running
+                .extend(last.rows.iter().map(|row| row.slot).filter(|&slot| !in_chunks(slot) && !gone(slot)));
             let more = running.len() - before;
-            // That it is full is said of the requests that run. If there were none, those of the last batch are a batch of their own.
+            // That it is full is said of the requests that run. If there were none, those of the last batch
+            // are a batch of their own.
             if more < last.rows.len() || before == 0 && more > 0 {
                 state.full = false;
             }
@@ -105,7 +111,11 @@ impl Iteration<'_> {
     /// Whether there is room for the next token of all that run, after evicting what it takes.
     pub(super) fn decodes_fit(&mut self) -> bool {
         let state = &mut *self.state;
-        let pages = state.running.iter().filter(|&&slot| state.of(slot).cached_tokens.is_multiple_of(state.page_tokens)).count();
+        let pages = state
+            .running
+            .iter()
+            .filter(|&&slot| state.of(slot).cached_tokens.is_multiple_of(state.page_tokens))
+            .count();
         let needed = pages as u32 * state.page_tokens;
         state.make_room(needed);
         state.free_tokens >= needed
@@ -134,7 +144,8 @@ impl Iteration<'_> {
         }
         let mut fewer = finishing > 0;
         if self.decodes_fit() {
-            self.state.reserved_share = (self.state.reserved_share - self.rules.share_decay).max(self.rules.least_share);
+            self.state.reserved_share =
+                (self.state.reserved_share - self.rules.share_decay).max(self.rules.least_share);
         } else if finishing > 0 {
             // Room comes with the results: better to wait for them than to take one out of memory.
             self.state.full = false;
@@ -150,8 +161,8 @@ impl Iteration<'_> {
         (!rows.is_empty()).then_some(Launch { kind: Kind::Decode, rows, chunked: None })
     }
 
-    /// Takes requests out of memory until the next step fits: those first that have generated least, among equals the longest prompt.
-    /// They go to the end of the queue.
+    /// Takes requests out of memory until the next step fits: those first that have generated least, among
+    /// equals the longest prompt. They go to the end of the queue.
     fn retract(&mut self) {
         let state = &mut *self.state;
         let mut running = std::mem::take(&mut state.running);
@@ -183,7 +194,8 @@ impl Iteration<'_> {
         state.reserved_share = ((generated + ahead) as f64 / (most + 1) as f64).min(1.0);
     }
 
-    /// Takes a request that no longer runs out of memory: it keeps what it has generated, and goes to the end of the queue.
+    /// Takes a request that no longer runs out of memory: it keeps what it has generated, and goes to the end
+    /// of the queue.
     pub(super) fn take_out(&mut self, slot: Slot) {
         let state = &mut *self.state;
         state.free(slot);
@@ -230,7 +242,8 @@ impl Iteration<'_> {
         }
     }
 
-    /// Lets go of a finished request, unless the next batch, put together before its end was known, has it once more.
+    /// Lets go of a finished request, unless the next batch, put together before its end was known, has it
+    /// once more.
     fn leave(&mut self, slot: Slot) {
         let state = &mut *self.state;
         let has = |launch: &Launch| launch.rows.iter().any(|row| row.slot == slot);

@@ -23,8 +23,12 @@ impl Iteration<'_> {
         let waiting = &mut self.replica.queue.as_mut_slice()[..state.seen];
         let urgency = |slot| std::cmp::Reverse(if by_priority { state.of(slot).priority } else { 0 });
         match self.rules.policy {
-            Policy::Fcfs if by_priority => waiting.sort_by_key(|&slot| (urgency(slot), state.of(slot).entered)),
-            Policy::Lof => waiting.sort_by_key(|&slot| (urgency(slot), std::cmp::Reverse(state.of(slot).max_new_tokens))),
+            Policy::Fcfs if by_priority => {
+                waiting.sort_by_key(|&slot| (urgency(slot), state.of(slot).entered))
+            }
+            Policy::Lof => {
+                waiting.sort_by_key(|&slot| (urgency(slot), std::cmp::Reverse(state.of(slot).max_new_tokens)))
+            }
             _ => {}
         }
         self.touch_waiting();
@@ -47,8 +51,8 @@ impl Iteration<'_> {
         state.passes += 1;
     }
 
-    /// Those first of which most is cached. Of several that begin alike and of which little is cached, all but one wait for what it
-    /// leaves in the cache.
+    /// Those first of which most is cached. Of several that begin alike and of which little is cached, all
+    /// but one wait for what it leaves in the cache.
     fn order_by_match(&mut self) {
         let state = &mut *self.state;
         let waiting = &mut self.replica.queue.as_mut_slice()[..state.seen];

@@ -48,9 +48,12 @@ fn settings(case: &Value) -> SglangSettings {
         "batch_size_cap": given["max_running"], "block_size_tokens": page_tokens, "num_blocks": number(&given["kv_tokens"]) / page_tokens,
         "chunk_size_tokens": chunk.max(0), "overlap": given.get("overlap").unwrap_or(&json!(false)),
     });
-    for (ours, theirs) in
-        [("max_prefill_tokens", "max_prefill_tokens"), ("policy", "policy"), ("mixed_chunks", "mixed"), ("prefix_caching", "radix")]
-    {
+    for (ours, theirs) in [
+        ("max_prefill_tokens", "max_prefill_tokens"),
+        ("policy", "policy"),
+        ("mixed_chunks", "mixed"),
+        ("prefix_caching", "radix"),
+    ] {
         if let Some(value) = given.get(theirs) {
             settings[ours] = value.clone();
         }
@@ -69,7 +72,8 @@ fn settings(case: &Value) -> SglangSettings {
     serde_json::from_value(settings).unwrap()
 }
 
-/// Ids of blocks of one token: equal ids are equal tokens after equal beginnings. Those of a request go on through its output.
+/// Ids of blocks of one token: equal ids are equal tokens after equal beginnings. Those of a request go on
+/// through its output.
 fn prompts(requests: &[Value]) -> Option<PrefixBlocks> {
     if requests.iter().all(|request| request.get(4).is_none()) {
         return None;
@@ -163,7 +167,8 @@ impl Replay {
     fn run(&mut self, case: &Value) {
         let ignore_eos = case["settings"].get("ignore_eos").is_none_or(|given| given.as_bool().unwrap());
         let all = case["requests"].as_array().unwrap();
-        let mut to_come: Vec<(u32, u32)> = all.iter().zip(0..).map(|(request, id)| (number(&request[3]), id)).collect();
+        let mut to_come: Vec<(u32, u32)> =
+            all.iter().zip(0..).map(|(request, id)| (number(&request[3]), id)).collect();
         to_come.sort();
         to_come.reverse();
         self.unfinished = all.len();
@@ -176,10 +181,14 @@ impl Replay {
             }
             while let Some((_, id)) = to_come.pop_if(|&mut (first, _)| first <= iteration) {
                 let request = &all[id as usize];
-                let mut request =
-                    Request { max_new_tokens: number(&request[2]), ..Request::new(id, 0.0, number(&request[0]), number(&request[1])) };
+                let mut request = Request {
+                    max_new_tokens: number(&request[2]),
+                    ..Request::new(id, 0.0, number(&request[0]), number(&request[1]))
+                };
                 request.ignore_eos = ignore_eos;
-                request.priority = case["priorities"].get(id as usize).map_or(0, |priority| priority.as_i64().unwrap() as i32);
+                request.priority = case["priorities"]
+                    .get(id as usize)
+                    .map_or(0, |priority| priority.as_i64().unwrap() as i32);
                 let slot = self.requests.insert(request);
                 self.replica.queue.push_back(slot);
             }
@@ -201,7 +210,8 @@ impl Replay {
     }
 
     fn told(&self, case: &Value) -> Value {
-        let (mut rows, mut held, mut steps): (Vec<(u32, [u32; 5])>, _, _) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut rows, mut held, mut steps): (Vec<(u32, [u32; 5])>, _, _) =
+            (Vec::new(), Vec::new(), Vec::new());
         let without_plain = case.get("steps_without_plain_decode").is_some();
         for (number, ran) in self.ran.iter().enumerate() {
             let sum = |decodes| ran.rows.iter().filter(|row| row.3 == decodes).map(|row| row.2).sum::<u32>();
@@ -212,10 +222,16 @@ impl Replay {
             }
             let plain = ran.kind == 1 && ran.retracted.is_empty();
             if !plain {
-                held.push(json!([number, ran.held, ran.evictable, (ran.share * 1e4).round_ties_even() / 1e4]));
+                held.push(json!([
+                    number,
+                    ran.held,
+                    ran.evictable,
+                    (ran.share * 1e4).round_ties_even() / 1e4
+                ]));
             }
             if !(plain && without_plain) {
-                let rows: Vec<_> = ran.rows.iter().map(|&(id, before, tokens, _)| json!([id, before, tokens])).collect();
+                let rows: Vec<_> =
+                    ran.rows.iter().map(|&(id, before, tokens, _)| json!([id, before, tokens])).collect();
                 steps.push(json!([ran.iteration, ran.kind, rows, ran.retracted, ran.held, ran.evictable]));
             }
         }
@@ -224,7 +240,8 @@ impl Replay {
         };
         let rows: Vec<Value> = rows.into_iter().map(row).collect();
         let cached: Vec<u32> = self.cached_at_first.values().copied().collect();
-        let (mut retractions, mut out, mut readmissions) = (vec![0; cached.len()], vec![false; cached.len()], Vec::new());
+        let (mut retractions, mut out, mut readmissions) =
+            (vec![0; cached.len()], vec![false; cached.len()], Vec::new());
         for ran in &self.ran {
             for &(id, before, tokens, _) in &ran.rows {
                 if std::mem::take(&mut out[id as usize]) {
@@ -248,7 +265,12 @@ fn difference(case: &Value) -> Option<String> {
     let mut replay = Replay::new(case);
     replay.run(case);
     let told = replay.told(case);
-    let pool = (replay.state()?.available_tokens(), replay.replica.kv.free, replay.replica.allocated, replay.requests.len());
+    let pool = (
+        replay.state()?.available_tokens(),
+        replay.replica.kv.free,
+        replay.replica.allocated,
+        replay.requests.len(),
+    );
     if pool != (replay.state()?.kv_tokens, replay.replica.kv.total, 0, 0) {
         return Some(format!("left at the end: {pool:?}"));
     }
@@ -276,8 +298,8 @@ fn same(ours: &Value, theirs: &Value) -> bool {
 
 /// Files of recorded cases beside the repository, or where `SCALEFRONT_SHARED` says.
 fn recorded() -> Vec<PathBuf> {
-    let root =
-        std::env::var_os("SCALEFRONT_SHARED").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
+    let root = std::env::var_os("SCALEFRONT_SHARED")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
     let dir = root.join("data/sglang_scheduler");
     let Ok(entries) = std::fs::read_dir(&dir) else {
         writeln!(std::io::stderr(), "SKIPPED: {} is not there", dir.display()).unwrap();
@@ -296,10 +318,16 @@ fn recorded_iterations_are_replayed() {
     for file in recorded() {
         let all: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
         for (name, case) in all["cases"].as_object().unwrap() {
-            let found = std::panic::catch_unwind(|| difference(case)).unwrap_or_else(|_| Some("panics".into()));
+            let found =
+                std::panic::catch_unwind(|| difference(case)).unwrap_or_else(|_| Some("panics".into()));
             different.extend(found.map(|found| format!("{name}: {found}")));
             replayed += 1;
         }
     }
-    assert!(different.is_empty(), "{} of {replayed} cases differ:\n{}", different.len(), different.join("\n"));
+    assert!(
+        different.is_empty(),
+        "{} of {replayed} cases differ:\n{}",
+        different.len(),
+        different.join("\n")
+    );
 }

@@ -6,7 +6,8 @@ use super::tree::{NodeId, RadixTree};
 use crate::replica_scheduler::{KvBlocks, Request, Slot};
 use crate::workload::Prompt;
 
-/// A request as the scheduler knows it: with steps that overlap, its tokens are known a step later than they are there.
+/// A request as the scheduler knows it: with steps that overlap, its tokens are known a step later than they
+/// are there.
 #[derive(Debug, Default)]
 pub struct Known {
     pub spans: Vec<Span>,
@@ -158,7 +159,11 @@ impl State {
             spans: super::tokens::tokens_of(request, prompt),
             prompt_tokens,
             output_tokens: request.output_tokens(),
-            max_new_tokens: request.max_new_tokens.min(most_new_tokens(self.kv_tokens, self.page_tokens, prompt_tokens)),
+            max_new_tokens: request.max_new_tokens.min(most_new_tokens(
+                self.kv_tokens,
+                self.page_tokens,
+                prompt_tokens,
+            )),
             ignore_eos: request.ignore_eos,
             priority: request.priority,
             entered: self.entered,
@@ -204,11 +209,13 @@ impl State {
         self.of_mut(slot).cached_tokens = tokens;
     }
 
-    /// Puts what was computed of a request into the tree, and holds on to it there. Copies of what the tree has already are freed.
+    /// Puts what was computed of a request into the tree, and holds on to it there. Copies of what the tree
+    /// has already are freed.
     pub fn put_into_tree(&mut self, slot: Slot, tokens: u32, caching: bool) {
         let index = slot.0 as usize;
         self.known[index].prefix_tokens = tokens;
-        let (pages, prompt_pages) = (self.whole_pages(tokens), self.whole_pages(self.known[index].prompt_tokens));
+        let (pages, prompt_pages) =
+            (self.whole_pages(tokens), self.whole_pages(self.known[index].prompt_tokens));
         if !caching || pages == 0 {
             return;
         }
@@ -251,7 +258,10 @@ impl State {
 
     /// Whether nothing runs, is seen to wait, or is under way.
     pub fn is_idle(&self) -> bool {
-        let under_way = [&self.last, self.ahead.as_ref().unwrap_or(&None)].into_iter().flatten().any(|launch| !launch.rows.is_empty());
+        let under_way = [&self.last, self.ahead.as_ref().unwrap_or(&None)]
+            .into_iter()
+            .flatten()
+            .any(|launch| !launch.rows.is_empty());
         self.seen == 0 && self.running.is_empty() && self.chunked.is_none() && !under_way
     }
 

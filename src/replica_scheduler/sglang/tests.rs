@@ -4,7 +4,9 @@ use serde_json::json;
 use super::state::State;
 use super::{Rules, Sglang, SglangSettings, default_chunk};
 use crate::replica_scheduler::bench::{Bench, SHAPE};
-use crate::replica_scheduler::{Batch, KvBlocks, ReplicaScheduler, ReplicaShape, ReplicaState, Request, Requests, Slot};
+use crate::replica_scheduler::{
+    Batch, KvBlocks, ReplicaScheduler, ReplicaShape, ReplicaState, Request, Requests, Slot,
+};
 use crate::workload::PrefixBlocks;
 
 /// No overlap and nothing cached, unless told otherwise.
@@ -60,12 +62,14 @@ fn an_interval_lets_those_that_run_go_on_between_prompts() {
     assert_eq!(kinds, [0, 0, 1, 0, 0, 1, 0, 0], "{batches:?}");
 }
 
-/// Where the ends of requests are known, one token more has to be left than where they are not: a request that lacks just that one could
-/// wait for ever, alone.
+/// Where the ends of requests are known, one token more has to be left than where they are not: a request
+/// that lacks just that one could wait for ever, alone.
 #[test]
 fn what_can_never_be_admitted_is_given_up() {
     for overlap in [false, true] {
-        let mut bench = Bench::new(&format!(r#"{{"sglang": {{"overlap": {overlap}, "prefix_caching": false, "num_blocks": 100}}}}"#));
+        let mut bench = Bench::new(&format!(
+            r#"{{"sglang": {{"overlap": {overlap}, "prefix_caching": false, "num_blocks": 100}}}}"#
+        ));
         assert!(bench.fits_empty(20, 78) && !bench.fits_empty(20, 79));
         let too_long = bench.arrive(20, 78);
         for (prefill_tokens, decode_tokens) in [(20, 77), (10, 3)] {
@@ -74,7 +78,9 @@ fn what_can_never_be_admitted_is_given_up() {
         (0..3).for_each(|slot| bench.requests[Slot(slot)].ignore_eos = true);
         let batches = bench.drain();
         assert_eq!(bench.replica.rejected, [too_long]);
-        let tokens = |id: u32| batches.concat().iter().filter(|&&(other, _)| other == id).map(|&(_, tokens)| tokens).sum::<u32>();
+        let tokens = |id: u32| {
+            batches.concat().iter().filter(|&&(other, _)| other == id).map(|&(_, tokens)| tokens).sum::<u32>()
+        };
         assert_eq!([tokens(0), tokens(1), tokens(2)], [0, 20 + 76, 10 + 2]);
     }
 }
@@ -82,8 +88,8 @@ fn what_can_never_be_admitted_is_given_up() {
 #[test]
 fn room_is_kept_for_what_may_be_generated() {
     // Prompt, page and what may be generated are 51 tokens; more than that has to be left.
-    let [mut both, mut one, mut ignoring] =
-        [103, 100, 100].map(|tokens| caching(&format!(r#", "num_blocks": {tokens}"#), 1, &[(&[], 20), (&[], 20)]));
+    let [mut both, mut one, mut ignoring] = [103, 100, 100]
+        .map(|tokens| caching(&format!(r#", "num_blocks": {tokens}"#), 1, &[(&[], 20), (&[], 20)]));
     for bench in [&mut both, &mut one, &mut ignoring] {
         bench.arrive(20, 30);
         bench.arrive(20, 30);
@@ -91,7 +97,8 @@ fn room_is_kept_for_what_may_be_generated() {
     ignoring.requests[Slot(0)].ignore_eos = true;
     assert_eq!(both.step(), [(0, 20), (1, 20)]);
     assert_eq!([one.step(), ignoring.step()], [[(0, 20)], [(0, 20)]]);
-    // A running request counts with seven tenths of the 29 tokens it may still generate, or with all of them if it surely does.
+    // A running request counts with seven tenths of the 29 tokens it may still generate, or with all of them
+    // if it surely does.
     assert_eq!((one.step(), ignoring.step()), (vec![(1, 20)], vec![(0, 1)]));
     assert!(ignoring.drain().concat().contains(&(1, 20)));
 }
@@ -134,7 +141,8 @@ fn the_tree_matches_to_the_token_but_for_the_last() {
 
 #[test]
 fn a_later_turn_finds_what_was_generated() {
-    // The second prompt is the first, its 10 tokens of output and 4 more: of the output, the last token was never computed.
+    // The second prompt is the first, its 10 tokens of output and 4 more: of the output, the last token was
+    // never computed.
     let prompts: &[(&[u64], u32)] = &[(&(0..30).collect::<Vec<_>>(), 30), (&(0..34).collect::<Vec<_>>(), 34)];
     let mut bench = caching(r#", "num_blocks": 500"#, 1, prompts);
     bench.arrive(20, 10);
@@ -158,7 +166,11 @@ fn copies_in_one_batch_are_computed_twice_and_kept_once() {
 fn lpm_takes_the_longest_match_first() {
     let prompts: &[(&[u64], u32)] = &[(&[1, 2, 3], 48), (&[9], 16), (&[1, 7], 32), (&[1, 2, 5], 48)];
     for (policy, order) in [("fcfs", [1, 2, 3]), ("lpm", [3, 2, 1])] {
-        let mut bench = caching(&format!(r#", "num_blocks": 300, "policy": "{policy}", "batch_size_cap": 1"#), 16, prompts);
+        let mut bench = caching(
+            &format!(r#", "num_blocks": 300, "policy": "{policy}", "batch_size_cap": 1"#),
+            16,
+            prompts,
+        );
         bench.arrive(48, 1);
         bench.step();
         for tokens in [16, 32, 48] {
@@ -216,7 +228,10 @@ fn what_does_not_fit_is_refused() {
 
 #[test]
 fn what_is_not_given_depends_on_the_device_and_its_cache() {
-    assert_eq!([16.0, 24.0, 40.0, 80.0, 141.0, 180.0].map(default_chunk), [2048, 4096, 4096, 8192, 8192, 16384]);
+    assert_eq!(
+        [16.0, 24.0, 40.0, 80.0, 141.0, 180.0].map(default_chunk),
+        [2048, 4096, 4096, 8192, 8192, 16384]
+    );
     let rules = Rules::new(&SglangSettings::default(), &ReplicaShape { max_request_tokens: 8192, ..SHAPE });
     let cap = |kv_tokens| rules.max_running_requests(kv_tokens);
     // 512 for each 8192 tokens of the cache, within bounds.
@@ -240,7 +255,11 @@ impl Watched {
             if known.in_memory { state.paged(known.cached_tokens) - known.in_tree } else { 0 }
         };
         let own: u32 = (0..state.known.len() as u32).map(held).sum();
-        assert_eq!(own + state.tree.checked_tokens() + state.free_tokens, state.kv_tokens, "every token is somebody's");
+        assert_eq!(
+            own + state.tree.checked_tokens() + state.free_tokens,
+            state.kv_tokens,
+            "every token is somebody's"
+        );
         assert_eq!(self.replica.kv.free, state.available_tokens() / state.page_tokens);
         let in_memory = state.known.iter().filter(|known| known.in_memory).count() as u32;
         assert_eq!(state.in_memory, in_memory);
@@ -272,7 +291,9 @@ impl Watched {
             if !request.is_completed() {
                 let before = request.processed_tokens;
                 request.advance(tokens, 0.0);
-                assert!(request.processed_tokens <= request.total_tokens() && request.processed_tokens >= before);
+                assert!(
+                    request.processed_tokens <= request.total_tokens() && request.processed_tokens >= before
+                );
             }
         }
         self.scheduler.end_batch(&mut self.replica, &mut self.requests, &batch);
@@ -284,7 +305,8 @@ impl Watched {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever the settings and the load: every token of the cache is accounted for, all are served, nothing is left behind.
+    /// Whatever the settings and the load: every token of the cache is accounted for, all are served, nothing
+    /// is left behind.
     #[test]
     fn every_token_is_accounted_for(
         (page, kv_tokens, cap, chunk) in (prop::sample::select(vec![1_u32, 4, 16]), 200..900_u32, 1..12_u32, prop::sample::select(vec![0_u32, 16, 50, 300])),

@@ -1,4 +1,5 @@
-//! Token sequences by where their tokens come from: comparing two prompts of a hundred thousand tokens is a handful of comparisons.
+//! Token sequences by where their tokens come from: comparing two prompts of a hundred thousand tokens is a
+//! handful of comparisons.
 
 use crate::replica_scheduler::Request;
 use crate::workload::Prompt;
@@ -17,8 +18,9 @@ const OUTPUT: u64 = 2 << 32;
 
 /// The tokens of a request: its prompt and, behind it, what it generates.
 ///
-/// Runs of hash blocks name the prompt as far as they go; the rest of it is like no other. Ids of more blocks than the prompt has name what
-/// is generated as well, so that a later turn finds it; otherwise only the request itself can.
+/// Runs of hash blocks name the prompt as far as they go; the rest of it is like no other. Ids of more blocks
+/// than the prompt has name what is generated as well, so that a later turn finds it; otherwise only the
+/// request itself can.
 pub fn tokens_of(request: &Request, prompt: Option<Prompt>) -> Vec<Span> {
     let (id, prompt_tokens) = (u64::from(request.id), request.original_prefill_tokens);
     let all_tokens = request.total_tokens();
@@ -37,7 +39,10 @@ pub fn tokens_of(request: &Request, prompt: Option<Prompt>) -> Vec<Span> {
     push(&mut spans, Span { source: PROMPT | id, from: 0, tokens: own_prompt });
     named += own_prompt;
     // One more than is ever cached: a step that overlaps the end computes what follows the last token.
-    push(&mut spans, Span { source: OUTPUT | id, from: named - prompt_tokens, tokens: all_tokens + 1 - named });
+    push(
+        &mut spans,
+        Span { source: OUTPUT | id, from: named - prompt_tokens, tokens: all_tokens + 1 - named },
+    );
     spans
 }
 
@@ -69,7 +74,11 @@ impl<'a> Reader<'a> {
     /// What is next, up to the end of its span.
     fn piece(&self) -> Option<Span> {
         let span = self.spans.first().filter(|_| self.left > 0)?;
-        Some(Span { from: span.from + self.offset, tokens: (span.tokens - self.offset).min(self.left), ..*span })
+        Some(Span {
+            from: span.from + self.offset,
+            tokens: (span.tokens - self.offset).min(self.left),
+            ..*span
+        })
     }
 
     pub fn skip(&mut self, mut tokens: u32) {
@@ -147,7 +156,10 @@ mod tests {
         let runs = prefix.runs();
         let (one, two) = (Request::new(0, 0.0, 15, 4), Request::new(1, 0.0, 25, 1));
         assert_eq!(tokens_of(&one, Some(runs.of(0))), [span(0, 0, 10), span(1, 0, 5), span(OUTPUT, 0, 5)]);
-        assert_eq!(tokens_of(&two, Some(runs.of(1))), [span(0, 0, 10), span(PROMPT | 1, 0, 15), span(OUTPUT | 1, 0, 2)]);
+        assert_eq!(
+            tokens_of(&two, Some(runs.of(1))),
+            [span(0, 0, 10), span(PROMPT | 1, 0, 15), span(OUTPUT | 1, 0, 2)]
+        );
         assert_eq!(tokens_of(&one, None), [span(PROMPT, 0, 15), span(OUTPUT, 0, 5)]);
     }
 

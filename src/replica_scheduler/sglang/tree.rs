@@ -1,8 +1,9 @@
-//! SGLang's radix tree: which token sequences a replica has in its KV cache, who holds on to them, what is evicted next.
+//! SGLang's radix tree: which token sequences a replica has in its KV cache, who holds on to them, what is
+//! evicted next.
 //!
-//! A node is a run of tokens of any length; pages longer than a token make lengths multiples of them. Whoever needs a sequence locks the
-//! node it ends in, and with it everything up to the root. Eviction takes unlocked leaves whole, the longest unused first, and then, it
-//! may be, their parents.
+//! A node is a run of tokens of any length; pages longer than a token make lengths multiples of them. Whoever
+//! needs a sequence locks the node it ends in, and with it everything up to the root. Eviction takes unlocked
+//! leaves whole, the longest unused first, and then, it may be, their parents.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -36,13 +37,28 @@ pub struct RadixTree {
     accesses: u64,
 }
 
-/// Moments within one access: a path is accessed from its end up, each node a little earlier than the one below.
+/// Moments within one access: a path is accessed from its end up, each node a little earlier than the one
+/// below.
 const MOMENTS: u64 = 1 << 20;
 
 impl RadixTree {
     pub fn new(page_tokens: u32) -> Self {
-        let root = Node { key: Vec::new(), tokens: 0, parent: ROOT, children: BTreeMap::new(), locks: 0, accessed: 0 };
-        Self { page_tokens, nodes: vec![root], unused: Vec::new(), evictable_leaves: BTreeSet::new(), evictable_tokens: 0, accesses: 0 }
+        let root = Node {
+            key: Vec::new(),
+            tokens: 0,
+            parent: ROOT,
+            children: BTreeMap::new(),
+            locks: 0,
+            accessed: 0,
+        };
+        Self {
+            page_tokens,
+            nodes: vec![root],
+            unused: Vec::new(),
+            evictable_leaves: BTreeSet::new(),
+            evictable_tokens: 0,
+            accesses: 0,
+        }
     }
 
     /// Tokens nobody holds on to.
@@ -107,7 +123,8 @@ impl RadixTree {
         common - common % self.page_tokens
     }
 
-    /// Cuts a node behind its first `tokens`; returns the new node of these. The one cut keeps its number, and counts as accessed.
+    /// Cuts a node behind its first `tokens`; returns the new node of these. The one cut keeps its number,
+    /// and counts as accessed.
     fn split(&mut self, id: NodeId, tokens: u32) -> NodeId {
         let at = self.now();
         let node = self.node(id);
@@ -127,10 +144,13 @@ impl RadixTree {
         new
     }
 
-    /// How many tokens of a sequence are there, in whole pages, and the node they end in. They count as accessed.
+    /// How many tokens of a sequence are there, in whole pages, and the node they end in. They count as
+    /// accessed.
     pub fn look_up(&mut self, mut reader: Reader) -> (u32, NodeId) {
         let (mut id, mut found) = (ROOT, 0);
-        while let Some(child) = reader.page(self.page_tokens).and_then(|page| self.node(id).children.get(&page).copied()) {
+        while let Some(child) =
+            reader.page(self.page_tokens).and_then(|page| self.node(id).children.get(&page).copied())
+        {
             let common = self.common(child, reader);
             found += common;
             reader.skip(common);
@@ -150,10 +170,13 @@ impl RadixTree {
         (found, id)
     }
 
-    /// Makes the whole pages of a sequence known. Returns how many of the tokens were there before, and the node it ends in.
+    /// Makes the whole pages of a sequence known. Returns how many of the tokens were there before, and the
+    /// node it ends in.
     pub fn insert(&mut self, mut reader: Reader) -> (u32, NodeId) {
         let (mut id, mut found) = (ROOT, 0);
-        while let Some(child) = reader.page(self.page_tokens).and_then(|page| self.node(id).children.get(&page).copied()) {
+        while let Some(child) =
+            reader.page(self.page_tokens).and_then(|page| self.node(id).children.get(&page).copied())
+        {
             let at = self.now();
             self.access(child, at);
             let common = self.common(child, reader);
@@ -165,7 +188,8 @@ impl RadixTree {
         if tokens > 0 {
             let key = reader.take(tokens);
             let (page, accessed) = (self.page_of(&key, tokens), self.now());
-            let new = self.add(Node { key, tokens, parent: id, children: BTreeMap::new(), locks: 0, accessed });
+            let new =
+                self.add(Node { key, tokens, parent: id, children: BTreeMap::new(), locks: 0, accessed });
             self.change(id, |node| {
                 node.children.insert(page, new);
             });
@@ -225,7 +249,10 @@ impl RadixTree {
         let (mut all, mut evictable, mut leaves) = (0, 0, BTreeSet::new());
         for id in live {
             let node = self.node(id);
-            assert!(node.tokens.is_multiple_of(self.page_tokens) && (id == ROOT || node.tokens > 0), "{node:?}");
+            assert!(
+                node.tokens.is_multiple_of(self.page_tokens) && (id == ROOT || node.tokens > 0),
+                "{node:?}"
+            );
             assert_eq!(node.tokens, node.key.iter().map(|span| span.tokens).sum::<u32>());
             for (page, &child) in &node.children {
                 let below = self.node(child);
@@ -281,12 +308,16 @@ mod tests {
         }
 
         fn children(&self, id: usize) -> Vec<usize> {
-            (1..self.nodes.len()).filter(|&child| self.nodes[child].as_ref().is_some_and(|node| node.parent == id)).collect()
+            (1..self.nodes.len())
+                .filter(|&child| self.nodes[child].as_ref().is_some_and(|node| node.parent == id))
+                .collect()
         }
 
         fn child(&self, id: usize, tokens: &[Token]) -> Option<usize> {
             let page = tokens.get(..self.page_tokens)?;
-            self.children(id).into_iter().find(|&child| self.nodes[child].as_ref().unwrap().key.starts_with(page))
+            self.children(id)
+                .into_iter()
+                .find(|&child| self.nodes[child].as_ref().unwrap().key.starts_with(page))
         }
 
         /// Goes down along the tokens, cutting where they part.
@@ -333,7 +364,12 @@ mod tests {
             let (found, mut id) = self.walk(tokens, true);
             if found < tokens.len() {
                 let accessed = self.now();
-                self.nodes.push(Some(TwinNode { key: tokens[found..].to_vec(), parent: id, locks: 0, accessed }));
+                self.nodes.push(Some(TwinNode {
+                    key: tokens[found..].to_vec(),
+                    parent: id,
+                    locks: 0,
+                    accessed,
+                }));
                 id = self.nodes.len() - 1;
             }
             (found, id)
@@ -354,10 +390,16 @@ mod tests {
         fn evict(&mut self, tokens: usize) -> usize {
             let mut evicted = 0;
             while evicted < tokens {
-                let free = |&id: &usize| self.nodes[id].as_ref().is_some_and(|node| node.locks == 0) && self.children(id).is_empty();
+                let free = |&id: &usize| {
+                    self.nodes[id].as_ref().is_some_and(|node| node.locks == 0)
+                        && self.children(id).is_empty()
+                };
                 let accessed = |id: usize| self.nodes[id].as_ref().unwrap().accessed;
                 let leaves = (1..self.nodes.len()).filter(free);
-                let Some(oldest) = leaves.min_by(|&one, &other| accessed(one).total_cmp(&accessed(other))) else { break };
+                let Some(oldest) = leaves.min_by(|&one, &other| accessed(one).total_cmp(&accessed(other)))
+                else {
+                    break;
+                };
                 evicted += self.node(oldest).key.len();
                 self.nodes[oldest] = None;
             }

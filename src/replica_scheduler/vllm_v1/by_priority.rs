@@ -1,4 +1,5 @@
-//! A step under `policy: priority`: whoever stands last is preempted, even if it was scheduled in this very step.
+//! A step under `policy: priority`: whoever stands last is preempted, even if it was scheduled in this very
+//! step.
 
 use super::super::Slot;
 use super::leaving::{Rank, computed_tokens};
@@ -42,11 +43,14 @@ impl Step<'_> {
             let more = self.more_blocks(slot, cached);
             while self.replica.kv.free < more {
                 preempted = true;
-                let by_rank =
-                    |one: &usize, other: &usize| self.rank(running[*one]).partial_cmp(&self.rank(running[*other])).expect("finite");
+                let by_rank = |one: &usize, other: &usize| {
+                    self.rank(running[*one]).partial_cmp(&self.rank(running[*other])).expect("finite")
+                };
                 let last = (0..running.len()).max_by(by_rank).expect("whoever needs a block is there");
                 let rank = self.rank(running[last]);
-                if let Some(id) = self.own.preempt_leaving_after(&mut self.replica.kv, self.requests.prompts(), rank) {
+                if let Some(id) =
+                    self.own.preempt_leaving_after(&mut self.replica.kv, self.requests.prompts(), rank)
+                {
                     self.note_late_preemption(id);
                     continue;
                 }
@@ -56,7 +60,8 @@ impl Step<'_> {
                 let given_back = place.map_or(0, |place| scheduled.remove(place).1);
                 self.budget += given_back + if place.is_some() { self.rule.drafting.slots } else { 0 };
                 // Drafts have no hash.
-                let known = if self.requests[victim].prefill_complete { given_back.min(1) } else { given_back };
+                let known =
+                    if self.requests[victim].prefill_complete { given_back.min(1) } else { given_back };
                 self.preempt(victim, known);
                 if victim == slot {
                     continue 'requests;

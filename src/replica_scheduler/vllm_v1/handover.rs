@@ -1,7 +1,9 @@
-//! KV caches that are handed from one replica to another, as vLLM's connectors do: the blocks of a prompt computed here stay until they have
-//! been read elsewhere; one computed elsewhere is given room before its KV cache is read, and waits aside, running nothing.
+//! KV caches that are handed from one replica to another, as vLLM's connectors do: the blocks of a prompt
+//! computed here stay until they have been read elsewhere; one computed elsewhere is given room before its KV
+//! cache is read, and waits aside, running nothing.
 //!
-//! Read: `vllm/v1/core/sched/scheduler.py` (`WAITING_FOR_REMOTE_KVS`, `_update_waiting_for_remote_kv`), and the NIXL connector.
+//! Read: `vllm/v1/core/sched/scheduler.py` (`WAITING_FOR_REMOTE_KVS`, `_update_waiting_for_remote_kv`), and
+//! the NIXL connector.
 
 use super::super::{Handover, KvBlocks, ReplicaState, Request, Requests, Slot};
 use super::VllmV1;
@@ -78,7 +80,13 @@ impl State {
 
 impl VllmV1 {
     /// Whether a waiting prompt, whose KV cache comes from elsewhere, would be given room.
-    pub(super) fn would_reserve(&self, replica: &ReplicaState, requests: &Requests, slot: Slot, others_run: bool) -> bool {
+    pub(super) fn would_reserve(
+        &self,
+        replica: &ReplicaState,
+        requests: &Requests,
+        slot: Slot,
+        others_run: bool,
+    ) -> bool {
         let hit = hit(replica.vllm_v1.as_deref(), &replica.kv, requests, slot);
         room(self, &replica.kv, &requests[slot], hit.on_device(), others_run).is_some()
     }
@@ -92,12 +100,17 @@ impl VllmV1 {
     pub(super) fn receive(replica: &mut ReplicaState, slot: Slot, now_s: f64) {
         let Some(own) = &mut replica.vllm_v1 else { return };
         let aside = own.aside();
-        let place = aside.parked.iter().position(|&other| other == slot).expect("whatever arrives has been given room");
+        let place = aside
+            .parked
+            .iter()
+            .position(|&other| other == slot)
+            .expect("whatever arrives has been given room");
         aside.parked.remove(place);
         aside.arrived.push((slot, now_s));
     }
 
-    /// The KV cache of a prompt has been read. Its blocks are free with the end of the step that runs, if one does.
+    /// The KV cache of a prompt has been read. Its blocks are free with the end of the step that runs, if one
+    /// does.
     pub(super) fn has_been_read(replica: &mut ReplicaState, requests: &Requests, id: u32, runs: bool) {
         let Some(mut own) = replica.vllm_v1.take() else { return };
         let aside = own.aside();
@@ -116,7 +129,8 @@ impl VllmV1 {
         aside.map_or_else(Vec::new, |aside| aside.kept.iter().map(|one| one.id).collect())
     }
 
-    /// Takes away a request that waits for its KV cache, with or without room for it; whether it waited for room.
+    /// Takes away a request that waits for its KV cache, with or without room for it; whether it waited for
+    /// room.
     pub(super) fn withdraw(replica: &mut ReplicaState, requests: &mut Requests, slot: Slot) -> bool {
         let queued = replica.queue.iter().position(|&other| other == slot);
         if let Some(place) = queued {
@@ -139,7 +153,9 @@ impl VllmV1 {
 
 impl Step<'_> {
     pub(super) fn has_place(&self) -> bool {
-        self.batch.len() < self.rule.micro_batch_size && self.num_running() < self.rule.most_running && self.has_budget()
+        self.batch.len() < self.rule.micro_batch_size
+            && self.num_running() < self.rule.most_running
+            && self.has_budget()
     }
 
     /// Lets those decode whose KV caches have arrived, as far as there is place.
@@ -161,7 +177,9 @@ impl Step<'_> {
         let others_run = self.num_running() > 0;
         self.own.settle(&self.replica.kv);
         let hit = hit(Some(&*self.own), &self.replica.kv, self.requests, slot).on_device();
-        let Some(blocks) = room(self.rule, &self.replica.kv, &self.requests[slot], hit, others_run) else { return false };
+        let Some(blocks) = room(self.rule, &self.replica.kv, &self.requests[slot], hit, others_run) else {
+            return false;
+        };
         self.replica.queue.pop_front();
         self.own.ranked = self.own.ranked.saturating_sub(1);
         let replica = &mut *self.replica;
@@ -181,8 +199,8 @@ impl Step<'_> {
         true
     }
 
-    /// Puts a request into the batch whose KV cache is there: with the last token of its prompt, to be computed again for what it yields, or,
-    /// where the first token came along, with that.
+    /// Puts a request into the batch whose KV cache is there: with the last token of its prompt, to be
+    /// computed again for what it yields, or, where the first token came along, with that.
     fn begin_decoding(&mut self, slot: Slot) {
         let replica = &mut *self.replica;
         let (request, prompts) = self.requests.with_prompts(slot);

@@ -9,8 +9,8 @@ pub(super) fn computed_tokens(request: &Request) -> u32 {
     request.processed_tokens - u32::from(request.prefill_complete)
 }
 
-/// Where a request stands: whoever is less comes first. Priorities are a workload's, of which higher ones come first; vLLM's own are the
-/// other way round.
+/// Where a request stands: whoever is less comes first. Priorities are a workload's, of which higher ones
+/// come first; vLLM's own are the other way round.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 pub(super) struct Rank(Reverse<i32>, f64, u32);
 
@@ -31,7 +31,8 @@ pub(super) struct Leaving {
     /// Tokens it computed, and those that had been before its last step.
     pub(super) computed_tokens: u32,
     pub(super) computed_before: u32,
-    /// Drafts of its last step that were not accepted; whether it ended by some that were, so that a step scheduled ahead goes on with it.
+    /// Drafts of its last step that were not accepted; whether it ended by some that were, so that a step
+    /// scheduled ahead goes on with it.
     pub(super) rejected: u32,
     pub(super) goes_on: bool,
 }
@@ -63,10 +64,12 @@ impl Leaving {
 /// Requests that hold blocks and neither run nor wait.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Aside {
-    /// Prompts computed here whose KV caches have not been read yet, and those of which they have been since the last step.
+    /// Prompts computed here whose KV caches have not been read yet, and those of which they have been since
+    /// the last step.
     pub(super) kept: Vec<Leaving>,
     pub(super) read: Vec<Leaving>,
-    /// Prompts computed elsewhere whose KV caches are being read, and those whose have arrived, with the time.
+    /// Prompts computed elsewhere whose KV caches are being read, and those whose have arrived, with the
+    /// time.
     pub(super) parked: Vec<Slot>,
     pub(super) arrived: Vec<(Slot, f64)>,
     /// What the latest step gave room.

@@ -1,10 +1,13 @@
-//! A second tier of the cache, in the host's memory: what was computed of named prompts, and how long it takes to get it back.
+//! A second tier of the cache, in the host's memory: what was computed of named prompts, and how long it
+//! takes to get it back.
 //!
-//! Source: vLLM 0.33.0's native offloading (`OffloadingConnector`, `CPUOffloadingManager`, its LRU), read, and run beside this one with one
-//! request after the other: each full block of a prompt is copied to the host once it is computed, all of a step or none; what a request
-//! does not find on the device is looked for there, from its end on; blocks used least recently make room, of one prompt the last ones
-//! first. Of a prompt whose beginning is on the device and whose rest comes from the host, the beginning does not count as used there.
-//! Copies to the host cost nothing here; copies from it hold up the step that admits the request, where vLLM lets others go on meanwhile.
+//! Source: vLLM 0.33.0's native offloading (`OffloadingConnector`, `CPUOffloadingManager`, its LRU), read,
+//! and run beside this one with one request after the other: each full block of a prompt is copied to the
+//! host once it is computed, all of a step or none; what a request does not find on the device is looked for
+//! there, from its end on; blocks used least recently make room, of one prompt the last ones first. Of a
+//! prompt whose beginning is on the device and whose rest comes from the host, the beginning does not count
+//! as used there. Copies to the host cost nothing here; copies from it hold up the step that admits the
+//! request, where vLLM lets others go on meanwhile.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +19,8 @@ use super::super::ReplicaShape;
 use super::super::prefix_cache::BlockedPrompt;
 use crate::settings::Faults;
 
-/// A CPU tier for KV blocks of named prompts: vLLM's `kv_offloading_size`. Bandwidth and latency are an assumption: measure yours.
+/// A CPU tier for KV blocks of named prompts: vLLM's `kv_offloading_size`. Bandwidth and latency are an
+/// assumption: measure yours.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KvOffloading {
@@ -49,7 +53,8 @@ impl KvOffloading {
     pub(super) fn on(&self, replica: &ReplicaShape, block_size_tokens: u32) -> Tier {
         // Of each device, whose parts are got at the same time.
         let block_bytes = replica.kv_bytes_per_token * f64::from(block_size_tokens);
-        let blocks = self.size_gib * f64::from(1_u32 << 30) / (block_bytes * f64::from(replica.tensor_parallel));
+        let blocks =
+            self.size_gib * f64::from(1_u32 << 30) / (block_bytes * f64::from(replica.tensor_parallel));
         Tier {
             blocks: blocks.min(f64::from(u32::MAX)) as u32,
             block_s: block_bytes / (self.bandwidth_gb_per_s * 1e9),
@@ -104,14 +109,20 @@ struct User {
 
 /// The runs of a prompt with the KV blocks that end in each: first one and that after the last.
 fn parts(prompt: BlockedPrompt<'_>) -> impl Iterator<Item = (u32, u32, u32)> {
-    let ends: Vec<(u32, u32)> = prompt.prompt.runs.iter().map(|run| (run.id, prompt.within(run.end))).collect();
+    let ends: Vec<(u32, u32)> =
+        prompt.prompt.runs.iter().map(|run| (run.id, prompt.within(run.end))).collect();
     let starts: Vec<u32> = std::iter::once(0).chain(ends.iter().map(|&(_, end)| end)).collect();
-    ends.into_iter().zip(starts).map(|((run, end), start)| (run, start, end)).filter(|&(_, start, end)| start < end)
+    ends.into_iter()
+        .zip(starts)
+        .map(|((run, end), start)| (run, start, end))
+        .filter(|&(_, start, end)| start < end)
 }
 
 /// Those of the KV blocks `from..until`.
 fn pieces(prompt: BlockedPrompt<'_>, from: u32, until: u32) -> impl Iterator<Item = (u32, u32, u32)> {
-    parts(prompt).map(move |(run, start, end)| (run, start.max(from), end.min(until))).filter(|&(_, start, end)| start < end)
+    parts(prompt)
+        .map(move |(run, start, end)| (run, start.max(from), end.min(until)))
+        .filter(|&(_, start, end)| start < end)
 }
 
 impl Offloaded {
@@ -119,8 +130,9 @@ impl Offloaded {
         *self = Self::default();
     }
 
-    /// Notes that a request was admitted, of whose prompt `on_device` blocks were found there and `loaded` more are got from here. What was
-    /// found on the device counts as used here only if nothing has to be got.
+    /// Notes that a request was admitted, of whose prompt `on_device` blocks were found there and `loaded`
+    /// more are got from here. What was found on the device counts as used here only if nothing has to be
+    /// got.
     pub fn admit(&mut self, id: u32, prompt: BlockedPrompt, on_device: u32, loaded: u32) {
         let (from, next) = if loaded > 0 { (on_device, on_device + loaded) } else { (0, 0) };
         let user = match self.users.get(&id) {
@@ -134,14 +146,16 @@ impl Offloaded {
         self.use_all(prompt, from, next, user.used, false);
     }
 
-    /// Copies what a request has computed of its prompt, up to `until`, to a tier of `most` blocks: all that is not there yet, or nothing.
+    /// Copies what a request has computed of its prompt, up to `until`, to a tier of `most` blocks: all that
+    /// is not there yet, or nothing.
     pub fn offer(&mut self, id: u32, prompt: BlockedPrompt, until: u32, most: u32) {
         let Some(&User { used, next, .. }) = self.users.get(&id) else { return };
         if next >= until {
             return;
         }
         self.use_all(prompt, next, until, used, false);
-        let there: u32 = pieces(prompt, next, until).map(|(run, start, end)| self.there(run, start, end)).sum();
+        let there: u32 =
+            pieces(prompt, next, until).map(|(run, start, end)| self.there(run, start, end)).sum();
         let new = until - next - there;
         let surplus = (self.blocks + new).saturating_sub(most);
         if surplus > self.blocks - there {
@@ -256,7 +270,8 @@ mod tests {
 
     #[test]
     fn what_was_used_least_recently_goes_from_its_end() {
-        let (one, other) = ([Run { id: 0, end: 4 }, Run { id: 1, end: 10 }], [Run { id: 0, end: 4 }, Run { id: 2, end: 7 }]);
+        let (one, other) =
+            ([Run { id: 0, end: 4 }, Run { id: 1, end: 10 }], [Run { id: 0, end: 4 }, Run { id: 2, end: 7 }]);
         let (third, large) = ([Run { id: 3, end: 9 }], [Run { id: 4, end: 11 }]);
         let (kv, mut tier) = (KvBlocks::new(100, 16, 0.0), Offloaded::default());
         let mut keep = |id: u32, runs: &[Run], until: u32| {
@@ -274,22 +289,33 @@ mod tests {
 
     #[test]
     fn a_beginning_found_on_the_device_is_not_used_on_the_host() {
-        let (runs, others, last) = ([Run { id: 0, end: 6 }], [Run { id: 1, end: 4 }], [Run { id: 2, end: 3 }]);
+        let (runs, others, last) =
+            ([Run { id: 0, end: 6 }], [Run { id: 1, end: 4 }], [Run { id: 2, end: 3 }]);
         let (kv, mut tier) = (KvBlocks::new(100, 16, 0.0), Offloaded::default());
-        for (id, runs, on_device, loaded, until) in [(0, &runs, 0, 0, 6), (1, &others, 0, 0, 4), (2, &runs, 2, 4, 6), (3, &last, 0, 0, 3)] {
+        for (id, runs, on_device, loaded, until) in
+            [(0, &runs, 0, 0, 6), (1, &others, 0, 0, 4), (2, &runs, 2, 4, 6), (3, &last, 0, 0, 3)]
+        {
             tier.admit(id, prompt(runs, &kv), on_device, loaded);
             tier.offer(id, prompt(runs, &kv), until, 10);
             tier.finish(id, prompt(runs, &kv), until);
         }
         assert_eq!(
-            [tier.look_up(prompt(&runs, &kv), 0, 6), tier.look_up(prompt(&runs, &kv), 2, 6), tier.look_up(prompt(&others, &kv), 0, 4)],
+            [
+                tier.look_up(prompt(&runs, &kv), 0, 6),
+                tier.look_up(prompt(&runs, &kv), 2, 6),
+                tier.look_up(prompt(&others, &kv), 0, 4)
+            ],
             [0, 4, 3]
         );
     }
 
     #[test]
     fn what_is_got_back_takes_its_time() {
-        let shape = ReplicaShape { tensor_parallel: 2, kv_bytes_per_token: 65_536.0, ..super::super::super::bench::SHAPE };
+        let shape = ReplicaShape {
+            tensor_parallel: 2,
+            kv_bytes_per_token: 65_536.0,
+            ..super::super::super::bench::SHAPE
+        };
         let tier = KvOffloading { size_gib: 1.0, bandwidth_gb_per_s: 10.0, latency_ms: 2.0 }.on(&shape, 16);
         assert_eq!(tier.blocks, 512);
         assert!((tier.load_s(100) - (0.002 + 100.0 * 16.0 * 65_536.0 / 10e9)).abs() < 1e-12);

@@ -9,48 +9,54 @@ use super::speculative::{Drafting, Speculative};
 use crate::hardware::catalog::Device;
 use crate::hardware::memory::VllmDefaults;
 use crate::replica_scheduler::settings::check_shared_cap;
-use crate::replica_scheduler::{Common, ReplicaScheduler, ReplicaSchedulerSettings, ReplicaShape, SchedulerSettings};
+use crate::replica_scheduler::{
+    Common, ReplicaScheduler, ReplicaSchedulerSettings, ReplicaShape, SchedulerSettings,
+};
 use crate::settings::Faults;
 
-/// vLLM's scheduler since version 1. What is absent is as `vllm serve` has it in that version, on that device.
+/// vLLM's scheduler since version 1. What is absent is as `vllm serve` has it in that version, on that
+/// device.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct VllmV1Settings {
-    /// The version whose rules and defaults these are, `"0.8"` to `"0.33"`; numbers after the second do not matter. 0.33, 0.22
-    /// and 0.18 were run beside this one step by step; what others did otherwise is known by its switches and the version that brought each.
+    /// The version whose rules and defaults these are, `"0.8"` to `"0.33"`; numbers after the second do not
+    /// matter. 0.33, 0.22 and 0.18 were run beside this one step by step; what others did otherwise is known
+    /// by its switches and the version that brought each.
     pub version: String,
-    /// Most requests in memory at once: vLLM's `max_num_seqs`. If absent 1,024 on devices of 70 GiB and more, but 256 on A100 and smaller
-    /// ones; no more than `max_tokens_in_batch`.
+    /// Most requests in memory at once: vLLM's `max_num_seqs`. If absent 1,024 on devices of 70 GiB and more,
+    /// but 256 on A100 and smaller ones; no more than `max_tokens_in_batch`.
     pub batch_size_cap: Option<u32>,
     /// Most of these requests that run at once, where that is fewer: vLLM's `max_num_active_seqs`.
     pub max_num_active_seqs: Option<u32>,
-    /// Tokens of a batch, prefills and decodes together: vLLM's `max_num_batched_tokens`. If absent 8,192 on devices of 70 GiB and more, but
-    /// 2,048 on A100 and smaller ones; since 0.28 16,384 from 160 GiB on.
+    /// Tokens of a batch, prefills and decodes together: vLLM's `max_num_batched_tokens`. If absent 8,192 on
+    /// devices of 70 GiB and more, but 2,048 on A100 and smaller ones; since 0.28 16,384 from 160 GiB on.
     pub max_tokens_in_batch: Option<u32>,
     /// `"throughput"` doubles the two defaults.
     pub performance_mode: PerformanceMode,
     pub block_size_tokens: u32,
     /// KV blocks of a replica; the memory planner's figure if absent.
     pub num_blocks: Option<u32>,
-    /// Whether blocks are kept after use and what is found in them is not computed again: beginnings of prompts, where the workload says
-    /// which are alike, and what a preempted request had computed.
+    /// Whether blocks are kept after use and what is found in them is not computed again: beginnings of
+    /// prompts, where the workload says which are alike, and what a preempted request had computed.
     pub prefix_caching: bool,
     /// Whether a step is scheduled while the one before it runs; since 0.14 if absent.
     pub async_scheduling: Option<bool>,
-    /// Whether a request is admitted only if all of it that is known fits the free blocks, and not its first chunk: vLLM's
-    /// `scheduler_reserve_full_isl`; since 0.19 if absent.
+    /// Whether a request is admitted only if all of it that is known fits the free blocks, and not its first
+    /// chunk: vLLM's `scheduler_reserve_full_isl`; since 0.19 if absent.
     pub reserve_full_prompt: Option<bool>,
     /// Whether freed blocks that cache nothing are taken before those that do; since 0.23 if absent.
     pub unhashed_blocks_first: Option<bool>,
     /// Share of all KV blocks that admission leaves free while other requests run; since 0.24.
     #[serde(alias = "watermark_blocks_fraction")]
     pub watermark: f64,
-    /// Most tokens of one prompt in a step, 0 for no limit. Since 0.32 not applied to a request that is alone.
+    /// Most tokens of one prompt in a step, 0 for no limit. Since 0.32 not applied to a request that is
+    /// alone.
     pub long_prefill_token_threshold: u32,
     /// Most requests of a replica, waiting and running, beyond which new ones are rejected.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_num_queued_reqs: Option<u32>,
-    /// Prompt tokens of requests without a first token from which on new requests are rejected, each counted whole until it comes.
+    /// Prompt tokens of requests without a first token from which on new requests are rejected, each counted
+    /// whole until it comes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_num_queued_tokens: Option<u64>,
     /// Who comes first, and who is preempted last.
@@ -100,8 +106,9 @@ pub enum Policy {
     /// First come, first served; the request admitted last is preempted.
     #[default]
     Fcfs,
-    /// Requests of higher priority (a workload's `priorities`) first, those alike in order of arrival; the last in this order is preempted,
-    /// even if it was scheduled in the same step. Waiting requests preempt nobody. (vLLM's own numbers are the other way round: lower first.)
+    /// Requests of higher priority (a workload's `priorities`) first, those alike in order of arrival; the
+    /// last in this order is preempted, even if it was scheduled in the same step. Waiting requests preempt
+    /// nobody. (vLLM's own numbers are the other way round: lower first.)
     Priority,
 }
 
@@ -177,7 +184,9 @@ impl VllmV1Settings {
             batch_size_cap: Some(self.batch_size_cap.unwrap_or((factor * requests).min(max_tokens_in_batch))),
             async_scheduling: Some(self.async_scheduling.unwrap_or(version >= ASYNC_SCHEDULING)),
             reserve_full_prompt: Some(self.reserve_full_prompt.unwrap_or(version >= RESERVE_FULL_PROMPT)),
-            unhashed_blocks_first: Some(self.unhashed_blocks_first.unwrap_or(version >= UNHASHED_BLOCKS_FIRST)),
+            unhashed_blocks_first: Some(
+                self.unhashed_blocks_first.unwrap_or(version >= UNHASHED_BLOCKS_FIRST),
+            ),
             ..self.clone()
         }
     }
@@ -213,7 +222,10 @@ impl SchedulerSettings for VllmV1Settings {
         let known = version(&self.version).is_some_and(|version| (OLDEST..=LATEST).contains(&version));
         faults.require(known, "version", || {
             let ((a, b), (c, d)) = (OLDEST, LATEST);
-            format!("`{}` found, expected \"{a}.{b}\" to \"{c}.{d}\", the versions whose rules are known", self.version)
+            format!(
+                "`{}` found, expected \"{a}.{b}\" to \"{c}.{d}\", the versions whose rules are known",
+                self.version
+            )
         });
         let (tokens, requests) = self.limits();
         check_shared_cap(requests, pipeline_parallel, faults);
@@ -227,8 +239,9 @@ impl SchedulerSettings for VllmV1Settings {
         }
         if let Some(speculative) = &self.speculative {
             faults.within("speculative", |faults| speculative.check(faults));
-            // `vllm/config/vllm.py` refuses most of these, and `schedule` would wait for ever in the rest: a prompt that is cached but for its
-            // last token is only scheduled with as many drafted ones behind it.
+            // `vllm/config/vllm.py` refuses most of these, and `schedule` would wait for ever in the rest: a
+            // prompt that is cached but for its last token is only scheduled with as many drafted ones behind
+            // it.
             let drafting = speculative.drafting();
             let least = 1 + drafting.drafts + drafting.slots;
             faults.require(tokens == 0 || tokens >= least, "max_tokens_in_batch", || {
@@ -243,7 +256,9 @@ impl SchedulerSettings for VllmV1Settings {
             });
         }
         faults.require(self.policy == Policy::Fcfs || pipeline_parallel == 1, "policy", || {
-            format!("`priority` found with `pipeline_parallel` {pipeline_parallel}, expected `fcfs`, or 1 stage")
+            format!(
+                "`priority` found with `pipeline_parallel` {pipeline_parallel}, expected `fcfs`, or 1 stage"
+            )
         });
         faults.at_least("prefill_schedule_interval", self.prefill_schedule_interval.into(), 1);
         faults.require((0.0..1.0).contains(&self.watermark), "watermark", || {
@@ -252,7 +267,10 @@ impl SchedulerSettings for VllmV1Settings {
         if known {
             let mut since = |field: &str, is_set: bool, first: Version| {
                 faults.require(!is_set || self.version() >= first, field, || {
-                    format!("set, but vLLM {} has no such setting: it came with {}.{}", self.version, first.0, first.1)
+                    format!(
+                        "set, but vLLM {} has no such setting: it came with {}.{}",
+                        self.version, first.0, first.1
+                    )
                 });
             };
             since("watermark", self.watermark > 0.0, WATERMARK);
@@ -319,7 +337,11 @@ mod tests {
             ("b200", "0.27", (8192, 1024)),
         ] {
             let on = settings(&format!(r#"{{"version": "{version}"}}"#)).on(catalog::device(device).unwrap());
-            assert_eq!((on.max_tokens_in_batch, on.batch_size_cap), (Some(expected.0), Some(expected.1)), "{device} {version}");
+            assert_eq!(
+                (on.max_tokens_in_batch, on.batch_size_cap),
+                (Some(expected.0), Some(expected.1)),
+                "{device} {version}"
+            );
         }
         let on = |text: &str| settings(text).on(catalog::device("a100").unwrap()).limits();
         assert_eq!(on(r#"{"performance_mode": "throughput"}"#), (4096, 512));
@@ -354,8 +376,14 @@ mod tests {
     #[test]
     fn what_vllm_refuses_is_refused() {
         assert_eq!(faults("{}"), [""; 0]);
-        assert!(faults(r#"{"max_tokens_in_batch": 100, "batch_size_cap": 128}"#)[0].starts_with("max_tokens_in_batch: 100 found"));
-        assert!(faults(r#"{"version": "0.7"}"#)[0].starts_with("version: `0.7` found, expected \"0.8\" to \"0.33\""));
+        assert!(
+            faults(r#"{"max_tokens_in_batch": 100, "batch_size_cap": 128}"#)[0]
+                .starts_with("max_tokens_in_batch: 100 found")
+        );
+        assert!(
+            faults(r#"{"version": "0.7"}"#)[0]
+                .starts_with("version: `0.7` found, expected \"0.8\" to \"0.33\"")
+        );
         assert!(faults(r#"{"version": "0.23", "watermark": 0.1}"#)[0].contains("it came with 0.24"));
         assert!(faults(r#"{"max_num_active_seqs": 2000}"#)[0].starts_with("max_num_active_seqs: 2000 found"));
         assert_eq!(faults(r#"{"watermark": 1, "prefill_schedule_interval": 0}"#).len(), 2);

@@ -8,8 +8,9 @@ use crate::settings::Faults;
 /// Tokens a step may draft at most.
 const MOST_DRAFTS: u32 = 64;
 
-/// Speculative decoding: each step of a decoding request verifies so many drafted tokens, which count towards the budget of the step, and
-/// yields one token more than are accepted. Give `acceptance_rate` or `acceptance_length`, as measured for your drafter and traffic.
+/// Speculative decoding: each step of a decoding request verifies so many drafted tokens, which count towards
+/// the budget of the step, and yields one token more than are accepted. Give `acceptance_rate` or
+/// `acceptance_length`, as measured for your drafter and traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Speculative {
@@ -32,11 +33,12 @@ pub struct Speculative {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Drafter {
-    /// What goes by the model's own hidden states (EAGLE, MTP): blocks for the tokens it drafts as well, and a block is found in the prefix
-    /// cache only if the token after it is the same, too.
+    /// What goes by the model's own hidden states (EAGLE, MTP): blocks for the tokens it drafts as well, and
+    /// a block is found in the prefix cache only if the token after it is the same, too.
     #[default]
     Eagle,
-    /// A smaller model: blocks for the tokens it drafts, and one token of the budget for each request in a step.
+    /// A smaller model: blocks for the tokens it drafts, and one token of the budget for each request in a
+    /// step.
     DraftModel,
     /// Nothing but what was said before.
     Ngram,
@@ -59,14 +61,21 @@ impl Speculative {
                     format!("{length} found, expected 1 to `num_speculative_tokens` + 1 ({most})")
                 });
             }
-            (Some(_), Some(_)) => faults.add("acceptance_length", "given beside `acceptance_rate`, expected one of them"),
-            (None, None) => faults.add("acceptance_rate", "neither `acceptance_rate` nor `acceptance_length` found, expected one of them"),
+            (Some(_), Some(_)) => {
+                faults.add("acceptance_length", "given beside `acceptance_rate`, expected one of them")
+            }
+            (None, None) => faults.add(
+                "acceptance_rate",
+                "neither `acceptance_rate` nor `acceptance_length` found, expected one of them",
+            ),
         }
     }
 
     pub(super) fn drafting(&self) -> Drafting {
         let drafts = self.num_speculative_tokens;
-        let rate = self.acceptance_rate.unwrap_or_else(|| rate_of_length(drafts, self.acceptance_length.unwrap_or(1.0)));
+        let rate = self
+            .acceptance_rate
+            .unwrap_or_else(|| rate_of_length(drafts, self.acceptance_length.unwrap_or(1.0)));
         Drafting {
             drafts,
             rate,

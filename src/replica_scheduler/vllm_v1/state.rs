@@ -15,7 +15,8 @@ pub struct State {
     /// What the host keeps, and how much of it at most: nothing unless asked for.
     offloaded: Offloaded,
     most_offloaded: u32,
-    /// Requests that finished with the batch before, in the order they were admitted: a step scheduled ahead does not know it yet.
+    /// Requests that finished with the batch before, in the order they were admitted: a step scheduled ahead
+    /// does not know it yet.
     leaving: Vec<Leaving>,
     /// Those in memory that were not in that batch.
     pub(super) left_out: Vec<Slot>,
@@ -89,8 +90,15 @@ impl State {
         Some(cache)
     }
 
-    /// Shares the named blocks of a prompt of which `computed` tokens are, or will be with the batch being formed.
-    pub(super) fn share(&mut self, kv: &KvBlocks, prompts: Option<&PrefixRuns>, request: &mut Request, computed: u32) {
+    /// Shares the named blocks of a prompt of which `computed` tokens are, or will be with the batch being
+    /// formed.
+    pub(super) fn share(
+        &mut self,
+        kv: &KvBlocks,
+        prompts: Option<&PrefixRuns>,
+        request: &mut Request,
+        computed: u32,
+    ) {
         let Some(prompts) = prompts else { return };
         let Some(cache) = self.settle(kv) else { return };
         let prompt = BlockedPrompt { prompt: prompts.of(request.id), kv };
@@ -103,8 +111,15 @@ impl State {
         }
     }
 
-    /// Copies the named blocks of a prompt to the host, as far as they are computed, or will be with the batch being formed.
-    pub(super) fn offload(&mut self, kv: &KvBlocks, prompts: Option<&PrefixRuns>, request: &Request, computed: u32) {
+    /// Copies the named blocks of a prompt to the host, as far as they are computed, or will be with the
+    /// batch being formed.
+    pub(super) fn offload(
+        &mut self,
+        kv: &KvBlocks,
+        prompts: Option<&PrefixRuns>,
+        request: &Request,
+        computed: u32,
+    ) {
         if self.most_offloaded > 0
             && let Some(prompts) = prompts
         {
@@ -136,7 +151,9 @@ impl State {
             Returns::No => cache.free_unfindable(hashed - named),
         }
         let shared = match prompts {
-            Some(prompts) if named > 0 => cache.unpin(BlockedPrompt { prompt: prompts.of(id), kv }, named, held.admission),
+            Some(prompts) if named > 0 => {
+                cache.unpin(BlockedPrompt { prompt: prompts.of(id), kv }, named, held.admission)
+            }
             _ => 0,
         };
         held.named_blocks = 0;
@@ -144,7 +161,13 @@ impl State {
     }
 
     /// Takes a request out of memory that will come back.
-    pub(super) fn preempt(&mut self, kv: &mut KvBlocks, requests: &mut Requests, slot: Slot, hashed_tokens: u32) {
+    pub(super) fn preempt(
+        &mut self,
+        kv: &mut KvBlocks,
+        requests: &mut Requests,
+        slot: Slot,
+        hashed_tokens: u32,
+    ) {
         let (request, prompts) = requests.with_prompts(slot);
         let mut held = request.held;
         self.free(kv, prompts, (request.id, request.blocks), &mut held, hashed_tokens, Returns::Yes);
@@ -158,7 +181,8 @@ impl State {
         self.leaving.push(Leaving::of(request));
     }
 
-    /// Shares the blocks that an answer has filled, where a later turn's prompt is known to begin with it. Nobody asks for them earlier.
+    /// Shares the blocks that an answer has filled, where a later turn's prompt is known to begin with it.
+    /// Nobody asks for them earlier.
     fn share_answer(&mut self, kv: &KvBlocks, prompts: Option<&PrefixRuns>, one: &mut Leaving) {
         let Some(prompts) = prompts else { return };
         let prompt = BlockedPrompt { prompt: prompts.of(one.id), kv };
@@ -185,7 +209,12 @@ impl State {
         self.leaving = leaving;
     }
 
-    pub(super) fn free_leaving(&mut self, kv: &mut KvBlocks, prompts: Option<&PrefixRuns>, one: &mut Leaving) {
+    pub(super) fn free_leaving(
+        &mut self,
+        kv: &mut KvBlocks,
+        prompts: Option<&PrefixRuns>,
+        one: &mut Leaving,
+    ) {
         self.share_answer(kv, prompts, one);
         if self.most_offloaded > 0
             && let Some(prompts) = prompts
@@ -206,8 +235,14 @@ impl State {
         self.leaving.len() as u32
     }
 
-    /// Preempts a finished request if it was admitted after `admission`: a step scheduled ahead knows no better.
-    pub(super) fn preempt_leaving(&mut self, kv: &mut KvBlocks, prompts: Option<&PrefixRuns>, admission: u32) -> Option<u32> {
+    /// Preempts a finished request if it was admitted after `admission`: a step scheduled ahead knows no
+    /// better.
+    pub(super) fn preempt_leaving(
+        &mut self,
+        kv: &mut KvBlocks,
+        prompts: Option<&PrefixRuns>,
+        admission: u32,
+    ) -> Option<u32> {
         let mut one = self.leaving.pop_if(|one| one.held.admission > admission)?;
         self.free(kv, prompts, (one.id, one.blocks), &mut one.held, one.computed_before, Returns::No);
         Some(one.id)
@@ -233,8 +268,15 @@ impl State {
     }
 
     /// Preempts the finished request that stands last, if it comes after `rank`.
-    pub(super) fn preempt_leaving_after(&mut self, kv: &mut KvBlocks, prompts: Option<&PrefixRuns>, rank: Rank) -> Option<u32> {
-        let by_rank = |one: &usize, other: &usize| self.leaving[*one].rank.partial_cmp(&self.leaving[*other].rank).expect("finite times");
+    pub(super) fn preempt_leaving_after(
+        &mut self,
+        kv: &mut KvBlocks,
+        prompts: Option<&PrefixRuns>,
+        rank: Rank,
+    ) -> Option<u32> {
+        let by_rank = |one: &usize, other: &usize| {
+            self.leaving[*one].rank.partial_cmp(&self.leaving[*other].rank).expect("finite times")
+        };
         let last = (0..self.leaving.len()).max_by(by_rank).filter(|&last| self.leaving[last].rank > rank)?;
         let mut one = self.leaving.remove(last);
         self.free(kv, prompts, (one.id, one.blocks), &mut one.held, one.computed_before, Returns::No);
@@ -242,7 +284,13 @@ impl State {
     }
 
     /// Gives a request what was found of it; returns how many blocks are no longer free.
-    pub(super) fn admit(&mut self, kv: &KvBlocks, prompts: Option<&PrefixRuns>, request: &mut Request, hit: Found) -> u32 {
+    pub(super) fn admit(
+        &mut self,
+        kv: &KvBlocks,
+        prompts: Option<&PrefixRuns>,
+        request: &mut Request,
+        hit: Found,
+    ) -> u32 {
         self.admissions += 1;
         request.held.admission = self.admissions;
         if self.most_offloaded > 0
@@ -295,7 +343,8 @@ impl Found {
     }
 }
 
-/// What is cached of a request that waits, up to the block of its last token: that is always computed, to yield the next one.
+/// What is cached of a request that waits, up to the block of its last token: that is always computed, to
+/// yield the next one.
 pub(super) fn hit(state: Option<&State>, kv: &KvBlocks, requests: &Requests, slot: Slot) -> Found {
     let Some(cache) = state.and_then(|state| state.cache.as_ref()) else { return Found::default() };
     let request = &requests[slot];
@@ -317,7 +366,13 @@ pub(super) fn hit(state: Option<&State>, kv: &KvBlocks, requests: &Requests, slo
 }
 
 /// Tokens of a prompt that are cached under the names of its blocks.
-pub(super) fn cached_tokens(state: Option<&State>, kv: &KvBlocks, prompts: Option<&PrefixRuns>, id: u32, prefill_tokens: u32) -> u32 {
+pub(super) fn cached_tokens(
+    state: Option<&State>,
+    kv: &KvBlocks,
+    prompts: Option<&PrefixRuns>,
+    id: u32,
+    prefill_tokens: u32,
+) -> u32 {
     // What a replica before it has left there, it forgets with its first step.
     let cache = state.filter(|state| state.started).and_then(|state| state.cache.as_ref());
     let Some((cache, prompts)) = cache.zip(prompts) else { return 0 };

@@ -41,7 +41,8 @@ pub(super) fn admission(
     let cached = hit.cached_blocks() * kv.block_size_tokens;
     let tokens = (request.prefill_tokens - cached).min(room.saturating_sub(padding));
     let blocks = kv.blocks_for(cached + tokens + padding + rule.drafting.lookahead);
-    let must_fit = if rule.reserve_full_prompt { kv.blocks_for(request.prefill_tokens).max(blocks) } else { blocks };
+    let must_fit =
+        if rule.reserve_full_prompt { kv.blocks_for(request.prefill_tokens).max(blocks) } else { blocks };
     let watermark = if others_run { rule.watermark_blocks(kv) } else { 0 };
     (tokens > 0 && must_fit - hit.blocks() + hit.revived() + watermark <= kv.free).then_some((tokens, blocks))
 }
@@ -104,7 +105,13 @@ impl<'a> Step<'a> {
             self.own.last_prefill_step = Some(self.own.steps);
         }
         #[cfg(test)]
-        self.own.log.push(super::step_log::Scheduled::new(self.batch, self.requests, &self.replica.kv, self.preempted, self.in_vain));
+        self.own.log.push(super::step_log::Scheduled::new(
+            self.batch,
+            self.requests,
+            &self.replica.kv,
+            self.preempted,
+            self.in_vain,
+        ));
     }
 
     /// Admits whoever is to be, beside a batch in which all that run are.
@@ -123,7 +130,8 @@ impl<'a> Step<'a> {
         self.replica.queue.iter().copied().take_while(|&slot| self.is_seen(slot))
     }
 
-    /// Whether a request was there when this step was scheduled: if that was ahead, when the batch before started.
+    /// Whether a request was there when this step was scheduled: if that was ahead, when the batch before
+    /// started.
     pub(super) fn is_seen(&self, slot: Slot) -> bool {
         !self.is_ahead || self.requests[slot].arrived_at_s <= self.replica.batch_started_at_s
     }
@@ -135,10 +143,13 @@ impl<'a> Step<'a> {
     /// Whether too few steps have passed since the last one with a part of a prompt.
     fn must_defer_prefills(&self) -> bool {
         let own = &self.own;
-        let recently = own.last_prefill_step.is_some_and(|last| own.steps + 1 - last < self.rule.prefill_schedule_interval.into());
+        let recently = own
+            .last_prefill_step
+            .is_some_and(|last| own.steps + 1 - last < self.rule.prefill_schedule_interval.into());
         recently
             && !own.prefills_wait
-            && (own.num_leaving() > 0 || self.replica.waiting.iter().any(|&slot| self.requests[slot].prefill_complete))
+            && (own.num_leaving() > 0
+                || self.replica.waiting.iter().any(|&slot| self.requests[slot].prefill_complete))
     }
 
     pub(super) fn has_budget(&self) -> bool {
@@ -169,7 +180,10 @@ impl<'a> Step<'a> {
     fn go_on(&mut self) -> bool {
         let (mut next, mut kept, mut preempted) = (self.go_on_plainly(), 0, false);
         let drafts_ahead = self.is_ahead && self.rule.drafting.drafts > 0;
-        while next < self.replica.waiting.len() && self.batch.len() < self.rule.micro_batch_size && self.has_budget() {
+        while next < self.replica.waiting.len()
+            && self.batch.len() < self.rule.micro_batch_size
+            && self.has_budget()
+        {
             let slot = self.replica.waiting[next];
             if drafts_ahead && self.go_on_in_vain(next, self.requests[slot].held.admission) {
                 // Whoever comes next may have been preempted.
@@ -214,8 +228,8 @@ impl<'a> Step<'a> {
         preempted
     }
 
-    /// Goes on with those at the front that decode without drafts and have the block they need, or find one: nothing else is in question
-    /// with nearly all. Returns how many there were.
+    /// Goes on with those at the front that decode without drafts and have the block they need, or find one:
+    /// nothing else is in question with nearly all. Returns how many there were.
     fn go_on_plainly(&mut self) -> usize {
         if self.rule.drafting.drafts > 0 {
             return 0;
@@ -241,8 +255,8 @@ impl<'a> Step<'a> {
         number
     }
 
-    /// Whether all but this request that could be preempted are in other stages of a pipeline: they will come back, and if they are later
-    /// than this one they have to go then.
+    /// Whether all but this request that could be preempted are in other stages of a pipeline: they will come
+    /// back, and if they are later than this one they have to go then.
     fn waits_for_other_stages(&self, next: usize) -> bool {
         self.replica.waiting.len() == next + 1 && self.replica.allocated as usize > self.replica.waiting.len()
     }
@@ -252,12 +266,13 @@ impl<'a> Step<'a> {
         let (request, drafting) = (&self.requests[slot], &self.rule.drafting);
         // As long as its results are not known, all that the step before drafted might have been accepted.
         let rejected = u32::from(request.drafts.rejected);
-        let in_doubt = if rejected > 0 && self.is_ahead && !self.own.left_out.contains(&slot) { rejected } else { 0 };
+        let in_doubt =
+            if rejected > 0 && self.is_ahead && !self.own.left_out.contains(&slot) { rejected } else { 0 };
         self.replica.kv.blocks_for(cached + in_doubt + drafting.lookahead).saturating_sub(request.blocks)
     }
 
-    /// Schedules requests once more that were admitted before `admission` and have ended by drafts that a step scheduled ahead does not know
-    /// to be accepted; whether that preempted any.
+    /// Schedules requests once more that were admitted before `admission` and have ended by drafts that a
+    /// step scheduled ahead does not know to be accepted; whether that preempted any.
     fn go_on_in_vain(&mut self, next: usize, admission: u32) -> bool {
         let (drafting, mut preempted) = (self.rule.drafting, false);
         'requests: while self.has_budget()
@@ -269,7 +284,9 @@ impl<'a> Step<'a> {
                 preempted = true;
                 if self.replica.waiting.len() > next {
                     self.preempt_last();
-                } else if let Some(id) = self.own.preempt_leaving(&mut self.replica.kv, self.requests.prompts(), 0) {
+                } else if let Some(id) =
+                    self.own.preempt_leaving(&mut self.replica.kv, self.requests.prompts(), 0)
+                {
                     self.note_late_preemption(id);
                 }
                 if self.own.num_leaving() as usize <= place {
@@ -298,9 +315,11 @@ impl<'a> Step<'a> {
             self.batch.add_decode(slot, request);
         } else {
             let left = request.total_tokens() - request.processed_tokens;
-            let accepted = self.rule.drafting.accepted(tokens - 1, request.id, request.processed_tokens).min(left - 1);
+            let accepted =
+                self.rule.drafting.accepted(tokens - 1, request.id, request.processed_tokens).min(left - 1);
             self.batch.add_drafted_decode(slot, request, tokens - 1, 1 + accepted);
-            self.requests[slot].drafts = Drafts { accepted: accepted as u8, rejected: (tokens - 1 - accepted) as u8 };
+            self.requests[slot].drafts =
+                Drafts { accepted: accepted as u8, rejected: (tokens - 1 - accepted) as u8 };
         }
     }
 
@@ -323,13 +342,15 @@ impl<'a> Step<'a> {
         self.replica.preempted_when_finished.push(id);
     }
 
-    /// Takes a request out of memory, of which so many tokens were scheduled in this step, and puts it where it belongs in the queue.
+    /// Takes a request out of memory, of which so many tokens were scheduled in this step, and puts it where
+    /// it belongs in the queue.
     pub(super) fn preempt(&mut self, slot: Slot, scheduled_tokens: u32) {
         let request = &self.requests[slot];
         let mut hashed_tokens = computed_tokens(request) + scheduled_tokens;
         if self.is_ahead && request.prefill_complete && !self.own.left_out.contains(&slot) {
             // The block that its last step filled gets its hash with the results of that step.
-            hashed_tokens = request.prefill_tokens.max(hashed_tokens - 1 - u32::from(request.drafts.accepted));
+            hashed_tokens =
+                request.prefill_tokens.max(hashed_tokens - 1 - u32::from(request.drafts.accepted));
         }
         self.own.preempt(&mut self.replica.kv, self.requests, slot, hashed_tokens);
         self.replica.allocated -= 1;
@@ -376,11 +397,15 @@ impl<'a> Step<'a> {
             if self.defers_prefills && !whole {
                 break;
             }
-            // Where nothing but decodes runs, one token alone is computed as if there were drafts of what follows.
-            let last_alone = cached + 1 == self.requests[slot].prefill_tokens && !prefills_run && (cached > 0 || !self.batch.is_empty());
+            // Where nothing but decodes runs, one token alone is computed as if there were drafts of what
+            // follows.
+            let last_alone = cached + 1 == self.requests[slot].prefill_tokens
+                && !prefills_run
+                && (cached > 0 || !self.batch.is_empty());
             let padding = if last_alone { self.rule.drafting.drafts } else { 0 };
             let room = self.room().min(self.longest_prefill.saturating_add(padding));
-            let Some((tokens, blocks)) = admission(self.rule, &self.replica.kv, &self.requests[slot], hit, room, padding, running > 0)
+            let Some((tokens, blocks)) =
+                admission(self.rule, &self.replica.kv, &self.requests[slot], hit, room, padding, running > 0)
             else {
                 break;
             };

@@ -17,8 +17,15 @@ pub struct Scheduled {
 }
 
 impl Scheduled {
-    pub fn new(batch: &Batch, requests: &Requests, kv: &KvBlocks, preempted: Vec<u32>, in_vain: usize) -> Self {
-        let entry = |&(slot, tokens): &(_, u32)| (requests[slot].id, computed_tokens(&requests[slot]), tokens);
+    pub fn new(
+        batch: &Batch,
+        requests: &Requests,
+        kv: &KvBlocks,
+        preempted: Vec<u32>,
+        in_vain: usize,
+    ) -> Self {
+        let entry =
+            |&(slot, tokens): &(_, u32)| (requests[slot].id, computed_tokens(&requests[slot]), tokens);
         let prefill_tokens = batch.shape.prefill_tokens;
         Self {
             entries: batch.entries.iter().map(entry).collect(),

@@ -53,7 +53,10 @@ fn the_latest_is_preempted_and_computed_again() {
     assert_eq!(bench.replica.queue.len(), 1);
     let batches = bench.drain();
     assert_eq!(batches.last().unwrap(), &[(1, 1)]);
-    assert!(batches.contains(&vec![(1, 5)]), "prompt and what was generated, less a block that is still cached: {batches:?}");
+    assert!(
+        batches.contains(&vec![(1, 5)]),
+        "prompt and what was generated, less a block that is still cached: {batches:?}"
+    );
     assert!(bench.is_empty());
 }
 
@@ -72,7 +75,8 @@ fn a_prompt_gets_blocks_as_it_is_computed() {
 #[test]
 fn cached_beginnings_are_not_computed_again() {
     // Two prompts begin with the same 8 tokens, the third is the first again.
-    let mut bench = with_prompts(r#", "num_blocks": 100"#, 4, &[(&[1, 2, 3], 12), (&[1, 2, 9, 8], 14), (&[1, 2, 3], 12)]);
+    let mut bench =
+        with_prompts(r#", "num_blocks": 100"#, 4, &[(&[1, 2, 3], 12), (&[1, 2, 9, 8], 14), (&[1, 2, 3], 12)]);
     bench.arrive(12, 1);
     assert_eq!(bench.step(), [(0, 12)]);
     bench.arrive(14, 1);
@@ -108,8 +112,10 @@ fn the_longest_unused_are_overwritten_from_their_end() {
 
 #[test]
 fn hash_blocks_need_not_fit_blocks() {
-    // Hash blocks of 6 tokens, blocks of 4: the first 12 tokens are 3 blocks, of which 1 and 3 end in the hash blocks alike.
-    let mut bench = with_prompts(r#", "num_blocks": 100"#, 6, &[(&[1, 2, 3], 17), (&[1, 9], 12), (&[1, 2, 3], 17)]);
+    // Hash blocks of 6 tokens, blocks of 4: the first 12 tokens are 3 blocks, of which 1 and 3 end in the
+    // hash blocks alike.
+    let mut bench =
+        with_prompts(r#", "num_blocks": 100"#, 6, &[(&[1, 2, 3], 17), (&[1, 9], 12), (&[1, 2, 3], 17)]);
     bench.arrive(17, 1);
     bench.step();
     bench.arrive(12, 1);
@@ -121,7 +127,11 @@ fn hash_blocks_need_not_fit_blocks() {
 
 #[test]
 fn without_prefix_caching_everything_is_computed() {
-    let mut bench = with_prompts(r#", "num_blocks": 100, "prefix_caching": false"#, 4, &[(&[1, 2, 3], 12), (&[1, 2, 3], 12)]);
+    let mut bench = with_prompts(
+        r#", "num_blocks": 100, "prefix_caching": false"#,
+        4,
+        &[(&[1, 2, 3], 12), (&[1, 2, 3], 12)],
+    );
     for id in 0..2 {
         bench.arrive(12, 1);
         assert_eq!(bench.step(), [(id, 12)]);
@@ -130,7 +140,8 @@ fn without_prefix_caching_everything_is_computed() {
 
 #[test]
 fn asynchronous_scheduling_sees_a_request_one_step_later() {
-    // On the bench request i arrives at i s, and says so itself; batches are told when the one before them started.
+    // On the bench request i arrives at i s, and says so itself; batches are told when the one before them
+    // started.
     let mut bench = Bench::new(r#"{"vllm_v1": {"num_blocks": 100}}"#);
     bench.arrive(10, 9);
     assert_eq!(bench.step(), [(0, 10)], "an idle replica begins at once");
@@ -143,7 +154,8 @@ fn asynchronous_scheduling_sees_a_request_one_step_later() {
 
 #[test]
 fn a_watermark_keeps_blocks_free_while_others_run() {
-    // Of 10 blocks 1 in 5 (vLLM counts its null block: 2.2 of 11) stays free: the second prompt would leave one.
+    // Of 10 blocks 1 in 5 (vLLM counts its null block: 2.2 of 11) stays free: the second prompt would leave
+    // one.
     let mut bench = bench(r#", "num_blocks": 10, "watermark": 0.2"#);
     bench.arrive(16, 3);
     bench.arrive(20, 1);
@@ -164,7 +176,9 @@ fn fewer_may_run_than_have_places() {
 
 #[test]
 fn a_long_prompt_leaves_room_for_others_but_not_for_nobody() {
-    let mut bench = bench(r#", "num_blocks": 100, "max_tokens_in_batch": 20, "batch_size_cap": 8, "long_prefill_token_threshold": 6"#);
+    let mut bench = bench(
+        r#", "num_blocks": 100, "max_tokens_in_batch": 20, "batch_size_cap": 8, "long_prefill_token_threshold": 6"#,
+    );
     bench.arrive(30, 1);
     assert_eq!(bench.step(), [(0, 20)], "alone");
     bench.arrive(8, 1);
@@ -186,17 +200,26 @@ fn prompts_are_computed_every_few_steps() {
 
 #[test]
 fn the_first_by_priority_is_admitted_first_and_the_last_preempted() {
-    let mut bench = bench(r#", "num_blocks": 6, "prefix_caching": false, "batch_size_cap": 2, "policy": "priority""#);
+    let mut bench =
+        bench(r#", "num_blocks": 6, "prefix_caching": false, "batch_size_cap": 2, "policy": "priority""#);
     bench.arrive(8, 9);
     bench.arrive(9, 2);
     let urgent = bench.arrive(7, 9);
     bench.requests[urgent].priority = 1;
     assert_eq!(bench.step(), [(2, 7), (0, 8)], "the urgent one first, then in order of arrival");
     let batches = bench.drain();
-    // The urgent one and the first need 4 and 4 of 6 blocks: the first has to go, although it was scheduled in the same step.
+    // The urgent one and the first need 4 and 4 of 6 blocks: the first has to go, although it was scheduled
+    // in the same step.
     let last_of_urgent = batches.iter().rposition(|batch| batch.iter().any(|&(id, _)| id == 2)).unwrap();
-    assert_eq!(batches[..=last_of_urgent].iter().filter(|batch| batch.iter().any(|&(id, _)| id == 2)).count(), 8, "it never starts over");
-    assert!(batches.iter().any(|batch| batch.iter().any(|&(id, tokens)| id == 0 && tokens > 8)), "{batches:?}");
+    assert_eq!(
+        batches[..=last_of_urgent].iter().filter(|batch| batch.iter().any(|&(id, _)| id == 2)).count(),
+        8,
+        "it never starts over"
+    );
+    assert!(
+        batches.iter().any(|batch| batch.iter().any(|&(id, tokens)| id == 0 && tokens > 8)),
+        "{batches:?}"
+    );
     assert!(bench.is_empty());
 }
 
@@ -236,7 +259,8 @@ fn drafted_tokens_count_towards_budget_and_blocks() {
     one.step();
     assert_eq!(one.replica.kv.free, 18);
     assert_eq!(one.drain(), [[(0, 1)], [(0, 1)]], "none is");
-    let mut full = bench(&format!(r#"{}, "max_tokens_in_batch": 6, "batch_size_cap": 4"#, speculative(1.0, "")));
+    let mut full =
+        bench(&format!(r#"{}, "max_tokens_in_batch": 6, "batch_size_cap": 4"#, speculative(1.0, "")));
     full.arrive(2, 9);
     full.arrive(2, 9);
     assert_eq!(full.step(), [(0, 2), (1, 2)]);
@@ -258,7 +282,11 @@ fn what_the_device_has_overwritten_comes_back_from_the_host() {
         computed
     };
     assert_eq!(third(""), 17);
-    assert_eq!(third(r#", "kv_offloading": {"size_gib": 1}"#), 1, "all but the last token, which yields the next one");
+    assert_eq!(
+        third(r#", "kv_offloading": {"size_gib": 1}"#),
+        1,
+        "all but the last token, which yields the next one"
+    );
     // A block takes 4 MB: there is room for six, and the second prompt has the first four of them.
     assert_eq!(third(r#", "kv_offloading": {"size_gib": 0.0225}"#), 9);
 }

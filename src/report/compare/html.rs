@@ -9,8 +9,13 @@ use crate::report::plots::ComparisonPlot;
 
 const TEMPLATE: &str = include_str!("../assets/compare.html");
 const STYLE: &str = include_str!("../assets/report.css");
-const HEADINGS: [&str; 5] =
-    ["candidate", "verdict on the hypervolume", "cost at equal latency", "latency at equal cost", "hypervolume difference"];
+const HEADINGS: [&str; 5] = [
+    "candidate",
+    "verdict on the hypervolume",
+    "cost at equal latency",
+    "latency at equal cost",
+    "hypervolume difference",
+];
 
 pub fn page(page: &Page, plots: &[ComparisonPlot]) -> Result<String> {
     let mut environment = Environment::new();

@@ -20,7 +20,12 @@ fn write_text(page: &Page, plots: &[ComparisonPlot], out: &mut String) -> std::f
         writeln!(out)?;
     }
     for section in &page.sections {
-        writeln!(out, "## Workload {}\n\nReference {}.\n", escape(&section.name), escape(&section.reference))?;
+        writeln!(
+            out,
+            "## Workload {}\n\nReference {}.\n",
+            escape(&section.name),
+            escape(&section.reference)
+        )?;
         writeln!(out, "| {} | paired |\n|{}", HEADINGS.join(" | "), "---|".repeat(HEADINGS.len() + 1))?;
         for row in &section.rows {
             writeln!(out, "| {} | {} |", row.cells().map(escape).join(" | "), escape(&row.pairs))?;
@@ -34,7 +39,14 @@ fn write_text(page: &Page, plots: &[ComparisonPlot], out: &mut String) -> std::f
     page.about.iter().try_for_each(|sentence| writeln!(out, "{sentence}\n"))?;
     writeln!(out, "## What was compared\n")?;
     for sweep in &page.sweeps {
-        writeln!(out, "- {}: {}, {}; {}", escape(&sweep.label), sweep.runs, escape(&sweep.version), escape(&sweep.command))?;
+        writeln!(
+            out,
+            "- {}: {}, {}; {}",
+            escape(&sweep.label),
+            sweep.runs,
+            escape(&sweep.version),
+            escape(&sweep.command)
+        )?;
         sweep.hardware.iter().try_for_each(|line| writeln!(out, "  - {}", escape(line)))?;
     }
     Ok(())

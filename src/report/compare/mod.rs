@@ -1,4 +1,5 @@
-//! A comparison as people read it: terminal, `compare.md`, `compare.html`, `compare.csv` and plots of the fronts.
+//! A comparison as people read it: terminal, `compare.md`, `compare.html`, `compare.csv` and plots of the
+//! fronts.
 
 mod csv;
 mod html;
@@ -18,14 +19,21 @@ use crate::analysis::{read_runs, write_table};
 use crate::files::make_directory;
 use crate::sweep::store::{MANIFEST, RUNS, read_manifest};
 
-/// Compares the sweeps stored in `directories` and writes `compare.md`, `compare.html`, `compare.csv` and `plots/compare_*` into `out`.
+/// Compares the sweeps stored in `directories` and writes `compare.md`, `compare.html`, `compare.csv` and
+/// `plots/compare_*` into `out`.
 ///
 /// Fails when a directory holds no sweep, a chosen name does not exist, or nothing can be paired.
-pub fn build_comparison(directories: &[PathBuf], choice: &Choice, out: &Path, style: Style) -> Result<ComparisonSummary> {
+pub fn build_comparison(
+    directories: &[PathBuf],
+    choice: &Choice,
+    out: &Path,
+    style: Style,
+) -> Result<ComparisonSummary> {
     let sweeps = directories.iter().map(|directory| load(directory)).collect::<Result<Vec<_>>>()?;
     let comparison = compare(&sweeps, choice)?;
     make_directory(out).with_context(|| format!("{}: cannot create", out.display()))?;
-    let plots = plots::draw_comparison(&comparison, &out.join("plots"), style).context("cannot draw the plots")?;
+    let plots =
+        plots::draw_comparison(&comparison, &out.join("plots"), style).context("cannot draw the plots")?;
     let page = Page::new(&sweeps, &comparison);
     write_table(csv::columns(&comparison), &out.join("compare.csv"), TableFormat::Csv)?;
     super::write_text(&out.join("compare.md"), &markdown::text(&page, &plots))?;
@@ -102,8 +110,20 @@ const IN_TERMINAL: [usize; 7] = [0, 1, 2, 3, 4, 7, 8];
 
 impl Row {
     fn cells(&self) -> [&str; 9] {
-        let Self { candidate, baseline, cost, latency, hv_baseline, hv_candidate, hv_difference, record, verdict, .. } = self;
-        [candidate, baseline, verdict, cost, latency, hv_candidate, hv_baseline, hv_difference, record].map(String::as_str)
+        let Self {
+            candidate,
+            baseline,
+            cost,
+            latency,
+            hv_baseline,
+            hv_candidate,
+            hv_difference,
+            record,
+            verdict,
+            ..
+        } = self;
+        [candidate, baseline, verdict, cost, latency, hv_candidate, hv_baseline, hv_difference, record]
+            .map(String::as_str)
     }
 }
 
@@ -115,10 +135,16 @@ const METHOD: &str = "Runs are paired by workload, cluster settings and seed. Co
 
 /// The sweeps' names; of sweeps of one name the directories'.
 fn title(sweeps: &[Sweep]) -> String {
-    let directory =
-        |sweep: &Sweep| Path::new(&sweep.label).file_name().map_or(sweep.label.clone(), |name| name.to_string_lossy().into_owned());
+    let directory = |sweep: &Sweep| {
+        Path::new(&sweep.label)
+            .file_name()
+            .map_or(sweep.label.clone(), |name| name.to_string_lossy().into_owned())
+    };
     let alike = sweeps.len() > 1 && sweeps.iter().all(|sweep| sweep.manifest.name == sweeps[0].manifest.name);
-    let names: Vec<String> = sweeps.iter().map(|sweep| if alike { directory(sweep) } else { sweep.manifest.name.clone() }).collect();
+    let names: Vec<String> = sweeps
+        .iter()
+        .map(|sweep| if alike { directory(sweep) } else { sweep.manifest.name.clone() })
+        .collect();
     names.join(" and ")
 }
 
@@ -131,16 +157,32 @@ impl Page {
                 workload,
                 name: compared.name.clone(),
                 reference: compared.reference.map_or("none".to_owned(), |reference| {
-                    format!("{}, {}", quantity(reference.cost, &objectives.cost), quantity(reference.latency, &objectives.latency))
+                    format!(
+                        "{}, {}",
+                        quantity(reference.cost, &objectives.cost),
+                        quantity(reference.latency, &objectives.latency)
+                    )
                 }),
                 rows: outcomes.map(|outcome| row(comparison, outcome)).collect(),
             }
         };
-        let sections = comparison.workloads.iter().enumerate().map(section).filter(|section| !section.rows.is_empty()).collect();
+        let sections = comparison
+            .workloads
+            .iter()
+            .enumerate()
+            .map(section)
+            .filter(|section| !section.rows.is_empty())
+            .collect();
         let mut about = vec![METHOD.to_owned()];
-        let tested = comparison.outcomes.iter().filter(|outcome| matches!(outcome.hv_difference, Some(d) if d.interval.is_some())).count();
+        let tested = comparison
+            .outcomes
+            .iter()
+            .filter(|outcome| matches!(outcome.hv_difference, Some(d) if d.interval.is_some()))
+            .count();
         if tested > 4 {
-            about.push(format!("{tested} intervals at 95 %: even without any difference about one in twenty would exclude 0."));
+            about.push(format!(
+                "{tested} intervals at 95 %: even without any difference about one in twenty would exclude 0."
+            ));
         }
         Self {
             title: title(sweeps),
@@ -156,7 +198,10 @@ fn sweep_line(sweep: &Sweep) -> SweepLine {
     let manifest = &sweep.manifest;
     SweepLine {
         label: sweep.label.clone(),
-        version: format!("Scalefront {} (results version {})", manifest.scalefront_version, manifest.results_version),
+        version: format!(
+            "Scalefront {} (results version {})",
+            manifest.scalefront_version, manifest.results_version
+        ),
         runs: format!("{}, {} failed", counted(manifest.runs_planned, "run"), manifest.runs_failed),
         command: manifest.command.clone(),
         hardware: manifest.hardware.clone(),
@@ -166,8 +211,10 @@ fn sweep_line(sweep: &Sweep) -> SweepLine {
 fn row(comparison: &Comparison, outcome: &Outcome) -> Row {
     let label = |contestant: usize| comparison.contestants[contestant].label.clone();
     let difference = outcome.hv_difference.map_or("-".to_owned(), |difference| {
-        let percent = outcome.hv_percent().map_or(String::new(), |percent| format!(", {}", signed_percent(percent)));
-        let interval = difference.interval.map_or(String::new(), |(low, high)| format!(" [{low:+.4}, {high:+.4}]"));
+        let percent =
+            outcome.hv_percent().map_or(String::new(), |percent| format!(", {}", signed_percent(percent)));
+        let interval =
+            difference.interval.map_or(String::new(), |(low, high)| format!(" [{low:+.4}, {high:+.4}]"));
         format!("{:+.4}{interval}{percent}", difference.mean)
     });
     Row {
@@ -192,7 +239,9 @@ fn row(comparison: &Comparison, outcome: &Outcome) -> Row {
 
 fn change(change: Option<Change>) -> String {
     let Some(change) = change else { return "-".to_owned() };
-    let interval = change.interval.map_or(String::new(), |(low, high)| format!(" [{}, {}]", signed_percent(low), signed_percent(high)));
+    let interval = change
+        .interval
+        .map_or(String::new(), |(low, high)| format!(" [{}, {}]", signed_percent(low), signed_percent(high)));
     format!("{}{interval}", signed_percent(change.percent))
 }
 
@@ -224,7 +273,8 @@ pub struct ComparisonSummary {
 }
 
 impl ComparisonSummary {
-    /// Whose candidates are worse than the baseline by more than `percent` in hypervolume or cost at equal latency, or cannot be judged.
+    /// Whose candidates are worse than the baseline by more than `percent` in hypervolume or cost at equal
+    /// latency, or cannot be judged.
     pub fn worse_than(&self, percent: f64) -> Vec<String> {
         let mut found = Vec::new();
         for section in &self.page.sections {
@@ -259,6 +309,11 @@ impl fmt::Display for ComparisonSummary {
         for warning in &self.page.warnings {
             writeln!(f, "Beware: {warning}")?;
         }
-        write!(f, "Look at {}, {}", self.out.join("compare.html").display(), self.out.join("compare.md").display())
+        write!(
+            f,
+            "Look at {}, {}",
+            self.out.join("compare.html").display(),
+            self.out.join("compare.md").display()
+        )
     }
 }

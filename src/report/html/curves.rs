@@ -1,4 +1,5 @@
-//! The curves of runs on fronts, thinned, and stored once where runs share them (as they share their arrivals).
+//! The curves of runs on fronts, thinned, and stored once where runs share them (as they share their
+//! arrivals).
 
 use std::collections::BTreeMap;
 
@@ -19,7 +20,8 @@ pub struct Curves {
     pub left_out: usize,
 }
 
-/// Curves worth at most `budget` bytes: notable points of each front first, then the rest. `number` gives embedded rows.
+/// Curves worth at most `budget` bytes: notable points of each front first, then the rest. `number` gives
+/// embedded rows.
 pub fn of(study: &Study, number: &BTreeMap<usize, usize>, budget: usize) -> Curves {
     let notable = study.analysis.fronts.iter().flat_map(|front| {
         let highlights = study.analysis.highlights(front);
@@ -35,10 +37,14 @@ pub fn of(study: &Study, number: &BTreeMap<usize, usize>, budget: usize) -> Curv
         if curves.runs.contains_key(&key) {
             continue;
         }
-        let encoded =
-            series.iter().filter(|(_, points)| !points.is_empty()).map(|(name, points)| (name, encoded(points))).collect::<Vec<_>>();
+        let encoded = series
+            .iter()
+            .filter(|(_, points)| !points.is_empty())
+            .map(|(name, points)| (name, encoded(points)))
+            .collect::<Vec<_>>();
         let texts = encoded.iter().map(|(_, curve)| curve.to_string()).collect::<Vec<_>>();
-        let cost = texts.iter().filter(|text| !known.contains_key(*text)).map(|text| text.len() + 1).sum::<usize>();
+        let cost =
+            texts.iter().filter(|text| !known.contains_key(*text)).map(|text| text.len() + 1).sum::<usize>();
         if used + cost > budget {
             curves.left_out += 1;
             curves.runs.insert(key, Value::Null);
@@ -65,7 +71,10 @@ fn encoded(points: &[(f64, f64)]) -> Value {
     let y = points.iter().map(|point| rounded(point.1, 4)).collect::<Vec<_>>();
     let step = points.get(1).map_or(1.0, |second| second.0 - points[0].0);
     let even = points.len() > 2
-        && points.iter().enumerate().all(|(k, point)| (point.0 - points[0].0 - step * k as f64).abs() <= step.abs() * 1e-6);
+        && points
+            .iter()
+            .enumerate()
+            .all(|(k, point)| (point.0 - points[0].0 - step * k as f64).abs() <= step.abs() * 1e-6);
     if even {
         return json!({ "even": true, "x": [points[0].0, step], "y": y });
     }
@@ -75,5 +84,9 @@ fn encoded(points: &[(f64, f64)]) -> Value {
 /// `value` to a number of significant digits, in the fewest characters; null when not finite.
 pub fn rounded(value: f64, digits: usize) -> Value {
     let short = format!("{value:.*e}", digits - 1).parse::<f64>().unwrap_or(value);
-    if short.is_finite() && short.fract() == 0.0 && short.abs() < 1e15 { json!(short as i64) } else { json!(short) }
+    if short.is_finite() && short.fract() == 0.0 && short.abs() < 1e15 {
+        json!(short as i64)
+    } else {
+        json!(short)
+    }
 }

@@ -1,6 +1,7 @@
-//! The runs as the page's script reads them: a column is `{"name", "kind"}` with `const` (the same everywhere), `dict` and `codes`
-//! (few distinct values), or `values`. The page finds the fronts of what is filtered itself, so objectives are not rounded. Rows of
-//! fronts and curves are numbered as the embedded columns.
+//! The runs as the page's script reads them: a column is `{"name", "kind"}` with `const` (the same
+//! everywhere), `dict` and `codes` (few distinct values), or `values`. The page finds the fronts of what is
+//! filtered itself, so objectives are not rounded. Rows of fronts and curves are numbered as the embedded
+//! columns.
 
 use std::collections::BTreeMap;
 
@@ -51,7 +52,10 @@ pub fn of(study: &Study) -> Result<Data> {
         columns.as_array_mut().into_iter().for_each(|columns| columns.push(judged_column(&keeps, &rows)));
     }
     if !dropped.is_empty() {
-        notes.push(format!("To keep this page small it leaves out {}; runs.parquet holds all metrics.", dropped.join(", ")));
+        notes.push(format!(
+            "To keep this page small it leaves out {}; runs.parquet holds all metrics.",
+            dropped.join(", ")
+        ));
     }
     let number = rows.iter().enumerate().map(|(k, &row)| (row, k)).collect::<BTreeMap<_, _>>();
     let fronts = study.analysis.fronts.iter().map(|front| {
@@ -131,8 +135,13 @@ fn embedded_rows(study: &Study) -> Vec<usize> {
         return (0..all).collect();
     }
     let every = all.div_ceil(MAX_RUNS);
-    let mut rows =
-        study.analysis.fronts.iter().flat_map(|front| front.rows.iter().copied()).chain((0..all).step_by(every)).collect::<Vec<_>>();
+    let mut rows = study
+        .analysis
+        .fronts
+        .iter()
+        .flat_map(|front| front.rows.iter().copied())
+        .chain((0..all).step_by(every))
+        .collect::<Vec<_>>();
     rows.sort_unstable();
     rows.dedup();
     rows
@@ -147,7 +156,10 @@ fn columns(study: &Study, rows: &[usize]) -> Result<(Value, Vec<String>)> {
     };
     let workloads = study.analysis.workloads.iter().map(|workload| workload.name.as_str()).collect();
     let families = study.analysis.families.iter().map(|family| family.label.as_str()).collect();
-    let mut columns = vec![numbered("workload", workloads, |run| run.workload), numbered("family", families, |run| run.family)];
+    let mut columns = vec![
+        numbered("workload", workloads, |run| run.workload),
+        numbered("family", families, |run| run.family),
+    ];
     let (latency, cost) = study.objectives();
     let mut metrics = Vec::new();
     for column in study.runs.columns() {
@@ -212,7 +224,9 @@ fn encoded(name: &str, kind: &str, cells: &Cells, rows: &[usize]) -> Value {
 
 fn value(cells: &Cells, row: usize, round: bool) -> Value {
     match cells {
-        Cells::Float(values) => values.get(row).map_or(Value::Null, |value| if round { rounded(value, 5) } else { json!(value) }),
+        Cells::Float(values) => {
+            values.get(row).map_or(Value::Null, |value| if round { rounded(value, 5) } else { json!(value) })
+        }
         Cells::Int(values) => json!(values.get(row)),
         Cells::Text(values) => json!(values.get(row)),
         Cells::Bool(values) => json!(values.get(row)),
@@ -244,7 +258,8 @@ mod tests {
 
     #[test]
     fn numbers_are_written_short() {
-        let shown = [0.123_456_7, 126_000.0, 35.841_23, 1.5e-7, f64::NAN, 0.0].map(|value| rounded(value, 5).to_string());
+        let shown = [0.123_456_7, 126_000.0, 35.841_23, 1.5e-7, f64::NAN, 0.0]
+            .map(|value| rounded(value, 5).to_string());
         assert_eq!(shown, ["0.12346", "126000", "35.841", "1.5e-7", "null", "0"]);
     }
 }

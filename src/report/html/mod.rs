@@ -1,6 +1,7 @@
 //! `report.html`: one file that needs no network, interactive, the tables readable without scripts too.
 //!
-//! The page is a template filled here; its charts draw [`data`], embedded as JSON, with the vendored uPlot (MIT, see `assets/`).
+//! The page is a template filled here; its charts draw [`data`], embedded as JSON, with the vendored uPlot
+//! (MIT, see `assets/`).
 
 mod curves;
 mod data;
@@ -44,9 +45,15 @@ pub fn page(study: &Study) -> Result<String> {
     environment.add_template("report.html", TEMPLATE)?; // by this ending minijinja escapes what it fills in
     let manifest = &study.manifest;
     let axes = manifest.axes.iter().map(|axis| {
-        let values = axis.values.iter().map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned)).collect::<Vec<_>>();
+        let values = axis
+            .values
+            .iter()
+            .map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+            .collect::<Vec<_>>();
         let shown = match &values[..] {
-            [first @ .., last] if first.len() >= MAX_VALUES => format!("{}, … {last}", first[..MAX_VALUES - 1].join(", ")),
+            [first @ .., last] if first.len() >= MAX_VALUES => {
+                format!("{}, … {last}", first[..MAX_VALUES - 1].join(", "))
+            }
             all => all.join(", "),
         };
         json!({ "path": axis.path, "count": values.len(), "values": shown })
@@ -149,7 +156,14 @@ fn embeddable(json: &Value) -> String {
 
 fn scores(study: &Study) -> Vec<Value> {
     let (latency, cost) = study.objectives();
-    let highest = |workload| study.analysis.scores_of(workload).filter_map(|score| score.hv_exact).map(|hv| hv.mean).fold(0.0, f64::max);
+    let highest = |workload| {
+        study
+            .analysis
+            .scores_of(workload)
+            .filter_map(|score| score.hv_exact)
+            .map(|hv| hv.mean)
+            .fold(0.0, f64::max)
+    };
     let row = |score: &crate::analysis::scores::Score| {
         let best = study.first_front(score).filter(|_| score.outside.is_none()).map(|(_, highlights)| {
             let point = study.analysis.point(highlights.balanced);
@@ -171,7 +185,9 @@ fn scores(study: &Study) -> Vec<Value> {
         })
     };
     let workload = |(number, workload): (usize, &crate::analysis::scores::Workload)| {
-        let reference = workload.reference.map(|r| format!("{}, {}", quantity(r.cost, cost), quantity(r.latency, latency)));
+        let reference = workload
+            .reference
+            .map(|r| format!("{}, {}", quantity(r.cost, cost), quantity(r.latency, latency)));
         let families = study.analysis.scores_of(number).map(row).collect::<Vec<_>>();
         json!({
             "name": workload.name, "reference": reference, "origin": study.reference_origin(), "nothing_to_rank": workload.nothing_to_rank,
@@ -229,7 +245,8 @@ fn effects(study: &Study) -> Result<Vec<Value>> {
         })
     };
     let of = |workload: usize| -> Result<Value> {
-        let effects = study.effects.iter().filter(move |effect| effect.workload == workload).take(MAX_EFFECTS);
+        let effects =
+            study.effects.iter().filter(move |effect| effect.workload == workload).take(MAX_EFFECTS);
         let rows = effects.map(|effect| {
             let shown = effect.values.iter().take(6).map(String::as_str).collect::<Vec<_>>().join(", ");
             let more = if effect.values.len() > 6 { format!(", … ({} values)", effect.values.len()) } else { String::new() };
@@ -239,7 +256,9 @@ fn effects(study: &Study) -> Result<Vec<Value>> {
             })
         });
         let figure = importance::plot(study, workload, Style::Paper)?.map(|drawn| drawn.svg);
-        Ok(json!({ "name": study.analysis.workloads[workload].name, "rows": rows.collect::<Vec<_>>(), "figure": figure }))
+        Ok(
+            json!({ "name": study.analysis.workloads[workload].name, "rows": rows.collect::<Vec<_>>(), "figure": figure }),
+        )
     };
     (0..study.analysis.workloads.len()).map(of).collect()
 }

@@ -1,4 +1,5 @@
-//! A family's front: of one seed as it is; of several seeds what half of them attain, in the band between what 10 % and 90 % attain.
+//! A family's front: of one seed as it is; of several seeds what half of them attain, in the band between
+//! what 10 % and 90 % attain.
 
 use anyhow::Result;
 
@@ -29,7 +30,8 @@ pub fn draw_band(panel: &Panel, look: Look, sets: &[Vec<Point>]) -> Result<()> {
     panel.line(&upper, edge)
 }
 
-/// The median of `sets`, the front itself with one. Markers stand at its corners; these are runs only with one seed.
+/// The median of `sets`, the front itself with one. Markers stand at its corners; these are runs only with
+/// one seed.
 pub fn draw_line(figure: &Figure, panel: &Panel, look: Look, sets: &[Vec<Point>]) -> Result<()> {
     let median = attainment(sets, HALF);
     panel.line(&staircase(&median, panel), Line { dash: look.dash, ..Line::solid(colour(look), 2.0) })?;
@@ -46,7 +48,9 @@ pub fn draw_line(figure: &Figure, panel: &Panel, look: Look, sets: &[Vec<Point>]
 
 /// What is drawn with `seeds` seeds, if that needs words.
 pub fn explanation(seeds: usize) -> Option<String> {
-    (seeds > 1).then(|| format!("line: attained by half of the {seeds} seeds · band: between what 10 and 90 % of them attain"))
+    (seeds > 1).then(|| {
+        format!("line: attained by half of the {seeds} seeds · band: between what 10 and 90 % of them attain")
+    })
 }
 
 /// The border of what a front dominates, from the upper to the right end of the axes; points by rising cost.

@@ -20,12 +20,20 @@ impl Axis {
 
     /// A logarithmic axis when the range spans more than a factor of `most`, a linear one otherwise.
     pub fn log_beyond(most: f64, label: impl Into<String>, low: f64, high: f64) -> Self {
-        if low > 0.0 && high > low * most { Self { label: label.into(), low, high, log: true } } else { Self::linear(label, low, high) }
+        if low > 0.0 && high > low * most {
+            Self { label: label.into(), low, high, log: true }
+        } else {
+            Self::linear(label, low, high)
+        }
     }
 
     /// 0 at the low end, 1 at the high end; outside that range for data outside the axis.
     pub fn fraction(&self, value: f64) -> f64 {
-        if self.log { (value / self.low).ln() / (self.high / self.low).ln() } else { (value - self.low) / (self.high - self.low) }
+        if self.log {
+            (value / self.low).ln() / (self.high / self.low).ln()
+        } else {
+            (value - self.low) / (self.high - self.low)
+        }
     }
 
     pub fn contains(&self, value: f64) -> bool {
@@ -43,8 +51,12 @@ impl Axis {
         let decades = (self.high / self.low).log10();
         let factors: &[f64] = if decades > 3.0 { &[1.0] } else { &[1.0, 2.0, 5.0] };
         let every = ((decades / 8.0).ceil() as usize).max(1);
-        let powers = (first..=last).filter(|power| power.rem_euclid(every as i32) == 0).map(|power| 10f64.powi(power));
-        powers.flat_map(|power| factors.iter().map(move |factor| power * factor)).filter(|&value| self.contains(value)).collect()
+        let powers =
+            (first..=last).filter(|power| power.rem_euclid(every as i32) == 0).map(|power| 10f64.powi(power));
+        powers
+            .flat_map(|power| factors.iter().map(move |factor| power * factor))
+            .filter(|&value| self.contains(value))
+            .collect()
     }
 }
 
@@ -52,8 +64,11 @@ impl Axis {
 fn linear_ticks(low: f64, high: f64) -> Vec<f64> {
     let rough = (high - low) / 6.0;
     let power = 10f64.powf(rough.log10().floor());
-    let step =
-        [1.0, 2.0, 2.5, 5.0, 10.0].into_iter().map(|factor| factor * power).find(|&step| step >= rough * 0.8).unwrap_or(10.0 * power);
+    let step = [1.0, 2.0, 2.5, 5.0, 10.0]
+        .into_iter()
+        .map(|factor| factor * power)
+        .find(|&step| step >= rough * 0.8)
+        .unwrap_or(10.0 * power);
     let (first, last) = ((low / step - 1e-9).ceil() as i64, (high / step + 1e-9).floor() as i64);
     // A quotient of whole numbers is the nearest float to the decimal: 3 / 10, not 3 * 0.1.
     let inverse = (1.0 / step).round();

@@ -45,7 +45,12 @@ pub fn runs(rows: &[validation::Compared]) -> Result<String> {
             }
             None => {
                 let group = format!("mean {}", quantity.to_uppercase());
-                dots.push((&row.experiment, quantity, 1.0, Dot { group, measured_ms: row.measured_ms, predicted_ms: row.simulated_ms }));
+                dots.push((
+                    &row.experiment,
+                    quantity,
+                    1.0,
+                    Dot { group, measured_ms: row.measured_ms, predicted_ms: row.simulated_ms },
+                ));
             }
         }
     }
@@ -55,7 +60,8 @@ pub fn runs(rows: &[validation::Compared]) -> Result<String> {
 /// Each dot as far above or below zero as the prediction is; between the dashed lines within a tenth.
 fn plot(title: &str, dots: Vec<Dot>) -> Result<String> {
     let times = dots.iter().map(|dot| dot.measured_ms);
-    let (low, high) = times.fold((f64::INFINITY, 0.0), |(low, high): (f64, f64), ms| (low.min(ms), high.max(ms)));
+    let (low, high) =
+        times.fold((f64::INFINITY, 0.0), |(low, high): (f64, f64), ms| (low.min(ms), high.max(ms)));
     let largest = dots.iter().map(|dot| dot.percent().abs()).fold(12.0, f64::max) * 1.05;
     let mut groups: Vec<(String, Vec<&Dot>)> = Vec::new();
     for dot in &dots {
@@ -68,8 +74,13 @@ fn plot(title: &str, dots: Vec<Dot>) -> Result<String> {
     draw((800, 480), Style::Paper, |figure| {
         figure.text(title, (80.0, 20.0), TEXT, INK, Anchor::Left)?;
         let x = Axis::log_beyond(3.0, "Measured (ms)", low / 1.2, high * 1.2);
-        let panel =
-            Panel::new(figure, [80.0, 40.0, 530.0, 410.0], x, Axis::linear("Predicted less measured (%)", -largest, largest), true)?;
+        let panel = Panel::new(
+            figure,
+            [80.0, 40.0, 530.0, 410.0],
+            x,
+            Axis::linear("Predicted less measured (%)", -largest, largest),
+            true,
+        )?;
         let dashed = Line { colour: FAINT_INK, opacity: 1.0, width: 1.0, dash: Some((4.0, 3.0)) };
         for (percent, line) in [(-10.0, dashed), (0.0, Line::solid(INK, 1.2)), (10.0, dashed)] {
             panel.line(&[(panel.x.low, percent), (panel.x.high, percent)], line)?;
@@ -88,7 +99,13 @@ fn plot(title: &str, dots: Vec<Dot>) -> Result<String> {
             let text = figure.fit(&format!("{name}: {mean:.1} %"), SMALL_TEXT, 215.0)?;
             figure.text(&text, (568.0, y), SMALL_TEXT, colour(look(number)), Anchor::Left)?;
         }
-        figure.text("in the legend: mean absolute error; dashed: 10 % off", (80.0, 464.0), SMALL_TEXT, FAINT_INK, Anchor::Left)?;
+        figure.text(
+            "in the legend: mean absolute error; dashed: 10 % off",
+            (80.0, 464.0),
+            SMALL_TEXT,
+            FAINT_INK,
+            Anchor::Left,
+        )?;
         panel.finish()
     })
 }

@@ -1,5 +1,5 @@
-//! Candidate and baseline on one workload, a panel a pair: every run faint, the front of each with the band of its seeds. All panels
-//! have the same axes, and the same look for the baseline.
+//! Candidate and baseline on one workload, a panel a pair: every run faint, the front of each with the band
+//! of its seeds. All panels have the same axes, and the same look for the baseline.
 
 use anyhow::Result;
 
@@ -23,9 +23,12 @@ const PANEL: (f64, f64) = (360.0, 210.0);
 
 /// None when no contestant has a usable run on the workload.
 pub fn plot(comparison: &Comparison, workload: usize, style: Style) -> Result<Option<String>> {
-    let outcomes = comparison.outcomes.iter().filter(|outcome| outcome.workload == workload).collect::<Vec<_>>();
-    let all =
-        outcomes.iter().flat_map(|outcome| pair(comparison, outcome)).flat_map(|(contestant, _)| sets(comparison, contestant, workload));
+    let outcomes =
+        comparison.outcomes.iter().filter(|outcome| outcome.workload == workload).collect::<Vec<_>>();
+    let all = outcomes
+        .iter()
+        .flat_map(|outcome| pair(comparison, outcome))
+        .flat_map(|(contestant, _)| sets(comparison, contestant, workload));
     let all = all.flatten().collect::<Vec<_>>();
     if all.is_empty() {
         return Ok(None);
@@ -39,7 +42,12 @@ pub fn plot(comparison: &Comparison, workload: usize, style: Style) -> Result<Op
 }
 
 /// A large panel with the legend beside it.
-fn one_pair(comparison: &Comparison, outcome: &Outcome, (x, y): (Axis, Axis), style: Style) -> Result<String> {
+fn one_pair(
+    comparison: &Comparison,
+    outcome: &Outcome,
+    (x, y): (Axis, Axis),
+    style: Style,
+) -> Result<String> {
     draw(SIZE, style, |figure| {
         title(figure, comparison, outcome)?;
         let layout = style.layout(SIZE.1, 410.0, 2);
@@ -48,14 +56,26 @@ fn one_pair(comparison: &Comparison, outcome: &Outcome, (x, y): (Axis, Axis), st
         let mut below = legend_title(figure, &layout.legend, "Compared")?;
         for (contestant, look) in pair(comparison, outcome) {
             let detail = counted(sets(comparison, contestant, outcome.workload).len(), "seed");
-            below = legend_entry(figure, &layout.legend, below, look, &comparison.contestants[contestant].label, &detail)?;
+            below = legend_entry(
+                figure,
+                &layout.legend,
+                below,
+                look,
+                &comparison.contestants[contestant].label,
+                &detail,
+            )?;
         }
         draw_notes(figure, f64::from(SIZE.1), outcome.seeds, &notes(comparison, outcome))
     })
 }
 
 /// Small panels in two columns, each below the names of its pair.
-fn panels(comparison: &Comparison, outcomes: &[&Outcome], (x, y): (Axis, Axis), style: Style) -> Result<String> {
+fn panels(
+    comparison: &Comparison,
+    outcomes: &[&Outcome],
+    (x, y): (Axis, Axis),
+    style: Style,
+) -> Result<String> {
     let shown = &outcomes[..outcomes.len().min(MAX_PANELS)];
     let names = 20.0 * style.text();
     let pitch = 2.0 * names + PANEL.1 + 62.0 * style.text();
@@ -65,11 +85,20 @@ fn panels(comparison: &Comparison, outcomes: &[&Outcome], (x, y): (Axis, Axis), 
         for (k, outcome) in shown.iter().enumerate() {
             let (left, mut top) = (COLUMNS[k % 2], 50.0 + pitch * (k / 2) as f64);
             for (contestant, look) in pair(comparison, outcome) {
-                figure.line(&[(left, top), (left + 28.0, top)], Line { dash: look.dash, ..Line::solid(colour(look), 2.0) })?;
+                figure.line(
+                    &[(left, top), (left + 28.0, top)],
+                    Line { dash: look.dash, ..Line::solid(colour(look), 2.0) },
+                )?;
                 figure.marker((left + 14.0, top), look, 5.2, 1.0, true)?;
                 let (name, width) = (&comparison.contestants[contestant].label, PANEL.0 - 36.0);
                 let text = figure.size_for(name, TEXT, LEAST_TEXT, width)?;
-                figure.text(&figure.fit(name, text, width)?, (left + 36.0, top - 1.0), text, INK, Anchor::Left)?;
+                figure.text(
+                    &figure.fit(name, text, width)?,
+                    (left + 36.0, top - 1.0),
+                    text,
+                    INK,
+                    Anchor::Left,
+                )?;
                 top += names;
             }
             let y = Axis { label: if k % 2 == 0 { y.label.clone() } else { String::new() }, ..y.clone() };
@@ -85,9 +114,11 @@ fn panels(comparison: &Comparison, outcomes: &[&Outcome], (x, y): (Axis, Axis), 
     })
 }
 
-/// Baseline and candidate with their looks: those of their families in reports, unless both are of one family or of all.
+/// Baseline and candidate with their looks: those of their families in reports, unless both are of one family
+/// or of all.
 fn pair(comparison: &Comparison, outcome: &Outcome) -> [(usize, Look); 2] {
-    let families: Vec<_> = comparison.families.iter().map(|family| (family.policy.clone(), family.groups.clone())).collect();
+    let families: Vec<_> =
+        comparison.families.iter().map(|family| (family.policy.clone(), family.groups.clone())).collect();
     let looks = looks(&families);
     let family = |contestant: usize| {
         let label = comparison.contestants[contestant].family.as_ref()?;
@@ -112,7 +143,9 @@ fn title(figure: &Figure, comparison: &Comparison, outcome: &Outcome) -> Result<
 
 fn notes(comparison: &Comparison, outcome: &Outcome) -> Vec<String> {
     let mut notes = vec!["faint: all runs".to_owned()];
-    notes.extend(comparison.workloads[outcome.workload].reference.map(|_| "shaded: hypervolume box".to_owned()));
+    notes.extend(
+        comparison.workloads[outcome.workload].reference.map(|_| "shaded: hypervolume box".to_owned()),
+    );
     notes
 }
 
@@ -121,7 +154,8 @@ fn draw_pair(figure: &Figure, panel: &Panel, comparison: &Comparison, outcome: &
     if let Some(reference) = workload.reference {
         panel.fill_to(reference.cost, reference.latency, FAINT_INK, 0.09)?;
     }
-    let pair = pair(comparison, outcome).map(|(contestant, look)| (contestant, look, sets(comparison, contestant, outcome.workload)));
+    let pair = pair(comparison, outcome)
+        .map(|(contestant, look)| (contestant, look, sets(comparison, contestant, outcome.workload)));
     for (_, look, sets) in &pair {
         draw_band(panel, *look, sets)?;
     }
@@ -137,7 +171,14 @@ fn draw_pair(figure: &Figure, panel: &Panel, comparison: &Comparison, outcome: &
     panel.finish()
 }
 
-fn draw_runs(figure: &Figure, panel: &Panel, comparison: &Comparison, workload: &str, contestant: usize, look: Look) -> Result<()> {
+fn draw_runs(
+    figure: &Figure,
+    panel: &Panel,
+    comparison: &Comparison,
+    workload: &str,
+    contestant: usize,
+    look: Look,
+) -> Result<()> {
     let mut drawn = std::collections::BTreeSet::new();
     let cells = comparison.cells[contestant].iter().filter(|(key, _)| key.0 == workload);
     for point in cells.flat_map(|(_, cell)| &cell.points) {

@@ -1,10 +1,13 @@
-//! Curves of single runs on the front: replicas over time, latency distribution, and the arrivals they answer.
+//! Curves of single runs on the front: replicas over time, latency distribution, and the arrivals they
+//! answer.
 
 use anyhow::Result;
 
 use super::SIZE;
 use super::axis::{Axis, time_unit};
-use super::figure::{Anchor, Drawn, FAINT_INK, Figure, INK, Line, Panel, SMALL_TEXT, TEXT, colour, draw_noted};
+use super::figure::{
+    Anchor, Drawn, FAINT_INK, Figure, INK, Line, Panel, SMALL_TEXT, TEXT, colour, draw_noted,
+};
 use super::style::{Legend, Style};
 use crate::analysis::scores::Score;
 use crate::analysis::series::Points;
@@ -23,7 +26,8 @@ const LEAST_SHARE: f64 = 1e-4;
 /// Below each other in a narrow column.
 const MAX_PANELS_NARROW: usize = 3;
 
-/// One of several panels below each other: what is said of it stands beside it, or above it where there is no room.
+/// One of several panels below each other: what is said of it stands beside it, or above it where there is no
+/// room.
 pub(super) struct Stacked {
     pub panel: [f64; 4],
     /// Where the family's name stands, and how wide it may be.
@@ -33,13 +37,23 @@ pub(super) struct Stacked {
 }
 
 /// Panels of `height`, each with so many lines of `pitch` said of it; and the figure's height.
-pub(super) fn stacked(style: Style, panels: usize, height: f64, pitch: f64, lines: usize) -> (i32, Vec<Stacked>) {
+pub(super) fn stacked(
+    style: Style,
+    panels: usize,
+    height: f64,
+    pitch: f64,
+    lines: usize,
+) -> (i32, Vec<Stacked>) {
     let width = style.width();
     if style.is_wide() {
         let of = |k: usize| {
             let top = 40.0 + (height + 14.0) * k as f64;
             let panel = [style.left(), top, width - 340.0, top + height];
-            Stacked { panel, name: (width - 324.0, top + 10.0, 316.0), said: (width - 324.0, top + 34.0, 280.0) }
+            Stacked {
+                panel,
+                name: (width - 324.0, top + 10.0, 316.0),
+                said: (width - 324.0, top + 34.0, 280.0),
+            }
         };
         return (104 + (height as i32 + 14) * panels as i32, (0..panels).map(of).collect());
     }
@@ -57,9 +71,14 @@ pub(super) fn max_panels(style: Style) -> usize {
     if style.is_wide() { MAX_PANELS } else { MAX_PANELS_NARROW }
 }
 
-/// The replicas of the cheapest, the most balanced and the fastest run on each family's front, one panel a family.
+/// The replicas of the cheapest, the most balanced and the fastest run on each family's front, one panel a
+/// family.
 pub fn replicas(study: &Study, workload: usize, style: Style) -> Result<Option<Drawn>> {
-    let scores = study.analysis.scores_of(workload).filter(|score| !chosen(study, score).is_empty()).collect::<Vec<_>>();
+    let scores = study
+        .analysis
+        .scores_of(workload)
+        .filter(|score| !chosen(study, score).is_empty())
+        .collect::<Vec<_>>();
     let shown = &scores[..scores.len().min(max_panels(style))];
     let curves = || shown.iter().flat_map(|score| chosen(study, score)).map(|chosen| chosen.curve);
     // A curve ends where its run does.
@@ -94,7 +113,13 @@ pub fn replicas(study: &Study, workload: usize, style: Style) -> Result<Option<D
                     figure.text(&figure.fit(&point, 11.5, width)?, below, 11.5, FAINT_INK, Anchor::Left)?;
                 } else {
                     let room = width + 44.0 - 60.0 - figure.text_width(chosen.what, SMALL_TEXT)?;
-                    figure.text(&figure.fit(&point, 11.5, room)?, (style.width() - 16.0, y), 11.5, FAINT_INK, Anchor::Right)?;
+                    figure.text(
+                        &figure.fit(&point, 11.5, room)?,
+                        (style.width() - 16.0, y),
+                        11.5,
+                        FAINT_INK,
+                        Anchor::Right,
+                    )?;
                 }
             }
             panel.finish()?;
@@ -109,26 +134,45 @@ pub fn replicas(study: &Study, workload: usize, style: Style) -> Result<Option<D
     Ok(Some(drawn))
 }
 
-/// How many requests take longer than so long, of the latency that runs are judged by: of the verdict's setting where there is one, and of
-/// the most balanced run on each family's front. Both axes are logarithmic, so that the tail is seen.
+/// How many requests take longer than so long, of the latency that runs are judged by: of the verdict's
+/// setting where there is one, and of the most balanced run on each family's front. Both axes are
+/// logarithmic, so that the tail is seen.
 pub fn latency_survival(study: &Study, workload: usize, style: Style) -> Result<Option<Drawn>> {
     let judged = judged(&study.manifest.objectives);
-    let best = study.judged.iter().find(|judged| judged.workload == workload).and_then(|judged| judged.named()).map(|best| best.rows[0]);
+    let best = study
+        .judged
+        .iter()
+        .find(|judged| judged.workload == workload)
+        .and_then(|judged| judged.named())
+        .map(|best| best.rows[0]);
     let curve = |score: &&Score| {
         let named = best.filter(|&row| study.analysis.runs[row].family == score.family);
-        let row = named.filter(|&row| study.curve(row, &cdf_name(judged)).is_some()).or(Some(study.first_front(score)?.1.balanced))?;
+        let row = named
+            .filter(|&row| study.curve(row, &cdf_name(judged)).is_some())
+            .or(Some(study.first_front(score)?.1.balanced))?;
         Some((row, study.curve(row, &cdf_name(judged))?))
     };
-    let scores = study.analysis.scores_of(workload).filter(|score| curve(score).is_some()).take(style.max_families()).collect::<Vec<_>>();
+    let scores = study
+        .analysis
+        .scores_of(workload)
+        .filter(|score| curve(score).is_some())
+        .take(style.max_families())
+        .collect::<Vec<_>>();
     let values = scores.iter().filter_map(curve).flat_map(|(_, points)| points.iter().map(|point| point.0));
-    let (low, high) = values.filter(|&x| x > 0.0).fold((f64::INFINITY, 0.0), |(low, high): (f64, f64), x| (low.min(x), high.max(x)));
+    let (low, high) = values
+        .filter(|&x| x > 0.0)
+        .fold((f64::INFINITY, 0.0), |(low, high): (f64, f64), x| (low.min(x), high.max(x)));
     if scores.is_empty() || low > high {
         return Ok(None);
     }
     let limit = limit_on_latency(study, workload);
     let high = limit.as_ref().map_or(high, |limit| high.max(limit.1 * 1.1));
     let text = format!("{} of a request (s)", sentence(judged.label));
-    let x = if high > low * 10.0 { Axis::log_beyond(1.0, text, low / 1.1, high * 1.05) } else { Axis::linear(text, 0.0, high * 1.05) };
+    let x = if high > low * 10.0 {
+        Axis::log_beyond(1.0, text, low / 1.1, high * 1.05)
+    } else {
+        Axis::linear(text, 0.0, high * 1.05)
+    };
     // Without a title, and with two lines each where the legend is below.
     let mut layout = style.layout(SIZE.1, 410.0, 2 * scores.len() - 1);
     if style == Style::Slides {
@@ -146,29 +190,45 @@ pub fn latency_survival(study: &Study, workload: usize, style: Style) -> Result<
         if let Some((share, name)) = judged_share(&study.manifest.objectives.latency) {
             panel.line(&[(x.low, 1.0 - share), (x.high, 1.0 - share)], thin)?;
             if let Some((_, y)) = panel.at(x.high, 1.0 - share) {
-                figure.text(&name, (layout.panel[2] - 4.0, y - 9.0 * style.text()), SMALL_TEXT, FAINT_INK, Anchor::Right)?;
+                figure.text(
+                    &name,
+                    (layout.panel[2] - 4.0, y - 9.0 * style.text()),
+                    SMALL_TEXT,
+                    FAINT_INK,
+                    Anchor::Right,
+                )?;
             }
         }
         if let Some((name, limit)) = &limit {
             let limit = *limit;
             panel.line(&[(limit, LEAST_SHARE), (limit, 1.1)], Line { colour: INK, ..thin })?;
             if let Some((x, y)) = panel.at(limit, LEAST_SHARE) {
-                figure.text(&format!("limit of {name}"), (x + 5.0, y - 10.0 * style.text()), SMALL_TEXT, INK, Anchor::Left)?;
+                figure.text(
+                    &format!("limit of {name}"),
+                    (x + 5.0, y - 10.0 * style.text()),
+                    SMALL_TEXT,
+                    INK,
+                    Anchor::Left,
+                )?;
             }
         }
         // Settings in several lines where there is room.
         let lines = if scores.len() > 4 || !style.is_wide() { 1 } else { 3 };
-        let pitch = if style.is_wide() { (38.0 + 14.0 * lines as f64) * style.text() } else { 2.0 * Legend::PITCH };
+        let pitch =
+            if style.is_wide() { (38.0 + 14.0 * lines as f64) * style.text() } else { 2.0 * Legend::PITCH };
         let Legend { left, top, width, .. } = layout.legend;
         for (k, score) in scores.iter().enumerate() {
             let Some((row, points)) = curve(score) else { continue };
             let look = study.looks[score.family];
             let line = Line { dash: look.dash, ..Line::solid(colour(look), 2.0) };
-            let survival: Vec<(f64, f64)> = thinned(points).iter().map(|point| (point.0, (1.0 - point.1).max(LEAST_SHARE))).collect();
+            let survival: Vec<(f64, f64)> =
+                thinned(points).iter().map(|point| (point.0, (1.0 - point.1).max(LEAST_SHARE))).collect();
             panel.line(&stairs(&survival, survival.last().map_or(x.high, |last| last.0)), line)?;
             // The marker, at a height of its own, tells lines apart without their colour.
             let height = 0.5 * 0.6f64.powi(k as i32);
-            if let Some(at) = survival.iter().find(|point| point.1 <= height).and_then(|point| panel.at(point.0, height)) {
+            if let Some(at) =
+                survival.iter().find(|point| point.1 <= height).and_then(|point| panel.at(point.0, height))
+            {
                 figure.marker(at, study.looks[score.family], 5.2, 1.0, true)?;
             }
             let y = top + pitch * k as f64;
@@ -181,13 +241,32 @@ pub fn latency_survival(study: &Study, workload: usize, style: Style) -> Result<
             if !style.is_wide() {
                 let at = figure.fit(&at, 11.5, 0.55 * width)?;
                 figure.text(&at, (left + width, y), 11.5, FAINT_INK, Anchor::Right)?;
-                family_name(figure, study, score.family, left + 7.0, y, width - 18.0 - figure.text_width(&at, 11.5)?)?;
+                family_name(
+                    figure,
+                    study,
+                    score.family,
+                    left + 7.0,
+                    y,
+                    width - 18.0 - figure.text_width(&at, 11.5)?,
+                )?;
                 let settings = figure.fit(&settings, 11.5, width - 37.0)?;
-                figure.text(&settings, (left + 37.0, y + 0.75 * Legend::PITCH), 11.5, FAINT_INK, Anchor::Left)?;
+                figure.text(
+                    &settings,
+                    (left + 37.0, y + 0.75 * Legend::PITCH),
+                    11.5,
+                    FAINT_INK,
+                    Anchor::Left,
+                )?;
                 continue;
             }
             family_name(figure, study, score.family, left + 7.0, y, 272.0)?;
-            figure.text(&figure.fit(&at, 11.5, 245.0)?, (left + 37.0, y + 15.0 * style.text()), 11.5, FAINT_INK, Anchor::Left)?;
+            figure.text(
+                &figure.fit(&at, 11.5, 245.0)?,
+                (left + 37.0, y + 15.0 * style.text()),
+                11.5,
+                FAINT_INK,
+                Anchor::Left,
+            )?;
             for (n, line) in figure.wrapped(&settings, 11.5, 245.0, lines)?.iter().enumerate() {
                 let below = (29.0 + 14.0 * n as f64) * style.text();
                 figure.text(line, (left + 37.0, y + below), 11.5, FAINT_INK, Anchor::Left)?;
@@ -202,7 +281,10 @@ pub fn latency_survival(study: &Study, workload: usize, style: Style) -> Result<
 fn limit_on_latency(study: &Study, workload: usize) -> Option<(String, f64)> {
     let (latency, _) = study.objectives();
     let limits = study.manifest.objectives.constraints.on(&study.analysis.workloads[workload].name);
-    limits.iter().find(|constraint| constraint.metric.name == latency).map(|constraint| (latency.to_owned(), constraint.limit))
+    limits
+        .iter()
+        .find(|constraint| constraint.metric.name == latency)
+        .map(|constraint| (latency.to_owned(), constraint.limit))
 }
 
 /// The share of requests that a percentile leaves below it, and its name: 0.99 and `P99` of `p99_ttft_s`.
@@ -224,7 +306,8 @@ pub fn arrival_rate(study: &Study, workload: usize, style: Style) -> Result<Opti
     by_seed.sort_by_key(|(seed, _)| *seed);
     // A bin's rate holds until the next bin starts.
     let width_s = |points: &Points| points.windows(2).last().map_or(1.0, |pair| pair[1].0 - pair[0].0);
-    let end_s = by_seed.iter().filter_map(|(_, points)| Some(points.last()?.0 + width_s(points))).fold(0.0, f64::max);
+    let end_s =
+        by_seed.iter().filter_map(|(_, points)| Some(points.last()?.0 + width_s(points))).fold(0.0, f64::max);
     let most = by_seed.iter().flat_map(|(_, points)| points.iter()).map(|point| point.1).fold(0.0, f64::max);
     if by_seed.is_empty() {
         return Ok(None);
@@ -235,16 +318,19 @@ pub fn arrival_rate(study: &Study, workload: usize, style: Style) -> Result<Opti
         title(figure, study, workload, "arrival rate")?;
         let x = Axis::linear(format!("Time ({unit})"), 0.0, end_s / divisor);
         let y = Axis::linear("Arrivals (requests/s)", 0.0, most * 1.08);
-        let panel = Panel::new(figure, [style.left(), 40.0, style.right(), 250.0 - style.lift()], x, y, true)?;
+        let panel =
+            Panel::new(figure, [style.left(), 40.0, style.right(), 250.0 - style.lift()], x, y, true)?;
         for (k, (_, points)) in by_seed.iter().enumerate().rev() {
-            let line = if k == 0 { Line::solid(INK, 1.6) } else { Line { opacity: 0.35, ..Line::solid(INK, 0.9) } };
+            let line =
+                if k == 0 { Line::solid(INK, 1.6) } else { Line { opacity: 0.35, ..Line::solid(INK, 0.9) } };
             let until = points.last().map(|last| (last.0 + width_s(points), last.1));
             let points = points.iter().copied().chain(until).collect();
             panel.line(&steps(&points, divisor), line)?;
         }
         panel.finish()?;
         if by_seed.len() > 1 {
-            let note = format!("bold: seed {} · thin: {}", by_seed[0].0, counted(by_seed.len() - 1, "further seed"));
+            let note =
+                format!("bold: seed {} · thin: {}", by_seed[0].0, counted(by_seed.len() - 1, "further seed"));
             figure.note(&note, (style.left(), 306.0))?;
         }
         Ok(())
@@ -266,7 +352,11 @@ struct Chosen<'a> {
 fn chosen<'a>(study: &'a Study, score: &Score) -> Vec<Chosen<'a>> {
     let Some((_, highlights)) = study.first_front(score) else { return Vec::new() };
     let candidates = [
-        (highlights.balanced, if score.outside.is_none() { "best compromise" } else { "middle of its front" }, Line::solid(INK, 2.2)),
+        (
+            highlights.balanced,
+            if score.outside.is_none() { "best compromise" } else { "middle of its front" },
+            Line::solid(INK, 2.2),
+        ),
         (highlights.cheapest, "cheapest", Line { dash: Some((6.0, 3.5)), ..Line::solid(INK, 1.4) }),
         (highlights.fastest, "fastest", Line { dash: Some((1.6, 2.2)), ..Line::solid(INK, 1.6) }),
     ];
@@ -289,7 +379,14 @@ pub(super) fn title(figure: &Figure, study: &Study, workload: usize, what: &str)
     figure.text(&figure.fit(&text, size, width)?, (left, 20.0), size, INK, Anchor::Left)
 }
 
-pub(super) fn family_name(figure: &Figure, study: &Study, family: usize, x: f64, y: f64, width: f64) -> Result<()> {
+pub(super) fn family_name(
+    figure: &Figure,
+    study: &Study,
+    family: usize,
+    x: f64,
+    y: f64,
+    width: f64,
+) -> Result<()> {
     figure.marker((x + 7.0, y), study.looks[family], 5.2, 1.0, true)?;
     let name = study.analysis.label(family);
     let size = figure.size_for(name, TEXT, LEAST_TEXT, width - 30.0)?;
@@ -297,7 +394,8 @@ pub(super) fn family_name(figure: &Figure, study: &Study, family: usize, x: f64,
     figure.text(&name, (x + 30.0, y - 1.0), size, INK, Anchor::Left)
 }
 
-/// A curve that keeps each value until the next, up to its last point, with time in units of `divisor` seconds.
+/// A curve that keeps each value until the next, up to its last point, with time in units of `divisor`
+/// seconds.
 pub(super) fn steps(points: &Points, divisor: f64) -> Vec<(f64, f64)> {
     let end_s = points.last().map_or(0.0, |point| point.0);
     stairs(&thinned(points), end_s).into_iter().map(|(x, y)| (x / divisor, y)).collect()

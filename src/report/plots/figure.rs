@@ -1,5 +1,6 @@
-//! A figure of print quality: plotters draws it eight times too large, since its coordinates are whole numbers, and the SVG's
-//! view box brings it back to size. `resvg` paints the PNG from the same SVG, with the same embedded font.
+//! A figure of print quality: plotters draws it eight times too large, since its coordinates are whole
+//! numbers, and the SVG's view box brings it back to size. `resvg` paints the PNG from the same SVG, with the
+//! same embedded font.
 //!
 //! Sizes here are in points of the final figure; [`Figure`] multiplies.
 
@@ -83,7 +84,11 @@ pub fn draw(size: (i32, i32), style: Style, paint: impl FnOnce(&Figure) -> Resul
 }
 
 /// The same, with what a caption has to say.
-pub fn draw_noted(size: (i32, i32), style: Style, paint: impl FnOnce(&Figure) -> Result<()>) -> Result<Drawn> {
+pub fn draw_noted(
+    size: (i32, i32),
+    style: Style,
+    paint: impl FnOnce(&Figure) -> Result<()>,
+) -> Result<Drawn> {
     static REGISTER: Once = Once::new();
     REGISTER.call_once(|| {
         for style in [FontStyle::Normal, FontStyle::Bold] {
@@ -103,7 +108,10 @@ pub fn draw_noted(size: (i32, i32), style: Style, paint: impl FnOnce(&Figure) ->
         notes = figure.notes.take();
     }
     let declared = format!("width=\"{}\" height=\"{}\"", large.0, large.1);
-    anyhow::ensure!(svg.contains(&declared), "plotters no longer declares the size of its SVG as `{declared}`");
+    anyhow::ensure!(
+        svg.contains(&declared),
+        "plotters no longer declares the size of its SVG as `{declared}`"
+    );
     let family = "font-family=\"sans-serif\"";
     let svg = of_paint_alone(&svg)
         .replacen(&declared, &format!("width=\"{}\" height=\"{}\"", size.0, size.1), 1)
@@ -111,8 +119,9 @@ pub fn draw_noted(size: (i32, i32), style: Style, paint: impl FnOnce(&Figure) ->
     Ok(Drawn { svg, notes })
 }
 
-/// The same picture with every opacity that of fill and stroke. What plotters draws has one of the two, and an opacity of the whole element
-/// would be painted as a picture of its own that is laid over the rest: half of the time that figures take.
+/// The same picture with every opacity that of fill and stroke. What plotters draws has one of the two, and
+/// an opacity of the whole element would be painted as a picture of its own that is laid over the rest: half
+/// of the time that figures take.
 fn of_paint_alone(svg: &str) -> String {
     let mut whole = String::with_capacity(svg.len());
     for (place, part) in svg.split('<').enumerate() {
@@ -120,10 +129,19 @@ fn of_paint_alone(svg: &str) -> String {
             whole.push('<');
         }
         let (tag, text) = part.split_once('>').map_or((part, None), |(tag, text)| (tag, Some(text)));
-        match tag.split_once(" opacity=\"").and_then(|(before, after)| Some((before, after.split_once('"')?))) {
+        match tag.split_once(" opacity=\"").and_then(|(before, after)| Some((before, after.split_once('"')?)))
+        {
             Some((before, ("1", after))) => whole.extend([before, after]),
             Some((before, (opacity, after))) => {
-                whole.extend([before, " fill-opacity=\"", opacity, "\" stroke-opacity=\"", opacity, "\"", after]);
+                whole.extend([
+                    before,
+                    " fill-opacity=\"",
+                    opacity,
+                    "\" stroke-opacity=\"",
+                    opacity,
+                    "\"",
+                    after,
+                ]);
             }
             None => whole.push_str(tag),
         }
@@ -140,7 +158,11 @@ pub fn tree(svg: &str) -> Result<usvg::Tree> {
         fonts.set_sans_serif_family("DejaVu Sans");
         Arc::new(fonts)
     });
-    let options = usvg::Options { font_family: "DejaVu Sans".into(), fontdb: FONTS.clone(), ..usvg::Options::default() };
+    let options = usvg::Options {
+        font_family: "DejaVu Sans".into(),
+        fontdb: FONTS.clone(),
+        ..usvg::Options::default()
+    };
     Ok(usvg::Tree::from_str(svg, &options)?)
 }
 
@@ -156,8 +178,8 @@ pub fn to_png(svg: &str) -> Result<Vec<u8>> {
 
 /// Opaque pixels, red, green, blue and 255 each, as PNG.
 ///
-/// Lines on white are best left unfiltered: filters are chosen by what suits photographs, which takes three times as long as all the rest
-/// here, and the file is a tenth larger.
+/// Lines on white are best left unfiltered: filters are chosen by what suits photographs, which takes three
+/// times as long as all the rest here, and the file is a tenth larger.
 fn encoded(pixels: &[u8], width: u32, height: u32) -> Result<Vec<u8>> {
     let mut file = Vec::new();
     let mut encoder = png::Encoder::new(&mut file, width, height);
@@ -184,12 +206,18 @@ fn large(length: f64) -> i32 {
 
 impl Figure<'_> {
     pub fn line(&self, points: &[(f64, f64)], line: Line) -> Result<()> {
-        let style = line.colour.mix(line.opacity).stroke_width(large(line.width * self.style.line()).max(1) as u32);
+        let style =
+            line.colour.mix(line.opacity).stroke_width(large(line.width * self.style.line()).max(1) as u32);
         let points = points.iter().map(|&(x, y)| (large(x), large(y)));
         match line.dash {
             None => self.area.draw(&PathElement::new(points.collect::<Vec<_>>(), style))?,
             Some((dash, gap)) => {
-                self.area.draw(&DashedPathElement::new(points.collect::<Vec<_>>(), large(dash) as u32, large(gap) as u32, style))?;
+                self.area.draw(&DashedPathElement::new(
+                    points.collect::<Vec<_>>(),
+                    large(dash) as u32,
+                    large(gap) as u32,
+                    style,
+                ))?;
             }
         }
         Ok(())
@@ -212,7 +240,8 @@ impl Figure<'_> {
         let radius = radius * self.style.marker();
         let fill = colour(look).mix(opacity);
         let edge = WHITE.stroke_width(large(0.9) as u32);
-        let place = |(dx, dy): (f64, f64), radius: f64| (large(at.0 + dx * radius), large(at.1 + dy * radius));
+        let place =
+            |(dx, dy): (f64, f64), radius: f64| (large(at.0 + dx * radius), large(at.1 + dy * radius));
         let corners = look.marker.corners();
         let strokes = look.marker.strokes();
         // Corners on a circle enclose less than the circle: larger, they look as large.
@@ -239,7 +268,14 @@ impl Figure<'_> {
         Ok(())
     }
 
-    pub fn text(&self, text: &str, at: (f64, f64), size: f64, colour: RGBColor, anchor: Anchor) -> Result<()> {
+    pub fn text(
+        &self,
+        text: &str,
+        at: (f64, f64),
+        size: f64,
+        colour: RGBColor,
+        anchor: Anchor,
+    ) -> Result<()> {
         self.styled_text(text, at, size, colour, anchor, FontTransform::None)
     }
 
@@ -259,7 +295,15 @@ impl Figure<'_> {
         }
     }
 
-    fn styled_text(&self, text: &str, at: (f64, f64), size: f64, colour: RGBColor, anchor: Anchor, turn: FontTransform) -> Result<()> {
+    fn styled_text(
+        &self,
+        text: &str,
+        at: (f64, f64),
+        size: f64,
+        colour: RGBColor,
+        anchor: Anchor,
+        turn: FontTransform,
+    ) -> Result<()> {
         let horizontal = match anchor {
             Anchor::Left => HPos::Left,
             Anchor::Middle => HPos::Center,
@@ -267,7 +311,12 @@ impl Figure<'_> {
         };
         // XML knows no control characters.
         let text = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>();
-        let style = self.font(size).transform(turn).into_text_style(&self.area).color(&colour).pos(Pos::new(horizontal, VPos::Center));
+        let style = self
+            .font(size)
+            .transform(turn)
+            .into_text_style(&self.area)
+            .color(&colour)
+            .pos(Pos::new(horizontal, VPos::Center));
         self.area.draw(&Text::new(text, (large(at.0), large(at.1)), style))?;
         Ok(())
     }
@@ -281,7 +330,8 @@ impl Figure<'_> {
         ("sans-serif", size * self.style.text() * f64::from(SCALE) * SVG_TEXT).into_font()
     }
 
-    /// `text` in at most `most` lines no wider than `width`, broken where its words part; the last is cut if it must.
+    /// `text` in at most `most` lines no wider than `width`, broken where its words part; the last is cut if
+    /// it must.
     pub fn wrapped(&self, text: &str, size: f64, width: f64, most: usize) -> Result<Vec<String>> {
         let (mut lines, mut rest) = (Vec::new(), text.trim());
         while lines.len() + 1 < most && self.text_width(rest, size)? > width {
@@ -293,7 +343,8 @@ impl Figure<'_> {
         Ok(lines)
     }
 
-    /// The byte of `text` before which to break it: after the last space that fits, or else the last other sign between words.
+    /// The byte of `text` before which to break it: after the last space that fits, or else the last other
+    /// sign between words.
     fn parting(&self, text: &str, size: f64, width: f64) -> Result<usize> {
         let (mut fitting, mut space, mut sign) = (text.chars().next().map_or(0, char::len_utf8), None, None);
         for (at, letter) in text.char_indices() {
@@ -350,7 +401,13 @@ pub const SMALL_TEXT: f64 = 12.5;
 
 impl<'f, 'a> Panel<'f, 'a> {
     /// Draws axes, grid, ticks and labels within `[left, top, right, bottom]`, the rectangle of the data.
-    pub fn new(figure: &'f Figure<'a>, [left, top, right, bottom]: [f64; 4], x: Axis, y: Axis, label_x: bool) -> Result<Self> {
+    pub fn new(
+        figure: &'f Figure<'a>,
+        [left, top, right, bottom]: [f64; 4],
+        x: Axis,
+        y: Axis,
+        label_x: bool,
+    ) -> Result<Self> {
         let panel = Self { figure, x, y, left, top, right, bottom };
         let grid = Line::solid(GRID, 0.8);
         for (value, text) in panel.x.ticks() {
@@ -358,7 +415,13 @@ impl<'f, 'a> Panel<'f, 'a> {
             figure.line(&[(x, top), (x, bottom)], grid)?;
             figure.line(&[(x, bottom), (x, bottom + 4.0)], Line::solid(INK, 1.0))?;
             if label_x {
-                figure.text(&text, (x, bottom + 13.0 * figure.style.text()), SMALL_TEXT, INK, Anchor::Middle)?;
+                figure.text(
+                    &text,
+                    (x, bottom + 13.0 * figure.style.text()),
+                    SMALL_TEXT,
+                    INK,
+                    Anchor::Middle,
+                )?;
             }
         }
         let mut widest = 0.0f64;
@@ -370,7 +433,13 @@ impl<'f, 'a> Panel<'f, 'a> {
             widest = widest.max(figure.text_width(&text, SMALL_TEXT)?);
         }
         if label_x {
-            figure.text(&panel.x.label, ((left + right) / 2.0, bottom + 34.0 * figure.style.text()), TEXT, INK, Anchor::Middle)?;
+            figure.text(
+                &panel.x.label,
+                ((left + right) / 2.0, bottom + 34.0 * figure.style.text()),
+                TEXT,
+                INK,
+                Anchor::Middle,
+            )?;
         }
         if !panel.y.label.is_empty() {
             panel.turned_label(&panel.y.label, left - widest - 24.0, (top + bottom) / 2.0)?;
@@ -386,11 +455,17 @@ impl<'f, 'a> Panel<'f, 'a> {
 
     /// The two axis lines, drawn last so that nothing covers them.
     pub fn finish(&self) -> Result<()> {
-        self.figure.line(&[(self.left, self.top), (self.left, self.bottom), (self.right, self.bottom)], Line::solid(INK, 1.0))
+        self.figure.line(
+            &[(self.left, self.top), (self.left, self.bottom), (self.right, self.bottom)],
+            Line::solid(INK, 1.0),
+        )
     }
 
     fn place(&self, x: f64, y: f64) -> (f64, f64) {
-        (self.left + self.x.fraction(x) * (self.right - self.left), self.bottom - self.y.fraction(y) * (self.bottom - self.top))
+        (
+            self.left + self.x.fraction(x) * (self.right - self.left),
+            self.bottom - self.y.fraction(y) * (self.bottom - self.top),
+        )
     }
 
     pub fn contains(&self, x: f64, y: f64) -> bool {
@@ -406,7 +481,10 @@ impl<'f, 'a> Panel<'f, 'a> {
         let placed = points.iter().map(|&(x, y)| self.place(x, y)).collect::<Vec<_>>();
         let mut piece: Vec<(f64, f64)> = Vec::new();
         for pair in placed.windows(2) {
-            let Some((start, end)) = clip(pair[0], pair[1], [self.left, self.top, self.right, self.bottom]) else { continue };
+            let Some((start, end)) = clip(pair[0], pair[1], [self.left, self.top, self.right, self.bottom])
+            else {
+                continue;
+            };
             if piece.last() != Some(&start) {
                 self.draw_piece(&piece, line)?;
                 piece = vec![start];
@@ -420,10 +498,19 @@ impl<'f, 'a> Panel<'f, 'a> {
         if piece.len() > 1 { self.figure.line(piece, line) } else { Ok(()) }
     }
 
-    /// Fills between two lines of horizontal and vertical pieces, which end at the same side, cut at the axes.
-    pub fn fill_between(&self, lower: &[(f64, f64)], upper: &[(f64, f64)], fill: RGBColor, opacity: f64) -> Result<()> {
+    /// Fills between two lines of horizontal and vertical pieces, which end at the same side, cut at the
+    /// axes.
+    pub fn fill_between(
+        &self,
+        lower: &[(f64, f64)],
+        upper: &[(f64, f64)],
+        fill: RGBColor,
+        opacity: f64,
+    ) -> Result<()> {
         // Such an outline stays true when its corners are moved to the border.
-        let place = |&(x, y): &(f64, f64)| self.place(x.clamp(self.x.low, self.x.high), y.clamp(self.y.low, self.y.high));
+        let place = |&(x, y): &(f64, f64)| {
+            self.place(x.clamp(self.x.low, self.x.high), y.clamp(self.y.low, self.y.high))
+        };
         let outline = lower.iter().chain(upper.iter().rev()).map(place).collect::<Vec<_>>();
         self.figure.polygon(&outline, fill, opacity)
     }
@@ -439,7 +526,11 @@ impl<'f, 'a> Panel<'f, 'a> {
 }
 
 /// The part of a segment inside a rectangle (Liang and Barsky).
-fn clip(a: (f64, f64), b: (f64, f64), [left, top, right, bottom]: [f64; 4]) -> Option<((f64, f64), (f64, f64))> {
+fn clip(
+    a: (f64, f64),
+    b: (f64, f64),
+    [left, top, right, bottom]: [f64; 4],
+) -> Option<((f64, f64), (f64, f64))> {
     if ![a.0, a.1, b.0, b.1].iter().all(|v| v.is_finite()) {
         return None;
     }
@@ -498,7 +589,10 @@ mod tests {
                 let lines = figure.wrapped(name, TEXT, 236.0, 2)?;
                 assert_eq!(lines.join(" "), name, "{style:?}: broken at a space");
                 assert_eq!(figure.wrapped("short", TEXT, 236.0, 2)?, ["short"]);
-                assert_eq!(figure.wrapped("a_long_name_without_any_space", TEXT, 150.0, 3)?.concat(), "a_long_name_without_any_space");
+                assert_eq!(
+                    figure.wrapped("a_long_name_without_any_space", TEXT, 150.0, 3)?.concat(),
+                    "a_long_name_without_any_space"
+                );
                 let cut = figure.wrapped(&"endless".repeat(20), TEXT, 236.0, 3)?;
                 assert!(cut.len() == 3 && cut[2].ends_with('…'), "{cut:?}");
                 let size = figure.size_for(name, TEXT, 5.0, 150.0)?;
@@ -511,7 +605,10 @@ mod tests {
 
     #[test]
     fn a_figure_becomes_svg_and_png() {
-        let svg = draw((200, 100), Style::Paper, |figure| figure.text("<&>", (100.0, 50.0), TEXT, INK, Anchor::Middle)).unwrap();
+        let svg = draw((200, 100), Style::Paper, |figure| {
+            figure.text("<&>", (100.0, 50.0), TEXT, INK, Anchor::Middle)
+        })
+        .unwrap();
         assert!(svg.contains("width=\"200\" height=\"100\"") && svg.contains("&lt;&amp;&gt;"), "{svg}");
         let png = to_png(&svg).unwrap();
         assert_eq!(&png[1..4], b"PNG");
@@ -528,7 +625,8 @@ mod tests {
     #[test]
     fn opacity_goes_to_fill_and_stroke() {
         let svg = r##"<a>x opacity="1"</a><line opacity="1" x="2"/><line x="2" opacity="0.3"/>"##;
-        let expected = r##"<a>x opacity="1"</a><line x="2"/><line x="2" fill-opacity="0.3" stroke-opacity="0.3"/>"##;
+        let expected =
+            r##"<a>x opacity="1"</a><line x="2"/><line x="2" fill-opacity="0.3" stroke-opacity="0.3"/>"##;
         assert_eq!(of_paint_alone(svg), expected);
     }
 }

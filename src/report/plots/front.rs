@@ -1,10 +1,13 @@
-//! The front of a workload: every run faint, each family's front as a staircase with the band of its seeds, the reference box shaded.
+//! The front of a workload: every run faint, each family's front as a staircase with the band of its seeds,
+//! the reference box shaded.
 
 use anyhow::Result;
 
 use super::attained::{draw_band, draw_line, explanation, staircase};
 use super::axis::Axis;
-use super::figure::{Anchor, Drawn, FAINT_INK, Figure, INK, Line, Panel, SMALL_TEXT, TEXT, colour, draw_noted};
+use super::figure::{
+    Anchor, Drawn, FAINT_INK, Figure, INK, Line, Panel, SMALL_TEXT, TEXT, colour, draw_noted,
+};
 use super::style::{Legend, Style};
 use crate::analysis::front::{Point, compromise};
 use crate::analysis::scores::Score;
@@ -39,7 +42,8 @@ pub fn plot(study: &Study, workload: usize, style: Style) -> Result<Drawn> {
     let scores = study.analysis.scores_of(workload).collect::<Vec<_>>();
     let shown = &scores[..scores.len().min(style.max_families())];
     let edges = edges(study, workload);
-    let layout = style.layout(SIZE.1, 410.0, edges.len() + shown.len() + usize::from(scores.len() > shown.len()));
+    let layout =
+        style.layout(SIZE.1, 410.0, edges.len() + shown.len() + usize::from(scores.len() > shown.len()));
     draw_noted(layout.size, style, |figure| {
         let panel = Panel::new(figure, layout.panel, x.clone(), y.clone(), true)?;
         if let Some(reference) = study.analysis.reference(workload) {
@@ -47,7 +51,12 @@ pub fn plot(study: &Study, workload: usize, style: Style) -> Result<Drawn> {
         }
         let fronts = shown.iter().rev().map(|score| {
             let fronts = study.analysis.fronts_of(workload, score.family);
-            (study.looks[score.family], fronts.map(|front| front.rows.iter().map(|&row| analysis.point(row)).collect()).collect::<Vec<_>>())
+            (
+                study.looks[score.family],
+                fronts
+                    .map(|front| front.rows.iter().map(|&row| analysis.point(row)).collect())
+                    .collect::<Vec<_>>(),
+            )
         });
         let fronts = fronts.collect::<Vec<_>>();
         for (look, sets) in &fronts {
@@ -70,7 +79,8 @@ pub fn plot(study: &Study, workload: usize, style: Style) -> Result<Drawn> {
         )?;
         figure.text(&title, (style.left(), 20.0), 16.0, INK, Anchor::Left)?;
         draw_legend(figure, &layout.legend, study, edges, shown, scores.len())?;
-        let usable = study.analysis.runs.iter().filter(|run| run.workload == workload && run.point.is_some()).count();
+        let usable =
+            study.analysis.runs.iter().filter(|run| run.workload == workload && run.point.is_some()).count();
         let mut notes = vec![format!("faint: all {}", counted(usable, "run"))];
         if study.judged.iter().any(|judged| judged.workload == workload) {
             notes.push("fainter: breaks a limit".to_owned());
@@ -81,7 +91,11 @@ pub fn plot(study: &Study, workload: usize, style: Style) -> Result<Drawn> {
         match study.analysis.reference(workload) {
             Some(reference) if !panel.contains(reference.cost, reference.latency) => {
                 let (latency, cost) = study.objectives();
-                notes.push(format!("reference {}, {}", quantity(reference.cost, cost), quantity(reference.latency, latency)));
+                notes.push(format!(
+                    "reference {}, {}",
+                    quantity(reference.cost, cost),
+                    quantity(reference.latency, latency)
+                ));
             }
             Some(_) => notes.push("shaded: hypervolume box".to_owned()),
             None => {}
@@ -105,19 +119,23 @@ pub fn axes(all: Vec<Point>, reference: Option<Reference>, objectives: &Objectiv
     let (latency, cost) = (&objectives.latency, &objectives.cost);
     let inside = |point: &Point| reference.is_some_and(|reference| compromise(*point, reference) > 0.0);
     // Where some front points lie in the box, those outside matter to no score and may be cut off.
-    let mut points: Vec<Point> = if all.iter().any(inside) { all.into_iter().filter(inside).collect() } else { all };
+    let mut points: Vec<Point> =
+        if all.iter().any(inside) { all.into_iter().filter(inside).collect() } else { all };
     let mut corner = reference.map(|reference| Point { latency: reference.latency, cost: reference.cost });
     if let Some(corner) = corner.as_mut().filter(|_| objectives.reference.is_none()) {
-        // The worst run may be thousands of times slower than the front: the reference point then lies beyond the axes.
+        // The worst run may be thousands of times slower than the front: the reference point then lies beyond
+        // the axes.
         let mut latencies = points.iter().map(|point| point.latency).collect::<Vec<_>>();
         latencies.sort_by(f64::total_cmp);
-        let usual = latencies.get(latencies.len() / 2).map_or(corner.latency, |median| median * BEYOND_MEDIAN);
+        let usual =
+            latencies.get(latencies.len() / 2).map_or(corner.latency, |median| median * BEYOND_MEDIAN);
         corner.latency = corner.latency.min(usual);
         points.retain(|point| point.latency <= corner.latency);
     }
     let range = |of: fn(&Point) -> f64| {
         let values = points.iter().chain(&corner).map(of);
-        values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)))
+        values
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)))
     };
     let (cheapest, dearest) = range(|point| point.cost);
     let (fastest, slowest) = range(|point| point.latency);
@@ -141,7 +159,8 @@ fn draw_limits(figure: &Figure, panel: &Panel, study: &Study, workload: usize) -
     let (latency, cost) = study.objectives();
     let dotted = Line { colour: INK, opacity: 1.0, width: 1.2, dash: Some((2.0, 3.0)) };
     for constraint in &judged.verdict.constraints {
-        let (limit, text) = (constraint.limit, format!("limit {}", quantity(constraint.limit, &constraint.metric.name)));
+        let (limit, text) =
+            (constraint.limit, format!("limit {}", quantity(constraint.limit, &constraint.metric.name)));
         if constraint.metric.name == latency {
             panel.line(&[(panel.x.low, limit), (panel.x.high, limit)], dotted)?;
             if let Some((x, y)) = panel.at(panel.x.high, limit) {
@@ -154,7 +173,8 @@ fn draw_limits(figure: &Figure, panel: &Panel, study: &Study, workload: usize) -
             }
         }
     }
-    let best = judged.verdict.best.and_then(|best| study.analysis.runs[judged.verdict.settings[best].rows[0]].point);
+    let best =
+        judged.verdict.best.and_then(|best| study.analysis.runs[judged.verdict.settings[best].rows[0]].point);
     if let Some((x, y)) = best.and_then(|point| panel.at(point.cost, point.latency)) {
         figure.line(&[(x + 5.0, y - 5.0), (x + 16.0, y - 18.0)], Line::solid(INK, 1.4))?;
         figure.text("verdict", (x + 18.0, y - 21.0), TEXT, INK, Anchor::Left)?;
@@ -163,7 +183,13 @@ fn draw_limits(figure: &Figure, panel: &Panel, study: &Study, workload: usize) -
 }
 
 /// Draws the runs, those that break a limit fainter, and returns how many lie outside the axes.
-fn draw_runs(figure: &Figure, panel: &Panel, study: &Study, workload: usize, shown: &[&Score]) -> Result<usize> {
+fn draw_runs(
+    figure: &Figure,
+    panel: &Panel,
+    study: &Study,
+    workload: usize,
+    shown: &[&Score],
+) -> Result<usize> {
     let mut outside = 0;
     let mut drawn = std::collections::BTreeSet::new();
     let keeps = keeps(study)?;
@@ -173,7 +199,8 @@ fn draw_runs(figure: &Figure, panel: &Panel, study: &Study, workload: usize, sho
             outside += 1;
             continue;
         };
-        // One marker for all runs of a family that would cover each other: a file of ten thousand runs stays small.
+        // One marker for all runs of a family that would cover each other: a file of ten thousand runs stays
+        // small.
         if drawn.insert((run.family, at.0.round() as i32, at.1.round() as i32)) {
             let opacity = if keeps[row] == Some(false) { 0.14 } else { 0.32 };
             let known = shown.iter().any(|score| score.family == run.family);
@@ -183,7 +210,8 @@ fn draw_runs(figure: &Figure, panel: &Panel, study: &Study, workload: usize, sho
     Ok(outside)
 }
 
-/// What perfect foresight reached, and knowledge of the law; with several seeds by half of them, like the lines of families.
+/// What perfect foresight reached, and knowledge of the law; with several seeds by half of them, like the
+/// lines of families.
 fn draw_edges(panel: &Panel, study: &Study, workload: usize) -> Result<()> {
     for (edge, line) in [(&study.analysis.oracle, EDGE), (&study.analysis.informed.reached, INFORMED)] {
         let edge = edge.attained(&study.analysis.workloads[workload].name);
@@ -196,7 +224,14 @@ fn draw_edges(panel: &Panel, study: &Study, workload: usize) -> Result<()> {
 
 pub fn draw_reference(figure: &Figure, panel: &Panel, reference: Reference) -> Result<()> {
     let dashed = Line { colour: FAINT_INK, opacity: 1.0, width: 1.0, dash: Some((4.0, 3.0)) };
-    panel.line(&[(panel.x.low, reference.latency), (reference.cost, reference.latency), (reference.cost, panel.y.low)], dashed)?;
+    panel.line(
+        &[
+            (panel.x.low, reference.latency),
+            (reference.cost, reference.latency),
+            (reference.cost, panel.y.low),
+        ],
+        dashed,
+    )?;
     if let Some((x, y)) = panel.at(reference.cost, reference.latency) {
         let ink = Line::solid(INK, 1.6);
         figure.line(&[(x - 4.5, y - 4.5), (x + 4.5, y + 4.5)], ink)?;
@@ -213,7 +248,8 @@ fn edges(study: &Study, workload: usize) -> Vec<(&'static str, String, Line)> {
         .edge_quality(workload)
         .map(|edge| ("edge of the possible", format!("{:.3}, with foresight", edge.hv_exact.mean), EDGE));
     let informed = study.analysis.informed_quality(workload);
-    let informed = informed.map(|edge| ("informed edge", format!("{:.3}, without foresight", edge.reached.mean), INFORMED));
+    let informed = informed
+        .map(|edge| ("informed edge", format!("{:.3}, without foresight", edge.reached.mean), INFORMED));
     [edge, informed].into_iter().flatten().collect()
 }
 
@@ -234,7 +270,9 @@ fn draw_legend(
         let hv = score.hv_exact.map_or("no usable run".to_owned(), |hv| match hv.interval {
             None => format!("{:.3}", hv.mean),
             // Of two seeds it may leave what a share can be.
-            Some((low, high)) if low < 0.0 || high > 1.0 => format!("{:.3} ({:.2} to {:.2})", hv.mean, low.max(0.0), high.min(1.0)),
+            Some((low, high)) if low < 0.0 || high > 1.0 => {
+                format!("{:.3} ({:.2} to {:.2})", hv.mean, low.max(0.0), high.min(1.0))
+            }
             Some((_, high)) => format!("{:.3} ± {:.3}", hv.mean, high - hv.mean),
         });
         let hv = match &score.outside {
@@ -245,7 +283,14 @@ fn draw_legend(
             Some(regret) => format!("{hv}, {} of the edge", percent(regret.share.mean)),
             None => hv,
         };
-        y = legend_entry(figure, legend, y, study.looks[score.family], study.analysis.label(score.family), &hv)?;
+        y = legend_entry(
+            figure,
+            legend,
+            y,
+            study.looks[score.family],
+            study.analysis.label(score.family),
+            &hv,
+        )?;
     }
     if families > shown.len() {
         let text = format!("and {} more, runs only", families - shown.len());
@@ -261,12 +306,35 @@ pub fn legend_title(figure: &Figure, legend: &Legend, text: &str) -> Result<f64>
 }
 
 /// A family's entry; returns where the next one goes.
-pub fn legend_entry(figure: &Figure, legend: &Legend, y: f64, look: Look, name: &str, detail: &str) -> Result<f64> {
-    legend_line(figure, legend, y, Line { dash: look.dash, ..Line::solid(colour(look), 2.0) }, Some(look), name, detail)
+pub fn legend_entry(
+    figure: &Figure,
+    legend: &Legend,
+    y: f64,
+    look: Look,
+    name: &str,
+    detail: &str,
+) -> Result<f64> {
+    legend_line(
+        figure,
+        legend,
+        y,
+        Line { dash: look.dash, ..Line::solid(colour(look), 2.0) },
+        Some(look),
+        name,
+        detail,
+    )
 }
 
 /// Beside a panel a name, in two lines if it needs them, above a detail; below it both on one line.
-fn legend_line(figure: &Figure, legend: &Legend, y: f64, line: Line, look: Option<Look>, name: &str, detail: &str) -> Result<f64> {
+fn legend_line(
+    figure: &Figure,
+    legend: &Legend,
+    y: f64,
+    line: Line,
+    look: Option<Look>,
+    name: &str,
+    detail: &str,
+) -> Result<f64> {
     let Legend { left, width, .. } = *legend;
     let line_height = 15.5 * figure.style.text();
     figure.line(&[(left, y), (left + 28.0, y)], line)?;
@@ -286,6 +354,12 @@ fn legend_line(figure: &Figure, legend: &Legend, y: f64, line: Line, look: Optio
         figure.text(&line, (left + 36.0, below), TEXT, INK, Anchor::Left)?;
         below += line_height;
     }
-    figure.text(&figure.fit(detail, SMALL_TEXT, width - 36.0)?, (left + 36.0, below), SMALL_TEXT, FAINT_INK, Anchor::Left)?;
+    figure.text(
+        &figure.fit(detail, SMALL_TEXT, width - 36.0)?,
+        (left + 36.0, below),
+        SMALL_TEXT,
+        FAINT_INK,
+        Anchor::Left,
+    )?;
     Ok(below + 1.25 * line_height)
 }

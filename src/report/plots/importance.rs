@@ -19,36 +19,62 @@ const MAX_EFFECTS: usize = 12;
 
 /// None where no setting has two values.
 pub fn plot(study: &Study, workload: usize, style: Style) -> Result<Option<Drawn>> {
-    let effects: Vec<&Effect> = study.effects.iter().filter(|effect| effect.workload == workload).take(MAX_EFFECTS).collect();
-    let factors = || effects.iter().flat_map(|effect| [effect.latency.ratio, effect.cost.ratio]).filter(|ratio| ratio.is_finite());
+    let effects: Vec<&Effect> =
+        study.effects.iter().filter(|effect| effect.workload == workload).take(MAX_EFFECTS).collect();
+    let factors = || {
+        effects
+            .iter()
+            .flat_map(|effect| [effect.latency.ratio, effect.cost.ratio])
+            .filter(|ratio| ratio.is_finite())
+    };
     let most = factors().fold(1.0, f64::max);
     if effects.is_empty() || most <= 1.0 {
         return Ok(None);
     }
     let objectives = study.objectives();
-    let label =
-        if style.is_wide() { "Largest over smallest geometric mean of the runs with one value" } else { "Largest over smallest mean" };
+    let label = if style.is_wide() {
+        "Largest over smallest geometric mean of the runs with one value"
+    } else {
+        "Largest over smallest mean"
+    };
     let x = Axis::log_beyond(1.0, label, 1.0, most * 1.1);
-    let (left, right) = if style.is_wide() { (330.0, style.width() - 100.0) } else { (172.0, style.width() - 50.0) };
+    let (left, right) =
+        if style.is_wide() { (330.0, style.width() - 100.0) } else { (172.0, style.width() - 50.0) };
     let top = TOP * style.text();
     let bottom = top + ROW * style.text() * effects.len() as f64 + 6.0;
     let size = (style.width() as i32, (bottom + 54.0 * style.text()) as i32);
     let drawn = draw_noted(size, style, |figure| {
         let title = format!("{}: settings that matter most", study.analysis.workloads[workload].name);
-        figure.text(&figure.fit(&title, 15.0, style.width() - 50.0)?, (20.0, 20.0), 15.0, INK, Anchor::Left)?;
+        figure.text(
+            &figure.fit(&title, 15.0, style.width() - 50.0)?,
+            (20.0, 20.0),
+            15.0,
+            INK,
+            Anchor::Left,
+        )?;
         legend(figure, if style.is_wide() { left } else { 20.0 }, objectives.into())?;
         figure.caption("Of each setting the largest geometric mean of the runs with one value over the smallest; in percent the share of the variance that it explains.");
         let at = |ratio: f64| left + x.fraction(ratio.clamp(x.low, x.high)) * (right - left);
         for (value, text) in x.ticks() {
-            figure.line(&[(at(value), top), (at(value), bottom)], Line { opacity: 0.15, ..Line::solid(FAINT_INK, 0.8) })?;
+            figure.line(
+                &[(at(value), top), (at(value), bottom)],
+                Line { opacity: 0.15, ..Line::solid(FAINT_INK, 0.8) },
+            )?;
             figure.text(&text, (at(value), bottom + 13.0 * style.text()), SMALL_TEXT, INK, Anchor::Middle)?;
         }
         for (number, effect) in effects.iter().enumerate() {
             let y = top + ROW * style.text() * (number as f64 + 0.5) + 3.0;
-            let within = effect.family.map_or(String::new(), |family| format!(" ({})", study.analysis.label(family)));
+            let within =
+                effect.family.map_or(String::new(), |family| format!(" ({})", study.analysis.label(family)));
             let what = format!("{}{within}", short_setting(&effect.setting));
             if style.is_wide() {
-                figure.text(&figure.fit(&what, SMALL_TEXT, left - 34.0)?, (left - 10.0, y), SMALL_TEXT, INK, Anchor::Right)?;
+                figure.text(
+                    &figure.fit(&what, SMALL_TEXT, left - 34.0)?,
+                    (left - 10.0, y),
+                    SMALL_TEXT,
+                    INK,
+                    Anchor::Right,
+                )?;
             } else {
                 let lines = figure.wrapped(&what, 11.0, left - 20.0, 2)?;
                 for (number, line) in lines.iter().enumerate() {
@@ -58,9 +84,20 @@ pub fn plot(study: &Study, workload: usize, style: Style) -> Result<Option<Drawn
             }
             for (place, strength) in [&effect.latency, &effect.cost].into_iter().enumerate() {
                 let up = y + BAR * (place as f64 - 1.0);
-                figure.rectangle([(left, up), (at(strength.ratio), up + BAR - 1.5)], colour(look(place)), shade(style, place))?;
-                let explained = strength.explained.map_or(String::new(), |share| format!("{:.0} %", 100.0 * share));
-                figure.text(&explained, (at(strength.ratio) + 5.0, up + BAR / 2.0 - 0.5), SMALL_TEXT * 0.8, FAINT_INK, Anchor::Left)?;
+                figure.rectangle(
+                    [(left, up), (at(strength.ratio), up + BAR - 1.5)],
+                    colour(look(place)),
+                    shade(style, place),
+                )?;
+                let explained =
+                    strength.explained.map_or(String::new(), |share| format!("{:.0} %", 100.0 * share));
+                figure.text(
+                    &explained,
+                    (at(strength.ratio) + 5.0, up + BAR / 2.0 - 0.5),
+                    SMALL_TEXT * 0.8,
+                    FAINT_INK,
+                    Anchor::Left,
+                )?;
             }
         }
         figure.line(&[(left, top), (left, bottom), (right, bottom)], Line::solid(INK, 1.0))?;
@@ -82,5 +119,9 @@ fn legend(figure: &Figure, left: f64, objectives: [&str; 2]) -> Result<()> {
         x += 36.0 + figure.text_width(name, SMALL_TEXT)?;
     }
     let explained = "%: of its variance explained";
-    if figure.style.is_wide() { figure.text(explained, (x + 4.0, 42.0), SMALL_TEXT * 0.8, FAINT_INK, Anchor::Left) } else { Ok(()) }
+    if figure.style.is_wide() {
+        figure.text(explained, (x + 4.0, 42.0), SMALL_TEXT * 0.8, FAINT_INK, Anchor::Left)
+    } else {
+        Ok(())
+    }
 }

@@ -42,7 +42,8 @@ const SIZE: (i32, i32) = (900, 480);
 /// Workloads drawn; `report.html` shows all of them.
 pub const MAX_WORKLOADS: usize = 12;
 
-const KINDS: [&str; 7] = ["front", "robustness", "importance", "pools", "replicas", "arrival_rate", "latency_cdf"];
+const KINDS: [&str; 7] =
+    ["front", "robustness", "importance", "pools", "replicas", "arrival_rate", "latency_cdf"];
 
 /// What was drawn.
 pub struct Plots {
@@ -56,7 +57,8 @@ pub struct Plots {
     pub pools: Vec<Option<String>>,
 }
 
-/// Draws every figure into `directory`, and removes those that an earlier report left and this one does not draw.
+/// Draws every figure into `directory`, and removes those that an earlier report left and this one does not
+/// draw.
 pub fn draw_all(study: &Study, directory: &Path, style: Style) -> Result<Plots> {
     make_directory(directory).with_context(|| format!("{}: cannot create", directory.display()))?;
     let slugs = slugs(study);
@@ -106,7 +108,8 @@ pub fn draw_check(rows: &[Compared], directory: &Path, stem: &str) -> Result<()>
     store(&check::steps(rows)?, directory, stem)
 }
 
-/// Draws simulated against measured latencies of whole runs into `<stem>.svg` and `<stem>.png` of a directory.
+/// Draws simulated against measured latencies of whole runs into `<stem>.svg` and `<stem>.png` of a
+/// directory.
 pub fn draw_validation(rows: &[validation::Compared], directory: &Path, stem: &str) -> Result<()> {
     make_directory(directory).with_context(|| format!("{}: cannot create", directory.display()))?;
     store(&check::runs(rows)?, directory, stem)
@@ -118,16 +121,30 @@ pub fn draw_workload(workload: &Workload, name: &str, directory: &Path, stem: &s
     store(&trace::plot(workload, name)?, directory, stem)
 }
 
-/// Draws the replicas of a measured run, and of simulations beside it, into `<stem>.svg` and `<stem>.png` of a directory.
-pub fn draw_fleet(title: &str, curves: &[(String, Steps)], ends_s: f64, directory: &Path, stem: &str) -> Result<()> {
+/// Draws the replicas of a measured run, and of simulations beside it, into `<stem>.svg` and `<stem>.png` of
+/// a directory.
+pub fn draw_fleet(
+    title: &str,
+    curves: &[(String, Steps)],
+    ends_s: f64,
+    directory: &Path,
+    stem: &str,
+) -> Result<()> {
     make_directory(directory).with_context(|| format!("{}: cannot create", directory.display()))?;
     store(&fleet::plot(title, curves, ends_s)?, directory, stem)
 }
 
-/// Draws how costs grow, both axes logarithmic, into `<stem>.svg` and `<stem>.png` of a directory. Labels are those of x and y.
+/// Draws how costs grow, both axes logarithmic, into `<stem>.svg` and `<stem>.png` of a directory. Labels are
+/// those of x and y.
 ///
 /// Errors: a coordinate is not above 0; the directory cannot be written.
-pub fn draw_scaling(title: &str, labels: [&str; 2], series: &[Series], directory: &Path, stem: &str) -> Result<()> {
+pub fn draw_scaling(
+    title: &str,
+    labels: [&str; 2],
+    series: &[Series],
+    directory: &Path,
+    stem: &str,
+) -> Result<()> {
     store(&scaling::plot(title, labels, series)?, directory, stem)
 }
 
@@ -138,8 +155,13 @@ pub struct ComparisonPlot {
     pub svg: String,
 }
 
-/// Draws the fronts of a comparison into `directory`, one figure a workload, and removes those of an earlier one.
-pub fn draw_comparison(comparison: &Comparison, directory: &Path, style: Style) -> Result<Vec<ComparisonPlot>> {
+/// Draws the fronts of a comparison into `directory`, one figure a workload, and removes those of an earlier
+/// one.
+pub fn draw_comparison(
+    comparison: &Comparison,
+    directory: &Path,
+    style: Style,
+) -> Result<Vec<ComparisonPlot>> {
     make_directory(directory).with_context(|| format!("{}: cannot create", directory.display()))?;
     let (mut plots, mut slugs) = (Vec::new(), Vec::new());
     for (workload, compared) in comparison.workloads.iter().enumerate().take(MAX_WORKLOADS) {
@@ -160,10 +182,17 @@ fn store(svg: &str, directory: &Path, stem: &str) -> Result<()> {
     write_atomically(&directory.join(format!("{stem}.png")), |out| Ok(out.write_all(&png)?))
 }
 
-fn remove_stale(directory: &Path, kinds: &[&str], extensions: &[&str], stems: &[Option<String>]) -> Result<()> {
+fn remove_stale(
+    directory: &Path,
+    kinds: &[&str],
+    extensions: &[&str],
+    stems: &[Option<String>],
+) -> Result<()> {
     for entry in std::fs::read_dir(directory)? {
         let path = entry?.path();
-        let (Some(stem), Some(extension)) = (path.file_stem().and_then(|s| s.to_str()), path.extension().and_then(|e| e.to_str())) else {
+        let (Some(stem), Some(extension)) =
+            (path.file_stem().and_then(|s| s.to_str()), path.extension().and_then(|e| e.to_str()))
+        else {
             continue;
         };
         let ours = kinds.iter().any(|kind| stem.strip_prefix(kind).is_some_and(|rest| rest.starts_with('_')));

@@ -1,7 +1,8 @@
-//! A figure as a PDF of one page, from the SVG that is drawn: lines and areas, and text as outlines, so that no font has to be embedded.
+//! A figure as a PDF of one page, from the SVG that is drawn: lines and areas, and text as outlines, so that
+//! no font has to be embedded.
 //!
-//! `svg2pdf` and `krilla-svg` do this for any SVG, from trees of older versions of `usvg` than `resvg` paints here; what our figures
-//! hold is paths alone, once text is outlines.
+//! `svg2pdf` and `krilla-svg` do this for any SVG, from trees of older versions of `usvg` than `resvg` paints
+//! here; what our figures hold is paths alone, once text is outlines.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -23,8 +24,11 @@ pub fn of_svg(svg: &str, width_mm: f64, title: &str) -> Result<Vec<u8>> {
     let width = (width_mm * POINTS_PER_MM) as f32;
     let scale = width / tree.size().width();
     let height = tree.size().height() * scale;
-    let mut page =
-        Page { content: Content::new(), opacities: BTreeMap::new(), to_page: Transform::from_row(scale, 0.0, 0.0, -scale, 0.0, height) };
+    let mut page = Page {
+        content: Content::new(),
+        opacities: BTreeMap::new(),
+        to_page: Transform::from_row(scale, 0.0, 0.0, -scale, 0.0, height),
+    };
     page.paint(tree.root())?;
     let Page { content, opacities, .. } = page;
 
@@ -51,7 +55,9 @@ pub fn of_svg(svg: &str, width_mm: f64, title: &str) -> Result<Vec<u8>> {
     packed.write_all(&content.finish())?;
     pdf.stream(stream, &packed.finish()?).filter(Filter::FlateDecode);
     // No date: equal figures are equal files.
-    pdf.document_info(info).title(TextStr(title)).creator(TextStr(concat!("scalefront ", env!("CARGO_PKG_VERSION"))));
+    pdf.document_info(info)
+        .title(TextStr(title))
+        .creator(TextStr(concat!("scalefront ", env!("CARGO_PKG_VERSION"))));
     Ok(pdf.finish())
 }
 
@@ -68,7 +74,10 @@ struct Page {
 
 impl Page {
     fn paint(&mut self, group: &Group) -> Result<()> {
-        let plain = group.opacity() == Opacity::ONE && group.clip_path().is_none() && group.mask().is_none() && group.filters().is_empty();
+        let plain = group.opacity() == Opacity::ONE
+            && group.clip_path().is_none()
+            && group.mask().is_none()
+            && group.filters().is_empty();
         ensure!(plain, "a figure holds a group with effects, which its PDF would not show");
         for node in group.children() {
             match node {
@@ -141,9 +150,18 @@ impl Page {
                 }
                 PathSegment::QuadTo(control, point) => {
                     let (control, end) = (at(control), at(point));
-                    let towards = |from: (f32, f32)| (from.0 + 2.0 / 3.0 * (control.0 - from.0), from.1 + 2.0 / 3.0 * (control.1 - from.1));
+                    let towards = |from: (f32, f32)| {
+                        (from.0 + 2.0 / 3.0 * (control.0 - from.0), from.1 + 2.0 / 3.0 * (control.1 - from.1))
+                    };
                     let (a, b) = (towards(last), towards(end));
-                    self.content.cubic_to(rounded(a.0), rounded(a.1), rounded(b.0), rounded(b.1), end.0, end.1);
+                    self.content.cubic_to(
+                        rounded(a.0),
+                        rounded(a.1),
+                        rounded(b.0),
+                        rounded(b.1),
+                        end.0,
+                        end.1,
+                    );
                     last = end;
                 }
                 PathSegment::CubicTo(a, b, point) => {
@@ -167,7 +185,9 @@ fn rounded(value: f32) -> f32 {
 
 fn colour(paint: &Paint) -> Result<[f32; 3]> {
     match paint {
-        Paint::Color(colour) => Ok([colour.red, colour.green, colour.blue].map(|part| f32::from(part) / 255.0)),
+        Paint::Color(colour) => {
+            Ok([colour.red, colour.green, colour.blue].map(|part| f32::from(part) / 255.0))
+        }
         _ => bail!("a figure holds a gradient or a pattern, which its PDF would not show"),
     }
 }
@@ -182,7 +202,9 @@ mod tests {
 
     /// Where `needle` begins in `text`.
     fn find(text: &[u8], needle: &str) -> usize {
-        text.windows(needle.len()).position(|window| window == needle.as_bytes()).unwrap_or_else(|| panic!("no {needle}"))
+        text.windows(needle.len())
+            .position(|window| window == needle.as_bytes())
+            .unwrap_or_else(|| panic!("no {needle}"))
     }
 
     /// What stands between two words.
@@ -192,18 +214,26 @@ mod tests {
         String::from_utf8(text[from..to].to_vec()).unwrap()
     }
 
-    /// A figure of 200 by 100 as a page of 84 mm: its objects are where its table says, its page is as wide as asked for, and it draws
-    /// what was drawn, text as outlines.
+    /// A figure of 200 by 100 as a page of 84 mm: its objects are where its table says, its page is as wide
+    /// as asked for, and it draws what was drawn, text as outlines.
     #[test]
     fn a_page_is_valid_and_as_wide_as_asked_for() {
         let svg = draw((200, 100), Style::Paper, |figure| {
-            figure.line(&[(10.0, 10.0), (190.0, 90.0)], Line { opacity: 0.5, dash: Some((4.0, 2.0)), ..Line::solid(INK, 2.0) })?;
+            figure.line(
+                &[(10.0, 10.0), (190.0, 90.0)],
+                Line { opacity: 0.5, dash: Some((4.0, 2.0)), ..Line::solid(INK, 2.0) },
+            )?;
             figure.text("o", (100.0, 50.0), 12.0, INK, Anchor::Middle)
         });
         let pdf = of_svg(&svg.unwrap(), 84.0, "A title").unwrap();
         assert!(pdf.starts_with(b"%PDF-1.") && pdf.ends_with(b"%%EOF"));
-        let box_pt: Vec<f64> = between(&pdf, "/MediaBox [", "]").split(' ').map(|number| number.parse().unwrap()).collect();
-        assert!((box_pt[2] / POINTS_PER_MM - 84.0).abs() < 1e-3 && (box_pt[3] / POINTS_PER_MM - 42.0).abs() < 1e-3, "{box_pt:?}");
+        let box_pt: Vec<f64> =
+            between(&pdf, "/MediaBox [", "]").split(' ').map(|number| number.parse().unwrap()).collect();
+        assert!(
+            (box_pt[2] / POINTS_PER_MM - 84.0).abs() < 1e-3
+                && (box_pt[3] / POINTS_PER_MM - 42.0).abs() < 1e-3,
+            "{box_pt:?}"
+        );
         // The table of objects.
         let xref: usize = between(&pdf, "startxref\n", "\n").parse().unwrap();
         let table = String::from_utf8(pdf[xref..].to_vec()).unwrap();
@@ -212,21 +242,29 @@ mod tests {
         let count: usize = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
         for (number, line) in lines.take(count).enumerate().skip(1) {
             let offset: usize = line[..10].parse().unwrap();
-            assert!(pdf[offset..].starts_with(format!("{number} 0 obj").as_bytes()), "object {number} is not at {offset}");
+            assert!(
+                pdf[offset..].starts_with(format!("{number} 0 obj").as_bytes()),
+                "object {number} is not at {offset}"
+            );
         }
         // What is drawn.
         let length: usize = between(&pdf, "/Length ", "\n").trim().parse().unwrap();
         let from = find(&pdf, "stream\n") + "stream\n".len();
         let mut content = String::new();
         flate2::read::ZlibDecoder::new(&pdf[from..from + length]).read_to_string(&mut content).unwrap();
-        let operators = |name: &str| content.lines().filter(|line| line.ends_with(&format!(" {name}")) || *line == name).count();
+        let operators = |name: &str| {
+            content.lines().filter(|line| line.ends_with(&format!(" {name}")) || *line == name).count()
+        };
         assert!(operators("S") > 10, "dashes: {content}");
         assert!(operators("c") >= 8, "an o has two outlines: {content}");
         assert_eq!((operators("Tj"), between(&pdf, "/Title (", ")")), (0, "A title".to_owned()));
-        let inside = content.lines().filter(|line| line.ends_with(" l") || line.ends_with(" m")).all(|line| {
-            let numbers: Vec<f64> = line.split(' ').filter_map(|word| word.parse().ok()).collect();
-            numbers.len() == 2 && (0.0..=box_pt[2]).contains(&numbers[0]) && (0.0..=box_pt[3]).contains(&numbers[1])
-        });
+        let inside =
+            content.lines().filter(|line| line.ends_with(" l") || line.ends_with(" m")).all(|line| {
+                let numbers: Vec<f64> = line.split(' ').filter_map(|word| word.parse().ok()).collect();
+                numbers.len() == 2
+                    && (0.0..=box_pt[2]).contains(&numbers[0])
+                    && (0.0..=box_pt[3]).contains(&numbers[1])
+            });
         assert!(inside, "nothing lies outside the page: {content}");
         assert!(find(&pdf, "/CA 0.5") > 0, "the line is half transparent");
     }

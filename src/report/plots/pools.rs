@@ -1,4 +1,5 @@
-//! Replicas over time by pool: of the verdict's setting and the best compromise of each family, one panel a run.
+//! Replicas over time by pool: of the verdict's setting and the best compromise of each family, one panel a
+//! run.
 
 use anyhow::Result;
 
@@ -26,7 +27,8 @@ pub fn plot(study: &Study, workload: usize, style: Style) -> Result<Option<Drawn
         .into_iter()
         .filter_map(|told| {
             let pools = told.pools.iter().take(MAX_POOLS);
-            let curves = pools.map(|pool| study.curve(told.row, &pool_curve(&pool.pool))).collect::<Option<_>>()?;
+            let curves =
+                pools.map(|pool| study.curve(told.row, &pool_curve(&pool.pool))).collect::<Option<_>>()?;
             Some((told, curves))
         })
         .take(max_panels(style))
@@ -34,7 +36,9 @@ pub fn plot(study: &Study, workload: usize, style: Style) -> Result<Option<Drawn
     let curves = || runs.iter().flat_map(|(_, curves)| curves.iter());
     let end_s = curves().filter_map(|points| points.last()).map(|point| point.0).fold(0.0, f64::max);
     let most = curves().flat_map(|points| points.iter()).map(|point| point.1).fold(1.0, f64::max);
-    let Some(most_pools) = runs.iter().map(|(told, _)| told.pools.len().min(MAX_POOLS)).max() else { return Ok(None) };
+    let Some(most_pools) = runs.iter().map(|(told, _)| told.pools.len().min(MAX_POOLS)).max() else {
+        return Ok(None);
+    };
     let (divisor, unit) = time_unit(end_s);
     let height = (48.0 + PITCH * most_pools as f64).max(130.0) * style.text();
     let (height, stack) = stacked(style, runs.len(), height, PITCH, most_pools + 1);
@@ -53,14 +57,27 @@ pub fn plot(study: &Study, workload: usize, style: Style) -> Result<Option<Drawn
             let below = y - 10.0 + 28.0 * style.text();
             figure.text(&figure.fit(&what, 11.5, width)?, (left, below), 11.5, FAINT_INK, Anchor::Left)?;
             for (number, (pool, curve)) in told.pools.iter().zip(curves).enumerate() {
-                let line = Line { dash: DASHES[number % DASHES.len()], ..Line::solid(colour(look(number)), 1.9) };
+                let line =
+                    Line { dash: DASHES[number % DASHES.len()], ..Line::solid(colour(look(number)), 1.9) };
                 panel.line(&steps(curve, divisor), line)?;
                 let y = below + PITCH * style.text() * (number as f64 + 1.0);
                 figure.line(&[(left, y), (left + 28.0, y)], line)?;
-                let [replicas, cost] = ["mean_replicas", "total_cost_usd"].map(|name| pool.figure(name).unwrap_or_default());
+                let [replicas, cost] =
+                    ["mean_replicas", "total_cost_usd"].map(|name| pool.figure(name).unwrap_or_default());
                 let noun = if replicas == 1.0 { "replica" } else { "replicas" };
-                let text = format!("{}: {} {noun}, {}", pool.pool, significant(replicas, 3), quantity(cost, "total_cost_usd"));
-                figure.text(&figure.fit(&text, SMALL_TEXT, place.said.2)?, (left + 36.0, y), SMALL_TEXT, INK, Anchor::Left)?;
+                let text = format!(
+                    "{}: {} {noun}, {}",
+                    pool.pool,
+                    significant(replicas, 3),
+                    quantity(cost, "total_cost_usd")
+                );
+                figure.text(
+                    &figure.fit(&text, SMALL_TEXT, place.said.2)?,
+                    (left + 36.0, y),
+                    SMALL_TEXT,
+                    INK,
+                    Anchor::Left,
+                )?;
             }
             panel.finish()?;
         }

@@ -1,5 +1,5 @@
-//! Figures for print: `figures/<kind>_<workload>.pdf`, as wide as a column, each with a caption that says what was run, as plain text and as
-//! a piece of LaTeX.
+//! Figures for print: `figures/<kind>_<workload>.pdf`, as wide as a column, each with a caption that says
+//! what was run, as plain text and as a piece of LaTeX.
 
 use std::io::Write;
 use std::path::Path;
@@ -31,7 +31,8 @@ const SAID: [(&str, &str); 8] = [
 /// More values of a column than this are counted.
 const MOST_VALUES: usize = 4;
 
-/// Draws every figure for a column of print into `directory`, and removes those of before that this one does not draw.
+/// Draws every figure for a column of print into `directory`, and removes those of before that this one does
+/// not draw.
 pub fn draw_for_print(study: &mut Study, directory: &Path, width: ColumnWidth) -> Result<usize> {
     make_directory(directory).with_context(|| format!("{}: cannot create", directory.display()))?;
     let looks = study.looks.clone();
@@ -66,7 +67,8 @@ fn draw(study: &Study, directory: &Path, width: ColumnWidth) -> Result<usize> {
     };
     let stems = jobs.par_iter().map(draw).collect::<Result<Vec<_>>>()?;
     remove_stale(directory, &KINDS, &["pdf", "tex"], &stems)?;
-    let captions: Vec<_> = stems.iter().map(|stem| stem.as_ref().map(|stem| format!("{stem}.caption"))).collect();
+    let captions: Vec<_> =
+        stems.iter().map(|stem| stem.as_ref().map(|stem| format!("{stem}.caption"))).collect();
     remove_stale(directory, &KINDS, &["txt"], &captions)?;
     Ok(stems.iter().flatten().count())
 }
@@ -183,6 +185,9 @@ mod tests {
         let width = ColumnWidth::new(84.0).unwrap();
         let text = latex("front_steps", width, "p99_ttft_s ≤ 2 & 5 % of {x}: a\\b");
         assert!(text.contains("\\includegraphics[width=84mm]{front_steps.pdf}"), "{text}");
-        assert!(text.contains("\\caption{p99\\_ttft\\_s $\\leq$ 2 \\& 5 \\% of \\{x\\}: a\\textbackslash{}b}"), "{text}");
+        assert!(
+            text.contains("\\caption{p99\\_ttft\\_s $\\leq$ 2 \\& 5 \\% of \\{x\\}: a\\textbackslash{}b}"),
+            "{text}"
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! How robust a verdict is: of the chosen setting, under each change and one step away on the grid, how much of each limit is used. What
-//! lies left of the line keeps its limit.
+//! How robust a verdict is: of the chosen setting, under each change and one step away on the grid, how much
+//! of each limit is used. What lies left of the line keeps its limit.
 
 use anyhow::Result;
 
@@ -22,10 +22,13 @@ const MOST: f64 = 100.0;
 
 /// None where there is nothing to set beside the verdict.
 pub fn plot(study: &Study, workload: usize, style: Style) -> Result<Option<Drawn>> {
-    let Some(judged) = study.judged.iter().find(|judged| judged.workload == workload) else { return Ok(None) };
+    let Some(judged) = study.judged.iter().find(|judged| judged.workload == workload) else {
+        return Ok(None);
+    };
     let Some(best) = judged.verdict.best.map(|best| &judged.verdict.settings[best]) else { return Ok(None) };
     let rows = rows(judged, best);
-    let shares: Vec<f64> = rows.iter().flat_map(|(_, setting)| setting.limits.iter().filter_map(share)).collect();
+    let shares: Vec<f64> =
+        rows.iter().flat_map(|(_, setting)| setting.limits.iter().filter_map(share)).collect();
     if rows.len() < 2 || shares.is_empty() {
         return Ok(None);
     }
@@ -37,13 +40,23 @@ pub fn plot(study: &Study, workload: usize, style: Style) -> Result<Option<Drawn
     let bottom = top + ROW * style.text() * rows.len() as f64 + 6.0;
     let size = (style.width() as i32, (bottom + 54.0 * style.text()) as i32);
     let drawn = draw_noted(size, style, |figure| {
-        let title = format!("{}: how robust {} is", judged.verdict.workload, name(study, best).replace('`', ""));
-        figure.text(&figure.fit(&title, 15.0, style.width() - 50.0)?, (20.0, 20.0), 15.0, INK, Anchor::Left)?;
+        let title =
+            format!("{}: how robust {} is", judged.verdict.workload, name(study, best).replace('`', ""));
+        figure.text(
+            &figure.fit(&title, 15.0, style.width() - 50.0)?,
+            (20.0, 20.0),
+            15.0,
+            INK,
+            Anchor::Left,
+        )?;
         figure.caption(format!("Of each limit the share that {} uses, under each change and with one setting one step away; what lies left of the line keeps it (✗: breaks one).", name(study, best).replace('`', "")));
         legend(figure, if style.is_wide() { left } else { 20.0 }, judged)?;
         let at = |share: f64| left + x.fraction(share.clamp(low, high)) * (right - left);
         for (value, text) in x.ticks() {
-            figure.line(&[(at(value), top), (at(value), bottom)], Line { opacity: 0.15, ..Line::solid(FAINT_INK, 0.8) })?;
+            figure.line(
+                &[(at(value), top), (at(value), bottom)],
+                Line { opacity: 0.15, ..Line::solid(FAINT_INK, 0.8) },
+            )?;
             figure.text(&text, (at(value), bottom + 13.0 * style.text()), SMALL_TEXT, INK, Anchor::Middle)?;
         }
         figure.rectangle([(at(1.0), top), (right, bottom)], FAINT_INK, 0.10)?;
@@ -58,12 +71,19 @@ pub fn plot(study: &Study, workload: usize, style: Style) -> Result<Option<Drawn
             figure.line(&[(left, y), (right, y)], Line { opacity: 0.12, ..Line::solid(FAINT_INK, 0.8) })?;
             for (place, stand) in setting.limits.iter().enumerate() {
                 if let Some(share) = share(stand) {
-                    figure.marker((at(share), y), look(place), 5.2, if stand.worst.kept { 0.85 } else { 1.0 }, true)?;
+                    figure.marker(
+                        (at(share), y),
+                        look(place),
+                        5.2,
+                        if stand.worst.kept { 0.85 } else { 1.0 },
+                        true,
+                    )?;
                 }
             }
         }
         figure.line(&[(left, top), (left, bottom), (right, bottom)], Line::solid(INK, 1.0))?;
-        let size = if style.is_wide() { TEXT } else { figure.size_for(&x.label, TEXT, 10.0, right - left)? };
+        let size =
+            if style.is_wide() { TEXT } else { figure.size_for(&x.label, TEXT, 10.0, right - left)? };
         figure.text(&x.label, ((left + right) / 2.0, bottom + 34.0 * style.text()), size, INK, Anchor::Middle)
     })?;
     Ok(Some(drawn))
@@ -71,7 +91,11 @@ pub fn plot(study: &Study, workload: usize, style: Style) -> Result<Option<Drawn
 
 /// What is shown, from above: the setting as it was swept, then each change, then its neighbours.
 fn rows<'a>(judged: &'a Judgement, best: &'a Standing) -> Vec<(String, &'a Standing)> {
-    let tested = judged.tested.iter().filter(|tested| tested.role == "best").map(|tested| (sentence(&tested.label()), &tested.standing));
+    let tested = judged
+        .tested
+        .iter()
+        .filter(|tested| tested.role == "best")
+        .map(|tested| (sentence(&tested.label()), &tested.standing));
     let neighbours = judged.neighbours.iter().map(|neighbour| {
         let what = format!("{}={}", crate::report::names::short_setting(&neighbour.column), neighbour.value);
         (what, &judged.verdict.settings[neighbour.setting])

@@ -19,8 +19,12 @@ pub struct Series {
 pub fn plot(title: &str, [x_label, y_label]: [&str; 2], series: &[Series]) -> Result<String> {
     let axis = |label: &str, coordinate: fn(&(f64, f64)) -> f64| {
         let values = series.iter().flat_map(|series| series.points.iter().map(coordinate));
-        let (low, high) = values.fold((f64::INFINITY, 0.0), |(low, high): (f64, f64), value| (low.min(value), high.max(value)));
-        anyhow::ensure!(low > 0.0 && low <= high, "`{title}`: {label} from {low} to {high} found, expected values above 0");
+        let (low, high) = values
+            .fold((f64::INFINITY, 0.0), |(low, high): (f64, f64), value| (low.min(value), high.max(value)));
+        anyhow::ensure!(
+            low > 0.0 && low <= high,
+            "`{title}`: {label} from {low} to {high} found, expected values above 0"
+        );
         Ok(Axis { label: label.into(), low: low / 1.5, high: high * 1.5, log: true })
     };
     let (x, y) = (axis(x_label, |point| point.0)?, axis(y_label, |point| point.1)?);
@@ -53,7 +57,11 @@ mod tests {
 
     #[test]
     fn lines_are_named_in_the_order_in_which_they_end() {
-        let line = |name: &str, end: f64| Series { name: name.into(), points: vec![(1e3, 10.0), (1e6, end)], dashed: end > 50.0 };
+        let line = |name: &str, end: f64| Series {
+            name: name.into(),
+            points: vec![(1e3, 10.0), (1e6, end)],
+            dashed: end > 50.0,
+        };
         let svg = plot("costs", ["n", "ns"], &[line("flat", 12.0), line("growing", 1e4)]).unwrap();
         let at = |name: &str| svg.find(name).unwrap_or_else(|| panic!("{name} is not drawn"));
         assert!(at("growing") < at("flat"));

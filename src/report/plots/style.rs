@@ -11,8 +11,9 @@ pub enum Style {
     Paper,
     /// Legible from the last row: larger type, thicker lines, fewer families.
     Slides,
-    /// As wide as a column of print, at its final size. Legends lie below where there is no room beside; what other figures say below
-    /// their axes stands in the caption. Families are told apart without their colours.
+    /// As wide as a column of print, at its final size. Legends lie below where there is no room beside; what
+    /// other figures say below their axes stands in the caption. Families are told apart without their
+    /// colours.
     Column(ColumnWidth),
 }
 
@@ -22,7 +23,8 @@ pub struct ColumnWidth {
     tenths_of_mm: u32,
 }
 
-/// Points of print that a unit of a column's figure takes: its smallest text is then 5.5 points high, text of axes 7.
+/// Points of print that a unit of a column's figure takes: its smallest text is then 5.5 points high, text of
+/// axes 7.
 const POINTS: f64 = 0.548;
 
 impl ColumnWidth {
@@ -91,7 +93,8 @@ impl Style {
         if self.is_wide() { self.width() - 30.0 } else { self.width() - 16.0 }
     }
 
-    /// A figure of this height with one panel that ends at `bottom`, and a legend of `entries` lines, beside it or below.
+    /// A figure of this height with one panel that ends at `bottom`, and a legend of `entries` lines, beside
+    /// it or below.
     pub fn layout(self, height: i32, bottom: f64, entries: usize) -> Layout {
         let width = self.width();
         if self.is_wide() {
@@ -106,7 +109,11 @@ impl Style {
         let bottom = 40.0 + 0.72 * width;
         let legend = Legend { left: 16.0, top: bottom + 62.0, width: width - 32.0, is_beside: false };
         let height = legend.top + Legend::PITCH * (entries as f64 + 1.0);
-        Layout { size: (width as i32, height as i32), panel: [self.left(), 40.0, self.right(), bottom], legend }
+        Layout {
+            size: (width as i32, height as i32),
+            panel: [self.left(), 40.0, self.right(), bottom],
+            legend,
+        }
     }
 }
 
@@ -144,6 +151,9 @@ mod tests {
         assert!([59.0, 301.0, f64::NAN].into_iter().all(|mm| ColumnWidth::new(mm).is_none()));
         // Others stay where they were.
         let layout = Style::Slides.layout(500, 410.0, 3);
-        assert_eq!((layout.size, layout.panel, layout.legend.left), ((900, 500), [84.0, 40.0, 590.0, 395.0], 612.0));
+        assert_eq!(
+            (layout.size, layout.panel, layout.legend.left),
+            ((900, 500), [84.0, 40.0, 590.0, 395.0], 612.0)
+        );
     }
 }

@@ -124,7 +124,11 @@ impl Totals {
 
 /// Counts preemptions of requests that have left.
 #[cold]
-pub(super) fn count_late_preemptions(ids: &mut Vec<u32>, totals: &mut Totals, detail: &mut Option<&mut Detail>) {
+pub(super) fn count_late_preemptions(
+    ids: &mut Vec<u32>,
+    totals: &mut Totals,
+    detail: &mut Option<&mut Detail>,
+) {
     for id in ids.drain(..) {
         totals.restarts += 1;
         if let Some(detail) = detail {
@@ -280,7 +284,9 @@ impl Engine<'_> {
             && let Some(detail) = &mut self.detail
         {
             detail.requests.retain(|request| request.arrived);
-            detail.requests.sort_by(|a, b| a.arrived_at_s.total_cmp(&b.arrived_at_s).then(a.request_id.cmp(&b.request_id)));
+            detail.requests.sort_by(|a, b| {
+                a.arrived_at_s.total_cmp(&b.arrived_at_s).then(a.request_id.cmp(&b.request_id))
+            });
         }
         let totals = &self.totals;
         let samples = &mut self.work.samples;
@@ -289,8 +295,10 @@ impl Engine<'_> {
         let num_requests = self.num_requests;
         let [e2e_s, ttft_s, tpot_s, scheduling_delay_s, normalized_latency_s] = samples.distributions();
         let ratio = |sum: f64, over: f64| if over > 0.0 { sum / over } else { 0.0 };
-        let caches_prefixes = self.inputs.cluster.replica_scheduler.caches_prefixes() && self.work.requests.prompts().is_some();
-        let sessions = self.feed.turns().map(|turns| turns.ledger().sum_up(kept.is_some(), caches_prefixes, true));
+        let caches_prefixes =
+            self.inputs.cluster.replica_scheduler.caches_prefixes() && self.work.requests.prompts().is_some();
+        let sessions =
+            self.feed.turns().map(|turns| turns.ledger().sum_up(kept.is_some(), caches_prefixes, true));
         let total_cost_usd = totals.cost * (1.0 / 3600.0);
         Ok(RunMetrics {
             num_requests,
@@ -308,7 +316,8 @@ impl Engine<'_> {
             goodput_per_s: kept.map(|kept| ratio(kept as f64, self.now_s)),
             total_cost_usd,
             mean_cost_usd_per_hour: ratio(totals.cost, self.now_s),
-            cost_usd_per_million_tokens: (totals.tokens > 0).then(|| total_cost_usd / (totals.tokens as f64 * 1e-6)),
+            cost_usd_per_million_tokens: (totals.tokens > 0)
+                .then(|| total_cost_usd / (totals.tokens as f64 * 1e-6)),
             simulated_s: self.now_s,
             num_batches: totals.batches,
             busy_s: totals.busy_s,
@@ -330,7 +339,8 @@ impl Engine<'_> {
             below_demand_s: totals.below_demand_s,
             mean_kv_use: ratio(totals.kv_block_s, totals.replica_s * f64::from(self.kv.total)),
             max_kv_use: ratio(totals.max_kv_used_blocks.into(), self.kv.total.into()),
-            prefix_hit_rate: caches_prefixes.then(|| ratio(totals.cached_tokens as f64, totals.prompt_tokens as f64)),
+            prefix_hit_rate: caches_prefixes
+                .then(|| ratio(totals.cached_tokens as f64, totals.prompt_tokens as f64)),
             sessions,
             fleet: None,
             pools: Vec::new(),

@@ -1,5 +1,6 @@
-//! What must add up at the end of a run. Cheap enough to be verified in production: one pass over the workload's lengths, one over the
-//! replicas. [`violations`](crate::simulation::violations) looks closer, at a record of everything.
+//! What must add up at the end of a run. Cheap enough to be verified in production: one pass over the
+//! workload's lengths, one over the replicas. [`violations`](crate::simulation::violations) looks closer, at
+//! a record of everything.
 
 use super::Engine;
 use crate::simulation::BillingUnit;
@@ -22,16 +23,25 @@ impl Engine<'_> {
             }
         };
         let (gone_back, handed_tokens) = self.feed.handed_back();
-        require(totals.completed + totals.rejected + totals.cut + totals.cancelled + gone_back == self.num_requests, &|| {
-            let (completed, rejected, cut, cancelled) = (totals.completed, totals.rejected, totals.cut, totals.cancelled);
-            let all = self.num_requests;
-            format!("{completed} requests completed, {rejected} rejected, {cut} cut off and {cancelled} cancelled of {all}")
-        });
+        require(
+            totals.completed + totals.rejected + totals.cut + totals.cancelled + gone_back
+                == self.num_requests,
+            &|| {
+                let (completed, rejected, cut, cancelled) =
+                    (totals.completed, totals.rejected, totals.cut, totals.cancelled);
+                let all = self.num_requests;
+                format!(
+                    "{completed} requests completed, {rejected} rejected, {cut} cut off and {cancelled} cancelled of {all}"
+                )
+            },
+        );
         require(totals.queued == 0, &|| format!("{} requests counted as queued at the end", totals.queued));
         if totals.rejected + totals.cut + totals.cancelled + gone_back == 0 {
             let all = workload.totals();
             let asked = handed_tokens.unwrap_or(all.prefill_tokens + all.decode_tokens);
-            require(totals.tokens == asked, &|| format!("{} tokens in completed requests of {asked} asked for", totals.tokens));
+            require(totals.tokens == asked, &|| {
+                format!("{} tokens in completed requests of {asked} asked for", totals.tokens)
+            });
         }
         require(self.existing.len() as u32 == self.counts.existing, &|| {
             format!("{} replicas counted, {} there", self.counts.existing, self.existing.len())
@@ -43,7 +53,9 @@ impl Engine<'_> {
         let capacity_s = totals.node_s * f64::from(self.inputs.devices_per_node);
         let used_s = totals.replica_s * self.inputs.devices(1) as f64;
         require(!billing.drain || capacity_s >= used_s || agree(capacity_s, used_s), &|| {
-            format!("replicas used devices for {used_s} s, nodes with {capacity_s} device-seconds were billed")
+            format!(
+                "replicas used devices for {used_s} s, nodes with {capacity_s} device-seconds were billed"
+            )
         });
         if billing.minimum_s == 0.0 {
             let (what, due) = match billing.unit {
@@ -54,7 +66,9 @@ impl Engine<'_> {
                 BillingUnit::Device => ("", totals.cost - totals.spares_cost),
             };
             let booked = totals.cost - totals.spares_cost;
-            require(agree(booked, due), &|| format!("{} USD booked, {} USD due for the {what}-seconds", booked / 3600.0, due / 3600.0));
+            require(agree(booked, due), &|| {
+                format!("{} USD booked, {} USD due for the {what}-seconds", booked / 3600.0, due / 3600.0)
+            });
         }
         found
     }

@@ -38,6 +38,11 @@ impl Engine<'_> {
         if bytes <= most_bytes {
             return Ok(());
         }
-        Err(SimulationError::TooMuchMemory { bytes, most_bytes, at_s: self.now_s, unfinished: self.unfinished() })
+        Err(SimulationError::TooMuchMemory {
+            bytes,
+            most_bytes,
+            at_s: self.now_s,
+            unfinished: self.unfinished(),
+        })
     }
 }

@@ -1,7 +1,9 @@
-//! What a run is at a moment, as far as its future depends on it: to go on from there, and to see that two runs are one from there on.
+//! What a run is at a moment, as far as its future depends on it: to go on from there, and to see that two
+//! runs are one from there on.
 //!
-//! Replicas, requests and orders are named by their places, so that runs that came to the same by different ways are equal. Sums over the
-//! past are left out: whoever needs them adds up what happened between checkpoints.
+//! Replicas, requests and orders are named by their places, so that runs that came to the same by different
+//! ways are equal. Sums over the past are left out: whoever needs them adds up what happened between
+//! checkpoints.
 
 use super::Engine;
 use super::orders::Order;
@@ -40,12 +42,16 @@ impl Checkpoint {
         // Four at a time, so that few wait for a product.
         let fours = self.words.chunks_exact(4);
         let rest = fours.remainder().iter().fold(self.words.len() as u64, |digest, &word| mix(digest, word));
-        fours.fold(rest, |digest, four| mix(digest, four[0] ^ four[1].rotate_left(17) ^ four[2].rotate_left(31) ^ four[3].rotate_left(47)))
+        fours.fold(rest, |digest, four| {
+            mix(digest, four[0] ^ four[1].rotate_left(17) ^ four[2].rotate_left(31) ^ four[3].rotate_left(47))
+        })
     }
 
     /// Memory it takes.
     pub fn bytes(&self) -> usize {
-        size_of::<Self>() + size_of_val(&self.words[..]) + self.runs.iter().map(DecodeRun::bytes).sum::<usize>()
+        size_of::<Self>()
+            + size_of_val(&self.words[..])
+            + self.runs.iter().map(DecodeRun::bytes).sum::<usize>()
     }
 }
 
@@ -152,7 +158,8 @@ const SCALE_UP: u64 = 3;
 const STAGE_END: u64 = 4;
 const KIND_BITS: u32 = 3;
 
-/// Whether runs of these inputs may be resumed: whether all they are made of can be written down, and nothing of it is drawn on the way.
+/// Whether runs of these inputs may be resumed: whether all they are made of can be written down, and nothing
+/// of it is drawn on the way.
 fn resumable(inputs: &RunInputs) -> bool {
     let cluster = inputs.cluster;
     let ColdStartSettings { spread_s, measured, stalls, spares, .. } = &cluster.cold_start;
@@ -227,7 +234,8 @@ impl Engine<'_> {
         self.autoscaler = Some(policy);
     }
 
-    /// What the run is between two instants, the next of them not before `at_s`; None if that cannot be written down.
+    /// What the run is between two instants, the next of them not before `at_s`; None if that cannot be
+    /// written down.
     pub fn checkpoint(&mut self, at_s: f64) -> Option<Checkpoint> {
         // What has been accounted for of a run of decodes depends on who has looked; now all of it is.
         for i in 0..self.existing.len() {
@@ -261,24 +269,31 @@ impl Engine<'_> {
             }
             u64::from(*number)
         };
-        let mut put_all = |slots: &mut dyn ExactSizeIterator<Item = Slot>, words: &mut Vec<u64>, places: &mut Vec<u64>| {
-            places.push(slots.len() as u64);
-            slots.for_each(|slot| places.push(put(slot, words)));
-        };
+        let mut put_all =
+            |slots: &mut dyn ExactSizeIterator<Item = Slot>, words: &mut Vec<u64>, places: &mut Vec<u64>| {
+                places.push(slots.len() as u64);
+                slots.for_each(|slot| places.push(put(slot, words)));
+            };
         put_all(&mut work.unrouted.iter().copied(), &mut words, &mut places);
         places.push(self.existing.len() as u64);
         let mut runs = Vec::new();
         for &lane in &self.existing {
             let replica = &work.replicas[lane];
             let state = &replica.state;
-            let flags = u64::from(replica.draining) | u64::from(replica.running) << 1 | u64::from(replica.batches_in_flight) << 2;
+            let flags = u64::from(replica.draining)
+                | u64::from(replica.running) << 1
+                | u64::from(replica.batches_in_flight) << 2;
             places.extend([
                 flags,
                 pair(replica.load.requests, state.allocated),
                 replica.load.prefill_tokens,
                 pair(state.kv.free, state.decodes_in_a_row),
             ]);
-            put_all(&mut state.queue.iter().copied().collect::<Vec<_>>().into_iter(), &mut words, &mut places);
+            put_all(
+                &mut state.queue.iter().copied().collect::<Vec<_>>().into_iter(),
+                &mut words,
+                &mut places,
+            );
             put_all(&mut state.waiting.iter().copied(), &mut words, &mut places);
             if replica.batches_in_flight > 0 {
                 let in_flight = &work.in_flight[BatchPlace::of_lane(lane)];
@@ -316,7 +331,8 @@ impl Engine<'_> {
         Some(Checkpoint { words, runs, now_s: self.now_s })
     }
 
-    /// Becomes what the run was that was written down. What has been counted so far means nothing from here on.
+    /// Becomes what the run was that was written down. What has been counted so far means nothing from here
+    /// on.
     pub fn resume(&mut self, from: &Checkpoint) {
         let words = &mut Words(from.words.iter());
         self.now_s = from.now_s;
@@ -356,7 +372,12 @@ impl Engine<'_> {
         self.next_replica_id = num_replicas;
         self.counts.existing = num_replicas;
         self.counts.draining = 0;
-        self.router = self.inputs.cluster.global_scheduler.settings().build(self.inputs.seed, self.kv.block_size_tokens);
+        self.router = self
+            .inputs
+            .cluster
+            .global_scheduler
+            .settings()
+            .build(self.inputs.seed, self.kv.block_size_tokens);
         let mut runs = from.runs.iter();
         for (lane, id) in (0..num_replicas).map(|number| (Lane(number), ReplicaId(number))) {
             let flags = words.next();
@@ -386,7 +407,8 @@ impl Engine<'_> {
             replica.draining = flags & 1 != 0;
             replica.running = flags & 2 != 0;
             replica.batches_in_flight = batches_in_flight;
-            replica.stages[StageIndex::FIRST].working_on = (batches_in_flight > 0).then_some(BatchPlace::of_lane(lane));
+            replica.stages[StageIndex::FIRST].working_on =
+                (batches_in_flight > 0).then_some(BatchPlace::of_lane(lane));
             replica.load = load;
             replica.kv_since_s = from.now_s;
             replica.joined_at_s = from.now_s;

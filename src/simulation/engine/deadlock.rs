@@ -17,7 +17,12 @@ impl Engine<'_> {
             Deadlock::NoDevices { waiting }
         } else if replicas == 0 {
             let min_replicas = self.inputs.cluster.min_replicas;
-            Deadlock::NoReplica { pool: None, min_replicas, scales: self.autoscaler.is_some(), budget_refused: false }
+            Deadlock::NoReplica {
+                pool: None,
+                min_replicas,
+                scales: self.autoscaler.is_some(),
+                budget_refused: false,
+            }
         } else if unrouted > 0 {
             Deadlock::HeldBack { replicas, waiting: unrouted }
         } else if held > 0 {

@@ -6,7 +6,8 @@ use crate::replica_scheduler::{Lane, ReplicaScheduler};
 use crate::simulation::event::StageIndex;
 
 impl Engine<'_> {
-    /// Lets a run go on where its stretch ends, or ends it; whether it goes on. `alone` where nothing else is due now.
+    /// Lets a run go on where its stretch ends, or ends it; whether it goes on. `alone` where nothing else is
+    /// due now.
     pub(super) fn go_on(&mut self, lane: Lane, alone: bool) -> bool {
         // Whatever else happens at this very instant may concern the next batch: then the run ends here.
         if self.work.replicas[lane].run.ends_ahead() || !self.work.steps.is_empty() {
@@ -23,12 +24,15 @@ impl Engine<'_> {
         true
     }
 
-    /// Lets a run that was to end, so that somebody may be let in, go on with the same requests if nobody joins them: with all that the end of
-    /// a batch and the forming of the next would do. Nothing else may be due now. Whether it goes on.
+    /// Lets a run that was to end, so that somebody may be let in, go on with the same requests if nobody
+    /// joins them: with all that the end of a batch and the forming of the next would do. Nothing else may be
+    /// due now. Whether it goes on.
     pub(super) fn go_on_alike(&mut self, lane: Lane) -> bool {
         let work = &mut *self.work;
         let replica = &work.replicas[lane];
-        if !(replica.run.may_go_on() && self.scheduler.nobody_joins(&replica.state, &work.requests, replica.run.ahead.previous_at_s)) {
+        if !(replica.run.may_go_on()
+            && self.scheduler.nobody_joins(&replica.state, &work.requests, replica.run.ahead.previous_at_s))
+        {
             return false;
         }
         self.settle_run(lane, f64::INFINITY, 1);
@@ -72,7 +76,9 @@ impl Engine<'_> {
             replica.run.look_ahead(self.inputs.execution_time)
         } else {
             let batch = &in_flight.batch;
-            let duration_s = work.step_times.of(&batch.shape, self.inputs.execution_time) * (1.0 + batch.slower_by) + batch.waits_s;
+            let duration_s = work.step_times.of(&batch.shape, self.inputs.execution_time)
+                * (1.0 + batch.slower_by)
+                + batch.waits_s;
             replica.run.go_on_once(now_s + duration_s);
             (now_s + duration_s, now_s)
         };
@@ -91,7 +97,8 @@ impl Engine<'_> {
         }
     }
 
-    /// Accounts for the iterations of a run that end before `until_s`, but for the last `keep` of its stretch.
+    /// Accounts for the iterations of a run that end before `until_s`, but for the last `keep` of its
+    /// stretch.
     pub(super) fn settle_run(&mut self, lane: Lane, until_s: f64, keep: u32) {
         let work = &mut *self.work;
         let run = &mut work.replicas[lane].run;
@@ -102,7 +109,13 @@ impl Engine<'_> {
         let num_requests = run.requests();
         let ended = &mut work.ended_batches;
         let observe = self.observes.batches.then_some(|scheduled_at_s, completed_at_s| {
-            ended.push(BatchEnd { scheduled_at_s, completed_at_s, tokens: num_requests.into(), prefill_tokens: 0, num_requests });
+            ended.push(BatchEnd {
+                scheduled_at_s,
+                completed_at_s,
+                tokens: num_requests.into(),
+                prefill_tokens: 0,
+                num_requests,
+            });
         });
         run.settle(self.inputs.execution_time, until_s, keep, observe);
         let run_settled_s = run.settled.at_s;

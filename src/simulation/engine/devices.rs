@@ -1,4 +1,5 @@
-//! Where replicas lie: nodes with room, nodes on order, and replicas that wait for either. Kept only where a cluster asks for it.
+//! Where replicas lie: nodes with room, nodes on order, and replicas that wait for either. Kept only where a
+//! cluster asks for it.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
@@ -99,7 +100,9 @@ impl<'a> Devices<'a> {
         Some(Box::new(Self {
             pool,
             fit: Fit::new(inputs.devices(1) as u32, inputs.devices_per_node),
-            most_replicas: cluster.max_devices.map_or(u64::MAX, |devices| u64::from(devices) / inputs.devices(1)),
+            most_replicas: cluster
+                .max_devices
+                .map_or(u64::MAX, |devices| u64::from(devices) / inputs.devices(1)),
             choice,
             uids: random::stream(inputs.seed, "cluster.pod_uids"),
             nodes: Vec::new(),
@@ -127,7 +130,8 @@ impl<'a> Devices<'a> {
         self.waiting.len() as u32
     }
 
-    /// Nodes for this many replicas are there before anything happens, and those that always are; returns how many replicas find room.
+    /// Nodes for this many replicas are there before anything happens, and those that always are; returns how
+    /// many replicas find room.
     pub fn prepare(&mut self, replicas: u32) -> u32 {
         let fitting = u64::from(replicas).min(self.most_replicas) as u32;
         let Some(pool) = self.pool else { return fitting };
@@ -174,7 +178,8 @@ impl<'a> Devices<'a> {
         self.release(&pod, now_s);
     }
 
-    /// Takes back a replica that has not joined: the latest, or by the rule of a ReplicaSet. Returns its order.
+    /// Takes back a replica that has not joined: the latest, or by the rule of a ReplicaSet. Returns its
+    /// order.
     pub fn cancel(&mut self, now_s: f64) -> Option<u64> {
         self.pass_time(now_s);
         if self.choice != ScaleDownChoice::ReplicaSet {
@@ -184,7 +189,9 @@ impl<'a> Devices<'a> {
             return self.cancel_started(*self.starting.last_key_value()?.0, now_s);
         }
         let first = |one: &Pod, other: &Pod| self.goes_before((one, None), (other, None), now_s);
-        if let Some(place) = (0..self.waiting.len()).min_by(|&a, &b| first(&self.waiting[a].pod, &self.waiting[b].pod)) {
+        if let Some(place) =
+            (0..self.waiting.len()).min_by(|&a, &b| first(&self.waiting[a].pod, &self.waiting[b].pod))
+        {
             return self.waiting.remove(place).map(|waiting| waiting.order);
         }
         let order = *self.starting.iter().min_by(|a, b| first(a.1, b.1))?.0;
@@ -206,7 +213,8 @@ impl<'a> Devices<'a> {
             ScaleDownChoice::IdleFirst => None,
             ScaleDownChoice::NewestFirst => serving().next_back(),
             ScaleDownChoice::ReplicaSet => serving().min_by(|&one, &other| {
-                let [one, other] = [one, other].map(|lane| (pod(lane), Some(replicas[lane.index()].joined_at_s)));
+                let [one, other] =
+                    [one, other].map(|lane| (pod(lane), Some(replicas[lane.index()].joined_at_s)));
                 self.goes_before(one, other, now_s)
             }),
             ScaleDownChoice::FewestOnNode => {
@@ -227,10 +235,9 @@ impl<'a> Devices<'a> {
     /// Releases a node that has been empty for long enough; whether it did.
     pub fn release_node(&mut self, node: u32, now_s: f64) -> bool {
         let pool = self.pool.expect("there are nodes");
-        let due = self
-            .nodes
-            .get(node as usize)
-            .is_some_and(|node| node.exists && node.pods == 0 && node.empty_since_s + pool.release_after_s <= now_s);
+        let due = self.nodes.get(node as usize).is_some_and(|node| {
+            node.exists && node.pods == 0 && node.empty_since_s + pool.release_after_s <= now_s
+        });
         if !due || self.num_nodes <= pool.min_nodes {
             return false;
         }
@@ -271,7 +278,8 @@ impl<'a> Devices<'a> {
         self.pass_time(now_s);
         let minimum_s = self.minimum_s;
         let on_order = self.on_order.iter().copied().filter(|_| self.pays_orders);
-        let paid_from_s = self.nodes.iter().filter(|node| node.exists).map(|node| node.paid_from_s).chain(on_order);
+        let paid_from_s =
+            self.nodes.iter().filter(|node| node.exists).map(|node| node.paid_from_s).chain(on_order);
         self.short_s += paid_from_s.map(|from_s| (minimum_s - (now_s - from_s)).max(0.0)).sum::<f64>();
     }
 
@@ -292,7 +300,13 @@ impl<'a> Devices<'a> {
     }
 
     fn add_node(&mut self, now_s: f64, paid_from_s: f64) {
-        let node = Node { exists: true, stopped_at_s: f64::NAN, empty_since_s: now_s, paid_from_s, ..Node::default() };
+        let node = Node {
+            exists: true,
+            stopped_at_s: f64::NAN,
+            empty_since_s: now_s,
+            paid_from_s,
+            ..Node::default()
+        };
         self.num_nodes += 1;
         match self.nodes.iter_mut().find(|node| !node.exists) {
             Some(free) => *free = node,
@@ -342,14 +356,17 @@ impl<'a> Devices<'a> {
         }
     }
 
-    /// Nodes to order for those that wait and may have devices, beyond what is on order. What waits has found no room anywhere.
+    /// Nodes to order for those that wait and may have devices, beyond what is on order. What waits has found
+    /// no room anywhere.
     fn nodes_lacking(&self) -> u32 {
         let Some(pool) = self.pool else { return 0 };
         let allowed = (self.waiting.len() as u64).min(self.most_replicas.saturating_sub(self.holding));
         let on_order = self.on_order.len() as u64;
         let empty = self.nodes.iter().filter(|node| node.exists && node.pods == 0).count() as u64;
         let lacking = self.fit.nodes(allowed as u32).saturating_sub(on_order + empty);
-        let allowed = pool.max_nodes.map_or(u64::MAX, |most| u64::from(most).saturating_sub(u64::from(self.num_nodes) + on_order));
+        let allowed = pool
+            .max_nodes
+            .map_or(u64::MAX, |most| u64::from(most).saturating_sub(u64::from(self.num_nodes) + on_order));
         lacking.min(allowed) as u32
     }
 
@@ -358,7 +375,11 @@ impl<'a> Devices<'a> {
         if self.pool.is_none_or(|pool| self.num_nodes <= pool.min_nodes) {
             return Vec::new();
         }
-        let empty = self.nodes.iter().enumerate().filter(|(_, node)| node.exists && node.pods == 0 && node.empty_since_s == now_s);
+        let empty = self
+            .nodes
+            .iter()
+            .enumerate()
+            .filter(|(_, node)| node.exists && node.pods == 0 && node.empty_since_s == now_s);
         empty.map(|(number, _)| number as u32).collect()
     }
 
@@ -372,7 +393,8 @@ impl<'a> Devices<'a> {
         let ((one, one_ready_s), (other, other_ready_s)) = (one, other);
         let by_age = |a_s: f64, b_s: f64| {
             // The API server keeps whole seconds. Of equal ages in whole seconds, the next rule decides.
-            (a_s.floor() != b_s.floor()).then(|| log_age(a_s, now_s).cmp(&log_age(b_s, now_s)).then(one.uid.cmp(&other.uid)))
+            (a_s.floor() != b_s.floor())
+                .then(|| log_age(a_s, now_s).cmp(&log_age(b_s, now_s)).then(one.uid.cmp(&other.uid)))
         };
         let ready = one_ready_s.zip(other_ready_s).and_then(|(a_s, b_s)| by_age(a_s, b_s));
         let age = || by_age(one.created_at_s, other.created_at_s).unwrap_or_else(|| one.uid.cmp(&other.uid));

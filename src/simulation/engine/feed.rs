@@ -1,4 +1,5 @@
-//! The requests of a run in order of arrival: from the workload's columns, from chunks made as they are needed, or as answers set them off.
+//! The requests of a run in order of arrival: from the workload's columns, from chunks made as they are
+//! needed, or as answers set them off.
 
 use super::arrival::Arrival;
 use super::handed::Handed;
@@ -47,7 +48,9 @@ impl<'a> Feed<'a> {
     pub fn new(kept: &'a Workload, observes: bool) -> Self {
         let made = match (&kept.sessions, &kept.streamed) {
             (Some(sessions), _) => Some(Made::Turns(Box::new(Turns::new(kept, sessions, observes)))),
-            (None, Some(all)) => Some(Made::Chunk(Box::new(Chunk { stream: all.requests(), columns: Workload::default() }))),
+            (None, Some(all)) => {
+                Some(Made::Chunk(Box::new(Chunk { stream: all.requests(), columns: Workload::default() })))
+            }
             (None, None) => None,
         };
         Self::with(kept, made, observes)
@@ -176,7 +179,8 @@ impl<'a> Feed<'a> {
             return arrival;
         }
         let made = self.made.take();
-        let arrival = self.take_from(if let Some(Made::Chunk(chunk)) = &made { &chunk.columns } else { self.kept });
+        let arrival =
+            self.take_from(if let Some(Made::Chunk(chunk)) = &made { &chunk.columns } else { self.kept });
         self.made = made;
         if self.made_s().len() < 2 {
             self.refill();

@@ -6,14 +6,16 @@ use crate::replica_scheduler::{Lane, ReplicaScheduler, Slot};
 use crate::simulation::event::Due;
 
 impl Engine<'_> {
-    /// Remembers until when a request that was just taken in has to be answered, for its client to see the end of it.
+    /// Remembers until when a request that was just taken in has to be answered, for its client to see the
+    /// end of it.
     pub(super) fn await_answer(&mut self, slot: Slot, timeout_s: f64) {
         let request = &self.work.requests[slot];
         let until_s = (request.arrived_at_s + timeout_s - self.api_s).max(self.now_s);
         self.work.events.push(until_s, self.now_s, Due::GiveUp { slot, id: request.id });
     }
 
-    /// The client of a request waits no longer. One that has left meanwhile is another in its slot, or is nowhere.
+    /// The client of a request waits no longer. One that has left meanwhile is another in its slot, or is
+    /// nowhere.
     #[cold]
     pub(super) fn give_up(&mut self, slot: Slot, id: u32) {
         let work = &mut *self.work;
@@ -27,7 +29,8 @@ impl Engine<'_> {
             return;
         }
         let replica_id = request.replica_id;
-        let Some(lane) = self.existing.iter().copied().find(|&lane| work.replicas[lane].id == replica_id) else {
+        let Some(lane) = self.existing.iter().copied().find(|&lane| work.replicas[lane].id == replica_id)
+        else {
             if let Some(place) = work.unrouted.iter().position(|&other| other == slot) {
                 work.unrouted.remove(place);
                 self.leave_unserved(slot, Lane(0));
@@ -64,7 +67,15 @@ impl Engine<'_> {
         let request = &work.requests[slot];
         work.trail.leave(request, self.now_s);
         self.totals.queued -= 1;
-        self.totals.cut_off(request, lane, self.now_s, self.api_s, &mut self.feed, self.tells, &mut self.detail);
+        self.totals.cut_off(
+            request,
+            lane,
+            self.now_s,
+            self.api_s,
+            &mut self.feed,
+            self.tells,
+            &mut self.detail,
+        );
         work.requests.release(slot);
     }
 }

@@ -1,8 +1,9 @@
 //! The event loop.
 //!
-//! At one instant, things happen in the order in which the reference would have created them: arrivals, then events that were due, then
-//! what these cause, first caused first. Causes and effects of one instant are [`Step`]s in a FIFO; only what is due later enters the
-//! queue of events. The reference's chain of events is kept where its order can matter and skipped where it cannot.
+//! At one instant, things happen in the order in which the reference would have created them: arrivals, then
+//! events that were due, then what these cause, first caused first. Causes and effects of one instant are
+//! [`Step`]s in a FIFO; only what is due later enters the queue of events. The reference's chain of events is
+//! kept where its order can matter and skipped where it cannot.
 
 mod accounts;
 mod arrival;
@@ -122,7 +123,8 @@ pub(super) struct Engine<'a> {
     num_requests: u64,
     work: &'a mut Workspace,
     detail: Option<&'a mut Detail>,
-    /// Where the rate of cost is taken down whenever it may have changed: when, and dollars per hour from then on.
+    /// Where the rate of cost is taken down whenever it may have changed: when, and dollars per hour from
+    /// then on.
     bookings: Option<Vec<(f64, f64)>>,
 }
 
@@ -130,7 +132,12 @@ pub(super) struct Engine<'a> {
 const MOST_IDLE_TICKS: u64 = 100_000;
 
 impl<'a> Engine<'a> {
-    pub fn new(inputs: &'a RunInputs<'a>, parts: Parts, work: &'a mut Workspace, detail: Option<&'a mut Detail>) -> Self {
+    pub fn new(
+        inputs: &'a RunInputs<'a>,
+        parts: Parts,
+        work: &'a mut Workspace,
+        detail: Option<&'a mut Detail>,
+    ) -> Self {
         Self::with_source(inputs, parts, work, detail, false)
     }
 
@@ -148,8 +155,16 @@ impl<'a> Engine<'a> {
             **detail = Detail::default();
             let workload = inputs.workload;
             let record = |i: usize| {
-                let record = RequestRecord::new(i as u32, workload.arrived_at_s[i], workload.prefill_tokens[i], workload.decode_tokens[i]);
-                workload.sessions.iter().fold(record, |record, sessions| record.in_session(sessions.session[i], sessions.turn[i]))
+                let record = RequestRecord::new(
+                    i as u32,
+                    workload.arrived_at_s[i],
+                    workload.prefill_tokens[i],
+                    workload.decode_tokens[i],
+                );
+                workload
+                    .sessions
+                    .iter()
+                    .fold(record, |record, sessions| record.in_session(sessions.session[i], sessions.turn[i]))
             };
             detail.requests = (0..workload.len()).map(record).collect();
         }
@@ -167,12 +182,17 @@ impl<'a> Engine<'a> {
             router_reads: router.reads_prompts() || router.reads_sessions(),
             router,
             observes,
-            tick_interval_s: autoscaler.as_ref().and_then(|policy| policy.tick_interval_s()).unwrap_or(cluster.tune_interval_s),
+            tick_interval_s: autoscaler
+                .as_ref()
+                .and_then(|policy| policy.tick_interval_s())
+                .unwrap_or(cluster.tune_interval_s),
             autoscaler,
             api_s: inputs.execution_time.overheads.api_ms * 1e-3,
             pipeline_parallel: cluster.pipeline_parallel,
             pipelined: cluster.pipeline_parallel > 1,
-            stepping: inputs.stepping || cluster.client_timeout_s.is_some() || (cluster.loses_replicas() && !scheduler.may_be_lost()),
+            stepping: inputs.stepping
+                || cluster.client_timeout_s.is_some()
+                || (cluster.loses_replicas() && !scheduler.may_be_lost()),
             scheduler,
             shortcuts: !inputs.queue_every_step,
             batch_size_cap: inputs.scheduler_settings.common().batch_size_cap,
@@ -181,7 +201,11 @@ impl<'a> Engine<'a> {
             failure_stream: random::stream(inputs.seed, "cluster.failures"),
             now_s: 0.0,
             ends_at_s: inputs.workload.duration_s.unwrap_or(0.0),
-            feed: if handed { Feed::handed_in(inputs.workload, observes.arrivals) } else { Feed::new(inputs.workload, observes.arrivals) },
+            feed: if handed {
+                Feed::handed_in(inputs.workload, observes.arrivals)
+            } else {
+                Feed::new(inputs.workload, observes.arrivals)
+            },
             tells: handed || inputs.workload.sessions.is_some(),
             outside: Outside::default(),
             wishes: Wishes::default(),
@@ -243,7 +267,8 @@ impl<'a> Engine<'a> {
         }
         debug_assert!(now_s >= self.now_s, "time goes back from {} to {now_s}", self.now_s);
         self.pass_time(now_s);
-        // Mostly one thing happens at an instant; then its effects follow one from the other, and no order among them is in question.
+        // Mostly one thing happens at an instant; then its effects follow one from the other, and no order
+        // among them is in question.
         if arrival_s < event_s && self.shortcuts && self.feed.next_is_alone() {
             self.arrive_alone();
             return self.take_steps();
@@ -309,7 +334,9 @@ impl<'a> Engine<'a> {
                 Step::NodeArrival => self.node_arrives(),
                 Step::NodeRelease { node } => self.release_node(node),
                 Step::ScaleDown => self.scale_down(),
-                Step::Scrape => self.scrape(self.router.scrape_interval_s().expect("only a router that wants reports is scraped for"))?,
+                Step::Scrape => self.scrape(
+                    self.router.scrape_interval_s().expect("only a router that wants reports is scraped for"),
+                )?,
                 Step::Notice { lane, id } => self.notice(lane, id),
                 Step::Loss { lane, id } => self.lose(lane, id),
                 Step::Cut { lane, id } => self.cut_off(lane, id),
@@ -317,7 +344,8 @@ impl<'a> Engine<'a> {
                 Step::Spare { kind } => self.spare_is_back(kind),
             }
             if self.is_over() {
-                // Like the reference: nothing runs after the last completion, not even what is due at the same instant.
+                // Like the reference: nothing runs after the last completion, not even what is due at the
+                // same instant.
                 self.work.steps.clear();
             }
         }
@@ -348,7 +376,9 @@ impl<'a> Engine<'a> {
             self.tell_reserved(lane);
         }
         if self.pipelined && formed {
-            while self.work.replicas[lane].batches_in_flight < self.pipeline_parallel && self.form_batch(lane) {}
+            while self.work.replicas[lane].batches_in_flight < self.pipeline_parallel && self.form_batch(lane)
+            {
+            }
         }
         formed
     }
@@ -367,7 +397,11 @@ impl<'a> Engine<'a> {
         self.scheduler.form_batch(&mut replica.state, &mut work.requests, batch);
         self.totals.queued = self.totals.queued + replica.state.queue.len() as u32 - queued;
         if !replica.state.preempted_when_finished.is_empty() {
-            count_late_preemptions(&mut replica.state.preempted_when_finished, &mut self.totals, &mut self.detail);
+            count_late_preemptions(
+                &mut replica.state.preempted_when_finished,
+                &mut self.totals,
+                &mut self.detail,
+            );
         }
         if !replica.state.rejected.is_empty() {
             return self.reject(lane, index);
@@ -418,11 +452,21 @@ impl<'a> Engine<'a> {
         let (end_s, created_s) = if repeats > 0 {
             replica.running = true;
             let times = self.inputs.execution_time;
-            replica.run.start(now_s, batch, (&replica.state, &work.requests), repeats, self.scheduler.reserves_ahead(), times);
+            replica.run.start(
+                now_s,
+                batch,
+                (&replica.state, &work.requests),
+                repeats,
+                self.scheduler.reserves_ahead(),
+                times,
+            );
             replica.run.look_ahead(times)
         } else {
             (
-                now_s + work.step_times.of(&batch.shape, self.inputs.execution_time) * (1.0 + batch.slower_by) + batch.waits_s + stall_s,
+                now_s
+                    + work.step_times.of(&batch.shape, self.inputs.execution_time) * (1.0 + batch.slower_by)
+                    + batch.waits_s
+                    + stall_s,
                 now_s,
             )
         };
@@ -438,11 +482,17 @@ impl<'a> Engine<'a> {
         }
         if let Some(index) = state.waiting.pop_front() {
             state.working_on = Some(index);
-            let stall_s =
-                if stage == StageIndex::FIRST { replica.stalls.of_step(self.now_s, &self.inputs.cluster.cold_start.stalls) } else { 0.0 };
+            let stall_s = if stage == StageIndex::FIRST {
+                replica.stalls.of_step(self.now_s, &self.inputs.cluster.cold_start.stalls)
+            } else {
+                0.0
+            };
             let batch = &work.in_flight[index].batch;
             let waits_s = if stage == StageIndex::FIRST { batch.waits_s } else { 0.0 };
-            let duration_s = self.inputs.execution_time.stage_time_s(&batch.shape, stage.0) * (1.0 + batch.slower_by) + waits_s + stall_s;
+            let duration_s = self.inputs.execution_time.stage_time_s(&batch.shape, stage.0)
+                * (1.0 + batch.slower_by)
+                + waits_s
+                + stall_s;
             self.totals.busy_s += duration_s / f64::from(self.inputs.cluster.pipeline_parallel);
             work.events.end_stage(lane, stage, self.now_s + duration_s, self.now_s);
         }
@@ -453,7 +503,10 @@ impl<'a> Engine<'a> {
         if self.work.replicas[lane].running && self.go_on(lane, true) {
             return;
         }
-        let batch = self.work.replicas[lane].stages[StageIndex::FIRST].working_on.take().expect("the stage that ends worked on a batch");
+        let batch = self.work.replicas[lane].stages[StageIndex::FIRST]
+            .working_on
+            .take()
+            .expect("the stage that ends worked on a batch");
         let goes_on = self.end_batch(lane, batch) && !self.is_over() && self.form_batches(lane);
         if !goes_on {
             self.work.events.cancel_stages(lane);
@@ -484,7 +537,12 @@ impl<'a> Engine<'a> {
         self.totals.account_kv(replica, self.now_s);
         let in_flight = &mut work.in_flight[index];
         let queued = replica.state.queue.len() as u32;
-        self.scheduler.look_ahead(&mut replica.state, &mut work.requests, &mut in_flight.batch, in_flight.scheduled_at_s);
+        self.scheduler.look_ahead(
+            &mut replica.state,
+            &mut work.requests,
+            &mut in_flight.batch,
+            in_flight.scheduled_at_s,
+        );
         self.totals.queued = self.totals.queued + replica.state.queue.len() as u32 - queued;
         let in_flight = &*in_flight;
         let batch = &in_flight.batch;
@@ -500,14 +558,27 @@ impl<'a> Engine<'a> {
             }
             let waited_for_first = request.first_token_at_s.is_nan();
             request.advance(tokens, self.now_s);
-            if self.observes.latencies && waited_for_first && !request.first_token_at_s.is_nan() && !request.given_up {
+            if self.observes.latencies
+                && waited_for_first
+                && !request.first_token_at_s.is_nan()
+                && !request.given_up
+            {
                 work.first_tokens.push(FirstToken { arrived_at_s: request.arrived_at_s, at_s: self.now_s });
             }
             if request.is_completed() {
                 if request.given_up {
-                    replica.load.prefill_tokens -= u64::from(request.original_prefill_tokens) * u64::from(self.router_observes_load);
+                    replica.load.prefill_tokens -=
+                        u64::from(request.original_prefill_tokens) * u64::from(self.router_observes_load);
                     work.trail.leave(request, self.now_s);
-                    self.totals.cut_off(request, lane, self.now_s, self.api_s, &mut self.feed, self.tells, &mut self.detail);
+                    self.totals.cut_off(
+                        request,
+                        lane,
+                        self.now_s,
+                        self.api_s,
+                        &mut self.feed,
+                        self.tells,
+                        &mut self.detail,
+                    );
                     continue;
                 }
                 if self.observes.latencies {
@@ -524,7 +595,8 @@ impl<'a> Engine<'a> {
                 self.totals.restarts += u64::from(request.restarts);
                 self.totals.tokens += u64::from(request.total_tokens());
                 self.totals.count_prompt(request);
-                replica.load.prefill_tokens -= u64::from(request.original_prefill_tokens) * u64::from(self.router_observes_load);
+                replica.load.prefill_tokens -=
+                    u64::from(request.original_prefill_tokens) * u64::from(self.router_observes_load);
                 work.samples.add(request, self.now_s, self.api_s);
                 work.trail.leave(request, self.now_s + self.api_s);
                 if let Some(detail) = &mut self.detail {
@@ -534,7 +606,8 @@ impl<'a> Engine<'a> {
                 }
                 if self.tells {
                     self.feed.tell_left(request, lane, End::Answered, self.now_s);
-                    let how = Left::answered(request, self.now_s, self.api_s, &self.inputs.cluster.latency_limits);
+                    let how =
+                        Left::answered(request, self.now_s, self.api_s, &self.inputs.cluster.latency_limits);
                     leave_session(&mut self.feed, &mut self.totals, request.id, self.now_s + self.api_s, how);
                 }
             }

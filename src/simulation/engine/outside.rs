@@ -1,4 +1,5 @@
-//! The event loop as a pool of a fleet: requests are handed in from outside, and it tells there how they left and what their KV caches need.
+//! The event loop as a pool of a fleet: requests are handed in from outside, and it tells there how they left
+//! and what their KV caches need.
 
 use super::arrival::Arrival;
 use super::feed::Feed;
@@ -86,7 +87,8 @@ impl<'a> Engine<'a> {
         if arrival_s < event_s { arrival_s } else { event_s }
     }
 
-    /// Does what there is to do at that time. `is_last` where no request is anywhere but here, and none is to come: then the run may end.
+    /// Does what there is to do at that time. `is_last` where no request is anywhere but here, and none is to
+    /// come: then the run may end.
     pub(in crate::simulation) fn step(&mut self, is_last: bool) -> Result<(), SimulationError> {
         let handed = self.handed();
         let to_leave = handed.number - handed.gone_back;
@@ -125,7 +127,8 @@ impl<'a> Engine<'a> {
         self.feed.look_again();
     }
 
-    /// Does what has come of what was told from outside: all of it at once, so that what happens at one instant happens together.
+    /// Does what has come of what was told from outside: all of it at once, so that what happens at one
+    /// instant happens together.
     pub(in crate::simulation) fn settle(&mut self) -> Result<(), SimulationError> {
         self.take_steps()
     }
@@ -207,7 +210,8 @@ impl<'a> Engine<'a> {
             let replica = &mut work.replicas[lane];
             self.totals.account_kv(replica, now_s);
             waited = self.scheduler.withdraw(&mut replica.state, &mut work.requests, slot);
-            replica.load.prefill_tokens -= u64::from(work.requests[slot].original_prefill_tokens) * u64::from(self.router_observes_load);
+            replica.load.prefill_tokens -=
+                u64::from(work.requests[slot].original_prefill_tokens) * u64::from(self.router_observes_load);
             work.requests.release(slot);
             self.look_after(lane);
         } else {
@@ -221,17 +225,23 @@ impl<'a> Engine<'a> {
     #[inline(never)]
     pub(super) fn tell_reserved(&mut self, lane: Lane) {
         let replica_id = self.work.replicas[lane].id;
-        while let Some(Reserved { slot, cached_tokens }) = self.scheduler.take_reserved(&mut self.work.replicas[lane].state) {
+        while let Some(Reserved { slot, cached_tokens }) =
+            self.scheduler.take_reserved(&mut self.work.replicas[lane].state)
+        {
             let id = self.work.requests[slot].id;
             if self.work.requests[slot].prefill_complete {
                 self.observe_token(slot);
             }
-            self.handed().messages.push(Message::Reserved { id, place: Place { lane, replica_id, slot }, cached_tokens });
+            self.handed().messages.push(Message::Reserved {
+                id,
+                place: Place { lane, replica_id, slot },
+                cached_tokens,
+            });
         }
     }
 
-    /// Takes away what a lost replica had in memory of requests whose KV caches came from elsewhere, and tells of it. `before` waited for a
-    /// replica already.
+    /// Takes away what a lost replica had in memory of requests whose KV caches came from elsewhere, and
+    /// tells of it. `before` waited for a replica already.
     pub(super) fn give_back(&mut self, before: usize) {
         let lost: Vec<Slot> = self.work.unrouted.drain(before..).collect();
         for slot in lost {
@@ -322,13 +332,18 @@ impl<'a> Engine<'a> {
         self.scheduler.cached_tokens(&work.replicas[lane].state, &work.requests, id, prefill_tokens)
     }
 
-    /// Prompt tokens that wait at the replica to which a request would go now, its share of those that have just been handed in included;
-    /// `None` where there is none.
-    pub(in crate::simulation) fn queued_prefill_tokens(&mut self, id: u32, prefill_tokens: u32) -> Option<u64> {
+    /// Prompt tokens that wait at the replica to which a request would go now, its share of those that have
+    /// just been handed in included; `None` where there is none.
+    pub(in crate::simulation) fn queued_prefill_tokens(
+        &mut self,
+        id: u32,
+        prefill_tokens: u32,
+    ) -> Option<u64> {
         let lane = self.would_go_to(id, prefill_tokens)?;
         let coming: u64 = self.handed().coming.iter().map(|arrival| u64::from(arrival.prefill_tokens)).sum();
         let work = &*self.work;
-        let queued = work.replicas[lane].state.queue.iter().map(|&slot| u64::from(work.requests[slot].prefill_tokens));
+        let queued =
+            work.replicas[lane].state.queue.iter().map(|&slot| u64::from(work.requests[slot].prefill_tokens));
         Some(queued.sum::<u64>() + coming / u64::from(self.counts.serving().max(1)))
     }
 
@@ -352,7 +367,10 @@ impl<'a> Engine<'a> {
     }
 
     /// Ends the pool's run at `now_s`.
-    pub(in crate::simulation) fn close(mut self, now_s: f64) -> Result<crate::simulation::RunMetrics, SimulationError> {
+    pub(in crate::simulation) fn close(
+        mut self,
+        now_s: f64,
+    ) -> Result<crate::simulation::RunMetrics, SimulationError> {
         if now_s > self.now_s {
             self.pass_time(now_s);
         }

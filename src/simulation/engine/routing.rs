@@ -21,20 +21,33 @@ impl Engine<'_> {
     /// Takes the next request of the workload in, unless no replica could ever serve it.
     #[inline(always)]
     fn admit(&mut self) -> Option<Slot> {
-        let Arrival { id, arrived_at_s, prefill_tokens, decode_tokens, max_new_tokens, priority, handover } = self.feed.take();
+        let Arrival { id, arrived_at_s, prefill_tokens, decode_tokens, max_new_tokens, priority, handover } =
+            self.feed.take();
         if !self.scheduler.fits_empty(&self.kv, prefill_tokens, decode_tokens) {
             self.totals.reject();
-            self.work.trail.leave(&Request::new(id, arrived_at_s, prefill_tokens, decode_tokens), arrived_at_s);
+            self.work
+                .trail
+                .leave(&Request::new(id, arrived_at_s, prefill_tokens, decode_tokens), arrived_at_s);
             if self.tells {
-                self.feed.tell_left(&Request::new(id, arrived_at_s, prefill_tokens, decode_tokens), Lane(0), End::Rejected, arrived_at_s);
+                self.feed.tell_left(
+                    &Request::new(id, arrived_at_s, prefill_tokens, decode_tokens),
+                    Lane(0),
+                    End::Rejected,
+                    arrived_at_s,
+                );
                 self.turn_rejected(id, arrived_at_s);
             }
             return None;
         }
         self.totals.queued += 1;
         let ignore_eos = self.inputs.workload.outputs.settings.ignore_eos;
-        let request =
-            Request { max_new_tokens, ignore_eos, priority, handover, ..Request::new(id, arrived_at_s, prefill_tokens, decode_tokens) };
+        let request = Request {
+            max_new_tokens,
+            ignore_eos,
+            priority,
+            handover,
+            ..Request::new(id, arrived_at_s, prefill_tokens, decode_tokens)
+        };
         let slot = self.work.requests.insert(request);
         if let Some(timeout_s) = self.inputs.cluster.client_timeout_s {
             self.await_answer(slot, timeout_s);
@@ -72,7 +85,10 @@ impl Engine<'_> {
                 self.router.route_prompt(prefill_tokens, work.requests.prompt(slot))
             } else {
                 let sessions = self.inputs.workload.sessions.as_ref();
-                self.router.route_session(prefill_tokens, sessions.map(|sessions| sessions.session[work.requests[slot].id as usize]))
+                self.router.route_session(
+                    prefill_tokens,
+                    sessions.map(|sessions| sessions.session[work.requests[slot].id as usize]),
+                )
             }
         } else {
             self.router.route(prefill_tokens)
@@ -119,7 +135,8 @@ impl Engine<'_> {
         }
     }
 
-    /// Starts a batch that was formed, unless it is empty, after letting go of the requests that its scheduler found too large.
+    /// Starts a batch that was formed, unless it is empty, after letting go of the requests that its
+    /// scheduler found too large.
     #[cold]
     #[inline(never)]
     pub(super) fn reject(&mut self, lane: Lane, index: BatchPlace) -> bool {
@@ -133,7 +150,13 @@ impl Engine<'_> {
             }
             if self.tells {
                 self.feed.tell_left(&work.requests[slot], lane, End::Rejected, self.now_s);
-                leave_session(&mut self.feed, &mut self.totals, work.requests[slot].id, self.now_s, Left::Unanswered);
+                leave_session(
+                    &mut self.feed,
+                    &mut self.totals,
+                    work.requests[slot].id,
+                    self.now_s,
+                    Left::Unanswered,
+                );
             }
             if self.router_observes_load {
                 replica.load.prefill_tokens -= u64::from(work.requests[slot].original_prefill_tokens);

@@ -6,13 +6,14 @@ use crate::simulation::metric::{QUANTITIES, Quantity};
 use crate::simulation::metrics::{Buckets, Distribution, Histogram, Sample};
 use crate::workload::MOST_KEPT;
 
-/// What is kept of completed requests until percentiles are taken: a column a quantity, in order of completion; of very many requests
-/// only histograms.
+/// What is kept of completed requests until percentiles are taken: a column a quantity, in order of
+/// completion; of very many requests only histograms.
 #[derive(Debug, Default)]
 pub(super) struct Samples {
     e2e_s: Sample,
     scheduling_delay_s: Sample,
-    /// Kept from the first request on that has more than one output token: of one with a single token, the first is the last.
+    /// Kept from the first request on that has more than one output token: of one with a single token, the
+    /// first is the last.
     ttft_s: Sample,
     output_tokens: Vec<u32>,
     /// Requests with more than one output token.
@@ -39,7 +40,13 @@ pub(super) fn tpot_s(e2e_s: f64, ttft_s: f64, output_tokens: u32) -> Option<f64>
 impl Coarse {
     fn add(&mut self, e2e_s: f64, ttft_s: f64, scheduling_delay_s: f64, output_tokens: u32) {
         let tpot_s = tpot_s(e2e_s, ttft_s, output_tokens);
-        let values = [Some(e2e_s), Some(ttft_s), tpot_s, Some(scheduling_delay_s), Some(e2e_s / f64::from(output_tokens))];
+        let values = [
+            Some(e2e_s),
+            Some(ttft_s),
+            tpot_s,
+            Some(scheduling_delay_s),
+            Some(e2e_s / f64::from(output_tokens)),
+        ];
         for (histogram, value) in self.histograms.iter_mut().zip(values) {
             value.into_iter().for_each(|value| histogram.push(value));
         }
@@ -58,11 +65,15 @@ impl Samples {
         self.output_tokens.clear();
         self.output_tokens.reserve_exact(room);
         self.num_decoding = 0;
-        self.coarse = coarse.then(|| Box::new(Coarse { histograms: Default::default(), limits: *limits, num_within: 0 }));
+        self.coarse = coarse
+            .then(|| Box::new(Coarse { histograms: Default::default(), limits: *limits, num_within: 0 }));
     }
 
     pub fn bytes(&self) -> usize {
-        [&self.e2e_s, &self.scheduling_delay_s, &self.ttft_s].map(|column| size_of_val(column.values())).iter().sum::<usize>()
+        [&self.e2e_s, &self.scheduling_delay_s, &self.ttft_s]
+            .map(|column| size_of_val(column.values()))
+            .iter()
+            .sum::<usize>()
             + size_of_val(&self.output_tokens[..])
     }
 
@@ -99,14 +110,22 @@ impl Samples {
     fn latencies(&self) -> impl Iterator<Item = (f64, f64, u32)> {
         let ttft_s = if self.num_decoding == 0 { &self.e2e_s } else { &self.ttft_s };
         let output_tokens = self.output_tokens.iter().copied().chain(std::iter::repeat(1));
-        self.e2e_s.values().iter().zip(ttft_s.values()).zip(output_tokens).map(|((&e2e_s, &ttft_s), tokens)| (e2e_s, ttft_s, tokens))
+        self.e2e_s
+            .values()
+            .iter()
+            .zip(ttft_s.values())
+            .zip(output_tokens)
+            .map(|((&e2e_s, &ttft_s), tokens)| (e2e_s, ttft_s, tokens))
     }
 
     /// How many requests kept the limits.
     pub fn num_within(&self, limits: &LatencyLimits) -> usize {
         match &self.coarse {
             Some(coarse) => coarse.num_within,
-            None => self.latencies().filter(|&(e2e_s, ttft_s, tokens)| limits.keeps(ttft_s, tpot_s(e2e_s, ttft_s, tokens), e2e_s)).count(),
+            None => self
+                .latencies()
+                .filter(|&(e2e_s, ttft_s, tokens)| limits.keeps(ttft_s, tpot_s(e2e_s, ttft_s, tokens), e2e_s))
+                .count(),
         }
     }
 
@@ -129,7 +148,9 @@ impl Samples {
                 let mut scratch = std::mem::take(&mut self.scratch);
                 scratch.clear(self.e2e_s.values().len());
                 match place {
-                    2 => scratch.extend(self.latencies().filter_map(|(e2e_s, ttft_s, tokens)| tpot_s(e2e_s, ttft_s, tokens))),
+                    2 => scratch.extend(
+                        self.latencies().filter_map(|(e2e_s, ttft_s, tokens)| tpot_s(e2e_s, ttft_s, tokens)),
+                    ),
                     _ => scratch.extend(self.latencies().map(|(e2e_s, _, tokens)| e2e_s / f64::from(tokens))),
                 }
                 self.scratch = scratch;
@@ -138,7 +159,8 @@ impl Samples {
         }
     }
 
-    /// The distributions in the order of [`RunMetrics`]: end to end, TTFT, TPOT, scheduling delay, normalized latency.
+    /// The distributions in the order of [`RunMetrics`]: end to end, TTFT, TPOT, scheduling delay, normalized
+    /// latency.
     pub fn distributions(&mut self) -> [Option<Distribution>; 5] {
         if let Some(coarse) = &self.coarse {
             return coarse.histograms.each_ref().map(Histogram::distribution);
@@ -146,7 +168,8 @@ impl Samples {
         let e2e_s = Distribution::of(&self.e2e_s, &mut self.buckets);
         let scheduling_delay_s = Distribution::of(&self.scheduling_delay_s, &mut self.buckets);
         if self.num_decoding == 0 {
-            // With one output token each, the first token is the last and the latency per token is that of the request.
+            // With one output token each, the first token is the last and the latency per token is that of
+            // the request.
             return [e2e_s, e2e_s, None, scheduling_delay_s, e2e_s];
         }
         let ttft_s = Distribution::of(&self.ttft_s, &mut self.buckets);
@@ -170,7 +193,8 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// The twin keeps every column from the start. Requests with one output token come before, among and after others.
+        /// The twin keeps every column from the start. Requests with one output token come before, among and
+        /// after others.
         #[test]
         fn columns_told_apart_late_are_those_of_the_start(
             requests in prop::collection::vec((0_u32..100, 0_u32..100, prop_oneof![3 => Just(1_u32), 1 => 2_u32..5]), 1..60),

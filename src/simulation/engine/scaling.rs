@@ -53,7 +53,11 @@ impl Engine<'_> {
             let ended = &mut work.ended_batches;
             // Runs were settled replica by replica.
             if !ended.is_sorted_by(|a, b| a.completed_at_s <= b.completed_at_s) {
-                ended.sort_by(|a, b| a.completed_at_s.total_cmp(&b.completed_at_s).then(a.scheduled_at_s.total_cmp(&b.scheduled_at_s)));
+                ended.sort_by(|a, b| {
+                    a.completed_at_s
+                        .total_cmp(&b.completed_at_s)
+                        .then(a.scheduled_at_s.total_cmp(&b.scheduled_at_s))
+                });
             }
             policy.observe_batches(ended);
             ended.clear();
@@ -71,7 +75,8 @@ impl Engine<'_> {
             let (replicas, requests) = (&work.replicas, &work.requests);
             work.signals.extend(self.existing.iter().map(|&lane| {
                 let replica = &replicas[lane];
-                let signals = if observes.replicas { replica.signals(requests) } else { replica.request_signals() };
+                let signals =
+                    if observes.replicas { replica.signals(requests) } else { replica.request_signals() };
                 ReplicaSignals { pass: observes.passes.then(|| replica.reported_pass()), ..signals }
             }));
         }
@@ -93,7 +98,9 @@ impl Engine<'_> {
         let (ups, downs) = match decision {
             Decision::Hold => (0, 0),
             // A replica that is told to stop serves on until one is chosen, so it counts.
-            Decision::Up(n) => (n.min(cluster.max_replicas.saturating_sub(counts.serving() + counts.starting)), 0),
+            Decision::Up(n) => {
+                (n.min(cluster.max_replicas.saturating_sub(counts.serving() + counts.starting)), 0)
+            }
             Decision::Down(n) => (0, n.min(committed.saturating_sub(cluster.min_replicas))),
         };
         if let Some(detail) = &mut self.detail {
@@ -200,7 +207,8 @@ impl Engine<'_> {
         }
     }
 
-    /// Gives devices that have become free to those that wait, orders nodes for the rest, and lets go of nodes that nobody needs.
+    /// Gives devices that have become free to those that wait, orders nodes for the rest, and lets go of
+    /// nodes that nobody needs.
     fn settle_devices(&mut self) {
         let Some(devices) = &mut self.devices else { return };
         let Consequences { starts, nodes_ordered, emptied } = devices.settle(self.now_s);
@@ -213,7 +221,11 @@ impl Engine<'_> {
         }
         for node in emptied {
             if pool.release_after_s > 0.0 {
-                self.work.events.push(self.now_s + pool.release_after_s, self.now_s, Due::NodeRelease { node });
+                self.work.events.push(
+                    self.now_s + pool.release_after_s,
+                    self.now_s,
+                    Due::NodeRelease { node },
+                );
             } else if let Some(devices) = &mut self.devices {
                 devices.release_node(node, self.now_s);
             }
@@ -255,10 +267,12 @@ impl Engine<'_> {
         }
     }
 
-    /// Cancels the latest order, if replicas that start go first and one does. Otherwise stops the one that goes first by the rule that was
-    /// chosen: by default the first idle one; if all are busy, the global scheduler's choice.
+    /// Cancels the latest order, if replicas that start go first and one does. Otherwise stops the one that
+    /// goes first by the rule that was chosen: by default the first idle one; if all are busy, the global
+    /// scheduler's choice.
     ///
-    /// Where those that serve go first and too few do for one to go, the next that joins lets one go: those that start are no help yet.
+    /// Where those that serve go first and too few do for one to go, the next that joins lets one go: those
+    /// that start are no help yet.
     pub(super) fn scale_down(&mut self) {
         if self.inputs.cluster.scale_down_order == ScaleDownOrder::StartingFirst && self.cancel_start() {
             self.counts.stopping -= 1;
@@ -270,7 +284,8 @@ impl Engine<'_> {
         }
         self.counts.stopping -= 1;
         let replicas = &self.work.replicas;
-        let chosen = self.devices.as_ref().and_then(|devices| devices.choose(&self.existing, replicas, self.now_s));
+        let chosen =
+            self.devices.as_ref().and_then(|devices| devices.choose(&self.existing, replicas, self.now_s));
         let first = chosen.or_else(|| {
             let idle = |&lane: &Lane| {
                 let replica = &replicas[lane];
@@ -318,7 +333,11 @@ impl Engine<'_> {
     fn ask_to_leave(&mut self, target: Target) {
         self.drain(target);
         if let Some(grace_s) = self.inputs.cluster.scale_down_grace_s {
-            self.work.events.push(self.now_s + grace_s, self.now_s, Due::Cut { lane: target.lane, id: target.id });
+            self.work.events.push(
+                self.now_s + grace_s,
+                self.now_s,
+                Due::Cut { lane: target.lane, id: target.id },
+            );
         }
     }
 
@@ -344,7 +363,10 @@ impl Engine<'_> {
 
     /// Those that are there from the start, and warm; what finds no devices starts.
     pub(super) fn add_initial_replicas(&mut self) {
-        let there = self.devices.as_mut().map_or(self.initial_replicas, |devices| devices.prepare(self.initial_replicas));
+        let there = self
+            .devices
+            .as_mut()
+            .map_or(self.initial_replicas, |devices| devices.prepare(self.initial_replicas));
         for _ in 0..there {
             let lane = self.add_replica(0.0);
             if let Some(devices) = &mut self.devices {
@@ -412,7 +434,8 @@ impl Engine<'_> {
             let lifetime: f64 = Exp1.sample(&mut self.failure_stream);
             mean_s.map_or(f64::INFINITY, |mean_s| mean_s * lifetime)
         };
-        let (crash_s, reclaim_s) = (draw(failures.mean_time_to_crash_s), draw(failures.mean_time_to_reclaim_s));
+        let (crash_s, reclaim_s) =
+            (draw(failures.mean_time_to_crash_s), draw(failures.mean_time_to_reclaim_s));
         let due = if crash_s <= reclaim_s { Due::Loss { lane, id } } else { Due::Notice { lane, id } };
         self.work.events.push(self.now_s + crash_s.min(reclaim_s), self.now_s, due);
     }
@@ -423,7 +446,11 @@ impl Engine<'_> {
         if !replica.alive || replica.id != id {
             return;
         }
-        self.work.events.push(self.now_s + self.inputs.cluster.failures.reclaim_notice_s, self.now_s, Due::Loss { lane, id });
+        self.work.events.push(
+            self.now_s + self.inputs.cluster.failures.reclaim_notice_s,
+            self.now_s,
+            Due::Loss { lane, id },
+        );
         if !replica.draining {
             let (target, idle) = (replica.target(lane), replica.is_empty());
             self.totals.replicas_lost += 1;
@@ -485,7 +512,8 @@ impl Engine<'_> {
         self.work.steps.push(Step::Route);
     }
 
-    /// What a replica works on and what waits there goes no further; what it holds is still told of in its requests.
+    /// What a replica works on and what waits there goes no further; what it holds is still told of in its
+    /// requests.
     fn stop_working(&mut self, lane: Lane) {
         if self.work.replicas[lane].running {
             self.settle_run(lane, self.now_s, 0);
@@ -497,7 +525,12 @@ impl Engine<'_> {
         work.events.cancel_stages(lane);
         replica.batches_in_flight = 0;
         for stage in replica.stages.iter_mut() {
-            stage.working_on.take().into_iter().chain(stage.waiting.drain(..)).for_each(|index| work.in_flight.give_back(index));
+            stage
+                .working_on
+                .take()
+                .into_iter()
+                .chain(stage.waiting.drain(..))
+                .for_each(|index| work.in_flight.give_back(index));
         }
         self.totals.queued -= replica.state.queue.len() as u32;
     }
@@ -519,7 +552,15 @@ impl Engine<'_> {
             let request = &work.requests[slot];
             if !request.is_completed() {
                 work.trail.leave(request, self.now_s);
-                self.totals.cut_off(request, lane, self.now_s, self.api_s, &mut self.feed, self.tells, &mut self.detail);
+                self.totals.cut_off(
+                    request,
+                    lane,
+                    self.now_s,
+                    self.api_s,
+                    &mut self.feed,
+                    self.tells,
+                    &mut self.detail,
+                );
             }
             work.requests.release(slot);
         }

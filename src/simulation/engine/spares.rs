@@ -35,6 +35,10 @@ impl Engine<'_> {
     /// Dollars per hour of those that wait.
     pub(super) fn spares_cost_per_hour(&self) -> f64 {
         let kinds = self.inputs.cluster.cold_start.spares.iter().zip(&self.spares.0);
-        kinds.map(|(kind, &waiting)| f64::from(waiting) * kind.price_share * self.inputs.replica_cost_per_hour()).sum()
+        kinds
+            .map(|(kind, &waiting)| {
+                f64::from(waiting) * kind.price_share * self.inputs.replica_cost_per_hour()
+            })
+            .sum()
     }
 }

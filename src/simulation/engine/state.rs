@@ -1,4 +1,5 @@
-//! What a run works on: the steps of an instant, batches in flight, replicas, and the buffers a thread keeps between runs.
+//! What a run works on: the steps of an instant, batches in flight, replicas, and the buffers a thread keeps
+//! between runs.
 
 use std::collections::VecDeque;
 use std::iter;
@@ -39,7 +40,8 @@ pub(super) enum Step {
     Spare { kind: u32 },
 }
 
-/// The steps of this instant, first in, first out. Mostly there is one at a time, which then never touches the buffer.
+/// The steps of this instant, first in, first out. Mostly there is one at a time, which then never touches
+/// the buffer.
 #[derive(Debug, Default)]
 pub(super) struct Steps {
     next: Option<Step>,
@@ -163,7 +165,8 @@ impl Batches {
     #[inline]
     pub fn take(&mut self, lane: Lane) -> BatchPlace {
         let next = || BatchPlace(self.places.len() as u32);
-        let place = if self.one_a_lane { BatchPlace::of_lane(lane) } else { self.free.pop().unwrap_or_else(next) };
+        let place =
+            if self.one_a_lane { BatchPlace::of_lane(lane) } else { self.free.pop().unwrap_or_else(next) };
         if place.0 as usize >= self.places.len() {
             self.places.resize_with(place.0 as usize + 1, InFlight::default);
         }
@@ -340,7 +343,11 @@ impl Replica {
     pub fn signals(&self, requests: &Requests) -> ReplicaSignals {
         let state = &self.state;
         ReplicaSignals {
-            queued_prefill_tokens: state.queue.iter().map(|&slot| u64::from(requests[slot].prefill_tokens)).sum(),
+            queued_prefill_tokens: state
+                .queue
+                .iter()
+                .map(|&slot| u64::from(requests[slot].prefill_tokens))
+                .sum(),
             kv_used_blocks: self.kv_used_blocks(),
             kv_total_blocks: state.kv.total,
             ..self.request_signals()
@@ -360,7 +367,9 @@ impl Replica {
 
     /// Nothing queued, nothing in memory, nothing waiting for a stage.
     pub fn is_empty(&self) -> bool {
-        self.state.queue.is_empty() && self.state.allocated == 0 && self.stages.iter().all(|stage| stage.waiting.is_empty())
+        self.state.queue.is_empty()
+            && self.state.allocated == 0
+            && self.stages.iter().all(|stage| stage.waiting.is_empty())
     }
 }
 
@@ -392,7 +401,13 @@ pub struct Workspace {
 
 impl Workspace {
     /// Makes ready for a run of this many requests on replicas of this many stages.
-    pub(super) fn clear(&mut self, num_requests: u64, limits: &LatencyLimits, stages_per_lane: u32, keeps_trail: bool) {
+    pub(super) fn clear(
+        &mut self,
+        num_requests: u64,
+        limits: &LatencyLimits,
+        stages_per_lane: u32,
+        keeps_trail: bool,
+    ) {
         self.events.clear(stages_per_lane);
         self.steps.clear();
         self.requests.clear();
@@ -425,7 +440,12 @@ impl Workspace {
     }
 
     /// Makes ready for so many requests of a fleet.
-    pub(in crate::simulation) fn clear_for_fleet(&mut self, num_requests: u64, limits: &LatencyLimits, keeps_trail: bool) {
+    pub(in crate::simulation) fn clear_for_fleet(
+        &mut self,
+        num_requests: u64,
+        limits: &LatencyLimits,
+        keeps_trail: bool,
+    ) {
         self.clear(num_requests, limits, 1, keeps_trail);
     }
 
@@ -437,7 +457,11 @@ impl Workspace {
         self.trail.leave(request, left_at_s);
     }
 
-    pub(in crate::simulation) fn set_trail_replicas(&mut self, of_pools: Vec<Vec<ReplicaRecord>>, replicas: Vec<ReplicaRecord>) {
+    pub(in crate::simulation) fn set_trail_replicas(
+        &mut self,
+        of_pools: Vec<Vec<ReplicaRecord>>,
+        replicas: Vec<ReplicaRecord>,
+    ) {
         (self.trail.of_pools, self.trail.replicas) = (of_pools, replicas);
     }
 
@@ -456,14 +480,17 @@ impl Workspace {
         self.trail.is_kept.then_some(&self.trail)
     }
 
-    /// A quantity of every request that the latest run completed and that has it. None of a run too long to have kept them.
+    /// A quantity of every request that the latest run completed and that has it. None of a run too long to
+    /// have kept them.
     pub fn values_of(&mut self, quantity: &Quantity) -> &[f64] {
         self.samples.values_of(quantity)
     }
 
-    /// Memory of what a run keeps now, whether or not curves are wanted; see [`crate::simulation::Limits::most_bytes`].
+    /// Memory of what a run keeps now, whether or not curves are wanted; see
+    /// [`crate::simulation::Limits::most_bytes`].
     pub(super) fn bytes(&self) -> u64 {
-        let slots = |replica: &Replica| (replica.state.queue.len() + replica.state.waiting.len()) * size_of::<Slot>();
+        let slots =
+            |replica: &Replica| (replica.state.queue.len() + replica.state.waiting.len()) * size_of::<Slot>();
         let in_flight: usize = self.replicas.iter().map(|replica| replica.batches_in_flight as usize).sum();
         let bytes = self.requests.bytes()
             + self.samples.bytes()
@@ -481,21 +508,33 @@ impl Workspace {
     /// What a finished run should not have left behind: requests anywhere, KV blocks in use.
     pub(in crate::simulation) fn leftovers(&self) -> Vec<String> {
         let mut found = Vec::new();
-        // A scheduler that works ahead computes a token more of requests whose end it could not know: those have been served.
+        // A scheduler that works ahead computes a token more of requests whose end it could not know: those
+        // have been served.
         let served = self.requests.served();
         if self.requests.len() - served.len() + self.unrouted.len() > 0 {
-            found.push(format!("{} requests left, {} of them not routed", self.requests.len() - served.len(), self.unrouted.len()));
+            found.push(format!(
+                "{} requests left, {} of them not routed",
+                self.requests.len() - served.len(),
+                self.unrouted.len()
+            ));
         }
         for replica in &self.replicas {
             let state = &replica.state;
             let served = served.iter().filter(|&&replica_id| replica_id == replica.id).count() as u32;
-            let in_flight = if served == state.allocated && served > 0 { 0 } else { replica.batches_in_flight };
+            let in_flight =
+                if served == state.allocated && served > 0 { 0 } else { replica.batches_in_flight };
             let held = (state.queue.len(), state.waiting.len(), state.allocated - served, in_flight);
             if held != (0, 0, 0, 0) {
-                found.push(format!("replica {}: queued, waiting, in memory, in flight at the end: {held:?}", replica.id));
+                found.push(format!(
+                    "replica {}: queued, waiting, in memory, in flight at the end: {held:?}",
+                    replica.id
+                ));
             }
             if state.kv.free != state.kv.total {
-                found.push(format!("replica {}: {} of {} KV blocks free at the end", replica.id, state.kv.free, state.kv.total));
+                found.push(format!(
+                    "replica {}: {} of {} KV blocks free at the end",
+                    replica.id, state.kv.free, state.kv.total
+                ));
             }
         }
         found

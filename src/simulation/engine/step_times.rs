@@ -1,7 +1,8 @@
 //! Times of batches that come again and again.
 //!
-//! Where prompts are all of one length, as in the lab's trace and most synthetic ones, there are few different batches. To remember their
-//! times is not only less work: all that follows waits for when a batch ends, and additions in the reference's order take long.
+//! Where prompts are all of one length, as in the lab's trace and most synthetic ones, there are few
+//! different batches. To remember their times is not only less work: all that follows waits for when a batch
+//! ends, and additions in the reference's order take long.
 
 use crate::hardware::{BatchShape, ExecutionTime};
 
@@ -13,7 +14,8 @@ pub(super) struct StepTimes {
 
 const SIZES: usize = 64;
 
-/// Of whole prompts, their number, the sum of their tokens and that of their squares tell all there is to know.
+/// Of whole prompts, their number, the sum of their tokens and that of their squares tell all there is to
+/// know.
 #[derive(Debug, Clone, Copy)]
 struct Known {
     tokens: u64,
@@ -42,8 +44,11 @@ impl StepTimes {
         }
         let known = &mut self.known[size];
         if known.tokens != shape.total_tokens || known.tokens_squared != shape.prefill_tokens_squared {
-            *known =
-                Known { tokens: shape.total_tokens, tokens_squared: shape.prefill_tokens_squared, time_s: times.stage_time_s(shape, 0) };
+            *known = Known {
+                tokens: shape.total_tokens,
+                tokens_squared: shape.prefill_tokens_squared,
+                time_s: times.stage_time_s(shape, 0),
+            };
         }
         known.time_s
     }

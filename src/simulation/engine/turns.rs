@@ -1,7 +1,8 @@
 //! Requests that wait for answers: a source that is told when a request leaves.
 //!
-//! First turns lie in order and are merged with a heap of those that an answer has set off. A request whose answer never comes (it was
-//! rejected or cut off, or a user lost patience) takes with it all that wait for it, and what waits for these: so no run waits for ever.
+//! First turns lie in order and are merged with a heap of those that an answer has set off. A request whose
+//! answer never comes (it was rejected or cut off, or a user lost patience) takes with it all that wait for
+//! it, and what waits for these: so no run waits for ever.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -75,8 +76,8 @@ pub(in crate::simulation) struct Turns<'a> {
     waits_for: Vec<u32>,
     /// Of each request: the replica of the last answer that it waited for.
     after: Vec<u32>,
-    /// Of each replica that ever served, by id: whether it gets requests no more. Of a fleet's replicas, several of which may have an id,
-    /// nothing is known.
+    /// Of each replica that ever served, by id: whether it gets requests no more. Of a fleet's replicas,
+    /// several of which may have an id, nothing is known.
     has_left: Vec<bool>,
     /// What requests may generate and how urgent they are, where that is not the same for all.
     max_new_tokens: Option<Vec<u32>>,
@@ -150,24 +151,29 @@ impl Ledger {
     pub fn sum_up(&self, has_limits: bool, caches_prefixes: bool, knows_replicas: bool) -> SessionMetrics {
         let complete = || self.sessions.iter().filter(|account| account.complete);
         let share = |part: u64, of: u64| if of > 0 { part as f64 / of as f64 } else { 0.0 };
-        let (num_sessions, num_kept) = (self.sessions.len() as u64, complete().filter(|account| account.within_limits).count() as u64);
+        let (num_sessions, num_kept) =
+            (self.sessions.len() as u64, complete().filter(|account| account.within_limits).count() as u64);
         let (cold, kept) = (&self.cold, &self.kept);
         let computed_tokens = cold.computed_tokens + kept.computed_tokens;
-        let computed = |answers: &Answers| answers.mean(answers.computed_tokens as f64).filter(|_| caches_prefixes);
+        let computed =
+            |answers: &Answers| answers.mean(answers.computed_tokens as f64).filter(|_| caches_prefixes);
         let cold_turns = knows_replicas.then(|| ColdTurns {
             share: (cold.number + kept.number > 0).then(|| share(cold.number, cold.number + kept.number)),
             ttft_s: cold.mean(cold.ttft_s),
             kept_ttft_s: kept.mean(kept.ttft_s),
             computed_tokens: computed(cold),
             kept_computed_tokens: computed(kept),
-            computed_share: (caches_prefixes && computed_tokens > 0).then(|| share(cold.computed_tokens, computed_tokens)),
+            computed_share: (caches_prefixes && computed_tokens > 0)
+                .then(|| share(cold.computed_tokens, computed_tokens)),
         });
         SessionMetrics {
             num_sessions,
             num_sessions_completed: complete().count() as u64,
             num_sessions_abandoned: self.num_sessions_abandoned,
             num_turns_cancelled: self.num_turns_cancelled,
-            session_s: Distribution::of_values(complete().map(|account| account.ended_at_s - account.began_at_s)),
+            session_s: Distribution::of_values(
+                complete().map(|account| account.ended_at_s - account.began_at_s),
+            ),
             session_busy_s: Distribution::of_values(complete().map(|account| account.busy_s)),
             session_attainment: has_limits.then(|| share(num_kept, num_sessions)),
             first_turn_ttft_s: Distribution::of_values(self.first_ttft_s.iter().copied()),
@@ -213,11 +219,14 @@ impl<'a> Turns<'a> {
         };
         let first = (0..workload.len() as u32).filter(|&id| sessions.waits_for[id as usize] == 0);
         match sessions.lanes {
-            None => turns.first = first.map(|id| Coming { at_s: sessions.pause_s[id as usize], id }).collect(),
+            None => {
+                turns.first = first.map(|id| Coming { at_s: sessions.pause_s[id as usize], id }).collect()
+            }
             Some(lanes) => {
                 turns.in_lanes.resize(sessions.len(), Vec::new());
                 first.for_each(|id| turns.in_lanes[sessions.session[id as usize] as usize].push(id));
-                (0..lanes.number.min(sessions.len() as u32)).for_each(|lane| turns.start_session(lanes.begins_s(lane)));
+                (0..lanes.number.min(sessions.len() as u32))
+                    .for_each(|lane| turns.start_session(lanes.begins_s(lane)));
             }
         }
         turns
@@ -252,11 +261,14 @@ impl<'a> Turns<'a> {
         // In a heap, what is due now lies above what is due later.
         fn due(heap: &[Coming], place: usize, now_s: f64) -> usize {
             match heap.get(place) {
-                Some(coming) if coming.at_s == now_s => 1 + due(heap, 2 * place + 1, now_s) + due(heap, 2 * place + 2, now_s),
+                Some(coming) if coming.at_s == now_s => {
+                    1 + due(heap, 2 * place + 1, now_s) + due(heap, 2 * place + 2, now_s)
+                }
                 _ => 0,
             }
         }
-        self.first[self.next..].iter().take_while(|coming| coming.at_s == now_s).count() + due(self.set_off.as_slice(), 0, now_s)
+        self.first[self.next..].iter().take_while(|coming| coming.at_s == now_s).count()
+            + due(self.set_off.as_slice(), 0, now_s)
     }
 
     /// Takes the next request, which there must be.
@@ -281,7 +293,8 @@ impl<'a> Turns<'a> {
             account.open_since_s = at_s;
         }
         account.open += 1;
-        let (prefill_tokens, decode_tokens) = (self.workload.prefill_tokens[request], self.workload.decode_tokens[request]);
+        let (prefill_tokens, decode_tokens) =
+            (self.workload.prefill_tokens[request], self.workload.decode_tokens[request]);
         if self.observes {
             if std::mem::take(&mut self.told) {
                 self.arrived.truncate(0);
@@ -346,7 +359,8 @@ impl<'a> Turns<'a> {
                     ledger.later_ttft_s.push(ttft_s);
                     ledger.later_prompt_tokens += u64::from(prompt_tokens);
                     ledger.later_cached_tokens += u64::from(cached_tokens);
-                    let answers = if self.after[id as usize] == GONE { &mut ledger.cold } else { &mut ledger.kept };
+                    let answers =
+                        if self.after[id as usize] == GONE { &mut ledger.cold } else { &mut ledger.kept };
                     answers.count(ttft_s, prompt_tokens.saturating_sub(cached_tokens));
                 }
                 self.sessions.patience_s.is_none_or(|patience_s| ttft_s <= patience_s)
@@ -357,7 +371,8 @@ impl<'a> Turns<'a> {
             }
         };
         let cancelled = if goes_on {
-            let replica_id = if let Left::Answered { replica_id, .. } = how { replica_id } else { ReplicaId::NOWHERE };
+            let replica_id =
+                if let Left::Answered { replica_id, .. } = how { replica_id } else { ReplicaId::NOWHERE };
             self.set_off_by(id, replica_id, at_s);
             0
         } else {

@@ -44,7 +44,9 @@ impl Counts {
 
     /// Jain's index of these: 1 where all fare alike, one over their number where one has all.
     fn jain(&self) -> Option<f64> {
-        let sums = self.attainments().fold([0.0; 3], |[sum, squares, number], share| [sum + share, squares + share * share, number + 1.0]);
+        let sums = self.attainments().fold([0.0; 3], |[sum, squares, number], share| {
+            [sum + share, squares + share * share, number + 1.0]
+        });
         let [sum, squares, number] = sums;
         (squares > 0.0 && number > 1.0).then(|| sum * sum / (number * squares))
     }
@@ -76,16 +78,32 @@ pub(super) struct Books<'a> {
 impl<'a> Books<'a> {
     pub fn new(inputs: &'a FleetInputs<'a>, work: &'a mut Workspace, in_detail: bool) -> Self {
         let workload = inputs.workload;
-        work.clear_for_fleet(workload.num_requests(), &inputs.cluster.latency_limits, inputs.pools[0].keeps_trail);
+        work.clear_for_fleet(
+            workload.num_requests(),
+            &inputs.cluster.latency_limits,
+            inputs.pools[0].keeps_trail,
+        );
         let record = |i: usize| {
-            let record = RequestRecord::new(i as u32, workload.arrived_at_s[i], workload.prefill_tokens[i], workload.decode_tokens[i]);
-            workload.sessions.iter().fold(record, |record, sessions| record.in_session(sessions.session[i], sessions.turn[i]))
+            let record = RequestRecord::new(
+                i as u32,
+                workload.arrived_at_s[i],
+                workload.prefill_tokens[i],
+                workload.decode_tokens[i],
+            );
+            workload
+                .sessions
+                .iter()
+                .fold(record, |record, sessions| record.in_session(sessions.session[i], sessions.turn[i]))
         };
         Self {
             work,
             records: in_detail.then(|| (0..workload.len()).map(record).collect()),
             left: 0,
-            counts: Counts { min_replicas: u32::MAX, of_models: vec![(0, 0); inputs.groups().len()], ..Counts::default() },
+            counts: Counts {
+                min_replicas: u32::MAX,
+                of_models: vec![(0, 0); inputs.groups().len()],
+                ..Counts::default()
+            },
             aside: vec![Aside::default(); inputs.pools.len()],
             devices: inputs.cluster.pools.iter().map(super::Pool::devices_per_replica).collect(),
             // As no pool is, so that the first note is taken.
@@ -94,7 +112,8 @@ impl<'a> Books<'a> {
         }
     }
 
-    /// Takes note of how many replicas there are and how many requests wait, which holds until it is told anew.
+    /// Takes note of how many replicas there are and how many requests wait, which holds until it is told
+    /// anew.
     pub fn note(&mut self, pools: &[Engine]) {
         let mut changed = false;
         for (noted, pool) in self.noted.iter_mut().zip(pools) {
@@ -156,7 +175,14 @@ impl<'a> Books<'a> {
     }
 
     /// Takes down a request that leaves; how its session is to take it.
-    pub fn leave(&mut self, flow: &Flow, from: Option<(usize, Place)>, end: End, at_s: f64, api_s: f64) -> Left {
+    pub fn leave(
+        &mut self,
+        flow: &Flow,
+        from: Option<(usize, Place)>,
+        end: End,
+        at_s: f64,
+        api_s: f64,
+    ) -> Left {
         let whole = &flow.whole;
         let counts = &mut self.counts;
         self.left += 1;
@@ -183,7 +209,8 @@ impl<'a> Books<'a> {
             if let Some((pool, place)) = from {
                 record.leave(whole, api_s);
                 let decoded = flow.apart && flow.decode_pool == Some(pool);
-                let (first, first_place) = if flow.apart { (flow.prefill_pool, flow.last_prefill) } else { (pool, Some(place)) };
+                let (first, first_place) =
+                    if flow.apart { (flow.prefill_pool, flow.last_prefill) } else { (pool, Some(place)) };
                 record.replica_id = first_place.map(|place| place.replica_id.0);
                 let happened = |at_s: f64| (!at_s.is_nan()).then_some(at_s);
                 record.hops = Some(Hops {
@@ -238,7 +265,9 @@ impl Closed {
     pub fn new(books: Books, pools: Vec<RunMetrics>, mut feed: Feed, budget: Budget, now_s: f64) -> Self {
         let Books { inputs, records, counts, aside, devices, .. } = books;
         let caches = pools.iter().any(|pool| pool.prefix_hit_rate.is_some());
-        let sessions = feed.turns().map(|turns| turns.ledger().sum_up(inputs.cluster.latency_limits.any(), caches, false));
+        let sessions = feed
+            .turns()
+            .map(|turns| turns.ledger().sum_up(inputs.cluster.latency_limits.any(), caches, false));
         let budget = inputs.cluster.budget.is_some().then_some(budget);
         Self { counts, aside, devices, records, pools, sessions, budget, now_s }
     }
@@ -254,7 +283,8 @@ impl Closed {
     ) -> RunMetrics {
         let Self { counts, aside, devices, records, pools, sessions, budget, now_s } = self;
         if inputs.pools[0].keeps_trail {
-            let of_pools: Vec<_> = works.iter().filter_map(|work| work.trail().map(|trail| &trail.replicas[..])).collect();
+            let of_pools: Vec<_> =
+                works.iter().filter_map(|work| work.trail().map(|trail| &trail.replicas[..])).collect();
             let merged = merged_replicas(&of_pools);
             work.set_trail_replicas(of_pools.into_iter().map(<[_]>::to_vec).collect(), merged);
         }
@@ -272,20 +302,29 @@ impl Closed {
         let total_cost_usd = sum(&|pool| pool.total_cost_usd);
         let replica_hours = sum(&|pool| pool.replica_hours);
         // Of as many KV blocks as there were, over time.
-        let blocks = |pool: usize| pools[pool].replica_hours * 3600.0 * f64::from(inputs.pools[pool].num_blocks);
+        let blocks =
+            |pool: usize| pools[pool].replica_hours * 3600.0 * f64::from(inputs.pools[pool].num_blocks);
         let all_blocks: f64 = (0..pools.len()).map(blocks).sum();
         let one = (pools.len() == 1).then(|| &pools[0]);
         let mean_kv_use = match one {
             Some(pool) => pool.mean_kv_use,
-            None => ratio((0..pools.len()).map(|pool| pools[pool].mean_kv_use * blocks(pool)).sum(), all_blocks),
+            None => {
+                ratio((0..pools.len()).map(|pool| pools[pool].mean_kv_use * blocks(pool)).sum(), all_blocks)
+            }
         };
         let has_transfers = inputs.cluster.pools.iter().any(|pool| pool.role == super::Role::Prefill);
-        let device_hours: f64 = std::iter::zip(&pools, &devices).map(|(pool, unit)| pool.replica_hours * *unit as f64).sum();
+        let device_hours: f64 =
+            std::iter::zip(&pools, &devices).map(|(pool, unit)| pool.replica_hours * *unit as f64).sum();
         let fleet = FleetMetrics {
-            transfers: has_transfers.then_some(aside.iter().map(|aside| aside.transfer_ms.len() as u64).sum()),
-            transfer_gb: has_transfers.then_some(aside.iter().map(|aside| aside.received_bytes).sum::<f64>() * 1e-9),
-            transfer_ms: Distribution::of_values(aside.iter().flat_map(|aside| aside.transfer_ms.iter().copied())),
-            local_prefill_share: (has_transfers && counts.completed > 0).then(|| 1.0 - counts.apart as f64 / counts.completed as f64),
+            transfers: has_transfers
+                .then_some(aside.iter().map(|aside| aside.transfer_ms.len() as u64).sum()),
+            transfer_gb: has_transfers
+                .then_some(aside.iter().map(|aside| aside.received_bytes).sum::<f64>() * 1e-9),
+            transfer_ms: Distribution::of_values(
+                aside.iter().flat_map(|aside| aside.transfer_ms.iter().copied()),
+            ),
+            local_prefill_share: (has_transfers && counts.completed > 0)
+                .then(|| 1.0 - counts.apart as f64 / counts.completed as f64),
             mean_devices: ratio(device_hours * 3600.0, now_s),
             max_devices: counts.max_devices,
             budget_full_s: budget.as_ref().map(|budget| budget.full_s),
@@ -310,13 +349,17 @@ impl Closed {
             goodput_per_s: kept.map(|kept| ratio(kept as f64, now_s)),
             total_cost_usd,
             mean_cost_usd_per_hour: sum(&|pool| pool.mean_cost_usd_per_hour),
-            cost_usd_per_million_tokens: (counts.tokens > 0).then(|| total_cost_usd / (counts.tokens as f64 * 1e-6)),
+            cost_usd_per_million_tokens: (counts.tokens > 0)
+                .then(|| total_cost_usd / (counts.tokens as f64 * 1e-6)),
             simulated_s: now_s,
             num_batches: count(&|pool| pool.num_batches),
             busy_s: sum(&|pool| pool.busy_s),
             replica_hours,
             node_hours: sum(&|pool| pool.node_hours),
-            utilization: one.map_or_else(|| ratio(sum(&|pool| pool.busy_s), replica_hours * 3600.0), |pool| pool.utilization),
+            utilization: one.map_or_else(
+                || ratio(sum(&|pool| pool.busy_s), replica_hours * 3600.0),
+                |pool| pool.utilization,
+            ),
             mean_replicas: sum(&|pool| pool.mean_replicas),
             max_replicas: counts.max_replicas,
             min_replicas: counts.min_replicas,

@@ -54,10 +54,13 @@ impl Budget {
                 (settings.devices_by_node.values().map(|&most| f64::from(most)).collect(), devices())
             }
             (Some(most), _) => (vec![f64::from(most)], devices()),
-            (None, Some(usd)) => (vec![usd * (1.0 + TOLERANCE)], pools.iter().map(|pool| pool.usd_per_hour).collect()),
+            (None, Some(usd)) => {
+                (vec![usd * (1.0 + TOLERANCE)], pools.iter().map(|pool| pool.usd_per_hour).collect())
+            }
             (None, None) => (vec![f64::INFINITY], vec![0.0; number]),
         };
-        let place = |pool: &Takes| settings.devices_by_node.keys().position(|node| node == pool.node).unwrap_or(0);
+        let place =
+            |pool: &Takes| settings.devices_by_node.keys().position(|node| node == pool.node).unwrap_or(0);
         Self {
             limits,
             limit_of: pools.iter().map(place).collect(),
@@ -107,7 +110,9 @@ impl Budget {
     /// Accounts for time in which nothing has changed.
     pub fn pass(&mut self, elapsed_s: f64) {
         self.full_s += if self.is_full { elapsed_s } else { 0.0 };
-        for (starved_s, _) in std::iter::zip(&mut self.starved_s, &self.is_starved).filter(|(_, is_starved)| **is_starved) {
+        for (starved_s, _) in
+            std::iter::zip(&mut self.starved_s, &self.is_starved).filter(|(_, is_starved)| **is_starved)
+        {
             *starved_s += elapsed_s;
         }
     }
@@ -117,7 +122,8 @@ impl Budget {
         let left = self.left(standing);
         for (pool, (now, most)) in std::iter::zip(standing, most).enumerate() {
             let may_grow = now.existing - now.draining + now.starting < most;
-            self.is_starved[pool] = now.queued > 0 && may_grow && left[self.limit_of[pool]] < self.units[pool];
+            self.is_starved[pool] =
+                now.queued > 0 && may_grow && left[self.limit_of[pool]] < self.units[pool];
         }
     }
 
@@ -150,7 +156,8 @@ impl Budget {
                 (*number, replaced) = (*number - taken, replaced - taken);
             }
         }
-        // Whoever scales down waits for nothing any more; whoever asks again waits for what it asks now, once however often it stands here.
+        // Whoever scales down waits for nothing any more; whoever asks again waits for what it asks now, once
+        // however often it stands here.
         let mut renewed = vec![false; wishes.len()];
         self.waiting.retain_mut(|(pool, number)| {
             let wish = wishes[*pool];
@@ -214,12 +221,17 @@ mod tests {
         assert_eq!(budget.left(&pools), [4.0]);
         assert_eq!(budget.grant(&pools, &[wish(3, 0, 0), wish(2, 0, 0)], &[(0, 3), (1, 2)]), [1, 0]);
         assert_eq!((&budget.cut[..], budget.has_waiting()), (&[2, 2][..], false));
-        assert_eq!(budget.grant(&pools, &[wish(3, 0, 0), wish(1, 0, 0)], &[(1, 1), (0, 3)]), [0, 1], "the other way round");
+        assert_eq!(
+            budget.grant(&pools, &[wish(3, 0, 0), wish(1, 0, 0)], &[(1, 1), (0, 3)]),
+            [0, 1],
+            "the other way round"
+        );
     }
 
     #[test]
     fn a_queue_is_served_in_order_and_left_by_who_scales_down() {
-        let settings = BudgetSettings { devices: Some(8), when_full: WhenFull::Queue, ..BudgetSettings::default() };
+        let settings =
+            BudgetSettings { devices: Some(8), when_full: WhenFull::Queue, ..BudgetSettings::default() };
         let mut budget = Budget::new(Some(&settings), &takes(&[(4, 1.0), (1, 1.0)]), false);
         let full = [standing(1, 0), standing(4, 0)];
         assert_eq!(budget.grant(&full, &[wish(1, 0, 0), wish(0, 0, 0)], &[(0, 1), (1, 0)]), [0, 0]);
@@ -232,7 +244,8 @@ mod tests {
 
     #[test]
     fn whoever_waits_in_several_places_waits_once_for_what_it_asks_again() {
-        let settings = BudgetSettings { devices: Some(4), when_full: WhenFull::Queue, ..BudgetSettings::default() };
+        let settings =
+            BudgetSettings { devices: Some(4), when_full: WhenFull::Queue, ..BudgetSettings::default() };
         let mut budget = Budget::new(Some(&settings), &takes(&[(1, 1.0), (1, 1.0)]), false);
         let full = [standing(1, 0), standing(3, 0)];
         assert_eq!(budget.grant(&full, &[wish(3, 0, 0), wish(0, 0, 0)], &[(0, 1), (0, 1), (0, 1)]), [0, 0]);
@@ -243,7 +256,8 @@ mod tests {
 
     #[test]
     fn what_was_lost_is_replaced_once() {
-        let settings = BudgetSettings { devices: Some(4), when_full: WhenFull::Queue, ..BudgetSettings::default() };
+        let settings =
+            BudgetSettings { devices: Some(4), when_full: WhenFull::Queue, ..BudgetSettings::default() };
         let mut budget = Budget::new(Some(&settings), &takes(&[(1, 1.0), (1, 1.0)]), false);
         // One of the first pool's is lost while the others take its place; its policy asks for it as well.
         let full = [standing(0, 0), standing(4, 0)];
@@ -258,11 +272,16 @@ mod tests {
         let by_node = BTreeMap::from([("big".to_owned(), 8), ("small".to_owned(), 2)]);
         let settings = BudgetSettings { devices_by_node: by_node, ..BudgetSettings::default() };
         let pool = |node, devices| Takes { node, devices, usd_per_hour: 1.0 };
-        let mut budget = Budget::new(Some(&settings), &[pool("big", 4), pool("small", 1), pool("big", 4)], false);
+        let mut budget =
+            Budget::new(Some(&settings), &[pool("big", 4), pool("small", 1), pool("big", 4)], false);
         let now = [standing(1, 0), standing(1, 0), standing(0, 0)];
         assert_eq!(budget.left(&now), [4.0, 1.0]);
-        // One of four devices is left for both pools of the first kind; the other kind is none of their business.
-        assert_eq!(budget.grant(&now, &[wish(1, 0, 0), wish(3, 0, 0), wish(1, 0, 0)], &[(0, 1), (1, 3), (2, 1)]), [1, 1, 0]);
+        // One of four devices is left for both pools of the first kind; the other kind is none of their
+        // business.
+        assert_eq!(
+            budget.grant(&now, &[wish(1, 0, 0), wish(3, 0, 0), wish(1, 0, 0)], &[(0, 1), (1, 3), (2, 1)]),
+            [1, 1, 0]
+        );
         assert_eq!(budget.cut, [0, 2, 1]);
         assert!(budget.is_full);
         let waits = |queued| Standing { queued, existing: 1, ..Standing::default() };

@@ -51,8 +51,14 @@ pub struct Flow {
 
 impl Flow {
     pub fn new(arrival: &Arrival, ignore_eos: bool) -> Self {
-        let &Arrival { id, arrived_at_s, prefill_tokens, decode_tokens, max_new_tokens, priority, .. } = arrival;
-        let whole = Request { max_new_tokens, priority, ignore_eos, ..Request::new(id, arrived_at_s, prefill_tokens, decode_tokens) };
+        let &Arrival { id, arrived_at_s, prefill_tokens, decode_tokens, max_new_tokens, priority, .. } =
+            arrival;
+        let whole = Request {
+            max_new_tokens,
+            priority,
+            ignore_eos,
+            ..Request::new(id, arrived_at_s, prefill_tokens, decode_tokens)
+        };
         Self {
             whole,
             stage: Stage::First,
@@ -81,7 +87,11 @@ impl Flow {
             arrived_at_s: now_s,
             prefill_tokens: self.prefill_tokens,
             decode_tokens,
-            max_new_tokens: if handover.leaves { 1 } else { (self.whole.max_new_tokens - done).max(decode_tokens) },
+            max_new_tokens: if handover.leaves {
+                1
+            } else {
+                (self.whole.max_new_tokens - done).max(decode_tokens)
+            },
             priority: self.whole.priority,
             handover,
         }

@@ -1,4 +1,5 @@
-//! From pool to pool: what becomes of a request where it arrives, is prefilled, waits for its KV cache, and where replicas are lost.
+//! From pool to pool: what becomes of a request where it arrives, is prefilled, waits for its KV cache, and
+//! where replicas are lost.
 
 use super::flow::{Flow, Stage};
 use super::routing::Candidate;
@@ -52,9 +53,12 @@ impl Fleet<'_> {
         let cached = chosen.map_or(0, |pool| self.pools[pool].cached_tokens(arrival.id, prompt));
         let missing = prompt - cached;
         match &self.decider {
-            PdDecider::PrefixBased(settings) => settings.non_cached_tokens > 0 && missing > settings.non_cached_tokens,
+            PdDecider::PrefixBased(settings) => {
+                settings.non_cached_tokens > 0 && missing > settings.non_cached_tokens
+            }
             PdDecider::IslBounding(settings) => {
-                missing >= settings.threshold_tokens || f64::from(missing) / f64::from(prompt) >= settings.ratio
+                missing >= settings.threshold_tokens
+                    || f64::from(missing) / f64::from(prompt) >= settings.ratio
             }
             PdDecider::Always(_) | PdDecider::Never(_) | PdDecider::PrefillLoad(_) => true,
         }
@@ -64,19 +68,29 @@ impl Fleet<'_> {
     fn candidates(&self, pools: &[usize], prefill_tokens: u32, decode_tokens: u32) -> Vec<Candidate> {
         // Where no replica is and none will come, nobody is sent, unless there is nowhere else.
         let any_may = pools.iter().any(|&pool| self.pools[pool].may_serve());
-        let fitting = pools
-            .iter()
-            .copied()
-            .filter(|&pool| self.pools[pool].fits(prefill_tokens, decode_tokens) && (!any_may || self.pools[pool].may_serve()));
+        let fitting = pools.iter().copied().filter(|&pool| {
+            self.pools[pool].fits(prefill_tokens, decode_tokens) && (!any_may || self.pools[pool].may_serve())
+        });
         let candidate = |pool: usize| {
             let standing = self.pools[pool].standing();
-            Candidate { pool, serving: standing.existing - standing.draining, outstanding: self.pools[pool].here() }
+            Candidate {
+                pool,
+                serving: standing.existing - standing.draining,
+                outstanding: self.pools[pool].here(),
+            }
         };
         fitting.map(candidate).collect()
     }
 
-    /// Chooses a pool of a group for such a request, where it begins or where it `decodes`, if any could serve it.
-    fn choose_pool(&mut self, group: usize, decodes: bool, prefill_tokens: u32, decode_tokens: u32) -> Option<usize> {
+    /// Chooses a pool of a group for such a request, where it begins or where it `decodes`, if any could
+    /// serve it.
+    fn choose_pool(
+        &mut self,
+        group: usize,
+        decodes: bool,
+        prefill_tokens: u32,
+        decode_tokens: u32,
+    ) -> Option<usize> {
         let group = &self.groups[group];
         let pools = if decodes { &group.decode } else { &group.first };
         if let &[pool] = &pools[..] {
@@ -92,7 +106,8 @@ impl Fleet<'_> {
         flow.stage = if flow.stage == Stage::Asks { Stage::Reserved } else { Stage::First };
         flow.kept_at = None;
         (flow.prefill_end_s, flow.transfer_start_s, flow.transfer_end_s) = (f64::NAN, f64::NAN, f64::NAN);
-        let (apart, prefill, decode) = (flow.apart, flow.prefill_tokens, if flow.apart { 1 } else { flow.decode_tokens });
+        let (apart, prefill, decode) =
+            (flow.apart, flow.prefill_tokens, if flow.apart { 1 } else { flow.decode_tokens });
         let handover = Handover { leaves: apart, ..Handover::default() };
         let arrival = flow.next(self.now_s, decode, handover);
         let group = self.inputs.group_of(id);
@@ -236,7 +251,8 @@ impl Fleet<'_> {
     fn send(&mut self, id: u32) {
         let now_s = self.now_s;
         let flow = self.flows.get(id);
-        let (from, to) = (flow.prefill_pool, flow.decode_pool.expect("whoever is given room was handed over"));
+        let (from, to) =
+            (flow.prefill_pool, flow.decode_pool.expect("whoever is given room was handed over"));
         let (place, cached_tokens) = (flow.place.expect("it was given room"), flow.reused_tokens);
         let was_reserved = flow.stage == Stage::Reserved;
         flow.transfer_start_s = now_s;
@@ -260,7 +276,13 @@ impl Fleet<'_> {
         }
         flow.stage = Stage::Moves;
         let kept_at = flow.kept_at.expect("what is sent is kept until it has arrived");
-        self.links.begin(id, (from as u32, kept_at.replica_id.0), (to as u32, place.replica_id.0), per_rank, now_s);
+        self.links.begin(
+            id,
+            (from as u32, kept_at.replica_id.0),
+            (to as u32, place.replica_id.0),
+            per_rank,
+            now_s,
+        );
     }
 
     /// Bytes that the busiest rank sends or receives for so many tokens, and those of all together.
@@ -268,7 +290,8 @@ impl Fleet<'_> {
         let ranks = |pool: usize| f64::from(self.inputs.pools[pool].cluster.tensor_parallel);
         let times = self.inputs.pools[to].execution_time;
         // What a rank keeps of a token, over all layers: a share of the heads, or, of a latent, all of it.
-        let kept = memory::kv_bytes_per_token(&times.deployment, times.kv_cache, tokens.max(1)) * f64::from(tokens);
+        let kept =
+            memory::kv_bytes_per_token(&times.deployment, times.kv_cache, tokens.max(1)) * f64::from(tokens);
         let (senders, receivers) = (ranks(from), ranks(to));
         (kept * (receivers / senders).max(1.0), kept * receivers)
     }

@@ -16,7 +16,8 @@ use crate::simulation::engine::{Standing, Wishes};
 #[derive(Debug, Clone, Copy)]
 pub struct Known<'a> {
     pub pool: &'a Pool,
-    /// Whether a policy decides for it; without one, or with one that never changes anything, it stays as it is.
+    /// Whether a policy decides for it; without one, or with one that never changes anything, it stays as it
+    /// is.
     pub moves: bool,
     /// What a replica takes of the budget, what it computes in a second, and what it costs an hour.
     pub unit: f64,
@@ -62,7 +63,12 @@ impl<'a> Joint<'a> {
         let planner = match rule {
             Some(FleetRule::GlobalPlanner(settings)) => {
                 let most = budget.and_then(|budget| budget.devices);
-                Some(GlobalPlanner::new(pools, most.map(i64::from), settings.min_devices.map(i64::from), settings.intent_ttl_s))
+                Some(GlobalPlanner::new(
+                    pools,
+                    most.map(i64::from),
+                    settings.min_devices.map(i64::from),
+                    settings.intent_ttl_s,
+                ))
             }
             _ => None,
         };
@@ -81,16 +87,28 @@ impl<'a> Joint<'a> {
         }
     }
 
-    /// What is made of wishes under the rule. `waiting` are replicas that were granted and wait for room, by pools.
-    pub fn decide(&mut self, now_s: f64, pools: &[Known], standing: &[Standing], waiting: &[u32], mut wishes: Vec<Wishes>) -> Decided {
+    /// What is made of wishes under the rule. `waiting` are replicas that were granted and wait for room, by
+    /// pools.
+    pub fn decide(
+        &mut self,
+        now_s: f64,
+        pools: &[Known],
+        standing: &[Standing],
+        waiting: &[u32],
+        mut wishes: Vec<Wishes>,
+    ) -> Decided {
         let none = (vec![0; pools.len()], vec![false; pools.len()]);
         let (refused, anew) = match self.rule {
             Some(FleetRule::Proportional(_)) => {
                 let limits: BTreeSet<usize> = pools.iter().map(|pool| pool.limit.0).collect();
                 for limit in limits {
-                    let (members, others): (Vec<usize>, Vec<usize>) =
-                        (0..pools.len()).filter(|&pool| pools[pool].limit.0 == limit).partition(|&pool| pools[pool].moves);
-                    let used: f64 = others.iter().map(|&pool| f64::from(committed(&standing[pool])) * pools[pool].unit).sum();
+                    let (members, others): (Vec<usize>, Vec<usize>) = (0..pools.len())
+                        .filter(|&pool| pools[pool].limit.0 == limit)
+                        .partition(|&pool| pools[pool].moves);
+                    let used: f64 = others
+                        .iter()
+                        .map(|&pool| f64::from(committed(&standing[pool])) * pools[pool].unit)
+                        .sum();
                     if let Some(&first) = members.first() {
                         proportional(pools, &members, pools[first].limit.1 - used, standing, &mut wishes);
                     }
@@ -137,9 +155,13 @@ impl<'a> Joint<'a> {
         let wished = wishes.to_vec();
         for deployment in 0..models {
             let asking = |&pool: &usize| deployments[pool] == deployment && wished[pool].changes();
-            let asked: Vec<(usize, u32)> =
-                (0..pools.len()).filter(asking).map(|pool| (pool, target(&standing[pool], &wished[pool]))).collect();
-            let Some(granted) = (if asked.is_empty() { None } else { planner.mediate(now_s, &members, &asked) }) else {
+            let asked: Vec<(usize, u32)> = (0..pools.len())
+                .filter(asking)
+                .map(|pool| (pool, target(&standing[pool], &wished[pool])))
+                .collect();
+            let Some(granted) =
+                (if asked.is_empty() { None } else { planner.mediate(now_s, &members, &asked) })
+            else {
                 for (pool, replicas) in asked {
                     // What another deployment's wish has brought it stays.
                     let now = committed(&standing[pool]);
@@ -158,7 +180,13 @@ impl<'a> Joint<'a> {
     }
 
     /// As many replicas of each pool as the integer program says.
-    fn optimise(&self, settings: &IlpSettings, pools: &[Known], standing: &[Standing], wishes: &mut [Wishes]) -> Vec<bool> {
+    fn optimise(
+        &self,
+        settings: &IlpSettings,
+        pools: &[Known],
+        standing: &[Standing],
+        wishes: &mut [Wishes],
+    ) -> Vec<bool> {
         let moves: Vec<bool> = pools.iter().map(|pool| pool.moves).collect();
         if !wishes.iter().any(Wishes::changes) {
             return vec![false; pools.len()];
@@ -169,7 +197,9 @@ impl<'a> Joint<'a> {
             priority[model] = settings.priority.get(&pool.pool.settings().model).copied().unwrap_or(1.0);
         }
         let numbers = 0..pools.iter().map(|pool| pool.limit.0 + 1).max().unwrap_or(0);
-        let amount = |number| pools.iter().find(|pool| pool.limit.0 == number).map_or(f64::INFINITY, |pool| pool.limit.1);
+        let amount = |number| {
+            pools.iter().find(|pool| pool.limit.0 == number).map_or(f64::INFINITY, |pool| pool.limit.1)
+        };
         let limits: Vec<f64> = numbers.map(amount).collect();
         let member = |pool: usize| {
             let (known, now) = (&pools[pool], committed(&standing[pool]));
@@ -179,7 +209,11 @@ impl<'a> Joint<'a> {
                 role: known.pool.role as usize,
                 now,
                 wanted: if known.moves { self.wanted[pool].unwrap_or(now) } else { now },
-                bounds: if known.moves { (cluster.min_replicas, cluster.max_replicas.max(cluster.min_replicas)) } else { (now, now) },
+                bounds: if known.moves {
+                    (cluster.min_replicas, cluster.max_replicas.max(cluster.min_replicas))
+                } else {
+                    (now, now)
+                },
                 tokens_per_s: known.tokens_per_s,
                 usd: known.usd_per_hour * settings.horizon_s / 3600.0,
                 start_usd: known.usd_per_hour * known.start_s / 3600.0,
@@ -188,7 +222,9 @@ impl<'a> Joint<'a> {
             }
         };
         let members: Vec<ilp::Member> = (0..pools.len()).map(member).collect();
-        for (pool, replicas) in ilp::solve(&members, &limits, &priority).into_iter().enumerate().filter(|(pool, _)| moves[*pool]) {
+        for (pool, replicas) in
+            ilp::solve(&members, &limits, &priority).into_iter().enumerate().filter(|(pool, _)| moves[*pool])
+        {
             wishes[pool].aim_at(replicas, members[pool].now);
         }
         moves
@@ -215,11 +251,18 @@ fn models(pools: &[Known]) -> (usize, Vec<usize>) {
     (names.len(), numbers)
 }
 
-/// Dynamo's: if what pools would have in all is beyond the budget, each gets its share of it, no less than its minimum; the last gets what
-/// is left.
-fn proportional(pools: &[Known], members: &[usize], limit: f64, standing: &[Standing], wishes: &mut [Wishes]) {
+/// Dynamo's: if what pools would have in all is beyond the budget, each gets its share of it, no less than
+/// its minimum; the last gets what is left.
+fn proportional(
+    pools: &[Known],
+    members: &[usize],
+    limit: f64,
+    standing: &[Standing],
+    wishes: &mut [Wishes],
+) {
     let targets: Vec<u32> = members.iter().map(|&pool| target(&standing[pool], &wishes[pool])).collect();
-    let total: f64 = std::iter::zip(&targets, members).map(|(&target, &pool)| f64::from(target) * pools[pool].unit).sum();
+    let total: f64 =
+        std::iter::zip(&targets, members).map(|(&target, &pool)| f64::from(target) * pools[pool].unit).sum();
     if total <= limit || members.iter().all(|&pool| wishes[pool].ups == 0) {
         return;
     }
@@ -227,7 +270,10 @@ fn proportional(pools: &[Known], members: &[usize], limit: f64, standing: &[Stan
     let mut left = limit;
     for (place, &number) in members.iter().enumerate() {
         let pool = &pools[number];
-        let of_later: f64 = members[place + 1..].iter().map(|&later| f64::from(least(&pools[later])) * pools[later].unit).sum();
+        let of_later: f64 = members[place + 1..]
+            .iter()
+            .map(|&later| f64::from(least(&pools[later])) * pools[later].unit)
+            .sum();
         let most = ((left - of_later) / pool.unit).floor().max(0.0) as u32;
         let share = (f64::from(targets[place]) * limit / total).floor() as u32;
         let last = place + 1 == members.len();
@@ -238,8 +284,8 @@ fn proportional(pools: &[Known], members: &[usize], limit: f64, standing: &[Stan
     }
 }
 
-/// WVA's: of the pools of one model and role, what is missing comes from the cheapest for what it computes, what is too much goes from the
-/// dearest.
+/// WVA's: of the pools of one model and role, what is missing comes from the cheapest for what it computes,
+/// what is too much goes from the dearest.
 fn cheapest_per_capacity(pools: &[Known], standing: &[Standing], wishes: &mut [Wishes]) {
     let kind = |number: usize| (pools[number].pool.settings().model.as_str(), pools[number].pool.role);
     let mut done: Vec<(&str, Role)> = Vec::new();
@@ -248,7 +294,9 @@ fn cheapest_per_capacity(pools: &[Known], standing: &[Standing], wishes: &mut [W
             continue;
         }
         done.push(kind(number));
-        let alike: Vec<usize> = (number..pools.len()).filter(|&other| pools[other].moves && kind(other) == kind(number)).collect();
+        let alike: Vec<usize> = (number..pools.len())
+            .filter(|&other| pools[other].moves && kind(other) == kind(number))
+            .collect();
         let capacity = |count: fn(&Wishes) -> u32| -> f64 {
             alike.iter().map(|&pool| f64::from(count(&wishes[pool])) * pools[pool].tokens_per_s).sum()
         };
@@ -265,7 +313,8 @@ fn cheapest_per_capacity(pools: &[Known], standing: &[Standing], wishes: &mut [W
             let mut left = missing;
             for pool in order {
                 let (_, most, now) = bounds(pool);
-                let ups = ((left / pools[pool].tokens_per_s - TOLERANCE).ceil().max(0.0) as u32).min(most.saturating_sub(now));
+                let ups = ((left / pools[pool].tokens_per_s - TOLERANCE).ceil().max(0.0) as u32)
+                    .min(most.saturating_sub(now));
                 wishes[pool].ups = ups;
                 left -= f64::from(ups) * pools[pool].tokens_per_s;
             }
@@ -274,7 +323,8 @@ fn cheapest_per_capacity(pools: &[Known], standing: &[Standing], wishes: &mut [W
             let mut left = -missing;
             for pool in order {
                 let (least, _, now) = bounds(pool);
-                let downs = ((left / pools[pool].tokens_per_s + TOLERANCE).floor().max(0.0) as u32).min(now.saturating_sub(least));
+                let downs = ((left / pools[pool].tokens_per_s + TOLERANCE).floor().max(0.0) as u32)
+                    .min(now.saturating_sub(least));
                 wishes[pool].downs = downs;
                 left -= f64::from(downs) * pools[pool].tokens_per_s;
             }
@@ -288,7 +338,9 @@ fn neediest_first(pools: &[Known], wishes: &[Wishes], priority: impl Fn(&Pool) -
     let mut asked = Vec::new();
     loop {
         let score = |pool: usize| priority(pools[pool].pool) * f64::from(missing[pool]) * pools[pool].unit;
-        let neediest = (0..pools.len()).filter(|&pool| missing[pool] > 0).max_by(|&a, &b| score(a).total_cmp(&score(b)).then(b.cmp(&a)));
+        let neediest = (0..pools.len())
+            .filter(|&pool| missing[pool] > 0)
+            .max_by(|&a, &b| score(a).total_cmp(&score(b)).then(b.cmp(&a)));
         let Some(pool) = neediest else { return asked };
         missing[pool] -= 1;
         asked.push((pool, 1));
@@ -324,12 +376,22 @@ mod tests {
                 start_s: 60.0,
             })
             .collect();
-        let standing: Vec<Standing> = now.iter().map(|&existing| Standing { existing, ..Standing::default() }).collect();
-        let wishes: Vec<Wishes> = wished.iter().map(|&(ups, downs)| Wishes { ups, downs, decided: true, ..Wishes::default() }).collect();
+        let standing: Vec<Standing> =
+            now.iter().map(|&existing| Standing { existing, ..Standing::default() }).collect();
+        let wishes: Vec<Wishes> = wished
+            .iter()
+            .map(|&(ups, downs)| Wishes { ups, downs, decided: true, ..Wishes::default() })
+            .collect();
         let rule: FleetRule = serde_json::from_value(rule).unwrap();
-        let known: Vec<Known> =
-            known.into_iter().map(|known| Known { moves: rule.local().contains_key(&known.pool.name), ..known }).collect();
-        let mut joint = Joint::new(Some(&rule), Some(&BudgetSettings { devices: Some(limit as u32), ..BudgetSettings::default() }), 3);
+        let known: Vec<Known> = known
+            .into_iter()
+            .map(|known| Known { moves: rule.local().contains_key(&known.pool.name), ..known })
+            .collect();
+        let mut joint = Joint::new(
+            Some(&rule),
+            Some(&BudgetSettings { devices: Some(limit as u32), ..BudgetSettings::default() }),
+            3,
+        );
         joint.note(&standing, &wishes);
         let super::Decided { wishes, asked, .. } = joint.decide(0.0, &known, &standing, &[0; 3], wishes);
         (wishes.iter().map(|wish| (wish.ups, wish.downs)).collect(), asked)
@@ -338,9 +400,16 @@ mod tests {
     #[test]
     fn a_budget_is_shared_in_proportion() {
         let rule = json!({"proportional": {"pools": {"a": "hpa", "b": "hpa", "c": "hpa"}}});
-        // 3 x 4 + 4 x 2 + 2 x 1 = 22 devices wished for of 11: halves, rounded down, the last gets what is left of its wish.
-        assert_eq!(decided(rule.clone(), [2, 2, 1], [(1, 0), (2, 0), (1, 0)], 11.0).0, [(0, 1), (0, 0), (1, 0)]);
-        assert_eq!(decided(rule.clone(), [2, 2, 1], [(1, 0), (2, 0), (1, 0)], 22.0).0, [(1, 0), (2, 0), (1, 0)]);
+        // 3 x 4 + 4 x 2 + 2 x 1 = 22 devices wished for of 11: halves, rounded down, the last gets what is
+        // left of its wish.
+        assert_eq!(
+            decided(rule.clone(), [2, 2, 1], [(1, 0), (2, 0), (1, 0)], 11.0).0,
+            [(0, 1), (0, 0), (1, 0)]
+        );
+        assert_eq!(
+            decided(rule.clone(), [2, 2, 1], [(1, 0), (2, 0), (1, 0)], 22.0).0,
+            [(1, 0), (2, 0), (1, 0)]
+        );
         // Nobody falls below its minimum.
         assert_eq!(decided(rule, [1, 4, 1], [(0, 0), (2, 0), (0, 0)], 8.0).0, [(0, 0), (0, 3), (0, 0)]);
     }
@@ -349,17 +418,31 @@ mod tests {
     fn the_cheapest_grows_and_the_dearest_shrinks() {
         let rule = json!({"cheapest_per_capacity": {"pools": {"a": "hpa", "b": "hpa", "c": "hpa"}}});
         // One of `a` is missing: two of `b` compute as much for half the money.
-        assert_eq!(decided(rule.clone(), [1, 1, 1], [(1, 0), (0, 0), (0, 0)], f64::INFINITY).0, [(0, 0), (2, 0), (0, 0)]);
+        assert_eq!(
+            decided(rule.clone(), [1, 1, 1], [(1, 0), (0, 0), (0, 0)], f64::INFINITY).0,
+            [(0, 0), (2, 0), (0, 0)]
+        );
         // `b` has three of at most four: the rest comes from the next.
-        assert_eq!(decided(rule.clone(), [1, 3, 1], [(1, 0), (0, 0), (0, 0)], f64::INFINITY).0, [(1, 0), (1, 0), (0, 0)]);
-        assert_eq!(decided(rule.clone(), [2, 3, 1], [(0, 0), (0, 2), (0, 0)], f64::INFINITY).0, [(0, 1), (0, 0), (0, 0)]);
-        assert_eq!(decided(rule, [1, 3, 3], [(0, 0), (0, 1), (0, 1)], f64::INFINITY).0, [(0, 0), (0, 1), (0, 1)]);
+        assert_eq!(
+            decided(rule.clone(), [1, 3, 1], [(1, 0), (0, 0), (0, 0)], f64::INFINITY).0,
+            [(1, 0), (1, 0), (0, 0)]
+        );
+        assert_eq!(
+            decided(rule.clone(), [2, 3, 1], [(0, 0), (0, 2), (0, 0)], f64::INFINITY).0,
+            [(0, 1), (0, 0), (0, 0)]
+        );
+        assert_eq!(
+            decided(rule, [1, 3, 3], [(0, 0), (0, 1), (0, 1)], f64::INFINITY).0,
+            [(0, 0), (0, 1), (0, 1)]
+        );
     }
 
     /// 0.7 + 3 x 0.7 - 3 x 0.7 is a little more than 0.7.
     #[test]
     fn what_is_missing_is_a_whole_number_of_replicas() {
-        let cluster: ClusterSettings = serde_json::from_value(json!({"max_replicas": 4, "pools": [{"name": "a"}, {"name": "b"}]})).unwrap();
+        let cluster: ClusterSettings =
+            serde_json::from_value(json!({"max_replicas": 4, "pools": [{"name": "a"}, {"name": "b"}]}))
+                .unwrap();
         let cluster = cluster.with_pools().unwrap();
         let known: Vec<Known> = std::iter::zip(&cluster.pools, [2.0, 1.0])
             .map(|(pool, usd_per_hour)| Known {
@@ -381,14 +464,17 @@ mod tests {
     #[test]
     fn a_pool_without_a_policy_stays_as_it_is() {
         let cheapest = json!({"cheapest_per_capacity": {"pools": {"a": "hpa"}}});
-        assert_eq!(decided(cheapest, [1, 1, 1], [(1, 0), (0, 0), (0, 0)], f64::INFINITY).0, [(1, 0), (0, 0), (0, 0)]);
+        assert_eq!(
+            decided(cheapest, [1, 1, 1], [(1, 0), (0, 0), (0, 0)], f64::INFINITY).0,
+            [(1, 0), (0, 0), (0, 0)]
+        );
         // Of 12 devices `b` keeps its 6 and `c` its 1; `a` gets one of the two it wishes for.
         let shared = json!({"proportional": {"pools": {"a": "hpa"}}});
         assert_eq!(decided(shared, [0, 3, 1], [(2, 0), (0, 0), (0, 0)], 12.0).0, [(1, 0), (0, 0), (0, 0)]);
     }
 
-    /// The first model gives a device, which brings the second a part of what it was refused; that it asks for all of it again, in the same
-    /// instant and in vain, takes nothing away.
+    /// The first model gives a device, which brings the second a part of what it was refused; that it asks
+    /// for all of it again, in the same instant and in vain, takes nothing away.
     #[test]
     fn what_a_partner_brings_outlasts_a_refusal() {
         let cluster: ClusterSettings = serde_json::from_value(json!({
@@ -397,9 +483,18 @@ mod tests {
         .unwrap();
         let cluster = cluster.with_pools().unwrap();
         let known: Vec<Known> = (cluster.pools.iter())
-            .map(|pool| Known { pool, moves: true, unit: 1.0, limit: (0, 6.0), tokens_per_s: 1.0, usd_per_hour: 1.0, start_s: 0.0 })
+            .map(|pool| Known {
+                pool,
+                moves: true,
+                unit: 1.0,
+                limit: (0, 6.0),
+                tokens_per_s: 1.0,
+                usd_per_hour: 1.0,
+                start_s: 0.0,
+            })
             .collect();
-        let rule: FleetRule = serde_json::from_value(json!({"global_planner": {"pools": {"a": "hpa", "b": "hpa"}}})).unwrap();
+        let rule: FleetRule =
+            serde_json::from_value(json!({"global_planner": {"pools": {"a": "hpa", "b": "hpa"}}})).unwrap();
         let budget = BudgetSettings { devices: Some(6), ..BudgetSettings::default() };
         let mut joint = Joint::new(Some(&rule), Some(&budget), 2);
         let standing = vec![Standing { existing: 3, ..Standing::default() }; 2];
@@ -407,7 +502,10 @@ mod tests {
         let first = joint.decide(0.0, &known, &standing, &[0; 2], vec![Wishes::default(), wish(3, 0)]);
         assert_eq!((first.wishes[1].changes(), &first.refused[..]), (false, &[0, 3][..]));
         let then = joint.decide(15.0, &known, &standing, &[0; 2], vec![wish(0, 1), wish(3, 0)]);
-        assert_eq!(then.wishes.iter().map(|wish| (wish.ups, wish.downs)).collect::<Vec<_>>(), [(0, 1), (1, 0)]);
+        assert_eq!(
+            then.wishes.iter().map(|wish| (wish.ups, wish.downs)).collect::<Vec<_>>(),
+            [(0, 1), (1, 0)]
+        );
         assert_eq!((&then.refused[..], &then.anew[..]), (&[0, 2][..], &[true; 2][..]));
     }
 

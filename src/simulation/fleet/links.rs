@@ -11,13 +11,15 @@ pub struct Links {
     transfers: Vec<Transfer>,
     /// When something changes next; infinite if nothing is under way.
     next_s: f64,
-    /// Transfers whose bytes flow, by the end they share: whether it sends, and which. Kept where links are shared.
+    /// Transfers whose bytes flow, by the end they share: whether it sends, and which. Kept where links are
+    /// shared.
     users: BTreeMap<(bool, Node), u32>,
     /// Of each rank; infinite where bytes take no time.
     bytes_per_s: f64,
     overhead_s: f64,
     shared: bool,
-    /// Whether the end of a transfer is known as it begins, so that nothing has to be looked at when its bytes begin to flow.
+    /// Whether the end of a transfer is known as it begins, so that nothing has to be looked at when its
+    /// bytes begin to flow.
     foreseen: bool,
 }
 
@@ -64,7 +66,8 @@ impl Links {
         }
     }
 
-    /// The same, where nobody asks between the beginning and the end of a transfer: one that shares nothing is then foreseen as a whole.
+    /// The same, where nobody asks between the beginning and the end of a transfer: one that shares nothing
+    /// is then foreseen as a whole.
     pub fn unwatched(self) -> Self {
         Self { foreseen: !self.shared, ..self }
     }
@@ -74,7 +77,16 @@ impl Links {
         let flows_from_s = now_s + self.overhead_s;
         if self.foreseen {
             let (rate, ends_s) = (self.bytes_per_s, flows_from_s + bytes_per_rank / self.bytes_per_s);
-            self.transfers.push(Transfer { id, from, to, flows_from_s, left_bytes: bytes_per_rank, since_s: flows_from_s, rate, ends_s });
+            self.transfers.push(Transfer {
+                id,
+                from,
+                to,
+                flows_from_s,
+                left_bytes: bytes_per_rank,
+                since_s: flows_from_s,
+                rate,
+                ends_s,
+            });
             self.next_s = self.next_s.min(ends_s);
             return;
         }
@@ -105,7 +117,8 @@ impl Links {
         if self.transfers.iter().any(|transfer| !transfer.flows() && transfer.flows_from_s <= now_s) {
             self.share(now_s);
         }
-        let place = self.transfers.iter().position(|transfer| transfer.flows() && transfer.ends_s <= now_s)?;
+        let place =
+            self.transfers.iter().position(|transfer| transfer.flows() && transfer.ends_s <= now_s)?;
         Some(self.remove(place, now_s))
     }
 
@@ -120,7 +133,9 @@ impl Links {
     fn remove(&mut self, place: usize, now_s: f64) -> u32 {
         let gone = self.transfers.remove(place);
         if self.shared && gone.flows() {
-            gone.ends().iter().for_each(|end| *self.users.get_mut(end).expect("whoever flows is counted") -= 1);
+            gone.ends()
+                .iter()
+                .for_each(|end| *self.users.get_mut(end).expect("whoever flows is counted") -= 1);
         }
         if self.foreseen {
             self.look_ahead()
@@ -133,7 +148,9 @@ impl Links {
     /// Gives each transfer whose bytes flow its share of the links at both ends.
     fn share(&mut self, now_s: f64) {
         if self.shared {
-            for transfer in self.transfers.iter().filter(|transfer| !transfer.flows() && transfer.flows_from_s <= now_s) {
+            for transfer in
+                self.transfers.iter().filter(|transfer| !transfer.flows() && transfer.flows_from_s <= now_s)
+            {
                 transfer.ends().iter().for_each(|&end| *self.users.entry(end).or_default() += 1);
             }
         }
@@ -143,7 +160,8 @@ impl Links {
             // Whoever goes on as before ends when it was to end.
             if rate != transfer.rate {
                 if transfer.rate > 0.0 {
-                    transfer.left_bytes = (transfer.left_bytes - transfer.rate * (now_s - transfer.since_s)).max(0.0);
+                    transfer.left_bytes =
+                        (transfer.left_bytes - transfer.rate * (now_s - transfer.since_s)).max(0.0);
                     transfer.since_s = now_s;
                 }
                 transfer.rate = rate;

@@ -9,7 +9,8 @@ pub(super) fn merged_replicas(of_pools: &[&[ReplicaRecord]]) -> Vec<ReplicaRecor
     let mut next = vec![0; of_pools.len()];
     let mut merged = Vec::new();
     loop {
-        let upcoming = (0..of_pools.len()).filter_map(|pool| Some((of_pools[pool].get(next[pool])?.time_s, pool)));
+        let upcoming =
+            (0..of_pools.len()).filter_map(|pool| Some((of_pools[pool].get(next[pool])?.time_s, pool)));
         // Of those at one time, in the order of pools.
         let Some((time_s, pool)) = upcoming.min_by(|a, b| a.0.total_cmp(&b.0)) else { return merged };
         next[pool] += 1;
@@ -20,8 +21,12 @@ pub(super) fn merged_replicas(of_pools: &[&[ReplicaRecord]]) -> Vec<ReplicaRecor
             num_replicas: sum(|record| record.num_replicas),
             num_draining: sum(|record| record.num_draining),
             num_starting: sum(|record| record.num_starting),
-            num_pending: latest().any(|record| record.num_pending.is_some()).then(|| sum(|record| record.num_pending.unwrap_or(0))),
-            num_nodes: latest().any(|record| record.num_nodes.is_some()).then(|| latest().filter_map(|record| record.num_nodes).sum()),
+            num_pending: latest()
+                .any(|record| record.num_pending.is_some())
+                .then(|| sum(|record| record.num_pending.unwrap_or(0))),
+            num_nodes: latest()
+                .any(|record| record.num_nodes.is_some())
+                .then(|| latest().filter_map(|record| record.num_nodes).sum()),
             cost_per_hour_usd: latest().map(|record| record.cost_per_hour_usd).sum(),
         };
         merged.push(record);
@@ -29,10 +34,15 @@ pub(super) fn merged_replicas(of_pools: &[&[ReplicaRecord]]) -> Vec<ReplicaRecor
 }
 
 /// The records of a fleet: requests as their clients see them, and of everything else each pool's own.
-pub(super) fn merged_detail(inputs: &FleetInputs, mut requests: Vec<RequestRecord>, details: Vec<Detail>) -> Detail {
+pub(super) fn merged_detail(
+    inputs: &FleetInputs,
+    mut requests: Vec<RequestRecord>,
+    details: Vec<Detail>,
+) -> Detail {
     if inputs.workload.sessions.is_some() {
         requests.retain(|request| request.arrived);
-        requests.sort_by(|a, b| a.arrived_at_s.total_cmp(&b.arrived_at_s).then(a.request_id.cmp(&b.request_id)));
+        requests
+            .sort_by(|a, b| a.arrived_at_s.total_cmp(&b.arrived_at_s).then(a.request_id.cmp(&b.request_id)));
     }
     let replicas: Vec<&[ReplicaRecord]> = details.iter().map(|detail| &detail.replicas[..]).collect();
     let replicas = merged_replicas(&replicas);

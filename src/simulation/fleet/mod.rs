@@ -1,5 +1,6 @@
-//! Fleets: several pools, each an event loop of its own, and what joins them: which pool a request goes to, the way of KV caches from
-//! prefill to decode, the budget all share. A pool knows nothing of the others; its policy sees one pool, as ever.
+//! Fleets: several pools, each an event loop of its own, and what joins them: which pool a request goes to,
+//! the way of KV caches from prefill to decode, the budget all share. A pool knows nothing of the others; its
+//! policy sees one pool, as ever.
 
 mod accounts;
 mod budget;
@@ -13,8 +14,9 @@ mod run;
 mod settings;
 
 pub use settings::{
-    BudgetSettings, Contention, FLEET_WIDE, FirstTokenFrom, IslBoundingSettings, KvTransferSettings, LengthSettings, NoSettings, PdDecider,
-    Pool, PoolRouter, PrefillLoadSettings, PrefixBasedSettings, Reserve, Role, Sends, WeightedSettings, WhenFull,
+    BudgetSettings, Contention, FLEET_WIDE, FirstTokenFrom, IslBoundingSettings, KvTransferSettings,
+    LengthSettings, NoSettings, PdDecider, Pool, PoolRouter, PrefillLoadSettings, PrefixBasedSettings,
+    Reserve, Role, Sends, WeightedSettings, WhenFull,
 };
 
 use super::engine::{Outside, Workspace};
@@ -35,7 +37,8 @@ pub struct FleetInputs<'a> {
     pub pools: Vec<RunInputs<'a>>,
 }
 
-/// Mixed with the number of a pool, so that each draws its own fates. The first keeps the seed of a run with one pool.
+/// Mixed with the number of a pool, so that each draws its own fates. The first keeps the seed of a run with
+/// one pool.
 const POOL_SEED: u64 = 0x9e37_79b9_7f4a_7c15;
 
 impl<'a> FleetInputs<'a> {
@@ -55,7 +58,8 @@ impl<'a> FleetInputs<'a> {
                 Role::Decode => Part::Answers,
             };
             let seed = seed ^ number.wrapping_mul(POOL_SEED);
-            RunInputs::new(workload, pool.settings(), policy, times, seed).map(|inputs| RunInputs { part, ..inputs })
+            RunInputs::new(workload, pool.settings(), policy, times, seed)
+                .map(|inputs| RunInputs { part, ..inputs })
         };
         let pools = (0..).zip(cluster.pools.iter().zip(times)).map(run).collect::<Result<_, _>>()?;
         let fleet = Self { workload, cluster, autoscaler, pools };
@@ -63,9 +67,12 @@ impl<'a> FleetInputs<'a> {
         Ok(fleet)
     }
 
-    /// What the fleet begins with has to be paid for out of the budget; devices are counted when settings are checked.
+    /// What the fleet begins with has to be paid for out of the budget; devices are counted when settings are
+    /// checked.
     fn check_dollars(&self) -> Result<(), HardwareError> {
-        let Some(most) = self.cluster.budget.as_ref().and_then(|budget| budget.usd_per_hour) else { return Ok(()) };
+        let Some(most) = self.cluster.budget.as_ref().and_then(|budget| budget.usd_per_hour) else {
+            return Ok(());
+        };
         let begins_with = |(pool, inputs): (&Pool, &RunInputs)| {
             let replicas = match self.autoscaler.of_pool(&pool.name) {
                 Some(AutoscalerSettings::Static(fixed)) => fixed.replicas,
@@ -109,23 +116,37 @@ impl<'a> FleetInputs<'a> {
         match self.autoscaler.of_pool(&self.cluster.pools[number].name) {
             Some(_) => Parts::of(inputs),
             // A pool without a policy stays as it is.
-            None => Parts { scheduler: inputs.replica_scheduler(), autoscaler: None, initial_replicas: inputs.cluster.initial_replicas },
+            None => Parts {
+                scheduler: inputs.replica_scheduler(),
+                autoscaler: None,
+                initial_replicas: inputs.cluster.initial_replicas,
+            },
         }
     }
 }
 
 /// Runs until the workload is over and every request has left.
-pub fn simulate_fleet(inputs: &FleetInputs, workspace: &mut Workspace) -> Result<RunMetrics, SimulationError> {
+pub fn simulate_fleet(
+    inputs: &FleetInputs,
+    workspace: &mut Workspace,
+) -> Result<RunMetrics, SimulationError> {
     simulate_fleet_parts(inputs, inputs.all_parts(), workspace)
 }
 
 /// Runs what is not in the registries, by pools.
-pub fn simulate_fleet_parts(inputs: &FleetInputs, parts: Vec<Parts>, workspace: &mut Workspace) -> Result<RunMetrics, SimulationError> {
+pub fn simulate_fleet_parts(
+    inputs: &FleetInputs,
+    parts: Vec<Parts>,
+    workspace: &mut Workspace,
+) -> Result<RunMetrics, SimulationError> {
     run::run(inputs, parts, workspace, None)
 }
 
 /// Runs one iteration at a time, recording every request, batch, change of replicas, decision and transfer.
-pub fn simulate_fleet_in_detail(inputs: &FleetInputs, workspace: &mut Workspace) -> Result<(RunMetrics, Detail), SimulationError> {
+pub fn simulate_fleet_in_detail(
+    inputs: &FleetInputs,
+    workspace: &mut Workspace,
+) -> Result<(RunMetrics, Detail), SimulationError> {
     let mut inputs = inputs.clone();
     inputs.pools.iter_mut().for_each(|pool| pool.stepping = true);
     let mut detail = Detail::default();
@@ -147,8 +168,12 @@ impl FleetInputs<'_> {
         let of_model = |model: Option<&str>| {
             let of = |is_decode: bool| {
                 let pools = self.cluster.pools.iter().enumerate();
-                let of_model = pools.filter(move |(_, pool)| model.is_none_or(|model| pool.settings().model == model));
-                of_model.filter(move |(_, pool)| (pool.role == Role::Decode) == is_decode).map(|(number, _)| number).collect()
+                let of_model =
+                    pools.filter(move |(_, pool)| model.is_none_or(|model| pool.settings().model == model));
+                of_model
+                    .filter(move |(_, pool)| (pool.role == Role::Decode) == is_decode)
+                    .map(|(number, _)| number)
+                    .collect()
             };
             Group { first: of(false), decode: of(true) }
         };
@@ -167,21 +192,23 @@ impl FleetInputs<'_> {
 impl ClusterSettings {
     /// Why its pools cannot serve a workload, if they cannot.
     pub fn cannot_serve(&self, workload: &Workload) -> Option<String> {
-        let served: std::collections::BTreeSet<&str> = self.parts().iter().map(|part| part.model.as_str()).collect();
+        let served: std::collections::BTreeSet<&str> =
+            self.parts().iter().map(|part| part.model.as_str()).collect();
         let names: Vec<&str> = served.iter().copied().collect();
         match &workload.models {
             None if served.len() > 1 => Some(format!(
                 "requests without models found, and pools of several ({}): give a workload with `mix`, which says what each part asks for",
                 quoted(&names)
             )),
-            Some(_) if self.pools.is_empty() => {
-                Some("a workload with `mix` found, expected `cluster.pools`, one at least for each model".into())
-            }
-            Some(models) => models
-                .names
-                .iter()
-                .find(|name| !served.contains(name.as_str()))
-                .map(|name| format!("no pool for model `{name}` of the workload found, expected one: pools serve {}", quoted(&names))),
+            Some(_) if self.pools.is_empty() => Some(
+                "a workload with `mix` found, expected `cluster.pools`, one at least for each model".into(),
+            ),
+            Some(models) => models.names.iter().find(|name| !served.contains(name.as_str())).map(|name| {
+                format!(
+                    "no pool for model `{name}` of the workload found, expected one: pools serve {}",
+                    quoted(&names)
+                )
+            }),
             None => None,
         }
     }

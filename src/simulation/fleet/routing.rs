@@ -17,7 +17,8 @@ pub struct Candidate {
 #[derive(Debug, Clone, Copy)]
 pub struct Known {
     pub batch_size_cap: u32,
-    /// Tokens that a busy replica computes in a second: of prompts, or, where it does not prefill, of answers.
+    /// Tokens that a busy replica computes in a second: of prompts, or, where it does not prefill, of
+    /// answers.
     pub tokens_per_s: f64,
     /// Dollars an hour for the devices of one replica.
     pub replica_usd_per_hour: f64,
@@ -73,7 +74,11 @@ impl<'a> Router<'a> {
 
     /// Chooses among pools, of which there is at least one.
     pub fn choose(&mut self, candidates: &[Candidate], prefill_tokens: u32) -> usize {
-        let chosen = if candidates.len() == 1 { candidates[0].pool } else { self.choose_of_several(candidates, prefill_tokens) };
+        let chosen = if candidates.len() == 1 {
+            candidates[0].pool
+        } else {
+            self.choose_of_several(candidates, prefill_tokens)
+        };
         self.take(chosen)
     }
 
@@ -94,13 +99,19 @@ impl<'a> Router<'a> {
             PoolRouter::LeastLoaded(_) => self.least_loaded(candidates),
             PoolRouter::Cheapest(_) => {
                 let mut by_price = candidates.to_vec();
-                by_price.sort_by(|a, b| self.known[a.pool].price().total_cmp(&self.known[b.pool].price()).then(a.pool.cmp(&b.pool)));
+                by_price.sort_by(|a, b| {
+                    self.known[a.pool]
+                        .price()
+                        .total_cmp(&self.known[b.pool].price())
+                        .then(a.pool.cmp(&b.pool))
+                });
                 self.first_with_room(&by_price)
             }
             PoolRouter::Length(length) => {
                 let is_short = |candidate: &&Candidate| self.names[candidate.pool] == length.pool;
                 let short = candidates.iter().find(is_short);
-                let others: Vec<Candidate> = candidates.iter().filter(|candidate| !is_short(candidate)).copied().collect();
+                let others: Vec<Candidate> =
+                    candidates.iter().filter(|candidate| !is_short(candidate)).copied().collect();
                 match short {
                     Some(short) if prefill_tokens < length.below_tokens || others.is_empty() => short.pool,
                     _ => self.first_with_room(&others),
@@ -119,15 +130,20 @@ impl<'a> Router<'a> {
     /// The first that has replicas with room for one more request in a batch; the least loaded if none has.
     fn first_with_room(&self, candidates: &[Candidate]) -> usize {
         let has_room = |candidate: &&Candidate| {
-            u64::from(candidate.outstanding) < u64::from(candidate.serving) * u64::from(self.known[candidate.pool].batch_size_cap)
+            u64::from(candidate.outstanding)
+                < u64::from(candidate.serving) * u64::from(self.known[candidate.pool].batch_size_cap)
         };
-        candidates.iter().find(has_room).map_or_else(|| self.least_loaded(candidates), |candidate| candidate.pool)
+        candidates
+            .iter()
+            .find(has_room)
+            .map_or_else(|| self.least_loaded(candidates), |candidate| candidate.pool)
     }
 
     /// The one with fewest requests for what its replicas compute in a second.
     fn least_loaded(&self, candidates: &[Candidate]) -> usize {
         first_least(candidates, |candidate| {
-            f64::from(candidate.outstanding + 1) / (f64::from(candidate.serving) * self.known[candidate.pool].tokens_per_s)
+            f64::from(candidate.outstanding + 1)
+                / (f64::from(candidate.serving) * self.known[candidate.pool].tokens_per_s)
         })
     }
 }
@@ -147,10 +163,19 @@ mod tests {
 
     fn choices(rule: serde_json::Value, requests: &[(u32, [u32; 2])]) -> Vec<usize> {
         let rule: PoolRouter = serde_json::from_value(rule).unwrap();
-        let known = |tokens_per_s, replica_usd_per_hour| Known { batch_size_cap: 4, tokens_per_s, replica_usd_per_hour };
+        let known = |tokens_per_s, replica_usd_per_hour| Known {
+            batch_size_cap: 4,
+            tokens_per_s,
+            replica_usd_per_hour,
+        };
         let mut router = Router::new(&rule, vec!["big", "small"], vec![known(100.0, 10.0), known(25.0, 1.0)]);
-        let candidates = |outstanding: [u32; 2]| [0, 1].map(|pool| Candidate { pool, serving: 1, outstanding: outstanding[pool] });
-        requests.iter().map(|&(prefill_tokens, outstanding)| router.choose(&candidates(outstanding), prefill_tokens)).collect()
+        let candidates = |outstanding: [u32; 2]| {
+            [0, 1].map(|pool| Candidate { pool, serving: 1, outstanding: outstanding[pool] })
+        };
+        requests
+            .iter()
+            .map(|&(prefill_tokens, outstanding)| router.choose(&candidates(outstanding), prefill_tokens))
+            .collect()
     }
 
     #[test]

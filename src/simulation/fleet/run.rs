@@ -1,7 +1,8 @@
 //! The event loop of a fleet.
 //!
-//! At one instant, things happen in this order: KV caches that have arrived, then requests that arrive, then the pools, in their order, each
-//! as it would by itself, and what they cause elsewhere, until nothing is left to do; at last what they wish for is granted.
+//! At one instant, things happen in this order: KV caches that have arrived, then requests that arrive, then
+//! the pools, in their order, each as it would by itself, and what they cause elsewhere, until nothing is
+//! left to do; at last what they wish for is granted.
 
 use super::accounts::{Books, Closed};
 use super::budget::{Budget, Takes};
@@ -51,7 +52,8 @@ pub(super) fn run(
 ) -> Result<RunMetrics, SimulationError> {
     let number = inputs.pools.len();
     let mut works = workspace.take_pools(number);
-    let mut details: Vec<Detail> = if detail.is_some() { vec![Detail::default(); number] } else { Vec::new() };
+    let mut details: Vec<Detail> =
+        if detail.is_some() { vec![Detail::default(); number] } else { Vec::new() };
     let ended = {
         let mut of_pools = details.iter_mut();
         let pool = |(i, (work, parts))| {
@@ -67,12 +69,18 @@ pub(super) fn run(
 }
 
 impl<'a> Fleet<'a> {
-    fn new(inputs: &'a FleetInputs<'a>, pools: Vec<Engine<'a>>, workspace: &'a mut Workspace, in_detail: bool) -> Self {
+    fn new(
+        inputs: &'a FleetInputs<'a>,
+        pools: Vec<Engine<'a>>,
+        workspace: &'a mut Workspace,
+        in_detail: bool,
+    ) -> Self {
         static FIRST_WITH_ROOM: PoolRouter = PoolRouter::FirstWithRoom(NoSettings {});
         let cluster = inputs.cluster;
         let transfer = cluster.kv_transfer.clone().unwrap_or_default();
-        let known: Vec<Known> =
-            std::iter::zip(&inputs.pools, &cluster.pools).map(|(inputs, pool)| Known::of(inputs, pool.role == Role::Decode)).collect();
+        let known: Vec<Known> = std::iter::zip(&inputs.pools, &cluster.pools)
+            .map(|(inputs, pool)| Known::of(inputs, pool.role == Role::Decode))
+            .collect();
         let takes: Vec<Takes> = std::iter::zip(&cluster.pools, &known)
             .map(|(pool, known)| Takes {
                 node: &pool.settings().node,
@@ -82,7 +90,11 @@ impl<'a> Fleet<'a> {
             .collect();
         let names = cluster.pools.iter().map(|pool| pool.name.as_str()).collect();
         let most_events = inputs.pools[0].limits.most_events;
-        let links = Links::new(transfer.bandwidth_gb_per_s, transfer.overhead_ms * 1e-3, transfer.contention == Contention::Shared);
+        let links = Links::new(
+            transfer.bandwidth_gb_per_s,
+            transfer.overhead_ms * 1e-3,
+            transfer.contention == Contention::Shared,
+        );
         let joint = Joint::new(inputs.joint(), cluster.budget.as_ref(), cluster.pools.len());
         Self {
             groups: inputs.groups(),
@@ -121,7 +133,9 @@ impl<'a> Fleet<'a> {
             self.now_s = now_s;
             let elsewhere = self.instant(alone)?;
             match alone {
-                Some(pool) if !elsewhere && self.inputs.cluster.budget.is_none() => self.books.note_one(pool, &self.pools[pool]),
+                Some(pool) if !elsewhere && self.inputs.cluster.budget.is_none() => {
+                    self.books.note_one(pool, &self.pools[pool])
+                }
                 _ => self.note_standing(),
             }
             self.events += 1;
@@ -146,8 +160,8 @@ impl<'a> Fleet<'a> {
         (next_s, alone)
     }
 
-    /// Does everything there is to do now; at first in one pool `alone`, if there is nothing elsewhere. Returns whether anything may have
-    /// happened elsewhere.
+    /// Does everything there is to do now; at first in one pool `alone`, if there is nothing elsewhere.
+    /// Returns whether anything may have happened elsewhere.
     fn instant(&mut self, mut alone: Option<usize>) -> Result<bool, SimulationError> {
         let (now_s, mut elsewhere) = (self.now_s, alone.is_none());
         loop {
@@ -237,7 +251,10 @@ impl<'a> Fleet<'a> {
             .enumerate()
             .map(|(number, (pool, known))| joint::Known {
                 pool,
-                moves: !matches!(self.inputs.autoscaler.of_pool(&pool.name), None | Some(AutoscalerSettings::Static(_))),
+                moves: !matches!(
+                    self.inputs.autoscaler.of_pool(&pool.name),
+                    None | Some(AutoscalerSettings::Static(_))
+                ),
                 unit: self.budget.unit(number),
                 limit: self.budget.limit(number),
                 tokens_per_s: known.tokens_per_s,
@@ -297,22 +314,37 @@ impl<'a> Fleet<'a> {
         let limits = &self.inputs.pools[0].limits;
         let (at_s, unfinished) = (self.now_s, self.unfinished());
         if self.events >= limits.most_events {
-            let [scale_ups, scale_downs, replicas_lost] = self.pools.iter().map(Engine::changes).fold([0; 3], |mut sums, changes| {
-                std::iter::zip(&mut sums, changes).for_each(|(sum, more)| *sum += more);
-                sums
+            let [scale_ups, scale_downs, replicas_lost] =
+                self.pools.iter().map(Engine::changes).fold([0; 3], |mut sums, changes| {
+                    std::iter::zip(&mut sums, changes).for_each(|(sum, more)| *sum += more);
+                    sums
+                });
+            return Err(SimulationError::TooManyEvents {
+                events: self.events,
+                at_s,
+                unfinished,
+                scale_ups,
+                scale_downs,
+                replicas_lost,
             });
-            return Err(SimulationError::TooManyEvents { events: self.events, at_s, unfinished, scale_ups, scale_downs, replicas_lost });
         }
         let bytes = self.pools.iter().map(Engine::bytes).sum::<u64>() + self.flows.bytes();
         if bytes > limits.most_bytes {
-            return Err(SimulationError::TooMuchMemory { bytes, most_bytes: limits.most_bytes, at_s, unfinished });
+            return Err(SimulationError::TooMuchMemory {
+                bytes,
+                most_bytes: limits.most_bytes,
+                at_s,
+                unfinished,
+            });
         }
         if limits.give_up.is_some_and(|give_up| give_up()) {
             return Err(SimulationError::CalledOff { at_s, unfinished });
         }
         let standing = self.standing();
         let batches: u64 = standing.iter().map(|pool| pool.batches).sum();
-        let waits = standing.iter().any(|pool| pool.starting > 0) || self.feed.next_s() < f64::INFINITY || self.flows.len() == 0;
+        let waits = standing.iter().any(|pool| pool.starting > 0)
+            || self.feed.next_s() < f64::INFINITY
+            || self.flows.len() == 0;
         if batches != self.idle.1 || waits {
             self.idle = (self.events, batches);
         } else if self.events - self.idle.0 > MOST_IDLE_INSTANTS {

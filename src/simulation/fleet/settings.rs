@@ -1,4 +1,5 @@
-//! The settings of a fleet: its pools, what lies between prefill and decode, which pool a request goes to, and what all share.
+//! The settings of a fleet: its pools, what lies between prefill and decode, which pool a request goes to,
+//! and what all share.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -36,10 +37,12 @@ impl Role {
 }
 
 /// Fields of a cluster that hold for the whole fleet: no pool has its own.
-pub const FLEET_WIDE: [&str; 7] = ["pools", "kv_transfer", "pd_decider", "pool_router", "budget", "latency_limits", "client_timeout_s"];
+pub const FLEET_WIDE: [&str; 7] =
+    ["pools", "kv_transfer", "pd_decider", "pool_router", "budget", "latency_limits", "client_timeout_s"];
 
-/// A pool: replicas alike in model, device and role, with a router, limits, price and policy of their own. Beside `name` and `role` it may
-/// state any field of the cluster but those that hold for the whole fleet; what it leaves out it takes from the cluster, whole values.
+/// A pool: replicas alike in model, device and role, with a router, limits, price and policy of their own.
+/// Beside `name` and `role` it may state any field of the cluster but those that hold for the whole fleet;
+/// what it leaves out it takes from the cluster, whole values.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pool {
     pub name: String,
@@ -79,12 +82,21 @@ impl<'de> Deserialize<'de> for Pool {
         let mut own = |key: &str| given.shift_remove(key);
         let name = match own("name") {
             Some(Value::String(name)) => name,
-            Some(other) => return Err(de::Error::custom(format!("{other} found as the `name` of a pool, expected a text"))),
+            Some(other) => {
+                return Err(de::Error::custom(format!(
+                    "{other} found as the `name` of a pool, expected a text"
+                )));
+            }
             None => return Err(de::Error::missing_field("name")),
         };
-        let role = own("role").map(serde_json::from_value).transpose().map_err(|error| de::Error::custom(format!("`role`: {error}")))?;
+        let role = own("role")
+            .map(serde_json::from_value)
+            .transpose()
+            .map_err(|error| de::Error::custom(format!("`role`: {error}")))?;
         if let Some(key) = FLEET_WIDE.iter().find(|key| given.contains_key(**key)) {
-            return Err(de::Error::custom(format!("`{key}` in pool `{name}`, which holds for all pools: write it beside `pools`")));
+            return Err(de::Error::custom(format!(
+                "`{key}` in pool `{name}`, which holds for all pools: write it beside `pools`"
+            )));
         }
         Ok(Self { name, role: role.unwrap_or_default(), given, settings: None })
     }
@@ -130,11 +142,13 @@ impl JsonSchema for Pool {
     }
 }
 
-/// The KV cache's way from a prefill replica to a decode replica. Without `bandwidth_gb_per_s` and `overhead_ms` it takes no time.
+/// The KV cache's way from a prefill replica to a decode replica. Without `bandwidth_gb_per_s` and
+/// `overhead_ms` it takes no time.
 #[derive(Debug, Clone, PartialEq, Default, serde::Serialize, serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct KvTransferSettings {
-    /// Of each rank, 1e9 bytes a second: some 40 over a 400 Gb/s adapter a device, 300 to 900 over NVLink. No time for bytes if absent.
+    /// Of each rank, 1e9 bytes a second: some 40 over a 400 Gb/s adapter a device, 300 to 900 over NVLink. No
+    /// time for bytes if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bandwidth_gb_per_s: Option<f64>,
     /// What each transfer takes beside its bytes: answer, dispatch, handshake. 30 to 200 are real.
@@ -157,7 +171,8 @@ pub enum Contention {
     /// Each has the whole bandwidth.
     #[default]
     None,
-    /// Each has its share of the bandwidth at either end, whichever is less, at every moment (processor sharing).
+    /// Each has its share of the bandwidth at either end, whichever is less, at every moment (processor
+    /// sharing).
     Shared,
 }
 
@@ -206,9 +221,11 @@ impl KvTransferSettings {
             faults.positive("bandwidth_gb_per_s", bandwidth);
         }
         faults.not_negative("overhead_ms", self.overhead_ms);
-        faults.require(self.contention == Contention::None || self.bandwidth_gb_per_s.is_some(), "contention", || {
-            "`shared` found without `bandwidth_gb_per_s`: give the bandwidth that is shared".into()
-        });
+        faults.require(
+            self.contention == Contention::None || self.bandwidth_gb_per_s.is_some(),
+            "contention",
+            || "`shared` found without `bandwidth_gb_per_s`: give the bandwidth that is shared".into(),
+        );
     }
 
     /// Whether a KV cache is there as soon as there is room for it.
@@ -218,7 +235,8 @@ impl KvTransferSettings {
 }
 
 choice! {
-    /// Which requests are prefilled apart; the others are served by a decode replica from their first token on.
+    /// Which requests are prefilled apart; the others are served by a decode replica from their first token
+    /// on.
     pub enum PdDecider {
         "always" => Always(NoSettings),
         "never" => Never(NoSettings),
@@ -238,7 +256,8 @@ impl Default for PdDecider {
 #[serde(deny_unknown_fields)]
 pub struct NoSettings {}
 
-/// llm-d's decider: apart if more of the prompt than this is not cached on the decode replica that would be chosen now.
+/// llm-d's decider: apart if more of the prompt than this is not cached on the decode replica that would be
+/// chosen now.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PrefixBasedSettings {
@@ -251,8 +270,8 @@ impl Default for PrefixBasedSettings {
     }
 }
 
-/// Dynamo's: stays on the decode replica if fewer tokens of the prompt than this are not cached there, and they are a smaller share of it
-/// than `ratio`.
+/// Dynamo's: stays on the decode replica if fewer tokens of the prompt than this are not cached there, and
+/// they are a smaller share of it than `ratio`.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct IslBoundingSettings {
@@ -266,7 +285,8 @@ impl Default for IslBoundingSettings {
     }
 }
 
-/// Dynamo's: stays on the decode replica if more prompt tokens than this wait at the prefill replica that would be chosen now, or none serves.
+/// Dynamo's: stays on the decode replica if more prompt tokens than this wait at the prefill replica that
+/// would be chosen now, or none serves.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PrefillLoadSettings {
@@ -307,7 +327,8 @@ pub struct LengthSettings {
     pub pool: String,
 }
 
-/// Requests in proportion to these weights, by pools' names; evenly spread. Pools that are not named get none.
+/// Requests in proportion to these weights, by pools' names; evenly spread. Pools that are not named get
+/// none.
 #[derive(Debug, Clone, PartialEq, Default, serde::Serialize, serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WeightedSettings {
@@ -346,7 +367,9 @@ impl BudgetSettings {
     pub fn check(&self, faults: &mut Faults) {
         let given = [self.devices.is_some(), !self.devices_by_node.is_empty(), self.usd_per_hour.is_some()];
         let given = given.into_iter().filter(|given| *given).count();
-        faults.require(given == 1, "", || format!("{given} limits found, expected one of `devices`, `devices_by_node` and `usd_per_hour`"));
+        faults.require(given == 1, "", || {
+            format!("{given} limits found, expected one of `devices`, `devices_by_node` and `usd_per_hour`")
+        });
         if let Some(devices) = self.devices {
             faults.at_least("devices", devices.into(), 1);
         }
@@ -363,7 +386,8 @@ struct Together {
 }
 
 impl ClusterSettings {
-    /// Puts pools together: each sees the cluster with what it states instead. Errors bear paths such as `pools[1].tensor_parallel`.
+    /// Puts pools together: each sees the cluster with what it states instead. Errors bear paths such as
+    /// `pools[1].tensor_parallel`.
     pub fn with_pools(mut self) -> Result<Self, serde_path_to_error::Error<serde_json::Error>> {
         if self.pools.is_empty() {
             return Ok(self);
@@ -436,7 +460,10 @@ impl ClusterSettings {
         self.check_phases(faults);
         let any_prefill = self.pools.iter().any(|pool| pool.role == Role::Prefill);
         for (field, _) in beside[..2].iter().filter(|(_, given)| *given && !any_prefill) {
-            faults.add(field, "found without a pool of role `prefill`: nothing is prefilled apart; leave it out");
+            faults.add(
+                field,
+                "found without a pool of role `prefill`: nothing is prefilled apart; leave it out",
+            );
         }
         if let Some(transfer) = &self.kv_transfer {
             faults.within("kv_transfer", |faults| transfer.check(faults));
@@ -457,20 +484,29 @@ impl ClusterSettings {
 
     /// Every model is served from first to last, and what is prefilled in one place can be read in the other.
     fn check_phases(&self, faults: &mut Faults) {
-        let models: BTreeSet<&str> = self.pools.iter().filter_map(|pool| Some(pool.settings.as_ref()?.model.as_str())).collect();
+        let models: BTreeSet<&str> =
+            self.pools.iter().filter_map(|pool| Some(pool.settings.as_ref()?.model.as_str())).collect();
         for model in models {
             let of_role = |role: Role| {
                 let pools = self.pools.iter().filter(move |pool| pool.role == role);
-                pools.filter_map(|pool| Some((pool, pool.settings.as_deref()?))).filter(move |(_, settings)| settings.model == model)
+                pools
+                    .filter_map(|pool| Some((pool, pool.settings.as_deref()?)))
+                    .filter(move |(_, settings)| settings.model == model)
             };
             let (prefill, decode) = (of_role(Role::Prefill).next(), of_role(Role::Decode).next());
             match (prefill, decode) {
-                (Some(_), None) => {
-                    faults.add("pools", format!("no pool of role `decode` found for model `{model}`, which has one of role `prefill`"))
-                }
-                (None, Some(_)) => {
-                    faults.add("pools", format!("no pool of role `prefill` found for model `{model}`, which has one of role `decode`"))
-                }
+                (Some(_), None) => faults.add(
+                    "pools",
+                    format!(
+                        "no pool of role `decode` found for model `{model}`, which has one of role `prefill`"
+                    ),
+                ),
+                (None, Some(_)) => faults.add(
+                    "pools",
+                    format!(
+                        "no pool of role `prefill` found for model `{model}`, which has one of role `decode`"
+                    ),
+                ),
                 _ => {}
             }
             if prefill.is_some() && of_role(Role::Both).next().is_some() {
@@ -496,7 +532,9 @@ impl ClusterSettings {
         let names: Vec<&str> = self.pools.iter().map(|pool| pool.name.as_str()).collect();
         let unknown = |name: &str| format!("no pool `{name}`, expected one of {}", quoted(&names));
         faults.within(router.name(), |faults| match router {
-            PoolRouter::Length(LengthSettings { pool, .. }) => faults.require(names.contains(&pool.as_str()), "pool", || unknown(pool)),
+            PoolRouter::Length(LengthSettings { pool, .. }) => {
+                faults.require(names.contains(&pool.as_str()), "pool", || unknown(pool))
+            }
             PoolRouter::Weighted(WeightedSettings { weights }) => faults.within("weights", |faults| {
                 for (name, weight) in weights {
                     faults.require(names.contains(&name.as_str()), name, || unknown(name));
@@ -504,13 +542,20 @@ impl ClusterSettings {
                 }
                 // Where a request begins and where it goes on are chosen apart, for each model.
                 let mut weighed: BTreeMap<(&str, bool), f64> = BTreeMap::new();
-                for (pool, settings) in self.pools.iter().filter_map(|pool| Some((pool, pool.settings.as_deref()?))) {
+                for (pool, settings) in
+                    self.pools.iter().filter_map(|pool| Some((pool, pool.settings.as_deref()?)))
+                {
                     let weight = weights.get(&pool.name).copied().unwrap_or(0.0);
                     *weighed.entry((&settings.model, pool.role == Role::Decode)).or_default() += weight;
                 }
                 for ((model, is_decode), _) in weighed.into_iter().filter(|(_, weight)| *weight <= 0.0) {
                     let kind = if is_decode { "decode pools" } else { "pools where requests begin" };
-                    faults.add("", format!("no weight above 0 found for {kind} of model `{model}`, expected one at least"));
+                    faults.add(
+                        "",
+                        format!(
+                            "no weight above 0 found for {kind} of model `{model}`, expected one at least"
+                        ),
+                    );
                 }
             }),
             _ => {}
@@ -523,7 +568,10 @@ impl ClusterSettings {
         let needed = |node: Option<&str>| -> u64 {
             let counted = pools().filter(|(_, settings)| node.is_none_or(|node| settings.node == node));
             counted
-                .map(|(pool, settings)| u64::from(settings.min_replicas.max(settings.initial_replicas)) * pool.devices_per_replica())
+                .map(|(pool, settings)| {
+                    u64::from(settings.min_replicas.max(settings.initial_replicas))
+                        * pool.devices_per_replica()
+                })
                 .sum()
         };
         let mut check = |field: &str, devices: u32, needed: u64| {
@@ -542,12 +590,18 @@ impl ClusterSettings {
             return;
         }
         for node in nodes.iter().filter(|node| !budget.devices_by_node.contains_key(**node)) {
-            faults.add("devices_by_node", format!("no limit on `{node}` found, which a pool has: name every pool's node"));
+            faults.add(
+                "devices_by_node",
+                format!("no limit on `{node}` found, which a pool has: name every pool's node"),
+            );
         }
         for node in budget.devices_by_node.keys().filter(|node| !nodes.contains(node.as_str())) {
             faults.add(
                 "devices_by_node",
-                format!("`{node}` found, expected nodes of pools: {}", quoted(&nodes.iter().copied().collect::<Vec<_>>())),
+                format!(
+                    "`{node}` found, expected nodes of pools: {}",
+                    quoted(&nodes.iter().copied().collect::<Vec<_>>())
+                ),
             );
         }
     }
@@ -573,7 +627,10 @@ impl Pool {
             format!("found in a pool of role {role}, which is not built: leave it out, and replicas finish what they have")
         });
         faults.require(settings.pipeline_parallel == 1, "pipeline_parallel", || {
-            format!("{} found, expected 1 in a pool of role {role}: more is not built; raise `tensor_parallel`", settings.pipeline_parallel)
+            format!(
+                "{} found, expected 1 in a pool of role {role}: more is not built; raise `tensor_parallel`",
+                settings.pipeline_parallel
+            )
         });
     }
 }

@@ -62,7 +62,14 @@ pub(super) const ROWS: [Row; 11] = [
     ),
     needing(
         Needs::Pools,
-        row("mean_devices", "Mean devices", "devices", Less, Optional(|m| Some(m.fleet?.mean_devices)), "Devices of replicas, over time."),
+        row(
+            "mean_devices",
+            "Mean devices",
+            "devices",
+            Less,
+            Optional(|m| Some(m.fleet?.mean_devices)),
+            "Devices of replicas, over time.",
+        ),
     ),
     needing(
         Needs::Pools,

@@ -1,4 +1,5 @@
-//! The edge without foresight for the workloads of a sweep: policies that know the law, fitted to draws of their own and run on the sweep's.
+//! The edge without foresight for the workloads of a sweep: policies that know the law, fitted to draws of
+//! their own and run on the sweep's.
 
 pub mod halves;
 
@@ -18,7 +19,9 @@ use crate::oracle::informed::law::{BurstLaw, Law};
 use crate::oracle::informed::policy::{BurstPolicy, Informed, Known, Latency};
 use crate::oracle::informed::{InformedSettings, Outcome, Room, best_together, quantile};
 use crate::oracle::{self, FluidBound, OracleSettings, ReplicaSchedule};
-use crate::simulation::{Limits, Parts, RequestRecord, RunInputs, RunMetrics, Workspace, simulate_parts, simulate_parts_in_detail};
+use crate::simulation::{
+    Limits, Parts, RequestRecord, RunInputs, RunMetrics, Workspace, simulate_parts, simulate_parts_in_detail,
+};
 use crate::sweep::plan::Plan;
 use crate::sweep::plan::WorkloadSummary;
 use crate::sweep::run::outcome::{scalar, settings_of};
@@ -63,7 +66,8 @@ pub struct EdgeAccount {
     /// Mean share of the box that the policies kept dominate on the fitting draws.
     pub fitted: Option<f64>,
     pub bounds: Vec<SeedBound>,
-    /// Of a trace, each half with what was learned from the other. Their hypervolumes are those of a half, so they have no points in the table.
+    /// Of a trace, each half with what was learned from the other. Their hypervolumes are those of a half, so
+    /// they have no points in the table.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub halves: Vec<HalfAccount>,
 }
@@ -113,7 +117,11 @@ pub(super) fn subjects(plan: &Plan) -> Vec<Subject> {
     let mut by_name: BTreeMap<Key, Vec<Group>> = BTreeMap::new();
     let mut order = Vec::new();
     for group in groups(plan) {
-        let key = (group.cell.workload_name(), group.cell.hardware_inputs.clone(), json!(group.cell.cluster).to_string());
+        let key = (
+            group.cell.workload_name(),
+            group.cell.hardware_inputs.clone(),
+            json!(group.cell.cluster).to_string(),
+        );
         if !by_name.contains_key(&key) {
             order.push(key.clone());
         }
@@ -149,7 +157,13 @@ pub fn check(plan: &Plan) -> Result<()> {
     let subjects = subjects(plan);
     let reasons: Vec<String> = subjects
         .iter()
-        .filter_map(|subject| Some(format!("workload `{}`: {}", subject.groups[0].cell.workload_name(), subject.law.as_ref().err()?)))
+        .filter_map(|subject| {
+            Some(format!(
+                "workload `{}`: {}",
+                subject.groups[0].cell.workload_name(),
+                subject.law.as_ref().err()?
+            ))
+        })
         .collect();
     if reasons.len() == subjects.len() {
         bail!("no workload of this sweep has an informed edge:\n{}", reasons.join("\n"));
@@ -163,9 +177,14 @@ pub fn simulations(plan: &Plan, settings: &InformedSettings) -> u64 {
         let inputs = run_inputs(&subject.groups[0].cell, &plan.inputs).ok()?;
         let tried = match &subject.law {
             Err(_) => return None,
-            Ok(Law::KnownRate) => oracle::simulations(&inputs, 0, &schedules(settings)) + online(plan, &subject.groups[0]).len() as u64,
+            Ok(Law::KnownRate) => {
+                oracle::simulations(&inputs, 0, &schedules(settings))
+                    + online(plan, &subject.groups[0]).len() as u64
+            }
             Ok(Law::RandomBursts(_)) => STARTS + u64::from(settings.budget),
-            Ok(Law::Past) => 2 * (STARTS + u64::from(settings.budget) + online(plan, &subject.groups[0]).len() as u64),
+            Ok(Law::Past) => {
+                2 * (STARTS + u64::from(settings.budget) + online(plan, &subject.groups[0]).len() as u64)
+            }
         };
         Some(tried * u64::from(settings.fitting_draws))
     };
@@ -176,7 +195,12 @@ pub fn simulations(plan: &Plan, settings: &InformedSettings) -> u64 {
 fn online(plan: &Plan, group: &Group) -> Vec<AutoscalerSettings> {
     let settings = group.cells.iter().map(|&index| plan.cell(index).autoscaler);
     // Fixed fleets start warm, and programs of the user's own may know anything.
-    settings.filter(|policy| policy.settings().initial_replicas().is_none() && !matches!(policy, AutoscalerSettings::External(_))).collect()
+    settings
+        .filter(|policy| {
+            policy.settings().initial_replicas().is_none()
+                && !matches!(policy, AutoscalerSettings::External(_))
+        })
+        .collect()
 }
 
 /// One who takes part where rates are known.
@@ -198,12 +222,17 @@ fn schedules(settings: &InformedSettings) -> OracleSettings {
     }
 }
 
-/// Searches for every workload and cluster on the current rayon pool: rows of points, by seed and rising cost, and accounts.
+/// Searches for every workload and cluster on the current rayon pool: rows of points, by seed and rising
+/// cost, and accounts.
 ///
-/// Columns: `workload`, `seed`, `found_by` (`informed`), `bound_usd` (what no policy with this latency can cost less than, in expectation;
-/// null where that is not known), `policy` (JSON); then settings of workload and cluster and metrics, as in the table of runs. Does not
-/// depend on the number of threads.
-pub fn search(plan: &Plan, settings: &InformedSettings, progress: &dyn Progress) -> Result<(Vec<RunRow>, Vec<EdgeAccount>), Interrupted> {
+/// Columns: `workload`, `seed`, `found_by` (`informed`), `bound_usd` (what no policy with this latency can
+/// cost less than, in expectation; null where that is not known), `policy` (JSON); then settings of workload
+/// and cluster and metrics, as in the table of runs. Does not depend on the number of threads.
+pub fn search(
+    plan: &Plan,
+    settings: &InformedSettings,
+    progress: &dyn Progress,
+) -> Result<(Vec<RunRow>, Vec<EdgeAccount>), Interrupted> {
     let workspaces = Workspaces::default();
     let (mut rows, mut accounts) = (Vec::new(), Vec::new());
     for subject in subjects(plan) {
@@ -220,13 +249,17 @@ pub fn search(plan: &Plan, settings: &InformedSettings, progress: &dyn Progress)
         };
         match &subject.law {
             Err(reason) => account.class.clone_from(reason),
-            Ok(law) => match (Search { plan, settings, progress, workspaces: &workspaces, subject: &subject }).run(law, &mut account) {
-                Ok(found) => {
-                    account.has_edge = !found.is_empty();
-                    rows.extend(found);
+            Ok(law) => {
+                match (Search { plan, settings, progress, workspaces: &workspaces, subject: &subject })
+                    .run(law, &mut account)
+                {
+                    Ok(found) => {
+                        account.has_edge = !found.is_empty();
+                        rows.extend(found);
+                    }
+                    Err(reason) => account.class = reason,
                 }
-                Err(reason) => account.class = reason,
-            },
+            }
         }
         accounts.push(account);
         if progress.is_interrupted() {
@@ -274,8 +307,13 @@ impl Search<'_> {
         let give_up = || self.progress.is_interrupted();
         let limits = Limits { give_up: Some(&give_up), check: false, ..Limits::default() };
         let inputs = RunInputs { limits, ..inputs.clone() };
-        let parts = Parts { autoscaler: Some(autoscaler), initial_replicas: inputs.cluster.initial_replicas.max(1), ..Parts::of(&inputs) };
-        let ended = self.workspaces.run(|workspace| simulate_parts(&inputs, parts, workspace).ok()).ok().flatten();
+        let parts = Parts {
+            autoscaler: Some(autoscaler),
+            initial_replicas: inputs.cluster.initial_replicas.max(1),
+            ..Parts::of(&inputs)
+        };
+        let ended =
+            self.workspaces.run(|workspace| simulate_parts(&inputs, parts, workspace).ok()).ok().flatten();
         self.progress.run_ended(inputs.workload.len() as u64);
         ended
     }
@@ -287,11 +325,15 @@ impl Search<'_> {
         }
         let taken: Vec<u64> = self.plan.grid.seeds.clone();
         let seeds = self.settings.fitting_seeds(&taken);
-        let draws: Vec<(u64, Workload)> =
-            seeds.par_iter().map(|&seed| Ok((seed, self.draw(self.spec(), seed)?))).collect::<Result<_, String>>()?;
+        let draws: Vec<(u64, Workload)> = seeds
+            .par_iter()
+            .map(|&seed| Ok((seed, self.draw(self.spec(), seed)?)))
+            .collect::<Result<_, String>>()?;
         let autoscaler = &self.subject.groups[0].cell.autoscaler;
-        let inputs: Vec<RunInputs> =
-            draws.iter().map(|(seed, workload)| self.inputs(workload, autoscaler, *seed)).collect::<Result<_, String>>()?;
+        let inputs: Vec<RunInputs> = draws
+            .iter()
+            .map(|(seed, workload)| self.inputs(workload, autoscaler, *seed))
+            .collect::<Result<_, String>>()?;
         match law {
             Law::KnownRate => {
                 account.class = "rates are known, gaps and lengths are drawn: schedules, the same for every draw, and the sweep's own \
@@ -315,7 +357,8 @@ impl Search<'_> {
         build: impl Fn(&P, &RunInputs) -> Box<dyn Autoscaler> + Sync,
     ) -> Vec<Vec<Outcome>> {
         let [latency, cost] = self.plan.grid.objectives.metrics().map(|(_, metric)| objective(metric));
-        let pairs: Vec<(usize, usize)> = (0..policies.len()).flat_map(|policy| (0..draws.len()).map(move |draw| (policy, draw))).collect();
+        let pairs: Vec<(usize, usize)> =
+            (0..policies.len()).flat_map(|policy| (0..draws.len()).map(move |draw| (policy, draw))).collect();
         let all: Vec<Outcome> = pairs
             .par_iter()
             .with_max_len(1)
@@ -330,7 +373,8 @@ impl Search<'_> {
     fn rates(&self, draws: &[RunInputs], account: &mut EdgeAccount) -> Result<Vec<RunRow>, String> {
         let settings = schedules(self.settings);
         let limits = oracle::limits(&draws[0], &settings);
-        let mut arrived_at_s: Vec<f64> = draws.iter().flat_map(|draw| draw.workload.arrived_at_s.iter().copied()).collect();
+        let mut arrived_at_s: Vec<f64> =
+            draws.iter().flat_map(|draw| draw.workload.arrived_at_s.iter().copied()).collect();
         arrived_at_s.sort_by(f64::total_cmp);
         let replay = |schedule: &ReplicaSchedule, _: &RunInputs| schedule.replay(&limits);
         let (mut tried, mut all): (Vec<ReplicaSchedule>, Vec<Vec<Outcome>>) = (Vec::new(), Vec::new());
@@ -340,7 +384,8 @@ impl Search<'_> {
             all.extend(outcomes.iter().cloned());
             let means = outcomes.into_iter().map(|outcomes| {
                 let ended: Vec<(f64, f64)> = outcomes.into_iter().collect::<Option<_>>()?;
-                let mean = |of: fn(&(f64, f64)) -> f64| ended.iter().map(of).sum::<f64>() / ended.len() as f64;
+                let mean =
+                    |of: fn(&(f64, f64)) -> f64| ended.iter().map(of).sum::<f64>() / ended.len() as f64;
                 Some((mean(|at| at.0), mean(|at| at.1)))
             });
             means.collect()
@@ -349,7 +394,9 @@ impl Search<'_> {
         let online = online(self.plan, &self.subject.groups[0]);
         let run_online = |policy: &AutoscalerSettings, inputs: &RunInputs| {
             let parts = Parts::of(&RunInputs { autoscaler: policy, ..inputs.clone() });
-            parts.autoscaler.unwrap_or_else(|| ReplicaSchedule::constant(inputs.cluster.initial_replicas).replay(&limits))
+            parts
+                .autoscaler
+                .unwrap_or_else(|| ReplicaSchedule::constant(inputs.cluster.initial_replicas).replay(&limits))
         };
         all.extend(self.outcomes(&online, draws, run_online));
         let mut candidates: Vec<Option<Candidate>> = tried
@@ -372,14 +419,21 @@ impl Search<'_> {
         self.rows(&kept, told, |_, _| None, account, build)
     }
 
-    fn bursts(&self, bursts: &Bursts, draws: &[RunInputs], account: &mut EdgeAccount) -> Result<Vec<RunRow>, String> {
+    fn bursts(
+        &self,
+        bursts: &Bursts,
+        draws: &[RunInputs],
+        account: &mut EdgeAccount,
+    ) -> Result<Vec<RunRow>, String> {
         let objectives = &self.plan.grid.objectives;
         let (latency, share) = quantile(&objectives.latency).unwrap_or((Latency::EndToEnd, 0.9));
         let first = &draws[0];
         let fluid = FluidBound::new(first);
         let throughput_per_s = bound::throughput_per_s(&fluid, first.workload);
         let (known, room) = self.known(&bursts.into(), first, self.reference());
-        let build = |policy: &BurstPolicy, _: &RunInputs| -> Box<dyn Autoscaler> { Box::new(Informed::new(*policy, known.clone())) };
+        let build = |policy: &BurstPolicy, _: &RunInputs| -> Box<dyn Autoscaler> {
+            Box::new(Informed::new(*policy, known.clone()))
+        };
         let mut all: Vec<Vec<Outcome>> = Vec::new();
         let kept = room.search(self.settings, |policies| {
             let outcomes = self.outcomes(policies, draws, build);
@@ -404,12 +458,10 @@ impl Search<'_> {
         let spells = |seed: u64| Spells::of(bursts, &bursts.phases(seed), first.scale_up_delay_s);
         if let Some(bound) = &bound {
             let longest_s = self.reference().1;
-            account.bounds.extend(
-                self.subject
-                    .groups
-                    .iter()
-                    .map(|group| SeedBound { seed: group.cell.seed, points: bound.curve(spells(group.cell.seed), longest_s) }),
-            );
+            account.bounds.extend(self.subject.groups.iter().map(|group| SeedBound {
+                seed: group.cell.seed,
+                points: bound.curve(spells(group.cell.seed), longest_s),
+            }));
         }
         let bound_usd = |seed: u64, latency_s: f64| bound.as_ref()?.cost_usd(spells(seed), latency_s);
         self.rows(&kept, |policy| json!(policy), bound_usd, account, build)
@@ -417,7 +469,8 @@ impl Search<'_> {
 
     /// What policies for bursts know of these runs, and where they are searched.
     fn known(&self, bursts: &BurstLaw, first: &RunInputs, reference: (f64, f64)) -> (Known, Room) {
-        let (latency, share) = quantile(&self.plan.grid.objectives.latency).unwrap_or((Latency::EndToEnd, 0.9));
+        let (latency, share) =
+            quantile(&self.plan.grid.objectives.latency).unwrap_or((Latency::EndToEnd, 0.9));
         let fluid = FluidBound::new(first);
         let throughput_per_s = bound::throughput_per_s(&fluid, first.workload);
         let known = Known {
@@ -441,7 +494,9 @@ impl Search<'_> {
 
     fn note(&self, all: &[Vec<Outcome>], kept: &[usize], account: &mut EdgeAccount) {
         let draws = all.first().map_or(0, Vec::len);
-        let dominated = |draw: usize| oracle::informed::dominated(kept.iter().filter_map(|&policy| all[policy][draw]), self.reference());
+        let dominated = |draw: usize| {
+            oracle::informed::dominated(kept.iter().filter_map(|&policy| all[policy][draw]), self.reference())
+        };
         account.policies_tried = all.len() as u64;
         account.policies_kept = kept.len() as u64;
         account.simulations += (all.len() * draws) as u64;
@@ -454,7 +509,10 @@ impl Search<'_> {
         let cluster = inputs.cluster;
         if objectives.cost != "total_cost_usd" || quantile(&objectives.latency).is_none() {
             Some("the objectives are not a quantile of latency and dollars in all")
-        } else if cluster.failures.any() || cluster.cold_start.spread_s > 0.0 || cluster.cold_start.measured.is_some() {
+        } else if cluster.failures.any()
+            || cluster.cold_start.spread_s > 0.0
+            || cluster.cold_start.measured.is_some()
+        {
             Some("replicas fail, or start in times that are drawn")
         } else if !cluster.cold_start.spares.is_empty() {
             Some("replicas start from spares")
@@ -464,19 +522,31 @@ impl Search<'_> {
     }
 
     /// Latencies in the steady state of quiet time and of bursts, with as many replicas as could be worth it.
-    fn steady(&self, bursts: &Bursts, latency: Latency, throughput_per_s: f64, account: &mut EdgeAccount) -> Result<Steady, String> {
+    fn steady(
+        &self,
+        bursts: &Bursts,
+        latency: Latency,
+        throughput_per_s: f64,
+        account: &mut EdgeAccount,
+    ) -> Result<Steady, String> {
         /// Of each state, so that a share of a thousandth is known to a tenth of it.
         const REQUESTS: f64 = 100_000.0;
         const SEED: u64 = 1;
         let min = self.subject.groups[0].cell.cluster.min_replicas;
-        let most = (2.0 * bursts.burst_rate_per_s.max(bursts.base_rate_per_s) / throughput_per_s).ceil() as u32 + 2;
-        let fleets: Vec<u32> = (min..=most.clamp(min, self.subject.groups[0].cell.cluster.max_replicas)).collect();
+        let most =
+            (2.0 * bursts.burst_rate_per_s.max(bursts.base_rate_per_s) / throughput_per_s).ceil() as u32 + 2;
+        let fleets: Vec<u32> =
+            (min..=most.clamp(min, self.subject.groups[0].cell.cluster.max_replicas)).collect();
         let of_rate = |rate_per_s: f64| -> Result<Vec<Option<Vec<f64>>>, String> {
             if rate_per_s == 0.0 {
                 return Ok(vec![Some(Vec::new()); fleets.len()]);
             }
             let mut spec = self.spec().clone();
-            let poisson = Poisson { phases: Vec::new(), rate_per_s: Some(rate_per_s), duration_s: Some(REQUESTS / rate_per_s) };
+            let poisson = Poisson {
+                phases: Vec::new(),
+                rate_per_s: Some(rate_per_s),
+                duration_s: Some(REQUESTS / rate_per_s),
+            };
             if let Some(generate) = &mut spec.generate {
                 generate.arrivals = Some(Arrivals::Poisson(poisson));
             }
@@ -486,18 +556,23 @@ impl Search<'_> {
                     return Ok(None);
                 }
                 let autoscaler: AutoscalerSettings =
-                    serde_json::from_value(json!({"static": {"replicas": replicas}})).map_err(|error| error.to_string())?;
-                let inputs =
-                    RunInputs { limits: Limits { check: false, ..Limits::default() }, ..self.inputs(&workload, &autoscaler, SEED)? };
+                    serde_json::from_value(json!({"static": {"replicas": replicas}}))
+                        .map_err(|error| error.to_string())?;
+                let inputs = RunInputs {
+                    limits: Limits { check: false, ..Limits::default() },
+                    ..self.inputs(&workload, &autoscaler, SEED)?
+                };
                 let parts = Parts::of(&inputs);
-                let ended = self.workspaces.run(|workspace| simulate_parts_in_detail(&inputs, parts, workspace))?;
+                let ended =
+                    self.workspaces.run(|workspace| simulate_parts_in_detail(&inputs, parts, workspace))?;
                 self.progress.run_ended(workload.len() as u64);
                 let (_, detail) = ended.map_err(|error| error.to_string())?;
                 Ok(Some(latencies(&detail.requests, latency)))
             };
             fleets.par_iter().with_max_len(1).map(of_fleet).collect()
         };
-        let steady = Steady { quiet: of_rate(bursts.base_rate_per_s)?, burst: of_rate(bursts.burst_rate_per_s)? };
+        let steady =
+            Steady { quiet: of_rate(bursts.base_rate_per_s)?, burst: of_rate(bursts.burst_rate_per_s)? };
         account.simulations += steady.quiet.iter().chain(&steady.burst).flatten().count() as u64;
         Ok(steady)
     }
@@ -515,8 +590,11 @@ impl Search<'_> {
         let mut rows = Vec::new();
         for group in &self.subject.groups {
             let inputs = run_inputs(&group.cell, &self.plan.inputs)?;
-            let ended: Vec<Option<RunMetrics>> =
-                kept.par_iter().with_max_len(1).map(|policy| self.one(&inputs, build(policy, &inputs))).collect();
+            let ended: Vec<Option<RunMetrics>> = kept
+                .par_iter()
+                .with_max_len(1)
+                .map(|policy| self.one(&inputs, build(policy, &inputs)))
+                .collect();
             account.simulations += kept.len() as u64;
             let mut points: Vec<(f64, f64, &P, &RunMetrics)> = kept
                 .iter()
@@ -542,7 +620,11 @@ impl Search<'_> {
                     ("policy".into(), Scalar::Text(told(policy).to_string())),
                 ];
                 let is_policys = |name: &str| name == "autoscaler" || name.starts_with("autoscaler.");
-                columns.extend(settings_of(&self.plan.inputs, &group.cell).into_iter().filter(|(name, _)| !is_policys(name)));
+                columns.extend(
+                    settings_of(&self.plan.inputs, &group.cell)
+                        .into_iter()
+                        .filter(|(name, _)| !is_policys(name)),
+                );
                 columns.extend(metrics.columns().into_iter().map(|(name, value)| (name, scalar(value))));
                 rows.push(RunRow { columns });
             }

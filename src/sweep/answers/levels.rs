@@ -1,11 +1,13 @@
 //! Few settings instead of a whole knob: chosen before the run, on other draws of the traffic, by one rule.
 //!
-//! Equal steps of a knob leave much of a front out where replicas are whole and fronts are staircases. The rule: all settings of a family
-//! run on draws that are none of the sweep's; the next setting chosen is always the one that adds most to the mean hypervolume. What that
-//! is worth is said on the sweep's own draws, which nobody has looked at by then.
+//! Equal steps of a knob leave much of a front out where replicas are whole and fronts are staircases. The
+//! rule: all settings of a family run on draws that are none of the sweep's; the next setting chosen is
+//! always the one that adds most to the mean hypervolume. What that is worth is said on the sweep's own
+//! draws, which nobody has looked at by then.
 //!
-//! Draws of a generator come from other seeds. A trace is cut into halves by time: what is chosen on one half, and on traces made of its
-//! episodes if it has enough of them, is judged on the other; and what is offered for traffic to come is chosen on both.
+//! Draws of a generator come from other seeds. A trace is cut into halves by time: what is chosen on one
+//! half, and on traces made of its episodes if it has enough of them, is judged on the other; and what is
+//! offered for traffic to come is chosen on both.
 
 use anyhow::{Result, bail, ensure};
 use rayon::prelude::*;
@@ -79,12 +81,21 @@ pub fn check(plan: &Plan, settings: &LevelSettings) -> Result<()> {
         "objectives.reference: missing; levels are chosen within a given box, such as {{\"latency\": 2, \"cost\": 50}}"
     );
     if (0..plan.grid.cluster.count()).any(|index| !plan.grid.cluster.get(index).pools.is_empty()) {
-        bail!("`cluster.pools` found: levels of one pool's policy are chosen, expected a grid without `pools`");
+        bail!(
+            "`cluster.pools` found: levels of one pool's policy are chosen, expected a grid without `pools`"
+        );
     }
     for workload in &plan.inputs.workloads {
         let name = &workload.summary.name;
-        ensure!(workload.content.streamed.is_none(), "workload `{name}`: too many requests to be held; shorten it");
-        let is_trace = plan.grid.workloads.iter().any(|section| section.get(0).name == *name && section.get(0).trace.is_some());
+        ensure!(
+            workload.content.streamed.is_none(),
+            "workload `{name}`: too many requests to be held; shorten it"
+        );
+        let is_trace = plan
+            .grid
+            .workloads
+            .iter()
+            .any(|section| section.get(0).name == *name && section.get(0).trace.is_some());
         ensure!(
             !is_trace || workload.content.sessions.is_none(),
             "workload `{name}`: a trace of conversations is not cut into halves, so there is nothing to judge a choice on; expected a trace of \
@@ -101,8 +112,11 @@ pub fn check(plan: &Plan, settings: &LevelSettings) -> Result<()> {
         );
     }
     for wanted in &settings.families {
-        let known =
-            |subject: &Subject| families(plan, subject, &LevelSettings { levels: 0, ..settings.clone() }).iter().any(|f| f.0 == *wanted);
+        let known = |subject: &Subject| {
+            families(plan, subject, &LevelSettings { levels: 0, ..settings.clone() })
+                .iter()
+                .any(|f| f.0 == *wanted)
+        };
         ensure!(subjects.iter().any(known), "--family: no family `{wanted}` in this grid");
     }
     let most = subjects.iter().flat_map(|subject| families(plan, subject, settings)).count();
@@ -145,17 +159,24 @@ pub fn simulations(plan: &Plan, settings: &LevelSettings) -> usize {
 
 /// Chooses on the current rayon pool. Does not depend on the number of threads.
 pub fn choose(plan: &Plan, settings: &LevelSettings, progress: &dyn Progress) -> Result<Vec<Chosen>> {
-    let informed =
-        InformedSettings { fitting_draws: settings.fitting_draws, search_seed: settings.search_seed, ..InformedSettings::default() };
+    let informed = InformedSettings {
+        fitting_draws: settings.fitting_draws,
+        search_seed: settings.search_seed,
+        ..InformedSettings::default()
+    };
     let workspaces = Workspaces::<Workspace>::default();
     let mut all = Vec::new();
     for subject in subjects(plan) {
-        let search = Search { plan, settings: &informed, progress, workspaces: &workspaces, subject: &subject };
+        let search =
+            Search { plan, settings: &informed, progress, workspaces: &workspaces, subject: &subject };
         for (family, cells) in families(plan, &subject, settings) {
             let choice = Choice { search: &search, cells: &cells, levels: settings.levels };
-            let (chosen, chosen_on, judged) =
-                if subject.groups[0].cell.workload.trace.is_some() { choice.of_a_trace() } else { choice.of_draws() }
-                    .map_err(|reason| anyhow::anyhow!("workload `{}`: {reason}", cells[0].workload_name()))?;
+            let (chosen, chosen_on, judged) = if subject.groups[0].cell.workload.trace.is_some() {
+                choice.of_a_trace()
+            } else {
+                choice.of_draws()
+            }
+            .map_err(|reason| anyhow::anyhow!("workload `{}`: {reason}", cells[0].workload_name()))?;
             if progress.is_interrupted() {
                 return Err(Interrupted.into());
             }
@@ -198,7 +219,10 @@ impl Choice<'_> {
     }
 
     fn inputs<'b>(&'b self, draws: &'b [(u64, Workload)]) -> Result<Vec<RunInputs<'b>>, String> {
-        draws.iter().map(|(seed, workload)| self.search.inputs(workload, &self.cells[0].autoscaler, *seed)).collect()
+        draws
+            .iter()
+            .map(|(seed, workload)| self.search.inputs(workload, &self.cells[0].autoscaler, *seed))
+            .collect()
     }
 
     /// Which settings, in the order of the grid.
@@ -212,15 +236,23 @@ impl Choice<'_> {
         let of = |places: &[usize]| dominated(places.iter().filter_map(|&place| outcomes[place]), reference);
         let last = (outcomes.len() - 1) as f64;
         let steps = (self.levels.max(2) - 1) as f64;
-        let even: Vec<usize> = (0..self.levels).map(|level| (level as f64 * last / steps).round() as usize).collect();
-        Judged { on, whole: of(&(0..outcomes.len()).collect::<Vec<_>>()), chosen: of(chosen), equal_steps: of(&even) }
+        let even: Vec<usize> =
+            (0..self.levels).map(|level| (level as f64 * last / steps).round() as usize).collect();
+        Judged {
+            on,
+            whole: of(&(0..outcomes.len()).collect::<Vec<_>>()),
+            chosen: of(chosen),
+            equal_steps: of(&even),
+        }
     }
 
     fn of_draws(&self) -> Result<(Vec<usize>, String, Vec<Judged>), String> {
         let Search { plan, settings, subject, .. } = self.search;
         let seeds = settings.fitting_seeds(&plan.grid.seeds);
-        let draws: Vec<(u64, Workload)> =
-            seeds.par_iter().map(|&seed| Ok((seed, self.search.draw(&self.cells[0].workload, seed)?))).collect::<Result<_, String>>()?;
+        let draws: Vec<(u64, Workload)> = seeds
+            .par_iter()
+            .map(|&seed| Ok((seed, self.search.draw(&self.cells[0].workload, seed)?)))
+            .collect::<Result<_, String>>()?;
         let reference = self.search.reference();
         let chosen = self.best(&self.outcomes(&self.inputs(&draws)?), reference);
         let mut judged = Vec::new();
@@ -256,9 +288,18 @@ impl Choice<'_> {
         for tested in 0..2 {
             let chosen = self.best(&of_halves[1 - tested], reference);
             let outcomes: Vec<Outcome> = of_halves[tested].iter().map(|draws| draws[0]).collect();
-            judged.push(self.judged(format!("{} half, chosen on the other", NAMES[tested]), &outcomes, &chosen, reference));
+            judged.push(self.judged(
+                format!("{} half, chosen on the other", NAMES[tested]),
+                &outcomes,
+                &chosen,
+                reference,
+            ));
         }
-        let both: Vec<Vec<Outcome>> = of_halves[0].iter().zip(&of_halves[1]).map(|(first, second)| [&first[..], second].concat()).collect();
+        let both: Vec<Vec<Outcome>> = of_halves[0]
+            .iter()
+            .zip(&of_halves[1])
+            .map(|(first, second)| [&first[..], second].concat())
+            .collect();
         let on = match resampled {
             true => format!("both halves and {} traces made of their episodes", both[0].len() - 2),
             false => "both halves".into(),
@@ -270,7 +311,10 @@ impl Choice<'_> {
 /// As a grid spells them: one entry with a list where one setting differs, or an entry each.
 fn entries(picked: &[&Cell], all: &[Cell], label: &str) -> Vec<Value> {
     let told = |cell: &Cell| match json!(cell.autoscaler) {
-        Value::Object(entry) => entry.into_iter().next().map(|(name, fields)| (name, fields.as_object().cloned().unwrap_or_default())),
+        Value::Object(entry) => entry
+            .into_iter()
+            .next()
+            .map(|(name, fields)| (name, fields.as_object().cloned().unwrap_or_default())),
         Value::String(name) => Some((name, Map::new())),
         _ => None,
     };
@@ -284,12 +328,16 @@ fn entries(picked: &[&Cell], all: &[Cell], label: &str) -> Vec<Value> {
     let default = json!(default)[name].as_object().cloned().unwrap_or_default();
     let varies = |field: &str| every.iter().any(|(_, fields)| fields.get(field) != every[0].1.get(field));
     let is_said = |field: &str, value: &Value| varies(field) || default.get(field) != Some(value);
-    let mut names: Vec<&String> = every.iter().flat_map(|(_, fields)| fields.keys()).filter(|field| varies(field)).collect();
+    let mut names: Vec<&String> =
+        every.iter().flat_map(|(_, fields)| fields.keys()).filter(|field| varies(field)).collect();
     names.sort_unstable();
     names.dedup();
     let entry = |fields: &Map<String, Value>| {
-        let said: Map<String, Value> =
-            fields.iter().filter(|(field, value)| is_said(field, value)).map(|(field, value)| (field.clone(), value.clone())).collect();
+        let said: Map<String, Value> = fields
+            .iter()
+            .filter(|(field, value)| is_said(field, value))
+            .map(|(field, value)| (field.clone(), value.clone()))
+            .collect();
         json!({name: said, "label": label})
     };
     match names[..] {
@@ -322,7 +370,10 @@ mod tests {
         let list = cells(&[json!({"frontier": {"service_level": [0, 0.5, 1], "replaces_buried": true}})]);
         let picked: Vec<&Cell> = vec![&list[0], &list[2]];
         let told = entries(&picked, &list, "chosen");
-        assert_eq!(told, [json!({"frontier": {"service_level": [0.0, 1.0], "replaces_buried": true}, "label": "chosen"})]);
+        assert_eq!(
+            told,
+            [json!({"frontier": {"service_level": [0.0, 1.0], "replaces_buried": true}, "label": "chosen"})]
+        );
         let again = cells(&told);
         assert_eq!(
             again.iter().map(|cell| &cell.autoscaler).collect::<Vec<_>>(),
@@ -337,7 +388,10 @@ mod tests {
         assert_eq!(told[1], json!({"frontier": {"service_level": 0.5, "target_s": 1.0}, "label": "chosen"}));
         assert_eq!(cells(&told).len(), 2);
         let fleets = cells(&[json!({"static": {"replicas": [1, 2, 3]}})]);
-        assert_eq!(entries(&[&fleets[1]], &fleets, "chosen"), [json!({"static": {"replicas": [2]}, "label": "chosen"})]);
+        assert_eq!(
+            entries(&[&fleets[1]], &fleets, "chosen"),
+            [json!({"static": {"replicas": [2]}, "label": "chosen"})]
+        );
     }
 
     #[test]

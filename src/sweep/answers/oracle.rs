@@ -1,7 +1,9 @@
-//! The edge of the possible for the runs of a sweep: clairvoyant schedules for each workload, seed and cluster.
+//! The edge of the possible for the runs of a sweep: clairvoyant schedules for each workload, seed and
+//! cluster.
 //!
-//! Every search starts from what the sweep's own runs did. A run that no schedule found weakly dominates (a fleet that started warm, luck
-//! with random failures) is taken over as it is, so the edge is never worse than any run.
+//! Every search starts from what the sweep's own runs did. A run that no schedule found weakly dominates (a
+//! fleet that started warm, luck with random failures) is taken over as it is, so the edge is never worse
+//! than any run.
 
 use std::collections::BTreeMap;
 
@@ -12,11 +14,13 @@ use serde_json::json;
 
 use crate::RESULTS_VERSION;
 use crate::oracle::fleet::{self, FleetPoint};
-use crate::oracle::{self, FluidBound, Objective, OraclePoint, OracleSettings, ReplicaSchedule, SharedRuns, Sums};
+use crate::oracle::{
+    self, FluidBound, Objective, OraclePoint, OracleSettings, ReplicaSchedule, SharedRuns, Sums,
+};
 use crate::simulation::metric::Metric;
 use crate::simulation::{
-    FleetInputs, Inputs, Limits, MetricValue, Parts, RunInputs, RunMetrics, SimulationError, Workspace, simulate_fleet_in_detail,
-    simulate_parts_in_detail,
+    FleetInputs, Inputs, Limits, MetricValue, Parts, RunInputs, RunMetrics, SimulationError, Workspace,
+    simulate_fleet_in_detail, simulate_parts_in_detail,
 };
 use crate::sweep::objectives::Objectives;
 use crate::sweep::plan::WorkloadSummary;
@@ -86,7 +90,8 @@ pub(super) fn groups(plan: &Plan) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for &index in plan.unique() {
         let cell = plan.cell(index);
-        let key = (cell.workload_input, cell.hardware_inputs.clone(), cell.seed, json!(cell.cluster).to_string());
+        let key =
+            (cell.workload_input, cell.hardware_inputs.clone(), cell.seed, json!(cell.cluster).to_string());
         let number = *numbers.entry(key).or_insert_with(|| {
             groups.push(Group { cell: cell.clone(), cells: Vec::new() });
             groups.len() - 1
@@ -100,10 +105,15 @@ pub(super) fn groups(plan: &Plan) -> Vec<Group> {
     groups
 }
 
-/// Errors: a workload is too large to be held, and so to be run thousands of times; its arrivals depend on what is searched for.
+/// Errors: a workload is too large to be held, and so to be run thousands of times; its arrivals depend on
+/// what is searched for.
 pub fn check(plan: &Plan) -> Result<()> {
-    let waits = |workload: &&LoadedWorkload| workload.content.sessions.as_ref().is_some_and(|sessions| sessions.waits());
-    if let Some(LoadedWorkload { summary: WorkloadSummary { name, .. }, .. }) = plan.inputs.workloads.iter().find(waits) {
+    let waits = |workload: &&LoadedWorkload| {
+        workload.content.sessions.as_ref().is_some_and(|sessions| sessions.waits())
+    };
+    if let Some(LoadedWorkload { summary: WorkloadSummary { name, .. }, .. }) =
+        plan.inputs.workloads.iter().find(waits)
+    {
         bail!(
             "workload `{name}`: its requests wait for answers, so they come when the fleet lets them, and nobody can foresee them; an edge \
              with foresight is defined for open arrivals: expected `generate`, a trace, or sessions with `loop` \"open\""
@@ -134,13 +144,21 @@ pub fn simulations(plan: &Plan, settings: &OracleSettings) -> u64 {
 
 /// Searches for every group on the current rayon pool; a row a point, by group and rising cost.
 ///
-/// Columns: `workload`, `seed`, `found_by` (`search`, or the id of the run that was taken over), `fluid_bound_usd` (no schedule with this
-/// latency can cost less; null where no bound is known), `schedule` (JSON: pairs of seconds and replicas from then on; of fleets such by the
-/// names of pools); then settings of workload and cluster and metrics, as in the table of runs. Does not depend on the number of threads.
-pub fn search(plan: &Plan, settings: &OracleSettings, progress: &dyn Progress) -> Result<Vec<RunRow>, Interrupted> {
+/// Columns: `workload`, `seed`, `found_by` (`search`, or the id of the run that was taken over),
+/// `fluid_bound_usd` (no schedule with this latency can cost less; null where no bound is known), `schedule`
+/// (JSON: pairs of seconds and replicas from then on; of fleets such by the names of pools); then settings of
+/// workload and cluster and metrics, as in the table of runs. Does not depend on the number of threads.
+pub fn search(
+    plan: &Plan,
+    settings: &OracleSettings,
+    progress: &dyn Progress,
+) -> Result<Vec<RunRow>, Interrupted> {
     let workspaces = Workspaces::default();
-    let rows: Vec<Vec<RunRow>> =
-        groups(plan).par_iter().with_max_len(1).map(|group| of_group(plan, group, settings, progress, &workspaces)).collect();
+    let rows: Vec<Vec<RunRow>> = groups(plan)
+        .par_iter()
+        .with_max_len(1)
+        .map(|group| of_group(plan, group, settings, progress, &workspaces))
+        .collect();
     if progress.is_interrupted() { Err(Interrupted) } else { Ok(rows.into_iter().flatten().collect()) }
 }
 
@@ -176,15 +194,20 @@ fn of_group(
     let objectives = &plan.grid.objectives;
     let metrics = objectives.metrics().map(|(_, metric)| metric);
     let [latency, cost] = metrics.map(objective);
-    let objective =
-        Objective { latency: &latency, cost: &cost, reference: objectives.reference.map(|reference| (reference.cost, reference.latency)) };
+    let objective = Objective {
+        latency: &latency,
+        cost: &cost,
+        reference: objectives.reference.map(|reference| (reference.cost, reference.latency)),
+    };
     let search = Search { settings, metrics, progress, workspaces };
     let (searched, fluid_bound) = match inputs.within(limits) {
         Inputs::Fleet(inputs) => (search.of_fleet(&inputs, &realised, objective), None),
         Inputs::One(inputs) => {
             let starts: Vec<ReplicaSchedule> = realised.iter().map(|run| run.schedules[0].clone()).collect();
             let points = search.of_pool(&inputs, &starts, objective);
-            let points = points.into_iter().map(|OraclePoint { schedule, metrics }| FleetPoint { schedules: vec![schedule], metrics });
+            let points = points
+                .into_iter()
+                .map(|OraclePoint { schedule, metrics }| FleetPoint { schedules: vec![schedule], metrics });
             (points.collect(), Some((FluidBound::new(&inputs), inputs)))
         }
     };
@@ -193,7 +216,13 @@ fn of_group(
     let searched = searched.iter().map(|point| ("search", &point.schedules, &point.metrics));
     let taken_over = realised.iter().map(|run| (run.run_id.as_str(), &run.schedules, &run.metrics));
     let found = searched.chain(taken_over).filter_map(|(by, schedules, metrics)| {
-        Some(Found { latency: latency(metrics)?, cost: cost(metrics)?, by, schedules: schedules.clone(), metrics })
+        Some(Found {
+            latency: latency(metrics)?,
+            cost: cost(metrics)?,
+            by,
+            schedules: schedules.clone(),
+            metrics,
+        })
     });
     let mut found: Vec<Found> = found.collect();
     found.sort_by(|a, b| a.cost.total_cmp(&b.cost).then(a.latency.total_cmp(&b.latency)));
@@ -204,14 +233,27 @@ fn of_group(
         better
     });
     // Fixed fleets may be smaller than policies may make them.
-    let fixed = group.cells.iter().filter_map(|&index| plan.cell(index).autoscaler.settings().initial_replicas()).min();
-    let fluid_bound = fluid_bound.map(|(bound, inputs)| (fixed.into_iter().fold(bound, FluidBound::with_fleets_of), inputs));
-    let bound = |latency_s| fluid_bound.as_ref().and_then(|(bound, inputs)| fluid_bound_usd(bound, inputs, objectives, latency_s));
+    let fixed = group
+        .cells
+        .iter()
+        .filter_map(|&index| plan.cell(index).autoscaler.settings().initial_replicas())
+        .min();
+    let fluid_bound = fluid_bound
+        .map(|(bound, inputs)| (fixed.into_iter().fold(bound, FluidBound::with_fleets_of), inputs));
+    let bound = |latency_s| {
+        fluid_bound.as_ref().and_then(|(bound, inputs)| fluid_bound_usd(bound, inputs, objectives, latency_s))
+    };
     found.iter().map(|point| row(plan, &group.cell, point, bound(point.latency))).collect()
 }
 
 /// What the group's runs did, but for those that fail: these are in the sweep's table as such.
-fn realised(plan: &Plan, group: &Group, limits: Limits, progress: &dyn Progress, workspaces: &Workspaces<Workspace>) -> Vec<Realised> {
+fn realised(
+    plan: &Plan,
+    group: &Group,
+    limits: Limits,
+    progress: &dyn Progress,
+    workspaces: &Workspaces<Workspace>,
+) -> Vec<Realised> {
     let realise = |&index: &u64| {
         let cell = plan.cell(index);
         let inputs = inputs_of(&cell, &plan.inputs).ok()?.within(limits);
@@ -262,7 +304,8 @@ impl Search<'_> {
         let starts: Vec<Vec<ReplicaSchedule>> = realised.iter().map(|run| run.schedules.clone()).collect();
         let evaluate = |fleets: &[Vec<ReplicaSchedule>]| {
             let one = |schedules: &Vec<ReplicaSchedule>| {
-                let ended = self.run(requests, |workspace| fleet::evaluate(inputs, &limits, schedules, workspace));
+                let ended =
+                    self.run(requests, |workspace| fleet::evaluate(inputs, &limits, schedules, workspace));
                 self.progress.run_ended(requests);
                 ended
             };
@@ -271,10 +314,17 @@ impl Search<'_> {
         fleet::search_with(inputs, &starts, self.settings, objective, evaluate)
     }
 
-    fn of_pool(&self, inputs: &RunInputs, starts: &[ReplicaSchedule], objective: Objective) -> Vec<OraclePoint> {
+    fn of_pool(
+        &self,
+        inputs: &RunInputs,
+        starts: &[ReplicaSchedule],
+        objective: Objective,
+    ) -> Vec<OraclePoint> {
         let requests = inputs.workload.num_requests();
         let limits = oracle::limits(inputs, self.settings);
-        let evaluate = |schedule: &ReplicaSchedule| self.run(requests, |workspace| oracle::evaluate(inputs, &limits, schedule, workspace));
+        let evaluate = |schedule: &ReplicaSchedule| {
+            self.run(requests, |workspace| oracle::evaluate(inputs, &limits, schedule, workspace))
+        };
         let Some(shared) = SharedRuns::new(inputs, &limits, self.metrics[0], self.metrics[1]) else {
             let evaluate = |schedules: &[ReplicaSchedule]| {
                 let one = |schedule: &ReplicaSchedule| {
@@ -289,7 +339,9 @@ impl Search<'_> {
         let sums = Workspaces::<Sums>::default();
         let figures = |schedule: &ReplicaSchedule| {
             let found = (!self.progress.is_interrupted()).then(|| {
-                self.workspaces.run(|workspace| sums.run(|sums| shared.figures(schedule, workspace, sums))).and_then(|found| found)
+                self.workspaces
+                    .run(|workspace| sums.run(|sums| shared.figures(schedule, workspace, sums)))
+                    .and_then(|found| found)
             });
             self.progress.run_ended(requests);
             found?
@@ -299,10 +351,14 @@ impl Search<'_> {
                 .filter(|(latency, cost)| latency.is_finite() && cost.is_finite())
                 .map(|(latency, cost)| (cost, latency))
         };
-        let figures = |schedules: &[ReplicaSchedule]| schedules.par_iter().with_max_len(1).map(figures).collect();
-        let schedules = oracle::search_by_figures(inputs, starts, self.settings, objective.reference, figures);
+        let figures =
+            |schedules: &[ReplicaSchedule]| schedules.par_iter().with_max_len(1).map(figures).collect();
+        let schedules =
+            oracle::search_by_figures(inputs, starts, self.settings, objective.reference, figures);
         // What else there is to know of those that were found, whole runs tell.
-        let point = |schedule: &ReplicaSchedule| Some(OraclePoint { schedule: schedule.clone(), metrics: evaluate(schedule).ok()? });
+        let point = |schedule: &ReplicaSchedule| {
+            Some(OraclePoint { schedule: schedule.clone(), metrics: evaluate(schedule).ok()? })
+        };
         schedules.par_iter().with_max_len(1).filter_map(point).collect()
     }
 }
@@ -316,14 +372,23 @@ pub(super) fn objective(metric: &'static Metric) -> impl Fn(&RunMetrics) -> Opti
     }
 }
 
-/// Known for dollars in all where work costs money: a draining replica may be free. Of latencies it knows those end to end.
-fn fluid_bound_usd(bound: &FluidBound, inputs: &RunInputs, objectives: &Objectives, latency: f64) -> Option<f64> {
+/// Known for dollars in all where work costs money: a draining replica may be free. Of latencies it knows
+/// those end to end.
+fn fluid_bound_usd(
+    bound: &FluidBound,
+    inputs: &RunInputs,
+    objectives: &Objectives,
+    latency: f64,
+) -> Option<f64> {
     if objectives.cost != "total_cost_usd" || !inputs.cluster.billing.drain {
         return None;
     }
     let share = match objectives.latency.strip_suffix("_e2e_s") {
         Some("max") => Some(1.0),
-        Some(rank) => rank.strip_prefix('p').and_then(|percent| percent.parse::<f64>().ok()).map(|percent| percent / 100.0),
+        Some(rank) => rank
+            .strip_prefix('p')
+            .and_then(|percent| percent.parse::<f64>().ok())
+            .map(|percent| percent / 100.0),
         None => None,
     };
     Some(share.map_or_else(|| bound.cost_usd(), |share| bound.cost_for_latency_usd(latency, share)))
@@ -333,7 +398,12 @@ fn row(plan: &Plan, cell: &Cell, found: &Found, fluid_bound_usd: Option<f64>) ->
     let schedule = match &found.schedules[..] {
         [schedule] if cell.cluster.pools.is_empty() => json!(schedule.steps()),
         schedules => {
-            let named = cell.cluster.pools.iter().zip(schedules).map(|(pool, schedule)| (pool.name.clone(), json!(schedule.steps())));
+            let named = cell
+                .cluster
+                .pools
+                .iter()
+                .zip(schedules)
+                .map(|(pool, schedule)| (pool.name.clone(), json!(schedule.steps())));
             serde_json::Value::Object(named.collect())
         }
     };
@@ -341,7 +411,10 @@ fn row(plan: &Plan, cell: &Cell, found: &Found, fluid_bound_usd: Option<f64>) ->
         ("workload".into(), Scalar::Text(cell.workload_name())),
         ("seed".into(), Scalar::Int(cell.seed as i64)),
         ("found_by".into(), Scalar::Text(found.by.into())),
-        ("fluid_bound_usd".into(), fluid_bound_usd.filter(|usd| usd.is_finite()).map_or(Scalar::Null, Scalar::Float)),
+        (
+            "fluid_bound_usd".into(),
+            fluid_bound_usd.filter(|usd| usd.is_finite()).map_or(Scalar::Null, Scalar::Float),
+        ),
         ("schedule".into(), Scalar::Text(schedule.to_string())),
     ];
     let is_policys = |name: &str| name == "autoscaler" || name.starts_with("autoscaler.");

@@ -1,7 +1,8 @@
 //! Robust, not lucky: the chosen settings of a sweep under circumstances that are a little different.
 //!
-//! More traffic, other days (other seeds, or the blocks of a trace resampled), slower cold starts, an engine that is slower or faster than
-//! its model of step times says. Every trial is one run more, as deterministic as those of the sweep.
+//! More traffic, other days (other seeds, or the blocks of a trace resampled), slower cold starts, an engine
+//! that is slower or faster than its model of step times says. Every trial is one run more, as deterministic
+//! as those of the sweep.
 
 use std::sync::Arc;
 
@@ -76,13 +77,16 @@ fn trials<'a>(plan: &Plan, chosen: &'a Chosen) -> Vec<Trial<'a>> {
     if workload.streamed.is_none() {
         changes.extend([1.1, 1.2].map(Change::Traffic));
     }
-    let starts = cell.cluster.scale_up_delay_s > 0.0 || cell.cluster.cold_start.load_bandwidth_gb_per_s.is_some();
+    let starts =
+        cell.cluster.scale_up_delay_s > 0.0 || cell.cluster.cold_start.load_bandwidth_gb_per_s.is_some();
     if starts && cell.autoscaler.name() != "static" {
         changes.extend([1.5, 2.0].map(Change::ColdStart));
     }
     changes.extend([0.9, 1.1].map(Change::StepTimes));
     let role = chosen.role;
-    let each = changes.into_iter().flat_map(|change| chosen.cells.iter().take(MOST_SEEDS).map(move |&index| Trial { role, index, change }));
+    let each = changes.into_iter().flat_map(|change| {
+        chosen.cells.iter().take(MOST_SEEDS).map(move |&index| Trial { role, index, change })
+    });
     let days: Vec<Change> = if depends_on_seed(&cell.workload) {
         let free = (OTHER_SEEDS..).filter(|seed| !plan.grid.seeds.contains(seed));
         free.take(OTHER_DAYS as usize).map(Change::OtherSeed).collect()
@@ -107,8 +111,8 @@ pub fn count(plan: &Plan, chosen: &[Chosen]) -> usize {
 
 /// Runs every trial on the current rayon pool; a row each, in a fixed order.
 ///
-/// Columns: `workload`, `role`, `run_id` (of the run it is a trial of), `seed`, `family`, `policy`, `autoscaler`, `change`, `amount`,
-/// `status`, `error`, then metrics as in the table of runs.
+/// Columns: `workload`, `role`, `run_id` (of the run it is a trial of), `seed`, `family`, `policy`,
+/// `autoscaler`, `change`, `amount`, `status`, `error`, then metrics as in the table of runs.
 pub fn test(plan: &Plan, chosen: &[Chosen], progress: &dyn Progress) -> Result<Vec<RunRow>, Interrupted> {
     let trials: Vec<Trial> = chosen.iter().flat_map(|chosen| trials(plan, chosen)).collect();
     let workspaces = Workspaces::default();
@@ -131,13 +135,19 @@ pub fn test(plan: &Plan, chosen: &[Chosen], progress: &dyn Progress) -> Result<V
 fn run(plan: &Plan, cell: &Cell, change: Change, workspace: &mut Workspace) -> Result<RunMetrics, String> {
     let mut cell = cell.clone();
     let mut workload: Arc<Workload> = plan.inputs.workloads[cell.workload_input].content.clone();
-    let mut times: Vec<Arc<ExecutionTime>> = cell.hardware_inputs.iter().map(|&input| plan.inputs.hardware[input].times.clone()).collect();
+    let mut times: Vec<Arc<ExecutionTime>> =
+        cell.hardware_inputs.iter().map(|&input| plan.inputs.hardware[input].times.clone()).collect();
     let too_large = || "too many requests to be changed one by one".to_owned();
     match change {
-        Change::Traffic(factor) => workload = Arc::new(workload.thickened(factor, cell.seed).ok_or_else(too_large)?),
+        Change::Traffic(factor) => {
+            workload = Arc::new(workload.thickened(factor, cell.seed).ok_or_else(too_large)?)
+        }
         Change::ResampledBlocks(draw) => workload = Arc::new(workload.resampled(draw).ok_or_else(too_large)?),
         Change::OtherSeed(seed) => {
-            workload = Arc::new(workload::load(&cell.workload, seed, &plan.grid.base_dirs).map_err(|error| error.to_string())?);
+            workload = Arc::new(
+                workload::load(&cell.workload, seed, &plan.grid.base_dirs)
+                    .map_err(|error| error.to_string())?,
+            );
             cell.seed = seed;
         }
         Change::ColdStart(factor) => {
@@ -147,10 +157,13 @@ fn run(plan: &Plan, cell: &Cell, change: Change, workspace: &mut Workspace) -> R
                 *bandwidth = bandwidth.map(|gb_per_s| gb_per_s / factor);
             });
         }
-        Change::StepTimes(factor) => times = times.iter().map(|times| Arc::new(times.slowed(factor))).collect(),
+        Change::StepTimes(factor) => {
+            times = times.iter().map(|times| Arc::new(times.slowed(factor))).collect()
+        }
     }
     let times: Vec<&ExecutionTime> = times.iter().map(|times| &**times).collect();
-    let inputs = Inputs::new(&workload, &cell.cluster, &cell.autoscaler, &times, cell.seed).map_err(|error| error.to_string())?;
+    let inputs = Inputs::new(&workload, &cell.cluster, &cell.autoscaler, &times, cell.seed)
+        .map_err(|error| error.to_string())?;
     inputs.with_programs(&*plan.inputs.programs).simulate(workspace).map_err(|error| error.to_string())
 }
 
@@ -234,7 +247,9 @@ mod tests {
         let plan = plan(r#"{"keda": {"target_per_replica": 2}}"#);
         let rows = tested(&plan);
         let of = |change: &str, amount: f64| -> Vec<&RunRow> {
-            rows.iter().filter(|row| row.text("change") == change && number(row, "amount") == amount).collect()
+            rows.iter()
+                .filter(|row| row.text("change") == change && number(row, "amount") == amount)
+                .collect()
         };
         assert!(rows.iter().all(|row| row.text("status") == "ok"), "{rows:?}");
         let requests: Vec<f64> = (0..2).map(|place| plan.requests(plan.unique()[place]) as f64).collect();
@@ -244,7 +259,9 @@ mod tests {
                 assert!((number(row, "num_requests") / requests - factor).abs() < 0.03);
             }
         }
-        let mean = |rows: &[&RunRow], name: &str| rows.iter().map(|row| number(row, name)).sum::<f64>() / rows.len() as f64;
+        let mean = |rows: &[&RunRow], name: &str| {
+            rows.iter().map(|row| number(row, name)).sum::<f64>() / rows.len() as f64
+        };
         assert!(mean(&of("step_times", 1.1), "p50_e2e_s") > 1.05 * mean(&of("step_times", 0.9), "p50_e2e_s"));
         assert!(mean(&of("cold_start", 2.0), "p99_e2e_s") > mean(&of("cold_start", 1.5), "p99_e2e_s"));
         let days: Vec<&RunRow> = rows.iter().filter(|row| row.text("change") == "other_seed").collect();

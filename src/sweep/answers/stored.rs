@@ -14,13 +14,16 @@ use crate::sweep::store::{MANIFEST, read_manifest};
 
 /// The plan of a finished sweep, or of a search that left a recommendation.
 ///
-/// Errors: the directory holds neither, or that of another version, or what the grid names is no longer there.
+/// Errors: the directory holds neither, or that of another version, or what the grid names is no longer
+/// there.
 pub fn plan(dir: &Path) -> Result<Plan> {
     let recommendation = dir.join(super::recommend::FILE);
     let (version, grid_file, grid) = if recommendation.exists() && !dir.join(MANIFEST).exists() {
         let shown = recommendation.display();
-        let text = std::fs::read_to_string(&recommendation).with_context(|| format!("{shown}: cannot read"))?;
-        let stored: Value = serde_json::from_str(&text).with_context(|| format!("{shown}: not a recommendation"))?;
+        let text =
+            std::fs::read_to_string(&recommendation).with_context(|| format!("{shown}: cannot read"))?;
+        let stored: Value =
+            serde_json::from_str(&text).with_context(|| format!("{shown}: not a recommendation"))?;
         let provenance = &stored["provenance"];
         let file = provenance["grid_file"].as_str().unwrap_or_default().to_owned();
         (provenance["results_version"].as_u64().unwrap_or_default() as u32, file, provenance["grid"].clone())
@@ -47,7 +50,11 @@ pub fn run(plan: &Plan, id: &str) -> Result<Cell> {
     })?;
     if let Some(other) = found.next() {
         let ids = [place, other].map(|place| plan.run_id(place));
-        return Err(anyhow!("`{id}` begins the ids of several runs, such as `{}` and `{}`; give more digits", ids[0], ids[1]));
+        return Err(anyhow!(
+            "`{id}` begins the ids of several runs, such as `{}` and `{}`; give more digits",
+            ids[0],
+            ids[1]
+        ));
     }
     Ok(plan.cell(plan.unique()[place]))
 }

@@ -1,9 +1,10 @@
 //! The verdict of a sweep: the cheapest setting that keeps every limit under every seed, or that none does.
 //!
-//! Settings are rows that differ by their seed alone. One keeps the limits if every one of its runs does; of those that do, the cheapest
-//! by the grid's cost objective wins, of equally cheap ones that with the most room to its limits. Beside it stand the cheapest of another
-//! policy and the cheapest fixed fleet. Where none keeps them, it is said which limit nobody keeps, and what comes nearest: the setting
-//! whose worst limit is broken by the smallest share.
+//! Settings are rows that differ by their seed alone. One keeps the limits if every one of its runs does; of
+//! those that do, the cheapest by the grid's cost objective wins, of equally cheap ones that with the most
+//! room to its limits. Beside it stand the cheapest of another policy and the cheapest fixed fleet. Where
+//! none keeps them, it is said which limit nobody keeps, and what comes nearest: the setting whose worst
+//! limit is broken by the smallest share.
 
 mod joint;
 mod neighbours;
@@ -112,7 +113,8 @@ pub struct Verdict {
     pub fixed: Option<usize>,
     /// Where none keeps them: what comes nearest.
     pub nearest: Option<usize>,
-    /// Cost of the cheapest schedule that perfect foresight found within the limits, in US$ a month; where a search was made.
+    /// Cost of the cheapest schedule that perfect foresight found within the limits, in US$ a month; where a
+    /// search was made.
     pub edge_usd_per_month: Option<f64>,
 }
 
@@ -169,7 +171,9 @@ pub fn checks<R: Runs + ?Sized>(runs: &R, row: usize, constraints: &[Constraint]
     // Of a failed run nothing is known.
     let ok = runs.text(row, "status").is_none_or(|status| status == "ok");
     let unanswered = unanswered_in(runs, row);
-    let check = |constraint: &Constraint| constraint.check_answered(runs.number(row, &constraint.metric.name).filter(|_| ok), unanswered);
+    let check = |constraint: &Constraint| {
+        constraint.check_answered(runs.number(row, &constraint.metric.name).filter(|_| ok), unanswered)
+    };
     constraints.iter().map(check).collect()
 }
 
@@ -179,10 +183,12 @@ fn is_fixed<R: Runs + ?Sized>(runs: &R, row: usize) -> bool {
     let of_pool = |column: &str| column.strip_prefix("autoscaler.").is_some_and(|pool| !pool.contains('.'));
     policy == "static"
         || policy == "per_pool"
-            && runs.columns().into_iter().filter(|&column| of_pool(column)).all(|column| match runs.value(row, column) {
-                Some(Scalar::Text(name)) => name == "static",
-                // Settings of policies for all pools are no names, and absent here.
-                value => value.is_none_or(|value| value == Scalar::Null),
+            && runs.columns().into_iter().filter(|&column| of_pool(column)).all(|column| {
+                match runs.value(row, column) {
+                    Some(Scalar::Text(name)) => name == "static",
+                    // Settings of policies for all pools are no names, and absent here.
+                    value => value.is_none_or(|value| value == Scalar::Null),
+                }
             })
 }
 
@@ -203,8 +209,11 @@ impl Standing {
             Stand { constraint: *constraint, worst, kept: Kept::count(each().map(|check| check.kept)) }
         };
         let mean = |column: &str| {
-            let values: Option<Vec<f64>> = rows.iter().map(|&row| runs.number(row, column).filter(|value| value.is_finite())).collect();
-            values.filter(|values| !values.is_empty()).map(|values| values.iter().sum::<f64>() / values.len() as f64)
+            let values: Option<Vec<f64>> =
+                rows.iter().map(|&row| runs.number(row, column).filter(|value| value.is_finite())).collect();
+            values
+                .filter(|values| !values.is_empty())
+                .map(|values| values.iter().sum::<f64>() / values.len() as f64)
         };
         let text = |column: &str| runs.text(rows[0], column).unwrap_or_default();
         let rejected = rows.iter().filter_map(|&row| runs.number(row, "num_rejected")).fold(0.0, f64::max);
@@ -240,8 +249,15 @@ impl Standing {
 }
 
 impl Verdict {
-    fn new<R: Runs + ?Sized>(runs: &R, workload: String, groups: Vec<Vec<usize>>, constraints: Vec<Constraint>, cost: &str) -> Self {
-        let settings: Vec<Standing> = groups.into_iter().map(|rows| Standing::new(runs, rows, &constraints, cost)).collect();
+    fn new<R: Runs + ?Sized>(
+        runs: &R,
+        workload: String,
+        groups: Vec<Vec<usize>>,
+        constraints: Vec<Constraint>,
+        cost: &str,
+    ) -> Self {
+        let settings: Vec<Standing> =
+            groups.into_iter().map(|rows| Standing::new(runs, rows, &constraints, cost)).collect();
         let mut verdict = Self {
             workload,
             constraints,
@@ -256,7 +272,8 @@ impl Verdict {
         verdict.best = verdict.cheapest(|_| true);
         match verdict.best.map(|best| verdict.settings[best].clone()) {
             Some(best) => {
-                verdict.runner_up = verdict.cheapest(|setting| !setting.fixed && setting.policy != best.policy);
+                verdict.runner_up =
+                    verdict.cheapest(|setting| !setting.fixed && setting.policy != best.policy);
                 verdict.fixed = verdict.cheapest(|setting| setting.fixed);
             }
             None => verdict.nearest = verdict.nearest(),
@@ -266,15 +283,24 @@ impl Verdict {
 
     /// The cheapest that keeps the limits, among some settings.
     pub fn cheapest(&self, among: impl Fn(&Standing) -> bool) -> Option<usize> {
-        let keeping = self.settings.iter().enumerate().filter(|(_, setting)| setting.keeps() && setting.cost.is_some() && among(setting));
+        let keeping = self
+            .settings
+            .iter()
+            .enumerate()
+            .filter(|(_, setting)| setting.keeps() && setting.cost.is_some() && among(setting));
         let margin = |setting: &Standing| setting.margin().unwrap_or(f64::NEG_INFINITY);
         let cost = |setting: &Standing| setting.cost.unwrap_or(f64::INFINITY);
-        let order = |a: &Standing, b: &Standing| cost(a).total_cmp(&cost(b)).then(margin(b).total_cmp(&margin(a)));
+        let order =
+            |a: &Standing, b: &Standing| cost(a).total_cmp(&cost(b)).then(margin(b).total_cmp(&margin(a)));
         keeping.min_by(|(_, a), (_, b)| order(a, b)).map(|(number, _)| number)
     }
 
     fn nearest(&self) -> Option<usize> {
-        let margins = self.settings.iter().enumerate().filter_map(|(number, setting)| Some((number, setting.margin()?)));
+        let margins = self
+            .settings
+            .iter()
+            .enumerate()
+            .filter_map(|(number, setting)| Some((number, setting.margin()?)));
         // Of equals the first.
         margins.reduce(|a, b| if b.1 > a.1 { b } else { a }).map(|(number, _)| number)
     }
@@ -287,7 +313,12 @@ impl Verdict {
     /// The limits that no setting keeps under every seed.
     pub fn kept_by_none(&self) -> Vec<Constraint> {
         let kept = |number: usize| self.settings.iter().any(|setting| setting.limits[number].kept.all());
-        self.constraints.iter().enumerate().filter(|(number, _)| !kept(*number)).map(|(_, constraint)| *constraint).collect()
+        self.constraints
+            .iter()
+            .enumerate()
+            .filter(|(number, _)| !kept(*number))
+            .map(|(_, constraint)| *constraint)
+            .collect()
     }
 
     /// Fixed fleets that cost what the best one of them does and keep the limits too: whole nodes are paid.
@@ -302,12 +333,13 @@ impl Verdict {
         self.settings.iter().filter(alike).count() - 1
     }
 
-    /// Takes in what perfect foresight found: the cheapest of `edge`, points of the same workload, that keeps every limit under every
-    /// seed it was searched for.
+    /// Takes in what perfect foresight found: the cheapest of `edge`, points of the same workload, that keeps
+    /// every limit under every seed it was searched for.
     pub fn compare_with_edge<R: Runs + ?Sized>(&mut self, edge: &R) {
         let mut cheapest: BTreeMap<String, f64> = BTreeMap::new();
         let mut seeds = std::collections::BTreeSet::new();
-        for row in (0..edge.rows()).filter(|&row| edge.text(row, "workload").as_ref() == Some(&self.workload)) {
+        for row in (0..edge.rows()).filter(|&row| edge.text(row, "workload").as_ref() == Some(&self.workload))
+        {
             let seed = edge.text(row, "seed").unwrap_or_default();
             seeds.insert(seed.clone());
             let Some(cost) = edge.number(row, "cost_usd_per_month") else { continue };

@@ -1,12 +1,13 @@
 //! Axes: settings that take several values, and the cells they multiply to.
 //!
 //! A list where one value is expected is an axis; so is a range, `{"from": 1, "to": 9, "step": 2}` or
-//! `{"from": 1, "to": 100, "points": 5, "scale": "log"}`, both ends included. `from` and `to` are therefore no names of settings.
-//! Axes multiply in the order of the file, the last one fastest; an axis within one alternative of another axis multiplies that
-//! alternative only. Cells are counted and found by arithmetic (mixed radix), so a grid of millions costs no memory.
+//! `{"from": 1, "to": 100, "points": 5, "scale": "log"}`, both ends included. `from` and `to` are therefore
+//! no names of settings. Axes multiply in the order of the file, the last one fastest; an axis within one
+//! alternative of another axis multiplies that alternative only. Cells are counted and found by arithmetic
+//! (mixed radix), so a grid of millions costs no memory.
 //!
-//! Values of a range are computed by index, never by repeated addition, and rounded to 12 significant digits, so that 0.1 to 0.5
-//! by 0.1 contains 0.3. Those that come out whole are integers.
+//! Values of a range are computed by index, never by repeated addition, and rounded to 12 significant digits,
+//! so that 0.1 to 0.5 by 0.1 contains 0.3. Those that come out whole are integers.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Number, Value};
@@ -14,8 +15,8 @@ use serde_json::{Map, Number, Value};
 use super::source::{Member, Node, NodeValue, Problem, Source, join};
 use crate::settings::{closest, quoted};
 
-/// Fields that are lists by nature: a list there is one value, and a range the list it stands for. The tests hold this table against
-/// the schema of every settings struct.
+/// Fields that are lists by nature: a list there is one value, and a range the list it stands for. The tests
+/// hold this table against the schema of every settings struct.
 pub const LISTS: &[&str] = &[
     "workloads",
     "seeds",
@@ -86,8 +87,10 @@ impl Segment {
         let mut segments = Vec::new();
         for part in path.split('.').filter(|part| !part.is_empty()) {
             let mut pieces = part.split('[');
-            segments.extend(pieces.next().filter(|name| !name.is_empty()).map(|name| Self::Field(name.into())));
-            segments.extend(pieces.filter_map(|piece| piece.strip_suffix(']')?.parse().ok()).map(Self::Index));
+            segments
+                .extend(pieces.next().filter(|name| !name.is_empty()).map(|name| Self::Field(name.into())));
+            segments
+                .extend(pieces.filter_map(|piece| piece.strip_suffix(']')?.parse().ok()).map(Self::Index));
         }
         segments
     }
@@ -99,7 +102,10 @@ impl Template {
         let kind = match &node.value {
             NodeValue::Scalar(value) => Kind::Scalar(value.clone()),
             NodeValue::List(nodes) => {
-                let templates = nodes.iter().enumerate().map(|(i, node)| Self::new(source, node, &format!("{path}[{i}]"), "", problems));
+                let templates = nodes
+                    .iter()
+                    .enumerate()
+                    .map(|(i, node)| Self::new(source, node, &format!("{path}[{i}]"), "", problems));
                 let templates: Vec<_> = templates.collect();
                 if LISTS.contains(&name) {
                     Kind::List(templates)
@@ -114,11 +120,18 @@ impl Template {
                     Kind::Axis(templates)
                 }
             }
-            NodeValue::Object(members) if members.iter().any(|member| matches!(member.key.as_str(), "from" | "to")) => {
+            NodeValue::Object(members)
+                if members.iter().any(|member| matches!(member.key.as_str(), "from" | "to")) =>
+            {
                 match Range::new(source, node, members, path) {
                     Ok(range) if LISTS.contains(&name) && range.count <= MAX_LISTED => Kind::List(
                         (0..range.count)
-                            .map(|i| Self { at: node.at, path: path.into(), count: 1, kind: Kind::Scalar(range.nth(i)) })
+                            .map(|i| Self {
+                                at: node.at,
+                                path: path.into(),
+                                count: 1,
+                                kind: Kind::Scalar(range.nth(i)),
+                            })
                             .collect(),
                     ),
                     Ok(range) if LISTS.contains(&name) => {
@@ -138,16 +151,25 @@ impl Template {
             }
             NodeValue::Object(members) => {
                 let member = |m: &Member| {
-                    (Key { name: m.key.clone(), at: m.key_at }, Self::new(source, &m.node, &join(path, &m.key), &m.key, problems))
+                    (
+                        Key { name: m.key.clone(), at: m.key_at },
+                        Self::new(source, &m.node, &join(path, &m.key), &m.key, problems),
+                    )
                 };
                 Kind::Object(members.iter().map(member).collect())
             }
         };
         let count = match &kind {
             Kind::Scalar(_) => 1,
-            Kind::List(templates) => templates.iter().fold(1, |product: u64, template| product.saturating_mul(template.count)),
-            Kind::Object(members) => members.iter().fold(1, |product: u64, (_, template)| product.saturating_mul(template.count)),
-            Kind::Axis(templates) => templates.iter().fold(0, |sum: u64, template| sum.saturating_add(template.count)),
+            Kind::List(templates) => {
+                templates.iter().fold(1, |product: u64, template| product.saturating_mul(template.count))
+            }
+            Kind::Object(members) => {
+                members.iter().fold(1, |product: u64, (_, template)| product.saturating_mul(template.count))
+            }
+            Kind::Axis(templates) => {
+                templates.iter().fold(0, |sum: u64, template| sum.saturating_add(template.count))
+            }
             Kind::Range(range) => range.count,
         };
         Self { at: node.at, path: path.into(), count, kind }
@@ -178,10 +200,12 @@ impl Template {
         }
     }
 
-    /// The values that an element of a list by nature stands for: those of a range, or the one that is there. A list in it is one.
+    /// The values that an element of a list by nature stands for: those of a range, or the one that is there.
+    /// A list in it is one.
     pub fn listed(&self) -> impl Iterator<Item = Value> {
         let count = if matches!(self.kind, Kind::Range(_)) { self.count.min(MAX_LISTED) } else { 1 };
-        (0..count).map(|index| if matches!(self.kind, Kind::Axis(_)) { self.as_written() } else { self.nth(index) })
+        (0..count)
+            .map(|index| if matches!(self.kind, Kind::Axis(_)) { self.as_written() } else { self.nth(index) })
     }
 
     /// Value number `index`, below [`count`](Self::count).
@@ -194,12 +218,18 @@ impl Template {
                 template.nth(index)
             }
             Kind::List(templates) => {
-                let mut values = templates.iter().rev().map(|template| template.nth(digit(&mut index, template.count))).collect::<Vec<_>>();
+                let mut values = templates
+                    .iter()
+                    .rev()
+                    .map(|template| template.nth(digit(&mut index, template.count)))
+                    .collect::<Vec<_>>();
                 values.reverse();
                 Value::Array(values)
             }
             Kind::Object(members) => {
-                let value = |(key, template): &(Key, Self)| (key.name.clone(), template.nth(digit(&mut index, template.count)));
+                let value = |(key, template): &(Key, Self)| {
+                    (key.name.clone(), template.nth(digit(&mut index, template.count)))
+                };
                 let mut values = members.iter().rev().map(value).collect::<Vec<_>>();
                 values.reverse();
                 Value::Object(Map::from_iter(values))
@@ -219,8 +249,9 @@ impl Template {
         unreachable!("index beyond the count of {}", self.path)
     }
 
-    /// Where `segments` of value number `index` stand in the file: byte and path. What the file leaves out stands where its parent
-    /// does; of a field that stands there, `keys` asks for the key's place rather than the value's.
+    /// Where `segments` of value number `index` stand in the file: byte and path. What the file leaves out
+    /// stands where its parent does; of a field that stands there, `keys` asks for the key's place rather
+    /// than the value's.
     pub fn locate(&self, index: u64, segments: &[Segment], keys: bool) -> (usize, String) {
         let (template, mut index) = self.alternative(index);
         let rest = || {
@@ -267,11 +298,15 @@ impl Template {
             Kind::Scalar(_) => {}
             Kind::List(templates) => templates.iter().for_each(|template| template.collect_axes(axes)),
             Kind::Object(members) => members.iter().for_each(|(_, template)| template.collect_axes(axes)),
-            Kind::Range(range) => {
-                axes.push(AxisSummary { path: self.path.clone(), values: (0..range.count).map(|i| range.nth(i)).collect() })
-            }
+            Kind::Range(range) => axes.push(AxisSummary {
+                path: self.path.clone(),
+                values: (0..range.count).map(|i| range.nth(i)).collect(),
+            }),
             Kind::Axis(templates) => {
-                axes.push(AxisSummary { path: self.path.clone(), values: templates.iter().map(Self::as_written).collect() });
+                axes.push(AxisSummary {
+                    path: self.path.clone(),
+                    values: templates.iter().map(Self::as_written).collect(),
+                });
                 templates.iter().for_each(|template| template.collect_axes(axes));
             }
         }
@@ -300,7 +335,8 @@ impl Template {
         }
     }
 
-    /// The values that the axes of this template take in value number `index`: path below this template, and value.
+    /// The values that the axes of this template take in value number `index`: path below this template, and
+    /// value.
     pub fn varying(&self, index: u64) -> Vec<(String, Value)> {
         let mut found = Vec::new();
         self.collect_varying(index, "", &mut found);
@@ -334,10 +370,12 @@ impl Template {
     fn as_written(&self) -> Value {
         match &self.kind {
             Kind::Scalar(value) => value.clone(),
-            Kind::List(templates) | Kind::Axis(templates) => Value::Array(templates.iter().map(Self::as_written).collect()),
-            Kind::Object(members) => {
-                Value::Object(members.iter().map(|(key, template)| (key.name.clone(), template.as_written())).collect())
+            Kind::List(templates) | Kind::Axis(templates) => {
+                Value::Array(templates.iter().map(Self::as_written).collect())
             }
+            Kind::Object(members) => Value::Object(
+                members.iter().map(|(key, template)| (key.name.clone(), template.as_written())).collect(),
+            ),
             Kind::Range(range) => Value::Array((0..range.count).map(|i| range.nth(i)).collect()),
         }
     }
@@ -377,7 +415,8 @@ impl Range {
         let at = |name: &str| member(name).map_or(node.at, |node| node.at);
         let fault = |name: &str, message: String| source.problem(at(name), &join(path, name), message);
         if let Some(unknown) = members.iter().find(|member| !RANGE_KEYS.contains(&member.key.as_str())) {
-            let mut message = format!("unknown field `{}` in a range, expected {}", unknown.key, quoted(RANGE_KEYS));
+            let mut message =
+                format!("unknown field `{}` in a range, expected {}", unknown.key, quoted(RANGE_KEYS));
             if let Some(name) = closest(&unknown.key, RANGE_KEYS.iter().copied()) {
                 message += &format!("; did you mean `{name}`?");
             }
@@ -386,36 +425,53 @@ impl Range {
         let number = |name: &str| match member(name).map(Node::to_value) {
             Some(Value::Number(number)) if number.as_f64().is_some_and(f64::is_finite) => Ok(number),
             Some(other) => Err(fault(name, format!("{other} found, expected a number"))),
-            None => {
-                Err(source.problem(node.at, path, format!("a range without `{name}` found, expected `from`, `to`, and `step` or `points`")))
-            }
+            None => Err(source.problem(
+                node.at,
+                path,
+                format!("a range without `{name}` found, expected `from`, `to`, and `step` or `points`"),
+            )),
         };
         let (from, to) = (number("from")?, number("to")?);
         let (from_f64, to_f64) = (float(&from), float(&to));
         let scale = match member("scale").map(Node::to_value) {
             None => "linear".to_string(),
             Some(Value::String(scale)) if scale == "linear" || scale == "log" => scale,
-            Some(other) => return Err(fault("scale", format!("{other} found, expected \"linear\" or \"log\""))),
+            Some(other) => {
+                return Err(fault("scale", format!("{other} found, expected \"linear\" or \"log\"")));
+            }
         };
         let (count, spacing) = match (member("step"), member("points")) {
             (Some(_), None) => {
                 let step = number("step")?;
                 if scale == "log" {
-                    return Err(fault("scale", "\"log\" found with `step`, expected `points` instead of `step`".into()));
+                    return Err(fault(
+                        "scale",
+                        "\"log\" found with `step`, expected `points` instead of `step`".into(),
+                    ));
                 }
                 let steps = (to_f64 - from_f64) / float(&step);
                 if !steps.is_finite() || steps < 0.0 {
-                    return Err(fault("step", format!("{step} found, expected a step that leads from {from} to {to}")));
+                    return Err(fault(
+                        "step",
+                        format!("{step} found, expected a step that leads from {from} to {to}"),
+                    ));
                 }
                 // A step that misses `to` by rounding alone lands on it.
-                let steps = if (steps - steps.round()).abs() <= 1e-9 * steps.max(1.0) { steps.round() } else { steps.floor() };
+                let steps = if (steps - steps.round()).abs() <= 1e-9 * steps.max(1.0) {
+                    steps.round()
+                } else {
+                    steps.floor()
+                };
                 (steps as u64 + 1, Spacing::Step(Value::Number(step)))
             }
             (None, Some(_)) => {
                 let points = number("points")?;
                 let least = if from_f64 == to_f64 { 1 } else { 2 };
                 let Some(points) = points.as_u64().filter(|points| *points >= least) else {
-                    return Err(fault("points", format!("{points} found, expected a whole number of at least {least}")));
+                    return Err(fault(
+                        "points",
+                        format!("{points} found, expected a whole number of at least {least}"),
+                    ));
                 };
                 if scale == "log" && (from_f64 <= 0.0 || to_f64 <= 0.0) {
                     return Err(fault(
@@ -425,9 +481,19 @@ impl Range {
                 }
                 (points, if scale == "log" { Spacing::Log } else { Spacing::Linear })
             }
-            (None, None) => return Err(source.problem(node.at, path, "a range without `step` and `points` found, expected one of them")),
+            (None, None) => {
+                return Err(source.problem(
+                    node.at,
+                    path,
+                    "a range without `step` and `points` found, expected one of them",
+                ));
+            }
             (Some(_), Some(_)) => {
-                return Err(source.problem(node.at, path, "a range with both `step` and `points` found, expected one of them"));
+                return Err(source.problem(
+                    node.at,
+                    path,
+                    "a range with both `step` and `points` found, expected one of them",
+                ));
             }
         };
         Ok(Self { from: Value::Number(from), to: Value::Number(to), count, spacing })
@@ -443,7 +509,8 @@ impl Range {
         match &self.spacing {
             Spacing::Step(step) => match (self.from.as_i64(), step.as_i64()) {
                 (Some(from), Some(step)) => {
-                    i64::try_from(i128::from(from) + i128::from(step) * i128::from(i)).map_or(Value::Null, Value::from)
+                    i64::try_from(i128::from(from) + i128::from(step) * i128::from(i))
+                        .map_or(Value::Null, Value::from)
                 }
                 _ => rounded(from + number(step) * i as f64),
             },
@@ -474,7 +541,8 @@ mod tests {
     fn template(text: &str) -> Result<Template, String> {
         let source = Source { file: "grid.json".into(), text: text.into() };
         let mut problems = Vec::new();
-        let template = Template::new(&source, &source.parse().map_err(|e| e.to_string())?, "", "", &mut problems);
+        let template =
+            Template::new(&source, &source.parse().map_err(|e| e.to_string())?, "", "", &mut problems);
         if problems.is_empty() { Ok(template) } else { Err(source.errors(problems).to_string()) }
     }
 
@@ -488,9 +556,18 @@ mod tests {
         assert_eq!(values(r#"{"from": 1, "to": 9, "step": 2}"#), [1, 3, 5, 7, 9].map(Value::from));
         assert_eq!(values(r#"{"from": 1, "to": 10, "step": 2}"#), [1, 3, 5, 7, 9].map(Value::from));
         assert_eq!(values(r#"{"from": 9, "to": 1, "step": -4}"#), [9, 5, 1].map(Value::from));
-        assert_eq!(values(r#"{"from": 0.1, "to": 0.5, "step": 0.1}"#), [0.1, 0.2, 0.3, 0.4, 0.5].map(Value::from));
-        assert_eq!(values(r#"{"from": 1, "to": 64, "points": 7, "scale": "log"}"#), [1, 2, 4, 8, 16, 32, 64].map(Value::from));
-        assert_eq!(values(r#"{"from": 1, "to": 100, "points": 3, "scale": "log"}"#), [1, 10, 100].map(Value::from));
+        assert_eq!(
+            values(r#"{"from": 0.1, "to": 0.5, "step": 0.1}"#),
+            [0.1, 0.2, 0.3, 0.4, 0.5].map(Value::from)
+        );
+        assert_eq!(
+            values(r#"{"from": 1, "to": 64, "points": 7, "scale": "log"}"#),
+            [1, 2, 4, 8, 16, 32, 64].map(Value::from)
+        );
+        assert_eq!(
+            values(r#"{"from": 1, "to": 100, "points": 3, "scale": "log"}"#),
+            [1, 10, 100].map(Value::from)
+        );
         assert_eq!(values(r#"{"from": 0, "to": 1, "points": 3}"#), [json!(0), json!(0.5), json!(1)]);
         assert_eq!(values(r#"{"from": 3, "to": 3, "points": 1}"#), [json!(3)]);
     }
@@ -502,8 +579,14 @@ mod tests {
             error(r#"{"a": {"from": 1, "to": 9, "stop": 2}}"#),
             "grid.json:1:28: a.stop: unknown field `stop` in a range, expected `from`, `to`, `step`, `points`, `scale`; did you mean `step`?"
         );
-        assert_eq!(error(r#"{"from": 1, "to": 9, "step": 0}"#), "grid.json:1:30: step: 0 found, expected a step that leads from 1 to 9");
-        assert_eq!(error(r#"{"from": 1, "to": 9, "step": -1}"#), "grid.json:1:30: step: -1 found, expected a step that leads from 1 to 9");
+        assert_eq!(
+            error(r#"{"from": 1, "to": 9, "step": 0}"#),
+            "grid.json:1:30: step: 0 found, expected a step that leads from 1 to 9"
+        );
+        assert_eq!(
+            error(r#"{"from": 1, "to": 9, "step": -1}"#),
+            "grid.json:1:30: step: -1 found, expected a step that leads from 1 to 9"
+        );
         assert_eq!(
             error(r#"{"a": {"from": 1, "step": 1}}"#),
             "grid.json:1:7: a: a range without `to` found, expected `from`, `to`, and `step` or `points`"
@@ -512,8 +595,14 @@ mod tests {
             error(r#"{"from": 0, "to": 9, "points": 4, "scale": "log"}"#),
             "grid.json:1:10: from: a number above 0 expected on a logarithmic scale"
         );
-        assert_eq!(error(r#"{"from": 0, "to": 9, "points": 1}"#), "grid.json:1:32: points: 1 found, expected a whole number of at least 2");
-        assert_eq!(error(r#"{"a": []}"#), "grid.json:1:7: a: an empty list found, expected a value, or an axis of at least one value");
+        assert_eq!(
+            error(r#"{"from": 0, "to": 9, "points": 1}"#),
+            "grid.json:1:32: points: 1 found, expected a whole number of at least 2"
+        );
+        assert_eq!(
+            error(r#"{"a": []}"#),
+            "grid.json:1:7: a: an empty list found, expected a value, or an axis of at least one value"
+        );
     }
 
     #[test]
@@ -528,7 +617,10 @@ mod tests {
         let template = template(text).unwrap();
         let paths: Vec<_> = template.axes().into_iter().map(|axis| axis.path).collect();
         assert_eq!(paths, ["a", "phases[0].r", "c", "c[1].y.z"]);
-        assert_eq!(template.varying(11), [("a".into(), json!(2)), ("phases[0].r".into(), json!(4)), ("c".into(), json!({"y": {"z": 6}}))]);
+        assert_eq!(
+            template.varying(11),
+            [("a".into(), json!(2)), ("phases[0].r".into(), json!(4)), ("c".into(), json!({"y": {"z": 6}}))]
+        );
     }
 
     #[test]
@@ -552,11 +644,14 @@ mod tests {
     /// Expansion by recursion over plain values: the slow twin.
     fn expand(value: &Value, is_list: bool) -> Vec<Value> {
         match value {
-            Value::Array(values) if !is_list => values.iter().flat_map(|value| expand(value, false)).collect(),
+            Value::Array(values) if !is_list => {
+                values.iter().flat_map(|value| expand(value, false)).collect()
+            }
             Value::Array(values) => values.iter().fold(vec![json!([])], |done, value| {
                 let next = expand(value, false);
-                let join =
-                    |list: &Value, value: &Value| Value::Array(list.as_array().into_iter().flatten().chain([value]).cloned().collect());
+                let join = |list: &Value, value: &Value| {
+                    Value::Array(list.as_array().into_iter().flatten().chain([value]).cloned().collect())
+                };
                 done.iter().flat_map(|list| next.iter().map(move |value| join(list, value))).collect()
             }),
             Value::Object(members) => members.iter().fold(vec![json!({})], |done, (key, value)| {
@@ -577,7 +672,8 @@ mod tests {
         leaf.prop_recursive(4, 12, 3, |inner| {
             prop_oneof![
                 prop::collection::vec(inner.clone(), 1..3).prop_map(Value::Array),
-                prop::collection::vec(("[a-d]|phases", inner), 0..3).prop_map(|members| Value::Object(Map::from_iter(members))),
+                prop::collection::vec(("[a-d]|phases", inner), 0..3)
+                    .prop_map(|members| Value::Object(Map::from_iter(members))),
             ]
         })
     }

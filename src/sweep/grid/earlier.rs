@@ -1,6 +1,7 @@
 //! Settings that have moved: a grid that says them where they were is read as if it said them where they are.
 //!
-//! Names that changed in place are `serde` aliases beside their fields; here is what went into another object.
+//! Names that changed in place are `serde` aliases beside their fields; here is what went into another
+//! object.
 
 use super::source::{Member, Node, NodeValue};
 
@@ -14,7 +15,8 @@ const MOVED: &[(&str, &str, &[&str])] = &[
     ("keda", "tolerance", &["hpa"]),
 ];
 
-/// The list of autoscalers with each moved setting where it is now. A setting given in both places stays in both, to be refused.
+/// The list of autoscalers with each moved setting where it is now. A setting given in both places stays in
+/// both, to be refused.
 pub fn autoscalers(mut list: Node) -> Node {
     let NodeValue::List(entries) = &mut list.value else { return list };
     for choice in entries.iter_mut().filter_map(|entry| members(entry)).flatten() {
@@ -48,7 +50,9 @@ fn relocate(settings: &mut Vec<Member>, field: &str, now_in: &[&str]) {
         });
         let inner = &mut holder[index].node;
         // `"behavior": null`, or a list of alternatives to choose from: no place for it.
-        if members(inner).is_none_or(|inner| depth + 1 == now_in.len() && inner.iter().any(|member| member.key == field)) {
+        if members(inner)
+            .is_none_or(|inner| depth + 1 == now_in.len() && inner.iter().any(|member| member.key == field))
+        {
             settings.insert(at, moved);
             return;
         }

@@ -34,7 +34,11 @@ pub struct ReplicaBounds {
 impl ReplicaBounds {
     /// The name of one that is given, if any is.
     fn first_given(self) -> Option<&'static str> {
-        let named = [("min_replicas", self.min_replicas), ("max_replicas", self.max_replicas), ("initial_replicas", self.initial_replicas)];
+        let named = [
+            ("min_replicas", self.min_replicas),
+            ("max_replicas", self.max_replicas),
+            ("initial_replicas", self.initial_replicas),
+        ];
         named.into_iter().find_map(|(name, bound)| bound.map(|_| name))
     }
 
@@ -46,7 +50,8 @@ impl ReplicaBounds {
                 cluster.min_replicas = self.min_replicas.unwrap_or(cluster.min_replicas);
                 cluster.max_replicas = self.max_replicas.unwrap_or(cluster.max_replicas);
                 let within = |replicas: u32| replicas.min(cluster.max_replicas).max(cluster.min_replicas);
-                cluster.initial_replicas = self.initial_replicas.unwrap_or_else(|| within(cluster.initial_replicas));
+                cluster.initial_replicas =
+                    self.initial_replicas.unwrap_or_else(|| within(cluster.initial_replicas));
             });
         }
         cluster
@@ -60,7 +65,8 @@ impl AutoscalerEntry {
     }
 }
 
-/// `{"label": .., "min_replicas": .., "inferline": {..}}`: what stands beside the choice is split off before it is parsed.
+/// `{"label": .., "min_replicas": .., "inferline": {..}}`: what stands beside the choice is split off before
+/// it is parsed.
 impl Settings for AutoscalerEntry {
     fn parse(mut value: Value) -> Result<Self, serde_path_to_error::Error<serde_json::Error>> {
         #[derive(Deserialize)]
@@ -72,20 +78,26 @@ impl Settings for AutoscalerEntry {
         }
         let mut split_off = |key: &str| value.as_object_mut().and_then(|object| object.shift_remove(key));
         let beside = BESIDE_AUTOSCALER.map(|key| (key.to_owned(), split_off(key).unwrap_or_default()));
-        let Beside { label, min_replicas, max_replicas, initial_replicas } = strict(Value::Object(beside.into_iter().collect()))?;
+        let Beside { label, min_replicas, max_replicas, initial_replicas } =
+            strict(Value::Object(beside.into_iter().collect()))?;
         let bounds = ReplicaBounds { min_replicas, max_replicas, initial_replicas };
         Ok(Self { label, bounds, settings: strict(value)? })
     }
 
     fn check(&self, faults: &mut Faults) {
         if let Some(label) = &self.label {
-            faults.require(!label.trim().is_empty(), "label", || "an empty label found, expected a name".into());
+            faults.require(!label.trim().is_empty(), "label", || {
+                "an empty label found, expected a name".into()
+            });
             faults.require(!label.contains(char::is_control), "label", || {
                 format!("{label:?} found, expected a name without line breaks and other control characters")
             });
         }
         if let (AutoscalerSettings::Static(_), Some(field)) = (&self.settings, self.bounds.first_given()) {
-            faults.add(field, "found beside `static`, which has its `replicas` whatever the bounds; leave it out");
+            faults.add(
+                field,
+                "found beside `static`, which has its `replicas` whatever the bounds; leave it out",
+            );
         }
         self.settings.check(faults);
     }
@@ -114,15 +126,30 @@ impl Grid {
                 }
                 for combination in 0..self.cluster.count() {
                     let cluster = self.cluster.get(combination);
-                    if let Some((rule, message)) = rule.and_then(|rule| Some((rule, cluster.cannot_share(rule)?))) {
-                        problems.push(section.problem(&self.source, index, &format!("fleet.{}", rule.name()), &message));
+                    if let Some((rule, message)) =
+                        rule.and_then(|rule| Some((rule, cluster.cannot_share(rule)?)))
+                    {
+                        problems.push(section.problem(
+                            &self.source,
+                            index,
+                            &format!("fleet.{}", rule.name()),
+                            &message,
+                        ));
                         return;
                     }
                     let pools: Vec<&str> = cluster.pools.iter().map(|pool| pool.name.as_str()).collect();
-                    let Some(unknown) = named.iter().find(|name| !pools.contains(&name.as_str())) else { continue };
+                    let Some(unknown) = named.iter().find(|name| !pools.contains(&name.as_str())) else {
+                        continue;
+                    };
                     let message = match pools.is_empty() {
-                        true => "found without `cluster.pools`: give the pools, or one policy without `per_pool`".to_owned(),
-                        false => format!("no pool `{unknown}` in `cluster.pools`, expected one of {}", quoted(&pools)),
+                        true => {
+                            "found without `cluster.pools`: give the pools, or one policy without `per_pool`"
+                                .to_owned()
+                        }
+                        false => format!(
+                            "no pool `{unknown}` in `cluster.pools`, expected one of {}",
+                            quoted(&pools)
+                        ),
                     };
                     let path = format!("{}.{unknown}", settings.name());
                     problems.push(section.problem(&self.source, index, &path, message));
@@ -135,11 +162,17 @@ impl Grid {
     /// A label is no name of a policy that stands in the file under that name.
     pub(super) fn check_labels(&self, problems: &mut Vec<Problem>) {
         let entries: Vec<AutoscalerEntry> = self.autoscalers.iter().map(|section| section.get(0)).collect();
-        let unlabelled: BTreeSet<&str> = entries.iter().filter(|entry| entry.label.is_none()).map(|entry| entry.settings.name()).collect();
+        let unlabelled: BTreeSet<&str> =
+            entries.iter().filter(|entry| entry.label.is_none()).map(|entry| entry.settings.name()).collect();
         for (section, entry) in self.autoscalers.iter().zip(&entries) {
-            if let Some(label) = entry.label.as_deref().filter(|label| *label != entry.settings.name() && unlabelled.contains(label)) {
-                let message =
-                    format!("`{label}` found, which is also another policy of this file: both would be one family; choose another label");
+            if let Some(label) = entry
+                .label
+                .as_deref()
+                .filter(|label| *label != entry.settings.name() && unlabelled.contains(label))
+            {
+                let message = format!(
+                    "`{label}` found, which is also another policy of this file: both would be one family; choose another label"
+                );
                 problems.push(section.problem(&self.source, 0, "label", message));
             }
         }
@@ -151,11 +184,14 @@ impl Grid {
         for section in &self.autoscalers {
             for index in 0..section.count() {
                 let settings = section.get(index).settings;
-                let is_fixed = |pool: &Pool| matches!(settings.of_pool(&pool.name), Some(AutoscalerSettings::Static(_)));
+                let is_fixed =
+                    |pool: &Pool| matches!(settings.of_pool(&pool.name), Some(AutoscalerSettings::Static(_)));
                 if !first.pools.iter().any(is_fixed) {
                     continue;
                 }
-                for mut cluster in (0..self.cluster.count()).map(|index| self.cluster.get(index)).filter(|cluster| cluster.budget.is_some())
+                for mut cluster in (0..self.cluster.count())
+                    .map(|index| self.cluster.get(index))
+                    .filter(|cluster| cluster.budget.is_some())
                 {
                     for pool in &mut cluster.pools {
                         if let Some(AutoscalerSettings::Static(fixed)) = settings.of_pool(&pool.name) {
@@ -166,7 +202,10 @@ impl Grid {
                     let mut faults = Faults::default();
                     cluster.check(&mut faults);
                     if let Some(fault) = faults.found.iter().find(|fault| fault.path.starts_with("budget.")) {
-                        let message = format!("fixed pools do not fit into `cluster.{}`: {}", fault.path, fault.message);
+                        let message = format!(
+                            "fixed pools do not fit into `cluster.{}`: {}",
+                            fault.path, fault.message
+                        );
                         problems.push(section.problem(&self.source, index, settings.name(), message));
                         return;
                     }
@@ -189,7 +228,12 @@ impl Grid {
                     bounds.on(self.cluster.get(combination)).check(&mut faults);
                     let own = |fault: &&Fault| BESIDE_AUTOSCALER.contains(&fault.path.as_str());
                     if let Some(fault) = faults.found.iter().find(own) {
-                        problems.push(section.problem(&self.source, index, &fault.path, fault.message.clone()));
+                        problems.push(section.problem(
+                            &self.source,
+                            index,
+                            &fault.path,
+                            fault.message.clone(),
+                        ));
                         return;
                     }
                 }

@@ -23,7 +23,9 @@ impl Grid {
         let mut problems = Vec::new();
         for (field, metric) in self.objectives.all_metrics() {
             let lacks_limits = |index: u64| !self.cluster.get(index).latency_limits.any();
-            if [Needs::LatencyLimits, Needs::SessionsAndLimits].contains(&metric.needs) && (0..self.cluster.count()).any(lacks_limits) {
+            if [Needs::LatencyLimits, Needs::SessionsAndLimits].contains(&metric.needs)
+                && (0..self.cluster.count()).any(lacks_limits)
+            {
                 let message = format!(
                     "`{}` needs {}, which say what a request has to keep: give `ttft_s`, `tpot_s` or `e2e_s` there",
                     metric.name, metric.needs
@@ -33,23 +35,42 @@ impl Grid {
         }
         for (field, metric) in self.objectives.all_metrics() {
             let caches = |index: u64| self.cluster.get(index).replica_scheduler.caches_prefixes();
-            if [Needs::PrefixCaching, Needs::SessionsAndCaching].contains(&metric.needs) && !(0..self.cluster.count()).any(caches) {
-                let message = format!("`{}` needs {}; no run of this grid caches: see `replica_scheduler`", metric.name, metric.needs);
+            if [Needs::PrefixCaching, Needs::SessionsAndCaching].contains(&metric.needs)
+                && !(0..self.cluster.count()).any(caches)
+            {
+                let message = format!(
+                    "`{}` needs {}; no run of this grid caches: see `replica_scheduler`",
+                    metric.name, metric.needs
+                );
                 problems.push(self.objectives_problem(&field, message));
             }
         }
         // What a trace holds is known once it is read.
-        let may_have_sessions =
-            |spec: &WorkloadSpec| spec.sessions.is_some() || spec.trace.is_some() || spec.mix.iter().any(|part| part.generate.is_none());
-        let has_sessions = || self.workloads.iter().any(|section| (0..section.count()).any(|index| may_have_sessions(&section.get(index))));
+        let may_have_sessions = |spec: &WorkloadSpec| {
+            spec.sessions.is_some()
+                || spec.trace.is_some()
+                || spec.mix.iter().any(|part| part.generate.is_none())
+        };
+        let has_sessions = || {
+            self.workloads
+                .iter()
+                .any(|section| (0..section.count()).any(|index| may_have_sessions(&section.get(index))))
+        };
         for (field, metric) in self.objectives.all_metrics() {
-            if [Needs::Sessions, Needs::SessionsAndLimits, Needs::SessionsAndCaching].contains(&metric.needs) && !has_sessions() {
-                let message = format!("`{}` needs {}; no workload of this grid has them: see `sessions`", metric.name, metric.needs);
+            if [Needs::Sessions, Needs::SessionsAndLimits, Needs::SessionsAndCaching].contains(&metric.needs)
+                && !has_sessions()
+            {
+                let message = format!(
+                    "`{}` needs {}; no workload of this grid has them: see `sessions`",
+                    metric.name, metric.needs
+                );
                 problems.push(self.objectives_problem(&field, message));
             }
         }
         let names = self.workload_names();
-        for (metric, name) in self.objectives.constraints.workloads().filter(|(_, name)| !names.contains(*name)) {
+        for (metric, name) in
+            self.objectives.constraints.workloads().filter(|(_, name)| !names.contains(*name))
+        {
             let hint = match closest(name, names.iter().map(String::as_str)) {
                 Some(meant) => format!("; did you mean `{meant}`?"),
                 None => String::new(),
@@ -85,11 +106,12 @@ impl Grid {
             known.contains(name)
         };
         let found = (0..self.cluster.count()).any(|index| has(cluster_columns(&self.cluster.get(index))))
-            || self
-                .autoscalers
-                .iter()
-                .any(|section| (0..section.count()).any(|index| has(autoscaler_columns(&section.get(index).settings))))
-            || self.workloads.iter().any(|section| (0..section.count()).any(|index| has(workload_columns(&section.varying(index)))));
+            || self.autoscalers.iter().any(|section| {
+                (0..section.count()).any(|index| has(autoscaler_columns(&section.get(index).settings)))
+            })
+            || self.workloads.iter().any(|section| {
+                (0..section.count()).any(|index| has(workload_columns(&section.varying(index))))
+            });
         if found {
             return Ok(());
         }
@@ -97,10 +119,13 @@ impl Grid {
             Some(meant) => format!("; did you mean `{meant}`?"),
             None => String::new(),
         };
-        Err(format!("no run has a setting `{name}`, expected the name of a column such as `global_scheduler`{meant}"))
+        Err(format!(
+            "no run has a setting `{name}`, expected the name of a column such as `global_scheduler`{meant}"
+        ))
     }
 
-    /// What of the grid decides which runs there are and how they end, as far as the file says: all but what they are judged by.
+    /// What of the grid decides which runs there are and how they end, as far as the file says: all but what
+    /// they are judged by.
     pub fn of_runs(as_given: &Value) -> Value {
         let mut runs = as_given.clone();
         if let Some(members) = runs.as_object_mut() {

@@ -1,6 +1,7 @@
 //! `{"from_manifest": {"path": ".."}}`: an autoscaler as the file of a real controller has it.
 //!
-//! The file is read when the grid is, and its settings take the entry's place: whatever comes after sees a policy like any other.
+//! The file is read when the grid is, and its settings take the entry's place: whatever comes after sees a
+//! policy like any other.
 
 use std::path::{Path, PathBuf};
 
@@ -12,8 +13,14 @@ use crate::workload::source::find;
 
 const KEY: &str = "from_manifest";
 
-/// Puts what the files hold in the place of the entries that name them. A list of paths is an axis: an entry each.
-pub(super) fn read_into(root: &mut Node, source: &Source, base_dirs: &[PathBuf], problems: &mut Vec<Problem>) {
+/// Puts what the files hold in the place of the entries that name them. A list of paths is an axis: an entry
+/// each.
+pub(super) fn read_into(
+    root: &mut Node,
+    source: &Source,
+    base_dirs: &[PathBuf],
+    problems: &mut Vec<Problem>,
+) {
     let NodeValue::Object(members) = &mut root.value else { return };
     let Some(autoscalers) = members.iter_mut().find(|member| member.key == "autoscalers") else { return };
     let NodeValue::List(entries) = &mut autoscalers.node.value else { return };
@@ -34,7 +41,13 @@ pub(super) fn read_into(root: &mut Node, source: &Source, base_dirs: &[PathBuf],
 }
 
 /// The entries that stand for one with a manifest as its member `at`.
-fn expanded(entry: &Node, at: usize, path: &str, source: &Source, base_dirs: &[PathBuf]) -> Result<Vec<Node>, Vec<Problem>> {
+fn expanded(
+    entry: &Node,
+    at: usize,
+    path: &str,
+    source: &Source,
+    base_dirs: &[PathBuf],
+) -> Result<Vec<Node>, Vec<Problem>> {
     let NodeValue::Object(members) = &entry.value else { return Ok(Vec::new()) };
     let manifest = &members[at];
     let fault = |at: usize, path: &str, message: String| vec![source.problem(at, path, message)];
@@ -43,9 +56,15 @@ fn expanded(entry: &Node, at: usize, path: &str, source: &Source, base_dirs: &[P
         return Err(fault(manifest.node.at, path, format!("{} found, {expected}", manifest.node.to_value())));
     };
     if let Some(unknown) = fields.iter().find(|field| field.key != "path") {
-        return Err(fault(unknown.key_at, &join(path, &unknown.key), format!("unknown field `{}`, {expected}", unknown.key)));
+        return Err(fault(
+            unknown.key_at,
+            &join(path, &unknown.key),
+            format!("unknown field `{}`, {expected}", unknown.key),
+        ));
     }
-    let Some(named) = fields.first() else { return Err(fault(manifest.node.at, path, format!("an empty object found, {expected}"))) };
+    let Some(named) = fields.first() else {
+        return Err(fault(manifest.node.at, path, format!("an empty object found, {expected}")));
+    };
     let files: Vec<&Node> = match &named.node.value {
         NodeValue::List(nodes) if !nodes.is_empty() => nodes.iter().collect(),
         _ => vec![&named.node],
@@ -54,7 +73,11 @@ fn expanded(entry: &Node, at: usize, path: &str, source: &Source, base_dirs: &[P
     let mut read = Vec::new();
     for file in files {
         let NodeValue::Scalar(Value::String(name)) = &file.value else {
-            return Err(fault(file.at, &path, format!("{} found, expected the path of a file", file.to_value())));
+            return Err(fault(
+                file.at,
+                &path,
+                format!("{} found, expected the path of a file", file.to_value()),
+            ));
         };
         let imported = imported(name, base_dirs).map_err(|message| fault(file.at, &path, message))?;
         read.push(entry_of(members, at, file.at, imported));
@@ -79,7 +102,11 @@ fn entry_of(members: &[Member], place: usize, at: usize, imported: Imported) -> 
     let mut all = members.to_vec();
     all[place] = member(imported.policy, &imported.settings);
     let Imported { min_replicas, max_replicas, initial_replicas, .. } = imported;
-    for (key, replicas) in [("min_replicas", min_replicas), ("max_replicas", max_replicas), ("initial_replicas", initial_replicas)] {
+    for (key, replicas) in [
+        ("min_replicas", min_replicas),
+        ("max_replicas", max_replicas),
+        ("initial_replicas", initial_replicas),
+    ] {
         if let Some(replicas) = replicas
             && !members.iter().any(|member| member.key == key)
         {
@@ -93,9 +120,12 @@ fn entry_of(members: &[Member], place: usize, at: usize, imported: Imported) -> 
 fn node(at: usize, value: &Value) -> Node {
     let value = match value {
         Value::Array(values) => NodeValue::List(values.iter().map(|value| node(at, value)).collect()),
-        Value::Object(members) => {
-            NodeValue::Object(members.iter().map(|(key, value)| Member { key: key.clone(), key_at: at, node: node(at, value) }).collect())
-        }
+        Value::Object(members) => NodeValue::Object(
+            members
+                .iter()
+                .map(|(key, value)| Member { key: key.clone(), key_at: at, node: node(at, value) })
+                .collect(),
+        ),
         scalar => NodeValue::Scalar(scalar.clone()),
     };
     Node { at, value }

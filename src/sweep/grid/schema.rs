@@ -1,6 +1,7 @@
 //! JSON Schema of the grid file: editors complete it and mark what the parser would refuse.
 //!
-//! The settings' own schemas say what a run may be; here every place that takes one value takes an axis as well.
+//! The settings' own schemas say what a run may be; here every place that takes one value takes an axis as
+//! well.
 
 use std::collections::BTreeMap;
 
@@ -33,14 +34,17 @@ pub fn text() -> String {
 /// Longest line of a value that is not broken, in characters.
 const WIDTH: usize = 160;
 
-/// Writes JSON with what is short on one line. `indent` is that of the line, `used` what stands on it already.
+/// Writes JSON with what is short on one line. `indent` is that of the line, `used` what stands on it
+/// already.
 fn write_within(value: &Value, indent: usize, used: usize, out: &mut String) {
     let short = value.to_string();
     if used + short.chars().count() <= WIDTH {
         return *out += &short;
     }
     let (ends, items): ([char; 2], Vec<(String, &Value)>) = match value {
-        Value::Object(members) => (['{', '}'], members.iter().map(|(name, value)| (format!("{}: ", json!(name)), value)).collect()),
+        Value::Object(members) => {
+            (['{', '}'], members.iter().map(|(name, value)| (format!("{}: ", json!(name)), value)).collect())
+        }
         Value::Array(values) => (['[', ']'], values.iter().map(|value| (String::new(), value)).collect()),
         _ => return *out += &short,
     };
@@ -63,7 +67,9 @@ pub(in crate::sweep) fn with_axes() -> Value {
                 accept_axes(definition, &definitions);
             }
         }
-        if let Some(alternatives) = changed.get_mut("AutoscalerSettings").and_then(|choice| choice.get_mut("anyOf")) {
+        if let Some(alternatives) =
+            changed.get_mut("AutoscalerSettings").and_then(|choice| choice.get_mut("anyOf"))
+        {
             beside(alternatives, &definitions);
         }
         changed.insert("Range".into(), range());
@@ -118,7 +124,8 @@ fn or_axis(one: Value, definitions: &Value) -> Value {
 
 /// Changes a schema and leaves its description and default outside.
 fn described(mut schema: Value, change: impl FnOnce(Value) -> Value) -> Value {
-    let kept = DESCRIBING.map(|keyword| schema.as_object_mut().and_then(|members| members.shift_remove(keyword)));
+    let kept =
+        DESCRIBING.map(|keyword| schema.as_object_mut().and_then(|members| members.shift_remove(keyword)));
     let mut changed = change(schema);
     for (keyword, value) in DESCRIBING.into_iter().zip(kept) {
         if let Some(value) = value {
@@ -133,7 +140,9 @@ fn accepts_numbers(schema: &Value, definitions: &Value) -> bool {
     let referred = schema["$ref"].as_str().and_then(|reference| reference.strip_prefix("#/$defs/"));
     let alternatives = ["anyOf", "oneOf"].iter().filter_map(|keyword| schema[keyword].as_array()).flatten();
     referred.is_some_and(|name| accepts_numbers(&definitions[name], definitions))
-        || schema["type"].as_array().map_or_else(|| numeric(&schema["type"]), |kinds| kinds.iter().any(numeric))
+        || schema["type"]
+            .as_array()
+            .map_or_else(|| numeric(&schema["type"]), |kinds| kinds.iter().any(numeric))
         || alternatives.into_iter().any(|alternative| accepts_numbers(alternative, definitions))
 }
 
@@ -175,7 +184,9 @@ fn axis_name(schema: &Value) -> Option<String> {
         for (keyword, value) in schema.as_object()? {
             match (keyword.as_str(), value) {
                 ("type", Value::String(kind)) => words.push(kind.clone()),
-                ("type", Value::Array(kinds)) => words.extend(kinds.iter().filter_map(Value::as_str).map(str::to_owned)),
+                ("type", Value::Array(kinds)) => {
+                    words.extend(kinds.iter().filter_map(Value::as_str).map(str::to_owned))
+                }
                 ("$ref", Value::String(reference)) => words.push(reference.rsplit('/').next()?.to_owned()),
                 ("format", Value::String(format)) if format != "double" => words.push(format.clone()),
                 ("format", _) => {}
@@ -215,28 +226,43 @@ fn range() -> Value {
     })
 }
 
-/// Lets an autoscaler be read from a controller's file, and carry a label and bounds of its own beside its choice.
+/// Lets an autoscaler be read from a controller's file, and carry a label and bounds of its own beside its
+/// choice.
 fn beside(alternatives: &mut Value, definitions: &Value) {
     let one = |schema: Value, description: &str| {
         let mut schema = schema;
         schema["description"] = description.into();
         or_axis(schema, definitions)
     };
-    let label = one(json!({ "type": ["string", "null"] }), "Groups runs in tables and fronts, instead of the autoscaler's kind.");
+    let label = one(
+        json!({ "type": ["string", "null"] }),
+        "Groups runs in tables and fronts, instead of the autoscaler's kind.",
+    );
     let bound = |description: &str| one(json!({ "type": ["integer", "null"], "minimum": 0 }), description);
     let besides = [
         ("label".to_string(), label),
-        ("min_replicas".to_string(), bound("Least replicas of this autoscaler's runs, instead of the cluster's.")),
-        ("max_replicas".to_string(), bound("Most replicas of this autoscaler's runs, instead of the cluster's.")),
-        ("initial_replicas".to_string(), bound("Replicas its runs begin with, instead of the cluster's, moved within the bounds.")),
+        (
+            "min_replicas".to_string(),
+            bound("Least replicas of this autoscaler's runs, instead of the cluster's."),
+        ),
+        (
+            "max_replicas".to_string(),
+            bound("Most replicas of this autoscaler's runs, instead of the cluster's."),
+        ),
+        (
+            "initial_replicas".to_string(),
+            bound("Replicas its runs begin with, instead of the cluster's, moved within the bounds."),
+        ),
     ];
     if let Some(alternatives) = alternatives.as_array_mut() {
         let paths = json!({ "type": "object", "required": ["path"], "additionalProperties": false,
             "description": "A HorizontalPodAutoscaler, a ScaledObject of KEDA, a Service of Knative or an autoscaling_config of Ray Serve, YAML or \
                 JSON: its policy with its settings and bounds on replicas.",
             "properties": { "path": or_axis(json!({ "type": "string" }), definitions) } });
-        alternatives.push(json!({ "type": "object", "properties": { "from_manifest": paths }, "required": ["from_manifest"],
-            "additionalProperties": false }));
+        alternatives.push(
+            json!({ "type": "object", "properties": { "from_manifest": paths }, "required": ["from_manifest"],
+            "additionalProperties": false }),
+        );
     }
     for alternative in alternatives.as_array_mut().into_iter().flatten() {
         if let Some(properties) = alternative.get_mut("properties").and_then(Value::as_object_mut) {

@@ -50,7 +50,9 @@ impl Node {
         match &self.value {
             NodeValue::Scalar(value) => value.clone(),
             NodeValue::List(nodes) => Value::Array(nodes.iter().map(Node::to_value).collect()),
-            NodeValue::Object(members) => Value::Object(members.iter().map(|m| (m.key.clone(), m.node.to_value())).collect::<Map<_, _>>()),
+            NodeValue::Object(members) => Value::Object(
+                members.iter().map(|m| (m.key.clone(), m.node.to_value())).collect::<Map<_, _>>(),
+            ),
         }
     }
 }
@@ -76,7 +78,9 @@ impl Source {
         }
         match String::from_utf8(bytes) {
             Ok(text) => Ok(Self { text: text.strip_prefix('\u{feff}').unwrap_or(&text).to_string(), file }),
-            Err(error) => Err(failed(format!("not UTF-8 text (byte {})", error.utf8_error().valid_up_to() + 1))),
+            Err(error) => {
+                Err(failed(format!("not UTF-8 text (byte {})", error.utf8_error().valid_up_to() + 1)))
+            }
         }
     }
 
@@ -114,8 +118,9 @@ impl Source {
             allow_extended_string_escapes: false,
         };
         let collect = CollectOptions { comments: CommentCollectionStrategy::Off, tokens: false };
-        let parsed = parse_to_ast(&self.text, &collect, &strict)
-            .map_err(|error| self.error(error.range().start, "", format!("not valid JSON: {}", error.kind())))?;
+        let parsed = parse_to_ast(&self.text, &collect, &strict).map_err(|error| {
+            self.error(error.range().start, "", format!("not valid JSON: {}", error.kind()))
+        })?;
         let mut problems = Vec::new();
         let root = parsed.value.as_ref().map(|value| self.node(value, "", &mut problems));
         match root {
@@ -133,21 +138,31 @@ impl Source {
                     let path = join(path, &key);
                     if let Some(first) = first_at.insert(key.clone(), key_at) {
                         let line = self.position(first).0;
-                        problems.push(self.problem(key_at, &path, format!("`{key}` found twice, first in line {line}, expected once")));
+                        problems.push(self.problem(
+                            key_at,
+                            &path,
+                            format!("`{key}` found twice, first in line {line}, expected once"),
+                        ));
                     }
                     Member { node: self.node(&property.value, &path, problems), key, key_at }
                 });
                 NodeValue::Object(members.collect())
             }
             ast::Value::Array(array) => {
-                let nodes = array.elements.iter().enumerate().map(|(i, element)| self.node(element, &format!("{path}[{i}]"), problems));
+                let nodes = array
+                    .elements
+                    .iter()
+                    .enumerate()
+                    .map(|(i, element)| self.node(element, &format!("{path}[{i}]"), problems));
                 NodeValue::List(nodes.collect())
             }
             ast::Value::StringLit(text) => NodeValue::Scalar(Value::String(text.value.to_string())),
             ast::Value::BooleanLit(boolean) => NodeValue::Scalar(Value::Bool(boolean.value)),
             ast::Value::NullKeyword(_) => NodeValue::Scalar(Value::Null),
             // The whole text has passed serde_json, so each of its numbers does.
-            ast::Value::NumberLit(number) => NodeValue::Scalar(serde_json::from_str(number.value).unwrap_or(Value::Null)),
+            ast::Value::NumberLit(number) => {
+                NodeValue::Scalar(serde_json::from_str(number.value).unwrap_or(Value::Null))
+            }
         };
         Node { at: value.start(), value: node_value }
     }
@@ -183,7 +198,8 @@ pub fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.into() } else { format!("{path}.{key}") }
 }
 
-/// One thing wrong with a grid file: where it stands, which setting it is, what was found and what was expected.
+/// One thing wrong with a grid file: where it stands, which setting it is, what was found and what was
+/// expected.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
     /// From 1; 0 if the file as a whole is meant.
@@ -235,7 +251,8 @@ impl fmt::Display for GridError {
 
 impl std::error::Error for GridError {}
 
-/// A message of serde in words of the file's format and not of Rust's, with "did you mean" where it lists what is known.
+/// A message of serde in words of the file's format and not of Rust's, with "did you mean" where it lists
+/// what is known.
 pub fn in_words(message: &str) -> String {
     match message.rsplit_once(", expected ") {
         Some((found, expected)) if found.starts_with("invalid ") => {
@@ -257,7 +274,9 @@ pub fn in_words(message: &str) -> String {
 
 /// Adds "did you mean" to a message of serde that lists the known names in backticks after "expected".
 fn with_suggestion(message: &str) -> String {
-    let Some((found, known)) = message.strip_prefix("unknown ").and_then(|rest| rest.split_once(", expected ")) else {
+    let Some((found, known)) =
+        message.strip_prefix("unknown ").and_then(|rest| rest.split_once(", expected "))
+    else {
         return message.into();
     };
     let found = found.split('`').nth(1).unwrap_or_default();

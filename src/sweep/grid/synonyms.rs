@@ -1,4 +1,5 @@
-//! What other programs call a setting: one idea has one name here, and whoever writes a neighbour's is told ours.
+//! What other programs call a setting: one idea has one name here, and whoever writes a neighbour's is told
+//! ours.
 
 /// A name found elsewhere, and what it may be here. Offered where the place knows the second.
 const SYNONYMS: &[(&str, &str)] = &[
@@ -109,10 +110,23 @@ mod tests {
     fn neighbours_names_lead_to_ours() {
         let known = ["metric", "target_per_replica", "polling_interval_s"];
         let of = |found| synonym(found, known.into_iter());
-        for found in ["averageValue", "target", "threshold_per_replica", "target_ongoing_requests", "targetOngoingRequests"] {
+        for found in [
+            "averageValue",
+            "target",
+            "threshold_per_replica",
+            "target_ongoing_requests",
+            "targetOngoingRequests",
+        ] {
             assert_eq!(of(found), Some("target_per_replica"), "{found}");
         }
-        assert_eq!((of("pollingInterval"), of("polling-interval-seconds")), (Some("polling_interval_s"), Some("polling_interval_s")));
-        assert_eq!((of("sync_period"), of("speed")), (None, None), "not known in this place, and not known at all");
+        assert_eq!(
+            (of("pollingInterval"), of("polling-interval-seconds")),
+            (Some("polling_interval_s"), Some("polling_interval_s"))
+        );
+        assert_eq!(
+            (of("sync_period"), of("speed")),
+            (None, None),
+            "not known in this place, and not known at all"
+        );
     }
 }

@@ -36,12 +36,19 @@ fn cells_run_through_every_combination_once() {
     assert!(seen.is_sorted());
     assert_eq!(seen.iter().collect::<BTreeSet<_>>().len(), 60);
     assert_eq!(grid.autoscalers[1].get(1).family(), "lazy");
-    let AutoscalerSettings::Inferline(settings) = grid.autoscalers[1].get(1).settings else { panic!("inferline expected") };
+    let AutoscalerSettings::Inferline(settings) = grid.autoscalers[1].get(1).settings else {
+        panic!("inferline expected")
+    };
     assert_eq!((settings.look_back_s.up, settings.look_back_s.down), (20.0, 80.0));
     let axes: Vec<_> = grid.axes().into_iter().map(|axis| axis.path).collect();
     assert_eq!(
         axes,
-        ["cluster.global_scheduler", "cluster.max_replicas", "autoscalers[0].static.replicas", "autoscalers[1].inferline.look_back_s"]
+        [
+            "cluster.global_scheduler",
+            "cluster.max_replicas",
+            "autoscalers[0].static.replicas",
+            "autoscalers[1].inferline.look_back_s"
+        ]
     );
 }
 
@@ -64,7 +71,12 @@ fn misspelt_fields_and_names() {
         "sweeps/x.json:2:1: autoscaler: unknown field `autoscaler`, expected one of `name`, `question`, `workloads`, `seeds`, `cluster`, `autoscalers`, `objectives`, `$schema`; did you mean `autoscalers`?"
     );
     let scaled = grid(&with(r#""autoscalers": [{"inferlin": {}}]"#)).unwrap_err();
-    assert!(scaled.starts_with("sweeps/x.json:2:17: autoscalers[0]: unknown variant `inferlin`, expected one of `static`, "), "{scaled}");
+    assert!(
+        scaled.starts_with(
+            "sweeps/x.json:2:17: autoscalers[0]: unknown variant `inferlin`, expected one of `static`, "
+        ),
+        "{scaled}"
+    );
     assert!(scaled.ends_with("; did you mean `inferline`?"), "{scaled}");
 }
 
@@ -89,7 +101,10 @@ fn every_faulty_value_is_told_where_it_stands() {
 #[test]
 fn values_of_another_kind() {
     let cases = [
-        (r#""cluster": {"max_replicas": 0}, "autoscalers": ["inferline"]"#, "cluster.max_replicas: 0 found, expected at least 1"),
+        (
+            r#""cluster": {"max_replicas": 0}, "autoscalers": ["inferline"]"#,
+            "cluster.max_replicas: 0 found, expected at least 1",
+        ),
         (
             r#""cluster": {"max_replicas": -1}, "autoscalers": ["inferline"]"#,
             "cluster.max_replicas: invalid value: integer `-1`, expected a whole number from 0 to 4294967295",
@@ -98,8 +113,14 @@ fn values_of_another_kind() {
             r#""cluster": {"tune_interval_s": "5"}, "autoscalers": ["inferline"]"#,
             "cluster.tune_interval_s: invalid type: string \"5\", expected a number",
         ),
-        (r#""autoscalers": [{"frontier": 3}]"#, "autoscalers[0].frontier: invalid type: integer `3`, expected an object of settings"),
-        (r#""autoscalers": ["static"]"#, "autoscalers[0]: missing field `replicas`, which has no default: give {\"static\": {..}}"),
+        (
+            r#""autoscalers": [{"frontier": 3}]"#,
+            "autoscalers[0].frontier: invalid type: integer `3`, expected an object of settings",
+        ),
+        (
+            r#""autoscalers": ["static"]"#,
+            "autoscalers[0]: missing field `replicas`, which has no default: give {\"static\": {..}}",
+        ),
     ];
     for (text, expected) in cases {
         let error = grid(&with(text)).unwrap_err();
@@ -111,15 +132,30 @@ fn values_of_another_kind() {
 #[test]
 fn broken_files() {
     let cases = [
-        ("{\"a\": 1,\n}", "sweeps/x.json:2:1: not valid JSON: trailing comma (comments and trailing commas are no part of JSON)"),
-        ("[1]", "sweeps/x.json:1:1: a grid file is an object, {\"workloads\": [..], \"autoscalers\": [..], ..}"),
-        ("{\"name\": \"a\",\n \"name\": \"b\"}", "sweeps/x.json:2:2: name: `name` found twice, first in line 1, expected once"),
-        (r#"{"name": "../up"}"#, "sweeps/x.json:1:1: autoscalers: no `autoscalers` found, expected a list of at least one"),
+        (
+            "{\"a\": 1,\n}",
+            "sweeps/x.json:2:1: not valid JSON: trailing comma (comments and trailing commas are no part of JSON)",
+        ),
+        (
+            "[1]",
+            "sweeps/x.json:1:1: a grid file is an object, {\"workloads\": [..], \"autoscalers\": [..], ..}",
+        ),
+        (
+            "{\"name\": \"a\",\n \"name\": \"b\"}",
+            "sweeps/x.json:2:2: name: `name` found twice, first in line 1, expected once",
+        ),
+        (
+            r#"{"name": "../up"}"#,
+            "sweeps/x.json:1:1: autoscalers: no `autoscalers` found, expected a list of at least one",
+        ),
     ];
     for (text, expected) in cases {
         assert_eq!(grid(text).unwrap_err().lines().next(), Some(expected), "{text}");
     }
-    let error = grid(&with(r#""name": "../up", "seeds": [1, -2], "autoscalers": [], "objectives": {"latency": ["a", "b"]}"#)).unwrap_err();
+    let error = grid(&with(
+        r#""name": "../up", "seeds": [1, -2], "autoscalers": [], "objectives": {"latency": ["a", "b"]}"#,
+    ))
+    .unwrap_err();
     assert_eq!(
         error.lines().collect::<Vec<_>>(),
         [
@@ -136,7 +172,9 @@ fn broken_files() {
 #[test]
 fn too_many_cells_are_refused_at_once() {
     let axis = r#"{"from": 1, "to": 4000, "step": 1}"#;
-    let text = with(&format!(r#""cluster": {{"tune_interval_s": {axis}, "scale_up_delay_s": {axis}}}, "autoscalers": ["inferline"]"#));
+    let text = with(&format!(
+        r#""cluster": {{"tune_interval_s": {axis}, "scale_up_delay_s": {axis}}}, "autoscalers": ["inferline"]"#
+    ));
     assert_eq!(
         grid(&text).unwrap_err(),
         "sweeps/x.json:1:1: 16000000 runs found, expected at most 1000000; the largest axes are `cluster.tune_interval_s` (4000 values), \
@@ -144,7 +182,8 @@ fn too_many_cells_are_refused_at_once() {
     );
 }
 
-/// What is wrong from the start is told without a look at all the rest: nothing of `max_replicas`, whose faulty value comes late.
+/// What is wrong from the start is told without a look at all the rest: nothing of `max_replicas`, whose
+/// faulty value comes late.
 #[test]
 fn refused_soon() {
     let late = |values: u32| {
@@ -154,7 +193,9 @@ fn refused_soon() {
         )))
         .unwrap_err()
     };
-    let told = |text: &str| ["scale_up_delay_s", "max_replicas"].map(|field| text.contains(&format!("cluster.{field}")));
+    let told = |text: &str| {
+        ["scale_up_delay_s", "max_replicas"].map(|field| text.contains(&format!("cluster.{field}")))
+    };
     assert_eq!(told(&late(4000)), [true, true]);
     assert_eq!(told(&late(400_000)), [true, false]);
 }
@@ -162,7 +203,11 @@ fn refused_soon() {
 #[test]
 fn unique_workload_names() {
     let text = format!(r#"{{"workloads": [{WORKLOAD}, {WORKLOAD}], "autoscalers": ["inferline"]}}"#);
-    assert!(grid(&text).unwrap_err().ends_with("workloads[1].name: `w` found twice, expected a name of its own for each workload"));
+    assert!(
+        grid(&text)
+            .unwrap_err()
+            .ends_with("workloads[1].name: `w` found twice, expected a name of its own for each workload")
+    );
 }
 
 /// Every field whose schema is a list is in the table of lists, and the table has no other entry.
@@ -173,9 +218,12 @@ fn lists_by_nature_are_those_of_the_schema() {
             Value::Object(members) => {
                 if let Some(Value::Object(properties)) = members.get("properties") {
                     let is_list = |schema: &Value| {
-                        schema["type"] == "array" || schema["type"].as_array().is_some_and(|types| types.contains(&"array".into()))
+                        schema["type"] == "array"
+                            || schema["type"].as_array().is_some_and(|types| types.contains(&"array".into()))
                     };
-                    found.extend(properties.iter().filter(|(_, schema)| is_list(schema)).map(|(name, _)| name.clone()));
+                    found.extend(
+                        properties.iter().filter(|(_, schema)| is_list(schema)).map(|(name, _)| name.clone()),
+                    );
                 }
                 members.values().for_each(|schema| collect(schema, found));
             }
@@ -207,15 +255,22 @@ fn what_could_not_hold_is_refused() {
             "no workload of this grid has them: see `sessions`",
         ),
         (
-            r#""autoscalers": ["inferline"], "objectives": {"constraints": {"session_attainment": 0.9}}"#.to_owned(),
+            r#""autoscalers": ["inferline"], "objectives": {"constraints": {"session_attainment": 0.9}}"#
+                .to_owned(),
             "which say what a request has to keep",
         ),
         (
-            format!(r#"{}, "autoscalers": [{{"static": {{"replicas": 9}}}}]"#, pools(r#""budget": {"devices": 8}"#)),
+            format!(
+                r#"{}, "autoscalers": [{{"static": {{"replicas": 9}}}}]"#,
+                pools(r#""budget": {"devices": 8}"#)
+            ),
             "fixed pools do not fit into `cluster.budget.devices`: 8 found, expected at least 72",
         ),
         (
-            format!(r#"{}, "autoscalers": ["keda"]"#, pools(r#""pool_router": {"weighted": {"weights": {"p": 1}}}"#)),
+            format!(
+                r#"{}, "autoscalers": ["keda"]"#,
+                pools(r#""pool_router": {"weighted": {"weights": {"p": 1}}}"#)
+            ),
             "cluster.pool_router.weighted.weights: no weight above 0 found for decode pools of model",
         ),
     ];

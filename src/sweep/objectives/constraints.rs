@@ -1,8 +1,10 @@
-//! Constraints: limits on metrics of a run, such as a P99 time to first token of at most 2 s, that a setting has to keep.
+//! Constraints: limits on metrics of a run, such as a P99 time to first token of at most 2 s, that a setting
+//! has to keep.
 //!
-//! A metric's own direction decides which side of the limit is kept: at most 2 s, at least 99 % attainment. A limit may hold on every
-//! workload or differ between them. A [`Constraint`] is one limit as it holds on one workload; [`Constraint::check`] holds a run against
-//! it, [`Kept`] says of several runs, one a seed, how many kept it and how sure that makes one.
+//! A metric's own direction decides which side of the limit is kept: at most 2 s, at least 99 % attainment. A
+//! limit may hold on every workload or differ between them. A [`Constraint`] is one limit as it holds on one
+//! workload; [`Constraint::check`] holds a run against it, [`Kept`] says of several runs, one a seed, how
+//! many kept it and how sure that makes one.
 
 use std::fmt;
 
@@ -58,14 +60,15 @@ impl PartialEq for Constraint {
 /// A run against a constraint.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Check {
-    /// None where the run lacks the metric, as one that completed nothing lacks latencies. It has not kept the limit then.
+    /// None where the run lacks the metric, as one that completed nothing lacks latencies. It has not kept
+    /// the limit then.
     pub value: Option<f64>,
-    /// How far the value stays within the limit, as a share of it: 0.1 for 1.8 s of 2 s, -0.1 for 2.2 s. Of a limit of 0 the distance
-    /// itself.
+    /// How far the value stays within the limit, as a share of it: 0.1 for 1.8 s of 2 s, -0.1 for 2.2 s. Of a
+    /// limit of 0 the distance itself.
     pub margin: Option<f64>,
     pub kept: bool,
-    /// Share of requests that were never answered, where so many were that the percentile of all requests does not exist: whatever those
-    /// that were answered say, the limit is broken.
+    /// Share of requests that were never answered, where so many were that the percentile of all requests
+    /// does not exist: whatever those that were answered say, the limit is broken.
     pub unanswered: Option<f64>,
 }
 
@@ -103,8 +106,8 @@ impl Constraints {
         })
     }
 
-    /// What holds on a workload, called as in rows: `steps`, or `steps (rate_per_s=20)` where it varies, which an entry `steps` means
-    /// too. Constraints must have passed their checks.
+    /// What holds on a workload, called as in rows: `steps`, or `steps (rate_per_s=20)` where it varies,
+    /// which an entry `steps` means too. Constraints must have passed their checks.
     pub fn on(&self, workload: &str) -> Vec<Constraint> {
         let of = |(name, limit): &(String, Limit)| {
             let limit = match limit {
@@ -130,8 +133,7 @@ impl Constraints {
                 }
             };
             if metric.better == Better::Neither {
-                let message =
-                    "neither less nor more of it is better, so no side of a limit can be kept; docs/metrics.md says of which it is";
+                let message = "neither less nor more of it is better, so no side of a limit can be kept; docs/metrics.md says of which it is";
                 faults.add(name, message);
                 continue;
             }
@@ -143,7 +145,9 @@ impl Constraints {
                 Limit::OnAll(value) => check(faults, name, *value),
                 Limit::OnSome(limits) => faults.within(name, |faults| {
                     limits.iter().for_each(|(workload, value)| check(faults, workload, *value));
-                    faults.require(!limits.is_empty(), "", || "no workload found, expected a limit, or one for each workload".into());
+                    faults.require(!limits.is_empty(), "", || {
+                        "no workload found, expected a limit, or one for each workload".into()
+                    });
                 }),
             }
         }
@@ -167,11 +171,14 @@ impl Constraint {
 
     /// A run against it.
     pub fn check_run(&self, metrics: &RunMetrics) -> Check {
-        self.check_answered(self.value_of(metrics), unanswered(metrics.num_requests, metrics.num_rejected + metrics.num_cut))
+        self.check_answered(
+            self.value_of(metrics),
+            unanswered(metrics.num_requests, metrics.num_rejected + metrics.num_cut),
+        )
     }
 
-    /// A run whose metric is `value`, and which never answered this share of its requests. A request without an answer has waited longer
-    /// than any other: of a P99 at most one in a hundred may be without.
+    /// A run whose metric is `value`, and which never answered this share of its requests. A request without
+    /// an answer has waited longer than any other: of a P99 at most one in a hundred may be without.
     pub fn check_answered(&self, value: Option<f64>, unanswered: f64) -> Check {
         let check = self.check(value);
         match self.metric.percentile().map(|percentile| 1.0 - percentile / 100.0) {
@@ -215,7 +222,10 @@ impl fmt::Display for Constraint {
 
 impl Kept {
     pub fn count(checks: impl IntoIterator<Item = bool>) -> Self {
-        checks.into_iter().fold(Self { kept: 0, of: 0 }, |Self { kept, of }, ok| Self { kept: kept + usize::from(ok), of: of + 1 })
+        checks.into_iter().fold(Self { kept: 0, of: 0 }, |Self { kept, of }, ok| Self {
+            kept: kept + usize::from(ok),
+            of: of + 1,
+        })
     }
 
     /// Whether every one of them kept it. None at all did not.
@@ -223,8 +233,8 @@ impl Kept {
         self.kept == self.of && self.of > 0
     }
 
-    /// Where all kept it, at least this share of further ones should, at 95 % confidence: were it any lower, so many in a row would be seen
-    /// less than once in twenty times.
+    /// Where all kept it, at least this share of further ones should, at 95 % confidence: were it any lower,
+    /// so many in a row would be seen less than once in twenty times.
     pub fn least_share(self) -> f64 {
         if self.of == 0 { 0.0 } else { libm::pow(0.05, 1.0 / self.of as f64) }
     }
@@ -375,18 +385,30 @@ mod tests {
     #[test]
     fn a_runs_own_direction_decides_which_side_is_kept() {
         let ttft = constraint("p99_ttft_s", 2.0);
-        assert_eq!(ttft.check(Some(1.5)), Check { value: Some(1.5), margin: Some(0.25), kept: true, unanswered: None });
-        assert_eq!(ttft.check(Some(2.5)), Check { value: Some(2.5), margin: Some(-0.25), kept: false, unanswered: None });
+        assert_eq!(
+            ttft.check(Some(1.5)),
+            Check { value: Some(1.5), margin: Some(0.25), kept: true, unanswered: None }
+        );
+        assert_eq!(
+            ttft.check(Some(2.5)),
+            Check { value: Some(2.5), margin: Some(-0.25), kept: false, unanswered: None }
+        );
         assert!(ttft.check(Some(2.0)).kept, "the limit itself is allowed");
         let attained = constraint("attainment", 0.5);
         assert_eq!(attained.check(Some(0.75)).margin, Some(0.5));
         assert!(!attained.check(Some(0.25)).kept);
         // Nothing measured is nothing kept.
         for nothing in [None, Some(f64::NAN), Some(f64::INFINITY)] {
-            assert_eq!(ttft.check(nothing), Check { value: None, margin: None, kept: false, unanswered: None });
+            assert_eq!(
+                ttft.check(nothing),
+                Check { value: None, margin: None, kept: false, unanswered: None }
+            );
         }
         let none_rejected = constraint("num_rejected", 0.0);
-        assert_eq!((none_rejected.check(Some(0.0)).kept, none_rejected.check(Some(3.0)).margin), (true, Some(-3.0)));
+        assert_eq!(
+            (none_rejected.check(Some(0.0)).kept, none_rejected.check(Some(3.0)).margin),
+            (true, Some(-3.0))
+        );
         assert_eq!(ttft.worse(Some(1.0), Some(3.0)), Some(3.0));
         assert_eq!(attained.worse(Some(0.1), Some(0.3)), Some(0.1));
         assert_eq!(ttft.worse(Some(1.0), None), None);
@@ -413,13 +435,17 @@ mod tests {
         let latency = Distribution { mean: 1.0, p50: 2.0, p75: 3.0, p90: 4.0, p95: 5.0, p99: 6.0, max: 7.0 };
         let run = RunMetrics { ttft_s: Some(latency), num_rejected: 3, ..RunMetrics::default() };
         let value = |name: &str| constraint(name, 1.0).value_of(&run);
-        assert_eq!([value("p99_ttft_s"), value("num_rejected"), value("attainment")], [Some(6.0), Some(3.0), None]);
+        assert_eq!(
+            [value("p99_ttft_s"), value("num_rejected"), value("attainment")],
+            [Some(6.0), Some(3.0), None]
+        );
     }
 
     #[test]
     fn slips_are_told_where_they_stand() {
-        let found =
-            faults(json!({"p99_tfft_s": 2, "p90_e2e_s": -1, "attainment": 99, "num_batches": 3, "scale_ups": {"w": -2}, "max_e2e_s": {}}));
+        let found = faults(
+            json!({"p99_tfft_s": 2, "p90_e2e_s": -1, "attainment": 99, "num_batches": 3, "scale_ups": {"w": -2}, "max_e2e_s": {}}),
+        );
         for (fault, expected) in found.iter().zip([
             "constraints.p99_tfft_s: unknown metric `p99_tfft_s`, ",
             "constraints.p90_e2e_s: -1 found, expected a finite number of at least 0",
@@ -432,7 +458,8 @@ mod tests {
         }
         assert_eq!(found.len(), 6);
         assert!(found[0].ends_with("did you mean `p99_ttft_s`?"), "{}", found[0]);
-        let error = serde_json::from_value::<Constraints>(json!({"p99_ttft_s": "2 s"})).unwrap_err().to_string();
+        let error =
+            serde_json::from_value::<Constraints>(json!({"p99_ttft_s": "2 s"})).unwrap_err().to_string();
         assert!(error.contains("expected a number, or one for each workload"), "{error}");
     }
 
@@ -445,12 +472,19 @@ mod tests {
     fn one_seed_says_little() {
         let share = |of: usize| Kept { kept: of, of }.least_share();
         assert_eq!(share(0), 0.0);
-        assert!((share(1) - 0.05).abs() < 1e-12 && (share(3) - 0.3684).abs() < 1e-4 && (share(59) - 0.9505).abs() < 1e-4);
-        assert!(!Kept::count([]).all() && Kept::count([true, true]).all() && !Kept::count([true, false]).all());
+        assert!(
+            (share(1) - 0.05).abs() < 1e-12
+                && (share(3) - 0.3684).abs() < 1e-4
+                && (share(59) - 0.9505).abs() < 1e-4
+        );
+        assert!(
+            !Kept::count([]).all() && Kept::count([true, true]).all() && !Kept::count([true, false]).all()
+        );
     }
 
     proptest! {
-        /// Whatever the metric: a margin of at least 0 is a limit kept, and worse values have smaller margins.
+        /// Whatever the metric: a margin of at least 0 is a limit kept, and worse values have smaller
+        /// margins.
         #[test]
         fn margins_and_verdicts_agree(value in 0.0..10.0f64, worse in 0.0..1.0f64, limit in 0.0..10.0f64, which in 0..metric::all().len()) {
             let metric = &metric::all()[which];

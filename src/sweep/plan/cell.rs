@@ -30,7 +30,8 @@ pub struct Cell {
     /// Place in the expanded grid: the order of rows.
     pub index: u64,
     pub workload: WorkloadSpec,
-    /// The workload's settings that are axes of the grid: path such as `generate.arrivals.poisson.rate_per_s`, and value.
+    /// The workload's settings that are axes of the grid: path such as
+    /// `generate.arrivals.poisson.rate_per_s`, and value.
     pub workload_varies: Vec<(String, Value)>,
     /// Which of [`super::SharedInputs::workloads`] it runs.
     pub workload_input: usize,
@@ -54,7 +55,8 @@ impl Cell {
         workload::depends_on_seed(&self.workload) || self.cluster.draws()
     }
 
-    /// Cluster and autoscaler as the file would have to spell them, defaults included, settings without effect left out.
+    /// Cluster and autoscaler as the file would have to spell them, defaults included, settings without
+    /// effect left out.
     fn resolved(&self) -> (Value, Value) {
         let mut cluster = json!(self.cluster);
         if is_fixed(&self.autoscaler) && !self.cluster.has_failures() {
@@ -63,9 +65,10 @@ impl Cell {
         (cluster, json!(self.autoscaler))
     }
 
-    /// What tells this run from all others: the first digits of the BLAKE3 of its canonical JSON (keys sorted, no spaces), which holds
-    /// resolved settings, the content of workload and hardware tables (not only where they came from), the seed (if anything depends on
-    /// it), the names its row is grouped by, and the results version.
+    /// What tells this run from all others: the first digits of the BLAKE3 of its canonical JSON (keys
+    /// sorted, no spaces), which holds resolved settings, the content of workload and hardware tables (not
+    /// only where they came from), the seed (if anything depends on it), the names its row is grouped by, and
+    /// the results version.
     pub fn id(&self, workload_fingerprint: &str, hardware_fingerprint: &str) -> String {
         let parts = IdParts {
             workload: &WorkloadPart::of(&self.workload, &self.workload_varies),
@@ -136,7 +139,10 @@ pub struct AutoscalerPart {
 
 impl WorkloadPart {
     pub fn of(spec: &WorkloadSpec, varies: &[(String, Value)]) -> Self {
-        Self { name: json!(workload_name(&spec.name, varies)).to_string(), depends_on_seed: workload::depends_on_seed(spec) }
+        Self {
+            name: json!(workload_name(&spec.name, varies)).to_string(),
+            depends_on_seed: workload::depends_on_seed(spec),
+        }
     }
 }
 
@@ -153,7 +159,11 @@ impl ClusterPart {
 
 impl AutoscalerPart {
     pub fn of(settings: &AutoscalerSettings, family: &str) -> Self {
-        Self { settings: canonical(json!(settings)), family: json!(family).to_string(), is_fixed: is_fixed(settings) }
+        Self {
+            settings: canonical(json!(settings)),
+            family: json!(family).to_string(),
+            is_fixed: is_fixed(settings),
+        }
     }
 }
 
@@ -178,7 +188,8 @@ impl IdParts<'_> {
         let cluster = if self.autoscaler.is_fixed { &self.cluster.fixed } else { &self.cluster.all };
         let seed = if self.depends_on_seed() { self.seed.to_string() } else { "null".into() };
         let AutoscalerPart { settings, family, .. } = self.autoscaler;
-        let (hardware, workload, name) = (self.hardware_fingerprint, self.workload_fingerprint, &self.workload.name);
+        let (hardware, workload, name) =
+            (self.hardware_fingerprint, self.workload_fingerprint, &self.workload.name);
         let identity = format!(
             r#"{{"autoscaler":{settings},"cluster":{cluster},"family":{family},"hardware":"{hardware}","results_version":{RESULTS_VERSION},"seed":{seed},"workload":"{workload}","workload_name":{name}}}"#
         );
@@ -221,7 +232,8 @@ mod tests {
             json!({"inferline": {"look_back_s": {"up": 40, "down": 80}}}),
         );
         let columns = cell.setting_columns();
-        let get = |name: &str| columns.iter().find(|(column, _)| column == name).map(|(_, value)| value.clone());
+        let get =
+            |name: &str| columns.iter().find(|(column, _)| column == name).map(|(_, value)| value.clone());
         assert_eq!(get("model"), Some(Scalar::Text("meta-llama/Meta-Llama-3-70B".into())));
         assert_eq!(get("node_price_usd_per_hour"), Some(Scalar::Null));
         assert_eq!(get("tensor_parallel"), Some(Scalar::Int(4)));
@@ -242,7 +254,10 @@ mod tests {
         let fixed = |cluster| cell(cluster, json!({"static": {"replicas": 4}})).id("content", "tables");
         assert_eq!(inferline(json!({})), inferline(json!({"tune_interval_s": 5, "max_replicas": 64})));
         assert_ne!(inferline(json!({})), inferline(json!({"tune_interval_s": 6})));
-        assert_eq!(fixed(json!({})), fixed(json!({"tune_interval_s": 6, "initial_replicas": 3, "scale_up_delay_s": 99})));
+        assert_eq!(
+            fixed(json!({})),
+            fixed(json!({"tune_interval_s": 6, "initial_replicas": 3, "scale_up_delay_s": 99}))
+        );
         assert_ne!(fixed(json!({})), fixed(json!({"global_scheduler": "least_outstanding"})));
         let one = cell(json!({}), json!("inferline"));
         assert_ne!(one.id("content", "tables"), one.id("other content", "tables"));
@@ -252,17 +267,29 @@ mod tests {
         assert_eq!(one.id("content", "tables"), Cell { seed: 2, ..one.clone() }.id("content", "tables"));
         // Where the cluster draws, it is another one, whatever the traffic.
         let drawing = cell(json!({"cold_start": {"spread_s": 1}}), json!("inferline"));
-        assert_ne!(drawing.id("content", "tables"), Cell { seed: 2, ..drawing.clone() }.id("content", "tables"));
-        assert_ne!(one.id("content", "tables"), Cell { family: "g".into(), ..one.clone() }.id("content", "tables"));
+        assert_ne!(
+            drawing.id("content", "tables"),
+            Cell { seed: 2, ..drawing.clone() }.id("content", "tables")
+        );
+        assert_ne!(
+            one.id("content", "tables"),
+            Cell { family: "g".into(), ..one.clone() }.id("content", "tables")
+        );
     }
 
     #[test]
     fn traffic_that_varies_is_named_apart() {
         let mut cell = cell(json!({}), json!("inferline"));
         assert_eq!(cell.workload_name(), "w");
-        cell.workload_varies = vec![("generate.arrivals.poisson.rate_per_s".into(), json!(20)), ("trace.format".into(), json!("azure"))];
+        cell.workload_varies = vec![
+            ("generate.arrivals.poisson.rate_per_s".into(), json!(20)),
+            ("trace.format".into(), json!("azure")),
+        ];
         assert_eq!(cell.workload_name(), "w (rate_per_s=20, format=azure)");
         let columns = cell.setting_columns();
-        assert_eq!(columns[columns.len() - 2], ("workload.generate.arrivals.poisson.rate_per_s".into(), Scalar::Int(20)));
+        assert_eq!(
+            columns[columns.len() - 2],
+            ("workload.generate.arrivals.poisson.rate_per_s".into(), Scalar::Int(20))
+        );
     }
 }

@@ -15,21 +15,35 @@ const MOST_LOOKED_AT: u64 = 4096;
 pub fn of_policies(plan: &Plan) -> Vec<String> {
     let mut found = BTreeSet::new();
     let grid = &plan.grid;
-    let clusters: Vec<_> = (0..grid.cluster.count().min(MOST_LOOKED_AT)).map(|index| grid.cluster.get(index)).collect();
+    let clusters: Vec<_> =
+        (0..grid.cluster.count().min(MOST_LOOKED_AT)).map(|index| grid.cluster.get(index)).collect();
     let to_zero = clusters.iter().any(|cluster| cluster.min_replicas == 0);
     let most_replicas = clusters.iter().map(|cluster| cluster.max_replicas).min();
     let mut beyond: BTreeMap<String, u32> = BTreeMap::new();
     let from_zero = clusters.iter().any(|cluster| cluster.initial_replicas == 0);
-    let pairs = plan.inputs.workloads.iter().flat_map(|workload| plan.inputs.hardware.iter().map(move |hardware| (workload, hardware)));
+    let pairs = plan
+        .inputs
+        .workloads
+        .iter()
+        .flat_map(|workload| plan.inputs.hardware.iter().map(move |hardware| (workload, hardware)));
     let idle = LazyCell::new(|| -> Vec<Idle> {
-        pairs.map(|(workload, hardware)| Idle::new(&workload.summary.name, &workload.content, &hardware.times)).collect()
+        pairs
+            .map(|(workload, hardware)| Idle::new(&workload.summary.name, &workload.content, &hardware.times))
+            .collect()
     });
     for section in &grid.autoscalers {
         for entry in (0..section.count().min(MOST_LOOKED_AT)).map(|index| section.get(index)) {
             let settings = entry.settings.settings();
             if to_zero && !settings.reaches_zero() && settings.initial_replicas().is_none() {
-                let begins = if from_zero { ", and begins with it although `cluster.initial_replicas` is 0" } else { "" };
-                found.insert(format!("{}: keeps at least one replica although `cluster.min_replicas` is 0{begins}", entry.family()));
+                let begins = if from_zero {
+                    ", and begins with it although `cluster.initial_replicas` is 0"
+                } else {
+                    ""
+                };
+                found.insert(format!(
+                    "{}: keeps at least one replica although `cluster.min_replicas` is 0{begins}",
+                    entry.family()
+                ));
             }
             if let (Some(replicas), Some(most)) = (settings.initial_replicas(), most_replicas)
                 && replicas > most
@@ -50,9 +64,11 @@ pub fn of_policies(plan: &Plan) -> Vec<String> {
     found.into_iter().collect()
 }
 
-/// Sessions that outgrow what memory is planned for: an engine with so short a context would refuse their later turns.
+/// Sessions that outgrow what memory is planned for: an engine with so short a context would refuse their
+/// later turns.
 pub fn of_contexts(plan: &Plan) -> Vec<String> {
-    let clusters = (0..plan.grid.cluster.count().min(MOST_LOOKED_AT)).map(|index| plan.grid.cluster.get(index));
+    let clusters =
+        (0..plan.grid.cluster.count().min(MOST_LOOKED_AT)).map(|index| plan.grid.cluster.get(index));
     let Some(planned) = clusters.map(|cluster| cluster.max_request_tokens).min() else { return Vec::new() };
     let of_sessions = plan.inputs.workloads.iter().filter(|workload| workload.content.sessions.is_some());
     let doubts = of_sessions.filter_map(|workload| {
@@ -89,8 +105,11 @@ impl<'a> Idle<'a> {
             let middle = tokens.len() / 2;
             *tokens.select_nth_unstable(middle).1
         };
-        let (prefill_tokens, decode_tokens) = (median(&workload.prefill_tokens), median(&workload.decode_tokens));
-        let takes_s = |shape: &BatchShape| (0..times.deployment.pipeline_parallel).map(|stage| times.stage_time_s(shape, stage)).sum();
+        let (prefill_tokens, decode_tokens) =
+            (median(&workload.prefill_tokens), median(&workload.decode_tokens));
+        let takes_s = |shape: &BatchShape| {
+            (0..times.deployment.pipeline_parallel).map(|stage| times.stage_time_s(shape, stage)).sum()
+        };
         let mut prompt = BatchShape::default();
         prompt.add_prefill(prefill_tokens, 0);
         let itl_s = (decode_tokens > 1).then(|| {
@@ -103,7 +122,9 @@ impl<'a> Idle<'a> {
 
     fn doubt(&self, family: &str, target: &LatencyTarget) -> Option<String> {
         let (what, takes_s) = match target.of {
-            LatencyTargets::Ttft => (format!("for a prompt of {} tokens", self.prefill_tokens), Some(self.ttft_s)),
+            LatencyTargets::Ttft => {
+                (format!("for a prompt of {} tokens", self.prefill_tokens), Some(self.ttft_s))
+            }
             LatencyTargets::Itl => ("from one output token to the next".to_owned(), self.itl_s),
         };
         let takes_s = takes_s.filter(|&takes_s| target.s < takes_s)?;

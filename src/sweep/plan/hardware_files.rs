@@ -12,7 +12,12 @@ pub const CALIBRATIONS_DIR: &str = "results/calibrations";
 
 /// Files looked for under `base_dirs`, imports kept, Parquet read if this build can.
 pub fn hardware_files(base_dirs: &[PathBuf]) -> Files<'_> {
-    Files { base_dirs, cache_dir: Some(Path::new(CACHE_DIR)), calibrations_dir: Some(Path::new(CALIBRATIONS_DIR)), parquet: PARQUET }
+    Files {
+        base_dirs,
+        cache_dir: Some(Path::new(CACHE_DIR)),
+        calibrations_dir: Some(Path::new(CALIBRATIONS_DIR)),
+        parquet: PARQUET,
+    }
 }
 
 #[cfg(not(feature = "report"))]
@@ -31,15 +36,23 @@ mod tables {
 
     /// A [`crate::hardware::ReadParquet`].
     pub fn read(file: &Path, names: &[&str]) -> Result<Vec<Option<Columns>>, String> {
-        let present = |has: &dyn Fn(&str) -> bool| Some(names.iter().filter(|name| has(name)).map(|name| name.to_string()).collect());
-        let frame = parquet::read(file, None, present).map_err(|error| format!("no readable Parquet: {error:#}"))?;
-        let columns = names.iter().map(|name| frame.column(name).ok().map(values).transpose()).collect::<PolarsResult<_>>();
+        let present = |has: &dyn Fn(&str) -> bool| {
+            Some(names.iter().filter(|name| has(name)).map(|name| name.to_string()).collect())
+        };
+        let frame =
+            parquet::read(file, None, present).map_err(|error| format!("no readable Parquet: {error:#}"))?;
+        let columns = names
+            .iter()
+            .map(|name| frame.column(name).ok().map(values).transpose())
+            .collect::<PolarsResult<_>>();
         columns.map_err(|error| format!("no readable Parquet: {error}"))
     }
 
     fn values(column: &Column) -> PolarsResult<Columns> {
         if column.dtype() == &DataType::String {
-            return Ok(Columns::Texts(column.str()?.iter().map(|text| text.unwrap_or_default().to_string()).collect()));
+            return Ok(Columns::Texts(
+                column.str()?.iter().map(|text| text.unwrap_or_default().to_string()).collect(),
+            ));
         }
         let numbers = column.cast(&DataType::Float64)?;
         Ok(Columns::Numbers(numbers.f64()?.iter().map(|number| number.unwrap_or(f64::NAN)).collect()))

@@ -1,8 +1,9 @@
 //! Policies that are programs of their own: their files found, their processes started, asked and ended.
 //!
-//! A process serves one run at a time and then waits for the next, so there are as many as runs go on at once. A watch ends the
-//! processes that do not answer in time; whoever waits for them is then told. Programs are started with a grid that was given, never
-//! with one that came with results: opening what somebody else has sent runs nothing.
+//! A process serves one run at a time and then waits for the next, so there are as many as runs go on at
+//! once. A watch ends the processes that do not answer in time; whoever waits for them is then told. Programs
+//! are started with a grid that was given, never with one that came with results: opening what somebody else
+//! has sent runs nothing.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -39,7 +40,8 @@ pub struct Program {
 }
 
 impl Program {
-    /// Finds the files that a command names, each looked for under `base_dirs`. An argument that names none stands for itself.
+    /// Finds the files that a command names, each looked for under `base_dirs`. An argument that names none
+    /// stands for itself.
     ///
     /// Errors: a file cannot be read, or the program is a path at which there is nothing.
     pub fn find(command: &[String], base_dirs: &[PathBuf]) -> Result<Self, String> {
@@ -49,19 +51,26 @@ impl Program {
             hasher.update(&(argument.len() as u64).to_le_bytes());
             hasher.update(argument.as_bytes());
             let is_path = argument.contains(['/', '\\']) || Path::new(argument).extension().is_some();
-            let file = find(Path::new(argument), base_dirs).ok().filter(|path| path.is_file() && (index > 0 || is_path));
+            let file = find(Path::new(argument), base_dirs)
+                .ok()
+                .filter(|path| path.is_file() && (index > 0 || is_path));
             match file {
                 Some(file) => {
-                    let content = std::fs::read(&file).map_err(|error| format!("{}: cannot be read: {error}", file.display()))?;
+                    let content = std::fs::read(&file)
+                        .map_err(|error| format!("{}: cannot be read: {error}", file.display()))?;
                     hasher.update(blake3::hash(&content).as_bytes());
                     // Relative to a directory, or a shell's search path would be looked through for it.
                     resolved.push(std::path::absolute(&file).unwrap_or(file));
                 }
                 None if index == 0 && argument.contains('/') => {
-                    return Err(format!("`{argument}`: no such program beside the grid file or in the current directory"));
+                    return Err(format!(
+                        "`{argument}`: no such program beside the grid file or in the current directory"
+                    ));
                 }
                 None if index > 0 && is_path && looks_like_script(argument) => {
-                    return Err(format!("`{argument}`: no such file beside the grid file or in the current directory"));
+                    return Err(format!(
+                        "`{argument}`: no such file beside the grid file or in the current directory"
+                    ));
                 }
                 None => resolved.push(argument.into()),
             }
@@ -74,7 +83,9 @@ impl Program {
 fn looks_like_script(argument: &str) -> bool {
     let extension = Path::new(argument).extension().and_then(|extension| extension.to_str());
     !argument.starts_with('-')
-        && extension.is_some_and(|extension| ["py", "js", "mjs", "cjs", "rb", "sh", "jl", "lua", "pl"].contains(&extension))
+        && extension.is_some_and(|extension| {
+            ["py", "js", "mjs", "cjs", "rb", "sh", "jl", "lua", "pl"].contains(&extension)
+        })
 }
 
 /// The processes of a sweep. Dropping it ends them.
@@ -98,7 +109,8 @@ impl Programs {
 
 impl crate::autoscaler::Programs for Programs {
     fn open(&self, command: &[String]) -> Result<Box<dyn Dialogue>, String> {
-        let program = self.known.get(command).ok_or_else(|| format!("`{}` is not started here", command.join(" ")))?;
+        let program =
+            self.known.get(command).ok_or_else(|| format!("`{}` is not started here", command.join(" ")))?;
         let waiting = lock(&self.shared.idle).get_mut(&program.resolved).and_then(Vec::pop);
         let process = waiting.map_or_else(|| Process::start(program), Ok)?;
         Ok(Box::new(Lease { process: Some(process), home: Arc::downgrade(&self.shared) }))
@@ -171,15 +183,26 @@ impl Process {
     fn start(program: &Program) -> Result<Self, String> {
         let name = program.resolved[0].display().to_string();
         let mut command = Command::new(&program.resolved[0]);
-        command.args(&program.resolved[1..]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // A group of its own: what it starts ends with it, and an interrupt at the terminal reaches it by way of us.
+        command
+            .args(&program.resolved[1..])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        // A group of its own: what it starts ends with it, and an interrupt at the terminal reaches it by way
+        // of us.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        let mut child = command.spawn().map_err(|error| format!("`{name}` cannot be started: {error}; is it installed and executable?"))?;
+        let mut child = command.spawn().map_err(|error| {
+            format!("`{name}` cannot be started: {error}; is it installed and executable?")
+        })?;
         let (input, output) = (child.stdin.take(), child.stdout.take().expect("standard output is piped"));
         let complaints = child.stderr.take().expect("standard error is piped");
-        let body =
-            Arc::new(Body { child: Mutex::new(child), due: Mutex::default(), late: AtomicBool::new(false), complaints: Mutex::default() });
+        let body = Arc::new(Body {
+            child: Mutex::new(child),
+            due: Mutex::default(),
+            late: AtomicBool::new(false),
+            complaints: Mutex::default(),
+        });
         let (listener, watcher) = (Arc::downgrade(&body), Arc::downgrade(&body));
         thread::spawn(move || listen(BufReader::new(complaints), &listener));
         thread::spawn(move || watch(&watcher));
@@ -191,7 +214,11 @@ impl Process {
         let exchanged = self.exchange(line, answer);
         *lock(&self.body.due) = None;
         if self.body.late.load(Ordering::Acquire) {
-            return Err(format!("no answer within {} s (`timeout_s`){}", timeout.as_secs_f64(), self.last_words()));
+            return Err(format!(
+                "no answer within {} s (`timeout_s`){}",
+                timeout.as_secs_f64(),
+                self.last_words()
+            ));
         }
         exchanged
     }
@@ -223,7 +250,8 @@ impl Process {
     fn ended(&mut self) -> String {
         self.input = None;
         let status = self.body.wait(FAREWELL);
-        let how = status.map_or_else(|| "closed its output and went on".into(), |status| format!("ended ({status})"));
+        let how = status
+            .map_or_else(|| "closed its output and went on".into(), |status| format!("ended ({status})"));
         format!("the program {how}{}", self.last_words())
     }
 

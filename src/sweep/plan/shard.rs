@@ -32,8 +32,10 @@ impl FromStr for Shard {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let numbers = text.split_once('/').and_then(|(number, of)| Some((number.parse().ok()?, of.parse().ok()?)));
-        let (number, of) = numbers.ok_or_else(|| format!("`{text}` found, expected K/N such as 3/100, or auto"))?;
+        let numbers =
+            text.split_once('/').and_then(|(number, of)| Some((number.parse().ok()?, of.parse().ok()?)));
+        let (number, of) =
+            numbers.ok_or_else(|| format!("`{text}` found, expected K/N such as 3/100, or auto"))?;
         Self::new(number, of)
     }
 }
@@ -51,17 +53,25 @@ impl Shard {
 
     /// The shard a task of a Slurm array or a pod of an Indexed Job is to run, by what `variable` says.
     ///
-    /// A Slurm array counts as it was submitted: `--array=1-100`, `0-99` and `10-50:10` are whole, `3,7` is not known to be.
+    /// A Slurm array counts as it was submitted: `--array=1-100`, `0-99` and `10-50:10` are whole, `3,7` is
+    /// not known to be.
     pub fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
         let number = |name: &str| match variable(name) {
             None => Ok(None),
-            Some(text) => text.trim().parse::<u32>().map(Some).map_err(|_| format!("{name}: `{text}` found, expected a whole number")),
+            Some(text) => text
+                .trim()
+                .parse::<u32>()
+                .map(Some)
+                .map_err(|_| format!("{name}: `{text}` found, expected a whole number")),
         };
         if let (Some(id), Some(count)) = (number("SLURM_ARRAY_TASK_ID")?, number("SLURM_ARRAY_TASK_COUNT")?) {
             let first = number("SLURM_ARRAY_TASK_MIN")?.unwrap_or(1);
             let last = number("SLURM_ARRAY_TASK_MAX")?.unwrap_or(first + count.max(1) - 1);
             let step = number("SLURM_ARRAY_TASK_STEP")?.unwrap_or(1).max(1);
-            if id < first || (last - first.min(last)) / step + 1 != count || !(id - first).is_multiple_of(step) {
+            if id < first
+                || (last - first.min(last)) / step + 1 != count
+                || !(id - first).is_multiple_of(step)
+            {
                 return Err(format!(
                     "task {id} of {count} from {first} to {last} found, expected an array without gaps such as --array=1-{count}; \
                      for a part of an array say which shard is meant: --shard $SLURM_ARRAY_TASK_ID/N"
@@ -70,8 +80,11 @@ impl Shard {
             return Self::new((id - first) / step + 1, count);
         }
         if let Some(index) = number("JOB_COMPLETION_INDEX")? {
-            let of = number(COUNT_VARIABLE)?
-                .ok_or_else(|| format!("JOB_COMPLETION_INDEX without {COUNT_VARIABLE} found: set it to the job's `completions`"))?;
+            let of = number(COUNT_VARIABLE)?.ok_or_else(|| {
+                format!(
+                    "JOB_COMPLETION_INDEX without {COUNT_VARIABLE} found: set it to the job's `completions`"
+                )
+            })?;
             return Self::new(index.saturating_add(1), of);
         }
         Err("neither SLURM_ARRAY_TASK_ID and SLURM_ARRAY_TASK_COUNT nor JOB_COMPLETION_INDEX are set; say which shard: --shard K/N".into())
@@ -82,9 +95,11 @@ impl Shard {
         format!("shard-{}-of-{}", self.number, self.of)
     }
 
-    /// Places (in [`Plan::unique`]) of the runs of this shard, ascending. Every run is in exactly one of the shards.
+    /// Places (in [`Plan::unique`]) of the runs of this shard, ascending. Every run is in exactly one of the
+    /// shards.
     ///
-    /// Costs are balanced by requests: the largest run first, each to the shard with the least so far. It depends on the plan alone.
+    /// Costs are balanced by requests: the largest run first, each to the shard with the least so far. It
+    /// depends on the plan alone.
     pub fn share(&self, plan: &Plan) -> Vec<usize> {
         let costs: Vec<u64> = plan.unique().iter().map(|&index| plan.requests(index)).collect();
         share(&costs, *self)
@@ -94,7 +109,8 @@ impl Shard {
 fn share(costs: &[u64], shard: Shard) -> Vec<usize> {
     let mut order: Vec<usize> = (0..costs.len()).collect();
     order.sort_by_key(|&place| Reverse(costs[place]));
-    let mut loads: BinaryHeap<Reverse<(u64, u32)>> = (1..=shard.of).map(|number| Reverse((0, number))).collect();
+    let mut loads: BinaryHeap<Reverse<(u64, u32)>> =
+        (1..=shard.of).map(|number| Reverse((0, number))).collect();
     let mut mine = Vec::new();
     for place in order {
         if let Some(mut least) = loads.peek_mut() {
@@ -136,7 +152,9 @@ mod tests {
     }
 
     fn environment(variables: &[(&str, &str)]) -> Result<Shard, String> {
-        Shard::from_environment(|name| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.to_string()))
+        Shard::from_environment(|name| {
+            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.to_string())
+        })
     }
 
     #[test]
@@ -156,9 +174,16 @@ mod tests {
         assert_eq!(slurm("1", "10", "1", "10"), Ok(Shard { number: 1, of: 10 }));
         assert_eq!(slurm("9", "10", "0", "9"), Ok(Shard { number: 10, of: 10 }));
         assert!(slurm("7", "2", "3", "7").unwrap_err().contains("expected an array without gaps"));
-        assert_eq!(environment(&[("JOB_COMPLETION_INDEX", "0"), (COUNT_VARIABLE, "4")]), Ok(Shard { number: 1, of: 4 }));
+        assert_eq!(
+            environment(&[("JOB_COMPLETION_INDEX", "0"), (COUNT_VARIABLE, "4")]),
+            Ok(Shard { number: 1, of: 4 })
+        );
         assert!(environment(&[("JOB_COMPLETION_INDEX", "0")]).unwrap_err().contains(COUNT_VARIABLE));
         assert!(environment(&[]).unwrap_err().contains("--shard K/N"));
-        assert!(environment(&[("JOB_COMPLETION_INDEX", "x"), (COUNT_VARIABLE, "4")]).unwrap_err().contains("`x` found"));
+        assert!(
+            environment(&[("JOB_COMPLETION_INDEX", "x"), (COUNT_VARIABLE, "4")])
+                .unwrap_err()
+                .contains("`x` found")
+        );
     }
 }

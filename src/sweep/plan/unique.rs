@@ -1,6 +1,7 @@
 //! Which cells of a grid differ: an id for each, 16 bytes a cell while they are compared.
 //!
-//! An id is put together from what its workload, cluster and autoscaler say, and these are few where cells are many.
+//! An id is put together from what its workload, cluster and autoscaler say, and these are few where cells
+//! are many.
 
 use std::borrow::Cow;
 
@@ -10,7 +11,8 @@ use super::Plan;
 use crate::sweep::grid::{Coordinates, ReplicaBounds};
 use crate::sweep::plan::cell::{AutoscalerPart, ClusterPart, IdParts, WorkloadPart};
 
-/// Combinations of a section whose parts are kept, some MB; of longer ones each is made anew whenever it is asked for.
+/// Combinations of a section whose parts are kept, some MB; of longer ones each is made anew whenever it is
+/// asked for.
 const MOST_KEPT: u64 = 8192;
 
 /// Parts of ids by number of the combination; empty if there are too many.
@@ -41,12 +43,16 @@ impl<'a> Sections<'a> {
         let grid = &plan.grid;
         Self {
             plan,
-            clusters: Parts::new(grid.cluster.count(), |index| cluster(plan, index, ReplicaBounds::default())),
+            clusters: Parts::new(grid.cluster.count(), |index| {
+                cluster(plan, index, ReplicaBounds::default())
+            }),
             workloads: (0..grid.workloads.len())
                 .map(|entry| Parts::new(grid.workloads[entry].count(), |index| workload(plan, entry, index)))
                 .collect(),
             autoscalers: (0..grid.autoscalers.len())
-                .map(|entry| Parts::new(grid.autoscalers[entry].count(), |index| autoscaler(plan, entry, index)))
+                .map(|entry| {
+                    Parts::new(grid.autoscalers[entry].count(), |index| autoscaler(plan, entry, index))
+                })
                 .collect(),
         }
     }
@@ -56,21 +62,25 @@ impl<'a> Sections<'a> {
         let plan = self.plan;
         let at: Coordinates = plan.grid.coordinates(index);
         let inputs = &plan.inputs;
-        let workload_part =
-            self.workloads[at.workload].get(at.workload_combination, || workload(plan, at.workload, at.workload_combination));
-        let autoscaler =
-            self.autoscalers[at.autoscaler].get(at.autoscaler_combination, || autoscaler(plan, at.autoscaler, at.autoscaler_combination));
+        let workload_part = self.workloads[at.workload]
+            .get(at.workload_combination, || workload(plan, at.workload, at.workload_combination));
+        let autoscaler = self.autoscalers[at.autoscaler]
+            .get(at.autoscaler_combination, || autoscaler(plan, at.autoscaler, at.autoscaler_combination));
         let (autoscaler_part, bounds) = &*autoscaler;
         let cluster = match *bounds == ReplicaBounds::default() {
-            true => self.clusters.get(at.cluster_combination, || cluster(plan, at.cluster_combination, *bounds)),
+            true => {
+                self.clusters.get(at.cluster_combination, || cluster(plan, at.cluster_combination, *bounds))
+            }
             false => Cow::Owned(cluster(plan, at.cluster_combination, *bounds)),
         };
         let parts = IdParts {
             workload: &workload_part,
-            workload_fingerprint: &inputs.workloads[plan.workload_inputs[plan.workload_slot(&at)]].fingerprint,
+            workload_fingerprint: &inputs.workloads[plan.workload_inputs[plan.workload_slot(&at)]]
+                .fingerprint,
             seed: plan.grid.seeds[at.seed],
             cluster: &cluster,
-            hardware_fingerprint: &inputs.hardware_fingerprint(&plan.hardware_inputs[at.cluster_combination as usize]),
+            hardware_fingerprint: &inputs
+                .hardware_fingerprint(&plan.hardware_inputs[at.cluster_combination as usize]),
             autoscaler: autoscaler_part,
         };
         (parts.id(), parts.depends_on_seed())
@@ -104,7 +114,8 @@ impl Plan {
         for equal in order.chunk_by(|&a, &b| ids[a as usize] == ids[b as usize]) {
             unique.push(equal[0].into());
             let others: &[u32] = &equal[1..];
-            same_under_every_seed += others.iter().filter(|&&index| self.is_seed_idle(&sections, index.into())).count() as u64;
+            same_under_every_seed +=
+                others.iter().filter(|&&index| self.is_seed_idle(&sections, index.into())).count() as u64;
         }
         unique.sort_unstable();
         let ids: Vec<u64> = unique.iter().map(|&index| ids[index as usize]).collect();
@@ -124,4 +135,7 @@ impl Plan {
     }
 }
 
-const _: () = assert!(crate::sweep::grid::MAX_CELLS <= u32::MAX as u64, "indices of cells are kept as u32 while they are compared");
+const _: () = assert!(
+    crate::sweep::grid::MAX_CELLS <= u32::MAX as u64,
+    "indices of cells are kept as u32 while they are compared"
+);

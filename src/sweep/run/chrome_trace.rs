@@ -1,7 +1,9 @@
 //! A run as a timeline: the Trace Event Format that Perfetto and Chrome's tracing page open.
 //!
-//! Source: "Trace Event Format", Google, <https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU>. One process a
-//! replica, one slice a batch; the cluster's replica count and price are counters. Times are microseconds of simulated time.
+//! Source: "Trace Event Format", Google,
+//! <https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU>. One process a replica,
+//! one slice a batch; the cluster's replica count and price are counters. Times are microseconds of simulated
+//! time.
 
 use std::io::Write;
 
@@ -15,7 +17,8 @@ const CLUSTER: u32 = 0;
 /// Writes a run, one event a line.
 pub fn write(detail: &Detail, out: &mut impl Write) -> std::io::Result<()> {
     let us = |time_s: f64| time_s * 1e6;
-    // Replicas of several pools have the same numbers: processes of later pools begin behind those of earlier ones.
+    // Replicas of several pools have the same numbers: processes of later pools begin behind those of earlier
+    // ones.
     let pools: Vec<(&str, &[BatchRecord])> = match detail.pools.is_empty() {
         true => vec![("", &detail.batches)],
         false => detail.pools.iter().map(|pool| (pool.name.as_str(), &pool.batches[..])).collect(),
@@ -102,7 +105,10 @@ mod tests {
         let trace: Value = serde_json::from_slice(&out).unwrap();
         let events = trace["traceEvents"].as_array().unwrap();
         assert_eq!(events.len(), 3 + 2 + 2);
-        assert_eq!((&events[3]["name"], &events[3]["ts"], &events[3]["dur"]), (&json!("prefill"), &json!(1e6), &json!(5e5)));
+        assert_eq!(
+            (&events[3]["name"], &events[3]["ts"], &events[3]["dur"]),
+            (&json!("prefill"), &json!(1e6), &json!(5e5))
+        );
         assert_eq!(events[4]["pid"], 1);
         assert_eq!(events[5]["args"], json!({ "serving": 1, "draining": 1 }));
     }

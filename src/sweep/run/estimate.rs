@@ -1,7 +1,8 @@
 //! What a sweep will take, before it runs: time, money for the machine, disk.
 //!
-//! How long a run takes depends on its policy, lengths and load by factors of thousands, so some runs are tried: each for a moment, on as
-//! many threads as the sweep will have. What such a moment got done says how long the whole run takes. Nothing of it is stored.
+//! How long a run takes depends on its policy, lengths and load by factors of thousands, so some runs are
+//! tried: each for a moment, on as many threads as the sweep will have. What such a moment got done says how
+//! long the whole run takes. Nothing of it is stored.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,7 +14,8 @@ use super::Plan;
 use crate::simulation::{Limits, SimulationError, Workspace};
 use crate::sweep::run::{Workspaces, inputs_of};
 
-/// Dollars for an hour of one core where nothing else is said: what clouds ask on demand for a general-purpose virtual core.
+/// Dollars for an hour of one core where nothing else is said: what clouds ask on demand for a
+/// general-purpose virtual core.
 pub const CORE_PRICE_USD_PER_HOUR: f64 = 0.05;
 
 /// Bytes of a run's line in the journal.
@@ -26,7 +28,8 @@ const TRIAL_S: f64 = 2.0;
 /// To keep what curves are made of, and to make them where a run may be on a front, adds to a run at most.
 const CURVES_SHARE: f64 = 0.1;
 
-/// Tables, figures and page: of any sweep, of each run, and of each workload that is drawn. Measured as `docs/large-sweeps.md` says.
+/// Tables, figures and page: of any sweep, of each run, and of each workload that is drawn. Measured as
+/// `docs/large-sweeps.md` says.
 const TABLES_S: f64 = 0.35;
 const TABLES_US_PER_RUN: f64 = 300.0;
 const FIGURES_S_PER_WORKLOAD: f64 = 0.25;
@@ -61,7 +64,9 @@ pub fn estimate(plan: &Plan, places: &[usize], terms: Terms) -> Estimate {
     let tried = chosen(plan, places);
     let slice_s = TRIAL_S * terms.threads as f64 / tried.len().max(1) as f64;
     let workspaces = Workspaces::<Workspace>::default();
-    let took = |&place: &usize| (place, workspaces.run(|workspace| whole_run_s(plan, place, slice_s, workspace)).unwrap_or(0.0));
+    let took = |&place: &usize| {
+        (place, workspaces.run(|workspace| whole_run_s(plan, place, slice_s, workspace)).unwrap_or(0.0))
+    };
     let took: Vec<(usize, f64)> = tried.par_iter().with_max_len(1).map(took).collect();
     let trial_s = started.elapsed().as_secs_f64();
 
@@ -81,7 +86,9 @@ pub fn estimate(plan: &Plan, places: &[usize], terms: Terms) -> Estimate {
         running_s: (sum_s / threads).max(longest_s),
         tried: tried.len(),
         trial_s,
-        tables_s: TABLES_S + TABLES_US_PER_RUN * 1e-6 * places.len() as f64 + FIGURES_S_PER_WORKLOAD * workloads / threads.min(4.0),
+        tables_s: TABLES_S
+            + TABLES_US_PER_RUN * 1e-6 * places.len() as f64
+            + FIGURES_S_PER_WORKLOAD * workloads / threads.min(4.0),
     }
 }
 
@@ -93,7 +100,8 @@ fn group(plan: &Plan, place: usize) -> Group {
     (at.workload, at.workload_combination, at.autoscaler)
 }
 
-/// Some of `places`: of each group as many, evenly spread over it; without regard to groups where these are too many.
+/// Some of `places`: of each group as many, evenly spread over it; without regard to groups where these are
+/// too many.
 fn chosen(plan: &Plan, places: &[usize]) -> Vec<usize> {
     if places.len() <= MOST_TRIED {
         return places.to_vec();
@@ -123,8 +131,10 @@ fn whole_run_s(plan: &Plan, place: usize, slice_s: f64, workspace: &mut Workspac
     let elapsed_s = started.elapsed().as_secs_f64();
     match ended {
         Err(SimulationError::CalledOff { at_s, unfinished }) => {
-            let (requests, duration_s) =
-                (plan.requests(plan.unique()[place]), plan.inputs.workloads[cell.workload_input].summary.duration_s);
+            let (requests, duration_s) = (
+                plan.requests(plan.unique()[place]),
+                plan.inputs.workloads[cell.workload_input].summary.duration_s,
+            );
             let done = 1.0 - unfinished as f64 / requests as f64;
             // Where nothing has been finished yet, time has passed.
             let done = if done > 0.0 { done } else { (at_s / duration_s).max(1.0 / requests as f64) };
@@ -184,10 +194,17 @@ impl fmt::Display for Estimate {
         writeln!(f, "  planning          {}, as it just took", duration(planning_s))?;
         let (runs, tried, trial) = (self.runs, self.tried, duration(self.trial_s));
         let runs = format!("{runs} run{}", if runs == 1 { "" } else { "s" });
-        writeln!(f, "  running           {}, {runs} (by a trial of {tried} for {trial})", duration(self.running_s))?;
+        writeln!(
+            f,
+            "  running           {}, {runs} (by a trial of {tried} for {trial})",
+            duration(self.running_s)
+        )?;
         writeln!(f, "  tables and report {}", duration(self.tables_s))?;
         let (hours, cost) = (self.core_hours(), self.core_hours() * price);
-        writeln!(f, "Estimated cost: ${cost:.2} for {hours:.2} core-hours (at ${price} a core-hour, see --core-price-usd-per-hour)")?;
+        writeln!(
+            f,
+            "Estimated cost: ${cost:.2} for {hours:.2} core-hours (at ${price} a core-hour, see --core-price-usd-per-hour)"
+        )?;
         write!(f, "Estimated disk: {:.1} MB while it runs", self.runs as f64 * JOURNAL_BYTES_PER_RUN * 1e-6)
     }
 }
@@ -212,7 +229,8 @@ mod tests {
     use crate::sweep::grid::Grid;
     use crate::sweep::grid::source::Source;
 
-    const TERMS: Terms = Terms { threads: 1, core_price_usd_per_hour: 0.1, planning_s: 0.5, keeps_curves: true };
+    const TERMS: Terms =
+        Terms { threads: 1, core_price_usd_per_hour: 0.1, planning_s: 0.5, keeps_curves: true };
 
     fn plan(replicas: &str) -> Plan {
         let text = r#"{"workloads": [{"name": "w", "generate": {"arrivals": {"poisson": {"phases": [{"duration_s": 20, "rate_per_s": 20}]}},
@@ -259,7 +277,8 @@ mod tests {
         assert_eq!(all.len(), 202);
         let tried = chosen(&plan, &all);
         assert!(tried.len() <= MOST_TRIED, "{tried:?}");
-        let of = |autoscaler: usize| tried.iter().filter(|&&place| group(&plan, place).2 == autoscaler).count();
+        let of =
+            |autoscaler: usize| tried.iter().filter(|&&place| group(&plan, place).2 == autoscaler).count();
         assert_eq!((of(0), of(1)), (24, 2));
         assert_eq!(chosen(&plan, &all[..10]), all[..10]);
     }

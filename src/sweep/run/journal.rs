@@ -1,9 +1,10 @@
 //! What a sweep has done so far: a line for each run that has ended, in the order in which they ended.
 //!
-//! The first line says whose runs these are. A line is a checksum, a space, JSON; one that is cut short or does not match its checksum
-//! (a kill, a full disk, a power loss) counts as not written. Numbers are written so that they read back to the bit. A line reaches the
-//! system as soon as its run has ended and the disk within [`SYNC_INTERVAL`]: a killed process loses the runs under way, a power
-//! loss those of that interval as well.
+//! The first line says whose runs these are. A line is a checksum, a space, JSON; one that is cut short or
+//! does not match its checksum (a kill, a full disk, a power loss) counts as not written. Numbers are written
+//! so that they read back to the bit. A line reaches the system as soon as its run has ended and the disk
+//! within [`SYNC_INTERVAL`]: a killed process loses the runs under way, a power loss those of that interval
+//! as well.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Seek, Write};
@@ -66,7 +67,9 @@ impl Header {
             journal: FORMAT,
             name: plan.grid.name.clone(),
             results_version: RESULTS_VERSION,
-            grid_hash: blake3::hash(Grid::of_runs(&plan.grid.as_given).to_string().as_bytes()).to_hex().to_string(),
+            grid_hash: blake3::hash(Grid::of_runs(&plan.grid.as_given).to_string().as_bytes())
+                .to_hex()
+                .to_string(),
             runs_hash: plan.runs_hash.clone(),
             runs: plan.unique().len(),
             share,
@@ -92,7 +95,8 @@ impl Header {
         if self.runs_hash != other.runs_hash {
             return Some(format!("the grid `{}` with other traces or hardware tables", self.name));
         }
-        (self.metrics != other.metrics || self.journal != other.journal).then(|| "the metrics of another version of scalefront".into())
+        (self.metrics != other.metrics || self.journal != other.journal)
+            .then(|| "the metrics of another version of scalefront".into())
     }
 }
 
@@ -117,23 +121,38 @@ impl Journal {
         Self::append_to(path)
     }
 
-    /// Goes on with the journal in `dir`, which must be one of the same runs. What a kill left of a last line goes.
+    /// Goes on with the journal in `dir`, which must be one of the same runs. What a kill left of a last line
+    /// goes.
     pub fn resume(dir: &Path, header: &Header) -> Result<(Self, Recorded)> {
         let path = dir.join(JOURNAL);
         let shown = dir.display();
         let there = read_header(dir)?;
         if let Some(difference) = there.differs_from(header) {
-            bail!("{shown}: holds runs of {difference}; choose another directory with --out, or remove this one");
+            bail!(
+                "{shown}: holds runs of {difference}; choose another directory with --out, or remove this one"
+            );
         }
-        ensure!(there.shard == header.shard, "{shown}: holds {}, not {}; choose another directory with --out", part(&there), part(header));
+        ensure!(
+            there.shard == header.shard,
+            "{shown}: holds {}, not {}; choose another directory with --out",
+            part(&there),
+            part(header)
+        );
         let recorded = Recorded::read(&[dir])?;
-        let file = OpenOptions::new().write(true).open(&path).with_context(|| format!("{}: cannot write", path.display()))?;
-        file.set_len(recorded.complete_bytes).with_context(|| format!("{}: cannot cut off its broken end", path.display()))?;
+        let file = OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .with_context(|| format!("{}: cannot write", path.display()))?;
+        file.set_len(recorded.complete_bytes)
+            .with_context(|| format!("{}: cannot cut off its broken end", path.display()))?;
         Ok((Self::append_to(path)?, recorded))
     }
 
     fn append_to(path: PathBuf) -> Result<Self> {
-        let file = OpenOptions::new().append(true).open(&path).with_context(|| format!("{}: cannot append", path.display()))?;
+        let file = OpenOptions::new()
+            .append(true)
+            .open(&path)
+            .with_context(|| format!("{}: cannot append", path.display()))?;
         Ok(Self { path, out: Mutex::new(Out { file, synced_at: Instant::now() }) })
     }
 
@@ -186,7 +205,9 @@ pub fn read_header(dir: &Path) -> Result<Header> {
     let mut first = BufReader::new(File::open(&path).with_context(|| format!("{shown}: cannot read"))?);
     first.read_line(&mut text).with_context(|| format!("{shown}: cannot read"))?;
     let header = verified(text.as_bytes()).and_then(|json| serde_json::from_slice::<Header>(json).ok());
-    let header = header.filter(|header| header.journal == FORMAT && header.runs as u64 <= MAX_CELLS && header.share <= header.runs);
+    let header = header.filter(|header| {
+        header.journal == FORMAT && header.runs as u64 <= MAX_CELLS && header.share <= header.runs
+    });
     header.ok_or_else(|| anyhow!("{shown}: not a journal of this version of scalefront; choose another directory, or remove this one"))
 }
 
@@ -206,7 +227,8 @@ fn verified(line: &[u8]) -> Option<&[u8]> {
     (line[CHECKSUM_DIGITS] == b' ' && line[..CHECKSUM_DIGITS] == *checksum(json).as_bytes()).then_some(json)
 }
 
-/// Counts are whole numbers, others have a point or an exponent; what JSON has no number for is the text of its bits.
+/// Counts are whole numbers, others have a point or an exponent; what JSON has no number for is the text of
+/// its bits.
 fn to_json(value: &MetricValue) -> Value {
     match *value {
         MetricValue::Count(count) => count.into(),
@@ -219,9 +241,10 @@ fn to_json(value: &MetricValue) -> Value {
 fn from_json(value: &Value) -> Option<MetricValue> {
     match value {
         Value::Null => Some(MetricValue::Absent),
-        Value::Number(number) => {
-            number.as_u64().map(MetricValue::Count).or_else(|| number.as_f64().filter(|_| number.is_f64()).map(MetricValue::Number))
-        }
+        Value::Number(number) => number
+            .as_u64()
+            .map(MetricValue::Count)
+            .or_else(|| number.as_f64().filter(|_| number.is_f64()).map(MetricValue::Number)),
         Value::String(bits) => Some(MetricValue::Number(f64::from_bits(u64::from_str_radix(bits, 16).ok()?))),
         _ => None,
     }
@@ -238,7 +261,9 @@ impl Entry {
     fn parse(line: &[u8], header: &Header) -> Option<(usize, Outcome)> {
         let entry: Self = serde_json::from_slice(verified(line)?).ok()?;
         let outcome = match (entry.ok, entry.failed) {
-            (Some(values), None) if values.len() >= header.metrics.len() => Ok(values.iter().map(from_json).collect::<Option<_>>()?),
+            (Some(values), None) if values.len() >= header.metrics.len() => {
+                Ok(values.iter().map(from_json).collect::<Option<_>>()?)
+            }
             (None, Some(message)) => Err(message),
             _ => return None,
         };
@@ -246,7 +271,8 @@ impl Entry {
     }
 }
 
-/// Runs that have ended, by their place in the plan; read from their journals when asked for, so that they take no memory.
+/// Runs that have ended, by their place in the plan; read from their journals when asked for, so that they
+/// take no memory.
 #[derive(Debug)]
 pub struct Recorded {
     journals: Vec<(PathBuf, BufReader<File>)>,
@@ -268,7 +294,15 @@ impl Recorded {
         let first = dirs.first().context("no journal to read")?;
         let header = read_header(first.as_ref())?;
         let lines = vec![None; header.runs];
-        let mut all = Self { journals: Vec::new(), header, lines, doubled: Vec::new(), failed: 0, broken: 0, complete_bytes: 0 };
+        let mut all = Self {
+            journals: Vec::new(),
+            header,
+            lines,
+            doubled: Vec::new(),
+            failed: 0,
+            broken: 0,
+            complete_bytes: 0,
+        };
         for dir in dirs {
             all.add(dir.as_ref())?;
         }
@@ -358,7 +392,11 @@ impl Recorded {
     pub fn rows_at(&mut self, plan: &Plan, places: Range<usize>) -> Result<Vec<RunRow>> {
         let outcomes = places.clone().map(|place| self.outcome(place)).collect::<Result<Vec<_>>>()?;
         let names = &self.header.metrics;
-        Ok(places.into_par_iter().zip(outcomes).map(|(place, outcome)| row_of(plan, place, names, outcome)).collect())
+        Ok(places
+            .into_par_iter()
+            .zip(outcomes)
+            .map(|(place, outcome)| row_of(plan, place, names, outcome))
+            .collect())
     }
 }
 
@@ -413,7 +451,8 @@ mod tests {
             prop_assert_eq!(bits(&read), bits(&outcome));
         }
 
-        /// Power loss, full disk, kill: whatever the file is cut to, or whichever byte is hit, other lines stand and no wrong value is read.
+        /// Power loss, full disk, kill: whatever the file is cut to, or whichever byte is hit, other lines
+        /// stand and no wrong value is read.
         #[test]
         fn damage_loses_only_what_it_hits(cut in any::<prop::sample::Index>(), hit in any::<prop::sample::Index>(), value in any::<u8>()) {
             let dir = tempfile::tempdir().unwrap();
@@ -454,9 +493,17 @@ mod tests {
         Journal::create(dir.path(), &header(2)).unwrap();
         let refusal = |header: Header| format!("{:#}", Journal::resume(dir.path(), &header).unwrap_err());
         let other = refusal(Header { grid_hash: "h".into(), ..header(2) });
-        assert!(other.contains("holds runs of another grid of the name `a`; choose another directory with --out"), "{other}");
-        assert!(refusal(Header { results_version: RESULTS_VERSION + 1, ..header(2) }).contains("results version"));
-        assert!(refusal(Header { runs_hash: "s".into(), ..header(2) }).contains("other traces or hardware tables"));
+        assert!(
+            other.contains("holds runs of another grid of the name `a`; choose another directory with --out"),
+            "{other}"
+        );
+        assert!(
+            refusal(Header { results_version: RESULTS_VERSION + 1, ..header(2) }).contains("results version")
+        );
+        assert!(
+            refusal(Header { runs_hash: "s".into(), ..header(2) })
+                .contains("other traces or hardware tables")
+        );
         let shard = Header { shard: Some(Shard::new(1, 2).unwrap()), ..header(2) };
         assert!(refusal(shard).contains("holds a whole sweep, not shard 1/2"));
         fs::write(dir.path().join(JOURNAL), "no journal").unwrap();

@@ -1,7 +1,9 @@
-//! Curves of runs that may be on a front, kept as runs end, so that no run has to be simulated again to be drawn.
+//! Curves of runs that may be on a front, kept as runs end, so that no run has to be simulated again to be
+//! drawn.
 //!
-//! Which runs are on fronts is known at the end. Until then a run is kept as long as none of its family, workload and seed has been better
-//! in both objectives. The room for that is bounded: whoever finds none is run once more if its curves turn out to be wanted.
+//! Which runs are on fronts is known at the end. Until then a run is kept as long as none of its family,
+//! workload and seed has been better in both objectives. The room for that is bounded: whoever finds none is
+//! run once more if its curves turn out to be wanted.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -43,18 +45,27 @@ impl KeptCurves {
     }
 }
 
-/// The curves of the runs at `places` of the plan, as far as they were not `kept` when these ended: those are run once more, on the current
-/// rayon pool. The distribution is that of the latency they are judged by. Runs that fail, or are too long to be recorded, have none.
-pub fn of_runs(plan: &Plan, places: &[usize], kept: &mut KeptCurves, progress: &dyn Progress) -> Result<Vec<RunSeries>, Interrupted> {
+/// The curves of the runs at `places` of the plan, as far as they were not `kept` when these ended: those are
+/// run once more, on the current rayon pool. The distribution is that of the latency they are judged by. Runs
+/// that fail, or are too long to be recorded, have none.
+pub fn of_runs(
+    plan: &Plan,
+    places: &[usize],
+    kept: &mut KeptCurves,
+    progress: &dyn Progress,
+) -> Result<Vec<RunSeries>, Interrupted> {
     let quantity = judged(&plan.grid.objectives);
     let missing: Vec<usize> = places.iter().copied().filter(|&place| !kept.holds(place)).collect();
     let cells: Vec<u64> = missing.iter().map(|&place| plan.unique()[place]).collect();
-    let again =
-        for_each_cell(plan, &cells, progress, |cell, inputs, workspace: &mut Workspace| run_for_curves(cell, inputs, quantity, workspace))?;
+    let again = for_each_cell(plan, &cells, progress, |cell, inputs, workspace: &mut Workspace| {
+        run_for_curves(cell, inputs, quantity, workspace)
+    })?;
     for (place, series) in missing.into_iter().zip(again) {
         series.into_iter().flatten().for_each(|series| kept.put(place, series));
     }
-    let curves = places.iter().filter_map(|&place| Some(RunSeries { run_id: plan.run_id(place), series: kept.take(place)? }));
+    let curves = places
+        .iter()
+        .filter_map(|&place| Some(RunSeries { run_id: plan.run_id(place), series: kept.take(place)? }));
     Ok(curves.collect())
 }
 
@@ -64,12 +75,18 @@ fn run_for_curves(
     quantity: &'static Quantity,
     workspace: &mut Workspace,
 ) -> Result<Option<Vec<Series>>, String> {
-    let metrics = inputs_of(cell, inputs)?.keeping_trail(true).simulate(workspace).map_err(|error| error.to_string())?;
+    let metrics = inputs_of(cell, inputs)?
+        .keeping_trail(true)
+        .simulate(workspace)
+        .map_err(|error| error.to_string())?;
     Ok(of_workspace(workspace, metrics.simulated_s, quantity, &cell.cluster.pools))
 }
 
 fn bytes(series: &[Series]) -> usize {
-    series.iter().map(|series| size_of::<Series>() + series.name.len() + size_of_val(&series.points[..])).sum()
+    series
+        .iter()
+        .map(|series| size_of::<Series>() + series.name.len() + size_of_val(&series.points[..]))
+        .sum()
 }
 
 /// What is on one front: workload, seed, policy, and what else tells families apart.
@@ -112,7 +129,14 @@ impl Keeper {
     }
 
     /// Takes the curves of a run that `workspace` has just been used for, if it may be on a front.
-    pub fn offer(&self, plan: &Plan, place: usize, cell: &Cell, metrics: &RunMetrics, workspace: &mut Workspace) {
+    pub fn offer(
+        &self,
+        plan: &Plan,
+        place: usize,
+        cell: &Cell,
+        metrics: &RunMetrics,
+        workspace: &mut Workspace,
+    ) {
         let point = self.objectives.map(|metric| match metric.value(metrics) {
             MetricValue::Count(count) => count as f64,
             MetricValue::Number(number) => number,
@@ -142,7 +166,10 @@ impl Keeper {
             }
         }
         // Outside of the lock. If a better run ends meanwhile, these are kept for nothing.
-        let Some(series) = of_workspace(workspace, metrics.simulated_s, self.quantity, &cell.cluster.pools) else { return };
+        let Some(series) = of_workspace(workspace, metrics.simulated_s, self.quantity, &cell.cluster.pools)
+        else {
+            return;
+        };
         let state = &mut *self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.kept.bytes + bytes(&series) <= self.most_bytes {
             state.kept.put(place, series);
@@ -192,7 +219,8 @@ mod tests {
         }
     }
 
-    /// Runs with rejected requests, several tokens, and scaling among them; some settings come to the same runs.
+    /// Runs with rejected requests, several tokens, and scaling among them; some settings come to the same
+    /// runs.
     fn plan() -> Plan {
         let text = r#"{"workloads": [{"name": "w", "generate": {"arrivals": {"poisson": {"phases": [{"duration_s": 60, "rate_per_s": 20}]}},
             "lengths": {"uniform": {"prefill": {"min_tokens": 16, "max_tokens": 4500}, "decode": {"min_tokens": 1, "max_tokens": 40}}}}}],
@@ -226,13 +254,17 @@ mod tests {
                 let cell = plan.cell(plan.unique()[place]);
                 let metrics = run_cell(&cell, &plan.inputs, &mut workspace).unwrap();
                 let router = RunRow { columns: settings_of(&plan.inputs, &cell) }.text("global_scheduler");
-                (vec![cell.seed.to_string(), cell.family, router], [metrics.ttft_s.unwrap().p90, metrics.total_cost_usd])
+                (
+                    vec![cell.seed.to_string(), cell.family, router],
+                    [metrics.ttft_s.unwrap().p90, metrics.total_cost_usd],
+                )
             })
             .collect();
         let better = |a: [f64; 2], b: [f64; 2]| a[0] <= b[0] && a[1] <= b[1];
         let on_front = |&place: &usize| {
             let (group, point) = &runs[place];
-            let beaten = |other: usize| other != place && runs[other].0 == *group && better(runs[other].1, *point);
+            let beaten =
+                |other: usize| other != place && runs[other].0 == *group && better(runs[other].1, *point);
             !all.iter().any(|&other| beaten(other) && (runs[other].1 != *point || other < place))
         };
         let fronts: Vec<usize> = all.iter().copied().filter(on_front).collect();
@@ -241,18 +273,27 @@ mod tests {
 
         let again = of_runs(&plan, &all, &mut KeptCurves::default(), &Quiet).unwrap();
         let names = |run: &RunSeries| run.series.iter().map(|series| series.name.clone()).collect::<Vec<_>>();
-        assert_eq!(names(&again[0]), ["num_replicas", "num_draining", "queue_length", "arrival_rate_per_s", "ttft_cdf"]);
+        assert_eq!(
+            names(&again[0]),
+            ["num_replicas", "num_draining", "queue_length", "arrival_rate_per_s", "ttft_cdf"]
+        );
         assert_eq!(of_runs(&plan, &all, &mut curves, &Quiet).unwrap(), again);
         // The slow twin records everything.
         for (&place, run) in all.iter().zip(&again) {
             let cell = plan.cell(plan.unique()[place]);
-            let (metrics, detail) = run_cell_in_detail(&cell, &plan.inputs, Limits::default(), &mut workspace).unwrap();
+            let (metrics, detail) =
+                run_cell_in_detail(&cell, &plan.inputs, Limits::default(), &mut workspace).unwrap();
             let recorded = of_detail(&detail, metrics.simulated_s, &[judged(&plan.grid.objectives)]);
             assert_eq!(recorded.len(), run.series.len());
             for (recorded, kept) in recorded.iter().zip(&run.series) {
                 assert_eq!((&recorded.name, recorded.points.len()), (&kept.name, kept.points.len()));
                 let close = |(a, b): (&(f64, f64), &(f64, f64))| a.0 == b.0 && (a.1 - b.1).abs() <= 1e-9;
-                assert!(recorded.points.iter().zip(&kept.points).all(close), "{} of {}", kept.name, run.run_id);
+                assert!(
+                    recorded.points.iter().zip(&kept.points).all(close),
+                    "{} of {}",
+                    kept.name,
+                    run.run_id
+                );
             }
         }
         assert_eq!(curves.bytes, 0, "all were taken");
@@ -262,7 +303,12 @@ mod tests {
     fn room_is_bounded() {
         let plan = plan();
         let some = kept(&plan, 100_000);
-        assert!(some.bytes <= 100_000 && some.curves.len() >= 2, "{} bytes of {} runs", some.bytes, some.curves.len());
+        assert!(
+            some.bytes <= 100_000 && some.curves.len() >= 2,
+            "{} bytes of {} runs",
+            some.bytes,
+            some.curves.len()
+        );
         assert_eq!(some.bytes, some.curves.values().map(|series| bytes(series)).sum::<usize>());
         assert!(some.curves.len() < kept(&plan, MOST_BYTES).curves.len());
         assert!(kept(&plan, 0).curves.is_empty());

@@ -6,7 +6,8 @@ use crate::sweep::plan::cell::Cell;
 use crate::sweep::plan::{Plan, SharedInputs};
 use crate::sweep::tables::row::{DERIVED_COLUMNS, IDENTITY_COLUMNS, RunRow, Scalar, family_label};
 
-/// How a run ended: a value for each of [`RunMetrics::names`], and after them those of its pools ([`super::pools`]); or why it failed.
+/// How a run ended: a value for each of [`RunMetrics::names`], and after them those of its pools
+/// ([`super::pools`]); or why it failed.
 pub type Outcome = Result<Vec<MetricValue>, String>;
 
 /// The row of the run at `place`, whose metrics bear `names`.
@@ -31,7 +32,8 @@ pub(in crate::sweep) fn settings_of(inputs: &SharedInputs, cell: &Cell) -> Vec<(
     };
     for (name, value) in &mut columns {
         if name == NODE_PRICE && *value == Scalar::Null {
-            *value = common(&|deployment| deployment.node.price_usd_per_hour.map_or(Scalar::Null, Scalar::Float));
+            *value =
+                common(&|deployment| deployment.node.price_usd_per_hour.map_or(Scalar::Null, Scalar::Float));
         }
     }
     let derived = [
@@ -46,7 +48,12 @@ pub(in crate::sweep) fn settings_of(inputs: &SharedInputs, cell: &Cell) -> Vec<(
 /// The column of the price of a node, the catalogue's where a cluster states none.
 pub const NODE_PRICE: &str = "node_price_usd_per_hour";
 
-fn row_with(plan: &Plan, id: String, cell: &Cell, outcome: Result<Vec<(String, MetricValue)>, String>) -> RunRow {
+fn row_with(
+    plan: &Plan,
+    id: String,
+    cell: &Cell,
+    outcome: Result<Vec<(String, MetricValue)>, String>,
+) -> RunRow {
     let (status, error) = match &outcome {
         Ok(_) => ("ok", Scalar::Null),
         Err(message) => ("failed", Scalar::Text(message.clone())),
@@ -56,8 +63,10 @@ fn row_with(plan: &Plan, id: String, cell: &Cell, outcome: Result<Vec<(String, M
     let groups: Vec<String> = plan.grid.objectives.group_by.iter().map(|name| settings.text(name)).collect();
     let family = family_label(&cell.family, &groups);
     let (workload, seed) = (Scalar::Text(cell.workload_name()), Scalar::Int(cell.seed as i64));
-    let identity = [Scalar::Text(id), workload, seed, Scalar::Text(family), text(&cell.family), text(status), error];
-    let mut columns: Vec<(String, Scalar)> = IDENTITY_COLUMNS.iter().map(|name| name.to_string()).zip(identity).collect();
+    let identity =
+        [Scalar::Text(id), workload, seed, Scalar::Text(family), text(&cell.family), text(status), error];
+    let mut columns: Vec<(String, Scalar)> =
+        IDENTITY_COLUMNS.iter().map(|name| name.to_string()).zip(identity).collect();
     columns.extend(settings.columns);
     if let Ok(metrics) = outcome {
         columns.extend(metrics.into_iter().map(|(name, value)| (name, scalar(value))));

@@ -14,8 +14,8 @@ const CDF_POINTS: usize = 200;
 
 /// Shares of requests beyond quantiles of the tail.
 const TAIL: [f64; 17] = [
-    0.0050, 0.0040, 0.0032, 0.0025, 0.0020, 0.0016, 0.0013, 0.0010, 0.0008, 0.000_63, 0.0005, 0.0004, 0.000_32, 0.000_25, 0.0002, 0.000_16,
-    0.0001,
+    0.0050, 0.0040, 0.0032, 0.0025, 0.0020, 0.0016, 0.0013, 0.0010, 0.0008, 0.000_63, 0.0005, 0.0004,
+    0.000_32, 0.000_25, 0.0002, 0.000_16, 0.0001,
 ];
 
 /// Runs of a sweep that have curves, at most.
@@ -31,15 +31,26 @@ pub fn cdf_name(quantity: &Quantity) -> String {
     format!("{}_cdf", quantity.name.trim_end_matches("_s"))
 }
 
-/// The curves that [`RunSeries`](crate::sweep::tables::row::RunSeries) names of the run that `workspace` was used for last and that ended at `end_s`, if it left a trail.
+/// The curves that [`RunSeries`](crate::sweep::tables::row::RunSeries) names of the run that `workspace` was
+/// used for last and that ended at `end_s`, if it left a trail.
 ///
 /// Of a fleet each pool's replicas, too.
-pub fn of_workspace(workspace: &mut Workspace, end_s: f64, quantity: &Quantity, pools: &[Pool]) -> Option<Vec<Series>> {
+pub fn of_workspace(
+    workspace: &mut Workspace,
+    end_s: f64,
+    quantity: &Quantity,
+    pools: &[Pool],
+) -> Option<Vec<Series>> {
     let trail = workspace.trail()?;
     // What a run does at its very end counts in its last bin.
     let end_s = end_s.max(trail.left_at_s);
     let mut series = over_time(&trail.replicas, &trail.waits_s, end_s);
-    series.extend(pools.iter().zip(&trail.of_pools).map(|(pool, replicas)| replicas_of_pool(&pool.name, replicas, end_s)));
+    series.extend(
+        pools
+            .iter()
+            .zip(&trail.of_pools)
+            .map(|(pool, replicas)| replicas_of_pool(&pool.name, replicas, end_s)),
+    );
     series.push(Series { name: cdf_name(quantity), points: cdf(workspace.values_of(quantity)) });
     Some(series)
 }
@@ -75,7 +86,8 @@ fn steps(replicas: &[ReplicaRecord], end_s: f64, count: fn(&ReplicaRecord) -> u3
     steps.chain(last).collect()
 }
 
-/// Replicas, queue and traffic of a run that ended at `end_s`, by when its requests came and when they were first in a batch.
+/// Replicas, queue and traffic of a run that ended at `end_s`, by when its requests came and when they were
+/// first in a batch.
 fn over_time(replicas: &[ReplicaRecord], waits_s: &[(f64, f64)], end_s: f64) -> Vec<Series> {
     let (queue_length, arrival_rate) = queue_and_rate(waits_s, end_s);
     let curves = [
@@ -120,7 +132,10 @@ fn queue_and_rate(intervals: &[(f64, f64)], end_s: f64) -> (Points, Points) {
         *covering += change;
         Some(*covering)
     });
-    let queue = covering.zip(open_s).enumerate().map(|(bin, (covering, open))| (bin as f64 * width_s, covering as f64 + open / width_s));
+    let queue = covering
+        .zip(open_s)
+        .enumerate()
+        .map(|(bin, (covering, open))| (bin as f64 * width_s, covering as f64 + open / width_s));
     let rate = opened.iter().enumerate().map(|(bin, &count)| (bin as f64 * width_s, count as f64 / width_s));
     (queue.collect(), rate.collect())
 }
@@ -137,23 +152,28 @@ fn ranks(count: usize) -> Vec<usize> {
     ranks
 }
 
-/// Share of the sample, of numbers of at least 0, at or below each of its quantiles, the smallest and largest value included.
+/// Share of the sample, of numbers of at least 0, at or below each of its quantiles, the smallest and largest
+/// value included.
 ///
-/// As in [`crate::simulation::Distribution`], the bits of such numbers order as they do: leading bits split the sample into buckets in
-/// order, and only those that hold a point are sorted.
+/// As in [`crate::simulation::Distribution`], the bits of such numbers order as they do: leading bits split
+/// the sample into buckets in order, and only those that hold a point are sorted.
 fn cdf(sample: &[f64]) -> Vec<(f64, f64)> {
     const MOST_BUCKETS: u64 = 1 << 14;
     let ranks = ranks(sample.len());
-    let (least, largest) = sample.iter().fold((u64::MAX, 0), |(least, largest), x| (least.min(x.to_bits()), largest.max(x.to_bits())));
+    let (least, largest) = sample
+        .iter()
+        .fold((u64::MAX, 0), |(least, largest), x| (least.min(x.to_bits()), largest.max(x.to_bits())));
     let spread = largest.saturating_sub(least);
     let shift = u64::BITS - (spread / MOST_BUCKETS).leading_zeros();
     let bucket = |value: f64| ((value.to_bits() - least) >> shift) as usize;
-    // How many there are in each bucket, and then, of those that hold a point, where their values begin among the sorted ones.
+    // How many there are in each bucket, and then, of those that hold a point, where their values begin among
+    // the sorted ones.
     let mut counts = vec![0_usize; (spread >> shift) as usize + 1];
     sample.iter().for_each(|&value| counts[bucket(value)] += 1);
     const UNWANTED: usize = usize::MAX;
     let (mut below, mut kept, mut point) = (0, 0, 0);
-    // Of each bucket that is wanted: where it begins among what is kept, and how many values are below it that are not.
+    // Of each bucket that is wanted: where it begins among what is kept, and how many values are below it
+    // that are not.
     let mut wanted = Vec::with_capacity(ranks.len());
     for count in &mut counts {
         let (in_bucket, before) = (*count, point);
@@ -179,7 +199,9 @@ fn cdf(sample: &[f64]) -> Vec<(f64, f64)> {
     let mut found = Vec::with_capacity(ranks.len());
     for (from, count, left_out, at) in wanted {
         values[from..from + count].sort_unstable_by(f64::total_cmp);
-        found.extend(at.map(|point| (values[ranks[point] - 1 - left_out], ranks[point] as f64 / sample.len() as f64)));
+        found.extend(
+            at.map(|point| (values[ranks[point] - 1 - left_out], ranks[point] as f64 / sample.len() as f64)),
+        );
     }
     found
 }
@@ -220,8 +242,12 @@ mod tests {
     #[test]
     fn every_quantity_has_its_curve_and_steps_end_with_the_run() {
         let mut request = RequestRecord::new(0, 1.0, 100, 5);
-        assert!(QUANTITIES.iter().all(|quantity| (quantity.of_request)(&request).is_none()), "nothing has happened");
-        (request.scheduled_at_s, request.first_token_at_s, request.completed_at_s) = (Some(1.5), Some(2.0), Some(4.0));
+        assert!(
+            QUANTITIES.iter().all(|quantity| (quantity.of_request)(&request).is_none()),
+            "nothing has happened"
+        );
+        (request.scheduled_at_s, request.first_token_at_s, request.completed_at_s) =
+            (Some(1.5), Some(2.0), Some(4.0));
         let replica = |time_s, num_replicas| ReplicaRecord {
             time_s,
             num_replicas,
@@ -231,11 +257,16 @@ mod tests {
             num_nodes: None,
             cost_per_hour_usd: 1.0,
         };
-        let detail = Detail { requests: vec![request], replicas: vec![replica(0.0, 1), replica(3.0, 2)], ..Detail::default() };
+        let detail = Detail {
+            requests: vec![request],
+            replicas: vec![replica(0.0, 1), replica(3.0, 2)],
+            ..Detail::default()
+        };
         let series = of_detail(&detail, 9.0, &QUANTITIES.each_ref());
         let points = |name: &str| series.iter().find(|series| series.name == name).unwrap().points.clone();
         let first = |name: &str| points(name)[0].0;
-        let found = ["e2e_cdf", "ttft_cdf", "tpot_cdf", "scheduling_delay_cdf", "normalized_latency_cdf"].map(first);
+        let found =
+            ["e2e_cdf", "ttft_cdf", "tpot_cdf", "scheduling_delay_cdf", "normalized_latency_cdf"].map(first);
         assert_eq!(found, [3.0, 1.0, 0.5, 0.5, 0.6]);
         assert_eq!(points("num_replicas"), [(0.0, 1.0), (3.0, 2.0), (9.0, 2.0)]);
         let objectives = Objectives { latency: "p99_ttft_s".into(), ..Objectives::default() };
@@ -260,7 +291,11 @@ mod tests {
         assert_eq!(cdf(&[]), []);
         let many = cdf(&(1..=1000).map(f64::from).collect::<Vec<_>>());
         assert_eq!((many[0], many[many.len() - 1]), ((1.0, 0.001), (1000.0, 1.0)));
-        assert!((CDF_POINTS..CDF_POINTS + TAIL.len()).contains(&many.len()) && many.contains(&(998.0, 0.998)), "{}", many.len());
+        assert!(
+            (CDF_POINTS..CDF_POINTS + TAIL.len()).contains(&many.len()) && many.contains(&(998.0, 0.998)),
+            "{}",
+            many.len()
+        );
         assert!(many.is_sorted());
     }
 }

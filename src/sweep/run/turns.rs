@@ -44,8 +44,8 @@ pub fn places_of_sessions(plan: &Plan, places: &[usize]) -> Vec<usize> {
     places.iter().copied().filter(|&place| has_sessions(place)).collect()
 }
 
-/// The turns of the runs at `places` of the plan, each of which is run once more to be recorded, on the current rayon pool. Runs that fail
-/// have none.
+/// The turns of the runs at `places` of the plan, each of which is run once more to be recorded, on the
+/// current rayon pool. Runs that fail have none.
 pub fn of_runs(plan: &Plan, places: &[usize], progress: &dyn Progress) -> Result<Vec<RunTurns>, Interrupted> {
     let cells: Vec<u64> = places.iter().map(|&place| plan.unique()[place]).collect();
     let runs = for_each_cell(plan, &cells, progress, |cell, inputs, workspace: &mut Workspace| {
@@ -78,7 +78,14 @@ pub fn of_detail(detail: &Detail) -> Vec<TurnFigures> {
         let num_completed = ttft_s.len() as u64;
         let mean = |sum: u64| if num_completed > 0 { sum as f64 / num_completed as f64 } else { 0.0 };
         let ttft_s = Distribution::of_values(ttft_s);
-        TurnFigures { turn, num_completed, num_rejected, ttft_s, mean_prefill_tokens: mean(prefill), mean_cached_tokens: mean(cached) }
+        TurnFigures {
+            turn,
+            num_completed,
+            num_rejected,
+            ttft_s,
+            mean_prefill_tokens: mean(prefill),
+            mean_cached_tokens: mean(cached),
+        }
     });
     figures.collect()
 }
@@ -97,11 +104,25 @@ mod tests {
             cached_tokens,
             ..RequestRecord::new(0, 10.0, 100, 9)
         };
-        let requests = vec![request(2, Some(1.0), 60), request(1, Some(4.0), 0), request(2, Some(3.0), 20), request(3, None, 0)];
+        let requests = vec![
+            request(2, Some(1.0), 60),
+            request(1, Some(4.0), 0),
+            request(2, Some(3.0), 20),
+            request(3, None, 0),
+        ];
         let found = of_detail(&Detail { requests, ..Detail::default() });
-        let numbers: Vec<_> = found.iter().map(|turn| (turn.turn, turn.num_completed, turn.num_rejected, turn.hit_rate())).collect();
+        let numbers: Vec<_> = found
+            .iter()
+            .map(|turn| (turn.turn, turn.num_completed, turn.num_rejected, turn.hit_rate()))
+            .collect();
         assert_eq!(numbers, [(1, 1, 0, 0.0), (2, 2, 0, 0.4), (3, 0, 1, 0.0)]);
-        assert_eq!((found[1].ttft_s.unwrap().p50, found[1].ttft_s.unwrap().max, found[2].ttft_s), (1.0, 3.0, None));
-        assert!(of_detail(&Detail { requests: vec![RequestRecord::new(0, 1.0, 1, 1)], ..Detail::default() }).is_empty());
+        assert_eq!(
+            (found[1].ttft_s.unwrap().p50, found[1].ttft_s.unwrap().max, found[2].ttft_s),
+            (1.0, 3.0, None)
+        );
+        assert!(
+            of_detail(&Detail { requests: vec![RequestRecord::new(0, 1.0, 1, 1)], ..Detail::default() })
+                .is_empty()
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! What was run, with which versions: `manifest.json` beside the data. Clock readings live here and nowhere else.
+//! What was run, with which versions: `manifest.json` beside the data. Clock readings live here and nowhere
+//! else.
 
 use std::collections::BTreeMap;
 
@@ -39,7 +40,8 @@ pub struct Manifest {
     /// The axes found in the grid: path and values.
     pub axes: Vec<AxisSummary>,
     pub workloads: Vec<WorkloadSummary>,
-    /// Names of the columns of `runs.parquet` that are settings, in their order; other numeric columns are metrics.
+    /// Names of the columns of `runs.parquet` that are settings, in their order; other numeric columns are
+    /// metrics.
     pub setting_columns: Vec<String>,
     /// Where step times, memory and prices came from, a line each.
     pub hardware: Vec<String>,
@@ -52,7 +54,8 @@ pub struct Manifest {
     pub timings: Timings,
 }
 
-/// Those of a table's columns that are settings: neither identity, nor what follows from settings, nor metrics.
+/// Those of a table's columns that are settings: neither identity, nor what follows from settings, nor
+/// metrics.
 pub fn setting_columns(columns: &[String]) -> Vec<String> {
     let metrics = RunMetrics::names();
     let other = |name: &str| IDENTITY_COLUMNS.contains(&name) || DERIVED_COLUMNS.contains(&name);
@@ -60,7 +63,8 @@ pub fn setting_columns(columns: &[String]) -> Vec<String> {
 }
 
 impl Manifest {
-    /// The account of a finished sweep, of whose runs `runs_failed` failed and whose table has `columns`; `tables` are those stored.
+    /// The account of a finished sweep, of whose runs `runs_failed` failed and whose table has `columns`;
+    /// `tables` are those stored.
     pub fn new(
         plan: &Plan,
         columns: &[String],
@@ -101,7 +105,8 @@ pub struct Timings {
     pub runs_per_s: f64,
     pub requests_per_s: f64,
     pub finished_at: String,
-    /// Runs that were simulated once more for curves that had not been kept, and the time that took; not part of `wall_s`.
+    /// Runs that were simulated once more for curves that had not been kept, and the time that took; not part
+    /// of `wall_s`.
     #[serde(default)]
     pub curves: usize,
     #[serde(default)]

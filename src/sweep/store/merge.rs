@@ -16,8 +16,9 @@ const MOST_SHOWN: usize = 20;
 
 /// The runs of the shards in `dirs`, every run exactly once.
 ///
-/// A directory that is no shard but holds some (`shard-1-of-4`, ..) stands for these. Errors: a directory without a journal; shards that
-/// are missing, unfinished, given twice or of another sweep, all of them named.
+/// A directory that is no shard but holds some (`shard-1-of-4`, ..) stands for these. Errors: a directory
+/// without a journal; shards that are missing, unfinished, given twice or of another sweep, all of them
+/// named.
 pub fn join(dirs: &[PathBuf]) -> Result<Recorded> {
     let mut shards = Vec::new();
     for dir in dirs {
@@ -67,7 +68,10 @@ fn expand(dir: &Path) -> Result<Vec<PathBuf>> {
         }
     }
     within.sort();
-    ensure!(!within.is_empty(), "{shown}: no shard found, expected a directory that `scalefront sweep --shard K/N` has written");
+    ensure!(
+        !within.is_empty(),
+        "{shown}: no shard found, expected a directory that `scalefront sweep --shard K/N` has written"
+    );
     Ok(within)
 }
 
@@ -79,7 +83,8 @@ fn find_doubled(recorded: &Recorded, own: &[(&Path, &Header)], problems: &mut Ve
     }
     for ((one, other), runs) in pairs {
         let [one, other] = [one, other].map(|journal| own[journal as usize].0.display());
-        problems.push(format!("{one} and {other}: doubled, both hold {}; leave one of them out", places(&runs)));
+        problems
+            .push(format!("{one} and {other}: doubled, both hold {}; leave one of them out", places(&runs)));
     }
 }
 
@@ -104,7 +109,9 @@ fn find_missing(recorded: &Recorded, own: &[(&Path, &Header)], meant: &Header, p
         }
     }
     let of = own.iter().filter_map(|(_, header)| header.shard).map(|shard| shard.of).max().unwrap_or(1);
-    let absent = (1..=of).filter(|number| own.iter().all(|(_, header)| header.shard.is_none_or(|shard| shard.number != *number)));
+    let absent = (1..=of).filter(|number| {
+        own.iter().all(|(_, header)| header.shard.is_none_or(|shard| shard.number != *number))
+    });
     let absent: Vec<u32> = absent.collect();
     if missing.len() > explained {
         let count = missing.len() - explained;
@@ -140,7 +147,8 @@ fn listed<T: ToString>(items: &[T]) -> String {
     if more > 0 { format!("{}, and {more} more", shown.join(", ")) } else { shown.join(", ") }
 }
 
-/// The plan the shards were run from, from the grid they carry. Traces and tables are looked for beside where the grid file was, and here.
+/// The plan the shards were run from, from the grid they carry. Traces and tables are looked for beside where
+/// the grid file was, and here.
 ///
 /// Errors: they cannot be read, or have changed since.
 pub fn plan(header: &Header) -> Result<Plan> {

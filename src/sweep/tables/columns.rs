@@ -1,7 +1,8 @@
 //! What each column of the tables of runs holds and means: its type, unit and description.
 //!
-//! Metrics are defined in [`metric`]; settings are found in the schemas of the grid file, with the words that stand there. So the type of
-//! a column never depends on the runs of a sweep, and tables of several sweeps can be put together.
+//! Metrics are defined in [`metric`]; settings are found in the schemas of the grid file, with the words that
+//! stand there. So the type of a column never depends on the runs of a sweep, and tables of several sweeps
+//! can be put together.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -58,7 +59,8 @@ pub fn split_unit(name: &str) -> (&str, &'static str) {
     UNITS.iter().find_map(|(ending, unit)| Some((name.strip_suffix(ending)?, *unit))).unwrap_or((name, ""))
 }
 
-/// What the column called `name` holds, if it is known. Columns of axes within lists bear indices, which do not matter.
+/// What the column called `name` holds, if it is known. Columns of axes within lists bear indices, which do
+/// not matter.
 pub fn definition(name: &str) -> Option<&'static Definition> {
     static DEFINITIONS: LazyLock<BTreeMap<String, Definition>> = LazyLock::new(definitions);
     DEFINITIONS.get(name).or_else(|| DEFINITIONS.get(&without_indices(name)))
@@ -87,7 +89,11 @@ const OTHERS: [(&str, Kind, &str); 22] = [
     ),
     ("workload", Kind::Text, "Name of the workload, with the values of its axes."),
     ("seed", Kind::Int, "Seed of the workload and of whatever is random in the cluster."),
-    ("family", Kind::Text, "Policy family as reports name it: the policy, and the values of the `objectives.group_by` columns."),
+    (
+        "family",
+        Kind::Text,
+        "Policy family as reports name it: the policy, and the values of the `objectives.group_by` columns.",
+    ),
     ("policy", Kind::Text, "The autoscaler's label, or its kind."),
     ("status", Kind::Text, "`ok` or `failed`."),
     ("error", Kind::Text, "Why the run failed."),
@@ -99,12 +105,24 @@ const OTHERS: [(&str, Kind, &str); 22] = [
         Kind::Float,
         "What the hypervolume of the family's own front would lose without the run, a share of the reference box.",
     ),
-    ("hv_contribution_joint", Kind::Float, "What the hypervolume of the joint front of all families would lose without the run."),
+    (
+        "hv_contribution_joint",
+        Kind::Float,
+        "What the hypervolume of the joint front of all families would lose without the run.",
+    ),
     ("role", Kind::Text, "Which setting of the verdict is tried: `best` or `runner_up`."),
-    ("change", Kind::Text, "What is different: `traffic`, `other_seed`, `resampled_blocks`, `cold_start` or `step_times`."),
+    (
+        "change",
+        Kind::Text,
+        "What is different: `traffic`, `other_seed`, `resampled_blocks`, `cold_start` or `step_times`.",
+    ),
     ("amount", Kind::Float, "So many times as much; of other days the seed or the number of the draw."),
     ("found_by", Kind::Text, "`search`, or the id of the run that was taken over."),
-    ("fluid_bound_usd", Kind::Float, "No schedule with this latency can cost less; null where no bound is known."),
+    (
+        "fluid_bound_usd",
+        Kind::Float,
+        "No schedule with this latency can cost less; null where no bound is known.",
+    ),
     ("schedule", Kind::Text, "Pairs of seconds and replicas from then on (JSON)."),
     ("series", Kind::Text, "Name of the curve."),
     ("x", Kind::Float, "Time in seconds; of distributions the latency in seconds."),
@@ -117,13 +135,17 @@ fn definitions() -> BTreeMap<String, Definition> {
     settings.read("", &schema_for!(ClusterSettings).to_value());
     settings.read("autoscaler", &schema_for!(AutoscalerSettings).to_value());
     settings.read("workload", &schema_for!(WorkloadSpec).to_value());
-    let others = OTHERS.map(|(name, kind, description)| (name.to_owned(), kind, description.to_owned(), split_unit(name).1, None));
+    let others = OTHERS.map(|(name, kind, description)| {
+        (name.to_owned(), kind, description.to_owned(), split_unit(name).1, None)
+    });
     let metrics = metric::all().iter().map(|metric| {
         let kind = if metric.is_count() { Kind::Int } else { Kind::Float };
         (metric.name.clone(), kind, metric.description.clone(), metric.unit, Some(metric.better))
     });
     let fixed = others.into_iter().chain(metrics);
-    let fixed = fixed.map(|(name, kind, description, unit, better)| (name, Definition { kind, unit, description, better }));
+    let fixed = fixed.map(|(name, kind, description, unit, better)| {
+        (name, Definition { kind, unit, description, better })
+    });
     settings.definitions().chain(fixed).collect()
 }
 
@@ -141,14 +163,21 @@ struct Found {
 
 impl Settings {
     fn read(&mut self, name: &str, schema: &Value) {
-        let reading = Reading { definitions: schema["$defs"].as_object(), found: &mut self.found, owner: String::new() };
+        let reading = Reading {
+            definitions: schema["$defs"].as_object(),
+            found: &mut self.found,
+            owner: String::new(),
+        };
         reading.read(name, schema, "");
     }
 
     fn definitions(self) -> impl Iterator<Item = (String, Definition)> {
         self.found.into_iter().map(|(name, found)| {
             let description = found.description();
-            (name.clone(), Definition { kind: found.kind, unit: split_unit(&name).1, description, better: None })
+            (
+                name.clone(),
+                Definition { kind: found.kind, unit: split_unit(&name).1, description, better: None },
+            )
         })
     }
 }
@@ -160,7 +189,9 @@ impl Found {
         match &said[..] {
             [] => String::new(),
             [(_, first), rest @ ..] if rest.iter().all(|(_, meaning)| meaning == first) => first.clone(),
-            all => all.iter().map(|(owner, meaning)| format!("{owner}: {meaning}")).collect::<Vec<_>>().join(" "),
+            all => {
+                all.iter().map(|(owner, meaning)| format!("{owner}: {meaning}")).collect::<Vec<_>>().join(" ")
+            }
         }
     }
 }
@@ -197,7 +228,9 @@ impl Reading<'_> {
             return;
         }
         let said = schema["description"].as_str().filter(|_| said.is_empty()).unwrap_or(said);
-        if let Some(definition) = schema["$ref"].as_str().and_then(|reference| reference.strip_prefix("#/$defs/")) {
+        if let Some(definition) =
+            schema["$ref"].as_str().and_then(|reference| reference.strip_prefix("#/$defs/"))
+        {
             if let Some(schema) = self.definitions.and_then(|definitions| definitions.get(definition)) {
                 self.read(name, schema, said);
             }
@@ -218,7 +251,9 @@ impl Reading<'_> {
             return;
         }
         let kind = match &schema["type"] {
-            Value::Array(kinds) => kinds.iter().filter_map(Value::as_str).find(|kind| *kind != "null").unwrap_or_default(),
+            Value::Array(kinds) => {
+                kinds.iter().filter_map(Value::as_str).find(|kind| *kind != "null").unwrap_or_default()
+            }
             kind => kind.as_str().unwrap_or_default(),
         };
         match kind {
@@ -234,11 +269,12 @@ impl Reading<'_> {
         }
     }
 
-    /// A choice `{"name": {settings}}` is a column of names; its settings stand beside, also under the choice's name where axes lead.
+    /// A choice `{"name": {settings}}` is a column of names; its settings stand beside, also under the
+    /// choice's name where axes lead.
     fn read_alternative(&mut self, name: &str, alternative: &Value, said: &str) {
         let choice = alternative["properties"].as_object().filter(|properties| properties.len() == 1);
-        let is_choice =
-            alternative["additionalProperties"] == false && alternative["required"].as_array().is_some_and(|keys| keys.len() == 1);
+        let is_choice = alternative["additionalProperties"] == false
+            && alternative["required"].as_array().is_some_and(|keys| keys.len() == 1);
         match choice.and_then(|properties| properties.iter().next()).filter(|_| is_choice) {
             Some((variant, settings)) => {
                 self.within(variant).read_settings(name, settings);
@@ -293,7 +329,9 @@ mod tests {
         }
         assert_eq!(definition("autoscaler.no_such_setting"), None);
         assert_eq!(definition("latency_limits.ttft_s").unwrap().unit, "s");
-        assert!(definition("max_replicas").unwrap().description.starts_with("Most replicas that serve or start"));
+        assert!(
+            definition("max_replicas").unwrap().description.starts_with("Most replicas that serve or start")
+        );
     }
 
     #[test]

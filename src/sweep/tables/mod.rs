@@ -1,4 +1,5 @@
-//! What tables of results are made of: rows, columns with their units, words for people, checksums, and Parquet read safely.
+//! What tables of results are made of: rows, columns with their units, words for people, checksums, and
+//! Parquet read safely.
 
 pub mod row;
 pub mod settings;

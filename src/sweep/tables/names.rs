@@ -104,13 +104,19 @@ pub fn percent_small(fraction: f64) -> String {
 
 /// A file name's part: letters, digits, `-` and `_` of `name`, others as `-`; made unique among `taken`.
 pub fn slug(name: &str, taken: &[String]) -> String {
-    let mut base =
-        name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' || c == '-' { c } else { '-' }).take(60).collect::<String>();
+    let mut base = name
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || c == '_' || c == '-' { c } else { '-' })
+        .take(60)
+        .collect::<String>();
     if base.is_empty() {
         base.push('-');
     }
     let free = |candidate: &String| !taken.iter().any(|taken| taken.eq_ignore_ascii_case(candidate));
-    std::iter::once(base.clone()).chain((2..).map(|n| format!("{base}-{n}"))).find(free).expect("numbers do not end")
+    std::iter::once(base.clone())
+        .chain((2..).map(|n| format!("{base}-{n}")))
+        .find(free)
+        .expect("numbers do not end")
 }
 
 /// Text for a markdown table's cell or line, shown as it is.
@@ -140,17 +146,30 @@ mod tests {
         assert_eq!(label("num_completed"), "Completed requests");
         assert_eq!(label("cost_usd_per_million_tokens"), "Cost per million tokens (US$)");
         assert_eq!(quantity(0.085_94, "cost_usd_per_million_tokens"), "US$ 0.08594 per million tokens");
-        assert_eq!((quantity(31.0, "mean_cost_usd_per_hour"), quantity(2.0, "p99_ttft_s")), ("US$ 31/h".into(), "2 s".into()));
+        assert_eq!(
+            (quantity(31.0, "mean_cost_usd_per_hour"), quantity(2.0, "p99_ttft_s")),
+            ("US$ 31/h".into(), "2 s".into())
+        );
         assert_eq!(label("p50_ttft_s"), "P50 time to first token (s)");
-        assert_eq!((label("num_restarts"), label("scale_up_delay_s")), ("Restarts".into(), "Scale up delay (s)".into()));
-        assert_eq!((label_within("total_cost_usd"), label_within("p90_e2e_s")), ("total cost (US$)".into(), label("p90_e2e_s")));
+        assert_eq!(
+            (label("num_restarts"), label("scale_up_delay_s")),
+            ("Restarts".into(), "Scale up delay (s)".into())
+        );
+        assert_eq!(
+            (label_within("total_cost_usd"), label_within("p90_e2e_s")),
+            ("total cost (US$)".into(), label("p90_e2e_s"))
+        );
     }
 
     #[test]
     fn numbers_are_short() {
-        let shown = [0.0, 0.164_26, 12_345.6, 50.0, 0.000_012_34, 1e-9, -2.5, 0.1 + 0.2].map(|value| significant(value, 4));
+        let shown = [0.0, 0.164_26, 12_345.6, 50.0, 0.000_012_34, 1e-9, -2.5, 0.1 + 0.2]
+            .map(|value| significant(value, 4));
         assert_eq!(shown, ["0", "0.1643", "12346", "50", "0.00001234", "1.000e-9", "-2.5", "0.3"]);
-        assert_eq!((grouped(1), grouped(1234), grouped(1_234_567)), ("1".into(), "1,234".into(), "1,234,567".into()));
+        assert_eq!(
+            (grouped(1), grouped(1234), grouped(1_234_567)),
+            ("1".into(), "1,234".into(), "1,234,567".into())
+        );
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! Settings as columns of a row: those of a cluster bear their own names, a choice is a column with the choice's name and one for each of
-//! its settings (`autoscaler` = `inferline`, `autoscaler.look_back_s` = 80), a workload's are there if they are axes.
+//! Settings as columns of a row: those of a cluster bear their own names, a choice is a column with the
+//! choice's name and one for each of its settings (`autoscaler` = `inferline`, `autoscaler.look_back_s` = 80),
+//! a workload's are there if they are axes.
 
 use serde_json::{Map, Value, json};
 
@@ -18,7 +19,9 @@ pub fn flattened_cluster(cluster: Value) -> Vec<(String, Scalar)> {
     if let Value::Object(members) = cluster {
         for (name, value) in &members {
             match value {
-                Value::Array(pools) if name == "pools" => pools.iter().for_each(|pool| flatten_pool(pool, &mut columns)),
+                Value::Array(pools) if name == "pools" => {
+                    pools.iter().for_each(|pool| flatten_pool(pool, &mut columns))
+                }
                 value => flatten(name, value, &mut columns),
             }
         }
@@ -48,12 +51,14 @@ pub fn workload_columns(varies: &[(String, Value)]) -> Vec<(String, Scalar)> {
     columns
 }
 
-/// Traffic that differs bears names that differ, such as `steps (rate_per_s=20)`: what `varies` is part of the name.
+/// Traffic that differs bears names that differ, such as `steps (rate_per_s=20)`: what `varies` is part of
+/// the name.
 pub fn workload_name(name: &str, varies: &[(String, Value)]) -> String {
     if varies.is_empty() {
         return name.into();
     }
-    let varies: Vec<_> = varies.iter().map(|(path, value)| format!("{}={}", last_field(path), plain(value))).collect();
+    let varies: Vec<_> =
+        varies.iter().map(|(path, value)| format!("{}={}", last_field(path), plain(value))).collect();
     format!("{name} ({})", varies.join(", "))
 }
 
@@ -63,9 +68,13 @@ pub fn flatten(name: &str, value: &Value, columns: &mut Vec<(String, Scalar)>) {
         Value::Object(members) => match choice(members) {
             Some((choice, settings)) => {
                 columns.push((name.into(), Scalar::Text(choice.clone())));
-                settings.iter().for_each(|(field, value)| flatten(&format!("{name}.{field}"), value, columns));
+                settings
+                    .iter()
+                    .for_each(|(field, value)| flatten(&format!("{name}.{field}"), value, columns));
             }
-            None => members.iter().for_each(|(field, value)| flatten(&format!("{name}.{field}"), value, columns)),
+            None => {
+                members.iter().for_each(|(field, value)| flatten(&format!("{name}.{field}"), value, columns))
+            }
         },
         scalar => columns.push((name.into(), to_scalar(scalar))),
     }

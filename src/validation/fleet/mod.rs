@@ -1,12 +1,13 @@
 //! Measured runs in which the fleet scaled, and simulations beside them.
 //!
-//! Two questions, kept apart. *Open loop*: the measured arrivals on the replicas that were measured to serve. Is the serving right?
-//! *Closed loop*: a policy of ours in the controller's place decides on the same arrivals. Are the decisions right? Overheads are
-//! fitted to the other runs of a folder, never to the one that is judged: to single requests, and to the steps that engines counted.
+//! Two questions, kept apart. *Open loop*: the measured arrivals on the replicas that were measured to serve.
+//! Is the serving right? *Closed loop*: a policy of ours in the controller's place decides on the same
+//! arrivals. Are the decisions right? Overheads are fitted to the other runs of a folder, never to the one
+//! that is judged: to single requests, and to the steps that engines counted.
 //!
-//! Left out of the fit, and of every judgement of time to first token: the first [`TOOL_S`] of a stage of load, which the load tool takes
-//! to get going, and requests that were cut off. The fit begins [`CACHED_S`] into a run: until then many prompts are cached from the run
-//! before.
+//! Left out of the fit, and of every judgement of time to first token: the first [`TOOL_S`] of a stage of
+//! load, which the load tool takes to get going, and requests that were cut off. The fit begins [`CACHED_S`]
+//! into a run: until then many prompts are cached from the run before.
 
 mod read;
 mod replay;
@@ -25,7 +26,8 @@ use crate::simulation::{StartTimes, Workspace};
 /// A load tool waits with its first requests of a stage, on warm engines too.
 pub const TOOL_S: f64 = 12.0;
 pub const CACHED_S: f64 = 240.0;
-/// Who waited longer for a first token waited in a queue, whose length magnifies every per cent of step time: no fit listens to that.
+/// Who waited longer for a first token waited in a queue, whose length magnifies every per cent of step time:
+/// no fit listens to that.
 const QUEUED_S: f64 = 1.0;
 /// Requests of so long count as one in a fit.
 const BLOCK_S: f64 = 30.0;
@@ -105,12 +107,16 @@ fn counted(replay: &FleetReplay, overheads: &Overheads, first_level: usize) -> V
     steps.iter().enumerate().map(place).collect()
 }
 
-/// Every request that counts in a fit. A request that the simulation cuts off counts as it was measured: it says nothing.
+/// Every request that counts in a fit. A request that the simulation cuts off counts as it was measured: it
+/// says nothing.
 fn observed(run: &FleetRun, simulated: &Simulated, first_level: usize) -> Vec<Observed> {
     let begins_s = run.requests.first().map_or(0.0, |request| request.arrived_at_s);
     let mut found = Vec::new();
     for (request, record) in run.requests.iter().zip(&simulated.detail.requests) {
-        if !request.ok || request.arrived_at_s < request.stage_from_s + TOOL_S || request.arrived_at_s < begins_s + CACHED_S {
+        if !request.ok
+            || request.arrived_at_s < request.stage_from_s + TOOL_S
+            || request.arrived_at_s < begins_s + CACHED_S
+        {
             continue;
         }
         let simulated = times(request, record.first_token_at_s, record.completed_at_s);
@@ -118,7 +124,9 @@ fn observed(run: &FleetRun, simulated: &Simulated, first_level: usize) -> Vec<Ob
             if request.ttft_s > QUEUED_S && quantity != Quantity::Tpot {
                 continue;
             }
-            let Some(measured_s) = measured(request, quantity).filter(|&seconds| seconds > 0.0) else { continue };
+            let Some(measured_s) = measured(request, quantity).filter(|&seconds| seconds > 0.0) else {
+                continue;
+            };
             let simulated_s = simulated.as_ref().and_then(|of| of(quantity)).unwrap_or(measured_s);
             let level = first_level + request.stage;
             let within = ((request.arrived_at_s - request.stage_from_s) / BLOCK_S) as usize;
@@ -144,7 +152,11 @@ fn measured(request: &FleetRequest, quantity: Quantity) -> Option<f64> {
 }
 
 /// The same of a simulated request that was answered.
-fn times(request: &FleetRequest, first_s: Option<f64>, last_s: Option<f64>) -> Option<impl Fn(Quantity) -> Option<f64>> {
+fn times(
+    request: &FleetRequest,
+    first_s: Option<f64>,
+    last_s: Option<f64>,
+) -> Option<impl Fn(Quantity) -> Option<f64>> {
     let (ttft_s, e2e_s) = (first_s? - request.arrived_at_s, last_s? - request.arrived_at_s);
     let simulated = FleetRequest { ttft_s, e2e_s, ..*request };
     Some(move |quantity| measured(&simulated, quantity))
@@ -168,7 +180,9 @@ fn latencies(run: &FleetRun, simulated: &Simulated, limit: impl Fn(Quantity, &st
                 continue;
             }
             of_run.extend(measured(request, quantity).filter(|_| request.ok));
-            of_simulation.extend(times(request, record.first_token_at_s, record.completed_at_s).and_then(|of| of(quantity)));
+            of_simulation.extend(
+                times(request, record.first_token_at_s, record.completed_at_s).and_then(|of| of(quantity)),
+            );
         }
         of_run.sort_by(f64::total_cmp);
         of_simulation.sort_by(f64::total_cmp);
@@ -178,10 +192,20 @@ fn latencies(run: &FleetRun, simulated: &Simulated, limit: impl Fn(Quantity, &st
             Quantity::Tpot => ("tpot", "ms", 1e3),
         };
         for statistic in super::STATISTICS {
-            let (Some(measured), Some(simulated)) = (summed_up(&of_run, statistic), summed_up(&of_simulation, statistic)) else { continue };
+            let (Some(measured), Some(simulated)) =
+                (summed_up(&of_run, statistic), summed_up(&of_simulation, statistic))
+            else {
+                continue;
+            };
             let limit = limit(quantity, statistic);
             let question = format!("{name}_{statistic}");
-            answers.push(Answer { question, unit, measured: scale * measured, simulated: scale * simulated, limit });
+            answers.push(Answer {
+                question,
+                unit,
+                measured: scale * measured,
+                simulated: scale * simulated,
+                limit,
+            });
         }
     }
     answers
@@ -199,7 +223,8 @@ pub fn open_loop(replay: &FleetReplay, overheads: &Overheads) -> Result<(Simulat
         (Quantity::Ttft, "p90") => Limit::Share(MOST_TTFT),
         _ => Limit::None,
     });
-    let (cut, cut_here) = (run.requests.iter().filter(|request| !request.ok).count(), simulated.metrics.num_cut);
+    let (cut, cut_here) =
+        (run.requests.iter().filter(|request| !request.ok).count(), simulated.metrics.num_cut);
     answers.push(Answer {
         question: "cut_off".into(),
         unit: "requests",
@@ -210,7 +235,8 @@ pub fn open_loop(replay: &FleetReplay, overheads: &Overheads) -> Result<(Simulat
     Ok((simulated, answers))
 }
 
-/// Are the steps right, with few and with many requests running? Quarters of the intervals between scrapes, by decodes a step.
+/// Are the steps right, with few and with many requests running? Quarters of the intervals between scrapes,
+/// by decodes a step.
 pub fn step_times(replay: &FleetReplay, overheads: &Overheads) -> Vec<Answer> {
     let mut found = replay.step_times(overheads);
     found.sort_by(|a, b| a[0].total_cmp(&b[0]));
@@ -222,7 +248,13 @@ pub fn step_times(replay: &FleetReplay, overheads: &Overheads) -> Vec<Answer> {
         let steps: f64 = rows.iter().map(|row| row[3]).sum();
         let mean = |column: usize| rows.iter().map(|row| row[column] * row[3]).sum::<f64>() / steps;
         let question = format!("step_{name} ({:.0} decodes)", mean(0));
-        Answer { question, unit: "ms", measured: 1e3 * mean(1), simulated: 1e3 * mean(2), limit: Limit::Share(MOST_STEP) }
+        Answer {
+            question,
+            unit: "ms",
+            measured: 1e3 * mean(1),
+            simulated: 1e3 * mean(2),
+            limit: Limit::Share(MOST_STEP),
+        }
     };
     vec![answer("least_busy", &found[..quarter]), answer("busiest", &found[found.len() - quarter..])]
 }
@@ -248,12 +280,24 @@ pub fn closed_loop(
     };
     let ends_s = run.ends_at_s();
     let ours = simulated.serving();
-    answer("replica_hours", "h", replica_hours(&run.serving, ends_s), replica_hours(&ours, ends_s), Limit::Share(MOST_HOURS));
+    answer(
+        "replica_hours",
+        "h",
+        replica_hours(&run.serving, ends_s),
+        replica_hours(&ours, ends_s),
+        Limit::Share(MOST_HOURS),
+    );
     let applied = |sign: i64| simulated.detail.tunes.iter().filter(move |tune| tune.applied * sign > 0);
     let first = run.desired.windows(2).find(|pair| pair[1].1 > pair[0].1).map(|pair| pair[1].0);
     let first_here = applied(1).next().map(|tune| tune.time_s - simulated.later_s);
     if let Some(first_s) = first {
-        answer("first_scale_up", "s", first_s, first_here.unwrap_or(f64::INFINITY), Limit::Seconds(MOST_FIRST_S));
+        answer(
+            "first_scale_up",
+            "s",
+            first_s,
+            first_here.unwrap_or(f64::INFINITY),
+            Limit::Seconds(MOST_FIRST_S),
+        );
     }
     let peak = |steps: &[(f64, u32)]| f64::from(steps.iter().map(|step| step.1).max().unwrap_or(0));
     answer("peak_serving", "replicas", peak(&run.serving), peak(&ours), Limit::None);

@@ -1,8 +1,9 @@
 //! Folders of measured runs in which the fleet scaled.
 //!
-//! A run is a folder with `run.json` (engine, load, controller) and, as far as they were recorded, `requests.csv` (`arrived_at_s`,
-//! `prompt_tokens`, `output_tokens` by the server's count, `ttft_s`, `e2e_s`, `outcome`), `serving_replicas.csv` (`t_s`, `serving`: replicas
-//! that requests were routed to), `replicas.csv` (`t_s`, `desired`, `ready`) and `engine_counters.csv` (counters of each engine at each
+//! A run is a folder with `run.json` (engine, load, controller) and, as far as they were recorded,
+//! `requests.csv` (`arrived_at_s`, `prompt_tokens`, `output_tokens` by the server's count, `ttft_s`, `e2e_s`,
+//! `outcome`), `serving_replicas.csv` (`t_s`, `serving`: replicas that requests were routed to),
+//! `replicas.csv` (`t_s`, `desired`, `ready`) and `engine_counters.csv` (counters of each engine at each
 //! scrape). What is missing is told in [`FleetRun::missing`].
 
 use std::path::{Path, PathBuf};
@@ -33,7 +34,11 @@ pub struct Description {
 
 fn described<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<FleetEngine>, D::Error> {
     let value = Value::deserialize(deserializer)?;
-    if value.is_object() { FleetEngine::deserialize(value).map(Some).map_err(D::Error::custom) } else { Ok(None) }
+    if value.is_object() {
+        FleetEngine::deserialize(value).map(Some).map_err(D::Error::custom)
+    } else {
+        Ok(None)
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -143,8 +148,8 @@ impl FleetRun {
         let file = dir.join("run.json");
         let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
         let mut deserializer = serde_json::Deserializer::from_str(&text);
-        let description: Description =
-            serde_path_to_error::deserialize(&mut deserializer).with_context(|| format!("{}: no description of a run", file.display()))?;
+        let description: Description = serde_path_to_error::deserialize(&mut deserializer)
+            .with_context(|| format!("{}: no description of a run", file.display()))?;
         let mut missing = Vec::new();
         let mut read = |name: &str, open: &'static str| -> Result<Option<Table>> {
             let file = dir.join(name);
@@ -155,10 +160,21 @@ impl FleetRun {
             Table::read(&file).map(Some)
         };
         let requests = read("requests.csv", "single requests (requests.csv): no latency can be replayed")?;
-        let replicas = read("replicas.csv", "replicas asked for and ready (replicas.csv): decisions cannot be compared")?;
-        let serving = read("serving_replicas.csv", "replicas that served (serving_replicas.csv): `ready` is taken, which is late")?;
-        let counters = read("engine_counters.csv", "the engines' counters (engine_counters.csv): step times cannot be compared")?;
-        let steps = |table: &Option<Table>, column: &str| table.as_ref().map_or(Ok(Vec::new()), |table| table.steps(column));
+        let replicas = read(
+            "replicas.csv",
+            "replicas asked for and ready (replicas.csv): decisions cannot be compared",
+        )?;
+        let serving = read(
+            "serving_replicas.csv",
+            "replicas that served (serving_replicas.csv): `ready` is taken, which is late",
+        )?;
+        let counters = read(
+            "engine_counters.csv",
+            "the engines' counters (engine_counters.csv): step times cannot be compared",
+        )?;
+        let steps = |table: &Option<Table>, column: &str| {
+            table.as_ref().map_or(Ok(Vec::new()), |table| table.steps(column))
+        };
         let (desired, ready) = (steps(&replicas, "desired")?, steps(&replicas, "ready")?);
         let serving = if serving.is_some() { steps(&serving, "serving")? } else { ready.clone() };
         Ok(Self {
@@ -181,7 +197,11 @@ impl FleetRun {
 /// Time integral of replicas up to a time, in hours.
 pub fn replica_hours(steps: &[(f64, u32)], until_s: f64) -> f64 {
     let ends = steps.iter().skip(1).map(|step| step.0).chain([until_s]);
-    steps.iter().zip(ends).map(|(&(from_s, replicas), to_s)| f64::from(replicas) * (to_s.min(until_s) - from_s).max(0.0)).sum::<f64>()
+    steps
+        .iter()
+        .zip(ends)
+        .map(|(&(from_s, replicas), to_s)| f64::from(replicas) * (to_s.min(until_s) - from_s).max(0.0))
+        .sum::<f64>()
         / 3600.0
 }
 
@@ -194,7 +214,10 @@ struct Table {
 
 impl Table {
     fn read(file: &Path) -> Result<Self> {
-        let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_path(file).with_context(|| file.display().to_string())?;
+        let mut reader = csv::ReaderBuilder::new()
+            .trim(csv::Trim::All)
+            .from_path(file)
+            .with_context(|| file.display().to_string())?;
         let header = reader.headers().with_context(|| file.display().to_string())?.clone();
         let rows = reader.records().collect::<Result<_, _>>().with_context(|| file.display().to_string())?;
         Ok(Self { file: file.into(), header, rows })
@@ -253,7 +276,8 @@ impl Table {
             })
             .collect();
         requests.sort_by(|a, b| a.arrived_at_s.total_cmp(&b.arrived_at_s));
-        let (mut stage, mut from_s, mut before_s) = (0, requests.first().map_or(0.0, |one| one.arrived_at_s), f64::INFINITY);
+        let (mut stage, mut from_s, mut before_s) =
+            (0, requests.first().map_or(0.0, |one| one.arrived_at_s), f64::INFINITY);
         for request in &mut requests {
             if request.arrived_at_s - before_s > PAUSE_S {
                 (stage, from_s) = (stage + 1, request.arrived_at_s);
@@ -265,8 +289,10 @@ impl Table {
     }
 
     fn scrapes(&self) -> Result<Vec<Scrape>> {
-        let [pod, t_s, steps, prompt] = ["pod", "t_s", "steps", "prompt_tokens"].map(|column| self.numbers(column));
-        let [cached, output, first] = ["prompt_tokens_cached", "output_tokens", "first_tokens"].map(|column| self.numbers(column));
+        let [pod, t_s, steps, prompt] =
+            ["pod", "t_s", "steps", "prompt_tokens"].map(|column| self.numbers(column));
+        let [cached, output, first] =
+            ["prompt_tokens_cached", "output_tokens", "first_tokens"].map(|column| self.numbers(column));
         let preemptions = self.numbers("preemptions")?;
         let [running, kv_use] = ["running", "kv_use"].map(|column| self.numbers(column));
         let (pod, t_s, steps, prompt, cached, output, first, running, kv_use) =

@@ -47,12 +47,21 @@ impl Bursts {
         faults.not_negative("burst_rate_per_s", self.burst_rate_per_s);
         faults.positive("burst_duration_s", self.burst_duration_s);
         faults.positive("duration_s", self.duration_s);
-        faults.require(self.interval_s.is_finite() && self.interval_s > self.burst_duration_s, "interval_s", || {
-            format!("{} found, expected more than the `burst_duration_s` {}", self.interval_s, self.burst_duration_s)
-        });
+        faults.require(
+            self.interval_s.is_finite() && self.interval_s > self.burst_duration_s,
+            "interval_s",
+            || {
+                format!(
+                    "{} found, expected more than the `burst_duration_s` {}",
+                    self.interval_s, self.burst_duration_s
+                )
+            },
+        );
         if faults.found.len() == before {
             let bursts = self.duration_s / self.interval_s;
-            faults.require(bursts <= MOST_BURSTS, "interval_s", || format!("about {bursts:.0} bursts, expected at most {MOST_BURSTS}"));
+            faults.require(bursts <= MOST_BURSTS, "interval_s", || {
+                format!("about {bursts:.0} bursts, expected at most {MOST_BURSTS}")
+            });
             phases::check_size(self.base_rate_per_s.max(self.burst_rate_per_s) * self.duration_s, faults);
         }
     }
@@ -97,13 +106,15 @@ mod tests {
             duration_s: 19.0,
             timing: BurstTiming::Periodic,
         };
-        let shape: Vec<(f64, f64)> = bursts.phases(1).iter().map(|phase| (phase.duration_s, phase.rate_per_s)).collect();
+        let shape: Vec<(f64, f64)> =
+            bursts.phases(1).iter().map(|phase| (phase.duration_s, phase.rate_per_s)).collect();
         assert_eq!(shape, [(8.0, 1.0), (2.0, 9.0), (8.0, 1.0), (1.0, 9.0)]);
 
         bursts = Bursts { timing: BurstTiming::Random, duration_s: 1e5, ..bursts };
         let phases = bursts.phases(1);
         assert!((phases.iter().map(|phase| phase.duration_s).sum::<f64>() - 1e5).abs() < 1e-6);
-        let burst_s: f64 = phases.iter().filter(|phase| phase.rate_per_s == 9.0).map(|phase| phase.duration_s).sum();
+        let burst_s: f64 =
+            phases.iter().filter(|phase| phase.rate_per_s == 9.0).map(|phase| phase.duration_s).sum();
         assert!((burst_s / 1e5 - 0.2).abs() < 0.02, "{burst_s}");
     }
 }

@@ -1,7 +1,7 @@
 //! Day and night: Poisson arrivals whose rate follows a sine.
 //!
-//! rate(t) = mean × (1 + amplitude × sin(2π (t + phase) / period)), by thinning (Lewis and Shedler 1979): candidates at the
-//! peak rate, each kept with probability rate(t) / peak.
+//! rate(t) = mean × (1 + amplitude × sin(2π (t + phase) / period)), by thinning (Lewis and Shedler 1979):
+//! candidates at the peak rate, each kept with probability rate(t) / peak.
 
 use std::f64::consts::TAU;
 
@@ -26,7 +26,8 @@ pub struct Diurnal {
     /// Length of one swing; a day if not given.
     #[serde(default = "day")]
     pub period_s: f64,
-    /// How far into the swing time 0 is: at 0 the rate is the mean and rises, after a quarter period it peaks.
+    /// How far into the swing time 0 is: at 0 the rate is the mean and rises, after a quarter period it
+    /// peaks.
     #[serde(default)]
     pub phase_s: f64,
 }
@@ -42,14 +43,17 @@ impl Diurnal {
         faults.fraction("amplitude", self.amplitude);
         faults.positive("duration_s", self.duration_s);
         faults.positive("period_s", self.period_s);
-        faults.require(self.phase_s.is_finite(), "phase_s", || format!("{} found, expected a finite number", self.phase_s));
+        faults.require(self.phase_s.is_finite(), "phase_s", || {
+            format!("{} found, expected a finite number", self.phase_s)
+        });
         if faults.found.len() == before {
             phases::check_size(self.mean_rate_per_s * (1.0 + self.amplitude) * self.duration_s, faults);
         }
     }
 
     fn rate_per_s(&self, at_s: f64) -> f64 {
-        self.mean_rate_per_s * (1.0 + self.amplitude * libm::sin(TAU * ((at_s + self.phase_s) / self.period_s)))
+        self.mean_rate_per_s
+            * (1.0 + self.amplitude * libm::sin(TAU * ((at_s + self.phase_s) / self.period_s)))
     }
 
     pub(super) fn times(&self, seed: u64) -> impl Iterator<Item = f64> + use<> {

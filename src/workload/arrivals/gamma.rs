@@ -31,13 +31,17 @@ pub struct Gamma {
 impl Gamma {
     pub(super) fn check(&self, faults: &mut Faults) {
         phases::check(&self.phases, self.rate_per_s, self.duration_s, faults);
-        faults.require((0.01..=100.0).contains(&self.cv), "cv", || format!("{} found, expected a number from 0.01 to 100", self.cv));
+        faults.require((0.01..=100.0).contains(&self.cv), "cv", || {
+            format!("{} found, expected a number from 0.01 to 100", self.cv)
+        });
     }
 
     pub(super) fn times(&self, seed: u64) -> impl Iterator<Item = f64> + use<> {
         let mut random = random::stream(seed, super::STREAM);
         let spacing = Spacing::of_shape(1.0 / (self.cv * self.cv));
-        phases::arrivals(phases::resolved(&self.phases, self.rate_per_s, self.duration_s), move |_| spacing.draw(&mut random))
+        phases::arrivals(phases::resolved(&self.phases, self.rate_per_s, self.duration_s), move |_| {
+            spacing.draw(&mut random)
+        })
     }
 }
 

@@ -69,7 +69,8 @@ impl Arrivals {
         })
     }
 
-    /// How long the process goes on, whether or not a request comes at its end; `None` for the arrivals of a file, which say so themselves.
+    /// How long the process goes on, whether or not a request comes at its end; `None` for the arrivals of a
+    /// file, which say so themselves.
     pub(super) fn duration_s(&self) -> Option<f64> {
         match self {
             Self::Poisson(Poisson { phases, duration_s, .. })

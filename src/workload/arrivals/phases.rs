@@ -1,8 +1,9 @@
 //! Rates that change at given times, and arrivals at such rates.
 //!
-//! A process of mean spacing 1 is laid out along the *expected number of arrivals* Λ(t), the integral of the rate, and
-//! carried back to time. With exponential spacing this is exactly the Poisson process of that rate; any other spacing
-//! keeps its shape and follows the rate. Nothing restarts where a phase ends, and a phase of rate 0 is silent.
+//! A process of mean spacing 1 is laid out along the *expected number of arrivals* Λ(t), the integral of the
+//! rate, and carried back to time. With exponential spacing this is exactly the Poisson process of that rate;
+//! any other spacing keeps its shape and follows the rate. Nothing restarts where a phase ends, and a phase
+//! of rate 0 is silent.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -36,7 +37,10 @@ pub fn check(phases: &[Phase], rate_per_s: Option<f64>, duration_s: Option<f64>,
                 });
             }
         }
-        ([_, ..], ..) => faults.add("phases", "found beside `rate_per_s` or `duration_s`, expected either phases or one rate and duration"),
+        ([_, ..], ..) => faults.add(
+            "phases",
+            "found beside `rate_per_s` or `duration_s`, expected either phases or one rate and duration",
+        ),
         ([], rate, duration) => {
             let missing = if rate.is_none() && duration.is_none() {
                 "phases"

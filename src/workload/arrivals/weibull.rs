@@ -38,10 +38,14 @@ impl Weibull {
             (None, None) => faults.add("shape", "missing, expected either `shape` or `cv`"),
             (Some(_), Some(_)) => faults.add("shape", "found beside `cv`, expected one of them"),
             (Some(shape), None) => {
-                faults.require((0.1..=100.0).contains(&shape), "shape", || format!("{shape} found, expected a number from 0.1 to 100"));
+                faults.require((0.1..=100.0).contains(&shape), "shape", || {
+                    format!("{shape} found, expected a number from 0.1 to 100")
+                });
             }
             (None, Some(cv)) => {
-                faults.require((0.02..=100.0).contains(&cv), "cv", || format!("{cv} found, expected a number from 0.02 to 100"));
+                faults.require((0.02..=100.0).contains(&cv), "cv", || {
+                    format!("{cv} found, expected a number from 0.02 to 100")
+                });
             }
         }
     }
@@ -49,7 +53,9 @@ impl Weibull {
     pub(super) fn times(&self, seed: u64) -> impl Iterator<Item = f64> + use<> {
         let mut random = random::stream(seed, super::STREAM);
         let spacing = Spacing::of_shape(self.shape.unwrap_or_else(|| shape_of_cv(self.cv.unwrap_or(1.0))));
-        phases::arrivals(phases::resolved(&self.phases, self.rate_per_s, self.duration_s), move |_| spacing.draw(&mut random))
+        phases::arrivals(phases::resolved(&self.phases, self.rate_per_s, self.duration_s), move |_| {
+            spacing.draw(&mut random)
+        })
     }
 }
 

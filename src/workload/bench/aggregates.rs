@@ -1,4 +1,5 @@
-//! Result files that only sum up: they hold no arrivals and no lengths of single requests, so they can be neither replayed nor calibrated on.
+//! Result files that only sum up: they hold no arrivals and no lengths of single requests, so they can be
+//! neither replayed nor calibrated on.
 
 use super::Keys;
 
@@ -6,9 +7,13 @@ use super::Keys;
 pub(super) fn refused(keys: &Keys) -> Option<&'static str> {
     let begins = |text: &str| keys.first_line.starts_with(text);
     if keys.has("aiperf_version") || begins("Metric,avg,min,max") {
-        Some("AIPerf's summary found, which holds no single requests; take the `profile_export.jsonl` beside it")
+        Some(
+            "AIPerf's summary found, which holds no single requests; take the `profile_export.jsonl` beside it",
+        )
     } else if begins("Run Info,") {
-        Some("GuideLLM's table of levels found, which holds no single requests; write `benchmarks.json` with `--output kind=json`")
+        Some(
+            "GuideLLM's table of levels found, which holds no single requests; write `benchmarks.json` with `--output kind=json`",
+        )
     } else if keys.has_all(&["load_summary", "successes"]) {
         Some(
             "inference-perf's summary found, which holds no single requests; take `per_request_lifecycle_metrics.json`, written with \

@@ -1,8 +1,9 @@
 //! AIPerf's `profile_export.jsonl`: a line a request (AIPerf 0.13.0).
 //!
-//! Unix nanoseconds beside metrics that each carry their unit. `usage_*` are the server's counts, `*_sequence_length` those of the client's
-//! tokenizer: the output's is of the text tokenised again. Warm-up has its own `benchmark_phase`. `credit_issued_ns` is when a request was
-//! let go, which with a limit on concurrency is when there was room: what it waited before is in no file.
+//! Unix nanoseconds beside metrics that each carry their unit. `usage_*` are the server's counts,
+//! `*_sequence_length` those of the client's tokenizer: the output's is of the text tokenised again. Warm-up
+//! has its own `benchmark_phase`. `credit_issued_ns` is when a request was let go, which with a limit on
+//! concurrency is when there was room: what it waited before is in no file.
 
 use std::collections::BTreeMap;
 
@@ -11,8 +12,11 @@ use serde::Deserialize;
 use super::{File, Keys, Measured, Results, Tool, tokens};
 use crate::workload::error::WorkloadError;
 
-pub static TOOL: Tool =
-    Tool { name: "AIPerf", tells: |keys: &Keys| keys.has_all(&["metadata/request_start_ns", "metadata/benchmark_phase"]), read };
+pub static TOOL: Tool = Tool {
+    name: "AIPerf",
+    tells: |keys: &Keys| keys.has_all(&["metadata/request_start_ns", "metadata/benchmark_phase"]),
+    read,
+};
 
 #[derive(Deserialize)]
 struct Record {
@@ -66,7 +70,8 @@ fn read(file: &File) -> Result<Results, WorkloadError> {
             let reason = reason.rsplit_once(" at line ").map_or(reason.as_str(), |(reason, _)| reason);
             file.line_error(index, format!("no record of {}: {reason} (byte {})", TOOL.name, error.column()))
         })?;
-        let Metadata { request_start_ns, credit_issued_ns, benchmark_phase, turn_index, was_cancelled } = record.metadata;
+        let Metadata { request_start_ns, credit_issued_ns, benchmark_phase, turn_index, was_cancelled } =
+            record.metadata;
         if benchmark_phase.is_some_and(|phase| phase != "profiling") {
             results.warm_up += 1;
             continue;
@@ -76,12 +81,15 @@ fn read(file: &File) -> Result<Results, WorkloadError> {
             continue;
         }
         let metric = |name: &str| record.metrics.get(name);
-        let seconds = |name: &str| metric(name).and_then(|metric| Some(metric.number()? * metric.seconds_in_unit()));
+        let seconds =
+            |name: &str| metric(name).and_then(|metric| Some(metric.number()? * metric.seconds_in_unit()));
         let mut counted = [0; 2];
-        for (side, (usage, length, what)) in
-            [("usage_prompt_tokens", "input_sequence_length", "prompt"), ("usage_completion_tokens", "output_sequence_length", "output")]
-                .into_iter()
-                .enumerate()
+        for (side, (usage, length, what)) in [
+            ("usage_prompt_tokens", "input_sequence_length", "prompt"),
+            ("usage_completion_tokens", "output_sequence_length", "output"),
+        ]
+        .into_iter()
+        .enumerate()
         {
             let of = |name: &str| tokens(metric(name).and_then(Metric::number));
             let (server, client) = (of(usage), of(length));
@@ -107,7 +115,8 @@ fn read(file: &File) -> Result<Results, WorkloadError> {
         let sent_ns = request_start_ns.saturating_sub(*first_ns.get_or_insert(request_start_ns));
         results.requests.push(Measured {
             sent_s: sent_ns as f64 / 1e9,
-            waited_s: credit_issued_ns.map(|issued_ns| request_start_ns.saturating_sub(issued_ns) as f64 / 1e9),
+            waited_s: credit_issued_ns
+                .map(|issued_ns| request_start_ns.saturating_sub(issued_ns) as f64 / 1e9),
             prefill_tokens: counted[0],
             decode_tokens: counted[1],
             ttft_s: seconds("time_to_first_token"),
@@ -116,8 +125,16 @@ fn read(file: &File) -> Result<Results, WorkloadError> {
             level: 0,
         });
     }
-    results.compare_counts("prompt tokens", ("the server", by_server[0]), ("the client's tokenizer", by_client[0]));
-    results.compare_counts("output tokens", ("the server", by_server[1]), ("the client, which tokenised the text again", by_client[1]));
+    results.compare_counts(
+        "prompt tokens",
+        ("the server", by_server[0]),
+        ("the client's tokenizer", by_client[0]),
+    );
+    results.compare_counts(
+        "output tokens",
+        ("the server", by_server[1]),
+        ("the client, which tokenised the text again", by_client[1]),
+    );
     for (requests, what) in of_client.into_iter().zip(["prompt", "output"]) {
         if requests > 0 {
             results.doubts.push(format!(

@@ -1,8 +1,10 @@
-//! GuideLLM's `benchmarks.json`: levels of load, each with its requests answered, failed and cut off (GuideLLM 0.8.1).
+//! GuideLLM's `benchmarks.json`: levels of load, each with its requests answered, failed and cut off
+//! (GuideLLM 0.8.1).
 //!
-//! Unix seconds; `request_latency` is in seconds beside `time_to_first_token_ms`. Counts are the server's with `prefer_response_metrics`,
-//! its default. A level's nominal rate is not what was offered: each worker draws the same gaps. `targeted_start` may count from 1970
-//! where a level was sent all at once: then it is no time.
+//! Unix seconds; `request_latency` is in seconds beside `time_to_first_token_ms`. Counts are the server's
+//! with `prefer_response_metrics`, its default. A level's nominal rate is not what was offered: each worker
+//! draws the same gaps. `targeted_start` may count from 1970 where a level was sent all at once: then it is
+//! no time.
 
 use serde::Deserialize;
 
@@ -84,32 +86,42 @@ fn read(file: &File) -> Result<Results, WorkloadError> {
         let config = benchmark.config.as_ref();
         let strategy = config.and_then(|config| config.strategy.as_ref());
         let kind = strategy.and_then(|strategy| strategy.kind.as_deref()).unwrap_or("unnamed");
-        let rate = strategy.and_then(|strategy| strategy.rate).map_or(String::new(), |rate| format!(" {rate:.2} requests/s"));
+        let rate = strategy
+            .and_then(|strategy| strategy.rate)
+            .map_or(String::new(), |rate| format!(" {rate:.2} requests/s"));
         results.levels.push(format!("{kind}{rate}"));
         if CLOSED_LOOPS.contains(&kind) {
             closed_loops.push(kind.to_owned());
         }
         sampled |= config.and_then(|config| config.sample_size).is_some();
         counted_by_client |= config.and_then(|config| config.prefer_response_metrics) == Some(false);
-        let requests = benchmark.requests.and_then(|requests| Some((requests.successful?, requests.errored, requests.incomplete)));
+        let requests = benchmark
+            .requests
+            .and_then(|requests| Some((requests.successful?, requests.errored, requests.incomplete)));
         let Some((successful, errored, incomplete)) = requests else {
             return Err(
                 file.error("a level without its `requests.successful` found; write it with `--output kind=json`, which keeps requests")
             );
         };
-        results.failed += (errored.map_or(0, |list| list.len()) + incomplete.map_or(0, |list| list.len())) as u64;
+        results.failed +=
+            (errored.map_or(0, |list| list.len()) + incomplete.map_or(0, |list| list.len())) as u64;
         for request in successful {
             let Some(start_s) = request.request_start_time else {
-                return Err(file.error("a request without `request_start_time` found, expected when it was sent"));
+                return Err(
+                    file.error("a request without `request_start_time` found, expected when it was sent")
+                );
             };
-            let (Some(prefill_tokens), Some(decode_tokens)) = (tokens(request.prompt_tokens), tokens(request.output_tokens)) else {
+            let (Some(prefill_tokens), Some(decode_tokens)) =
+                (tokens(request.prompt_tokens), tokens(request.output_tokens))
+            else {
                 return Err(file.error(
                     "a request without `prompt_tokens` or `output_tokens` found; let the server report its usage, or give GuideLLM the \
                      model's tokenizer",
                 ));
             };
             let info = request.info;
-            later_turns += u64::from(info.as_ref().and_then(|info| info.turn_index).is_some_and(|turn| turn > 0));
+            later_turns +=
+                u64::from(info.as_ref().and_then(|info| info.turn_index).is_some_and(|turn| turn > 0));
             let timings = info.and_then(|info| info.timings);
             let planned_s = timings.as_ref().and_then(|timings| timings.targeted_start);
             // Counted from 1970, the start of the level is missing in it.
@@ -147,8 +159,13 @@ fn read(file: &File) -> Result<Results, WorkloadError> {
     if later_turns > 0 {
         results.doubts.push(format!("{later_turns} later turns of conversations come at the times they were sent, and share no prompts"));
     }
-    let counts =
-        if counted_by_client { "the client's, as `prefer_response_metrics` is false" } else { "the server's usage where it sent it" };
-    results.assumed.push(format!("token counts are {counts}; times are those at which the client sent, not the nominal rate"));
+    let counts = if counted_by_client {
+        "the client's, as `prefer_response_metrics` is false"
+    } else {
+        "the server's usage where it sent it"
+    };
+    results.assumed.push(format!(
+        "token counts are {counts}; times are those at which the client sent, not the nominal rate"
+    ));
     Ok(results)
 }

@@ -1,7 +1,8 @@
 //! inference-perf's `per_request_lifecycle_metrics.json`: a JSON list of requests (inference-perf 0.7.0).
 //!
-//! Seconds by a clock without a date. `server_usage` holds the server's counts, `output_tokens` those of the text tokenised again. Stages of
-//! load follow each other in one list without a mark: where nothing is sent for long, another begins.
+//! Seconds by a clock without a date. `server_usage` holds the server's counts, `output_tokens` those of the
+//! text tokenised again. Stages of load follow each other in one list without a mark: where nothing is sent
+//! for long, another begins.
 
 use serde::Deserialize;
 
@@ -10,7 +11,9 @@ use crate::workload::error::WorkloadError;
 
 pub static TOOL: Tool = Tool {
     name: "inference-perf",
-    tells: |keys: &Keys| keys.is_list && keys.has_all(&["start_time", "end_time"]) && (keys.has("info") || keys.has("error")),
+    tells: |keys: &Keys| {
+        keys.is_list && keys.has_all(&["start_time", "end_time"]) && (keys.has("info") || keys.has("error"))
+    },
     read,
 };
 
@@ -66,7 +69,11 @@ fn read(file: &File) -> Result<Results, WorkloadError> {
         }
         of_client += u64::from(server.is_none());
         let prefill = tokens(usage.prompt_tokens).or(tokens(info.input_tokens));
-        let times = metrics.chunk_times.filter(|times| !times.is_empty()).or(metrics.output_token_times).unwrap_or_default();
+        let times = metrics
+            .chunk_times
+            .filter(|times| !times.is_empty())
+            .or(metrics.output_token_times)
+            .unwrap_or_default();
         results.requests.push(Measured {
             sent_s: start_time,
             waited_s: None,
@@ -79,7 +86,11 @@ fn read(file: &File) -> Result<Results, WorkloadError> {
         });
     }
     results.tell_stages_apart();
-    results.compare_counts("output tokens", ("the server", by_server), ("the client, which tokenised the text again", by_client));
+    results.compare_counts(
+        "output tokens",
+        ("the server", by_server),
+        ("the client, which tokenised the text again", by_client),
+    );
     if of_client > 0 {
         results.doubts.push(format!(
             "output tokens of {of_client} requests are the client's count of the text, tokenised again: it errs; let the server send its usage"
@@ -97,9 +108,12 @@ impl Results {
         const PAUSE_S: f64 = 2.0;
         const TIMES_THE_MEDIAN: f64 = 10.0;
         self.requests.sort_by(|a, b| a.sent_s.total_cmp(&b.sent_s));
-        let mut gaps: Vec<f64> = self.requests.windows(2).map(|pair| pair[1].sent_s - pair[0].sent_s).collect();
+        let mut gaps: Vec<f64> =
+            self.requests.windows(2).map(|pair| pair[1].sent_s - pair[0].sent_s).collect();
         gaps.sort_by(f64::total_cmp);
-        let pause_s = gaps.get(gaps.len() / 2).map_or(f64::INFINITY, |median_s| (median_s * TIMES_THE_MEDIAN).max(PAUSE_S));
+        let pause_s = gaps
+            .get(gaps.len() / 2)
+            .map_or(f64::INFINITY, |median_s| (median_s * TIMES_THE_MEDIAN).max(PAUSE_S));
         let (mut level, mut before_s) = (0, f64::INFINITY);
         for request in &mut self.requests {
             level += usize::from(request.sent_s - before_s > pause_s);

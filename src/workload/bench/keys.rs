@@ -3,8 +3,8 @@
 /// How much of a file is looked at: a prompt before the telling key may be long.
 pub const HEAD_BYTES: usize = 4 << 20;
 
-/// Names of the outermost object's members (of the first of a list's), and of the objects directly within, as `outer/inner`; for a
-/// file that is no JSON, its first line.
+/// Names of the outermost object's members (of the first of a list's), and of the objects directly within, as
+/// `outer/inner`; for a file that is no JSON, its first line.
 #[derive(Debug, Default)]
 pub struct Keys {
     pub names: Vec<String>,
@@ -93,7 +93,9 @@ mod tests {
 
     #[test]
     fn keys_of_two_levels() {
-        let keys = Keys::of(r#"{"a": {"b": 1, "c": {"d": 2}}, "e": [{"f": 3}], "g": {}, "h\"": "i: {", "j": {"k": tr"#);
+        let keys = Keys::of(
+            r#"{"a": {"b": 1, "c": {"d": 2}}, "e": [{"f": 3}], "g": {}, "h\"": "i: {", "j": {"k": tr"#,
+        );
         assert_eq!(keys.names, ["a", "a/b", "a/c", "e", "g", "h\\\"", "j", "j/k"]);
         let keys = Keys::of("\n [{\"a\": {\"b\": []}, \"c\": 1}, {\"d\": 2}]");
         assert_eq!((keys.is_list, keys.names), (true, vec!["a".to_owned(), "a/b".into(), "c".into()]));

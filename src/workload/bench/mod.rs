@@ -1,11 +1,13 @@
-//! Result files of benchmark tools, request by request: what the client sent when, and how long the server took.
+//! Result files of benchmark tools, request by request: what the client sent when, and how long the server
+//! took.
 //!
-//! One file a tool. Each says which keys tell its files, and reads them into [`Results`]: requests in the order they were sent, failures
-//! and warm-up left out and counted. Token counts are the server's own where the file has them: clients that tokenise a text again err, by
-//! a fifth in some. What no file of a tool holds is refused with the flag that records it; what two counts disagree on is said.
+//! One file a tool. Each says which keys tell its files, and reads them into [`Results`]: requests in the
+//! order they were sent, failures and warm-up left out and counted. Token counts are the server's own where
+//! the file has them: clients that tokenise a text again err, by a fifth in some. What no file of a tool
+//! holds is refused with the flag that records it; what two counts disagree on is said.
 //!
-//! Fields, units and traps were read in files of the versions that each tool's file names, and held against a server that logged what it
-//! did.
+//! Fields, units and traps were read in files of the versions that each tool's file names, and held against a
+//! server that logged what it did.
 
 mod aggregates;
 mod aiperf;
@@ -44,7 +46,8 @@ pub struct Tool {
 pub struct Measured {
     /// When it was sent, in seconds from the first that was.
     pub sent_s: f64,
-    /// How long it had waited in the client by then, counted in no latency; `None` where the file does not say when it was planned.
+    /// How long it had waited in the client by then, counted in no latency; `None` where the file does not
+    /// say when it was planned.
     pub waited_s: Option<f64>,
     pub prefill_tokens: u32,
     pub decode_tokens: u32,
@@ -59,7 +62,8 @@ pub struct Measured {
 }
 
 impl Measured {
-    /// Mean time between tokens after the first, by the count of tokens above: the server's where the file has it.
+    /// Mean time between tokens after the first, by the count of tokens above: the server's where the file
+    /// has it.
     pub fn tpot_s(&self) -> Option<f64> {
         let decoding_s = self.e2e_s? - self.ttft_s?;
         (self.decode_tokens > 1).then(|| decoding_s / f64::from(self.decode_tokens - 1))
@@ -95,13 +99,16 @@ impl File<'_> {
 
     /// The text as JSON of the tool's layout.
     fn parse<T: serde::de::DeserializeOwned>(&self, tool: &Tool) -> Result<T, WorkloadError> {
-        serde_json::from_str(self.text).map_err(|error| self.error(format!("no result file of {}: {error}", tool.name)))
+        serde_json::from_str(self.text)
+            .map_err(|error| self.error(format!("no result file of {}: {error}", tool.name)))
     }
 
     /// The values of a file that may hold several, one after another.
     fn parse_each<T: serde::de::DeserializeOwned>(&self, tool: &Tool) -> Result<Vec<T>, WorkloadError> {
         let values = serde_json::Deserializer::from_str(self.text).into_iter();
-        values.collect::<Result<_, _>>().map_err(|error| self.error(format!("no result file of {}: {error}", tool.name)))
+        values
+            .collect::<Result<_, _>>()
+            .map_err(|error| self.error(format!("no result file of {}: {error}", tool.name)))
     }
 
     /// A line, counted from 0, is not what it should be.
@@ -113,14 +120,17 @@ impl File<'_> {
 impl Tool {
     /// Reads a result file, plain or compressed.
     ///
-    /// Errors: the file is unreadable, has not the tool's layout, no request that was answered, or lacks what a replay needs.
+    /// Errors: the file is unreadable, has not the tool's layout, no request that was answered, or lacks what
+    /// a replay needs.
     pub fn read(&self, path: &Path, limit_bytes: u64) -> Result<Results, WorkloadError> {
         let text = source::read_text_up_to(path, limit_bytes)?;
         let file = File { path, text: &text };
         let mut results = (self.read)(&file)?;
         if results.requests.is_empty() {
             let Results { failed, warm_up, .. } = results;
-            return Err(file.error(format!("no answered request found beside {failed} failures and {warm_up} to warm up")));
+            return Err(file.error(format!(
+                "no answered request found beside {failed} failures and {warm_up} to warm up"
+            )));
         }
         results.requests.sort_by(|a, b| a.sent_s.total_cmp(&b.sent_s));
         let first_s = results.requests[0].sent_s;
@@ -139,7 +149,8 @@ pub fn recognise(path: &Path) -> Result<Option<&'static Tool>, WorkloadError> {
     if let Some(tool) = TOOLS.into_iter().find(|tool| (tool.tells)(&keys)) {
         return Ok(Some(tool));
     }
-    aggregates::refused(&keys).map_or(Ok(None), |message| Err(WorkloadError::File { file: path.into(), message: message.into() }))
+    aggregates::refused(&keys)
+        .map_or(Ok(None), |message| Err(WorkloadError::File { file: path.into(), message: message.into() }))
 }
 
 /// Every tool whose files are known.
@@ -151,7 +162,8 @@ impl Results {
         if self.levels.is_empty() { vec!["all requests".into()] } else { self.levels.clone() }
     }
 
-    /// Says so where requests waited in the client: then they were sent later than planned, and no latency holds it.
+    /// Says so where requests waited in the client: then they were sent later than planned, and no latency
+    /// holds it.
     fn say_what_waited(&mut self) {
         const LONG_S: f64 = 0.02;
         let waited: Vec<f64> = self.requests.iter().filter_map(|request| request.waited_s).collect();
@@ -166,7 +178,9 @@ impl Results {
             times().fold(f64::NEG_INFINITY, f64::max) - times().fold(f64::INFINITY, f64::min)
         };
         let gaps = (self.requests.len() - 1) as f64;
-        let rate = |span_s: f64| if span_s > 0.01 { format!("{:.1} a second", gaps / span_s) } else { "all at once".into() };
+        let rate = |span_s: f64| {
+            if span_s > 0.01 { format!("{:.1} a second", gaps / span_s) } else { "all at once".into() }
+        };
         let (sent, planned) = (rate(span(&|request| request.sent_s)), rate(span(&planned)));
         self.doubts.push(format!(
             "requests waited {mean_s:.2} s in the client on average, {longest_s:.2} s at most, before they were sent: {planned} were planned, \
@@ -179,12 +193,15 @@ impl Results {
             return;
         }
         let levels = self.levels.iter().enumerate().filter_map(|(level, name)| {
-            let mut of_level = self.requests.iter().filter(|request| request.level == level).map(|request| request.sent_s);
+            let mut of_level =
+                self.requests.iter().filter(|request| request.level == level).map(|request| request.sent_s);
             let first_s = of_level.next()?;
             Some(format!("{name} from {first_s:.1} s to {:.1} s", of_level.next_back().unwrap_or(first_s)))
         });
         let levels = levels.collect::<Vec<_>>().join(", ");
-        self.assumed.push(format!("levels of load follow each other as they were run: {levels}; `start_s` and `duration_s` take one"));
+        self.assumed.push(format!(
+            "levels of load follow each other as they were run: {levels}; `start_s` and `duration_s` take one"
+        ));
     }
 
     /// Compares two counts of the same tokens, the one that is taken and another.

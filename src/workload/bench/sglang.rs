@@ -1,14 +1,18 @@
 //! `sglang.bench_serving --output-details`: a JSON line a run, of lists with an entry a request (SGLang 0.5.23).
 //!
-//! It holds when no request was sent, only the rate asked for, so nothing can be replayed. Its `output_lens` are moreover the lengths asked
-//! for unless the server volunteers its usage, and its `input_lens` do not count the chat template.
+//! It holds when no request was sent, only the rate asked for, so nothing can be replayed. Its `output_lens`
+//! are moreover the lengths asked for unless the server volunteers its usage, and its `input_lens` do not
+//! count the chat template.
 
 use super::{File, Keys, Results, Tool};
 use crate::workload::error::WorkloadError;
 
 pub static TOOL: Tool = Tool {
     name: "SGLang's bench_serving",
-    tells: |keys: &Keys| keys.has("total_output_tokens_retokenized") || keys.has_all(&["sharegpt_output_len", "random_range_ratio"]),
+    tells: |keys: &Keys| {
+        keys.has("total_output_tokens_retokenized")
+            || keys.has_all(&["sharegpt_output_len", "random_range_ratio"])
+    },
     read,
 };
 

@@ -1,8 +1,9 @@
 //! `vllm bench serve --save-result --save-detailed`: one JSON object of lists, an entry a request (vLLM 0.33.0).
 //!
-//! `start_times` are when requests were sent, by a clock without a date; `queue_times` how long each had waited in the client, with
-//! `--max-concurrency` above all. `input_lens` and `output_lens` are the server's usage. A failure is an entry with its `errors` filled, or
-//! of no output, whose latencies are 0. Warm-up is not in the file. Times are seconds in lists, milliseconds in means.
+//! `start_times` are when requests were sent, by a clock without a date; `queue_times` how long each had
+//! waited in the client, with `--max-concurrency` above all. `input_lens` and `output_lens` are the server's
+//! usage. A failure is an entry with its `errors` filled, or of no output, whose latencies are 0. Warm-up is
+//! not in the file. Times are seconds in lists, milliseconds in means.
 
 use serde::Deserialize;
 
@@ -12,7 +13,8 @@ use crate::workload::error::WorkloadError;
 pub static TOOL: Tool = Tool {
     name: "vllm bench serve",
     tells: |keys: &Keys| {
-        keys.has_all(&["num_prompts", "request_rate", "total_output_tokens"]) && !keys.has("total_output_tokens_retokenized")
+        keys.has_all(&["num_prompts", "request_rate", "total_output_tokens"])
+            && !keys.has("total_output_tokens_retokenized")
     },
     read,
 };
@@ -39,7 +41,9 @@ fn read(file: &File) -> Result<Results, WorkloadError> {
         let missing = |field: &str| {
             file.error(format!("no `{field}` found, a list of one entry a request; record it with `--save-result --save-detailed`"))
         };
-        let (Some(inputs), Some(outputs)) = (&run.input_lens, &run.output_lens) else { return Err(missing("input_lens")) };
+        let (Some(inputs), Some(outputs)) = (&run.input_lens, &run.output_lens) else {
+            return Err(missing("input_lens"));
+        };
         let Some(starts) = &run.start_times else { return Err(missing("start_times")) };
         let long_enough = |list: Option<usize>| list.is_none_or(|len| len == starts.len());
         let lists = [
@@ -52,16 +56,21 @@ fn read(file: &File) -> Result<Results, WorkloadError> {
             run.errors.as_ref().map(Vec::len),
         ];
         if !lists.into_iter().all(long_enough) {
-            return Err(
-                file.error(format!("lists of different lengths found, expected {} entries in each as in `start_times`", starts.len()))
-            );
+            return Err(file.error(format!(
+                "lists of different lengths found, expected {} entries in each as in `start_times`",
+                starts.len()
+            )));
         }
         let rate = run.request_rate.as_ref().map_or("-".into(), |rate| rate.to_string().replace('"', ""));
         let limit = run.max_concurrency.map_or(String::new(), |limit| format!(", {limit} at once"));
         results.levels.push(format!("{rate} requests/s{limit}"));
         let (mut chunks, mut decoded) = (0, 0);
         for request in 0..starts.len() {
-            let failed = run.errors.as_ref().and_then(|errors| errors[request].as_deref()).is_some_and(|error| !error.is_empty());
+            let failed = run
+                .errors
+                .as_ref()
+                .and_then(|errors| errors[request].as_deref())
+                .is_some_and(|error| !error.is_empty());
             let (prefill, decode) = (tokens(Some(inputs[request])), tokens(Some(outputs[request])));
             let (Some(prefill_tokens), Some(decode_tokens @ 1..), false) = (prefill, decode, failed) else {
                 results.failed += 1;
@@ -91,7 +100,10 @@ fn read(file: &File) -> Result<Results, WorkloadError> {
         }
     }
     if several {
-        results.assumed.push("runs appended to one file are on one clock; between them lies whatever time they were apart".into());
+        results.assumed.push(
+            "runs appended to one file are on one clock; between them lies whatever time they were apart"
+                .into(),
+        );
     }
     results.assumed.push("token counts are the server's usage, times those at which the client sent".into());
     Ok(results)

@@ -1,7 +1,8 @@
 //! Sessions drawn from distributions.
 //!
-//! Everything is drawn before a run begins, session after session and turn after turn, from streams of its own: numbers of turns, lengths,
-//! think times. First turns have the lengths that open requests have under the same seed.
+//! Everything is drawn before a run begins, session after session and turn after turn, from streams of its
+//! own: numbers of turns, lengths, think times. First turns have the lengths that open requests have under
+//! the same seed.
 
 mod settings;
 
@@ -39,10 +40,14 @@ pub(in crate::workload) fn generate(
     };
     let mut random = random::stream(seed, "workload.sessions.turns");
     let turns: Vec<u32> = starts_s.iter().map(|_| spec.turns.draw(&mut random)).collect();
-    let of_agents = spec.subagents.as_ref().map(|agents| AgentTurns::draw(agents, &turns, seed)).unwrap_or_default();
+    let of_agents =
+        spec.subagents.as_ref().map(|agents| AgentTurns::draw(agents, &turns, seed)).unwrap_or_default();
     let requests = turns.iter().map(|&turns| u64::from(turns)).sum::<u64>() + of_agents.sum;
     if requests > MAX_REQUESTS as u64 {
-        faults.add("turns", format!("{requests} requests in {} sessions drawn, expected at most {MAX_REQUESTS}", turns.len()));
+        faults.add(
+            "turns",
+            format!("{requests} requests in {} sessions drawn, expected at most {MAX_REQUESTS}", turns.len()),
+        );
         return Ok(Workload::default());
     }
     let later = requests as usize - of_agents.sum as usize - turns.len();
@@ -50,8 +55,20 @@ pub(in crate::workload) fn generate(
     (builder.patience_s, builder.duration_s) = (spec.patience_s, duration_s);
     let mut drawer = Drawer {
         spec,
-        first: lengths(spec.first_lengths.as_ref().unwrap_or(&spec.lengths), turns.len(), seed, base_dirs, notes)?,
-        later: lengths(&spec.lengths, later, random::derived(seed, "workload.sessions.later_turns"), base_dirs, notes)?,
+        first: lengths(
+            spec.first_lengths.as_ref().unwrap_or(&spec.lengths),
+            turns.len(),
+            seed,
+            base_dirs,
+            notes,
+        )?,
+        later: lengths(
+            &spec.lengths,
+            later,
+            random::derived(seed, "workload.sessions.later_turns"),
+            base_dirs,
+            notes,
+        )?,
         of_agents: match &spec.subagents {
             Some(agents) => {
                 let seed = random::derived(seed, "workload.sessions.subagents.lengths");
@@ -158,12 +175,28 @@ struct Chain {
 
 impl Drawer<'_> {
     fn begin(&self, session: u32) -> Chain {
-        let shared = self.spec.shared_prefix.map(|SharedPrefix { groups, tokens }| Run { id: session % groups, end: tokens });
-        Chain { session, shared, latest: None, tokens: shared.map_or(0, |run| run.end.into()), turns: 0, over: false }
+        let shared = self
+            .spec
+            .shared_prefix
+            .map(|SharedPrefix { groups, tokens }| Run { id: session % groups, end: tokens });
+        Chain {
+            session,
+            shared,
+            latest: None,
+            tokens: shared.map_or(0, |run| run.end.into()),
+            turns: 0,
+            over: false,
+        }
     }
 
     /// Adds the next turn of a chain; returns its number unless it would be too long, or one before was.
-    fn turn(&mut self, chain: &mut Chain, (new_tokens, decode_tokens): (u32, u32), waits_for: &[u32], pause_s: f64) -> Option<u32> {
+    fn turn(
+        &mut self,
+        chain: &mut Chain,
+        (new_tokens, decode_tokens): (u32, u32),
+        waits_for: &[u32],
+        pause_s: f64,
+    ) -> Option<u32> {
         if self.spec.history == History::None {
             chain.latest = None;
             chain.tokens = chain.shared.map_or(0, |run| run.end.into());
@@ -186,13 +219,23 @@ impl Drawer<'_> {
         let (waits_for, pause_s) = match open_s {
             // It comes by the clock: when it would have come had each answer taken so long.
             Some(answer_s) => {
-                let before_s = waits_for.iter().map(|&before| self.builder.pause_s(before) + answer_s).fold(0.0, f64::max);
+                let before_s = waits_for
+                    .iter()
+                    .map(|&before| self.builder.pause_s(before) + answer_s)
+                    .fold(0.0, f64::max);
                 (&[][..], before_s + pause_s)
             }
             None => (waits_for, pause_s),
         };
         let turn = if open_s.is_some() || self.spec.subagents.is_none() { chain.turns } else { 0 };
-        let request = NewRequest { session: chain.session, turn, waits_for, pause_s, prefill_tokens: prefill_tokens as u32, decode_tokens };
+        let request = NewRequest {
+            session: chain.session,
+            turn,
+            waits_for,
+            pause_s,
+            prefill_tokens: prefill_tokens as u32,
+            decode_tokens,
+        };
         let own = Run { id: self.groups + number, end: tokens as u32 };
         let begins = chain.shared.filter(|_| chain.latest.is_none());
         match begins {
@@ -203,7 +246,8 @@ impl Drawer<'_> {
         Some(number)
     }
 
-    /// Draws whatever the session has, even beyond what makes it too long: so the next session has draws of its own.
+    /// Draws whatever the session has, even beyond what makes it too long: so the next session has draws of
+    /// its own.
     fn session(&mut self, session: u32, start_s: f64, turns: u32) {
         let mut chain = self.begin(session);
         let first = self.first.next();
@@ -220,7 +264,8 @@ impl Drawer<'_> {
         }
     }
 
-    /// Adds the agents that the latest turn starts; returns their last turns, or that turn where an agent has none.
+    /// Adds the agents that the latest turn starts; returns their last turns, or that turn where an agent has
+    /// none.
     fn run_agents(&mut self, agents: &Subagents, chain: &Chain, started_by: &[u32]) -> Vec<u32> {
         let mut last = Vec::new();
         for _ in 0..agents.number {

@@ -70,7 +70,8 @@ choice! {
     }
 }
 
-/// A closed loop: each lane has one session after the other, the next one starting with the last token of the one before.
+/// A closed loop: each lane has one session after the other, the next one starting with the last token of the
+/// one before.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Concurrency {
@@ -177,7 +178,11 @@ impl<'de> Deserialize<'de> for ThinkTime {
             type Value = ThinkTime;
 
             fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-                write!(f, "a number of seconds, or {{\"name\": {{settings}}}} with one of {}", crate::settings::quoted(Thinking::NAMES))
+                write!(
+                    f,
+                    "a number of seconds, or {{\"name\": {{settings}}}} with one of {}",
+                    crate::settings::quoted(Thinking::NAMES)
+                )
             }
 
             fn visit_f64<E>(self, s: f64) -> Result<ThinkTime, E> {
@@ -236,7 +241,8 @@ fn one_group() -> u32 {
     1
 }
 
-/// Agents that a turn starts side by side. Each begins anew with a task of its own, behind the shared prefix of its session.
+/// Agents that a turn starts side by side. Each begins anew with a task of its own, behind the shared prefix
+/// of its session.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Subagents {
@@ -326,7 +332,9 @@ impl SessionSpec {
             || self.first_lengths.as_ref().is_some_and(of_lengths)
             || self.think_time_s.depends_on_seed()
             || self.subagents.as_ref().is_some_and(|subagents| {
-                subagents.turns.depends_on_seed() || of_lengths(&subagents.lengths) || subagents.tool_time_s.depends_on_seed()
+                subagents.turns.depends_on_seed()
+                    || of_lengths(&subagents.lengths)
+                    || subagents.tool_time_s.depends_on_seed()
             })
     }
 }
@@ -348,13 +356,17 @@ impl Starts {
 
     fn check(&self, faults: &mut Faults) {
         match self {
-            Self::Concurrency(Concurrency { lanes, sessions, ramp_s }) => faults.within("concurrency", |faults| {
-                faults.at_least("lanes", (*lanes).into(), 1);
-                faults.at_least("sessions", (*sessions).into(), 1);
-                faults.at_most("sessions", (*sessions).into(), MAX_REQUESTS as u64);
-                faults.not_negative("ramp_s", *ramp_s);
-                faults.require(*ramp_s <= MAX_ARRIVAL_S, "ramp_s", || format!("{ramp_s} found, expected at most {MAX_ARRIVAL_S} s"));
-            }),
+            Self::Concurrency(Concurrency { lanes, sessions, ramp_s }) => {
+                faults.within("concurrency", |faults| {
+                    faults.at_least("lanes", (*lanes).into(), 1);
+                    faults.at_least("sessions", (*sessions).into(), 1);
+                    faults.at_most("sessions", (*sessions).into(), MAX_REQUESTS as u64);
+                    faults.not_negative("ramp_s", *ramp_s);
+                    faults.require(*ramp_s <= MAX_ARRIVAL_S, "ramp_s", || {
+                        format!("{ramp_s} found, expected at most {MAX_ARRIVAL_S} s")
+                    });
+                })
+            }
             _ => self.arrivals().into_iter().for_each(|arrivals| arrivals.check(faults)),
         }
     }
@@ -363,17 +375,26 @@ impl Starts {
 impl Turns {
     fn check(&self, faults: &mut Faults) {
         let in_range = |faults: &mut Faults, field: &str, turns: u32| {
-            faults.require((1..=MOST_TURNS).contains(&turns), field, || format!("{turns} found, expected 1 to {MOST_TURNS} turns"));
+            faults.require((1..=MOST_TURNS).contains(&turns), field, || {
+                format!("{turns} found, expected 1 to {MOST_TURNS} turns")
+            });
         };
         faults.within(self.name(), |faults| match self {
             Self::Fixed(FixedTurns { turns }) => in_range(faults, "turns", *turns),
             Self::Geometric(GeometricTurns { mean, max }) => {
-                faults.require(mean.is_finite() && *mean >= 1.0, "mean", || format!("{mean} found, expected at least 1 turn"));
+                faults.require(mean.is_finite() && *mean >= 1.0, "mean", || {
+                    format!("{mean} found, expected at least 1 turn")
+                });
                 in_range(faults, "max", *max);
             }
             Self::Empirical(EmpiricalTurns { drawn_from: turns }) => {
-                faults.require(!turns.is_empty(), "drawn_from", || "an empty list found, expected numbers of turns".into());
-                turns.iter().enumerate().for_each(|(index, &turns)| in_range(faults, &format!("drawn_from[{index}]"), turns));
+                faults.require(!turns.is_empty(), "drawn_from", || {
+                    "an empty list found, expected numbers of turns".into()
+                });
+                turns
+                    .iter()
+                    .enumerate()
+                    .for_each(|(index, &turns)| in_range(faults, &format!("drawn_from[{index}]"), turns));
             }
         });
     }
@@ -393,7 +414,9 @@ impl Turns {
                 let more = libm::log(uniform) / libm::log1p(-1.0 / mean);
                 (more.floor() + 1.0).min(f64::from(*max)) as u32
             }
-            Self::Empirical(EmpiricalTurns { drawn_from: turns }) => turns[random.random_range(0..turns.len())],
+            Self::Empirical(EmpiricalTurns { drawn_from: turns }) => {
+                turns[random.random_range(0..turns.len())]
+            }
         }
     }
 }
@@ -402,7 +425,9 @@ impl ThinkTime {
     fn check(&self, faults: &mut Faults) {
         match &self.0 {
             Thinking::Fixed(FixedTime { s }) => faults.not_negative("", *s),
-            Thinking::Exponential(ExponentialTime { mean_s }) => faults.within("exponential", |faults| faults.positive("mean_s", *mean_s)),
+            Thinking::Exponential(ExponentialTime { mean_s }) => {
+                faults.within("exponential", |faults| faults.positive("mean_s", *mean_s))
+            }
             Thinking::LogNormal(LogNormalTime { mean_s, cv }) => faults.within("lognormal", |faults| {
                 faults.positive("mean_s", *mean_s);
                 faults.not_negative("cv", *cv);
@@ -420,7 +445,10 @@ impl ThinkTime {
             Thinking::Exponential(ExponentialTime { mean_s }) => mean_s * random.sample::<f64, _>(Exp1),
             Thinking::LogNormal(LogNormalTime { mean_s, cv }) => {
                 let variance = libm::log1p(cv * cv);
-                libm::exp(libm::log(*mean_s) - 0.5 * variance + libm::sqrt(variance) * random.sample::<f64, _>(StandardNormal))
+                libm::exp(
+                    libm::log(*mean_s) - 0.5 * variance
+                        + libm::sqrt(variance) * random.sample::<f64, _>(StandardNormal),
+                )
             }
         }
     }

@@ -1,10 +1,11 @@
 //! Azure's LLM inference traces: CSV `TIMESTAMP,ContextTokens,GeneratedTokens`, as published at
 //! <https://github.com/Azure/AzurePublicDataset>.
 //!
-//! 2023 writes `2023-11-16 18:17:03.9799600`, 2024 and 2025 append an offset from UTC and leave out a zero fraction
-//! (`2024-05-12 00:00:10+00:00`); both are read, and a time without an offset is UTC. Time starts at the first request
-//! and is counted in whole nanoseconds, so that nothing is lost however far from 1970 it lies. Of 2025's `NumImages` nothing is read.
-//! Where it is known which prompts begin alike, [`write()`] adds the columns `block_tokens` and `hash_ids`, as in Vidur's traces.
+//! 2023 writes `2023-11-16 18:17:03.9799600`, 2024 and 2025 append an offset from UTC and leave out a zero
+//! fraction (`2024-05-12 00:00:10+00:00`); both are read, and a time without an offset is UTC. Time starts at
+//! the first request and is counted in whole nanoseconds, so that nothing is lost however far from 1970 it
+//! lies. Of 2025's `NumImages` nothing is read. Where it is known which prompts begin alike, [`write()`] adds
+//! the columns `block_tokens` and `hash_ids`, as in Vidur's traces.
 
 use std::io::{self, Write};
 
@@ -43,7 +44,8 @@ struct Reader {
 impl Reader {
     fn new(header: &Line) -> Result<Self, WorkloadError> {
         let mut columns = Columns::locate(header, COLUMNS)?;
-        let (prompts, told) = (PromptColumns::locate(header, &mut columns), ToldColumns::locate(header, &mut columns));
+        let (prompts, told) =
+            (PromptColumns::locate(header, &mut columns), ToldColumns::locate(header, &mut columns));
         Ok(Self { columns, prompts, told, first_ns: None })
     }
 }
@@ -56,7 +58,15 @@ impl RowReader for Reader {
         let (prefill_tokens, decode_tokens) = (prefill.tokens()?, decode.tokens()?);
         let (block_tokens, hash_ids) = self.prompts.read(line)?;
         let (max_new_tokens, priority) = self.told.read(line)?;
-        Ok(Some(Row { ticks, prefill_tokens, decode_tokens, hash_ids, block_tokens, max_new_tokens, priority }))
+        Ok(Some(Row {
+            ticks,
+            prefill_tokens,
+            decode_tokens,
+            hash_ids,
+            block_tokens,
+            max_new_tokens,
+            priority,
+        }))
     }
 
     fn ticks_per_s(&self) -> f64 {
@@ -74,17 +84,24 @@ fn nanoseconds(field: &Field) -> Result<i64, WorkloadError> {
     let (date, rest) = text.split_at_checked(10).unwrap_or((text, ""));
     let time = rest.strip_prefix([' ', 'T']).unwrap_or("");
     let utc = if let Some(utc) = time.strip_suffix('Z') {
-        NaiveDateTime::parse_from_str(&format!("{date} {utc}"), "%Y-%m-%d %H:%M:%S%.f").ok().map(|at| at.and_utc())
+        NaiveDateTime::parse_from_str(&format!("{date} {utc}"), "%Y-%m-%d %H:%M:%S%.f")
+            .ok()
+            .map(|at| at.and_utc())
     } else if time.contains(['+', '-']) {
-        DateTime::parse_from_str(&format!("{date} {time}"), "%Y-%m-%d %H:%M:%S%.f%:z").ok().map(|at| at.to_utc())
+        DateTime::parse_from_str(&format!("{date} {time}"), "%Y-%m-%d %H:%M:%S%.f%:z")
+            .ok()
+            .map(|at| at.to_utc())
     } else {
-        NaiveDateTime::parse_from_str(&format!("{date} {time}"), "%Y-%m-%d %H:%M:%S%.f").ok().map(|at| at.and_utc())
+        NaiveDateTime::parse_from_str(&format!("{date} {time}"), "%Y-%m-%d %H:%M:%S%.f")
+            .ok()
+            .map(|at| at.and_utc())
     };
-    utc.and_then(|at| at.timestamp_nanos_opt()).ok_or_else(|| field.error("a time such as `2023-11-16 18:17:03.9799600`"))
+    utc.and_then(|at| at.timestamp_nanos_opt())
+        .ok_or_else(|| field.error("a time such as `2023-11-16 18:17:03.9799600`"))
 }
 
-/// Writes times of 1970 in steps of 100 ns, as published; finer arrivals are rounded to them, and a first arrival
-/// after 0 becomes 0 when read back.
+/// Writes times of 1970 in steps of 100 ns, as published; finer arrivals are rounded to them, and a first
+/// arrival after 0 becomes 0 when read back.
 fn write(workload: &Workload, out: &mut dyn Write) -> io::Result<()> {
     const STEPS_PER_S: i64 = 10_000_000;
     write!(out, "{}{}", LAYOUT.first_line, csv::more_header(workload))?;
@@ -92,10 +109,17 @@ fn write(workload: &Workload, out: &mut dyn Write) -> io::Result<()> {
         // Whatever is too late for the reader's nanoseconds saturates and is refused.
         let steps = (at * STEPS_PER_S as f64).round() as i64;
         let date = DateTime::from_timestamp(steps / STEPS_PER_S, 0).filter(|_| steps < i64::MAX / 100);
-        let date = date.ok_or_else(|| io::Error::other(format!("an arrival at {at} s, later than this format can tell")))?;
+        let date = date.ok_or_else(|| {
+            io::Error::other(format!("an arrival at {at} s, later than this format can tell"))
+        })?;
         let (prefill, decode) = (workload.prefill_tokens[request], workload.decode_tokens[request]);
         let date = date.format("%Y-%m-%d %H:%M:%S");
-        write!(out, "\r\n{date}.{:07},{prefill},{decode}{}", steps % STEPS_PER_S, csv::more_fields(workload, request))?;
+        write!(
+            out,
+            "\r\n{date}.{:07},{prefill},{decode}{}",
+            steps % STEPS_PER_S,
+            csv::more_fields(workload, request)
+        )?;
     }
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! BurstGPT's traces: CSV with at least `Timestamp,Request tokens,Response tokens`, as published at
 //! <https://github.com/HPMLL/BurstGPT>; some files also have `Session ID` and `Elapsed time`.
 //!
-//! Timestamps are seconds since the collection began, days before a file's first request, so time starts at the first
-//! request. A response of 0 tokens is a failure and no load; `keep_failures` keeps it with 1 token.
+//! Timestamps are seconds since the collection began, days before a file's first request, so time starts at
+//! the first request. A response of 0 tokens is a failure and no load; `keep_failures` keeps it with 1 token.
 
 use super::{Clock, Layout, ReadAs, Reading, Row, RowReader, TimeUnit};
 use crate::workload::csv::{self, Columns};
@@ -42,7 +42,8 @@ impl Reader {
 impl RowReader for Reader {
     fn read(&mut self, line: &Line) -> Result<Option<Row>, WorkloadError> {
         let [timestamp, request, response] = self.columns.read(line)?;
-        let (ticks, prefill_tokens, decode_tokens) = (timestamp.time(self.unit)?, request.tokens()?, response.tokens()?);
+        let (ticks, prefill_tokens, decode_tokens) =
+            (timestamp.time(self.unit)?, request.tokens()?, response.tokens()?);
         let row = Row { ticks, prefill_tokens, decode_tokens, ..Row::default() };
         Ok((decode_tokens > 0.0 || self.keep_failures).then_some(row))
     }

@@ -1,4 +1,5 @@
-//! JSON lines with the field names of Mooncake's traces, which others took over with another unit of time, other blocks or none.
+//! JSON lines with the field names of Mooncake's traces, which others took over with another unit of time,
+//! other blocks or none.
 
 use std::fmt;
 
@@ -16,7 +17,8 @@ pub(super) fn fields(first: &Line) -> Option<Vec<String>> {
     Some(object.into_iter().map(|(field, _)| field).collect())
 }
 
-/// What to make of a file of JSON that no format tells: a trace without `hash_ids`, or why it is none. `None` if it is no JSON.
+/// What to make of a file of JSON that no format tells: a trace without `hash_ids`, or why it is none. `None`
+/// if it is no JSON.
 pub(super) fn without_hash_ids(first: &Line, read_as: ReadAs) -> Option<Result<TraceFormat, WorkloadError>> {
     let text = first.text.trim();
     if !text.starts_with(['{', '[']) {
@@ -60,21 +62,35 @@ impl RowReader for Reader {
     fn read(&mut self, line: &Line) -> Result<Option<Row>, WorkloadError> {
         let mut deserializer = serde_json::Deserializer::from_str(line.text);
         let fields = Fields { not_read: &mut self.not_read };
-        let record = fields.deserialize(&mut deserializer).and_then(|record| deserializer.end().map(|()| record));
+        let record =
+            fields.deserialize(&mut deserializer).and_then(|record| deserializer.end().map(|()| record));
         let record = record.map_err(|error| {
             let reason = error.to_string();
             let reason = reason.rsplit_once(" at line ").map_or(reason.as_str(), |(reason, _)| reason);
-            line.error(format!("{reason} (byte {}), expected a line such as {}", error.column(), self.example))
+            line.error(format!(
+                "{reason} (byte {}), expected a line such as {}",
+                error.column(),
+                self.example
+            ))
         })?;
-        let Some(timestamp) = record.timestamp else { return Err(sessions::later_turn(line, record.waits_by.unwrap_or("delay"))) };
+        let Some(timestamp) = record.timestamp else {
+            return Err(sessions::later_turn(line, record.waits_by.unwrap_or("delay")));
+        };
         let tokens = |column: &str, value: f64| {
             let fits = (0.0..=f64::from(MAX_TOKENS)).contains(&value);
-            let complaint = || line.value_error(column, &value.to_string(), format!("a number of tokens from 0 to {MAX_TOKENS}"));
+            let complaint = || {
+                line.value_error(
+                    column,
+                    &value.to_string(),
+                    format!("a number of tokens from 0 to {MAX_TOKENS}"),
+                )
+            };
             if fits { Ok(value) } else { Err(complaint()) }
         };
         let unit = self.unit.name();
         let ticks = self.unit.seconds(timestamp).filter(|at| at.is_finite() && *at >= 0.0);
-        let expected = || line.value_error("timestamp", timestamp, format!("{unit} as a finite number of at least 0"));
+        let expected =
+            || line.value_error("timestamp", timestamp, format!("{unit} as a finite number of at least 0"));
         Ok(Some(Row {
             ticks: ticks.ok_or_else(expected)? + 0.0,
             prefill_tokens: tokens("input_length", record.input_length)?,
@@ -83,7 +99,13 @@ impl RowReader for Reader {
             max_new_tokens: record.max_new_tokens.map(|most| tokens("max_new_tokens", most)).transpose()?,
             priority: record.priority,
             block_tokens: match record.block_size {
-                Some(0) => return Err(line.value_error("block_size", "0", "tokens a block of the prompt holds, at least 1")),
+                Some(0) => {
+                    return Err(line.value_error(
+                        "block_size",
+                        "0",
+                        "tokens a block of the prompt holds, at least 1",
+                    ));
+                }
                 block_tokens => block_tokens,
             },
         }))
@@ -142,7 +164,8 @@ impl<'l> Visitor<'l> for Fields<'_> {
     }
 
     fn visit_map<A: MapAccess<'l>>(mut self, mut map: A) -> Result<Record<'l>, A::Error> {
-        let (mut timestamp, mut input_length, mut output_length, mut hash_ids, mut block_size) = (None, None, None, None, None);
+        let (mut timestamp, mut input_length, mut output_length, mut hash_ids, mut block_size) =
+            (None, None, None, None, None);
         let (mut max_new_tokens, mut priority) = (None, None);
         let mut waits_by = None;
         while let Some(field) = map.next_key_seed(&mut self)? {
@@ -208,9 +231,13 @@ impl<'l> DeserializeSeed<'l> for &mut Fields<'_> {
                     "block_size" => Field::BlockSize,
                     "max_new_tokens" => Field::MaxNewTokens,
                     "priority" => Field::Priority,
-                    _ => sessions::WAITS.iter().find(|waits| **waits == name).map_or(Field::Other, |waits| Field::Waits(waits)),
+                    _ => sessions::WAITS
+                        .iter()
+                        .find(|waits| **waits == name)
+                        .map_or(Field::Other, |waits| Field::Waits(waits)),
                 };
-                if matches!(known, Field::Other | Field::Waits(_)) && !self.0.iter().any(|seen| seen == name) {
+                if matches!(known, Field::Other | Field::Waits(_)) && !self.0.iter().any(|seen| seen == name)
+                {
                     self.0.push(name.into());
                 }
                 Ok(known)

@@ -1,7 +1,8 @@
 //! Trace formats, one file each: how a line becomes a request, and a request a line.
 //!
-//! A format is one [`Layout`]: what tells it, what its clock counts, what its prompt blocks hold. [`super::trace`] does what all formats
-//! share: order, windows, scaling, cutting. Adding one touches its own file and [`TraceFormat`].
+//! A format is one [`Layout`]: what tells it, what its clock counts, what its prompt blocks hold.
+//! [`super::trace`] does what all formats share: order, windows, scaling, cutting. Adding one touches its own
+//! file and [`TraceFormat`].
 
 pub mod azure;
 pub mod burstgpt;
@@ -36,11 +37,14 @@ pub enum TraceFormat {
     Azure,
     /// JSON lines with `timestamp` in ms, `input_length`, `output_length`, `hash_ids` of 512 tokens.
     Mooncake,
-    /// JSON lines of sessions: Mooncake's fields, `session_id` and `delay` in ms, of each prompt only what is new.
+    /// JSON lines of sessions: Mooncake's fields, `session_id` and `delay` in ms, of each prompt only what is
+    /// new.
     MooncakeDelta,
-    /// JSON lines of agents' sessions: Mooncake's fields, `request_id`, `wait_for`, `delay` and `tool_wait_ms`.
+    /// JSON lines of agents' sessions: Mooncake's fields, `request_id`, `wait_for`, `delay` and
+    /// `tool_wait_ms`.
     AgenticMooncake,
-    /// JSON lines, a session each: AIPerf's `multi_turn` with `turns` of `text` or `input_length`, `output_length`, `delay` in ms.
+    /// JSON lines, a session each: AIPerf's `multi_turn` with `turns` of `text` or `input_length`,
+    /// `output_length`, `delay` in ms.
     #[serde(rename = "aiperf_sessions")]
     AiPerfSessions,
     /// Settings of vLLM's multi-turn benchmark, `"filetype": "generate_conversations"`.
@@ -48,7 +52,8 @@ pub enum TraceFormat {
     /// Settings of GuideLLM's synthetic data, `prompt_tokens`, `output_tokens`, `turns`.
     #[serde(rename = "guidellm_synthetic")]
     GuideLlmSynthetic,
-    /// JSON lines with Mooncake's fields, `chat_id` and `turn`; `timestamp` in seconds, `hash_ids` of 16 tokens.
+    /// JSON lines with Mooncake's fields, `chat_id` and `turn`; `timestamp` in seconds, `hash_ids` of 16
+    /// tokens.
     QwenBailian,
     /// CSV with `Timestamp`, `Request tokens`, `Response tokens`.
     #[serde(rename = "burstgpt")]
@@ -194,15 +199,18 @@ impl TraceFormat {
 
     /// The format of a tool's result files.
     pub(super) fn of_results(tool: &Tool) -> Option<Self> {
-        let is_tools = |format: &Self| matches!(&format.layout().reading, Reading::Results(of) if of.name == tool.name);
+        let is_tools =
+            |format: &Self| matches!(&format.layout().reading, Reading::Results(of) if of.name == tool.name);
         Self::ALL.into_iter().find(is_tools)
     }
 
     /// The format of a trace by its first line.
     ///
-    /// Errors: no format has such a line; it is that of a file of sessions, or of one whose unit of time cannot be told.
+    /// Errors: no format has such a line; it is that of a file of sessions, or of one whose unit of time
+    /// cannot be told.
     pub fn detect(first: &Line, read_as: ReadAs) -> Result<Self, WorkloadError> {
-        let tells = |format: &Self| matches!(format.layout().reading, Reading::Lines { tells, .. } if tells(first));
+        let tells =
+            |format: &Self| matches!(format.layout().reading, Reading::Lines { tells, .. } if tells(first));
         if let Some(format) = Self::ALL.into_iter().find(tells) {
             return Ok(format);
         }
@@ -215,29 +223,42 @@ impl TraceFormat {
             Reading::Results(tool) => format!("`{}` (results of {})", layout.name, tool.name),
         };
         let known = Self::ALL.map(|format| name(format.layout())).join(", ");
-        Err(first.error(format!("`{}` found, expected the first line of a known format: {known}", excerpt(first.text))))
+        Err(first.error(format!(
+            "`{}` found, expected the first line of a known format: {known}",
+            excerpt(first.text)
+        )))
     }
 
     /// Writes a workload as a trace of this format, atomically: `file` is complete or untouched.
     ///
-    /// Every format keeps token counts and prompt blocks. Vidur and Mooncake keep arrivals bit for bit, Azure to 100 ns and from the
-    /// first request on. What is lost, [`lost_by`](Self::lost_by) tells.
+    /// Every format keeps token counts and prompt blocks. Vidur and Mooncake keep arrivals bit for bit, Azure
+    /// to 100 ns and from the first request on. What is lost, [`lost_by`](Self::lost_by) tells.
     ///
-    /// Errors: requests wait for answers; the format is only read (its further columns a workload does not have); writing fails.
+    /// Errors: requests wait for answers; the format is only read (its further columns a workload does not
+    /// have); writing fails.
     pub fn write(self, workload: &Workload, file: &Path) -> Result<(), WorkloadError> {
         let Some(write) = self.layout().write else {
-            let written: Vec<&str> = Self::ALL.iter().map(|format| format.layout()).filter(|l| l.write.is_some()).map(|l| l.name).collect();
-            let message = format!("traces in `{}` format are only read, expected one of {} to write", self.layout().name, quoted(&written));
+            let written: Vec<&str> = Self::ALL
+                .iter()
+                .map(|format| format.layout())
+                .filter(|l| l.write.is_some())
+                .map(|l| l.name)
+                .collect();
+            let message = format!(
+                "traces in `{}` format are only read, expected one of {} to write",
+                self.layout().name,
+                quoted(&written)
+            );
             return Err(WorkloadError::File { file: file.into(), message });
         };
         if workload.sessions.as_ref().is_some_and(|sessions| sessions.waits()) {
-            let message =
-                "requests that wait for answers are not written: no trace of single requests says so; keep the file they came from";
+            let message = "requests that wait for answers are not written: no trace of single requests says so; keep the file they came from";
             return Err(WorkloadError::File { file: file.into(), message: message.into() });
         }
         let io_error = |reason| WorkloadError::Io { file: file.into(), reason };
         let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut out = BufWriter::new(tempfile::NamedTempFile::new_in(dir).map_err(|error| io_error(plain(error)))?);
+        let mut out =
+            BufWriter::new(tempfile::NamedTempFile::new_in(dir).map_err(|error| io_error(plain(error)))?);
         write(workload, &mut out).and_then(|()| out.flush()).map_err(io_error)?;
         let finished = out.into_inner().map_err(|error| io_error(error.into_error()))?;
         finished.persist(file).map_err(|error| io_error(error.error))?;
@@ -258,12 +279,17 @@ impl TraceFormat {
         }
         match workload.arrived_at_s.first() {
             Some(first_s) if self.layout().starts_at_first_request && *first_s > 0.0 => {
-                lost.push(format!("time starts at the first request when it is read: all arrivals are {first_s} s earlier"));
+                lost.push(format!(
+                    "time starts at the first request when it is read: all arrivals are {first_s} s earlier"
+                ));
             }
             _ => {}
         }
         if self.layout().block_tokens.is_none() && workload.told != Told::default() {
-            lost.push("`max_new_tokens` and `priority` are written as columns of their own; Scalefront reads them".into());
+            lost.push(
+                "`max_new_tokens` and `priority` are written as columns of their own; Scalefront reads them"
+                    .into(),
+            );
         }
         if workload.outputs.settings != OutputSettings::default() || !workload.priorities.classes.is_empty() {
             lost.push("what `outputs` and `priorities` say of requests is in no trace: give them again where it is read".into());

@@ -1,8 +1,9 @@
-//! Mooncake's traces (FAST '25): JSON lines `{"timestamp": ms, "input_length": .., "output_length": .., "hash_ids": [..]}`,
-//! as published at <https://github.com/kvcache-ai/Mooncake>. Each id stands for a block of 512 prompt tokens.
+//! Mooncake's traces (FAST '25): JSON lines `{"timestamp": ms, "input_length": .., "output_length": ..,
+//! "hash_ids": [..]}`, as published at <https://github.com/kvcache-ai/Mooncake>. Each id stands for a block
+//! of 512 prompt tokens.
 //!
-//! Blocks of another size are written with a field of their own, `block_size`, on each line. A timestamp's decimals are shifted, not
-//! divided: what [`write()`] writes is read back bit for bit.
+//! Blocks of another size are written with a field of their own, `block_size`, on each line. A timestamp's
+//! decimals are shifted, not divided: what [`write()`] writes is read back bit for bit.
 
 use std::io::{self, Write};
 
@@ -12,7 +13,8 @@ use crate::workload::Workload;
 
 pub const BLOCK_TOKENS: u32 = 512;
 
-const FIRST_LINE: &str = r#"{"timestamp": 0, "input_length": 6758, "output_length": 500, "hash_ids": [0, 1]}"#;
+const FIRST_LINE: &str =
+    r#"{"timestamp": 0, "input_length": 6758, "output_length": 500, "hash_ids": [0, 1]}"#;
 
 pub static LAYOUT: Layout = Layout {
     name: "mooncake",
@@ -29,7 +31,9 @@ pub static LAYOUT: Layout = Layout {
                 has("hash_ids") && has("timestamp") && !has("chat_id")
             })
         },
-        open: |_, read_as| Ok(Box::new(Reader::new(read_as.time_unit.unwrap_or(TimeUnit::Milliseconds), FIRST_LINE))),
+        open: |_, read_as| {
+            Ok(Box::new(Reader::new(read_as.time_unit.unwrap_or(TimeUnit::Milliseconds), FIRST_LINE)))
+        },
     },
     write: Some(write),
 };
@@ -89,7 +93,14 @@ mod tests {
 
     #[test]
     fn decimals_shift_both_ways() {
-        for (s, ms) in [(0.0, "0"), (1.0, "1000"), (0.027, "27"), (3536.999, "3536999"), (0.0000125, "0.0125"), (12.3456, "12345.6")] {
+        for (s, ms) in [
+            (0.0, "0"),
+            (1.0, "1000"),
+            (0.027, "27"),
+            (3536.999, "3536999"),
+            (0.0000125, "0.0125"),
+            (12.3456, "12345.6"),
+        ] {
             assert_eq!(milliseconds(s), ms);
             assert_eq!(seconds(ms), Some(s));
         }

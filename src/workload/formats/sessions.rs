@@ -1,6 +1,6 @@
-//! Files of sessions: a later turn comes some time after the answer to the turn before it, so its arrival depends on the simulation. They
-//! are read [as a whole](crate::workload::sessions); layouts that are not read are refused by their names rather than for a field that they
-//! never had.
+//! Files of sessions: a later turn comes some time after the answer to the turn before it, so its arrival
+//! depends on the simulation. They are read [as a whole](crate::workload::sessions); layouts that are not
+//! read are refused by their names rather than for a field that they never had.
 
 use super::{Clock, Layout, Reading};
 use crate::workload::error::WorkloadError;
@@ -9,7 +9,12 @@ use crate::workload::source::Line;
 /// Fields that say what a request without a `timestamp` waits for.
 pub(super) const WAITS: [&str; 4] = ["delay", "delay_ms", "wait_for", "tool_wait_ms"];
 
-const fn layout(name: &'static str, summary: &'static str, first_line: &'static str, block_tokens: Option<u32>) -> Layout {
+const fn layout(
+    name: &'static str,
+    summary: &'static str,
+    first_line: &'static str,
+    block_tokens: Option<u32>,
+) -> Layout {
     Layout {
         name,
         summary,

@@ -1,7 +1,9 @@
-//! Vidur's processed traces: CSV `arrived_at,num_prefill_tokens,num_decode_tokens`; seconds and tokens, time from 0.
+//! Vidur's processed traces: CSV `arrived_at,num_prefill_tokens,num_decode_tokens`; seconds and tokens, time
+//! from 0.
 //!
-//! Where it is known which prompts begin alike, [`write()`] adds the columns `block_tokens` and `hash_ids` (ids with a blank between them).
-//! What is told of requests beside, [`ToldColumns`] has: `max_new_tokens` and `priority`. Vidur finds its columns by name and takes no notice of others.
+//! Where it is known which prompts begin alike, [`write()`] adds the columns `block_tokens` and `hash_ids`
+//! (ids with a blank between them). What is told of requests beside, [`ToldColumns`] has: `max_new_tokens`
+//! and `priority`. Vidur finds its columns by name and takes no notice of others.
 
 use std::io::{self, Write};
 
@@ -38,7 +40,8 @@ struct Reader {
 impl Reader {
     fn new(header: &Line, read_as: ReadAs) -> Result<Self, WorkloadError> {
         let mut columns = Columns::locate(header, COLUMNS)?;
-        let (prompts, told) = (PromptColumns::locate(header, &mut columns), ToldColumns::locate(header, &mut columns));
+        let (prompts, told) =
+            (PromptColumns::locate(header, &mut columns), ToldColumns::locate(header, &mut columns));
         Ok(Self { columns, prompts, told, unit: read_as.time_unit.unwrap_or(TimeUnit::Seconds) })
     }
 }
@@ -48,8 +51,17 @@ impl RowReader for Reader {
         let [arrived_at, prefill, decode] = self.columns.read(line)?;
         let (block_tokens, hash_ids) = self.prompts.read(line)?;
         let (max_new_tokens, priority) = self.told.read(line)?;
-        let (ticks, prefill_tokens, decode_tokens) = (arrived_at.time(self.unit)?, prefill.tokens()?, decode.tokens()?);
-        Ok(Some(Row { ticks, prefill_tokens, decode_tokens, hash_ids, block_tokens, max_new_tokens, priority }))
+        let (ticks, prefill_tokens, decode_tokens) =
+            (arrived_at.time(self.unit)?, prefill.tokens()?, decode.tokens()?);
+        Ok(Some(Row {
+            ticks,
+            prefill_tokens,
+            decode_tokens,
+            hash_ids,
+            block_tokens,
+            max_new_tokens,
+            priority,
+        }))
     }
 
     fn not_read(&self) -> &[String] {

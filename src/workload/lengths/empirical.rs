@@ -1,4 +1,5 @@
-//! Lengths drawn, with replacement, from the rows of a CSV file: prefill and decode of a request stay together.
+//! Lengths drawn, with replacement, from the rows of a CSV file: prefill and decode of a request stay
+//! together.
 
 use std::path::PathBuf;
 
@@ -24,17 +25,24 @@ const KNOWN: [[&str; 2]; 4] = [
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Empirical {
-    /// A CSV file with a header, plain or compressed. Its columns are `prefill_tokens` and `decode_tokens`, or those of a
-    /// Vidur, Azure or BurstGPT trace; others are ignored. Decimals are truncated, 0 becomes 1.
+    /// A CSV file with a header, plain or compressed. Its columns are `prefill_tokens` and `decode_tokens`,
+    /// or those of a Vidur, Azure or BurstGPT trace; others are ignored. Decimals are truncated, 0 becomes 1.
     pub path: PathBuf,
 }
 
 impl Empirical {
     pub(super) fn check(&self, faults: &mut Faults) {
-        faults.require(!self.path.as_os_str().is_empty(), "path", || "an empty path found, expected a file".into());
+        faults.require(!self.path.as_os_str().is_empty(), "path", || {
+            "an empty path found, expected a file".into()
+        });
     }
 
-    pub(super) fn generate(&self, requests: usize, seed: u64, base_dirs: &[PathBuf]) -> Result<Columns, WorkloadError> {
+    pub(super) fn generate(
+        &self,
+        requests: usize,
+        seed: u64,
+        base_dirs: &[PathBuf],
+    ) -> Result<Columns, WorkloadError> {
         let rows = self.rows(base_dirs)?;
         let mut random = random::stream(seed, PREFILL_STREAM);
         Ok((0..requests).map(|_| rows[random.random_range(0..rows.len())]).unzip())
@@ -43,7 +51,10 @@ impl Empirical {
     fn rows(&self, base_dirs: &[PathBuf]) -> Result<Vec<(u32, u32)>, WorkloadError> {
         let mut lines = Lines::open(&source::find(&self.path, base_dirs)?, DECOMPRESSED_LIMIT_BYTES)?;
         let file = lines.file().to_path_buf();
-        let empty = || WorkloadError::File { file: file.clone(), message: "no row found, expected at least one".into() };
+        let empty = || WorkloadError::File {
+            file: file.clone(),
+            message: "no row found, expected at least one".into(),
+        };
         let columns = locate(&lines.next()?.ok_or_else(empty)?)?;
         let mut rows = Vec::new();
         while let Some(line) = lines.next()? {

@@ -82,7 +82,9 @@ impl LogNormalTokens {
         let mut random = random::stream(seed, purpose);
         let (mu, sigma) = self.parameters();
         let (least, most) = (f64::from(self.min_tokens), f64::from(self.max_tokens));
-        let draw = move || libm::exp(mu + sigma * random.sample::<f64, _>(StandardNormal)).round().clamp(least, most) as u32;
+        let draw = move || {
+            libm::exp(mu + sigma * random.sample::<f64, _>(StandardNormal)).round().clamp(least, most) as u32
+        };
         std::iter::repeat_with(draw)
     }
 }

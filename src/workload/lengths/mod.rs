@@ -1,4 +1,5 @@
-//! How many tokens requests have: one file a distribution. Adding one touches its own file and the tables here.
+//! How many tokens requests have: one file a distribution. Adding one touches its own file and the tables
+//! here.
 
 mod empirical;
 mod fixed;
@@ -89,5 +90,7 @@ impl Lengths {
 
 /// A number of tokens a request may have.
 fn check_tokens(field: &str, tokens: u32, faults: &mut Faults) {
-    faults.require((1..=MAX_TOKENS).contains(&tokens), field, || format!("{tokens} found, expected 1 to {MAX_TOKENS} tokens"));
+    faults.require((1..=MAX_TOKENS).contains(&tokens), field, || {
+        format!("{tokens} found, expected 1 to {MAX_TOKENS} tokens")
+    });
 }

@@ -1,8 +1,9 @@
 //! Zipf-distributed total lengths, as in Vidur's generator: `min_tokens` most often, each further one rarer.
 //!
-//! The k-th length has weight k^-theta (exactly, by rejection; Vidur's closed form is an approximation for theta below 1).
-//! `scramble` spreads the popular lengths over the range by a hash, seeded and the same on every machine.
-//! The total is split by `prefill_to_decode_ratio`: decode = total / (1 + ratio), truncated and at least 1; prefill the rest.
+//! The k-th length has weight k^-theta (exactly, by rejection; Vidur's closed form is an approximation for
+//! theta below 1). `scramble` spreads the popular lengths over the range by a hash, seeded and the same on
+//! every machine. The total is split by `prefill_to_decode_ratio`: decode = total / (1 + ratio), truncated
+//! and at least 1; prefill the rest.
 
 use rand::RngExt;
 use rand_distr::Zipf as ZipfDistribution;
@@ -46,7 +47,8 @@ impl Zipf {
         let lengths = self.max_tokens - self.min_tokens + 1;
         let ranks = ZipfDistribution::new(f64::from(lengths), self.theta).expect("checked settings");
         let split = move |total: u32| {
-            let decode = ((f64::from(total) / (1.0 + settings.prefill_to_decode_ratio)) as u32).clamp(1, total - 1);
+            let decode =
+                ((f64::from(total) / (1.0 + settings.prefill_to_decode_ratio)) as u32).clamp(1, total - 1);
             (total - decode, decode)
         };
         let total = move |rank: f64| {

@@ -66,7 +66,8 @@ impl Builder {
         self.session.is_empty()
     }
 
-    /// Adds a request, whose prompt and answer consist of those of `after`, a request met before, and `more` runs.
+    /// Adds a request, whose prompt and answer consist of those of `after`, a request met before, and `more`
+    /// runs.
     pub fn push(&mut self, request: NewRequest, after: Option<u32>, more: &[Run]) {
         self.session.push(request.session);
         self.turn.push(request.turn);
@@ -125,7 +126,8 @@ impl Builder {
         let mut left: Vec<u32> = (0..len).map(|request| self.waits_of(request).len() as u32).collect();
         let mut earliest_s = vec![0.0_f64; len];
         let mut depth = vec![0_u32; len];
-        let mut ready: Vec<u32> = (0..len as u32).rev().filter(|&request| left[request as usize] == 0).collect();
+        let mut ready: Vec<u32> =
+            (0..len as u32).rev().filter(|&request| left[request as usize] == 0).collect();
         let mut done = 0;
         while let Some(request) = ready.pop() {
             let at = request as usize;
@@ -148,14 +150,20 @@ impl Builder {
             // What waits for a cycle is no part of it: going back from any that is left ends up in one.
             let mut at = left.iter().position(|&left| left > 0).unwrap_or_default();
             for _ in 0..len {
-                at = self.waits_of(at).iter().copied().find(|&before| left[before as usize] > 0).unwrap_or_default() as usize;
+                at = self
+                    .waits_of(at)
+                    .iter()
+                    .copied()
+                    .find(|&before| left[before as usize] > 0)
+                    .unwrap_or_default() as usize;
             }
             return Err(Cycle { request: at as u32 });
         }
         Ok(earliest_s)
     }
 
-    /// Of each request, by the numbers that `number` gives them, those that wait for it: where its list starts, and the lists.
+    /// Of each request, by the numbers that `number` gives them, those that wait for it: where its list
+    /// starts, and the lists.
     fn waiting(&self, number: impl Fn(u32) -> u32) -> (Vec<u32>, Vec<u32>) {
         let len = self.len();
         let mut from = vec![0_u32; len + 1];
@@ -188,7 +196,8 @@ impl Builder {
         }
         // Times of at least 0 order as their bits do.
         let used = lanes.number.min(sessions as u32);
-        let mut free: BinaryHeap<Reverse<u64>> = (0..used).map(|lane| Reverse(lanes.begins_s(lane).to_bits())).collect();
+        let mut free: BinaryHeap<Reverse<u64>> =
+            (0..used).map(|lane| Reverse(lanes.begins_s(lane).to_bits())).collect();
         let mut starts_s = Vec::with_capacity(sessions);
         for lasts_s in lasts_s {
             let Some(Reverse(at)) = free.pop() else { break };
@@ -202,7 +211,9 @@ impl Builder {
     }
 
     fn workload(mut self, order: &[u32], place: &[u32], earliest_s: &[f64]) -> Workload {
-        let column = |of: &dyn Fn(usize) -> u32| order.iter().map(|&request| of(request as usize)).collect::<Vec<u32>>();
+        let column = |of: &dyn Fn(usize) -> u32| {
+            order.iter().map(|&request| of(request as usize)).collect::<Vec<u32>>()
+        };
         // Sessions are numbered in order of their first requests.
         let mut numbers = vec![u32::MAX; self.session.iter().max().map_or(0, |&most| most as usize + 1)];
         let (mut session, mut lengths) = (Vec::with_capacity(order.len()), Vec::<u32>::new());

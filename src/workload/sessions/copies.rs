@@ -26,8 +26,9 @@ impl Workload {
 }
 
 impl Sessions {
-    /// A workload of sessions like those picked by number, each beginning at its time. Copies say things of their own, but for what several
-    /// sessions have in common. Where sessions start as others end, there are `factor` times as many lanes.
+    /// A workload of sessions like those picked by number, each beginning at its time. Copies say things of
+    /// their own, but for what several sessions have in common. Where sessions start as others end, there are
+    /// `factor` times as many lanes.
     pub(in crate::workload) fn copied(&self, of: &Workload, picks: &[(f64, u32)], factor: f64) -> Workload {
         let starts_s = of.starts_s();
         let mut requests = vec![Vec::new(); self.len()];
@@ -38,7 +39,10 @@ impl Sessions {
         }
         let owners = self.owners(of.len());
         let mut new_runs = owners.len() as u32;
-        let lanes = self.lanes.map(|lanes| Lanes { number: ((f64::from(lanes.number) * factor).round() as u32).max(1), ..lanes });
+        let lanes = self.lanes.map(|lanes| Lanes {
+            number: ((f64::from(lanes.number) * factor).round() as u32).max(1),
+            ..lanes
+        });
         let mut builder = Builder {
             block_tokens: self.prompts.as_ref().map_or(0, |prompts| prompts.block_tokens()),
             lanes,
@@ -83,10 +87,17 @@ impl Sessions {
                     });
                     Run { id, ..run }
                 };
-                builder.push(new, after.map(|before| place[before as usize]), &runs.iter().map(rename).collect::<Vec<_>>());
+                builder.push(
+                    new,
+                    after.map(|before| place[before as usize]),
+                    &runs.iter().map(rename).collect::<Vec<_>>(),
+                );
                 of_request.extend(of.models.as_ref().map(|models| models.of_request[at]));
                 let told = &of.told;
-                builder.tell(told.max_new_tokens.as_ref().map(|column| column[at]), told.priorities.as_ref().map(|column| column[at]));
+                builder.tell(
+                    told.max_new_tokens.as_ref().map(|column| column[at]),
+                    told.priorities.as_ref().map(|column| column[at]),
+                );
             }
         }
         builder.models = of.models.as_ref().map(|models| Models { names: models.names.clone(), of_request });
@@ -128,7 +139,10 @@ mod tests {
 
     #[test]
     fn all_of_them_once_are_the_same() {
-        for starts in [json!({"poisson": {"rate_per_s": 1, "duration_s": 100}}), json!({"concurrency": {"lanes": 3, "sessions": 40}})] {
+        for starts in [
+            json!({"poisson": {"rate_per_s": 1, "duration_s": 100}}),
+            json!({"concurrency": {"lanes": 3, "sessions": 40}}),
+        ] {
             let before = sessions(starts);
             let picks: Vec<(f64, u32)> = before.starts_s().iter().copied().zip(0..).collect();
             assert_eq!(before.sessions.as_ref().unwrap().copied(&before, &picks, 1.0), before);
@@ -143,11 +157,13 @@ mod tests {
             let number = ratio(&|workload| workload.sessions.as_ref().unwrap().len());
             let requests = ratio(&Workload::len);
             assert!((1.4..1.6).contains(&number) && (requests - number).abs() < 0.1, "{number} {requests}");
-            // What is said twice by a session and its copy is told apart; the first turns' shared prefix is not.
+            // What is said twice by a session and its copy is told apart; the first turns' shared prefix is
+            // not.
             let runs = |workload: &Workload| {
                 let prompts = workload.prompts().unwrap();
-                let mut ids: Vec<u32> =
-                    (0..workload.len() as u32).flat_map(|request| prompts.of(request).runs.iter().map(|run| run.id)).collect();
+                let mut ids: Vec<u32> = (0..workload.len() as u32)
+                    .flat_map(|request| prompts.of(request).runs.iter().map(|run| run.id))
+                    .collect();
                 ids.sort_unstable();
                 ids.dedup();
                 ids.len()
@@ -156,7 +172,11 @@ mod tests {
         }
         assert!(before.resampled(1).unwrap().sessions.unwrap().len() > 400);
         assert!(before.scaled(0.5, 1).unwrap().len() < before.len() * 2 / 3);
-        let lanes = sessions(json!({"concurrency": {"lanes": 10, "sessions": 400}})).thickened(1.2, 1).unwrap().sessions.unwrap();
+        let lanes = sessions(json!({"concurrency": {"lanes": 10, "sessions": 400}}))
+            .thickened(1.2, 1)
+            .unwrap()
+            .sessions
+            .unwrap();
         assert_eq!(lanes.lanes.unwrap().number, 12);
         assert!((440..520).contains(&lanes.len()), "{}", lanes.len());
     }

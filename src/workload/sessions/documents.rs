@@ -1,15 +1,16 @@
 //! Settings files of benchmarks that hold conversations: JSON documents that say how sessions are drawn.
 //!
-//! - vLLM's `benchmark_serving_multi_turn.py`, `"filetype": "generate_conversations"`: `num_turns` counts questions and answers, at least one
-//!   of each, an odd number being one more; the first question begins with `common_prefix_num_tokens` that all share and
-//!   `prefix_num_tokens` of its own. A lognormal `average` is that of the distribution here, of the sample there. `zipf` draws whole numbers
-//!   from 1, `k` as likely as `k` to the power of `-alpha`, and `poisson` those with `alpha` as their mean, as NumPy does; what is above
-//!   `max` becomes that, and a `max` of 0 is none.
-//! - GuideLLM's synthetic data: `prompt_tokens`, `output_tokens` (each with `_stdev`, `_min`, `_max`), `turns`, `first_prompt_tokens`,
-//!   `prefix_tokens`, `prefix_count`, `delay`, `delay_stdev` in seconds.
+//! - vLLM's `benchmark_serving_multi_turn.py`, `"filetype": "generate_conversations"`: `num_turns` counts
+//!   questions and answers, at least one of each, an odd number being one more; the first question begins
+//!   with `common_prefix_num_tokens` that all share and `prefix_num_tokens` of its own. A lognormal `average`
+//!   is that of the distribution here, of the sample there. `zipf` draws whole numbers from 1, `k` as likely
+//!   as `k` to the power of `-alpha`, and `poisson` those with `alpha` as their mean, as NumPy does; what is
+//!   above `max` becomes that, and a `max` of 0 is none.
+//! - GuideLLM's synthetic data: `prompt_tokens`, `output_tokens` (each with `_stdev`, `_min`, `_max`),
+//!   `turns`, `first_prompt_tokens`, `prefix_tokens`, `prefix_count`, `delay`, `delay_stdev` in seconds.
 //!
-//! Neither says when sessions start: they come in [`lanes`](TraceSpec::lanes), one at a time if nothing is said. Draws are ours, from the
-//! same distributions. Read: `bench_dataset.py` of vLLM at 0fdcab7e, GuideLLM 0.8.1.
+//! Neither says when sessions start: they come in [`lanes`](TraceSpec::lanes), one at a time if nothing is
+//! said. Draws are ours, from the same distributions. Read: `bench_dataset.py` of vLLM at 0fdcab7e, GuideLLM 0.8.1.
 
 use std::path::Path;
 
@@ -29,10 +30,16 @@ const LONGEST_BYTES: u64 = 1 << 20;
 
 /// The format of a JSON document, if it is one of these.
 pub(super) fn recognise(file: &Path) -> Result<Option<TraceFormat>, WorkloadError> {
-    if !source::read_head(file, 1 << 12)?.starts_with('{') || file.metadata().is_ok_and(|data| data.len() > LONGEST_BYTES) {
+    if !source::read_head(file, 1 << 12)?.starts_with('{')
+        || file.metadata().is_ok_and(|data| data.len() > LONGEST_BYTES)
+    {
         return Ok(None);
     }
-    let Ok(fields) = serde_json::from_str::<Map<String, Value>>(&source::read_text_up_to(file, LONGEST_BYTES)?) else { return Ok(None) };
+    let Ok(fields) =
+        serde_json::from_str::<Map<String, Value>>(&source::read_text_up_to(file, LONGEST_BYTES)?)
+    else {
+        return Ok(None);
+    };
     let has = |name: &str| fields.contains_key(name);
     Ok(if fields.get("filetype").is_some_and(|kind| kind == "generate_conversations") {
         Some(TraceFormat::VllmMultiTurn)
@@ -61,11 +68,15 @@ struct Recipe {
     assumed: Vec<String>,
 }
 
-pub(super) fn read(spec: &TraceSpec, format: TraceFormat, file: &Path) -> Result<(Workload, TraceNotes), WorkloadError> {
+pub(super) fn read(
+    spec: &TraceSpec,
+    format: TraceFormat,
+    file: &Path,
+) -> Result<(Workload, TraceNotes), WorkloadError> {
     let text = source::read_text_up_to(file, LONGEST_BYTES)?;
     let error = |message: String| WorkloadError::File { file: file.into(), message };
-    let fields: Map<String, Value> =
-        serde_json::from_str(&text).map_err(|reason| error(format!("{reason}, expected an object of settings")))?;
+    let fields: Map<String, Value> = serde_json::from_str(&text)
+        .map_err(|reason| error(format!("{reason}, expected an object of settings")))?;
     let recipe = match format {
         TraceFormat::VllmMultiTurn => of_vllm(&fields),
         _ => of_guidellm(&fields, spec),
@@ -80,7 +91,8 @@ pub(super) fn read(spec: &TraceSpec, format: TraceFormat, file: &Path) -> Result
     if spec.lanes.is_none() {
         assumed.push("one session at a time; `lanes` says how many".into());
     }
-    let mut builder = Builder { block_tokens: 1, lanes: Some(Lanes { number: lanes, ramp_s: 0.0 }), ..Builder::default() };
+    let mut builder =
+        Builder { block_tokens: 1, lanes: Some(Lanes { number: lanes, ramp_s: 0.0 }), ..Builder::default() };
     let random = |purpose: &str| random::stream(0, &format!("workload.trace.sessions.{purpose}"));
     let (mut of_turns, mut of_prompts, mut of_outputs, mut of_delays) =
         (random("turns"), random("prompts"), random("outputs"), random("delays"));
@@ -90,9 +102,12 @@ pub(super) fn read(spec: &TraceSpec, format: TraceFormat, file: &Path) -> Result
         if is_enough(builder.len()) {
             break;
         }
-        let turns = (recipe.messages.draw(&mut of_turns).round().max(1.0) / recipe.messages_a_turn).ceil() as u32;
+        let turns =
+            (recipe.messages.draw(&mut of_turns).round().max(1.0) / recipe.messages_a_turn).ceil() as u32;
         if turns > MOST_TURNS {
-            let message = format!("{turns} turns drawn in session {session}, expected at most {MOST_TURNS}; bound them");
+            let message = format!(
+                "{turns} turns drawn in session {session}, expected at most {MOST_TURNS}; bound them"
+            );
             return Err(error(message + ", as by `max` of a distribution"));
         }
         let shared = (shared_tokens > 0).then_some(Run { id: session % recipe.groups, end: shared_tokens });
@@ -104,21 +119,33 @@ pub(super) fn read(spec: &TraceSpec, format: TraceFormat, file: &Path) -> Result
             let new = if turn == 1 { recipe.first } else { recipe.new }.tokens(&mut of_prompts);
             let prefix = if turn == 1 { recipe.prefix.draw(&mut of_prompts).round() as u32 } else { 0 };
             let output = recipe.output.tokens(&mut of_outputs);
-            let (prompt, answer) = (scaled(new.saturating_add(prefix), spec.prefill_scale), scaled(output, spec.decode_scale));
+            let (prompt, answer) =
+                (scaled(new.saturating_add(prefix), spec.prefill_scale), scaled(output, spec.decode_scale));
             let end = u64::from(said) + u64::from(prompt) + u64::from(answer);
             if end > MAX_TOKENS.into() {
-                let message = format!("a context of {end} tokens drawn in request {}, expected at most {MAX_TOKENS}", builder.len());
+                let message = format!(
+                    "a context of {end} tokens drawn in request {}, expected at most {MAX_TOKENS}",
+                    builder.len()
+                );
                 return Err(error(message + "; bound turns and tokens, as by `max` of a distribution"));
             }
             if builder.len() >= MAX_REQUESTS {
-                return Err(error(format!("more than {MAX_REQUESTS} requests drawn; set `max_requests` in the grid, or bound turns")));
+                return Err(error(format!(
+                    "more than {MAX_REQUESTS} requests drawn; set `max_requests` in the grid, or bound turns"
+                )));
             }
             let number = builder.len() as u32;
             let own = Run { id: recipe.groups + number, end: end as u32 };
             let pause_s = if turn == 1 { 0.0 } else { recipe.delay_s.draw(&mut of_delays) * spec.time_scale };
             let waits_for: Vec<u32> = before.into_iter().collect();
-            let request =
-                NewRequest { session, turn, waits_for: &waits_for, pause_s, prefill_tokens: said + prompt, decode_tokens: answer };
+            let request = NewRequest {
+                session,
+                turn,
+                waits_for: &waits_for,
+                pause_s,
+                prefill_tokens: said + prompt,
+                decode_tokens: answer,
+            };
             match shared.filter(|_| before.is_none()) {
                 Some(shared) => builder.push(request, None, &[shared, own]),
                 None => builder.push(request, before, &[own]),
@@ -169,7 +196,9 @@ fn of_vllm(fields: &Map<String, Value>) -> Result<Recipe, String> {
     };
     let draw = |part: &Map<String, Value>, name: &str| -> Result<Option<Draw>, String> {
         let Some(value) = part.get(name) else { return Ok(None) };
-        let Value::Object(settings) = value else { return Err(format!("`{name}`: {value} found, expected an object with `distribution`")) };
+        let Value::Object(settings) = value else {
+            return Err(format!("`{name}`: {value} found, expected an object with `distribution`"));
+        };
         let within = |message: String| format!("`{name}`: {message}");
         let get = |field: &str| wanted(settings, field).map_err(within);
         let max = number(settings, "max").map_err(within)?.filter(|&max| max > 0.0).unwrap_or(f64::INFINITY);
@@ -179,7 +208,9 @@ fn of_vllm(fields: &Map<String, Value>) -> Result<Recipe, String> {
             "uniform" => {
                 let (min, max) = (get("min")?, get("max")?);
                 if min > max {
-                    return Err(format!("`{name}`: `min` {min} above `max` {max} found, expected at most that"));
+                    return Err(format!(
+                        "`{name}`: `min` {min} above `max` {max} found, expected at most that"
+                    ));
                 }
                 Draw::Uniform { min, max }
             }
@@ -191,7 +222,11 @@ fn of_vllm(fields: &Map<String, Value>) -> Result<Recipe, String> {
                             "`{name}`: `average` {average}, `median_ratio` {ratio} found, expected above 0, the latter at most 1"
                         ));
                     }
-                    Draw::LogNormal { mean: libm::log(average * ratio), sigma: libm::sqrt(-2.0 * libm::log(ratio)), max }
+                    Draw::LogNormal {
+                        mean: libm::log(average * ratio),
+                        sigma: libm::sqrt(-2.0 * libm::log(ratio)),
+                        max,
+                    }
                 }
                 None => Draw::LogNormal { mean: get("mean")?, sigma: get("sigma")?, max },
             },
@@ -205,7 +240,11 @@ fn of_vllm(fields: &Map<String, Value>) -> Result<Recipe, String> {
             },
             "poisson" => match get("alpha")? {
                 mean if mean <= f64::from(MAX_TOKENS) => Draw::Poisson { mean, max },
-                mean => return Err(format!("`{name}`: `alpha` {mean} found, expected a mean of at most {MAX_TOKENS}")),
+                mean => {
+                    return Err(format!(
+                        "`{name}`: `alpha` {mean} found, expected a mean of at most {MAX_TOKENS}"
+                    ));
+                }
             },
             other => {
                 return Err(format!(
@@ -215,8 +254,9 @@ fn of_vllm(fields: &Map<String, Value>) -> Result<Recipe, String> {
         }))
     };
     let (input, output) = (part("prompt_input")?, part("prompt_output")?);
-    let given =
-        |part: &Map<String, Value>, name: &str| draw(part, name)?.ok_or_else(|| format!("no `{name}` found, expected a distribution"));
+    let given = |part: &Map<String, Value>, name: &str| {
+        draw(part, name)?.ok_or_else(|| format!("no `{name}` found, expected a distribution"))
+    };
     let messages = given(input, "num_turns")?;
     let new = given(input, "num_tokens")?;
     Ok(Recipe {
@@ -243,7 +283,9 @@ fn of_guidellm(fields: &Map<String, Value>, spec: &TraceSpec) -> Result<Recipe, 
             (stdev, min, max) => {
                 let (min, max) = (min.unwrap_or(1.0), max.unwrap_or(f64::from(MAX_TOKENS)));
                 if min > max {
-                    return Err(format!("`{name}_min` {min} above `{name}_max` {max} found, expected at most that"));
+                    return Err(format!(
+                        "`{name}_min` {min} above `{name}_max` {max} found, expected at most that"
+                    ));
                 }
                 Draw::Normal { mean, stdev: stdev.unwrap_or(0.0), min, max }
             }
@@ -255,7 +297,10 @@ fn of_guidellm(fields: &Map<String, Value>, spec: &TraceSpec) -> Result<Recipe, 
     let sessions = match (spec.max_requests, number(fields, "samples")?) {
         (Some(requests), _) => (requests as f64 / mean_turns).ceil(),
         (None, Some(samples)) => samples,
-        (None, None) => return Err("neither `samples` nor, in the grid, `max_requests` found, expected how many requests there are".into()),
+        (None, None) => return Err(
+            "neither `samples` nor, in the grid, `max_requests` found, expected how many requests there are"
+                .into(),
+        ),
     };
     let delay_s = match (number(fields, "delay")?.unwrap_or(0.0), number(fields, "delay_stdev")?) {
         (mean, None) => Draw::Constant(mean),

@@ -47,8 +47,12 @@ impl Draw {
         match self {
             Self::Constant(value) => value,
             Self::Uniform { min, max } => random.random_range(min as u64..=max as u64) as f64,
-            Self::LogNormal { mean, sigma, max } => libm::exp(mean + sigma * random.sample::<f64, _>(StandardNormal)).min(max),
-            Self::Normal { mean, stdev, min, max } => (mean + stdev * random.sample::<f64, _>(StandardNormal)).clamp(min, max),
+            Self::LogNormal { mean, sigma, max } => {
+                libm::exp(mean + sigma * random.sample::<f64, _>(StandardNormal)).min(max)
+            }
+            Self::Normal { mean, stdev, min, max } => {
+                (mean + stdev * random.sample::<f64, _>(StandardNormal)).clamp(min, max)
+            }
             Self::Zipf { alpha, max } => zipf(alpha, random).min(max),
             Self::Poisson { mean, max } => poisson(mean, random).min(max),
         }
@@ -59,8 +63,8 @@ impl Draw {
     }
 }
 
-/// Devroye's rejection (Non-Uniform Random Variate Generation, 1986, X.6), among the numbers up to [`MOST`]. In logarithms, so that exponents
-/// next to 1 neither lose their digits nor reject all there is.
+/// Devroye's rejection (Non-Uniform Random Variate Generation, 1986, X.6), among the numbers up to [`MOST`].
+/// In logarithms, so that exponents next to 1 neither lose their digits nor reject all there is.
 fn zipf(alpha: f64, random: &mut Xoshiro256PlusPlus) -> f64 {
     let more = alpha - 1.0;
     let most_share = -libm::expm1(-more * libm::log(MOST));
@@ -71,7 +75,8 @@ fn zipf(alpha: f64, random: &mut Xoshiro256PlusPlus) -> f64 {
             continue;
         }
         let step = more * libm::log1p(1.0 / number);
-        // The same as accept * number * (t - 1) / (b - 1) <= t / b, t being (1 + 1 / number)^more and b 2^more.
+        // The same as accept * number * (t - 1) / (b - 1) <= t / b, t being (1 + 1 / number)^more and b
+        // 2^more.
         let (t, b) = (-libm::expm1(-step), -libm::expm1(-more * std::f64::consts::LN_2));
         if accept * number * t <= b {
             return number;
@@ -102,7 +107,8 @@ fn poisson(mean: f64, random: &mut Xoshiro256PlusPlus) -> f64 {
         if number < 0.0 || (us < 0.013 && v > us) {
             continue;
         }
-        let is_under = libm::log(v * inverse_alpha / (a / (us * us) + b)) <= number * libm::log(mean) - mean - libm::lgamma(number + 1.0);
+        let is_under = libm::log(v * inverse_alpha / (a / (us * us) + b))
+            <= number * libm::log(mean) - mean - libm::lgamma(number + 1.0);
         if is_under {
             return number;
         }

@@ -30,7 +30,9 @@ impl Fields<'_> {
     /// A number of at least 0.
     pub fn pause(&mut self, name: &'static str) -> Result<Option<f64>, WorkloadError> {
         match self.number(name)? {
-            Some(value) if value < 0.0 => Err(self.line.value_error(name, &value.to_string(), "a pause of at least 0")),
+            Some(value) if value < 0.0 => {
+                Err(self.line.value_error(name, &value.to_string(), "a pause of at least 0"))
+            }
             value => Ok(value.map(|value| value + 0.0)),
         }
     }
@@ -54,7 +56,10 @@ impl Fields<'_> {
     pub fn names(&mut self, name: &'static str) -> Result<Option<Vec<String>>, WorkloadError> {
         let Some(value) = self.take(name).cloned() else { return Ok(None) };
         let names = value.as_array().and_then(|names| {
-            names.iter().map(|name| name.as_str().map(str::to_owned).or_else(|| Some(name.as_u64()?.to_string()))).collect()
+            names
+                .iter()
+                .map(|name| name.as_str().map(str::to_owned).or_else(|| Some(name.as_u64()?.to_string())))
+                .collect()
         });
         names.map(Some).ok_or_else(|| self.error(name, &value, "a list of ids of requests"))
     }

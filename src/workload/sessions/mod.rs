@@ -1,13 +1,16 @@
 //! Sessions: requests that wait for answers.
 //!
-//! Turns of a session come after the answer to the turn before and a pause. So when they arrive depends on the run; what they are, how
-//! long they pause and what they wait for does not: a workload has all of it beforehand, and every policy meets the same sessions.
+//! Turns of a session come after the answer to the turn before and a pause. So when they arrive depends on
+//! the run; what they are, how long they pause and what they wait for does not: a workload has all of it
+//! beforehand, and every policy meets the same sessions.
 //!
-//! A request may wait for several others (agents that join) and several may wait for it (agents that fan out). A *session* is everything
-//! that hangs together so. Its pauses count from the moment at which the client has the last token it waits for.
+//! A request may wait for several others (agents that join) and several may wait for it (agents that fan
+//! out). A *session* is everything that hangs together so. Its pauses count from the moment at which the
+//! client has the last token it waits for.
 //!
-//! In the columns of a [`Workload`](super::Workload) a request that waits arrives at the earliest moment at which it could: if every answer took no time.
-//! Requests are in that order, and their number in it is the same in every run.
+//! In the columns of a [`Workload`](super::Workload) a request that waits arrives at the earliest moment at
+//! which it could: if every answer took no time. Requests are in that order, and their number in it is the
+//! same in every run.
 
 mod build;
 mod copies;
@@ -33,14 +36,16 @@ pub(super) const MOST_TURNS: u32 = 100_000;
 pub struct Sessions {
     /// Of each request: its session, numbered in order of their first requests.
     pub session: Vec<u32>,
-    /// Of each request: the number of its turn, from 1; where sessions branch, how many it waits for one after the other, plus 1.
+    /// Of each request: the number of its turn, from 1; where sessions branch, how many it waits for one
+    /// after the other, plus 1.
     pub turn: Vec<u32>,
-    /// Of each request: how long after the last answer it waits for it comes. Of one that waits for none: when it comes, from the start of
-    /// the run, or from that of its session where there are `lanes`.
+    /// Of each request: how long after the last answer it waits for it comes. Of one that waits for none:
+    /// when it comes, from the start of the run, or from that of its session where there are `lanes`.
     pub pause_s: Vec<f64>,
     /// Of each request: how many answers it waits for.
     pub waits_for: Vec<u32>,
-    /// Where the list of those that wait for a request starts in `waiting`; one entry more than there are requests.
+    /// Where the list of those that wait for a request starts in `waiting`; one entry more than there are
+    /// requests.
     waiting_from: Vec<u32>,
     waiting: Vec<u32>,
     /// How many requests each session has.

@@ -14,7 +14,10 @@ use super::documents;
 /// The format of a file of sessions, if that is what it is to be read as.
 ///
 /// Errors: the settings ask for a loop, and the file has no sessions.
-pub(in crate::workload) fn recognise(spec: &TraceSpec, file: &Path) -> Result<Option<TraceFormat>, WorkloadError> {
+pub(in crate::workload) fn recognise(
+    spec: &TraceSpec,
+    file: &Path,
+) -> Result<Option<TraceFormat>, WorkloadError> {
     let asked = spec.closing == Some(TraceLoop::Closed) || spec.lanes.is_some();
     let told = match spec.format {
         Some(format) if always_waits(format) => Some(format),
@@ -30,9 +33,10 @@ pub(in crate::workload) fn recognise(spec: &TraceSpec, file: &Path) -> Result<Op
              `agentic_mooncake`, `aiperf_sessions`, `burstgpt` or `qwen_bailian`",
             if spec.lanes.is_some() { "lanes" } else { "loop" }
         )),
-        Some(format) if waits && spec.closing == Some(TraceLoop::Open) => {
-            error(format!("`loop` \"open\" found, but turns in `{}` format wait for answers; leave it out", format.layout().name))
-        }
+        Some(format) if waits && spec.closing == Some(TraceLoop::Open) => error(format!(
+            "`loop` \"open\" found, but turns in `{}` format wait for answers; leave it out",
+            format.layout().name
+        )),
         _ if spec.closing == Some(TraceLoop::Open) => Ok(None),
         told => Ok(told),
     }
@@ -63,7 +67,10 @@ fn by_first_line(spec: &TraceSpec, file: &Path, asked: bool) -> Result<Option<Tr
     if spec.format.is_none() && is_request && has("chat_id") {
         return Ok(asked.then_some(TraceFormat::QwenBailian));
     }
-    if spec.format.is_none() && is_request && ["wait_for", "branches", "prefix_reset", "tool_wait_ms"].into_iter().any(has) {
+    if spec.format.is_none()
+        && is_request
+        && ["wait_for", "branches", "prefix_reset", "tool_wait_ms"].into_iter().any(has)
+    {
         return Ok(Some(TraceFormat::AgenticMooncake));
     }
     // Writers leave out what is empty: only a later line may wait for others.

@@ -1,9 +1,10 @@
 //! What was said up to each request: the prompts of a conversation share one list.
 //!
-//! A turn's prompt is the one before and what is new. Copied at every turn, that is memory by the square of the turns. So a turn goes on in
-//! the list of the turn before, and knows how much of it is its own. A list that cannot grow where it is, as another conversation stands
-//! behind it, moves to the end with as much room again: a run is copied a few times at most. Where a conversation branches, its first branch
-//! goes on in the list, and the others copy it.
+//! A turn's prompt is the one before and what is new. Copied at every turn, that is memory by the square of
+//! the turns. So a turn goes on in the list of the turn before, and knows how much of it is its own. A list
+//! that cannot grow where it is, as another conversation stands behind it, moves to the end with as much room
+//! again: a run is copied a few times at most. Where a conversation branches, its first branch goes on in the
+//! list, and the others copy it.
 
 use super::super::prefix_runs::{Place, PrefixRuns, Run};
 
@@ -72,7 +73,11 @@ impl Said {
     /// The prompts in another order.
     pub fn into_prompts(mut self, block_tokens: u32, order: &[u32]) -> PrefixRuns {
         self.runs.shrink_to_fit();
-        PrefixRuns::of_places(block_tokens, order.iter().map(|&request| self.places[request as usize]).collect(), self.runs)
+        PrefixRuns::of_places(
+            block_tokens,
+            order.iter().map(|&request| self.places[request as usize]).collect(),
+            self.runs,
+        )
     }
 }
 

@@ -9,12 +9,13 @@
 //! | `burstgpt` | CSV with `Session ID` and `Elapsed time` | s |
 //! | `qwen_bailian` | a request with `chat_id` and `parent_chat_id` | s |
 //!
-//! Field names, units and rules were read in the documentation of Dynamo and AIPerf 0.13 and of the traces' authors; those of Mooncake's
-//! forms in Dynamo's source too: `lib/data-gen/src/mooncake.rs` at c1b1ab01, and the loader and the driver in `lib/mocker/src/loadgen`
-//! (`from_agentic_mooncake`, `new_agentic_trace`) as of 2026. A request comes its `delay` (and `tool_wait_ms`) after the last answer it
-//! waits for. In `agentic_mooncake` that is all: what waits for nothing comes at its `timestamp`, whatever its session, and what waits
-//! has no use for one. Elsewhere, where a file only has timestamps, a closed loop pauses from the end of the answer (if `Elapsed time`
-//! says when that was), else from the request before.
+//! Field names, units and rules were read in the documentation of Dynamo and AIPerf 0.13 and of the traces'
+//! authors; those of Mooncake's forms in Dynamo's source too: `lib/data-gen/src/mooncake.rs` at c1b1ab01, and
+//! the loader and the driver in `lib/mocker/src/loadgen` (`from_agentic_mooncake`, `new_agentic_trace`) as of 2026.
+//! A request comes its `delay` (and `tool_wait_ms`) after the last answer it waits for. In `agentic_mooncake`
+//! that is all: what waits for nothing comes at its `timestamp`, whatever its session, and what waits has no
+//! use for one. Elsewhere, where a file only has timestamps, a closed loop pauses from the end of the answer
+//! (if `Elapsed time` says when that was), else from the request before.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -80,13 +81,28 @@ struct Reader<'s> {
 
 /// Reads a file of sessions in this format.
 ///
-/// Errors: a line that breaks the format; a pause below 0; a request that waits for itself, or for one that is not there; a later turn that
-/// says neither when it comes nor what it waits for; a setting that means nothing here.
-pub(in crate::workload) fn read(spec: &TraceSpec, format: TraceFormat, file: &Path) -> Result<(Workload, TraceNotes), WorkloadError> {
+/// Errors: a line that breaks the format; a pause below 0; a request that waits for itself, or for one that
+/// is not there; a later turn that says neither when it comes nor what it waits for; a setting that means
+/// nothing here.
+pub(in crate::workload) fn read(
+    spec: &TraceSpec,
+    format: TraceFormat,
+    file: &Path,
+) -> Result<(Workload, TraceNotes), WorkloadError> {
     let block_tokens = spec.block_tokens.or(format.layout().block_tokens).unwrap_or(512);
     let (assumed, not_read) = (Vec::new(), Vec::new());
-    let mut reader =
-        Reader { spec, format, file, rows: Vec::new(), block_tokens, assumed, not_read, skipped: 0, without_turns: 0, is_cut: false };
+    let mut reader = Reader {
+        spec,
+        format,
+        file,
+        rows: Vec::new(),
+        block_tokens,
+        assumed,
+        not_read,
+        skipped: 0,
+        without_turns: 0,
+        is_cut: false,
+    };
     reader.check_settings()?;
     if matches!(format, TraceFormat::VllmMultiTurn | TraceFormat::GuideLlmSynthetic) {
         return documents::read(spec, format, file);
@@ -121,7 +137,10 @@ impl Reader<'_> {
         ];
         let given: Vec<&str> = given.iter().filter(|setting| setting.1).map(|setting| setting.0).collect();
         if !given.is_empty() {
-            return Err(self.file_error(format!("{} found, expected none of them for a trace of sessions", quoted(&given))));
+            return Err(self.file_error(format!(
+                "{} found, expected none of them for a trace of sessions",
+                quoted(&given)
+            )));
         }
         Ok(())
     }
@@ -134,7 +153,10 @@ impl Reader<'_> {
         let example = self.format.layout().first_line;
         let object: Map<String, Value> = serde_json::from_str(line.text).map_err(|error| {
             let text = error.to_string();
-            line.error(format!("{}, expected a line such as {example}", text.rsplit_once(" at line ").map_or(&*text, |(reason, _)| reason)))
+            line.error(format!(
+                "{}, expected a line such as {example}",
+                text.rsplit_once(" at line ").map_or(&*text, |(reason, _)| reason)
+            ))
         })?;
         let mut fields = Fields { object, line, met: Vec::new() };
         if self.format == TraceFormat::AiPerfSessions {
@@ -151,7 +173,9 @@ impl Reader<'_> {
 
     fn push(&mut self, row: Row) -> Result<(), WorkloadError> {
         if self.rows.len() >= MAX_REQUESTS {
-            return Err(self.line_error(row.line, format!("more than {MAX_REQUESTS} requests; set `max_requests`")));
+            return Err(
+                self.line_error(row.line, format!("more than {MAX_REQUESTS} requests; set `max_requests`"))
+            );
         }
         self.rows.push(row);
         Ok(())
@@ -160,8 +184,10 @@ impl Reader<'_> {
     fn read_request(&mut self, fields: &mut Fields) -> Result<Row, WorkloadError> {
         let line = fields.line;
         let unit = if self.format == TraceFormat::QwenBailian { 1.0 } else { 1e-3 };
-        let timestamp =
-            fields.number("timestamp")?.map(|at| ("timestamp", at)).or(fields.number("created_time")?.map(|at| ("created_time", at)));
+        let timestamp = fields
+            .number("timestamp")?
+            .map(|at| ("timestamp", at))
+            .or(fields.number("created_time")?.map(|at| ("created_time", at)));
         if let Some((name, at)) = timestamp.filter(|&(_, at)| at < 0.0) {
             return Err(line.value_error(name, &at.to_string(), "a number of at least 0"));
         }
@@ -184,7 +210,10 @@ impl Reader<'_> {
         };
         let session = fields.text("session_id")?.or(id.clone().filter(|_| !chat));
         if let Some(tokens) = fields.number("block_size")? {
-            if tokens < 1.0 || tokens > f64::from(MAX_TOKENS) || self.spec.block_tokens.is_some_and(|given| f64::from(given) != tokens) {
+            if tokens < 1.0
+                || tokens > f64::from(MAX_TOKENS)
+                || self.spec.block_tokens.is_some_and(|given| f64::from(given) != tokens)
+            {
                 return Err(line.value_error(
                     "block_size",
                     &tokens.to_string(),
@@ -211,7 +240,12 @@ impl Reader<'_> {
     }
 
     fn tokens(&self, fields: &mut Fields, name: &'static str, scale: f64) -> Result<u32, WorkloadError> {
-        let missing = || fields.line.error(format!("no `{name}` found, expected a line such as {}", self.format.layout().first_line));
+        let missing = || {
+            fields.line.error(format!(
+                "no `{name}` found, expected a line such as {}",
+                self.format.layout().first_line
+            ))
+        };
         tokens_if_any(fields, name, scale)?.ok_or_else(missing)
     }
 
@@ -220,11 +254,16 @@ impl Reader<'_> {
         let line = fields.line;
         let session = fields.text("session_id")?.unwrap_or_else(|| format!("line {}", line.number));
         let Some(Value::Array(turns)) = fields.take("turns").cloned() else {
-            return Err(line.error(format!("no list `turns` found, expected a line such as {}", self.format.layout().first_line)));
+            return Err(line.error(format!(
+                "no list `turns` found, expected a line such as {}",
+                self.format.layout().first_line
+            )));
         };
         self.without_turns += u64::from(turns.is_empty());
         for turn in turns {
-            let Value::Object(object) = turn else { return Err(line.error("a turn that is no object found, expected fields of a turn")) };
+            let Value::Object(object) = turn else {
+                return Err(line.error("a turn that is no object found, expected fields of a turn"));
+            };
             let mut turn = Fields { object, line, met: Vec::new() };
             let timestamp_s = turn.pause("timestamp")?.map(|at| at * 1e-3);
             let delay_s = turn.pause("delay")?.map(|delay| delay * 1e-3);
@@ -240,18 +279,31 @@ impl Reader<'_> {
                 _ => self.tokens(&mut turn, "input_length", self.spec.prefill_scale)?,
             };
             let decode_tokens = self.tokens(&mut turn, "output_length", self.spec.decode_scale)?;
-            let new: Vec<String> =
-                turn.object.keys().filter(|key| !turn.met.contains(&key.as_str()) && !self.not_read.contains(key)).cloned().collect();
+            let new: Vec<String> = turn
+                .object
+                .keys()
+                .filter(|key| !turn.met.contains(&key.as_str()) && !self.not_read.contains(key))
+                .cloned()
+                .collect();
             self.not_read.extend(new);
             let session = session.clone();
-            self.push(Row { line: line.number, session, timestamp_s, delay_s, prefill_tokens, decode_tokens, ..Row::default() })?;
+            self.push(Row {
+                line: line.number,
+                session,
+                timestamp_s,
+                delay_s,
+                prefill_tokens,
+                decode_tokens,
+                ..Row::default()
+            })?;
         }
         Ok(())
     }
 
     /// BurstGPT: lines without a session are sessions of their own.
     fn read_csv(&mut self) -> Result<(), WorkloadError> {
-        const COLUMNS: [&str; 5] = ["Timestamp", "Session ID", "Elapsed time", "Request tokens", "Response tokens"];
+        const COLUMNS: [&str; 5] =
+            ["Timestamp", "Session ID", "Elapsed time", "Request tokens", "Response tokens"];
         let unit = TimeUnit::Seconds;
         let mut lines = Lines::open(self.file, self.spec.decompressed_limit_bytes)?;
         let columns = match lines.next()? {
@@ -270,7 +322,8 @@ impl Reader<'_> {
             let alone = session.text().is_empty() || session.text() == "-1";
             let session = if alone { format!("line {}", line.number) } else { session.text().to_owned() };
             let elapsed_s = if elapsed.text().is_empty() { 0.0 } else { elapsed.time(unit)? };
-            let scaled = |tokens: f64, scale: f64| (tokens * scale).trunc().clamp(1.0, f64::from(MAX_TOKENS)) as u32;
+            let scaled =
+                |tokens: f64, scale: f64| (tokens * scale).trunc().clamp(1.0, f64::from(MAX_TOKENS)) as u32;
             let row = Row {
                 line: line.number,
                 session,
@@ -305,8 +358,10 @@ impl Reader<'_> {
         };
         let lanes = self.spec.lanes.map(|number| Lanes { number, ramp_s: 0.0 });
         let mut builder = Builder { lanes, ..Builder::default() };
-        let whole = (prompts == Prompts::Whole && self.rows.iter().any(|row| !row.hash_ids.is_empty())).then(|| self.whole_prompts(&waits));
-        builder.block_tokens = if prompts == Prompts::New { 1 } else { whole.as_ref().map_or(0, |prefix| prefix.block_tokens) };
+        let whole = (prompts == Prompts::Whole && self.rows.iter().any(|row| !row.hash_ids.is_empty()))
+            .then(|| self.whole_prompts(&waits));
+        builder.block_tokens =
+            if prompts == Prompts::New { 1 } else { whole.as_ref().map_or(0, |prefix| prefix.block_tokens) };
         let names = Names::of(&self.rows, self.block_tokens);
         for (number, row) in (0..).zip(&self.rows) {
             let before = waits[number as usize].first().copied();
@@ -322,13 +377,16 @@ impl Reader<'_> {
                     (u64::from(said_tokens.unwrap_or(0)) + u64::from(row.prefill_tokens), before, &new[..])
                 }
                 (Some(prefix), _) => {
-                    let (after, runs) = prefix.runs().by_behind(number, before.filter(|&before| before < number));
+                    let (after, runs) =
+                        prefix.runs().by_behind(number, before.filter(|&before| before < number));
                     (u64::from(row.prefill_tokens), after, runs)
                 }
                 (None, _) => (u64::from(row.prefill_tokens), None, &new[..]),
             };
             if prefill_tokens + u64::from(row.decode_tokens) > MAX_TOKENS.into() {
-                let message = format!("a context of {prefill_tokens} tokens and more found, expected at most {MAX_TOKENS}");
+                let message = format!(
+                    "a context of {prefill_tokens} tokens and more found, expected at most {MAX_TOKENS}"
+                );
                 return Err(self.line_error(row.line, message));
             }
             let request = NewRequest {
@@ -345,15 +403,21 @@ impl Reader<'_> {
         let workload = builder.finish().map_err(|cycle| {
             let row = &self.rows[cycle.request as usize];
             let name = row.id.as_deref().unwrap_or(&row.session);
-            self.line_error(row.line, format!("request `{name}` waits for itself, by way of what it waits for; expected no circle"))
+            self.line_error(
+                row.line,
+                format!("request `{name}` waits for itself, by way of what it waits for; expected no circle"),
+            )
         })?;
         let last_s = workload.arrived_at_s.last().copied().unwrap_or_default();
         if last_s > MAX_ARRIVAL_S {
-            return Err(self.file_error(format!("a turn not before {last_s:e} s found, expected none after {MAX_ARRIVAL_S} s")));
+            return Err(self.file_error(format!(
+                "a turn not before {last_s:e} s found, expected none after {MAX_ARRIVAL_S} s"
+            )));
         }
         let waiting = waits.iter().filter(|waits| !waits.is_empty()).count();
         let number = workload.sessions.as_ref().map_or(0, |sessions| sessions.len());
-        self.assumed.push(format!("{number} sessions, {waiting} of {} requests wait for answers", self.rows.len()));
+        self.assumed
+            .push(format!("{number} sessions, {waiting} of {} requests wait for answers", self.rows.len()));
         let notes = TraceNotes {
             file: self.file.into(),
             format: self.format,
@@ -369,14 +433,18 @@ impl Reader<'_> {
         Ok((workload, notes))
     }
 
-    /// What each request waits for, by number, and how long it pauses; of one that waits for nothing: when it comes.
+    /// What each request waits for, by number, and how long it pauses; of one that waits for nothing: when it
+    /// comes.
     fn waits(&mut self) -> Result<(Vec<Vec<u32>>, Vec<f64>), WorkloadError> {
         let mut by_id = BTreeMap::new();
         for (number, row) in (0_u32..).zip(&self.rows) {
             if let Some(id) = &row.id
                 && let Some(first) = by_id.insert(id.as_str(), number)
             {
-                let message = format!("`{id}` found twice, first in line {}, expected once", self.rows[first as usize].line);
+                let message = format!(
+                    "`{id}` found twice, first in line {}, expected once",
+                    self.rows[first as usize].line
+                );
                 return Err(self.line_error(row.line, message));
             }
         }
@@ -397,8 +465,14 @@ impl Reader<'_> {
                             // A recorded chat may begin before the trace does.
                             None if self.format == TraceFormat::QwenBailian => parentless += 1,
                             None => {
-                                let within = if self.is_cut { "among the first `max_requests` of the file" } else { "in the file" };
-                                let message = format!("waits for `{name}`, which is not {within}; expected the id of a request");
+                                let within = if self.is_cut {
+                                    "among the first `max_requests` of the file"
+                                } else {
+                                    "in the file"
+                                };
+                                let message = format!(
+                                    "waits for `{name}`, which is not {within}; expected the id of a request"
+                                );
                                 return Err(self.line_error(row.line, message));
                             }
                         }
@@ -407,7 +481,11 @@ impl Reader<'_> {
                     parents.dedup();
                     parents
                 }
-                (None, Some(before)) if row.waits_for.is_none() && !agentic && (row.delay_s.is_some() || closed) => vec![before],
+                (None, Some(before))
+                    if row.waits_for.is_none() && !agentic && (row.delay_s.is_some() || closed) =>
+                {
+                    vec![before]
+                }
                 _ => Vec::new(),
             };
             let recorded_end_s = |parent: &u32| {
@@ -427,11 +505,13 @@ impl Reader<'_> {
                 (true, ..) if self.spec.lanes.is_some() => 0.0,
                 (true, _, Some(at_s)) => at_s,
                 (_, None, None) if before.is_some() && !agentic => {
-                    return Err(self.line_error(row.line, "neither `timestamp` nor `delay` found, expected when this turn comes"));
+                    return Err(self.line_error(
+                        row.line,
+                        "neither `timestamp` nor `delay` found, expected when this turn comes",
+                    ));
                 }
                 _ if agentic => {
-                    let message =
-                        "neither `timestamp` nor `wait_for` found, expected when this request comes; `lanes` starts sessions as others end";
+                    let message = "neither `timestamp` nor `wait_for` found, expected when this request comes; `lanes` starts sessions as others end";
                     return Err(self.line_error(row.line, message));
                 }
                 _ => {
@@ -440,19 +520,23 @@ impl Reader<'_> {
                 }
             };
             if pause_s > MAX_ARRIVAL_S {
-                let message = format!("a time or pause of {pause_s:e} s found, expected at most {MAX_ARRIVAL_S} s");
+                let message =
+                    format!("a time or pause of {pause_s:e} s found, expected at most {MAX_ARRIVAL_S} s");
                 return Err(self.line_error(row.line, message));
             }
             waits.push(parents);
             pauses_s.push(pause_s);
         }
         if parentless > 0 {
-            let told =
-                format!("{parentless} requests go on after one that is not in the file, and count as first turns of their own sessions");
+            let told = format!(
+                "{parentless} requests go on after one that is not in the file, and count as first turns of their own sessions"
+            );
             self.assumed.push(told);
         }
         if early > 0 {
-            self.assumed.push(format!("{early} requests came before what they wait for had ended, and come at once after it"));
+            self.assumed.push(format!(
+                "{early} requests came before what they wait for had ended, and come at once after it"
+            ));
         }
         if gaps {
             let since = if self.format == TraceFormat::BurstGpt {
@@ -465,7 +549,8 @@ impl Reader<'_> {
         Ok((waits, pauses_s))
     }
 
-    /// Ids of whole prompts. Blocks that lie within prompt and answer of a turn, and begin the next one's prompt, name the answer as well.
+    /// Ids of whole prompts. Blocks that lie within prompt and answer of a turn, and begin the next one's
+    /// prompt, name the answer as well.
     fn whole_prompts(&self, waits: &[Vec<u32>]) -> PrefixBlocks {
         let block = self.block_tokens as usize;
         let mut next = vec![None; self.rows.len()];
@@ -476,11 +561,16 @@ impl Reader<'_> {
         }
         let mut prefix = PrefixBlocks::new(self.block_tokens);
         for (row, next) in self.rows.iter().zip(next) {
-            let (prompt, all) = (row.prefill_tokens as usize, row.prefill_tokens as usize + row.decode_tokens as usize);
-            let ids = next.map(|next| &self.rows[next]).filter(|next| next.prefill_tokens as usize >= all).and_then(|next| {
-                let (same, until) = (row.hash_ids.get(..prompt / block)?, next.hash_ids.get(..all / block)?);
-                (until.starts_with(same) && until.len() > row.hash_ids.len()).then_some(until)
-            });
+            let (prompt, all) =
+                (row.prefill_tokens as usize, row.prefill_tokens as usize + row.decode_tokens as usize);
+            let ids = next
+                .map(|next| &self.rows[next])
+                .filter(|next| next.prefill_tokens as usize >= all)
+                .and_then(|next| {
+                    let (same, until) =
+                        (row.hash_ids.get(..prompt / block)?, next.hash_ids.get(..all / block)?);
+                    (until.starts_with(same) && until.len() > row.hash_ids.len()).then_some(until)
+                });
             match ids {
                 Some(ids) => prefix.push(ids, all as u32),
                 None => prefix.push(&row.hash_ids, row.prefill_tokens),
@@ -545,15 +635,19 @@ impl Names {
         Self { block_tokens, known }
     }
 
-    /// The runs of a turn's new tokens and its answer, `before` being the tokens said before, if it is no first one.
+    /// The runs of a turn's new tokens and its answer, `before` being the tokens said before, if it is no
+    /// first one.
     fn turn(&self, number: u32, row: &Row, before: Option<u32>) -> Vec<Run> {
         let mut runs = Vec::new();
         if before.is_none() {
             // Whole blocks that other conversations may begin with, too.
             let blocks = row.hash_ids.iter().take((row.prefill_tokens / self.block_tokens) as usize);
-            runs.extend((1..).zip(blocks).map(|(end, id)| Run { id: self.known[id], end: end * self.block_tokens }));
+            runs.extend(
+                (1..).zip(blocks).map(|(end, id)| Run { id: self.known[id], end: end * self.block_tokens }),
+            );
         }
-        let end = u64::from(before.unwrap_or(0)) + u64::from(row.prefill_tokens) + u64::from(row.decode_tokens);
+        let end =
+            u64::from(before.unwrap_or(0)) + u64::from(row.prefill_tokens) + u64::from(row.decode_tokens);
         runs.push(Run { id: self.known.len() as u32 + number, end: u32::try_from(end).unwrap_or(u32::MAX) });
         runs
     }

@@ -23,7 +23,10 @@ fn replay<S: Strategy>(series: &Series, mut aibrix: Aibrix<S>, compared: &mut Co
         compared.desired.compare(at, desired, row.count("desired"));
         let (stable, panic) = aibrix.means();
         // APA has no panic window that matters.
-        for (column, value) in [("stable", stable), ("panic", panic)].into_iter().take(if row.text("mode") == "-" { 1 } else { 2 }) {
+        for (column, value) in [("stable", stable), ("panic", panic)]
+            .into_iter()
+            .take(if row.text("mode") == "-" { 1 } else { 2 })
+        {
             let theirs = row.number(column);
             let close = (value - theirs).abs() <= 1e-5 * theirs.abs().max(1.0);
             compared.means.compare(at, if close { theirs } else { value }, theirs);
@@ -35,7 +38,10 @@ fn replay<S: Strategy>(series: &Series, mut aibrix: Aibrix<S>, compared: &mut Co
 fn target(series: &Series) -> (LoadMetric, f64) {
     let kv = series.setting("metric").map_or(series.name.contains("_kv"), |metric| metric.starts_with("kv"));
     let target = series.number("target").unwrap_or_else(|| {
-        let named = series.name.split('_').find_map(|part| part.strip_prefix("requests").or(part.strip_prefix("kv"))?.parse().ok());
+        let named = series
+            .name
+            .split('_')
+            .find_map(|part| part.strip_prefix("requests").or(part.strip_prefix("kv"))?.parse().ok());
         named.unwrap_or(if kv { 0.5 } else { 10.0 })
     });
     (if kv { LoadMetric::KvUse } else { LoadMetric::OutstandingRequests }, target)
@@ -49,15 +55,19 @@ fn checked<P: PolicySettings>(series: &Series, settings: P) -> P {
 }
 
 pub fn decisions() {
-    let mut compared = Compared { means: Tally::default(), recommended: Tally::default(), desired: Tally::default() };
+    let mut compared =
+        Compared { means: Tally::default(), recommended: Tally::default(), desired: Tally::default() };
     for series in &series("aibrix") {
         let (metric, target_per_replica) = target(series);
         let number = |name: &str, default: f64| series.number(name).unwrap_or(default);
         let tolerance = PerDirection { up: number("up_tolerance", 0.1), down: number("down_tolerance", 0.1) };
-        let cooldown_window_s = PerDirection { up: number("up_cooldown_s", 0.0), down: number("down_cooldown_s", 300.0) };
+        let cooldown_window_s =
+            PerDirection { up: number("up_cooldown_s", 0.0), down: number("down_cooldown_s", 300.0) };
         let (observe_window_s, panic_window_s) = (number("window_s", 180.0), number("panic_window_s", 60.0));
-        let (max_scale_up_rate, max_scale_down_rate) = (number("max_up_rate", 2.0), number("max_down_rate", 2.0));
-        let apa = series.setting("strategy").map_or(series.name.contains("_apa"), |strategy| strategy == "APA");
+        let (max_scale_up_rate, max_scale_down_rate) =
+            (number("max_up_rate", 2.0), number("max_down_rate", 2.0));
+        let apa =
+            series.setting("strategy").map_or(series.name.contains("_apa"), |strategy| strategy == "APA");
         if apa {
             let settings = AibrixApaSettings {
                 metric,

@@ -2,7 +2,8 @@
 
 use scalefront::autoscaler::bill::Bill;
 use scalefront::autoscaler::{
-    Arrivals, Autoscaler, AutoscalerSettings, Completion, Decision, ForwardPass, Part, PolicyContext, ReplicaSignals, Snapshot,
+    Arrivals, Autoscaler, AutoscalerSettings, Completion, Decision, ForwardPass, Part, PolicyContext,
+    ReplicaSignals, Snapshot,
 };
 use scalefront::replica_scheduler::KvBlocks;
 use serde_json::{Map, Value, json};
@@ -23,8 +24,14 @@ struct Engine {
     profile: ([u32; 5], u64),
 }
 
-const SMALL: Engine = Engine { kv_blocks: 640, max_num_seqs: 16, law_s: [0.02, 1e-4, 3e-6], profile: ([1, 4, 8, 12, 16], 550) };
-const LARGE: Engine = Engine { kv_blocks: 12_500, max_num_seqs: 128, law_s: [0.01, 2e-5, 2e-7], profile: ([1, 8, 32, 64, 128], 1100) };
+const SMALL: Engine =
+    Engine { kv_blocks: 640, max_num_seqs: 16, law_s: [0.02, 1e-4, 3e-6], profile: ([1, 4, 8, 12, 16], 550) };
+const LARGE: Engine = Engine {
+    kv_blocks: 12_500,
+    max_num_seqs: 128,
+    law_s: [0.01, 2e-5, 2e-7],
+    profile: ([1, 8, 32, 64, 128], 1100),
+};
 
 impl Engine {
     fn pass(&self, prefill_tokens: u64, decode_requests: u32, decode_kv_tokens: u64) -> ForwardPass {
@@ -55,7 +62,14 @@ impl Engine {
             pipeline_parallel: 1,
             part: Part::Whole,
             max_request_tokens: 4096,
-            bill: Bill { devices_per_replica: 1, devices_per_node: 1, whole_nodes: true, cold_start: false, drain: true, minimum_s: 0.0 },
+            bill: Bill {
+                devices_per_replica: 1,
+                devices_per_node: 1,
+                whole_nodes: true,
+                cold_start: false,
+                drain: true,
+                minimum_s: 0.0,
+            },
             calls_off_starts: true,
             router_sees_load: false,
             tune_interval_s: 5.0,
@@ -73,8 +87,10 @@ impl Engine {
     fn teach(&self, policy: &mut dyn Autoscaler) {
         let mut passes = self.profile();
         for tick in 0..TICKS_BEFORE {
-            let replica = passes.next().map(|pass| ReplicaSignals { pass: Some(pass), ..ReplicaSignals::default() });
-            let snapshot = Snapshot { serving: 1, starting: 1, replicas: replica.as_slice(), ..Snapshot::default() };
+            let replica =
+                passes.next().map(|pass| ReplicaSignals { pass: Some(pass), ..ReplicaSignals::default() });
+            let snapshot =
+                Snapshot { serving: 1, starting: 1, replicas: replica.as_slice(), ..Snapshot::default() };
             policy.decide(5.0 * (f64::from(tick) - f64::from(TICKS_BEFORE)), &snapshot);
         }
     }
@@ -139,10 +155,27 @@ fn load_settings(series: &Series) -> (&'static str, Value) {
 }
 
 /// Requests of mean length, all of which came and were finished within an interval.
-fn tell_traffic(policy: &mut dyn Autoscaler, requests: usize, prefill_tokens: u32, decode_tokens: u32, at_s: f64) {
-    let (times, prompts, outputs) = (vec![at_s; requests], vec![prefill_tokens; requests], vec![decode_tokens; requests]);
-    policy.observe_arrivals(Arrivals { arrived_at_s: &times, prefill_tokens: &prompts, decode_tokens: &outputs });
-    let completion = Completion { arrived_at_s: at_s, first_token_at_s: at_s, completed_at_s: at_s, prefill_tokens, decode_tokens };
+fn tell_traffic(
+    policy: &mut dyn Autoscaler,
+    requests: usize,
+    prefill_tokens: u32,
+    decode_tokens: u32,
+    at_s: f64,
+) {
+    let (times, prompts, outputs) =
+        (vec![at_s; requests], vec![prefill_tokens; requests], vec![decode_tokens; requests]);
+    policy.observe_arrivals(Arrivals {
+        arrived_at_s: &times,
+        prefill_tokens: &prompts,
+        decode_tokens: &outputs,
+    });
+    let completion = Completion {
+        arrived_at_s: at_s,
+        first_token_at_s: at_s,
+        completed_at_s: at_s,
+        prefill_tokens,
+        decode_tokens,
+    };
     policy.observe_latencies(&[], &vec![completion; requests]);
 }
 
@@ -167,9 +200,16 @@ fn replay_load(series: &Series) {
     }
     let mut arrived = 0;
     for row in series.rows() {
-        let replicas: Vec<ReplicaSignals> = row.list("replicas").enumerate().map(|(i, text)| SMALL.replica(i as u32, text)).collect();
+        let replicas: Vec<ReplicaSignals> =
+            row.list("replicas").enumerate().map(|(i, text)| SMALL.replica(i as u32, text)).collect();
         let (ready, starting) = (row.count("ready"), row.count("starting"));
-        let snapshot = Snapshot { serving: ready, draining: row.count("draining"), starting, replicas: &replicas, ..Snapshot::default() };
+        let snapshot = Snapshot {
+            serving: ready,
+            draining: row.count("draining"),
+            starting,
+            replicas: &replicas,
+            ..Snapshot::default()
+        };
         let now_s = row.number("time_s");
         if name == "dynamo_combined" {
             let now = row.count("arrived");
@@ -215,15 +255,30 @@ fn replay_throughput(series: &Series) {
         let (ready, pending) = (row.count("ready"), row.count("pending"));
         let snapshot = Snapshot { serving: ready, starting: pending, ..Snapshot::default() };
         let due_s = 180.0 * f64::from(window);
-        tell_traffic(policy.as_mut(), row.count("requests") as usize, row.count("isl"), row.count("osl"), 0.0);
+        tell_traffic(
+            policy.as_mut(),
+            row.count("requests") as usize,
+            row.count("isl"),
+            row.count("osl"),
+            0.0,
+        );
         let found = decided(policy.as_mut(), due_s, &snapshot);
         tally.compare(|| format!("{} s", row.text("time_s")), found, recorded(row, ready + pending));
-        // Fits of near-unit roots end where rounding leads them: forecasts are compared where they are no such.
+        // Fits of near-unit roots end where rounding leads them: forecasts are compared where they are no
+        // such.
         if !row.text("engine_rps").is_empty() && !name.ends_with("_arima") {
             let evidence = policy.evidence();
             let close = |found: f64, recorded: f64| (found - recorded).abs() <= 1e-6 * recorded.abs();
-            assert!(close(180.0 * evidence[0].1, row.number("forecast_requests")), "{name} {}: {evidence:?}", row.text("time_s"));
-            assert!(close(evidence[1].1, row.number("engine_rps")), "{name} {}: {evidence:?}", row.text("time_s"));
+            assert!(
+                close(180.0 * evidence[0].1, row.number("forecast_requests")),
+                "{name} {}: {evidence:?}",
+                row.text("time_s")
+            );
+            assert!(
+                close(evidence[1].1, row.number("engine_rps")),
+                "{name} {}: {evidence:?}",
+                row.text("time_s")
+            );
         }
         for tick in 1..TICKS_BEFORE {
             assert_eq!(policy.decide(due_s + 5.0 * f64::from(tick), &snapshot), Decision::Hold);
@@ -233,7 +288,10 @@ fn replay_throughput(series: &Series) {
 }
 
 pub fn throughput_over_time() {
-    series("dynamo").iter().filter(|series| series.name.starts_with("throughput_")).for_each(replay_throughput);
+    series("dynamo")
+        .iter()
+        .filter(|series| series.name.starts_with("throughput_"))
+        .for_each(replay_throughput);
 }
 
 /// One sizing each, from one engine.
@@ -260,8 +318,8 @@ pub fn sizings() {
     }
 }
 
-/// Values in, the next value out after each. Near a unit root the fit of an ARIMA is led by rounding, in the program as here: of its
-/// forecasts three in four have to be within 0.5 %, the rest are told.
+/// Values in, the next value out after each. Near a unit root the fit of an ARIMA is led by rounding, in the
+/// program as here: of its forecasts three in four have to be within 0.5 %, the rest are told.
 pub fn forecasts() {
     for series in series("dynamo").iter().filter(|series| series.name.starts_with("forecast_")) {
         for (column, settings, within) in [
@@ -287,7 +345,10 @@ pub fn forecasts() {
                 close += u32::from(off <= within);
                 worst = worst.max(off);
             }
-            println!("{}, {column}: {values} values, {close} within {within:.0e}, worst {worst:.1e}", series.name);
+            println!(
+                "{}, {column}: {values} values, {close} within {within:.0e}, worst {worst:.1e}",
+                series.name
+            );
             let enough = if column == "arima" { values * 3 / 4 } else { values };
             assert!(close >= enough, "{}, {column}: {close} of {values} within {within}", series.name);
         }

@@ -1,8 +1,8 @@
 //! Dynamo's planner in the loop of NVIDIA's own simulator, a whole trace, beside the same run here.
 //!
-//! Rows of the recorded runs are sums over engines, so they cannot be fed one by one; what is compared is how much each run costs. Two things
-//! are as there and not as on a cluster: the planner is not told which replicas start, and a step of prompts and decodes costs as much as one
-//! of each.
+//! Rows of the recorded runs are sums over engines, so they cannot be fed one by one; what is compared is how
+//! much each run costs. Two things are as there and not as on a cluster: the planner is not told which
+//! replicas start, and a step of prompts and decodes costs as much as one of each.
 
 use std::path::Path;
 
@@ -23,7 +23,8 @@ fn recorded_replica_hours(name: &str) -> f64 {
     let rows: Vec<_> = all.iter().find(|series| series.name == name).unwrap().rows().collect();
     let mut hours = rows[0].number("time_s") * rows[0].number("expected") / 3600.0;
     for (i, row) in rows.iter().enumerate() {
-        let decided = if row.text("decision").is_empty() { row.number("expected") } else { row.number("decision") };
+        let decided =
+            if row.text("decision").is_empty() { row.number("expected") } else { row.number("decision") };
         let until_s = rows.get(i + 1).map_or(END_S, |next| next.number("time_s"));
         hours += (until_s - row.number("time_s")) * decided / 3600.0;
     }
@@ -32,7 +33,9 @@ fn recorded_replica_hours(name: &str) -> f64 {
 
 fn replica_hours(shared: &Path, autoscaler: Value) -> f64 {
     let trace = shared.join("data/traces/mooncake/conversation_trace.jsonl");
-    let spec: WorkloadSpec = serde_json::from_value(json!({"name": "mooncake", "trace": {"path": trace, "format": "mooncake"}})).unwrap();
+    let spec: WorkloadSpec =
+        serde_json::from_value(json!({"name": "mooncake", "trace": {"path": trace, "format": "mooncake"}}))
+            .unwrap();
     let workload = load(&spec, 1, &[]).unwrap();
     let cluster: ClusterSettings = serde_json::from_value(json!({
         "model": "meta-llama/Meta-Llama-3-70B", "node": "h200_dgx", "node_price_usd_per_hour": 1, "tensor_parallel": 4,
@@ -46,7 +49,10 @@ fn replica_hours(shared: &Path, autoscaler: Value) -> f64 {
     .unwrap();
     let autoscaler: AutoscalerSettings = serde_json::from_value(autoscaler).unwrap();
     let cache = tempfile::tempdir().unwrap();
-    let files = Files { cache_dir: Some(cache.path()), ..scalefront::sweep::plan::hardware_files::hardware_files(&[]) };
+    let files = Files {
+        cache_dir: Some(cache.path()),
+        ..scalefront::sweep::plan::hardware_files::hardware_files(&[])
+    };
     let deployment = Deployment::resolve(&cluster.model, &cluster.node, 4, 1, &files).unwrap();
     let times = ExecutionTime::load(&cluster.execution_time, &deployment, &files).unwrap();
     let inputs = RunInputs::new(&workload, &cluster, &autoscaler, &times, 1).unwrap();
@@ -55,7 +61,8 @@ fn replica_hours(shared: &Path, autoscaler: Value) -> f64 {
 
 /// Measured: 21.8 of 21.6 hours by load, 6.0 of 6.1 by throughput.
 pub fn mooncake(shared: &Path) {
-    let targets = json!({"ttft_s": 2.0, "itl_s": 0.05, "max_num_batched_tokens": 8192, "startup_aware": false});
+    let targets =
+        json!({"ttft_s": 2.0, "itl_s": 0.05, "max_num_batched_tokens": 8192, "startup_aware": false});
     let with = |further: Value| {
         let mut settings = targets.clone();
         settings.as_object_mut().unwrap().extend(further.as_object().unwrap().clone());

@@ -43,7 +43,10 @@ fn behavior(text: &str) -> Option<BehaviorSettings> {
         "select Max both ways" => SelectPolicy::Max,
         other => panic!("unknown selection: {other}"),
     };
-    let (up, down) = rates.strip_prefix("up ").and_then(|rates| rates.split_once("down ")).unwrap_or_else(|| panic!("no rates: {text}"));
+    let (up, down) = rates
+        .strip_prefix("up ")
+        .and_then(|rates| rates.split_once("down "))
+        .unwrap_or_else(|| panic!("no rates: {text}"));
     let up = up.trim_end_matches([' ', ';', ',']);
     let mut scale_up = rules(up, select);
     scale_up.stabilization_window_s = scale_up.stabilization_window_s.or(Some(0.0));
@@ -66,7 +69,8 @@ impl Setup {
             _ => KubernetesVersion::V1_20,
         };
         // Series of loads given by hand have no bound that matters.
-        let most = series.number("max").unwrap_or(if series.settings.is_empty() { 1000.0 } else { 20.0 }) as u32;
+        let most =
+            series.number("max").unwrap_or(if series.settings.is_empty() { 1000.0 } else { 20.0 }) as u32;
         if let Some(metric) = series.setting("metric") {
             let from = series.settings.find("behavior=").unwrap() + "behavior=".len();
             let until = series.settings.find(";metric=").unwrap();
@@ -75,7 +79,8 @@ impl Setup {
             return Self { version, behavior, target_milli, external: metric == "external average", most };
         }
         let parts: Vec<&str> = series.name.split('_').collect();
-        let target = parts.iter().find_map(|part| part.strip_prefix("external")).expect("a target in the name");
+        let target =
+            parts.iter().find_map(|part| part.strip_prefix("external")).expect("a target in the name");
         let behavior = parts.contains(&"behavior").then(BehaviorSettings::default);
         Self { version, behavior, target_milli: target.parse::<i64>().unwrap() * 1000, external: true, most }
     }
@@ -85,12 +90,19 @@ fn values_milli(row: Row) -> Vec<i64> {
     row.list("values_milli").map(|value| value.parse().unwrap()).collect()
 }
 
-fn proposal(rule: Proportion, row: Row, values_milli: &[i64], external_milli: Option<i64>, target_milli: i64) -> Option<u32> {
+fn proposal(
+    rule: Proportion,
+    row: Row,
+    values_milli: &[i64],
+    external_milli: Option<i64>,
+    target_milli: i64,
+) -> Option<u32> {
     let current = row.count("current");
     match external_milli {
         Some(total) => Some(rule.by_average(total, current, target_milli)),
         None => {
-            let pods = PodMetrics { values_milli, pending: row.count("pending"), missing: row.count("missing") };
+            let pods =
+                PodMetrics { values_milli, pending: row.count("pending"), missing: row.count("missing") };
             rule.by_pods(pods, current, target_milli)
         }
     }
@@ -99,13 +111,19 @@ fn proposal(rule: Proportion, row: Row, values_milli: &[i64], external_milli: Op
 pub fn single_calculations() {
     let mut tally = Tally::default();
     for series in series("hpa").iter().filter(|series| series.name.starts_with("milli_units")) {
-        for (version, column) in [(KubernetesVersion::V1_20, "desired_k1.20"), (KubernetesVersion::V1_33, "desired_port")] {
+        for (version, column) in
+            [(KubernetesVersion::V1_20, "desired_k1.20"), (KubernetesVersion::V1_33, "desired_port")]
+        {
             let rule = Proportion { version, tolerance: PerDirection::both(0.1) };
             for row in series.rows() {
                 let values = values_milli(row);
                 let external = (row.text("kind") == "external").then(|| values[0]);
                 let ours = proposal(rule, row, &values, external, row.number("target_milli") as i64);
-                tally.compare(|| format!("{} row {} {column}", series.name, row.text("row")), ours, Some(row.count(column)));
+                tally.compare(
+                    || format!("{} row {} {column}", series.name, row.text("row")),
+                    ours,
+                    Some(row.count(column)),
+                );
             }
         }
     }
@@ -116,7 +134,8 @@ pub fn decisions() {
     let (mut metric, mut decided) = (Tally::default(), Tally::default());
     for series in series("hpa").iter().filter(|series| !series.name.starts_with("milli_units")) {
         let setup = Setup::of(series);
-        let own_loop = HpaLoop { behavior: setup.behavior.clone(), version: setup.version, ..HpaLoop::default() };
+        let own_loop =
+            HpaLoop { behavior: setup.behavior.clone(), version: setup.version, ..HpaLoop::default() };
         let mut horizontal = Horizontal::new(&own_loop, 1, setup.most);
         for row in series.rows() {
             let values = values_milli(row);

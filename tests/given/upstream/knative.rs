@@ -8,18 +8,22 @@ use scalefront::settings::Faults;
 
 use super::{Series, Tally, series};
 
-/// The index has target and what a replica takes; series given by hand have the target in their name: `t70`, `rps5`, `t14w` (weighted).
+/// The index has target and what a replica takes; series given by hand have the target in their name: `t70`,
+/// `rps5`, `t14w` (weighted).
 fn settings(series: &Series) -> KnativeKpaSettings {
     let last = series.name.rsplit('_').next().unwrap();
     let rps = series.setting("metric") == Some("rps") || last.starts_with("rps");
     let target = series.number("target").unwrap_or_else(|| {
-        let digits = last.trim_start_matches(|c: char| !c.is_ascii_digit()).trim_end_matches(|c: char| !c.is_ascii_digit());
+        let digits = last
+            .trim_start_matches(|c: char| !c.is_ascii_digit())
+            .trim_end_matches(|c: char| !c.is_ascii_digit());
         digits.parse().unwrap_or_else(|_| panic!("no target in {}", series.name))
     });
     let total = series.number("total").unwrap_or(target / 0.7);
-    let weighted = series.setting("weighted_window").is_some_and(|value| !matches!(value, "0" | "false" | "no"))
-        || series.settings.split(';').any(|setting| setting == "weighted_window")
-        || last.ends_with('w');
+    let weighted =
+        series.setting("weighted_window").is_some_and(|value| !matches!(value, "0" | "false" | "no"))
+            || series.settings.split(';').any(|setting| setting == "weighted_window")
+            || last.ends_with('w');
     let settings = KnativeKpaSettings {
         metric: if rps { KpaMetric::RequestsPerS } else { KpaMetric::Concurrency },
         target_per_replica: Some(total),
@@ -50,8 +54,13 @@ pub fn decisions() {
             if row.count("tick") == 1 {
                 let ours = autoscaler.recommend(now_s, ready);
                 let valid = row.count("valid") == 1;
-                let theirs = valid.then(|| (row.count("desired"), row.number("excess_burst"), row.count("panicking") == 1));
-                decided.compare(at, ours.map(|ours| (ours.desired, ours.excess_burst, ours.panicking)), theirs);
+                let theirs = valid
+                    .then(|| (row.count("desired"), row.number("excess_burst"), row.count("panicking") == 1));
+                decided.compare(
+                    at,
+                    ours.map(|ours| (ours.desired, ours.excess_burst, ours.panicking)),
+                    theirs,
+                );
                 if let Some(ours) = ours {
                     for (column, value) in [("stable", ours.stable), ("panic", ours.panic)] {
                         // Printed to some digits.
@@ -67,7 +76,13 @@ pub fn decisions() {
                 && row.count("tick") == 1
                 && closed
             {
-                let target = revision.reconcile(now_s, ready + row.count("starting"), ready, desired.min(20), excess_burst < 0.0);
+                let target = revision.reconcile(
+                    now_s,
+                    ready + row.count("starting"),
+                    ready,
+                    desired.min(20),
+                    excess_burst < 0.0,
+                );
                 applied.compare(|| format!("{}, applied", at()), target, row.count("target_after"));
             }
         }
@@ -93,11 +108,13 @@ pub fn scale_to_zero() {
                 "inactive" => Phase::Inactive,
                 other => panic!("{other}"),
             };
-            let (in_path, proxied_s) = (row.count("activator_probe") == 1, row.number("proxy_for_s").max(0.0));
+            let (in_path, proxied_s) =
+                (row.count("activator_probe") == 1, row.number("proxy_for_s").max(0.0));
             let Verdict { replicas, applied, again_after_s } =
                 to_zero.judge(phase, row.number("since_s"), in_path, proxied_s, row.count("desired"));
             let ours = (replicas.map_or(-1, i64::from), applied, again_after_s.unwrap_or(-1.0));
-            let theirs = (row.number("result") as i64, row.count("applied") == 1, row.number("requeue_after_s"));
+            let theirs =
+                (row.number("result") as i64, row.count("applied") == 1, row.number("requeue_after_s"));
             tally.compare(|| format!("{} row {}", series.name, number + 2), ours, theirs);
         }
     }

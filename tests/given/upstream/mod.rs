@@ -1,7 +1,9 @@
-//! Rules against what the real programs decided: given series are fed row by row, in order, and every decision is compared.
+//! Rules against what the real programs decided: given series are fed row by row, in order, and every
+//! decision is compared.
 //!
-//! A tick of difference is a difference. The series may not be committed; `upstream_decisions/README.md` beside them says what they are and
-//! how they were made. Any series of the same kinds put there is replayed too.
+//! A tick of difference is a difference. The series may not be committed; `upstream_decisions/README.md`
+//! beside them says what they are and how they were made. Any series of the same kinds put there is replayed
+//! too.
 
 pub mod aibrix;
 pub mod dynamo;
@@ -42,7 +44,8 @@ impl Series {
     }
 
     pub fn number(&self, name: &str) -> Option<f64> {
-        self.setting(name).map(|value| value.parse().unwrap_or_else(|_| panic!("{}: {name}={value}", self.name)))
+        self.setting(name)
+            .map(|value| value.parse().unwrap_or_else(|_| panic!("{}: {name}={value}", self.name)))
     }
 }
 
@@ -54,7 +57,11 @@ impl<'a> Row<'a> {
 
     pub fn number(self, column: &str) -> f64 {
         let text = self.text(column);
-        if text.is_empty() { 0.0 } else { text.parse().unwrap_or_else(|_| panic!("{}: {column} is {text}", self.series.name)) }
+        if text.is_empty() {
+            0.0
+        } else {
+            text.parse().unwrap_or_else(|_| panic!("{}: {column} is {text}", self.series.name))
+        }
     }
 
     pub fn count(self, column: &str) -> u32 {
@@ -71,7 +78,8 @@ impl<'a> Row<'a> {
 pub fn series(program: &str) -> Vec<Series> {
     let folder = super::shared().join("data/upstream_decisions").join(program);
     let read = |path: &Path| {
-        let mut reader = csv::Reader::from_path(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let mut reader =
+            csv::Reader::from_path(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let columns: Vec<String> = reader.headers().unwrap().iter().map(str::to_owned).collect();
         let rows: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
         (columns, rows)
@@ -96,7 +104,12 @@ pub struct Tally {
 }
 
 impl Tally {
-    pub fn compare<T: PartialEq + std::fmt::Debug>(&mut self, where_: impl FnOnce() -> String, ours: T, theirs: T) {
+    pub fn compare<T: PartialEq + std::fmt::Debug>(
+        &mut self,
+        where_: impl FnOnce() -> String,
+        ours: T,
+        theirs: T,
+    ) {
         self.compared += 1;
         if ours != theirs {
             self.different += 1;
@@ -109,6 +122,12 @@ impl Tally {
     /// Says how many ticks agree, and fails if one does not.
     pub fn conclude(self, what: &str) {
         println!("{what}: {} ticks compared, {} equal", self.compared, self.compared - self.different);
-        assert!(self.different == 0, "{what}: {} of {} ticks differ\n{}", self.different, self.compared, self.first.join("\n"));
+        assert!(
+            self.different == 0,
+            "{what}: {} of {} ticks differ\n{}",
+            self.different,
+            self.compared,
+            self.first.join("\n")
+        );
     }
 }

@@ -1,7 +1,9 @@
 //! Ray Serve's decisions.
 
 use scalefront::autoscaler::bill::Bill;
-use scalefront::autoscaler::{Autoscaler, AutoscalerSettings, Decision, Part, PolicyContext, ReplicaSignals, Snapshot};
+use scalefront::autoscaler::{
+    Autoscaler, AutoscalerSettings, Decision, Part, PolicyContext, ReplicaSignals, Snapshot,
+};
 use scalefront::replica_scheduler::KvBlocks;
 use serde_json::{Map, Value, json};
 
@@ -20,7 +22,14 @@ fn policy(settings: &Value, min_replicas: u32, max_replicas: u32) -> Box<dyn Aut
         pipeline_parallel: 1,
         part: Part::Whole,
         max_request_tokens: 4096,
-        bill: Bill { devices_per_replica: 4, devices_per_node: 4, whole_nodes: true, cold_start: false, drain: true, minimum_s: 0.0 },
+        bill: Bill {
+            devices_per_replica: 4,
+            devices_per_node: 4,
+            whole_nodes: true,
+            cold_start: false,
+            drain: true,
+            minimum_s: 0.0,
+        },
         calls_off_starts: true,
         router_sees_load: false,
         tune_interval_s: 5.0,
@@ -73,7 +82,8 @@ fn replay(series: &Series) {
                 draining: replicas.len() as u32 - serving,
                 starting: target.saturating_sub(serving),
                 stopping: serving.saturating_sub(target),
-                outstanding_requests: queued + replicas.iter().map(|replica| replica.running_requests).sum::<u32>(),
+                outstanding_requests: queued
+                    + replicas.iter().map(|replica| replica.running_requests).sum::<u32>(),
                 unrouted_requests: queued,
                 replicas: &replicas,
             };
@@ -85,7 +95,11 @@ fn replay(series: &Series) {
             }
             if first {
                 let ((_, found), recorded) = (policy.evidence()[0], row.number("total_mean"));
-                assert!((found - recorded).abs() < 1e-5, "{} s: {found} requests, recorded {recorded}", row.text("time_s"));
+                assert!(
+                    (found - recorded).abs() < 1e-5,
+                    "{} s: {found} requests, recorded {recorded}",
+                    row.text("time_s")
+                );
             }
         }
     }

@@ -1,4 +1,5 @@
-//! llm-d's workload variant autoscaler: both saturation analyzers, the throughput analyzer and the optimizer, really run.
+//! llm-d's workload variant autoscaler: both saturation analyzers, the throughput analyzer and the optimizer,
+//! really run.
 
 use scalefront::autoscaler::peaks::Peak;
 use scalefront::autoscaler::wva::WvaVersion;
@@ -44,12 +45,21 @@ pub fn saturation_v1() {
         for row in series.rows() {
             let peaks: Vec<Peak> = replicas(row)
                 .into_iter()
-                .map(|replica| Peak { kv_use: replica.kv_use, queued_requests: f64::from(replica.queued_requests) })
+                .map(|replica| Peak {
+                    kv_use: replica.kv_use,
+                    queued_requests: f64::from(replica.queued_requests),
+                })
                 .collect();
-            let [current, pending, previous_target] = ["current", "pending", "previous_target"].map(|column| row.count(column));
+            let [current, pending, previous_target] =
+                ["current", "pending", "previous_target"].map(|column| row.count(column));
             let (target, ..) = settings.target(&peaks, WvaCounts { current, pending, previous_target });
-            let target = if settings.version == WvaVersion::August { target.clamp(1, most(series)) } else { target };
-            tally.compare(|| format!("{} at {} s", series.name, row.text("time_s")), target, row.count("target"));
+            let target =
+                if settings.version == WvaVersion::August { target.clamp(1, most(series)) } else { target };
+            tally.compare(
+                || format!("{} at {} s", series.name, row.text("time_s")),
+                target,
+                row.count("target"),
+            );
         }
     }
     tally.conclude("wva, saturation analyzer V1");
@@ -90,16 +100,22 @@ pub fn saturation_v2_and_throughput() {
                 if !row.text(column).is_empty() {
                     let theirs = row.number(column);
                     let close = (ours - theirs).abs() <= 1e-6 * theirs.abs().max(1.0);
-                    analyses.compare(|| format!("{}, {column}", at()), if close { theirs } else { ours }, theirs);
+                    analyses.compare(
+                        || format!("{}, {column}", at()),
+                        if close { theirs } else { ours },
+                        theirs,
+                    );
                 }
             };
-            let (required, spare) = saturation.balance(settings.scale_up_threshold, settings.scale_down_boundary);
+            let (required, spare) =
+                saturation.balance(settings.scale_up_threshold, settings.scale_down_boundary);
             compare("per_replica_capacity", saturation.per_replica);
             compare("supply", saturation.supply);
             compare("demand", saturation.demand);
             compare("required", required);
             compare("spare", spare);
-            let (required, spare) = throughput.balance(settings.scale_up_threshold, settings.scale_down_boundary);
+            let (required, spare) =
+                throughput.balance(settings.scale_up_threshold, settings.scale_down_boundary);
             compare("ta_per_replica", throughput.per_replica);
             compare("ta_supply", throughput.supply);
             compare("ta_demand", throughput.demand);

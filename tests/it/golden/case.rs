@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use scalefront::autoscaler::AutoscalerSettings;
 use scalefront::hardware::{Deployment, ExecutionTime, Files};
-use scalefront::simulation::{ClusterSettings, Detail, RunInputs, RunMetrics, Workspace, simulate, simulate_in_detail};
+use scalefront::simulation::{
+    ClusterSettings, Detail, RunInputs, RunMetrics, Workspace, simulate, simulate_in_detail,
+};
 use scalefront::workload::Workload;
 use serde_json::{Value, json};
 
@@ -54,7 +56,9 @@ impl Case {
                 );
             }
         } else {
-            for row in table(trace.unwrap_or_else(|| panic!("{}: not all requests are listed", dir.display()))) {
+            for row in
+                table(trace.unwrap_or_else(|| panic!("{}: not all requests are listed", dir.display())))
+            {
                 workload.push(number(&row, "arrived_at"), 256, 1);
             }
         }
@@ -74,8 +78,14 @@ impl Case {
     pub fn execution_time(&self) -> ExecutionTime {
         let cluster = &self.cluster;
         let files = Files::default();
-        let deployment =
-            Deployment::resolve(&cluster.model, &cluster.node, cluster.tensor_parallel, cluster.pipeline_parallel, &files).unwrap();
+        let deployment = Deployment::resolve(
+            &cluster.model,
+            &cluster.node,
+            cluster.tensor_parallel,
+            cluster.pipeline_parallel,
+            &files,
+        )
+        .unwrap();
         ExecutionTime::load(&cluster.execution_time, &deployment, &files).unwrap()
     }
 
@@ -100,9 +110,24 @@ impl Case {
             let place = format!("{}: request {}", self.dir.display(), ours.request_id);
             assert_eq!(ours.replica_id, Some(number(&row, "replica_id") as u32), "{place}: replica");
             assert_eq!(ours.restarts, number(&row, "num_restarts") as u32, "{place}: restarts");
-            deviation.time(&place, "scheduled_at", ours.scheduled_at_s.unwrap(), number(&row, "scheduled_at"));
-            deviation.time(&place, "prefill_completed_at", ours.first_token_at_s.unwrap(), number(&row, "prefill_completed_at"));
-            deviation.time(&place, "completed_at", ours.completed_at_s.unwrap(), number(&row, "completed_at"));
+            deviation.time(
+                &place,
+                "scheduled_at",
+                ours.scheduled_at_s.unwrap(),
+                number(&row, "scheduled_at"),
+            );
+            deviation.time(
+                &place,
+                "prefill_completed_at",
+                ours.first_token_at_s.unwrap(),
+                number(&row, "prefill_completed_at"),
+            );
+            deviation.time(
+                &place,
+                "completed_at",
+                ours.completed_at_s.unwrap(),
+                number(&row, "completed_at"),
+            );
         }
     }
 
@@ -113,8 +138,16 @@ impl Case {
             let (place, batch) = (format!("{}: batch {id}", self.dir.display()), ours[&id]);
             assert_eq!(f64::from(batch.replica_id), number(&row, "replica_id"), "{place}: replica");
             assert_eq!(f64::from(batch.num_requests), number(&row, "num_requests"), "{place}: requests");
-            assert_eq!(batch.prefill_tokens as f64, number(&row, "num_prefill_tokens"), "{place}: prefill tokens");
-            assert_eq!(batch.decode_tokens as f64, number(&row, "num_decode_tokens"), "{place}: decode tokens");
+            assert_eq!(
+                batch.prefill_tokens as f64,
+                number(&row, "num_prefill_tokens"),
+                "{place}: prefill tokens"
+            );
+            assert_eq!(
+                batch.decode_tokens as f64,
+                number(&row, "num_decode_tokens"),
+                "{place}: decode tokens"
+            );
             deviation.time(&place, "scheduled_at", batch.scheduled_at_s, number(&row, "scheduled_at"));
             deviation.time(&place, "completed_at", batch.completed_at_s, number(&row, "completed_at"));
         }
@@ -142,12 +175,21 @@ impl Case {
             deviation.time(&place, "time", ours.time_s, number(row, "time"));
             assert_eq!(f64::from(ours.num_replicas), number(row, "num_replicas"), "{place}: replicas");
             assert_eq!(f64::from(ours.pending_scale_ups), number(row, "pending_scale_ups"), "{place}: ups");
-            assert_eq!(f64::from(ours.pending_scale_downs), number(row, "pending_scale_downs"), "{place}: downs");
+            assert_eq!(
+                f64::from(ours.pending_scale_downs),
+                number(row, "pending_scale_downs"),
+                "{place}: downs"
+            );
             assert_eq!(ours.decision as f64, number(row, "decision"), "{place}: decision");
             for ((name, found), column) in ours.evidence.iter().zip(["throughput", "rate_up", "rate_down"]) {
                 match row[column].parse::<f64>() {
-                    Ok(expected) => assert!((found - expected).abs() <= 1e-9 * expected, "{place}: {name} {found}, not {expected}"),
-                    Err(_) => assert!(found.is_nan(), "{place}: {name} {found}, not computed by the reference"),
+                    Ok(expected) => assert!(
+                        (found - expected).abs() <= 1e-9 * expected,
+                        "{place}: {name} {found}, not {expected}"
+                    ),
+                    Err(_) => {
+                        assert!(found.is_nan(), "{place}: {name} {found}, not computed by the reference")
+                    }
                 }
             }
         }
@@ -162,11 +204,23 @@ impl Case {
         let cost = self.summary["total_cost"].as_f64().unwrap();
         deviation.cost = (metrics.total_cost_usd / cost - 1.0).abs();
         assert!(deviation.cost <= COST_TOLERANCE, "{place}: cost {} not {cost}", metrics.total_cost_usd);
-        deviation.time(&place, "end", metrics.simulated_s, self.summary["simulation_end_time"].as_f64().unwrap());
-        for (ours, theirs) in [(metrics.e2e_s.unwrap(), &self.summary["e2e"]), (metrics.ttft_s.unwrap(), &self.summary["ttft"])] {
-            for (statistic, value) in
-                [("p50", ours.p50), ("p75", ours.p75), ("p90", ours.p90), ("p99", ours.p99), ("max", ours.max), ("mean", ours.mean)]
-            {
+        deviation.time(
+            &place,
+            "end",
+            metrics.simulated_s,
+            self.summary["simulation_end_time"].as_f64().unwrap(),
+        );
+        for (ours, theirs) in
+            [(metrics.e2e_s.unwrap(), &self.summary["e2e"]), (metrics.ttft_s.unwrap(), &self.summary["ttft"])]
+        {
+            for (statistic, value) in [
+                ("p50", ours.p50),
+                ("p75", ours.p75),
+                ("p90", ours.p90),
+                ("p99", ours.p99),
+                ("max", ours.max),
+                ("mean", ours.mean),
+            ] {
                 deviation.time(&place, statistic, value, theirs[statistic].as_f64().unwrap());
             }
         }
@@ -181,13 +235,16 @@ impl Deviation {
     }
 }
 
-/// Runs of decodes at once against steps of one iteration: discrete outcomes equal, times and sums of times but for rounding.
+/// Runs of decodes at once against steps of one iteration: discrete outcomes equal, times and sums of times
+/// but for rounding.
 pub fn assert_runs_agree(stepping: &RunMetrics, fast: &RunMetrics) {
     use scalefront::simulation::MetricValue::{Absent, Count, Number};
     for ((name, one), (_, other)) in stepping.columns().into_iter().zip(fast.columns()) {
         match (one, other) {
             (Count(one), Count(other)) => assert_eq!(one, other, "{name}"),
-            (Number(one), Number(other)) => assert!((one - other).abs() <= 1e-6_f64.max(one.abs() * 1e-9), "{name}: {one} and {other}"),
+            (Number(one), Number(other)) => {
+                assert!((one - other).abs() <= 1e-6_f64.max(one.abs() * 1e-9), "{name}: {one} and {other}")
+            }
             (Absent, Absent) => {}
             pair => panic!("{name}: {pair:?}"),
         }
@@ -230,9 +287,11 @@ fn cluster(config: &Value) -> ClusterSettings {
         "scale_down_order": "serving_first",
     });
     if config["autoscaler"]["type"] != "static" {
-        for (ours, theirs) in
-            [("tune_interval_s", "tune_interval"), ("scale_up_delay_s", "scale_up_delay"), ("scale_down_delay_s", "scale_down_delay")]
-        {
+        for (ours, theirs) in [
+            ("tune_interval_s", "tune_interval"),
+            ("scale_up_delay_s", "scale_up_delay"),
+            ("scale_down_delay_s", "scale_down_delay"),
+        ] {
             cluster[ours] = config["autoscaler"][theirs].clone();
         }
     }

@@ -1,4 +1,5 @@
-//! Recorded runs that are in the repository; those that rest on public traces are looked for outside, in `tests/given`.
+//! Recorded runs that are in the repository; those that rest on public traces are looked for outside, in
+//! `tests/given`.
 
 mod case;
 

@@ -1,11 +1,11 @@
 //! L-BFGS without bounds, to the step: models that are given few iterations end where their reference does.
 //!
-//! Gradients are forward differences. The line search is that of Moré and Thuente (sufficient decrease 1e-3, curvature 0.9, at most 20
-//! evaluations).
+//! Gradients are forward differences. The line search is that of Moré and Thuente (sufficient decrease 1e-3,
+//! curvature 0.9, at most 20 evaluations).
 //!
-//! Source: scipy 1.17 `fmin_l_bfgs_b` (L-BFGS-B 3.0) with the arguments of statsmodels 0.15.0: ten corrections, differences of 1e-5,
-//! relative reduction 1e7 x machine precision, gradient 1e-5. Written from the papers: Byrd, Lu, Nocedal and Zhu 1995; Moré and Thuente
-//! 1994.
+//! Source: scipy 1.17 `fmin_l_bfgs_b` (L-BFGS-B 3.0) with the arguments of statsmodels 0.15.0: ten
+//! corrections, differences of 1e-5, relative reduction 1e7 x machine precision, gradient 1e-5. Written from
+//! the papers: Byrd, Lu, Nocedal and Zhu 1995; Moré and Thuente 1994.
 
 use std::collections::VecDeque;
 
@@ -100,7 +100,9 @@ impl Interval {
         let Self { best, other, .. } = *self;
         let turned = trial.slope * (best.slope / best.slope.abs());
         let theta = 3.0 * (best.value - trial.value) / (trial.far - best.far) + best.slope + trial.slope;
-        let root = |product: f64, scale: f64| scale * ((theta / scale).powi(2) - product / scale / scale).max(0.0).sqrt();
+        let root = |product: f64, scale: f64| {
+            scale * ((theta / scale).powi(2) - product / scale / scale).max(0.0).sqrt()
+        };
         let scale = theta.abs().max(best.slope.abs()).max(trial.slope.abs());
         let secant = trial.far + trial.slope / (trial.slope - best.slope) * (best.far - trial.far);
         let mut next;
@@ -112,9 +114,14 @@ impl Interval {
             }
             let ratio = ((gamma - best.slope) + theta) / (((gamma - best.slope) + gamma) + trial.slope);
             let cubic = best.far + ratio * (trial.far - best.far);
-            let quadratic =
-                best.far + best.slope / ((best.value - trial.value) / (trial.far - best.far) + best.slope) / 2.0 * (trial.far - best.far);
-            next = if (cubic - best.far).abs() <= (quadratic - best.far).abs() { cubic } else { cubic + (quadratic - cubic) / 2.0 };
+            let quadratic = best.far
+                + best.slope / ((best.value - trial.value) / (trial.far - best.far) + best.slope) / 2.0
+                    * (trial.far - best.far);
+            next = if (cubic - best.far).abs() <= (quadratic - best.far).abs() {
+                cubic
+            } else {
+                cubic + (quadratic - cubic) / 2.0
+            };
             self.encloses = true;
         } else if turned < 0.0 {
             // Lower, with the slope turned round: enclosed too.
@@ -151,9 +158,11 @@ impl Interval {
             }
         } else if self.encloses {
             // Lower, and steeper.
-            let theta = 3.0 * (trial.value - other.value) / (other.far - trial.far) + other.slope + trial.slope;
+            let theta =
+                3.0 * (trial.value - other.value) / (other.far - trial.far) + other.slope + trial.slope;
             let scale = theta.abs().max(other.slope.abs()).max(trial.slope.abs());
-            let mut gamma = scale * ((theta / scale).powi(2) - other.slope / scale * (trial.slope / scale)).sqrt();
+            let mut gamma =
+                scale * ((theta / scale).powi(2) - other.slope / scale * (trial.slope / scale)).sqrt();
             if trial.far > other.far {
                 gamma = -gamma;
             }
@@ -175,7 +184,12 @@ impl Interval {
 }
 
 /// Goes down a direction far enough and not too far; `None` if that does not work out.
-fn search(from: &Point, direction: &[f64], first: f64, objective: &impl Fn(&[f64]) -> f64) -> Option<(Point, f64)> {
+fn search(
+    from: &Point,
+    direction: &[f64],
+    first: f64,
+    objective: &impl Fn(&[f64]) -> f64,
+) -> Option<(Point, f64)> {
     const FARTHEST: f64 = 1e10;
     let start = Trial { far: 0.0, value: from.value, slope: dot(&from.gradient, direction) };
     if start.slope >= 0.0 {
@@ -202,9 +216,18 @@ fn search(from: &Point, direction: &[f64], first: f64, objective: &impl Fn(&[f64
         }
         if first_stage && trial.value <= interval.best.value && trial.value > bound {
             // On the way to sufficient decrease, by the function less the decrease asked for.
-            let less = |trial: Trial| Trial { value: trial.value - trial.far * sufficient, slope: trial.slope - sufficient, ..trial };
-            let more = |trial: Trial| Trial { value: trial.value + trial.far * sufficient, slope: trial.slope + sufficient, ..trial };
-            let mut modified = Interval { best: less(interval.best), other: less(interval.other), ..interval };
+            let less = |trial: Trial| Trial {
+                value: trial.value - trial.far * sufficient,
+                slope: trial.slope - sufficient,
+                ..trial
+            };
+            let more = |trial: Trial| Trial {
+                value: trial.value + trial.far * sufficient,
+                slope: trial.slope + sufficient,
+                ..trial
+            };
+            let mut modified =
+                Interval { best: less(interval.best), other: less(interval.other), ..interval };
             far = modified.shrink(less(trial), least, most);
             interval = Interval { best: more(modified.best), other: more(modified.other), ..modified };
         } else {
@@ -251,7 +274,8 @@ pub fn minimize(start: Vec<f64>, most_iterations: u32, objective: impl Fn(&[f64]
         if iterations >= most_iterations || largest(&next.gradient) <= GRADIENT || reduction <= REDUCTION {
             return next.at;
         }
-        let change: Vec<f64> = next.gradient.iter().zip(&point.gradient).map(|(new, old)| new - old).collect();
+        let change: Vec<f64> =
+            next.gradient.iter().zip(&point.gradient).map(|(new, old)| new - old).collect();
         let step: Vec<f64> = direction.iter().map(|d| d * far).collect();
         let inner = dot(&change, &step);
         if inner > -f64::EPSILON * dot(&point.gradient, &step) {

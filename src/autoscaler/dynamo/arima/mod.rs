@@ -1,11 +1,13 @@
 //! ARIMA with a search for its orders: fitted once, then a few iterations with each value.
 //!
-//! Rule: differences until KPSS does not object (5 %, twice at most); from orders of at most a third of the values, steps of one or two
-//! orders as long as Akaike's criterion falls. What is found to be no more than differences is tried again on logarithms of 1 + value. Each
-//! later value adds five iterations to the fit; orders stay.
+//! Rule: differences until KPSS does not object (5 %, twice at most); from orders of at most a third of the
+//! values, steps of one or two orders as long as Akaike's criterion falls. What is found to be no more than
+//! differences is tried again on logarithms of 1 + value. Each later value adds five iterations to the fit;
+//! orders stay.
 //!
-//! Source: ai-dynamo 1.6.1 `planner/core/load/predictors.py`, pmdarima 2.1.1 `auto_arima` with its defaults (no season), statsmodels 0.15.0
-//! and scipy 1.17 underneath. Checked against their forecasts on given series.
+//! Source: ai-dynamo 1.6.1 `planner/core/load/predictors.py`, pmdarima 2.1.1 `auto_arima` with its defaults
+//! (no season), statsmodels 0.15.0 and scipy 1.17 underneath. Checked against their forecasts on given
+//! series.
 
 mod minimize;
 mod model;
@@ -159,7 +161,8 @@ impl Arima {
             None => {
                 self.log1p = self.asked_for_log1p;
                 self.model = best_model(&self.in_model_space());
-                let collapsed = self.model.as_ref().is_some_and(|model| model.orders().p + model.orders().q == 0);
+                let collapsed =
+                    self.model.as_ref().is_some_and(|model| model.orders().p + model.orders().q == 0);
                 if collapsed
                     && !self.asked_for_log1p
                     && let Some(model) = best_model(&logarithms(&self.values))
@@ -190,8 +193,8 @@ mod tests {
         assert_eq!(differenced(&ramp).0, 1);
     }
 
-    /// Forecasts of pmdarima 2.1.1 as the planner calls it: after five values, a model of the logarithms of a ramp; of an alternating
-    /// series one that sees it alternate.
+    /// Forecasts of pmdarima 2.1.1 as the planner calls it: after five values, a model of the logarithms of a
+    /// ramp; of an alternating series one that sees it alternate.
     #[test]
     fn first_forecasts_are_the_references() {
         let after = |values: &[f64]| {

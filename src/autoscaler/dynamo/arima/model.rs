@@ -1,8 +1,9 @@
 //! One ARIMA model: its likelihood, where its parameters begin, and how they are fitted.
 //!
-//! Source: statsmodels 0.15.0 `tsa/statespace/sarimax.py`: Harvey's state space with the differences as states of their own, of variance
-//! 1e6 at first, whose first observations do not count; autoregression kept stationary and moving averages invertible by partial
-//! correlations (Monahan 1984); parameters begun by conditional least squares.
+//! Source: statsmodels 0.15.0 `tsa/statespace/sarimax.py`: Harvey's state space with the differences as
+//! states of their own, of variance 1e6 at first, whose first observations do not count; autoregression kept
+//! stationary and moving averages invertible by partial correlations (Monahan 1984); parameters begun by
+//! conditional least squares.
 
 use super::minimize::minimize;
 
@@ -118,9 +119,11 @@ impl Parameters {
         }
         let (n, long) = (series.len(), 2 * q);
         let most = (long + q).max(p);
-        let mean_square = |residuals: &[f64]| residuals.iter().map(|r| r * r).sum::<f64>() / residuals.len() as f64;
+        let mean_square =
+            |residuals: &[f64]| residuals.iter().map(|r| r * r).sum::<f64>() / residuals.len() as f64;
         if p + q == 0 && !constant {
-            let variance = (series.iter().map(|value| value * value).sum::<f64>() / values.len() as f64).max(1e-10);
+            let variance =
+                (series.iter().map(|value| value * value).sum::<f64>() / values.len() as f64).max(1e-10);
             return Self { constant: 0.0, ar: Vec::new(), ma: Vec::new(), variance };
         }
         let lag = |series: &[f64], at: usize, lag: usize| if at >= lag { series[at - lag] } else { 0.0 };
@@ -128,7 +131,8 @@ impl Parameters {
         let mean = series.iter().sum::<f64>() / n.max(1) as f64;
         let (parameters, residuals) = if enough {
             let shocks = if q > 0 {
-                let rows: Vec<Vec<f64>> = (long..n).map(|t| (1..=long).map(|i| series[t - i]).collect()).collect();
+                let rows: Vec<Vec<f64>> =
+                    (long..n).map(|t| (1..=long).map(|i| series[t - i]).collect()).collect();
                 let fitted = least_squares(&rows, &series[long..], long);
                 rows.iter().zip(&series[long..]).map(|(row, value)| value - inner(row, &fitted)).collect()
             } else {
@@ -143,12 +147,16 @@ impl Parameters {
                 .collect();
             let targets = series.get(most..).unwrap_or_default();
             let fitted = least_squares(&rows, targets, usize::from(constant) + p + q);
-            let residuals = rows.iter().zip(targets).map(|(row, value)| value - inner(row, &fitted)).collect();
+            let residuals =
+                rows.iter().zip(targets).map(|(row, value)| value - inner(row, &fitted)).collect();
             (fitted, residuals)
         } else {
             // Too few values: nothing but the variance is begun.
             let centred = series.iter().map(|value| value - mean);
-            (vec![0.0; usize::from(constant) + p + q], std::iter::repeat_n(0.0, 2 * q).chain(centred).collect::<Vec<f64>>())
+            (
+                vec![0.0; usize::from(constant) + p + q],
+                std::iter::repeat_n(0.0, 2 * q).chain(centred).collect::<Vec<f64>>(),
+            )
         };
         let variance = if residuals.len() > q.max(1) {
             mean_square(&residuals[q..])
@@ -156,12 +164,18 @@ impl Parameters {
             mean_square(&series.iter().map(|value| value - mean).collect::<Vec<_>>())
         };
         let parameters = &parameters[..];
-        let (constant, parameters) = if constant { (parameters[0], &parameters[1..]) } else { (0.0, parameters) };
+        let (constant, parameters) =
+            if constant { (parameters[0], &parameters[1..]) } else { (0.0, parameters) };
         let sound = |coefficients: &[f64], negate: bool| {
             let same = if negate { negated(coefficients) } else { coefficients.to_vec() };
             if is_within(&same, 1.0 - 1e-10) { coefficients.to_vec() } else { vec![0.0; coefficients.len()] }
         };
-        Self { constant, ar: sound(&parameters[..p], false), ma: sound(&parameters[p..], true), variance: variance.max(1e-10) }
+        Self {
+            constant,
+            ar: sound(&parameters[..p], false),
+            ma: sound(&parameters[p..], true),
+            variance: variance.max(1e-10),
+        }
     }
 }
 
@@ -172,7 +186,8 @@ fn inner(a: &[f64], b: &[f64]) -> f64 {
 /// The shortest least-squares solution, by rotating columns until they are at right angles.
 fn least_squares(rows: &[Vec<f64>], targets: &[f64], columns: usize) -> Vec<f64> {
     let mut a: Vec<Vec<f64>> = (0..columns).map(|j| rows.iter().map(|row| row[j]).collect()).collect();
-    let mut v: Vec<Vec<f64>> = (0..columns).map(|j| (0..columns).map(|i| f64::from(u8::from(i == j))).collect()).collect();
+    let mut v: Vec<Vec<f64>> =
+        (0..columns).map(|j| (0..columns).map(|i| f64::from(u8::from(i == j))).collect()).collect();
     for _ in 0..60 {
         let mut turned = false;
         for i in 0..columns {
@@ -220,7 +235,10 @@ fn solve(mut matrix: Vec<Vec<f64>>, mut right: Vec<f64>) -> Option<Vec<f64>> {
         for below in i + 1..n {
             let factor = matrix[below][i] / matrix[i][i];
             if factor != 0.0 {
-                #[expect(clippy::needless_range_loop, reason = "rows and columns are named as in the formulas")]
+                #[expect(
+                    clippy::needless_range_loop,
+                    reason = "rows and columns are named as in the formulas"
+                )]
                 for column in i..n {
                     matrix[below][column] -= factor * matrix[i][column];
                 }
@@ -273,7 +291,9 @@ impl Filter {
             covariance[i][i] = DIFFUSE_VARIANCE;
         }
         let block = |i: usize, j: usize| transition[d + i][d + j];
-        let left = (0..order).map(|i| (0..order).map(|j| f64::from(u8::from(i == j)) - block(i, j)).collect()).collect();
+        let left = (0..order)
+            .map(|i| (0..order).map(|j| f64::from(u8::from(i == j)) - block(i, j)).collect())
+            .collect();
         let mut right = vec![0.0; order];
         right[0] = parameters.constant;
         mean[d..].copy_from_slice(&solve(left, right)?);
@@ -314,7 +334,8 @@ impl Filter {
         let off = value - self.forecast();
         let with_all: Vec<f64> = self.covariance.iter().map(|row| row[seen.clone()].iter().sum()).collect();
         let variance: f64 = with_all[seen].iter().sum();
-        let mean: Vec<f64> = self.mean.iter().zip(&with_all).map(|(mean, with)| mean + with * off / variance).collect();
+        let mean: Vec<f64> =
+            self.mean.iter().zip(&with_all).map(|(mean, with)| mean + with * off / variance).collect();
         for i in 0..self.size {
             for j in 0..self.size {
                 self.covariance[i][j] -= with_all[i] * with_all[j] / variance;
@@ -323,8 +344,11 @@ impl Filter {
         self.mean = self.transition.iter().map(|row| inner(row, &mean)).collect();
         self.mean[self.d] += self.constant;
         // Covariances are symmetric: rows stand for columns.
-        let moved: Vec<Vec<f64>> =
-            self.transition.iter().map(|row| self.covariance.iter().map(|column| inner(row, column)).collect()).collect();
+        let moved: Vec<Vec<f64>> = self
+            .transition
+            .iter()
+            .map(|row| self.covariance.iter().map(|column| inner(row, column)).collect())
+            .collect();
         #[expect(clippy::needless_range_loop, reason = "rows and columns are named as in the formulas")]
         for i in 0..self.size {
             for j in 0..self.size {
@@ -336,7 +360,8 @@ impl Filter {
     }
 }
 
-/// The logarithm of the likelihood of all values but those that only fill the differences; `None` if there is none.
+/// The logarithm of the likelihood of all values but those that only fill the differences; `None` if there is
+/// none.
 fn log_likelihood(orders: Orders, parameters: &Parameters, values: &[f64]) -> Option<f64> {
     let mut filter = Filter::new(orders, parameters)?;
     let mut sum = 0.0;
@@ -374,8 +399,8 @@ impl Model {
         self.orders
     }
 
-    /// Akaike's criterion; infinite if roots are too near to the unit circle. As its reference has it, those of the moving average stand in
-    /// for those of the autoregression where there are both.
+    /// Akaike's criterion; infinite if roots are too near to the unit circle. As its reference has it, those
+    /// of the moving average stand in for those of the autoregression where there are both.
     pub fn criterion(&self, values: &[f64]) -> f64 {
         let Parameters { ar, ma, .. } = &self.parameters;
         let polynomial = if ma.is_empty() { ar.clone() } else { negated(ma) };
@@ -420,14 +445,19 @@ mod tests {
         assert!((solution[0] - 3.0).abs() < 1e-12 && (solution[1] - 2.0).abs() < 1e-12, "{solution:?}");
     }
 
-    /// A first-order autoregression begins with variance s / (1 - a^2) around its mean, and each step is off by s.
+    /// A first-order autoregression begins with variance s / (1 - a^2) around its mean, and each step is off
+    /// by s.
     #[test]
     fn likelihood_of_an_autoregression() {
         let orders = Orders { p: 1, d: 0, q: 0, constant: true };
         let parameters = Parameters { constant: 1.0, ar: vec![0.5], ma: Vec::new(), variance: 2.0 };
         let values = [3.0, 1.0, 2.5];
-        let density = |off: f64, variance: f64| -0.5 * ((2.0 * std::f64::consts::PI * variance).ln() + off * off / variance);
-        let expected = density(3.0 - 2.0, 2.0 / 0.75) + density(1.0 - (1.0 + 0.5 * 3.0), 2.0) + density(2.5 - (1.0 + 0.5 * 1.0), 2.0);
+        let density = |off: f64, variance: f64| {
+            -0.5 * ((2.0 * std::f64::consts::PI * variance).ln() + off * off / variance)
+        };
+        let expected = density(3.0 - 2.0, 2.0 / 0.75)
+            + density(1.0 - (1.0 + 0.5 * 3.0), 2.0)
+            + density(2.5 - (1.0 + 0.5 * 1.0), 2.0);
         let found = log_likelihood(orders, &parameters, &values).unwrap();
         assert!((found - expected).abs() < 1e-12, "{found}, {expected}");
         let model = Model { orders, parameters };

@@ -1,4 +1,5 @@
-//! What is known of each `model_type`: what its layers are like, and how its keys differ from the common ones.
+//! What is known of each `model_type`: what its layers are like, and how its keys differ from the common
+//! ones.
 
 use serde_json::Value;
 
@@ -200,18 +201,29 @@ const RENAMED: &[(&str, &[(&str, &str)])] = &[
     ),
     (
         "hunyuan_v1_moe",
-        &[("num_experts", "n_routed_experts"), ("moe_topk", "num_experts_per_tok"), ("num_shared_expert", "n_shared_experts")],
+        &[
+            ("num_experts", "n_routed_experts"),
+            ("moe_topk", "num_experts_per_tok"),
+            ("num_shared_expert", "n_shared_experts"),
+        ],
     ),
 ];
 
 /// What published files leave to the library's own defaults.
 const DEFAULTS: &[(&str, &[(&str, u32)])] = &[(
     "gemma3_text",
-    &[("vocab_size", 262_208), ("num_attention_heads", 8), ("num_key_value_heads", 4), ("head_dim", 256), ("sliding_window", 4096)],
+    &[
+        ("vocab_size", 262_208),
+        ("num_attention_heads", 8),
+        ("num_key_value_heads", 4),
+        ("head_dim", 256),
+        ("sliding_window", 4096),
+    ],
 )];
 
 /// Keys that some files have as a list, one number a layer.
-const BY_LAYER: &[&str] = &["moe_intermediate_size", "num_experts_per_tok", "n_shared_experts", "n_routed_experts"];
+const BY_LAYER: &[&str] =
+    &["moe_intermediate_size", "num_experts_per_tok", "n_shared_experts", "n_routed_experts"];
 
 /// Puts the keys of a `model_type` under their common names.
 ///
@@ -224,15 +236,21 @@ pub(super) fn to_common_keys(kind_name: &str, text: &mut Value) -> Result<(), St
             text[*common] = value;
         }
     }
-    for (key, default) in DEFAULTS.iter().filter(|(name, _)| *name == kind_name).flat_map(|(_, defaults)| *defaults) {
+    for (key, default) in
+        DEFAULTS.iter().filter(|(name, _)| *name == kind_name).flat_map(|(_, defaults)| *defaults)
+    {
         if text.get(key).is_none() {
             text[*key] = (*default).into();
         }
     }
     for key in BY_LAYER {
-        let Some([first, rest @ ..]) = text.get(key).and_then(Value::as_array).map(Vec::as_slice) else { continue };
+        let Some([first, rest @ ..]) = text.get(key).and_then(Value::as_array).map(Vec::as_slice) else {
+            continue;
+        };
         if rest.iter().any(|other| other != first) {
-            return Err(format!("`{key}` differs between layers, which is not modelled: it would take layers of several shapes"));
+            return Err(format!(
+                "`{key}` differs between layers, which is not modelled: it would take layers of several shapes"
+            ));
         }
         text[*key] = first.clone();
     }

@@ -70,22 +70,39 @@ fn published() -> Vec<(&'static str, Value, f64, Option<f64>)> {
             41.9,
             Some(6.6),
         ),
-        ("Phi-4", llama("phi3", [5120, 40, 40, 10, 17_920, 100_352], json!({"sliding_window": null})), 14.66, None),
+        (
+            "Phi-4",
+            llama("phi3", [5120, 40, 40, 10, 17_920, 100_352], json!({"sliding_window": null})),
+            14.66,
+            None,
+        ),
         (
             "Phi-3-mini",
-            llama("phi3", [3072, 32, 32, 32, 8192, 32_064], json!({"sliding_window": 2047, "max_position_embeddings": 4096})),
+            llama(
+                "phi3",
+                [3072, 32, 32, 32, 8192, 32_064],
+                json!({"sliding_window": 2047, "max_position_embeddings": 4096}),
+            ),
             3.82,
             None,
         ),
         (
             "OLMoE-1B-7B",
-            llama("olmoe", [2048, 16, 16, 16, 1024, 50_304], json!({"num_experts": 64, "num_experts_per_tok": 8})),
+            llama(
+                "olmoe",
+                [2048, 16, 16, 16, 1024, 50_304],
+                json!({"num_experts": 64, "num_experts_per_tok": 8}),
+            ),
             6.92,
             Some(1.28),
         ),
         (
             "Granite-3.1-3B-A800M",
-            llama("granitemoe", [1536, 32, 24, 8, 512, 49_155], with(json!({"num_local_experts": 40, "num_experts_per_tok": 8}), &tied)),
+            llama(
+                "granitemoe",
+                [1536, 32, 24, 8, 512, 49_155],
+                with(json!({"num_local_experts": 40, "num_experts_per_tok": 8}), &tied),
+            ),
             3.30,
             Some(0.88),
         ),
@@ -129,7 +146,12 @@ fn published() -> Vec<(&'static str, Value, f64, Option<f64>)> {
             80.4,
             Some(13.0),
         ),
-        ("GLM-4-32B-0414", llama("glm4", [6144, 61, 48, 2, 23_040, 151_552], json!({"head_dim": 128})), 32.57, None),
+        (
+            "GLM-4-32B-0414",
+            llama("glm4", [6144, 61, 48, 2, 23_040, 151_552], json!({"head_dim": 128})),
+            32.57,
+            None,
+        ),
         (
             "glm-4-9b-chat",
             json!({"model_type": "chatglm", "hidden_size": 4096, "num_layers": 40, "num_attention_heads": 32, "multi_query_attention": true,
@@ -161,28 +183,40 @@ fn published() -> Vec<(&'static str, Value, f64, Option<f64>)> {
             29.9,
             Some(3.9),
         ),
-        ("Seed-OSS-36B", llama("seed_oss", [5120, 64, 80, 8, 27_648, 155_136], json!({"head_dim": 128})), 36.15, None),
+        (
+            "Seed-OSS-36B",
+            llama("seed_oss", [5120, 64, 80, 8, 27_648, 155_136], json!({"head_dim": 128})),
+            36.15,
+            None,
+        ),
         (
             "gemma-2-9b",
             llama(
                 "gemma2",
                 [3584, 42, 16, 8, 14_336, 256_000],
-                with(json!({"head_dim": 256, "sliding_window": 4096, "max_position_embeddings": 8192}), &tied),
+                with(
+                    json!({"head_dim": 256, "sliding_window": 4096, "max_position_embeddings": 8192}),
+                    &tied,
+                ),
             ),
             9.24,
             None,
         ),
         (
             "gemma-3-27b text",
-            gemma3(json!({"model_type": "gemma3_text", "hidden_size": 5376, "num_hidden_layers": 62, "num_attention_heads": 32,
-                "num_key_value_heads": 16, "head_dim": 128, "intermediate_size": 21_504, "sliding_window": 1024})),
+            gemma3(
+                json!({"model_type": "gemma3_text", "hidden_size": 5376, "num_hidden_layers": 62, "num_attention_heads": 32,
+                "num_key_value_heads": 16, "head_dim": 128, "intermediate_size": 21_504, "sliding_window": 1024}),
+            ),
             27.01,
             None,
         ),
         (
             "gemma-3-4b text",
-            gemma3(json!({"model_type": "gemma3_text", "hidden_size": 2560, "num_hidden_layers": 34, "intermediate_size": 10_240,
-                "sliding_window": 1024})),
+            gemma3(
+                json!({"model_type": "gemma3_text", "hidden_size": 2560, "num_hidden_layers": 34, "intermediate_size": 10_240,
+                "sliding_window": 1024}),
+            ),
             3.88,
             None,
         ),
@@ -220,7 +254,10 @@ fn parameters_are_the_published_ones() {
         // Some count embeddings among the parameters of a token, some do not.
         if let Some(active) = active {
             let less = of_token - model.embedding_parameters() * 2e-9;
-            assert!(of_token > 0.93 * active && less < 1.05 * active, "{name}: {of_token:.2} of a token, published {active}");
+            assert!(
+                of_token > 0.93 * active && less < 1.05 * active,
+                "{name}: {of_token:.2} of a token, published {active}"
+            );
         }
     }
 }
@@ -236,11 +273,19 @@ fn what_parameters_do_not_tell() {
     assert_eq!(window("gemma-2-9b"), Some((4096, 21)));
     assert_eq!(window("gemma-3-27b text"), Some((1024, 52)));
     assert_eq!(window("gemma-3-4b text"), Some((1024, 29)));
-    assert_eq!((window("Phi-3.5-MoE"), window("Qwen2-57B-A14B"), window("Phi-3-mini")), (None, None, Some((2047, 32))));
+    assert_eq!(
+        (window("Phi-3.5-MoE"), window("Qwen2-57B-A14B"), window("Phi-3-mini")),
+        (None, None, Some((2047, 32)))
+    );
     let gemma = read("gemma-3-4b text");
     assert_eq!((gemma.num_query_heads, gemma.num_kv_heads, gemma.head_dim, gemma.qk_norm), (8, 4, 256, true));
-    let shape = |name: &str| read(name).experts.map(|experts| (experts.shared_hidden_dim, experts.dense_layers)).unwrap();
-    assert_eq!((shape("ERNIE-4.5-21B-A3B"), shape("Hunyuan-A13B"), shape("Ling-lite")), ((3072, 1), (3072, 0), (2816, 0)));
+    let shape = |name: &str| {
+        read(name).experts.map(|experts| (experts.shared_hidden_dim, experts.dense_layers)).unwrap()
+    };
+    assert_eq!(
+        (shape("ERNIE-4.5-21B-A3B"), shape("Hunyuan-A13B"), shape("Ling-lite")),
+        ((3072, 1), (3072, 0), (2816, 0))
+    );
     assert_eq!(read("DBRX").num_kv_heads, 8);
     assert!(read("Hunyuan-A13B").qk_norm && read("GLM-4.6").qk_norm && !read("GLM-4-32B-0414").qk_norm);
 }
@@ -259,8 +304,18 @@ fn layers_that_differ_are_refused() {
 /// Families that are told by their name and not modelled.
 #[test]
 fn known_and_refused() {
-    for name in ["qwen3_next", "qwen3_5_moe_text", "jamba", "kimi_linear", "minimax_m3", "gemma4_text", "longcat_flash", "mimo_v2_flash"] {
-        let error = parse(&llama(name, [2048, 24, 16, 4, 5632, 32_000], json!({})).to_string(), "m").unwrap_err();
+    for name in [
+        "qwen3_next",
+        "qwen3_5_moe_text",
+        "jamba",
+        "kimi_linear",
+        "minimax_m3",
+        "gemma4_text",
+        "longcat_flash",
+        "mimo_v2_flash",
+    ] {
+        let error =
+            parse(&llama(name, [2048, 24, 16, 4, 5632, 32_000], json!({})).to_string(), "m").unwrap_err();
         assert!(error.contains(name) && error.contains("not modelled: it would take"), "{error}");
     }
 }

@@ -99,7 +99,10 @@ fn reads_the_text_part_in_place() {
     let kimi = json!({"model_type": "kimi_k25", "text_config": text, "tie_word_embeddings": false});
     is_named(&kimi, "moonshotai/Kimi-K2.5");
     let read = read_as("kimi.json", &kimi);
-    assert!(approximations(&read, read.weights)[0].starts_with("kimi.json: of a multimodal model only the text part"));
+    assert!(
+        approximations(&read, read.weights)[0]
+            .starts_with("kimi.json: of a multimodal model only the text part")
+    );
     let llama4 = json!({"model_type": "llama4", "text_config": {"model_type": "llama4_text", "hidden_size": 5120, "num_hidden_layers": 48,
         "num_attention_heads": 40, "num_key_value_heads": 8, "head_dim": 128, "intermediate_size": 8192, "intermediate_size_mlp": 16384,
         "num_local_experts": 128, "num_experts_per_tok": 1, "interleave_moe_layer_step": 2, "attention_chunk_size": 8192, "use_qk_norm": false,
@@ -114,7 +117,10 @@ fn no_experts_are_a_dense_model() {
     let none = read_as("m", &with(QWEN3, json!({"model_type": "mixtral", "num_local_experts": 0})));
     assert_eq!((none.experts, none.mlp_hidden_dim), (None, 25600));
     let error = parse(&with(QWEN3, json!({"num_local_experts": 8})).to_string(), "m").unwrap_err();
-    assert!(error.contains("`num_local_experts` is 8, but `model_type` qwen3 is known as a dense model"), "{error}");
+    assert!(
+        error.contains("`num_local_experts` is 8, but `model_type` qwen3 is known as a dense model"),
+        "{error}"
+    );
     // Layers between that are no mixtures.
     let mixed = json!({"model_type": "qwen3_moe", "num_experts": 64, "num_experts_per_tok": 8, "moe_intermediate_size": 768,
         "decoder_sparse_step": 2, "mlp_only_layers": [1, 3]});
@@ -123,27 +129,46 @@ fn no_experts_are_a_dense_model() {
 
 #[test]
 fn windows_are_of_the_layers_that_have_them() {
-    let window = |more: Value| read_as("m", &with(QWEN3, more)).window.map(|window| (window.tokens, window.layers));
+    let window =
+        |more: Value| read_as("m", &with(QWEN3, more)).window.map(|window| (window.tokens, window.layers));
     assert_eq!(window(json!({"sliding_window": 4096, "use_sliding_window": false})), None);
     assert_eq!(window(json!({"sliding_window": null, "use_sliding_window": true})), None);
     assert_eq!(window(json!({"sliding_window": 4096})), None);
-    assert_eq!(window(json!({"sliding_window": 4096, "use_sliding_window": true, "max_window_layers": 28})), Some((4096, 36)));
+    assert_eq!(
+        window(json!({"sliding_window": 4096, "use_sliding_window": true, "max_window_layers": 28})),
+        Some((4096, 36))
+    );
     assert_eq!(window(json!({"model_type": "mistral", "sliding_window": 4096})), Some((4096, 64)));
-    assert_eq!(window(json!({"model_type": "mistral", "sliding_window": 4096, "max_position_embeddings": 4096})), None);
+    assert_eq!(
+        window(json!({"model_type": "mistral", "sliding_window": 4096, "max_position_embeddings": 4096})),
+        None
+    );
     assert_eq!(window(json!({"model_type": "gemma2", "sliding_window": 4096})), Some((4096, 32)));
     assert_eq!(window(json!({"model_type": "gemma3_text", "sliding_window": 1024})), Some((1024, 54)));
     let types = ["sliding_attention", "sliding_attention", "sliding_attention", "full_attention"].repeat(16);
-    assert_eq!(window(json!({"model_type": "olmo3", "sliding_window": 4096, "layer_types": types})), Some((4096, 48)));
+    assert_eq!(
+        window(json!({"model_type": "olmo3", "sliding_window": 4096, "layer_types": types})),
+        Some((4096, 48))
+    );
 }
 
 #[test]
 fn quantised_weights_are_read() {
-    let read = read_as("m", &with(QWEN3, json!({"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}})));
+    let read = read_as(
+        "m",
+        &with(
+            QWEN3,
+            json!({"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}}),
+        ),
+    );
     assert_eq!((read.weights, read.kv_cache), (Weights::all(WeightFormat::Fp8Block), Precision::Bf16));
     let told = approximations(&read, Weights::default());
     assert!(told[0].contains("published with fp8_block weights, taken as bf16"), "{told:?}");
     // What a file of one's own was taken to say is said.
-    let own = with(QWEN3, json!({"quantization_config": {"quant_method": "fp8"}, "model_type": "gemma2", "sliding_window": 4096}));
+    let own = with(
+        QWEN3,
+        json!({"quantization_config": {"quant_method": "fp8"}, "model_type": "gemma2", "sliding_window": 4096}),
+    );
     let own = read_as("own.json", &own);
     let told = approximations(&own, own.weights).join("; ");
     assert!(told.contains("own.json: fp8 weights, as its quantization says"), "{told}");
@@ -156,7 +181,8 @@ fn says_what_is_wrong() {
     assert_eq!(error("\"vocab_size\"", "\"vocabulary\""), "no `vocab_size`");
     assert_eq!(error("5120", "-1"), "`hidden_size` is -1, expected a whole number of at least 1");
     assert!(
-        error("qwen3", "mamba").contains("`model_type` mamba has state-space layers") && error("qwen3", "mamba").contains("it would take")
+        error("qwen3", "mamba").contains("`model_type` mamba has state-space layers")
+            && error("qwen3", "mamba").contains("it would take")
     );
     assert!(error("qwen3", "qwen3_next").contains("linear attention"));
     assert!(error("qwen3", "novel").contains("`novel`, expected one of `llama`"));

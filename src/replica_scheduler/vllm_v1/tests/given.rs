@@ -1,5 +1,5 @@
-//! Step by step beside what vLLM's own scheduler did: the cases of `tests/data/vllm_scheduler` (its README says how they were made), and those
-//! of the folder beside the repository, which may not be committed.
+//! Step by step beside what vLLM's own scheduler did: the cases of `tests/data/vllm_scheduler` (its README
+//! says how they were made), and those of the folder beside the repository, which may not be committed.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use super::super::super::bench::SHAPE;
 use super::super::super::{
-    Batch, KvBlocks, ReplicaScheduler, ReplicaSchedulerSettings, ReplicaShape, ReplicaState, Request, Requests, Slot,
+    Batch, KvBlocks, ReplicaScheduler, ReplicaSchedulerSettings, ReplicaShape, ReplicaState, Request,
+    Requests, Slot,
 };
 use super::super::step_log::Scheduled;
 use crate::settings::Faults;
@@ -82,7 +83,8 @@ fn replay(case: &Value) -> Replayed {
     let (mut arrivals, mut lengths) = (Vec::new(), Vec::new());
     for (id, request) in (0..).zip(case["requests"].as_array().unwrap()) {
         let [prefill, decode, first] = [0, 1, 2].map(|place| number(&request[place]));
-        let ids: Vec<u64> = request.get(3).map_or(Vec::new(), |ids| ids.as_array().unwrap().iter().map(number).collect());
+        let ids: Vec<u64> =
+            request.get(3).map_or(Vec::new(), |ids| ids.as_array().unwrap().iter().map(number).collect());
         prefix.push(&ids, prefill as u32);
         arrivals.push((first, id));
         lengths.push((prefill as u32, decode as u32));
@@ -102,7 +104,8 @@ fn replay(case: &Value) -> Replayed {
     let is_async = case["settings"].get("async").is_some_and(|value| value == true);
     let (mut call, mut batch): (u64, _) = (0, Batch::default());
     loop {
-        // While a batch runs requests arrive for the next call of `schedule`, which was made when it started, and for the one after that.
+        // While a batch runs requests arrive for the next call of `schedule`, which was made when it started,
+        // and for the one after that.
         let until = if batch.is_empty() { call } else { call + u64::from(is_async) };
         while let Some((first, id)) = arrivals.next_if(|&(first, _)| first <= until) {
             if !rule.lets_in(&replica, &requests) {
@@ -132,7 +135,8 @@ fn replay(case: &Value) -> Replayed {
         }
         if replica.outstanding() == 0 {
             let Some(&(first, _)) = arrivals.peek() else { break };
-            // Whoever comes while nothing runs is seen at once, once the step is over that was scheduled in vain.
+            // Whoever comes while nothing runs is seen at once, once the step is over that was scheduled in
+            // vain.
             if call + u64::from(is_async) < first
                 && let Some(own) = &mut replica.vllm_v1
             {
@@ -144,7 +148,10 @@ fn replay(case: &Value) -> Replayed {
         rule.form_batch(&mut replica, &mut requests, &mut batch);
         for &(slot, _) in &batch.entries {
             let request = &requests[slot];
-            if request.processed_tokens == request.cached_tokens && request.restarts == 0 && !request.prefill_complete {
+            if request.processed_tokens == request.cached_tokens
+                && request.restarts == 0
+                && !request.prefill_complete
+            {
                 replayed.cached_at_first_admission[request.id as usize] = request.cached_tokens;
             }
         }
@@ -175,8 +182,11 @@ fn replay(case: &Value) -> Replayed {
 /// Everything a case says beside what we do; the first difference.
 fn compare(case: &Value) -> Result<(), String> {
     let replayed = replay(case);
-    let did: Vec<&(u64, Scheduled)> =
-        replayed.steps.iter().filter(|(_, scheduled)| !scheduled.entries.is_empty() || !scheduled.preempted.is_empty()).collect();
+    let did: Vec<&(u64, Scheduled)> = replayed
+        .steps
+        .iter()
+        .filter(|(_, scheduled)| !scheduled.entries.is_empty() || !scheduled.preempted.is_empty())
+        .collect();
     let rows = case["rows"]
         .as_array()
         .unwrap()
@@ -204,7 +214,8 @@ fn compare(case: &Value) -> Result<(), String> {
     }
     if let Some(steps) = case.get("steps").and_then(Value::as_array) {
         for (theirs, (step, one)) in steps.iter().zip(&did) {
-            let entries: Vec<_> = one.entries.iter().map(|&(id, computed, tokens)| json!([id, computed, tokens])).collect();
+            let entries: Vec<_> =
+                one.entries.iter().map(|&(id, computed, tokens)| json!([id, computed, tokens])).collect();
             let ours = json!([step, entries, one.preempted, one.used_blocks]);
             if *theirs != ours {
                 return Err(format!("step {theirs}, ours {ours}"));
@@ -240,17 +251,25 @@ fn check(cases: &Value) {
             failed.push(format!("{name} {}: {difference}", case.get("version").unwrap_or(&Value::Null)));
         }
     }
-    assert!(failed.is_empty(), "{} of {} cases differ:\n{}", failed.len(), cases["cases"].as_object().unwrap().len(), failed.join("\n"));
+    assert!(
+        failed.is_empty(),
+        "{} of {} cases differ:\n{}",
+        failed.len(),
+        cases["cases"].as_object().unwrap().len(),
+        failed.join("\n")
+    );
 }
 
 #[test]
 fn shared_cases() {
-    let root =
-        std::env::var_os("SCALEFRONT_SHARED").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
+    let root = std::env::var_os("SCALEFRONT_SHARED")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
     let file = root.join("data/vllm_scheduler/vllm_v1_0.33.0.json");
     match std::fs::read_to_string(&file) {
         Ok(text) => check(&serde_json::from_str(&text).unwrap()),
-        Err(error) if std::env::var_os("SCALEFRONT_SHARED_REQUIRED").is_some() => panic!("{}: {error}", file.display()),
+        Err(error) if std::env::var_os("SCALEFRONT_SHARED_REQUIRED").is_some() => {
+            panic!("{}: {error}", file.display())
+        }
         Err(_) => eprintln!("skipped: {} is not there", file.display()),
     }
 }
@@ -288,7 +307,9 @@ fn run(settings: Value, requests: Value) -> Replayed {
 }
 
 fn rows(replayed: &Replayed) -> Vec<[u64; 4]> {
-    let row = |(_, one): &(u64, Scheduled)| [one.entries.len() as u64, one.prefill_tokens, one.decode_tokens, one.preempted.len() as u64];
+    let row = |(_, one): &(u64, Scheduled)| {
+        [one.entries.len() as u64, one.prefill_tokens, one.decode_tokens, one.preempted.len() as u64]
+    };
     replayed.steps.iter().map(row).filter(|row| row[0] + row[3] > 0).collect()
 }
 
@@ -305,15 +326,27 @@ fn a_prompt_waits_until_all_of_it_fits() {
     assert_eq!((rows(&replayed).len(), prefill_tokens(&replayed), replayed.restarts), (33, 640, vec![0; 4]));
     let settings = json!({"num_blocks": 24, "budget": 64, "max_num_seqs": 8, "sched": {"version": "0.18"}});
     let replayed = run(settings, requests);
-    assert_eq!((rows(&replayed).len(), prefill_tokens(&replayed), replayed.restarts.iter().sum::<u32>()), (29, 1128, 4));
+    assert_eq!(
+        (rows(&replayed).len(), prefill_tokens(&replayed), replayed.restarts.iter().sum::<u32>()),
+        (29, 1128, 4)
+    );
 }
 
 #[test]
 fn blocks_of_finished_requests_come_a_step_late() {
     let settings = json!({"num_blocks": 8, "budget": 256, "max_num_seqs": 8, "async": true});
     let replayed = run(settings, json!([[60, 3, 0], [60, 6, 0], [60, 3, 0], [60, 3, 0]]));
-    let expected =
-        [[2, 120, 0, 0], [2, 0, 2, 0], [2, 0, 2, 0], [1, 0, 1, 0], [2, 60, 1, 0], [1, 0, 1, 1], [2, 121, 0, 0], [2, 0, 2, 0], [1, 0, 1, 0]];
+    let expected = [
+        [2, 120, 0, 0],
+        [2, 0, 2, 0],
+        [2, 0, 2, 0],
+        [1, 0, 1, 0],
+        [2, 60, 1, 0],
+        [1, 0, 1, 1],
+        [2, 121, 0, 0],
+        [2, 0, 2, 0],
+        [1, 0, 1, 0],
+    ];
     assert_eq!(rows(&replayed), expected);
 }
 
@@ -334,14 +367,17 @@ fn blocks_that_cache_nothing_are_overwritten_first() {
 fn a_preempted_request_finds_what_it_generated() {
     let settings = json!({"num_blocks": 12, "block_size": 512, "budget": 8192, "max_num_seqs": 8, "prefix_caching": true});
     let replayed = run(settings, json!([[1500, 600, 0], [2500, 500, 0], [1000, 700, 0]]));
-    let found: Vec<(u64, u64)> = replayed.readmissions.iter().map(|one| (number(&one[2]), number(&one[3]))).collect();
+    let found: Vec<(u64, u64)> =
+        replayed.readmissions.iter().map(|one| (number(&one[2]), number(&one[3]))).collect();
     assert_eq!(found, [(1024, 37)]);
 }
 
-/// Of 16,000 prompt tokens that preempted requests give up in the middle none are computed again, as long as nobody needed their blocks.
+/// Of 16,000 prompt tokens that preempted requests give up in the middle none are computed again, as long as
+/// nobody needed their blocks.
 #[test]
 fn prompts_without_names_are_cached_too() {
-    let requests: Vec<Value> = (0..24).map(|number| json!([6000 + 337 * (number * 7 % 24), 70 + 5 * number, 0])).collect();
+    let requests: Vec<Value> =
+        (0..24).map(|number| json!([6000 + 337 * (number * 7 % 24), 70 + 5 * number, 0])).collect();
     let prompts: u64 = requests.iter().map(|request| number(&request[0])).sum();
     let computed = |caching: bool| {
         let settings = json!({"num_blocks": 2000, "budget": 2048, "max_num_seqs": 128, "prefix_caching": caching,
@@ -350,6 +386,9 @@ fn prompts_without_names_are_cached_too() {
         (prefill_tokens(&replayed), replayed.restarts.iter().sum::<u32>())
     };
     let ((cached, some), (uncached, many)) = (computed(true), computed(false));
-    assert!(cached < prompts + prompts / 10 && uncached > 3 * prompts, "{prompts} prompt tokens, {cached} and {uncached} computed");
+    assert!(
+        cached < prompts + prompts / 10 && uncached > 3 * prompts,
+        "{prompts} prompt tokens, {cached} and {uncached} computed"
+    );
     assert!(some > 0 && many > some, "{some} and {many} restarts");
 }

@@ -1,7 +1,8 @@
-//! NVIDIA's planner above planners: it grants a wish that keeps the devices of all pools within bounds, remembers one that does not, and
-//! carries both out once an opposite wish of another pool makes up for it.
+//! NVIDIA's planner above planners: it grants a wish that keeps the devices of all pools within bounds,
+//! remembers one that does not, and carries both out once an opposite wish of another pool makes up for it.
 //!
-//! Source: `mediate` of `dynamo.global_planner.orchestrator`, ai-dynamo 1.6.1, run beside it (`python/real_controllers/check_dynamo.sh`).
+//! Source: `mediate` of `dynamo.global_planner.orchestrator`, ai-dynamo 1.6.1, run beside it
+//! (`python/real_controllers/check_dynamo.sh`).
 
 /// A pool as the planner knows it: replicas it was granted, devices of one, and the deployment it belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,9 +34,14 @@ impl GlobalPlanner {
         Self { most, least, intent_ttl_s, intents: vec![None; pools] }
     }
 
-    /// Decides on what a deployment asks for at once, so many replicas for each of some of its pools: what it and others get, pool by pool, or
-    /// nothing.
-    pub fn mediate(&mut self, now_s: f64, pools: &[Member], asked: &[(usize, u32)]) -> Option<Vec<(usize, u32)>> {
+    /// Decides on what a deployment asks for at once, so many replicas for each of some of its pools: what it
+    /// and others get, pool by pool, or nothing.
+    pub fn mediate(
+        &mut self,
+        now_s: f64,
+        pools: &[Member],
+        asked: &[(usize, u32)],
+    ) -> Option<Vec<(usize, u32)>> {
         for &(pool, replicas) in asked {
             self.intents[pool] = Some(Intent { replicas, at_s: now_s });
         }
@@ -49,23 +55,40 @@ impl GlobalPlanner {
         let grows = changing().any(|&(pool, replicas)| replicas > pools[pool].replicas);
         let shrinks = changing().any(|&(pool, replicas)| replicas < pools[pool].replicas);
         // What gives and takes at once need not come out even.
-        let tolerance = if grows && shrinks { changing().map(|&(pool, _)| pools[pool].devices).max().unwrap_or(0) } else { 0 };
+        let tolerance = if grows && shrinks {
+            changing().map(|&(pool, _)| pools[pool].devices).max().unwrap_or(0)
+        } else {
+            0
+        };
         self.is_within(total(pools, &granted), tolerance).then_some(granted)
     }
 
-    /// Opposite wishes that bring the whole within bounds, the last of them in part if need be; none if they do not.
+    /// Opposite wishes that bring the whole within bounds, the last of them in part if need be; none if they
+    /// do not.
     fn partners(&self, now_s: f64, pools: &[Member], asked: &[(usize, u32)]) -> Vec<(usize, u32)> {
         let net: i64 = asked.iter().map(|&(pool, replicas)| change(&pools[pool], replicas)).sum();
         let mut candidates: Vec<(usize, u32)> = (0..pools.len())
             .filter(|pool| asked.iter().all(|(asking, _)| asking != pool))
-            .filter_map(|pool| Some((pool, self.intents[pool].filter(|intent| now_s - intent.at_s <= self.intent_ttl_s)?.replicas)))
+            .filter_map(|pool| {
+                Some((
+                    pool,
+                    self.intents[pool].filter(|intent| now_s - intent.at_s <= self.intent_ttl_s)?.replicas,
+                ))
+            })
             .filter(|&(pool, wanted)| change(&pools[pool], wanted).signum() * net.signum() < 0)
             .collect();
-        let changing = asked.iter().filter(|&&(pool, replicas)| replicas != pools[pool].replicas).map(|&(pool, _)| pool);
-        let tolerance = changing.chain(candidates.iter().map(|&(pool, _)| pool)).map(|pool| pools[pool].devices).max().unwrap_or(0);
+        let changing =
+            asked.iter().filter(|&&(pool, replicas)| replicas != pools[pool].replicas).map(|&(pool, _)| pool);
+        let tolerance = changing
+            .chain(candidates.iter().map(|&(pool, _)| pool))
+            .map(|pool| pools[pool].devices)
+            .max()
+            .unwrap_or(0);
         // Those of the deployment that asks come first among equals.
         let deployment = asked.first().map(|&(pool, _)| pools[pool].deployment);
-        candidates.sort_by_key(|&(pool, wanted)| (change(&pools[pool], wanted).abs(), Some(pools[pool].deployment) != deployment));
+        candidates.sort_by_key(|&(pool, wanted)| {
+            (change(&pools[pool], wanted).abs(), Some(pools[pool].deployment) != deployment)
+        });
         let mut changes = asked.to_vec();
         for &(pool, wanted) in &candidates {
             let before = total(pools, &changes);
@@ -76,7 +99,9 @@ impl GlobalPlanner {
                 changes.push((pool, wanted));
                 continue;
             }
-            changes.extend(self.in_part(&pools[pool], wanted, before, tolerance).map(|replicas| (pool, replicas)));
+            changes.extend(
+                self.in_part(&pools[pool], wanted, before, tolerance).map(|replicas| (pool, replicas)),
+            );
             break;
         }
         let is_within = |changes: &[(usize, u32)]| self.is_within(total(pools, changes), tolerance);
@@ -88,7 +113,8 @@ impl GlobalPlanner {
         if is_within(&changes) { changes.split_off(asked.len()) } else { Vec::new() }
     }
 
-    /// As many of the replicas that are wanted as lead to the edge of the bounds from where the whole is without; `None` if none do.
+    /// As many of the replicas that are wanted as lead to the edge of the bounds from where the whole is
+    /// without; `None` if none do.
     fn in_part(&self, pool: &Member, wanted: u32, without: i64, tolerance: i64) -> Option<u32> {
         let now = i64::from(pool.replicas);
         let replicas = if wanted > pool.replicas {
@@ -108,7 +134,8 @@ impl GlobalPlanner {
     }
 
     fn is_within(&self, devices: i64, tolerance: i64) -> bool {
-        self.most.is_none_or(|most| devices <= most) && self.least.is_none_or(|least| devices >= least - tolerance)
+        self.most.is_none_or(|most| devices <= most)
+            && self.least.is_none_or(|least| devices >= least - tolerance)
     }
 }
 
@@ -141,14 +168,19 @@ mod tests {
     /// When, what is asked for, and what the program granted.
     type Wish = (f64, Vec<(usize, u32)>, Option<Vec<(usize, u32)>>);
 
-    /// What the program itself granted: `python/real_controllers/global_planner.py` has drawn the cases and run it.
+    /// What the program itself granted: `python/real_controllers/global_planner.py` has drawn the cases and
+    /// run it.
     #[test]
     fn wishes_are_granted_as_the_program_grants_them() {
-        let cases: Vec<Case> = serde_json::from_str(include_str!("../../../../tests/data/global_planner.json")).unwrap();
+        let cases: Vec<Case> =
+            serde_json::from_str(include_str!("../../../../tests/data/global_planner.json")).unwrap();
         let (mut refused, mut paired) = (0, 0);
         for (number, case) in cases.iter().enumerate() {
-            let mut pools: Vec<Member> =
-                case.pools.iter().map(|&(deployment, devices, replicas)| Member { replicas, devices, deployment }).collect();
+            let mut pools: Vec<Member> = case
+                .pools
+                .iter()
+                .map(|&(deployment, devices, replicas)| Member { replicas, devices, deployment })
+                .collect();
             let mut planner = GlobalPlanner::new(pools.len(), case.most, case.least, case.ttl_s);
             for (now_s, asked, expected) in &case.wishes {
                 let granted = planner.mediate(*now_s, &pools, asked);
@@ -158,6 +190,9 @@ mod tests {
                 granted.iter().flatten().for_each(|&(pool, replicas)| pools[pool].replicas = replicas);
             }
         }
-        assert!(refused > 100 && paired > 50, "{refused} refused and {paired} paired are too few to tell anything");
+        assert!(
+            refused > 100 && paired > 50,
+            "{refused} refused and {paired} paired are too few to tell anything"
+        );
     }
 }

@@ -1,13 +1,16 @@
-//! The integer program of a fleet: how many replicas of each pool serve most of what is wanted, and of all such fleets the cheapest.
+//! The integer program of a fleet: how many replicas of each pool serve most of what is wanted, and of all
+//! such fleets the cheapest.
 //!
-//! Wanted is capacity: for each model and role what the replicas that its pools' policies want would compute. Variables are the replicas of the
-//! pools that move, each within its bounds, all within the budget. First the squares of the shares of what is wanted that models do not get,
-//! weighed by priority, are made as small as they can be (a model gets what the scarcer of its roles allows; squares, since waiting grows
-//! faster than what is missing, and nobody is to go without for the others' last replica); then the dollars as few, of replicas over the
-//! horizon and of starts. After SageServe (arXiv:2502.14617), whose program covers a forecast at least cost; here policies forecast.
+//! Wanted is capacity: for each model and role what the replicas that its pools' policies want would compute.
+//! Variables are the replicas of the pools that move, each within its bounds, all within the budget. First
+//! the squares of the shares of what is wanted that models do not get, weighed by priority, are made as small
+//! as they can be (a model gets what the scarcer of its roles allows; squares, since waiting grows faster
+//! than what is missing, and nobody is to go without for the others' last replica); then the dollars as few,
+//! of replicas over the horizon and of starts. After SageServe (arXiv:2502.14617), whose program covers a
+//! forecast at least cost; here policies forecast.
 //!
-//! Solved exactly, by extending partial fleets pool by pool and dropping those that another is no worse than in everything; the tests list all
-//! fleets. Of equals the one nearest to what there is wins.
+//! Solved exactly, by extending partial fleets pool by pool and dropping those that another is no worse than
+//! in everything; the tests list all fleets. Of equals the one nearest to what there is wins.
 
 /// A pool as the program knows it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -15,7 +18,8 @@ pub struct Member {
     /// Its model and, within that, its role, by their numbers.
     pub model: usize,
     pub role: usize,
-    /// Replicas there are, are wanted, and may be: least and most. Both are what there is where no policy decides.
+    /// Replicas there are, are wanted, and may be: least and most. Both are what there is where no policy
+    /// decides.
     pub now: u32,
     pub wanted: u32,
     pub bounds: (u32, u32),
@@ -34,7 +38,8 @@ const TOLERANCE: f64 = 1e-9;
 /// Part of a fleet.
 #[derive(Debug, Clone)]
 struct Partial {
-    /// What it has of what is to be had most of: capacity, shares of what is wanted, or the opposite of what models miss.
+    /// What it has of what is to be had most of: capacity, shares of what is wanted, or the opposite of what
+    /// models miss.
     gain: f64,
     usd: f64,
     used: Vec<f64>,
@@ -43,17 +48,30 @@ struct Partial {
 
 /// Replicas by pools. `limits` are those of the budget, `priority` is by models.
 pub fn solve(pools: &[Member], limits: &[f64], priority: &[f64]) -> Vec<u32> {
-    let nothing = Partial { gain: 0.0, usd: 0.0, used: vec![0.0; limits.len()], replicas: pools.iter().map(|pool| pool.now).collect() };
+    let nothing = Partial {
+        gain: 0.0,
+        usd: 0.0,
+        used: vec![0.0; limits.len()],
+        replicas: pools.iter().map(|pool| pool.now).collect(),
+    };
     // What has to be there in any case.
     let least = |limit: usize, outside: &dyn Fn(&Member) -> bool| -> f64 {
-        pools.iter().filter(|pool| pool.limit == limit && outside(pool)).map(|pool| f64::from(pool.bounds.0) * pool.unit).sum()
+        pools
+            .iter()
+            .filter(|pool| pool.limit == limit && outside(pool))
+            .map(|pool| f64::from(pool.bounds.0) * pool.unit)
+            .sum()
     };
     let mut fleets = vec![nothing.clone()];
     for (model, &weight) in priority.iter().enumerate() {
-        let room: Vec<f64> = (0..limits.len()).map(|limit| limits[limit] - least(limit, &|pool| pool.model != model)).collect();
+        let room: Vec<f64> = (0..limits.len())
+            .map(|limit| limits[limit] - least(limit, &|pool| pool.model != model))
+            .collect();
         let mut of_model: Option<Vec<Partial>> = None;
         for role in roles(pools, model) {
-            let members: Vec<usize> = (0..pools.len()).filter(|&pool| (pools[pool].model, pools[pool].role) == (model, role)).collect();
+            let members: Vec<usize> = (0..pools.len())
+                .filter(|&pool| (pools[pool].model, pools[pool].role) == (model, role))
+                .collect();
             let shares = shares_of_wanted(pools, &members, &nothing, &room);
             of_model = Some(match of_model {
                 None => shares,
@@ -63,7 +81,8 @@ pub fn solve(pools: &[Member], limits: &[f64], priority: &[f64]) -> Vec<u32> {
         }
         let Some(mut of_model) = of_model else { continue };
         of_model.iter_mut().for_each(|partial| partial.gain = -weight * (1.0 - partial.gain).powi(2));
-        let later: Vec<f64> = (0..limits.len()).map(|limit| limits[limit] - least(limit, &|pool| pool.model > model)).collect();
+        let later: Vec<f64> =
+            (0..limits.len()).map(|limit| limits[limit] - least(limit, &|pool| pool.model > model)).collect();
         fleets = combined(&fleets, &of_model, &nothing, &later, |a, b| a + b);
     }
     let best = fleets.into_iter().reduce(|best, other| if is_better(&other, &best) { other } else { best });
@@ -72,15 +91,18 @@ pub fn solve(pools: &[Member], limits: &[f64], priority: &[f64]) -> Vec<u32> {
 
 /// Roles that pools of a model have, each once, in their order.
 fn roles(pools: &[Member], model: usize) -> Vec<usize> {
-    let mut roles: Vec<usize> = pools.iter().filter(|pool| pool.model == model).map(|pool| pool.role).collect();
+    let mut roles: Vec<usize> =
+        pools.iter().filter(|pool| pool.model == model).map(|pool| pool.role).collect();
     roles.sort_unstable();
     roles.dedup();
     roles
 }
 
-/// What pools of one model and role can do together: gains are shares of what is wanted of them, at most all of it.
+/// What pools of one model and role can do together: gains are shares of what is wanted of them, at most all
+/// of it.
 fn shares_of_wanted(pools: &[Member], members: &[usize], nothing: &Partial, room: &[f64]) -> Vec<Partial> {
-    let wanted: f64 = members.iter().map(|&pool| f64::from(pools[pool].wanted) * pools[pool].tokens_per_s).sum();
+    let wanted: f64 =
+        members.iter().map(|&pool| f64::from(pools[pool].wanted) * pools[pool].tokens_per_s).sum();
     let mut partials = vec![nothing.clone()];
     for &number in members {
         let pool = &pools[number];
@@ -95,7 +117,8 @@ fn shares_of_wanted(pools: &[Member], members: &[usize], nothing: &Partial, room
             .map(|count| {
                 let mut partial = nothing.clone();
                 partial.gain = f64::from(count) * pool.tokens_per_s;
-                partial.usd = f64::from(count) * pool.usd + f64::from(count.saturating_sub(pool.now)) * pool.start_usd;
+                partial.usd =
+                    f64::from(count) * pool.usd + f64::from(count.saturating_sub(pool.now)) * pool.start_usd;
                 partial.used[pool.limit] = f64::from(count) * pool.unit;
                 partial.replicas[number] = count;
                 partial
@@ -109,7 +132,13 @@ fn shares_of_wanted(pools: &[Member], members: &[usize], nothing: &Partial, room
 }
 
 /// All pairs that fit, but those that another is no worse than.
-fn combined(some: &[Partial], others: &[Partial], nothing: &Partial, room: &[f64], gain: impl Fn(f64, f64) -> f64) -> Vec<Partial> {
+fn combined(
+    some: &[Partial],
+    others: &[Partial],
+    nothing: &Partial,
+    room: &[f64],
+    gain: impl Fn(f64, f64) -> f64,
+) -> Vec<Partial> {
     let mut pairs: Vec<Partial> = Vec::new();
     for one in some {
         for other in others {
@@ -117,9 +146,15 @@ fn combined(some: &[Partial], others: &[Partial], nothing: &Partial, room: &[f64
             if std::iter::zip(&used, room).any(|(used, room)| *used > room + TOLERANCE * room.abs()) {
                 continue;
             }
-            let changed = |(place, (a, b)): (usize, (&u32, &u32))| if b == &nothing.replicas[place] { *a } else { *b };
+            let changed =
+                |(place, (a, b)): (usize, (&u32, &u32))| if b == &nothing.replicas[place] { *a } else { *b };
             let replicas = std::iter::zip(&one.replicas, &other.replicas).enumerate().map(changed).collect();
-            pairs.push(Partial { gain: gain(one.gain, other.gain), usd: one.usd + other.usd, used, replicas });
+            pairs.push(Partial {
+                gain: gain(one.gain, other.gain),
+                usd: one.usd + other.usd,
+                used,
+                replicas,
+            });
         }
     }
     // Best first; a stable order, so that the nearest stay ahead of their equals.
@@ -127,7 +162,9 @@ fn combined(some: &[Partial], others: &[Partial], nothing: &Partial, room: &[f64
     let mut kept: Vec<Partial> = Vec::new();
     for pair in pairs {
         let is_no_better = |kept: &Partial| {
-            kept.gain >= pair.gain && kept.usd <= pair.usd && std::iter::zip(&kept.used, &pair.used).all(|(kept, used)| kept <= used)
+            kept.gain >= pair.gain
+                && kept.usd <= pair.usd
+                && std::iter::zip(&kept.used, &pair.used).all(|(kept, used)| kept <= used)
         };
         if !kept.iter().any(is_no_better) {
             kept.push(pair);
@@ -157,10 +194,13 @@ mod tests {
         let mut counts: Vec<u32> = pools.iter().map(|pool| pool.bounds.0).collect();
         loop {
             if let Some((gain, usd)) = worth(pools, limits, priority, &counts) {
-                let is_better = best.is_none_or(|(most, least)| gain > most + 1e-7 || (gain > most - 1e-7 && usd < least));
+                let is_better = best
+                    .is_none_or(|(most, least)| gain > most + 1e-7 || (gain > most - 1e-7 && usd < least));
                 best = if is_better { Some((gain, usd)) } else { best };
             }
-            let Some(place) = (0..pools.len()).find(|&place| counts[place] < pools[place].bounds.1) else { return best };
+            let Some(place) = (0..pools.len()).find(|&place| counts[place] < pools[place].bounds.1) else {
+                return best;
+            };
             counts[place] += 1;
             counts[..place].iter_mut().zip(pools).for_each(|(count, pool)| *count = pool.bounds.0);
         }
@@ -178,33 +218,43 @@ mod tests {
             }
         }
         let share = |model: usize, role: usize| {
-            let of = || std::iter::zip(pools, counts).filter(move |(pool, _)| (pool.model, pool.role) == (model, role));
+            let of = || {
+                std::iter::zip(pools, counts)
+                    .filter(move |(pool, _)| (pool.model, pool.role) == (model, role))
+            };
             let wanted: f64 = of().map(|(pool, _)| f64::from(pool.wanted) * pool.tokens_per_s).sum();
             let there: f64 = of().map(|(pool, &count)| f64::from(count) * pool.tokens_per_s).sum();
             if wanted > 0.0 { (there / wanted).min(1.0) } else { 1.0 }
         };
         let missing = |model: usize| 1.0 - f64::min(share(model, 0), share(model, 1));
-        let gain = priority.iter().enumerate().map(|(model, weight)| -weight * missing(model) * missing(model)).sum();
-        let bill =
-            |(pool, &count): (&Member, &u32)| f64::from(count) * pool.usd + f64::from(count.saturating_sub(pool.now)) * pool.start_usd;
+        let gain = priority
+            .iter()
+            .enumerate()
+            .map(|(model, weight)| -weight * missing(model) * missing(model))
+            .sum();
+        let bill = |(pool, &count): (&Member, &u32)| {
+            f64::from(count) * pool.usd + f64::from(count.saturating_sub(pool.now)) * pool.start_usd
+        };
         Some((gain, std::iter::zip(pools, counts).map(bill).sum()))
     }
 
     fn any_pool() -> impl Strategy<Value = Member> {
         let counts = (0_u32..4, 0_u32..6, 0_u32..3, 0_u32..4);
         let facts = (0_usize..2, 0_usize..2, 1_u32..5, 1_u32..9, 0_u32..4, 0_usize..2);
-        (counts, facts).prop_map(|((now, wanted, least, more), (model, role, speed, usd, start_usd, limit))| Member {
-            model,
-            role,
-            now: now.clamp(least, least + more),
-            wanted: wanted.clamp(least, least + more),
-            bounds: (least, least + more),
-            tokens_per_s: f64::from(speed) * 0.7,
-            usd: f64::from(usd) * 0.3,
-            start_usd: f64::from(start_usd) * 0.1,
-            limit,
-            unit: f64::from(speed),
-        })
+        (counts, facts).prop_map(
+            |((now, wanted, least, more), (model, role, speed, usd, start_usd, limit))| Member {
+                model,
+                role,
+                now: now.clamp(least, least + more),
+                wanted: wanted.clamp(least, least + more),
+                bounds: (least, least + more),
+                tokens_per_s: f64::from(speed) * 0.7,
+                usd: f64::from(usd) * 0.3,
+                start_usd: f64::from(start_usd) * 0.1,
+                limit,
+                unit: f64::from(speed),
+            },
+        )
     }
 
     proptest! {
@@ -225,7 +275,18 @@ mod tests {
     }
 
     fn pool(model: usize, now: u32, wanted: u32, tokens_per_s: f64, usd: f64) -> Member {
-        Member { model, role: 0, now, wanted, bounds: (1, 8), tokens_per_s, usd, start_usd: 0.5, limit: 0, unit: 2.0 }
+        Member {
+            model,
+            role: 0,
+            now,
+            wanted,
+            bounds: (1, 8),
+            tokens_per_s,
+            usd,
+            start_usd: 0.5,
+            limit: 0,
+            unit: 2.0,
+        }
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The edge without foresight on traces: each half by what was learned from the other, beside every family on halves alone.
+//! The edge without foresight on traces: each half by what was learned from the other, beside every family on
+//! halves alone.
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -59,7 +60,10 @@ impl Half {
     pub(in crate::sweep::answers) fn both(plan: &Plan, group: &Group) -> Result<[Self; 2], String> {
         let halves = plan.inputs.workloads[group.cell.workload_input].content.halves();
         let Some(halves) = halves else {
-            return Err("conversations, and traces too large to be held, are not cut into halves: no informed edge".into());
+            return Err(
+                "conversations, and traces too large to be held, are not cut into halves: no informed edge"
+                    .into(),
+            );
         };
         let halves = halves.map(|workload| Self { episodes: Episodes::of(&workload), workload });
         for (half, name) in halves.iter().zip(NAMES) {
@@ -77,7 +81,10 @@ impl Half {
 
 /// The reference cost of half of the time.
 pub fn half_reference_cost(metric: &str, cost: f64) -> f64 {
-    let is_a_rate = metric.contains("_per_") || metric.starts_with("mean_") || metric.starts_with("most_") || metric.starts_with("max_");
+    let is_a_rate = metric.contains("_per_")
+        || metric.starts_with("mean_")
+        || metric.starts_with("most_")
+        || metric.starts_with("max_");
     if is_a_rate { cost } else { 0.5 * cost }
 }
 
@@ -89,7 +96,9 @@ impl Search<'_> {
         }
         account.policies_tried = account.halves.iter().map(|half| half.policies_tried).sum();
         account.policies_kept = account.halves.iter().map(|half| half.policies_kept).sum();
-        let runs_of = |half: &HalfAccount| half.policies_tried * u64::from(self.settings.fitting_draws) + half.policies_kept;
+        let runs_of = |half: &HalfAccount| {
+            half.policies_tried * u64::from(self.settings.fitting_draws) + half.policies_kept
+        };
         let own: usize = self.subject.groups[0].cells.len();
         account.simulations = account.halves.iter().map(runs_of).sum::<u64>() + 2 * own as u64;
         account.fitted = Some(account.halves.iter().map(|half| half.fitted).sum::<f64>() / 2.0);
@@ -101,11 +110,19 @@ impl Search<'_> {
         let (cost, latency) = self.reference();
         let reference = (half_reference_cost(&self.plan.grid.objectives.cost, cost), latency);
         let seeds = self.settings.fitting_seeds(&[]);
-        let traces: Vec<Workload> = seeds.par_iter().map(|&seed| learned.episodes.draw(&learned.workload, seed)).collect();
+        let traces: Vec<Workload> =
+            seeds.par_iter().map(|&seed| learned.episodes.draw(&learned.workload, seed)).collect();
         let inputs = |workload, seed| self.inputs(workload, &group.cell.autoscaler, seed);
-        let draws: Vec<RunInputs> = traces.iter().zip(&seeds).map(|(trace, &seed)| inputs(trace, seed)).collect::<Result<_, String>>()?;
-        let (known, room) = self.known(&BurstLaw::estimated(&learned.episodes, &learned.workload), &draws[0], reference);
-        let build = |policy: &BurstPolicy, _: &RunInputs| -> Box<dyn Autoscaler> { Box::new(Informed::new(*policy, known.clone())) };
+        let draws: Vec<RunInputs> = traces
+            .iter()
+            .zip(&seeds)
+            .map(|(trace, &seed)| inputs(trace, seed))
+            .collect::<Result<_, String>>()?;
+        let (known, room) =
+            self.known(&BurstLaw::estimated(&learned.episodes, &learned.workload), &draws[0], reference);
+        let build = |policy: &BurstPolicy, _: &RunInputs| -> Box<dyn Autoscaler> {
+            Box::new(Informed::new(*policy, known.clone()))
+        };
         let (mut policies, mut all): (Vec<BurstPolicy>, Vec<Vec<Outcome>>) = (Vec::new(), Vec::new());
         room.search(self.settings, |tried| {
             let outcomes = self.outcomes(tried, &draws, build);
@@ -121,22 +138,26 @@ impl Search<'_> {
 
         let test = inputs(&tested.workload, group.cell.seed)?;
         let tests = std::slice::from_ref(&test);
-        let (bursts, others): (Vec<usize>, Vec<usize>) = kept.iter().partition(|&&policy| policy < policies.len());
+        let (bursts, others): (Vec<usize>, Vec<usize>) =
+            kept.iter().partition(|&&policy| policy < policies.len());
         let bursts: Vec<BurstPolicy> = bursts.into_iter().map(|policy| policies[policy]).collect();
-        let others: Vec<&AutoscalerSettings> = others.into_iter().map(|policy| &online[policy - policies.len()]).collect();
+        let others: Vec<&AutoscalerSettings> =
+            others.into_iter().map(|policy| &online[policy - policies.len()]).collect();
         let outcomes = [self.outcomes(&bursts, tests, build), self.own(&others, tests)].concat();
         let reached: Vec<(f64, f64)> = outcomes.iter().filter_map(|outcome| outcome[0]).collect();
 
         let cells: Vec<Cell> = group.cells.iter().map(|&index| self.plan.cell(index)).collect();
         // Programs of the user's own are not started here.
-        let cells: Vec<&Cell> = cells.iter().filter(|cell| !matches!(cell.autoscaler, AutoscalerSettings::External(_))).collect();
+        let cells: Vec<&Cell> =
+            cells.iter().filter(|cell| !matches!(cell.autoscaler, AutoscalerSettings::External(_))).collect();
         let own = self.own(&cells.iter().map(|cell| &cell.autoscaler).collect::<Vec<_>>(), tests);
         let mut families: Vec<(HalfFamily, Vec<(f64, f64)>)> = Vec::new();
         for (cell, outcome) in cells.iter().zip(&own) {
             if families.iter().all(|(family, _)| family.family != cell.family) {
                 families.push((HalfFamily { family: cell.family.clone(), hypervolume: 0.0 }, Vec::new()));
             }
-            let (_, points) = families.iter_mut().find(|(family, _)| family.family == cell.family).expect("just put there");
+            let (_, points) =
+                families.iter_mut().find(|(family, _)| family.family == cell.family).expect("just put there");
             points.extend(outcome[0]);
         }
         let scored = |(family, points): (HalfFamily, Vec<(f64, f64)>)| HalfFamily {
@@ -159,9 +180,14 @@ impl Search<'_> {
     }
 
     /// Outcomes of the sweep's own policies, a list for each.
-    pub(in crate::sweep::answers) fn own(&self, policies: &[&AutoscalerSettings], draws: &[RunInputs]) -> Vec<Vec<Outcome>> {
+    pub(in crate::sweep::answers) fn own(
+        &self,
+        policies: &[&AutoscalerSettings],
+        draws: &[RunInputs],
+    ) -> Vec<Vec<Outcome>> {
         let [latency, cost] = self.plan.grid.objectives.metrics().map(|(_, metric)| objective(metric));
-        let pairs: Vec<(usize, usize)> = (0..policies.len()).flat_map(|policy| (0..draws.len()).map(move |draw| (policy, draw))).collect();
+        let pairs: Vec<(usize, usize)> =
+            (0..policies.len()).flat_map(|policy| (0..draws.len()).map(move |draw| (policy, draw))).collect();
         let run = |(policy, draw): (usize, usize)| -> Outcome {
             let metrics = self.run_own(&draws[draw], policies[policy])?;
             Some((cost(&metrics)?, latency(&metrics)?))
@@ -175,7 +201,8 @@ impl Search<'_> {
         let limits = Limits { give_up: Some(&give_up), check: false, ..Limits::default() };
         let inputs = RunInputs { limits, autoscaler, ..inputs.clone() };
         let parts = Parts::of(&inputs);
-        let ended = self.workspaces.run(|workspace| simulate_parts(&inputs, parts, workspace).ok()).ok().flatten();
+        let ended =
+            self.workspaces.run(|workspace| simulate_parts(&inputs, parts, workspace).ok()).ok().flatten();
         self.progress.run_ended(inputs.workload.len() as u64);
         ended
     }
@@ -199,7 +226,12 @@ mod tests {
 
     #[test]
     fn sums_are_halved_and_rates_are_not() {
-        for (metric, cost) in [("total_cost_usd", 25.0), ("node_hours", 25.0), ("cost_usd_per_day", 50.0), ("mean_replicas", 50.0)] {
+        for (metric, cost) in [
+            ("total_cost_usd", 25.0),
+            ("node_hours", 25.0),
+            ("cost_usd_per_day", 50.0),
+            ("mean_replicas", 50.0),
+        ] {
             assert_eq!(half_reference_cost(metric, 50.0), cost, "{metric}");
         }
     }

@@ -59,7 +59,10 @@ pub struct Size {
 
 impl Size {
     pub fn of(plan: &Plan) -> Self {
-        Self { settings: super::space::arms(&plan.grid).iter().map(Arm::len).sum(), runs: plan.unique().len() }
+        Self {
+            settings: super::space::arms(&plan.grid).iter().map(Arm::len).sum(),
+            runs: plan.unique().len(),
+        }
     }
 }
 
@@ -110,7 +113,8 @@ impl Recommendation {
             runner_up = cheapest(&|setting| setting.policy != best.policy && setting.policy != "static");
             fixed = cheapest(&|setting| setting.policy == "static");
         }
-        let nearest = if best.is_none() { race.nearest().map(|candidate| setting(race, candidate)) } else { None };
+        let nearest =
+            if best.is_none() { race.nearest().map(|candidate| setting(race, candidate)) } else { None };
         let plan = race.plan;
         Self {
             neighbours: best.as_ref().map(|best| neighbours(race, arms, best.candidate)).unwrap_or_default(),
@@ -176,7 +180,10 @@ impl Recommendation {
         let between = if searched == as_written {
             String::new()
         } else {
-            format!(", and {} with the places between its points that were searched too", counted(searched.settings, "setting"))
+            format!(
+                ", and {} with the places between its points that were searched too",
+                counted(searched.settings, "setting")
+            )
         };
         format!(
             "{} of {} looked at, ended by {}; the grid as written has {} ({} in all){between}",
@@ -202,7 +209,9 @@ impl Recommendation {
                         percent_small(best.unanswered)
                     );
                 }
-                for (what, other) in [("the best of another policy", &self.runner_up), ("the best fixed fleet", &self.fixed)] {
+                for (what, other) in
+                    [("the best of another policy", &self.runner_up), ("the best fixed fleet", &self.fixed)]
+                {
                     if let Some(other) = other
                         && other.candidate != best.candidate
                     {
@@ -222,7 +231,10 @@ impl Recommendation {
                     Some(error) => format!("a run of which failed: {error}"),
                     None => format!("which breaks {}", broken.join(", ")),
                 };
-                format!("No setting that was looked at keeps the limits; nearest comes {}, {which}.", nearest.name())
+                format!(
+                    "No setting that was looked at keeps the limits; nearest comes {}, {which}.",
+                    nearest.name()
+                )
             }
             (None, None) => format!(
                 "{} ran, and no setting has met every workload and seed, nor broken a limit: allow more runs (`--budget`).",
@@ -235,10 +247,17 @@ impl Recommendation {
 impl Setting {
     /// `keda {"target_per_replica":40}`: what an axis of the grid varies.
     pub fn name(&self) -> String {
-        let cluster =
-            if self.cluster.as_object().is_none_or(|members| members.is_empty()) { String::new() } else { format!(" on {}", self.cluster) };
+        let cluster = if self.cluster.as_object().is_none_or(|members| members.is_empty()) {
+            String::new()
+        } else {
+            format!(" on {}", self.cluster)
+        };
         let varying = &self.autoscaler["varying"];
-        let own = if varying.as_object().is_none_or(|members| members.is_empty()) { String::new() } else { format!(" {varying}") };
+        let own = if varying.as_object().is_none_or(|members| members.is_empty()) {
+            String::new()
+        } else {
+            format!(" {varying}")
+        };
         format!("{}{own}{cluster}", self.family)
     }
 
@@ -270,12 +289,18 @@ impl Limit {
     }
 
     pub(super) fn shown(&self) -> String {
-        let Some(value) = self.value.map(|value| quantity(value, &self.constraint.metric.name)) else { return "not measured".into() };
+        let Some(value) = self.value.map(|value| quantity(value, &self.constraint.metric.name)) else {
+            return "not measured".into();
+        };
         match (self.margin, self.unanswered) {
-            (_, Some(unanswered)) => format!("{value} of those answered, and {} were not", percent_small(unanswered)),
+            (_, Some(unanswered)) => {
+                format!("{value} of those answered, and {} were not", percent_small(unanswered))
+            }
             // Of 0 there are no shares.
             _ if self.constraint.limit == 0.0 => format!("{value} found"),
-            (Some(margin), None) if margin < 0.0 => format!("{value} found, {} beyond", percent_small(-margin)),
+            (Some(margin), None) if margin < 0.0 => {
+                format!("{value} found, {} beyond", percent_small(-margin))
+            }
             (Some(margin), None) => format!("{value} found, {} of room", percent_small(margin)),
             (None, None) => "not measured".into(),
         }
@@ -313,7 +338,8 @@ impl fmt::Display for Recommendation {
 
 /// Settings one step away along each axis, as far as they were looked at.
 fn neighbours(race: &Race, arms: &[Arm], best: Candidate) -> Vec<Setting> {
-    let find = |arm: &Arm| arm.places().find(|(_, candidate)| **candidate == best).map(|(place, _)| place.clone());
+    let find =
+        |arm: &Arm| arm.places().find(|(_, candidate)| **candidate == best).map(|(place, _)| place.clone());
     let Some((arm, place)) = arms.iter().find_map(|arm| Some((arm, find(arm)?))) else { return Vec::new() };
     let mut found = Vec::new();
     for axis in 0..place.len() {
@@ -338,9 +364,11 @@ fn setting(race: &Race, candidate: Candidate) -> Setting {
     let plan = race.plan;
     let cell = |pair: usize| plan.cell(super::space::cell(&plan.grid, candidate, race.pairs[pair]));
     let first: Cell = cell(0);
-    let ran: Vec<usize> = (0..race.pairs.len()).take_while(|&pair| race.ended(candidate, pair).is_some()).collect();
+    let ran: Vec<usize> =
+        (0..race.pairs.len()).take_while(|&pair| race.ended(candidate, pair).is_some()).collect();
     let mean = |name: &str| {
-        let values: Option<Vec<f64>> = (0..race.pairs.len()).map(|pair| race.metric(candidate, pair, name)).collect();
+        let values: Option<Vec<f64>> =
+            (0..race.pairs.len()).map(|pair| race.metric(candidate, pair, name)).collect();
         values.map(|values| values.iter().sum::<f64>() / values.len() as f64)
     };
     let mut limits: Vec<Limit> = Vec::new();
@@ -351,7 +379,10 @@ fn setting(race: &Race, candidate: Candidate) -> Setting {
         for (constraint, check) in race.ended(candidate, pair).expect("it ran").checks {
             let own = Limit::new(cell.workload_name(), constraint, check);
             let room = |limit: &Limit| limit.margin.unwrap_or(f64::NEG_INFINITY);
-            match limits.iter_mut().find(|limit| limit.workload == own.workload && limit.constraint == constraint) {
+            match limits
+                .iter_mut()
+                .find(|limit| limit.workload == own.workload && limit.constraint == constraint)
+            {
                 Some(limit) if room(&own) < room(limit) => *limit = own,
                 Some(_) => {}
                 None => limits.push(own),
@@ -360,7 +391,9 @@ fn setting(race: &Race, candidate: Candidate) -> Setting {
     }
     run_ids.dedup();
     let varying = plan.grid.autoscalers[candidate.autoscaler].varying(candidate.combination);
-    let short = |(path, value): (String, Value)| (path.rsplit_once('.').map_or(path.clone(), |(_, field)| field.into()), value);
+    let short = |(path, value): (String, Value)| {
+        (path.rsplit_once('.').map_or(path.clone(), |(_, field)| field.into()), value)
+    };
     Setting {
         candidate,
         family: first.family.clone(),
@@ -423,10 +456,15 @@ pub fn apply(setting: &Setting, plan: &Plan, dir: &str) -> String {
     let pairs = super::space::pairs(&plan.grid);
     let cell = plan.cell(super::space::cell(&plan.grid, setting.candidate, pairs[0]));
     match (Controller::of(&cell.autoscaler), setting.run_ids.first()) {
-        (Some(to), Some(id)) => format!("scalefront export {dir} --run {id} --to {} --out {}.yaml", to.name(), to.name()),
+        (Some(to), Some(id)) => {
+            format!("scalefront export {dir} --run {id} --to {} --out {}.yaml", to.name(), to.name())
+        }
         _ => match cell.autoscaler.settings().initial_replicas() {
             Some(replicas) => format!("replicas: {replicas} in its Deployment, and no autoscaler"),
-            None => format!("no controller's file holds a policy `{}`: its settings are above", cell.autoscaler.name()),
+            None => format!(
+                "no controller's file holds a policy `{}`: its settings are above",
+                cell.autoscaler.name()
+            ),
         },
     }
 }

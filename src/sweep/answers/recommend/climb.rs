@@ -1,9 +1,10 @@
 //! The search: in each arm a pattern search, all arms side by side, restarts as long as the budget lasts.
 //!
-//! From the middle of an arm a step along one axis at a time, a quarter of the axis wide at first; if it leads to a better setting, on from
-//! there; if none does, half as wide. Better is: keeps the limits at less cost; else keeps them and is less dear; else breaks them later
-//! and by less. What separates too dear from too slow is so found by halving, as in a bisection, on every axis. Where the best was found
-//! and its arm's search has ended, a few steps more are looked at on every axis.
+//! From the middle of an arm a step along one axis at a time, a quarter of the axis wide at first; if it
+//! leads to a better setting, on from there; if none does, half as wide. Better is: keeps the limits at less
+//! cost; else keeps them and is less dear; else breaks them later and by less. What separates too dear from
+//! too slow is so found by halving, as in a bisection, on every axis. Where the best was found and its arm's
+//! search has ended, a few steps more are looked at on every axis.
 
 use std::collections::BTreeMap;
 
@@ -55,13 +56,15 @@ impl Climb {
         places
     }
 
-    /// Goes on as far as standings are known. The settings to run next: one, or all around if `wide`; none once nothing around is better.
+    /// Goes on as far as standings are known. The settings to run next: one, or all around if `wide`; none
+    /// once nothing around is better.
     fn next(&mut self, arm: &Arm, standings: &BTreeMap<Candidate, Standing>, wide: bool) -> Vec<Candidate> {
         loop {
             let Some(centre) = arm.at(&self.centre) else { return Vec::new() };
             let Some(here) = standings.get(&centre) else { return vec![centre] };
             let around = self.around(arm);
-            let known = |place: &Vec<usize>| arm.at(place).map(|candidate| (candidate, standings.get(&candidate)));
+            let known =
+                |place: &Vec<usize>| arm.at(place).map(|candidate| (candidate, standings.get(&candidate)));
             let mut unknown = Vec::new();
             let mut moved = None;
             for (axis, up, place) in around {
@@ -96,7 +99,9 @@ impl Climb {
         while self.restart <= MOST_RESTARTS {
             let number = self.restart;
             self.restart += 1;
-            let axis = |(axis, size): (usize, &usize)| (spread(number, BASES[axis % BASES.len()]) * *size as f64) as usize;
+            let axis = |(axis, size): (usize, &usize)| {
+                (spread(number, BASES[axis % BASES.len()]) * *size as f64) as usize
+            };
             let place: Vec<usize> = arm.sizes.iter().enumerate().map(axis).collect();
             if arm.at(&place).is_some_and(|candidate| !standings.contains_key(&candidate)) {
                 *self = Self { restart: self.restart, ..Self::from(arm, place) };
@@ -107,14 +112,15 @@ impl Climb {
     }
 }
 
-/// How many steps away from the best is looked once its arm's search has ended: a limit is kept or broken by the chance of seeds, so what is
-/// better may lie behind what is not.
+/// How many steps away from the best is looked once its arm's search has ended: a limit is kept or broken by
+/// the chance of seeds, so what is better may lie behind what is not.
 const LOOK_AROUND: usize = 3;
 
 /// Of the arms that are still searched, one in so many goes on in each heat, the most promising.
 const ONE_IN: usize = 4;
 
-/// Arms that run in one heat at most: no more threads than that are ever busy, and no fewer runs decide what comes next.
+/// Arms that run in one heat at most: no more threads than that are ever busy, and no fewer runs decide what
+/// comes next.
 const HEAT: usize = 32;
 
 /// Searches until the budget is used up, or nothing is left to look at.
@@ -124,7 +130,8 @@ pub fn search(arms: &[Arm], race: &mut Race, progress: &dyn Progress) -> Result<
     let mut order: Vec<usize> = (0..arms.len()).collect();
     order.sort_by(|&a, &b| spread(a as u64, 2).total_cmp(&spread(b as u64, 2)));
     for heat in order.chunks(HEAT) {
-        let starts: Vec<Candidate> = heat.iter().filter_map(|&arm| arms[arm].at(&climbs[arm].centre)).collect();
+        let starts: Vec<Candidate> =
+            heat.iter().filter_map(|&arm| arms[arm].at(&climbs[arm].centre)).collect();
         race.heat(&starts, progress)?;
     }
     loop {
@@ -151,10 +158,13 @@ pub fn search(arms: &[Arm], race: &mut Race, progress: &dyn Progress) -> Result<
     }
 }
 
-/// The places nearest to the best, on one axis each, that have not been looked at, if the searches of all arms that hold it have ended.
+/// The places nearest to the best, on one axis each, that have not been looked at, if the searches of all
+/// arms that hold it have ended.
 fn around_the_best(arms: &[Arm], climbs: &[Climb], race: &Race) -> Vec<Candidate> {
     let Some((best, _)) = race.best else { return Vec::new() };
-    let holding = |arm: usize| arms[arm].places().find(|(_, candidate)| **candidate == best).map(|(place, _)| (arm, place.clone()));
+    let holding = |arm: usize| {
+        arms[arm].places().find(|(_, candidate)| **candidate == best).map(|(place, _)| (arm, place.clone()))
+    };
     let held: Vec<(usize, Vec<usize>)> = (0..arms.len()).filter_map(holding).collect();
     if held.iter().any(|&(arm, _)| !climbs[arm].done) {
         return Vec::new();
@@ -179,8 +189,12 @@ fn around_the_best(arms: &[Arm], climbs: &[Climb], race: &Race) -> Vec<Candidate
 
 /// Arms by the best that each has shown.
 fn by_promise(arms: &[Arm], race: &Race) -> Vec<usize> {
-    let best: Vec<Option<&Standing>> =
-        arms.iter().map(|arm| arm.places().filter_map(|(_, candidate)| race.standings.get(candidate)).min_by(|a, b| a.order(b))).collect();
+    let best: Vec<Option<&Standing>> = arms
+        .iter()
+        .map(|arm| {
+            arm.places().filter_map(|(_, candidate)| race.standings.get(candidate)).min_by(|a, b| a.order(b))
+        })
+        .collect();
     let mut order: Vec<usize> = (0..arms.len()).collect();
     order.sort_by(|&a, &b| match (best[a], best[b]) {
         (Some(a), Some(b)) => a.order(b),

@@ -1,10 +1,12 @@
-//! The largest load that a setting carries within its limits, and the setting that carries most for its money.
+//! The largest load that a setting carries within its limits, and the setting that carries most for its
+//! money.
 //!
-//! Whatever was tried is written down ([`journal`]), so an interrupt costs nothing: what is known by then is the answer, and the same
-//! question goes on from there.
+//! Whatever was tried is written down ([`journal`]), so an interrupt costs nothing: what is known by then is
+//! the answer, and the same question goes on from there.
 //!
-//! Traffic is thinned or thickened ([`Workload::scaled`]), the same for all settings, and the factor is found by halving: limits kept at one,
-//! broken at one not more than the precision above. A setting that keeps them at a factor is taken to keep them at every smaller one.
+//! Traffic is thinned or thickened ([`Workload::scaled`]), the same for all settings, and the factor is found
+//! by halving: limits kept at one, broken at one not more than the precision above. A setting that keeps them
+//! at a factor is taken to keep them at every smaller one.
 
 mod journal;
 
@@ -85,19 +87,27 @@ struct Tried {
     usd_per_request: f64,
 }
 
-/// Finds each setting's largest load to within a share `precision`, on the current rayon pool; the most requests for the money first. Loads
-/// are written down in `dir`, and those that stand there are not tried again. Interrupted, it says what it has.
+/// Finds each setting's largest load to within a share `precision`, on the current rayon pool; the most
+/// requests for the money first. Loads are written down in `dir`, and those that stand there are not tried
+/// again. Interrupted, it says what it has.
 pub fn largest(plan: &Plan, dir: &Path, precision: f64, progress: &dyn Progress) -> Result<Loads> {
     let journal = Journal::open(dir, plan)?;
-    let settings: Vec<Candidate> =
-        space::arms(&plan.grid).iter().flat_map(|arm| arm.places().map(|(_, at)| *at).collect::<Vec<_>>()).collect();
+    let settings: Vec<Candidate> = space::arms(&plan.grid)
+        .iter()
+        .flat_map(|arm| arm.places().map(|(_, at)| *at).collect::<Vec<_>>())
+        .collect();
     let pairs = space::pairs(&plan.grid);
     let workspaces = Workspaces::<Workspace>::default();
-    let search = Search { plan, pairs: &pairs, precision, progress, workspaces: &workspaces, journal: &journal };
-    let found: Vec<(Carried, usize)> =
-        settings.par_iter().with_max_len(1).map(|&candidate| search.of_setting(candidate)).collect::<Result<_>>()?;
+    let search =
+        Search { plan, pairs: &pairs, precision, progress, workspaces: &workspaces, journal: &journal };
+    let found: Vec<(Carried, usize)> = settings
+        .par_iter()
+        .with_max_len(1)
+        .map(|&candidate| search.of_setting(candidate))
+        .collect::<Result<_>>()?;
     let ran = found.iter().map(|(_, ran)| ran).sum();
-    let mut carried: Vec<Carried> = found.into_iter().map(|(carried, _)| carried).filter(|carried| carried.runs > 0).collect();
+    let mut carried: Vec<Carried> =
+        found.into_iter().map(|(carried, _)| carried).filter(|carried| carried.runs > 0).collect();
     let price = |carried: &Carried| carried.usd_per_million_requests.unwrap_or(f64::INFINITY);
     carried.sort_by(|a, b| price(a).total_cmp(&price(b)).then(a.candidate.cmp(&b.candidate)));
     Ok(Loads { carried, settings: settings.len(), ran })
@@ -127,7 +137,9 @@ impl Bracket {
             (None, None) => 1.0,
             (Some((low, _)), None) => low * 2.0,
             (None, Some((high, _))) => high * 0.5,
-            (Some((low, _)), Some((high, _))) => return (high / low > 1.0 + precision).then(|| (low * high).sqrt()),
+            (Some((low, _)), Some((high, _))) => {
+                return (high / low > 1.0 + precision).then(|| (low * high).sqrt());
+            }
         };
         (LEAST..=MOST).contains(&factor).then_some(factor)
     }
@@ -140,7 +152,8 @@ impl Bracket {
 }
 
 impl Search<'_> {
-    /// What is known of a setting once its load is found, or all is called off, and how many loads were tried for it now.
+    /// What is known of a setting once its load is found, or all is called off, and how many loads were tried
+    /// for it now.
     fn of_setting(&self, candidate: Candidate) -> Result<(Carried, usize)> {
         let mut bracket = Bracket::default();
         let mut ran = 0;
@@ -148,8 +161,11 @@ impl Search<'_> {
             let tried = match self.journal.known(candidate, factor) {
                 Some(tried) => tried.clone(),
                 None => {
-                    let tried = try_load(self.plan, candidate, self.pairs, factor, self.progress, self.workspaces);
-                    let Some(tried) = tried else { return Ok((carried(self.plan, candidate, self.pairs, bracket, false), ran)) };
+                    let tried =
+                        try_load(self.plan, candidate, self.pairs, factor, self.progress, self.workspaces);
+                    let Some(tried) = tried else {
+                        return Ok((carried(self.plan, candidate, self.pairs, bracket, false), ran));
+                    };
                     self.journal.write(candidate, factor, &tried)?;
                     ran += 1;
                     tried
@@ -170,8 +186,13 @@ fn carried(plan: &Plan, candidate: Candidate, pairs: &[Pair], bracket: Bracket, 
         varying(plan.grid.autoscalers[candidate.autoscaler].varying(candidate.combination)),
         varying(plan.grid.cluster.varying(candidate.cluster)),
     );
-    let shown =
-        |value: &Value| if value.as_object().is_none_or(|members| members.is_empty()) { String::new() } else { format!(" {value}") };
+    let shown = |value: &Value| {
+        if value.as_object().is_none_or(|members| members.is_empty()) {
+            String::new()
+        } else {
+            format!(" {value}")
+        }
+    };
     Carried {
         candidate,
         name: format!("{}{}{}", cell.family, shown(&own), shown(&cluster)),
@@ -207,24 +228,33 @@ fn try_load(
         let constraints = plan.grid.objectives.constraints.on(&name);
         let broken = |constraint: Option<&(Constraint, Check)>| Tried {
             keeps: false,
-            broken: constraint.map(|(constraint, check)| Broken { workload: name.clone(), constraint: *constraint, value: check.value }),
+            broken: constraint.map(|(constraint, check)| Broken {
+                workload: name.clone(),
+                constraint: *constraint,
+                value: check.value,
+            }),
             rate_per_s: 0.0,
             usd_per_month: 0.0,
             usd_per_request: 0.0,
         };
         let content: &Arc<Workload> = &plan.inputs.workloads[cell.workload_input].content;
         let too_many = content.num_requests() as f64 * factor > MOST_KEPT as f64;
-        let Some(workload) = (!too_many).then(|| content.scaled(factor, cell.seed)).flatten() else { return Some(broken(None)) };
+        let Some(workload) = (!too_many).then(|| content.scaled(factor, cell.seed)).flatten() else {
+            return Some(broken(None));
+        };
         let give_up = || progress.is_interrupted();
         let times = plan.inputs.times(&cell);
         let inputs = Inputs::new(&workload, &cell.cluster, &cell.autoscaler, &times, cell.seed).ok()?;
-        let inputs = inputs.within(Limits { give_up: Some(&give_up), ..Limits::default() }).with_programs(&*plan.inputs.programs);
+        let inputs = inputs
+            .within(Limits { give_up: Some(&give_up), ..Limits::default() })
+            .with_programs(&*plan.inputs.programs);
         let ended = workspaces.run(|workspace| inputs.simulate(workspace).ok()).ok().flatten();
         if progress.is_interrupted() {
             return None;
         }
         let Some(metrics) = ended else { return Some(broken(None)) };
-        let checks: Vec<(Constraint, Check)> = constraints.iter().map(|limit| (*limit, limit.check_run(&metrics))).collect();
+        let checks: Vec<(Constraint, Check)> =
+            constraints.iter().map(|limit| (*limit, limit.check_run(&metrics))).collect();
         if let Some(first) = checks.iter().find(|(_, check)| !check.kept) {
             return Some(broken(Some(first)));
         }
@@ -234,7 +264,13 @@ fn try_load(
         requests += workload.len() as f64;
     }
     let count = pairs.len() as f64;
-    Some(Tried { keeps: true, broken: None, rate_per_s: rate / count, usd_per_month: month / count, usd_per_request: cost / requests })
+    Some(Tried {
+        keeps: true,
+        broken: None,
+        rate_per_s: rate / count,
+        usd_per_month: month / count,
+        usd_per_request: cost / requests,
+    })
 }
 
 fn per_month(metrics: &RunMetrics) -> f64 {
@@ -269,13 +305,20 @@ impl Carried {
             (Some(factor), Some(rate), Some(usd), Some(month)) => {
                 let more = if self.at_most || !self.finished { " at least" } else { "" };
                 let then = if self.finished { "then" } else { "somewhere above" };
-                let broken = self.broken.as_ref().map_or(String::new(), |broken| format!("; {then} breaks {}", broken.constraint));
+                let broken = self
+                    .broken
+                    .as_ref()
+                    .map_or(String::new(), |broken| format!("; {then} breaks {}", broken.constraint));
                 format!(
                     "{}:{more} {rate:.2} requests/s ({factor:.3} times the traffic), ${usd:.2} a million, ${month:.0} a month{broken}",
                     self.name
                 )
             }
-            _ if !self.finished => format!("{}: breaks a limit under each of the {} tried so far", self.name, counted(self.runs, "load")),
+            _ if !self.finished => format!(
+                "{}: breaks a limit under each of the {} tried so far",
+                self.name,
+                counted(self.runs, "load")
+            ),
             _ => format!("{}: breaks a limit under any load", self.name),
         }
     }

@@ -1,11 +1,13 @@
 //! The cheapest setting that keeps the limits, searched rather than enumerated.
 //!
-//! Settings of the grid race over its workloads and seeds ([`race`]), proposed by a pattern search in every family at once ([`climb`]).
-//! A setting has to keep every limit on every workload under every seed; of those that do, the one with the least mean of the grid's cost
-//! objective wins. The search is the same on any number of threads and whatever was run before: an earlier search's runs are taken from
-//! its journal where this one asks for them. It can be interrupted at any time, and then says what it has.
+//! Settings of the grid race over its workloads and seeds ([`race`]), proposed by a pattern search in every
+//! family at once ([`climb`]). A setting has to keep every limit on every workload under every seed; of those
+//! that do, the one with the least mean of the grid's cost objective wins. The search is the same on any
+//! number of threads and whatever was run before: an earlier search's runs are taken from its journal where
+//! this one asks for them. It can be interrupted at any time, and then says what it has.
 //!
-//! Ranges with `points` are searched between their points as well ([`refine`]); those with a `step` and lists are taken as they are.
+//! Ranges with `points` are searched between their points as well ([`refine`]); those with a `step` and lists
+//! are taken as they are.
 
 mod answer;
 mod climb;
@@ -72,7 +74,8 @@ pub fn check(plan: &Plan) -> Result<()> {
          smallest; add them to the grid, or with --limit p99_ttft_s=2",
         plan.grid.source.file
     );
-    let nobody = |summary: &&crate::sweep::plan::WorkloadSummary| objectives.constraints.on(&summary.name).is_empty();
+    let nobody =
+        |summary: &&crate::sweep::plan::WorkloadSummary| objectives.constraints.on(&summary.name).is_empty();
     if let Some(summary) = plan.inputs.workloads.iter().map(|workload| &workload.summary).find(nobody) {
         bail!(
             "{}: objectives.constraints: no limit on workload `{}` found, expected one on each: one setting is to keep them all",
@@ -83,13 +86,15 @@ pub fn check(plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-/// Searches on the current rayon pool. Runs are written down in `dir` as they end, and those that stand there are not run again.
+/// Searches on the current rayon pool. Runs are written down in `dir` as they end, and those that stand there
+/// are not run again.
 pub fn search(plan: &Plan, dir: &Path, budget: usize, progress: &dyn Progress) -> Result<Recommendation> {
     check(plan)?;
     let header = Header::new(plan, None, plan.unique().len());
     let (journal, left_over) = journal(dir, &header)?;
     let arms = space::arms(&plan.grid);
-    let mut race = Race::new(plan, space::pairs(&plan.grid), &journal, CellLimits::default(), budget, left_over);
+    let mut race =
+        Race::new(plan, space::pairs(&plan.grid), &journal, CellLimits::default(), budget, left_over);
     let ended = match climb::search(&arms, &mut race, progress) {
         Ok(()) => Ended::Exhausted,
         Err(End::Budget) => Ended::Budget,
@@ -107,7 +112,8 @@ fn journal(dir: &Path, header: &Header) -> Result<(Journal, BTreeMap<usize, Outc
     }
     let (journal, mut recorded) = Journal::resume(dir, header)?;
     let places: Vec<usize> = (0..header.runs).filter(|&place| recorded.holds(place)).collect();
-    let outcomes = places.into_iter().map(|place| Ok((place, recorded.outcome(place)?))).collect::<Result<_>>()?;
+    let outcomes =
+        places.into_iter().map(|place| Ok((place, recorded.outcome(place)?))).collect::<Result<_>>()?;
     Ok((journal, outcomes))
 }
 

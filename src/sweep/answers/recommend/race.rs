@@ -1,8 +1,9 @@
-//! Settings raced over workloads and seeds: one that breaks a limit, or is dearer than the best so far, runs no further.
+//! Settings raced over workloads and seeds: one that breaks a limit, or is dearer than the best so far, runs
+//! no further.
 //!
-//! Settings run in heats: all of a heat on the first workload and seed, those that are left on the next, and so on. What a heat is up
-//! against is the best there was when it began, so that nothing depends on which thread was first. While there is none, the cheapest of a heat
-//! on the first run goes on alone.
+//! Settings run in heats: all of a heat on the first workload and seed, those that are left on the next, and
+//! so on. What a heat is up against is the best there was when it began, so that nothing depends on which
+//! thread was first. While there is none, the cheapest of a heat on the first run goes on alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +15,8 @@ use crate::sweep::run::journal::Journal;
 use crate::sweep::run::outcome::Outcome;
 use crate::sweep::run::{CellLimits, Progress, Stop, outcomes};
 
-/// Before a setting has met every workload once, so much dearer is put up with: it may be cheaper on the next.
+/// Before a setting has met every workload once, so much dearer is put up with: it may be cheaper on the
+/// next.
 const HANDICAP: f64 = 1.1;
 
 /// How one run of a setting ended.
@@ -36,7 +38,10 @@ impl Ended {
         if self.cost.is_none() {
             return f64::NEG_INFINITY;
         }
-        self.checks.iter().map(|(_, check)| check.margin.unwrap_or(f64::NEG_INFINITY)).fold(f64::INFINITY, f64::min)
+        self.checks
+            .iter()
+            .map(|(_, check)| check.margin.unwrap_or(f64::NEG_INFINITY))
+            .fold(f64::INFINITY, f64::min)
     }
 }
 
@@ -59,8 +64,11 @@ impl Standing {
             Self::Broke { .. } => 2,
         };
         match (self, other) {
-            (Self::Kept { cost: a }, Self::Kept { cost: b }) | (Self::Dearer { times: a }, Self::Dearer { times: b }) => a.total_cmp(b),
-            (Self::Broke { runs: a, margin: x }, Self::Broke { runs: b, margin: y }) => b.cmp(a).then(y.total_cmp(x)),
+            (Self::Kept { cost: a }, Self::Kept { cost: b })
+            | (Self::Dearer { times: a }, Self::Dearer { times: b }) => a.total_cmp(b),
+            (Self::Broke { runs: a, margin: x }, Self::Broke { runs: b, margin: y }) => {
+                b.cmp(a).then(y.total_cmp(x))
+            }
             _ => class(self).cmp(&class(other)),
         }
     }
@@ -108,7 +116,8 @@ impl<'a> Race<'a> {
         left_over: BTreeMap<usize, Outcome>,
     ) -> Self {
         let names = RunMetrics::names();
-        let cost_at = names.iter().position(|name| *name == plan.grid.objectives.cost).expect("a checked objective");
+        let cost_at =
+            names.iter().position(|name| *name == plan.grid.objectives.cost).expect("a checked objective");
         Self {
             plan,
             workloads: plan.workloads(),
@@ -146,7 +155,11 @@ impl<'a> Race<'a> {
         let unanswered = self.unanswered(candidate, pair);
         let check = |constraint: Constraint| {
             let at = RunMetrics::names().iter().position(|name| *name == constraint.metric.name);
-            (constraint, constraint.check_answered(values.zip(at).and_then(|(values, at)| number(values, at)), unanswered))
+            (
+                constraint,
+                constraint
+                    .check_answered(values.zip(at).and_then(|(values, at)| number(values, at)), unanswered),
+            )
         };
         Some(Ended {
             cost: values.and_then(|values| number(values, self.cost_at)),
@@ -189,11 +202,13 @@ impl<'a> Race<'a> {
     }
 
     fn start(&mut self, places: &[usize], progress: &dyn Progress) -> Result<(), End> {
-        let (known, new): (Vec<usize>, Vec<usize>) = places.iter().partition(|place| self.left_over.contains_key(place));
-        let ran = outcomes(self.plan, &new, &self.limits, self.journal, progress).map_err(|stop| match stop {
-            Stop::Interrupted | Stop::Failed => End::Interrupted,
-            Stop::Journal(error) => End::Failed(error),
-        })?;
+        let (known, new): (Vec<usize>, Vec<usize>) =
+            places.iter().partition(|place| self.left_over.contains_key(place));
+        let ran =
+            outcomes(self.plan, &new, &self.limits, self.journal, progress).map_err(|stop| match stop {
+                Stop::Interrupted | Stop::Failed => End::Interrupted,
+                Stop::Journal(error) => End::Failed(error),
+            })?;
         self.reused += known.len();
         for place in known {
             let outcome = self.left_over.remove(&place).expect("it is there");
@@ -211,12 +226,13 @@ impl<'a> Race<'a> {
         self.heat_of(candidates, progress)
     }
 
-    /// Finds a first best: the setting that is cheapest on the first run goes all the way before the others go on, or the next one if it breaks a
-    /// limit. What is dearer then need not run any further.
+    /// Finds a first best: the setting that is cheapest on the first run goes all the way before the others
+    /// go on, or the next one if it breaks a limit. What is dearer then need not run any further.
     fn set_pace(&mut self, candidates: &[Candidate], progress: &dyn Progress) -> Result<(), End> {
         let places: Vec<usize> = candidates.iter().map(|&candidate| self.place(candidate, 0)).collect();
         self.run(&places, progress)?;
-        let cost = |&candidate: &Candidate| Some((self.ended(candidate, 0).filter(Ended::keeps)?.cost?, candidate));
+        let cost =
+            |&candidate: &Candidate| Some((self.ended(candidate, 0).filter(Ended::keeps)?.cost?, candidate));
         let mut keeping: Vec<(f64, Candidate)> = candidates.iter().filter_map(cost).collect();
         keeping.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         for (_, candidate) in keeping {
@@ -230,10 +246,13 @@ impl<'a> Race<'a> {
 
     fn heat_of(&mut self, candidates: &[Candidate], progress: &dyn Progress) -> Result<(), End> {
         let mut seen = BTreeSet::new();
-        let is_new = |candidate: &Candidate| !self.standings.contains_key(candidate) && seen.insert(*candidate);
+        let is_new =
+            |candidate: &Candidate| !self.standings.contains_key(candidate) && seen.insert(*candidate);
         let mut left: Vec<Candidate> = candidates.iter().copied().filter(is_new).collect();
         let best: Option<Vec<f64>> = self.best.map(|(best, _)| {
-            (0..self.pairs.len()).map(|pair| self.ended(best, pair).and_then(|ended| ended.cost).unwrap_or(f64::INFINITY)).collect()
+            (0..self.pairs.len())
+                .map(|pair| self.ended(best, pair).and_then(|ended| ended.cost).unwrap_or(f64::INFINITY))
+                .collect()
         });
         let mut costs: BTreeMap<Candidate, f64> = left.iter().map(|&candidate| (candidate, 0.0)).collect();
         for pair in 0..self.pairs.len() {
@@ -248,7 +267,8 @@ impl<'a> Race<'a> {
                 }
                 let cost = costs.get_mut(&candidate).expect("every one has a cost");
                 *cost += ended.cost.unwrap_or(f64::INFINITY);
-                let beaten = best.as_ref().map(|best| *cost / best[..=pair].iter().sum::<f64>()).unwrap_or(0.0);
+                let beaten =
+                    best.as_ref().map(|best| *cost / best[..=pair].iter().sum::<f64>()).unwrap_or(0.0);
                 let allowed = if pair + 1 < self.workloads { HANDICAP } else { 1.0 };
                 if beaten > allowed {
                     self.standings.insert(candidate, Standing::Dearer { times: beaten });

@@ -1,7 +1,8 @@
 //! The settings of a grid as a space to search: arms, and coordinates within each.
 //!
-//! An arm is one family in one way: one entry of `autoscalers`, one value of every axis that is no number. Within an arm the axes of
-//! numbers, of the autoscaler and of the cluster, are coordinates, in order of their values.
+//! An arm is one family in one way: one entry of `autoscalers`, one value of every axis that is no number.
+//! Within an arm the axes of numbers, of the autoscaler and of the cluster, are coordinates, in order of
+//! their values.
 
 use std::collections::BTreeMap;
 
@@ -46,7 +47,8 @@ impl Arm {
     /// The place nearest to the middle.
     pub fn middle(&self) -> Vec<usize> {
         let wanted: Vec<usize> = self.sizes.iter().map(|size| (size - 1) / 2).collect();
-        let distance = |place: &Vec<usize>| place.iter().zip(&wanted).map(|(a, b)| a.abs_diff(*b)).sum::<usize>();
+        let distance =
+            |place: &Vec<usize>| place.iter().zip(&wanted).map(|(a, b)| a.abs_diff(*b)).sum::<usize>();
         self.points.keys().min_by_key(|place| distance(place)).cloned().unwrap_or(wanted)
     }
 }
@@ -68,7 +70,8 @@ fn split(varying: &[(String, Value)]) -> (String, Vec<(String, f64)>) {
 
 /// All arms of a grid, in the order of the file.
 pub fn arms(grid: &Grid) -> Vec<Arm> {
-    let clusters: Vec<_> = (0..grid.cluster.count()).map(|index| (index, split(&grid.cluster.varying(index)))).collect();
+    let clusters: Vec<_> =
+        (0..grid.cluster.count()).map(|index| (index, split(&grid.cluster.varying(index)))).collect();
     let mut arms = Vec::new();
     for (autoscaler, section) in grid.autoscalers.iter().enumerate() {
         let mut numbers: BTreeMap<(String, String), usize> = BTreeMap::new();
@@ -99,7 +102,9 @@ fn arm(settings: Vec<(Vec<f64>, Candidate)>) -> Arm {
             values
         })
         .collect();
-    let place = |of: &[f64]| of.iter().zip(&values).map(|(value, all)| all.partition_point(|other| other < value)).collect();
+    let place = |of: &[f64]| {
+        of.iter().zip(&values).map(|(value, all)| all.partition_point(|other| other < value)).collect()
+    };
     let mut points = BTreeMap::new();
     for (values, candidate) in &settings {
         // A value that stands twice on an axis is one setting.
@@ -124,7 +129,9 @@ pub fn pairs(grid: &Grid) -> Vec<Pair> {
         .enumerate()
         .flat_map(|(workload, section)| (0..section.count()).map(move |index| (workload, index)))
         .collect();
-    let of_seed = |seed: usize| workloads.iter().map(move |&(workload, combination)| Pair { workload, combination, seed });
+    let of_seed = |seed: usize| {
+        workloads.iter().map(move |&(workload, combination)| Pair { workload, combination, seed })
+    };
     (0..grid.seeds.len()).flat_map(of_seed).collect()
 }
 
@@ -140,7 +147,8 @@ pub fn cell(grid: &Grid, candidate: Candidate, pair: Pair) -> u64 {
     })
 }
 
-/// Number `index` of a sequence in [0, 1) that fills it evenly, whatever its length (van der Corput, in base `base`).
+/// Number `index` of a sequence in [0, 1) that fills it evenly, whatever its length (van der Corput, in base
+/// `base`).
 pub fn spread(mut index: u64, base: u64) -> f64 {
     let (mut value, mut digit) = (0.0, 1.0 / base as f64);
     while index > 0 {

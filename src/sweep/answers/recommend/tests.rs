@@ -34,10 +34,12 @@ fn plan(grid: &Value) -> Plan {
     Plan::new(parsed(grid)).unwrap()
 }
 
-/// Two workloads and two seeds, three families: one along a line of 41 points, a fleet by size, one in a plane.
+/// Two workloads and two seeds, three families: one along a line of 41 points, a fleet by size, one in a
+/// plane.
 fn grid() -> Value {
     let workload = |name: &str, rate: f64, factor: f64| {
-        let phases = json!([{"duration_s": 120, "rate_per_s": rate}, {"duration_s": 60, "rate_per_s": factor * rate}]);
+        let phases =
+            json!([{"duration_s": 120, "rate_per_s": rate}, {"duration_s": 60, "rate_per_s": factor * rate}]);
         json!({"name": name, "generate": {"arrivals": {"poisson": {"phases": phases}},
             "lengths": {"fixed": {"prefill_tokens": 256, "decode_tokens": 4}}}})
     };
@@ -64,9 +66,11 @@ fn search_in(dir: &Path, plan: &Plan, budget: usize, threads: usize, watch: &Wat
 fn exhaustive(plan: &Plan) -> Option<(Candidate, f64)> {
     let dir = tempfile::tempdir().unwrap();
     let journal = Journal::create(dir.path(), &Header::new(plan, None, plan.unique().len())).unwrap();
-    let mut race = Race::new(plan, pairs(&plan.grid), &journal, CellLimits::default(), usize::MAX, BTreeMap::new());
+    let mut race =
+        Race::new(plan, pairs(&plan.grid), &journal, CellLimits::default(), usize::MAX, BTreeMap::new());
     // One heat against nobody: whoever keeps the limits runs to the end.
-    let all: Vec<Candidate> = arms(&plan.grid).iter().flat_map(|arm| arm.places().map(|(_, at)| *at).collect::<Vec<_>>()).collect();
+    let all: Vec<Candidate> =
+        arms(&plan.grid).iter().flat_map(|arm| arm.places().map(|(_, at)| *at).collect::<Vec<_>>()).collect();
     race.heat(&all, &Watch::default()).unwrap();
     assert_eq!(race.standings.len(), all.len());
     race.best
@@ -77,10 +81,16 @@ fn arms_hold_every_setting_once() {
     let grid = parsed(&grid());
     let arms = arms(&grid);
     // A metric is no number: two arms of KEDA.
-    assert_eq!(arms.iter().map(|arm| arm.sizes.clone()).collect::<Vec<_>>(), [vec![41], vec![12], vec![6, 3], vec![6, 3]]);
+    assert_eq!(
+        arms.iter().map(|arm| arm.sizes.clone()).collect::<Vec<_>>(),
+        [vec![41], vec![12], vec![6, 3], vec![6, 3]]
+    );
     let pairs = pairs(&grid);
-    let mut cells: Vec<u64> =
-        arms.iter().flat_map(|arm| arm.places()).flat_map(|(_, at)| pairs.iter().map(|pair| cell(&grid, *at, *pair))).collect();
+    let mut cells: Vec<u64> = arms
+        .iter()
+        .flat_map(|arm| arm.places())
+        .flat_map(|(_, at)| pairs.iter().map(|pair| cell(&grid, *at, *pair)))
+        .collect();
     cells.sort_unstable();
     assert_eq!(cells, (0..grid.count()).collect::<Vec<_>>());
     let coordinates = (0..grid.count()).map(|index| grid.index(&grid.coordinates(index)));
@@ -98,10 +108,22 @@ fn the_search_finds_what_running_everything_finds() {
     assert!(found.runs <= budget, "{} of {budget}", found.runs);
     let month = setting.cost_usd_per_month.unwrap();
     assert_eq!(setting.candidate, best, "{month} a month instead of {cost} in all\n{found}");
-    assert!(setting.limits.len() == 2 && setting.limits.iter().all(|limit| limit.kept && limit.margin.unwrap() >= 0.0));
+    assert!(
+        setting.limits.len() == 2
+            && setting.limits.iter().all(|limit| limit.kept && limit.margin.unwrap() >= 0.0)
+    );
     assert!(!found.neighbours.is_empty() && found.fixed.is_some(), "{found}");
     let answer = found.to_json(Some("apply it"));
-    for field in ["setting", "cost_usd_per_month", "constraints", "robustness", "runs", "provenance", "verdict", "apply"] {
+    for field in [
+        "setting",
+        "cost_usd_per_month",
+        "constraints",
+        "robustness",
+        "runs",
+        "provenance",
+        "verdict",
+        "apply",
+    ] {
         assert!(!answer[field].is_null(), "{field}: {answer:#}");
     }
     assert_eq!(answer["constraints"][0]["metric"], "p90_e2e_s");
@@ -136,7 +158,11 @@ fn where_none_keeps_the_limits_the_nearest_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let found = search_in(dir.path(), &plan, 50, 2, &Watch::default());
     let verdict = found.verdict();
-    assert!(found.best.is_none() && verdict.starts_with("No setting that was looked at keeps the limits; nearest comes"), "{verdict}");
+    assert!(
+        found.best.is_none()
+            && verdict.starts_with("No setting that was looked at keeps the limits; nearest comes"),
+        "{verdict}"
+    );
     assert!(verdict.contains("p90_e2e_s ≤ 0.000001 on `jump`"), "{verdict}");
     let answer = found.to_json(None);
     assert!(answer["setting"].is_null() && answer["nearest"]["constraints"][0]["kept"] == false);
@@ -149,7 +175,11 @@ fn ranges_are_searched_between_their_points_where_that_makes_sense() {
     let finer = refine::refined(&parsed(&grid), 4).unwrap();
     let counts: Vec<u64> = finer.autoscalers.iter().map(crate::sweep::grid::Section::count).collect();
     assert_eq!(counts, [161, 12, 36], "replicas are whole");
-    let values = |grid: &Grid| (0..grid.autoscalers[0].count()).map(|i| grid.autoscalers[0].varying(i)[0].1.clone()).collect::<Vec<_>>();
+    let values = |grid: &Grid| {
+        (0..grid.autoscalers[0].count())
+            .map(|i| grid.autoscalers[0].varying(i)[0].1.clone())
+            .collect::<Vec<_>>()
+    };
     let (few, many) = (values(&parsed(&grid)), values(&finer));
     assert!(few.iter().all(|value| many.contains(value)), "points of before are points still");
 }
@@ -163,7 +193,8 @@ fn without_limits_there_is_nothing_to_recommend() {
     assert!(check(&plan(&grid)).unwrap_err().to_string().contains("no limit on workload `fall` found"));
 }
 
-/// A fleet twice as large carries about twice as much, and what it carries keeps the limits where a little more breaks them.
+/// A fleet twice as large carries about twice as much, and what it carries keeps the limits where a little
+/// more breaks them.
 #[test]
 fn the_largest_load_grows_with_the_fleet() {
     let mut grid = grid();
@@ -189,7 +220,8 @@ fn the_largest_load_grows_with_the_fleet() {
     assert!(found.iter().all(|carried| carried.broken.is_some() && carried.rate_per_s.unwrap() > 0.0));
 }
 
-/// Called off after any number of loads it says what it has; asked again it goes on, to what it finds in one go.
+/// Called off after any number of loads it says what it has; asked again it goes on, to what it finds in one
+/// go.
 #[test]
 fn the_largest_load_is_anytime_and_goes_on() {
     let mut grid = grid();
@@ -205,8 +237,15 @@ fn the_largest_load_is_anytime_and_goes_on() {
     let whole = in_dir(alone.path(), 0.05, None);
     let cut = in_dir(dir.path(), 0.05, Some(5));
     assert!(!cut.finished() && (5..8).contains(&cut.ran), "{cut:#?}");
-    assert!(!cut.carried.is_empty() && cut.carried.iter().any(|carried| carried.factor.is_some() && !carried.finished), "{cut:#?}");
-    assert!(cut.carried.iter().find(|carried| !carried.finished).unwrap().line().contains(" at least "), "{cut:#?}");
+    assert!(
+        !cut.carried.is_empty()
+            && cut.carried.iter().any(|carried| carried.factor.is_some() && !carried.finished),
+        "{cut:#?}"
+    );
+    assert!(
+        cut.carried.iter().find(|carried| !carried.finished).unwrap().line().contains(" at least "),
+        "{cut:#?}"
+    );
     // A line that was cut off counts for nothing, and spoils none after it.
     let path = dir.path().join("loads.jsonl");
     let mut text = std::fs::read_to_string(&path).unwrap();
@@ -216,7 +255,10 @@ fn the_largest_load_is_anytime_and_goes_on() {
     assert_eq!((&rest.carried, rest.ran), (&whole.carried, whole.ran - cut.ran + 1));
     assert_eq!(in_dir(dir.path(), 0.05, None).ran, 0, "nothing is tried twice");
     let finer = in_dir(dir.path(), 0.01, None);
-    assert!(finer.ran > 0 && finer.carried.iter().all(|carried| carried.runs > 7), "goes on to a finer answer: {finer:#?}");
+    assert!(
+        finer.ran > 0 && finer.carried.iter().all(|carried| carried.runs > 7),
+        "goes on to a finer answer: {finer:#?}"
+    );
     // Other limits are another question.
     let mut other = grid.clone();
     other["objectives"]["constraints"] = json!({"p90_e2e_s": 0.9});

@@ -20,7 +20,8 @@ enum Change {
     ColdStart(f64),
 }
 
-const CHANGES: [Change; 4] = [Change::Traffic(1.1), Change::Traffic(1.2), Change::ColdStart(1.5), Change::ColdStart(2.0)];
+const CHANGES: [Change; 4] =
+    [Change::Traffic(1.1), Change::Traffic(1.2), Change::ColdStart(1.5), Change::ColdStart(2.0)];
 
 impl Change {
     fn name(self) -> (&'static str, f64) {
@@ -43,14 +44,16 @@ pub fn count(plan: &Plan) -> usize {
     CHANGES.len() * plan.workloads() * plan.grid.seeds.len().min(MOST_SEEDS)
 }
 
-/// How the setting stands under each change, on every workload under the first seeds: the limit with the least room, and whether all were
-/// kept. On the current rayon pool.
+/// How the setting stands under each change, on every workload under the first seeds: the limit with the
+/// least room, and whether all were kept. On the current rayon pool.
 pub fn of(plan: &Plan, setting: &Setting, progress: &dyn Progress) -> Result<Vec<Value>, Interrupted> {
-    let pairs: Vec<space::Pair> = space::pairs(&plan.grid).into_iter().filter(|pair| pair.seed < MOST_SEEDS).collect();
+    let pairs: Vec<space::Pair> =
+        space::pairs(&plan.grid).into_iter().filter(|pair| pair.seed < MOST_SEEDS).collect();
     let workspaces = Workspaces::<Workspace>::default();
     // What starts nothing does not mind how long that takes.
     let fixed = setting.policy == "static";
-    let changes: Vec<Change> = CHANGES.into_iter().filter(|change| !fixed || matches!(change, Change::Traffic(_))).collect();
+    let changes: Vec<Change> =
+        CHANGES.into_iter().filter(|change| !fixed || matches!(change, Change::Traffic(_))).collect();
     let trial = |change: &Change| {
         // All limits on all workloads; one that could not run counts as one without a value.
         let mut limits: Vec<Option<Limit>> = Vec::new();
@@ -86,7 +89,13 @@ pub fn of(plan: &Plan, setting: &Setting, progress: &dyn Progress) -> Result<Vec
 }
 
 /// One run against every limit on its workload; one None if it could not be run.
-fn run(plan: &Plan, setting: &Setting, pair: space::Pair, change: Change, workspaces: &Workspaces<Workspace>) -> Vec<Option<Limit>> {
+fn run(
+    plan: &Plan,
+    setting: &Setting,
+    pair: space::Pair,
+    change: Change,
+    workspaces: &Workspaces<Workspace>,
+) -> Vec<Option<Limit>> {
     let nothing = vec![None];
     let mut cell = plan.cell(space::cell(&plan.grid, setting.candidate, pair));
     let content = &plan.inputs.workloads[cell.workload_input].content;
@@ -109,8 +118,15 @@ fn run(plan: &Plan, setting: &Setting, pair: space::Pair, change: Change, worksp
     };
     let constraints = plan.grid.objectives.constraints.on(&cell.workload_name());
     let times = plan.inputs.times(&cell);
-    let Ok(inputs) = Inputs::new(workload, &cell.cluster, &cell.autoscaler, &times, cell.seed) else { return nothing };
+    let Ok(inputs) = Inputs::new(workload, &cell.cluster, &cell.autoscaler, &times, cell.seed) else {
+        return nothing;
+    };
     let inputs = inputs.with_programs(&*plan.inputs.programs);
-    let Some(metrics) = workspaces.run(|workspace| inputs.simulate(workspace).ok()).ok().flatten() else { return nothing };
-    constraints.iter().map(|limit| Some(Limit::new(cell.workload_name(), *limit, limit.check_run(&metrics)))).collect()
+    let Some(metrics) = workspaces.run(|workspace| inputs.simulate(workspace).ok()).ok().flatten() else {
+        return nothing;
+    };
+    constraints
+        .iter()
+        .map(|limit| Some(Limit::new(cell.workload_name(), *limit, limit.check_run(&metrics))))
+        .collect()
 }

@@ -1,8 +1,10 @@
-//! Shadow runs: what other policies would have done on recorded traffic, what that had cost, and what it had broken.
+//! Shadow runs: what other policies would have done on recorded traffic, what that had cost, and what it had
+//! broken.
 //!
-//! A recording ([`recording`]) becomes a workload ([`rebuild`]) and a schedule, the replicas that there were. First the schedule is replayed
-//! and held against what was measured: how far the model can be trusted on this service. Then every policy of a grid runs on the same
-//! requests, on the cluster that the grid describes.
+//! A recording ([`recording`]) becomes a workload ([`rebuild`]) and a schedule, the replicas that there were.
+//! First the schedule is replayed and held against what was measured: how far the model can be trusted on
+//! this service. Then every policy of a grid runs on the same requests, on the cluster that the grid
+//! describes.
 
 pub mod rebuild;
 pub mod recording;
@@ -93,25 +95,28 @@ const SHOWN: [&str; 10] = [
     "scale_ups",
 ];
 
-/// The grid with the recorded requests, which stand in [`TRACE`], in the place of its workloads. What it begins with is what there was,
-/// unless it says.
+/// The grid with the recorded requests, which stand in [`TRACE`], in the place of its workloads. What it
+/// begins with is what there was, unless it says.
 pub fn grid_on(grid: &Grid, recording: &Recording) -> Value {
     let mut value = grid.as_given.clone();
     value["name"] = json!(format!("{}_shadow", grid.name));
     let span_s = recording.steps as f64 * recording.step_s;
-    value["workloads"] = json!([{"name": WORKLOAD, "trace": {"path": TRACE, "format": "vidur", "duration_s": span_s}}]);
+    value["workloads"] =
+        json!([{"name": WORKLOAD, "trace": {"path": TRACE, "format": "vidur", "duration_s": span_s}}]);
     if value["cluster"].is_null() {
         value["cluster"] = json!({});
     }
     if value["cluster"]["initial_replicas"].is_null() {
         let cluster = grid.cluster.get(0);
         let first = recording.replicas.first().copied().unwrap_or(1);
-        value["cluster"]["initial_replicas"] = first.min(cluster.max_replicas).max(cluster.min_replicas).into();
+        value["cluster"]["initial_replicas"] =
+            first.min(cluster.max_replicas).max(cluster.min_replicas).into();
     }
     value
 }
 
-/// The same with what was done as its only policy: replicas come and go when they did, without delays of their own.
+/// The same with what was done as its only policy: replicas come and go when they did, without delays of
+/// their own.
 fn replay_of(on: &Value, recording: &Recording) -> Value {
     let mut value = on.clone();
     let mut steps: Vec<Value> = Vec::new();
@@ -124,7 +129,8 @@ fn replay_of(on: &Value, recording: &Recording) -> Value {
     }
     let most = recording.replicas.iter().copied().max().unwrap_or(1).max(1);
     let period_s = (recording.steps + 1) as f64 * recording.step_s;
-    value["autoscalers"] = json!([{"label": "as it was", "schedule": {"steps": steps, "period_s": period_s}}]);
+    value["autoscalers"] =
+        json!([{"label": "as it was", "schedule": {"steps": steps, "period_s": period_s}}]);
     let first = recording.replicas.first().copied().unwrap_or(1);
     for (key, setting) in [
         ("initial_replicas", json!(first)),
@@ -139,7 +145,14 @@ fn replay_of(on: &Value, recording: &Recording) -> Value {
     }
     if let Some(cluster) = value["cluster"].as_object_mut() {
         // What was recorded has waited for nodes, been lost and been drained already.
-        for key in ["node_pool", "max_devices", "failures", "scale_down_grace_s", "scale_down_order", "scale_down_choice"] {
+        for key in [
+            "node_pool",
+            "max_devices",
+            "failures",
+            "scale_down_grace_s",
+            "scale_down_order",
+            "scale_down_choice",
+        ] {
             cluster.shift_remove(key);
         }
     }
@@ -147,12 +160,18 @@ fn replay_of(on: &Value, recording: &Recording) -> Value {
     value
 }
 
-/// Replays what was done and runs every policy of `grid`, whose workload is to be read at its base directories, on the current rayon pool.
+/// Replays what was done and runs every policy of `grid`, whose workload is to be read at its base
+/// directories, on the current rayon pool.
 ///
 /// Errors: the grid has several clusters, or nothing can be run on the recording.
-pub fn run(grid: &Grid, recording: &Recording, progress: &dyn Progress) -> Result<Result<Shadow, Interrupted>, String> {
+pub fn run(
+    grid: &Grid,
+    recording: &Recording,
+    progress: &dyn Progress,
+) -> Result<Result<Shadow, Interrupted>, String> {
     if grid.cluster.count() != 1 {
-        let axes: Vec<String> = grid.cluster.axes().into_iter().map(|axis| format!("`{}`", axis.path)).collect();
+        let axes: Vec<String> =
+            grid.cluster.axes().into_iter().map(|axis| format!("`{}`", axis.path)).collect();
         return Err(format!(
             "{}: {} found with several values, expected one cluster, the one that was recorded",
             grid.source.file,
@@ -166,7 +185,8 @@ pub fn run(grid: &Grid, recording: &Recording, progress: &dyn Progress) -> Resul
         ));
     }
     let on = grid.as_given.clone();
-    let replay = parsed(grid, &replay_of(&on, recording)).and_then(Plan::new).map_err(|error| error.to_string())?;
+    let replay =
+        parsed(grid, &replay_of(&on, recording)).and_then(Plan::new).map_err(|error| error.to_string())?;
     let give_up = || progress.is_interrupted();
     let limits = Limits { give_up: Some(&give_up), ..Limits::default() };
     let cell = replay.cell(replay.unique()[0]);
@@ -177,7 +197,11 @@ pub fn run(grid: &Grid, recording: &Recording, progress: &dyn Progress) -> Resul
     let (metrics, detail) = ended.map_err(|error| format!("the replay of what was done failed: {error}"))?;
     progress.run_ended(metrics.num_requests);
     let constraints = grid.objectives.constraints.on(WORKLOAD);
-    let was = run_of(&crate::sweep::run::outcome::row(&replay, &cell, Ok(metrics.clone())), Value::Null, &constraints);
+    let was = run_of(
+        &crate::sweep::run::outcome::row(&replay, &cell, Ok(metrics.clone())),
+        Value::Null,
+        &constraints,
+    );
 
     let plan = Plan::new(grid.clone()).map_err(|error| error.to_string())?;
     let rows = match run_all(&plan, progress) {
@@ -186,11 +210,19 @@ pub fn run(grid: &Grid, recording: &Recording, progress: &dyn Progress) -> Resul
     };
     let varying = |index: u64| {
         let at = plan.grid.coordinates(index);
-        Value::Object(plan.grid.autoscalers[at.autoscaler].varying(at.autoscaler_combination).into_iter().collect())
+        Value::Object(
+            plan.grid.autoscalers[at.autoscaler].varying(at.autoscaler_combination).into_iter().collect(),
+        )
     };
-    let mut policies: Vec<Run> = rows.iter().zip(plan.unique()).map(|(row, &index)| run_of(row, varying(index), &constraints)).collect();
+    let mut policies: Vec<Run> = rows
+        .iter()
+        .zip(plan.unique())
+        .map(|(row, &index)| run_of(row, varying(index), &constraints))
+        .collect();
     let price = |run: &Run| run.cost_usd.unwrap_or(f64::INFINITY);
-    policies.sort_by(|a, b| b.keeps().cmp(&a.keeps()).then(price(a).total_cmp(&price(b))).then_with(|| a.run_id.cmp(&b.run_id)));
+    policies.sort_by(|a, b| {
+        b.keeps().cmp(&a.keeps()).then(price(a).total_cmp(&price(b))).then_with(|| a.run_id.cmp(&b.run_id))
+    });
     let mut notes = recording.notes.clone();
     if cell.cluster.billing.cold_start {
         notes.push("`billing.cold_start`: when replicas were ordered was not recorded, so the replay does not pay for their start".into());
@@ -214,15 +246,25 @@ fn run_of(row: &RunRow, varying: Value, constraints: &[Constraint]) -> Run {
         cost_usd: number("total_cost_usd"),
         cost_usd_per_month: number("cost_usd_per_month"),
         metrics: SHOWN.iter().filter_map(|name| Some(((*name).to_owned(), number(name)?))).collect(),
-        checks: constraints.iter().map(|limit| (*limit, limit.check_answered(number(&limit.metric.name), share))).collect(),
+        checks: constraints
+            .iter()
+            .map(|limit| (*limit, limit.check_answered(number(&limit.metric.name), share)))
+            .collect(),
     }
 }
 
 /// What was measured beside what the replay of the same replicas comes to.
-fn agreement(recording: &Recording, plan: &Plan, metrics: &RunMetrics, detail: &crate::simulation::Detail) -> Vec<Compared> {
-    let compared = |what: &str, unit, measured, replayed| Compared { what: what.into(), unit, measured, replayed };
+fn agreement(
+    recording: &Recording,
+    plan: &Plan,
+    metrics: &RunMetrics,
+    detail: &crate::simulation::Detail,
+) -> Vec<Compared> {
+    let compared =
+        |what: &str, unit, measured, replayed| Compared { what: what.into(), unit, measured, replayed };
     let sum = |values: &[f64]| values.iter().sum::<f64>();
-    let weighted = |means: &[f64]| means.iter().zip(&recording.arrivals).map(|(mean, count)| mean * count).sum::<f64>();
+    let weighted =
+        |means: &[f64]| means.iter().zip(&recording.arrivals).map(|(mean, count)| mean * count).sum::<f64>();
     let totals = &plan.inputs.workloads[0].summary;
     let hours = recording.step_s / 3600.0;
     let replica_hours = hours * sum(&recording.recorded_replicas);
@@ -241,7 +283,10 @@ fn agreement(recording: &Recording, plan: &Plan, metrics: &RunMetrics, detail: &
         ("waiting requests, mean", "vllm_num_requests_waiting.json", &recording.waiting),
     ] {
         let Some(measured) = measured else { continue };
-        let series = scraped.iter().find(|(name, _)| name == file).map(|(_, value)| &value["data"]["result"][0]["values"]);
+        let series = scraped
+            .iter()
+            .find(|(name, _)| name == file)
+            .map(|(_, value)| &value["data"]["result"][0]["values"]);
         let values: Vec<f64> = series
             .and_then(Value::as_array)
             .into_iter()
@@ -268,7 +313,8 @@ fn priced(recording: &Recording, plan: &Plan) -> f64 {
     let cell = plan.cell(plan.unique()[0]);
     let deployment = &plan.inputs.times(&cell)[0].deployment;
     let price = cell.cluster.node_price_usd_per_hour.or(deployment.node.price_usd_per_hour).unwrap_or(0.0);
-    let devices = f64::from(deployment.tensor_parallel * deployment.pipeline_parallel) / f64::from(deployment.node.devices_per_node);
+    let devices = f64::from(deployment.tensor_parallel * deployment.pipeline_parallel)
+        / f64::from(deployment.node.devices_per_node);
     let nodes = |replicas: f64| match cell.cluster.billing.unit {
         BillingUnit::Node => (replicas * devices).ceil(),
         BillingUnit::Device => replicas * devices,
@@ -278,7 +324,11 @@ fn priced(recording: &Recording, plan: &Plan) -> f64 {
         let part = replicas.fract();
         (1.0 - part) * nodes(replicas.floor()) + part * nodes(replicas.floor() + 1.0)
     };
-    recording.recorded_replicas.iter().map(|&replicas| mean_nodes(replicas) * price * recording.step_s / 3600.0).sum()
+    recording
+        .recorded_replicas
+        .iter()
+        .map(|&replicas| mean_nodes(replicas) * price * recording.step_s / 3600.0)
+        .sum()
 }
 
 impl Shadow {
@@ -321,8 +371,11 @@ impl Shadow {
     }
 
     fn line(&self, run: &Run) -> String {
-        let setting =
-            if run.varying.as_object().is_none_or(serde_json::Map::is_empty) { String::new() } else { format!(" {}", run.varying) };
+        let setting = if run.varying.as_object().is_none_or(serde_json::Map::is_empty) {
+            String::new()
+        } else {
+            format!(" {}", run.varying)
+        };
         if let Some(error) = &run.error {
             return format!("{}{setting}: failed: {error}", run.family);
         }
@@ -331,12 +384,19 @@ impl Shadow {
             let word = if saved >= 0.0 { "saved" } else { "more" };
             format!(", {:.1} % {word}", 100.0 * saved.abs() / was)
         });
-        let latency = |name: &str| run.metrics.iter().find(|(other, _)| other == name).map_or(f64::NAN, |(_, value)| *value);
+        let latency = |name: &str| {
+            run.metrics.iter().find(|(other, _)| other == name).map_or(f64::NAN, |(_, value)| *value)
+        };
         let broken: Vec<String> = run
             .checks
             .iter()
             .filter(|(_, check)| !check.kept)
-            .map(|(limit, check)| format!("{limit} ({})", check.value.map_or("not measured".into(), |value| format!("{value:.3}"))))
+            .map(|(limit, check)| {
+                format!(
+                    "{limit} ({})",
+                    check.value.map_or("not measured".into(), |value| format!("{value:.3}"))
+                )
+            })
             .collect();
         let limits = match (run.checks.is_empty(), broken.is_empty()) {
             (true, _) => String::new(),
@@ -363,7 +423,11 @@ impl fmt::Display for Shadow {
                 compared.what, compared.measured, compared.unit, compared.replayed
             )?;
         }
-        writeln!(f, "\nWhat was done, replayed\n  {}\n\nWhat each policy would have done", self.line(&self.was))?;
+        writeln!(
+            f,
+            "\nWhat was done, replayed\n  {}\n\nWhat each policy would have done",
+            self.line(&self.was)
+        )?;
         for run in &self.policies {
             writeln!(f, "  {}", self.line(run))?;
         }

@@ -1,6 +1,7 @@
 //! Recorded metrics of a service, read: Prometheus' `query_range` results, or CSV.
 //!
-//! Everything is put on one clock of equal steps, the finest that any series has, from the first sample to the last.
+//! Everything is put on one clock of equal steps, the finest that any series has, from the first sample to
+//! the last.
 //!
 //! | signal | from Prometheus | in CSV |
 //! |---|---|---|
@@ -12,8 +13,8 @@
 //! | replicas | `kube_deployment_status_replicas_ready`, `.._available` or without either; else the servers that report running requests | `replicas` |
 //! | latencies | `vllm:e2e_request_latency_seconds`, `vllm:time_to_first_token_seconds` (histograms) | `mean_`, `p50_`, `p90_`, `p99_` of `e2e_s` and `ttft_s` |
 //!
-//! Results of queries, which have no name, go by the names of the last column; the file's name says which. A row of CSV holds from its
-//! time to the next; a rate that was queried, over the step before.
+//! Results of queries, which have no name, go by the names of the last column; the file's name says which. A
+//! row of CSV holds from its time to the next; a rate that was queried, over the step before.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -30,7 +31,8 @@ const MOST_STEPS: usize = 2_000_000;
 /// Counts at or below each bound, as a histogram of Prometheus has them.
 pub type Buckets = Vec<(f64, f64)>;
 
-/// What was recorded, on one clock. Rows of counts and rates are intervals, of gauges the moments at which they begin.
+/// What was recorded, on one clock. Rows of counts and rates are intervals, of gauges the moments at which
+/// they begin.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Recording {
     pub step_s: f64,
@@ -56,7 +58,8 @@ pub struct Recording {
     pub notes: Vec<String>,
 }
 
-/// Reads a file, or every `.json` and `.csv` file of a directory. `time_scale` seconds of traffic pass in one of the record.
+/// Reads a file, or every `.json` and `.csv` file of a directory. `time_scale` seconds of traffic pass in one
+/// of the record.
 ///
 /// Errors name the file, and what is missing.
 pub fn read(path: &Path, time_scale: f64) -> Result<Recording, String> {
@@ -67,7 +70,9 @@ pub fn read(path: &Path, time_scale: f64) -> Result<Recording, String> {
         files = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| is_record(path)).collect();
         files.sort();
         if files.is_empty() {
-            return Err(format!("{shown}: no .json or .csv file found, expected results of query_range or tables"));
+            return Err(format!(
+                "{shown}: no .json or .csv file found, expected results of query_range or tables"
+            ));
         }
     }
     let mut raw = Vec::new();
@@ -75,7 +80,12 @@ pub fn read(path: &Path, time_scale: f64) -> Result<Recording, String> {
         let mut series = read_file(file).map_err(|error| format!("{}: {error}", file.display()))?;
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         for part in &mut series {
-            part.files = part.samples.first().map(|(from_s, _)| (*from_s, name.clone().into_owned())).into_iter().collect();
+            part.files = part
+                .samples
+                .first()
+                .map(|(from_s, _)| (*from_s, name.clone().into_owned()))
+                .into_iter()
+                .collect();
         }
         raw.extend(series);
     }
@@ -98,18 +108,27 @@ fn read_file(path: &Path) -> Result<Vec<Raw>, String> {
     }
     let text = fs::read_to_string(path).map_err(|error| format!("cannot be read: {error}"))?;
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    if path.extension().is_some_and(|extension| extension == "csv") { of_csv(&text) } else { of_json(&text, &stem) }
+    if path.extension().is_some_and(|extension| extension == "csv") {
+        of_csv(&text)
+    } else {
+        of_json(&text, &stem)
+    }
 }
 
 /// A result of `query_range`; series without a name are called `name`.
 fn of_json(text: &str, name: &str) -> Result<Vec<Raw>, String> {
     let value: Value = serde_json::from_str(text).map_err(|error| format!("not valid JSON: {error}"))?;
     if value["status"] == "error" {
-        return Err(format!("Prometheus' error, not its data: {}", value["error"].as_str().unwrap_or_default()));
+        return Err(format!(
+            "Prometheus' error, not its data: {}",
+            value["error"].as_str().unwrap_or_default()
+        ));
     }
     let kind = value["data"]["resultType"].as_str().unwrap_or_default();
     if kind != "matrix" {
-        return Err(format!("data.resultType: `{kind}` found, expected `matrix`, a result of /api/v1/query_range"));
+        return Err(format!(
+            "data.resultType: `{kind}` found, expected `matrix`, a result of /api/v1/query_range"
+        ));
     }
     let mut all = Vec::new();
     for (i, result) in value["data"]["result"].as_array().into_iter().flatten().enumerate() {
@@ -121,7 +140,9 @@ fn of_json(text: &str, name: &str) -> Result<Vec<Raw>, String> {
             .collect();
         let mut samples = Vec::new();
         for (j, sample) in result["values"].as_array().into_iter().flatten().enumerate() {
-            let fault = || format!("data.result[{i}].values[{j}]: {sample} found, expected a time and a value in quotes");
+            let fault = || {
+                format!("data.result[{i}].values[{j}]: {sample} found, expected a time and a value in quotes")
+            };
             let at_s = sample[0].as_f64().ok_or_else(fault)?;
             let value: f64 = sample[1].as_str().and_then(|text| text.parse().ok()).ok_or_else(fault)?;
             // Prometheus writes NaN where a quotient has no value.
@@ -144,16 +165,23 @@ fn of_csv(text: &str) -> Result<Vec<Raw>, String> {
     let header = reader.headers().map_err(|error| error.to_string())?.clone();
     let names: Vec<&str> = header.iter().collect();
     let Some(time) = names.iter().position(|name| *name == "time_s") else {
-        return Err(format!("columns {} found, expected `time_s` among them", crate::settings::quoted(&names)));
+        return Err(format!(
+            "columns {} found, expected `time_s` among them",
+            crate::settings::quoted(&names)
+        ));
     };
     for name in names.iter().filter(|name| **name != "time_s") {
         if !COLUMNS.contains(name) {
             let meant = crate::settings::closest(name, COLUMNS.iter().copied());
             let hint = meant.map_or(String::new(), |meant| format!("; did you mean `{meant}`?"));
-            return Err(format!("unknown column `{name}`, expected `time_s` and some of {}{hint}", crate::settings::quoted(&COLUMNS)));
+            return Err(format!(
+                "unknown column `{name}`, expected `time_s` and some of {}{hint}",
+                crate::settings::quoted(&COLUMNS)
+            ));
         }
     }
-    let mut all: Vec<Raw> = names.iter().map(|name| Raw { name: (*name).into(), ahead: true, ..Raw::default() }).collect();
+    let mut all: Vec<Raw> =
+        names.iter().map(|name| Raw { name: (*name).into(), ahead: true, ..Raw::default() }).collect();
     for (row, record) in reader.records().enumerate() {
         let line = row + 2;
         let record = record.map_err(|error| error.to_string())?;
@@ -163,16 +191,21 @@ fn of_csv(text: &str) -> Result<Vec<Raw>, String> {
                 return Ok(None);
             }
             let parsed = text.parse::<f64>().ok().filter(|number| number.is_finite());
-            parsed.map(Some).ok_or_else(|| format!("line {line}: {}: `{text}` found, expected a number", names[column]))
+            parsed
+                .map(Some)
+                .ok_or_else(|| format!("line {line}: {}: `{text}` found, expected a number", names[column]))
         };
-        let at_s = number(time)?.ok_or_else(|| format!("line {line}: time_s: nothing found, expected seconds"))?;
+        let at_s =
+            number(time)?.ok_or_else(|| format!("line {line}: time_s: nothing found, expected seconds"))?;
         for (column, series) in all.iter_mut().enumerate().filter(|(column, _)| *column != time) {
             let Some(value) = number(column)? else { continue };
             if value < 0.0 {
                 return Err(format!("line {line}: {}: {value} found, expected at least 0", series.name));
             }
             if series.samples.last().is_some_and(|(last_s, _)| *last_s >= at_s) {
-                return Err(format!("line {line}: time_s: {at_s} found, expected more than in the row before"));
+                return Err(format!(
+                    "line {line}: time_s: {at_s} found, expected more than in the row before"
+                ));
             }
             series.samples.push((at_s, value));
         }
@@ -191,7 +224,8 @@ struct Clock {
 
 impl Clock {
     fn of(raw: &[Raw]) -> Result<Self, String> {
-        let start_s = raw.iter().filter_map(|series| Some(series.samples.first()?.0)).fold(f64::INFINITY, f64::min);
+        let start_s =
+            raw.iter().filter_map(|series| Some(series.samples.first()?.0)).fold(f64::INFINITY, f64::min);
         let step_s = raw.iter().map(Raw::shortest_s).fold(f64::INFINITY, f64::min);
         if !step_s.is_finite() {
             return Err("fewer than two samples found, expected a recording of some length".into());
@@ -199,7 +233,9 @@ impl Clock {
         let end_s = raw.iter().map(|series| Self::end_s(series, step_s)).fold(f64::NEG_INFINITY, f64::max);
         let steps = ((end_s - start_s) / step_s).round() as usize;
         if steps > MOST_STEPS {
-            return Err(format!("{steps} steps of {step_s} s found, expected at most {MOST_STEPS}; record with a coarser step"));
+            return Err(format!(
+                "{steps} steps of {step_s} s found, expected at most {MOST_STEPS}; record with a coarser step"
+            ));
         }
         Ok(Self { start_s, step_s, steps })
     }
@@ -215,9 +251,9 @@ impl Clock {
         last_s + if series.ahead { shortest_s } else { 0.0 }
     }
 
-    /// A value for each step, the last one before it where there is none; None before the first, and where the series has long ended
-    /// while others of its name, which are `all`, go on. Where they do not, it was the recorder that was away, and the value holds. So
-    /// it does to the end, if that is wished.
+    /// A value for each step, the last one before it where there is none; None before the first, and where
+    /// the series has long ended while others of its name, which are `all`, go on. Where they do not, it was
+    /// the recorder that was away, and the value holds. So it does to the end, if that is wished.
     fn held(&self, series: &Raw, all: &[&Raw], to_end: bool) -> Vec<Option<f64>> {
         let mut values = vec![None; self.steps + 1];
         let most = (series.limit_s() / self.step_s) as usize;
@@ -237,13 +273,16 @@ impl Clock {
         values
     }
 
-    /// What a counter gained in each step. A smaller value is a server that began anew; a series that begins later has gained all it has.
+    /// What a counter gained in each step. A smaller value is a server that began anew; a series that begins
+    /// later has gained all it has.
     fn gained(&self, series: &Raw) -> Vec<f64> {
         let mut gained = vec![0.0; self.steps];
         let mut last: Option<(f64, f64)> = None;
         for &(at_s, value) in &series.samples {
             let (gain, from) = match last {
-                Some((before_s, before)) => (if value < before { value } else { value - before }, self.step(before_s)),
+                Some((before_s, before)) => {
+                    (if value < before { value } else { value - before }, self.step(before_s))
+                }
                 None if at_s > self.start_s + 0.5 * self.step_s => (value, self.step(at_s).saturating_sub(1)),
                 None => (0.0, 0),
             };
@@ -285,12 +324,19 @@ impl Assembly {
         let found = names.iter().map(|name| self.named(name)).find(|found| !found.is_empty())?;
         let (mut sum, mut count) = (vec![0.0; self.clock.steps], vec![0_u32; self.clock.steps]);
         for series in &found {
-            for (step, value) in self.clock.held(series, &found, true).into_iter().take(self.clock.steps).enumerate() {
+            for (step, value) in
+                self.clock.held(series, &found, true).into_iter().take(self.clock.steps).enumerate()
+            {
                 sum[step] += value.unwrap_or(0.0);
                 count[step] += u32::from(value.is_some());
             }
         }
-        Some(sum.into_iter().zip(count).map(|(sum, count)| if count > 0 { sum / f64::from(count) } else { 0.0 }).collect())
+        Some(
+            sum.into_iter()
+                .zip(count)
+                .map(|(sum, count)| if count > 0 { sum / f64::from(count) } else { 0.0 })
+                .collect(),
+        )
     }
 
     /// A value that was recorded as it is, of each step.
@@ -321,10 +367,16 @@ impl Assembly {
         Some(sum)
     }
 
-    /// Replicas of each step for a replay, which has whole ones: to the nearest, but one at least where there was any.
+    /// Replicas of each step for a replay, which has whole ones: to the nearest, but one at least where there
+    /// was any.
     ///
     /// Errors: requests come to the end of the record, and no replica that could serve them.
-    fn whole_replicas(&mut self, recorded: &[f64], arrivals: &[f64], time_scale: f64) -> Result<Vec<u32>, String> {
+    fn whole_replicas(
+        &mut self,
+        recorded: &[f64],
+        arrivals: &[f64],
+        time_scale: f64,
+    ) -> Result<Vec<u32>, String> {
         let whole = |count: &f64| if *count > 0.0 { count.round().max(1.0) as u32 } else { 0 };
         let replicas: Vec<u32> = recorded.iter().map(whole).collect();
         let parts = recorded.iter().filter(|count| count.fract() != 0.0).count();
@@ -343,9 +395,11 @@ impl Assembly {
         let came = |steps: std::ops::Range<usize>| arrivals[steps].iter().sum::<f64>();
         let unserved = replicas.iter().rposition(|&count| count > 0).map_or(0, |last| last + 1);
         let left_s = (replicas.len() - unserved) as f64 * self.clock.step_s;
-        let series = REPLICAS.iter().chain([&SERVERS]).map(|name| self.named(name)).find(|found| !found.is_empty());
-        let (name, file, limit_s) =
-            series.map_or(("", "", 0.0), |found| (found[0].name.as_str(), found[0].file_at(at(unserved)), found[0].limit_s()));
+        let series =
+            REPLICAS.iter().chain([&SERVERS]).map(|name| self.named(name)).find(|found| !found.is_empty());
+        let (name, file, limit_s) = series.map_or(("", "", 0.0), |found| {
+            (found[0].name.as_str(), found[0].file_at(at(unserved)), found[0].limit_s())
+        });
         if (unserved == 0 || left_s > limit_s) && came(unserved..replicas.len()) >= 1.0 - 1e-9 {
             let (from_s, requests) = (shown(at(unserved)), came(unserved..replicas.len()));
             return Err(format!(
@@ -354,7 +408,9 @@ impl Assembly {
             ));
         }
         let (mut without, mut waiting, mut first) = (0, 0.0, None);
-        for (step, _) in replicas.iter().enumerate().filter(|(step, count)| **count == 0 && arrivals[*step] > 0.0) {
+        for (step, _) in
+            replicas.iter().enumerate().filter(|(step, count)| **count == 0 && arrivals[*step] > 0.0)
+        {
             (without, waiting) = (without + 1, waiting + arrivals[step]);
             first.get_or_insert(step);
         }
@@ -379,7 +435,8 @@ impl Assembly {
             };
             *counts.entry(bound.to_bits()).or_default() += self.clock.gained(series).iter().sum::<f64>();
         }
-        let buckets: Buckets = counts.into_iter().map(|(bits, count)| (f64::from_bits(bits), count)).collect();
+        let buckets: Buckets =
+            counts.into_iter().map(|(bits, count)| (f64::from_bits(bits), count)).collect();
         buckets.last().is_some_and(|(_, count)| *count > 0.0).then_some(buckets)
     }
 
@@ -391,14 +448,19 @@ impl Assembly {
     }
 }
 
-/// The value below which a share of a histogram lies, within its bucket as if evenly spread, as Prometheus' `histogram_quantile` has it.
+/// The value below which a share of a histogram lies, within its bucket as if evenly spread, as Prometheus'
+/// `histogram_quantile` has it.
 pub fn quantile(buckets: &Buckets, share: f64) -> f64 {
     let total = buckets.last().map_or(0.0, |(_, count)| *count);
     let rank = share * total;
     let (mut below, mut from) = (0.0, 0.0);
     for &(bound, count) in buckets {
         if count >= rank && count > below {
-            return if bound.is_finite() { from + (bound - from) * (rank - below) / (count - below) } else { from };
+            return if bound.is_finite() {
+                from + (bound - from) * (rank - below) / (count - below)
+            } else {
+                from
+            };
         }
         (below, from) = (count, bound);
     }
@@ -414,17 +476,24 @@ fn assemble(raw: Vec<Raw>, time_scale: f64) -> Result<Recording, String> {
     let waiting = all.sum(&["vllm:num_requests_waiting", "waiting_requests"]);
     let completions = all.counter("vllm:request_success_total");
     // A rate per second of the record's clock.
-    let per_step = |rate: Vec<f64>| rate.into_iter().map(|rate| rate * step_s / time_scale).collect::<Vec<f64>>();
-    let arrivals = match (all.column("requests_per_s", true), all.counter("inference_objective_request_total"), &completions) {
+    let per_step =
+        |rate: Vec<f64>| rate.into_iter().map(|rate| rate * step_s / time_scale).collect::<Vec<f64>>();
+    let arrivals = match (
+        all.column("requests_per_s", true),
+        all.counter("inference_objective_request_total"),
+        &completions,
+    ) {
         (Some(rate), _, _) => per_step(rate),
         (None, Some(counted), _) => counted,
         (None, None, Some(done)) => {
-            let inside: Vec<f64> =
-                (0..clock.steps).map(|step| [&running, &waiting].iter().filter_map(|gauge| Some(gauge.as_ref()?[step])).sum()).collect();
+            let inside: Vec<f64> = (0..clock.steps)
+                .map(|step| [&running, &waiting].iter().filter_map(|gauge| Some(gauge.as_ref()?[step])).sum())
+                .collect();
             let gained = |step: usize| inside.get(step + 1).unwrap_or(&inside[step]) - inside[step];
             all.notes
                 .push("arrivals: completions and what running and waiting requests gained, as no gateway's counter was recorded".into());
-            // Samples of gauges and counters are not of one instant; what comes out below zero is taken from what follows.
+            // Samples of gauges and counters are not of one instant; what comes out below zero is taken from
+            // what follows.
             let mut owed = 0.0;
             (0..clock.steps)
                 .map(|step| {
@@ -435,9 +504,11 @@ fn assemble(raw: Vec<Raw>, time_scale: f64) -> Result<Recording, String> {
                 .collect()
         }
         (None, None, None) => {
-            return Err("no arrivals found, expected `requests_per_s`, `inference_objective_request_total`, or \
+            return Err(
+                "no arrivals found, expected `requests_per_s`, `inference_objective_request_total`, or \
                         `vllm:request_success_total` with the gauges of running and waiting requests"
-                .into());
+                    .into(),
+            );
         }
     };
     let recorded_replicas = match all.sum(&REPLICAS) {
@@ -449,9 +520,12 @@ fn assemble(raw: Vec<Raw>, time_scale: f64) -> Result<Recording, String> {
                             `vllm:num_requests_running` of each server"
                     .into());
             }
-            let held: Vec<Vec<Option<f64>>> = servers.iter().map(|series| clock.held(series, &servers, true)).collect();
+            let held: Vec<Vec<Option<f64>>> =
+                servers.iter().map(|series| clock.held(series, &servers, true)).collect();
             all.notes.push("replicas: the servers that reported running requests".into());
-            (0..clock.steps).map(|step| held.iter().filter(|held| held[step].is_some()).count() as f64).collect()
+            (0..clock.steps)
+                .map(|step| held.iter().filter(|held| held[step].is_some()).count() as f64)
+                .collect()
         }
     };
     let replicas = all.whole_replicas(&recorded_replicas, &arrivals, time_scale)?;
@@ -460,17 +534,33 @@ fn assemble(raw: Vec<Raw>, time_scale: f64) -> Result<Recording, String> {
         if let Some(means) = all.column(mean, false) {
             return Ok(means);
         }
-        let tokens =
-            all.column(rate, true).map(per_step).or_else(|| all.counter(counter)).or_else(|| all.counter(&format!("{histogram}_sum")));
-        let tokens = tokens.ok_or_else(|| format!("no lengths found, expected `{mean}`, `{rate}`, `{counter}` or `{histogram}`"))?;
+        let tokens = all
+            .column(rate, true)
+            .map(per_step)
+            .or_else(|| all.counter(counter))
+            .or_else(|| all.counter(&format!("{histogram}_sum")));
+        let tokens = tokens.ok_or_else(|| {
+            format!("no lengths found, expected `{mean}`, `{rate}`, `{counter}` or `{histogram}`")
+        })?;
         all.notes.push(format!("lengths: tokens over requests, over windows of {WINDOW} steps"));
         Ok(ratio(&tokens, &per_request))
     };
-    let prefill_tokens = lengths("mean_prefill_tokens", "prefill_tokens_per_s", "vllm:prompt_tokens_total", "vllm:request_prompt_tokens")?;
-    let decode_tokens =
-        lengths("mean_decode_tokens", "decode_tokens_per_s", "vllm:generation_tokens_total", "vllm:request_generation_tokens")?;
+    let prefill_tokens = lengths(
+        "mean_prefill_tokens",
+        "prefill_tokens_per_s",
+        "vllm:prompt_tokens_total",
+        "vllm:request_prompt_tokens",
+    )?;
+    let decode_tokens = lengths(
+        "mean_decode_tokens",
+        "decode_tokens_per_s",
+        "vllm:generation_tokens_total",
+        "vllm:request_generation_tokens",
+    )?;
     let mut latencies = BTreeMap::new();
-    for (quantity, histogram) in [("e2e_s", "vllm:e2e_request_latency_seconds"), ("ttft_s", "vllm:time_to_first_token_seconds")] {
+    for (quantity, histogram) in
+        [("e2e_s", "vllm:e2e_request_latency_seconds"), ("ttft_s", "vllm:time_to_first_token_seconds")]
+    {
         if let Some(mean) = all.histogram_mean(histogram) {
             latencies.insert(format!("mean_{quantity}"), mean * time_scale);
         }
@@ -484,7 +574,8 @@ fn assemble(raw: Vec<Raw>, time_scale: f64) -> Result<Recording, String> {
             let name = format!("{statistic}_{quantity}");
             if let Some(values) = all.column(&name, false) {
                 let weight: f64 = arrivals.iter().sum();
-                let mean = values.iter().zip(&arrivals).map(|(value, weight)| value * weight).sum::<f64>() / weight;
+                let mean =
+                    values.iter().zip(&arrivals).map(|(value, weight)| value * weight).sum::<f64>() / weight;
                 latencies.entry(name).or_insert(mean * time_scale);
             }
         }
@@ -508,7 +599,8 @@ fn assemble(raw: Vec<Raw>, time_scale: f64) -> Result<Recording, String> {
     })
 }
 
-/// Steps over which tokens and requests are set against each other: tokens are counted as they come, requests when they end.
+/// Steps over which tokens and requests are set against each other: tokens are counted as they come, requests
+/// when they end.
 const WINDOW: usize = 20;
 
 /// Tokens per request around each step; the mean of all where there are none.
@@ -516,7 +608,8 @@ fn ratio(tokens: &[f64], requests: &[f64]) -> Vec<f64> {
     let overall = tokens.iter().sum::<f64>() / requests.iter().sum::<f64>().max(1.0);
     let around = |step: usize| step.saturating_sub(WINDOW / 2)..(step + WINDOW / 2).min(tokens.len());
     let mean = |step: usize| {
-        let (tokens, requests) = (tokens[around(step)].iter().sum::<f64>(), requests[around(step)].iter().sum::<f64>());
+        let (tokens, requests) =
+            (tokens[around(step)].iter().sum::<f64>(), requests[around(step)].iter().sum::<f64>());
         if requests > 0.0 { tokens / requests } else { overall }
     };
     (0..tokens.len()).map(mean).collect()
@@ -549,22 +642,41 @@ mod tests {
 
     #[test]
     fn counters_gauges_and_histograms_of_prometheus() {
-        let series = |labels: &str, values: &str| format!(r#"{{"metric": {{{labels}}}, "values": [{values}]}}"#);
+        let series =
+            |labels: &str, values: &str| format!(r#"{{"metric": {{{labels}}}, "values": [{values}]}}"#);
         let file = |results: &[String]| {
-            let text = format!(r#"{{"status": "success", "data": {{"resultType": "matrix", "result": [{}]}}}}"#, results.join(","));
+            let text = format!(
+                r#"{{"status": "success", "data": {{"resultType": "matrix", "result": [{}]}}}}"#,
+                results.join(",")
+            );
             of_json(&text, "requests_per_s").unwrap()
         };
         let raw = file(&[
             // The second server comes later, the first is restarted.
-            series(r#""__name__": "vllm:request_success_total", "pod": "a""#, r#"[100,"10"],[115,"40"],[130,"5"],[145,"20"]"#),
+            series(
+                r#""__name__": "vllm:request_success_total", "pod": "a""#,
+                r#"[100,"10"],[115,"40"],[130,"5"],[145,"20"]"#,
+            ),
             series(r#""__name__": "vllm:request_success_total", "pod": "b""#, r#"[130,"7"],[145,"9"]"#),
-            series(r#""__name__": "vllm:num_requests_running", "pod": "a""#, r#"[100,"4"],[115,"6"],[130,"6"],[145,"6"]"#),
+            series(
+                r#""__name__": "vllm:num_requests_running", "pod": "a""#,
+                r#"[100,"4"],[115,"6"],[130,"6"],[145,"6"]"#,
+            ),
             series(r#""__name__": "vllm:num_requests_running", "pod": "b""#, r#"[130,"1"],[145,"1"]"#),
             series(r#""__name__": "vllm:prompt_tokens_total""#, r#"[100,"0"],[145,"5900"]"#),
             series(r#""__name__": "vllm:generation_tokens_total""#, r#"[100,"0"],[145,"590"]"#),
-            series(r#""__name__": "vllm:e2e_request_latency_seconds_bucket", "le": "1""#, r#"[100,"0"],[145,"50"]"#),
-            series(r#""__name__": "vllm:e2e_request_latency_seconds_bucket", "le": "3""#, r#"[100,"0"],[145,"100"]"#),
-            series(r#""__name__": "vllm:e2e_request_latency_seconds_bucket", "le": "+Inf""#, r#"[100,"0"],[145,"100"]"#),
+            series(
+                r#""__name__": "vllm:e2e_request_latency_seconds_bucket", "le": "1""#,
+                r#"[100,"0"],[145,"50"]"#,
+            ),
+            series(
+                r#""__name__": "vllm:e2e_request_latency_seconds_bucket", "le": "3""#,
+                r#"[100,"0"],[145,"100"]"#,
+            ),
+            series(
+                r#""__name__": "vllm:e2e_request_latency_seconds_bucket", "le": "+Inf""#,
+                r#"[100,"0"],[145,"100"]"#,
+            ),
         ]);
         let recording = assemble(raw, 1.0).unwrap();
         assert_eq!((recording.steps, recording.step_s), (3, 15.0));
@@ -575,8 +687,16 @@ mod tests {
         assert_eq!((recording.latencies["p50_e2e_s"], recording.latencies["p90_e2e_s"]), (1.0, 2.6));
         let rate = file(&[series("", r#"[0,"9"],[10,"2"],[20,"3"]"#)]);
         let all = Assembly { clock: Clock::of(&rate).unwrap(), raw: rate, notes: Vec::new() };
-        assert_eq!(all.column("requests_per_s", true), Some(vec![2.0, 3.0]), "a rate that was queried is of the step before");
-        assert!(of_json(r#"{"status": "error", "error": "bad query"}"#, "x").unwrap_err().contains("bad query"));
-        assert!(of_json(r#"{"data": {"resultType": "vector"}}"#, "x").unwrap_err().contains("expected `matrix`"));
+        assert_eq!(
+            all.column("requests_per_s", true),
+            Some(vec![2.0, 3.0]),
+            "a rate that was queried is of the step before"
+        );
+        assert!(
+            of_json(r#"{"status": "error", "error": "bad query"}"#, "x").unwrap_err().contains("bad query")
+        );
+        assert!(
+            of_json(r#"{"data": {"resultType": "vector"}}"#, "x").unwrap_err().contains("expected `matrix`")
+        );
     }
 }

@@ -32,8 +32,12 @@ pub const COLUMNS: [&str; 17] = [
 ];
 
 /// What counts replicas, best first; else the servers that report.
-pub const REPLICAS: [&str; 4] =
-    ["replicas", "kube_deployment_status_replicas_ready", "kube_deployment_status_replicas_available", "kube_deployment_status_replicas"];
+pub const REPLICAS: [&str; 4] = [
+    "replicas",
+    "kube_deployment_status_replicas_ready",
+    "kube_deployment_status_replicas_available",
+    "kube_deployment_status_replicas",
+];
 pub const SERVERS: &str = "vllm:num_requests_running";
 
 /// One series as it was recorded.
@@ -63,7 +67,12 @@ impl Raw {
 
     /// The file of the last sample up to this time.
     pub fn file_at(&self, at_s: f64) -> &str {
-        self.files.iter().rev().find(|(from_s, _)| *from_s <= at_s).or(self.files.first()).map_or("", |(_, file)| file)
+        self.files
+            .iter()
+            .rev()
+            .find(|(from_s, _)| *from_s <= at_s)
+            .or(self.files.first())
+            .map_or("", |(_, file)| file)
     }
 
     fn last_s(&self) -> f64 {
@@ -81,7 +90,8 @@ pub fn is_silent(series: &[&Raw], from_s: f64, until_s: f64) -> bool {
 
 /// Parts of one series, from several files, in order of time.
 ///
-/// Errors: two of them cover the same time. Results of queries may share a moment, as a query has both its ends.
+/// Errors: two of them cover the same time. Results of queries may share a moment, as a query has both its
+/// ends.
 pub fn join(raw: Vec<Raw>) -> Result<Vec<Raw>, String> {
     let mut known = BTreeMap::new();
     let mut parted: Vec<Vec<Raw>> = Vec::new();
@@ -120,7 +130,8 @@ pub fn join(raw: Vec<Raw>) -> Result<Vec<Raw>, String> {
     Ok(all)
 }
 
-/// A note for each gap: which files, when, how long. Times are divided by `time_scale`, to be those of the files.
+/// A note for each gap: which files, when, how long. Times are divided by `time_scale`, to be those of the
+/// files.
 pub fn gap_notes(raw: &[Raw], end_s: f64, time_scale: f64) -> Vec<String> {
     let mut named: BTreeMap<&str, Vec<&Raw>> = BTreeMap::new();
     for series in raw.iter().filter(|series| !series.samples.is_empty()) {
@@ -179,14 +190,25 @@ mod tests {
 
     fn table(name: &str, file: &str, times: &[f64]) -> Raw {
         let samples: Vec<(f64, f64)> = times.iter().map(|&at_s| (at_s, 1.0)).collect();
-        Raw { name: name.into(), files: vec![(times[0], file.into())], samples, ahead: true, ..Raw::default() }
+        Raw {
+            name: name.into(),
+            files: vec![(times[0], file.into())],
+            samples,
+            ahead: true,
+            ..Raw::default()
+        }
     }
 
     #[test]
     fn files_follow_each_other_or_are_refused() {
-        let joined = join(vec![table("kv_use", "b.csv", &[30.0, 45.0]), table("kv_use", "a.csv", &[0.0, 15.0])]).unwrap();
+        let joined =
+            join(vec![table("kv_use", "b.csv", &[30.0, 45.0]), table("kv_use", "a.csv", &[0.0, 15.0])])
+                .unwrap();
         assert_eq!(joined.len(), 1);
-        assert_eq!(joined[0].samples.iter().map(|(at_s, _)| *at_s).collect::<Vec<_>>(), [0.0, 15.0, 30.0, 45.0]);
+        assert_eq!(
+            joined[0].samples.iter().map(|(at_s, _)| *at_s).collect::<Vec<_>>(),
+            [0.0, 15.0, 30.0, 45.0]
+        );
         assert_eq!((joined[0].file_at(15.0), joined[0].file_at(30.0)), ("a.csv", "b.csv"));
         let apart = join(vec![table("kv_use", "a.csv", &[0.0]), table("replicas", "b.csv", &[0.0])]).unwrap();
         assert_eq!(apart.len(), 2, "columns of their own may cover the same time");

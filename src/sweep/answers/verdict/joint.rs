@@ -13,11 +13,13 @@ pub struct Joint {
     pub tried: usize,
     /// Those of them that keep the limits on all.
     pub keeping: usize,
-    /// The cheapest of these, by the mean over workloads of the grid's cost objective; of equals the one with the most room.
+    /// The cheapest of these, by the mean over workloads of the grid's cost objective; of equals the one with
+    /// the most room.
     pub best: Option<Shared>,
     /// Where there is none: the setting that keeps the limits on most workloads, of equals the cheapest.
     pub nearest: Option<Shared>,
-    /// US$ a month, the mean over workloads, if each had the setting that is cheapest there; None where one has none.
+    /// US$ a month, the mean over workloads, if each had the setting that is cheapest there; None where one
+    /// has none.
     pub apart_usd_per_month: Option<f64>,
 }
 
@@ -46,7 +48,8 @@ pub fn joint<R: Runs + ?Sized>(runs: &R, settings: &[String], verdicts: &[Verdic
     let shared: Vec<Shared> = (first.settings.iter().enumerate())
         .filter_map(|(place, standing)| {
             let key = key_of(standing);
-            let others: Option<Vec<usize>> = elsewhere.iter().map(|places| places.get(&key).copied()).collect();
+            let others: Option<Vec<usize>> =
+                elsewhere.iter().map(|places| places.get(&key).copied()).collect();
             Some(Shared::new(std::iter::once(place).chain(others?).collect(), verdicts))
         })
         .collect();
@@ -57,7 +60,8 @@ pub fn joint<R: Runs + ?Sized>(runs: &R, settings: &[String], verdicts: &[Verdic
     let room = |shared: &Shared| shared.margin.unwrap_or(f64::NEG_INFINITY);
     let cheaper = |a: &Shared, b: &Shared| cost(a).total_cmp(&cost(b)).then(room(b).total_cmp(&room(a)));
     let keeps = |shared: &&Shared| shared.kept_on == verdicts.len();
-    let best = shared.iter().filter(keeps).filter(|shared| shared.cost.is_some()).min_by(|a, b| cheaper(a, b));
+    let best =
+        shared.iter().filter(keeps).filter(|shared| shared.cost.is_some()).min_by(|a, b| cheaper(a, b));
     let nearest = shared.iter().min_by(|a, b| b.kept_on.cmp(&a.kept_on).then(cheaper(a, b)));
     Some(Joint {
         workloads: verdicts.iter().map(|verdict| verdict.workload.clone()).collect(),
@@ -65,7 +69,9 @@ pub fn joint<R: Runs + ?Sized>(runs: &R, settings: &[String], verdicts: &[Verdic
         keeping: shared.iter().filter(keeps).count(),
         best: best.cloned(),
         nearest: nearest.filter(|_| best.is_none()).cloned(),
-        apart_usd_per_month: mean(verdicts.iter().map(|verdict| verdict.settings[verdict.best?].cost_usd_per_month)),
+        apart_usd_per_month: mean(
+            verdicts.iter().map(|verdict| verdict.settings[verdict.best?].cost_usd_per_month),
+        ),
     })
 }
 
@@ -98,15 +104,21 @@ impl Joint {
         let on = format!("On all {} workloads together", self.workloads.len());
         let Some((shared, keeps)) = self.named() else { return format!("{on}: no setting ran on each.") };
         let name = name(&verdicts[0].settings[shared.places[0]]);
-        let month =
-            shared.cost_usd_per_month.map_or(String::new(), |month| format!(", {} a month, the mean over workloads", dollars(month)));
+        let month = shared
+            .cost_usd_per_month
+            .map_or(String::new(), |month| format!(", {} a month, the mean over workloads", dollars(month)));
         if !keeps {
             let broken: Vec<String> = (verdicts.iter().zip(&shared.places))
                 .filter(|(verdict, place)| !verdict.settings[**place].keeps())
                 .map(|(verdict, _)| format!("`{}`", verdict.workload))
                 .collect();
             let tried = counted(self.tried, "setting");
-            let most = format!("{name} keeps them on {} of {}, not on {}", shared.kept_on, self.workloads.len(), broken.join(", "));
+            let most = format!(
+                "{name} keeps them on {} of {}, not on {}",
+                shared.kept_on,
+                self.workloads.len(),
+                broken.join(", ")
+            );
             return format!("{on}: none of {tried} keeps the limits on each; {most}{month}.");
         }
         let others = match self.keeping {
@@ -164,7 +176,13 @@ mod tests {
     #[test]
     fn the_cheapest_that_keeps_the_limits_on_each() {
         // Target 2 is cheapest on a and breaks the limit on b; target 4 ran on a alone.
-        let samples = [("a", 1.0, 1.0, 9.0), ("a", 2.0, 1.5, 5.0), ("b", 1.0, 1.9, 7.0), ("b", 2.0, 3.0, 4.0), ("a", 4.0, 1.0, 1.0)];
+        let samples = [
+            ("a", 1.0, 1.0, 9.0),
+            ("a", 2.0, 1.5, 5.0),
+            ("b", 1.0, 1.9, 7.0),
+            ("b", 2.0, 3.0, 4.0),
+            ("a", 4.0, 1.0, 1.0),
+        ];
         let (_, joint) = judged(&samples);
         let joint = joint.unwrap();
         assert_eq!((joint.tried, joint.keeping), (2, 1));
@@ -181,7 +199,8 @@ mod tests {
 
     #[test]
     fn where_none_does_the_one_that_keeps_most() {
-        let samples = [("a", 1.0, 3.0, 9.0), ("a", 2.0, 1.5, 5.0), ("b", 1.0, 3.0, 7.0), ("b", 2.0, 3.0, 4.0)];
+        let samples =
+            [("a", 1.0, 3.0, 9.0), ("a", 2.0, 1.5, 5.0), ("b", 1.0, 3.0, 7.0), ("b", 2.0, 3.0, 4.0)];
         let said = said(&samples);
         assert!(
             said.contains("none of 2 settings keeps the limits on each; `keda` keeps them on 1 of 2, not on `b`, US$ 135 a month"),

@@ -83,20 +83,33 @@ fn the_cheapest_that_keeps_the_limits_wins() {
 #[test]
 fn every_seed_has_to_keep_them() {
     let mut samples = DAY.to_vec();
-    samples.extend(DAY.map(|(policy, target, _, ttft, cost)| (policy, target, 2, ttft.map(|ttft| ttft * 1.5), cost)));
+    samples.extend(
+        DAY.map(|(policy, target, _, ttft, cost)| (policy, target, 2, ttft.map(|ttft| ttft * 1.5), cost)),
+    );
     samples.push(("keda", 40.0, 3, Some(2.1), 880.0));
     let verdict = verdict(&samples);
     assert_eq!(named(&verdict, verdict.best), Some(("hpa".into(), 887.0)), "1.8 s under seed 2");
     let keda = verdict.settings.iter().find(|setting| setting.cost == Some(880.0)).unwrap();
     assert_eq!((keda.kept, keda.keeps()), (Kept { kept: 2, of: 3 }, false));
     assert_eq!(keda.limits[0].worst.value, Some(2.1));
-    assert!(sentences(&verdict).contains("Room to the limits, of the worst of 2 seeds: `p99_ttft_s` 1.8 s (10 %)."));
-    assert!(sentences(&verdict).contains("All 2 seeds keep them, so at least 22 % of further ones should"), "{}", sentences(&verdict));
+    assert!(
+        sentences(&verdict)
+            .contains("Room to the limits, of the worst of 2 seeds: `p99_ttft_s` 1.8 s (10 %).")
+    );
+    assert!(
+        sentences(&verdict).contains("All 2 seeds keep them, so at least 22 % of further ones should"),
+        "{}",
+        sentences(&verdict)
+    );
 }
 
 #[test]
 fn where_none_keeps_them_the_nearest_is_named() {
-    let verdict = verdict(&[("hpa", 0.4, 1, Some(3.0), 5.0), ("keda", 1.0, 1, Some(2.5), 9.0), ("keda", 2.0, 1, None, 1.0)]);
+    let verdict = verdict(&[
+        ("hpa", 0.4, 1, Some(3.0), 5.0),
+        ("keda", 1.0, 1, Some(2.5), 9.0),
+        ("keda", 2.0, 1, None, 1.0),
+    ]);
     assert_eq!((verdict.best, named(&verdict, verdict.nearest)), (None, Some(("keda".into(), 9.0))));
     assert_eq!(
         sentences(&verdict),
@@ -115,7 +128,11 @@ fn where_none_keeps_them_the_nearest_is_named() {
 #[test]
 fn runs_that_failed_or_lack_the_metric_keep_nothing() {
     let mut runs = rows(&[("keda", 1.0, 1, Some(0.5), 1.0), ("hpa", 1.0, 1, None, 0.5)]);
-    runs[0].columns.iter_mut().filter(|(name, _)| name == "status").for_each(|(_, value)| *value = Scalar::Text("failed".into()));
+    runs[0]
+        .columns
+        .iter_mut()
+        .filter(|(name, _)| name == "status")
+        .for_each(|(_, value)| *value = Scalar::Text("failed".into()));
     let verdict = verdicts(&runs[..], &settings(), &objectives(json!({"p99_ttft_s": 2}))).remove(0);
     assert_eq!((verdict.best, verdict.nearest), (None, None));
     assert!(sentences(&verdict).contains("No run has every metric that is limited."));
@@ -127,7 +144,8 @@ fn neighbours_are_one_step_away_and_cliffs_are_seen() {
     let runs = rows(&DAY);
     let verdict = verdict(&DAY);
     let found = neighbours(&runs[..], &verdict, verdict.best.unwrap(), &settings());
-    let values: Vec<(&str, bool)> = found.iter().map(|n| (n.value.as_str(), n.is_beyond_cliff(&verdict))).collect();
+    let values: Vec<(&str, bool)> =
+        found.iter().map(|n| (n.value.as_str(), n.is_beyond_cliff(&verdict))).collect();
     assert_eq!(values, [("32", false), ("64", true)]);
     let alone = neighbours(&runs[..], &verdict, 0, &settings());
     assert_eq!(alone.iter().map(|n| n.value.as_str()).collect::<Vec<_>>(), ["0.6"]);
@@ -136,17 +154,26 @@ fn neighbours_are_one_step_away_and_cliffs_are_seen() {
 #[test]
 fn the_edge_counts_where_every_seed_has_a_schedule_within_the_limits() {
     let mut verdict = verdict(&DAY);
-    let edge = rows(&[("search", 0.0, 1, Some(1.0), 700.0), ("search", 0.0, 1, Some(1.9), 600.0), ("search", 0.0, 1, Some(3.0), 100.0)]);
+    let edge = rows(&[
+        ("search", 0.0, 1, Some(1.0), 700.0),
+        ("search", 0.0, 1, Some(1.9), 600.0),
+        ("search", 0.0, 1, Some(3.0), 100.0),
+    ]);
     verdict.compare_with_edge(&edge[..]);
     assert_eq!(verdict.edge_usd_per_month, Some(600.0 * 30.44));
-    assert!(sentences(&verdict).contains("Perfect foresight could keep them for US$ 18,264 a month, 32 % less"), "{}", sentences(&verdict));
+    assert!(
+        sentences(&verdict).contains("Perfect foresight could keep them for US$ 18,264 a month, 32 % less"),
+        "{}",
+        sentences(&verdict)
+    );
     let edge = rows(&[("search", 0.0, 1, Some(1.0), 700.0), ("search", 0.0, 2, Some(3.0), 600.0)]);
     verdict.compare_with_edge(&edge[..]);
     assert_eq!(verdict.edge_usd_per_month, None);
 }
 
 proptest! {
-    /// Slow twin: whatever the runs, nothing that keeps the limit under all its seeds is cheaper than the best.
+    /// Slow twin: whatever the runs, nothing that keeps the limit under all its seeds is cheaper than the
+    /// best.
     #[test]
     fn nothing_that_keeps_the_limits_is_cheaper(runs in prop::collection::vec((0u8..4, 0u8..3, 0.0..4.0f64, 1.0..9.0f64), 1..40)) {
         let mut seeds = BTreeMap::new();
@@ -169,14 +196,16 @@ proptest! {
     }
 }
 
-/// Every committed grid, its first and last cells: the piece of a grid file that a verdict gives stands for the very same settings.
+/// Every committed grid, its first and last cells: the piece of a grid file that a verdict gives stands for
+/// the very same settings.
 #[test]
 fn a_snippet_stands_for_the_settings_it_was_made_of() {
     let sweeps = Path::new(env!("CARGO_MANIFEST_DIR")).join("sweeps");
     let mut cells = 0;
     for entry in std::fs::read_dir(sweeps).unwrap() {
         let path = entry.unwrap().path();
-        if path.extension().is_none_or(|extension| extension != "json") || path.ends_with("grid.schema.json") {
+        if path.extension().is_none_or(|extension| extension != "json") || path.ends_with("grid.schema.json")
+        {
             continue;
         }
         let grid = Grid::read(&path).unwrap();
@@ -191,8 +220,8 @@ fn a_snippet_stands_for_the_settings_it_was_made_of() {
                 let mut whole = piece.clone();
                 whole["workloads"] = grid.as_given["workloads"].clone();
                 let source = Source { file: "x.json".into(), text: whole.to_string() };
-                let again =
-                    Grid::parse(source, Path::new("x.json"), grid.base_dirs.clone()).unwrap_or_else(|error| panic!("{error}\n{piece:#}"));
+                let again = Grid::parse(source, Path::new("x.json"), grid.base_dirs.clone())
+                    .unwrap_or_else(|error| panic!("{error}\n{piece:#}"));
                 assert_eq!(again.cluster.get(0), cluster, "{}: {piece:#}", path.display());
                 assert_eq!(again.autoscalers[0].get(0), entry, "{}: {piece:#}", path.display());
                 cells += 1;

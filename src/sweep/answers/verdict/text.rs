@@ -14,7 +14,11 @@ pub const NO_LIMITS: &str = "No limits are given, so no setting is ruled out and
 
 /// `US$ 27,579`; cents where there are few dollars.
 pub fn dollars(usd: f64) -> String {
-    if usd.abs() >= 1000.0 { format!("US$ {}", grouped(usd.round() as u64)) } else { format!("US$ {}", significant(usd, 4)) }
+    if usd.abs() >= 1000.0 {
+        format!("US$ {}", grouped(usd.round() as u64))
+    } else {
+        format!("US$ {}", significant(usd, 4))
+    }
 }
 
 impl Verdict {
@@ -27,7 +31,8 @@ impl Verdict {
     }
 
     fn asked(&self) -> String {
-        let limits: Vec<String> = self.constraints.iter().map(|constraint| format!("`{constraint}`")).collect();
+        let limits: Vec<String> =
+            self.constraints.iter().map(|constraint| format!("`{constraint}`")).collect();
         match &limits[..] {
             [first @ .., last] if !first.is_empty() => format!("{} and {last}", first.join(", ")),
             all => all.concat(),
@@ -35,22 +40,32 @@ impl Verdict {
     }
 
     fn found(&self, best: &Standing, name: &dyn Fn(&Standing) -> String) -> Vec<String> {
-        let by = if self.cost.contains("usd") { String::new() } else { format!(" in {}", label_within(&self.cost)) };
+        let by = if self.cost.contains("usd") {
+            String::new()
+        } else {
+            format!(" in {}", label_within(&self.cost))
+        };
         let money = match (best.cost_usd_per_day, best.cost_usd_per_month) {
-            (Some(day), Some(month)) => format!(": {} a day, {} a month ({DAYS_PER_MONTH} days)", dollars(day), dollars(month)),
+            (Some(day), Some(month)) => {
+                format!(": {} a day, {} a month ({DAYS_PER_MONTH} days)", dollars(day), dollars(month))
+            }
             _ => String::new(),
         };
         let others = match (self.settings.len(), self.keeping()) {
             (1, _) => "the only setting tried, and it keeps".to_owned(),
             (all, 1) => format!("the only one of {} that keeps {}", counted(all, "setting"), self.asked()),
-            (all, keeping) => format!("the cheapest{by} of the {keeping} settings, of {all} tried, that keep {}", self.asked()),
+            (all, keeping) => format!(
+                "the cheapest{by} of the {keeping} settings, of {all} tried, that keep {}",
+                self.asked()
+            ),
         };
         let first = match self.settings.len() {
             1 => format!("{} is {others} {}{money}.", name(best), self.asked()),
             _ => format!("{} is {others}{money}.", name(best)),
         };
         let room: Vec<String> = best.limits.iter().map(|stand| standing(stand, true)).collect();
-        let mut sentences = vec![first, format!("Room to the limits{}: {}.", worst_of(best), room.join(", "))];
+        let mut sentences =
+            vec![first, format!("Room to the limits{}: {}.", worst_of(best), room.join(", "))];
         sentences.extend(self.others(best, name));
         if let (Some(edge), Some(month)) = (self.edge_usd_per_month, best.cost_usd_per_month) {
             sentences.push(format!(
@@ -67,7 +82,9 @@ impl Verdict {
     /// What else keeps the limits.
     fn others(&self, best: &Standing, name: &dyn Fn(&Standing) -> String) -> Vec<String> {
         let beside = |setting: &Standing| match (setting.cost_usd_per_month, best.cost_usd_per_month) {
-            (Some(month), Some(least)) if (month / least - 1.0).abs() < 5e-4 => format!("{} a month, as dear", dollars(month)),
+            (Some(month), Some(least)) if (month / least - 1.0).abs() < 5e-4 => {
+                format!("{} a month, as dear", dollars(month))
+            }
             (Some(month), Some(least)) if least > 0.0 => {
                 let more = month / least - 1.0;
                 let sign = if more < 0.0 { "−" } else { "+" };
@@ -78,7 +95,9 @@ impl Verdict {
         let mut sentences = Vec::new();
         let several = self.settings.iter().any(|setting| !setting.fixed && setting.policy != best.policy);
         match self.runner_up.map(|place| &self.settings[place]) {
-            Some(other) => sentences.push(format!("The cheapest of another policy: {}, {}.", name(other), beside(other))),
+            Some(other) => {
+                sentences.push(format!("The cheapest of another policy: {}, {}.", name(other), beside(other)))
+            }
             None if several => sentences.push("No setting of another policy that scales keeps them.".into()),
             None => {}
         }
@@ -89,10 +108,18 @@ impl Verdict {
                     0 => String::new(),
                     others => format!("; {} cost the same", counted(others, "other fixed fleet")),
                 };
-                sentences.push(format!("The cheapest fixed fleet: {}, {}{alike}.", name(fleet), beside(fleet)));
+                sentences.push(format!(
+                    "The cheapest fixed fleet: {}, {}{alike}.",
+                    name(fleet),
+                    beside(fleet)
+                ));
             }
-            Some(_) => sentences.push("A fixed fleet is cheapest here: nothing that scales keeps the limits for less.".into()),
-            None if self.settings.iter().any(|setting| setting.fixed) => sentences.push("No fixed fleet that was tried keeps them.".into()),
+            Some(_) => sentences.push(
+                "A fixed fleet is cheapest here: nothing that scales keeps the limits for less.".into(),
+            ),
+            None if self.settings.iter().any(|setting| setting.fixed) => {
+                sentences.push("No fixed fleet that was tried keeps them.".into())
+            }
             None => sentences.push("No fixed fleet was tried (`static`).".into()),
         }
         sentences
@@ -103,9 +130,11 @@ impl Verdict {
             1 => "The only setting tried does not keep".to_owned(),
             all => format!("None of {} tried keeps", counted(all, "setting")),
         };
-        let under = if self.settings.iter().any(|setting| setting.rows.len() > 1) { " under every seed" } else { "" };
+        let under =
+            if self.settings.iter().any(|setting| setting.rows.len() > 1) { " under every seed" } else { "" };
         let mut sentences = vec![format!("{tried} {}{under}.", self.asked())];
-        let nowhere: Vec<String> = self.kept_by_none().iter().map(|constraint: &Constraint| format!("`{constraint}`")).collect();
+        let nowhere: Vec<String> =
+            self.kept_by_none().iter().map(|constraint: &Constraint| format!("`{constraint}`")).collect();
         if self.constraints.len() > 1 {
             sentences.push(match nowhere.is_empty() {
                 true => "Each limit is kept by some setting, but no setting keeps all.".to_owned(),
@@ -113,9 +142,21 @@ impl Verdict {
             });
         }
         if let Some(nearest) = self.nearest.map(|place| &self.settings[place]) {
-            let broken: Vec<String> = nearest.limits.iter().filter(|stand| !stand.worst.kept).map(|stand| standing(stand, false)).collect();
-            let money = nearest.cost_usd_per_month.map_or(String::new(), |month| format!(", for {} a month", dollars(month)));
-            sentences.push(format!("{} comes nearest{}: {}{money}.", name(nearest), worst_of(nearest), broken.join(", ")));
+            let broken: Vec<String> = nearest
+                .limits
+                .iter()
+                .filter(|stand| !stand.worst.kept)
+                .map(|stand| standing(stand, false))
+                .collect();
+            let money = nearest
+                .cost_usd_per_month
+                .map_or(String::new(), |month| format!(", for {} a month", dollars(month)));
+            sentences.push(format!(
+                "{} comes nearest{}: {}{money}.",
+                name(nearest),
+                worst_of(nearest),
+                broken.join(", ")
+            ));
             sentences.extend(rejected(nearest));
         } else {
             sentences.push("No run has every metric that is limited.".into());
@@ -125,13 +166,19 @@ impl Verdict {
 }
 
 fn worst_of(setting: &Standing) -> String {
-    if setting.rows.len() > 1 { format!(", of the worst of {} seeds", setting.rows.len()) } else { String::new() }
+    if setting.rows.len() > 1 {
+        format!(", of the worst of {} seeds", setting.rows.len())
+    } else {
+        String::new()
+    }
 }
 
 /// `p99_ttft_s` 0.6 s (70 %), or how far beyond.
 fn standing(stand: &Stand, kept: bool) -> String {
     let metric = &stand.constraint.metric.name;
-    let (Some(value), Some(margin)) = (stand.worst.value, stand.worst.margin) else { return format!("`{metric}` has no value") };
+    let (Some(value), Some(margin)) = (stand.worst.value, stand.worst.margin) else {
+        return format!("`{metric}` has no value");
+    };
     let value = quantity(value, metric);
     if let Some(share) = stand.worst.unanswered {
         return format!("`{metric}` {value} of those answered, and {} were not", percent_small(share));
@@ -149,18 +196,25 @@ fn sureness(setting: &Standing) -> Option<String> {
     let low = setting.kept.least_share();
     Some(match of {
         1 => "That is one run; more seeds, where traffic is drawn, would say how sure it is.".to_owned(),
-        _ => format!("All {of} seeds keep them, so at least {} of further ones should (95 % confidence).", percent_small(low)),
+        _ => format!(
+            "All {of} seeds keep them, so at least {} of further ones should (95 % confidence).",
+            percent_small(low)
+        ),
     })
 }
 
 fn rejected(setting: &Standing) -> Option<String> {
     let requests = grouped(setting.rejected);
     (setting.rejected > 0).then(|| {
-        format!("{requests} requests ({}) were rejected under it; latencies are those of the others.", percent_small(setting.unanswered))
+        format!(
+            "{requests} requests ({}) were rejected under it; latencies are those of the others.",
+            percent_small(setting.unanswered)
+        )
     })
 }
 
-/// The setting of a run as a piece of a grid file: the autoscaler in full, and of the cluster what `given` names, its fields in the file.
+/// The setting of a run as a piece of a grid file: the autoscaler in full, and of the cluster what `given`
+/// names, its fields in the file.
 pub fn snippet<R: Runs + ?Sized>(runs: &R, row: usize, columns: &[String], given: &Value) -> Value {
     let mut tree = Node::default();
     for name in columns {
@@ -193,7 +247,9 @@ pub fn snippet<R: Runs + ?Sized>(runs: &R, row: usize, columns: &[String], given
     for (name, node) in members {
         if let Some(pool) = name.strip_prefix(POOL).and_then(|rest| rest.strip_suffix(']')) {
             let named = [("name".to_owned(), json!(pool))].into_iter();
-            pools.push(Value::Object(named.chain(node.members.into_iter().map(|(name, node)| (name, node.value()))).collect()));
+            pools.push(Value::Object(
+                named.chain(node.members.into_iter().map(|(name, node)| (name, node.value()))).collect(),
+            ));
         } else if name != "workload" && is_given(&name) {
             cluster.insert(name, node.value());
         }
@@ -207,7 +263,8 @@ pub fn snippet<R: Runs + ?Sized>(runs: &R, row: usize, columns: &[String], given
 /// How columns of a pool's settings begin: `pools[decode].max_replicas`.
 const POOL: &str = "pools[";
 
-/// Settings as columns have them, put back together: `a` = `b` beside `a.c` = 1 is the choice `{"b": {"c": 1}}`.
+/// Settings as columns have them, put back together: `a` = `b` beside `a.c` = 1 is the choice `{"b": {"c":
+/// 1}}`.
 #[derive(Default)]
 struct Node {
     own: Option<Scalar>,
@@ -235,7 +292,8 @@ impl Node {
     }
 
     fn value(self) -> Value {
-        let members: Map<String, Value> = self.members.into_iter().map(|(name, node)| (name, node.value())).collect();
+        let members: Map<String, Value> =
+            self.members.into_iter().map(|(name, node)| (name, node.value())).collect();
         match (self.own, members.is_empty()) {
             (None, _) => Value::Object(members),
             (Some(own), true) => plain(own),

@@ -1,7 +1,9 @@
-//! Parquet files of whatever origin: broken or made to do harm, they are an error, never a panic or a flood of memory.
+//! Parquet files of whatever origin: broken or made to do harm, they are an error, never a panic or a flood
+//! of memory.
 //!
-//! polars asks for whatever memory a file says it needs, and a process that does not get it ends. So it never gets a file as it is, but
-//! what `checked` has understood of it, and what it makes of that is looked at as well.
+//! polars asks for whatever memory a file says it needs, and a process that does not get it ends. So it never
+//! gets a file as it is, but what `checked` has understood of it, and what it makes of that is looked at as
+//! well.
 
 mod checked;
 
@@ -17,7 +19,8 @@ use crate::sweep::panics::caught;
 
 /// Reads the columns that `choose` names when told which there are; all if it names none.
 ///
-/// Errors: the file cannot be read, is not the one that `expected` is of, is not a Parquet file, or says what cannot be or is beyond the limits.
+/// Errors: the file cannot be read, is not the one that `expected` is of, is not a Parquet file, or says what
+/// cannot be or is beyond the limits.
 pub fn read(
     path: &Path,
     expected: Option<&Checksum>,
@@ -37,12 +40,21 @@ pub fn read(
         let mut frame = ParquetReader::new(Cursor::new(bytes)).read_parallel(parallel).finish()?;
         // polars takes the length of columns for granted.
         for column in frame.columns() {
-            ensure!(column.len() == rows, "column `{}`: {} values found, expected {rows}", column.name(), column.len());
+            ensure!(
+                column.len() == rows,
+                "column `{}`: {} values found, expected {rows}",
+                column.name(),
+                column.len()
+            );
         }
         let texts = frame.columns().iter().filter_map(|column| column.str().ok());
         // Many rows may share one long text, and each gets its own copy sooner or later.
-        let text_bytes: u64 = texts.flat_map(|texts| texts.iter()).map(|text| text.map_or(0, str::len) as u64).sum();
-        ensure!(text_bytes <= most_text_bytes, "{text_bytes} bytes of text found, expected at most {most_text_bytes}");
+        let text_bytes: u64 =
+            texts.flat_map(|texts| texts.iter()).map(|text| text.map_or(0, str::len) as u64).sum();
+        ensure!(
+            text_bytes <= most_text_bytes,
+            "{text_bytes} bytes of text found, expected at most {most_text_bytes}"
+        );
         frame.rechunk_mut();
         Ok(frame)
     })

@@ -46,7 +46,8 @@ pub struct Journal {
     file: Mutex<File>,
 }
 
-/// What an answer depends on. Lines of another grid, of other limits or of another version stay where they are, and count for nothing.
+/// What an answer depends on. Lines of another grid, of other limits or of another version stay where they
+/// are, and count for nothing.
 fn question(plan: &Plan) -> Result<String> {
     let all = (RESULTS_VERSION, &plan.runs_hash, plan.provenance(), &plan.grid.objectives.constraints);
     Ok(blake3::hash(&serde_json::to_vec(&all)?).to_hex()[..16].to_owned())
@@ -60,13 +61,19 @@ impl Journal {
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-            Err(error) => return Err(error).with_context(|| format!("{}: cannot read; remove it to begin anew", path.display())),
+            Err(error) => {
+                return Err(error)
+                    .with_context(|| format!("{}: cannot read; remove it to begin anew", path.display()));
+            }
         };
         // A last line may have been cut off by whatever ended the command.
         let lines = text.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok());
         let known = lines.filter(|line| line.of == of).filter_map(Line::into_tried).collect();
-        let mut file =
-            OpenOptions::new().create(true).append(true).open(&path).with_context(|| format!("{}: cannot write", path.display()))?;
+        let mut file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .with_context(|| format!("{}: cannot write", path.display()))?;
         if !text.is_empty() && !text.ends_with('\n') {
             file.write_all(b"\n").with_context(|| format!("{}: cannot write", path.display()))?;
         }
@@ -81,10 +88,26 @@ impl Journal {
         let Candidate { cluster, autoscaler, combination } = candidate;
         let &Tried { keeps, rate_per_s, usd_per_month, usd_per_request, .. } = tried;
         let broken = tried.broken.as_ref().map(|Broken { workload, constraint, value }| {
-            (workload.clone(), constraint.metric.name.clone(), constraint.limit, value.filter(|value| value.is_finite()))
+            (
+                workload.clone(),
+                constraint.metric.name.clone(),
+                constraint.limit,
+                value.filter(|value| value.is_finite()),
+            )
         });
         let of = self.of.clone();
-        let line = Line { of, cluster, autoscaler, combination, factor, keeps, broken, rate_per_s, usd_per_month, usd_per_request };
+        let line = Line {
+            of,
+            cluster,
+            autoscaler,
+            combination,
+            factor,
+            keeps,
+            broken,
+            rate_per_s,
+            usd_per_month,
+            usd_per_request,
+        };
         let mut text = serde_json::to_vec(&line)?;
         text.push(b'\n');
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
@@ -94,7 +117,17 @@ impl Journal {
 
 impl Line {
     fn into_tried(self) -> Option<(Key, Tried)> {
-        let Self { cluster, autoscaler, combination, factor, keeps, rate_per_s, usd_per_month, usd_per_request, .. } = self;
+        let Self {
+            cluster,
+            autoscaler,
+            combination,
+            factor,
+            keeps,
+            rate_per_s,
+            usd_per_month,
+            usd_per_request,
+            ..
+        } = self;
         let broken = match self.broken {
             None => None,
             Some((workload, metric, limit, value)) => {

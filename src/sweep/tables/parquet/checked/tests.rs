@@ -2,14 +2,18 @@
 
 use std::io::Cursor;
 
-use polars::prelude::{Column, DataFrame, DataType, NamedFrom, ParquetCompression, ParquetReader, ParquetWriter, SerReader, Series};
+use polars::prelude::{
+    Column, DataFrame, DataType, NamedFrom, ParquetCompression, ParquetReader, ParquetWriter, SerReader,
+    Series,
+};
 use polars_parquet_format::{IntType, KeyValue, StringType, TimeUnit, TimestampType};
 
 use super::super::read;
 use super::*;
 
 fn frame() -> DataFrame {
-    let texts: Vec<Option<String>> = (0..300).map(|i| (i % 7 > 0).then(|| format!("text {}", i % 20))).collect();
+    let texts: Vec<Option<String>> =
+        (0..300).map(|i| (i % 7 > 0).then(|| format!("text {}", i % 20))).collect();
     let numbers: Vec<f64> = (0..300).map(|i| f64::from(i) / 8.0).collect();
     let counts: Vec<Option<i64>> = (0..300).map(|i| (i % 3 > 0).then_some(i)).collect();
     let flags: Vec<bool> = (0..300).map(|i| i % 5 == 0).collect();
@@ -27,7 +31,11 @@ fn frame() -> DataFrame {
 
 fn file(compression: ParquetCompression) -> Vec<u8> {
     let mut bytes = Vec::new();
-    ParquetWriter::new(&mut bytes).with_compression(compression).with_row_group_size(Some(100)).finish(&mut frame()).unwrap();
+    ParquetWriter::new(&mut bytes)
+        .with_compression(compression)
+        .with_row_group_size(Some(100))
+        .finish(&mut frame())
+        .unwrap();
     bytes
 }
 
@@ -57,7 +65,10 @@ fn good_files_read_as_polars_reads_them() {
         let bytes = file(compression);
         let direct = ParquetReader::new(Cursor::new(bytes.clone())).finish().unwrap();
         let read = read_bytes(&bytes, None).unwrap();
-        assert!(read.equals_missing(&direct) && read.equals_missing(&frame()) && read.schema() == direct.schema(), "{compression:?}");
+        assert!(
+            read.equals_missing(&direct) && read.equals_missing(&frame()) && read.schema() == direct.schema(),
+            "{compression:?}"
+        );
         let some = read_bytes(&bytes, Some(&["number", "flag", "absent"])).unwrap();
         assert!(some.equals_missing(&direct.select(["number", "flag"]).unwrap()));
         assert_eq!(read_bytes(&bytes, Some(&["absent"])).unwrap().shape(), (300, 0));
@@ -88,7 +99,10 @@ fn footers_that_lie_are_refused() {
             "column `text`, row group 0: 100 values found, expected 101",
         ),
         (|f| drop(f.row_groups[2].columns.pop()), "row group 2: 5 columns, expected 6"),
-        (|f| f.row_groups[1].columns[1].meta_data = None, "column `number`, row group 1: nothing is said of its pages"),
+        (
+            |f| f.row_groups[1].columns[1].meta_data = None,
+            "column `number`, row group 1: nothing is said of its pages",
+        ),
         (|f| f.row_groups[1].columns[1].file_path = Some("/etc/passwd".into()), "pages in another file"),
         (|f| chunk(f).data_page_offset = 1 << 40, "which are not in the file"),
         (|f| chunk(f).data_page_offset = -1, "which are not in the file"),
@@ -123,25 +137,35 @@ fn tables_that_grow_beyond_measure_are_refused() {
     assert_eq!(read_bytes(&many, None).unwrap().height(), 300 + 500 * 100);
     let write = |column: Column| {
         let mut bytes = Vec::new();
-        ParquetWriter::new(&mut bytes).finish(&mut DataFrame::new_infer_height(vec![column]).unwrap()).unwrap();
+        ParquetWriter::new(&mut bytes)
+            .finish(&mut DataFrame::new_infer_height(vec![column]).unwrap())
+            .unwrap();
         bytes
     };
-    let error = read_bytes(&repeated(&write(Column::new("a".into(), vec![1i64; 8192])), 1000), None).unwrap_err().to_string();
+    let error = read_bytes(&repeated(&write(Column::new("a".into(), vec![1i64; 8192])), 1000), None)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("8200192 rows of 1 columns found"), "{error}");
 
     let long = "a".repeat(1_000_000);
-    let error = format!("{:#}", read_bytes(&repeated(&write(Column::new("a".into(), [long.as_str()])), 100), None).unwrap_err());
+    let error = format!(
+        "{:#}",
+        read_bytes(&repeated(&write(Column::new("a".into(), [long.as_str()])), 100), None).unwrap_err()
+    );
     assert!(error.contains("decompresses to more than"), "{error}");
 
     // A text in a dictionary costs little, and the same in each row much.
-    let error = read_bytes(&write(Column::new("text".into(), vec![&long[..100_000]; 10_000])), None).unwrap_err().to_string();
+    let error = read_bytes(&write(Column::new("text".into(), vec![&long[..100_000]; 10_000])), None)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("1000000000 bytes of text found"), "{error}");
 }
 
 #[test]
 fn what_is_of_no_use_is_ignored_or_named() {
     let bytes = retold(&file(ParquetCompression::Zstd(None)), |footer| {
-        footer.schema[3].logical_type = Some(LogicalType::TIMESTAMP(TimestampType::new(true, TimeUnit::NANOS(Default::default()))));
+        footer.schema[3].logical_type =
+            Some(LogicalType::TIMESTAMP(TimestampType::new(true, TimeUnit::NANOS(Default::default()))));
         footer.schema[3].converted_type = None;
         footer.schema[5].logical_type = Some(LogicalType::INTEGER(IntType::new(8, false)));
         footer.schema[5].converted_type = Some(ConvertedType::UINT_8);
@@ -150,10 +174,25 @@ fn what_is_of_no_use_is_ignored_or_named() {
     let read = read_bytes(&bytes, Some(&["small", "text"])).unwrap();
     assert_eq!(read.column("small").unwrap().dtype(), &DataType::Int32);
     let error = read_bytes(&bytes, None).unwrap_err().to_string();
-    assert!(error.contains("column `count`: INT64 of another meaning found, expected one boolean, integer, float"), "{error}");
+    assert!(
+        error
+            .contains("column `count`: INT64 of another meaning found, expected one boolean, integer, float"),
+        "{error}"
+    );
 
     let nested = retold(&file(ParquetCompression::Zstd(None)), |footer| {
-        let part = SchemaElement::new(None, None, FieldRepetitionType::OPTIONAL, "pair".into(), 2, None, None, None, None, None);
+        let part = SchemaElement::new(
+            None,
+            None,
+            FieldRepetitionType::OPTIONAL,
+            "pair".into(),
+            2,
+            None,
+            None,
+            None,
+            None,
+            None,
+        );
         footer.schema.insert(2, part);
         footer.schema[0].num_children = Some(5);
     });
@@ -164,5 +203,10 @@ fn what_is_of_no_use_is_ignored_or_named() {
     let text = retold(&file(ParquetCompression::Zstd(None)), |footer| {
         footer.schema[2].logical_type = Some(LogicalType::STRING(StringType::new()));
     });
-    assert!(read_bytes(&text, None).unwrap_err().to_string().contains("column `number`: DOUBLE of another meaning"));
+    assert!(
+        read_bytes(&text, None)
+            .unwrap_err()
+            .to_string()
+            .contains("column `number`: DOUBLE of another meaning")
+    );
 }
