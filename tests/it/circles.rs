@@ -62,11 +62,14 @@ fn expanded(tree: &str) -> Vec<String> {
 /// All paths that some code names.
 fn paths(code: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
-    for statement in code.split(';') {
-        let start = statement.rfind("use ").filter(|&at| at == 0 || statement[..at].ends_with(['\n', ' ']));
-        if let Some(start) = start.filter(|&at| !statement[at..].contains('=')) {
-            found.extend(expanded(&statement[start + 4..]));
+    let mut from = 0;
+    for line in code.lines() {
+        let stripped = line.trim_start();
+        if stripped.starts_with("use ") || (stripped.starts_with("pub") && stripped.contains(" use ")) {
+            let tree = &code[from + line.find("use ").unwrap() + 4..];
+            found.extend(expanded(&tree[..tree.find(';').unwrap()]));
         }
+        from += line.len() + 1;
     }
     let words =
         code.split(|character: char| !character.is_alphanumeric() && character != '_' && character != ':');
