@@ -1,11 +1,11 @@
 //! The regression gate: instructions per element of each case, counted by callgrind, against committed
 //! baselines.
 //!
-//! Wall time is noisy on shared machines; instructions are not. `cargo bench --bench instructions` fails when
-//! a case takes over 5 % more than its baseline or answers otherwise, `-- --save` makes what is measured the
-//! baseline. For the traffic envelope the gate is on shape as well: instructions per operation must not grow
-//! with the requests in the look-back. Prefix caching must cost nothing where it is off. Without valgrind it
-//! says so and passes.
+//! Wall time is noisy on shared machines; instructions are not. `cargo bench --profile release --bench
+//! instructions` fails when a case takes over 5 % more than its baseline or answers otherwise, `-- --save`
+//! makes what is measured the baseline. For the traffic envelope the gate is on shape as well: instructions
+//! per operation must not grow with the requests in the look-back. Prefix caching must cost nothing where it
+//! is off. Without valgrind it says so and passes.
 
 mod cases;
 
@@ -176,7 +176,10 @@ fn gate(save: bool) -> Result<()> {
         }
     }
     if !faults.is_empty() {
-        bail!("{}\nif that is meant: cargo bench --bench instructions -- --save", faults.join("\n"));
+        bail!(
+            "{}\nif that is meant: cargo bench --profile release --bench instructions -- --save",
+            faults.join("\n")
+        );
     }
     println!("all within {:.0} % of their baselines", TOLERANCE * 100.0);
     Ok(())
