@@ -171,6 +171,12 @@ impl InformedEdge {
         self.account(workload).filter(|account| !account.halves.is_empty())
     }
 
+    /// Of a trace whose halves were searched on several clusters, which no one share stands for.
+    pub fn is_by_halves_on_several(&self, workload: &str) -> bool {
+        let of = |account: &&EdgeAccount| account.workload == workload && !account.halves.is_empty();
+        self.accounts.iter().filter(of).nth(1).is_some()
+    }
+
     /// Why a workload has none, if it was asked.
     pub fn refusals(&self) -> impl Iterator<Item = &EdgeAccount> {
         self.accounts.iter().filter(|account| !account.has_edge && account.halves.is_empty())

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, ensure};
 use scalefront::files::write_json;
 use scalefront::oracle::informed::InformedSettings;
 use scalefront::sweep::answers::levels::{self, Chosen, LevelSettings};
@@ -57,6 +57,11 @@ pub struct Args {
 impl Args {
     pub fn run(&self) -> Result<Exit> {
         let mut grid = Grid::read(&self.grid)?;
+        if let Some(out) = &self.out {
+            let same =
+                out.canonicalize().is_ok_and(|out| self.grid.canonicalize().is_ok_and(|grid| out == grid));
+            ensure!(!same, "--out: the grid itself found, expected another file");
+        }
         grid.offset_seeds(self.seed_offset).map_err(|error| anyhow!(error))?;
         let settings = LevelSettings {
             levels: self.levels as usize,
@@ -97,10 +102,9 @@ impl Args {
 
 fn tell(chosen: &Chosen) -> Result<()> {
     let clusters: String = chosen.cluster.iter().map(|(name, value)| format!(", {name} {value}")).collect();
-    let count: usize = chosen.entries.iter().map(settings_of).sum();
     say(format!(
-        "{}, {}{clusters}: {count} of {} settings, chosen on {}",
-        chosen.workload, chosen.family, chosen.of, chosen.chosen_on
+        "{}, {}{clusters}: {} of {} settings, chosen on {}",
+        chosen.workload, chosen.family, chosen.count, chosen.of, chosen.chosen_on
     ))?;
     for entry in &chosen.entries {
         say(format!("  {entry}"))?;
@@ -109,16 +113,15 @@ fn tell(chosen: &Chosen) -> Result<()> {
         let (whole, own, equal) = (judged.whole, judged.chosen, judged.equal_steps);
         say(format!("  {}: hypervolume {own:.4} of {whole:.4}; equal steps {equal:.4}", judged.on))?;
     }
+    if chosen.count == 0 {
+        return say(
+            "  no setting came inside `objectives.reference` on these draws: give a larger latency and cost, or see with `scalefront sweep` \
+             what its runs come to",
+        );
+    }
     let [own, equal] = chosen.lost().map(|lost| 100.0 * lost);
     // Where the draws differ more than the settings do, as the halves of a trace may, a choice is one for the
     // wrong traffic.
-    let remark = if own > equal { ": equal steps are the better choice here" } else { "" };
+    let remark = if own - equal >= 0.05 { ": equal steps are the better choice here" } else { "" };
     say(format!("  lost to the whole knob: {own:.1} %; with equal steps {equal:.1} %{remark}"))
-}
-
-/// One, or as many as its list has.
-fn settings_of(entry: &serde_json::Value) -> usize {
-    let fields =
-        entry.as_object().into_iter().flatten().filter_map(|(_, fields)| fields.as_object()).flatten();
-    fields.filter_map(|(_, value)| value.as_array()).map(Vec::len).next().unwrap_or(1)
 }

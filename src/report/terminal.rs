@@ -205,7 +205,14 @@ pub fn informed_note(study: &Study, workload: usize) -> Option<String> {
     let Some(edge) = study.analysis.informed_quality(workload) else {
         let refused = study.analysis.informed.refusals().find(|edge| edge.workload == *name);
         return Some(match refused {
-            Some(edge) => format!("No informed edge on {name}: {}.", edge.class),
+            Some(edge) => {
+                format!("No informed edge on {name}: {}.", edge.class.trim_end_matches(": no informed edge"))
+            }
+            None if study.analysis.informed.is_by_halves_on_several(name) => {
+                format!(
+                    "Informed edge on {name}: of each of several clusters, and of each half of the trace, in informed.json."
+                )
+            }
             None => format!(
                 "Informed edge on {name}: no figure, of fewer than {SEEDS_OF_A_FIGURE} seeds or without a reference point."
             ),

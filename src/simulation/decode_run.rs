@@ -363,6 +363,11 @@ impl DecodeRun {
         self.shape.num_decodes
     }
 
+    /// Tokens in the caches as the iteration under way began.
+    pub fn cached_tokens(&self) -> u64 {
+        self.settled.cached_tokens
+    }
+
     /// The latest iteration accounted for, as its engine reports it.
     pub fn latest_pass(&self) -> ForwardPass {
         let decodes = self.shape.num_decodes;

@@ -36,6 +36,7 @@ mod long_prompts;
 mod manifests;
 mod mutants;
 mod oracle;
+mod passes;
 mod policies;
 mod pool_reports;
 mod pools;

@@ -43,6 +43,7 @@ impl Engine<'_> {
         let now_s = self.now_s;
         // The last iteration ends.
         in_flight.scheduled_at_s = replica.run.settled.at_s;
+        in_flight.batch.shape.decode_cached_tokens = replica.run.cached_tokens();
         replica.run.tell_blocks(&mut replica.state.kv);
         self.totals.note_kv(&replica.state.kv);
         self.totals.account_kv(replica, now_s);
@@ -162,6 +163,7 @@ impl Engine<'_> {
         let index = replica.stages[StageIndex::FIRST].working_on.expect("a run is a batch in flight");
         let in_flight = &mut work.in_flight[index];
         in_flight.scheduled_at_s = replica.run.settled.at_s;
+        in_flight.batch.shape.decode_cached_tokens = replica.run.cached_tokens();
         let iterations = replica.run.settled.iterations;
         self.scheduler.skipped_decodes(&mut replica.state, iterations);
         let grows = !self.scheduler.reserves_ahead();

@@ -20,6 +20,7 @@ use crate::autoscaler::AutoscalerSettings;
 use crate::oracle::informed::episodes::{Episodes, FEWEST};
 use crate::oracle::informed::{InformedSettings, Outcome, best_together, dominated};
 use crate::simulation::{RunInputs, Workspace};
+use crate::sweep::grid::ReplicaBounds;
 use crate::sweep::plan::Plan;
 use crate::sweep::plan::cell::Cell;
 use crate::sweep::run::{Interrupted, Progress, Workspaces, run_inputs};
@@ -46,6 +47,8 @@ pub struct Chosen {
     pub family: String,
     /// Settings of the family, the whole knob.
     pub of: usize,
+    /// Settings chosen: fewer than asked for where more add nothing, none where no run came inside the box.
+    pub count: usize,
     /// What they were chosen on.
     pub chosen_on: String,
     /// Entries for the grid's `autoscalers`.
@@ -85,21 +88,17 @@ pub fn check(plan: &Plan, settings: &LevelSettings) -> Result<()> {
             "`cluster.pools` found: levels of one pool's policy are chosen, expected a grid without `pools`"
         );
     }
+    for (place, section) in plan.grid.autoscalers.iter().enumerate() {
+        ensure!(
+            section.get(0).bounds == ReplicaBounds::default(),
+            "autoscalers[{place}]: bounds on replicas found beside the policy, which the entries printed would lack; put them into `cluster`"
+        );
+    }
     for workload in &plan.inputs.workloads {
         let name = &workload.summary.name;
         ensure!(
             workload.content.streamed.is_none(),
             "workload `{name}`: too many requests to be held; shorten it"
-        );
-        let is_trace = plan
-            .grid
-            .workloads
-            .iter()
-            .any(|section| section.get(0).name == *name && section.get(0).trace.is_some());
-        ensure!(
-            !is_trace || workload.content.sessions.is_none(),
-            "workload `{name}`: a trace of conversations is not cut into halves, so there is nothing to judge a choice on; expected a trace of \
-             requests, or `generate`"
         );
     }
     let subjects = subjects(plan);
@@ -110,6 +109,9 @@ pub fn check(plan: &Plan, settings: &LevelSettings) -> Result<()> {
             "workload `{}`: nothing is drawn, so every run is the same and there are no other draws to choose on; sweep the whole knob",
             cell.workload_name()
         );
+        if cell.workload.trace.is_some() {
+            check_halves(plan, cell)?;
+        }
     }
     for wanted in &settings.families {
         let known = |subject: &Subject| {
@@ -117,6 +119,15 @@ pub fn check(plan: &Plan, settings: &LevelSettings) -> Result<()> {
                 .iter()
                 .any(|f| f.0 == *wanted)
         };
+        let mut external =
+            subjects.iter().flat_map(|subject| &subject.groups[0].cells).map(|&index| plan.cell(index));
+        if external
+            .any(|cell| cell.family == *wanted && matches!(cell.autoscaler, AutoscalerSettings::External(_)))
+        {
+            bail!(
+                "--family: `{wanted}` found, a program of your own, which sweeps alone start; expected a built-in policy"
+            );
+        }
         ensure!(subjects.iter().any(known), "--family: no family `{wanted}` in this grid");
     }
     let most = subjects.iter().flat_map(|subject| families(plan, subject, settings)).count();
@@ -124,6 +135,23 @@ pub fn check(plan: &Plan, settings: &LevelSettings) -> Result<()> {
         most > 0,
         "no family has more than {} settings to choose from; give its knob more values, such as {{\"from\": 0, \"to\": 1, \"points\": 101}}",
         settings.levels
+    );
+    Ok(())
+}
+
+/// Errors: a trace that is not cut into two halves with requests in both.
+fn check_halves(plan: &Plan, cell: &Cell) -> Result<()> {
+    let (content, name) = (&plan.inputs.workloads[cell.workload_input].content, cell.workload_name());
+    ensure!(
+        content.sessions.is_none(),
+        "workload `{name}`: a trace of conversations is not cut into halves, so there is nothing to judge a choice on; expected a trace of \
+         requests, or `generate`"
+    );
+    let both = content.halves().is_some_and(|halves| halves.iter().all(|half| !half.is_empty()));
+    ensure!(
+        both,
+        "workload `{name}`: a half of this trace without requests found, so there is nothing to judge a choice on; expected requests in the \
+         first half of its time and in the second"
     );
     Ok(())
 }
@@ -166,10 +194,11 @@ pub fn choose(plan: &Plan, settings: &LevelSettings, progress: &dyn Progress) ->
     };
     let workspaces = Workspaces::<Workspace>::default();
     let mut all = Vec::new();
-    for subject in subjects(plan) {
-        let search =
-            Search { plan, settings: &informed, progress, workspaces: &workspaces, subject: &subject };
-        for (family, cells) in families(plan, &subject, settings) {
+    let subjects = subjects(plan);
+    for subject in &subjects {
+        let cluster = told_apart(subject, &subjects);
+        let search = Search { plan, settings: &informed, progress, workspaces: &workspaces, subject };
+        for (family, cells) in families(plan, subject, settings) {
             let choice = Choice { search: &search, cells: &cells, levels: settings.levels };
             let (chosen, chosen_on, judged) = if subject.groups[0].cell.workload.trace.is_some() {
                 choice.of_a_trace()
@@ -182,20 +211,10 @@ pub fn choose(plan: &Plan, settings: &LevelSettings, progress: &dyn Progress) ->
             }
             let picked: Vec<&Cell> = chosen.iter().map(|&place| &cells[place]).collect();
             let entries = entries(&picked, &cells, &format!("{family}_{}_chosen", settings.levels));
-            let cluster = plan.grid.objectives.group_by.iter().filter_map(|column| {
-                let value = cells[0].setting_columns().into_iter().find(|(name, _)| name == column)?.1;
-                let value = match value {
-                    Scalar::Text(text) => text,
-                    Scalar::Int(number) => number.to_string(),
-                    Scalar::Float(number) => number.to_string(),
-                    Scalar::Bool(bool) => bool.to_string(),
-                    Scalar::Null => return None,
-                };
-                Some((column.clone(), value))
-            });
             all.push(Chosen {
                 workload: cells[0].workload_name(),
-                cluster: cluster.collect(),
+                cluster: cluster.clone(),
+                count: chosen.len(),
                 of: cells.len(),
                 family,
                 chosen_on,
@@ -205,6 +224,30 @@ pub fn choose(plan: &Plan, settings: &LevelSettings, progress: &dyn Progress) ->
         }
     }
     Ok(all)
+}
+
+/// The settings by which a workload's clusters differ, with the values of this one.
+fn told_apart(subject: &Subject, all: &[Subject]) -> Vec<(String, String)> {
+    let columns = |subject: &Subject| subject.groups[0].cell.setting_columns();
+    let name = subject.groups[0].cell.workload_name();
+    let same = |other: &&Subject| other.groups[0].cell.workload_name() == name;
+    let others: Vec<_> = all.iter().filter(same).map(columns).collect();
+    let differs = |(column, value): &(String, Scalar)| {
+        others
+            .iter()
+            .any(|other| other.iter().find(|(name, _)| name == column).map(|(_, value)| value) != Some(value))
+    };
+    columns(subject).into_iter().filter(differs).map(|(column, value)| (column, text(value))).collect()
+}
+
+fn text(value: Scalar) -> String {
+    match value {
+        Scalar::Text(text) => text,
+        Scalar::Int(number) => number.to_string(),
+        Scalar::Float(number) => number.to_string(),
+        Scalar::Bool(bool) => bool.to_string(),
+        Scalar::Null => "none".into(),
+    }
 }
 
 struct Choice<'a> {
@@ -301,14 +344,16 @@ impl Choice<'_> {
             .map(|(first, second)| [&first[..], second].concat())
             .collect();
         let on = match resampled {
-            true => format!("both halves and {} traces made of their episodes", both[0].len() - 2),
-            false => "both halves".into(),
+            true if both[0].len() > 2 => {
+                format!("both halves and {} traces made of their episodes", both[0].len() - 2)
+            }
+            _ => "both halves".into(),
         };
         Ok((self.best(&both, reference), on, judged))
     }
 }
 
-/// As a grid spells them: one entry with a list where one setting differs, or an entry each.
+/// As a grid spells them: of each policy one entry with a list where one setting differs, or an entry each.
 fn entries(picked: &[&Cell], all: &[Cell], label: &str) -> Vec<Value> {
     let told = |cell: &Cell| match json!(cell.autoscaler) {
         Value::Object(entry) => entry
@@ -320,16 +365,32 @@ fn entries(picked: &[&Cell], all: &[Cell], label: &str) -> Vec<Value> {
     };
     let every: Vec<(String, Map<String, Value>)> = all.iter().filter_map(told).collect();
     let picked: Vec<(String, Map<String, Value>)> = picked.iter().copied().filter_map(told).collect();
-    let Some((name, first)) = picked.first() else { return Vec::new() };
-    let default: AutoscalerSettings = match serde_json::from_value(json!({name: {}})) {
-        Ok(default) => default,
-        Err(_) => all[0].autoscaler.clone(),
+    let mut policies: Vec<&String> = picked.iter().map(|(name, _)| name).collect();
+    policies.dedup();
+    let of = |settings: &[(String, Map<String, Value>)], name: &str| -> Vec<Map<String, Value>> {
+        settings.iter().filter(|(other, _)| other == name).map(|(_, fields)| fields.clone()).collect()
     };
-    let default = json!(default)[name].as_object().cloned().unwrap_or_default();
-    let varies = |field: &str| every.iter().any(|(_, fields)| fields.get(field) != every[0].1.get(field));
-    let is_said = |field: &str, value: &Value| varies(field) || default.get(field) != Some(value);
-    let mut names: Vec<&String> =
-        every.iter().flat_map(|(_, fields)| fields.keys()).filter(|field| varies(field)).collect();
+    policies
+        .into_iter()
+        .flat_map(|name| entries_of_policy(name, &of(&picked, name), &of(&every, name), label))
+        .collect()
+}
+
+fn entries_of_policy(
+    name: &str,
+    picked: &[Map<String, Value>],
+    every: &[Map<String, Value>],
+    label: &str,
+) -> Vec<Value> {
+    // Of a policy that needs to be told something there is no default: then all of it is said.
+    let default = serde_json::from_value::<AutoscalerSettings>(json!({name: {}}))
+        .ok()
+        .and_then(|default| json!(default)[name].as_object().cloned())
+        .unwrap_or_default();
+    let varies = |field: &str| every.iter().any(|fields| fields.get(field) != every[0].get(field));
+    let is_said =
+        |field: &str, value: &Value| !value.is_null() && (varies(field) || default.get(field) != Some(value));
+    let mut names: Vec<&String> = every.iter().flat_map(Map::keys).filter(|field| varies(field)).collect();
     names.sort_unstable();
     names.dedup();
     let entry = |fields: &Map<String, Value>| {
@@ -340,13 +401,20 @@ fn entries(picked: &[&Cell], all: &[Cell], label: &str) -> Vec<Value> {
             .collect();
         json!({name: said, "label": label})
     };
+    // A field at its default may be left out of what a setting tells of itself; then there is no list of it.
+    let plain = |field: &str| {
+        let of = |fields: &Map<String, Value>| {
+            fields.get(field).is_some_and(|v| v.is_number() || v.is_string() || v.is_boolean())
+        };
+        picked.iter().all(of)
+    };
     match names[..] {
-        [field] if first.get(field).is_some_and(|value| !value.is_object() && !value.is_array()) => {
-            let mut one = entry(first);
-            one[name][field] = picked.iter().map(|(_, fields)| fields[field].clone()).collect();
+        [field] if plain(field) => {
+            let mut one = entry(&picked[0]);
+            one[name][field] = picked.iter().map(|fields| fields[field].clone()).collect();
             vec![one]
         }
-        _ => picked.iter().map(|(_, fields)| entry(fields)).collect(),
+        _ => picked.iter().map(entry).collect(),
     }
 }
 
@@ -387,6 +455,25 @@ mod tests {
         let told = entries(&pairs.iter().collect::<Vec<_>>(), &pairs, "chosen");
         assert_eq!(told[1], json!({"frontier": {"service_level": 0.5, "target_s": 1.0}, "label": "chosen"}));
         assert_eq!(cells(&told).len(), 2);
+        // A setting at its default says nothing of itself; a policy without a default says all.
+        let prices = cells(&[json!({"frontier": {"service_level": 0.5, "change_price_s": [30, 0]}})]);
+        let told = entries(&prices.iter().collect::<Vec<_>>(), &prices, "chosen");
+        assert_eq!(
+            cells(&told).iter().map(|cell| &cell.autoscaler).collect::<Vec<_>>(),
+            prices.iter().map(|cell| &cell.autoscaler).collect::<Vec<_>>()
+        );
+        let steps = json!([{"at_s": 0, "replicas": 2}, {"at_s": 60, "replicas": 5}]);
+        let clocks = cells(&[json!({"schedule": {"steps": steps, "period_s": 120, "lead_s": [0, 10, 20]}})]);
+        let told = entries(&[&clocks[0], &clocks[2]], &clocks, "chosen");
+        assert_eq!(cells(&told)[1].autoscaler, clocks[2].autoscaler);
+        // One label over two policies.
+        let mixed = cells(&[
+            json!({"frontier": {"service_level": [0.25, 0.5]}, "label": "x"}),
+            json!({"static": {"replicas": [2, 3]}, "label": "x"}),
+        ]);
+        let told = entries(&mixed.iter().collect::<Vec<_>>(), &mixed, "chosen");
+        assert_eq!(told.len(), 2);
+        assert_eq!(cells(&told).len(), 4);
         let fleets = cells(&[json!({"static": {"replicas": [1, 2, 3]}})]);
         assert_eq!(
             entries(&[&fleets[1]], &fleets, "chosen"),
@@ -402,6 +489,7 @@ mod tests {
             cluster: Vec::new(),
             family: "f".into(),
             of: 9,
+            count: 0,
             chosen_on: "2 other draws".into(),
             entries: Vec::new(),
             judged: vec![judged(0.4, 0.4, 0.3), judged(0.6, 0.5, 0.5)],

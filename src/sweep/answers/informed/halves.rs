@@ -60,10 +60,9 @@ impl Half {
     pub(in crate::sweep::answers) fn both(plan: &Plan, group: &Group) -> Result<[Self; 2], String> {
         let halves = plan.inputs.workloads[group.cell.workload_input].content.halves();
         let Some(halves) = halves else {
-            return Err(
-                "conversations, and traces too large to be held, are not cut into halves: no informed edge"
-                    .into(),
-            );
+            return Err("conversations, traces too large to be held, and those whose requests all come at once are not cut into halves: no \
+                        informed edge"
+                .into());
         };
         let halves = halves.map(|workload| Self { episodes: Episodes::of(&workload), workload });
         for (half, name) in halves.iter().zip(NAMES) {
@@ -79,13 +78,17 @@ impl Half {
     }
 }
 
+/// Metrics that add up over time, beside counts, totals and hours.
+const SUMS: [&str; 6] =
+    ["busy_s", "simulated_s", "at_max_replicas_s", "replicas_pending_s", "below_demand_s", "budget_full_s"];
+
 /// The reference cost of half of the time.
 pub fn half_reference_cost(metric: &str, cost: f64) -> f64 {
-    let is_a_rate = metric.contains("_per_")
-        || metric.starts_with("mean_")
-        || metric.starts_with("most_")
-        || metric.starts_with("max_");
-    if is_a_rate { cost } else { 0.5 * cost }
+    let adds_up = metric.starts_with("total_")
+        || metric.starts_with("num_")
+        || metric.ends_with("_hours")
+        || SUMS.contains(&metric);
+    if adds_up { 0.5 * cost } else { cost }
 }
 
 impl Search<'_> {
@@ -231,6 +234,8 @@ mod tests {
             ("node_hours", 25.0),
             ("cost_usd_per_day", 50.0),
             ("mean_replicas", 50.0),
+            ("p90_ttft_s", 50.0),
+            ("utilization", 50.0),
         ] {
             assert_eq!(half_reference_cost(metric, 50.0), cost, "{metric}");
         }
