@@ -237,17 +237,7 @@ fn told_apart(subject: &Subject, all: &[Subject]) -> Vec<(String, String)> {
             .iter()
             .any(|other| other.iter().find(|(name, _)| name == column).map(|(_, value)| value) != Some(value))
     };
-    columns(subject).into_iter().filter(differs).map(|(column, value)| (column, text(value))).collect()
-}
-
-fn text(value: Scalar) -> String {
-    match value {
-        Scalar::Text(text) => text,
-        Scalar::Int(number) => number.to_string(),
-        Scalar::Float(number) => number.to_string(),
-        Scalar::Bool(bool) => bool.to_string(),
-        Scalar::Null => "none".into(),
-    }
+    columns(subject).into_iter().filter(differs).map(|(column, value)| (column, value.text())).collect()
 }
 
 struct Choice<'a> {

@@ -36,6 +36,19 @@ pub struct RunRow {
     pub columns: Vec<(String, Scalar)>,
 }
 
+impl Scalar {
+    /// Empty for null.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Null => String::new(),
+            Self::Bool(value) => value.to_string(),
+            Self::Int(value) => value.to_string(),
+            Self::Float(value) => value.to_string(),
+            Self::Text(value) => value.clone(),
+        }
+    }
+}
+
 impl RunRow {
     pub fn get(&self, name: &str) -> Option<&Scalar> {
         self.columns.iter().find(|(column, _)| column == name).map(|(_, value)| value)
@@ -43,13 +56,7 @@ impl RunRow {
 
     /// The value of a column as text; empty for none.
     pub fn text(&self, name: &str) -> String {
-        match self.get(name) {
-            None | Some(Scalar::Null) => String::new(),
-            Some(Scalar::Bool(value)) => value.to_string(),
-            Some(Scalar::Int(value)) => value.to_string(),
-            Some(Scalar::Float(value)) => value.to_string(),
-            Some(Scalar::Text(value)) => value.clone(),
-        }
+        self.get(name).map(Scalar::text).unwrap_or_default()
     }
 
     /// As a flat object. Numbers that JSON does not have are null.
