@@ -43,6 +43,7 @@ mod congestion;
 mod late;
 mod throughput;
 pub(crate) mod traffic;
+mod worth;
 
 use std::collections::VecDeque;
 
@@ -50,10 +51,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::buried::Buried;
-use self::congestion::{SteadyState, backlog_request_s, drain};
+use self::congestion::{ASKERS, At, SteadyState, backlog_request_s, drain};
 use self::late::{LateBudget, P90};
 use self::throughput::{MeanLengths, ReplicaLimits, ThroughputCurve};
-use self::traffic::{Aftermath, ArrivalCounts, RateEstimate, Returns};
+use self::traffic::{Aftermath, ArrivalCounts, Expected, RateEstimate, Returns};
+use self::worth::{all_or_none, share_of_time};
 use super::bill::Bill;
 use super::{
     Arrivals, Autoscaler, BatchSums, Checked, Completion, Decision, FirstToken, Observes, PolicyContext,
@@ -192,8 +194,6 @@ const CHEAP_MARGIN: f64 = 1.0 / 32.0;
 const FAST_MARGIN: f64 = 1.0 / 128.0;
 /// Lengths of requests are averaged over about this time.
 const LENGTHS_MEMORY_S: f64 = 300.0;
-/// A replica worth this much more or less than its price is there all or none of the time.
-const WORTH_RATIO: f64 = 1.5;
 /// Periods of time-shared replicas: so many cold starts and so many latencies in an empty replica, since one
 /// that is let go of first finishes what it holds.
 const SHARE_COLD_STARTS: f64 = 2.0;
@@ -208,6 +208,9 @@ const LULL: f64 = 0.2;
 const TICKS_A_COLD_START: f64 = 12.0;
 const LONGEST_TICK_S: f64 = 60.0;
 
+/// Gauss-Hermite: weights of three points with the mean and variance of the estimate.
+const WEIGHTS: [f64; ASKERS / 2] = [1.0 / 6.0, 2.0 / 3.0, 1.0 / 6.0];
+
 /// Which surges matter.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Surges {
@@ -216,6 +219,10 @@ enum Surges {
     /// Those within the cold start after it: for what is ordered now.
     Late,
 }
+
+/// What a backlog costs is off by at most so many times as much as the rate: at least a fiftieth of a
+/// replica's throughput is taken to be left for it.
+const OFF_BY: f64 = 1000.0;
 
 /// The system at some time.
 #[derive(Debug, Clone, Copy)]
@@ -240,6 +247,8 @@ struct Frontier {
     min_replicas: u32,
     max_replicas: u32,
     lengths: Lengths,
+    /// The share of their sums that is kept from tick to tick.
+    lengths_kept: f64,
     counts: ArrivalCounts,
     /// What followed within a cold start, and within the one after it.
     soon: Aftermath,
@@ -288,6 +297,7 @@ impl Frontier {
             min_replicas: context.min_replicas.max(1),
             max_replicas: context.max_replicas,
             lengths: Lengths::default(),
+            lengths_kept: (-tick_s / LENGTHS_MEMORY_S).exp(),
             counts: ArrivalCounts::new(tick_s),
             soon: Aftermath::new(0, cold_start_ticks, tick_s),
             late: Aftermath::new(cold_start_ticks, cold_start_ticks, tick_s),
@@ -321,6 +331,25 @@ impl Frontier {
 
     /// Replicas worth their price; a part of the last step is a part of the time.
     fn need(&mut self, now_s: f64, rate: &RateEstimate, state: State, surges: Surges) -> f64 {
+        let expected = match surges {
+            Surges::Late => Expected::exactly(rate.per_s),
+            // What is ordered now serves long after the next cold start; what is let go of now is missed
+            // only until then.
+            Surges::Soon => self.soon.nearly_expected(rate.per_s),
+        };
+        self.need_at(now_s, rate, expected, state, surges)
+    }
+
+    /// The same where such a rate is to be expected; exactly the one of [`Self::soon`], if it is only nearly
+    /// known.
+    fn need_at(
+        &mut self,
+        now_s: f64,
+        rate: &RateEstimate,
+        mut expected: Expected,
+        state: State,
+        surges: Surges,
+    ) -> f64 {
         let (_, curve) = self.curve.as_ref().expect("refreshed before");
         let throughput_per_s = curve.saturation_per_s();
         let period_s = self.share_period_s();
@@ -332,52 +361,77 @@ impl Frontier {
             Surges::Late => 1.0 + self.change_price_s / (BACKLOG_HORIZON * self.cold_start_s),
             Surges::Soon => 1.0,
         };
-        // What is ordered now serves long after the next cold start; what is let go of now is missed only
-        // until then.
-        let (aftermath, per_s) = match surges {
-            Surges::Soon => (&self.soon, self.soon.expected_per_s(rate.per_s)),
-            Surges::Late => (&self.late, rate.per_s),
+        let (aftermath, first_asker) = match surges {
+            Surges::Soon => (&self.soon, 0),
+            Surges::Late => (&self.late, WEIGHTS.len()),
         };
-        // Gauss-Hermite: three points with the mean and variance of the estimate.
+        let exactly = || Expected::exactly(self.soon.expected_per_s(rate.per_s));
         let spread = 3.0_f64.sqrt() * rate.deviation_per_s;
-        let rates = [(1.0 / 6.0, (per_s - spread).max(0.0)), (2.0 / 3.0, per_s), (1.0 / 6.0, per_s + spread)];
-        let traffic = rates.map(|(weight, at)| (weight, self.steady.at(at, rate.dispersion)));
+        // Fewer could not even keep up with the least of the rates.
+        let least = |per_s: f64| {
+            ((per_s.max(0.0) / throughput_per_s) as u32).clamp(self.min_replicas, self.max_replicas)
+        };
+        let (traffic, least) = loop {
+            let Expected { per_s, off } = expected;
+            let (rates, off_per_s) = ([per_s - spread, per_s, per_s + spread], off * per_s);
+            let mut asker = first_asker..;
+            let traffic =
+                rates.map(|per_s| self.steady.at(asker.next().expect("endless"), per_s, rate.dispersion));
+            let same = |(at, per_s): (&Option<At>, f64)| {
+                at.map_or(per_s < -off_per_s, |at| at.holds(per_s, off_per_s))
+            };
+            let [few, more] = [-off_per_s, off_per_s].map(|off_per_s| least(rates[0] + off_per_s));
+            if off == 0.0 || (few == more && traffic.iter().zip(rates).all(same)) {
+                break (traffic, few);
+            }
+            expected = exactly();
+        };
         let mut surges = aftermath.surges(rate.per_s, &mut self.surge_rates);
-        let mut requests_cost = |replicas: u32| {
+        let mut load = |replicas: u32| {
             let capacity_per_s = f64::from(replicas) * throughput_per_s;
-            let steady: f64 =
-                traffic.iter().map(|&(weight, at)| weight * self.steady.requests(curve, replicas, at)).sum();
+            let means = traffic.map(|at| self.steady.requests(curve, replicas, at));
+            let steady: f64 = WEIGHTS.iter().zip(means).map(|(weight, mean)| weight * mean).sum();
             // A surge gathers for a cold start and is then worked off; its request-seconds count for that
             // cold start.
             let (excess, squared) =
                 surges.excess_per_s(capacity_per_s, self.returns.excess_per_s(now_s, capacity_per_s));
             let surge = surge_weight * self.cold_start_s * (excess + squared / capacity_per_s) / 2.0;
+            (replicas, steady, surge)
+        };
+        // The cost of requests, and how much of it is that of a backlog.
+        let cost = |(replicas, steady, surge): (u32, f64, f64), expected: Expected| {
             let backlog = backlog_request_s(
                 throughput_per_s,
                 state.serving,
                 f64::from(replicas),
-                per_s,
+                expected.per_s,
                 state.requests - steady,
-            );
-            request_price * (steady + surge + backlog / (BACKLOG_HORIZON * self.cold_start_s))
+            ) / (BACKLOG_HORIZON * self.cold_start_s);
+            (request_price * (steady + surge + backlog), request_price * backlog)
         };
-        // Fewer could not even keep up with the least of the rates.
-        let least =
-            ((rates[0].1 / curve.saturation_per_s()) as u32).clamp(self.min_replicas, self.max_replicas);
         let mut replicas = self.bill.filled(least).min(self.max_replicas);
-        let (mut need, mut cost) = (f64::from(replicas), requests_cost(replicas));
+        let (mut need, mut now) = (f64::from(replicas), load(replicas));
         while replicas < self.max_replicas {
             let more = self.bill.filled(replicas + 1).min(self.max_replicas);
-            let cost_then = requests_cost(more);
-            let share =
-                share_of_time((cost - cost_then) / (dearer * self.bill.price(replicas, more)), |share| {
-                    self.bill.paid_s(self.start_s, share * period_s) / period_s
-                });
+            let (then, price) = (load(more), dearer * self.bill.price(replicas, more));
+            let worth = |expected| {
+                let ((cost, backlog), (cost_then, backlog_then)) =
+                    (cost(now, expected), cost(then, expected));
+                ((cost - cost_then) / price, expected.off * OFF_BY * (backlog + backlog_then) / price)
+            };
+            let (mut worth_now, off) = worth(expected);
+            let share = all_or_none(worth_now, off).unwrap_or_else(|| {
+                if off > 0.0 {
+                    expected = exactly();
+                    (worth_now, _) = worth(expected);
+                }
+                share_of_time(worth_now, |share| self.bill.paid_s(self.start_s, share * period_s) / period_s)
+            });
             if share == 0.0 {
                 break;
             }
             need += share * f64::from(more - replicas);
-            (replicas, cost) = (more, cost_then);
+            (replicas, now) = (more, then);
         }
         need
     }
@@ -456,7 +510,7 @@ impl Autoscaler for Frontier {
     fn observe_arrivals(&mut self, arrivals: Arrivals) {
         self.counts.observe(arrivals.arrived_at_s.len());
         // Called once a tick, before the others.
-        self.lengths.fade((-self.tick_s / LENGTHS_MEMORY_S).exp());
+        self.lengths.fade(self.lengths_kept);
         self.lengths.arrived += arrivals.arrived_at_s.len() as f64;
         self.lengths.prompt_tokens +=
             arrivals.prefill_tokens.iter().map(|&tokens| f64::from(tokens)).sum::<f64>();
@@ -580,20 +634,6 @@ impl Autoscaler for Frontier {
     fn evidence(&self) -> Vec<(&'static str, f64)> {
         self.evidence.clone()
     }
-}
-
-/// For which part of the time a replica is there that is worth so many times its price, if a part of a period
-/// is `paid` as such a share of it: more than the part, where starts are paid, or a least time.
-fn share_of_time(worth: f64, paid: impl Fn(f64) -> f64) -> f64 {
-    let share =
-        |worth: f64| (0.5 + worth.max(f64::MIN_POSITIVE).ln() / (2.0 * WORTH_RATIO.ln())).clamp(0.0, 1.0);
-    let plain = share(worth);
-    if plain == 0.0 || plain == 1.0 || paid(plain) <= plain {
-        return plain;
-    }
-    // Coming and going is dearer than it looks: where it is as dear as to stay, all of the time or none.
-    let dearer = share(worth * plain / paid(plain));
-    if dearer > 0.0 && paid(dearer) < 1.0 { dearer } else { f64::from(u8::from(worth >= 1.0)) }
 }
 
 /// Takes replicas from the latest entries; returns how many there were none for.

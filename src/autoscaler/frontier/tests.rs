@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::autoscaler::AutoscalerSettings;
+use crate::autoscaler::tests::with_context;
 use crate::hardware::{Deployment, Files};
 use crate::simulation::{ClusterSettings, RunInputs, RunMetrics, Workspace, simulate};
 use crate::workload::Workload;
@@ -41,7 +42,7 @@ fn execution_time(cluster: &ClusterSettings) -> ExecutionTime {
     ExecutionTime::load(&cluster.execution_time, &deployment, &files).unwrap()
 }
 
-fn curve(prompt: f64, output: f64, cap: u32) -> ThroughputCurve {
+pub(super) fn curve(prompt: f64, output: f64, cap: u32) -> ThroughputCurve {
     let limits = ReplicaLimits {
         kv: crate::replica_scheduler::KvBlocks::new(20_000, 16, 0.01),
         batch_size_cap: cap,
@@ -79,6 +80,20 @@ fn throughput_is_the_simulators() {
     }
 }
 
+/// The twin searches among all points each time.
+#[test]
+fn segments_are_found_from_the_last_one() {
+    let (model, mut random) = (curve(1000.0, 200.0, 32), Xoshiro256PlusPlus::seed_from_u64(11));
+    let (mut held, mut segment) = (0.0, 1);
+    for step in 0..20_000 {
+        let most = 1.2 * model.most_held();
+        held =
+            if step % 100 == 0 { most * random.random::<f64>() } else { held + random.random::<f64>() - 0.5 };
+        held = if step % 7 == 0 { held.round() } else { held }.clamp(0.0, most);
+        assert_eq!(model.rate_from_per_s(held, &mut segment), model.rate_per_s(held), "{held} held");
+    }
+}
+
 /// The steady state agrees with long runs of as many replicas as are sensible, up to a quarter.
 #[test]
 fn congestion_is_the_simulators() {
@@ -90,7 +105,7 @@ fn congestion_is_the_simulators() {
         let latency = run(&workload, cluster, json!({"static": {"replicas": replicas}})).e2e_s.unwrap().mean;
         let model = curve(lengths.0.into(), lengths.1.into(), 32);
         let mut steady = SteadyState::default();
-        let at = steady.at(rate, 1.0);
+        let at = steady.at(0, rate, 1.0);
         let requests = steady.requests(&model, replicas, at);
         assert!((requests / (rate * latency) - 1.0).abs() < 0.25, "{requests}, simulated {}", rate * latency);
     }
@@ -100,9 +115,60 @@ fn congestion_is_the_simulators() {
 #[test]
 fn more_replicas_never_mean_more_requests() {
     let (model, mut steady) = (curve(256.0, 1.0, 16), SteadyState::default());
-    let at = steady.at(60.0, 1.0);
+    let at = steady.at(0, 60.0, 1.0);
     let requests: Vec<f64> = (1..12).map(|replicas| steady.requests(&model, replicas, at)).collect();
     assert!(requests.is_sorted_by(|fewer, more| fewer >= more), "{requests:?}");
+}
+
+/// The twin adds up all that was seen, in its order, at each tick.
+#[test]
+fn nearly_the_rate_is_enough() {
+    let mut random = Xoshiro256PlusPlus::seed_from_u64(8);
+    for (service_level, held) in [(0.1, 1.0), (0.5, 3.0), (0.9, 0.3)] {
+        let settings = FrontierSettings { service_level: Some(service_level), ..Default::default() };
+        let mut policy = with_context(|context| Frontier::new(&settings, context));
+        for tick in 0..8000 {
+            let now_s = f64::from(tick) * 0.25;
+            let busy = if tick % 1000 > 900 { 3.0 } else { 1.0 };
+            let arrived =
+                (busy * 40.0 * random.random::<f64>()) as usize * usize::from(random.random_bool(0.3));
+            policy.observe_arrivals(Arrivals {
+                arrived_at_s: &vec![now_s; arrived],
+                prefill_tokens: &vec![500; arrived],
+                decode_tokens: &vec![20; arrived],
+            });
+            let tokens = 20 * arrived as u64;
+            policy.observe_batch_sums(BatchSums { batches: 1, tokens, prefill_tokens: 0 });
+            policy.lengths.completed += arrived as f64;
+            let requests = 60.0 * busy * held * random.random::<f64>();
+            let serving = random.random_range(1..10);
+            let snapshot = Snapshot {
+                serving,
+                draining: 0,
+                starting: 0,
+                stopping: 0,
+                outstanding_requests: requests as u32,
+                unrouted_requests: 0,
+                replicas: &[],
+            };
+            policy.decide(now_s, &snapshot);
+            let Some(rate) = policy.counts.estimate().filter(|_| policy.curve.is_some()) else { continue };
+            let exactly = Expected::exactly(policy.soon.expected_per_s(rate.per_s));
+            let nearly = policy.soon.nearly_expected(rate.per_s);
+            assert!((nearly.per_s - exactly.per_s).abs() <= 0.01 * nearly.off * exactly.per_s);
+            let state = State { serving: f64::from(serving), requests };
+            let mut need = |expected| policy.need_at(now_s, &rate, expected, state, Surges::Soon);
+            let expected = need(exactly);
+            assert_eq!(need(nearly), expected, "at tick {tick}: {rate:?}, {state:?}");
+            // And where it may be off by more.
+            for off in [1e-9, 1e-6, 1e-4] {
+                for beside in [-off, 0.5 * off, off] {
+                    let about = Expected { per_s: exactly.per_s * (1.0 + 0.9 * beside), off };
+                    assert_eq!(need(about), expected, "{beside} beside at tick {tick}: {rate:?}, {state:?}");
+                }
+            }
+        }
+    }
 }
 
 #[test]
@@ -116,23 +182,6 @@ fn the_knob_goes_from_cheap_to_fast() {
         .map(|metrics| (metrics.total_cost_usd, metrics.e2e_s.unwrap().mean))
         .collect();
     assert!(runs.is_sorted_by(|a, b| a.0 < b.0 && a.1 > b.1), "{runs:?}");
-}
-
-/// A part of the time is dearer than it looks where starts are paid: for less of it then, or for all or none.
-#[test]
-fn coming_and_going_is_not_as_cheap_as_it_looks() {
-    let free = |worth| share_of_time(worth, |share| share);
-    assert_eq!([free(0.6), free(1.0), free(1.6)], [0.0, 0.5, 1.0]);
-    let paid = |worth, start: f64| share_of_time(worth, |share: f64| share + start);
-    assert!(paid(1.3, 0.1) < free(1.3) && paid(1.3, 0.1) > 0.0);
-    for worth in (60..160).map(|percent| f64::from(percent) / 100.0) {
-        let share = paid(worth, 0.3);
-        assert!(
-            share == 0.0 || share == 1.0 || share + 0.3 < 1.0,
-            "{worth}: {share} of the time for as much as all of it"
-        );
-        assert_eq!(paid(worth, 1.0), f64::from(u8::from(worth >= 1.0)), "{worth}");
-    }
 }
 
 #[test]

@@ -62,11 +62,27 @@ impl ThroughputCurve {
 
     /// Completions per second with `held` requests in the replica, queued ones included.
     pub fn rate_per_s(&self, held: f64) -> f64 {
-        let after = self.points.partition_point(|&(b, _)| b < held).max(1);
-        match self.points.get(after) {
+        self.on_segment(self.points.partition_point(|&(b, _)| b < held).max(1), held)
+    }
+
+    /// The same, found from the `segment` of whoever asks for much the same again and again: the point at
+    /// which it ends.
+    pub fn rate_from_per_s(&self, held: f64, segment: &mut usize) -> f64 {
+        while *segment < self.points.len() && self.points[*segment].0 < held {
+            *segment += 1;
+        }
+        while *segment > 1 && self.points[*segment - 1].0 >= held {
+            *segment -= 1;
+        }
+        self.on_segment(*segment, held)
+    }
+
+    /// On the segment that ends at a point; beyond the last point there is no more.
+    fn on_segment(&self, end: usize, held: f64) -> f64 {
+        match self.points.get(end) {
             None => self.saturation_per_s(),
             Some(&(b1, x1)) => {
-                let (b0, x0) = self.points[after - 1];
+                let (b0, x0) = self.points[end - 1];
                 x0 + (x1 - x0) * (held - b0) / (b1 - b0)
             }
         }

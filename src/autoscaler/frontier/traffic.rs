@@ -13,6 +13,9 @@ const AGREEMENT: f64 = 3.0;
 const SHORTEST_WINDOW_S: f64 = 1.0;
 /// Windows grow up to this.
 const LONGEST_WINDOW_S: f64 = 512.0;
+/// More than there are up to it, whatever a tick is: both ends are whole ticks, the shortest at least half
+/// and the longest at most one and a half of what they are in seconds, or sixteen times the shortest.
+const MOST_WINDOWS: usize = 16;
 /// Time from which the burstiness is estimated.
 const DISPERSION_S: f64 = 64.0;
 /// Where ticks are long, both are at least so many.
@@ -26,6 +29,30 @@ pub struct RateEstimate {
     /// Variance of counts over their mean; 1 for a Poisson stream.
     pub dispersion: f64,
     pub window_s: f64,
+}
+
+/// What is counted over a window that ends now.
+#[derive(Debug, Clone, Copy, Default)]
+struct Window {
+    window_s: f64,
+    count: f64,
+    per_s: f64,
+}
+
+impl Window {
+    fn new(window_s: f64, count: f64) -> Self {
+        Self { window_s, count, per_s: count / window_s }
+    }
+
+    fn estimate(&self, dispersion: f64) -> RateEstimate {
+        // Half an arrival more than seen: with no arrivals at all, a rate of 0 is not certain.
+        RateEstimate {
+            per_s: self.per_s,
+            deviation_per_s: (dispersion * (self.count + 0.5)).sqrt() / self.window_s,
+            dispersion,
+            window_s: self.window_s,
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -45,6 +72,7 @@ pub struct ArrivalCounts {
 /// tick by tick.
 #[derive(Debug, Clone)]
 struct Differences {
+    /// A power of two.
     ticks: usize,
     /// Sums of the squares of their differences, by where the latest stretch ends: the number of its last
     /// tick modulo `ticks`.
@@ -80,9 +108,11 @@ impl ArrivalCounts {
         }
         let (before, mut differences) = (self.ticks, std::mem::take(&mut self.differences));
         for Differences { ticks, squares } in &mut differences {
-            let squares = &mut squares[before % *ticks];
-            let (now, then) =
-                (self.stretches(*ticks), before.saturating_sub(*ticks).min(self.dispersion_ticks) / *ticks);
+            let squares = &mut squares[before & (*ticks - 1)];
+            let (now, then) = (
+                self.stretches(*ticks),
+                before.saturating_sub(*ticks).min(self.dispersion_ticks) >> ticks.trailing_zeros(),
+            );
             if now > 1 {
                 *squares += self.difference_squared(*ticks, 0);
                 // As many as before: one stretch is too old now.
@@ -99,9 +129,9 @@ impl ArrivalCounts {
         self.longest_ticks.max(self.dispersion_ticks + 2 * self.shortest_ticks)
     }
 
-    /// Stretches of so many ticks, from the latest tick back, from which burstiness is told.
+    /// Stretches of so many ticks, a power of two, from the latest tick back, from which burstiness is told.
     fn stretches(&self, ticks: usize) -> usize {
-        (self.totals.len() - 1).min(self.dispersion_ticks) / ticks
+        (self.totals.len() - 1).min(self.dispersion_ticks) >> ticks.trailing_zeros()
     }
 
     /// How much the arrivals of a stretch and of the one before it differ, squared; the latest stretch is
@@ -118,31 +148,25 @@ impl ArrivalCounts {
         let (now_s, total) = self.totals[last];
         let longest = last.min(self.longest_ticks);
         let dispersion = self.dispersion();
-        let window = |ticks: usize| {
+        let mut ladder = [Window::default(); MOST_WINDOWS];
+        let (mut windows, mut ticks) = (0, self.shortest_ticks.min(longest));
+        loop {
             let (from_s, before) = self.totals[last - ticks];
-            let (window_s, count) = (now_s - from_s, (total - before) as f64);
-            // Half an arrival more than seen: with no arrivals at all, a rate of 0 is not certain.
-            RateEstimate {
-                per_s: count / window_s,
-                deviation_per_s: (dispersion * (count + 0.5)).sqrt() / window_s,
-                dispersion,
-                window_s,
+            ladder[windows] = Window::new(now_s - from_s, (total - before) as f64);
+            windows += 1;
+            if ticks == longest {
+                break;
             }
-        };
-        let ladder: Vec<RateEstimate> =
-            std::iter::successors(Some(self.shortest_ticks.min(longest)), |&ticks| {
-                (ticks < longest).then(|| (2 * ticks).min(longest))
-            })
-            .map(window)
-            .collect();
-        let agrees = |long: &RateEstimate, short: &RateEstimate| {
+            ticks = (2 * ticks).min(longest);
+        }
+        let agrees = |long: &Window, short: &Window| {
             let expected = long.per_s * short.window_s;
             (short.per_s * short.window_s - expected).abs()
                 <= AGREEMENT * (dispersion * (expected + 0.5) * (1.0 - short.window_s / long.window_s)).sqrt()
         };
         let agreeing =
-            (0..ladder.len()).rev().find(|&i| ladder[..i].iter().all(|short| agrees(&ladder[i], short)));
-        agreeing.map(|i| ladder[i])
+            (0..windows).rev().find(|&i| ladder[..i].iter().all(|short| agrees(&ladder[i], short)));
+        agreeing.map(|i| ladder[i].estimate(dispersion))
     }
 
     /// Mean rate over the latest ticks, as many as are remembered; `None` with less history.
@@ -173,7 +197,7 @@ impl ArrivalCounts {
     fn dispersion_over(&self, Differences { ticks, squares }: &Differences) -> f64 {
         let (last, number) = (self.totals.len() - 1, self.stretches(*ticks));
         let sum = (self.totals[last].1 - self.totals[last - number * ticks].1) as f64;
-        let (stretches, squares) = (number as f64, squares[(self.ticks - 1) % ticks] as f64 / 2.0);
+        let (stretches, squares) = (number as f64, squares[(self.ticks - 1) & (ticks - 1)] as f64 / 2.0);
         if sum == 0.0 {
             1.0
         } else {
@@ -194,7 +218,7 @@ pub struct Aftermath {
     ticks: usize,
     /// The latest estimates, whose aftermath is still to come.
     open: VecDeque<f64>,
-    seen: BTreeMap<i32, VecDeque<f64>>,
+    seen: BTreeMap<i32, Seen>,
 }
 
 /// What follows is observed about so often: neighbours see nearly the same.
@@ -226,27 +250,32 @@ impl Aftermath {
         if self.ticks.is_multiple_of(self.every_ticks)
             && let (Some(then_per_s), Some(rate_per_s)) = (closed, counts.recent(self.span_ticks))
         {
-            let seen = self.seen.entry(Self::size(then_per_s)).or_default();
-            seen.push_back(rate_per_s / then_per_s.max(LEAST_PER_S));
-            if seen.len() > MOST_SEEN {
-                seen.pop_front();
-            }
+            self.seen
+                .entry(Self::size(then_per_s))
+                .or_default()
+                .note(rate_per_s / then_per_s.max(LEAST_PER_S));
         }
         self.open.push_back(estimate_per_s);
     }
 
-    /// Rates that followed estimates like this one, in the two parts in which they are kept: asked for at
-    /// each tick, they are read by slices.
+    /// Rates that followed estimates like this one, in the two parts in which they are kept: read by slices,
+    /// since it is often and there are many.
     fn rates(&self, estimate_per_s: f64) -> [impl ExactSizeIterator<Item = f64>; 2] {
-        let (earlier, later) =
-            self.seen.get(&Self::size(estimate_per_s)).map_or((&[][..], &[][..]), VecDeque::as_slices);
+        let (earlier, later) = self
+            .seen
+            .get(&Self::size(estimate_per_s))
+            .map_or((&[][..], &[][..]), |seen| seen.multiples.as_slices());
         [earlier, later]
             .map(|part| part.iter().map(move |multiple| multiple * estimate_per_s.max(LEAST_PER_S)))
     }
 
+    fn belief(&self) -> f64 {
+        BELIEF_SPANS * self.span_ticks as f64 / self.every_ticks as f64
+    }
+
     /// The mean rate to expect: of what followed, and of the belief that rates stay as they are.
     pub fn expected_per_s(&self, estimate_per_s: f64) -> f64 {
-        let belief = BELIEF_SPANS * self.span_ticks as f64 / self.every_ticks as f64;
+        let belief = self.belief();
         let believed = (belief, belief * estimate_per_s);
         let (count, sum) = self
             .rates(estimate_per_s)
@@ -255,31 +284,121 @@ impl Aftermath {
         sum / count
     }
 
+    /// Nearly the same, from the sum of multiples.
+    pub fn nearly_expected(&mut self, estimate_per_s: f64) -> Expected {
+        /// Rounding makes less of hundreds of additions in another order, by far.
+        const OFF: f64 = 1e-11;
+        let belief = self.belief();
+        let (count, sum) =
+            self.seen.get_mut(&Self::size(estimate_per_s)).map_or((0.0, 0.0), Seen::count_and_sum);
+        let sum_per_s = belief * estimate_per_s + sum * estimate_per_s.max(LEAST_PER_S);
+        Expected { per_s: sum_per_s / (belief + count), off: OFF }
+    }
+
     /// The rates that followed, to be compared with capacities; `buffer` is lent for as long.
-    pub fn surges<'a>(&self, estimate_per_s: f64, buffer: &'a mut Vec<f64>) -> SeenSurges<'a> {
+    pub fn surges<'a>(&'a self, estimate_per_s: f64, buffer: &'a mut Vec<f64>) -> SeenSurges<'a> {
+        let seen = self.seen.get(&Self::size(estimate_per_s));
         buffer.clear();
-        self.rates(estimate_per_s).into_iter().for_each(|part| buffer.extend(part));
-        SeenSurges { count: buffer.len() as f64, rates: buffer }
+        SeenSurges { seen, scale_per_s: estimate_per_s.max(LEAST_PER_S), rates: buffer, taken: false }
+    }
+}
+
+/// A rate to expect, and the share of it that it may be off by.
+///
+/// To add up all that was seen would take most of a decision, which seldom depends on the last bits of the
+/// rate: it is told from nearly that rate, and where these bits matter, from the rate itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Expected {
+    pub per_s: f64,
+    pub off: f64,
+}
+
+impl Expected {
+    pub fn exactly(per_s: f64) -> Self {
+        Self { per_s, off: 0.0 }
+    }
+}
+
+/// Rates that were seen after estimates of one size, as multiples of these.
+#[derive(Debug, Clone, Default)]
+struct Seen {
+    /// The latest [`MOST_SEEN`].
+    multiples: VecDeque<f64>,
+    noted: usize,
+    /// Those that no later one exceeds, falling, by their number: the first is the highest of all.
+    peaks: VecDeque<(usize, f64)>,
+    /// Of the multiples; none where it is out of date.
+    sum: Option<f64>,
+}
+
+impl Seen {
+    fn note(&mut self, multiple: f64) {
+        self.multiples.push_back(multiple);
+        if self.multiples.len() > MOST_SEEN {
+            self.multiples.pop_front();
+        }
+        while self.peaks.back().is_some_and(|&(_, earlier)| earlier <= multiple) {
+            self.peaks.pop_back();
+        }
+        self.peaks.push_back((self.noted, multiple));
+        self.noted += 1;
+        while self.peaks[0].0 + self.multiples.len() < self.noted {
+            self.peaks.pop_front();
+        }
+        self.sum = None;
+    }
+
+    /// How many there are, and their sum: in an order that sums fast.
+    fn count_and_sum(&mut self) -> (f64, f64) {
+        const LANES: usize = 8;
+        let (earlier, later) = self.multiples.as_slices();
+        let sum = *self.sum.get_or_insert_with(|| {
+            let mut sums = [0.0; LANES];
+            for part in [earlier, later] {
+                let (eights, rest) = part.as_chunks::<LANES>();
+                for eight in eights {
+                    sums.iter_mut().zip(eight).for_each(|(sum, multiple)| *sum += multiple);
+                }
+                sums[0] += rest.iter().sum::<f64>();
+            }
+            sums.iter().sum()
+        });
+        (self.multiples.len() as f64, sum)
     }
 }
 
 /// Rates that followed estimates like the one of now.
 #[derive(Debug)]
 pub struct SeenSurges<'a> {
-    count: f64,
-    /// Those above the latest capacity asked for.
+    seen: Option<&'a Seen>,
+    /// What multiples are of.
+    scale_per_s: f64,
+    /// Those above the latest capacity asked for, once they have been `taken`: where that is above all of
+    /// them, which is usual, nobody looks at them.
     rates: &'a mut Vec<f64>,
+    taken: bool,
 }
 
 impl SeenSurges<'_> {
     /// Excess over `capacity_per_s`, which must not fall from call to call: its mean, and the mean of its
     /// square. A `belief` of both counts as one observation.
     pub fn excess_per_s(&mut self, capacity_per_s: f64, belief: (f64, f64)) -> (f64, f64) {
+        let Some(seen) = self.seen else { return belief };
+        let count = 1.0 + seen.multiples.len() as f64;
+        if seen.peaks[0].1 * self.scale_per_s <= capacity_per_s {
+            return (belief.0 / count, belief.1 / count);
+        }
+        if !std::mem::replace(&mut self.taken, true) {
+            let (earlier, later) = seen.multiples.as_slices();
+            for part in [earlier, later] {
+                self.rates.extend(part.iter().map(|multiple| multiple * self.scale_per_s));
+            }
+        }
         self.rates.retain(|&rate| rate > capacity_per_s);
         let excesses = self.rates.iter().map(|&rate| rate - capacity_per_s);
         let (sum, squares) =
             excesses.fold(belief, |(sum, squares), excess| (sum + excess, squares + excess * excess));
-        (sum / (1.0 + self.count), squares / (1.0 + self.count))
+        (sum / count, squares / count)
     }
 }
 
@@ -323,13 +442,16 @@ impl Returns {
     /// surge costs the excess plus its square over the capacity. So that cost falls as capacity rises,
     /// whichever peak it is of.
     pub fn excess_per_s(&self, now_s: f64, capacity_per_s: f64) -> (f64, f64) {
-        let above = self.peaks.iter().take_while(|&&(_, peak)| peak > capacity_per_s);
-        let expected = above.map(|&(at_s, peak)| {
-            let (chance, excess) = (self.span_s / (self.span_s + now_s - at_s), peak - capacity_per_s);
-            (chance * excess, chance * excess * excess)
-        });
         let cost = |(excess, squared): (f64, f64)| excess + squared / capacity_per_s;
-        expected.fold((0.0, 0.0), |most, this| if cost(this) > cost(most) { this } else { most })
+        let (mut most, mut highest_cost) = ((0.0, 0.0), cost((0.0, 0.0)));
+        for &(at_s, peak) in self.peaks.iter().take_while(|&&(_, peak)| peak > capacity_per_s) {
+            let (chance, excess) = (self.span_s / (self.span_s + now_s - at_s), peak - capacity_per_s);
+            let expected = (chance * excess, chance * excess * excess);
+            if cost(expected) > highest_cost {
+                (most, highest_cost) = (expected, cost(expected));
+            }
+        }
+        most
     }
 }
 
@@ -402,6 +524,20 @@ mod tests {
         }
         assert!(returns.peaks.len() < 60, "peaks of one size are one");
         assert_eq!(returns.excess_per_s(500.0, 60.0), (0.0, 0.0));
+    }
+
+    /// The twins look at all multiples.
+    #[test]
+    fn what_was_seen_is_summed_up() {
+        let (mut random, mut seen) = (Xoshiro256PlusPlus::seed_from_u64(6), Seen::default());
+        for i in 0..3 * MOST_SEEN {
+            seen.note((4.0 * random.random::<f64>()).floor() + f64::from(u8::from(i % 700 == 0)) * 9.0);
+            let highest = seen.multiples.iter().copied().fold(0.0, f64::max);
+            assert_eq!(seen.peaks[0].1, highest, "after {i}");
+            let expected = (seen.multiples.len() as f64, seen.multiples.iter().sum::<f64>());
+            assert_eq!(seen.count_and_sum(), expected, "of whole numbers, in any order");
+        }
+        assert_eq!(seen.multiples.len(), MOST_SEEN);
     }
 
     #[test]
@@ -495,6 +631,7 @@ mod tests {
                     / (excesses.len() + 1) as f64
             };
             let (excess, squared) = surges.excess_per_s(capacity, believed);
+            assert_eq!(surge(&soon, 10.0, capacity, believed), (excess, squared), "asked for this one alone");
             assert!(
                 (excess - mean(30.0, 1)).abs() < 1e-9 && (squared - mean(500.0, 2)).abs() < 1e-9,
                 "{capacity}: {excess}, {squared}"
