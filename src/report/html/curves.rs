@@ -83,10 +83,73 @@ fn encoded(points: &[(f64, f64)]) -> Value {
 
 /// `value` to a number of significant digits, in the fewest characters; null when not finite.
 pub fn rounded(value: f64, digits: usize) -> Value {
-    let short = format!("{value:.*e}", digits - 1).parse::<f64>().unwrap_or(value);
+    let short = quickly_rounded(value, digits)
+        .unwrap_or_else(|| format!("{value:.*e}", digits - 1).parse().unwrap_or(value));
     if short.is_finite() && short.fract() == 0.0 && short.abs() < 1e15 {
         json!(short as i64)
     } else {
         json!(short)
+    }
+}
+
+/// The number that is nearest to `value` in so many digits: none where it is very large or small, or about in
+/// the middle between two.
+///
+/// Powers of ten are exact that far, and so are whole numbers of few digits: their quotient is the nearest to
+/// that decimal, as if it were read.
+fn quickly_rounded(value: f64, digits: usize) -> Option<f64> {
+    const POWERS: [f64; 16] =
+        [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
+    const LARGEST_DECIMALS: usize = 15;
+    if value == 0.0 {
+        return Some(value);
+    }
+    let most = *POWERS.get(digits)?;
+    let magnitude = value.abs();
+    if !(magnitude >= most / POWERS[LARGEST_DECIMALS] && magnitude < most) {
+        return None;
+    }
+    // The fewest decimals that show all digits.
+    let decimals = (0..LARGEST_DECIMALS).find(|&decimals| magnitude * POWERS[decimals + 1] >= most)?;
+    let scaled = magnitude * POWERS[decimals];
+    let whole = scaled.round();
+    ((scaled - whole).abs() < 0.499_999).then(|| (whole / POWERS[decimals]).copysign(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// The twin writes the decimal and reads it.
+        #[test]
+        fn rounding_is_that_of_decimals(
+            value in prop_oneof![-2e6..2e6f64, -1.0..1.0f64, 0.0..1e-6f64, any::<f64>(), (0..4_000_000i32).prop_map(|n| f64::from(n) / 2000.0)],
+            digits in 1..8usize,
+        ) {
+            let by_text: f64 = format!("{value:.*e}", digits - 1).parse().unwrap();
+            let quickly = quickly_rounded(value, digits);
+            prop_assert!(quickly.is_none_or(|quickly| quickly == by_text), "{quickly:?}, by text {by_text}");
+        }
+    }
+
+    #[test]
+    fn most_numbers_are_rounded_quickly() {
+        for (value, digits, expected) in [
+            (0.123_456, 4, Some(0.1235)),
+            (9.999_96, 4, Some(10.0)),
+            (-12.344_9, 4, Some(-12.34)),
+            (1234.0, 4, Some(1234.0)),
+            (0.1, 4, Some(0.1)),
+            (0.000_012_346, 4, Some(0.000_012_35)),
+            (2.5, 1, None),
+            (12_345.0, 4, None),
+            (0.0, 4, Some(0.0)),
+            (f64::NAN, 4, None),
+        ] {
+            assert_eq!(quickly_rounded(value, digits), expected, "{value}");
+        }
     }
 }

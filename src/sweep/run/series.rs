@@ -103,6 +103,26 @@ fn bin_of(time_s: f64, width_s: f64) -> usize {
     ((time_s / width_s) as usize).min(BINS - 1)
 }
 
+/// A bin and the times that are in it but for its very ends, where rounding decides.
+struct Bin {
+    number: usize,
+    from_s: f64,
+    to_s: f64,
+}
+
+impl Bin {
+    fn of(number: usize, width_s: f64) -> Self {
+        /// Far more than rounding makes, and far less than a bin.
+        const ENDS: f64 = 1e-12;
+        let end_s = |number: usize| number as f64 * width_s;
+        Self { number, from_s: end_s(number) * (1.0 + ENDS), to_s: end_s(number + 1) * (1.0 - ENDS) }
+    }
+
+    fn holds(&self, time_s: f64) -> bool {
+        time_s >= self.from_s && time_s < self.to_s
+    }
+}
+
 /// Points of a curve.
 type Points = Vec<(f64, f64)>;
 
@@ -116,18 +136,30 @@ fn queue_and_rate(intervals: &[(f64, f64)], end_s: f64) -> (Points, Points) {
     let mut open_s = [0.0; BINS];
     let mut change = [0i64; BINS + 1];
     let mut opened = [0u64; BINS];
+    // Neighbours mostly come and go in one bin: its sums are at hand until another one is begun.
+    let mut bin = Bin::of(0, width_s);
+    let (mut bin_open_s, mut bin_opened) = (0.0, 0);
     for &(from, to) in intervals {
+        if bin.holds(from) && bin.holds(to) {
+            bin_open_s += to - from;
+            bin_opened += 1;
+            continue;
+        }
+        (open_s[bin.number], opened[bin.number]) = (bin_open_s, bin_opened);
         let (first, last) = (bin_of(from, width_s), bin_of(to, width_s));
         opened[first] += 1;
         if first == last {
             open_s[first] += to - from;
-            continue;
+        } else {
+            open_s[first] += (first + 1) as f64 * width_s - from;
+            open_s[last] += to - last as f64 * width_s;
+            change[first + 1] += 1;
+            change[last] -= 1;
         }
-        open_s[first] += (first + 1) as f64 * width_s - from;
-        open_s[last] += to - last as f64 * width_s;
-        change[first + 1] += 1;
-        change[last] -= 1;
+        bin = Bin::of(first, width_s);
+        (bin_open_s, bin_opened) = (open_s[first], opened[first]);
     }
+    (open_s[bin.number], opened[bin.number]) = (bin_open_s, bin_opened);
     let covering = change.iter().scan(0, |covering, change| {
         *covering += change;
         Some(*covering)
@@ -152,6 +184,23 @@ fn ranks(count: usize) -> Vec<usize> {
     ranks
 }
 
+/// The bits of the smallest and of the largest of numbers of at least 0; of none, as if there were nothing
+/// between. Several are looked for at once: each would wait for the one before it.
+fn ends(sample: &[f64]) -> (u64, u64) {
+    const LANES: usize = 4;
+    let (whole, rest) = sample.as_chunks::<LANES>();
+    let mut ends = [(u64::MAX, 0); LANES];
+    let widen = |(least, largest): &mut (u64, u64), value: &f64| {
+        let bits = value.to_bits();
+        (*least, *largest) = ((*least).min(bits), (*largest).max(bits));
+    };
+    for values in whole {
+        ends.iter_mut().zip(values).for_each(|(ends, value)| widen(ends, value));
+    }
+    ends.iter_mut().zip(rest).for_each(|(ends, value)| widen(ends, value));
+    ends.iter().fold((u64::MAX, 0), |(least, largest), end| (least.min(end.0), largest.max(end.1)))
+}
+
 /// Share of the sample, of numbers of at least 0, at or below each of its quantiles, the smallest and largest
 /// value included.
 ///
@@ -160,29 +209,27 @@ fn ranks(count: usize) -> Vec<usize> {
 fn cdf(sample: &[f64]) -> Vec<(f64, f64)> {
     const MOST_BUCKETS: u64 = 1 << 14;
     let ranks = ranks(sample.len());
-    let (least, largest) = sample
-        .iter()
-        .fold((u64::MAX, 0), |(least, largest), x| (least.min(x.to_bits()), largest.max(x.to_bits())));
+    let (least, largest) = ends(sample);
     let spread = largest.saturating_sub(least);
     let shift = u64::BITS - (spread / MOST_BUCKETS).leading_zeros();
     let bucket = |value: f64| ((value.to_bits() - least) >> shift) as usize;
     // How many there are in each bucket, and then, of those that hold a point, where their values begin among
     // the sorted ones.
-    let mut counts = vec![0_usize; (spread >> shift) as usize + 1];
+    let mut counts = vec![0_u32; (spread >> shift) as usize + 1];
     sample.iter().for_each(|&value| counts[bucket(value)] += 1);
-    const UNWANTED: usize = usize::MAX;
+    const UNWANTED: u32 = u32::MAX;
     let (mut below, mut kept, mut point) = (0, 0, 0);
     // Of each bucket that is wanted: where it begins among what is kept, and how many values are below it
     // that are not.
     let mut wanted = Vec::with_capacity(ranks.len());
     for count in &mut counts {
-        let (in_bucket, before) = (*count, point);
+        let (in_bucket, before) = (*count as usize, point);
         while point < ranks.len() && ranks[point] <= below + in_bucket {
             point += 1;
         }
         *count = UNWANTED;
         if point > before {
-            *count = kept;
+            *count = kept as u32;
             wanted.push((kept, in_bucket, below - kept, before..point));
             kept += in_bucket;
         }
@@ -192,7 +239,7 @@ fn cdf(sample: &[f64]) -> Vec<(f64, f64)> {
     for &value in sample {
         let next = &mut counts[bucket(value)];
         if *next != UNWANTED {
-            values[*next] = value;
+            values[*next as usize] = value;
             *next += 1;
         }
     }
@@ -222,6 +269,41 @@ mod tests {
             for (start, mean) in queue_and_rate(&intervals, 100.0).0 {
                 let open: f64 = intervals.iter().map(|&(from, to)| (to.min(start + width_s) - from.max(start)).max(0.0)).sum();
                 prop_assert!((mean - open / width_s).abs() < 1e-9, "{mean} at {start}, expected {}", open / width_s);
+            }
+        }
+    }
+
+    proptest! {
+        /// The slow twin finds the bin of each end by itself: times in their order, out of it, and where bins
+        /// meet.
+        #[test]
+        fn queues_and_rates_are_added_up_in_order(
+            steps in prop::collection::vec((prop_oneof![8 => 0.0..0.1f64, 1 => -3.0..3.0f64], prop_oneof![6 => 0.0..0.01f64, 1 => 0.0..4.0f64], any::<bool>()), 0..400),
+            end_s in 20.0..21.0f64,
+        ) {
+            let width_s = end_s / BINS as f64;
+            let mut now = 0.0;
+            let intervals: Vec<_> = steps.iter().map(|&(step, length, on_end)| {
+                now = (now + step).clamp(0.0, 15.0);
+                let from = if on_end { (now / width_s).round() * width_s } else { now };
+                (from, from + length)
+            }).collect();
+            let (mut open_s, mut opened, mut covering) = ([0.0; BINS], [0_u64; BINS], [0_i64; BINS]);
+            for &(from, to) in &intervals {
+                let (first, last) = (bin_of(from, width_s), bin_of(to, width_s));
+                opened[first] += 1;
+                if first == last {
+                    open_s[first] += to - from;
+                } else {
+                    open_s[first] += (first + 1) as f64 * width_s - from;
+                    open_s[last] += to - last as f64 * width_s;
+                    covering[first + 1..last].iter_mut().for_each(|covering| *covering += 1);
+                }
+            }
+            let (queue, rate) = queue_and_rate(&intervals, end_s);
+            for bin in 0..BINS {
+                prop_assert_eq!(queue[bin].1, covering[bin] as f64 + open_s[bin] / width_s);
+                prop_assert_eq!(rate[bin].1, opened[bin] as f64 / width_s);
             }
         }
     }
