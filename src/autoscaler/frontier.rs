@@ -387,16 +387,17 @@ impl Frontier {
             expected = exactly();
         };
         let mut surges = aftermath.surges(rate.per_s, &mut self.surge_rates);
-        let mut load = |replicas: u32| {
-            let capacity_per_s = f64::from(replicas) * throughput_per_s;
+        let mut steady = |replicas: u32| -> f64 {
             let means = traffic.map(|at| self.steady.requests(curve, replicas, at));
-            let steady: f64 = WEIGHTS.iter().zip(means).map(|(weight, mean)| weight * mean).sum();
+            WEIGHTS.iter().zip(means).map(|(weight, mean)| weight * mean).sum()
+        };
+        let mut surge = |replicas: u32| {
+            let capacity_per_s = f64::from(replicas) * throughput_per_s;
             // A surge gathers for a cold start and is then worked off; its request-seconds count for that
             // cold start.
             let (excess, squared) =
                 surges.excess_per_s(capacity_per_s, self.returns.excess_per_s(now_s, capacity_per_s));
-            let surge = surge_weight * self.cold_start_s * (excess + squared / capacity_per_s) / 2.0;
-            (replicas, steady, surge)
+            surge_weight * self.cold_start_s * (excess + squared / capacity_per_s) / 2.0
         };
         // The cost of requests, and how much of it is that of a backlog.
         let cost = |(replicas, steady, surge): (u32, f64, f64), expected: Expected| {
@@ -410,20 +411,30 @@ impl Frontier {
             (request_price * (steady + surge + backlog), request_price * backlog)
         };
         let mut replicas = self.bill.filled(least).min(self.max_replicas);
-        let (mut need, mut now) = (f64::from(replicas), load(replicas));
+        let mut need = f64::from(replicas);
+        // Of those that cannot keep up that mostly says enough, without what surges cost them.
+        let mut knows_surge = f64::from(replicas) * throughput_per_s >= expected.per_s;
+        let mut now = (replicas, steady(replicas), if knows_surge { surge(replicas) } else { 0.0 });
         while replicas < self.max_replicas {
             let more = self.bill.filled(replicas + 1).min(self.max_replicas);
-            let (then, price) = (load(more), dearer * self.bill.price(replicas, more));
-            let worth = |expected| {
+            let (then, price) = ((more, steady(more), surge(more)), dearer * self.bill.price(replicas, more));
+            let worth = |now, expected: Expected| {
                 let ((cost, backlog), (cost_then, backlog_then)) =
                     (cost(now, expected), cost(then, expected));
                 ((cost - cost_then) / price, expected.off * OFF_BY * (backlog + backlog_then) / price)
             };
-            let (mut worth_now, off) = worth(expected);
-            let share = all_or_none(worth_now, off).unwrap_or_else(|| {
+            let (mut worth_now, mut off) = worth(now, expected);
+            let mut share = all_or_none(worth_now, off);
+            if !knows_surge && share != Some(1.0) {
+                now.2 = surge(replicas);
+                (worth_now, off) = worth(now, expected);
+                share = all_or_none(worth_now, off);
+            }
+            knows_surge = true;
+            let share = share.unwrap_or_else(|| {
                 if off > 0.0 {
                     expected = exactly();
-                    (worth_now, _) = worth(expected);
+                    (worth_now, _) = worth(now, expected);
                 }
                 share_of_time(worth_now, |share| self.bill.paid_s(self.start_s, share * period_s) / period_s)
             });

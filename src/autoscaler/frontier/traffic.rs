@@ -298,8 +298,8 @@ impl Aftermath {
     /// The rates that followed, to be compared with capacities; `buffer` is lent for as long.
     pub fn surges<'a>(&'a self, estimate_per_s: f64, buffer: &'a mut Vec<f64>) -> SeenSurges<'a> {
         let seen = self.seen.get(&Self::size(estimate_per_s));
-        buffer.clear();
-        SeenSurges { seen, scale_per_s: estimate_per_s.max(LEAST_PER_S), rates: buffer, taken: false }
+        let scale_per_s = estimate_per_s.max(LEAST_PER_S);
+        SeenSurges { seen, scale_per_s, rates: buffer, above_per_s: f64::INFINITY }
     }
 }
 
@@ -373,33 +373,46 @@ pub struct SeenSurges<'a> {
     seen: Option<&'a Seen>,
     /// What multiples are of.
     scale_per_s: f64,
-    /// Those above the latest capacity asked for, once they have been `taken`: where that is above all of
-    /// them, which is usual, nobody looks at them.
+    /// Those above `above_per_s`, the latest capacity asked for: where that is above all of them, which is
+    /// usual, nobody looks at them.
     rates: &'a mut Vec<f64>,
-    taken: bool,
+    above_per_s: f64,
 }
 
 impl SeenSurges<'_> {
-    /// Excess over `capacity_per_s`, which must not fall from call to call: its mean, and the mean of its
-    /// square. A `belief` of both counts as one observation.
+    /// Excess over `capacity_per_s`: its mean, and the mean of its square. A `belief` of both counts as one
+    /// observation. Asked for rising capacities, it looks only at what was above the one before.
     pub fn excess_per_s(&mut self, capacity_per_s: f64, belief: (f64, f64)) -> (f64, f64) {
         let Some(seen) = self.seen else { return belief };
         let count = 1.0 + seen.multiples.len() as f64;
         if seen.peaks[0].1 * self.scale_per_s <= capacity_per_s {
             return (belief.0 / count, belief.1 / count);
         }
-        if !std::mem::replace(&mut self.taken, true) {
+        if capacity_per_s < self.above_per_s {
             let (earlier, later) = seen.multiples.as_slices();
+            self.rates.clear();
             for part in [earlier, later] {
                 self.rates.extend(part.iter().map(|multiple| multiple * self.scale_per_s));
             }
         }
-        self.rates.retain(|&rate| rate > capacity_per_s);
+        self.above_per_s = capacity_per_s;
+        keep_above(self.rates, capacity_per_s);
         let excesses = self.rates.iter().map(|&rate| rate - capacity_per_s);
         let (sum, squares) =
             excesses.fold(belief, |(sum, squares), excess| (sum + excess, squares + excess * excess));
         (sum / count, squares / count)
     }
+}
+
+/// Drops the others, in order. Which ones these are is anybody's guess, so nothing is decided by a branch.
+fn keep_above(rates: &mut Vec<f64>, capacity_per_s: f64) {
+    let mut kept = 0;
+    for place in 0..rates.len() {
+        let rate = rates[place];
+        rates[kept] = rate;
+        kept += usize::from(rate > capacity_per_s);
+    }
+    rates.truncate(kept);
 }
 
 /// What has been may come again, the less likely the longer ago: for traffic whose aftermath has not been
@@ -623,7 +636,7 @@ mod tests {
         // Asked for one capacity after the other, the answers are those by definition.
         let (mut buffer, believed) = (Vec::new(), (30.0, 500.0));
         let mut surges = soon.surges(10.0, &mut buffer);
-        for capacity in [0.0, 5.0, 10.0, 10.0, 10.5, 25.0, 59.0, 60.0, 61.0] {
+        for capacity in [0.0, 5.0, 10.0, 10.0, 10.5, 25.0, 11.0, 59.0, 60.0, 61.0, 30.0] {
             let excesses: Vec<f64> =
                 soon.rates(10.0).into_iter().flatten().map(|rate| (rate - capacity).max(0.0)).collect();
             let mean = |belief: f64, power: i32| {
