@@ -193,15 +193,25 @@ pub trait ReplicaScheduler: Send + Sync {
     /// That many repeats were formed without asking [`Self::form_batch`].
     fn skipped_decodes(&self, _replica: &mut ReplicaState, _repeats: u32) {}
 
-    /// Asked where a batch of decodes ends that was started at `started_s`, after which all of its requests
-    /// go on: whether nobody else will be in the next one, so that [`Self::let_wait_aside`] does all that is
-    /// left to do. May err towards false.
-    fn nobody_joins(&self, _replica: &ReplicaState, _requests: &Requests, _started_s: f64) -> bool {
+    /// Whether requests may come to a batch of decodes and go while all others go on as they are: then the
+    /// engine asks [`Self::may_change_run`], and calls the two methods after it.
+    fn changes_runs(&self) -> bool {
         false
     }
 
-    /// Does what ending a `batch` and forming the next would do for those that wait, who do not join it.
-    fn let_wait_aside(&self, _replica: &mut ReplicaState, _requests: &mut Requests, _batch: &mut Batch) {}
+    /// Asked where a step ends that all others decode in, beside so many `others` with their tokens: whether
+    /// [`Self::end_iteration`] and [`Self::form_iteration`] do what [`Self::end_batch`] and
+    /// [`Self::form_batch`] would. May err towards false.
+    fn may_change_run(&self, _replica: &ReplicaState, _requests: &Requests, _others: &[(Slot, u32)]) -> bool {
+        false
+    }
+
+    /// Takes back those that a step has `finished`, after they were advanced. Whoever has a part of its
+    /// prompt yet to be computed is on the waiting list; whoever is not there decodes.
+    fn end_iteration(&self, _replica: &mut ReplicaState, _requests: &mut Requests, _finished: &[Slot]) {}
+
+    /// Moves requests from waiting list and queue into a `batch` of all that decode.
+    fn form_iteration(&self, _replica: &mut ReplicaState, _requests: &mut Requests, _batch: &mut Batch) {}
 
     /// Whether decodes may be skipped where a replica can be lost in their midst: not if the peak of KV use
     /// would then count what was taken for steps that never ran.

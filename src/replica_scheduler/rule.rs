@@ -76,12 +76,20 @@ impl ReplicaScheduler for Rule {
         self.as_dyn().skipped_decodes(replica, repeats);
     }
 
-    fn nobody_joins(&self, replica: &ReplicaState, requests: &Requests, started_s: f64) -> bool {
-        self.as_dyn().nobody_joins(replica, requests, started_s)
+    fn changes_runs(&self) -> bool {
+        self.as_dyn().changes_runs()
     }
 
-    fn let_wait_aside(&self, replica: &mut ReplicaState, requests: &mut Requests, batch: &mut Batch) {
-        self.as_dyn().let_wait_aside(replica, requests, batch);
+    fn may_change_run(&self, replica: &ReplicaState, requests: &Requests, others: &[(Slot, u32)]) -> bool {
+        self.as_dyn().may_change_run(replica, requests, others)
+    }
+
+    fn end_iteration(&self, replica: &mut ReplicaState, requests: &mut Requests, finished: &[Slot]) {
+        self.as_dyn().end_iteration(replica, requests, finished);
+    }
+
+    fn form_iteration(&self, replica: &mut ReplicaState, requests: &mut Requests, batch: &mut Batch) {
+        self.as_dyn().form_iteration(replica, requests, batch);
     }
 
     fn may_be_lost(&self) -> bool {

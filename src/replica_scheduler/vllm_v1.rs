@@ -72,6 +72,17 @@ impl VllmV1 {
     fn watermark_blocks(&self, kv: &KvBlocks) -> u32 {
         (self.watermark * f64::from(kv.total + 1)) as u32
     }
+
+    /// A request has been served here.
+    fn take_back(&self, own: &mut State, replica: &mut ReplicaState, requests: &mut Requests, slot: Slot) {
+        if requests[slot].handover.leaves {
+            own.keep(&requests[slot]);
+        } else {
+            own.leave(&requests[slot]);
+            replica.allocated -= 1;
+        }
+        requests.release(slot);
+    }
 }
 
 impl ReplicaScheduler for VllmV1 {
@@ -117,13 +128,7 @@ impl ReplicaScheduler for VllmV1 {
         own.left_out.extend_from_slice(&replica.waiting);
         for &(slot, _) in &batch.entries {
             if requests[slot].is_completed() {
-                if requests[slot].handover.leaves {
-                    own.keep(&requests[slot]);
-                } else {
-                    own.leave(&requests[slot]);
-                    replica.allocated -= 1;
-                }
-                requests.release(slot);
+                self.take_back(&mut own, replica, requests, slot);
             } else {
                 replica.waiting.push(slot);
             }
@@ -201,32 +206,39 @@ impl ReplicaScheduler for VllmV1 {
         }
     }
 
-    fn nobody_joins(&self, replica: &ReplicaState, requests: &Requests, started_s: f64) -> bool {
-        let Some(own) = &replica.vllm_v1 else { return false };
-        let is_plain =
-            !self.by_priority && self.prefill_schedule_interval <= 1 && self.most_queued_tokens.is_none();
-        if !is_plain || !replica.waiting.is_empty() || !own.is_settled() {
-            return false;
-        }
-        // A step scheduled ahead sees who was there when the one before it started.
-        let is_seen = |since_s: f64| !self.async_scheduling || since_s <= started_s;
-        if own.first_arrival_s().is_some_and(is_seen) {
-            return false;
-        }
-        let mut seen = replica
-            .queue
-            .iter()
-            .map(|&slot| &requests[slot])
-            .take_while(|request| is_seen(request.arrived_at_s));
-        // One whose KV cache comes from elsewhere is given room, and waits aside.
-        seen.next().is_none_or(|first| first.handover.awaited && !first.handover.at_once)
-            && seen.next().is_none()
+    fn changes_runs(&self) -> bool {
+        let told_by_steps = self.by_priority || self.prefill_schedule_interval > 1;
+        !self.pipelined && !told_by_steps && self.most_queued_tokens.is_none() && self.drafting.drafts == 0
     }
 
-    fn let_wait_aside(&self, replica: &mut ReplicaState, requests: &mut Requests, batch: &mut Batch) {
+    fn may_change_run(&self, replica: &ReplicaState, requests: &Requests, others: &[(Slot, u32)]) -> bool {
+        // A step has tokens for all that decode, those that come to them included.
+        let fits = self.most_running <= self.max_tokens_in_batch;
+        let decodes_next = |&(slot, tokens): &(Slot, u32)| {
+            let request = &requests[slot];
+            request.prefill_complete || request.processed_tokens + tokens == request.prefill_tokens
+        };
+        // Requests stay in the order in which they were admitted.
+        fits && replica.waiting.is_empty() && others.is_sorted_by_key(|other| !decodes_next(other))
+    }
+
+    fn end_iteration(&self, replica: &mut ReplicaState, requests: &mut Requests, finished: &[Slot]) {
         let mut own = replica.vllm_v1.take().unwrap_or_default();
         own.left_out.clear();
-        Step::new(self, &mut own, replica, requests, batch, self.async_scheduling).admit_beside_batch();
+        for &slot in finished {
+            self.take_back(&mut own, replica, requests, slot);
+        }
+        replica.allocated -= own.let_read_go(&mut replica.kv, requests);
+        if !self.async_scheduling {
+            own.let_leave(&mut replica.kv, requests.prompts());
+        }
+        replica.vllm_v1 = Some(own);
+    }
+
+    fn form_iteration(&self, replica: &mut ReplicaState, requests: &mut Requests, batch: &mut Batch) {
+        let mut own = replica.vllm_v1.take().unwrap_or_default();
+        Step::new(self, &mut own, replica, requests, batch, self.async_scheduling).schedule_beside();
+        own.let_leave(&mut replica.kv, requests.prompts());
         own.settle(&replica.kv);
         replica.vllm_v1 = Some(own);
     }

@@ -5,10 +5,14 @@
 //! would, so that nothing but speed tells the two apart. A run may be cut at any boundary between iterations;
 //! what could matter (a request that may be admitted, a block that may be missing, a request that finishes)
 //! always cuts it in time.
+//!
+//! Under load somebody comes or goes every few iterations, and to write each time into all the others what
+//! they have done meanwhile would be most of the work. So a run outlives changes of its batch: it knows when
+//! each of its requests finishes and needs a block, and only who goes is told how far it has come.
 
 use crate::autoscaler::ForwardPass;
 use crate::hardware::{BatchShape, DecodeSteps, ExecutionTime};
-use crate::replica_scheduler::{Batch, KvBlocks, ReplicaState, Requests};
+use crate::replica_scheduler::{Batch, KvBlocks, ReplicaState, Request, Requests, Slot};
 
 /// The state of a run between two of its iterations.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -44,6 +48,8 @@ pub struct DecodeRun {
     /// Iterations after which it ends, and those after which a request finishes.
     most_iterations: u32,
     finishes_after: u32,
+    /// The latter of each request, in the order of the batch, where requests come and go.
+    ends: Vec<u32>,
     /// Blocks that iterations have taken and that its replica knows of, while its requests do not yet; and
     /// those that were free after that.
     known_blocks: u32,
@@ -63,6 +69,8 @@ pub struct DecodeRun {
 /// The first stretch is short: under load an arrival soon cuts it.
 const FIRST_STRETCH: u32 = 8;
 const LONGEST_STRETCH: u32 = 4096;
+/// A run of more iterations begins anew when somebody comes or goes, so that they can be counted.
+const LONGEST_RUN: u32 = u32::MAX / 4;
 
 impl DecodeRun {
     /// Starts a run with a batch just formed at `now_s`, which `repeats` at least that often unless something
@@ -81,6 +89,7 @@ impl DecodeRun {
         self.total_blocks = replica.kv.total;
         self.new_blocks.clear();
         self.new_blocks.resize(block_size as usize, 0.0);
+        self.ends.clear();
         self.most_iterations = u32::MAX;
         for &(slot, _) in &batch.entries {
             let request = &requests[slot];
@@ -110,14 +119,33 @@ impl DecodeRun {
         self.ahead = self.settled;
     }
 
+    /// Takes down when each request of the batch it has been started with finishes, so that they may come and
+    /// go.
+    pub fn know_ends(&mut self, batch: &Batch, requests: &Requests) {
+        let left = |&(slot, _): &(Slot, u32)| requests[slot].total_tokens() - requests[slot].processed_tokens;
+        self.ends.extend(batch.entries.iter().map(left));
+    }
+
     /// Whether the run ends where its current stretch does.
     pub fn ends_ahead(&self) -> bool {
         self.ahead.starved != 0 || self.ahead.iterations == self.most_iterations
     }
 
-    /// Whether, where its current stretch ends, all requests go on and have the blocks they need.
-    pub fn may_go_on(&self) -> bool {
-        self.ahead.starved == 0 && self.ahead.iterations < self.finishes_after
+    /// Whether, where its current stretch ends, requests may come and go, and whoever goes on has the blocks it
+    /// needs, so many others included.
+    pub fn may_change(&self, others: usize) -> bool {
+        self.ahead.starved == 0
+            && self.ahead.free_blocks as usize >= others
+            && !self.ends.is_empty()
+            && self.ahead.iterations < LONGEST_RUN
+    }
+
+    /// How many of its requests finish where its current stretch ends.
+    pub fn num_finishing(&self) -> usize {
+        if self.finishes_after > self.ahead.iterations {
+            return 0;
+        }
+        self.ends.iter().filter(|&&end| end == self.ahead.iterations).count()
     }
 
     /// Whether the iteration under way is a batch like any other.
@@ -143,13 +171,83 @@ impl DecodeRun {
         kv.free += std::mem::take(&mut self.known_blocks);
     }
 
-    /// Goes on at `now_s`, where its stretch has ended, as a run begun then with the same requests would, and
-    /// takes the blocks of the next iteration. Returns the tokens in the caches.
-    pub fn renew(&mut self, now_s: f64, kv: &mut KvBlocks) -> u64 {
-        self.tell_free(kv, self.ahead.free_blocks);
-        self.settled = Progress { at_s: now_s, previous_at_s: now_s, kv_block_s: 0.0, ..self.ahead };
+    /// Lets those go that finish with the iteration under way, the last of its stretch, all others of which
+    /// are settled: `gone` is told of each, in the order of the batch, once it knows of what it has done
+    /// before that iteration.
+    pub fn let_finish(
+        &mut self,
+        entries: &mut Vec<(Slot, u32)>,
+        requests: &mut Requests,
+        kv: &KvBlocks,
+        mut gone: impl FnMut(Slot),
+    ) {
+        let (now, mut kept) = (self.ahead.iterations, 0);
+        for place in 0..self.ends.len() {
+            let (end, entry) = (self.ends[place], entries[place]);
+            if end == now {
+                self.let_go(&mut requests[entry.0], kv);
+                gone(entry.0);
+                continue;
+            }
+            (self.ends[kept], entries[kept]) = (end, entry);
+            kept += 1;
+        }
+        entries.drain(kept..self.ends.len());
+        self.ends.truncate(kept);
+    }
+
+    fn let_go(&mut self, request: &mut Request, kv: &KvBlocks) {
+        request.processed_tokens = request.processed_tokens.wrapping_add(self.settled.iterations);
+        let blocks = kv.blocks_for(request.processed_tokens).max(request.blocks);
+        self.known_blocks -= blocks - request.blocks;
+        request.blocks = blocks;
+        let place = self.place_of_new_block(self.settled.iterations, request);
+        self.new_blocks[place] -= 1.0;
+        self.ahead.cached_tokens -= u64::from(request.processed_tokens) + 1;
+    }
+
+    /// Takes a request in, from the next iteration on, where the stretch has ended. What it will have
+    /// processed is told by the iterations of the run from now on, as of all others.
+    pub fn join(&mut self, request: &mut Request) {
+        let iterations = self.ahead.iterations;
+        let place = self.place_of_new_block(iterations, request);
+        self.new_blocks[place] += 1.0;
+        self.ends.push(iterations + request.total_tokens() - request.processed_tokens);
+        self.ahead.cached_tokens += u64::from(request.processed_tokens);
+        request.processed_tokens = request.processed_tokens.wrapping_sub(iterations);
+    }
+
+    /// Where a request's need of a next block is counted that has processed so many tokens before an
+    /// iteration.
+    fn place_of_new_block(&self, iteration: u32, request: &Request) -> usize {
+        let block_size = self.new_blocks.len() as u32;
+        let first = request.blocks * block_size + 1 - request.processed_tokens;
+        ((iteration + first) % block_size) as usize
+    }
+
+    /// Goes on at `now_s`, where its stretch has ended, as a run begun then with the requests that have stayed
+    /// or joined would, and takes the blocks of the next iteration. Returns the shape of its batch.
+    pub fn renew(&mut self, now_s: f64, kv: &mut KvBlocks, times: &ExecutionTime) -> BatchShape {
+        let number = self.ends.len() as u32;
+        if number != self.shape.num_decodes {
+            self.beside_attention_ms = times.beside_attention_ms(number);
+        }
+        self.finishes_after = self.ends.iter().copied().min().unwrap_or(u32::MAX);
+        let needed = self.new_blocks[self.ahead.iterations as usize % self.new_blocks.len()] as u32;
+        kv.free -= needed;
+        self.known_blocks += needed;
+        self.settled = Progress {
+            at_s: now_s,
+            previous_at_s: now_s,
+            kv_block_s: 0.0,
+            free_blocks: kv.free,
+            starved: 0,
+            ..self.ahead
+        };
         self.stretch = FIRST_STRETCH;
-        self.settled.cached_tokens
+        self.shape = BatchShape::default();
+        self.shape.add_decodes(number, self.settled.cached_tokens);
+        self.shape
     }
 
     /// Lets a renewed run go on with what others have left of blocks, for so many `repeats` at least.
@@ -358,9 +456,14 @@ impl DecodeRun {
         size_of::<Self>() + size_of_val(&self.new_blocks[..])
     }
 
-    /// Requests in the batch: tokens of each iteration.
+    /// Requests in the batch of the iteration under way: its tokens.
     pub fn requests(&self) -> u32 {
         self.shape.num_decodes
+    }
+
+    /// The same where requests come and go, at any time.
+    pub fn num_known(&self) -> usize {
+        self.ends.len()
     }
 
     /// Tokens in the caches as the iteration under way began.

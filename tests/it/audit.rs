@@ -342,14 +342,6 @@ impl ReplicaScheduler for Audit {
         self.watched.skipped_decodes(replica, repeats);
     }
 
-    fn nobody_joins(&self, replica: &ReplicaState, requests: &Requests, started_s: f64) -> bool {
-        self.watched.nobody_joins(replica, requests, started_s)
-    }
-
-    fn let_wait_aside(&self, replica: &mut ReplicaState, requests: &mut Requests, batch: &mut Batch) {
-        self.watched.let_wait_aside(replica, requests, batch);
-    }
-
     fn reserves_ahead(&self) -> bool {
         self.watched.reserves_ahead()
     }

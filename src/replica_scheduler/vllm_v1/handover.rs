@@ -46,16 +46,6 @@ impl State {
         self.aside.as_ref().is_some_and(|aside| !aside.arrived.is_empty())
     }
 
-    /// When the first KV cache arrived of those that have come from elsewhere.
-    pub(super) fn first_arrival_s(&self) -> Option<f64> {
-        self.aside.as_ref().and_then(|aside| aside.arrived.first()).map(|&(_, at_s)| at_s)
-    }
-
-    /// Whether nothing leaves with the next step.
-    pub(super) fn is_settled(&self) -> bool {
-        self.num_leaving() == 0 && self.aside.as_ref().is_none_or(|aside| aside.read.is_empty())
-    }
-
     /// Keeps what a prompt holds that is to be read elsewhere.
     pub(super) fn keep(&mut self, request: &Request) {
         let leaving = Leaving::of(request);

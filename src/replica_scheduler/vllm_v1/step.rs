@@ -114,10 +114,13 @@ impl<'a> Step<'a> {
         ));
     }
 
-    /// Admits whoever is to be, beside a batch in which all that run are.
-    pub fn admit_beside_batch(mut self) {
+    /// Forms what there is beside a batch of all that decode.
+    pub fn schedule_beside(mut self) {
         self.budget -= self.batch.len();
-        self.admit();
+        let preempted = !self.replica.waiting.is_empty() && self.go_on();
+        if !preempted {
+            self.admit();
+        }
     }
 
     /// Requests that the scheduler takes for running.

@@ -1,6 +1,8 @@
 //! Runs of decodes on the event loop: iterations that are advanced together, settled when somebody looks.
 
 use super::Engine;
+use super::accounts::count_late_preemptions;
+use super::state::BatchPlace;
 use crate::autoscaler::BatchEnd;
 use crate::replica_scheduler::{Lane, ReplicaScheduler};
 use crate::simulation::event::StageIndex;
@@ -11,7 +13,7 @@ impl Engine<'_> {
     pub(super) fn go_on(&mut self, lane: Lane, alone: bool) -> bool {
         // Whatever else happens at this very instant may concern the next batch: then the run ends here.
         if self.work.replicas[lane].run.ends_ahead() || !self.work.steps.is_empty() {
-            if alone && self.work.steps.is_empty() && self.go_on_alike(lane) {
+            if alone && self.work.steps.is_empty() && self.go_on_changed(lane) {
                 return true;
             }
             self.end_run(lane);
@@ -24,26 +26,37 @@ impl Engine<'_> {
         true
     }
 
-    /// Lets a run that was to end, so that somebody may be let in, go on with the same requests if nobody
-    /// joins them: with all that the end of a batch and the forming of the next would do. Nothing else may be
+    /// Lets a run whose stretch has ended go on, though somebody finishes or joins: with all that the end of a
+    /// batch and the forming of the next would do, but only for those that come and go. Nothing else may be
     /// due now. Whether it goes on.
-    pub(super) fn go_on_alike(&mut self, lane: Lane) -> bool {
+    pub(super) fn go_on_changed(&mut self, lane: Lane) -> bool {
         let work = &mut *self.work;
         let replica = &work.replicas[lane];
-        if !(replica.run.may_go_on()
-            && self.scheduler.nobody_joins(&replica.state, &work.requests, replica.run.ahead.previous_at_s))
+        let index = replica.stages[StageIndex::FIRST].working_on.expect("a run is a batch in flight");
+        let decodes = replica.run.requests() as usize;
+        let others = &work.in_flight[index].batch.entries[decodes..];
+        if !replica.run.may_change(others.len())
+            || !self.scheduler.may_change_run(&replica.state, &work.requests, others)
+            || replica.run.num_finishing() == decodes
         {
             return false;
         }
         self.settle_run(lane, f64::INFINITY, 1);
+        self.end_iteration(lane, index);
+        self.form_iteration(lane, index);
+        true
+    }
+
+    /// Takes the results of the last iteration of a run's stretch.
+    fn end_iteration(&mut self, lane: Lane, index: BatchPlace) {
         let work = &mut *self.work;
         let replica = &mut work.replicas[lane];
-        let index = replica.stages[StageIndex::FIRST].working_on.expect("a run is a batch in flight");
         let in_flight = &mut work.in_flight[index];
         let now_s = self.now_s;
-        // The last iteration ends.
         in_flight.scheduled_at_s = replica.run.settled.at_s;
-        in_flight.batch.shape.decode_cached_tokens = replica.run.cached_tokens();
+        if !replica.run.is_once() {
+            in_flight.batch.shape.decode_cached_tokens = replica.run.cached_tokens();
+        }
         replica.run.tell_blocks(&mut replica.state.kv);
         self.totals.note_kv(&replica.state.kv);
         self.totals.account_kv(replica, now_s);
@@ -62,24 +75,87 @@ impl Engine<'_> {
             detail.batches.push(in_flight.record(replica.id, now_s));
         }
         replica.state.batch_started_at_s = in_flight.scheduled_at_s;
-        // The next is formed.
+        let mut finished = std::mem::take(&mut work.finished);
+        replica.run.let_finish(&mut in_flight.batch.entries, &mut work.requests, &replica.state.kv, |slot| {
+            finished.push(slot)
+        });
+        for &slot in &finished {
+            self.take_tokens(lane, slot, 1);
+        }
+        let mut entries = std::mem::take(&mut self.work.in_flight[index].batch.entries);
+        let decodes = self.work.replicas[lane].run.num_known();
+        let mut kept = decodes;
+        for place in decodes..entries.len() {
+            let (slot, tokens) = entries[place];
+            if self.take_tokens(lane, slot, tokens) {
+                finished.push(slot);
+                continue;
+            }
+            let replica = &mut self.work.replicas[lane];
+            let request = &mut self.work.requests[slot];
+            if request.prefill_complete {
+                replica.run.join(request);
+                entries[kept] = (slot, 1);
+                kept += 1;
+            } else {
+                replica.state.waiting.push(slot);
+            }
+        }
+        entries.truncate(kept);
+        let work = &mut *self.work;
+        let replica = &mut work.replicas[lane];
+        work.in_flight[index].batch.entries = entries;
+        self.scheduler.end_iteration(&mut replica.state, &mut work.requests, &finished);
+        if self.router_observes_load && !finished.is_empty() && !replica.draining {
+            replica.load.requests = replica.state.outstanding();
+            self.router.set_load(replica.target(lane), replica.load);
+        }
+        finished.clear();
+        work.finished = finished;
+    }
+
+    /// Begins the next iteration of a run with those that are left and those that join.
+    fn form_iteration(&mut self, lane: Lane, index: BatchPlace) {
+        let (now_s, times) = (self.now_s, self.inputs.execution_time);
+        let work = &mut *self.work;
+        let replica = &mut work.replicas[lane];
+        let in_flight = &mut work.in_flight[index];
+        let batch = &mut in_flight.batch;
         in_flight.id = self.next_batch_id;
         self.next_batch_id += 1;
         in_flight.scheduled_at_s = now_s;
-        in_flight.batch.shape.decode_cached_tokens = replica.run.renew(now_s, &mut replica.state.kv);
+        self.totals.account_kv(replica, now_s);
+        batch.shape = replica.run.renew(now_s, &mut replica.state.kv, times);
+        batch.waits_s = 0.0;
+        let decodes = batch.entries.len();
         let queued = replica.state.queue.len() as u32;
-        self.scheduler.let_wait_aside(&mut replica.state, &mut work.requests, &mut in_flight.batch);
+        self.scheduler.form_iteration(&mut replica.state, &mut work.requests, batch);
         self.totals.queued = self.totals.queued + replica.state.queue.len() as u32 - queued;
+        if !replica.state.preempted_when_finished.is_empty() {
+            count_late_preemptions(
+                &mut replica.state.preempted_when_finished,
+                &mut self.totals,
+                &mut self.detail,
+            );
+        }
+        for &(slot, _) in &batch.entries[decodes..] {
+            let request = &mut work.requests[slot];
+            if request.scheduled_at_s.is_nan() {
+                request.scheduled_at_s = now_s;
+            }
+        }
         self.totals.note_kv(&replica.state.kv);
-        let repeats = self.scheduler.repeats_decodes(&replica.state, &work.requests);
+        let repeats = if batch.entries.len() == decodes {
+            self.scheduler.repeats_decodes(&replica.state, &work.requests)
+        } else {
+            0
+        };
         replica.run.go_on_with(replica.state.kv.free, repeats);
         let (end_s, created_s) = if repeats > 0 {
-            replica.run.look_ahead(self.inputs.execution_time)
+            replica.run.look_ahead(times)
         } else {
-            let batch = &in_flight.batch;
-            let duration_s = work.step_times.of(&batch.shape, self.inputs.execution_time)
-                * (1.0 + batch.slower_by)
-                + batch.waits_s;
+            let duration_s =
+                work.step_times.of(&batch.shape, times) * (1.0 + batch.slower_by) + batch.waits_s;
             replica.run.go_on_once(now_s + duration_s);
             (now_s + duration_s, now_s)
         };
@@ -87,7 +163,6 @@ impl Engine<'_> {
         if self.outside.awaits_kv {
             self.tell_reserved(lane);
         }
-        true
     }
 
     /// Makes the single iteration that a run goes on with a batch like any other, which it is.
@@ -163,14 +238,17 @@ impl Engine<'_> {
         let index = replica.stages[StageIndex::FIRST].working_on.expect("a run is a batch in flight");
         let in_flight = &mut work.in_flight[index];
         in_flight.scheduled_at_s = replica.run.settled.at_s;
-        in_flight.batch.shape.decode_cached_tokens = replica.run.cached_tokens();
-        let iterations = replica.run.settled.iterations;
+        if !replica.run.is_once() {
+            in_flight.batch.shape.decode_cached_tokens = replica.run.cached_tokens();
+        }
+        let (iterations, decodes) = (replica.run.settled.iterations, replica.run.requests() as usize);
         self.scheduler.skipped_decodes(&mut replica.state, iterations);
         let grows = !self.scheduler.reserves_ahead();
         replica.run.forget_blocks(&mut replica.state.kv);
-        for &(slot, _) in &in_flight.batch.entries {
+        for &(slot, _) in &in_flight.batch.entries[..decodes] {
             let request = &mut work.requests[slot];
-            request.processed_tokens += iterations;
+            // It may have joined after the run began: then this is less than nothing before.
+            request.processed_tokens = request.processed_tokens.wrapping_add(iterations);
             if grows {
                 let blocks = replica.state.kv.blocks_for(request.processed_tokens).max(request.blocks);
                 replica.state.kv.free -= blocks - request.blocks;

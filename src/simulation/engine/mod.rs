@@ -47,7 +47,7 @@ use super::{EVENTS_BETWEEN_QUESTIONS, Parts, RunInputs, SimulationError};
 use crate::autoscaler::{Autoscaler, BatchSums, Completion, FirstToken, Observes};
 use crate::global_scheduler::GlobalScheduler;
 use crate::random;
-use crate::replica_scheduler::{KvBlocks, Lane, ReplicaScheduler, Rule};
+use crate::replica_scheduler::{KvBlocks, Lane, ReplicaScheduler, Rule, Slot};
 
 /// Replicas by what they are about to do.
 #[derive(Debug, Default)]
@@ -84,6 +84,8 @@ pub(super) struct Engine<'a> {
     pipeline_parallel: u32,
     pipelined: bool,
     stepping: bool,
+    /// Whether requests come to runs of decodes and go while these last.
+    changes_runs: bool,
     shortcuts: bool,
     batch_size_cap: u32,
     /// An empty replica's cache.
@@ -193,6 +195,7 @@ impl<'a> Engine<'a> {
             stepping: inputs.stepping
                 || cluster.client_timeout_s.is_some()
                 || (cluster.loses_replicas() && !scheduler.may_be_lost()),
+            changes_runs: scheduler.changes_runs(),
             scheduler,
             shortcuts: !inputs.queue_every_step,
             batch_size_cap: inputs.scheduler_settings.common().batch_size_cap,
@@ -460,6 +463,9 @@ impl<'a> Engine<'a> {
                 self.scheduler.reserves_ahead(),
                 times,
             );
+            if self.changes_runs {
+                replica.run.know_ends(batch, &work.requests);
+            }
             replica.run.look_ahead(times)
         } else {
             (
@@ -544,74 +550,23 @@ impl<'a> Engine<'a> {
             in_flight.scheduled_at_s,
         );
         self.totals.queued = self.totals.queued + replica.state.queue.len() as u32 - queued;
-        let in_flight = &*in_flight;
-        let batch = &in_flight.batch;
-        for &(slot, tokens) in &batch.entries {
-            let request = &mut work.requests[slot];
+        // Lent out, so that the rest of what the engine works on is at hand.
+        let entries = std::mem::take(&mut in_flight.batch.entries);
+        for &(slot, tokens) in &entries {
+            let request = &mut self.work.requests[slot];
             if request.prefill_complete && request.processed_tokens + tokens < request.total_tokens() {
                 // One that decodes on, as nearly all do.
                 request.processed_tokens += tokens;
-                continue;
-            }
-            if request.is_completed() {
-                continue;
-            }
-            let waited_for_first = request.first_token_at_s.is_nan();
-            request.advance(tokens, self.now_s);
-            if self.observes.latencies
-                && waited_for_first
-                && !request.first_token_at_s.is_nan()
-                && !request.given_up
-            {
-                work.first_tokens.push(FirstToken { arrived_at_s: request.arrived_at_s, at_s: self.now_s });
-            }
-            if request.is_completed() {
-                if request.given_up {
-                    replica.load.prefill_tokens -=
-                        u64::from(request.original_prefill_tokens) * u64::from(self.router_observes_load);
-                    work.trail.leave(request, self.now_s);
-                    self.totals.cut_off(
-                        request,
-                        lane,
-                        self.now_s,
-                        self.api_s,
-                        &mut self.feed,
-                        self.tells,
-                        &mut self.detail,
-                    );
-                    continue;
-                }
-                if self.observes.latencies {
-                    work.completions.push(Completion {
-                        arrived_at_s: request.arrived_at_s,
-                        first_token_at_s: request.first_token_at_s,
-                        completed_at_s: self.now_s,
-                        prefill_tokens: request.original_prefill_tokens,
-                        decode_tokens: request.output_tokens(),
-                    });
-                }
-                self.totals.completed += 1;
-                self.totals.left += 1;
-                self.totals.restarts += u64::from(request.restarts);
-                self.totals.tokens += u64::from(request.total_tokens());
-                self.totals.count_prompt(request);
-                replica.load.prefill_tokens -=
-                    u64::from(request.original_prefill_tokens) * u64::from(self.router_observes_load);
-                work.samples.add(request, self.now_s, self.api_s);
-                work.trail.leave(request, self.now_s + self.api_s);
-                if let Some(detail) = &mut self.detail {
-                    let record = &mut detail.requests[request.id as usize];
-                    record.leave(request, self.api_s);
-                    record.completed_at_s = Some(self.now_s + self.api_s);
-                }
-                if self.tells {
-                    self.feed.tell_left(request, lane, End::Answered, self.now_s);
-                    let how =
-                        Left::answered(request, self.now_s, self.api_s, &self.inputs.cluster.latency_limits);
-                    leave_session(&mut self.feed, &mut self.totals, request.id, self.now_s + self.api_s, how);
-                }
+            } else {
+                self.take_tokens(lane, slot, tokens);
             }
         }
+        let work = &mut *self.work;
+        let replica = &mut work.replicas[lane];
+        let in_flight = &mut work.in_flight[index];
+        in_flight.batch.entries = entries;
+        let in_flight = &*in_flight;
+        let batch = &in_flight.batch;
         self.totals.batches += 1;
         if !self.pipelined {
             self.totals.busy_s += self.now_s - in_flight.scheduled_at_s;
@@ -642,5 +597,72 @@ impl<'a> Engine<'a> {
             self.record_replicas();
         }
         has_work
+    }
+
+    /// Takes what a batch has computed of a request; whether that was the last of it.
+    #[inline(always)]
+    fn take_tokens(&mut self, lane: Lane, slot: Slot, tokens: u32) -> bool {
+        let work = &mut *self.work;
+        let replica = &mut work.replicas[lane];
+        let request = &mut work.requests[slot];
+        if request.is_completed() {
+            return false;
+        }
+        let waited_for_first = request.first_token_at_s.is_nan();
+        request.advance(tokens, self.now_s);
+        if self.observes.latencies
+            && waited_for_first
+            && !request.first_token_at_s.is_nan()
+            && !request.given_up
+        {
+            work.first_tokens.push(FirstToken { arrived_at_s: request.arrived_at_s, at_s: self.now_s });
+        }
+        if !request.is_completed() {
+            return false;
+        }
+        if request.given_up {
+            replica.load.prefill_tokens -=
+                u64::from(request.original_prefill_tokens) * u64::from(self.router_observes_load);
+            work.trail.leave(request, self.now_s);
+            self.totals.cut_off(
+                request,
+                lane,
+                self.now_s,
+                self.api_s,
+                &mut self.feed,
+                self.tells,
+                &mut self.detail,
+            );
+            return true;
+        }
+        if self.observes.latencies {
+            work.completions.push(Completion {
+                arrived_at_s: request.arrived_at_s,
+                first_token_at_s: request.first_token_at_s,
+                completed_at_s: self.now_s,
+                prefill_tokens: request.original_prefill_tokens,
+                decode_tokens: request.output_tokens(),
+            });
+        }
+        self.totals.completed += 1;
+        self.totals.left += 1;
+        self.totals.restarts += u64::from(request.restarts);
+        self.totals.tokens += u64::from(request.total_tokens());
+        self.totals.count_prompt(request);
+        replica.load.prefill_tokens -=
+            u64::from(request.original_prefill_tokens) * u64::from(self.router_observes_load);
+        work.samples.add(request, self.now_s, self.api_s);
+        work.trail.leave(request, self.now_s + self.api_s);
+        if let Some(detail) = &mut self.detail {
+            let record = &mut detail.requests[request.id as usize];
+            record.leave(request, self.api_s);
+            record.completed_at_s = Some(self.now_s + self.api_s);
+        }
+        if self.tells {
+            self.feed.tell_left(request, lane, End::Answered, self.now_s);
+            let how = Left::answered(request, self.now_s, self.api_s, &self.inputs.cluster.latency_limits);
+            leave_session(&mut self.feed, &mut self.totals, request.id, self.now_s + self.api_s, how);
+        }
+        true
     }
 }

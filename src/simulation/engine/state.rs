@@ -387,6 +387,8 @@ pub struct Workspace {
     pub(super) in_flight: Batches,
     pub(super) unrouted: VecDeque<Slot>,
     pub(super) touched: Vec<Lane>,
+    /// Whoever finishes with an iteration of a run.
+    pub(super) finished: Vec<Slot>,
     /// What the autoscaler has not been told yet.
     pub(super) ended_batches: Vec<BatchEnd>,
     pub(super) first_tokens: Vec<FirstToken>,
