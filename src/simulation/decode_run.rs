@@ -181,19 +181,18 @@ impl DecodeRun {
         kv: &KvBlocks,
         mut gone: impl FnMut(Slot),
     ) {
-        let (now, mut kept) = (self.ahead.iterations, 0);
-        for place in 0..self.ends.len() {
-            let (end, entry) = (self.ends[place], entries[place]);
-            if end == now {
-                self.let_go(&mut requests[entry.0], kv);
-                gone(entry.0);
-                continue;
-            }
-            (self.ends[kept], entries[kept]) = (end, entry);
-            kept += 1;
+        let (now, mut from) = (self.ahead.iterations, 0);
+        if self.finishes_after > now {
+            return;
         }
-        entries.drain(kept..self.ends.len());
-        self.ends.truncate(kept);
+        while let Some(further) = self.ends[from..].iter().position(|&end| end == now) {
+            from += further;
+            self.ends.remove(from);
+            let (slot, _) = entries.remove(from);
+            self.let_go(&mut requests[slot], kv);
+            gone(slot);
+        }
+        self.finishes_after = self.ends.iter().copied().min().unwrap_or(u32::MAX);
     }
 
     fn let_go(&mut self, request: &mut Request, kv: &KvBlocks) {
@@ -212,7 +211,9 @@ impl DecodeRun {
         let iterations = self.ahead.iterations;
         let place = self.place_of_new_block(iterations, request);
         self.new_blocks[place] += 1.0;
-        self.ends.push(iterations + request.total_tokens() - request.processed_tokens);
+        let end = iterations + request.total_tokens() - request.processed_tokens;
+        self.ends.push(end);
+        self.finishes_after = self.finishes_after.min(end);
         self.ahead.cached_tokens += u64::from(request.processed_tokens);
         request.processed_tokens = request.processed_tokens.wrapping_sub(iterations);
     }
@@ -232,7 +233,6 @@ impl DecodeRun {
         if number != self.shape.num_decodes {
             self.beside_attention_ms = times.beside_attention_ms(number);
         }
-        self.finishes_after = self.ends.iter().copied().min().unwrap_or(u32::MAX);
         let needed = self.new_blocks[self.ahead.iterations as usize % self.new_blocks.len()] as u32;
         kv.free -= needed;
         self.known_blocks += needed;
