@@ -184,7 +184,13 @@ impl ReplicaScheduler for VllmV1 {
                 return running < self.most_running
                     && self.would_reserve(replica, requests, head, running > 0);
             }
-            let room = self.max_tokens_in_batch.saturating_sub(running);
+            // A first part, where prompts are admitted by that, is no longer than the limit on them; whether
+            // that holds is told when a batch is formed.
+            let longest_prefill = match self.long_prefill_token_threshold {
+                0 => u32::MAX,
+                threshold => threshold,
+            };
+            let room = self.max_tokens_in_batch.saturating_sub(running).min(longest_prefill);
             let hit = state::hit(replica.vllm_v1.as_deref(), &replica.kv, requests, head);
             running < self.most_running
                 && step::admission(self, &replica.kv, &requests[head], hit, room, 0, running > 0).is_some()

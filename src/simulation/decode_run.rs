@@ -96,8 +96,8 @@ impl DecodeRun {
             self.most_iterations =
                 self.most_iterations.min(request.total_tokens() - request.processed_tokens);
             if !reserved {
-                let first = request.blocks * block_size + 1 - request.processed_tokens;
-                self.new_blocks[(first % block_size) as usize] += 1.0;
+                let place = self.place_of_new_block(0, request);
+                self.new_blocks[place] += 1.0;
             }
         }
         self.finishes_after = self.most_iterations;

@@ -241,6 +241,26 @@ proptest! {
         check(&scenario);
     }
 
+    /// Requests come and go while others decode, prompts are computed in parts, and blocks run out.
+    #[test]
+    fn runs_whose_batches_change_tell_the_same(
+        mut scenario in scenario("vllm_v1"), threshold in 0..30_u32, ahead in prop::bool::ANY, hurry in 0.02..1.0_f64,
+        more in 0..40_u32, tokens in 3..80_u32, blocks in 16..200_u32,
+    ) {
+        let workload = &mut scenario.workload;
+        workload.arrived_at_s.iter_mut().for_each(|at_s| *at_s *= hurry);
+        workload.decode_tokens.iter_mut().for_each(|tokens| *tokens += more);
+        let mut cluster = json!(scenario.cluster);
+        let settings = &mut cluster["replica_scheduler"]["vllm_v1"];
+        settings["long_prefill_token_threshold"] = json!(threshold);
+        settings["async_scheduling"] = json!(ahead);
+        settings["max_tokens_in_batch"] = json!(tokens);
+        settings["batch_size_cap"] = json!(tokens.min(12));
+        settings["num_blocks"] = json!(blocks);
+        scenario.cluster = serde_json::from_value(cluster).unwrap();
+        check(&scenario);
+    }
+
     /// Who completes, with how many tokens, is not a matter of caching; what is cached is not computed.
     #[test]
     fn caching_changes_no_output(mut scenario in scenario("vllm_v1")) {
