@@ -553,13 +553,7 @@ impl<'a> Engine<'a> {
         // Lent out, so that the rest of what the engine works on is at hand.
         let entries = std::mem::take(&mut in_flight.batch.entries);
         for &(slot, tokens) in &entries {
-            let request = &mut self.work.requests[slot];
-            if request.prefill_complete && request.processed_tokens + tokens < request.total_tokens() {
-                // One that decodes on, as nearly all do.
-                request.processed_tokens += tokens;
-            } else {
-                self.take_tokens(lane, slot, tokens);
-            }
+            self.take_tokens(lane, slot, tokens);
         }
         let work = &mut *self.work;
         let replica = &mut work.replicas[lane];
@@ -603,8 +597,12 @@ impl<'a> Engine<'a> {
     #[inline(always)]
     fn take_tokens(&mut self, lane: Lane, slot: Slot, tokens: u32) -> bool {
         let work = &mut *self.work;
-        let replica = &mut work.replicas[lane];
         let request = &mut work.requests[slot];
+        if request.prefill_complete && request.processed_tokens + tokens < request.total_tokens() {
+            // One that decodes on, as nearly all do.
+            request.processed_tokens += tokens;
+            return false;
+        }
         if request.is_completed() {
             return false;
         }
@@ -620,9 +618,10 @@ impl<'a> Engine<'a> {
         if !request.is_completed() {
             return false;
         }
+        if self.router_observes_load {
+            work.replicas[lane].load.prefill_tokens -= u64::from(request.original_prefill_tokens);
+        }
         if request.given_up {
-            replica.load.prefill_tokens -=
-                u64::from(request.original_prefill_tokens) * u64::from(self.router_observes_load);
             work.trail.leave(request, self.now_s);
             self.totals.cut_off(
                 request,
@@ -649,8 +648,6 @@ impl<'a> Engine<'a> {
         self.totals.restarts += u64::from(request.restarts);
         self.totals.tokens += u64::from(request.total_tokens());
         self.totals.count_prompt(request);
-        replica.load.prefill_tokens -=
-            u64::from(request.original_prefill_tokens) * u64::from(self.router_observes_load);
         work.samples.add(request, self.now_s, self.api_s);
         work.trail.leave(request, self.now_s + self.api_s);
         if let Some(detail) = &mut self.detail {

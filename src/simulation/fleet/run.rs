@@ -26,6 +26,8 @@ pub(super) struct Fleet<'a> {
     pub groups: Vec<Group>,
     pub feed: Feed<'a>,
     pub flows: Flows,
+    /// Whether something decides for all pools together.
+    is_managed: bool,
     pub links: Links,
     pub router: Router<'a>,
     /// What pools tell, while it is taken in.
@@ -100,6 +102,7 @@ impl<'a> Fleet<'a> {
             groups: inputs.groups(),
             feed: Feed::new(inputs.workload, false),
             flows: Flows::new(inputs.workload.len()),
+            is_managed: inputs.is_managed(),
             links: if inputs.is_managed() { links } else { links.unwatched() },
             messages: Vec::new(),
             router: Router::new(cluster.pool_router.as_ref().unwrap_or(&FIRST_WITH_ROOM), names, known),
@@ -184,7 +187,7 @@ impl<'a> Fleet<'a> {
                     }
                 }
             }
-            if !(goes_on || self.inputs.is_managed() && self.grant_wishes()?) {
+            if !(goes_on || self.is_managed && self.grant_wishes()?) {
                 return Ok(elsewhere);
             }
             elsewhere = true;
