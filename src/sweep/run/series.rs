@@ -184,23 +184,6 @@ fn ranks(count: usize) -> Vec<usize> {
     ranks
 }
 
-/// The bits of the smallest and of the largest of numbers of at least 0; of none, as if there were nothing
-/// between. Several are looked for at once: each would wait for the one before it.
-fn ends(sample: &[f64]) -> (u64, u64) {
-    const LANES: usize = 4;
-    let (whole, rest) = sample.as_chunks::<LANES>();
-    let mut ends = [(u64::MAX, 0); LANES];
-    let widen = |(least, largest): &mut (u64, u64), value: &f64| {
-        let bits = value.to_bits();
-        (*least, *largest) = ((*least).min(bits), (*largest).max(bits));
-    };
-    for values in whole {
-        ends.iter_mut().zip(values).for_each(|(ends, value)| widen(ends, value));
-    }
-    ends.iter_mut().zip(rest).for_each(|(ends, value)| widen(ends, value));
-    ends.iter().fold((u64::MAX, 0), |(least, largest), end| (least.min(end.0), largest.max(end.1)))
-}
-
 /// Share of the sample, of numbers of at least 0, at or below each of its quantiles, the smallest and largest
 /// value included.
 ///
@@ -209,7 +192,9 @@ fn ends(sample: &[f64]) -> (u64, u64) {
 fn cdf(sample: &[f64]) -> Vec<(f64, f64)> {
     const MOST_BUCKETS: u64 = 1 << 14;
     let ranks = ranks(sample.len());
-    let (least, largest) = ends(sample);
+    let (least, largest) = sample
+        .iter()
+        .fold((u64::MAX, 0), |(least, largest), x| (least.min(x.to_bits()), largest.max(x.to_bits())));
     let spread = largest.saturating_sub(least);
     let shift = u64::BITS - (spread / MOST_BUCKETS).leading_zeros();
     let bucket = |value: f64| ((value.to_bits() - least) >> shift) as usize;
