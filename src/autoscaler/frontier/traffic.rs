@@ -169,6 +169,20 @@ impl ArrivalCounts {
         agreeing.map(|i| ladder[i].estimate(dispersion))
     }
 
+    /// Whether nothing has arrived for as long as is remembered: then further ticks without arrivals change
+    /// nothing but the time, and no estimate.
+    pub fn is_silent(&self) -> bool {
+        self.totals.len() > self.remembered_ticks()
+            && self.totals[0].1 == self.total
+            && self.differences.iter().all(|differences| differences.squares.iter().all(|&sum| sum == 0))
+    }
+
+    /// Lets so many ticks pass, which take `passed_s`, in a silence that lasts.
+    pub fn pass(&mut self, ticks: usize, passed_s: f64) {
+        self.ticks += ticks;
+        self.totals.iter_mut().for_each(|(at_s, _)| *at_s += passed_s);
+    }
+
     /// Mean rate over the latest ticks, as many as are remembered; `None` with less history.
     pub fn recent(&self, ticks: usize) -> Option<f64> {
         let last = self.totals.len().checked_sub(1)?;

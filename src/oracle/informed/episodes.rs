@@ -39,13 +39,20 @@ impl Episodes {
     /// Rates are those over the longest window that agrees with all shorter ones. A burst under way at the
     /// end is none: nobody knows how long it goes on.
     pub fn of(workload: &Workload) -> Self {
+        Self::by_steps(workload, true)
+    }
+
+    /// The same, second by second but for long silences, which are skipped if that is wanted.
+    fn by_steps(workload: &Workload, skips: bool) -> Self {
         let duration_s = workload.end_s();
         let mean_per_s = workload.len() as f64 / duration_s.max(STEP_S);
         let (mut counts, mut all) = (ArrivalCounts::new(STEP_S), Vec::new());
         let (mut from_s, mut burst_from_s, mut seen) = (0.0, None, 0);
-        for step in 0..=(duration_s / STEP_S) as usize {
+        let (mut step, last) = (0, (duration_s / STEP_S) as usize);
+        while step <= last {
             let now_s = step as f64 * STEP_S;
-            let arrived = workload.arrived_at_s.partition_point(|&at_s| at_s < now_s);
+            step += 1;
+            let arrived = seen + workload.arrived_at_s[seen..].partition_point(|&at_s| at_s < now_s);
             counts.observe(arrived - seen);
             seen = arrived;
             counts.tick(now_s);
@@ -59,6 +66,13 @@ impl Episodes {
                     (from_s, burst_from_s) = (now_s - STEP_S, None);
                 }
                 _ => {}
+            }
+            if skips && counts.is_silent() {
+                // Nothing more is learnt before the step that sees the next request.
+                let Some(next_s) = workload.arrived_at_s.get(seen) else { break };
+                let silent = ((next_s / STEP_S) as usize + 1).saturating_sub(step);
+                counts.pass(silent, silent as f64 * STEP_S);
+                step += silent;
             }
         }
         Self { all, duration_s }
@@ -144,6 +158,25 @@ mod tests {
         let (lull, burst) = episodes.rates_per_s(&workload);
         assert!((lull - 2.0).abs() < 0.5 && (burst - 30.0).abs() < 3.0, "{lull}, {burst}");
         assert!((episodes.mean_lull_s() - 200.0).abs() < 4.0 && episodes.bursts_s().is_sorted());
+    }
+
+    /// Bursts days apart, some of one request, and requests on the second.
+    #[test]
+    fn long_silences_are_skipped() {
+        let mut workload = Workload::default();
+        let mut random = random::stream(1, "silences");
+        let mut at_s: f64 = 0.0;
+        for _ in 0..40 {
+            at_s = (at_s + random.random_range(0.0..20_000.0)).floor();
+            for _ in 0..random.random_range(1..60) {
+                workload.push(at_s, 100, 1);
+                at_s += f64::from(random.random_range(0..8_u8)) * 0.25;
+            }
+        }
+        workload.duration_s = Some(at_s + 5000.0);
+        let episodes = Episodes::of(&workload);
+        assert!(episodes.all.len() > 5, "{episodes:?}");
+        assert_eq!(episodes, Episodes::by_steps(&workload, false));
     }
 
     #[test]
