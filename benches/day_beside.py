@@ -47,11 +47,11 @@ def cpu_s(program, path, out):
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before, None
 
 
-def least_cpu_s(program, ways, directory, times):
+def of_cell(program, ways, directory, round_):
     for number, way in enumerate(ways):
         path = os.path.join(directory, f"way{number}.json")
         Path(path).write_text(json.dumps(grid(*way)))
-        out = os.path.join(directory, f"out{times}.{number}.{os.path.basename(program)}.{len(os.listdir(directory))}")
+        out = os.path.join(directory, f"out{round_}.{number}.{os.path.basename(program)}.{len(os.listdir(directory))}")
         seconds, error = cpu_s(program, path, out)
         if error is None:
             return seconds
@@ -68,7 +68,7 @@ def main():
         with tempfile.TemporaryDirectory() as directory:
             for round_ in range(rounds):
                 for which, program in enumerate(programs):
-                    least[which] = min(least[which], least_cpu_s(program, ways, directory, round_))
+                    least[which] = min(least[which], of_cell(program, ways, directory, round_))
         print(f"| {cell} | {least[0]:.2f} | {least[1]:.2f} | {least[1] / least[0]:.2f} |", flush=True)
 
 

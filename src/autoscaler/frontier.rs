@@ -220,8 +220,8 @@ enum Surges {
     Late,
 }
 
-/// What a backlog costs is off by at most so many times as much as the rate: at least a fiftieth of a
-/// replica's throughput is taken to be left for it.
+/// What a backlog costs is off by at most so many times as much as the rate, with much to spare: at least a
+/// fiftieth of a replica's throughput is taken to be left for it, so that it is off by fifty times as much.
 const OFF_BY: f64 = 1000.0;
 
 /// The system at some time.

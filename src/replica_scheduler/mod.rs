@@ -140,8 +140,9 @@ impl ReplicaSchedulerSettings {
 
 /// The rule by which a replica forms batches.
 ///
-/// The last four methods let the engine advance many decode iterations at once; they only concern replicas of
-/// one stage, while all requests in memory are in one batch of decodes.
+/// [`Self::would_admit`] and the methods after it, up to [`Self::reserves_ahead`], let the engine advance many
+/// decode iterations at once; they only concern replicas of one stage, while all requests in memory are in one
+/// batch of decodes.
 pub trait ReplicaScheduler: Send + Sync {
     /// Moves requests from queue and waiting list into an empty `batch`; leaves it empty if there is nothing
     /// to do.

@@ -4,7 +4,7 @@
 //! cache they read. A run advances them together, adding up the same times in the same order as single steps
 //! would, so that nothing but speed tells the two apart. A run may be cut at any boundary between iterations;
 //! what could matter (a request that may be admitted, a block that may be missing, a request that finishes)
-//! always cuts it in time.
+//! always ends a stretch of it in time.
 //!
 //! Under load somebody comes or goes every few iterations, and to write each time into all the others what
 //! they have done meanwhile would be most of the work. So a run outlives changes of its batch: it knows when
@@ -519,8 +519,8 @@ impl DecodeRun {
         self.shape.num_decodes
     }
 
-    /// The same where requests come and go, at any time.
-    pub fn num_known(&self) -> usize {
+    /// Where requests come and go: those that are left or have joined, also before the next iteration is formed.
+    pub fn num_members(&self) -> usize {
         self.ends.len()
     }
 

@@ -9,6 +9,7 @@ mod browser;
 mod circles;
 mod cli;
 mod cluster;
+mod coming_and_going;
 mod controllers;
 mod deployment;
 #[cfg(feature = "report")]

@@ -69,7 +69,7 @@ fn run(cluster: &Value, policy: &Value, workload: &Workload, seed: u64) -> (RunM
     let mut workspace = Workspace::default();
     let (recorded, detail) = simulate_fleet_in_detail(&inputs, &mut workspace).unwrap();
     let quick = simulate_fleet(&inputs, &mut workspace).unwrap();
-    // The twin takes no shortcuts: where a run of decodes goes on alike, it ends a batch and forms the next.
+    // The twin takes no shortcuts: where a run of decodes goes on, it ends a batch and forms the next.
     let mut queued = inputs.clone();
     queued.pools.iter_mut().for_each(|pool| pool.queue_every_step = true);
     assert_eq!(simulate_fleet(&queued, &mut workspace).unwrap(), quick);
@@ -88,6 +88,8 @@ fn run(cluster: &Value, policy: &Value, workload: &Workload, seed: u64) -> (RunM
         recorded.ttft_s
     );
     assert!(close(quick.total_cost_usd, recorded.total_cost_usd));
+    assert!(close(quick.mean_kv_use, recorded.mean_kv_use), "{} {}", quick.mean_kv_use, recorded.mean_kv_use);
+    assert_eq!(quick.max_kv_use, recorded.max_kv_use);
     (recorded, detail)
 }
 
@@ -101,6 +103,19 @@ fn requests(list: &[(f64, u32, u32)]) -> Workload {
 
 fn one_replica() -> Value {
     json!({"static": {"replicas": 1}})
+}
+
+/// Room that is held for a KV cache which nobody will read is given back in the midst of a run of decodes; how
+/// much was in use until then is counted once.
+#[test]
+fn room_that_is_given_back_is_counted_once() {
+    let early = with(
+        apart(),
+        json!({"kv_transfer": {"bandwidth_gb_per_s": 10, "first_token": "handoff", "reserve": "arrival"}}),
+    );
+    let workload = requests(&[(0.0, 500, 600), (2.0, 3000, 1), (3.0, 3000, 1), (3.1, 2000, 1)]);
+    let (metrics, _) = run(&early, &one_replica(), &workload, 1);
+    assert!(metrics.num_completed == 4 && metrics.pools[1].parked_kv_use > 0.0);
 }
 
 /// Prefill, transfer and first step of a lone request add up to its time to first token.

@@ -101,6 +101,7 @@ fn quickly_rounded(value: f64, digits: usize) -> Option<f64> {
     const POWERS: [f64; 16] =
         [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
     const LARGEST_DECIMALS: usize = 15;
+    debug_assert!(digits < 10, "beyond, rounding of the product could pass for a middle that is none");
     if value == 0.0 {
         return Some(value);
     }

@@ -83,7 +83,7 @@ impl Engine<'_> {
             self.take_tokens(lane, slot, 1);
         }
         let mut entries = std::mem::take(&mut self.work.in_flight[index].batch.entries);
-        let decodes = self.work.replicas[lane].run.num_known();
+        let decodes = self.work.replicas[lane].run.num_members();
         let mut kept = decodes;
         for place in decodes..entries.len() {
             let (slot, tokens) = entries[place];
@@ -106,8 +106,12 @@ impl Engine<'_> {
         let replica = &mut work.replicas[lane];
         work.in_flight[index].batch.entries = entries;
         self.scheduler.end_iteration(&mut replica.state, &mut work.requests, &finished);
-        if self.router_observes_load && !finished.is_empty() && !replica.draining {
-            replica.load.requests = replica.state.outstanding();
+        let outstanding = replica.state.outstanding();
+        if self.router_observes_load
+            && (!finished.is_empty() || replica.load.requests != outstanding)
+            && !replica.draining
+        {
+            replica.load.requests = outstanding;
             self.router.set_load(replica.target(lane), replica.load);
         }
         finished.clear();
@@ -154,10 +158,11 @@ impl Engine<'_> {
         let (end_s, created_s) = if repeats > 0 {
             replica.run.look_ahead(times)
         } else {
-            let duration_s =
-                work.step_times.of(&batch.shape, times) * (1.0 + batch.slower_by) + batch.waits_s;
-            replica.run.go_on_once(now_s + duration_s);
-            (now_s + duration_s, now_s)
+            // Added up as where a batch starts.
+            let end_s =
+                now_s + work.step_times.of(&batch.shape, times) * (1.0 + batch.slower_by) + batch.waits_s;
+            replica.run.go_on_once(end_s);
+            (end_s, now_s)
         };
         work.events.end_stage(lane, StageIndex::FIRST, end_s, created_s);
         if self.outside.awaits_kv {
@@ -165,12 +170,20 @@ impl Engine<'_> {
         }
     }
 
-    /// Makes the single iteration that a run goes on with a batch like any other, which it is.
-    pub(super) fn end_run_of_one(&mut self, lane: Lane) {
+    /// Makes the iteration under way of a run a batch like any other, before what its replica holds is
+    /// changed from outside.
+    pub(super) fn end_run_early(&mut self, lane: Lane) {
         let replica = &self.work.replicas[lane];
-        if replica.running && replica.run.is_once() {
-            self.materialize_run(lane);
+        if !replica.running {
+            return;
         }
+        if !replica.run.is_once() {
+            self.settle_run(lane, self.now_s, 0);
+            let (end_s, created_s) = self.work.replicas[lane].run.cut(self.inputs.execution_time);
+            self.work.events.end_stage(lane, StageIndex::FIRST, end_s, created_s);
+        }
+        self.materialize_run(lane);
+        self.totals.note_kv(&self.work.replicas[lane].state.kv);
     }
 
     /// Accounts for the iterations of a run that end before `until_s`, but for the last `keep` of its

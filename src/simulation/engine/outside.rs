@@ -158,7 +158,7 @@ impl<'a> Engine<'a> {
     /// The KV cache that the replica in `lane` kept of a request has been read elsewhere.
     pub(in crate::simulation) fn kv_was_read(&mut self, lane: Lane, id: u32, now_s: f64) {
         self.pass_time(now_s);
-        self.end_run_of_one(lane);
+        self.end_run_early(lane);
         let work = &mut *self.work;
         let replica = &mut work.replicas[lane];
         self.totals.account_kv(replica, now_s);
@@ -205,7 +205,7 @@ impl<'a> Engine<'a> {
             let replica_id = work.requests[slot].replica_id;
             let lane = self.existing.iter().copied().find(|&lane| work.replicas[lane].id == replica_id);
             let lane = lane.expect("a routed request is at a replica");
-            self.end_run_of_one(lane);
+            self.end_run_early(lane);
             let work = &mut *self.work;
             let replica = &mut work.replicas[lane];
             self.totals.account_kv(replica, now_s);

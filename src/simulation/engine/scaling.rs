@@ -518,6 +518,7 @@ impl Engine<'_> {
         if self.work.replicas[lane].running {
             self.settle_run(lane, self.now_s, 0);
             self.materialize_run(lane);
+            self.totals.note_kv(&self.work.replicas[lane].state.kv);
         }
         self.totals.account_kv(&mut self.work.replicas[lane], self.now_s);
         let work = &mut *self.work;
