@@ -58,8 +58,6 @@ pub struct DecodeRun {
     once: bool,
     /// Iterations the next stretch may have: doubled when one ends undisturbed.
     stretch: u32,
-    /// How long the iterations of the stretch take, for those who settle a part of it.
-    foreseen: Foreseen,
     /// At index i: requests that need a new block in iterations i, i + block size, ...; iteration 0 has its
     /// blocks. Whole numbers, as they are used.
     new_blocks: Vec<f64>,
@@ -68,41 +66,9 @@ pub struct DecodeRun {
     total_blocks: u32,
 }
 
-/// Durations of iterations in a row, seconds.
-#[derive(Debug, Default)]
-struct Foreseen {
-    from_iteration: u32,
-    durations_s: Vec<f64>,
-}
-
-/// What follows from the rest of a run is not kept beside it.
-impl Clone for Foreseen {
-    fn clone(&self) -> Self {
-        Self::default()
-    }
-}
-
-/// Nor does it tell one from another.
-impl PartialEq for Foreseen {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-
-impl Foreseen {
-    /// Those of an iteration and of all that are known after it.
-    #[inline]
-    fn from(&self, iteration: u32) -> &[f64] {
-        let place = iteration.wrapping_sub(self.from_iteration) as usize;
-        self.durations_s.get(place..).unwrap_or_default()
-    }
-}
-
 /// The first stretch is short: under load an arrival soon cuts it.
 const FIRST_STRETCH: u32 = 8;
 const LONGEST_STRETCH: u32 = 4096;
-/// Of longer stretches the first so many iterations are remembered.
-const MOST_FORESEEN: usize = 256;
 /// A run of more iterations begins anew when somebody comes or goes, so that they can be counted.
 const LONGEST_RUN: u32 = u32::MAX / 4;
 
@@ -124,7 +90,6 @@ impl DecodeRun {
         self.new_blocks.clear();
         self.new_blocks.resize(block_size as usize, 0.0);
         self.ends.clear();
-        self.foreseen.durations_s.clear();
         self.most_iterations = u32::MAX;
         for &(slot, _) in &batch.entries {
             let request = &requests[slot];
@@ -280,7 +245,6 @@ impl DecodeRun {
             ..self.ahead
         };
         self.stretch = FIRST_STRETCH;
-        self.foreseen.durations_s.clear();
         self.shape = BatchShape::default();
         self.shape.add_decodes(number, self.settled.cached_tokens);
         self.shape
@@ -318,27 +282,20 @@ impl DecodeRun {
     }
 
     /// Iterates from `from` as long as iterations end before `until_s`, up to `most` in all, telling `ended`
-    /// the start, end and duration of each. Returns how far it came, and how far before the last step.
+    /// the start and end of each. Returns how far it came, and how far before the last step.
     fn iterate(
         &self,
         from: Progress,
         times: &ExecutionTime,
         until_s: f64,
         most: u32,
-        mut ended: impl FnMut(f64, f64, f64),
+        mut ended: impl FnMut(f64, f64),
     ) -> [Progress; 2] {
         let mut progress = [from; 2];
         let mut goes_on = from.starved == 0;
         while goes_on && progress[0].iterations < most {
             let [at, _] = progress;
             let left = u64::from(most - at.iterations);
-            let foreseen = self.foreseen.from(at.iterations);
-            if !foreseen.is_empty() {
-                let (steps, mut durations_s) = (left.min(foreseen.len() as u64), foreseen.iter());
-                let next_s = |_| *durations_s.next().expect("one for each step");
-                goes_on = self.repeat(&mut progress, steps as u32, until_s, next_s, &mut ended);
-                continue;
-            }
             goes_on = match times.decode_steps(&self.shape, at.cached_tokens, self.beside_attention_ms) {
                 DecodeSteps::Along(times) => {
                     let steps = times.steps(at.cached_tokens).min(left);
@@ -366,17 +323,17 @@ impl DecodeRun {
         [progress, before_last]: &mut [Progress; 2],
         steps: u32,
         until_s: f64,
-        mut duration_s: impl FnMut(u64) -> f64,
-        ended: &mut impl FnMut(f64, f64, f64),
+        duration_s: impl Fn(u64) -> f64,
+        ended: &mut impl FnMut(f64, f64),
     ) -> bool {
         // In variables of its own, so that no step waits for the memory of the one before.
         let mut at = *progress;
-        let mut goes_on = self.hurry(&mut at, steps - 1, until_s, &mut duration_s, ended);
+        let mut goes_on = self.hurry(&mut at, steps - 1, until_s, &duration_s, ended);
         while goes_on && at.iterations + 1 < progress.iterations + steps {
-            goes_on = self.step(&mut at, &mut duration_s, until_s, ended);
+            goes_on = self.step(&mut at, &duration_s, until_s, ended);
         }
         *before_last = at;
-        goes_on = goes_on && self.step(&mut at, &mut duration_s, until_s, ended);
+        goes_on = goes_on && self.step(&mut at, &duration_s, until_s, ended);
         *progress = at;
         goes_on
     }
@@ -386,16 +343,16 @@ impl DecodeRun {
     fn step(
         &self,
         at: &mut Progress,
-        duration_s: &mut impl FnMut(u64) -> f64,
+        duration_s: &impl Fn(u64) -> f64,
         until_s: f64,
-        ended: &mut impl FnMut(f64, f64, f64),
+        ended: &mut impl FnMut(f64, f64),
     ) -> bool {
         let duration_s = duration_s(at.cached_tokens);
         let end_s = at.at_s + duration_s;
         if end_s >= until_s {
             return false;
         }
-        ended(at.at_s, end_s, duration_s);
+        ended(at.at_s, end_s);
         at.kv_block_s += f64::from(self.total_blocks - at.free_blocks) * duration_s;
         at.previous_at_s = at.at_s;
         at.at_s = end_s;
@@ -412,8 +369,8 @@ impl DecodeRun {
         progress: &mut Progress,
         steps: u32,
         until_s: f64,
-        duration_s: &mut impl FnMut(u64) -> f64,
-        ended: &mut impl FnMut(f64, f64, f64),
+        duration_s: &impl Fn(u64) -> f64,
+        ended: &mut impl FnMut(f64, f64),
     ) -> bool {
         let requests = u64::from(self.shape.num_decodes);
         let period = self.new_blocks.len();
@@ -435,7 +392,7 @@ impl DecodeRun {
             if !in_time {
                 break;
             }
-            ended(at_s, end_s, duration_s);
+            ended(at_s, end_s);
             kv_block_s += used * duration_s;
             previous_at_s = at_s;
             at_s = end_s;
@@ -461,17 +418,7 @@ impl DecodeRun {
     /// Looks one stretch further; returns when it ends and when its last iteration starts.
     pub fn look_ahead(&mut self, times: &ExecutionTime) -> (f64, f64) {
         let most = self.most_iterations.min(self.settled.iterations.saturating_add(self.stretch));
-        let mut foreseen =
-            Foreseen { from_iteration: self.settled.iterations, ..std::mem::take(&mut self.foreseen) };
-        let durations_s = &mut foreseen.durations_s;
-        durations_s.clear();
-        [self.ahead, self.before_last] =
-            self.iterate(self.settled, times, f64::INFINITY, most, |_, _, duration_s| {
-                if durations_s.len() < MOST_FORESEEN {
-                    durations_s.push(duration_s);
-                }
-            });
-        self.foreseen = foreseen;
+        [self.ahead, self.before_last] = self.iterate(self.settled, times, f64::INFINITY, most, |_, _| {});
         self.stretch = (self.stretch * 2).min(LONGEST_STRETCH);
         (self.ahead.at_s, self.ahead.previous_at_s)
     }
@@ -491,27 +438,22 @@ impl DecodeRun {
             [self.ahead, self.before_last].into_iter().find(|progress| progress.iterations == most);
         self.settled = match (ended, foreseen) {
             (None, Some(foreseen)) if until_s == f64::INFINITY => foreseen,
-            (None, _) => self.iterate(self.settled, times, until_s, most, |_, _, _| {})[0],
-            (Some(mut ended), _) => {
-                self.iterate(self.settled, times, until_s, most, |start_s, end_s, _| ended(start_s, end_s))[0]
-            }
+            (None, _) => self.iterate(self.settled, times, until_s, most, |_, _| {})[0],
+            (Some(ended), _) => self.iterate(self.settled, times, until_s, most, ended)[0],
         };
     }
 
     /// Lets a run settled up to now end with the iteration under way; returns when that one ends and starts.
     pub fn cut(&mut self, times: &ExecutionTime) -> (f64, f64) {
         [self.ahead, self.before_last] =
-            self.iterate(self.settled, times, f64::INFINITY, self.settled.iterations + 1, |_, _, _| {});
+            self.iterate(self.settled, times, f64::INFINITY, self.settled.iterations + 1, |_, _| {});
         self.most_iterations = self.ahead.iterations;
         (self.ahead.at_s, self.ahead.previous_at_s)
     }
 
     /// Memory it takes.
     pub fn bytes(&self) -> usize {
-        size_of::<Self>()
-            + size_of_val(&self.new_blocks[..])
-            + size_of_val(&self.ends[..])
-            + size_of_val(&self.foreseen.durations_s[..])
+        size_of::<Self>() + size_of_val(&self.new_blocks[..])
     }
 
     /// Requests in the batch of the iteration under way: its tokens.
