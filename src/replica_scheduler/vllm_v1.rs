@@ -175,8 +175,9 @@ impl ReplicaScheduler for VllmV1 {
         if replica.vllm_v1.as_ref().is_some_and(|own| own.has_arrivals()) {
             return running < self.most_running;
         }
-        if self.by_priority {
-            // Who comes first is told when a batch is formed.
+        // Who comes first is told when a batch is formed. And while others take blocks, what a prompt finds on
+        // device and host may break off earlier, so that a first part by which it is admitted needs less room.
+        if self.by_priority || (self.tier.is_some() && !self.reserve_full_prompt) {
             return !replica.queue.is_empty() && running < self.most_running;
         }
         replica.queue.front().is_some_and(|&head| {

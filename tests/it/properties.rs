@@ -246,6 +246,7 @@ proptest! {
     fn runs_whose_batches_change_tell_the_same(
         mut scenario in scenario("vllm_v1"), threshold in 0..30_u32, ahead in prop::bool::ANY, hurry in 0.02..1.0_f64,
         more in 0..40_u32, tokens in 3..80_u32, blocks in 16..200_u32, block_size in prop::sample::select(vec![1, 4, 12, 16]),
+        offloads in prop::bool::ANY,
     ) {
         let workload = &mut scenario.workload;
         workload.arrived_at_s.iter_mut().for_each(|at_s| *at_s *= hurry);
@@ -258,6 +259,10 @@ proptest! {
         settings["max_tokens_in_batch"] = json!(tokens);
         settings["batch_size_cap"] = json!(tokens.min(12));
         settings["num_blocks"] = json!(blocks);
+        if offloads {
+            settings["prefix_caching"] = json!(true);
+            settings["kv_offloading"] = json!({"size_gib": 0.05});
+        }
         (cluster["tensor_parallel"], cluster["pipeline_parallel"]) = (json!(4), json!(1));
         scenario.cluster = serde_json::from_value(cluster).unwrap();
         check(&scenario);

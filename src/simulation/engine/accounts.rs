@@ -6,7 +6,7 @@ use super::handed::End;
 use super::samples::tpot_s;
 use super::state::Replica;
 use super::turns::Left;
-use crate::replica_scheduler::{KvBlocks, Lane, Request};
+use crate::replica_scheduler::{KvBlocks, Lane, Request, Slot};
 use crate::simulation::metrics::RunMetrics;
 use crate::simulation::record::{Detail, ReplicaRecord};
 use crate::simulation::{LatencyLimits, SimulationError};
@@ -74,30 +74,6 @@ impl Totals {
         self.left += 1;
     }
 
-    /// Counts a request that is not answered in full, and tells of it.
-    #[cold]
-    #[expect(clippy::too_many_arguments, reason = "parts of an engine whose workspace is lent out")]
-    pub fn cut_off(
-        &mut self,
-        request: &Request,
-        lane: Lane,
-        now_s: f64,
-        api_s: f64,
-        feed: &mut Feed,
-        tells: bool,
-        detail: &mut Option<&mut Detail>,
-    ) {
-        self.cut += 1;
-        self.left += 1;
-        if let Some(detail) = detail {
-            detail.requests[request.id as usize].leave(request, api_s);
-        }
-        if tells {
-            feed.tell_left(request, lane, End::Cut, now_s);
-            leave_session(feed, self, request.id, now_s, Left::Unanswered);
-        }
-    }
-
     /// Accounts for the KV blocks a replica has held since its last change.
     #[inline(always)]
     pub fn account_kv(&mut self, replica: &mut Replica, now_s: f64) {
@@ -162,6 +138,22 @@ impl Left {
 }
 
 impl Engine<'_> {
+    /// A request is not answered in full: counts it, and tells of it.
+    #[cold]
+    pub(super) fn note_cut(&mut self, slot: Slot, lane: Lane) {
+        let request = &self.work.requests[slot];
+        self.work.trail.leave(request, self.now_s);
+        self.totals.cut += 1;
+        self.totals.left += 1;
+        if let Some(detail) = &mut self.detail {
+            detail.requests[request.id as usize].leave(request, self.api_s);
+        }
+        if self.tells {
+            self.feed.tell_left(request, lane, End::Cut, self.now_s);
+            leave_session(&mut self.feed, &mut self.totals, request.id, self.now_s, Left::Unanswered);
+        }
+    }
+
     /// A request that was rejected at the door, or by a replica whose queue is full, ends its session.
     #[cold]
     pub(super) fn turn_rejected(&mut self, id: u32, arrived_at_s: f64) {

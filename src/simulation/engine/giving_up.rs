@@ -63,19 +63,8 @@ impl Engine<'_> {
 
     /// A request leaves that waited.
     fn leave_unserved(&mut self, slot: Slot, lane: Lane) {
-        let work = &mut *self.work;
-        let request = &work.requests[slot];
-        work.trail.leave(request, self.now_s);
         self.totals.queued -= 1;
-        self.totals.cut_off(
-            request,
-            lane,
-            self.now_s,
-            self.api_s,
-            &mut self.feed,
-            self.tells,
-            &mut self.detail,
-        );
-        work.requests.release(slot);
+        self.note_cut(slot, lane);
+        self.work.requests.release(slot);
     }
 }

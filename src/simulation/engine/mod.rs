@@ -622,16 +622,7 @@ impl<'a> Engine<'a> {
             work.replicas[lane].load.prefill_tokens -= u64::from(request.original_prefill_tokens);
         }
         if request.given_up {
-            work.trail.leave(request, self.now_s);
-            self.totals.cut_off(
-                request,
-                lane,
-                self.now_s,
-                self.api_s,
-                &mut self.feed,
-                self.tells,
-                &mut self.detail,
-            );
+            self.note_cut(slot, lane);
             return true;
         }
         if self.observes.latencies {

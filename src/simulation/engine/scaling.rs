@@ -548,24 +548,13 @@ impl Engine<'_> {
             return;
         }
         self.stop_working(lane);
-        let work = &mut *self.work;
-        for slot in work.requests.of_replica(id) {
-            let request = &work.requests[slot];
-            if !request.is_completed() {
-                work.trail.leave(request, self.now_s);
-                self.totals.cut_off(
-                    request,
-                    lane,
-                    self.now_s,
-                    self.api_s,
-                    &mut self.feed,
-                    self.tells,
-                    &mut self.detail,
-                );
+        for slot in self.work.requests.of_replica(id) {
+            if !self.work.requests[slot].is_completed() {
+                self.note_cut(slot, lane);
             }
-            work.requests.release(slot);
+            self.work.requests.release(slot);
         }
-        work.replicas[lane].state.reset();
+        self.work.replicas[lane].state.reset();
         self.free_replica(lane);
         self.record_replicas();
     }
