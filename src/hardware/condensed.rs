@@ -77,11 +77,15 @@ impl Table {
     }
 }
 
-/// A part of a [`Table`] whose points lie equally far apart: an octave, or the integers before the first.
+/// Cells of an [`Even`] part.
+const CELLS: usize = 256;
+
+/// A part of a [`Table`] whose points lie equally far apart: an octave, or the integers before the first. Its
+/// points are known to be so many, so that no index has to be looked at twice.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Even<'a> {
-    /// From where the point at or below a count would have the number `count >> width_bits`.
-    values: &'a [f64],
+    /// A count's cell begins at point `count >> width_bits`, counted from a multiple of [`CELLS`].
+    values: &'a [f64; CELLS + 1],
     width_bits: u32,
     /// Share of the way to the next point. Points lie powers of two apart, so that to multiply by it is to
     /// divide, bit for bit.
@@ -94,32 +98,28 @@ impl Even<'_> {
     /// What [`Table::at`] says, bit for bit.
     #[inline(always)]
     pub fn at(&self, count: u64) -> f64 {
-        let point = (count >> self.width_bits) as usize;
+        let cell = (count >> self.width_bits) as usize % CELLS;
         let way = (count & ((1 << self.width_bits) - 1)) as i64 as f64 * self.way_per_count;
-        let &[from, to] = &self.values[point..point + 2] else { unreachable!("two points") };
+        let (from, to) = (self.values[cell], self.values[cell + 1]);
         from + way * (to - from)
     }
 }
 
 impl Table {
-    /// The part that `count` lies in; none beyond the end.
+    /// The part that `count` lies in, of an axis of [`CELLS`] points an octave and as many exact ones; none
+    /// beyond the end, or of another axis.
     #[inline]
     pub fn even(&self, count: u64) -> Option<Even<'_>> {
-        let Axis { exact_bits, step_bits, len } = self.axis;
-        if count < 1 << exact_bits {
-            return Some(Even {
-                values: &self.values,
-                width_bits: 0,
-                way_per_count: 1.0,
-                end: 1 << exact_bits,
-            });
+        let Axis { exact_bits, step_bits, .. } = self.axis;
+        if exact_bits != step_bits || 1 << step_bits != CELLS {
+            return None;
         }
-        let octave = 63 - count.leading_zeros();
-        let width_bits = octave - step_bits;
-        let before = (1 << exact_bits) + ((octave - exact_bits) << step_bits) as usize - (1 << step_bits);
-        let is_within = before + (2 << step_bits) < len;
-        is_within.then(|| Even {
-            values: &self.values[before..],
+        // The integers before the first octave are as many as if they were one.
+        let octave = (63 - (count | 1).leading_zeros()).max(exact_bits - 1);
+        let width_bits = octave.saturating_sub(step_bits);
+        let first = ((octave + 1 - exact_bits) as usize) << step_bits;
+        Some(Even {
+            values: self.values.get(first..)?.first_chunk()?,
             width_bits,
             way_per_count: 1.0 / (1_u64 << width_bits) as f64,
             end: 2 << octave,
@@ -180,14 +180,16 @@ mod tests {
 
     #[test]
     fn even_parts_agree_to_the_bit() {
-        let table = Table::new(AXIS, |count| 0.1 + (count as f64).sqrt());
-        for count in 0..256 {
+        let table = Table::new(Axis::new(8, 8, 11), |count| 0.1 + (count as f64).sqrt());
+        for count in 0..2048 {
             let even = table.even(count).unwrap();
+            assert!(count < even.end);
             for count in [count, (count + 7).min(even.end - 1), even.end - 1] {
                 assert_eq!(even.at(count), table.at(count), "{count}");
             }
         }
-        assert!([256, 257, 1 << 40].iter().all(|&count| table.even(count).is_none()));
+        assert!([2048, 2049, 1 << 40].iter().all(|&count| table.even(count).is_none()));
+        assert!(Table::new(AXIS, |count| count as f64).even(3).is_none());
     }
 
     /// Lines are kept everywhere, beyond the end too.

@@ -26,10 +26,12 @@ pub struct DecodeTimes<'a> {
 }
 
 impl DecodeTimes<'_> {
-    /// How many repeats there are from `cached_tokens` on before the part of the table ends.
+    /// How many of so many repeats there are from `cached_tokens` on before the part of the table ends.
     #[inline]
-    pub fn steps(&self, cached_tokens: u64) -> u64 {
-        (self.attention_ms.end - cached_tokens).div_ceil(self.num_decodes.into())
+    pub fn steps_of(&self, cached_tokens: u64, wanted: u64) -> u64 {
+        let (left, requests) = (self.attention_ms.end - cached_tokens, u64::from(self.num_decodes));
+        // Mostly all of them: then nothing need be divided.
+        if left > wanted * requests { wanted } else { left.div_ceil(requests).min(wanted) }
     }
 
     /// Seconds of the repeat whose requests have `cached_tokens` in the cache: what

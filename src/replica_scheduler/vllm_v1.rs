@@ -244,8 +244,14 @@ impl ReplicaScheduler for VllmV1 {
 
     fn form_iteration(&self, replica: &mut ReplicaState, requests: &mut Requests, batch: &mut Batch) {
         let mut own = replica.vllm_v1.take().unwrap_or_default();
-        Step::new(self, &mut own, replica, requests, batch, self.async_scheduling).schedule_beside();
-        own.let_leave(&mut replica.kv, requests.prompts());
+        let is_seen = |&slot: &Slot| {
+            !self.async_scheduling || requests[slot].arrived_at_s <= replica.batch_started_at_s
+        };
+        // Whoever has just come is not seen by a step that was put together before: then there is nothing to do.
+        if !own.is_idle() || !replica.waiting.is_empty() || replica.queue.front().is_some_and(is_seen) {
+            Step::new(self, &mut own, replica, requests, batch, self.async_scheduling).schedule_beside();
+            own.let_leave(&mut replica.kv, requests.prompts());
+        }
         own.settle(&replica.kv);
         replica.vllm_v1 = Some(own);
     }

@@ -10,8 +10,13 @@
 //! they have done meanwhile would be most of the work. So a run outlives changes of its batch: it knows when
 //! each of its requests finishes and needs a block, and only who goes is told how far it has come.
 
+mod foreseen;
+mod iterations;
+
+use self::foreseen::{Foreseen, MOST_FORESEEN, Point};
+use self::iterations::Each;
 use crate::autoscaler::ForwardPass;
-use crate::hardware::{BatchShape, DecodeSteps, ExecutionTime};
+use crate::hardware::{BatchShape, ExecutionTime};
 use crate::replica_scheduler::{Batch, KvBlocks, ReplicaState, Request, Requests, Slot};
 
 /// The state of a run between two of its iterations.
@@ -33,6 +38,15 @@ pub struct Progress {
     starved: u64,
 }
 
+impl Progress {
+    /// What is to be written down of it.
+    #[inline]
+    fn point(&self, total_blocks: u32) -> Point {
+        let used_blocks = f64::from(total_blocks - self.free_blocks);
+        Point { at_s: self.at_s, kv_block_s: self.kv_block_s, used_blocks }
+    }
+}
+
 /// A batch of decodes that repeats itself, as far as a scheduled event has to know.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DecodeRun {
@@ -40,11 +54,10 @@ pub struct DecodeRun {
     pub settled: Progress,
     /// What the scheduled end of the current stretch will find.
     pub ahead: Progress,
-    /// That without the last iteration.
-    before_last: Progress,
-    /// Shape of the first iteration, and what it takes beside attention, as all do.
-    shape: BatchShape,
-    beside_attention_ms: [f64; 2],
+    /// What the iterations before that come to.
+    foreseen: Foreseen,
+    /// What all iterations have in common.
+    each: Each,
     /// Iterations after which it ends, and those after which a request finishes.
     most_iterations: u32,
     finishes_after: u32,
@@ -58,12 +71,6 @@ pub struct DecodeRun {
     once: bool,
     /// Iterations the next stretch may have: doubled when one ends undisturbed.
     stretch: u32,
-    /// At index i: requests that need a new block in iterations i, i + block size, ...; iteration 0 has its
-    /// blocks. Whole numbers, as they are used.
-    new_blocks: Vec<f64>,
-    /// Whether all blocks were there before the run began.
-    reserved: bool,
-    total_blocks: u32,
 }
 
 /// The first stretch is short: under load an arrival soon cuts it.
@@ -85,10 +92,10 @@ impl DecodeRun {
         times: &ExecutionTime,
     ) {
         let block_size = if reserved { 1 } else { replica.kv.block_size_tokens };
-        self.reserved = reserved;
-        self.total_blocks = replica.kv.total;
-        self.new_blocks.clear();
-        self.new_blocks.resize(block_size as usize, 0.0);
+        self.each.reserved = reserved;
+        self.each.total_blocks = replica.kv.total;
+        self.each.new_blocks.clear();
+        self.each.new_blocks.resize(block_size as usize, 0.0);
         self.ends.clear();
         self.most_iterations = u32::MAX;
         for &(slot, _) in &batch.entries {
@@ -97,7 +104,7 @@ impl DecodeRun {
                 self.most_iterations.min(request.total_tokens() - request.processed_tokens);
             if !reserved {
                 let place = self.place_of_new_block(0, request);
-                self.new_blocks[place] += 1.0;
+                self.each.new_blocks[place] += 1.0;
             }
         }
         self.finishes_after = self.most_iterations;
@@ -105,8 +112,8 @@ impl DecodeRun {
         (self.known_blocks, self.free_when_known) = (0, replica.kv.free);
         self.once = false;
         self.stretch = FIRST_STRETCH;
-        self.shape = batch.shape;
-        self.beside_attention_ms = times.beside_attention_ms(batch.shape.num_decodes);
+        self.each.shape = batch.shape;
+        self.each.beside_attention_ms = times.beside_attention_ms(batch.shape.num_decodes);
         self.settled = Progress {
             iterations: 0,
             at_s: now_s,
@@ -117,6 +124,7 @@ impl DecodeRun {
             starved: 0,
         };
         self.ahead = self.settled;
+        self.foreseen.forget();
     }
 
     /// Takes down when each request of the batch it has been started with finishes, so that they may come and
@@ -140,12 +148,13 @@ impl DecodeRun {
             && self.ahead.iterations < LONGEST_RUN
     }
 
-    /// How many of its requests finish where its current stretch ends.
-    pub fn num_finishing(&self) -> usize {
-        if self.finishes_after > self.ahead.iterations {
-            return 0;
-        }
-        self.ends.iter().filter(|&&end| end == self.ahead.iterations).count()
+    /// Whether a request finishes where its current stretch ends; whether all do.
+    pub fn any_finishes(&self) -> bool {
+        self.finishes_after <= self.ahead.iterations
+    }
+
+    pub fn all_finish(&self) -> bool {
+        self.any_finishes() && self.ends.iter().all(|&end| end == self.ahead.iterations)
     }
 
     /// Whether the iteration under way is a batch like any other.
@@ -181,18 +190,24 @@ impl DecodeRun {
         kv: &KvBlocks,
         mut gone: impl FnMut(Slot),
     ) {
-        let (now, mut from) = (self.ahead.iterations, 0);
+        let now = self.ahead.iterations;
         if self.finishes_after > now {
             return;
         }
-        while let Some(further) = self.ends[from..].iter().position(|&end| end == now) {
-            from += further;
-            self.ends.remove(from);
-            let (slot, _) = entries.remove(from);
+        self.foreseen.forget();
+        let (mut place, mut finishes_after) = (0, u32::MAX);
+        while let Some(&end) = self.ends.get(place) {
+            if end > now {
+                finishes_after = finishes_after.min(end);
+                place += 1;
+                continue;
+            }
+            self.ends.remove(place);
+            let (slot, _) = entries.remove(place);
             self.let_go(&mut requests[slot], kv);
             gone(slot);
         }
-        self.finishes_after = self.ends.iter().copied().min().unwrap_or(u32::MAX);
+        self.finishes_after = finishes_after;
     }
 
     fn let_go(&mut self, request: &mut Request, kv: &KvBlocks) {
@@ -201,16 +216,17 @@ impl DecodeRun {
         self.known_blocks -= blocks - request.blocks;
         request.blocks = blocks;
         let place = self.place_of_new_block(self.settled.iterations, request);
-        self.new_blocks[place] -= 1.0;
+        self.each.new_blocks[place] -= 1.0;
         self.ahead.cached_tokens -= u64::from(request.processed_tokens) + 1;
     }
 
     /// Takes a request in, from the next iteration on, where the stretch has ended. What it will have
     /// processed is told by the iterations of the run from now on, as of all others.
     pub fn join(&mut self, request: &mut Request) {
+        self.foreseen.forget();
         let iterations = self.ahead.iterations;
         let place = self.place_of_new_block(iterations, request);
-        self.new_blocks[place] += 1.0;
+        self.each.new_blocks[place] += 1.0;
         let end = iterations + request.total_tokens() - request.processed_tokens;
         self.ends.push(end);
         self.finishes_after = self.finishes_after.min(end);
@@ -221,7 +237,7 @@ impl DecodeRun {
     /// Where a request's need of a next block is counted that has processed so many tokens before an
     /// iteration.
     fn place_of_new_block(&self, iteration: u32, request: &Request) -> usize {
-        let block_size = self.new_blocks.len() as u32;
+        let block_size = self.each.new_blocks.len() as u32;
         let first = request.blocks * block_size + 1 - request.processed_tokens;
         ((iteration + first) % block_size) as usize
     }
@@ -230,10 +246,10 @@ impl DecodeRun {
     /// or joined would, and takes the blocks of the next iteration. Returns the shape of its batch.
     pub fn renew(&mut self, now_s: f64, kv: &mut KvBlocks, times: &ExecutionTime) -> BatchShape {
         let number = self.ends.len() as u32;
-        if number != self.shape.num_decodes {
-            self.beside_attention_ms = times.beside_attention_ms(number);
+        if number != self.each.shape.num_decodes {
+            self.each.beside_attention_ms = times.beside_attention_ms(number);
         }
-        let needed = self.new_blocks[self.ahead.iterations as usize % self.new_blocks.len()] as u32;
+        let needed = self.each.new_blocks[self.ahead.iterations as usize % self.each.new_blocks.len()] as u32;
         kv.free -= needed;
         self.known_blocks += needed;
         self.settled = Progress {
@@ -245,9 +261,9 @@ impl DecodeRun {
             ..self.ahead
         };
         self.stretch = FIRST_STRETCH;
-        self.shape = BatchShape::default();
-        self.shape.add_decodes(number, self.settled.cached_tokens);
-        self.shape
+        self.each.shape = BatchShape::default();
+        self.each.shape.add_decodes(number, self.settled.cached_tokens);
+        self.each.shape
     }
 
     /// Lets a renewed run go on with what others have left of blocks, for so many `repeats` at least.
@@ -259,173 +275,42 @@ impl DecodeRun {
         self.ahead = self.settled;
     }
 
+    /// When the next iteration of a renewed run ends, if that was foreseen of the same requests.
+    pub fn foreseen_end_s(&self) -> Option<f64> {
+        let points = self.foreseen.between(self.settled.iterations, self.settled.iterations + 1)?;
+        points.last().map(|end| end.at_s)
+    }
+
     /// Makes a single iteration of a renewed run, one that ends at `end_s`.
     pub fn go_on_once(&mut self, end_s: f64) {
         let mut ahead = self.settled;
         (ahead.at_s, ahead.iterations) = (end_s, ahead.iterations + 1);
-        ahead.cached_tokens += u64::from(self.shape.num_decodes);
-        self.take_blocks(&mut ahead);
-        [self.ahead, self.before_last] = [ahead, self.settled];
+        ahead.cached_tokens += u64::from(self.each.shape.num_decodes);
+        self.each.take_blocks(&mut ahead);
+        self.ahead = ahead;
+        self.foreseen.forget();
         self.once = true;
-    }
-
-    /// Gives the next iteration its blocks; whether they are sure to suffice.
-    #[inline(always)]
-    fn take_blocks(&self, at: &mut Progress) -> bool {
-        let needed = self.new_blocks[at.iterations as usize % self.new_blocks.len()] as u32;
-        if at.free_blocks <= needed && !self.reserved {
-            at.starved = 1;
-            return false;
-        }
-        at.free_blocks -= needed;
-        true
-    }
-
-    /// Iterates from `from` as long as iterations end before `until_s`, up to `most` in all, telling `ended`
-    /// the start and end of each. Returns how far it came, and how far before the last step.
-    fn iterate(
-        &self,
-        from: Progress,
-        times: &ExecutionTime,
-        until_s: f64,
-        most: u32,
-        mut ended: impl FnMut(f64, f64),
-    ) -> [Progress; 2] {
-        let mut progress = [from; 2];
-        let mut goes_on = from.starved == 0;
-        while goes_on && progress[0].iterations < most {
-            let [at, _] = progress;
-            let left = u64::from(most - at.iterations);
-            goes_on = match times.decode_steps(&self.shape, at.cached_tokens, self.beside_attention_ms) {
-                DecodeSteps::Along(times) => {
-                    let steps = times.steps(at.cached_tokens).min(left);
-                    self.repeat(
-                        &mut progress,
-                        steps as u32,
-                        until_s,
-                        |cached_tokens| times.duration_s(cached_tokens),
-                        &mut ended,
-                    )
-                }
-                DecodeSteps::Alike { duration_s, steps } => {
-                    self.repeat(&mut progress, steps.min(left) as u32, until_s, |_| duration_s, &mut ended)
-                }
-            };
-        }
-        progress
-    }
-
-    /// The same for iterations whose times are known by the tokens in the cache; whether all of them were
-    /// made.
-    #[inline(always)]
-    fn repeat(
-        &self,
-        [progress, before_last]: &mut [Progress; 2],
-        steps: u32,
-        until_s: f64,
-        duration_s: impl Fn(u64) -> f64,
-        ended: &mut impl FnMut(f64, f64),
-    ) -> bool {
-        // In variables of its own, so that no step waits for the memory of the one before.
-        let mut at = *progress;
-        let mut goes_on = self.hurry(&mut at, steps - 1, until_s, &duration_s, ended);
-        while goes_on && at.iterations + 1 < progress.iterations + steps {
-            goes_on = self.step(&mut at, &duration_s, until_s, ended);
-        }
-        *before_last = at;
-        goes_on = goes_on && self.step(&mut at, &duration_s, until_s, ended);
-        *progress = at;
-        goes_on
-    }
-
-    /// Makes one step, unless it ends at `until_s` or later; whether another can follow.
-    #[inline(always)]
-    fn step(
-        &self,
-        at: &mut Progress,
-        duration_s: &impl Fn(u64) -> f64,
-        until_s: f64,
-        ended: &mut impl FnMut(f64, f64),
-    ) -> bool {
-        let duration_s = duration_s(at.cached_tokens);
-        let end_s = at.at_s + duration_s;
-        if end_s >= until_s {
-            return false;
-        }
-        ended(at.at_s, end_s);
-        at.kv_block_s += f64::from(self.total_blocks - at.free_blocks) * duration_s;
-        at.previous_at_s = at.at_s;
-        at.at_s = end_s;
-        at.iterations += 1;
-        at.cached_tokens += u64::from(self.shape.num_decodes);
-        self.take_blocks(at)
-    }
-
-    /// The same for up to so many steps, as long as blocks are sure to suffice, on a fast path; false if one
-    /// would end too late.
-    #[inline(always)]
-    fn hurry(
-        &self,
-        progress: &mut Progress,
-        steps: u32,
-        until_s: f64,
-        duration_s: &impl Fn(u64) -> f64,
-        ended: &mut impl FnMut(f64, f64),
-    ) -> bool {
-        let requests = u64::from(self.shape.num_decodes);
-        let period = self.new_blocks.len();
-        let sure = if self.reserved {
-            steps
-        } else {
-            // In each period each request needs one.
-            let periods = u64::from(progress.free_blocks.saturating_sub(1)) / requests.max(1);
-            steps.min((periods * period as u64).min(u32::MAX.into()) as u32)
-        };
-        let used_before = f64::from(self.total_blocks - progress.free_blocks);
-        let Progress { mut at_s, mut previous_at_s, mut cached_tokens, mut kv_block_s, .. } = *progress;
-        let (mut used, mut made, mut phase) = (used_before, 0, progress.iterations as usize % period);
-        let mut in_time = true;
-        while made < sure {
-            let duration_s = duration_s(cached_tokens);
-            let end_s = at_s + duration_s;
-            in_time = end_s < until_s;
-            if !in_time {
-                break;
-            }
-            ended(at_s, end_s);
-            kv_block_s += used * duration_s;
-            previous_at_s = at_s;
-            at_s = end_s;
-            phase = if phase + 1 == period { 0 } else { phase + 1 };
-            used += self.new_blocks[phase];
-            cached_tokens += requests;
-            made += 1;
-        }
-        let free_blocks = progress.free_blocks - (used - used_before) as u32;
-        let iterations = progress.iterations + made;
-        *progress = Progress {
-            iterations,
-            at_s,
-            previous_at_s,
-            cached_tokens,
-            free_blocks,
-            kv_block_s,
-            starved: progress.starved,
-        };
-        in_time
     }
 
     /// Looks one stretch further; returns when it ends and when its last iteration starts.
     pub fn look_ahead(&mut self, times: &ExecutionTime) -> (f64, f64) {
         let most = self.most_iterations.min(self.settled.iterations.saturating_add(self.stretch));
-        [self.ahead, self.before_last] = self.iterate(self.settled, times, f64::INFINITY, most, |_, _| {});
+        let steps = most - self.settled.iterations;
+        if steps <= MOST_FORESEEN {
+            let before = self.settled.point(self.each.total_blocks);
+            let points = self.foreseen.begin(self.settled.iterations, before, steps);
+            self.ahead = self.each.foresee(self.settled, times, points);
+        } else {
+            let [ahead, before_last] = self.each.iterate(self.settled, times, f64::INFINITY, most, |_, _| {});
+            self.ahead = ahead;
+            self.foreseen.keep(before_last);
+        }
         self.stretch = (self.stretch * 2).min(LONGEST_STRETCH);
         (self.ahead.at_s, self.ahead.previous_at_s)
     }
 
     /// Accounts for the iterations of the stretch that end before `until_s`, telling `ended` the start and
-    /// end of each; all but the last `keep` of them at most. Where nobody is told, a stretch that nothing
-    /// disturbed is as it was foreseen.
+    /// end of each; all but the last `keep` of them at most.
     pub fn settle(
         &mut self,
         times: &ExecutionTime,
@@ -434,31 +319,78 @@ impl DecodeRun {
         ended: Option<impl FnMut(f64, f64)>,
     ) {
         let most = self.ahead.iterations - keep;
-        let foreseen =
-            [self.ahead, self.before_last].into_iter().find(|progress| progress.iterations == most);
+        if let Some(points) = self.foreseen.between(self.settled.iterations, most) {
+            let [_, later @ ..] = points else { return };
+            let in_time = if until_s == f64::INFINITY {
+                later.len()
+            } else {
+                later.iter().take_while(|point| point.at_s < until_s).count()
+            };
+            if let Some(mut ended) = ended {
+                points[..=in_time].windows(2).for_each(|two| ended(two[0].at_s, two[1].at_s));
+            }
+            if in_time > 0 {
+                self.settled = self.after(&points[..=in_time]);
+            }
+            return;
+        }
+        let foreseen = [Some(self.ahead), self.foreseen.before_last()];
+        let foreseen = foreseen.into_iter().flatten().find(|progress| progress.iterations == most);
         self.settled = match (ended, foreseen) {
             (None, Some(foreseen)) if until_s == f64::INFINITY => foreseen,
-            (None, _) => self.iterate(self.settled, times, until_s, most, |_, _| {})[0],
-            (Some(ended), _) => self.iterate(self.settled, times, until_s, most, ended)[0],
+            (None, _) => self.each.iterate(self.settled, times, until_s, most, |_, _| {})[0],
+            (Some(ended), _) => self.each.iterate(self.settled, times, until_s, most, ended)[0],
         };
+    }
+
+    /// How far it is at the last of these points, of which the first is what is settled, and at least another
+    /// follows.
+    #[inline]
+    fn after(&self, points: &[Point]) -> Progress {
+        let steps = points.len() as u32 - 1;
+        let iterations = self.settled.iterations + steps;
+        if iterations == self.ahead.iterations {
+            return self.ahead;
+        }
+        let &[.., Point { at_s: previous_at_s, .. }, Point { at_s, kv_block_s, used_blocks }] = points else {
+            unreachable!("two points")
+        };
+        Progress {
+            iterations,
+            at_s,
+            previous_at_s,
+            cached_tokens: self.settled.cached_tokens
+                + u64::from(steps) * u64::from(self.each.shape.num_decodes),
+            free_blocks: self.each.total_blocks - used_blocks as u32,
+            kv_block_s,
+            starved: 0,
+        }
     }
 
     /// Lets a run settled up to now end with the iteration under way; returns when that one ends and starts.
     pub fn cut(&mut self, times: &ExecutionTime) -> (f64, f64) {
-        [self.ahead, self.before_last] =
-            self.iterate(self.settled, times, f64::INFINITY, self.settled.iterations + 1, |_, _| {});
+        let last = self.settled.iterations + 1;
+        if let Some(points) = self.foreseen.between(self.settled.iterations, last) {
+            self.ahead = self.after(points);
+        } else {
+            self.foreseen.forget();
+            [self.ahead, _] = self.each.iterate(self.settled, times, f64::INFINITY, last, |_, _| {});
+        }
         self.most_iterations = self.ahead.iterations;
         (self.ahead.at_s, self.ahead.previous_at_s)
     }
 
     /// Memory it takes.
     pub fn bytes(&self) -> usize {
-        size_of::<Self>() + size_of_val(&self.new_blocks[..])
+        size_of::<Self>()
+            + size_of_val(&self.each.new_blocks[..])
+            + size_of_val(&self.ends[..])
+            + self.foreseen.bytes()
     }
 
     /// Requests in the batch of the iteration under way: its tokens.
     pub fn requests(&self) -> u32 {
-        self.shape.num_decodes
+        self.each.shape.num_decodes
     }
 
     /// Where requests come and go: those that are left or have joined, also before the next iteration is formed.
@@ -473,7 +405,7 @@ impl DecodeRun {
 
     /// The latest iteration accounted for, as its engine reports it.
     pub fn latest_pass(&self) -> ForwardPass {
-        let decodes = self.shape.num_decodes;
+        let decodes = self.each.shape.num_decodes;
         ForwardPass {
             decode_requests: decodes,
             decode_kv_tokens: self.settled.cached_tokens - u64::from(decodes),

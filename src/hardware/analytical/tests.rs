@@ -211,7 +211,7 @@ fn repeated_decodes_of_windowed_layers_are_steps() {
         else {
             panic!("{cached} tokens go step by step")
         };
-        for later in (cached..cached + 3 * along.steps(cached).min(40)).step_by(3) {
+        for later in (cached..cached + 3 * along.steps_of(cached, 40)).step_by(3) {
             shape.decode_cached_tokens = later;
             assert_eq!(along.duration_s(later), times.stage_time_s(&shape, 0), "{later}");
         }

@@ -37,7 +37,7 @@ impl Engine<'_> {
         let others = &work.in_flight[index].batch.entries[decodes..];
         if !replica.run.may_change(others.len())
             || !self.scheduler.may_change_run(&replica.state, &work.requests, others)
-            || replica.run.num_finishing() == decodes
+            || replica.run.all_finish()
         {
             return false;
         }
@@ -75,6 +75,27 @@ impl Engine<'_> {
             detail.batches.push(in_flight.record(replica.id, now_s));
         }
         replica.state.batch_started_at_s = in_flight.scheduled_at_s;
+        if replica.run.any_finishes() || in_flight.batch.entries.len() > replica.run.num_members() {
+            self.let_come_and_go(lane, index);
+        }
+        let work = &mut *self.work;
+        let replica = &mut work.replicas[lane];
+        self.scheduler.end_iteration(&mut replica.state, &mut work.requests, &work.finished);
+        let outstanding = replica.state.outstanding();
+        if self.router_observes_load
+            && (!work.finished.is_empty() || replica.load.requests != outstanding)
+            && !replica.draining
+        {
+            replica.load.requests = outstanding;
+            self.router.set_load(replica.target(lane), replica.load);
+        }
+        work.finished.clear();
+    }
+
+    /// Lets those go that an iteration has finished, and those join a run whose prompts it has computed.
+    fn let_come_and_go(&mut self, lane: Lane, index: BatchPlace) {
+        let work = &mut *self.work;
+        let (replica, in_flight) = (&mut work.replicas[lane], &mut work.in_flight[index]);
         let mut finished = std::mem::take(&mut work.finished);
         replica.run.let_finish(&mut in_flight.batch.entries, &mut work.requests, &replica.state.kv, |slot| {
             finished.push(slot)
@@ -102,20 +123,8 @@ impl Engine<'_> {
             }
         }
         entries.truncate(kept);
-        let work = &mut *self.work;
-        let replica = &mut work.replicas[lane];
-        work.in_flight[index].batch.entries = entries;
-        self.scheduler.end_iteration(&mut replica.state, &mut work.requests, &finished);
-        let outstanding = replica.state.outstanding();
-        if self.router_observes_load
-            && (!finished.is_empty() || replica.load.requests != outstanding)
-            && !replica.draining
-        {
-            replica.load.requests = outstanding;
-            self.router.set_load(replica.target(lane), replica.load);
-        }
-        finished.clear();
-        work.finished = finished;
+        self.work.in_flight[index].batch.entries = entries;
+        self.work.finished = finished;
     }
 
     /// Begins the next iteration of a run with those that are left and those that join.
@@ -158,9 +167,11 @@ impl Engine<'_> {
         let (end_s, created_s) = if repeats > 0 {
             replica.run.look_ahead(times)
         } else {
+            let foreseen = if batch.entries.len() == decodes { replica.run.foreseen_end_s() } else { None };
             // Added up as where a batch starts.
-            let end_s =
-                now_s + work.step_times.of(&batch.shape, times) * (1.0 + batch.slower_by) + batch.waits_s;
+            let end_s = foreseen.unwrap_or_else(|| {
+                now_s + work.step_times.of(&batch.shape, times) * (1.0 + batch.slower_by) + batch.waits_s
+            });
             replica.run.go_on_once(end_s);
             (end_s, now_s)
         };
@@ -188,12 +199,16 @@ impl Engine<'_> {
 
     /// Accounts for the iterations of a run that end before `until_s`, but for the last `keep` of its
     /// stretch.
+    #[inline]
     pub(super) fn settle_run(&mut self, lane: Lane, until_s: f64, keep: u32) {
+        if !self.work.replicas[lane].run.is_once() {
+            self.settle_stretch(lane, until_s, keep);
+        }
+    }
+
+    fn settle_stretch(&mut self, lane: Lane, until_s: f64, keep: u32) {
         let work = &mut *self.work;
         let run = &mut work.replicas[lane].run;
-        if run.is_once() {
-            return;
-        }
         let before = run.settled;
         let num_requests = run.requests();
         let ended = &mut work.ended_batches;
