@@ -156,7 +156,7 @@ fn strength(groups: &BTreeMap<String, Vec<usize>>, metric: impl Fn(usize) -> f64
     let mean = |logarithms: &[f64]| logarithms.iter().sum::<f64>() / logarithms.len() as f64;
     let logarithms = groups
         .values()
-        .map(|rows| rows.iter().map(|&row| metric(row).ln()).collect::<Vec<_>>())
+        .map(|rows| rows.iter().map(|&row| libm::log(metric(row))).collect::<Vec<_>>())
         .collect::<Vec<_>>();
     let means = logarithms.iter().map(|group| mean(group)).collect::<Vec<_>>();
     let grand_mean = mean(&logarithms.concat());
@@ -175,7 +175,7 @@ fn strength(groups: &BTreeMap<String, Vec<usize>>, metric: impl Fn(usize) -> f64
         .expect("there are groups");
     let largest = means.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     Strength {
-        ratio: (largest - smallest).exp(),
+        ratio: libm::exp(largest - smallest),
         explained: repeated.then(|| if total > 0.0 { (between / total).min(1.0) } else { 0.0 }),
         best: best.clone(),
     }

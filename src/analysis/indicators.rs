@@ -28,7 +28,7 @@ pub fn igd_plus(points: &[Point], target: &[Point], reference: Reference) -> Opt
             points
                 .iter()
                 .map(|point| excess(*point, *goal, reference))
-                .map(|(l, c)| l.max(0.0).hypot(c.max(0.0))),
+                .map(|(l, c)| libm::hypot(l.max(0.0), c.max(0.0))),
         )
     };
     (!target.is_empty()).then(|| target.iter().map(nearest).sum::<f64>() / target.len() as f64)
@@ -111,7 +111,7 @@ pub fn mean_log_ratio(baseline: &[Point], candidate: &[Point], at: At) -> Option
     let cost = |front: &[Point], latency: f64| {
         smallest(front.iter().filter(|point| point.latency <= latency).map(|point| point.cost))
     };
-    let ratio = |latency: f64| (cost(&fronts[1], latency) / cost(&fronts[0], latency)).ln();
+    let ratio = |latency: f64| libm::log(cost(&fronts[1], latency) / cost(&fronts[0], latency));
     let mut cuts = fronts
         .iter()
         .flatten()
@@ -215,13 +215,14 @@ mod tests {
         let baseline = front(&[(0.1, 40.0), (0.3, 20.0)]);
         // From 0.2, which both reach, to 0.3: the baseline costs 40, the candidate 20.
         let candidate = front(&[(0.2, 20.0)]);
-        let ratio = |at| mean_log_ratio(&baseline, &candidate, at).unwrap().exp();
+        let ratio = |at| libm::exp(mean_log_ratio(&baseline, &candidate, at).unwrap());
         assert!((ratio(At::EqualLatency) - 0.5).abs() < 1e-12);
         // From 20 to 40 dollars: 0.3 s against 0.2 s.
         assert!((ratio(At::EqualCost) - 2.0 / 3.0).abs() < 1e-12);
         // Two single points share one latency only: the slower one's.
-        let dearer =
-            mean_log_ratio(&front(&[(0.1, 20.0)]), &front(&[(0.4, 30.0)]), At::EqualLatency).unwrap().exp();
+        let dearer = libm::exp(
+            mean_log_ratio(&front(&[(0.1, 20.0)]), &front(&[(0.4, 30.0)]), At::EqualLatency).unwrap(),
+        );
         assert!((dearer - 1.5).abs() < 1e-12);
         assert_eq!(mean_log_ratio(&baseline, &[], At::EqualCost), None);
         assert_eq!(mean_log_ratio(&baseline, &front(&[(0.2, 0.0)]), At::EqualLatency), None);
@@ -243,7 +244,7 @@ mod tests {
             let settled = |points: &[Point]| smallest(points.iter().filter(|p| p.cost == cheapest(points)).map(|p| p.latency));
             let (from, to) = (fastest(&a).max(fastest(&b)), settled(&a).max(settled(&b)));
             let samples = (0..4200).map(|k| from + (to - from) * (f64::from(k) + 0.5) / 4200.0);
-            let mean = samples.map(|l| (cost(&b, l) / cost(&a, l)).ln()).sum::<f64>() / 4200.0;
+            let mean = samples.map(|l| libm::log(cost(&b, l) / cost(&a, l))).sum::<f64>() / 4200.0;
             prop_assert!((mean_log_ratio(&a, &b, At::EqualLatency).unwrap() - mean).abs() < 5e-3);
         }
 

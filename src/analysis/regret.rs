@@ -59,7 +59,7 @@ impl Analysis {
             let inside =
                 self.oracle.of_seed(name, seed).filter(|point| compromise(point.point, reference) > 0.0);
             let ratios = inside
-                .map(|point| Some((point.point.cost / point.fluid_bound_usd?).ln()))
+                .map(|point| Some(libm::log(point.point.cost / point.fluid_bound_usd?)))
                 .collect::<Option<Vec<_>>>()?;
             estimate(&ratios).map(|estimate| estimate.mean)
         };
@@ -74,7 +74,7 @@ fn within(points: &[Point], reference: Reference) -> Vec<Point> {
 
 /// What a mean logarithm of ratios means for the ratio, less 1.
 fn excess(log: Estimate) -> Estimate {
-    let of = |log: f64| log.exp_m1();
+    let of = |log: f64| libm::expm1(log);
     Estimate {
         mean: of(log.mean),
         interval: log.interval.map(|(low, high)| (of(low), of(high))),
@@ -157,7 +157,9 @@ mod tests {
         let distance = analysis.distance(a).unwrap();
         let (igd, epsilon) = (distance.igd_plus.unwrap().mean, distance.additive_epsilon.unwrap().mean);
         assert!(
-            (igd - 0.1f64.hypot(0.2)).abs() < 1e-12 && (epsilon - 0.2).abs() < 1e-12 && distance.to_oracle
+            (igd - libm::hypot(0.1f64, 0.2)).abs() < 1e-12
+                && (epsilon - 0.2).abs() < 1e-12
+                && distance.to_oracle
         );
     }
 

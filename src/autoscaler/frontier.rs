@@ -297,7 +297,7 @@ impl Frontier {
             min_replicas: context.min_replicas.max(1),
             max_replicas: context.max_replicas,
             lengths: Lengths::default(),
-            lengths_kept: (-tick_s / LENGTHS_MEMORY_S).exp(),
+            lengths_kept: libm::exp(-tick_s / LENGTHS_MEMORY_S),
             counts: ArrivalCounts::new(tick_s),
             soon: Aftermath::new(0, cold_start_ticks, tick_s),
             late: Aftermath::new(cold_start_ticks, cold_start_ticks, tick_s),

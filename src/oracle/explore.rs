@@ -252,7 +252,7 @@ fn spell(
     step_s: f64,
     random: &mut Xoshiro256PlusPlus,
 ) -> (f64, f64) {
-    let length_s = step_s * (duration_s / step_s).max(1.0).powf(random.random_range(0.0..1.0));
+    let length_s = step_s * libm::pow((duration_s / step_s).max(1.0), random.random_range(0.0..1.0));
     let steps = schedule.steps();
     let snapped = steps[random.random_range(0..steps.len())].0;
     let from_s = match random.random_range(0..4) {

@@ -37,8 +37,8 @@ impl Moments {
     pub fn alike(&self, random: &mut Xoshiro256PlusPlus) -> Vec<(f64, f64)> {
         let count = self.arrived.len() as f64;
         // From the next moments to half the workload.
-        let scale = (count / 16.0).max(1.0).powf(random.random_range(0.0..1.0));
-        let most = count.powf(random.random_range(0.0..1.0)) as usize;
+        let scale = libm::pow((count / 16.0).max(1.0), random.random_range(0.0..1.0));
+        let most = libm::pow(count, random.random_range(0.0..1.0)) as usize;
         let mut chosen = self.most_like(random.random_range(0..self.arrived.len()), scale, most.max(1));
         chosen.sort_unstable();
         let at_s = |moment: usize| moment as f64 * self.spacing_s;

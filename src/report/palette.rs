@@ -100,7 +100,7 @@ impl Marker {
         let regular = |n: u32, start_degrees: f64| {
             (0..n)
                 .map(|k| (start_degrees + 360.0 / f64::from(n) * f64::from(k)).to_radians())
-                .map(|a| (a.cos(), a.sin()))
+                .map(|a| (libm::cos(a), libm::sin(a)))
                 .collect()
         };
         match self {

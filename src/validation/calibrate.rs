@@ -90,8 +90,9 @@ fn rows(compared: &[Compared]) -> Vec<Row> {
     let weight = |row: &Compared| {
         WEIGHTS.iter().find(|(metric, _)| *metric == row.metric && row.judged).map(|(_, weight)| *weight)
     };
-    let row =
-        |row: &Compared| Some(Row { weight: weight(row)?, error: (row.simulated_ms / row.measured_ms).ln() });
+    let row = |row: &Compared| {
+        Some(Row { weight: weight(row)?, error: libm::log(row.simulated_ms / row.measured_ms) })
+    };
     compared.iter().filter_map(row).collect()
 }
 

@@ -67,7 +67,7 @@ pub struct Observed {
 
 impl Observed {
     fn error(&self) -> f64 {
-        (self.simulated_s / self.measured_s).ln()
+        libm::log(self.simulated_s / self.measured_s)
     }
 }
 

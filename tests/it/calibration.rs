@@ -37,7 +37,7 @@ fn result(path: &Path, rate_per_s: f64, requests: u32) {
     let mut at_s = 0.0;
     let traced: Vec<TracedRequest> = (0..requests)
         .map(|i| {
-            at_s += -(1.0 - spread(i, 0.618_034) * 0.98).ln() / rate_per_s;
+            at_s += -libm::log(1.0 - spread(i, 0.618_034) * 0.98) / rate_per_s;
             TracedRequest {
                 stage: 0,
                 arrived_at_s: at_s,

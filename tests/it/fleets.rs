@@ -52,7 +52,7 @@ fn run(dir: &Path, id: &str, rate_per_s: f64) {
         for i in 0..(300.0 * rate_per_s) as usize * 2 {
             // Two stages, the second twice as fast, with a pause between them.
             let second = i >= (300.0 * rate_per_s) as usize;
-            let gap = -(1.0 - (i as f64 * 0.618_034).fract() * 0.98).ln() / rate_per_s;
+            let gap = -libm::log(1.0 - (i as f64 * 0.618_034).fract() * 0.98) / rate_per_s;
             at_s += if second { gap / 2.0 } else { gap }
                 + if i == (300.0 * rate_per_s) as usize { 8.0 } else { 0.0 };
             let (ttft_s, e2e_s) = times(i);

@@ -120,7 +120,7 @@ impl Exponential {
     fn moments(&self) -> (f64, f64) {
         let (mut first, mut second, mut below_s) = (0.0, 0.0, 0.0_f64);
         for &service_s in &self.service_s {
-            let probability = (-below_s / self.mean_s).exp() - (-service_s / self.mean_s).exp();
+            let probability = libm::exp(-below_s / self.mean_s) - libm::exp(-service_s / self.mean_s);
             first += probability * service_s;
             second += probability * service_s * service_s;
             below_s = service_s;
@@ -165,7 +165,7 @@ fn m_m_1() {
         });
         found_wait_s.assert_is(&format!("M/M/1 wait at load {load}"), wait_s, 5e-3);
         // Time in the system is exponential with rate 1/service - arrival rate.
-        let p90_s = 10_f64.ln() / (1.0 / mean_s - rate_per_s);
+        let p90_s = libm::log(10_f64) / (1.0 / mean_s - rate_per_s);
         found_p90_s.assert_is(&format!("M/M/1 P90 of e2e at load {load}"), p90_s, 5e-3);
         found_utilization.assert_is(&format!("M/M/1 utilization at load {load}"), load, 0.0);
     }
@@ -290,7 +290,7 @@ fn m_m_1_that_is_off_when_empty() {
         let (rate_per_s, start_s, tick_s) = (load / mean_s, start_over_mean * mean_s, mean_s / 20.0);
         let textbook_s = 1.0 / (1.0 / mean_s - rate_per_s)
             + (2.0 * start_s + rate_per_s * start_s * start_s) / (2.0 * (1.0 + rate_per_s * start_s));
-        let off = -((-rate_per_s * tick_s).exp_m1()) / (rate_per_s * tick_s);
+        let off = -(libm::expm1(-rate_per_s * tick_s)) / (rate_per_s * tick_s);
         let (first, second) = (
             off * (start_s + tick_s / 2.0),
             off * (start_s * start_s + start_s * tick_s + tick_s * tick_s / 3.0),

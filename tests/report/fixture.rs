@@ -229,7 +229,7 @@ fn series(id: &str, rows: &[RunRow]) -> RunSeries {
     let draining = replicas.iter().step_by(3).flat_map(|&(t, _)| [(t, 1.0), (t + 8.0, 0.0)]).collect();
     let cdf = (1..=200)
         .map(|i| f64::from(i) / 200.0)
-        .map(|q| (latency * (0.25 + 0.75 * (-(1.0 - q + 0.004).ln() / 2.3)), q))
+        .map(|q| (latency * (0.25 + 0.75 * (-libm::log(1.0 - q + 0.004) / 2.3)), q))
         .collect();
     RunSeries {
         run_id: id.to_owned(),

@@ -384,7 +384,7 @@ impl BySeed {
 
     /// Of values that are logarithms of ratios.
     fn change(&self, independent: bool) -> Option<Change> {
-        let percent = |logarithm: f64| 100.0 * logarithm.exp_m1();
+        let percent = |logarithm: f64| 100.0 * libm::expm1(logarithm);
         let estimate = self.estimate(independent)?;
         let interval = estimate.interval.map(|(low, high)| (percent(low), percent(high)));
         Some(Change { percent: percent(estimate.mean), interval, cells: self.0.values().map(Vec::len).sum() })

@@ -68,8 +68,8 @@ impl Step {
         if guess.holds(value, 0.0) {
             return guess;
         }
-        let step = (value.ln() / size).round();
-        let end = |half: f64| ((step + half) * size).exp();
+        let step = (libm::log(value) / size).round();
+        let end = |half: f64| libm::exp((step + half) * size);
         Self { step: step as i32, from: end(-0.5) * (1.0 + ENDS), to: end(0.5) * (1.0 - ENDS) }
     }
 
@@ -131,7 +131,7 @@ impl SteadyState {
         let mean = &mut means[replicas as usize];
         if mean.is_nan() {
             let [rate_per_s, variability] = [(rate.step, RATE_STEP), (variability_step, VARIABILITY_STEP)]
-                .map(|(at, step)| (f64::from(at) * step).exp());
+                .map(|(at, step)| libm::exp(f64::from(at) * step));
             if self.points.is_empty() {
                 self.points.extend((0..=POINTS).map(|i| Point::new(curve, i)));
             }
@@ -185,7 +185,7 @@ fn steady_mean(
     }
     let (mut mass, mut moment) = (0.0, 0.0);
     for (point, log) in points.iter().zip(logs).filter(|(_, log)| log - highest > NOTHING) {
-        let weight = (log - highest).exp() * point.width;
+        let weight = libm::exp(log - highest) * point.width;
         mass += weight;
         moment += weight * point.held;
     }
@@ -236,13 +236,13 @@ mod tests {
     #[test]
     fn steps_are_those_of_logarithms() {
         let mut random = Xoshiro256PlusPlus::seed_from_u64(12);
-        let by_logarithm = |value: f64, size: f64| (value.ln() / size).round() as i32;
+        let by_logarithm = |value: f64, size: f64| (libm::log(value) / size).round() as i32;
         for size in [RATE_STEP, VARIABILITY_STEP] {
             let (mut value, mut last, mut held) = (20.0, Step::default(), 0);
             for i in 0..50_000 {
                 value *= 1.0 + 0.1 * size * (random.random::<f64>() - 0.5);
                 // Where steps meet, too.
-                let end = ((f64::from(last.step) + 0.5) * size).exp();
+                let end = libm::exp((f64::from(last.step) + 0.5) * size);
                 let value = if i % 10 == 0 { end * (1.0 + f64::from(i % 70 - 30) * 1e-16) } else { value };
                 held += i32::from(last.holds(value, 0.0));
                 last = Step::of(value, size, last);
@@ -273,7 +273,7 @@ mod tests {
             let highest = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let (mut mass, mut moment) = (0.0, 0.0);
             for (i, log) in logs.iter().enumerate() {
-                let weight = (log - highest).exp() * (at[(i + 1).min(POINTS)] - at[i.saturating_sub(1)]);
+                let weight = libm::exp(log - highest) * (at[(i + 1).min(POINTS)] - at[i.saturating_sub(1)]);
                 (mass, moment) = (mass + weight, moment + weight * at[i]);
             }
             replicas * moment / mass
@@ -284,8 +284,8 @@ mod tests {
                 let at = steady.at(0, per_s, 1.7);
                 let [rate, variability] = at.map_or([0.0; 2], |at| {
                     [
-                        (f64::from(at.rate.step) * RATE_STEP).exp(),
-                        (f64::from(at.variability_step) * VARIABILITY_STEP).exp(),
+                        libm::exp(f64::from(at.rate.step) * RATE_STEP),
+                        libm::exp(f64::from(at.variability_step) * VARIABILITY_STEP),
                     ]
                 });
                 let expected = by_definition(f64::from(replicas), rate, variability);

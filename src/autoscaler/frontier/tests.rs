@@ -15,7 +15,7 @@ fn traffic(seed: u64, until_s: f64, rate_per_s: impl Fn(f64) -> f64, lengths: (u
     let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
     let (mut workload, mut at_s) = (Workload::default(), 0.0);
     while at_s < until_s {
-        at_s -= (1.0 - random.random::<f64>()).ln() / rate_per_s(at_s);
+        at_s -= libm::log(1.0 - random.random::<f64>()) / rate_per_s(at_s);
         workload.push(at_s, lengths.0, lengths.1);
     }
     workload
@@ -257,7 +257,7 @@ fn the_target_is_met() {
 #[test]
 fn paid_starts_are_saved() {
     let day =
-        traffic(6, 7200.0, |at_s| 30.0 + 15.0 * (at_s / 7200.0 * std::f64::consts::TAU).sin(), (256, 1));
+        traffic(6, 7200.0, |at_s| 30.0 + 15.0 * libm::sin(at_s / 7200.0 * std::f64::consts::TAU), (256, 1));
     let cluster = json!({"scale_up_delay_s": 120, "billing": {"cold_start": true}, "replica_scheduler": {"vllm": {"batch_size_cap": 16}}});
     let of = |settings: Value| run(&day, cluster.clone(), json!({ "frontier": settings }));
     let (fast, paced) = (of(json!({})), of(json!({"paced_by_cold_starts": true})));

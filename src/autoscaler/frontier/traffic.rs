@@ -253,7 +253,7 @@ impl Aftermath {
 
     /// The class of size: half octaves.
     fn size(rate_per_s: f64) -> i32 {
-        (2.0 * rate_per_s.max(LEAST_PER_S).log2()).round() as i32
+        (2.0 * libm::log2(rate_per_s.max(LEAST_PER_S))).round() as i32
     }
 
     /// Notes the estimate of now, and closes the one whose time has come.
@@ -493,7 +493,7 @@ mod tests {
     fn poisson(rate: f64, random: &mut Xoshiro256PlusPlus) -> usize {
         let (mut count, mut at) = (0, 0.0);
         loop {
-            at -= (1.0 - random.random::<f64>()).ln() / rate;
+            at -= libm::log(1.0 - random.random::<f64>()) / rate;
             if at >= 1.0 {
                 return count;
             }

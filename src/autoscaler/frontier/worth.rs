@@ -20,8 +20,9 @@ pub fn all_or_none(worth: f64, off: f64) -> Option<f64> {
 /// For which part of the time a replica is there that is worth so many times its price, if a part of a period
 /// is `paid` as such a share of it: more than the part, where starts are paid, or a least time.
 pub fn share_of_time(worth: f64, paid: impl Fn(f64) -> f64) -> f64 {
-    let share =
-        |worth: f64| (0.5 + worth.max(f64::MIN_POSITIVE).ln() / (2.0 * WORTH_RATIO.ln())).clamp(0.0, 1.0);
+    let share = |worth: f64| {
+        (0.5 + libm::log(worth.max(f64::MIN_POSITIVE)) / (2.0 * libm::log(WORTH_RATIO))).clamp(0.0, 1.0)
+    };
     let plain = share(worth);
     if plain == 0.0 || plain == 1.0 || paid(plain) <= plain {
         return plain;

@@ -204,7 +204,7 @@ impl<'a, R: Fn(f64, f64, f64) -> f64> Product<'a, R> {
     /// `None` if no measured shape is near enough.
     pub fn new(sites: &'a [Site], n: f64, k: f64, roofline: R) -> Option<Self> {
         let own = sites.iter().find(|site| site.n == n && site.k == k);
-        let distance = |site: &Site| (site.n / n).log2().hypot((site.k / k).log2());
+        let distance = |site: &Site| libm::hypot(libm::log2(site.n / n), libm::log2(site.k / k));
         let mut near: Vec<(f64, &Site)> =
             sites.iter().map(|site| (distance(site), site)).filter(|(d, _)| *d <= FARTHEST_OCTAVES).collect();
         near.sort_by(|(a, _), (b, _)| a.total_cmp(b));

@@ -40,10 +40,10 @@ impl RoutedExperts {
     /// at least one token.
     pub fn load(&self, constants: &Constants, tokens: f64) -> (f64, f64) {
         let mean = tokens * self.per_token / self.groups;
-        let pairs = (mean * self.groups.powf(constants.moe_imbalance))
+        let pairs = (mean * libm::pow(self.groups, constants.moe_imbalance))
             .min(tokens * self.per_token.min(self.group_experts));
         let share = (pairs / tokens / self.group_experts).min(1.0);
-        let missed = (1.0 - share).powf((constants.moe_spread * tokens).max(1.0));
+        let missed = libm::pow(1.0 - share, (constants.moe_spread * tokens).max(1.0));
         (pairs, (self.group_experts * (1.0 - missed)).max(1.0))
     }
 
@@ -54,17 +54,17 @@ impl RoutedExperts {
         }
         let c = constants;
         let (pairs, hit) = self.load(c, tokens);
-        let octaves = (self.width / 1024.0).log2();
+        let octaves = libm::log2(self.width / 1024.0);
         let eff_compute =
-            c.moe_eff_compute * (octaves * (c.moe_width_slope + c.moe_width_curve * octaves)).exp2();
-        let eff_memory = c.moe_eff_memory * (octaves * c.moe_width_memory_slope).exp2();
+            c.moe_eff_compute * libm::exp2(octaves * (c.moe_width_slope + c.moe_width_curve * octaves));
+        let eff_memory = c.moe_eff_memory * libm::exp2(octaves * c.moe_width_memory_slope);
         let flops = 6.0 * (pairs + hit * c.moe_tile_tokens) * hidden * self.width;
         let weights = hit * 3.0 * hidden * self.width * self.format.bytes();
         let activations = BF16_BYTES * pairs * (2.0 * hidden + 3.0 * self.width);
         let compute = flops / (peak_tflops(c, self.format) * 1e6 * eff_compute);
         let memory = (weights + activations) / (c.memory_gb_per_s * 1e3 * eff_memory);
         c.moe_overhead_us
-            + c.moe_overhead_per_octave_us * (1.0 + hit).log2()
+            + c.moe_overhead_per_octave_us * libm::log2(1.0 + hit)
             + soft_maximum(compute, memory, c.moe_smooth_p)
     }
 }

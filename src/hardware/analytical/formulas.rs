@@ -42,7 +42,7 @@ fn padded(rows: f64, tile: f64) -> f64 {
     match () {
         () if tile <= 0.0 => rows,
         () if rows > tile / 2.0 => (rows / tile).ceil() * tile,
-        () => rows.max(16.0).log2().ceil().exp2(),
+        () => libm::exp2(libm::log2(rows.max(16.0)).ceil()),
     }
 }
 

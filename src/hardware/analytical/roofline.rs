@@ -27,6 +27,6 @@ pub(super) fn soft_maximum_of<const N: usize>(of: [f64; N], p: f64) -> f64 {
     if largest <= 0.0 {
         0.0
     } else {
-        largest * of.into_iter().map(|x| (x / largest).powf(p)).sum::<f64>().powf(1.0 / p)
+        largest * libm::pow(of.into_iter().map(|x| libm::pow(x / largest, p)).sum::<f64>(), 1.0 / p)
     }
 }

@@ -38,7 +38,7 @@ pub fn draw_line(figure: &Figure, panel: &Panel, look: Look, sets: &[Vec<Point>]
     let radius = if sets.len() < 2 && median.len() > CROWDED { 3.6 } else { 5.2 };
     let mut last: Option<(f64, f64)> = None;
     for at in median.iter().filter_map(|point| panel.at(point.cost, point.latency)) {
-        if sets.len() < 2 || last.is_none_or(|last| (last.0 - at.0).hypot(last.1 - at.1) > APART) {
+        if sets.len() < 2 || last.is_none_or(|last| libm::hypot(last.0 - at.0, last.1 - at.1) > APART) {
             figure.marker(at, look, radius, 1.0, true)?;
             last = Some(at);
         }

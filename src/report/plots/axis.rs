@@ -30,7 +30,7 @@ impl Axis {
     /// 0 at the low end, 1 at the high end; outside that range for data outside the axis.
     pub fn fraction(&self, value: f64) -> f64 {
         if self.log {
-            (value / self.low).ln() / (self.high / self.low).ln()
+            libm::log(value / self.low) / libm::log(self.high / self.low)
         } else {
             (value - self.low) / (self.high - self.low)
         }
@@ -47,8 +47,8 @@ impl Axis {
     }
 
     fn log_ticks(&self) -> Vec<f64> {
-        let (first, last) = (self.low.log10().floor() as i32, self.high.log10().ceil() as i32);
-        let decades = (self.high / self.low).log10();
+        let (first, last) = (libm::log10(self.low).floor() as i32, libm::log10(self.high).ceil() as i32);
+        let decades = libm::log10(self.high / self.low);
         let factors: &[f64] = if decades > 3.0 { &[1.0] } else { &[1.0, 2.0, 5.0] };
         let every = ((decades / 8.0).ceil() as usize).max(1);
         let powers =
@@ -63,7 +63,7 @@ impl Axis {
 /// Multiples of 1, 2, 2.5 or 5 times a power of ten, about six.
 fn linear_ticks(low: f64, high: f64) -> Vec<f64> {
     let rough = (high - low) / 6.0;
-    let power = 10f64.powf(rough.log10().floor());
+    let power = libm::pow(10f64, libm::log10(rough).floor());
     let step = [1.0, 2.0, 2.5, 5.0, 10.0]
         .into_iter()
         .map(|factor| factor * power)

@@ -614,7 +614,7 @@ mod tests {
             let inside = |(x, y): (f64, f64)| (0.0..=1.0).contains(&x) && (0.0..=1.0).contains(&y);
             let samples = (0..=1000).map(|k| f64::from(k) / 1000.0).map(|t| (a.0 + t * (b.0 - a.0), a.1 + t * (b.1 - a.1)));
             let kept = samples.filter(|&sample| inside(sample)).collect::<Vec<_>>();
-            let length = |p: (f64, f64), q: (f64, f64)| (p.0 - q.0).hypot(p.1 - q.1);
+            let length = |p: (f64, f64), q: (f64, f64)| libm::hypot(p.0 - q.0, p.1 - q.1);
             let step = length(a, b) / 1000.0;
             match clip(a, b, [0.0, 0.0, 1.0, 1.0]) {
                 None => prop_assert!(kept.len() <= 1),

@@ -516,7 +516,7 @@ impl Range {
             },
             _ if i == self.count - 1 => self.to.clone(),
             Spacing::Linear => rounded(from + (to - from) * share()),
-            Spacing::Log => rounded((from.ln() + (to.ln() - from.ln()) * share()).exp()),
+            Spacing::Log => rounded(libm::exp(libm::log(from) + (libm::log(to) - libm::log(from)) * share())),
         }
     }
 }

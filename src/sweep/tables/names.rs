@@ -53,7 +53,7 @@ pub fn significant(value: f64, digits: i32) -> String {
     if !value.is_finite() {
         return value.to_string();
     }
-    let magnitude = value.abs().log10().floor() as i32;
+    let magnitude = libm::log10(value.abs()).floor() as i32;
     if !(-5..15).contains(&magnitude) {
         return format!("{value:.*e}", (digits - 1) as usize);
     }
