@@ -194,6 +194,13 @@ pub trait ReplicaScheduler: Send + Sync {
     /// That many repeats were formed without asking [`Self::form_batch`].
     fn skipped_decodes(&self, _replica: &mut ReplicaState, _repeats: u32) {}
 
+    /// Asked of a batch of decodes that repeats itself, of which the step under way started at `started_at_s`: whether
+    /// the next one goes without whoever is first in the queue, since it has been put together before. May err
+    /// towards false.
+    fn overlooks_first(&self, _replica: &ReplicaState, _requests: &Requests, _started_at_s: f64) -> bool {
+        false
+    }
+
     /// Whether requests may come to a batch of decodes and go while all others go on as they are: then the
     /// engine asks [`Self::may_change_run`], and calls the two methods after it.
     fn changes_runs(&self) -> bool {

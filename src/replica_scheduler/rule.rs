@@ -76,6 +76,10 @@ impl ReplicaScheduler for Rule {
         self.as_dyn().skipped_decodes(replica, repeats);
     }
 
+    fn overlooks_first(&self, replica: &ReplicaState, requests: &Requests, started_at_s: f64) -> bool {
+        self.as_dyn().overlooks_first(replica, requests, started_at_s)
+    }
+
     fn changes_runs(&self) -> bool {
         self.as_dyn().changes_runs()
     }

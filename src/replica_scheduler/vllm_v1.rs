@@ -213,6 +213,13 @@ impl ReplicaScheduler for VllmV1 {
         }
     }
 
+    fn overlooks_first(&self, replica: &ReplicaState, requests: &Requests, started_at_s: f64) -> bool {
+        let nobody_else =
+            replica.waiting.is_empty() && replica.vllm_v1.as_ref().is_none_or(|own| own.is_idle());
+        let is_new = |&slot: &Slot| requests[slot].arrived_at_s > started_at_s;
+        self.async_scheduling && nobody_else && replica.queue.front().is_some_and(is_new)
+    }
+
     fn changes_runs(&self) -> bool {
         let told_by_steps = self.by_priority || self.prefill_schedule_interval > 1;
         !self.pipelined && !told_by_steps && self.most_queued_tokens.is_none() && self.drafting.drafts == 0

@@ -74,7 +74,7 @@ pub struct DecodeRun {
 }
 
 /// The first stretch is short: under load an arrival soon cuts it.
-const FIRST_STRETCH: u32 = 8;
+const FIRST_STRETCH: u32 = 16;
 const LONGEST_STRETCH: u32 = 4096;
 /// A run of more iterations begins anew when somebody comes or goes, so that they can be counted.
 const LONGEST_RUN: u32 = u32::MAX / 4;
@@ -367,14 +367,16 @@ impl DecodeRun {
         }
     }
 
-    /// Lets a run settled up to now end with the iteration under way; returns when that one ends and starts.
-    pub fn cut(&mut self, times: &ExecutionTime) -> (f64, f64) {
-        let last = self.settled.iterations + 1;
+    /// Lets a run settled up to now end with the iteration under way, or up to so many `later`, as far as they are
+    /// foreseen; returns when the last one ends and starts.
+    pub fn cut(&mut self, times: &ExecutionTime, later: u32) -> (f64, f64) {
+        let under_way = self.settled.iterations + 1;
+        let last = (under_way + later).min(self.ahead.iterations);
         if let Some(points) = self.foreseen.between(self.settled.iterations, last) {
             self.ahead = self.after(points);
         } else {
             self.foreseen.forget();
-            [self.ahead, _] = self.each.iterate(self.settled, times, f64::INFINITY, last, |_, _| {});
+            [self.ahead, _] = self.each.iterate(self.settled, times, f64::INFINITY, under_way, |_, _| {});
         }
         self.most_iterations = self.ahead.iterations;
         (self.ahead.at_s, self.ahead.previous_at_s)

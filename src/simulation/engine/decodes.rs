@@ -190,7 +190,7 @@ impl Engine<'_> {
         }
         if !replica.run.is_once() {
             self.settle_run(lane, self.now_s, 0);
-            let (end_s, created_s) = self.work.replicas[lane].run.cut(self.inputs.execution_time);
+            let (end_s, created_s) = self.work.replicas[lane].run.cut(self.inputs.execution_time, 0);
             self.work.events.end_stage(lane, StageIndex::FIRST, end_s, created_s);
         }
         self.materialize_run(lane);
@@ -237,18 +237,21 @@ impl Engine<'_> {
         }
     }
 
-    /// Lets a run of decodes end with the iteration under way, if a request may be admitted then.
+    /// Lets a run of decodes end with the iteration after which a request may be admitted, if one may: that under
+    /// way, or the next one where that has been put together already.
     pub(super) fn cut_run(&mut self, lane: Lane) {
         let work = &mut *self.work;
         let replica = &mut work.replicas[lane];
         if !self.scheduler.would_admit(&replica.state, &work.requests) {
             return;
         }
-        let now_s = self.now_s;
-        self.settle_run(lane, now_s, 0);
-        let replica = &mut self.work.replicas[lane];
-        let (end_s, created_s) = replica.run.cut(self.inputs.execution_time);
-        self.work.events.end_stage(lane, StageIndex::FIRST, end_s, created_s);
+        self.settle_run(lane, self.now_s, 0);
+        let work = &mut *self.work;
+        let replica = &mut work.replicas[lane];
+        let overlooks = self.changes_runs
+            && self.scheduler.overlooks_first(&replica.state, &work.requests, replica.run.settled.at_s);
+        let (end_s, created_s) = replica.run.cut(self.inputs.execution_time, overlooks.into());
+        work.events.end_stage(lane, StageIndex::FIRST, end_s, created_s);
     }
 
     /// Leaves a run's requests as they are during its last iteration, which then ends like any other batch.
