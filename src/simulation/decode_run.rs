@@ -421,3 +421,6 @@ impl DecodeRun {
         self.settled.free_blocks
     }
 }
+
+#[cfg(test)]
+mod tests;
