@@ -1,6 +1,7 @@
 //! The same rows to the bit: on any number of threads, in any order, in shards, after any interruption.
 
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use scalefront::simulation::{Workspace, simulate};
@@ -151,4 +152,35 @@ fn streamed_workloads_give_the_same_results() {
             );
         }
     }
+}
+
+/// Processors that fuse multiplication and addition and those that do not are one machine to a sweep: its cells have
+/// the same ids, and their results the same bits. The C library's functions differ there; on Linux it can be told
+/// to do without.
+#[test]
+fn processors_do_not_matter() {
+    let lengths = json!({"lognormal": {
+        "prefill": {"mean_tokens": 1000, "cv": 0.7, "max_tokens": 8000},
+        "decode": {"mean_tokens": 60, "cv": 0.7, "max_tokens": 500}}});
+    let grid = json!({
+        "workloads": [{"name": "w", "generate": {
+            "arrivals": {"poisson": {"phases": [{"duration_s": 300, "rate_per_s": 6}]}}, "lengths": lengths}}],
+        "cluster": {
+            "model": "Qwen/Qwen3-32B", "node": "h100_dgx", "tensor_parallel": 2, "execution_time": "analytical",
+            "replica_scheduler": "vllm_v1", "max_replicas": 8, "max_request_tokens": 10000},
+        "autoscalers": [{"static": {"replicas": 3}}, {"frontier": {"level": [1.5, 2.5]}}]
+    });
+    let journal = |tunables: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("grid.json"), grid.to_string()).unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_scalefront"))
+            .args(["sweep", "grid.json", "--shard", "1/1", "--threads", "1", "--out", "o"])
+            .current_dir(dir.path())
+            .env("GLIBC_TUNABLES", tunables)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        std::fs::read_to_string(dir.path().join("o/shard-1-of-1/journal.jsonl")).unwrap()
+    };
+    assert_eq!(journal(""), journal("glibc.cpu.hwcaps=-FMA,-FMA4,-AVX2"));
 }

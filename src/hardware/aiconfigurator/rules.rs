@@ -39,7 +39,7 @@ impl<R: Fn([f64; 3]) -> f64> Nested<R> {
         let mut leaves: Vec<Leaf> = Vec::with_capacity(points.len());
         for (point, ms) in points {
             leaves.pop_if(|leaf| leaf.point == point);
-            leaves.push(Leaf { point, octaves: point.map(f64::log2), ms });
+            leaves.push(Leaf { point, octaves: point.map(libm::log2), ms });
         }
         let mut parts: Vec<(f64, Range<usize>)> = Vec::new();
         for part in leaves.chunk_by(|a, b| a.point[0] == b.point[0]) {
@@ -104,7 +104,7 @@ impl<R: Fn([f64; 3]) -> f64> Nested<R> {
 
     /// Utilisation of the nearest points in octaves, weighted so that the fifth nearest just counts nothing.
     fn beyond(&self, at: [f64; 3]) -> f64 {
-        let octaves = at.map(f64::log2);
+        let octaves = at.map(libm::log2);
         let mut nearest: Vec<(f64, &Leaf)> = Vec::with_capacity(NEAREST + 2);
         // Nearest parts first: those farther along their axis alone than enough leaves are not looked at.
         let mut parts: Vec<(f64, &Range<usize>)> =
