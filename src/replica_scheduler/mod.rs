@@ -253,7 +253,7 @@ pub trait ReplicaScheduler: Send + Sync {
     /// Tokens of a prompt that are cached, of a request that is not there.
     fn cached_tokens(
         &self,
-        _replica: &ReplicaState,
+        _replica: &mut ReplicaState,
         _requests: &Requests,
         _id: u32,
         _prefill_tokens: u32,

@@ -122,7 +122,7 @@ impl ReplicaScheduler for Rule {
 
     fn cached_tokens(
         &self,
-        replica: &ReplicaState,
+        replica: &mut ReplicaState,
         requests: &Requests,
         id: u32,
         prefill_tokens: u32,

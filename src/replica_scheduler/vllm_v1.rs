@@ -73,6 +73,23 @@ impl VllmV1 {
         (self.watermark * f64::from(kv.total + 1)) as u32
     }
 
+    /// Whether a step beside a batch of decodes would find nobody else: nobody goes on with a prompt, leaves, or has got
+    /// its KV cache from elsewhere, and whoever waits has come too late, since a step that is put together ahead
+    /// sees those that were there as the one before began, at `started_at_s`.
+    fn finds_nobody(
+        &self,
+        own: &State,
+        replica: &ReplicaState,
+        requests: &Requests,
+        started_at_s: f64,
+    ) -> bool {
+        let is_seen = |&slot: &Slot| !self.async_scheduling || requests[slot].arrived_at_s <= started_at_s;
+        replica.waiting.is_empty()
+            && own.is_idle()
+            && !own.has_first_steps()
+            && !replica.queue.front().is_some_and(is_seen)
+    }
+
     /// A request has been served here.
     fn take_back(&self, own: &mut State, replica: &mut ReplicaState, requests: &mut Requests, slot: Slot) {
         if requests[slot].handover.leaves {
@@ -214,10 +231,10 @@ impl ReplicaScheduler for VllmV1 {
     }
 
     fn overlooks_first(&self, replica: &ReplicaState, requests: &Requests, started_at_s: f64) -> bool {
-        let nobody_else =
-            replica.waiting.is_empty() && replica.vllm_v1.as_ref().is_none_or(|own| own.is_idle());
-        let is_new = |&slot: &Slot| requests[slot].arrived_at_s > started_at_s;
-        self.async_scheduling && nobody_else && replica.queue.front().is_some_and(is_new)
+        let own = replica.vllm_v1.as_ref();
+        self.async_scheduling
+            && self.changes_runs()
+            && own.is_some_and(|own| self.finds_nobody(own, replica, requests, started_at_s))
     }
 
     fn changes_runs(&self) -> bool {
@@ -251,11 +268,7 @@ impl ReplicaScheduler for VllmV1 {
 
     fn form_iteration(&self, replica: &mut ReplicaState, requests: &mut Requests, batch: &mut Batch) {
         let mut own = replica.vllm_v1.take().unwrap_or_default();
-        let is_seen = |&slot: &Slot| {
-            !self.async_scheduling || requests[slot].arrived_at_s <= replica.batch_started_at_s
-        };
-        // Whoever has just come is not seen by a step that was put together before: then there is nothing to do.
-        if !own.is_idle() || !replica.waiting.is_empty() || replica.queue.front().is_some_and(is_seen) {
+        if !self.finds_nobody(&own, replica, requests, replica.batch_started_at_s) {
             Step::new(self, &mut own, replica, requests, batch, self.async_scheduling).schedule_beside();
             own.let_leave(&mut replica.kv, requests.prompts());
         }
@@ -281,11 +294,16 @@ impl ReplicaScheduler for VllmV1 {
 
     fn cached_tokens(
         &self,
-        replica: &ReplicaState,
+        replica: &mut ReplicaState,
         requests: &Requests,
         id: u32,
         prefill_tokens: u32,
     ) -> u32 {
+        if let Some(own) = &mut replica.vllm_v1
+            && own.has_started()
+        {
+            own.settle(&replica.kv);
+        }
         state::cached_tokens(replica.vllm_v1.as_deref(), &replica.kv, requests.prompts(), id, prefill_tokens)
     }
 

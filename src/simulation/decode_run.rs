@@ -162,8 +162,7 @@ impl DecodeRun {
         self.once
     }
 
-    /// Tells the replica how many blocks the iterations of its stretch have taken, the last of which is under
-    /// way; all others are settled.
+    /// Tells the replica how many blocks the settled iterations of its stretch have taken, and the one under way.
     pub fn tell_blocks(&mut self, kv: &mut KvBlocks) {
         self.tell_free(kv, self.settled.free_blocks);
     }

@@ -14,6 +14,7 @@ use super::scenario::Scenario;
 struct Calls {
     batches_formed: AtomicU32,
     iterations_formed: AtomicU32,
+    newcomers_overlooked: AtomicU32,
 }
 
 struct Counted {
@@ -47,6 +48,12 @@ impl ReplicaScheduler for Counted {
         self.right.skipped_decodes(replica, repeats);
     }
 
+    fn overlooks_first(&self, replica: &ReplicaState, requests: &Requests, started_at_s: f64) -> bool {
+        let overlooks = self.right.overlooks_first(replica, requests, started_at_s);
+        self.calls.newcomers_overlooked.fetch_add(overlooks.into(), Ordering::Relaxed);
+        overlooks
+    }
+
     fn changes_runs(&self) -> bool {
         self.right.changes_runs()
     }
@@ -69,7 +76,7 @@ impl ReplicaScheduler for Counted {
 /// it so, are in a batch that is formed anew.
 #[test]
 fn who_stays_is_left_alone() {
-    let requests = (0..300).map(|i| (0.1 * f64::from(i), 50 + 13 * (i % 17), 20 + 11 * (i % 23)));
+    let requests = (0..300).map(|i| (0.23 * f64::from(i), 50 + 13 * (i % 17), 20 + 11 * (i % 23)));
     let scenario =
         Scenario::new(json!({"replica_scheduler": "vllm_v1"}), json!({"static": {"replicas": 1}}), requests);
     let inputs = scenario.inputs();
@@ -80,5 +87,7 @@ fn who_stays_is_left_alone() {
     let [formed, changed] =
         [&calls.batches_formed, &calls.iterations_formed].map(|calls| calls.load(Ordering::Relaxed));
     assert!(formed < 10 && changed > 300, "{formed} batches formed anew, {changed} iterations changed");
+    let overlooked = calls.newcomers_overlooked.load(Ordering::Relaxed);
+    assert!(overlooked > 150, "{overlooked} newcomers overlooked by a step put together before");
     assert_eq!(metrics, simulate(&inputs, &mut Workspace::default()).unwrap(), "counting changes nothing");
 }

@@ -74,7 +74,10 @@ fn run(cluster: &Value, policy: &Value, workload: &Workload, seed: u64) -> (RunM
     // The twin takes no shortcuts: where a run of decodes goes on, it ends a batch and forms the next.
     let mut queued = inputs.clone();
     queued.pools.iter_mut().for_each(|pool| pool.queue_every_step = true);
-    assert_runs_agree(&simulate_fleet(&queued, &mut workspace).unwrap(), &quick);
+    assert_eq!(simulate_fleet(&queued, &mut workspace).unwrap(), quick);
+    let mut stepping = inputs.clone();
+    stepping.pools.iter_mut().for_each(|pool| pool.stepping = true);
+    assert_runs_agree(&simulate_fleet(&stepping, &mut workspace).unwrap(), &quick);
     let close = |one: f64, other: f64| (one - other).abs() <= 1e-9 * one.abs().max(1.0);
     assert_eq!((quick.num_completed, quick.num_restarts), (recorded.num_completed, recorded.num_restarts));
     assert!(
@@ -224,6 +227,29 @@ fn the_decider_looks_at_the_replica_that_would_be_chosen() {
     };
     let (kept, in_turn) = (share("session_affinity"), share("round_robin"));
     assert!(kept > 0.7 && in_turn < kept, "{kept} {in_turn}");
+}
+
+/// The same where decodes take the blocks in which prompts lay: what they have taken so far counts.
+#[test]
+fn the_decider_knows_what_runs_of_decodes_have_taken() {
+    let spec = json!({"name": "s", "sessions": {"starts": {"poisson": {"rate_per_s": 1.5, "duration_s": 30}}, "turns": {"fixed": {"turns": 3}},
+        "think_time_s": 1, "lengths": {"fixed": {"prefill_tokens": 120, "decode_tokens": 250}},
+        "first_lengths": {"fixed": {"prefill_tokens": 500, "decode_tokens": 250}}}});
+    let spec: WorkloadSpec = serde_json::from_value(spec).unwrap();
+    let policy = json!({"per_pool": {"p": one_replica(), "d": one_replica()}});
+    let mut local = 0.0;
+    for seed in 0..12 {
+        let mut cluster = apart();
+        for pool in 0..2 {
+            cluster["pools"][pool]["replica_scheduler"] = json!({"vllm_v1": {
+                "max_tokens_in_batch": 2048, "batch_size_cap": 16, "num_blocks": 300 + 20 * seed, "prefix_caching": true}});
+        }
+        cluster["pd_decider"] = json!({"prefix_based": {"non_cached_tokens": 140}});
+        let workload = load(&spec, seed, &[]).unwrap();
+        let (metrics, _) = run(&cluster, &policy, &workload, seed);
+        local += metrics.fleet.unwrap().local_prefill_share.unwrap() / 12.0;
+    }
+    assert!(local > 0.05 && local < 0.6, "{local}");
 }
 
 /// Prompts are left to the decode pool while too many wait for the other.

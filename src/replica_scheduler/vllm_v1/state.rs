@@ -82,6 +82,11 @@ impl State {
         }
     }
 
+    /// Whether it is this replica's, rather than that of one before it.
+    pub(super) fn has_started(&self) -> bool {
+        self.started
+    }
+
     /// Makes the queue of free blocks follow those that were taken since it was last looked at.
     #[inline]
     pub(super) fn settle(&mut self, kv: &KvBlocks) -> Option<&mut PrefixCache> {

@@ -27,7 +27,7 @@ pub(super) struct Foreseen {
 /// Longer stretches are not written down one by one: who gets so far undisturbed is mostly left alone.
 pub(super) const MOST_FORESEEN: u32 = 32;
 
-/// It follows from the rest of a run, and is not kept beside it.
+/// What is foreseen follows from the rest of a run, and is not kept beside it.
 impl Clone for Foreseen {
     fn clone(&self) -> Self {
         Self::default()

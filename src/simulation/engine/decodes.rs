@@ -248,9 +248,9 @@ impl Engine<'_> {
         self.settle_run(lane, self.now_s, 0);
         let work = &mut *self.work;
         let replica = &mut work.replicas[lane];
-        let overlooks = self.changes_runs
-            && self.scheduler.overlooks_first(&replica.state, &work.requests, replica.run.settled.at_s);
-        let (end_s, created_s) = replica.run.cut(self.inputs.execution_time, overlooks.into());
+        let started_at_s = replica.run.settled.at_s;
+        let overlooks = self.scheduler.overlooks_first(&replica.state, &work.requests, started_at_s);
+        let (end_s, created_s) = replica.run.cut(self.inputs.execution_time, u32::from(overlooks));
         work.events.end_stage(lane, StageIndex::FIRST, end_s, created_s);
     }
 

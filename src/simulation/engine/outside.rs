@@ -325,11 +325,18 @@ impl<'a> Engine<'a> {
         self.router.would_route(prefill_tokens, prompt, session).map(|target| target.lane)
     }
 
-    /// Tokens of a prompt that are cached on the replica to which it would go now.
-    pub(in crate::simulation) fn cached_tokens(&mut self, id: u32, prefill_tokens: u32) -> u32 {
+    /// Tokens of a prompt that are cached on the replica to which it would go at `now_s`.
+    pub(in crate::simulation) fn cached_tokens(&mut self, id: u32, prefill_tokens: u32, now_s: f64) -> u32 {
         let Some(lane) = self.would_go_to(id, prefill_tokens) else { return 0 };
-        let work = &*self.work;
-        self.scheduler.cached_tokens(&work.replicas[lane].state, &work.requests, id, prefill_tokens)
+        if self.work.replicas[lane].running {
+            // Blocks that its iterations have taken so far, one that ends now included, may have held a part of the
+            // prompt.
+            self.settle_run(lane, now_s.next_up(), 0);
+            let replica = &mut self.work.replicas[lane];
+            replica.run.tell_blocks(&mut replica.state.kv);
+        }
+        let work = &mut *self.work;
+        self.scheduler.cached_tokens(&mut work.replicas[lane].state, &work.requests, id, prefill_tokens)
     }
 
     /// Prompt tokens that wait at the replica to which a request would go now, its share of those that have

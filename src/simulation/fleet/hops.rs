@@ -50,7 +50,7 @@ impl Fleet<'_> {
         }
         let pools = &self.groups[self.inputs.group_of(arrival.id)].decode;
         let chosen = self.router.peek(&self.candidates(pools, prompt, arrival.decode_tokens), prompt);
-        let cached = chosen.map_or(0, |pool| self.pools[pool].cached_tokens(arrival.id, prompt));
+        let cached = chosen.map_or(0, |pool| self.pools[pool].cached_tokens(arrival.id, prompt, self.now_s));
         let missing = prompt - cached;
         match &self.decider {
             PdDecider::PrefixBased(settings) => {
