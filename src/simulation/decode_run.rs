@@ -299,6 +299,7 @@ impl DecodeRun {
             let before = self.settled.point(self.each.total_blocks);
             let points = self.foreseen.begin(self.settled.iterations, before, steps);
             self.ahead = self.each.foresee(self.settled, times, points);
+            self.foreseen.end_with(self.ahead.iterations);
         } else {
             let [ahead, before_last] = self.each.iterate(self.settled, times, f64::INFINITY, most, |_, _| {});
             self.ahead = ahead;

@@ -68,6 +68,11 @@ impl Foreseen {
         others
     }
 
+    /// Knows nothing beyond an iteration: there are no blocks for the next.
+    pub fn end_with(&mut self, iteration: u32) {
+        self.num_points = (iteration - self.from_iteration) as usize + 1;
+    }
+
     /// The points from one iteration to a later one, both included, if they are known.
     pub fn between(&self, from_iteration: u32, to_iteration: u32) -> Option<&[Point]> {
         let place = |iteration: u32| iteration.wrapping_sub(self.from_iteration) as usize;
