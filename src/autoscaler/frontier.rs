@@ -13,8 +13,8 @@
 //!    made over requests completed, which unlike the mean of the completed is not misled by long requests
 //!    under way. Nobody's true output length is looked up.
 //! 2. *Traffic* (`traffic.rs`): the rate over the longest window that agrees with all shorter ones, its
-//!    deviation, its burstiness; and what was seen to follow such rates within the next cold start, and
-//!    within the one after it, as multiples of the rate. Where little has been seen yet, what has been may
+//!    deviation, its burstiness; and (`aftermath.rs`) what was seen to follow such rates within the next cold
+//!    start, and within the one after it, as multiples of the rate. Where little has been seen yet, what has been may
 //!    come again, the less likely the longer ago.
 //! 3. *Congestion* (`congestion.rs`): requests in the system with n replicas, averaged over what the rate may
 //!    be; those of surges like the ones that followed such traffic before, until they are worked off; and
@@ -38,6 +38,7 @@
 //!
 //! Source: ours; the steady state is the diffusion approximation of a queue, the windows are Lepski's rule.
 
+mod aftermath;
 mod buried;
 mod congestion;
 mod late;
@@ -50,11 +51,12 @@ use std::collections::VecDeque;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::aftermath::{Aftermath, Expected, Returns};
 use self::buried::Buried;
 use self::congestion::{ASKERS, At, SteadyState, backlog_request_s, drain};
 use self::late::{LateBudget, P90};
 use self::throughput::{MeanLengths, ReplicaLimits, ThroughputCurve};
-use self::traffic::{Aftermath, ArrivalCounts, Expected, RateEstimate, Returns};
+use self::traffic::{ArrivalCounts, RateEstimate};
 use self::worth::{all_or_none, share_of_time};
 use super::bill::Bill;
 use super::{
