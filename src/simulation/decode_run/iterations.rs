@@ -126,8 +126,8 @@ impl Each {
         steps.min((periods * self.new_blocks.len() as u64).min(u32::MAX.into()) as u32)
     }
 
-    /// The same for up to so many steps, as long as blocks are sure to suffice, on a fast path; false if one
-    /// would end too late.
+    /// Makes up to so many steps, as long as blocks are sure to suffice, on a fast path; false if one would end
+    /// too late.
     #[inline(always)]
     fn hurry(
         &self,
