@@ -252,6 +252,23 @@ fn the_decider_knows_what_runs_of_decodes_have_taken() {
     assert!(local > 0.05 && local < 0.6, "{local}");
 }
 
+/// Asked at the very moment at which a step ends, it finds what there was during that step.
+#[test]
+fn the_decider_may_ask_where_a_step_ends() {
+    let cluster = with(
+        apart(),
+        json!({"replica_scheduler": {"vllm_v1": {"max_tokens_in_batch": 2048, "num_blocks": 1024, "prefix_caching": true}},
+                                      "pd_decider": {"prefix_based": {"non_cached_tokens": 140}}}),
+    );
+    let first = [(0.0, 400, 60), (0.1, 300, 40)];
+    let (_, detail) = run(&cluster, &one_replica(), &requests(&first), 1);
+    let ends =
+        detail.batches.iter().filter(|batch| batch.decode_tokens > 0).map(|batch| batch.completed_at_s);
+    for end_s in ends.filter(|&end_s| end_s > 0.1) {
+        run(&cluster, &one_replica(), &requests(&[first[0], first[1], (end_s, 200, 20)]), 1);
+    }
+}
+
 /// Prompts are left to the decode pool while too many wait for the other.
 #[test]
 fn a_busy_prefill_replica_is_passed_by() {

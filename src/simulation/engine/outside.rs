@@ -329,9 +329,9 @@ impl<'a> Engine<'a> {
     pub(in crate::simulation) fn cached_tokens(&mut self, id: u32, prefill_tokens: u32, now_s: f64) -> u32 {
         let Some(lane) = self.would_go_to(id, prefill_tokens) else { return 0 };
         if self.work.replicas[lane].running {
-            // Blocks that its iterations have taken so far, one that ends now included, may have held a part of the
-            // prompt.
-            self.settle_run(lane, now_s.next_up(), 0);
+            // Blocks that its iterations have taken so far may have held a part of the prompt. One that ends now has
+            // not ended yet: what comes from outside comes first.
+            self.settle_run(lane, now_s, 0);
             let replica = &mut self.work.replicas[lane];
             replica.run.tell_blocks(&mut replica.state.kv);
         }
